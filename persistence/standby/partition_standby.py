@@ -23,6 +23,7 @@ from prometheus_client import Counter
 
 from persistence.database.outage import stopped_within, unless
 from persistence.errors import Outage, Unexpected
+from persistence.standby.restores import Restores
 from persistence.standby.settled_query import SettlementQuery, UnsettledRecord, asked_of
 from persistence.standby.takeover_rules import LogRole, Originals, Why
 from persistence.worker.partition_worker import PartitionWorker, WorkerContext
@@ -45,6 +46,7 @@ class StandbyContext(msgspec.Struct, frozen=True):
     worker: WorkerContext
     role: LogRole
     originals: Originals
+    restores: Restores
     patience: float
     query: SettlementQuery
     acknowledged: Counter
@@ -104,8 +106,8 @@ class PartitionStandby:
         name, writer = context.transport.name, context.writer
         known = await context.database.through(lambda: writer.position(name, partition), self._stop)
         if known is not None:
-            worker = PartitionWorker(self._claim, context, self._stop, keeps_position=False)
-            await worker.catch_up_from(known)
+            # It keeps the position meanwhile: the next standby goes on where this one is stopped.
+            await PartitionWorker(self._claim, context, self._stop).catch_up_from(known)
             await context.database.through(
                 lambda: writer.forget_position(name, partition), self._stop
             )
@@ -198,6 +200,10 @@ class PartitionStandby:
         if not count:
             return False
         records = [waiting.record for waiting in islice(self._waiting, count)]
+        if await self._context.restores.are_due(records, self._stop):
+            # Workers have not stalled that put back what comes first: patience begins anew.
+            self.since, self._taking_over = time.monotonic(), False
+            return False
         _log.warning(
             "Standby takes over records that no other worker will persist",
             reason=why.value,

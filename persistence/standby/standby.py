@@ -28,6 +28,7 @@ from persistence.payloads.store import PayloadStore
 from persistence.settings import PersistenceSettings
 from persistence.standby.metrics import StandbyMetrics
 from persistence.standby.partition_standby import LULL_SECONDS, PartitionStandby, StandbyContext
+from persistence.standby.restores import Restores
 from persistence.standby.settled_query import SettlementQuery
 from persistence.standby.takeover_rules import LogRole, Originals, Why
 from persistence.worker.claims import Claims
@@ -96,20 +97,23 @@ class Standby:
     ) -> None:
         self.transport = transport
         counts = metrics.of(StandbyMetrics)
+        # Not the worker's pause: what it consumes may be well.
+        worker = worker_context(
+            transport,
+            pool,
+            settings,
+            metrics,
+            member,
+            deliveries=deliveries,
+            label=f"standby {transport.name}",
+            payloads=payloads,
+        )
+        others = [log for name, log in logs.items() if name != transport.name]
         self._context = StandbyContext(
-            # Not the worker's pause: what it consumes may be well.
-            worker=worker_context(
-                transport,
-                pool,
-                settings,
-                metrics,
-                member,
-                deliveries=deliveries,
-                label=f"standby {transport.name}",
-                payloads=payloads,
-            ),
+            worker=worker,
             role=role,
             originals=Originals(logs),
+            restores=Restores(transport, others, worker.writer, worker.database),
             patience=patience,
             query=SettlementQuery(pool, transport.name),
             acknowledged=counts.acknowledged.labels(transport.name),

@@ -189,14 +189,17 @@ class PartitionWorker:
 
     async def open(self) -> None:
         """Take the partition's fence, and put back rows that are gone; raises as ``run`` does."""
+        await self._open_fence()
+        await self._catch_up_rows()
+
+    async def _open_fence(self) -> Fence:
         try:
-            await self._take_fence()
+            return await self._take_fence()
         except FenceLost as error:
             if error.held is None:
                 raise
             await self._outbid(error.held)
-            await self._take_fence()
-        await self._catch_up_rows()
+            return await self._take_fence()
 
     async def _take_fence(self) -> Fence:
         context = self._context
@@ -274,15 +277,17 @@ class PartitionWorker:
     async def catch_up_from(self, through: str) -> None:
         """Put back rows that PostgreSQL lost behind a position that a worker left.
 
-        For the standby, when nobody reads the log any more; raises as ``run`` does.
+        For the standby, when nobody reads the log any more; raises as ``run`` does. The position
+        moves with the rows, so what is interrupted goes on from there.
         """
         fence = Fence(self._context.transport.name, self._claim.partition, 0, through)
         floor = await self._catch_up.floor(fence)
         if not await self._catch_up.is_covered(fence, floor):
             self._catch_up.warn(fence, floor)
         if self._context.positions.is_behind(through, floor):
-            await self.open()
-            await self._catch_up.restore(fence, through, floor)
+            taken = await self._open_fence()
+            after = through if taken.through is None else taken.through
+            await self._catch_up.restore(taken, after, floor)
 
     async def persist(self, records: Sequence[Record]) -> None:
         """Persist records that the claim delivered, and acknowledge them, once open.

@@ -18,7 +18,7 @@ from persistence.worker.metrics import PositionMetrics
 from transport.clock import timestamp
 from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
 
-__all__ = ["Floor", "Positions"]
+__all__ = ["Floor", "Positions", "acknowledged_through", "is_behind"]
 
 _REMEDY = (
     "PostgreSQL lost rows whose records {log} no longer holds (its position is {through}, and the "
@@ -85,10 +85,7 @@ class Positions:
 
     def is_behind(self, through: str, floor: Floor) -> bool:
         """Return whether records between the two are acknowledged and not known to be rows."""
-        if not floor.offset:
-            return False
-        sort_key = self._transport.sort_key
-        return not through or sort_key(through) < sort_key(floor.offset)
+        return is_behind(self._transport, through, floor.offset)
 
     async def reaches(self, partition: int, through: str) -> bool:
         """Return whether the log still holds everything after a position."""
@@ -133,9 +130,22 @@ class Positions:
         return [waits for _, waits in sorted(self._waiting.items())]
 
 
+def acknowledged_through(progress: Progress) -> str | None:
+    """Return the offset through which a group has acknowledged, ``None`` where none is known."""
+    return progress.floor
+
+
+def is_behind(log: Transport, through: str, acknowledged: str | None) -> bool:
+    """Return whether records of ``log`` between the two are acknowledged, and maybe no rows."""
+    if not acknowledged:
+        return False
+    return not through or log.sort_key(through) < log.sort_key(acknowledged)
+
+
 def _floor(progress: Progress) -> Floor:
-    if progress.floor is not None:
-        return Floor(progress.floor)
+    known = acknowledged_through(progress)
+    if known is not None:
+        return Floor(known)
     if progress.lag is None or progress.appended is None:
         return Floor(None)
     acknowledged = progress.appended - progress.lag

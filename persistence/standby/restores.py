@@ -1,0 +1,66 @@
+"""Whether another log's workers still put rows back that PostgreSQL lost.
+
+A failover or a restore takes rows of records that are acknowledged, and the workers of their log
+put them back before they write anything new (``persistence.worker.catch_up``). This log has newer
+messages of the same conversations, and they would stand before what is put back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from persistence.database.outage import OutageBarrier
+from persistence.store.writer import Writer
+from persistence.worker.positions import acknowledged_through, is_behind
+from transport.contract import WORKER_GROUP, Record, Topic, Transport
+from transport.errors import TransportError
+from transport.shadow.homes import counterpart
+
+__all__ = ["Restores"]
+
+
+class Restores:
+    """Asks for the records of ``log``. ``others`` are the other logs that this process has open."""
+
+    def __init__(
+        self, log: Transport, others: Sequence[Transport], writer: Writer, database: OutageBarrier
+    ) -> None:
+        self._log = log
+        self._others = others
+        self._writer = writer
+        self._database = database
+
+    async def are_due(self, records: Iterable[Record], stop: asyncio.Event) -> bool:
+        """Return whether rows are to be put back where other logs have, or would have, the records.
+
+        Also where a log can't be asked now: then it is not known.
+        """
+        asked = list(records)
+        for other in self._others:
+            homes = {counterpart(record, self._log, other) for record in asked}
+            try:
+                if await self._is_due(other, homes, stop):
+                    return True
+            except TransportError:
+                return True
+        return False
+
+    async def _is_due(self, other: Transport, homes: set[int], stop: asyncio.Event) -> bool:
+        # The group's place first: what is acknowledged in between is no gap then.
+        progress = await other.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        acknowledged = {one.partition: acknowledged_through(one) for one in progress}
+        partitions = sorted(homes)
+
+        async def ask() -> list[str | None]:
+            return await asyncio.gather(
+                *(self._writer.position(other.name, partition) for partition in partitions)
+            )
+
+        found = await self._database.through(ask, stop)
+        # Where no position is known nothing is put back: nobody has read that partition yet, or
+        # the release before did. To wait for it would be the deadlock that a standby is there for.
+        return any(
+            through is not None and is_behind(other, through, acknowledged[partition])
+            for partition, through in zip(partitions, found, strict=True)
+        )
