@@ -67,9 +67,7 @@ class CatchUp:
         through = fence.through
         if through is None or not (floor.is_hidden or self._positions.is_behind(through, floor)):
             return True
-        return await self._log.through(
-            lambda: self._positions.reaches(fence.partition, through), self._stop
-        )
+        return await self._reaches(fence.partition, through)
 
     def warn(self, fence: Fence, floor: Floor) -> None:
         """Tell of rows that are lost where nothing waits for them: another log is read."""
@@ -105,23 +103,45 @@ class CatchUp:
         finally:
             self._positions.go_on(fence.partition)
 
-    async def restore(self, fence: Fence, after: str, floor: Floor) -> None:
-        """Persist what the log holds between ``after`` and ``floor``, in its order."""
+    async def restore(
+        self, fence: Fence, after: str, floor: Floor, *, passes_holes: bool = False
+    ) -> bool:
+        """Persist what the log holds between ``after`` and ``floor``, in its order.
+
+        ``passes_holes``: goes on behind records that the log no longer holds.
+
+        Returns:
+            Whether that is all: ``False`` where the log lost records while this went on. What stood
+            before them is persisted, and nothing behind them.
+        """
         if not self._positions.is_behind(after, floor):
-            return
+            return True
         log = _log.bind(partition=fence.partition, after=after, through=floor.offset)
         log.warning(
             "PostgreSQL is behind what was acknowledged: a failover or a restore took rows along; "
             "putting them back from the log"
         )
         records = restored = 0
+        is_whole = True
         while page := await self._page(fence.partition, after, floor):
+            # Asked after the page was read: what was removed before that is not in it.
+            if not passes_holes and not (is_whole := await self._reaches(fence.partition, after)):
+                break
             rows = await self._persist(page)
             after = page[-1].offset
             records += len(page)
             restored += rows
             self._positions.restored(rows)
-        log.warning("Rows put back from the log", records=records, rows=restored)
+        else:
+            if not passes_holes and self._positions.is_behind(after, floor):
+                is_whole = await self._reaches(fence.partition, after)
+        log.warning("Rows put back from the log", records=records, rows=restored, all=is_whole)
+        return is_whole
+
+    async def _reaches(self, partition: int, after: str) -> bool:
+        return await self._log.through(
+            lambda: self._positions.reaches(partition, after), self._stop
+        )
 
     async def _page(self, partition: int, after: str, floor: Floor) -> list[Record]:
         return await self._log.through(

@@ -223,12 +223,15 @@ class PartitionWorker:
         if not fence.keeps:
             return
         floor = await self._catch_up.floor(fence)
-        after = fence.through
-        if not await self._catch_up.is_covered(fence, floor):
-            await self._catch_up.wait_for_operator(fence, floor, self._position_now)
-            after = after if fence.through is None else fence.through
-        if after is not None:
-            await self._catch_up.restore(fence, after, floor)
+        while True:
+            after = fence.through
+            if not await self._catch_up.is_covered(fence, floor):
+                await self._catch_up.wait_for_operator(fence, floor, self._position_now)
+                after = after if fence.through is None else fence.through
+            if after is None or await self._catch_up.restore(
+                fence, after, floor, passes_holes=fence.through is None
+            ):
+                break
         if floor.offset is not None and (
             fence.through is None or self._context.positions.is_behind(fence.through, floor)
         ):
@@ -287,7 +290,7 @@ class PartitionWorker:
         if self._context.positions.is_behind(through, floor):
             taken = await self._open_fence()
             after = through if taken.through is None else taken.through
-            await self._catch_up.restore(taken, after, floor)
+            await self._catch_up.restore(taken, after, floor, passes_holes=True)
 
     async def persist(self, records: Sequence[Record]) -> None:
         """Persist records that the claim delivered, and acknowledge them, once open.

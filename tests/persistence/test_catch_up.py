@@ -1,0 +1,106 @@
+"""Rows that PostgreSQL lost are put back, while the log and the operator do something as well.
+
+PostgreSQL is set back by hand here; ``test_failover`` promotes a standby.
+"""
+
+from __future__ import annotations
+
+import pytest
+from redis.asyncio import Redis
+
+from persistence.worker.positions import Positions
+from tests.persistence.loglib import append, lag
+from tests.persistence.samples import PARTITIONS, message
+from tests.support.eventually import eventually
+from transport.contract import Topic
+from transport.partitioner import partition_for
+from transport.redis.keys import trimmed
+
+P = partition_for("conv", PARTITIONS)
+
+
+def some(kind: str, count: int) -> list:
+    return [message(f"{kind}-{n:03}", "conv", "x" * 5000) for n in range(count)]
+
+
+def names_of(*sent: list) -> list[str]:
+    return [one.client_message_id for part in sent for one in part]
+
+
+async def names(pool) -> list[str]:
+    rows = await pool.fetch("SELECT client_message_id FROM messages ORDER BY seq")
+    return [row["client_message_id"] for row in rows]
+
+
+async def persisted(log, *events) -> None:
+    await append(log, *events)
+
+    async def done() -> bool:
+        return await lag(log) == 0
+
+    await eventually(done, timeout=20)
+
+
+async def lose(pool, kind: str, through: list) -> None:
+    """Set PostgreSQL back, as a failover to a standby that was behind does."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(
+            "DELETE FROM messages WHERE client_message_id LIKE $1", f"{kind}-%"
+        )
+        await connection.executemany(
+            "UPDATE log_positions SET through = $3 WHERE transport = $1 AND partition = $2",
+            [(row["transport"], row["partition"], row["through"]) for row in through],
+        )
+
+
+async def positions(pool) -> list:
+    return await pool.fetch("SELECT transport, partition, through FROM log_positions")
+
+
+@pytest.fixture
+async def trim(transport_settings):
+    """Have Redis forget records below an offset, and note that, as our own trimming does."""
+    client = Redis(
+        host=transport_settings.redis_host,
+        port=transport_settings.redis_port,
+        db=transport_settings.redis_stream_db,
+        protocol=2,
+    )
+    async with client:
+
+        async def below(offset: str) -> None:
+            stream = f"msg:stream:{P}"
+            last = (await client.xrevrange(stream, f"({offset}", count=1))[0][0]
+            await client.xtrim(stream, minid=offset, approximate=False)
+            await client.set(trimmed(stream), last)
+
+        yield below
+
+
+async def test_records_that_go_while_rows_are_put_back_are_not_skipped(
+    start, transport, database_pool, trim, monkeypatch
+) -> None:
+    """The log held all when it began, and was full a moment later."""
+    running = start(stream_batch_size=10)
+    early, lost, late = some("early", 3), some("lost", 60), some("late", 3)
+    await persisted(transport, *early)
+    behind = await positions(database_pool)
+    await persisted(transport, *lost)
+    await running.kill()
+    await lose(database_pool, "lost", behind)
+    held = [r.offset for r in await transport.read(Topic.MESSAGES, P)]
+    read, pages = Positions.read, 0
+
+    async def meanwhile(self, *what):
+        nonlocal pages
+        pages += 1
+        if pages == 2:
+            await trim(held[40])
+        return await read(self, *what)
+
+    monkeypatch.setattr(Positions, "read", meanwhile)
+    running = start(member="w2", stream_batch_size=10)
+    await append(transport, *late)
+    await eventually(lambda: running.consumer.status().paused, timeout=20)
+    assert "no longer holds" in running.consumer.status().paused[0].error
+    assert await names(database_pool) == names_of(early, lost[:10])
