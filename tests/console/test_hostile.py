@@ -39,6 +39,8 @@ _WIDER = """() => {
         .map((one) => one.outerHTML.slice(0, 80));
 }"""
 _TEXT = WORST[:256]
+# The service's own, and where the migration stands. A tombstone would hide the message.
+_OURS = ("fences", "migration", "tombstones")
 _NOTHING = ("#/find?q=%00", "#/find?q=%E2%80%AE")
 _PAGES = (
     "#/", f"#/message/{MESSAGE}", f"#/message/{DEAD}", "#/dead-letters", "#/dead-letter/1",
@@ -54,8 +56,7 @@ async def hostile(places: Callable[..., Awaitable[Place]]) -> Place:
 
 async def _filled(place: Place, text: str, *, everywhere: bool = False) -> None:
     async with connected(place) as database:
-        # The service's own fences, and where it says the migration stands, stay as they are.
-        await fill(database, text, everywhere=everywhere, but=("fences", "migration"))
+        await fill(database, text, everywhere=everywhere, but=_OURS)
 
 
 async def _looked_at(page: Page, place: Place, address: str, awaited: str = "") -> None:

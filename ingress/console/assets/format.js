@@ -59,3 +59,12 @@ export function instant(time) {
 }
 
 export const plural = (number, one, many) => `${count(number)} ${number === 1 ? one : many}`;
+
+// The states of a message, in words.
+export const STATES = {
+  pending: "pending",
+  persisted: "persisted",
+  dead_lettered: "dead letter",
+  archived: "archived",
+  erased: "erased",
+};

@@ -2,10 +2,9 @@
 
 import { get } from "./api.js";
 import { button, copyable, empty, fill, h, row, table } from "./dom.js";
-import { precise } from "./format.js";
+import { precise, STATES } from "./format.js";
 import { placeLink } from "./page-browse.js";
 
-const STATES = { persisted: "persisted", pending: "pending", dead_lettered: "dead letter" };
 const HEADINGS = [
   { title: "Accepted" },
   { title: "State" },

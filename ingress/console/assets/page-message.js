@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { button, copyable, empty, fill, h, mixed } from "./dom.js";
-import { instant, precise, span } from "./format.js";
+import { instant, precise, STATES, span } from "./format.js";
 import { placeLink } from "./page-browse.js";
 import { listed } from "./page-find.js";
 
@@ -48,7 +48,6 @@ export function messagePage(root, { id }) {
 }
 
 function view({ message, steps, incomplete }, again) {
-  const states = { persisted: "persisted", pending: "pending", dead_lettered: "dead letter" };
   const facts = [
     ["Message", copyable(message.messageId)],
     ["Conversation", message.conversationId && listed("conversation", message.conversationId)],
@@ -81,7 +80,7 @@ function view({ message, steps, incomplete }, again) {
       "div",
       { class: "head" },
       h("h1", null, "Message"),
-      h("span", { class: `state ${message.state}` }, states[message.state]),
+      h("span", { class: `state ${message.state}` }, STATES[message.state]),
       button("Read again", again),
     ),
     incomplete ? h("p", { class: "problem" }, incomplete) : null,

@@ -2,11 +2,11 @@
 
 import { get, post } from "./api.js";
 import { button, copyable, empty, fill, h, mixed } from "./dom.js";
+import { STATES } from "./format.js";
 import { placeLink } from "./page-browse.js";
 import { waterfall } from "./page-message.js";
 
 const FOLLOWED = 120; // seconds
-const STATES = { persisted: "persisted", pending: "pending", dead_lettered: "dead letter" };
 
 export function producePage(root, { session, query }) {
   root.append(h("h1", null, "Send a test message"));

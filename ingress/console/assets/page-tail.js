@@ -1,7 +1,7 @@
 // Messages as they are appended, followed live: what it shows, and what waits while paused, is bounded.
 
 import { button, copyable, empty, fill, h, row, say, table } from "./dom.js";
-import { count, plural, precise } from "./format.js";
+import { count, plural, precise, STATES } from "./format.js";
 import { placeLink } from "./page-browse.js";
 import { listed } from "./page-find.js";
 
@@ -9,7 +9,6 @@ const SHOWN = 300,
   HELD = 500;
 const LONGEST = 10000,
   SILENT = 12000; // milliseconds
-const STATES = { pending: "pending", persisted: "persisted", dead_lettered: "dead letter" };
 const HEADINGS = [
   { title: "Appended" },
   { title: "State" },
