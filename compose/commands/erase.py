@@ -73,6 +73,12 @@ def erase(
     _show(report, settings, as_json=as_json)
     if report.state != JobState.DONE:
         fail(f"stopped: the same command goes on with it (job {report.job})")
+    if report.unread:
+        fail(
+            f"{report.unread:,} files of the archive are not in ROWS_ARCHIVE_URL, or can't be had "
+            "from it, and were not looked into: is it the service's, and are they where a bucket "
+            "gives them only on request? If they were deleted, there is nothing to erase in them"
+        )
 
 
 async def _preview(settings: Settings, subject: Subject) -> ErasurePreview:

@@ -64,7 +64,7 @@ async def _archive(settings: Settings, days: int, *, dry_run: bool) -> ArchiveRe
             return await archiver.table.count(days, within=_COUNT_SECONDS)
         with working("archiving"):
             report = await archiver.archive(asyncio.Event())
-    except (PayloadError, ArchiveDamaged) as error:
+    except (PayloadError, ArchiveDamaged, OSError) as error:
         fail(str(error))
     finally:
         await pool.close()

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import tempfile
 import zlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO
+from uuid import UUID
 
 import msgspec
 
 from persistence.errors import PersistenceError
 from persistence.payloads.store import PayloadStore
 
-__all__ = ["ArchiveDamaged", "ArchiveDraft", "FileFacts", "draft", "lines_of", "verified"]
+__all__ = [
+    "ArchiveDamaged",
+    "ArchiveDraft",
+    "FileFacts",
+    "draft",
+    "holding",
+    "id_of",
+    "lines_of",
+    "verified",
+]
 
 _PART = 8 * 1024 * 1024
 _PARTS = 2
@@ -42,11 +53,14 @@ class ArchiveDraft:
         self._zip = gzip.GzipFile("", "wb", 6, disk, mtime=0)
         self._rows = 0
 
-    def add(self, lines: Sequence[str]) -> None:
-        """Append documents."""
+    async def add(self, lines: Sequence[str]) -> None:
+        """Append documents. Another thread packs them: large ones take long."""
+        await asyncio.to_thread(self._pack, lines)
+        self._rows += len(lines)
+
+    def _pack(self, lines: Sequence[str]) -> None:
         for line in lines:
             self._zip.write(line.encode() + b"\n")
-        self._rows += len(lines)
 
     async def store(self, to: PayloadStore, name: str) -> FileFacts:
         """Send the file to the store, and read it back.
@@ -84,26 +98,75 @@ async def verified(store: PayloadStore, name: str, facts: FileFacts) -> None:
         PayloadMissing, PayloadOutage: as their names say.
         ArchiveDamaged: it has other bytes.
     """
-    opened = await store.open(name)
-    digest, rows, unzip = hashlib.sha256(), 0, zlib.decompressobj(31)
-    async for chunk in opened.chunks:
-        digest.update(chunk)
-        rows += unzip.decompress(chunk).count(b"\n")
-    if (digest.hexdigest(), rows) != (facts.sha256, facts.rows):
-        raise ArchiveDamaged(
-            f"the archive {name} is not what was written: {rows} rows of {facts.rows}. Its rows "
-            "are still in PostgreSQL"
-        )
+    found, rows = _Facts(), 0
+    async for lines in lines_of(store, name, read=found.add):
+        rows += len(lines)
+    if found.facts(rows) != facts:
+        raise ArchiveDamaged(f"the archive {name} is not what was written: see what replaced it")
 
 
-async def lines_of(store: PayloadStore, name: str) -> AsyncIterator[list[str]]:
-    """Yield the documents of a file, some at a time.
+async def holding(store: PayloadStore, name: str, ids: Collection[UUID]) -> FileFacts:
+    """Return what a file is, if it is whole and has these messages.
 
     Raises:
         PayloadMissing, PayloadOutage: as their names say.
+        ArchiveDamaged: it is not whole, or has not all of them.
+    """
+    found, rows, left = _Facts(), 0, set(ids)
+    async for lines in lines_of(store, name, read=found.add):
+        rows += len(lines)
+        left.difference_update(map(id_of, lines))
+    if left:
+        raise ArchiveDamaged(f"the archive {name} lacks {len(left)} messages: see what replaced it")
+    return found.facts(rows)
+
+
+async def lines_of(
+    store: PayloadStore, name: str, *, read: Callable[[bytes], object] = lambda _: None
+) -> AsyncIterator[list[str]]:
+    """Yield the documents of a file, some at a time, and raise in the end if it was not whole.
+
+    Args:
+        store: where it is.
+        name: of the file.
+        read: called with its bytes as they come.
+
+    Raises:
+        PayloadMissing, PayloadOutage: as their names say.
+        ArchiveDamaged: it is cut short, or is no such file.
     """
     opened = await store.open(name)
     unzip, rest = zlib.decompressobj(31), b""
     async for chunk in opened.chunks:
-        *whole, rest = (rest + unzip.decompress(chunk)).split(b"\n")
+        read(chunk)
+        try:
+            *whole, rest = (rest + unzip.decompress(chunk)).split(b"\n")
+        except zlib.error as error:
+            raise ArchiveDamaged(f"the archive {name} can't be unpacked: {error}") from error
         yield [line.decode() for line in whole]
+    if not unzip.eof or unzip.unused_data or rest:  # its own checksum was right if it has ended
+        raise ArchiveDamaged(f"the archive {name} is not whole: see what replaced it")
+
+
+def id_of(line: str) -> UUID:
+    """Return the id of the message in a document."""
+    return UUID(msgspec.json.decode(line, type=_Named).id)
+
+
+class _Named(msgspec.Struct):
+    id: str
+
+
+class _Facts:
+    """What a file is, from its bytes as they come."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._bytes = 0
+
+    def add(self, chunk: bytes) -> None:
+        self._digest.update(chunk)
+        self._bytes += len(chunk)
+
+    def facts(self, rows: int) -> FileFacts:
+        return FileFacts(rows, self._bytes, self._digest.hexdigest())

@@ -11,16 +11,24 @@ deleted only when the file is verified.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from uuid import UUID
 
 import msgspec
 import structlog
 
 from persistence.database.outage import stopped_within
-from persistence.database.pool import Pool, using
-from persistence.errors import PersistenceError
+from persistence.database.pool import Connection, Pool, using
+from persistence.errors import Outage
 from persistence.fleet.leader_lock import elected
 from persistence.payloads.store import PayloadStore
-from persistence.retention.archive_file import FileFacts, draft, verified
+from persistence.retention.archive_file import (
+    ArchiveDamaged,
+    FileFacts,
+    draft,
+    holding,
+    verified,
+)
 from persistence.retention.archives import Archive, ArchiveTable
 from persistence.retention.burial import delete_rows, others_ended
 
@@ -34,6 +42,7 @@ _HOUR = 3600.0
 _FIRST = 90.0
 _ROWS = 50_000
 _AT_ONCE = 1_000
+_READ_AT_ONCE = 250  # of up to 64 KiB each, and their receipts
 _PAUSE = 0.05
 
 
@@ -78,27 +87,19 @@ class Archiver:
                 return None
             while not stop.is_set():
                 for begun in await self.table.of_state("planned", "written"):
-                    await self._finish(begun, report)
+                    await self._finish(begun, report, lock)
                 if not await self.table.plan(self._days, self._rows):
                     break
         return report
 
-    async def _finish(self, archive: Archive, report: ArchiveReport) -> None:
+    async def _finish(self, archive: Archive, report: ArchiveReport, lock: Connection) -> None:
         ids = await self.table.ids(archive.id)
-        chunks = [ids[at : at + _AT_ONCE] for at in range(0, len(ids), _AT_ONCE)]
         if archive.state == "planned":
             await others_ended(self._pool)  # from here on no row and no receipt comes to these
-            with draft() as file:
-                for chunk in chunks:
-                    file.add(await self.table.documents(chunk))
-                facts = await file.store(self._store, archive.name)
-            await self.table.written(archive, facts)
+            facts = await self._write(archive, ids, lock)
         else:
-            assert archive.bytes is not None
-            assert archive.sha256 is not None
-            facts = FileFacts(archive.rows, archive.bytes, archive.sha256)
-            await verified(self._store, archive.name, facts)
-        for chunk in chunks:
+            facts = await self._written(archive, ids)
+        for chunk in _by(_AT_ONCE, ids):
             async with using(self._pool) as connection, connection.transaction():
                 await delete_rows(connection, chunk)
             await asyncio.sleep(_PAUSE)
@@ -107,6 +108,44 @@ class Archiver:
         report.bytes += facts.bytes
         report.files += 1
         _log.info("Rows archived", file=archive.name, rows=facts.rows, bytes=facts.bytes)
+
+    async def _write(self, archive: Archive, ids: Sequence[UUID], lock: Connection) -> FileFacts:
+        found = set[UUID]()
+        with draft() as file:
+            for chunk in _by(_READ_AT_ONCE, ids):
+                documents = await self.table.documents(chunk)
+                found.update(documents)
+                await file.add(list(documents.values()))
+            # Over the connection that has the lock: where that is lost, another process may have
+            # written this file and deleted its rows, and nothing may be put in its place.
+            left = set(await self.table.ids(archive.id, lock=lock)) - found
+            if left:
+                raise Outage(
+                    f"{len(left)} rows of the archive {archive.name} are not there: if no other "
+                    "process archives them, restore them or their file"
+                )
+            facts = await file.store(self._store, archive.name)
+        await self.table.written(archive, facts)
+        return facts
+
+    async def _written(self, archive: Archive, ids: Sequence[UUID]) -> FileFacts:
+        assert archive.bytes is not None
+        assert archive.sha256 is not None
+        facts = FileFacts(archive.rows, archive.bytes, archive.sha256)
+        try:
+            await verified(self._store, archive.name, facts)
+        except ArchiveDamaged:
+            # An erasure that ended in the middle wrote it anew, and noted nothing.
+            try:
+                facts = await holding(self._store, archive.name, ids)
+            except ArchiveDamaged as error:
+                raise ArchiveDamaged(f"{error}. Its rows are still in PostgreSQL") from error
+            await self.table.written(archive, facts)
+        return facts
+
+
+def _by(number: int, ids: Sequence[UUID]) -> list[Sequence[UUID]]:
+    return [ids[at : at + number] for at in range(0, len(ids), number)]
 
 
 class OldRows:
@@ -123,5 +162,6 @@ class OldRows:
             wait = self._interval
             try:
                 await self._archiver.archive(stop)
-            except (PersistenceError, TimeoutError) as error:
-                _log.warning("Archiving old rows failed; will retry", error=str(error))
+            except Exception as error:  # noqa: BLE001 - the service goes on with a full disk, too
+                text = str(error) or type(error).__name__
+                _log.warning("Archiving old rows failed; will retry", error=text)

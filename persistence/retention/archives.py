@@ -8,7 +8,8 @@ from uuid import UUID
 
 import msgspec
 
-from persistence.database.pool import Pool, using
+from persistence.database.pool import Connection, Pool, using
+from persistence.database.translation import translated
 from persistence.retention.archive_file import FileFacts
 
 __all__ = ["Archive", "ArchiveTable"]
@@ -46,7 +47,7 @@ WHERE state = ANY($1::text[]) AND id > $2 ORDER BY id LIMIT $3
 """
 _IDS = "SELECT id FROM tombstones WHERE archive = $1 AND erased_at IS NULL ORDER BY id"
 _ROWS = """
-SELECT (to_jsonb(messages) || jsonb_build_object('receipts', (
+SELECT id, (to_jsonb(messages) || jsonb_build_object('receipts', (
     SELECT coalesce(jsonb_agg(to_jsonb(one) - 'message_id' ORDER BY at, state, user_id), '[]')
     FROM message_receipts AS one WHERE message_id = messages.id
 )))::text FROM messages WHERE id = ANY($1::uuid[]) ORDER BY id
@@ -94,15 +95,23 @@ class ArchiveTable:
             rows: list[Any] = await connection.fetch(_LIST, states, after, limit)
         return [Archive(*row) for row in rows]
 
-    async def ids(self, archive: int) -> list[UUID]:
-        """Return the messages of a file that were not erased."""
+    async def ids(self, archive: int, *, lock: Connection | None = None) -> list[UUID]:
+        """Return the messages of a file that were not erased.
+
+        Args:
+            archive: the file's number.
+            lock: a connection to ask over, which has to be there still.
+        """
+        if lock is not None:
+            with translated():
+                return [row["id"] for row in await lock.fetch(_IDS, archive)]
         async with using(self._pool) as connection:
             return [row["id"] for row in await connection.fetch(_IDS, archive)]
 
-    async def documents(self, ids: Sequence[UUID]) -> list[str]:
-        """Return rows as the file has them."""
+    async def documents(self, ids: Sequence[UUID]) -> dict[UUID, str]:
+        """Return rows as the file has them, in the order of their ids."""
         async with using(self._pool) as connection:
-            return [row[0] for row in await connection.fetch(_ROWS, ids)]
+            return {row[0]: row[1] for row in await connection.fetch(_ROWS, ids)}
 
     async def written(self, archive: Archive, facts: FileFacts, *, state: str = "written") -> None:
         """Note that the file stands, and was read back."""

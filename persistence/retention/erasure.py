@@ -25,7 +25,7 @@ from persistence.fleet.leader_lock import elected
 from persistence.jobs.job import JobProgress, NewJob
 from persistence.jobs.runner import JobRun, JobRunner
 from persistence.jobs.table import JobStopped
-from persistence.payloads.errors import PayloadOutage
+from persistence.payloads.errors import PayloadMissing, PayloadOutage
 from persistence.payloads.store import PayloadStore
 from persistence.retention import in_logs, letters, rows
 from persistence.retention.archiver import ARCHIVING
@@ -69,6 +69,8 @@ class ErasureReport(msgspec.Struct, frozen=True):
     payloads: int
     archived: int
     """Messages taken out of files of the archive."""
+    unread: int
+    """Files of the archive that the store has not, or can't give. Nothing was erased in them."""
     remains: Sequence[Remains]
 
 
@@ -114,6 +116,7 @@ class Erasure:
             JobStopped: it was cancelled; what was erased is gone.
             PayloadOutage: the payload store can't do it now, or there is none and a message needs
                 it. Run it again.
+            ArchiveDamaged: a file of the archive is not what was written. It was left as it is.
         """
         order = ErasureOrder(self._subject.kind, self._subject.digest)
         runner = JobRunner(self._pool)
@@ -139,6 +142,7 @@ class Erasure:
             letters=counts.get("letters", 0),
             payloads=counts.get("payloads", 0),
             archived=counts.get("archived", 0),
+            unread=counts.get("unread", 0),
             remains=_remains(counts),
         )
 
@@ -246,12 +250,16 @@ class Erasure:
             archive = await self._archived.next(last)
             if archive is None:
                 return await self._next_stage(run)
-            doomed = await self._archived.find(archive)
-            await self._mark(doomed)
-            payloads = await self._payloads(doomed)
-            await self._archived.take_out(archive, doomed)
+            doomed, payloads, unread = list[Doomed](), 0, 0
+            try:
+                doomed = await self._archived.find(archive)
+                await self._mark(doomed)
+                payloads = await self._payloads(doomed)
+                await self._archived.take_out(archive, doomed)
+            except PayloadMissing:
+                doomed, unread = [], 1  # the others are looked into all the same
         counts = dict(run.progress.counts)
-        _count(counts, archived=len(doomed), payloads=payloads)
+        _count(counts, archived=len(doomed), payloads=payloads, unread=unread)
         async with using(self._pool) as connection:
             await self._note(run, counts, {"archive": str(archive.id)}, connection)
         return True
@@ -288,7 +296,7 @@ class Erasure:
                 await self._store.delete([found.key for found in page])
                 deleted += len(page)
         async for page in self._store.objects(_DOOMED):
-            aside = [found.key for found in page if found.key.split("/")[2] in ids]
+            aside = [found.key for found in page if ids.intersection(found.key.split("/"))]
             if aside:
                 await self._store.delete(aside)
                 deleted += len(aside)

@@ -12,7 +12,7 @@ import msgspec
 from persistence.database.pool import Pool
 from persistence.payloads.errors import PayloadOutage
 from persistence.payloads.store import PayloadStore
-from persistence.retention.archive_file import draft, lines_of
+from persistence.retention.archive_file import ArchiveDamaged, draft, lines_of
 from persistence.retention.archives import Archive, ArchiveTable
 from persistence.retention.burial import Doomed
 from persistence.retention.subject import Subject
@@ -25,7 +25,8 @@ _COLUMN = {"sender": "sender_id", "conversation": "conversation_id"}
 class ErasedFromArchives:
     """Reads every file, since nothing else tells whose messages are in it.
 
-    A file that is planned only is written later, without messages that are erased by then.
+    A file that is planned only is written later, without messages that are erased by then. What a
+    crash has left under its name goes. Call everything with the lock of those who archive.
     """
 
     def __init__(self, pool: Pool, store: PayloadStore | None, subject: Subject) -> None:
@@ -39,7 +40,7 @@ class ErasedFromArchives:
         Raises:
             PayloadOutage: there is one, and this process has no store of them.
         """
-        found = await self._table.of_state("written", "done", after=after, limit=1)
+        found = await self._table.of_state("planned", "written", "done", after=after, limit=1)
         if found and self._store is None:
             raise PayloadOutage(
                 "rows were archived: set ROWS_ARCHIVE_URL, as the service has it, and run this "
@@ -48,9 +49,17 @@ class ErasedFromArchives:
         return found[0] if found else None
 
     async def find(self, archive: Archive) -> list[Doomed]:
-        """Return the subject's messages in a file."""
+        """Return the subject's messages in a file.
+
+        Raises:
+            PayloadMissing, PayloadOutage: as their names say.
+            ArchiveDamaged: it is not what was written.
+        """
         assert self._store is not None
-        doomed = []
+        doomed: list[Doomed] = []
+        if archive.state == "planned":
+            await self._store.delete([archive.name])
+            return doomed
         async for lines in lines_of(self._store, archive.name):
             for row in map(_row, lines):
                 if self._is_ours(row):
@@ -59,13 +68,26 @@ class ErasedFromArchives:
         return doomed
 
     async def take_out(self, archive: Archive, doomed: Sequence[Doomed]) -> None:
-        """Write the file anew, under its name, without the subject's messages."""
+        """Write the file anew, under its name, without the subject's messages, which are marked.
+
+        Raises:
+            PayloadMissing, PayloadOutage: as their names say.
+            ArchiveDamaged: it lacks messages of others. It was left as it is.
+        """
         if not doomed:
             return
         assert self._store is not None
+        left = set(await self._table.ids(archive.id))
         with draft() as file:
             async for lines in lines_of(self._store, archive.name):
-                file.add([line for line in lines if not self._is_ours(_row(line))])
+                kept = [(line, row) for line in lines if not self._is_ours(row := _row(line))]
+                await file.add([line for line, _ in kept])
+                left.difference_update(UUID(row["id"]) for _, row in kept)
+            if left:
+                raise ArchiveDamaged(
+                    f"the archive {archive.name} lacks {len(left)} messages, and was left as it "
+                    "is: put back the bucket's version that has them, and run this again"
+                )
             facts = await file.store(self._store, archive.name)
         await self._table.written(archive, facts, state=archive.state)
         await self._table.took_out([one.id for one in doomed])

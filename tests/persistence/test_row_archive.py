@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from persistence.errors import Unexpected
+from persistence.errors import Outage, Unexpected
 from persistence.retention import archiver as archiver_module
 from persistence.retention.archive_file import ArchiveDamaged, ArchiveDraft
 from persistence.retention.archiver import Archiver, OldRows
@@ -153,6 +153,127 @@ async def test_an_erasure_reaches_into_files(database_pool, store, sent):
     )
     assert found["erased_at"] is not None
     assert found["fingerprint"] is None
+
+
+async def _carols(pool, store, *, archive_them: bool = True) -> Erasure:
+    """Put a message of carol's into a file; return the erasure of hers."""
+    async with pool.acquire() as connection:
+        await insert(connection, [placed(message("hers", sender="carol"))])
+        await connection.execute(
+            "UPDATE messages SET created_at = now() - interval '40 days' WHERE sender_id = 'carol'"
+        )
+    if archive_them:
+        await archive(pool, store)
+    return Erasure(pool, Subject("sender", "carol"), [], None, store)
+
+
+def _file_with(store, sender: str):
+    files = sorted(folder_of(store).rglob("*.jsonl.gz"))
+    return next(file for file in files if sender.encode() in gzip.open(file).read())
+
+
+@pytest.mark.parametrize("damage", ["cut", "fewer rows", "no gzip"])
+async def test_an_erasure_leaves_a_damaged_file_as_it_is(database_pool, store, sent, damage):
+    erasure = await _carols(database_pool, store)
+    file = _file_with(store, "carol")
+    whole = file.read_bytes()
+    hers = next(line for line in gzip.decompress(whole).splitlines(True) if b"carol" in line)
+    damaged = {
+        "cut": whole[:-20], "fewer rows": gzip.compress(hers), "no gzip": b"<html>" * 99,
+    }[damage]  # fmt: skip
+    file.write_bytes(damaged)
+    with pytest.raises(ArchiveDamaged):
+        await erasure.run(by="me")
+    assert file.read_bytes() == damaged
+    file.write_bytes(whole)  # an operator puts the right version back, and runs it again
+    assert (await erasure.run(by="me")).archived == 1
+    assert {one["sender_id"] for one in archived(store)} == {"alice"}
+
+
+async def test_an_erasure_looks_into_every_file_that_is_there(database_pool, store, sent):
+    await archive(database_pool, store)
+    min(folder_of(store).rglob("*.jsonl.gz")).unlink()  # a bucket's lifecycle rule
+    erasure = await _carols(database_pool, store)
+    report = await erasure.run(by="me")
+    assert (report.archived, report.unread, report.state) == (1, 1, "done")
+    assert "carol" not in {one["sender_id"] for one in archived(store)}
+
+
+async def test_an_erasure_takes_the_file_that_a_crash_left(database_pool, store, monkeypatch):
+    async def ends(*_arguments, **_more):
+        raise RuntimeError("killed")
+
+    erasure = await _carols(database_pool, store, archive_them=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(ArchiveTable, "written", ends)
+        with pytest.raises(_ENDED):
+            await archive(database_pool, store)
+    assert "carol" in {one["sender_id"] for one in archived(store)}
+    await erasure.run(by="me")
+    assert archived(store) == []
+
+
+async def test_archiving_goes_on_after_an_erasure_was_killed_in_a_file(
+    database_pool, store, sent, monkeypatch
+):
+    async def ends(*_arguments, **_more):
+        raise RuntimeError("killed")
+
+    erasure = await _carols(database_pool, store, archive_them=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(archiver_module, "delete_rows", ends)
+        with pytest.raises(_ENDED):
+            await Archiver(database_pool, store, days=30).archive(asyncio.Event())
+    with monkeypatch.context() as patched:
+        patched.setattr(ArchiveTable, "written", ends)
+        with pytest.raises(_ENDED):
+            await erasure.run(by="me")
+    await Archiver(database_pool, store, days=30).archive(asyncio.Event())
+    assert await database_pool.fetchval("SELECT state FROM row_archives") == "done"
+    await erasure.run(by="me")
+    assert len(archived(store)) == 7
+    assert await rows(database_pool) == ["young"]
+
+
+async def test_a_file_is_not_replaced_by_one_with_fewer_rows(
+    database_pool, store, sent, monkeypatch
+):
+    other, real = Archiver(database_pool, store, days=30), archiver_module.others_ended
+
+    async def suspended(pool):
+        """As where the lock's session is lost: another process archives the same rows meanwhile."""
+        monkeypatch.setattr(archiver_module, "others_ended", real)
+        monkeypatch.setattr(archiver_module, "ARCHIVING", "as if the lock were free")
+        assert (await other.archive(asyncio.Event())).rows == 7
+
+    monkeypatch.setattr(archiver_module, "others_ended", suspended)
+    with pytest.raises(Outage, match="rows of the archive"):
+        await Archiver(database_pool, store, days=30).archive(asyncio.Event())
+    assert len(archived(store)) == 7
+    assert await rows(database_pool) == ["young"]
+
+
+async def test_a_full_disk_does_not_end_the_service(
+    database_pool, store, sent, monkeypatch, eventually
+):
+    stop = asyncio.Event()
+    failed = list[str]()
+
+    def full(*_arguments):
+        failed.append("full")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(archiver_module, "draft", full)
+    job = OldRows(Archiver(database_pool, store, days=30), interval=0.05)
+    running = asyncio.create_task(job.run(stop))
+
+    async def twice() -> bool:
+        return running.done() or len(failed) > 1
+
+    await eventually(twice)
+    stop.set()
+    await running
+    assert len(await rows(database_pool)) == 8
 
 
 async def test_one_process_archives_each_hour(database_pool, store, sent, eventually):
