@@ -30,7 +30,7 @@ from persistence.retention.archive_file import (
     verified,
 )
 from persistence.retention.archives import Archive, ArchiveTable
-from persistence.retention.burial import delete_rows, others_ended
+from persistence.retention.burial import delete_rows, writers_ended
 
 __all__ = ["ARCHIVING", "ArchiveReport", "Archiver", "OldRows"]
 
@@ -95,7 +95,7 @@ class Archiver:
     async def _finish(self, archive: Archive, report: ArchiveReport, lock: Connection) -> None:
         ids = await self.table.ids(archive.id)
         if archive.state == "planned":
-            await others_ended(self._pool)  # from here on no row and no receipt comes to these
+            await writers_ended(self._pool)  # from here on no row and no receipt comes to these
             facts = await self._write(archive, ids, lock)
         else:
             facts = await self._written(archive, ids)

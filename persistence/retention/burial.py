@@ -1,7 +1,9 @@
 """Put tombstones in the place of rows, so that no insert that is under way brings one back.
 
 A statement sees what was committed when it began. One that began before a tombstone was committed
-may still insert the row. So rows are deleted once every transaction of that time has ended.
+may still insert the row. So rows are deleted once every transaction has ended that was writing rows
+then. A statement locks its tables before it takes its snapshot, so those are the ones that hold
+such a lock. Others are not waited for: a dump or a vacuum may take hours.
 """
 
 from __future__ import annotations
@@ -15,13 +17,13 @@ from uuid import UUID
 import msgspec
 
 from persistence.database.pool import Connection, Pool, using
+from persistence.errors import Outage
 
-__all__ = ["Deleted", "Doomed", "delete_rows", "mark_erased", "others_ended"]
+__all__ = ["Deleted", "Doomed", "delete_rows", "mark_erased", "writers_ended"]
 
 _PAUSE = 0.02
 _LONGEST = 120.0
-"""Seconds. A statement of the service ends within DATABASE_TIMEOUT_SECONDS; a dump, which inserts
-nothing, may take hours."""
+"""Seconds. A statement of the service ends within DATABASE_TIMEOUT_SECONDS."""
 
 # An archived message that is erased keeps the name of its file, which has to be written anew.
 _ERASE = """
@@ -33,8 +35,11 @@ ON CONFLICT (id) DO UPDATE SET
 WHERE held.erased_at IS NULL OR held.fingerprint IS NOT NULL
 """
 _UNDER_WAY = """
-SELECT DISTINCT virtualtransaction FROM pg_locks JOIN pg_stat_activity USING (pid)
-WHERE locktype = 'virtualxid' AND datname = current_database() AND pid <> pg_backend_pid()
+SELECT DISTINCT virtualtransaction FROM pg_locks
+WHERE locktype = 'relation' AND granted AND pid <> pg_backend_pid()
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND relation IN ('messages'::regclass, 'message_receipts'::regclass)
+    AND mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock')
 """
 _RECEIPTS = "DELETE FROM message_receipts WHERE message_id = ANY($1::uuid[])"
 _POSITIONS = "DELETE FROM message_positions WHERE message_id = ANY($1::uuid[])"
@@ -64,25 +69,30 @@ async def mark_erased(pool: Pool, doomed: Sequence[Doomed]) -> None:
     """Put up the tombstones of messages that are erased, and return once they are seen by all.
 
     Raises:
-        Outage: PostgreSQL can't do it now; it may have.
+        Outage: PostgreSQL can't do it now, or a transaction writes rows for long; it may have.
     """
     async with using(pool) as connection:
         await connection.execute(
             _ERASE, [one.id for one in doomed], [one.accepted_at for one in doomed]
         )
-    await others_ended(pool)
+    await writers_ended(pool)
 
 
-async def others_ended(pool: Pool) -> None:
-    """Return once every transaction has ended that is under way now.
+async def writers_ended(pool: Pool) -> None:
+    """Return once every transaction has ended that is writing rows or receipts now.
 
     Raises:
-        Outage: PostgreSQL can't tell now.
+        Outage: PostgreSQL can't tell now, or one of them lasts too long.
     """
     ends = time.monotonic() + _LONGEST
     async with using(pool) as connection:
         left = await _under_way(connection)
-        while left and time.monotonic() < ends:
+        while left:
+            if time.monotonic() > ends:
+                raise Outage(
+                    f"a transaction has been writing rows for {_LONGEST:.0f} s (in pg_locks: "
+                    f"{', '.join(sorted(left))}): end it, or wait for it"
+                )
             await asyncio.sleep(_PAUSE)
             left &= await _under_way(connection)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -19,13 +19,17 @@ from persistence.dead_letters.dead_letters import DeadLetters
 from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.dead_letters.redrive import Redriver
 from persistence.dead_letters.selection import Selection
+from persistence.errors import Outage
 from persistence.operator_actions import Actions
 from persistence.payloads.errors import PayloadOutage
+from persistence.retention import burial
 from persistence.retention import erasure as erasure_module
 from persistence.retention.burial import Doomed, delete_rows, mark_erased
 from persistence.retention.erasure import Erasure
 from persistence.retention.subject import Subject
 from persistence.standby.settled_query import SettlementQuery, asked_of
+from persistence.store.locks import lock_of
+from persistence.store.statement import LOCK_CLASS
 from persistence.store.writer import insert
 from tests.payloads.stores import folder_of, opened
 from tests.persistence.loglib import append, broken, contents, lag, raw
@@ -216,21 +220,47 @@ async def test_an_insert_that_is_under_way_brings_no_row_back(database_pool, eve
     """Its snapshot is older than the tombstone, and it commits after it."""
     sent = ours("1")
     identifier = UUID(sent.message_id)
-    async with database_pool.acquire() as connection:
-        slow = connection.transaction(isolation="repeatable_read")
+    waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    async with database_pool.acquire() as connection, database_pool.acquire() as other:
+        ahead = other.transaction()
+        await ahead.start()
+        await other.execute(
+            "SELECT pg_advisory_xact_lock($1, $2)", LOCK_CLASS, lock_of(sent.conversation_id)
+        )
+        slow = connection.transaction()
         await slow.start()
-        await connection.fetch("SELECT FROM tombstones")  # its snapshot
+        inserting = asyncio.create_task(insert(connection, [placed(sent)]))
+        await eventually(lambda: database_pool.fetchval(waits))  # its statement has its snapshot
         marking = asyncio.create_task(
             mark_erased(database_pool, [Doomed(identifier, datetime.now(UTC))])
         )
         await eventually(lambda: database_pool.fetchval("SELECT count(*) FROM tombstones"))
-        written = await insert(connection, [placed(sent)])
-        assert written.persisted == [0]
+        await ahead.commit()
+        assert (await inserting).persisted == [0]
         assert not marking.done()
         await slow.commit()
         await marking
         assert (await delete_rows(connection, [identifier])).rows == 1
         assert (await insert(connection, [placed(sent)])).duplicates == [0]
+
+
+async def test_an_erasure_waits_for_no_dump(database_pool):
+    """Nor for a vacuum, or for whoever else reads: each page would wait for two minutes."""
+    async with (
+        database_pool.acquire() as dump,
+        dump.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        await dump.fetch("SELECT FROM messages")
+        async with asyncio.timeout(20):
+            await mark_erased(database_pool, [Doomed(uuid4(), datetime.now(UTC))])
+
+
+async def test_an_erasure_goes_on_behind_no_writer(database_pool, monkeypatch):
+    monkeypatch.setattr(burial, "_LONGEST", 0.1)
+    async with database_pool.acquire() as connection, connection.transaction():
+        await insert(connection, [placed(ours("1"))])
+        with pytest.raises(Outage, match="writing rows"):
+            await mark_erased(database_pool, [Doomed(uuid4(), datetime.now(UTC))])
 
 
 async def test_a_backfill_takes_no_erased_message_to_another_log(

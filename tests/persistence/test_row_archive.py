@@ -97,7 +97,7 @@ async def test_a_key_that_was_archived_has_its_answer_and_makes_no_row(database_
     assert await rows(database_pool) == ["young"]
 
 
-@pytest.mark.parametrize("step", ["others_ended", "store", "written", "delete_rows", "done"])
+@pytest.mark.parametrize("step", ["writers_ended", "store", "written", "delete_rows", "done"])
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_it_goes_on_where_it_ended(database_pool, store, sent, monkeypatch, step, when):
     owner = {"store": ArchiveDraft, "written": ArchiveTable, "done": ArchiveTable}.get(
@@ -238,15 +238,15 @@ async def test_archiving_goes_on_after_an_erasure_was_killed_in_a_file(
 async def test_a_file_is_not_replaced_by_one_with_fewer_rows(
     database_pool, store, sent, monkeypatch
 ):
-    other, real = Archiver(database_pool, store, days=30), archiver_module.others_ended
+    other, real = Archiver(database_pool, store, days=30), archiver_module.writers_ended
 
     async def suspended(pool):
         """As where the lock's session is lost: another process archives the same rows meanwhile."""
-        monkeypatch.setattr(archiver_module, "others_ended", real)
+        monkeypatch.setattr(archiver_module, "writers_ended", real)
         monkeypatch.setattr(archiver_module, "ARCHIVING", "as if the lock were free")
         assert (await other.archive(asyncio.Event())).rows == 7
 
-    monkeypatch.setattr(archiver_module, "others_ended", suspended)
+    monkeypatch.setattr(archiver_module, "writers_ended", suspended)
     with pytest.raises(Outage, match="rows of the archive"):
         await Archiver(database_pool, store, days=30).archive(asyncio.Event())
     assert len(archived(store)) == 7
