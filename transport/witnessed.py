@@ -18,8 +18,15 @@ class Witnessed(Protocol):
     def known_ends(self) -> dict[int, str]:
         """Return the offset of the last record that is known to be there, by partition."""
 
-    def remind(self, ends: Mapping[int, str]) -> None:
-        """Note what other processes, or earlier ones, knew. ``progress`` counts what is gone."""
+    async def look_for(self, ends: Mapping[int, str]) -> None:
+        """Look for the records that other processes, or earlier ones, knew; count what is gone.
+
+        Args:
+            ends: The offset of one record by partition.
+
+        Raises:
+            TransportError: It can't be told now.
+        """
 
 
 def witnessed(transport: Transport) -> Witnessed | None:

@@ -1,6 +1,8 @@
 """Tell in PostgreSQL which records of each log are there, and hear of it what others knew.
 
-So a process that was just started notices that its log lost what an earlier one was told of.
+So a process that was just started notices that its log lost what an earlier one was told of. It
+looks for what others knew before it tells of its own, which is newer: that would take its place,
+and nobody could notice any more.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from contextlib import suppress
 from persistence.database.outage import stopped_within
 from persistence.database.pool import Pool
 from persistence.errors import PersistenceError
-from persistence.fleet.log_ends import exchange_ends
+from persistence.fleet.log_ends import End, known_ends, note_ends
 from transport.contract import Transport
 from transport.errors import TransportError
 from transport.patience import answer
@@ -30,7 +32,6 @@ class LogEnds:
     def __init__(self, pool: Pool, logs: Sequence[Transport]) -> None:
         self._pool = pool
         self._logs = [(log, inner) for log in logs if (inner := witnessed(log))]
-        self._told: dict[str, dict[int, str]] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Exchange again and again until ``stop`` is set, and a last time then."""
@@ -40,15 +41,17 @@ class LogEnds:
 
     async def exchange(self) -> None:
         """Exchange once; what can't be told now is told later."""
-        for log, inner in self._logs:
-            with suppress(TransportError, PersistenceError, TimeoutError):
-                await self._exchange(log, inner)
+        await asyncio.gather(*(self._exchange(log, inner) for log, inner in self._logs))
 
     async def _exchange(self, log: Transport, inner: Witnessed) -> None:
-        identity = await answer(log.identity(), within=_WITHIN)
-        told = self._told.setdefault(identity, {})
-        new = {p: at for p, at in inner.known_ends().items() if told.get(p) != at}
-        ends = {p: (log.sort_key(at), at) for p, at in new.items()}
-        known = await exchange_ends(self._pool, identity, ends, within=_WITHIN)
-        told.update(new)
-        inner.remind(known)
+        with suppress(TransportError, PersistenceError, TimeoutError):
+            identity = await answer(log.identity(), within=_WITHIN)
+            known = await known_ends(self._pool, identity, within=_WITHIN)
+            await answer(inner.look_for(known), within=_WITHIN)
+            new = [
+                End(partition, log.sort_key(at), at, known.get(partition))
+                for partition, at in inner.known_ends().items()
+                if partition not in known or log.sort_key(at) > log.sort_key(known[partition])
+            ]
+            if new:
+                await note_ends(self._pool, identity, new, within=_WITHIN)

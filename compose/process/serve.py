@@ -104,7 +104,8 @@ async def run(
                     role, parts, url=running.url, metrics_url=running.metrics_url
                 )
                 log.info("Starting", role=role.value, url=running.url, metrics=exposed.url)
-                await parts.identities.ask()
+                # Before it appends: what it appends is newer than what the log may have lost.
+                await asyncio.gather(parts.identities.ask(), parts.ends.exchange())
                 try:
                     await heartbeat.beat()  # seen before it takes a request, where that is possible
                     if parts.payload_identity is not None:

@@ -7,45 +7,65 @@ knew. Under the log's identity and not its name: another log under the name has 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from persistence.database.pool import Pool, using
 
-__all__ = ["exchange_ends"]
+__all__ = ["End", "known_ends", "note_ends"]
 
-# What is told stands in the table from the next call on: a statement sees none of its own inserts.
-_EXCHANGE = """
+_KNOWN = "SELECT partition, at FROM log_ends WHERE identity = $1"
+
+# Only in place of the one that was looked for: another may be known by now, and be gone. The rows
+# are locked in order, so that two processes don't wait for each other.
+_NOTE = """
 WITH told AS (
-    INSERT INTO log_ends (identity, partition, sort_key, at)
-    SELECT $1, * FROM unnest($2::int[], $3::bytea[], $4::text[])
-    ON CONFLICT (identity, partition) DO UPDATE SET sort_key = excluded.sort_key, at = excluded.at
-    WHERE log_ends.sort_key < excluded.sort_key
+    SELECT * FROM unnest($2::int[], $3::bytea[], $4::text[], $5::text[])
+        AS told (partition, sort_key, at, instead_of)
+), held AS MATERIALIZED (
+    SELECT partition FROM log_ends WHERE identity = $1 AND partition = ANY($2)
+    ORDER BY partition FOR UPDATE
+), moved AS (
+    UPDATE log_ends SET sort_key = told.sort_key, at = told.at
+    FROM told JOIN held USING (partition)
+    WHERE log_ends.identity = $1 AND log_ends.partition = told.partition
+        AND log_ends.at = told.instead_of AND log_ends.sort_key < told.sort_key
 )
-SELECT partition, at FROM log_ends WHERE identity = $1
+INSERT INTO log_ends (identity, partition, sort_key, at)
+SELECT $1, partition, sort_key, at FROM told WHERE instead_of IS NULL ORDER BY partition
+ON CONFLICT DO NOTHING
 """
 
 
-async def exchange_ends(
-    pool: Pool, identity: str, ends: Mapping[int, tuple[bytes, str]], *, within: float
-) -> dict[int, str]:
-    """Note sort key and offset of the last known record by partition; return what was known.
+class End(NamedTuple):
+    """The last record of a partition that a process was told of.
 
-    Args:
-        pool: Of PostgreSQL.
-        identity: That of the log.
-        ends: Those that may be later than what is noted.
-        within: Seconds.
+    ``instead_of`` is the offset that it looked for in the log before; ``None``: none was known.
+    """
+
+    partition: int
+    sort_key: bytes
+    offset: str
+    instead_of: str | None
+
+
+async def known_ends(pool: Pool, identity: str, *, within: float) -> dict[int, str]:
+    """Return the offset of the last known record of the log ``identity``, by partition.
 
     Raises:
-        Outage: PostgreSQL can't do it now.
+        Outage: PostgreSQL can't tell within that many seconds.
     """
     async with using(pool, within=within) as connection:
-        rows = await connection.fetch(
-            _EXCHANGE,
-            identity,
-            list(ends),
-            [key for key, _ in ends.values()],
-            [offset for _, offset in ends.values()],
-            timeout=within,
-        )
+        rows = await connection.fetch(_KNOWN, identity, timeout=within)
     return {row["partition"]: row["at"] for row in rows}
+
+
+async def note_ends(pool: Pool, identity: str, ends: Sequence[End], *, within: float) -> None:
+    """Note the last known records of the log ``identity``, but where another noted one meanwhile.
+
+    Raises:
+        Outage: PostgreSQL can't do it within that many seconds.
+    """
+    columns = list(zip(*ends, strict=True))
+    async with using(pool, within=within) as connection:
+        await connection.execute(_NOTE, identity, *map(list, columns), timeout=within)

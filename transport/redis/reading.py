@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -14,7 +14,7 @@ from transport.redis.keys import TopicKeys, trimmed
 from transport.redis.records import records
 from transport.redis.witness import NO_WITNESS, Witness
 
-__all__ = ["progress", "reaches", "read", "read_back"]
+__all__ = ["look_for", "progress", "reaches", "read", "read_back"]
 
 _NOWHERE = b"0-0"
 
@@ -105,6 +105,27 @@ async def progress(
         msgspec.structs.replace(progress, lost=progress.lost + max(0, lost))
         for progress, lost in found
     ]
+
+
+async def look_for(
+    functions: Functions, log: TopicKeys, group: str, witness: Witness, ends: Mapping[int, str]
+) -> None:
+    """Count what is gone, of what this process knew and of ``ends``; see ``Witnessed.look_for``."""
+    partitions = [partition for partition in ends if partition < len(log.streams)]
+    calls = []
+    for partition in partitions:
+        keys = (log.streams[partition], log.lease(partition, group))
+        # What this process knew goes first: it has figures, and those of one loss are not added.
+        calls.append(functions.command("went_back", keys, *witness.arguments(partition)))
+        known = witness.arguments_for(partition, ends[partition])
+        calls.append(functions.command("went_back", keys, *known))
+    replies = await functions.exchange(calls) if calls else []
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise translate(reply)
+    for partition, lost in zip(partitions, replies[::2], strict=True):
+        if lost >= 0:
+            witness.forget(partition)
 
 
 def _progress(partition: int, reply: Reply) -> tuple[Progress, int]:

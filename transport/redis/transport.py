@@ -260,12 +260,10 @@ class RedisTransport:
         ends = {partition: witness.last(partition) for partition in range(self.partitions)}
         return {partition: end for partition, end in ends.items() if end}
 
-    def remind(self, ends: Mapping[int, str]) -> None:
-        """Note what others knew; see ``transport.witnessed.Witnessed``."""
+    async def look_for(self, ends: Mapping[int, str]) -> None:
+        """Look for what others knew; see ``transport.witnessed.Witnessed``."""
         witness = self._witnesses[Topic.MESSAGES, WORKER_GROUP]
-        for partition, end in ends.items():
-            if partition < self.partitions:
-                witness.remind(partition, end)
+        await reading.look_for(self._functions, self._messages, WORKER_GROUP, witness, ends)
 
     def sort_key(self, offset: str) -> bytes:
         """Return a key that orders entry ids; see the contract."""

@@ -58,12 +58,6 @@ class Witness:
         elif seen.connections == self.connections() and sort_key(offset) > sort_key(seen.last):
             seen.last = offset
 
-    def remind(self, partition: int, offset: str) -> None:
-        """Note that another process, or an earlier one, was told of the record at ``offset``."""
-        seen = self._seen[partition]
-        if not seen.last or sort_key(offset) > sort_key(seen.last):
-            seen.last = offset
-
     def acknowledged(self, partition: int, through: str) -> None:
         """Note that everything through ``through`` was acknowledged."""
         self._seen[partition].acknowledged = through
@@ -91,7 +85,18 @@ class Witness:
     def arguments(self, partition: int) -> tuple[str, str, int, str, int]:
         """Return the arguments of lua/back.lua: added, tail, unread, last, may_be_unread."""
         seen = self._seen[partition]
-        is_settled = bool(seen.acknowledged) and sort_key(seen.last or "0-0") <= sort_key(
-            seen.acknowledged
-        )
+        is_settled = self._is_acknowledged(partition, seen.last or "0-0")
         return seen.added, seen.tail, seen.unread, seen.last, int(not is_settled)
+
+    def arguments_for(self, partition: int, offset: str) -> tuple[str, str, int, str, int]:
+        """Return the same for a record that another process, or an earlier one, was told of.
+
+        It is kept apart from what this process knows: the looks of one that was started after a
+        loss are of the log as it is now, and its own records are newer than those that are gone.
+        """
+        is_settled = self._is_acknowledged(partition, offset)
+        return _NOTHING, _NOTHING, 0, offset, int(not is_settled)
+
+    def _is_acknowledged(self, partition: int, offset: str) -> bool:
+        through = self._seen[partition].acknowledged
+        return bool(through) and sort_key(offset) <= sort_key(through)

@@ -39,7 +39,8 @@ local function lost_by_this_witness(stream, lease, args)
   if not info or is_another(lease, info) or is_of_deleted(lease, last) then
     return nil
   end
-  local is_trimmed = not later(last, info.last) and not (
+  -- Of a stream that still has all that was ever appended to it, nothing was trimmed.
+  local is_trimmed = info.added > info.length and not later(last, info.last) and not (
     info.first and later(last, info.first) and later(last, info.deleted))
   if is_trimmed and (added == '' or info.first and not later(info.first, tail)) then
     return nil
