@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -17,8 +19,9 @@ from tests.transport.redis_backend import short_settings
 from tests.transport.redis_failover import Failover, pair, run
 from transport.conformance.member import ConformanceWorker, contents, message, messages, until
 from transport.contract import Appended, Envelope, Topic
-from transport.errors import TransportError
+from transport.errors import TransportError, TransportUnavailable
 from transport.redis import RedisTransport
+from transport.redis.recent_appends import RecentAppends
 
 PATIENCE = 15.0
 AGAIN = "were appended again"
@@ -175,6 +178,63 @@ async def test_what_was_trimmed_is_not_taken_for_lost(
         await _append_at_last(log, "new")
         assert len(await log.read(Topic.MESSAGES, 0)) < 400
     assert AGAIN not in caplog.text
+
+
+async def test_a_record_that_is_there_does_not_hide_one_that_is_gone(
+    failover: Failover, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replies of trips that are under way together end in any order."""
+    add = RecentAppends.add
+    trips: list[Callable[[], None]] = []
+
+    def held(*some: Any, **how: Any) -> None:
+        trips.append(partial(add, *some, **how))
+
+    async with _transport(failover) as log:
+        monkeypatch.setattr(RecentAppends, "add", held)
+        await _append(log, messages(["kept"], partition=0, of=log))
+        await failover.cut()
+        await _append(log, messages(["lost-0"], partition=0, of=log))
+        await _append(log, messages(["lost-1"], partition=0, of=log))
+        monkeypatch.undo()
+        for i in (1, 0, 2):
+            trips[i]()
+        await failover.promote()
+        await _append_at_last(log, "new")
+        assert await _texts(log) == ["kept", "lost-0", "lost-1", "new"]
+
+
+async def test_an_address_that_moves_before_the_promotion_gets_its_rescue(
+    failover: Failover,
+) -> None:
+    async with _transport(failover) as log:
+        await _append(log, messages(["kept"], partition=0, of=log))
+        await failover.in_step()
+        await run(failover.replica, "REPLICAOF", "127.0.0.1", "1")  # still a replica, of nobody
+        await _append(log, messages(["lost-0", "lost-1"], partition=0, of=log))
+        await failover.promote()
+        refused = await log.publish(messages(["refused"], partition=0, of=log))
+        assert {type(it) for it in refused} == {TransportUnavailable}
+        await run(failover.replica, "REPLICAOF", "NO", "ONE")
+        await _append_at_last(log, "new")
+        assert await _texts(log) == ["kept", "lost-0", "lost-1", "new"]
+
+
+async def test_what_is_appended_whatever_is_remembered_is_rescued_so(
+    failover: Failover, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A redriven dead letter, whose first record stands in the log."""
+    async with _transport(failover) as log:
+        poison = messages(["poison"], partition=0, of=log)
+        await _append(log, poison)
+        await failover.cut()
+        assert type((await log.publish(poison, remember=False))[0]) is Appended
+        await failover.promote()
+        await _append_at_last(log, "new")
+        assert await _texts(log) == ["poison", "poison", "new"]
+    assert f"1 acknowledged records that this process and others still had: they {AGAIN}" in (
+        caplog.text
+    )
 
 
 async def test_nothing_is_kept_where_that_is_not_wanted(failover: Failover) -> None:

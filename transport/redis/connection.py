@@ -38,6 +38,7 @@ _SECOND_LOOK_SECONDS = 0.5
 _ROLE: Command = ("ROLE",)
 _WHO: Command = ("INFO", "replication")
 _REPLICATION_ID = re.compile(rb"^master_replid:(\w+)", re.MULTILINE)
+_REPLICA = re.compile(rb"^role:slave", re.MULTILINE)
 _pack = cast("Callable[[Command], bytes]", hiredis.pack_command)  # its stub knows tuples of one
 _error = cast("Callable[[str], Exception]", DefaultParser.parse_error)
 
@@ -141,8 +142,7 @@ class RedisConnection:
             return
         for command, reply in zip(commands, await self.exchange(commands), strict=True):
             if command == _WHO and (isinstance(reply, bytes) or is_refusal(reply)):
-                found = _REPLICATION_ID.search(reply) if isinstance(reply, bytes) else None
-                self.server = found[1].decode() if found else ""
+                self.server = _replication_id(reply, address) if isinstance(reply, bytes) else ""
                 continue
             if isinstance(reply, NoPermissionError) and command == _ROLE:
                 continue  # then its first refusal of a write tells
@@ -208,6 +208,22 @@ class RedisConnection:
             self._is_retired = True
         else:
             self.hang_up()
+
+
+def _replication_id(told: bytes, address: Address) -> str:
+    """Return the id of a primary.
+
+    Raises:
+        TransportUnavailable: it is a replica. That has its primary's id, and would take appends
+            under it once it is promoted, as if nothing had been lost.
+    """
+    if _REPLICA.search(told):
+        raise TransportUnavailable(
+            f"{address.host}:{address.port} is a read-only replica: name the primary, or wait "
+            "until it is promoted"
+        )
+    found = _REPLICATION_ID.search(told)
+    return found[1].decode() if found else ""
 
 
 def _is_old(wire: _Wire) -> bool:

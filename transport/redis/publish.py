@@ -96,6 +96,7 @@ class Publisher:
         ``is_rescue``: what a failover lost, while all else waits.
         """
         outcomes: list[Outcome] = []
+        recent = self._rescue.recent
         # One trip after the other: a call that is made again because the library was missing could
         # otherwise change places with the next.
         for calls in self._trips(envelopes, self._seconds if remember else 0):
@@ -110,7 +111,7 @@ class Publisher:
                     rest = envelopes[len(outcomes) :]
                     some = self._outcomes_by_partition(replies, calls, rest)
                 some = [_doubted(it, doubt) for it in some] if doubt else some
-                self._rescue.recent.add(envelopes[len(outcomes) :][: len(some)], some)
+                recent.add(envelopes[len(outcomes) :][: len(some)], some, remember=remember)
                 outcomes += some
             except TransportError as error:
                 # What follows must not overtake it.

@@ -18,13 +18,14 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple, TypeVar
+from itertools import groupby
+from typing import TypeVar
 from uuid import uuid4
 
 import msgspec
 from redis.exceptions import RedisError
 
-from transport.contract import Envelope, Outcome
+from transport.contract import Appended, Envelope, Outcome
 from transport.envelope import HEADER_MESSAGE_ID
 from transport.errors import TransportError, TransportUnavailable
 from transport.redis.connection import Command
@@ -46,20 +47,15 @@ _LATE_SECONDS = 2.5
 _MOST_SECONDS = 5.0
 _REFUSED_AFTER_SECONDS = 1.0
 _PAIRS_PER_CALL = 500
+_GONE = ord("1")
 
 _T = TypeVar("_T")
-Append = Callable[[Sequence[Envelope]], Awaitable[Sequence[Outcome]]]
-
-
-class _Lost(NamedTuple):
-    """A record that is gone, as it is reported."""
-
-    offset: str
-    envelope: Envelope
+Append = Callable[[Sequence[Envelope], bool], Awaitable[Sequence[Outcome]]]
+"""Appends in order; whether repeats are told by their ids is the second argument."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[_Lost]).decode
+_decode = msgspec.msgpack.Decoder(list[RecentAppend]).decode
 
 
 class Rescue:
@@ -180,62 +176,67 @@ class Rescue:
 
     async def _lead(self, rescue: str, append: Append) -> None:
         reported = await self._patiently(partial(self._connections.call, "HGETALL", rescue))
-        lost: list[_Lost] = []
+        lost: list[RecentAppend] = []
         for member, blob in zip(reported[::2], reported[1::2], strict=True):
             if not member.startswith(b"#"):
                 lost += _decode(blob)
         count = await self._append_again(lost, append, is_late=False)
         await self._patiently(partial(self._functions.call, "rescued", (rescue,), count))
 
-    async def _append_again(self, lost: Sequence[_Lost], append: Append, *, is_late: bool) -> int:
+    async def _append_again(
+        self, lost: Sequence[RecentAppend], append: Append, *, is_late: bool
+    ) -> int:
         if not lost:
             return 0
-        envelopes = [it.envelope for it in sorted(lost, key=lambda it: sort_key(it.offset))]
-
-        async def all_in() -> None:
-            for outcome in await append(envelopes):
-                if isinstance(outcome, TransportError):
-                    raise outcome
-
-        await self._patiently(all_in)
+        count = 0
+        ordered = sorted(lost, key=lambda it: sort_key(it.offset))
+        for remember, run in groupby(ordered, key=lambda it: it.remember):
+            left = [it.envelope for it in run]
+            while left:
+                outcomes = await append(left, remember)
+                done = next(
+                    (i for i, it in enumerate(outcomes) if isinstance(it, TransportError)),
+                    len(left),
+                )
+                count += sum(type(it) is Appended for it in outcomes[:done])
+                left = left[done:]
+                if left:
+                    await asyncio.sleep(_POLL_SECONDS)
+        if not count:
+            return 0
         _log.error(
             "A failover lost %d acknowledged records that this process and others still had: they "
             "were appended again, %s",
-            len(envelopes),
+            count,
             "after newer ones, since this process heard of it late"
             if is_late
             else "in their order, before anything else",
         )
-        return len(envelopes)
+        return count
 
-    async def _gone(self) -> list[_Lost]:
+    async def _gone(self) -> list[RecentAppend]:
         """Return what this process appended lately and is not in the log."""
         left = self.recent.by_partition()
-        found: list[_Lost] = []
+        found: list[RecentAppend] = []
         while left:
-            parts = {p: some[-_PAIRS_PER_CALL:] for p, some in left.items()}
+            parts = {p: some[:_PAIRS_PER_CALL] for p, some in left.items()}
             replies = await self._functions.exchange(
-                [self._count_gone(partition, some) for partition, some in parts.items()]
+                [self._tell_gone(partition, some) for partition, some in parts.items()]
             )
-            following: dict[int, list[RecentAppend]] = {}
-            for (partition, some), reply in zip(parts.items(), replies, strict=True):
+            for some, reply in zip(parts.values(), replies, strict=True):
                 if isinstance(reply, Exception):
                     raise reply
-                if reply:
-                    found += [_Lost(*it) for it in some[-reply:]]
-                rest = left[partition][: -len(some)]
-                if reply == len(some) and rest:
-                    following[partition] = rest
-            left = following
+                found += [it for it, flag in zip(some, reply, strict=True) if flag == _GONE]
+            left = {p: rest for p, some in left.items() if (rest := some[_PAIRS_PER_CALL:])}
         return found
 
-    def _count_gone(self, partition: int, some: Sequence[RecentAppend]) -> Command:
+    def _tell_gone(self, partition: int, some: Sequence[RecentAppend]) -> Command:
         pairs = [
             text
             for it in some
             for text in (it.offset, it.envelope.headers.get(HEADER_MESSAGE_ID, ""))
         ]
-        return self._functions.command("count_gone", (self._log.streams[partition],), *pairs)
+        return self._functions.command("tell_gone", (self._log.streams[partition],), *pairs)
 
     async def _patiently(self, ask: Callable[[], Awaitable[_T]]) -> _T:
         """Return the answer, however often it takes: a new server may be busy at first."""

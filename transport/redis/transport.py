@@ -297,8 +297,10 @@ class RedisTransport:
         """
         await self._connections.call(*self._messages.probing)
 
-    async def _append_again(self, envelopes: Sequence[Envelope]) -> Sequence[Outcome]:
-        return await self._publisher.publish(envelopes, remember=True, is_rescue=True)
+    async def _append_again(
+        self, envelopes: Sequence[Envelope], remember: bool
+    ) -> Sequence[Outcome]:
+        return await self._publisher.publish(envelopes, remember=remember, is_rescue=True)
 
     def _new_witness(self, partitions: int) -> Witness:
         return Witness(partitions, lambda: self._connections.made)

@@ -3,25 +3,21 @@
 local KEPT_SECONDS = 300
 local LEADS_MS = 1500
 
--- KEYS stream; ARGV ids and the message ids of records that were appended, the oldest first. Returns how
--- many of the last of them are gone. A replica lacks a tail, so the first that is there ends the search.
-local function count_gone(keys, args)
+-- KEYS stream; ARGV ids and the message ids of records that were appended. Returns a text of a digit
+-- for each: '1' if it is gone. One that is there says nothing of others: what lies behind it may have
+-- been appended since.
+local function tell_gone(keys, args)
   local stream, info = keys[1], stream_info(keys[1])
-  local gone = 0
-  for i = #args - 1, 1, -2 do
-    local id, message = args[i], args[i + 1]
-    if info and is_of(stream, id, message) then
-      return gone
-    end
+  local flags = {}
+  for i = 1, #args, 2 do
+    local id = args[i]
     -- What is below the first record there is, was trimmed, where anything ever was.
     local is_trimmed = info and info.added > info.length and not later(id, info.last)
       and not (info.first and later(id, info.first))
-    if is_trimmed then
-      return gone
-    end
-    gone = gone + 1
+    local is_there = is_trimmed or info and is_of(stream, id, args[i + 1])
+    flags[#flags + 1] = is_there and '0' or '1'
   end
-  return gone
+  return table.concat(flags)
 end
 
 -- KEYS writers; ARGV member, ms for which it is awaited.
@@ -76,7 +72,7 @@ local function rescued(keys, args)
   return 1
 end
 
-register('count_gone', count_gone, READS)
+register('tell_gone', tell_gone, READS)
 register('write_on', write_on, DRAINS)
 register('report', report, DRAINS)
 register('lead', lead, DRAINS)
