@@ -160,7 +160,9 @@ class Progress(msgspec.Struct, frozen=True):
     log that are not readable yet, because another producer's transaction is open (Kafka); they are
     part of ``lag``. ``untrimmed``: the partition is known to hold every record ever appended to it.
     ``unavailable``: nothing is known of the partition now, because no server serves it (Kafka has
-    no leader for it); every other figure is unknown then.
+    no leader for it); every other figure is unknown then. ``acknowledged`` is the last record that
+    was acknowledged, where the log knows it: ``floor`` is beyond it where offsets hold no record,
+    and before it where records were removed.
     """
 
     partition: int
@@ -175,6 +177,7 @@ class Progress(msgspec.Struct, frozen=True):
     held: int = 0
     untrimmed: bool = False
     unavailable: bool = False
+    acknowledged: str | None = None
 
 
 class GroupStanding(msgspec.Struct, frozen=True):

@@ -117,16 +117,17 @@ class CatchUp:
         if not self._positions.is_behind(after, floor):
             return True
         log = _log.bind(partition=fence.partition, after=after, through=floor.offset)
-        log.warning(
-            "PostgreSQL is behind what was acknowledged: a failover or a restore took rows along; "
-            "putting them back from the log"
-        )
         records = restored = 0
         is_whole = True
         while page := await self._page(fence.partition, after, floor):
             # Asked after the page was read: what was removed before that is not in it.
             if not passes_holes and not (is_whole := await self._reaches(fence.partition, after)):
                 break
+            if not records:  # there may be none, where offsets hold no record
+                log.warning(
+                    "PostgreSQL is behind what was acknowledged: a failover or a restore took rows "
+                    "along; putting them back from the log"
+                )
             rows = await self._persist(page)
             after = page[-1].offset
             records += len(page)
@@ -135,7 +136,8 @@ class CatchUp:
         else:
             if not passes_holes and self._positions.is_behind(after, floor):
                 is_whole = await self._reaches(fence.partition, after)
-        log.warning("Rows put back from the log", records=records, rows=restored, all=is_whole)
+        if records:
+            log.warning("Rows put back from the log", records=records, rows=restored, all=is_whole)
         return is_whole
 
     async def _reaches(self, partition: int, after: str) -> bool:

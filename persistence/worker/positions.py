@@ -131,8 +131,12 @@ class Positions:
 
 
 def acknowledged_through(progress: Progress) -> str | None:
-    """Return the offset through which a group has acknowledged, ``None`` where none is known."""
-    return progress.floor
+    """Return the last record that a group has acknowledged, ``None`` where none is known.
+
+    The group's place is beyond it where offsets hold no record (markers of transactions, say). No
+    row is to be expected of these.
+    """
+    return progress.floor if progress.acknowledged is None else progress.acknowledged
 
 
 def is_behind(log: Transport, through: str, acknowledged: str | None) -> bool:

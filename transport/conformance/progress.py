@@ -53,10 +53,12 @@ async def test_the_floor_is_the_last_acknowledged_and_the_end_the_last_appended(
         assert (progress.floor, progress.end) == (None, stands[-1])
         claim = await member.claim(0)
         await drain(claim, 3, patience=backend.patience)
-        assert (await _of(transport, 0)).floor is None
+        progress = await _of(transport, 0)
+        assert (progress.floor, progress.acknowledged) == (None, None)
         await claim.ack(stands[1])
         progress = await _of(transport, 0)
         assert (progress.floor, progress.end) == (stands[1], stands[-1])
+        assert progress.acknowledged in (stands[1], None)
         await drain(claim, 1, patience=backend.patience)
         await claim.ack(stands[-1])
         progress = await _of(transport, 0)

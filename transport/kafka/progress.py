@@ -14,6 +14,7 @@ from transport.kafka.claim import KafkaClaim
 from transport.kafka.gaps import Gaps, TopicEpoch
 from transport.kafka.group_context import GroupContext
 from transport.kafka.groups import Committed
+from transport.kafka.mark import Mark
 from transport.kafka.reader import FirstRecord, KafkaReader
 from transport.kafka.standing import standing
 from transport.kafka.tails import KnownTail
@@ -78,6 +79,7 @@ async def progress_of(
             appended=ends[at],
             held=waiting[at].held,
             untrimmed=begins[at] == 0,
+            acknowledged=_last_record(stands[at].mark),
         )
         for at in where
     }
@@ -184,3 +186,8 @@ def _offset_before(start: int, begin: int, committed: Committed | None) -> str |
     if committed is None or start <= 0 or (start == begin and committed.offset != start):
         return None
     return str(start - 1)
+
+
+def _last_record(mark: Mark) -> str | None:
+    """Return the offset of the last record that was acknowledged, if the commit says so."""
+    return None if mark.last is None else str(mark.last.at)

@@ -170,4 +170,5 @@ def _progress(group: MemoryGroup, partition: MemoryPartition) -> Progress:
         owner=claim.member if claim else None,
         appended=partition.end,
         untrimmed=partition.first == 0,
+        acknowledged=str(acked - 1) if acked else None,
     )

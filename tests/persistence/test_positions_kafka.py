@@ -1,0 +1,77 @@
+"""Offsets of Kafka that hold no record, and PostgreSQL's position."""
+
+from __future__ import annotations
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.structs import TopicPartition
+
+from persistence.worker.metrics import PositionMetrics
+from tests.support.kafka import fresh_settings
+from tests.support.kafka_consumers import good
+from tests.support.metric_values import value_of
+from transport.contract import WORKER_GROUP, Topic
+from transport.kafka import KafkaTransport
+
+
+class AbortedError(Exception):
+    pass
+
+
+@pytest.fixture
+async def log(kafka_node):
+    settings = fresh_settings(kafka_node.bootstrap)
+    async with KafkaTransport(settings.model_copy(update={"stream_partitions": 1})) as opened:
+        yield opened
+
+
+async def append(producer, topic: str, numbers: range) -> None:
+    async with producer.transaction():
+        for number in numbers:
+            sent = good("c", number)
+            await producer.send_and_wait(topic, sent.value, key=sent.key, partition=0)
+        if len(numbers) > 2:
+            raise AbortedError
+
+
+async def progress_of(log):
+    (progress,) = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    return progress
+
+
+async def test_what_an_aborted_transaction_leaves_behind_is_no_lost_row(
+    kafka_node, log, start, database_pool, eventually
+):
+    """Not even when everything before it is gone."""
+    topic = log.location.messages
+    running = start(log=log)
+
+    async def rows(count: int) -> bool:
+        return await database_pool.fetchval("SELECT count(*) FROM messages") == count
+
+    async def has_passed_the_gap() -> bool:
+        progress = await progress_of(log)
+        return progress.floor == progress.end
+
+    async with AIOKafkaProducer(
+        bootstrap_servers=kafka_node.bootstrap, transactional_id=topic
+    ) as producer:
+        await append(producer, topic, range(2))
+        with pytest.raises(AbortedError):
+            await append(producer, topic, range(2, 8))
+        await eventually(lambda: rows(2), timeout=30)
+        await eventually(has_passed_the_gap, timeout=30)
+        await running.stop()
+        progress = await progress_of(log)
+        assert (progress.acknowledged, int(progress.floor) > 7) == ("1", True)
+        everything = RecordsToDelete(before_offset=progress.appended)
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka_node.bootstrap)
+        await admin.start()
+        await admin.delete_records({TopicPartition(topic, 0): everything})
+        await admin.close()
+        again = start(log=log, member="w2")
+        await append(producer, topic, range(8, 9))
+        await eventually(lambda: rows(3), timeout=30)
+    assert again.consumer.status().paused == []
+    assert value_of(again.metrics.of(PositionMetrics).lost.labels("kafka", "0")) == 0
