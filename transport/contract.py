@@ -49,6 +49,7 @@ __all__ = [
     "Reason",
     "Record",
     "Remembered",
+    "RetainingClaim",
     "Taker",
     "Topic",
     "Transport",
@@ -357,6 +358,24 @@ class HandingClaim(Claim, Protocol):
         """Have ``next`` return everything that was taken and not passed.
 
         Nothing of it is done any more: the caller has withdrawn what it took after that, too.
+        """
+
+
+@runtime_checkable
+class RetainingClaim(Claim, Protocol):
+    """A claim whose owner has the log remove acknowledged records, and can hold that off.
+
+    A transport need not have it.
+    """
+
+    def retain(self, is_needed: Callable[[], bool]) -> None:
+        """Remove no acknowledged record of the partition while ``is_needed`` returns true.
+
+        For a store that may have lost what was acknowledged, and is not known to have it. Where the
+        log has no room for what is appended, it may remove records all the same, and logs that.
+
+        Args:
+            is_needed: is asked each time something would be removed. It must not raise.
         """
 
 

@@ -93,6 +93,11 @@ class OutageBarrier:
             return 0.0
         return time.time() - self._since
 
+    @property
+    def outages(self) -> int:
+        """How many outages there were, with the one under way."""
+        return self._outage
+
     def paused(self) -> Paused | None:
         """Return since when this dependency is waited for, ``None`` while it works."""
         if self._since is None:

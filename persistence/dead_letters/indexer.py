@@ -21,7 +21,7 @@ from persistence.settings import PersistenceSettings
 from persistence.store.writer import Writer
 from persistence.worker.claims import Claims
 from persistence.worker.positions import Floor, Positions
-from transport.contract import DLQ_GROUP, Claim, Record, Topic, Transport
+from transport.contract import DLQ_GROUP, Claim, Record, RetainingClaim, Topic, Transport
 
 __all__ = ["DeadLetterIndexer"]
 
@@ -70,8 +70,13 @@ class DeadLetterIndexer:
 
     async def _serve(self, claim: Claim, stop: asyncio.Event) -> None:
         left: str | None = None
+        seen_in = -1
+        if isinstance(claim, RetainingClaim):
+            claim.retain(lambda: seen_in != self._database.outages)
         while not stop.is_set():
+            outages = self._database.outages
             left = await self._catch_up(left, stop)
+            seen_in = outages
             records = await self._log.through(lambda: unless(stop, self._next(claim)), stop)
             if records:
                 left = await self._catch_up(left, stop)

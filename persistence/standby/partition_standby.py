@@ -27,7 +27,7 @@ from persistence.standby.restores import Restores
 from persistence.standby.settled_query import SettlementQuery, UnsettledRecord, asked_of
 from persistence.standby.takeover_rules import LogRole, Originals, Why
 from persistence.worker.partition_worker import PartitionWorker, WorkerContext
-from transport.contract import Claim, Record
+from transport.contract import Claim, Record, RetainingClaim
 
 __all__ = ["LULL_SECONDS", "PartitionStandby", "StandbyContext"]
 
@@ -104,6 +104,9 @@ class PartitionStandby:
         """
         context, partition = self._context.worker, self._claim.partition
         name, writer = context.transport.name, context.writer
+        may_be_behind = [True]
+        if isinstance(self._claim, RetainingClaim):
+            self._claim.retain(lambda: bool(may_be_behind))
         known = await context.database.through(lambda: writer.position(name, partition), self._stop)
         if known is not None:
             # It keeps the position meanwhile: the next standby goes on where this one is stopped.
@@ -111,6 +114,7 @@ class PartitionStandby:
             await context.database.through(
                 lambda: writer.forget_position(name, partition), self._stop
             )
+        may_be_behind.clear()
 
     async def _gather(self, seconds: float) -> None:
         """Read for ``seconds`` (at least once), and wait a lull whenever something came.

@@ -54,6 +54,7 @@ from transport.contract import (
     HandingClaim,
     Reason,
     Record,
+    RetainingClaim,
     Transport,
 )
 from transport.envelope import Message
@@ -122,6 +123,8 @@ class PartitionWorker:
         self._fence: Fence | None = None
         self._keeps_position = keeps_position
         self._taken_again = float("-inf")
+        self._seen_in = -1
+        self._looked: tuple[int, str | None] | None = None
         self._elsewhere: tuple[str, str | None] | None = None
         self._failed: list[Failed] = []
         self._catch_up = CatchUp(
@@ -141,6 +144,8 @@ class PartitionWorker:
             Unexpected: an error there is no rule for. ``nack`` and run again.
         """
         partition = self._claim.partition
+        if isinstance(self._claim, RetainingClaim):
+            self._claim.retain(self._may_have_lost_rows)
         await self.open()
         _log.info(
             f"Worker started for partition {partition}",
@@ -169,8 +174,10 @@ class PartitionWorker:
         """
         if time.monotonic() - self._taken_again < _LOST_AGAIN_SECONDS:
             raise lost
+        outages = self._context.database.outages
         await self._take_fence()
         await self._catch_up_rows()
+        self._seen_in = outages
         await self._claim.nack()
         self._taken_again = time.monotonic()
 
@@ -187,10 +194,19 @@ class PartitionWorker:
             )
             claim.hand_over(feed.take)
 
+    def _may_have_lost_rows(self) -> bool:
+        """Return whether PostgreSQL was not found where this left it since its last outage.
+
+        Until it is, the log keeps what is acknowledged: the rows may have to be put back from it.
+        """
+        return self._seen_in != self._context.database.outages
+
     async def open(self) -> None:
         """Take the partition's fence, and put back rows that are gone; raises as ``run`` does."""
+        outages = self._context.database.outages
         await self._open_fence()
         await self._catch_up_rows()
+        self._seen_in = outages
 
     async def _open_fence(self) -> Fence:
         try:
@@ -325,8 +341,9 @@ class PartitionWorker:
         """
         context, fence = self._context, self._fence
         assert fence is not None
-        left = fence.through
+        left, outages = fence.through, context.database.outages
         if left is None or self._stop.is_set():
+            self._seen_in = outages
             return
         found = await context.database.through(
             lambda: context.writer.position(fence.transport, fence.partition), self._stop
@@ -335,6 +352,12 @@ class PartitionWorker:
         if elsewhere and elsewhere == self._elsewhere:
             raise FenceLost(f"PostgreSQL is at {found}, and was left at {left}")
         self._elsewhere = elsewhere
+        # It also moves on from nowhere else than where it was left.
+        before = self._looked or (-1, None)
+        has_moved = before[0] == outages and before[1] != left
+        if found == left or has_moved:
+            self._seen_in = outages
+        self._looked = outages, left
 
     async def _next(self, wait: float) -> _DeliveredBatch:
         asked = self._batch_size.size
@@ -351,6 +374,7 @@ class PartitionWorker:
 
     async def _persist(self, batch: _DeliveredBatch) -> _DeliveredBatch | None:
         """Write a batch, dead-letter, acknowledge; return the next if it was read ahead."""
+        outages = self._context.database.outages
         with batch.trace as trace:
             began = time.perf_counter()
             letters, ahead = await self._write_and_read_ahead(batch)
@@ -361,6 +385,7 @@ class PartitionWorker:
             acknowledging = time.time_ns()
             await log.through(lambda: self._claim.ack(through), self._stop)
             trace.acknowledged(acknowledging)
+        self._seen_in = outages
         done = time.perf_counter()
         self._context.metrics.acknowledged(
             len(batch.records), done - batch.delivered, trace_id=trace.trace_id

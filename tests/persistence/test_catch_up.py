@@ -5,6 +5,9 @@ PostgreSQL is set back by hand here; ``test_failover`` promotes a standby.
 
 from __future__ import annotations
 
+import time
+from collections.abc import AsyncIterator
+
 import pytest
 from redis.asyncio import Redis
 
@@ -14,8 +17,10 @@ from tests.persistence.samples import PARTITIONS, message
 from tests.support.eventually import eventually
 from transport.contract import Topic
 from transport.partitioner import partition_for
+from transport.redis import RedisTransport
 from transport.redis.keys import trimmed
 
+RETENTION = 1  # seconds
 P = partition_for("conv", PARTITIONS)
 
 
@@ -44,17 +49,31 @@ async def persisted(log, *events) -> None:
 async def lose(pool, kind: str, through: list) -> None:
     """Set PostgreSQL back, as a failover to a standby that was behind does."""
     async with pool.acquire() as connection, connection.transaction():
-        await connection.execute(
-            "DELETE FROM messages WHERE client_message_id LIKE $1", f"{kind}-%"
-        )
-        await connection.executemany(
-            "UPDATE log_positions SET through = $3 WHERE transport = $1 AND partition = $2",
-            [(row["transport"], row["partition"], row["through"]) for row in through],
-        )
+        await set_back(connection, kind, through)
+
+
+async def set_back(connection, kind: str, through: list) -> None:
+    await connection.execute("DELETE FROM messages WHERE client_message_id LIKE $1", f"{kind}-%")
+    await connection.executemany(
+        "UPDATE log_positions SET through = $3 WHERE transport = $1 AND partition = $2",
+        [(row["transport"], row["partition"], row["through"]) for row in through],
+    )
 
 
 async def positions(pool) -> list:
     return await pool.fetch("SELECT transport, partition, through FROM log_positions")
+
+
+@pytest.fixture
+async def brief(transport_settings) -> AsyncIterator[RedisTransport]:
+    """A log that keeps acknowledged records for a second."""
+    small = {
+        "stream_partitions": PARTITIONS,
+        "stream_lease_ms": 1000,
+        "stream_retention_seconds": RETENTION,
+    }
+    async with RedisTransport(transport_settings.model_copy(update=small)) as log:
+        yield log
 
 
 @pytest.fixture
@@ -104,3 +123,34 @@ async def test_records_that_go_while_rows_are_put_back_are_not_skipped(
     await eventually(lambda: running.consumer.status().paused, timeout=20)
     assert "no longer holds" in running.consumer.status().paused[0].error
     assert await names(database_pool) == names_of(early, lost[:10])
+
+
+async def test_the_log_keeps_what_is_acknowledged_while_postgresql_is_down(
+    start, brief, database_pool
+) -> None:
+    """The outage is longer than the retention, and ends with a failover to a server behind."""
+    start(log=brief)
+    early, lost, late = some("early", 3), some("lost", 20), some("late", 2)
+    await persisted(brief, *early)
+    behind = await positions(database_pool)
+    await persisted(brief, *lost)
+    await database_pool.execute("ALTER TABLE messages RENAME TO messages_away")
+    began = time.monotonic()
+    await append(brief, *late)
+    # Not a wait for anything to happen: the log has had the time to remove what it must not.
+    await eventually(lambda: time.monotonic() > began + 4 * RETENTION, timeout=20)
+    held = {record.offset for record in await brief.read(Topic.MESSAGES, P)}
+    assert len(held) >= len(lost) + len(late)
+    async with database_pool.acquire() as connection, connection.transaction():
+        await connection.execute("ALTER TABLE messages_away RENAME TO messages")
+        await set_back(connection, "lost", behind)
+
+    async def all_there() -> bool:
+        return await names(database_pool) == names_of(early, lost, late)
+
+    await eventually(all_there, timeout=20)
+
+    async def trimmed_again() -> bool:
+        return len(await brief.read(Topic.MESSAGES, P)) < len(lost)
+
+    await eventually(trimmed_again, timeout=20)

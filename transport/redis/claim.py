@@ -21,7 +21,7 @@ __all__ = ["RedisClaim"]
 
 
 class RedisClaim:
-    """See ``transport.contract.HandingClaim``."""
+    """See ``transport.contract.HandingClaim`` and ``RetainingClaim``."""
 
     blocked = None
 
@@ -49,6 +49,7 @@ class RedisClaim:
         self._acks = acks
         self._kept = KeptRuns(kept)
         self._taker: Taker | None = None
+        self._is_needed: Callable[[], bool] | None = None
         self._is_waiting = False
         self._is_refused = False
         self._must_read = False
@@ -133,6 +134,15 @@ class RedisClaim:
         except PartitionLost:
             self.lose()
             raise
+
+    def retain(self, is_needed: Callable[[], bool]) -> None:
+        """See ``transport.contract.RetainingClaim.retain``."""
+        self._is_needed = is_needed
+
+    @property
+    def may_trim(self) -> bool:
+        """Whether nobody needs what is acknowledged any more, but for its retention."""
+        return self._is_needed is None or not self._is_needed()
 
     def hand_over(self, take: Taker) -> None:
         """See ``transport.contract.HandingClaim.hand_over``."""

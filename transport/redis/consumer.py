@@ -194,9 +194,10 @@ class RedisConsumer:
         self._connections = connections
 
     async def _trim(self, claims: Sequence[RedisClaim]) -> None:
+        is_full, trimmed = self._membership.is_full, 0
+        claims = [claim for claim in claims if is_full or claim.may_trim]
         if not claims:
             return
-        is_full, trimmed = self._membership.is_full, 0
         for claim, reply in zip(claims, await self._membership.trim(claims), strict=True):
             if isinstance(reply, Exception):
                 _log.warning("Trim of %s failed; will retry: %s", claim.stream, translate(reply))
