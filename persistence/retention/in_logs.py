@@ -82,9 +82,10 @@ async def read(
     if page.after is not None and key(page.after) >= key(stretch.end):
         page.after = None
     for record in records:
-        body = record.body if stretch.topic is Topic.MESSAGES else _letter_body(record)
-        event = event_of(body)
-        if not (subject.names(event) if event else subject.is_in(body)):
+        source = record if stretch.topic is Topic.MESSAGES else _lettered(record)
+        event = event_of(source.body)
+        spelt = source.key.encode("utf-8", "surrogateescape")
+        if not (subject.names(event) if event else subject.wrote(spelt, source.body)):
             continue
         page.records += 1
         page.latest = max(page.latest, record.appended_at)
@@ -95,8 +96,8 @@ async def read(
     return page
 
 
-def _letter_body(record: Record) -> bytes:
+def _lettered(record: Record) -> Record:
     try:
-        return dead_letter_of(record).record.body
+        return dead_letter_of(record).record
     except DecodeError:
-        return record.body
+        return record

@@ -34,7 +34,7 @@ PAGE = 1000
 
 # What PostgreSQL finds here may only mention the id. It is decoded before anything is done.
 _LETTERS = """
-SELECT id, body, buried FROM dead_letters
+SELECT id, record_key, body, buried FROM dead_letters
 CROSS JOIN LATERAL (SELECT EXISTS (
     SELECT FROM tombstones
     WHERE tombstones.id = dead_letters.message_id AND erased_at IS NOT NULL
@@ -65,7 +65,7 @@ class FoundLetter(msgspec.Struct, frozen=True):
 async def letters_of(connection: Connection, subject: Subject, after: int) -> list[FoundLetter]:
     """Return the letters of a subject among the ``PAGE`` ids behind ``after``.
 
-    A letter that can't be read and has the subject's id in its bytes is the subject's.
+    Of one that can't be read its bytes tell whose it is (``Subject.wrote``).
     """
     rows = await connection.fetch(_LETTERS, after, after + PAGE, subject.spellings, ERASED)
     return [found for row in rows if (found := _found(subject, row))]
@@ -107,7 +107,7 @@ def _found(subject: Subject, row: asyncpg.Record) -> FoundLetter | None:
     event = event_of(row["body"])
     if isinstance(event, Message) and subject.names(event):
         return FoundLetter(row["id"], doomed_of(event))
-    if row["buried"] or event is None:
+    if row["buried"] or (event is None and subject.wrote(row["record_key"], row["body"])):
         return FoundLetter(row["id"], None)
     return None  # another's, which mentions the id
 

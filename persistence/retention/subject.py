@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from hashlib import sha256
 from typing import Literal
 
@@ -13,6 +14,8 @@ from transport.envelope import Event, Message
 __all__ = ["Subject"]
 
 _SHOWN = 16
+_FIELD = {"sender": "senderId", "conversation": "conversationId"}
+_IN_A_WORD = rb"[\w.@+\x80-\xff-]"
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -47,6 +50,27 @@ class Subject(msgspec.Struct, frozen=True):
         }
         return [plain, *sorted(escaped - {plain})]
 
-    def is_in(self, data: bytes) -> bool:
-        """Return whether the id stands in ``data``."""
-        return any(spelling in data for spelling in self.spellings)
+    def wrote(self, key: bytes, body: bytes) -> bool:
+        """Return whether a record that is no envelope is the subject's, as far as its bytes tell.
+
+        JSON tells by its field. What is no JSON, or lacks the field, is the subject's where the id
+        stands in it by itself: ``ann`` is not in ``joanna`` or ``ann@example.org``.
+        """
+        if self.kind == "conversation" and key == self.spellings[0]:
+            return True
+        named = _field(body, _FIELD[self.kind])
+        if named is not None:
+            return named == self.value
+        return any(
+            re.search(rb"(?<!%s)%s(?!%s)" % (_IN_A_WORD, re.escape(one), _IN_A_WORD), body)
+            for one in self.spellings
+        )
+
+
+def _field(body: bytes, name: str) -> str | None:
+    try:
+        found = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    value = found.get(name) if isinstance(found, dict) else None
+    return value if isinstance(value, str) else None

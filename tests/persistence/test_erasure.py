@@ -293,6 +293,40 @@ async def test_what_was_erased_counts_as_settled_in_another_log(transport, datab
     assert [one.settled for one in asked] == [True, True]
 
 
+def test_bytes_tell_whose_an_unreadable_letter_is():
+    ann, one = Subject("sender", "ann"), Subject("conversation", "1")
+    hers = [
+        b'{"v": 99, "senderId": "ann"}', b'{"senderId":"ann","content":"cut sho',
+        b"from ann: hello", b'{"v": 99, "from": "ann"}', b'\xff\xfe {"senderId": "ann"}',
+    ]  # fmt: skip
+    others = [
+        b'{"v": 99, "senderId": "joanna", "content": "ask ann"}', b'{"senderId":"joanna","cut',
+        b"from ann@example.org", b"from ann-marie", b"from \xc3\xb6ann", b"",
+    ]  # fmt: skip
+    assert [ann.wrote(b"conv", body) for body in hers] == [True] * len(hers)
+    assert [ann.wrote(b"ann", body) for body in others] == [False] * len(others)
+    assert one.wrote(b"1", b"no json")
+    assert not one.wrote(b"order-10", b'{"v": 99, "conversationId": "order-10"}')
+    umlaut = Subject("sender", "j\u00f6rg")
+    assert umlaut.wrote(b"conv", b'{"senderId":"j\\u00f6rg","cut')
+    assert umlaut.wrote(b"conv", "{'senderId': 'j\u00f6rg'".encode())
+
+
+async def test_unreadable_letters_of_others_stay(transport, database_pool, drained):
+    await append(
+        transport,
+        raw(b'{"v": 99, "senderId": "joanna", "content": "about ann"}'),
+        raw(b'{"v": 99, "senderId": "ann"}'),
+    )
+    await drained()
+    assert (await erase(database_pool, Subject("sender", "ann"), transport)).letters == 1
+    rows = await database_pool.fetch("SELECT convert_from(body, 'utf8'), state FROM dead_letters")
+    assert sorted(map(tuple, rows)) == [
+        ("", "discarded"),
+        ('{"v": 99, "senderId": "joanna", "content": "about ann"}', "pending"),
+    ]
+
+
 async def test_payloads_need_their_store(transport, database_pool, drained, store):
     large = payload("1", sender=SENDER)
     await store.put(large.payload.key, large.content.encode())
