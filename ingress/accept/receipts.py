@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Literal
 
 from ingress.accept.group_commit import GroupCommit
@@ -14,10 +15,14 @@ from otel.tracing.requests import Trace
 from persistence.database.pool import Pool
 from persistence.reads import messages as queries
 from persistence.reads.messages import StoredMessage, StoredReceipt
-from persistence.reads.tombstones import Buried
+from persistence.reads.tombstones import Buried, buried
+from transport.clock import timestamp
 from transport.envelope import Receipt
 
 __all__ = ["Receipts"]
+
+_NEVER_ARCHIVED_BEFORE = 12 * 3600.0
+"""Seconds. ROWS_RETENTION_DAYS is one at least; clocks may be apart by the rest."""
 
 
 class Receipts:
@@ -70,10 +75,22 @@ class Receipts:
             at = await self._recorded(message_id, user_id, state)
             if at is not None:
                 return Stored(at, "", correlation_id, "persisted")
+            await self._must_stay(message_id, found)
         receipt = Receipt(message_id, user_id, state, correlation_id=correlation_id)
         submission = ReceiptSubmission(receipt, trace, persisted=isinstance(found, StoredMessage))
         await self._commits.submit((submission,))
         return submission.stored()
+
+    async def _must_stay(self, message_id: str, found: StoredMessage) -> None:
+        """Return unless the row goes to the archive: no worker writes its receipts any more.
+
+        Until the archive has it, the row is there, for days where the store is down.
+        """
+        if found.persisted_at > timestamp(time.time() - _NEVER_ARCHIVED_BEFORE):
+            return
+        async with asyncio.timeout(self._timeout):
+            if gone := await buried(self._pool, message_id):
+                raise Problem(GONE, f"Message {message_id} is being {gone.state}.")
 
     async def of(self, message_id: str, limit: int, *, key: ApiKey | None) -> list[StoredReceipt]:
         """Return up to ``limit`` of a message's receipts, oldest first.

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from persistence.database.pool import Pool
+from persistence.retention.archives import ArchiveTable
 from persistence.retention.erasure import Erasure
 from persistence.retention.subject import Subject
 from tests.ingress.conftest import Service, message, working
@@ -48,6 +49,26 @@ async def test_the_same_key_has_the_same_id_for_ever(
     assert await service.records() == 1
     batch = await service.client.post("/api/messages:batch", json=[BODY])
     assert [one["state"] for one in batch.json()] == ["erased"]
+
+
+async def test_no_receipt_is_accepted_that_the_archive_would_lose(
+    service: Service, database_pool: Pool
+) -> None:
+    """The store is down for days: the file is planned, and its rows are there to be read."""
+    sent = (await service.post(BODY)).json()
+    async with working(service):
+        await eventually(service.rows)
+    path = f"/api/messages/{sent['messageId']}"
+
+    async def answered(user: str) -> int:
+        body = {"userId": user, "state": "read"}
+        return (await service.client.post(f"{path}/receipts", json=body)).status_code
+
+    await database_pool.execute("UPDATE messages SET created_at = now() - interval '40 days'")
+    assert await answered("before") == 202
+    await ArchiveTable(database_pool).plan(30, 10)
+    assert (await service.client.get(path)).json()["state"] == "persisted"
+    assert await answered("after") == 410
 
 
 async def test_reading_tells_that_it_was_erased_and_nothing_of_it(
