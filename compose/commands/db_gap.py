@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, TypeVar
 
+import msgspec
 import typer
 
 from compose.commands.dlq_selection import caller
@@ -11,18 +13,27 @@ from compose.commands.migrate_take import Why
 from compose.commands.options import DryRun, Json, Yes
 from compose.output import client_settings, fail, out, run
 from compose.terminal import confirm
-from persistence.database.pool import connect, using
-from persistence.operator_actions import record_done
-from persistence.store.positions import forget_position
-from persistence.store.writer import Writer
+from persistence.database.pool import Pool, connect
+from persistence.worker.gaps import Gap, accept, gaps
+from transport.contract import Transport
+from transport.existing import must_exist
+from transport.registry import create
 
 __all__ = ["accept_gap"]
+
+_T = TypeVar("_T")
 
 
 def accept_gap(
     log: Annotated[str, typer.Argument(metavar="LOG", help="The log's name: redis, kafka.eu.")],
-    partition: Annotated[int, typer.Argument(help="The partition that waits.")],
+    partitions: Annotated[
+        list[int] | None,
+        typer.Argument(metavar="[PARTITION]...", help="The partitions that wait."),
+    ] = None,
     *,
+    all_waiting: Annotated[
+        bool, typer.Option("--all-waiting", help="Every partition of the log that waits.")
+    ] = False,
     why: Why,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -31,40 +42,68 @@ def accept_gap(
     """Accept that rows are lost, so that their partition goes on.
 
     A partition waits where PostgreSQL lost rows (a standby that was behind was promoted, a backup
-    was restored) and the log no longer holds all of their records. What it holds becomes rows
-    first, in order; then what came since. See what is missing with crossfade audit, before.
+    was restored) and the log no longer holds all of their records. It then goes on at the first
+    record that the log holds: these become rows first, in order; then what came since. A partition
+    that does not wait is refused, and nothing is done then.
     """
-    if not dry_run and not yes:
+    if bool(partitions) == all_waiting:
+        fail("name the partitions that wait, or give --all-waiting")
+    asked = None if all_waiting else sorted(set(partitions or ()))
+    found = run(lambda: _with(log, lambda opened, pool: _waiting(opened, pool, asked)))
+    if found and not dry_run and not yes:
+        named = ", ".join(str(gap.partition) for gap in found)
         confirm(
-            f"Go on with partition {partition} of {log} without the rows that are lost? "
+            f"Go on with partition {named} of {log} without the rows that are lost? "
             "(Not if a server or a backup with the rows can still be had.)"
         )
+    if found and not dry_run:
+        run(lambda: _with(log, lambda opened, pool: _accept(opened, pool, found, why)))
+    _tell(log, found, accepted=not dry_run, as_json=as_json)
 
-    async def main() -> str | None:
-        pool = await connect(client_settings().persistence)
-        try:
-            through = await Writer(pool).position(log, partition)
-            if through is None or dry_run:
-                return through
-            async with using(pool) as connection, connection.transaction():
-                await record_done(
-                    connection,
-                    who=caller(),
-                    action="accept gap",
-                    target=f"{log}/{partition}",
-                    why=why,
-                    result=f"PostgreSQL was at {through or 'the beginning'}",
-                )
-                await forget_position(connection, log, partition)
-            return through
-        finally:
-            await pool.close()
 
-    through = run(main)
-    if through is None:
-        fail(f"no position is known of partition {partition} of {log}: nothing waits there")
+async def _with(name: str, work: Callable[[Transport, Pool], Awaitable[_T]]) -> _T:
+    settings = client_settings()
+    made = create(name, settings.transport)
+    if not made.features.shared:
+        fail(f"{name} is a log within one process, which no other can look into")
+    await must_exist(name, settings.transport)
+    pool = await connect(settings.persistence)
+    try:
+        async with made as opened:
+            return await work(opened, pool)
+    finally:
+        await pool.close()
+
+
+async def _waiting(log: Transport, pool: Pool, asked: Sequence[int] | None) -> list[Gap]:
+    found = await gaps(log, pool, range(log.partitions) if asked is None else asked)
+    have = {gap.partition for gap in found}
+    for partition in asked or ():
+        if partition not in have:
+            fail(
+                f"partition {partition} of {log.name} does not wait: the log holds all that may "
+                "have no row, or nothing is known of its position"
+            )
+    return found
+
+
+async def _accept(log: Transport, pool: Pool, found: Sequence[Gap], why: str) -> None:
+    for gap in found:
+        if not await accept(log, pool, gap, who=caller(), why=why):
+            fail(f"partition {gap.partition} of {log.name} does not wait any more; look again")
+
+
+def _tell(log: str, found: Sequence[Gap], *, accepted: bool, as_json: bool) -> None:
     if as_json:
-        out.json({"log": log, "partition": partition, "through": through, "accepted": not dry_run})
+        gaps_found = [msgspec.to_builtins(gap) for gap in found]
+        out.json({"log": log, "accepted": accepted, "partitions": gaps_found})
         return
-    done = "would accept" if dry_run else "accepted"
-    out.print(f"{done}: rows after {through or 'the beginning'} that {log} no longer holds")
+    done = "accepted" if accepted else "would accept"
+    for gap in found:
+        out.print(
+            f"{done}: partition {gap.partition} of {log} lacks rows after "
+            f"{gap.through or 'the beginning'}, and goes on after "
+            f"{gap.resumes_after or 'the place of its workers'}"
+        )
+    if not found:
+        out.print(f"no partition of {log} waits")

@@ -8,8 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from persistence.database.pool import Connection
+from persistence.store.statement import BEFORE
 
-__all__ = ["Place", "forget_position", "known_positions", "move_position", "take_position"]
+__all__ = [
+    "Place",
+    "forget_position",
+    "known_positions",
+    "move_position",
+    "set_position",
+    "take_position",
+]
 
 Place = tuple[int, int]
 """Where PostgreSQL has a row now: its ``ctid``, as block and number."""
@@ -34,6 +42,12 @@ WHERE transport = $1 AND partition = $2 AND epoch = $3
 RETURNING ctid AS place
 """
 _FORGET = "UPDATE log_positions SET through = NULL WHERE transport = $1 AND partition = $2"
+
+
+_SET = """
+UPDATE log_positions SET through = $3 WHERE transport = $1 AND partition = $2 AND through = $4
+RETURNING true
+"""
 
 
 async def take_position(
@@ -80,3 +94,14 @@ async def move_position(
 async def forget_position(connection: Connection, transport: str, partition: int) -> None:
     """Have the position of a partition be unknown."""
     await connection.execute(_FORGET, transport, partition)
+
+
+async def set_position(
+    connection: Connection, transport: str, partition: int, through: str | None, *, before: str
+) -> bool:
+    """Set a position that is at ``before``, whoever keeps it; return whether it was there.
+
+    The fence's row is locked until the caller's transaction ends: no statement is under way then.
+    """
+    await connection.fetchval(BEFORE, transport, partition)
+    return bool(await connection.fetchval(_SET, transport, partition, through, before))

@@ -81,7 +81,7 @@ class CatchUp:
     async def wait_for_operator(
         self, fence: Fence, floor: Floor, position: Callable[[], Awaitable[str | None]]
     ) -> None:
-        """Wait until the log is covered or the gap is accepted: the position is unknown then.
+        """Wait until the log is covered, or the gap accepted: the position is behind it then.
 
         ``position`` tells what it is now; it may raise what ends the wait.
         """

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from otel.metrics import Metrics
 from persistence.database.outage import Paused
 from persistence.metrics import PersistenceMetrics
+from persistence.worker.log_begin import holds_all
 from persistence.worker.metrics import PositionMetrics
 from transport.clock import timestamp
 from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
@@ -89,7 +90,7 @@ class Positions:
 
     async def reaches(self, partition: int, through: str) -> bool:
         """Return whether the log still holds everything after a position."""
-        return await self._transport.reaches(self._topic, partition, after=through or None)
+        return await holds_all(self._transport, self._topic, partition, through)
 
     async def read(self, partition: int, through: str, floor: Floor, limit: int) -> list[Record]:
         """Return the next records after ``through``, none beyond ``floor``.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 from redis.asyncio import Redis
@@ -14,6 +15,7 @@ from redis.asyncio import Redis
 from persistence.worker.positions import Positions
 from tests.persistence.loglib import append, lag
 from tests.persistence.samples import PARTITIONS, message
+from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
 from transport.contract import Topic
 from transport.partitioner import partition_for
@@ -22,6 +24,19 @@ from transport.redis.keys import trimmed
 
 RETENTION = 1  # seconds
 P = partition_for("conv", PARTITIONS)
+
+
+@pytest.fixture
+def crossfade(database_url, transport_settings, tmp_path):
+    """Run a command on the test's log and database."""
+    settings = {
+        "DATABASE_URL": database_url,
+        "REDIS_HOST": transport_settings.redis_host,
+        "REDIS_PORT": str(transport_settings.redis_port),
+        "REDIS_STREAM_DB": str(transport_settings.redis_stream_db),
+        "STREAM_PARTITIONS": str(PARTITIONS),
+    }
+    return partial(Crossfade.fork, cwd=tmp_path, **settings)
 
 
 def some(kind: str, count: int) -> list:
@@ -154,3 +169,41 @@ async def test_the_log_keeps_what_is_acknowledged_while_postgresql_is_down(
         return len(await brief.read(Topic.MESSAGES, P)) < len(lost)
 
     await eventually(trimmed_again, timeout=20)
+
+
+async def test_accept_gap_gives_up_nothing_that_the_log_holds(
+    start, transport, database_pool, trim, crossfade
+) -> None:
+    """No worker waits there now: the service was stopped."""
+    running = start()
+    early, gone, held, late = (some(kind, 5) for kind in ("early", "lost-a", "lost-b", "late"))
+    await persisted(transport, *early)
+    behind = await positions(database_pool)
+    await persisted(transport, *gone, *held)
+    offsets = [record.offset for record in await transport.read(Topic.MESSAGES, P)]
+    await running.stop()
+    await lose(database_pool, "lost", behind)
+    refused = await crossfade("db", "accept-gap", "redis", str(P), "--why", "too soon", "--yes")
+    assert await refused.ends() == 1
+    assert f"partition {P} of redis does not wait" in refused.text
+    await trim(offsets[10])
+    accepted = await crossfade("db", "accept-gap", "redis", "--all-waiting", "--why", "x", "--yes")
+    assert await accepted.ends() == 0, accepted.text
+    assert f"partition {P} of redis lacks rows" in accepted.text
+    start(member="w2")
+    await persisted(transport, *late)
+    assert await names(database_pool) == names_of(early, held, late)
+    done = await database_pool.fetch("SELECT action, target FROM operator_actions")
+    assert [tuple(row) for row in done] == [("accept gap", f"redis/{P}")]
+
+
+async def test_accept_gap_refuses_a_partition_that_is_well(
+    start, transport, database_pool, crossfade
+) -> None:
+    start()
+    await persisted(transport, *some("early", 2))
+    before = await positions(database_pool)
+    refused = await crossfade("db", "accept-gap", "redis", str(P), "--why", "loop", "--yes")
+    assert await refused.ends() == 1
+    assert f"partition {P} of redis does not wait" in refused.text
+    assert await positions(database_pool) == before

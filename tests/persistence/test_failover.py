@@ -185,10 +185,16 @@ async def test_a_partition_waits_where_the_log_reaches_back_no_more_until_that_i
         "stream_retention_seconds": 1,
     }
     async with RedisTransport(transport_settings.model_copy(update=brief)) as log:
-        await _accepted_in_the_end(log, servers, pool, start, tmp_path)
+        redis = {
+            "REDIS_HOST": transport_settings.redis_host,
+            "REDIS_PORT": str(transport_settings.redis_port),
+            "REDIS_STREAM_DB": str(transport_settings.redis_stream_db),
+            "STREAM_PARTITIONS": str(PARTITIONS),
+        }
+        await _accepted_in_the_end(log, servers, pool, start, tmp_path, redis)
 
 
-async def _accepted_in_the_end(log, servers: PostgresPair, pool, start, folder) -> None:
+async def _accepted_in_the_end(log, servers: PostgresPair, pool, start, folder, redis) -> None:
     running = start(pool=pool, log=log)
     early, lost, late = (messages(kind, 14, "x" * 5000) for kind in ("early", "lost", "late"))
     waiting = sorted({partition_for(one.conversation_id, PARTITIONS) for one in early})
@@ -222,7 +228,7 @@ async def _accepted_in_the_end(log, servers: PostgresPair, pool, start, folder) 
     for partition in waiting:
         accepted = await Crossfade.fork(
             "db", "accept-gap", "redis", str(partition), "--why", "no backup", "--yes",
-            cwd=folder, DATABASE_URL=servers.url,
+            cwd=folder, DATABASE_URL=servers.url, **redis,
         )  # fmt: skip
         assert await accepted.ends() == 0, accepted.text
 
