@@ -7,7 +7,7 @@ the store it would make every message with a payload one whose content is missin
 from __future__ import annotations
 
 from persistence.database.pool import Pool, using
-from persistence.payloads.store import STORE_NAME, PayloadStore
+from persistence.payloads.store import PayloadStore
 
 __all__ = ["confirm"]
 
@@ -21,7 +21,7 @@ async def confirm(pool: Pool, store: PayloadStore, *, within: float | None = Non
 
     Args:
         pool: of the database with the rows.
-        store: the payload store; ``identity`` and ``withheld`` are set.
+        store: of payloads, or of archived rows; ``identity`` and ``withheld`` are set.
         within: seconds to wait for PostgreSQL.
 
     Raises:
@@ -29,7 +29,7 @@ async def confirm(pool: Pool, store: PayloadStore, *, within: float | None = Non
         PayloadOutage: the store can't tell now, or it is another one.
     """
     async with using(pool, within=within) as connection:
-        known = await connection.fetchval(_KNOWN, STORE_NAME, timeout=within)
+        known = await connection.fetchval(_KNOWN, store.name, timeout=within)
     store.identity = known or await _first(pool, store, within)
     await store.compare()
     store.withheld = None
@@ -38,9 +38,9 @@ async def confirm(pool: Pool, store: PayloadStore, *, within: float | None = Non
 async def _first(pool: Pool, store: PayloadStore, within: float | None) -> str:
     """Record the store, marked if it was not, and return its identity. Processes take turns."""
     async with using(pool, within=within) as connection, connection.transaction():
-        await connection.execute(_LOCK, STORE_NAME, timeout=within)
-        known: str | None = await connection.fetchval(_KNOWN, STORE_NAME, timeout=within)
+        await connection.execute(_LOCK, store.name, timeout=within)
+        known: str | None = await connection.fetchval(_KNOWN, store.name, timeout=within)
         if known is None:
             known = await store.mark() or await store.make_mark()
-            await connection.execute(_RECORD, STORE_NAME, known, timeout=within)
+            await connection.execute(_RECORD, store.name, known, timeout=within)
     return known

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from otel.metrics import Metrics
 from persistence.payloads.folder import PayloadFolder
 from persistence.payloads.settings import PayloadSettings
-from persistence.payloads.store import PayloadStore
+from persistence.payloads.store import ARCHIVE_NAME, STORE_NAME, PayloadStore
 from transport.errors import ConfigurationError
 
 __all__ = ["open_archive", "open_store"]
@@ -23,7 +23,9 @@ _LONGEST = timedelta(hours=2)
 """Of a whole request. The callers bound each; the client's 30 s would cut a large body short."""
 
 
-def open_store(settings: PayloadSettings, metrics: Metrics) -> PayloadStore | None:
+def open_store(
+    settings: PayloadSettings, metrics: Metrics, *, name: str = STORE_NAME
+) -> PayloadStore | None:
     """Return the store; ``None`` where no payload store is used.
 
     Raises:
@@ -43,7 +45,7 @@ def open_store(settings: PayloadSettings, metrics: Metrics) -> PayloadStore | No
             f"PAYLOAD_STORE={address!r} can't be used: {reason}. Set what the provider's client "
             "needs, such as AWS_REGION or AZURE_STORAGE_ACCOUNT_NAME"
         ) from error
-    return PayloadStore(client, folder=folder, settings=settings, metrics=metrics)
+    return PayloadStore(client, folder=folder, settings=settings, metrics=metrics, name=name)
 
 
 def open_archive(
@@ -57,7 +59,8 @@ def open_archive(
     if address is None:
         return None
     try:
-        return open_store(settings.model_copy(update={"payload_store": address}), metrics)
+        changed = settings.model_copy(update={"payload_store": address})
+        return open_store(changed, metrics, name=ARCHIVE_NAME)
     except ConfigurationError as error:
         text = str(error).replace("PAYLOAD_STORE=", "ROWS_ARCHIVE_URL=")
         raise ConfigurationError(text) from error

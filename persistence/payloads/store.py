@@ -25,10 +25,14 @@ from persistence.payloads.metrics import OUTCOMES, PayloadMetrics
 from persistence.payloads.settings import PayloadSettings
 from persistence.payloads.translation import translate
 
-__all__ = ["STORE_NAME", "OpenObject", "PayloadObject", "PayloadStore"]
+__all__ = ["ARCHIVE_NAME", "STORE_NAME", "OpenObject", "PayloadObject", "PayloadStore"]
 
 STORE_NAME = "payload-store"
 """Under this name PostgreSQL knows the identity of the store, beside those of the logs."""
+ARCHIVE_NAME = "rows-archive"
+"""And under this one that of the store of archived rows."""
+_SETTINGS = {STORE_NAME: "PAYLOAD_STORE", ARCHIVE_NAME: "ROWS_ARCHIVE_URL"}
+_CONTENTS = {STORE_NAME: "payloads", ARCHIVE_NAME: "archived rows"}
 
 _CHUNK = 256 * 1024
 _PAGE = 1000
@@ -60,6 +64,7 @@ class PayloadStore:
         folder: the folder behind it, where it is one.
         settings: the time limit is used here, the rest by those who have the store.
         metrics: of this process.
+        name: under which PostgreSQL knows its identity.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class PayloadStore:
         folder: PayloadFolder | None = None,
         settings: PayloadSettings,
         metrics: Metrics,
+        name: str = STORE_NAME,
     ) -> None:
         import obstore  # noqa: PLC0415 - only where there is a store
 
@@ -77,6 +83,8 @@ class PayloadStore:
         self._folder = folder
         self.settings = settings
         """Those that it was opened with."""
+        self.name = name
+        """Under which PostgreSQL knows its identity."""
         self.identity: str | None = None
         """What its mark has to say, as PostgreSQL knows it; ``None``: not compared."""
         self.withheld: str | None = None
@@ -293,11 +301,12 @@ class PayloadStore:
         if found is None and self.identity is None and self._folder is None:
             return  # PostgreSQL was not asked, and a bucket can't be unmounted
         if found is None or self.identity not in {None, found}:
+            what = _CONTENTS[self.name]
             raise PayloadOutage(
-                f"{self.settings.payload_store} is not the store of this service's payloads (its "
+                f"{self.settings.payload_store} is not the store of this service's {what} (its "
                 f"{MARK} is {'missing' if found is None else 'of another'}): is its disk mounted, "
-                "and PAYLOAD_STORE right? If you moved the payloads there, say so with 'crossfade "
-                f"migrate forget-log {STORE_NAME} --why ...', and restart the processes"
+                f"and {_SETTINGS[self.name]} right? If you moved the {what} there, say so with "
+                f"'crossfade migrate forget-log {self.name} --why ...', and restart the processes"
             )
 
     async def remove_unfinished(self, before: datetime) -> int:

@@ -21,6 +21,7 @@ from persistence.database.outage import stopped_within
 from persistence.database.pool import Connection, Pool, using
 from persistence.errors import Outage
 from persistence.fleet.leader_lock import elected
+from persistence.fleet.payload_identity import confirm
 from persistence.payloads.store import PayloadStore
 from persistence.retention.archive_file import (
     ArchiveDamaged,
@@ -78,13 +79,15 @@ class Archiver:
             What was done; ``None`` where another process is at it.
 
         Raises:
-            Outage, PayloadOutage: one of them can't do it now. Call it again.
+            Outage, PayloadOutage: one of them can't do it now, or the store is another one than
+                that of the first files. Call it again.
             ArchiveDamaged: a file is not what was written. Its rows stay.
         """
         report = ArchiveReport()
         async with elected(self._pool, ARCHIVING) as lock:
             if lock is None:
                 return None
+            await confirm(self._pool, self._store)
             while not stop.is_set():
                 for begun in await self.table.of_state("planned", "written"):
                     await self._finish(begun, report, lock)

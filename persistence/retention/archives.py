@@ -11,8 +11,12 @@ import msgspec
 from persistence.database.pool import Connection, Pool, using
 from persistence.database.translation import translated
 from persistence.retention.archive_file import FileFacts
+from persistence.retention.rows import UNHURRIED
 
 __all__ = ["Archive", "ArchiveTable"]
+
+_LONGEST = 3600.0
+"""Seconds. Where little is old enough, it looks at much of the table."""
 
 # In the order of the table, which is mostly that of time.
 _CHOSEN = """
@@ -79,14 +83,16 @@ class ArchiveTable:
     async def plan(self, days: int, most: int) -> bool:
         """Choose rows older than ``days`` for the next file, and put up their tombstones."""
         async with using(self._pool) as connection, connection.transaction():
-            identifier = await connection.fetchval(_PLAN, days, most)
+            await connection.execute(UNHURRIED)
+            identifier = await connection.fetchval(_PLAN, days, most, timeout=_LONGEST)
             if identifier is not None:
                 await connection.execute(_NAME, identifier)
         return identifier is not None
 
     async def count(self, days: int, *, within: float) -> int:
         """Return how many rows are older than ``days``."""
-        async with using(self._pool) as connection:
+        async with using(self._pool) as connection, connection.transaction():
+            await connection.execute(UNHURRIED)
             return int(await connection.fetchval(_COUNT, days, timeout=within))
 
     async def of_state(self, *states: str, after: int = 0, limit: int = 100) -> list[Archive]:

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from persistence.database.pool import Pool
+from persistence.fleet.payload_identity import confirm
 from persistence.payloads.errors import PayloadOutage
 from persistence.payloads.store import PayloadStore
 from persistence.retention.archive_file import ArchiveDamaged, draft, lines_of
@@ -31,6 +32,7 @@ class ErasedFromArchives:
 
     def __init__(self, pool: Pool, store: PayloadStore | None, subject: Subject) -> None:
         self._table = ArchiveTable(pool)
+        self._pool = pool
         self._store = store
         self._subject = subject
 
@@ -38,7 +40,7 @@ class ErasedFromArchives:
         """Return the file behind ``after``.
 
         Raises:
-            PayloadOutage: there is one, and this process has no store of them.
+            PayloadOutage: there is one, and this process has no store of them, or another one.
         """
         found = await self._table.of_state("planned", "written", "done", after=after, limit=1)
         if found and self._store is None:
@@ -46,6 +48,8 @@ class ErasedFromArchives:
                 "rows were archived: set ROWS_ARCHIVE_URL, as the service has it, and run this "
                 "again"
             )
+        if found and self._store is not None:
+            await confirm(self._pool, self._store)
         return found[0] if found else None
 
     async def find(self, archive: Archive) -> list[Doomed]:

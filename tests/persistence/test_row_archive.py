@@ -8,13 +8,20 @@ import json
 
 import pytest
 
+from otel.metrics import Metrics
+from persistence.database.pool import connect
 from persistence.errors import Outage, Unexpected
+from persistence.payloads.errors import PayloadOutage
+from persistence.payloads.opening import open_archive
+from persistence.payloads.settings import PayloadSettings
 from persistence.retention import archiver as archiver_module
 from persistence.retention.archive_file import ArchiveDamaged, ArchiveDraft
 from persistence.retention.archiver import Archiver, OldRows
 from persistence.retention.archives import ArchiveTable
 from persistence.retention.erasure import Erasure
+from persistence.retention.rows import count_rows
 from persistence.retention.subject import Subject
+from persistence.settings import PersistenceSettings
 from persistence.store.lookup import answers
 from persistence.store.reserved_connections import ReservedConnections
 from persistence.store.writer import insert
@@ -39,6 +46,11 @@ async def sent(database_pool):
     return old
 
 
+_SLOW = """
+SELECT count(*) = 3 FROM pg_stat_activity
+WHERE wait_event_type = 'Lock' AND now() - query_start > interval '0.3 s'
+    AND datname = current_database()
+"""
 _ENDED = (RuntimeError, Unexpected)
 """What comes of the test's error, also out of a connection."""
 
@@ -274,6 +286,45 @@ async def test_a_full_disk_does_not_end_the_service(
     stop.set()
     await running
     assert len(await rows(database_pool)) == 8
+
+
+async def test_another_store_takes_no_rows(database_pool, tmp_path, sent):
+    """Such as a folder whose disk is not mounted, or one of another machine's."""
+
+    def archive_in(name: str):
+        return open_archive(f"file://{tmp_path}/{name}", PayloadSettings(), Metrics())
+
+    await archive(database_pool, archive_in("first"))
+    erasure = await _carols(database_pool, archive_in("second"), archive_them=False)
+    with pytest.raises(PayloadOutage, match=r"ROWS_ARCHIVE_URL.*forget-log rows-archive"):
+        await archive(database_pool, archive_in("second"))
+    assert await rows(database_pool) == ["young", "hers"]
+    with pytest.raises(PayloadOutage, match="archived rows"):
+        await erasure.run(by="me")
+
+
+async def test_what_reads_the_whole_table_has_its_time(
+    database_url, database_pool, store, sent, eventually
+):
+    hurried = await connect(
+        PersistenceSettings(database_url=database_url, database_timeout_seconds=0.1)
+    )
+    table, subject = ArchiveTable(hurried), Subject("sender", "alice")
+
+    async def count() -> int:
+        async with hurried.acquire() as connection:
+            return await count_rows(connection, subject, within=60)
+
+    async with database_pool.acquire() as connection:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
+            asked = [
+                asyncio.create_task(work)
+                for work in (table.count(30, within=60), table.plan(30, 10), count())
+            ]
+            await eventually(lambda: database_pool.fetchval(_SLOW))
+        assert await asyncio.gather(*asked) == [7, True, 8]
+    await hurried.close()
 
 
 async def test_one_process_archives_each_hour(database_pool, store, sent, eventually):
