@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from transport.conformance.member import ConformanceWorker, contents, message, m
 from transport.contract import Appended, Envelope, Topic
 from transport.errors import TransportError, TransportUnavailable
 from transport.redis import RedisTransport
+from transport.redis.keys import messages_log
 from transport.redis.recent_appends import RecentAppends
 
 PATIENCE = 15.0
@@ -235,6 +237,143 @@ async def test_what_is_appended_whatever_is_remembered_is_rescued_so(
     assert f"1 acknowledged records that this process and others still had: they {AGAIN}" in (
         caplog.text
     )
+
+
+async def test_a_rescue_waits_as_long_as_the_new_server_refuses_writes(
+    failover: Failover, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transport.redis.rescue._MOST_SECONDS", 0.3)
+    async with _transport(failover) as log, _transport(failover) as idle:
+        await _append(log, messages(["kept"], partition=0, of=log))
+        await failover.cut()
+        await _append(log, messages(["lost"], partition=0, of=log))
+        await run(failover.replica, "CONFIG", "SET", "min-replicas-to-write", "1")
+        await failover.promote()
+        began = time.monotonic()
+
+        async def refused_for_long() -> bool:
+            (outcome,) = await log.publish([message("new", partition=0, of=log)])
+            assert isinstance(outcome, TransportError)
+            with suppress(TransportError):
+                await idle.ping()
+            return "min-replicas-to-write" in str(outcome) and time.monotonic() > began + 1.5
+
+        await eventually(refused_for_long, timeout=PATIENCE)
+        await run(failover.replica, "CONFIG", "SET", "min-replicas-to-write", "0")
+        await _append_at_last(log, "newer")
+        assert await _texts(log) == ["kept", "lost", "newer"]
+        assert "given up" not in caplog.text
+
+
+async def test_writers_are_waited_for_where_the_new_server_knows_none(
+    failover: Failover, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with _transport(failover) as one, _transport(failover) as other:
+        await failover.cut()
+        await run(failover.replica, "FLUSHALL")
+        await _append(one, messages(["lost-by-one"], partition=0, of=one))
+        await _append(other, messages(["lost-by-other"], partition=0, of=other))
+        await failover.promote()
+        first = asyncio.create_task(_append_at_last(other, "new"))
+
+        async def reported() -> bool:
+            return bool(await run(failover.replica, "KEYS", "*:rescue:*"))
+
+        await eventually(reported, timeout=PATIENCE)
+        await asyncio.gather(first, _append_at_last(one, "new"))
+        assert await _texts(one) == ["lost-by-one", "lost-by-other", "new", "new"]
+    assert "not all that wrote lately had said" in caplog.text
+
+
+async def test_a_process_that_starts_during_a_rescue_appends_after_it(failover: Failover) -> None:
+    async with _transport(failover) as log:
+        async with _transport(failover) as ended:
+            await _append(ended, messages(["kept"], partition=0, of=ended))
+        await failover.cut()
+        await _append(log, messages(["lost"], partition=0, of=log))
+        await failover.promote()
+        first = asyncio.create_task(_append_at_last(log, "new"))
+
+        async def begun() -> bool:
+            return bool(await run(failover.replica, "KEYS", "*:rescue:*"))
+
+        await eventually(begun, timeout=PATIENCE)
+        async with _transport(failover) as newcomer:
+            await _append_at_last(newcomer, "an answer to lost")
+            assert (await _texts(newcomer))[:2] == ["kept", "lost"]
+        await first
+
+
+async def test_a_report_that_cannot_be_read_drops_no_other(
+    failover: Failover, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with _transport(failover) as log:
+        await _append(log, messages(["kept"], partition=0, of=log))
+        await failover.cut()
+        await _append(log, messages(["lost"], partition=0, of=log))
+        told = await run(failover.replica, "INFO", "replication")
+        key = messages_log(log.partitions).rescue(told["master_replid"])
+        await run(failover.replica, "HSET", key, "another", b"\x93\x01\x02\x03")
+        await failover.promote()
+        await _append_at_last(log, "new")
+        assert await _texts(log) == ["kept", "lost", "new"]
+    assert "process another reported as lost can't be read" in caplog.text
+
+
+async def test_what_was_appended_again_does_not_come_back_at_the_next_restart(
+    failover: Failover, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with _transport(failover) as one, _transport(failover) as other:
+        await _append(one, messages(["kept-0"], partition=0, of=one))
+        await _append(other, messages(["kept-1"], partition=0, of=other))
+        await failover.cut()
+        for log in (one, other):  # whatever is remembered: a second one is not told by its id
+            await log.publish(messages(["lost"], partition=0, of=log), remember=False)
+        await failover.promote()
+        await asyncio.gather(_append_at_last(one, "new"), _append_at_last(other, "new"))
+        before = await _texts(one)
+        caplog.clear()
+        await failover.replica.restart()
+        await asyncio.gather(_append_at_last(one, "newer"), _append_at_last(other, "newer"))
+        assert await _texts(one) == [*before, "newer", "newer"]
+    assert AGAIN not in caplog.text
+
+
+async def test_what_is_too_old_is_dropped_when_the_server_takes_a_write(
+    failover: Failover,
+) -> None:
+    async with _transport(failover, redis_rescue_seconds=0.05) as log:
+        await failover.cut()
+        await _append(log, messages(["old"], partition=0, of=log))
+        began = time.monotonic()
+
+        async def aged() -> bool:
+            await log.ping()
+            return time.monotonic() > began + 0.1
+
+        await eventually(aged, timeout=PATIENCE)
+        await failover.promote()
+        await _append_at_last(log, "new")
+        assert await _texts(log) == ["new"]
+
+
+async def test_no_replica_has_to_confirm_what_was_acknowledged_already(
+    failover: Failover, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with _transport(failover, redis_wait_replicas=1) as log:
+        await failover.in_step()
+        await _append(log, messages(["lost-0", "lost-1"], partition=0, of=log))
+        await run(failover.replica, "REPLICAOF", "NO", "ONE")
+        await run(failover.replica, "FLUSHALL")
+        await failover.promote()
+
+        async def rescued() -> bool:
+            await log.publish(messages(["doubtful"], partition=1, of=log))
+            return AGAIN in caplog.text or "given up" in caplog.text
+
+        await eventually(rescued, timeout=PATIENCE)
+        assert await _texts(log) == ["lost-0", "lost-1"]
+    assert "given up" not in caplog.text
 
 
 async def test_nothing_is_kept_where_that_is_not_wanted(failover: Failover) -> None:

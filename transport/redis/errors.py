@@ -11,6 +11,7 @@ import re
 from redis import exceptions as redis
 
 from transport.errors import (
+    AppendUnknown,
     ConfigurationError,
     PartitionLost,
     TopicMissing,
@@ -19,7 +20,14 @@ from transport.errors import (
 )
 from transport.redis.rights import BETTER, LEAST
 
-__all__ = ["MEANING", "is_function_missing", "is_refusal", "is_wrong_server", "translate"]
+__all__ = [
+    "MEANING",
+    "is_function_missing",
+    "is_passing",
+    "is_refusal",
+    "is_wrong_server",
+    "translate",
+]
 
 _AUTH = "Redis refused our credentials: check REDIS_USERNAME and REDIS_PASSWORD"
 _ACL = (
@@ -110,6 +118,10 @@ _TEXTS: dict[str, tuple[type[TransportError], str]] = {
 
 
 # READONLY also inside the error of a script that met it in the middle.
+# What a server refuses everybody's writes with while it is not well.
+_PASSING = re.compile(
+    r"\b(READONLY|OOM|LOADING|NOREPLICAS|MISCONF|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|UNKILLABLE)\b"
+)
 _WRONG_SERVER = re.compile(r"^(UNBLOCKED|NOREPLICAS|MASTERDOWN|LOADING)\b|\bREADONLY\b")
 
 
@@ -140,6 +152,23 @@ def is_wrong_server(error: Exception) -> bool:
     if isinstance(error, redis.ReadOnlyError | redis.MasterDownError | redis.BusyLoadingError):
         return True
     return isinstance(error, redis.ResponseError) and _WRONG_SERVER.search(str(error)) is not None
+
+
+def is_passing(error: TransportError) -> bool:
+    """Return whether the server is away, or refuses everybody's writes as it stands now."""
+    cause = error.__cause__
+    if isinstance(
+        cause,
+        redis.ReadOnlyError
+        | redis.OutOfMemoryError
+        | redis.MasterDownError
+        | redis.ClusterDownError
+        | redis.TryAgainError,
+    ):
+        return True
+    if isinstance(cause, redis.ResponseError):
+        return _PASSING.search(str(cause)) is not None
+    return isinstance(error, TransportUnavailable | AppendUnknown)
 
 
 def is_function_missing(reply: object) -> bool:

@@ -89,11 +89,12 @@ class Publisher:
         self._by_slot = True
 
     async def publish(
-        self, envelopes: Sequence[Envelope], *, remember: bool, is_rescue: bool = False
+        self, envelopes: Sequence[Envelope], *, remember: bool, rescued_at: str = ""
     ) -> list[Outcome]:
         """Append in order; see ``transport.contract.Transport.publish``.
 
-        ``is_rescue``: what a failover lost, while all else waits.
+        ``rescued_at``: what a failover lost is appended again to the server of that replication id,
+        while all else waits. No replica has to confirm what was acknowledged already.
         """
         outcomes: list[Outcome] = []
         recent = self._rescue.recent
@@ -102,8 +103,8 @@ class Publisher:
         for calls in self._trips(envelopes, self._seconds if remember else 0):
             self._own_appends.under_way += 1
             try:
-                replies = await self._append(calls, is_rescue=is_rescue)
-                doubt = self._confirmation.doubt(replies[len(calls) :])
+                replies = await self._append(calls, rescued_at)
+                doubt = None if rescued_at else self._confirmation.doubt(replies[len(calls) :])
                 replies = replies[: len(calls)]
                 if len(calls) == 1:
                     some = self._outcomes(replies[0], calls[0].envelopes)
@@ -120,12 +121,12 @@ class Publisher:
                 self._own_appends.under_way -= 1
         return outcomes
 
-    async def _append(self, calls: Sequence[_Call], *, is_rescue: bool) -> list[Reply]:
-        commands, closing = [call.command for call in calls], self._confirmation.commands
-        if is_rescue:
-            return await self._functions.exchange(commands, closing=closing)
+    async def _append(self, calls: Sequence[_Call], rescued_at: str) -> list[Reply]:
+        commands = [call.command for call in calls]
+        if rescued_at:
+            return await self._functions.exchange(commands, only_at=rescued_at)
         first = self._rescue.registration()
-        replies = await self._exchange([*first, *commands], closing)
+        replies = await self._exchange([*first, *commands], self._confirmation.commands)
         return replies[len(first) :]
 
     async def _exchange(

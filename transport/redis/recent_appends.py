@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from transport.contract import Appended, Envelope, Outcome
@@ -15,6 +15,7 @@ __all__ = ["RecentAppend", "RecentAppends"]
 _MOST_BYTES = 32 << 20
 _RECORD_BYTES = 1024
 """What an envelope takes beside its body, about."""
+_LONGEST_OUTAGE_SECONDS = 3600.0
 
 
 class RecentAppend(NamedTuple):
@@ -35,7 +36,11 @@ class _Trip(NamedTuple):
 
 
 class RecentAppends:
-    """What was appended in the last ``seconds``, as far as it is not too large; the oldest go."""
+    """What was appended in the last ``seconds``, as far as it is not too large; the oldest go.
+
+    Those seconds end with the last write that the server took: while it takes none, what it may
+    have lost grows no older. (For an hour: what is as old would come back out of place.)
+    """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -46,20 +51,24 @@ class RecentAppends:
         self, envelopes: Sequence[Envelope], outcomes: Sequence[Outcome], *, remember: bool
     ) -> None:
         """Note the outcomes of one trip, in order."""
-        if not self._seconds:
+        if not self._seconds or not any(type(it) is Appended for it in outcomes):
             return
         now = time.monotonic()
         size = sum([len(envelope.body) for envelope in envelopes]) + _RECORD_BYTES * len(envelopes)
         self._trips.append(_Trip(now, size, envelopes, outcomes, remember))
         self._size += size
-        while self._trips and (self._size > _MOST_BYTES or now - self._trips[0].at > self._seconds):
-            self._size -= self._trips.popleft().size
+        self._drop(now - self._seconds)
+
+    def age(self) -> None:
+        """Drop what is too old, as the server took a write now."""
+        self._drop(time.monotonic() - self._seconds)
 
     def by_partition(self) -> dict[int, list[RecentAppend]]:
         """Return the records that were acknowledged as appended, in the order of each partition.
 
         Trips end in another order than the server made them, where several are under way.
         """
+        self._drop(time.monotonic() - _LONGEST_OUTAGE_SECONDS)
         found: dict[int, list[RecentAppend]] = {}
         for trip in self._trips:
             for envelope, outcome in zip(trip.envelopes, trip.outcomes, strict=True):
@@ -70,7 +79,21 @@ class RecentAppends:
             some.sort(key=lambda it: sort_key(it.offset))
         return found
 
-    def clear(self) -> None:
-        """Forget all."""
-        self._trips.clear()
-        self._size = 0
+    def forget(self, some: Iterable[RecentAppend]) -> None:
+        """Drop ``some``, which stand elsewhere in the log now."""
+        gone = {(it.envelope.partition, it.offset) for it in some}
+        if not gone:
+            return
+        for i, trip in enumerate(self._trips):
+            left = [
+                (envelope, outcome)
+                for envelope, outcome in zip(trip.envelopes, trip.outcomes, strict=True)
+                if type(outcome) is Appended and (envelope.partition, outcome.offset) not in gone
+            ]
+            self._trips[i] = trip._replace(
+                envelopes=[envelope for envelope, _ in left], outcomes=[it for _, it in left]
+            )
+
+    def _drop(self, before: float) -> None:
+        while self._trips and (self._size > _MOST_BYTES or self._trips[0].at < before):
+            self._size -= self._trips.popleft().size

@@ -8,16 +8,15 @@ log, and then all go on. If each appended its own, or went on before, messages t
 others' acknowledgement could stand before these.
 
 All of it is in the log's own server, so it works without PostgreSQL. Whoever is late, or leads and
-dies, is not waited for longer than some seconds.
+dies, is not waited for longer than some seconds. While the server refuses writes, the rescue waits:
+appends are refused then anyway.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import groupby
 from typing import TypeVar
 from uuid import uuid4
@@ -28,9 +27,9 @@ from redis.exceptions import RedisError
 from transport.contract import Appended, Envelope, Outcome
 from transport.envelope import HEADER_MESSAGE_ID
 from transport.errors import TransportError, TransportUnavailable
-from transport.redis.connection import Command
-from transport.redis.connections import RedisConnections
-from transport.redis.functions import Functions
+from transport.redis.connection import Command, Reply
+from transport.redis.errors import is_passing, translate
+from transport.redis.functions import Functions, ServerChanged
 from transport.redis.keys import TopicKeys
 from transport.redis.recent_appends import RecentAppend, RecentAppends
 from transport.redis.records import sort_key
@@ -47,11 +46,14 @@ _LATE_SECONDS = 2.5
 _MOST_SECONDS = 5.0
 _REFUSED_AFTER_SECONDS = 1.0
 _PAIRS_PER_CALL = 500
+_RECORDS_PER_TURN = 1000
+_LEADS = (b"lead", b"alone")
 _GONE = ord("1")
 
 _T = TypeVar("_T")
-Append = Callable[[Sequence[Envelope], bool], Awaitable[Sequence[Outcome]]]
-"""Appends in order; whether repeats are told by their ids is the second argument."""
+Append = Callable[[Sequence[Envelope], bool, str], Awaitable[Sequence[Outcome]]]
+"""Appends in order; whether repeats are told by their ids is the second argument, and the third is
+the replication id of the server."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -62,16 +64,12 @@ class Rescue:
     """Of one log, for one process that appends to it.
 
     Args:
-        connections: Those to the server.
         functions: The Lua library.
         log: The keys of the log.
         seconds: How long what was appended is kept; 0: there is no rescue.
     """
 
-    def __init__(
-        self, connections: RedisConnections, functions: Functions, log: TopicKeys, *, seconds: float
-    ) -> None:
-        self._connections = connections
+    def __init__(self, functions: Functions, log: TopicKeys, *, seconds: float) -> None:
         self.recent = RecentAppends(seconds)
         self.server = ""
         """The replication id of the server that is known to have all; empty if none is told."""
@@ -82,7 +80,7 @@ class Rescue:
         self._registered = -_REGISTER_SECONDS
         self._met = ""
         self._running: asyncio.Task[None] | None = None
-        self._is_answered = False  # by the server, in the attempt under way
+        self._why = ""  # it does not get on
         self._append: Append | None = None
 
     def begin(self, append: Append) -> None:
@@ -94,23 +92,41 @@ class Rescue:
         if not server or not self._is_on:
             return
         self._met = server
+        if self._running is not None or self._append is None:
+            return
         if not self.server:
             self.server = server
-        elif server != self.server and self._running is None and self._append is not None:
+        elif server != self.server:
             self._running = asyncio.create_task(self._run(self._append), name="rescue")
 
-    async def over(self) -> None:
+    async def join(self) -> None:
+        """Take part in the rescue under way on the first server that was met.
+
+        Raises:
+            TransportError: the server can't be asked.
+        """
+        if not self.server or self._running is not None or self._append is None:
+            return
+        if await self._functions.call("is_under_way", (self._log.rescue(self.server),)):
+            self.server = ""
+            self._running = asyncio.create_task(self._run(self._append), name="rescue")
+
+    async def over(self, *, within: float = _REFUSED_AFTER_SECONDS) -> None:
         """Return when no rescue is under way.
 
         Raises:
-            TransportUnavailable: it takes longer than a moment.
+            TransportUnavailable: it takes longer than ``within`` seconds.
         """
-        until = asyncio.get_running_loop().time() + _REFUSED_AFTER_SECONDS
+        if self._running is None:
+            return
+        until = asyncio.get_running_loop().time() + within
         while self._running is not None:
             left = until - asyncio.get_running_loop().time()
             if left <= 0:
+                why = f" ({self._why})" if self._why else ""
                 raise TransportUnavailable(
-                    "Redis failed over, and what that lost is appended again first: retry"
+                    "Redis failed over or was restarted, and what that lost is appended again "
+                    f"first: retry{why}"
                 )
             await asyncio.wait([self._running], timeout=left)
 
@@ -133,95 +149,107 @@ class Rescue:
     async def _run(self, append: Append) -> None:
         try:
             while self._met != self.server:
-                server, self._is_answered = self._met, False
+                server, self._why = self._met, ""
                 try:
-                    async with asyncio.timeout(_MOST_SECONDS):
-                        await self._rescue(server, append)
-                except TimeoutError:
-                    if not self._is_answered:
-                        continue  # the server is away again
-                    _log.error(
-                        "The rescue of what the new server may lack took more than %.0f s and was "
-                        "given up: run `crossfade audit`, and have clients retry",
-                        _MOST_SECONDS,
-                    )
+                    await self._rescue(server, append)
+                except ServerChanged:
+                    continue
                 except Exception:  # noqa: BLE001 - or nothing would be appended any more
                     _log.exception(
-                        "The rescue of what the new server may lack failed: run `crossfade audit`"
+                        "The rescue of what the new server may lack was given up: run `crossfade "
+                        "audit`, and have clients retry"
                     )
                 self.server = server
         finally:
             self._running = None
 
     async def _rescue(self, server: str, append: Append) -> None:
-        mine = await self._patiently(self._gone)
+        mine = await self._patiently(server, lambda: self._gone(server))
         rescue = self._log.rescue(server)
-        blob = _encode(mine)
-        report = partial(self._functions.call, "report", (rescue,), self._member, blob)
-        if not await self._patiently(report):
-            await self._append_again(mine, append, is_late=True)
-            return
-        late = asyncio.get_running_loop().time() + _LATE_SECONDS
-        while True:
-            is_late = asyncio.get_running_loop().time() > late
-            keys = (rescue, self._log.writers)
-            arguments = (self._member, _AWAITED_MS, int(is_late))
-            turn = await self._patiently(partial(self._functions.call, "lead", keys, *arguments))
-            if turn == b"done":
-                return
-            if turn == b"lead":
-                await self._lead(rescue, append)
-                return
-            await asyncio.sleep(_POLL_SECONDS)
+        report = self._functions.command("report", (rescue,), self._member, _encode(mine))
+        if not await self._ask(server, report):
+            count = 0
+            for some in _turns(mine):
+                count += await self._append_again(server, some, append)
+            _tell(count, "after newer ones, since this process heard of it late")
+        else:
+            late = asyncio.get_running_loop().time() + _LATE_SECONDS
+            while True:
+                if await self._is_done(server, append, late):
+                    break
+                await asyncio.sleep(_POLL_SECONDS)
+        self.recent.forget(mine)
 
-    async def _lead(self, rescue: str, append: Append) -> None:
-        reported = await self._patiently(partial(self._connections.call, "HGETALL", rescue))
+    async def _is_done(self, server: str, append: Append, late: float) -> bool:
+        turn: bytes = await self._turn(server, is_late=asyncio.get_running_loop().time() > late)
+        if turn in _LEADS:
+            return await self._lead(server, append, is_alone=turn == b"alone")
+        return turn == b"done"
+
+    async def _turn(self, server: str, *, is_late: bool) -> Reply:
+        keys = (self._log.rescue(server), self._log.writers)
+        arguments = (self._member, _AWAITED_MS, int(is_late))
+        return await self._ask(server, self._functions.command("lead", keys, *arguments))
+
+    async def _lead(self, server: str, append: Append, *, is_alone: bool) -> bool:
+        """Append what all reported; return false if another leads meanwhile."""
+        rescue = self._log.rescue(server)
+        reported = await self._ask(server, ("HGETALL", rescue))
         lost: list[RecentAppend] = []
         for member, blob in zip(reported[::2], reported[1::2], strict=True):
             if not member.startswith(b"#"):
-                lost += _decode(blob)
-        count = await self._append_again(lost, append, is_late=False)
-        await self._patiently(partial(self._functions.call, "rescued", (rescue,), count))
-
-    async def _append_again(
-        self, lost: Sequence[RecentAppend], append: Append, *, is_late: bool
-    ) -> int:
-        if not lost:
-            return 0
+                lost += _read(member, blob)
+        is_overtaken = await self._is_overtaken(server, lost)
         count = 0
-        ordered = sorted(lost, key=lambda it: sort_key(it.offset))
-        for remember, run in groupby(ordered, key=lambda it: it.remember):
-            left = [it.envelope for it in run]
-            while left:
-                outcomes = await append(left, remember)
-                done = next(
-                    (i for i, it in enumerate(outcomes) if isinstance(it, TransportError)),
-                    len(left),
-                )
-                count += sum(type(it) is Appended for it in outcomes[:done])
-                left = left[done:]
-                if left:
-                    await asyncio.sleep(_POLL_SECONDS)
-        if not count:
-            return 0
-        _log.error(
-            "A failover lost %d acknowledged records that this process and others still had: they "
-            "were appended again, %s",
-            count,
-            "after newer ones, since this process heard of it late"
-            if is_late
-            else "in their order, before anything else",
-        )
+        for some in _turns(lost):
+            if await self._turn(server, is_late=True) not in _LEADS:
+                return False
+            count += await self._append_again(server, some, append)
+        await self._ask(server, self._functions.command("rescued", (rescue,), count))
+        if is_overtaken:
+            _tell(count, "in their order, but after newer ones that others appended meanwhile")
+        elif is_alone:
+            _tell(count, "in their order; not all that wrote lately had said what they lack")
+        else:
+            _tell(count, "in their order, before anything else")
+        return True
+
+    async def _is_overtaken(self, server: str, lost: Sequence[RecentAppend]) -> bool:
+        """Return whether a record stands in the log that is newer than one that is gone."""
+        first: dict[int, str] = {}
+        for it in sorted(lost, key=lambda it: sort_key(it.offset)):
+            first.setdefault(it.envelope.partition, it.offset)
+        for partition, offset in first.items():
+            keys = (self._log.streams[partition],)
+            if await self._ask(server, self._functions.command("is_overtaken", keys, offset)):
+                return True
+        return False
+
+    async def _append_again(self, server: str, lost: Sequence[RecentAppend], append: Append) -> int:
+        """Append records of one way to remember; return how many were not there."""
+        left, count = [it.envelope for it in lost], 0
+
+        async def advance() -> None:
+            nonlocal left, count
+            outcomes = await append(left, lost[0].remember, server)
+            for done, outcome in enumerate(outcomes):
+                if isinstance(outcome, TransportError):
+                    left = left[done:]
+                    raise outcome
+                count += type(outcome) is Appended
+
+        await self._patiently(server, advance)
         return count
 
-    async def _gone(self) -> list[RecentAppend]:
+    async def _gone(self, server: str) -> list[RecentAppend]:
         """Return what this process appended lately and is not in the log."""
         left = self.recent.by_partition()
         found: list[RecentAppend] = []
         while left:
             parts = {p: some[:_PAIRS_PER_CALL] for p, some in left.items()}
             replies = await self._functions.exchange(
-                [self._tell_gone(partition, some) for partition, some in parts.items()]
+                [self._tell_gone(partition, some) for partition, some in parts.items()],
+                only_at=server,
             )
             for some, reply in zip(parts.values(), replies, strict=True):
                 if isinstance(reply, Exception):
@@ -238,11 +266,68 @@ class Rescue:
         ]
         return self._functions.command("tell_gone", (self._log.streams[partition],), *pairs)
 
-    async def _patiently(self, ask: Callable[[], Awaitable[_T]]) -> _T:
-        """Return the answer, however often it takes: a new server may be busy at first."""
+    async def _ask(self, server: str, command: Command) -> Reply:
+        async def ask() -> Reply:
+            (reply,) = await self._functions.exchange([command], only_at=server)
+            if isinstance(reply, Exception):
+                raise translate(reply)
+            return reply
+
+        return await self._patiently(server, ask)
+
+    async def _patiently(self, server: str, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """Return the answer, however often it takes: a new server may be busy at first.
+
+        Raises:
+            ServerChanged: there is another server meanwhile.
+            TransportError: what other writes don't meet, for some seconds.
+        """
+        loop = asyncio.get_running_loop()
+        well = loop.time()
         while True:
-            with suppress(TransportError, RedisError):
+            try:
                 answer = await ask()
-                self._is_answered = True
+            except (TransportError, RedisError) as error:
+                told = translate(error)
+            else:
+                self._why = ""
                 return answer
+            if self._met != server:
+                raise ServerChanged("the log is on another server now")
+            self._why = str(told)
+            if is_passing(told):
+                well = loop.time()
+            elif loop.time() - well > _MOST_SECONDS:
+                raise told
             await asyncio.sleep(_POLL_SECONDS)
+
+
+def _read(member: bytes, blob: bytes) -> list[RecentAppend]:
+    try:
+        return _decode(blob)
+    except msgspec.MsgspecError:
+        _log.exception(
+            "What process %s reported as lost can't be read, and is not appended again: run "
+            "`crossfade audit`",
+            member.decode("ascii", "replace"),
+        )
+        return []
+
+
+def _turns(lost: Sequence[RecentAppend]) -> Iterator[list[RecentAppend]]:
+    """Yield what is lost in the old log's order, by trips of one way to remember."""
+    ordered = sorted(lost, key=lambda it: sort_key(it.offset))
+    for _, group in groupby(ordered, key=lambda it: it.remember):
+        run = list(group)
+        for first in range(0, len(run), _RECORDS_PER_TURN):
+            yield run[first : first + _RECORDS_PER_TURN]
+
+
+def _tell(count: int, place: str) -> None:
+    if count:
+        _log.error(
+            "A failover lost %d acknowledged records that this process and others still had: they "
+            "were appended again, %s",
+            count,
+            place,
+        )

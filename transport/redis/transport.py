@@ -90,7 +90,6 @@ class RedisTransport:
         self._own_appends = OwnAppends()
         self._by_slot = False
         self._rescue = Rescue(
-            self._connections,
             self._functions,
             self._messages,
             seconds=settings.redis_rescue_seconds,
@@ -156,6 +155,7 @@ class RedisTransport:
                 self._functions,
                 [(self._messages, WORKER_GROUP), (self._dead, DLQ_GROUP)],
             )
+            await self._rescue.join()
         except BaseException:
             await self._connections.close()
             raise
@@ -296,11 +296,13 @@ class RedisTransport:
         PING would be answered by a replica, by a full server, and by one whose disk is full.
         """
         await self._connections.call(*self._messages.probing)
+        await self._rescue.over(within=0.0)
+        self._rescue.recent.age()
 
     async def _append_again(
-        self, envelopes: Sequence[Envelope], remember: bool
+        self, envelopes: Sequence[Envelope], remember: bool, server: str
     ) -> Sequence[Outcome]:
-        return await self._publisher.publish(envelopes, remember=remember, is_rescue=True)
+        return await self._publisher.publish(envelopes, remember=remember, rescued_at=server)
 
     def _new_witness(self, partitions: int) -> Witness:
         return Witness(partitions, lambda: self._connections.made)

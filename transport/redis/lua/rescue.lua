@@ -1,6 +1,7 @@
 -- What a failover lost and those who appended it still have (rescue.py). The hash of a rescue has what
 -- each writer reported, and '#leader', '#since' and '#done'.
 local KEPT_SECONDS = 300
+local DAY_SECONDS = 86400
 local LEADS_MS = 1500
 
 -- KEYS stream; ARGV ids and the message ids of records that were appended. Returns a text of a digit
@@ -23,8 +24,20 @@ end
 -- KEYS writers; ARGV member, ms for which it is awaited.
 local function write_on(keys, args)
   redis.call('ZADD', keys[1], digits(now_ms() + args[2]), args[1])
-  redis.call('EXPIRE', keys[1], KEPT_SECONDS)
+  redis.call('ZREMRANGEBYSCORE', keys[1], '-inf', digits(now_ms() - KEPT_SECONDS * 1000))
+  redis.call('EXPIRE', keys[1], DAY_SECONDS)
   return 1
+end
+
+-- KEYS rescue. Returns whether it has begun and is not over.
+local function is_under_way(keys)
+  return redis.call('EXISTS', keys[1]) - redis.call('HEXISTS', keys[1], '#done')
+end
+
+-- KEYS stream; ARGV the id of a record that is gone. Returns whether a later one was appended.
+local function is_overtaken(keys, args)
+  local info = stream_info(keys[1])
+  return info and later(info.last, args[1]) and 1 or 0
 end
 
 -- KEYS rescue; ARGV member, what it has that is gone. Returns 0 if the rescue is over.
@@ -38,7 +51,8 @@ local function report(keys, args)
 end
 
 -- KEYS rescue, writers; ARGV member, ms for which a writer is awaited, '1' to wait for nobody. Returns
--- 'done', 'wait', or 'lead' for the one that is to append what all reported. Who was alive is told by
+-- 'done', 'wait', or 'lead' for the one that is to append what all reported, 'alone' if others may have
+-- more: one that wrote lately has not reported, or the server lacks the tail with their names. Who was alive is told by
 -- the clock of the server that they wrote to, so their times are compared with each other's.
 local function lead(keys, args)
   local rescue, writers = keys[1], keys[2]
@@ -47,13 +61,15 @@ local function lead(keys, args)
     return 'done'
   end
   local newest = redis.call('ZREVRANGE', writers, 0, 0, 'WITHSCORES')[2]
-  if newest and is_late ~= '1' then
+  local is_complete = newest and true or false
+  if newest then
     local alive = redis.call('ZRANGEBYSCORE', writers, '(' .. digits(newest - ms), '+inf')
     for _, writer in ipairs(alive) do
-      if redis.call('HEXISTS', rescue, writer) == 0 then
-        return 'wait'
-      end
+      is_complete = is_complete and redis.call('HEXISTS', rescue, writer) == 1
     end
+  end
+  if not is_complete and is_late ~= '1' then
+    return 'wait'
   end
   local leader, since = unpack(redis.call('HMGET', rescue, '#leader', '#since'))
   local now = now_ms()
@@ -61,19 +77,21 @@ local function lead(keys, args)
     return 'wait'
   end
   redis.call('HSET', rescue, '#leader', member, '#since', digits(now))
-  return 'lead'
+  return is_complete and 'lead' or 'alone'
 end
 
 -- KEYS rescue; ARGV how many records were appended again.
 local function rescued(keys, args)
   redis.call('DEL', keys[1])
   redis.call('HSET', keys[1], '#done', args[1])
-  redis.call('EXPIRE', keys[1], KEPT_SECONDS)
+  redis.call('EXPIRE', keys[1], DAY_SECONDS)
   return 1
 end
 
 register('tell_gone', tell_gone, READS)
 register('write_on', write_on, DRAINS)
+register('is_under_way', is_under_way, READS)
+register('is_overtaken', is_overtaken, READS)
 register('report', report, DRAINS)
 register('lead', lead, DRAINS)
 register('rescued', rescued, DRAINS)
