@@ -32,7 +32,8 @@ class Fence(msgspec.Struct, gc=False):
     ``through`` is the offset up to which the partition is settled in PostgreSQL, as its owner left
     it; empty before the first record, ``None`` where nothing is known. What is written moves it,
     unless it ``keeps`` none: a standby acknowledges what others persisted. ``place`` is where
-    PostgreSQL has the position now (``persistence.store.positions``).
+    PostgreSQL has the position now (``persistence.store.positions``). ``is_first``: PostgreSQL knew
+    of no owner of the partition before this one, nor of any of another log's.
     """
 
     transport: str
@@ -41,6 +42,7 @@ class Fence(msgspec.Struct, gc=False):
     through: str | None = None
     place: tuple[int, int] | None = None
     keeps: bool = True
+    is_first: bool = False
 
 
 class FencedBatch(msgspec.Struct, frozen=True):

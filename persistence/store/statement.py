@@ -36,13 +36,16 @@ from collections.abc import Sequence
 
 from persistence.store.columns import MESSAGE, RECEIPT, SENT_RECEIPT, InsertColumn
 
-__all__ = ["BEFORE", "CLASSIFY", "INSERT", "LOCK_CLASS", "TAKE"]
+__all__ = ["BEFORE", "CLASSIFY", "INSERT", "LOCK_CLASS", "OTHERS", "TAKE"]
 
 LOCK_CLASS = 0x63726673
 """The first key of our two-key advisory locks, so that they can't meet another program's."""
 
 BEFORE = "SELECT epoch FROM fences WHERE transport = $1 AND partition = $2 FOR UPDATE"
 """The epoch that holds a fence, which nobody else can take until this transaction ends."""
+
+OTHERS = "SELECT EXISTS (SELECT FROM fences WHERE transport <> $1 AND epoch >= 0)"
+"""Whether another log was ever consumed. $1 transport. No owner has an epoch below 0."""
 
 TAKE = """
 INSERT INTO fences AS held (transport, partition, epoch, owner) VALUES ($1, $2, $3, $4)

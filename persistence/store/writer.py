@@ -22,7 +22,7 @@ from persistence.store.positions import (
     move_position,
     take_position,
 )
-from persistence.store.statement import BEFORE, CLASSIFY, INSERT, TAKE
+from persistence.store.statement import BEFORE, CLASSIFY, INSERT, OTHERS, TAKE
 
 __all__ = ["Fence", "PositionedEvent", "Writer", "Written", "insert"]
 
@@ -62,7 +62,9 @@ class Writer:
             through, place = await take_position(
                 connection, transport, partition, epoch, before=before
             )
-        return Fence(transport, partition, epoch, through, place)
+            is_new = before is None or before < 0
+            is_first = is_new and not await connection.fetchval(OTHERS, transport)
+        return Fence(transport, partition, epoch, through, place, is_first=is_first)
 
     async def move(self, fence: Fence, through: str) -> None:
         """Note that the partition is settled up to ``through``, with no row to commit it with.

@@ -69,6 +69,25 @@ class CatchUp:
             return True
         return await self._reaches(fence.partition, through)
 
+    async def begin(self, fence: Fence, floor: Floor) -> str | None:
+        """Return the position to put rows back from, where none is known; ``None``: the group's.
+
+        A database that never had an owner of a partition is not the one that the workers wrote
+        before: it was emptied, or is another. All that the log holds is to become rows then. In
+        other cases the release before kept no position, or a standby acknowledged what others
+        persisted: each partition comes to that once, and no row need be gone.
+        """
+        log = _log.bind(partition=fence.partition, acknowledged=floor.offset)
+        if not fence.is_first:
+            log.info("No position known in PostgreSQL: it begins at what is acknowledged")
+            return None
+        log.error(
+            "PostgreSQL knows nothing of a partition of which workers have acknowledged records: "
+            "the database was emptied, or is another. All that the log holds becomes rows; what it "
+            "no longer holds is lost if no other server or backup has it"
+        )
+        return await self._log.through(lambda: self._positions.begin(fence.partition), self._stop)
+
     def warn(self, fence: Fence, floor: Floor) -> None:
         """Tell of rows that are lost where nothing waits for them: another log is read."""
         _log.error(

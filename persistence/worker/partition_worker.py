@@ -230,6 +230,7 @@ class PartitionWorker:
         else:  # the same one: who writes what is handed over has it too
             self._fence.epoch = taken.epoch
             self._fence.through, self._fence.place = taken.through, taken.place
+            self._fence.is_first = taken.is_first
         return self._fence
 
     async def _catch_up_rows(self) -> None:
@@ -239,6 +240,10 @@ class PartitionWorker:
         if not fence.keeps:
             return
         floor = await self._catch_up.floor(fence)
+        if fence.through is None and floor.offset:
+            begin = await self._catch_up.begin(fence, floor)
+            if begin is not None:
+                await self._move(begin)
         while True:
             after = fence.through
             if not await self._catch_up.is_covered(fence, floor):

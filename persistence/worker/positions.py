@@ -14,7 +14,7 @@ from typing import NamedTuple
 from otel.metrics import Metrics
 from persistence.database.outage import Paused
 from persistence.metrics import PersistenceMetrics
-from persistence.worker.log_begin import holds_all
+from persistence.worker.log_begin import before_first, holds_all
 from persistence.worker.metrics import PositionMetrics
 from transport.clock import timestamp
 from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
@@ -91,6 +91,10 @@ class Positions:
     async def reaches(self, partition: int, through: str) -> bool:
         """Return whether the log still holds everything after a position."""
         return await holds_all(self._transport, self._topic, partition, through)
+
+    async def begin(self, partition: int) -> str:
+        """Return the position before all that the log holds, empty at the beginning."""
+        return await before_first(self._transport, self._topic, partition) or ""
 
     async def read(self, partition: int, through: str, floor: Floor, limit: int) -> list[Record]:
         """Return the next records after ``through``, none beyond ``floor``.

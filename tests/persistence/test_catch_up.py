@@ -12,11 +12,13 @@ from functools import partial
 import pytest
 from redis.asyncio import Redis
 
+from persistence.worker.metrics import PositionMetrics
 from persistence.worker.positions import Positions
 from tests.persistence.loglib import append, lag
 from tests.persistence.samples import PARTITIONS, message
 from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
+from tests.support.metric_values import value_of
 from transport.contract import Topic
 from transport.partitioner import partition_for
 from transport.redis import RedisTransport
@@ -207,3 +209,40 @@ async def test_accept_gap_refuses_a_partition_that_is_well(
     assert await refused.ends() == 1
     assert f"partition {P} of redis does not wait" in refused.text
     assert await positions(database_pool) == before
+
+
+@pytest.mark.parametrize("head", ["whole", "trimmed"])
+async def test_a_database_that_was_emptied_gets_all_that_the_log_holds(
+    head: str, start, transport, database_pool, trim
+) -> None:
+    running = start(stream_batch_size=10)
+    lost, late = some("lost", 30), some("late", 3)
+    await persisted(transport, *lost)
+    offsets = [record.offset for record in await transport.read(Topic.MESSAGES, P)]
+    await running.stop()
+    if head == "trimmed":
+        await trim(offsets[12])
+    for table in ("message_receipts", "message_positions", "messages", "fences", "log_positions"):
+        await database_pool.execute(f"DELETE FROM {table}")
+    running = start(member="w2", stream_batch_size=10)
+    await persisted(transport, *late)
+    kept = lost[12:] if head == "trimmed" else lost
+    assert await names(database_pool) == names_of(kept, late)
+    assert not running.consumer.status().paused
+
+
+async def test_a_log_that_is_read_after_another_puts_nothing_back(
+    start, transport, database_pool
+) -> None:
+    """Its standby acknowledged what the other log's workers persisted, and left no fence."""
+    running = start()
+    await persisted(transport, *some("lost", 5))
+    await running.stop()
+    await lose(database_pool, "lost", [])
+    await database_pool.execute("UPDATE fences SET transport = 'kafka'")
+    await database_pool.execute("DELETE FROM log_positions")
+    running = start(member="w2")
+    await persisted(transport, *some("late", 2))
+    assert await names(database_pool) == names_of(some("late", 2))
+    restored = running.metrics.of(PositionMetrics).restored
+    assert value_of(restored.labels("redis")) == 0
