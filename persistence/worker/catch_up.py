@@ -65,7 +65,7 @@ class CatchUp:
     async def is_covered(self, fence: Fence, floor: Floor) -> bool:
         """Return whether the log still holds whatever is acknowledged and may have no row."""
         through = fence.through
-        if through is None or not (floor.is_hidden or self._positions.is_behind(through, floor)):
+        if through is None or not self._positions.is_behind(through, floor):
             return True
         return await self._reaches(fence.partition, through)
 

@@ -32,13 +32,11 @@ _REMEDY = (
 class Floor(NamedTuple):
     """How far the workers' group is in a partition.
 
-    ``offset`` is the one through which everything is acknowledged: empty before the first record,
-    ``None`` where that is not known. ``is_hidden``: some records are acknowledged, and the log
-    holds none of them.
+    ``offset`` is that of the last record that is acknowledged: empty before the first one, ``None``
+    where that is not known.
     """
 
     offset: str | None
-    is_hidden: bool = False
 
 
 class Positions:
@@ -157,5 +155,4 @@ def _floor(progress: Progress) -> Floor:
         return Floor(known)
     if progress.lag is None or progress.appended is None:
         return Floor(None)
-    acknowledged = progress.appended - progress.lag
-    return Floor(None, is_hidden=bool(progress.pending)) if acknowledged else Floor("")
+    return Floor(None if progress.appended > progress.lag else "")

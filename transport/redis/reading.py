@@ -132,7 +132,7 @@ def _progress(partition: int, reply: Reply) -> tuple[Progress, int]:
     """Return it, and how many records went with a log that went back (-1: it did not)."""
     if isinstance(reply, Exception):
         raise translate(reply)
-    undelivered, pending, oldest, floor, end, owner, lost, now_ms, added, back = reply
+    undelivered, pending, oldest, floor, end, owner, lost, now_ms, added, back, through = reply
     lag = undelivered + pending if undelivered >= 0 else None
     progress = Progress(
         partition=partition,
@@ -146,6 +146,7 @@ def _progress(partition: int, reply: Reply) -> tuple[Progress, int]:
         appended=added,
         # Never given anything, or nothing of it acknowledged: then nothing was trimmed.
         untrimmed=added in (0, lag),
+        acknowledged=_position(through),
     )
     return progress, back
 

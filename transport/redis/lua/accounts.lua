@@ -1,7 +1,8 @@
 -- What is there, and what went missing. A lease's hash keeps what the last look found: `added`
 -- (records ever appended to the stream), `tail` (the id of the last), `unread` (records not
 -- acknowledged then), `seen` (what `acked` was), and `at` and `read` (the group's position, and the
--- records up to it); and counts what was `acked` and `lost` in all. `doubt` is an id: a record up to
+-- records up to it); and counts what was `acked` and `lost` in all. `through` is the last record that
+-- was acknowledged: the group's place is beyond it where records were removed unread. `doubt` is an id: a record up to
 -- it that is in the log no more may be one of the lost. `anew` is when the stream was made anew after
 -- somebody deleted it, as an id, and `before` the last look's `tail` of the one that was deleted.
 

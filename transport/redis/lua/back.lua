@@ -111,8 +111,8 @@ end
 -- KEYS stream, lease; ARGV group, and what the process knows of the stream (back.lua), or nothing.
 -- Returns records undelivered (-1: not known), records pending, the oldest unacknowledged, the one
 -- through which all are acknowledged, the last ever appended, the owner, records lost, the server's
--- time in ms, records ever appended, and how many more are lost if the log went back (-1: it did
--- not). Writes nothing, so it answers on a server that is full or read-only.
+-- time in ms, records ever appended, how many more are lost if the log went back (-1: it did not),
+-- and the last record that was acknowledged. Writes nothing, so it answers on a server that is full or read-only.
 local function inspect(keys, args)
   local stream, lease, name = keys[1], keys[2], args[1]
   local info, group = stream_info(stream), group_info(stream, name)
@@ -124,7 +124,7 @@ local function inspect(keys, args)
   end
   if not info then
     local left = redis.call('EXISTS', stream) == 0 and 0 or -1 -- not known of what is no stream
-    return {left, 0, '', '', '', owner, lost, digits(now), 0, -1}
+    return {left, 0, '', '', '', owner, lost, digits(now), 0, -1, ''}
   end
   group = group or {position = '0-0', pending = 0, unopened = true}
   local left = undelivered(stream, info, group, lease)
@@ -142,7 +142,7 @@ local function inspect(keys, args)
   end
   local back = args[2] and lost_by_going_back(stream, lease, {unpack(args, 2)}) or -1
   return {left or -1, group.pending, oldest, floor, info.last, owner, lost, digits(now), info.added,
-    back}
+    back, redis.call('HGET', lease, 'through') or ''}
 end
 
 -- KEYS stream, lease; ARGV group. What an owner does with each renewal, for a partition that has

@@ -35,6 +35,14 @@ local function read(keys, args)
   return out
 end
 
+local function note_acked(lease, count, through)
+  redis.call('HINCRBY', lease, 'acked', count)
+  local last = redis.call('HGET', lease, 'through')
+  if not last or later(through, last) then
+    redis.call('HSET', lease, 'through', through)
+  end
+end
+
 -- KEYS stream, lease; ARGV group, epoch, consumer, through, and the ids up to `through` that the
 -- owner knows of. Those are acknowledged in one go; what else the partition's consumer has pending
 -- up to `through` is looked for. What another consumer of the group has (another program's, or one
@@ -66,7 +74,7 @@ local function ack(keys, args)
       end
     until #ids < BATCH
   end
-  redis.call('HINCRBY', lease, 'acked', total)
+  note_acked(lease, total, through)
   look(stream, lease, group)
   return total
 end
@@ -94,7 +102,7 @@ local function pass_one(stream, lease, group, epoch, from, through, message, cou
   else
     redis.call('XGROUP', 'SETID', stream, group, through)
   end
-  redis.call('HINCRBY', lease, 'acked', count)
+  note_acked(lease, count, through)
   look_at_times(stream, lease, group)
   return ''
 end
