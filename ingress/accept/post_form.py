@@ -88,6 +88,7 @@ class PostForm:
             context = Context(correlation, trace)
             message = await self._read(headers, receive, context, key)
             await self._context.commits.submit((message,))
+            self._uploads.take_back((message,))
             status, given, ack = self._post.answer(message, correlation)
             found = [(b"content-type", b"application/json"), (b"x-correlation-id", given)]
             await respond(send, status, found, ack)

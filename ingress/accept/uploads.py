@@ -11,13 +11,14 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
 import structlog
 
 from ingress.accept.group_commit import GroupCommit
-from ingress.accept.submission import Submission
+from ingress.accept.submission import Stored, Submission
 from ingress.schema.problems import INTERNAL, OVERLOADED, PAYLOADS_UNAVAILABLE, Problem
 from otel.metrics import Metrics
 from persistence.payloads.errors import PayloadError
@@ -83,17 +84,44 @@ class Uploads:
     async def _hand_in(self, message: Submission, decided: Callable[[], None]) -> None:
         if await self.upload((message,)):
             try:
-                self._commits.hand_in((message,), decided)
+                self._commits.hand_in((message,), partial(self._decided, message, decided))
             except Problem as problem:
                 message.verdict = problem
             else:
                 return
         decided()
 
+    def _decided(self, message: Submission, decided: Callable[[], None]) -> None:
+        self.take_back((message,))
+        decided()
+
     async def submit(self, messages: Sequence[Submission]) -> None:
         """Upload the large contents, then commit all messages in their order."""
         if accepted := await self.upload(messages):
             await self._commits.submit(accepted)
+            self.take_back(accepted)
+
+    def take_back(self, messages: Sequence[Submission]) -> None:
+        """Delete, in the background, the content of repeats whose messages were erased."""
+        keys = [
+            message.payload.key
+            for message in messages
+            if message.payload is not None
+            and isinstance(message.verdict, Stored)
+            and message.verdict.state == "erased"
+        ]
+        if keys:
+            self._run(self._take_back(keys))
+
+    async def _take_back(self, keys: Sequence[str]) -> None:
+        try:
+            await self.store.delete(keys)
+        except PayloadError as error:
+            _log.warning(
+                "Content of an erased message was sent again, and is in the payload store: run "
+                "`crossfade payloads sweep`",
+                error=str(error),
+            )
 
     async def upload(self, messages: Sequence[Submission]) -> list[Submission]:
         """Upload what is large; return the messages that can be committed, in their order.

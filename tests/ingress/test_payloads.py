@@ -14,7 +14,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from otel.metrics import Metrics
+from persistence.database.pool import Pool
 from persistence.payloads.store import PayloadStore
+from persistence.retention.erasure import Erasure
+from persistence.retention.subject import Subject
 from persistence.worker import contents
 from tests.ingress.conftest import Service, Start, message, working
 from tests.ingress.test_forms import begun
@@ -55,6 +58,40 @@ async def letters(service: Service) -> list[Any]:
 def objects(store: PayloadStore) -> list[str]:
     root = folder_of(store)
     return sorted(str(path.relative_to(root)) for path in root.rglob("*/*") if path.is_file())
+
+
+async def test_a_repeat_brings_no_content_of_an_erased_message_back(
+    service: Service, store: PayloadStore, database_pool: Pool
+) -> None:
+    assert (await service.post(large())).status_code == 202
+    async with working(service):
+        await eventually(service.rows)
+    subject = Subject("sender", large()["senderId"])
+    report = await Erasure(database_pool, subject, [service.transport], store).run(by="me")
+    assert (report.payloads, objects(store)) == (1, [])
+    written = []
+    put = store.put
+
+    async def noted(key: str, data: bytes) -> None:
+        await put(key, data)
+        written.append(key)
+
+    store.put = noted  # type: ignore[method-assign]
+    described = {name: value for name, value in large().items() if name != "content"}
+    form = [
+        ("message", (None, json.dumps(described), "application/json")),
+        ("content", (None, LARGE, "text/plain")),
+    ]
+    for again in (
+        lambda: service.post(large()),
+        lambda: service.client.post("/api/messages:batch", json=[large()]),
+        lambda: service.client.post("/api/messages", files=form),
+    ):
+        count = len(written)
+        answer = await again()
+        assert "erased" in answer.text, answer.text
+        await eventually(lambda: objects(store) == [])
+        assert len(written) > count
 
 
 async def test_large_content_leaves_the_log_and_is_in_the_row(
