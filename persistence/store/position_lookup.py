@@ -49,6 +49,7 @@ class PositionLookup:
         except Exception as error:  # noqa: BLE001 - handed to whoever asked
             for answer in asked.values():
                 answer.set_exception(error)
+                answer.exception()  # who asked may be gone: then nobody else retrieves it
         else:
             for partition, answer in asked.items():
                 answer.set_result(known.get(partition))

@@ -91,7 +91,7 @@ class CatchUp:
     def warn(self, fence: Fence, floor: Floor) -> None:
         """Tell of rows that are lost where nothing waits for them: another log is read."""
         _log.error(
-            "Rows lost that this log no longer holds; run `crossfade audit` with each log",
+            "Rows lost that this log no longer holds: another log or a backup may have them",
             partition=fence.partition,
             through=fence.through,
             acknowledged=floor.offset,

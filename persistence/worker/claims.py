@@ -156,8 +156,9 @@ class Claims:
             except Stopping:
                 return
             except FenceLost as error:
+                newer = "a newer owner persists this partition; leaving it"
                 _log.warning(
-                    "Fence lost: a newer owner persists this partition; leaving it",
+                    f"Fence lost: {newer if error.held else 'leaving the partition'}",
                     partition=claim.partition,
                     error=str(error),
                 )

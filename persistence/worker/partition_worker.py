@@ -174,6 +174,11 @@ class PartitionWorker:
         """
         if time.monotonic() - self._taken_again < _LOST_AGAIN_SECONDS:
             raise lost
+        _log.warning(
+            "PostgreSQL is not where this worker left it: it goes on from where PostgreSQL is",
+            partition=self._claim.partition,
+            error=str(lost),
+        )
         outages = self._context.database.outages
         await self._take_fence()
         await self._catch_up_rows()

@@ -24,8 +24,9 @@ __all__ = ["Floor", "Positions", "acknowledged_through", "is_behind"]
 _REMEDY = (
     "PostgreSQL lost rows whose records {log} no longer holds (its position is {through}, and the "
     "workers had acknowledged through {floor}). If a server with the rows can still be had, point "
-    "DATABASE_URL to it. If not, see what is missing with `crossfade audit`, then accept the loss: "
-    "`crossfade db accept-gap {log} {partition} --why ...`"
+    "DATABASE_URL to it, unless others have written to this one since. Missing are the records "
+    "after that position and before the first that the log holds; another log or a backup may have "
+    "them. To accept the loss: `crossfade db accept-gap {log} {partition} --why ...`"
 )
 
 
