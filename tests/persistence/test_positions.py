@@ -98,3 +98,11 @@ async def test_an_outage_is_told_to_all_that_asked(writer, fence, database_pool)
     asking = (writer.position("redis", p) for p in range(3))
     answers = await asyncio.gather(*asking, return_exceptions=True)
     assert all(isinstance(answer, Outage) for answer in answers)
+
+
+async def test_the_table_is_vacuumed_whatever_its_size(database_pool):
+    """Each statement leaves dead versions of rows, and whoever asks for a position reads them."""
+    options = await database_pool.fetchval(
+        "SELECT reloptions FROM pg_class WHERE oid = 'log_positions'::regclass"
+    )
+    assert options == ["autovacuum_vacuum_scale_factor=0", "autovacuum_vacuum_threshold=1000"]

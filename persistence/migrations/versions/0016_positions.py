@@ -3,6 +3,9 @@
 The table has no index, and few rows. Each statement that inserts makes new versions of some, which
 stay while anybody's snapshot needs them; an index would be searched through all of them.
 Yesterday's statements go on working: what they write makes a position unknown.
+
+The table is vacuumed after so many dead versions, whatever its size: by its share of the table that
+would come later and later, and looks for positions read all of it.
 """
 
 from __future__ import annotations
@@ -24,6 +27,10 @@ def upgrade() -> None:
         sa.Column("partition", sa.Integer, nullable=False),
         sa.Column("epoch", sa.BigInteger, nullable=False),
         sa.Column("through", sa.Text, nullable=True),
+    )
+    op.execute(
+        "ALTER TABLE log_positions SET "
+        "(autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)"
     )
 
 
