@@ -21,6 +21,7 @@ __all__ = ["cheaper_wal", "warn", "warn_of_database"]
 _log = structlog.get_logger(__name__)
 
 _PAUSE = 5.0
+_SENTINELS = 3
 _MOST_WAL_MB = 4096
 _CHECKPOINT_SECONDS = 900
 _WAL = """
@@ -36,6 +37,7 @@ SELECT current_setting('max_connections')::int
 def warn(settings: TransportSettings) -> None:
     """Say once, at start, what these settings may leave unread, late or slow, and the remedy."""
     _warn_of_counts(settings)
+    _warn_of_sentinels(settings)
     written, shadow, read = settings.transport, settings.transport_shadow, settings.consumed
     if read == written:
         return
@@ -66,6 +68,23 @@ def _warn_of_counts(settings: TransportSettings) -> None:
                 remedy=f"migrate to a log whose number of partitions divides {BUCKETS}: "
                 "'crossfade migrate plan --to LOG@COUNT --why ...'",
             )
+
+
+def _warn_of_sentinels(settings: TransportSettings) -> None:
+    names = dict.fromkeys((settings.transport, settings.transport_shadow, settings.consumed))
+    for name in map(LogName.parse, filter(None, names)):
+        redis = settings.of(name).redis
+        if name.kind == "redis" and redis.master and len(redis.servers) < _SENTINELS:
+            _log.warning(
+                f"{len(redis.servers)} of the sentinels of {redis.master!r} are named for {name}: "
+                "none of them may be down, and one alone names the old primary until all replicas "
+                "follow the new one",
+                remedy=f"name all {_SENTINELS} or more sentinels in {_url(name)}",
+            )
+
+
+def _url(name: LogName) -> str:
+    return f"LOG_{name.label.upper()}_REDIS_URL" if name.label else "REDIS_URL"
 
 
 async def warn_of_database(pool: Pool, stop: asyncio.Event) -> None:

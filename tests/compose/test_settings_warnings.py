@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -10,7 +11,10 @@ import structlog
 
 from compose.local.postgres import _OPTIONS, PostgresServer
 from compose.process.settings_warnings import warn, warn_of_database
+from compose.settings import load
 from transport.settings import TransportSettings
+
+NO_FILE = Path("/nonexistent/.env")
 
 
 async def _warnings(url: str, **session: str) -> list[str]:
@@ -60,3 +64,23 @@ async def test_a_server_as_it_is_installed_is_told_of_all_three(tmp_path, monkey
         (remedy,) = await _warnings(server.url)
     for setting in ("wal_compression", "max_wal_size", "checkpoint_timeout"):
         assert f"ALTER SYSTEM SET {setting} = " in remedy
+
+
+def _told_of_sentinels(**settings: str) -> list[str]:
+    with structlog.testing.capture_logs() as logs:
+        warn(load(settings, env_file=NO_FILE).transport)
+    return [f"{entry['event']}: {entry['remedy']}" for entry in logs]
+
+
+def test_fewer_than_three_sentinels_are_told():
+    assert _told_of_sentinels(REDIS_URL="redis+sentinel://a,b,c/main") == []
+    assert _told_of_sentinels(REDIS_URL="redis://a") == []
+    (told,) = _told_of_sentinels(REDIS_URL="redis+sentinel://:secret@a,b/main")
+    assert "2 of the sentinels of 'main' are named for redis" in told
+    assert "in REDIS_URL" in told
+    assert "secret" not in told
+    (told,) = _told_of_sentinels(
+        TRANSPORT="redis.b", LOG_B_REDIS_URL="redis+sentinel://a/other", REDIS_URL="redis://c"
+    )
+    assert "1 of the sentinels of 'other' are named for redis.b" in told
+    assert "in LOG_B_REDIS_URL" in told
