@@ -376,6 +376,33 @@ async def test_no_replica_has_to_confirm_what_was_acknowledged_already(
     assert "given up" not in caplog.text
 
 
+async def test_a_server_that_lives_on_under_another_id_has_nobody_wait(failover: Failover) -> None:
+    """Its replica is away for as long as ``repl-backlog-ttl``, an hour unless it is set."""
+    async with _transport(failover) as log, _transport(failover) as other:
+        await _append(log, messages(["kept"], partition=0, of=log))
+        await _append(other, messages(["kept"], partition=0, of=other))
+        old = (await run(failover.primary, "INFO", "replication"))["master_replid"]
+        await run(failover.primary, "CONFIG", "SET", "repl-backlog-ttl", "1")
+        await failover.cut()
+
+        async def changed() -> bool:
+            told = await run(failover.primary, "INFO", "replication")
+            return bool(told["master_replid"] != old)
+
+        await eventually(changed, timeout=PATIENCE)
+        failover.proxy.reset()
+        refusals: list[str] = []
+
+        async def appended() -> bool:
+            (outcome,) = await log.publish([message("new", partition=0, of=log)])
+            if isinstance(outcome, TransportError):
+                refusals.append(str(outcome))
+            return not isinstance(outcome, TransportError)
+
+        await eventually(appended, timeout=PATIENCE)
+        assert not [text for text in refusals if "appended again first" in text]
+
+
 async def test_nothing_is_kept_where_that_is_not_wanted(failover: Failover) -> None:
     async with _transport(failover, redis_rescue_seconds=0) as log:
         await failover.cut()

@@ -36,8 +36,10 @@ _FRESH_SECONDS = 0.02
 # must not cost a new connection for every command.
 _SECOND_LOOK_SECONDS = 0.5
 _ROLE: Command = ("ROLE",)
-_WHO: Command = ("INFO", "replication")
+_WHO: Command = ("INFO", "replication", "server")
 _REPLICATION_ID = re.compile(rb"^master_replid:(\w+)", re.MULTILINE)
+_RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
+_NEVER_REPLICA = re.compile(rb"^master_replid2:0+\r?$", re.MULTILINE)
 _REPLICA = re.compile(rb"^role:slave", re.MULTILINE)
 _pack = cast("Callable[[Command], bytes]", hiredis.pack_command)  # its stub knows tuples of one
 _error = cast("Callable[[str], Exception]", DefaultParser.parse_error)
@@ -82,6 +84,8 @@ class RedisConnection:
         """Host and port of the server that it was connected to last."""
         self.server = ""
         """The replication id of that server then; empty where it was not told."""
+        self.process = ""
+        """Its run id; empty where it was not told, or where it was promoted from a replica."""
         self._locator = locator
         self._timeout = 0.0
         self._wire: _Wire | None = None
@@ -137,12 +141,13 @@ class RedisConnection:
     async def _begin(self, address: Address) -> None:
         role = [_ROLE] if address.wants_primary else []
         who = [_WHO] if address.asks_who else []
-        self.server = ""
+        self.server = self.process = ""
         if not (commands := [*address.greeting, *role, *who]):
             return
         for command, reply in zip(commands, await self.exchange(commands), strict=True):
             if command == _WHO and (isinstance(reply, bytes) or is_refusal(reply)):
-                self.server = _replication_id(reply, address) if isinstance(reply, bytes) else ""
+                if isinstance(reply, bytes):
+                    self.server, self.process = _ids(reply, address)
                 continue
             if isinstance(reply, NoPermissionError) and command == _ROLE:
                 continue  # then its first refusal of a write tells
@@ -210,8 +215,8 @@ class RedisConnection:
             self.hang_up()
 
 
-def _replication_id(told: bytes, address: Address) -> str:
-    """Return the id of a primary.
+def _ids(told: bytes, address: Address) -> tuple[str, str]:
+    """Return the replication id and the run id of a primary.
 
     Raises:
         TransportUnavailable: it is a replica. That has its primary's id, and would take appends
@@ -223,7 +228,8 @@ def _replication_id(told: bytes, address: Address) -> str:
             "until it is promoted"
         )
     found = _REPLICATION_ID.search(told)
-    return found[1].decode() if found else ""
+    run = _RUN_ID.search(told) if _NEVER_REPLICA.search(told) else None
+    return found[1].decode() if found else "", run[1].decode() if run else ""
 
 
 def _is_old(wire: _Wire) -> bool:

@@ -37,8 +37,8 @@ class RedisConnections:
         self._slots = asyncio.Semaphore(settings.redis_pool_size)
         self.server = ""
         """The replication id of the server that the last connection was made to."""
-        self.on_server: Callable[[str], None] = lambda _: None
-        """Called with that, after each."""
+        self.on_server: Callable[[str, str], None] = lambda _, __: None
+        """Called with that and the server's run id, after each."""
         self._place = ("", 0)  # where the last connection was made to
         self._locator = _locator(settings)
 
@@ -57,7 +57,7 @@ class RedisConnections:
                     self.made += 1
                     self._moved_to(connection.place)
                     self.server = connection.server
-                    self.on_server(self.server)
+                    self.on_server(self.server, connection.process)
                 yield connection
             finally:
                 self._lent.discard(connection)

@@ -78,7 +78,7 @@ class Rescue:
         self._is_on = seconds > 0
         self._member = uuid4().hex
         self._registered = -_REGISTER_SECONDS
-        self._met = ""
+        self._met = self._process = ""
         self._running: asyncio.Task[None] | None = None
         self._why = ""  # it does not get on
         self._append: Append | None = None
@@ -87,14 +87,17 @@ class Rescue:
         """Use ``append`` for what has to be appended again."""
         self._append = append
 
-    def met(self, server: str) -> None:
-        """Note the replication id of a server that a connection was made to."""
+    def met(self, server: str, process: str = "") -> None:
+        """Note the replication id of a server that a connection was made to, and its run id."""
         if not server or not self._is_on:
             return
-        self._met = server
+        lives_on = process and process == self._process
+        self._met, self._process = server, process
         if self._running is not None or self._append is None:
             return
-        if not self.server:
+        if not self.server or lives_on:
+            # A server that was no replica, and whose last one is away for an hour, has a new
+            # replication id as well; it lost nothing.
             self.server = server
         elif server != self.server:
             self._running = asyncio.create_task(self._run(self._append), name="rescue")
