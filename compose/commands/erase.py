@@ -13,7 +13,7 @@ from compose.commands.dlq_selection import caller, said
 from compose.commands.every_log import every_log
 from compose.commands.options import DryRun, Json, Yes
 from compose.grid import Grid
-from compose.output import client_settings, err, fail, out, run, working
+from compose.output import client_settings, err, fail, out, run, warn, working
 from compose.process.metrics import process_metrics
 from compose.settings import Settings
 from compose.terminal import confirm
@@ -68,11 +68,17 @@ def erase(
         return
     reason = said(why)
     if not yes:
-        confirm("Erase for good?")
+        confirm(f"Erase everything of the {subject.kind} {subject.value!r} for good?")
     report = run(lambda: _erase(settings, subject, reason))
     _show(report, settings, as_json=as_json)
     if report.state != JobState.DONE:
         fail(f"stopped: the same command goes on with it (job {report.job})")
+    if report.unlisted:
+        warn(
+            f"{report.unlisted:,} files in ROWS_ARCHIVE_URL are not in row_archives, and were not "
+            "looked into. If PostgreSQL was restored to a moment before they were written, their "
+            "messages are rows or in other files by now: compare, and delete these files"
+        )
     if report.unread:
         fail(
             f"{report.unread:,} files of the archive are not in ROWS_ARCHIVE_URL, or can't be had "

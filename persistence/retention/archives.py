@@ -49,6 +49,10 @@ _LIST = """
 SELECT id, name, state, rows, bytes, sha256 FROM row_archives
 WHERE state = ANY($1::text[]) AND id > $2 ORDER BY id LIMIT $3
 """
+_UNLISTED = """
+SELECT name FROM unnest($1::text[]) AS found (name)
+WHERE NOT EXISTS (SELECT FROM row_archives WHERE row_archives.name = found.name)
+"""
 _IDS = "SELECT id FROM tombstones WHERE archive = $1 AND erased_at IS NULL ORDER BY id"
 _ROWS = """
 SELECT id, (to_jsonb(messages) || jsonb_build_object('receipts', (
@@ -100,6 +104,11 @@ class ArchiveTable:
         async with using(self._pool) as connection:
             rows: list[Any] = await connection.fetch(_LIST, states, after, limit)
         return [Archive(*row) for row in rows]
+
+    async def unlisted(self, names: Sequence[str]) -> list[str]:
+        """Return those of ``names`` that are no file of the table."""
+        async with using(self._pool) as connection:
+            return [row[0] for row in await connection.fetch(_UNLISTED, names)]
 
     async def ids(self, archive: int, *, lock: Connection | None = None) -> list[UUID]:
         """Return the messages of a file that were not erased.

@@ -71,6 +71,8 @@ class ErasureReport(msgspec.Struct, frozen=True):
     """Messages taken out of files of the archive."""
     unread: int
     """Files of the archive that the store has not, or can't give. Nothing was erased in them."""
+    unlisted: int
+    """Files in the store that PostgreSQL does not know. Nothing was erased in them."""
     remains: Sequence[Remains]
 
 
@@ -143,6 +145,7 @@ class Erasure:
             payloads=counts.get("payloads", 0),
             archived=counts.get("archived", 0),
             unread=counts.get("unread", 0),
+            unlisted=counts.get("unlisted", 0),
             remains=_remains(counts),
         )
 
@@ -249,6 +252,9 @@ class Erasure:
             last = int(run.cursor.get("archive", "0"))
             archive = await self._archived.next(last)
             if archive is None:
+                counts = dict(run.progress.counts)
+                counts["unlisted"] = await self._archived.unlisted()
+                run.progress = msgspec.structs.replace(run.progress, counts=counts)
                 return await self._next_stage(run)
             doomed, payloads, unread = list[Doomed](), 0, 0
             try:

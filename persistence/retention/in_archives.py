@@ -52,6 +52,19 @@ class ErasedFromArchives:
             await confirm(self._pool, self._store)
         return found[0] if found else None
 
+    async def unlisted(self) -> int:
+        """Return how many files the store has that the table does not know.
+
+        They were written after the moment to which PostgreSQL was restored, or failed over.
+        """
+        if self._store is None:
+            return 0
+        count = 0
+        async for page in self._store.objects("messages"):
+            names = [one.key for one in page if one.key.endswith(".jsonl.gz")]
+            count += len(await self._table.unlisted(names))
+        return count
+
     async def find(self, archive: Archive) -> list[Doomed]:
         """Return the subject's messages in a file.
 

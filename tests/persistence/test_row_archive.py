@@ -288,6 +288,18 @@ async def test_a_full_disk_does_not_end_the_service(
     assert len(await rows(database_pool)) == 8
 
 
+async def test_an_erasure_tells_of_files_that_a_restored_database_does_not_know(
+    database_pool, store, sent
+):
+    await archive(database_pool, store)
+    erasure = await _carols(database_pool, store)
+    known = await database_pool.fetchval("SELECT max(name) FROM row_archives")
+    whole = folder_of(store) / known
+    whole.with_name("000000000999.jsonl.gz").write_bytes(whole.read_bytes())
+    report = await erasure.run(by="me")
+    assert (report.archived, report.unlisted) == (1, 1)
+
+
 async def test_another_store_takes_no_rows(database_pool, tmp_path, sent):
     """Such as a folder whose disk is not mounted, or one of another machine's."""
 
