@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 import asyncpg
 import structlog
@@ -97,10 +98,12 @@ async def warn_of_database(pool: Pool, stop: asyncio.Event) -> None:
             async with using(pool) as connection:
                 changes = await cheaper_wal(connection)
                 most = await connection.fetchval(_CONNECTIONS)
-            alive = sum(process.live for process in await processes(pool))
         except PersistenceError:
             await stopped_within(stop, _PAUSE)
             continue
+        alive = 1
+        with suppress(PersistenceError):  # a database that is not migrated yet knows no processes
+            alive = sum(process.live for process in await processes(pool))
         wanted = max(1, alive) * pool.get_max_size()
         if wanted > most:
             _log.warning(
