@@ -223,7 +223,7 @@ async def test_a_conversation_may_have_any_name(make: Make, name: str) -> None:
     client = await make()
     ack = await client.send(NewMessage(name, make.kind, "there"))
     await client.wait(ack.message_id)
-    found = [one.message_id async for one in client.messages(name)]
+    found = [message.message_id async for message in client.messages(name)]
     assert ack.message_id in found
 
 

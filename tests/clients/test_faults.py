@@ -138,7 +138,7 @@ async def test_a_lost_reply_to_a_batch_doubles_nothing(
     lost = site.front.lost_replies
     site.front.lose_reply_to(MANY)
     contents = [f"{number}" for number in range(100)]
-    results = await client.send_batch([_message(conversation, one) for one in contents])
+    results = await client.send_batch([_message(conversation, content) for content in contents])
     assert site.front.lost_replies == lost + 1
     assert [result.message.content for result in results] == contents
     assert all(result.ack.idempotent_hit for result in results)

@@ -170,7 +170,7 @@ def _results(*statuses: int, name: str = "log-unavailable", **headers: str) -> R
     ack = {"messageId": "m", "state": "pending", "acceptedAt": "t", "idempotentHit": False,
            "correlationId": "c"}  # fmt: skip
     problem = {"type": f"/problems/{name}", "title": "T", "detail": "D"}
-    items = [{"status": one, **(ack if one < 300 else problem)} for one in statuses]
+    items = [{"status": status, **(ack if status < 300 else problem)} for status in statuses]
     return Reply(207, headers, json.dumps(items).encode())
 
 
@@ -186,15 +186,15 @@ def _contents(send: Send) -> list[str]:
 def test_only_what_was_refused_for_the_moment_is_sent_again() -> None:
     busy = _results(202, 503, 422, 503, **{"retry-after": "2"})
     results, sends, pauses = _drive(_batch(4), [busy, _results(202, 200)])
-    assert [_contents(one) for one in sends] == [["0", "1", "2", "3"], ["1", "3"]]
-    assert [type(one.ack) is Ack for one in results] == [True, True, False, True]
+    assert [_contents(send) for send in sends] == [["0", "1", "2", "3"], ["1", "3"]]
+    assert [type(result.ack) is Ack for result in results] == [True, True, False, True]
     assert results[2].error.status == 422
     assert 2.0 <= pauses[0] <= 2.2
 
 
 def test_keys_stay_the_same_on_every_attempt() -> None:
     _, sends, _ = _drive(_batch(2), [_LOST, _results(503, 503), _LOST, _results(200, 200)])
-    bodies = {one.call.body for one in sends}
+    bodies = {send.call.body for send in sends}
     assert (len(sends), len(bodies)) == (4, 1)
 
 
@@ -203,7 +203,7 @@ def test_nothing_is_sent_after_messages_that_could_not_be() -> None:
     outcomes: list[Outcome] = [_results(202, 503)]
     results, sends, _ = _drive(_batch(5, retry, BatchLimits(items=2)), outcomes)
     assert len(sends) == 1
-    kinds = [type(one.error) for one in results]
+    kinds = [type(result.error) for result in results]
     assert kinds == [type(None), UnavailableError, NotSentError, NotSentError, NotSentError]
     assert results[2].error.__cause__ is results[1].error
     assert results[2].error.remedy
@@ -213,7 +213,7 @@ def test_an_error_of_one_message_does_not_hold_up_those_of_later_requests() -> N
     outcomes: list[Outcome] = [_results(202, 422), _results(403, 202), _results(202)]
     results, sends, _ = _drive(_batch(5, limits=BatchLimits(items=2)), outcomes)
     assert len(sends) == 3
-    assert [one.ack is not None for one in results] == [True, False, False, True, True]
+    assert [result.ack is not None for result in results] == [True, False, False, True, True]
 
 
 def test_an_item_that_may_be_accepted_stays_so() -> None:
@@ -240,14 +240,14 @@ def test_a_proxy_that_takes_less_than_the_service_is_given_less() -> None:
     proxy = Reply(413, {"content-type": "text/html"}, b"<html>413</html>")
     outcomes: list[Outcome] = [proxy, _results(202, 202), proxy, _results(202), proxy]
     results, sends, _ = _drive(_batch(4), outcomes)
-    assert [len(_contents(one)) for one in sends] == [4, 2, 2, 1, 1]
-    assert [one.ack is not None for one in results] == [True, True, True, False]
+    assert [len(_contents(send)) for send in sends] == [4, 2, 2, 1, 1]
+    assert [result.ack is not None for result in results] == [True, True, True, False]
 
 
 def test_an_answer_that_counts_wrong_is_no_answer() -> None:
     results, sends, _ = _drive(_batch(3), [_results(202, 202)])
     assert len(sends) == 1
-    assert all(one.error and one.error.maybe_accepted for one in results)
+    assert all(result.error and result.error.maybe_accepted for result in results)
 
 
 def test_an_answer_that_is_not_the_services_counts_its_requests() -> None:

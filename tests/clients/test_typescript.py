@@ -132,6 +132,9 @@ async def _node(folder: Path, names: dict[str, str], *arguments: str) -> tuple[i
 def test_nothing_names_a_registry() -> None:
     package = json.loads((ROOT / "package.json").read_text())
     assert "dependencies" not in package
-    assert all(re.fullmatch(r"\d+\.\d+\.\d+", one) for one in package["devDependencies"].values())
+    assert all(
+        re.fullmatch(r"\d+\.\d+\.\d+", devDependency)
+        for devDependency in package["devDependencies"].values()
+    )
     assert not (ROOT / "package-lock.json").exists()
     assert "package-lock=false" in (ROOT / ".npmrc").read_text()

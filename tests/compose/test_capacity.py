@@ -60,4 +60,4 @@ def test_the_page_shows_what_the_command_says():
 def test_json_has_the_needs_the_machines_and_where_the_costs_are_from():
     told = msgspec.json.decode(_run("--rate", "100", "--json"))
     assert set(told) == {"needs", "machines", "costs"}
-    assert [one["cores"] for one in told["machines"]] == [2, 4, 8, 16]
+    assert [machine["cores"] for machine in told["machines"]] == [2, 4, 8, 16]

@@ -133,7 +133,7 @@ def test_every_setting_given_to_the_service_exists_and_is_accepted(services):
 
 
 def test_nothing_is_published_beyond_this_machine(services):
-    published = [port for one in services.values() for port in one.get("ports", [])]
+    published = [port for service in services.values() for port in service.get("ports", [])]
     assert published
     assert all(port.startswith("127.0.0.1:") for port in published)
 
@@ -177,7 +177,7 @@ def test_docker_compose_takes_the_file():
 
 
 def test_every_file_that_is_mounted_is_there(services):
-    mounts = [mount for one in services.values() for mount in one.get("volumes", [])]
+    mounts = [mount for service in services.values() for mount in service.get("volumes", [])]
     places = [FOLDER / mount.split(":")[0] for mount in mounts if mount.startswith(".")]
     assert len(places) > 3
     assert [str(place) for place in places if not place.exists()] == []

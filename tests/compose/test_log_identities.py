@@ -29,7 +29,9 @@ async def _gate(crossfade, places) -> tuple[str, str]:
 async def _component(places) -> tuple[str, str]:
     async with httpx.AsyncClient() as client:
         ready = await client.get(f"http://127.0.0.1:{places['PORT']}/readyz")
-    (one,) = [one for one in ready.json()["components"] if one["name"] == "identity"]
+    (one,) = [
+        component for component in ready.json()["components"] if component["name"] == "identity"
+    ]
     return one["status"], one["detail"]
 
 

@@ -67,7 +67,7 @@ async def test_what_was_left_is_persisted_and_then_the_log_is_forgotten(
             stop.set()
             await running
     assert await used_logs(database_pool) == []
-    said = [one["event"] for one in logs if one["event"].startswith(("redis", "Nothing"))]
+    said = [log["event"] for log in logs if log["event"].startswith(("redis", "Nothing"))]
     assert len(said) == 2
     assert "holds 40 unread records" in said[0]
     assert "crossfade migrate" in said[0]

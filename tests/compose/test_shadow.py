@@ -138,4 +138,4 @@ def test_settings_that_leave_nothing_late_are_not_warned_of(settings, said):
     with structlog.testing.capture_logs() as logs:
         settings_warnings.warn(TransportSettings(transport="redis", **settings))
     assert len(logs) == (said is not None)
-    assert all(said in one["event"] and "CONSUME_FROM=redis" in one["remedy"] for one in logs)
+    assert all(said in log["event"] and "CONSUME_FROM=redis" in log["remedy"] for log in logs)

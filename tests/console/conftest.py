@@ -173,10 +173,10 @@ async def places(
             except httpx.TransportError:
                 return False
             return all(
-                one["owner"]
+                partition["owner"]
                 for log in owned
                 if "consumed" in log["roles"]
-                for one in log["partitions"]
+                for partition in log["partitions"]
             )
 
         try:

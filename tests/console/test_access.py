@@ -83,7 +83,7 @@ async def test_the_page_is_served_under_a_policy_that_lets_nothing_else_in(both:
     assert "require-trusted-types-for 'script'" in policy
     addresses = re.findall(r'(?:src|href)="([^"]+)"', answer.text)
     assert addresses
-    assert all(not one.startswith(("http", "//", "javascript")) for one in addresses)
+    assert all(not address.startswith(("http", "//", "javascript")) for address in addresses)
     again = await both.api.get("/console", headers={"If-None-Match": answer.headers["etag"]})
     assert again.status_code == 304
     assert (await both.api.get("/console/nothing.js")).status_code == 404

@@ -24,7 +24,7 @@ def fetched() -> None:
 
 async def _judged(page: Page, what: str) -> list[str]:
     await expect(page.get_by_text(_BUSY)).to_have_count(0)
-    found = [f"{what}: {one}" for one in await violations(page)]
+    found = [f"{what}: {violation}" for violation in await violations(page)]
     await page.emulate_media(color_scheme="dark")
     dark = await violations(page, only=["color-contrast"])
     await page.emulate_media(color_scheme="light")
@@ -54,7 +54,7 @@ async def test_axe_finds_nothing_on_any_page_story_and_dialog(
     await both.persisted(posted["messageId"])
     dead = await bury(both, name, letters=2)
     letters = (await both.api.get("/api/dead-letters", params={"conversationId": name})).json()
-    first, second = (one["id"] for one in letters["items"])
+    first, second = (item["id"] for item in letters["items"])
     gone = {"ids": [second], "why": "because the test says so"}
     assert (await both.api.post("/api/dead-letters/discard", json=gone)).status_code == 200
 

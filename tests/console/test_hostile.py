@@ -67,7 +67,7 @@ async def _looked_at(page: Page, place: Place, address: str, awaited: str = "") 
     await expect(page.locator("main")).to_contain_text(awaited)
     await expect(page.get_by_text("The service answered 500")).to_have_count(0)
     texts = await page.evaluate(_SEEN)
-    found = [(address, one[:300]) for one in texts if _UNSEEN.search(one)]
+    found = [(address, text[:300]) for text in texts if _UNSEEN.search(text)]
     assert not found
     assert await page.evaluate("document.body.dataset.hacked") is None
     assert await page.locator("main script, main img").count() == 0

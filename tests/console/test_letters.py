@@ -183,13 +183,13 @@ async def test_a_group_is_discarded_part_by_part_with_its_progress_and_nothing_e
     await expect(group).to_have_count(0)
     await expect(page.get_by_role("row").filter(has_text=f"the needle of {name}")).to_be_visible()
     parts = [one for one in await told.json_value() if "discarded; leaving" in one]
-    assert [one.split(" of ")[0] for one in parts[:2]] == ["5,000", "10,000"]
+    assert [part.split(" of ")[0] for part in parts[:2]] == ["5,000", "10,000"]
     actions = (await both.api.get("/api/console/actions", params={"limit": 3})).json()["items"]
-    assert [one["result"] for one in actions] == [
+    assert [action["result"] for action in actions] == [
         "300 discarded", "5000 discarded", "5000 discarded",
     ]  # fmt: skip
-    assert {one["target"] for one in actions} == {
+    assert {action["target"] for action in actions} == {
         f"dead letters with reason rejected, cause hay <n> of {name}"
     }
     left = await both.api.get("/api/dead-letters", params={"text": name, "limit": 200})
-    assert [one["error"] for one in left.json()["items"]] == [f"The Needle 1 of {name}"]
+    assert [item["error"] for item in left.json()["items"]] == [f"The Needle 1 of {name}"]

@@ -40,8 +40,8 @@ async def test_the_migration_is_shown_with_its_gates_and_stepped_with_a_reason(
     await expect(page.get_by_role("row").filter(has_text="completed").first).to_be_visible()
     await expect(page.locator(".sentence")).to_have_count(0)
     actions = (await both.api.get("/api/console/actions")).json()["items"]
-    assert [one["action"] for one in actions[:2]] == ["advance", "roll back"]
-    assert {one["why"] for one in actions[:2]} == {WHY}
+    assert [action["action"] for action in actions[:2]] == ["advance", "roll back"]
+    assert {action["why"] for action in actions[:2]} == {WHY}
 
 
 async def test_a_step_is_refused_where_somebody_was_faster_or_may_only_read(both: Place) -> None:

@@ -37,7 +37,7 @@ async def test_messages_come_become_rows_and_wait_while_paused(
     await expect(rows).to_have_count(2)
     await expect(rows.first).to_contain_text("persisted")  # the newest is the first
     links = rows.locator(f'a[href="#/message/{later}"], a[href="#/message/{first}"]')
-    assert [await one.get_attribute("href") for one in await links.all()] == [
+    assert [await link.get_attribute("href") for link in await links.all()] == [
         f"#/message/{later}", f"#/message/{first}",
     ]  # fmt: skip
     await page.get_by_role("button", name="Clear").click()

@@ -43,7 +43,7 @@ async def test_message_tells_the_story_by_any_id(both: Place, command: Command, 
     several = await command("message", name, "--json")
     assert await several.ends() == 0
     found = json.loads(several.text)
-    assert [one["matched"] for one in found["items"]] == [["conversation"]] * 2
+    assert [item["matched"] for item in found["items"]] == [["conversation"]] * 2
     nobody = await command("message", "nobody-has-this-id")
     assert await nobody.ends() == 1
     assert "no message has the id" in nobody.text

@@ -115,7 +115,7 @@ class Run:
 
     def count(self) -> Counter[str]:
         """Return the number of steps by outcome."""
-        return Counter(one.outcome for one in self.steps)
+        return Counter(step.outcome for step in self.steps)
 
     def _told(self, event: dict[str, object]) -> None:
         if "tests" in event:
@@ -138,7 +138,9 @@ def main() -> int:
     """Return 0 if everything passed."""
     arguments = sys.argv[1:]
     given_only, distribution = ("--given" in arguments), ("--distribution" in arguments)
-    arguments = [one for one in arguments if one not in {"--given", "--distribution"}]
+    arguments = [
+        argument for argument in arguments if argument not in {"--given", "--distribution"}
+    ]
     run = Run()
     try:
         with run.shown():

@@ -46,7 +46,11 @@ def named_images() -> list[str]:
     """Return the images that the container files and ``TEST_SERVICES=docker`` start from."""
     services = yaml.safe_load((_DOCKER / "compose.yml").read_text())["services"].values()
     bases = re.findall(r"^FROM (\S+)", (_DOCKER / "Dockerfile").read_text(), re.MULTILINE)
-    named = [*bases, *(one["image"] for one in services if "build" not in one), *REDIS_IMAGES]
+    named = [
+        *bases,
+        *(service["image"] for service in services if "build" not in service),
+        *REDIS_IMAGES,
+    ]
     return list(dict.fromkeys(named))
 
 
@@ -133,8 +137,8 @@ def distribution(scratch: Path) -> Path:
         "debootstrap", "--variant=minbase", "--include=ca-certificates", _SUITE, str(root), _site()
     )
     authorities = [*_AUTHORITIES.glob("*.crt")] if _AUTHORITIES.is_dir() else []
-    for one in authorities:
-        shutil.copy(one, root / "usr" / "local" / "share" / "ca-certificates")
+    for authority in authorities:
+        shutil.copy(authority, root / "usr" / "local" / "share" / "ca-certificates")
     _run("chroot", str(root), "update-ca-certificates")
     return root
 

@@ -68,7 +68,7 @@ class Stack:
         """Start every service (of ``profile`` too) but those left out, as they are built."""
         profiles = ("--profile", profile) if profile else ()
         services = self.compose(*profiles, "config", "--services").split()
-        wanted = [one for one in services if one not in LEFT_OUT]
+        wanted = [service for service in services if service not in LEFT_OUT]
         self.compose(*profiles, "up", "--detach", "--no-build", *options, *wanted)
 
     def down(self, *options: str) -> None:

@@ -43,7 +43,11 @@ def test_only_the_project_goes_to_the_builder(stack: Stack, builder: str, tmp_pa
     stack.engine.docker("rm", created)
     stack.engine.docker("rmi", name)
     with tarfile.open(exported) as context:
-        found = {one.name.partition("/")[0] for one in context.getmembers() if one.isfile()}
+        found = {
+            getmember.name.partition("/")[0]
+            for getmember in context.getmembers()
+            if getmember.isfile()
+        }
     ours = {path.parent.name for path in ROOT.glob("*/py.typed")}
     engines_own = {".dockerenv", "dev", "etc", "proc", "sys"}
     files = {"pyproject.toml", "constraints.txt", "README.md", "LICENSE"}
@@ -224,7 +228,9 @@ async def test_kafka_with_its_profile_is_found_by_what_was_waiting_for_it(
 
 async def test_kafkas_health_check_costs_next_to_nothing(stack: Stack):
     checks = stack.container("kafka")["State"]["Health"]["Log"]
-    took = sorted(_seconds(one["Start"], one["End"]) for one in checks if one["ExitCode"] == 0)
+    took = sorted(
+        _seconds(check["Start"], check["End"]) for check in checks if check["ExitCode"] == 0
+    )
     assert took
     assert took[0] < 1
 

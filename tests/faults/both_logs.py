@@ -73,9 +73,9 @@ class BothLogsDeployment(Deployment):
                     (Topic.MESSAGES, WORKER_GROUP),
                     (Topic.DEAD_LETTERS, DLQ_GROUP),
                 ):
-                    for one in await log.progress(topic, group=group):
-                        if one.lag != 0:
-                            left[log.name, topic.value, one.partition] = one.lag
+                    for part in await log.progress(topic, group=group):
+                        if part.lag != 0:
+                            left[log.name, topic.value, part.partition] = part.lag
             assert not left, f"not acknowledged after {within} s: {left}"
             return True
 
@@ -86,7 +86,7 @@ class BothLogsDeployment(Deployment):
     ) -> None:
         """Return once all that stands in the logs by now is acknowledged; more may follow."""
         opened = [await self.open(name) for name in logs]
-        ends = {log.name: [one.end for one in await _progress(log)] for log in opened}
+        ends = {log.name: [part.end for part in await _progress(log)] for log in opened}
 
         async def passed() -> bool:
             left = [

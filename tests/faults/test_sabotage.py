@@ -56,7 +56,7 @@ async def found(deployment: BothLogsDeployment, *logs: str) -> set[What]:
 async def acknowledge_everything(log: Transport) -> None:
     """A standby that does not ask what is settled."""
     stands = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
-    behind = {one.partition for one in stands if one.lag}
+    behind = {stand.partition for stand in stands if stand.lag}
     async with log.consume(Topic.MESSAGES, group=WORKER_GROUP, member="blind") as consumer:
         async for claim in consumer.claims():
             async with claim:

@@ -28,7 +28,7 @@ def fetched_packages(cache: Path, name: str, packages: Sequence[str]) -> Path:
     Raises:
         NotFetchedError: they are not in the cache, and npm is missing or fails.
     """
-    versions = "-".join(one.rpartition("@")[2] for one in packages)
+    versions = "-".join(package.rpartition("@")[2] for package in packages)
     folder = cache / f"{name}-{versions}"
     programs = folder / "modules" / "node_modules" / ".bin"
     if programs.is_dir():

@@ -104,7 +104,7 @@ def _formats(place: Place) -> Iterator[str]:
         bounds = [schema.get("maximum"), *schema.get("enum", [])]
         if shape not in {"int32", "int64"}:
             yield "an integer without a size"
-        elif shape == "int32" and any(one is not None and one > _INT32 for one in bounds):
+        elif shape == "int32" and any(bound is not None and bound > _INT32 for bound in bounds):
             yield "an int32 that may be larger"
     if schema.get("type") != "string" or any(place.path.endswith(one) for one in _ANY_TEXT):
         return
@@ -126,7 +126,7 @@ def _models(place: Place, document: dict[str, Any]) -> Iterator[str]:
         choices = schema.get(word, [])
         if not place.component and choices:
             yield "a choice without a name"
-        if any("$ref" in one for one in choices):
+        if any("$ref" in choice for choice in choices):
             yield from _discriminated(schema, choices, document)
 
 
@@ -137,7 +137,7 @@ def _discriminated(
     if told is None:
         yield "a choice of models without a discriminator"
         return
-    if sorted(told["mapping"].values()) != sorted(one["$ref"] for one in choices):
+    if sorted(told["mapping"].values()) != sorted(choice["$ref"] for choice in choices):
         yield "a discriminator for other models"
     for value, target in told["mapping"].items():
         model = document["components"]["schemas"][target.rpartition("/")[2]]

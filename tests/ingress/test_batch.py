@@ -44,10 +44,12 @@ async def test_a_batch_is_answered_in_order_and_stands_in_the_log_in_order(
 ) -> None:
     bodies = [message(number) for number in range(50)]
     results = _results(await _post(service, bodies, ndjson, **{"X-Correlation-ID": "b"}), ndjson)
-    assert [one["status"] for one in results] == [202] * 50
-    assert {one["correlationId"] for one in results} == {"b"}
+    assert [result["status"] for result in results] == [202] * 50
+    assert {result["correlationId"] for result in results} == {"b"}
     singles = [(await service.post(body)).json() for body in bodies]
-    assert [one["messageId"] for one in results] == [one["messageId"] for one in singles]
+    assert [result["messageId"] for result in results] == [
+        single["messageId"] for single in singles
+    ]
     records = await service.transport.read(
         Topic.MESSAGES, partition_of(results[0]["messageId"], 16)
     )
@@ -73,11 +75,11 @@ async def test_a_bad_item_sinks_no_other(service: Service, ndjson: bool) -> None
         message(6, content="other"),
     ]
     results = _results(await _post(service, bodies, ndjson), ndjson)
-    assert [one["status"] for one in results] == [
+    assert [result["status"] for result in results] == [
         202, 200, 422, 422, 422, 422, 422, 422, 202, 200, 422,
     ]  # fmt: skip
     assert results[2]["type"] == results[10]["type"] == "/problems/idempotency-conflict"
-    assert [one["errors"][0]["field"] for one in results[3:8]] == [
+    assert [result["errors"][0]["field"] for result in results[3:8]] == [
         "senderId", "nope", "content", "clientMessageId", "(body)",
     ]  # fmt: skip
     assert results[9]["acceptedAt"] == results[8]["acceptedAt"]
@@ -91,14 +93,14 @@ async def test_a_line_that_is_no_json_is_its_own_fault(service: Service) -> None
         [_lines([message(0)]), b"{nonsense", b"", b'{"content": "\xff"}', _lines([message(1)]), b""]
     )
     answer = await service.client.post(URL, content=body, headers={"Content-Type": LINES})
-    assert [one["status"] for one in _results(answer, True)] == [202, 400, 400, 202]
+    assert [result["status"] for result in _results(answer, True)] == [202, 400, 400, 202]
 
 
 async def test_a_name_given_twice_is_found_in_a_batch(service: Service) -> None:
     good = json.dumps(message(0))
     twice = json.dumps(message(1))[:-1] + ', "content": "other"}'
     answer = await service.client.post(URL, content=f"[{good}, {twice}]", headers=JSON)
-    assert [one["status"] for one in _results(answer, False)] == [202, 400]
+    assert [result["status"] for result in _results(answer, False)] == [202, 400]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ async def test_a_body_that_is_no_batch_is_refused(
 async def test_a_thousand_are_allowed(service: Service) -> None:
     bodies = [message(n, conversationId=f"conv_{n % 40}") for n in range(1000)]
     results = _results(await _post(service, bodies, False), False)
-    assert [one["status"] for one in results] == [202] * 1000
+    assert [result["status"] for result in results] == [202] * 1000
     assert await service.records() == 1000
 
 
@@ -146,9 +148,9 @@ async def test_repeats_in_a_batch_are_answered_from_their_rows(service: Service)
 
         await eventually(all_there)
     results = _results(await _post(service, bodies, True), True)
-    assert [one["status"] for one in results] == [200] * 10 + [202] * 10
-    assert [one["state"] for one in results] == ["persisted"] * 10 + ["pending"] * 10
-    assert [one["acceptedAt"] for one in results[:10]] == [one["acceptedAt"] for one in first]
+    assert [result["status"] for result in results] == [200] * 10 + [202] * 10
+    assert [result["state"] for result in results] == ["persisted"] * 10 + ["pending"] * 10
+    assert [result["acceptedAt"] for result in results[:10]] == [one["acceptedAt"] for one in first]
 
 
 async def test_a_batch_no_message_of_which_goes_in_is_503(gated: GatedLog, start) -> None:
@@ -162,7 +164,7 @@ async def test_a_batch_no_message_of_which_goes_in_is_503(gated: GatedLog, start
     assert (answer.status_code, answer.json()["type"]) == (503, "/problems/log-unavailable")
     assert int(answer.headers["retry-after"]) >= 1
     some = await _post(service, [message(0), message(1)], False)
-    assert [one["status"] for one in _results(some, False)] == [200, 503]
+    assert [result["status"] for result in _results(some, False)] == [200, 503]
     assert int(some.headers["retry-after"]) >= 1
 
 

@@ -35,21 +35,21 @@ async def test_a_partition_is_paged_through_in_both_directions(
 ) -> None:
     offsets = [await _append(redis, "body", f"{n}", offset=f"{1000 + n}-0") for n in range(25)]
     newest = await _page(service, limit=10)
-    assert [one["offset"] for one in newest["items"]] == offsets[15:]
+    assert [item["offset"] for item in newest["items"]] == offsets[15:]
     assert (newest["atBeginning"], newest["atEnd"]) == (False, True)
     pages, page = [newest], newest
     while not page["atBeginning"]:
         page = await _page(service, limit=10, before=page["first"])
         pages.append(page)
-    assert [one["offset"] for page in pages[::-1] for one in page["items"]] == offsets
+    assert [item["offset"] for page in pages[::-1] for item in page["items"]] == offsets
     forwards, page = [], await _page(service, limit=10, beginning=True)
     while not page["atEnd"]:
         forwards += page["items"]
         page = await _page(service, limit=10, after=page["last"])
     assert [one["offset"] for one in forwards + page["items"]] == offsets
-    assert [one["offset"] for one in (await _page(service, at="1007-0"))["items"]] == offsets[7:]
+    assert [item["offset"] for item in (await _page(service, at="1007-0"))["items"]] == offsets[7:]
     from_time = await _page(service, time="1970-01-01T00:00:01.020Z", limit=2)
-    assert [one["offset"] for one in from_time["items"]] == ["1020-0", "1021-0"]
+    assert [item["offset"] for item in from_time["items"]] == ["1020-0", "1021-0"]
     empty = await _page(service, after=offsets[-1])
     assert (empty["items"], empty["first"], empty["atEnd"]) == ([], None, True)
 
@@ -94,7 +94,7 @@ async def test_a_page_is_bounded_in_bytes_however_large_records_are(
     pages: list[list[str]] = []
     page = await _page(service, beginning=True)
     while True:
-        pages.append([one["offset"] for one in page["items"]])
+        pages.append([item["offset"] for item in page["items"]])
         if page["atEnd"]:
             break
         page = await _page(service, after=page["last"])
@@ -150,7 +150,7 @@ async def test_a_key_with_a_prefix_sees_its_own_records(start: Start, redis: Red
                 f"/api/console/logs/redis/partitions/{partition}/records",
                 headers={"X-API-Key": f"cf_{name}"},
             )
-            senders += [one["senderId"] for one in answer.json()["items"]]
+            senders += [item["senderId"] for item in answer.json()["items"]]
     assert sorted(seen["all"], key=str) == [None, "ann", "ann:2", "bob"]
     assert sorted(seen["ann"], key=str) == ["ann", "ann:2"]
     for name, path, status in (

@@ -151,7 +151,7 @@ async def test_a_bomb_is_413_at_once_and_delays_nobody(service: Service, body: b
     for path, setting in ((URL, "INGRESS_MAX_BODY_BYTES"), (BATCH, "INGRESS_MAX_BATCH_BYTES")):
         bombs = [asyncio.create_task(_post(service, body, path=path)) for _ in range(3)]
         others = [await service.post(message(number)) for number in range(8)]
-        assert {one.status_code for one in others} <= {200, 202}
+        assert {other.status_code for other in others} <= {200, 202}
         for answer in await asyncio.gather(*bombs):
             assert answer.status_code == 413
             assert setting in answer.json()["detail"]

@@ -32,7 +32,7 @@ def log(*partitions: PartitionView, **changes: Any) -> LogView:
     lags = [one.lag for one in partitions]
     usual: dict[str, Any] = {
         "name": "redis", "roles": ["primary", "consumed"], "error": None,
-        "lag": None if None in lags else sum(one or 0 for one in lags), "in_rate": 0.0,
+        "lag": None if None in lags else sum(lag or 0 for lag in lags), "in_rate": 0.0,
         "out_rate": 0.0, "dead_letters_unread": 0, "partitions": list(partitions),
     }  # fmt: skip
     return LogView(**(usual | changes))

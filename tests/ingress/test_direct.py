@@ -90,7 +90,7 @@ async def test_a_batch_is_persisted_directly_in_order(start) -> None:
     bodies = [message(n, conversationId=f"conv_{n % 3}") for n in range(60)]
     answer = await service.client.post("/api/messages:batch", json=bodies)
     assert {one["state"] for one in answer.json()} == {"persisted"}
-    assert [row["content"] for row in await service.rows()] == [one["content"] for one in bodies]
+    assert [row["content"] for row in await service.rows()] == [body["content"] for body in bodies]
 
 
 async def test_a_message_that_postgresql_refuses_sinks_no_other(start) -> None:

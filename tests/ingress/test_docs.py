@@ -32,7 +32,7 @@ async def test_the_documentation_shows_every_operation(service: Service) -> None
     for name in DOCUMENTS:
         document = (await service.client.get(name)).json()
         for path, methods in document["paths"].items():
-            places += [shown.index(f'id="{one["operationId"]}"') for one in methods.values()]
+            places += [shown.index(f'id="{method["operationId"]}"') for method in methods.values()]
             assert f"<code>{path}</code>" in shown
     assert places == sorted(places)  # what producers need first, the console's routes last
     assert "Hello!" in shown

@@ -34,7 +34,7 @@ async def _ask(service: Service, path: str, key: str = "all", **query: object) -
 
 async def _found(service: Service, q: str, key: str = "all") -> dict[str, list[str]]:
     found = await _ask(service, "search", key, q=q)
-    return {one["messageId"]: one["matched"] for one in found["items"]}
+    return {item["messageId"]: item["matched"] for item in found["items"]}
 
 
 async def _post(service: Service, number: int, **changes: Any) -> str:
@@ -83,7 +83,7 @@ async def test_a_message_is_found_by_its_place_while_it_waits_and_when_it_is_a_r
 
 async def _is(service: Service, text: str, state: str) -> bool:
     found = await _ask(service, "search", q=text)
-    return [one["state"] for one in found["items"]] == [state]
+    return [item["state"] for item in found["items"]] == [state]
 
 
 async def test_a_place_where_nothing_can_stand_says_why(start: Start) -> None:
@@ -148,7 +148,7 @@ async def test_a_dead_letter_is_found_by_its_number(
         number = await connection.fetchval("SELECT id FROM dead_letters")
     for text in (f"{number}", f"#{number}", f"dead letter {number}"):
         found = await _ask(service, "search", q=text)
-        assert [(one["deadLetterId"], one["matched"]) for one in found["items"]] == [
+        assert [(item["deadLetterId"], item["matched"]) for item in found["items"]] == [
             (number, ["dead letter"])
         ]
         assert (await _ask(service, "search", "ours", q=text))["items"] == []
@@ -169,7 +169,7 @@ async def test_a_conversation_is_listed_page_by_page_newest_first(start: Start) 
             limit=10,
             **({"after": after} if after else {}),
         )
-        pages.append([one["messageId"] for one in page["items"]])
+        pages.append([item["messageId"] for item in page["items"]])
         after = page["next"]
         if after is None:
             break
@@ -197,7 +197,7 @@ async def test_a_sender_and_the_last_minutes_are_listed(start: Start) -> None:
         async def ids(**query: object) -> set[str]:
             page = await _ask(service, "messages", **query)
             assert page["next"] is None
-            return {one["messageId"] for one in page["items"]}
+            return {item["messageId"] for item in page["items"]}
 
         assert await ids(sender="ann") == set(ann)
         assert await ids(sender="bob") == {bob}
@@ -218,7 +218,7 @@ async def test_a_key_with_a_prefix_lists_its_own(start: Start) -> None:
                 await eventually(lambda: _rows(service, 2))
         for query in ({}, {"minutes": 5}, {"conversation": "shared"}, {"sender": "ann"}):
             page = await _ask(service, "messages", "ours", **query)
-            assert [one["messageId"] for one in page["items"]] == [ann]
+            assert [item["messageId"] for item in page["items"]] == [ann]
     answer = await service.client.get(
         "/api/console/messages", params={"sender": "bob"}, headers={"X-API-Key": "cf_ours"}
     )

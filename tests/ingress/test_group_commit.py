@@ -144,7 +144,7 @@ async def test_a_repeat_on_the_way_gets_the_same_answer(
     first = answers[0].json()
     for answer in answers[1:]:
         assert answer.json() == first | {"idempotentHit": True}
-    ids = [one.message_id for envelopes in gated.published for one in envelopes]
+    ids = [envelope.message_id for envelopes in gated.published for envelope in envelopes]
     assert ids.count(first["messageId"]) == 1
 
 

@@ -34,9 +34,9 @@ async def test_jobs_of_every_kind_are_listed_the_latest_first(
     service: Service, jobs: list[str]
 ) -> None:
     items = (await service.client.get(URL)).json()["items"]
-    assert [one["id"] for one in items] == jobs
-    assert [one["kind"] for one in items] == ["repair", "backfill", "redrive"]
-    assert [one["resumable"] for one in items] == [True, True, False]
+    assert [item["id"] for item in items] == jobs
+    assert [item["kind"] for item in items] == ["repair", "backfill", "redrive"]
+    assert [item["resumable"] for item in items] == [True, True, False]
     backfill = items[1]
     assert (backfill["state"], backfill["request"]) == ("interrupted", {"to": "kafka"})
     assert (backfill["total"], backfill["done"], backfill["counts"]) == (7, 3, {"skipped": 1})

@@ -144,7 +144,7 @@ async def test_a_page_holds_what_the_key_may_read(service: Service, name: str) -
         if not expected:  # by its name, so that this tells nothing
             assert page.status_code == 403
             continue
-        read = {(one["senderId"], one["conversationId"]) for one in page.json()["items"]}
+        read = {(item["senderId"], item["conversationId"]) for item in page.json()["items"]}
         assert read == expected
 
 

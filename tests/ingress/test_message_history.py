@@ -39,4 +39,4 @@ async def test_what_was_persisted_from_a_copy_shows_where_its_original_stands(
         (log.name, seal(sent, log.partitions).partition, offset),
         (shadow.name, partition, copy.offset),
     }
-    assert all(one.at for one in told.steps if one.kind == "appended")
+    assert all(step.at for step in told.steps if step.kind == "appended")

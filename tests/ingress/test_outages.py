@@ -54,7 +54,9 @@ async def test_messages_are_accepted_without_postgresql(breakable, how: str) -> 
 
     ready = await service.client.get("/readyz")
     assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
-    (database,) = [one for one in ready.json()["components"] if one["name"] == "database"]
+    (database,) = [
+        component for component in ready.json()["components"] if component["name"] == "database"
+    ]
     assert (database["status"], database["required"]) == ("down", False)
 
     await (server.start() if how == "stopped" else server.resume())

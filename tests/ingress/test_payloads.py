@@ -386,7 +386,7 @@ async def test_while_the_store_is_out_only_large_messages_are_refused(
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
     assert refused.json()["type"] == "/problems/payloads-unavailable"
     answers = (await mixed).json()
-    assert [one["status"] for one in answers] == [202, 503, 202]
+    assert [answer["status"] for answer in answers] == [202, 503, 202]
     assert len(await logged(service)) == 4
     # Workers wait; nothing is a dead letter.
     async with working(service, stream_poll_interval_ms=50) as worker:

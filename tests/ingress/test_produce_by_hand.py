@@ -53,7 +53,7 @@ async def test_it_goes_the_way_of_every_message_and_is_on_record(service: Servic
     )  # fmt: skip
     async with service.pool.acquire() as connection:
         actions = await connection.fetch("SELECT * FROM operator_actions ORDER BY id")
-    assert [(one["action"], one["target"], one["why"]) for one in actions] == [
+    assert [(action["action"], action["target"], action["why"]) for action in actions] == [
         ("produce", "a message of ann in room:1", "to see it work")
     ] * 3
     assert actions[0]["result"] == f"message {ack['messageId']}"

@@ -171,5 +171,5 @@ async def test_a_message_shows_its_place_in_each_log(service: Service) -> None:
         "INSERT INTO message_positions VALUES ($1, 'kafka', 3, '41', now())", ack["messageId"]
     )
     view = (await service.client.get(f"/api/messages/{ack['messageId']}")).json()
-    assert [one["transport"] for one in view["positions"]] == ["redis", "kafka"]
+    assert [position["transport"] for position in view["positions"]] == ["redis", "kafka"]
     assert view["positions"][1] == {"transport": "kafka", "partition": 3, "offset": "41"}

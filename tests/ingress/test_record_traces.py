@@ -199,5 +199,5 @@ async def test_every_delivery_has_its_span(service: Service, tracing: Tracing, e
     assert second.attributes["crossfade.outcome"] in {"persisted", "duplicate"}
     assert second.attributes["crossfade.delivery_count"] == 2
     inserts = tracing.named("INSERT messages")
-    assert [parent(one) for one in inserts] == [identity(first), identity(second)]
-    assert [one.status.status_code for one in inserts] == [StatusCode.ERROR, StatusCode.UNSET]
+    assert [parent(insert) for insert in inserts] == [identity(first), identity(second)]
+    assert [insert.status.status_code for insert in inserts] == [StatusCode.ERROR, StatusCode.UNSET]

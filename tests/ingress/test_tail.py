@@ -64,7 +64,7 @@ async def test_what_is_appended_is_told_and_then_what_became_of_it(service: Serv
             fates: list[Any] = []
             while not fates:
                 fates = (await anext(events))[1]["fates"]
-        assert [(one["messageId"], one["state"]) for one in fates] == [
+        assert [(fate["messageId"], fate["state"]) for fate in fates] == [
             (posted["messageId"], "persisted")
         ]
 
@@ -109,7 +109,7 @@ async def test_what_comes_too_fast_is_passed_over_and_counted(service: Service) 
         assert lines + skipped == 900
         assert 0 < lines <= module.MOST_HELD
         last = (await service.post(message(1000, conversationId="one"))).json()
-        assert [one["messageId"] for one in await _lines(events, 1)] == [last["messageId"]]
+        assert [line["messageId"] for line in await _lines(events, 1)] == [last["messageId"]]
 
 
 async def test_so_many_may_follow_at_once(service: Service, monkeypatch: Any) -> None:

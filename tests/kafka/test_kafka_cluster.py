@@ -127,7 +127,7 @@ async def test_one_of_three_lost_and_its_leaders_moved_is_still_available(
         async with ConformanceWorker(transport, "last").working() as last:
             await eventually(lambda: acknowledged <= seen | set(contents(last.records)), 60.0)
         progress = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
-        assert [one.lost for one in progress] == [0] * 4, "an ordinary election loses nothing"
+        assert [part.lost for part in progress] == [0] * 4, "an ordinary election loses nothing"
     gone = [record for record in caplog.records if record.msg == _GONE]
     assert 0 < len(gone) <= 2, "an operator reads once of each outage"
 
@@ -176,9 +176,9 @@ async def test_a_partition_without_a_leader_makes_only_its_own_lag_unknown(
     alone = settings.model_copy(update={"kafka_replication_factor": 1})
     async with KafkaTransport(alone) as transport:
         batch = [
-            one
+            message
             for partition in range(transport.partitions)
-            for one in messages(["waits"], partition=partition, of=transport)
+            for message in messages(["waits"], partition=partition, of=transport)
         ]
         assert all(isinstance(o, Appended) for o in await transport.publish(batch))
         leaders = [
@@ -192,12 +192,12 @@ async def test_a_partition_without_a_leader_makes_only_its_own_lag_unknown(
                 progress = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
             except TransportUnavailable:
                 return False  # the cluster has not noticed yet that the leader is gone
-            return any(one.unavailable for one in progress)
+            return any(part.unavailable for part in progress)
 
         await eventually(unknown, 60.0)
         progress = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
-        assert {one.lag for one in progress if not one.unavailable} == {1}
-        assert {(one.lag, one.end) for one in progress if one.unavailable} == {(None, None)}
+        assert {part.lag for part in progress if not part.unavailable} == {1}
+        assert {(part.lag, part.end) for part in progress if part.unavailable} == {(None, None)}
         with pytest.raises(TransportUnavailable, match="have no leader"):
             await progress_everywhere(transport, Topic.MESSAGES, group=WORKER_GROUP)
         await cluster.node(victim).start()
@@ -207,7 +207,7 @@ async def test_a_partition_without_a_leader_makes_only_its_own_lag_unknown(
                 progress = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
             except TransportUnavailable:
                 return False
-            return [one.lag for one in progress] == [1] * 4
+            return [part.lag for part in progress] == [1] * 4
 
         await eventually(known, 60.0)
 
@@ -216,9 +216,9 @@ def _refused_everywhere(transport: KafkaTransport) -> Callable[[], Awaitable[boo
     async def refused() -> bool:
         began = time.monotonic()
         batch = [
-            one
+            message
             for partition in range(transport.partitions)
-            for one in messages(["refused"], partition=partition, of=transport)
+            for message in messages(["refused"], partition=partition, of=transport)
         ]
         outcomes: list[Outcome] = list(await transport.publish(batch))
         assert time.monotonic() - began < 6.0

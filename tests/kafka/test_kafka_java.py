@@ -121,7 +121,7 @@ async def test_a_message_of_the_java_client_is_persisted_like_any_other(
 
     async def settled() -> bool:
         progress = await kafka_transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
-        return [one.lag for one in progress] == [0] * kafka_transport.partitions
+        return [part.lag for part in progress] == [0] * kafka_transport.partitions
 
     await eventually(settled, 30.0)
     stop.set()

@@ -37,7 +37,7 @@ async def leaderless(
 
 async def test_only_its_own_lag_is_unknown(leaderless: KafkaTransport) -> None:
     progress = await leaderless.progress(Topic.MESSAGES, group=WORKER_GROUP)
-    assert [(one.partition, one.lag, one.unavailable) for one in progress] == [
+    assert [(part.partition, part.lag, part.unavailable) for part in progress] == [
         (0, 1, False), (1, None, True), (2, 1, False), (3, 1, False),
     ]  # fmt: skip
     assert (progress[1].end, progress[1].floor, progress[1].appended) == (None, None, None)

@@ -381,4 +381,4 @@ async def test_what_the_shadow_still_has_of_a_lost_tail_becomes_rows(
 
     await eventually(all_rows, 30.0)
     kept = [one for at, one in enumerate(site.accepted) if at not in range(4, 10)]
-    assert [one for one in await site.rows() if one in kept] == kept
+    assert [row for row in await site.rows() if row in kept] == kept

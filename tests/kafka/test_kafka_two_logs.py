@@ -44,7 +44,7 @@ async def test_each_has_topics_groups_and_static_members_of_its_own(
         assert letters.lag == 1
         for log in logs:
             progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
-            assert [one.lag for one in progress] == [0] * log.partitions
+            assert [part.lag for part in progress] == [0] * log.partitions
 
 
 async def test_one_log_is_removed_and_the_other_stays(kafka_settings: TransportSettings) -> None:
@@ -72,7 +72,7 @@ async def test_one_log_is_removed_and_the_other_stays(kafka_settings: TransportS
 
 
 async def _state(log: Transport) -> object:
-    (worker, *_) = [one for one in await log.groups() if one.ours]
+    (worker, *_) = [group for group in await log.groups() if group.ours]
     assert worker.lag == 1
     records = [(one.offset, one.body, one.headers) for one in await log.read(Topic.MESSAGES, 3)]
     return await log.identity(), records, await log.groups()

@@ -16,8 +16,8 @@ async def test_watermark(scene, logs):
     redis = logs["redis"]
     await append(redis, *(message(f"m{i}") for i in range(5)))
     ends = {
-        str(one.partition): one.end
-        for one in await redis.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        str(part.partition): part.end
+        for part in await redis.progress(Topic.MESSAGES, group=WORKER_GROUP)
     }
     assert (await ask(await scene(2, 3), "watermark")).verdict == "unknown"
     below = await ask(await scene(2, 3, watermark={"redis": ends}), "watermark")
@@ -32,7 +32,9 @@ async def test_the_watermark_is_met_where_the_readers_are_through_it(scene, logs
     """Not where they have merely begun, and no later either: traffic goes on."""
     redis = logs["redis"]
     offsets = await append(redis, *(message(f"m{i}", "c") for i in range(6)))
-    (stands,) = [one for one in await redis.progress(Topic.MESSAGES, group=WORKER_GROUP) if one.lag]
+    (stands,) = [
+        part for part in await redis.progress(Topic.MESSAGES, group=WORKER_GROUP) if part.lag
+    ]
     async with redis.consume(Topic.MESSAGES, group=WORKER_GROUP, member="reader") as consumer:
         async for claim in consumer.claims():
             if claim.partition == stands.partition:
@@ -49,8 +51,8 @@ async def test_phase_3_waits_for_what_phase_5_left_out_of_redis(scene, logs):
     kafka, redis = logs["kafka"], logs["redis"]
     await append(kafka, message("of phase 5", "c"))
     ends = {
-        str(one.partition): one.end
-        for one in await kafka.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        str(part.partition): part.end
+        for part in await kafka.progress(Topic.MESSAGES, group=WORKER_GROUP)
     }
     await mirror(kafka, redis, message("after it", "c"))
     back = await ask(await scene(4, 3, watermark={"kafka": ends}), "watermark")
@@ -65,7 +67,7 @@ async def test_the_watermark_of_a_log_that_lost_records_is_left_to_the_operator(
     redis = logs["redis"]
     await append(redis, *(message(f"m{i}") for i in range(5)))
     progress = await redis.progress(Topic.MESSAGES, group=WORKER_GROUP)
-    ends = {str(one.partition): one.end for one in progress}
+    ends = {str(part.partition): part.end for part in progress}
     await acknowledge(redis)
     asked = await scene(2, 3, watermark={"redis": ends})
     assert (await ask(asked, "watermark")).verdict == "green"
@@ -79,7 +81,9 @@ async def test_a_log_that_ends_before_its_watermark_proves_nothing(scene, logs, 
     """It went back: a replica that was behind, an unclean election, an older file."""
     log = logs[name]
     await append(log, message("kept", "c"))
-    (stands,) = [one for one in await log.progress(Topic.MESSAGES, group=WORKER_GROUP) if one.lag]
+    (stands,) = [
+        part for part in await log.progress(Topic.MESSAGES, group=WORKER_GROUP) if part.lag
+    ]
     await acknowledge(log)
     mark = f"9{stands.end}"  # one digit more: far behind it, in either log
     marks = {name: {str(stands.partition): mark}}

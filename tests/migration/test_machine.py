@@ -131,9 +131,9 @@ async def test_of_two_operators_who_decide_on_the_same_state_one_is_overtaken(st
         ),
         return_exceptions=True,
     )  # fmt: skip
-    states = [one for one in results if not isinstance(one, BaseException)]
+    states = [result for result in results if not isinstance(result, BaseException)]
     assert len(states) == 1
-    assert all(isinstance(one, Overtaken) for one in results if one not in states)
+    assert all(isinstance(result, Overtaken) for result in results if result not in states)
 
 
 async def test_it_is_adopted_once_and_has_to_be_adopted_first(state_machine, database_pool):

@@ -146,12 +146,12 @@ async def test_gates_are_accepted_one_by_one_and_each_is_an_action_on_record(
     taken = await crossfade(*back, *watermark, "--accept-unknown", "start=it kept it", **nowhere)
     assert await taken.ends() == 0, taken.text
     actions = await Actions(database_pool).recent()
-    assert [(one.action, one.target, one.why) for one in actions] == [
+    assert [(action.action, action.target, action.why) for action in actions] == [
         ("accept unknown gate", "gate start, step from phase 3 to 2", "it kept it"),
         ("accept unknown gate", "gate watermark, step from phase 3 to 2", "redis has everything"),
     ]
-    assert all(one.result.startswith("passed; it was unknown: ") for one in actions)
-    assert all(one.finished_at for one in actions)
+    assert all(action.result.startswith("passed; it was unknown: ") for action in actions)
+    assert all(action.finished_at for action in actions)
 
 
 async def test_a_gate_that_turns_red_before_the_answer_stops_the_step(

@@ -53,12 +53,14 @@ class Prometheus(LocalServer):
     async def firing(self) -> dict[str, dict[str, Any]]:
         """Return the alerts that fire, by name (one of each)."""
         alerts = (await self._get("alerts"))["alerts"]
-        return {one["labels"]["alertname"]: one for one in alerts if one["state"] == "firing"}
+        return {
+            alert["labels"]["alertname"]: alert for alert in alerts if alert["state"] == "firing"
+        }
 
     async def targets(self) -> dict[str, str]:
         """Return the health of every target by its address."""
         targets = (await self._get("targets", state="active"))["activeTargets"]
-        return {one["labels"]["instance"]: one["health"] for one in targets}
+        return {target["labels"]["instance"]: target["health"] for target in targets}
 
     async def page(self, url: str) -> str:
         """Return a page that it serves itself."""

@@ -140,7 +140,7 @@ async def test_nothing_of_a_sender_is_left(transport, database_pool, sent, store
 
     report = await erasure.run(by="me@here")
     assert (report.rows, report.receipts, report.letters, report.payloads) == (3, 1, 3, 1)
-    remains = {(one.topic, one.records) for one in report.remains}
+    remains = {(remain.topic, remain.records) for remain in report.remains}
     assert remains == {("messages", 7), ("dead_letters", 3)}
     records = await transport.read(Topic.MESSAGES, _partition(transport))
     assert sum(CANARY.encode() in record.body for record in records) == 9  # mentions, a receipt

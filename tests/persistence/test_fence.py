@@ -103,7 +103,7 @@ async def test_a_fence_from_a_clock_that_was_ahead_stops_nobody(
     ]
     events = [message(f"m{n}", conversation=f"c{n}") for n in range(20)]
     await transport.publish(
-        [seal_message(one, partitions=transport.partitions, traceparent=None) for one in events]
+        [seal_message(event, partitions=transport.partitions, traceparent=None) for event in events]
     )
     running = start()
 

@@ -48,7 +48,7 @@ def presence(pool, who: Identity, report=HeartbeatReport, heard=nothing, **optio
 
 
 async def names(pool) -> list[str]:
-    return [one.member for one in await processes(pool)]
+    return [process.member for process in await processes(pool)]
 
 
 async def age(pool, member: str, seconds: float) -> None:
@@ -163,7 +163,7 @@ async def test_silence_is_seen_and_only_proof_of_death_buries(database_pool):
         await age(database_pool, who.member, 11)
     await presence(database_pool, identity("me"), died=deaths.append).beat()
     assert deaths == [1]
-    found = {one.member: one.live for one in await processes(database_pool)}
+    found = {process.member: process.live for process in await processes(database_pool)}
     assert found == {"suspended": False, "elsewhere": False, "me": True}
 
 
@@ -235,7 +235,7 @@ async def test_who_was_seen_before_the_clock_was_set_back_is_missing_all_the_sam
     for member in ("dead", "alive"):
         await age(database_pool, member, -3600)
     await presence(database_pool, identity("alive")).beat()
-    assert {one.member: one.live for one in await processes(database_pool)} == {
+    assert {process.member: process.live for process in await processes(database_pool)} == {
         "dead": False,
         "alive": True,
     }

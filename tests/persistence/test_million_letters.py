@@ -103,13 +103,13 @@ async def test_nothing_that_is_asked_reads_them_all(letters: int, database_pool:
         return result
 
     groups = await touched(letter_groups(explained), 4, 4 * (COUNTED + SAMPLED + 10) + 10)  # type: ignore[arg-type]
-    assert [(one.reason, one.cause, one.letters, one.more) for one in groups.items] == [
+    assert [(item.reason, item.cause, item.letters, item.more) for item in groups.items] == [
         *[("rejected", f"kind {n}", COUNTED, True) for n in range(3)],
         ("undecodable", "rare", 1, False),
     ]
     few = 2 * 51
     page = await touched(dead.page(Selection(), limit=50), 50, few)
-    assert [one.id for one in page.items] == list(range(letters, letters - 50, -1))
+    assert [item.id for item in page.items] == list(range(letters, letters - 50, -1))
     for selection in (
         Selection(reason=Reason.REJECTED),
         Selection(reason=Reason.REJECTED, cause="kind 1"),
@@ -120,7 +120,7 @@ async def test_nothing_that_is_asked_reads_them_all(letters: int, database_pool:
         again = await touched(dead.page(selection, limit=50, before=page.next), 50, LOOKED_AT)
         assert again.items[0].id < page.items[-1].id
     page = await touched(dead.page(Selection(reason=Reason.UNDECODABLE), limit=50), 1, few)
-    assert [one.id for one in page.items] == [2]
+    assert [item.id for item in page.items] == [2]
     for selection, text in (
         (Selection(), "rare WORD"),
         (Selection(reason=Reason.REJECTED), "rare word"),
@@ -140,7 +140,7 @@ async def test_a_search_goes_on_from_page_to_page_until_it_has_looked_at_all(
     found, before, pages = [], None, 0
     while True:
         page = await dead.page(Selection(), text="RARE w", before=before, limit=50)
-        found += [one.id for one in page.items]
+        found += [item.id for item in page.items]
         pages += 1
         if page.next is None:
             break

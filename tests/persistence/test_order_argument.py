@@ -60,8 +60,8 @@ def log_of(
     """The order in which one log has them: each at some moment before it was acknowledged."""
     late = 2.0 if broken.late_copies else 0.0
     placed = [
-        (random.uniform(one.sent, one.acknowledged + late), one)
-        for one in messages
+        (random.uniform(message.sent, message.acknowledged + late), message)
+        for message in messages
         if not (broken.holes and random.random() < 0.1)
     ]
     primary, count = counts
@@ -182,14 +182,14 @@ def run(seed: int, counts: tuple[int, int], broken: Broken) -> list[str]:
         while not last.is_done:
             last.step(table)
             table.read()
-    wrong = [f"lost {one.number}" for one in messages if one not in table.visible]
+    wrong = [f"lost {message.number}" for message in messages if message not in table.visible]
     wrong += [
-        f"{two.number} before {one.number}"
-        for one in messages
+        f"{two.number} before {message.number}"
+        for message in messages
         for two in messages
-        if one.conversation == two.conversation
-        and one.acknowledged < two.sent
-        and table.rows.get(one, 0) > table.rows.get(two, 99999)
+        if message.conversation == two.conversation
+        and message.acknowledged < two.sent
+        and table.rows.get(message, 0) > table.rows.get(two, 99999)
     ]
     return wrong + [f"passed by pages: {one.number}" for one in table.visible - set(table.pages)]
 

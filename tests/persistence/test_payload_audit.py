@@ -297,7 +297,7 @@ async def test_verify_lists_what_is_missing_or_damaged(persisted, database_pool,
     (folder_of(store) / str(missing.payload_key)).unlink()
     (folder_of(store) / str(damaged.payload_key)).write_bytes(b"bytez " * 900)
     report = await verify(database_pool, store)
-    found = {(one.message_id, one.fault) for one in report.faults}
+    found = {(fault.message_id, fault.fault) for fault in report.faults}
     assert found == {(missing.message_id, "missing"), (damaged.message_id, "corrupt")}
     assert (await verify(database_pool, store, sample=1)).examined == 1
 
@@ -313,7 +313,7 @@ async def test_verify_tells_of_an_outage_as_such(persisted, database_pool, store
 
 async def _none_left(transport, topic, group=None) -> bool:
     progress = await transport.progress(topic, group=group or "persistence-workers")
-    return sum(one.lag for one in progress) == 0
+    return sum(part.lag for part in progress) == 0
 
 
 def _files(root: Path) -> set[Path]:

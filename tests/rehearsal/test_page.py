@@ -70,7 +70,7 @@ def report(*anomalies: Anomaly, stopped: str | None = None) -> RehearsalReport:
 
 def test_figures_are_of_the_phase_in_which_a_request_was_sent() -> None:
     made = report()
-    assert [(one.posts, one.ok) for one in made.phases] == [(10, 10), (10, 9)]
+    assert [(phase.posts, phase.ok) for phase in made.phases] == [(10, 10), (10, 9)]
     assert made.phases[1].availability == 0.9
     assert (made.phases[1].restarting.posts, made.phases[1].restarting.ok) == (3, 2)
     assert made.phases[1].faults == 1

@@ -48,12 +48,12 @@ async def test_there_and_back_with_a_fault_in_every_phase(tmp_path: Path) -> Non
     assert not report.replayed.refused, report.replayed.refused[:2]
     assert report.replayed.steps > 0
     assert report.passed, f"{report.stopped} {report.verdict} {report.findings[:5]}\n{page}"
-    assert [one.phase for one in report.phases] == list(THERE_AND_BACK)
-    assert all(one.faults for one in report.phases), "a phase without a fault"
+    assert [phase.phase for phase in report.phases] == list(THERE_AND_BACK)
+    assert all(phase.faults for phase in report.phases), "a phase without a fault"
     hurt = {(fault.victim.partition("-")[0], fault.way) for fault in report.faults}
     assert {kind for kind, _ in hurt} == {"ingress", "postgres", "redis", "kafka"}
     assert {way for _, way in hurt} == set(WAYS)
-    assert all(one.ok > 20 for one in report.phases), "a phase without load"
+    assert all(phase.ok > 20 for phase in report.phases), "a phase without load"
     assert all(mark.gates for mark in report.gates), "a step without its gates"
     assert report.totals.messages == len({a.key for a in rehearsal.history.acknowledged()})
     assert 0.2 < report.totals.large / report.totals.messages < 0.5

@@ -55,8 +55,8 @@ async def test_a_bad_shadow_changes_neither_outcome_nor_time_and_what_it_misses_
 
     async def explained() -> bool:
         there = {
-            f"{one.partition}/{one.headers[HEADER_MIRROR_OF].decode().split(':', 1)[1]}"
-            for one in await pair.stands(pair.shadow)
+            f"{stand.partition}/{stand.headers[HEADER_MIRROR_OF].decode().split(':', 1)[1]}"
+            for stand in await pair.stands(pair.shadow)
         }
         return offsets - there <= set(noted)
 
@@ -78,8 +78,8 @@ async def test_a_shadow_that_comes_back_gets_what_waited_in_order(pair: LogPair)
         await eventually(lambda: not process.mirror.status().waiting, timeout=30)
         assert process.mirror.status().breaker == "closed"
         assert not process.watch.gaps
-    bodies = [one.body for one in await pair.stands(pair.primary)]
-    first = list(dict.fromkeys(one.body for one in await pair.stands(pair.shadow)))
+    bodies = [stand.body for stand in await pair.stands(pair.primary)]
+    first = list(dict.fromkeys(stand.body for stand in await pair.stands(pair.shadow)))
     assert first == bodies
 
 

@@ -34,11 +34,11 @@ async def test_a_copy_is_the_primarys_record_but_for_two_headers(pair: LogPair, 
         if mode == "sync":
             assert len(await pair.stands(pair.shadow)) == 120, "before publish returned"
     originals, copies = await pair.stands(pair.primary), await pair.stands(pair.shadow)
-    assert [_without(one) for one in copies] == [_without(one) for one in originals]
-    assert [one.headers[HEADER_MIRROR_OF].decode() for one in copies] == [
-        f"{pair.primary}:{one.offset}" for one in originals
+    assert [_without(copy) for copy in copies] == [_without(original) for original in originals]
+    assert [copy.headers[HEADER_MIRROR_OF].decode() for copy in copies] == [
+        f"{pair.primary}:{original.offset}" for original in originals
     ]
-    assert {one.headers[HEADER_SHADOW_MODE] for one in copies} == {mode.encode()}
+    assert {copy.headers[HEADER_SHADOW_MODE] for copy in copies} == {mode.encode()}
     assert process.watch.counts == {"appended": 120}
     assert not process.watch.gaps
 
@@ -52,8 +52,8 @@ async def test_a_redrive_is_copied_whatever_is_remembered(pair: LogPair, mode: s
         assert isinstance(outcome, Appended)
     copies = await pair.stands(pair.shadow)
     originals = await pair.stands(pair.primary)
-    assert [one.headers[HEADER_MIRROR_OF].decode() for one in copies] == [
-        f"{pair.primary}:{one.offset}" for one in originals
+    assert [copy.headers[HEADER_MIRROR_OF].decode() for copy in copies] == [
+        f"{pair.primary}:{original.offset}" for original in originals
     ]
     assert len(copies) == 2
 
@@ -89,7 +89,7 @@ async def test_another_body_under_a_remembered_key_is_not_copied(pair: LogPair) 
         )
         (outcome,) = await process.transport.publish([forged])
         assert isinstance(outcome, Remembered)
-    assert [one.body for one in await pair.stands(pair.shadow)] == [first.body]
+    assert [stand.body for stand in await pair.stands(pair.shadow)] == [first.body]
 
 
 @pytest.mark.parametrize("pair", ["redis-to-kafka"], indirect=True)  # Kafka remembers no keys

@@ -41,7 +41,7 @@ async def test_one_partitions_queue_is_full_while_anothers_has_room() -> None:
         await transport.publish(messages([str(i) for i in range(5)], partition=1, of=transport))
         await eventually(lambda: transport.mirror.status().waiting == 15)
         status = transport.mirror.status()
-        assert [one.waiting for one in status.partitions] == [10, 5]
+        assert [partition.waiting for partition in status.partitions] == [10, 5]
         assert status.partitions[0].dropped == {"queue_full": 5}
         # The first ten wait: what is dropped is what came last, one range.
         assert [offset for _, _, offset in watch.gaps] == [str(i) for i in range(10, 15)]

@@ -43,10 +43,12 @@ async def _both_have_it_once(pair: LogPair, sent: Envelope) -> None:
     """Once as workers count: by id. The copy that stands first is of a record of the primary."""
     originals, copies = await pair.stands(pair.primary), await pair.stands(pair.shadow)
     for records in (originals, copies):
-        assert {one.headers[HEADER_MESSAGE_ID].decode() for one in records} == {sent.message_id}
-    assert copies[0].body in [one.body for one in originals]
+        assert {record.headers[HEADER_MESSAGE_ID].decode() for record in records} == {
+            sent.message_id
+        }
+    assert copies[0].body in [original.body for original in originals]
     if pair.primary == "redis":  # which remembers
-        assert [one.body for one in originals] == [copies[0].body]
+        assert [original.body for original in originals] == [copies[0].body]
 
 
 @pytest.mark.parametrize("fault", ["refusing", "black hole", "lost reply"])
@@ -81,11 +83,13 @@ async def test_a_failure_of_the_shadow_is_an_error_and_a_retry_repairs_both(
         copies = await pair.stands(pair.shadow)
         assert copies, "acknowledged, so it is there now"
     stands = [
-        [one for one in await pair.stands(name) if one.body != warm.body]
+        [stand for stand in await pair.stands(name) if stand.body != warm.body]
         for name in (pair.primary, pair.shadow)
     ]
     for records in stands:
-        assert {one.headers[HEADER_MESSAGE_ID].decode() for one in records} == {sent.message_id}
+        assert {record.headers[HEADER_MESSAGE_ID].decode() for record in records} == {
+            sent.message_id
+        }
     assert stands[1][0].body in [one.body for one in stands[0]]
     if pair.primary == "redis":
         assert [one.body for one in stands[0]] == [sent.body]

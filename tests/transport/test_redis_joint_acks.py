@@ -57,7 +57,7 @@ async def test_a_call_that_is_refused_fails_no_other_call_of_its_trip(
             )
             for one in claims:
                 acks.add(one)
-            await until(lambda: all(one.told for one in claims), patience=PATIENCE)
+            await until(lambda: all(claim.told for claim in claims), patience=PATIENCE)
         finally:
             await client.execute_command("ACL", "SETUSER", "default", "~*")
             await acks.close()

@@ -259,7 +259,7 @@ async def test_processes_that_come_share_and_processes_that_go_are_replaced(
 
             async def nothing_left() -> bool:
                 progress = await near.progress(Topic.MESSAGES, group=WORKER_GROUP)
-                return all(one.lag == 0 for one in progress)
+                return all(part.lag == 0 for part in progress)
 
             await until(nothing_left, patience=PATIENCE)
 

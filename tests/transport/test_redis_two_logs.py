@@ -60,9 +60,9 @@ async def test_each_is_worked_off_trimmed_and_counted_by_itself(
             assert sorted(worker.owned) == list(range(log.partitions))
     for log in logs:
         progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
-        assert [one.lag for one in progress] == [0] * log.partitions
-        assert [one.appended for one in progress] == [0, 0, 0, 20, 0, 0][: log.partitions]
-        assert not any(one.lost for one in progress)
+        assert [part.lag for part in progress] == [0] * log.partitions
+        assert [part.appended for part in progress] == [0, 0, 0, 20, 0, 0][: log.partitions]
+        assert not any(part.lost for part in progress)
 
 
 async def test_what_one_remembers_is_new_to_the_other(
@@ -169,7 +169,7 @@ async def test_a_removal_that_failed_halfway_is_done_by_the_next(
     await client.unlink("msg:stream:0", *await client.keys("{msg:stream:0}:*"))
     async with create("redis", settings) as again:
         progress = await again.progress(Topic.MESSAGES, group=WORKER_GROUP)
-        assert [(one.lag, one.lost) for one in progress] == [(0, 0), (1, 0), (0, 0), (0, 0)]
+        assert [(part.lag, part.lost) for part in progress] == [(0, 0), (1, 0), (0, 0), (0, 0)]
         await again.remove()
     assert not await client.keys()
 

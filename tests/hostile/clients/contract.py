@@ -147,7 +147,7 @@ class Contract:
         def accepted(answer: Answer) -> None:
             assert answer.status == status, answer
             results = answer.json()
-            assert [one["messageId"] for one in results] == [self._id(key) for key in keys]
+            assert [result["messageId"] for result in results] == [self._id(key) for key in keys]
 
         if status == 207:
             self.contents.update(dict.fromkeys(keys, name))

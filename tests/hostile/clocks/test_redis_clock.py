@@ -74,7 +74,7 @@ async def test_a_living_owner_keeps_its_partitions_when_the_clock_is_set(
 
         async def renewed() -> bool:
             progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
-            return all(one.owner == "one" for one in progress)
+            return all(part.owner == "one" for part in progress)
 
         await until(renewed, patience=PATIENCE)
         for claim in before.values():
@@ -98,11 +98,11 @@ async def test_nothing_is_lost_or_reordered_while_the_clock_is_set(
 
         async def all_acknowledged() -> bool:
             progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
-            return all(one.lag == 0 for one in progress)
+            return all(part.lag == 0 for part in progress)
 
         await until(all_acknowledged, patience=PATIENCE)
         progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
-    assert [(one.lost, one.oldest_age) for one in progress] == [(0, 0.0)] * 4
+    assert [(part.lost, part.oldest_age) for part in progress] == [(0, 0.0)] * 4
     for partition in range(4):
         records = [r for w in (one, two) for r in w.records if r.partition == partition]
         once = {record.offset: record for record in records}

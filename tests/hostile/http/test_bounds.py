@@ -179,8 +179,8 @@ async def test_a_silent_connection_is_closed_and_half_a_head_is_408(site: Any) -
 
     going_on = asyncio.create_task(go_on())
     assert await _all(silent) == b""
-    assert [one.status for one in answers(await _all(half))] == [408]
-    assert [one.status for one in answers(await _all(slow))] == [408]
+    assert [answer.status for answer in answers(await _all(half))] == [408]
+    assert [answer.status for answer in answers(await _all(slow))] == [408]
     going_on.cancel()
     assert (here.ended("silent"), here.ended("request-timeout")) == (1, 2)
 
@@ -208,7 +208,7 @@ async def test_an_empty_line_does_not_keep_a_connection_open(site: Any) -> None:
     here = await site(ingress_head_timeout_ms=300)
     reader, writer = await here.connect()
     writer.write(b"\r\n")
-    assert [one.status for one in answers(await _all(reader))] == [408]
+    assert [answer.status for answer in answers(await _all(reader))] == [408]
 
 
 @pytest.mark.parametrize("path", ["/api/messages", _RECEIPTS])
@@ -282,7 +282,7 @@ async def test_a_slow_reader_of_a_large_answer_gets_all_of_it(site: Any) -> None
         await asyncio.sleep(0.005)
     raw.close()
     assert time.monotonic() - begun > 0.3
-    assert [one.status for one in answers(got)] == [200] * 20
+    assert [answer.status for answer in answers(got)] == [200] * 20
 
 
 # Number.
@@ -325,7 +325,7 @@ async def test_those_that_may_ask_for_health_only_do_not_keep_it_from_others(sit
         await writer.drain()
     reader, writer = await here.connect()
     writer.write(GET)
-    assert [one.status for one in answers(await _all(reader))] == [200]
+    assert [answer.status for answer in answers(await _all(reader))] == [200]
 
 
 async def test_every_way_to_end_gives_the_place_back(site: Any) -> None:

@@ -44,11 +44,11 @@ def test_what_is_too_long_to_look_through_is_refused_all_the_same() -> None:
     sound = {"conversationId": "c", "senderId": "s", "content": ""}
     assert explain(json.dumps(sound).encode(), LIMITS) is None
     many = told(sound | {"recipientIds": ["a"] * 100_000})
-    assert [(one.field, one.message) for one in many.errors] == [
+    assert [(error.field, error.message) for error in many.errors] == [
         ("recipientIds", "has more than 10")
     ]
     inside = told(sound | {"content": [[{}] * 100_000]})
-    assert [(one.field, one.message) for one in inside.errors] == [
+    assert [(error.field, error.message) for error in inside.errors] == [
         ("content", "is an array, not a string")
     ]
     assert inside.detail == "content: is an array, not a string", "and no word of at least 0 more"
@@ -61,4 +61,4 @@ def test_what_is_too_long_to_look_through_is_refused_all_the_same() -> None:
 def test_half_a_surrogate_pair_is_no_character(body: bytes) -> None:
     problem = told(body)
     assert problem.kind.name in {"malformed-body", "invalid-fields"}
-    json.dumps([problem.detail, [one.field for one in problem.errors]]).encode()
+    json.dumps([problem.detail, [error.field for error in problem.errors]]).encode()

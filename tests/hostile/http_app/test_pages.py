@@ -39,12 +39,12 @@ async def test_a_page_of_large_messages_ends_early_and_skips_none(service: Servi
         assert blocked.longest < BOUND, blocked
         assert len(page.content) < 2 * MIB
         pages += 1
-        read += [one["clientMessageId"] for one in page.json()["items"]]
+        read += [item["clientMessageId"] for item in page.json()["items"]]
         if not page.json()["hasMore"]:
             break
-        assert sum(len(one["content"].encode()) for one in page.json()["items"]) >= MIB
+        assert sum(len(item["content"].encode()) for item in page.json()["items"]) >= MIB
         after = {"after": page.json()["next"]}
-    assert read == [one["clientMessageId"] for one in bodies]
+    assert read == [body["clientMessageId"] for body in bodies]
     assert pages == 4
 
 
@@ -83,5 +83,5 @@ async def test_a_search_among_large_messages_that_wait_holds_few_at_once(service
         found = await service.client.get(
             "/api/console/search", params={"q": "client_msg_100"}, headers=ONCE
         )
-    assert [one["clientMessageId"] for one in found.json()["items"]] == ["client_msg_100"]
+    assert [item["clientMessageId"] for item in found.json()["items"]] == ["client_msg_100"]
     assert blocked.longest < BOUND, blocked

@@ -51,7 +51,7 @@ async def test_a_damaged_batch_is_a_dead_letter_and_counts_as_lost_and_stops_not
     await _append(producer, topic, 0, 1, 2, 3)
     damage_batch(kafka_server, topic, 0, offset=1, at=-2, by=b"\xff")
     records = await kafka_transport.read(Topic.MESSAGES, 0)
-    assert [one.offset for one in records] == ["0", "1", "2"], "read without a group too"
+    assert [record.offset for record in records] == ["0", "1", "2"], "read without a group too"
     with caplog.at_level(logging.WARNING, "transport.kafka"):
         async with KafkaConsumers.running(kafka_transport, database_pool) as site:
             sent = 0
@@ -70,7 +70,7 @@ async def test_a_damaged_batch_is_a_dead_letter_and_counts_as_lost_and_stops_not
     kept = dict(zip(letter["header_names"], letter["header_values"], strict=True))
     assert json.loads(kept[b"crossfade.batch"]) == {"records": 1, "damaged": True}
     progress = await kafka_transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
-    assert [one.lost for one in progress] == [1, 0]
+    assert [part.lost for part in progress] == [1, 0]
     assert "Replacing" not in caplog.text
 
 
@@ -96,7 +96,7 @@ async def test_a_batch_that_does_not_tell_where_it_ends_is_waited_for_alone(
                     await _append(producer, topic, 1, sent)
                     await eventually(_is_row(site, *_of(1, sent)), 10.0)
             progress = await kafka_transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
-            assert [one.lag for one in progress] == [2, 0]
+            assert [part.lag for part in progress] == [2, 0]
             await kafka_transport.ping()
             told = worker_probe(site.worker, required=True)()
             assert told.status == "degraded", "ready for the other partitions"

@@ -67,7 +67,7 @@ async def test_odd_records_between_good_ones(
     await producer.append(topic, 1, encode_batch([*rows[3:], *dead], compression="snappy"))
     await site.settled(within=40)
     assert sorted(await site.rows()) == sorted(f"good {number}" for number in range(1, 12))
-    assert [one["reason"] for one in await site.letters()] == ["undecodable"] * 8
+    assert [letter["reason"] for letter in await site.letters()] == ["undecodable"] * 8
 
 
 async def test_a_record_that_aiokafka_puts_elsewhere_hides_no_other(
@@ -84,8 +84,8 @@ async def test_a_record_that_aiokafka_puts_elsewhere_hides_no_other(
     await site.settled(within=20)
     assert await site.rows() == [f"good {number}" for number in range(1, 6)]
     letters = await site.letters()
-    assert [bytes(one["record_key"]) for one in letters] == [key] * 4
-    assert [one["source_offset"] for one in letters] == ["1", "3", "5", "7"]
+    assert [bytes(letter["record_key"]) for letter in letters] == [key] * 4
+    assert [letter["source_offset"] for letter in letters] == ["1", "3", "5", "7"]
 
 
 @pytest.mark.parametrize("timestamp", [-1, 0, 2**62])

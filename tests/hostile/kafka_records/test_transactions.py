@@ -124,7 +124,9 @@ async def _abort(settings: TransportSettings, *, megabytes: int) -> None:
     async with KafkaTransport(settings) as transport:
 
         async def marked() -> bool:  # the coordinator writes the marker after it has answered
-            return all(one.held == 0 for one in await transport.progress(Topic.MESSAGES, group="x"))
+            return all(
+                part.held == 0 for part in await transport.progress(Topic.MESSAGES, group="x")
+            )
 
         await eventually(marked, 20.0)
 
@@ -191,7 +193,7 @@ async def test_an_open_transaction_delays_its_partition_and_nothing_is_lost_or_o
             await producer.begin_transaction()
             await _send(producer, topic, 0, 1)
             outcomes = await transport.publish([*ours, elsewhere])
-            assert [type(one) for one in outcomes] == [Appended] * 3
+            assert [type(outcome) for outcome in outcomes] == [Appended] * 3
             began = time.monotonic()
             while time.monotonic() - began < _STALLED:
                 await transport.ping()

@@ -100,13 +100,13 @@ class Site:
 
         async def nothing_left() -> bool:
             left = [
-                (topic.value, one.partition, one.lag)
+                (topic.value, part.partition, part.lag)
                 for topic, group in (
                     (Topic.MESSAGES, WORKER_GROUP),
                     (Topic.DEAD_LETTERS, DLQ_GROUP),
                 )
-                for one in await self.transport.progress(topic, group=group)
-                if one.lag != 0
+                for part in await self.transport.progress(topic, group=group)
+                if part.lag != 0
             ]
             assert not left, f"not acknowledged: {left}"
             return True
@@ -124,7 +124,7 @@ class Site:
     async def lost(self) -> int:
         """Return the number of records that are counted as lost."""
         progress = await self.transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
-        return sum(one.lost for one in progress)
+        return sum(part.lost for part in progress)
 
 
 @pytest_asyncio.fixture

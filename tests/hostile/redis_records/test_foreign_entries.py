@@ -159,7 +159,7 @@ async def test_a_key_that_is_no_stream_stops_its_partition_and_says_the_remedy(s
 
     async def others_are_settled() -> bool:
         progress = await site.transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
-        return [one.lag for one in progress] == [0, 0, 0, None]
+        return [part.lag for part in progress] == [0, 0, 0, None]
 
     await eventually(others_are_settled)
     assert set(good) <= await site.rows()
@@ -308,7 +308,10 @@ async def test_a_letter_that_is_cut_keeps_no_letter_beside_it_from_the_log(site:
         await site.client.config_set(name, before)
     letters = await site.letters()
     assert list(letters) == [f"0/{small.decode()}", f"0/{large.decode()}"]
-    assert [b"crossfade.cut" in one["header_names"] for one in letters.values()] == [False, True]
+    assert [b"crossfade.cut" in letter["header_names"] for letter in letters.values()] == [
+        False,
+        True,
+    ]
 
 
 async def test_records_too_large_to_be_read_together_are_read_one_by_one(

@@ -280,7 +280,9 @@ async def test_commands_show_hostile_text_as_text(
 def _lacks_a_value(arguments: list[str]) -> bool:
     """Return whether an option's value is empty: that is refused, as tame text isn't."""
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    return "" in options or any(one.startswith("--") and one.endswith("=") for one in options)
+    return "" in options or any(
+        option.startswith("--") and option.endswith("=") for option in options
+    )
 
 
 async def test_an_empty_value_is_refused_and_names_its_option(

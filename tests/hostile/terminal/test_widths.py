@@ -53,7 +53,7 @@ def reading() -> list[list[str]]:
 async def _all(
     installation: Installation, arguments: list[list[str]], **options: Any
 ) -> list[tuple[list[str], Ran]]:
-    rans = await asyncio.gather(*(installation.run(*one, **options) for one in arguments))
+    rans = await asyncio.gather(*(installation.run(*argument, **options) for argument in arguments))
     return list(zip(arguments, rans, strict=True))
 
 
@@ -178,13 +178,13 @@ async def test_status_goes_on_with_its_alarms(filled: Installation) -> None:
 async def test_a_story_is_told_to_the_millisecond(filled: Installation) -> None:
     ran = await filled.run("message", str(MESSAGE))
     times = re.findall(r"\d{4}-\d\d-\d\dT\S+", ran.output.decode())
-    shown = [one for one in times if not one.endswith(",")]
+    shown = [time for time in times if not time.endswith(",")]
     assert shown
     assert all(re.fullmatch(r"\S{19}\.\d{3}Z", one) for one in shown[:3]), shown
 
 
 async def test_each_setting_is_listed_once(filled: Installation) -> None:
-    names = [one["name"] for one in json.loads((await filled.run("settings", "--json")).output)]
+    names = [load["name"] for load in json.loads((await filled.run("settings", "--json")).output)]
     assert len(names) == len(set(names))
 
 

@@ -36,7 +36,7 @@ class Step(NamedTuple):
 def waves() -> Iterator[list[Step]]:
     """Yield the requests that are to be sent at once, group after group."""
     for line in sys.stdin:
-        yield [_step(one) for one in json.loads(line)]
+        yield [_step(load) for load in json.loads(line)]
 
 
 def report(step: Step, status: int, content_type: str | None, body: bytes) -> None:
