@@ -18,6 +18,7 @@ NAMES_THEM = {
     "persistence/migrations/versions": "the pair before pairs were recorded",
     "ingress/openapi/examples.py": "an example",
     "compose/log_disagreements.py": "each broker has settings of its own",
+    "compose/process/settings_warnings.py": "the same",
     "compose/local": "starts servers",
     "compose/commands/rehearse.py": "names the servers that it can start",
     "compose/rehearsal": "starts servers, and draws each in its colour",
