@@ -68,6 +68,7 @@ async def test_two_servers_under_one_name_are_told_by_process_readiness_and_gate
 async def test_one_server_under_two_names_is_told_by_the_gate(crossfade, places, database_pool):
     """As text the addresses differ, so no setting is refused."""
     first = await crossfade("serve", **places)
+    await eventually(lambda: _seen(database_pool, 1), timeout=120)  # it says which log is the first
     alias = {
         **_beside(places), "TRANSPORT": "redis.eu", "LOG_EU_REDIS_PORT": places["REDIS_PORT"],
         "LOG_EU_REDIS_HOST": "127.0.0.1" if places["REDIS_HOST"] == "localhost" else "localhost",
