@@ -9,6 +9,7 @@ from typing import get_args
 import pytest
 
 from ingress.routes.dead_letter_models import DeadLetterQuery
+from persistence.store.writer import Writer
 from persistence.tables.states import JobState, LetterState
 from tests.ingress.conftest import Service, message, working
 from tests.support.eventually import eventually
@@ -38,9 +39,11 @@ async def dead(service: Service, index_dead_letters):
     async with service.transport.consume(
         Topic.MESSAGES, group="persistence-workers", member="drain"
     ) as consumer:
-        left = 5
+        left, writer = 5, Writer(service.pool)
         async for claim in consumer.claims():
             async with claim:
+                # As a worker does: what has no owner in PostgreSQL is taken for lost there.
+                await writer.take(service.transport.name, claim.partition, claim.epoch, "drain")
                 while records := await claim.next(max_records=100, max_wait=0.01):
                     await claim.ack(records[-1].offset)
                     left -= len(records)
