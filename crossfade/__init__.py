@@ -8,7 +8,8 @@
 
 The client is all that is imported with this package. What else is public has a module of its own:
 ``crossfade.transport`` (the contract of a log), ``crossfade.envelope`` (what a record
-carries), ``crossfade.conformance`` (the contract as tests) and ``crossfade.settings``.
+carries), ``crossfade.conformance`` (the contract as tests), ``crossfade.settings`` and
+``crossfade.kafka_tokens`` (tokens for a managed Kafka).
 """
 
 from __future__ import annotations

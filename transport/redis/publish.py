@@ -103,7 +103,19 @@ class Publisher:
         for calls in self._trips(envelopes, self._seconds if remember else 0):
             self._own_appends.under_way += 1
             try:
-                replies = await self._append(calls, rescued_at)
+                # Here and not in a method: a message passes each frame between it and the socket.
+                first, closing, passing = self._around(rescued_at)
+                replies: list[Reply] | None = None
+                while replies is None:
+                    if not rescued_at:
+                        await self._rescue.over()
+                    with suppress(*passing):
+                        replies = await self._functions.exchange(
+                            [*first, *(call.command for call in calls)],
+                            closing=closing,
+                            only_at=rescued_at or self._rescue.server,
+                        )
+                replies = replies[len(first) :]
                 doubt = None if rescued_at else self._confirmation.doubt(replies[len(calls) :])
                 replies = replies[: len(calls)]
                 if len(calls) == 1:
@@ -121,24 +133,23 @@ class Publisher:
                 self._own_appends.under_way -= 1
         return outcomes
 
-    async def _append(self, calls: Sequence[_Call], rescued_at: str) -> list[Reply]:
-        commands = [call.command for call in calls]
-        if rescued_at:
-            return await self._functions.exchange(commands, only_at=rescued_at)
-        first = self._rescue.registration()
-        replies = await self._exchange([*first, *commands], self._confirmation.commands)
-        return replies[len(first) :]
+    def _around(
+        self, rescued_at: str
+    ) -> tuple[Sequence[Command], Sequence[Command], tuple[type[ServerChanged], ...]]:
+        """Return what goes before and after a trip of appends, and the errors to try again after.
 
-    async def _exchange(
-        self, commands: Sequence[Command], closing: Sequence[Command] = ()
-    ) -> list[Reply]:
+        What is rescued belongs to one server, and its rescue begins anew where that changed.
+        """
+        if rescued_at:
+            return (), (), ()
+        return self._rescue.registration(), self._confirmation.commands, (ServerChanged,)
+
+    async def _exchange(self, commands: Sequence[Command]) -> list[Reply]:
         """Exchange with a server that is known to have all that was appended."""
         while True:
             await self._rescue.over()
             with suppress(ServerChanged):
-                return await self._functions.exchange(
-                    commands, closing=closing, only_at=self._rescue.server
-                )
+                return await self._functions.exchange(commands, only_at=self._rescue.server)
 
     def _trips(self, envelopes: Sequence[Envelope], seconds: int) -> Iterator[list[_Call]]:
         """Yield the calls that append ``envelopes``, trip by trip."""
