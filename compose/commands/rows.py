@@ -31,10 +31,11 @@ def _group() -> None:
 
 @app.command()
 def archive(*, dry_run: DryRun = False, as_json: Json = False) -> None:
-    """Archive rows older than ROWS_RETENTION_DAYS to ROWS_ARCHIVE_URL, and delete them.
+    """Archive old rows, and delete them.
 
-    The service does it each hour. A row is deleted when its file was read back; a tombstone keeps
-    its id and its answer. It may run beside the service, and be ended and begun again.
+    Those older than ROWS_RETENTION_DAYS go to ROWS_ARCHIVE_URL. The service does it each hour. A
+    row is deleted when its file was read back; a tombstone keeps its id and its answer. It may run
+    beside the service, and be ended and begun again.
     """
     settings = client_settings()
     days = settings.persistence.rows_retention_days

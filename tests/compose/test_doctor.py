@@ -143,7 +143,8 @@ async def test_a_replica_takes_no_writes(
     await redis.execute_command("REPLICAOF", "127.0.0.1", str(primary.port))
     status, found = await doctor.examine()
     assert status == 1
-    assert found["log redis, role"]["grade"] == "bad"
+    assert found["log redis, connection"]["grade"] == "bad"
+    assert "replica" in found["log redis, connection"]["found"]
 
 
 async def test_a_log_that_is_down_does_not_hide_the_rest(doctor: _Doctor, redis: Redis) -> None:
