@@ -23,6 +23,11 @@ _GETTING_READY = (
 )
 _LATE = (TimeoutError, errors.KafkaTimeoutError, errors.RequestTimedOutError)
 
+
+class _ClosedMeanwhileError(TransportUnavailable):
+    """The pool was closed while a client connected for a request. Nothing to do: ask again."""
+
+
 _Client = TypeVar("_Client")
 _Result = TypeVar("_Result")
 
@@ -51,6 +56,7 @@ class ClientPool(Generic[_Client]):
         self._timeout = timeout
         self._client: _Client | None = None
         self._connecting = asyncio.Lock()
+        self._closings = 0
 
     async def ask(
         self, request: Callable[[_Client], Awaitable[_Result]], *, within: float | None = None
@@ -71,6 +77,8 @@ class ClientPool(Generic[_Client]):
         while True:
             try:
                 return await self._once(request, deadline - loop.time())
+            except _ClosedMeanwhileError:
+                raise
             except TransportUnavailable as error:
                 getting_ready = isinstance(error.__cause__, _GETTING_READY)
                 if not getting_ready and (reconnected or isinstance(error.__cause__, _LATE)):
@@ -85,7 +93,12 @@ class ClientPool(Generic[_Client]):
     ) -> _Result:
         async with self._connecting:
             if self._client is None:
-                self._client = await self._connect()
+                closings = self._closings
+                made = await self._connect()
+                if closings != self._closings:  # nobody would close this one
+                    await self._discard(made)
+                    raise _ClosedMeanwhileError("closed while it was being connected")
+                self._client = made
             client = self._client
         try:
             async with asyncio.timeout(within):
@@ -103,6 +116,7 @@ class ClientPool(Generic[_Client]):
 
     async def close(self) -> None:
         """Disconnect; a later request connects again."""
+        self._closings += 1
         client, self._client = self._client, None
         if client is not None:
             await self._discard(client)
