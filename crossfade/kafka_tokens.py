@@ -6,6 +6,6 @@ example.
 
 from __future__ import annotations
 
-from transport.kafka.tokens.provider import Token, TokenProvider
+from transport.tokens import Token, TokenProvider
 
 __all__ = ["Token", "TokenProvider"]

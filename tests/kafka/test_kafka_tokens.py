@@ -22,9 +22,10 @@ from transport.conformance.member import Member, contents, drain, messages
 from transport.contract import Appended
 from transport.errors import ConfigurationError, TransportUnavailable
 from transport.kafka import KafkaTransport
-from transport.kafka.tokens.provider import Token, token_provider
+from transport.kafka.tokens.provider import token_provider
 from transport.kafka.tokens.reused import ReusedToken
 from transport.settings import TransportSettings
+from transport.tokens import Token
 
 _VALIDATOR = "org.apache.kafka.common.security.oauthbearer.OAuthBearerValidatorCallbackHandler"
 _LISTENER = "listener.name.client.oauthbearer"

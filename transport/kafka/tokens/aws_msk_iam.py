@@ -11,8 +11,8 @@ import importlib
 import time
 
 from transport.errors import ConfigurationError, TransportUnavailable
-from transport.kafka.tokens.provider import Token
 from transport.settings import TransportSettings
+from transport.tokens import Token
 
 __all__ = ["SignedByAws"]
 

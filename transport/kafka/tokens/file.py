@@ -7,8 +7,8 @@ from pathlib import Path
 
 from transport.errors import ConfigurationError
 from transport.kafka.tokens.jwt_life import seconds_left
-from transport.kafka.tokens.provider import Token
 from transport.settings import TransportSettings
+from transport.tokens import Token
 
 __all__ = ["TokenFile"]
 

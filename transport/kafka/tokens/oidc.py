@@ -9,8 +9,8 @@ import httpx
 
 from transport.errors import ConfigurationError, TransportUnavailable
 from transport.kafka.tokens.jwt_life import seconds_left
-from transport.kafka.tokens.provider import Token
 from transport.settings import TransportSettings
+from transport.tokens import Token
 
 __all__ = ["ClientCredentials"]
 

@@ -8,36 +8,15 @@ what stands in ``KAFKA_OAUTH_PROVIDER``.
 from __future__ import annotations
 
 from importlib.metadata import entry_points
-from typing import NamedTuple, Protocol, cast
+from typing import cast
 
 from transport.errors import ConfigurationError
 from transport.settings import TransportSettings
+from transport.tokens import TokenProvider
 
-__all__ = ["Token", "TokenProvider", "token_provider"]
+__all__ = ["token_provider"]
 
 _GROUP = "crossfade.kafka_token_providers"
-
-
-class Token(NamedTuple):
-    """A bearer token."""
-
-    value: str
-    """The token as it is sent: a JWT for most brokers."""
-    seconds: float
-    """How many seconds it is valid from now on."""
-
-
-class TokenProvider(Protocol):
-    """Somewhere to get tokens from."""
-
-    async def token(self) -> Token:
-        """Return a new token.
-
-        Raises:
-            ConfigurationError: it is refused for a reason that a setting names.
-            TransportUnavailable: its source can't be reached now.
-        """
-        ...
 
 
 def token_provider(settings: TransportSettings) -> TokenProvider:

@@ -10,7 +10,7 @@ from aiokafka.abc import AbstractTokenProvider
 from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError
 
 from transport.errors import ConfigurationError, TransportUnavailable
-from transport.kafka.tokens.provider import Token, TokenProvider
+from transport.tokens import Token, TokenProvider
 
 __all__ = ["ReusedToken"]
 
