@@ -6,10 +6,9 @@ import asyncio
 import shutil
 from pathlib import Path
 
-import pytest
-
 from compose.local.postgres import PostgresServer, run_as
 from compose.local.server import LocalServer
+from tests.support.requirements import absent
 
 __all__ = ["IGNORED", "Pgbouncer"]
 
@@ -29,7 +28,7 @@ class Pgbouncer(LocalServer):
             "pgbouncer", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"
         )
         if program is None:
-            pytest.skip("there is no pgbouncer")
+            absent("no pgbouncer: `apt-get install pgbouncer`")
         folder.mkdir(parents=True, exist_ok=True)
         super().__init__("pgbouncer", folder / "data", identity=run_as().identity)
         self._program, self._postgres, self._mode, self._ignore = program, postgres, mode, ignore

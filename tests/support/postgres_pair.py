@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import pytest
 
 from compose.local.postgres import PostgresServer, run_as
 from tests.support.eventually import eventually
+from tests.support.requirements import absent
 
 __all__ = ["DATABASE", "PostgresPair", "base_backup", "follow", "pair", "run"]
 
@@ -91,7 +91,7 @@ async def base_backup(server: PostgresServer, folder: Path) -> None:
         await asyncio.to_thread(_give, folder, how.identity)
     program = server.binary.path.with_name("pg_basebackup")
     if not program.exists():
-        pytest.skip(f"there is no {program}")
+        absent(f"no {program}: it comes with PostgreSQL's server programs")
     place = ["-h", server.host, "-p", str(server.port), "-U", "crossfade", "-D", str(folder)]
     command = [*how.prefix, str(program), *place, "-c", "fast"]
     done = await asyncio.to_thread(
