@@ -31,6 +31,8 @@ class Held:
         """Return once so many batches wait in the database."""
 
         async def enough() -> bool:
+            # Within a transaction PostgreSQL shows the sessions as they were at the first look.
+            await self._connection.execute("SELECT pg_stat_clear_snapshot()")
             count = await self._connection.fetchval(f"SELECT count(*){_WAITING}")
             return bool(count >= at_least)
 
@@ -38,6 +40,7 @@ class Held:
 
     async def abort(self) -> None:
         """End the sessions that wait: their batches are never committed."""
+        await self._connection.execute("SELECT pg_stat_clear_snapshot()")
         await self._connection.execute(f"SELECT pg_terminate_backend(pid){_WAITING}")
 
 
