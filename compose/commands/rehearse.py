@@ -5,18 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import random
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 
 from compose.commands.options import Json
 from compose.local.proxy import ProxyKind
-from compose.output import err, out, run
-from compose.process.signals import Interrupted, Signals
+from compose.output import run
 from compose.rehearsal.options import Options
 from compose.settings import known
 from persistence.fleet.log_choice import FIRST_PAIR, LogPair
@@ -25,8 +21,6 @@ from transport.log_name import LogName
 
 __all__ = ["rehearse"]
 
-_VIOLATED = 1
-_INTERRUPTED = 130
 _STARTED = ("redis", "kafka")
 
 
@@ -72,6 +66,14 @@ def rehearse(
     new: Annotated[
         str, typer.Option("--to", metavar="LOG", help="The log to walk to: redis@32, kafka.b.")
     ] = FIRST_PAIR.new or "",
+    replay: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="How long TLC may replay conversations; the report is written before.",
+        ),
+    ] = 900.0,
     seed: Annotated[
         int | None, typer.Option(help="Of all dice; another one each time where not given.")
     ] = None,
@@ -88,6 +90,7 @@ def rehearse(
 
     Starts the servers and processes that it needs, and touches no others. Exit
     status 1 if anything was lost, doubled, reordered or made up, or if a gate stayed red.
+    After Ctrl-C what was sent until then is judged; a second one ends all at once.
     """
     if s3 and not large:
         raise typer.BadParameter(
@@ -110,10 +113,14 @@ def rehearse(
         large=large,
         s3=s3,
         gate_seconds=patience,
+        replay_seconds=replay,
         pair=_pair(old, new),
         seed=random.SystemRandom().randrange(1, 1 << 31) if seed is None else seed,
     )
-    raise typer.Exit(run(lambda: _rehearse(options, report, keep=keep, as_json=as_json)))
+    # FastAPI and Alembic take most of a second to import.
+    from compose.rehearsal import session  # noqa: PLC0415
+
+    raise typer.Exit(run(lambda: session.rehearse(options, report, keep=keep, as_json=as_json)))
 
 
 def _pair(old: str, new: str) -> LogPair:
@@ -128,38 +135,3 @@ def _pair(old: str, new: str) -> LogPair:
     if old == new:
         raise typer.BadParameter(f"{old} is both: name another log.", param_hint="--to")
     return LogPair(old, new)
-
-
-async def _rehearse(options: Options, report: Path, *, keep: bool, as_json: bool) -> int:
-    # FastAPI and Alembic take most of a second to import.
-    from compose.rehearsal.files import save  # noqa: PLC0415
-    from compose.rehearsal.live import Live  # noqa: PLC0415
-    from compose.rehearsal.rehearse import Rehearsal  # noqa: PLC0415
-    from compose.rehearsal.summary import show  # noqa: PLC0415
-
-    signals = Signals()
-    signals.install()
-    folder = Path(tempfile.mkdtemp(prefix="crossfade-rehearsal-"))
-    live = Live(err)
-    rehearsal = Rehearsal(folder, options, live.say)
-    passed = False
-    try:
-        with live.following(rehearsal):
-            made = await signals.unless_stopped(rehearsal.run())
-        saved = save(report, made, rehearsal, folder)
-        if as_json:
-            out.json(msgspec.to_builtins(made))
-        else:
-            show(out, made, saved)
-        # Nothing may go unjudged in CI because a program was not installed.
-        judged = made.second.missing is None or os.environ.get("CI", "").lower() != "true"
-        passed = made.passed and judged
-    except Interrupted:
-        err.print("Interrupted; everything it started has been stopped.")
-        return _INTERRUPTED
-    finally:
-        if keep:
-            err.print(f"Data and logs are kept in {folder}")
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-    return 0 if passed else _VIOLATED

@@ -155,10 +155,19 @@ async def serve() -> None:
 
     async with Load(_Forgetful(), list(targets.values()), start.options, tell) as load:
         following = asyncio.create_task(_follow(lines, targets))
+        watching = asyncio.create_task(_give_up_without(output, load))
         await asyncio.wait({following, *load.tasks}, return_when=asyncio.FIRST_COMPLETED)
         following.cancel()
     answers.close()
     await output.written.wait()
+    watching.cancel()
+
+
+async def _give_up_without(output: _Output, load: Load) -> None:
+    """End the load, requests under way too, if the process that hears its answers is gone."""
+    await output.written.wait()
+    for task in load.tasks:
+        task.cancel()
 
 
 class _Output(asyncio.Protocol):

@@ -5,27 +5,55 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Timer
+from threading import Lock, Timer
 from typing import IO
 
 from compose.local import guard
 
-__all__ = ["guarded_output"]
+__all__ = ["Ending", "guarded_output"]
 
 _GRACE_SECONDS = "5"
 
 
+class Ending:
+    """Ends, from any thread, the programs that other threads run to their end."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._begun = False
+        self._ends: list[Callable[[], None]] = []
+
+    def begin(self) -> None:
+        """End those that run, and each that is started from now on."""
+        with self._lock:
+            self._begun = True
+            ends, self._ends = self._ends, []
+        for end in ends:
+            end()
+
+    def add(self, end: Callable[[], None]) -> None:
+        """Call ``end`` once, when programs are to be ended."""
+        with self._lock:
+            if not self._begun:
+                self._ends.append(end)
+                return
+        end()
+
+
 @contextmanager
-def guarded_output(command: Sequence[str], folder: Path, *, seconds: float) -> Iterator[IO[str]]:
+def guarded_output(
+    command: Sequence[str], folder: Path, *, seconds: float, ending: Ending | None = None
+) -> Iterator[IO[str]]:
     """Run a program under ``compose.local.guard``; it has ended when the block is left.
 
     Args:
         command: The program and its arguments.
         folder: Its working directory.
         seconds: After which it is killed.
+        ending: Kills it earlier.
 
     Yields:
         What it says on both of its outputs.
@@ -52,6 +80,8 @@ def guarded_output(command: Sequence[str], folder: Path, *, seconds: float) -> I
         limit = Timer(seconds, process.stdin.close)
         limit.daemon = True
         limit.start()
+        if ending is not None:
+            ending.add(process.stdin.close)
         try:
             yield process.stderr
         finally:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from compose.output import err
 
-__all__ = ["Interrupted", "Signals"]
+__all__ = ["Interrupted", "Signals", "unless_set"]
 
 _HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _FORCED = 130
@@ -64,17 +64,7 @@ class Signals:
         Raises:
             Interrupted: it was cancelled, and has cleaned up.
         """
-        task = asyncio.ensure_future(work)
-        stopped = asyncio.ensure_future(self.stop.wait())
-        try:
-            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
-            task.cancel()
-            await asyncio.wait({task})
-            raise Interrupted
-        finally:
-            stopped.cancel()
+        return await unless_set(self.stop, work)
 
     def _received(self) -> None:
         if self.stop.is_set():
@@ -86,6 +76,26 @@ class Signals:
             os._exit(_FORCED)
         self._asked = time.monotonic()
         self.stop.set()
+
+
+async def unless_set(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
+    """Run ``work`` and return its result; cancel it when ``stop`` is set.
+
+    Raises:
+        Interrupted: it was cancelled, and has cleaned up.
+    """
+    task = asyncio.ensure_future(work)
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise Interrupted
+    finally:
+        stopped.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
 
 
 def _has_terminal() -> bool:

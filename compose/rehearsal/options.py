@@ -50,7 +50,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     replayed_messages: int = 1000
     """About how many of their messages."""
     replay_seconds: float = 900.0
-    """The longest run of TLC, in seconds."""
+    """How long TLC may take for all of them, in seconds; 0: none is replayed."""
     proxy: ProxyKind | None = None
     """The proxy that all clients use; ``None``: they know each ingress, and which one is down."""
     pair: LogPair = FIRST_PAIR

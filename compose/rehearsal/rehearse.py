@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from compose.harness.anomaly import Anomaly, What
@@ -14,7 +15,9 @@ from compose.harness.load import LoadOptions, Mix
 from compose.harness.load_process import LoadProcess
 from compose.harness.service import RehearsedService
 from compose.harness.waiting import StuckError
+from compose.local.guarded import Ending
 from compose.local.server import ServerError
+from compose.process.signals import Interrupted, unless_set
 from compose.rehearsal.gates import GateRedError, Gates, RehearsalGate
 from compose.rehearsal.history_file import write_history
 from compose.rehearsal.log_checker import check_logs
@@ -35,19 +38,23 @@ from transport.errors import TransportError
 
 __all__ = ["Rehearsal"]
 
+_DRAINED_WITHIN = 300.0
+_DRAINED_SOON = 30.0  # after an interruption: somebody waits for the end
 _MIX = Mix(repeat=0.05, old=0.03, other_body=0.01, race=0.01, receipt=0.1)
 
 
 class Rehearsal:
     """One run in ``folder``, which it fills with servers' data and logs.
 
-    ``timeline``, ``history`` and ``load`` can be read while it runs.
+    ``timeline``, ``history`` and ``load`` can be read while it runs. ``run`` comes first, and
+    ``replay`` takes its report, so that the report can be saved before what takes longest.
 
     Args:
         folder: For the servers' data and the logs.
         options: Of the run.
         say: Called with a line at every step.
         service: Starts its processes.
+        stop: Set to interrupt it: what is known by then is judged.
     """
 
     def __init__(
@@ -57,8 +64,10 @@ class Rehearsal:
         say: Callable[[str], None],
         *,
         service: type[RehearsedService] = RehearsedService,
+        stop: asyncio.Event | None = None,
     ) -> None:
         self.options = options
+        self._stop = stop or asyncio.Event()
         self.timeline = RehearsalTimeline()
         self.history_file = folder / "history.jsonl"
         self.history = ClientHistory()
@@ -68,15 +77,37 @@ class Rehearsal:
         self._say = say
 
     async def run(self) -> RehearsalReport:
-        """Run it; everything it started has ended when this returns or raises."""
+        """Walk and judge; everything it started has ended when this returns or raises.
+
+        Raises:
+            Interrupted: before the walk, so there is nothing to judge.
+        """
         self._say("starting the servers")
-        async with self.stage.running(), self.observer.observing():
+        async with AsyncExitStack() as stack:
+            await unless_set(self._stop, stack.enter_async_context(self.stage.running()))
+            await stack.enter_async_context(self.observer.observing())
             self.timeline.begin()
             settings = self.stage.transport_settings()
             await self.observer.watch(self.options.pair.old, settings)
             stopped = await self._walk()
             self.timeline.close()
             return await self._judge(stopped)
+
+    async def replay(self, report: RehearsalReport) -> None:
+        """Add to the report what the specification allows of some conversations."""
+        if self._stop.is_set():
+            take_replay(report, "the rehearsal was interrupted")
+            return
+        self._say("replaying against the specification")
+        ending = Ending()
+        work = asyncio.create_task(asyncio.to_thread(self._replayed, report, ending))
+        stopped = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            ending.begin()
+        take_replay(report, await work)
 
     def gate(self) -> RehearsalGate:
         """Return the gates between two phases."""
@@ -115,7 +146,9 @@ class Rehearsal:
         self.load = load = LoadProcess(self.history, self.stage.ingresses, plan)
         async with load:
             try:
-                await walk.run(load)
+                await unless_set(self._stop, walk.run(load))
+            except Interrupted:
+                return f"interrupted in phase {self.timeline.phase}"
             except (GateRedError, StuckError, ServerError) as error:
                 # The load ends as usual: requests under way belong to the history.
                 return str(error)
@@ -134,11 +167,14 @@ class Rehearsal:
             except TransportError as error:
                 anomalies.append(Anomaly(What.STUCK, name, f"can't be read: {error}"))
         self._say("checking")
-        anomalies += check(self.history, final)
+        # In threads: a second signal is to be heard meanwhile.
+        anomalies += await asyncio.to_thread(check, self.history, final)
         if len(logs) != len(self.observer.logs):
             logs = {}  # one that can't be read is an anomaly; half of them would be many more
         else:
-            anomalies += check_logs(self.history, logs, final.rows, self.options.pair)
+            anomalies += await asyncio.to_thread(
+                check_logs, self.history, logs, final.rows, self.options.pair
+            )
         opinion = await asyncio.to_thread(self._second_opinion, final, logs)
         report = make_report(
             options=self.options,
@@ -151,8 +187,6 @@ class Rehearsal:
             stopped=stopped,
         )
         hear(report, anomalies, opinion)
-        self._say("replaying against the specification")
-        take_replay(report, await asyncio.to_thread(self._replayed, logs))
         return report
 
     def _second_opinion(self, final: Final, logs: Mapping[str, Log]) -> Opinion | str:
@@ -165,11 +199,11 @@ class Rehearsal:
         except JudgeError as error:
             return str(error)
 
-    def _replayed(self, logs: Mapping[str, Log]) -> Replayed | str:
+    def _replayed(self, report: RehearsalReport, ending: Ending) -> Replayed | str:
         """Replay some conversations; return why it can't be done."""
-        if not logs:
+        if not report.totals.records:
             return "a log could not be read"
-        if not self.options.replayed_conversations:
+        if not self.options.replayed_conversations or not self.options.replay_seconds:
             return "none was asked for"
         try:
             return replay(
@@ -177,6 +211,7 @@ class Rehearsal:
                 conversations=self.options.replayed_conversations,
                 most=self.options.replayed_messages,
                 seconds=self.options.replay_seconds,
+                ending=ending,
             )
         except (CheckerMissingError, HistoryError) as error:
             return str(error)
@@ -185,8 +220,9 @@ class Rehearsal:
 
     async def _drained(self) -> list[Anomaly]:
         consumed = choices(self.options.pair)[self.timeline.phase].consume_from
+        within = _DRAINED_SOON if self._stop.is_set() else _DRAINED_WITHIN
         try:
-            await self.observer.drained(consumed)
+            await self.observer.drained(consumed, within)
         except StuckError as error:
             return [Anomaly(What.STUCK, consumed, str(error))]
         return []

@@ -112,7 +112,7 @@ class RehearsalReport(msgspec.Struct, kw_only=True, rename="camel"):
     )
     replayed: Replayed | None = None
     """Some conversations, replayed against the specification of the order argument."""
-    not_replayed: str | None = None
+    not_replayed: str | None = "the replay did not end"
     """Why none was."""
     totals: Totals
     overall: Posts
@@ -179,7 +179,7 @@ def take_replay(report: RehearsalReport, replayed: Replayed | str) -> None:
     if isinstance(replayed, str):
         report.not_replayed = replayed
         return
-    report.replayed = replayed
+    report.replayed, report.not_replayed = replayed, None
     report.passed = report.passed and not replayed.refused
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from compose.local.guarded import guarded_output
+from compose.local.guarded import Ending, guarded_output
 from tests.support.eventually import eventually
 
 _ENDLESS = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
@@ -39,6 +39,24 @@ def test_it_is_ended_with_the_block_and_when_its_time_is_up(tmp_path: Path) -> N
     assert not _alive(pid)
     with guarded_output([sys.executable, "-c", _ENDLESS], tmp_path, seconds=0.5) as output:
         assert len(output.read().splitlines()) <= 1
+
+
+async def test_it_is_ended_from_another_thread_and_none_begins_then(tmp_path: Path) -> None:
+    command, ending = [sys.executable, "-u", "-c", _ENDLESS], Ending()
+    begun = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def heard() -> str:
+        with guarded_output(command, tmp_path, seconds=600, ending=ending) as output:
+            first = output.readline()
+            loop.call_soon_threadsafe(begun.set)
+            return first + output.read()
+
+    work = asyncio.create_task(asyncio.to_thread(heard))
+    await begun.wait()
+    ending.begin()
+    assert not _alive(int(await work))
+    assert len((await asyncio.to_thread(heard)).splitlines()) <= 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -48,7 +48,7 @@ def _replayed(console: Console) -> int:
         console.print(f"No history in {_HISTORY}: make rehearse writes one.")
         return 0
     with console.status("replaying the last rehearsal"):
-        found = replay(_HISTORY, conversations=12, most=5000)
+        found = replay(_HISTORY, conversations=12, most=5000, seconds=7200.0)
     console.print(
         f"{_HISTORY}: {found.conversations} conversations replayed, {found.events:,} events in "
         f"{found.pieces} pieces, {found.steps} of them steps; {len(found.refused)} pieces refused, "

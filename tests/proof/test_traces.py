@@ -204,6 +204,11 @@ def name_of(change: Callable[[Story], None], number: int) -> str:
     return f"{number} {change.__name__}"
 
 
+def test_what_there_is_no_time_for_is_undecided():
+    traces = list(traces_of(sound(), least=100, slack=0.25))
+    assert [refusal.is_undecided for refusal in refusals(traces, 0.0)] == [True] * len(traces)
+
+
 @pytest.mark.parametrize("number", range(len(ALLOWED)), ids=lambda n: ALLOWED[n].__name__)
 def test_what_may_happen_is_allowed(refused, number):
     assert refused.get(name_of(ALLOWED[number], number)) is None

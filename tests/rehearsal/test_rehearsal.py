@@ -42,6 +42,7 @@ async def test_there_and_back_with_a_fault_in_every_phase(tmp_path: Path) -> Non
     )
     rehearsal = Rehearsal(tmp_path / "rehearsal", options, said.append, service=ForkedService)
     report = await rehearsal.run()
+    await rehearsal.replay(report)
     page = save(tmp_path / "report", report, rehearsal, tmp_path / "rehearsal")
     assert report.second.agrees or report.second.missing, report.second
     assert report.replayed, report.not_replayed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from compose.local.guarded import Ending
 from compose.rehearsal.specification.history_lines import read_story
 from compose.rehearsal.specification.tlc import CheckerError, run_tlc
 from compose.rehearsal.specification.traces import THREADS, ConversationTrace, Event, traces_of
@@ -24,6 +26,7 @@ _LONGEST = 300
 _AT_ONCE = 120  # messages in one run: TLC takes longer for each state where there are more
 _SLACK = 0.25
 _LONG_SLACK = 5.0  # a server that was suspended with a record or a row under way
+_RUNS = 4  # one run of TLC may take this part of the time: others are not to wait for it in vain
 _CLEAN = "Model checking completed. No error has been found."
 _WHOLE = re.compile(r'<<"whole", (\d+)>>')
 _TAKEN = re.compile(r'<<"taken", (\d+), <<([\d, ]+)>>>>')
@@ -56,7 +59,12 @@ class Replayed(msgspec.Struct, kw_only=True, rename="camel"):
 
 
 def replay(
-    history: Path, *, conversations: int, most: int = 2000, seconds: float = 900.0
+    history: Path,
+    *,
+    conversations: int,
+    most: int = 2000,
+    seconds: float = 900.0,
+    ending: Ending | None = None,
 ) -> Replayed:
     """Replay some conversations of a history.
 
@@ -64,7 +72,8 @@ def replay(
         history: The file.
         conversations: How many.
         most: Of their messages, about so many: first those around a step of the walk.
-        seconds: The longest run of TLC. What it has not decided by then stays undecided.
+        seconds: For TLC in all. What it has not decided by then stays undecided.
+        ending: Ends TLC earlier.
 
     Raises:
         CheckerMissingError: There is no Java, or no TLC.
@@ -73,7 +82,7 @@ def replay(
     """
     story = read_story(history, conversations)
     chosen = _chosen(traces_of(story, least=_LEAST, slack=_SLACK), most)
-    found = refusals(chosen, seconds)
+    found = refusals(chosen, seconds, ending)
     return Replayed(
         conversations=len({trace.conversation for trace in chosen}),
         pieces=len(chosen),
@@ -100,20 +109,24 @@ def _chosen(traces: Iterable[ConversationTrace], most: int) -> list[Conversation
     return found
 
 
-def refusals(traces: Sequence[ConversationTrace], seconds: float = 900.0) -> list[Refusal]:
+def refusals(
+    traces: Sequence[ConversationTrace], seconds: float = 900.0, ending: Ending | None = None
+) -> list[Refusal]:
     """Return those that are no behaviour of the specification, or are undecided.
 
     Recorded times are taken at their word first. Where that leads nowhere, a record or a row may be
     later by seconds: its server was suspended with it under way.
     """
-    doubtful = [
-        stuck.trace for part in _parts(traces) for stuck in _stuck(part, seconds, patient=False)
-    ]
-    return [
-        _refusal(stuck)
-        for part in _parts([_later(trace) for trace in doubtful])
-        for stuck in _stuck(part, seconds, patient=True)
-    ]
+    until = time.monotonic() + seconds
+
+    def stuck(some: Iterable[ConversationTrace], *, patient: bool) -> Iterator[_Stuck]:
+        for part in _parts(some):
+            left = min(seconds / _RUNS, until - time.monotonic())
+            yield from _stuck(part, left, ending, patient=patient)
+
+    doubtful = [of.trace for of in stuck(traces, patient=False)]
+    late = [_later(trace) for trace in doubtful]
+    return [_refusal(of) for of in stuck(late, patient=True)]
 
 
 def _later(trace: ConversationTrace) -> ConversationTrace:
@@ -143,10 +156,15 @@ class _Stuck(NamedTuple):
     is_undecided: bool
 
 
-def _stuck(traces: Sequence[ConversationTrace], seconds: float, *, patient: bool) -> list[_Stuck]:
-    """Run TLC; return the traces whose end it did not reach."""
-    module = _module(traces, patient=patient)
-    text = "\n".join(run_tlc(module, _CONFIGURATION, workers=1, seconds=seconds))
+def _stuck(
+    traces: Sequence[ConversationTrace], seconds: float, ending: Ending | None, *, patient: bool
+) -> list[_Stuck]:
+    """Run TLC, if there is time left; return the traces whose end it did not reach."""
+    text = ""
+    if seconds > 0:
+        module = _module(traces, patient=patient)
+        lines = run_tlc(module, _CONFIGURATION, workers=1, seconds=seconds, ending=ending)
+        text = "\n".join(lines)
     if "Error:" in text and _CLEAN not in text:
         raise CheckerError(text[-4000:])  # also where a trace ends and a promise does not hold
     whole = {int(number) for number in _WHOLE.findall(text)}

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from compose.local.guarded import guarded_output
+from compose.local.guarded import Ending, guarded_output
 from compose.local.kafka_jars import find_java
 from compose.local.server import ServerError
 
@@ -36,6 +36,7 @@ def run_tlc(
     *,
     workers: int = 2,
     seconds: float = 7200.0,
+    ending: Ending | None = None,
     heard: Callable[[str], None] = lambda _: None,
 ) -> list[str]:
     """Check a module named ``Run``, which extends those beside this file; return what TLC said.
@@ -45,6 +46,7 @@ def run_tlc(
         configuration: Its configuration's text.
         workers: Threads. One is for a short run: its JVM compiles little.
         seconds: After which it is ended.
+        ending: Ends it earlier.
         heard: Is called with each line as it comes.
 
     Raises:
@@ -64,7 +66,7 @@ def run_tlc(
             *("-config", "Run.cfg", "Run"),
         ]
         lines = []
-        with guarded_output(command, folder, seconds=seconds) as output:
+        with guarded_output(command, folder, seconds=seconds, ending=ending) as output:
             for line in output:
                 lines.append(line.rstrip())
                 heard(lines[-1])

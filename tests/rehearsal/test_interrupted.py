@@ -1,0 +1,155 @@
+"""A rehearsal that a signal ends: it writes what it knows, and leaves no process behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import textwrap
+import uuid
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.support.eventually import eventually
+from tests.support.requirements import absent
+
+_MARK = "REHEARSAL_OF_THE_TEST"
+_PROGRAM = textwrap.dedent("""
+    import sys
+    from pathlib import Path
+    from compose.output import run
+    from compose.rehearsal.options import Options
+    from compose.rehearsal.session import rehearse
+    from persistence.fleet.log_choice import LogPair
+    options = Options(
+        seconds_per_phase=float(sys.argv[2]),
+        phases=(0,),
+        rate=40.0,
+        conversations=12,
+        crowded=2,
+        ingresses=1,
+        workers=0,
+        pair=LogPair("redis", "redis@24"),
+        replayed_conversations=12,
+    )
+    sys.exit(run(lambda: rehearse(options, Path(sys.argv[1]))))
+""")
+
+
+class _Run:
+    """A rehearsal in a process of its own, and all that it started."""
+
+    def __init__(self, process: Process, mark: str, folder: Path) -> None:
+        self.process = process
+        self.folder = folder
+        self._mark = f"{_MARK}={mark}".encode()
+
+    async def says(self, text: str) -> None:
+        """Return once it has said a line that has this text."""
+        assert self.process.stderr
+        async for line in self.process.stderr:
+            if text in line.decode():
+                return
+        pytest.fail(f"it ended and never said {text!r}")
+
+    def report(self) -> dict[str, Any]:
+        return msgspec.json.decode((self.folder / "report.json").read_bytes())
+
+    def left(self) -> list[int]:
+        """Return the processes that live and have the mark in their environment."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if entry.name.isdigit() and self._mark in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+        return found
+
+
+@asynccontextmanager
+async def _rehearsal(folder: Path, seconds: float) -> AsyncIterator[_Run]:
+    mark = uuid.uuid4().hex
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _PROGRAM, str(folder), str(seconds)),
+        env={**os.environ, _MARK: mark},
+        stdout=DEVNULL,
+        stderr=PIPE,
+    )
+    run = _Run(process, mark, folder)
+    try:
+        yield run
+    finally:
+        for pid in run.left():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        await process.communicate()
+
+
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc"),
+]
+
+
+async def test_what_was_sent_until_then_is_judged(tmp_path: Path) -> None:
+    async with _rehearsal(tmp_path / "report", seconds=600) as run:
+        await run.says("phase 0")
+        assert len(run.left()) > 5
+        run.process.send_signal(signal.SIGTERM)
+        await run.process.communicate()
+        assert run.process.returncode == 130
+        assert run.left() == []
+        report = run.report()
+        assert report["stopped"] == "interrupted in phase 0"
+        assert not report["passed"]
+        assert set(report["verdict"].values()) == {0}, report["findings"][:3]
+        assert report["notReplayed"] == "the rehearsal was interrupted"
+        assert (run.folder / "history.jsonl").stat().st_size > 0
+
+
+async def test_the_verdict_is_written_before_the_replay_which_a_signal_ends(tmp_path: Path) -> None:
+    async with _rehearsal(tmp_path / "report", seconds=3) as run:
+        await run.says("replaying")
+        judged = run.report()
+        assert judged["passed"], (judged["stopped"], judged["findings"][:3])
+        assert judged["totals"]["messages"] > 50
+        assert judged["notReplayed"] == "the replay did not end"
+        run.process.send_signal(signal.SIGINT)
+        await run.process.communicate()
+        assert run.left() == []
+        report = run.report()
+        if run.process.returncode == 0:
+            absent(f"a replay that a signal ends: {report['notReplayed']}")
+        assert run.process.returncode == 130
+        assert report["verdict"] == judged["verdict"]
+        assert report["replayed"]["undecided"]
+        assert not report["replayed"]["refused"]
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_no_process_is_left_however_early_it_ends(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    async with _rehearsal(tmp_path / "report", seconds=600) as run:
+        await run.says("starting the servers")
+        await eventually(lambda: len(run.left()) > 3, 30.0)
+        run.process.send_signal(number)
+        await run.process.wait()
+        await eventually(lambda: not run.left(), 30.0)
+        assert not run.folder.exists()
+
+
+async def test_the_load_ends_soon_after_a_rehearsal_that_was_killed(tmp_path: Path) -> None:
+    async with _rehearsal(tmp_path / "report", seconds=600) as run:
+        await run.says("phase 0")
+        run.process.kill()
+        await run.process.wait()
+        await eventually(lambda: not run.left(), 15.0)
