@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
@@ -10,12 +12,14 @@ import msgspec
 from compose.harness.content_name import name_of_digest
 from transport.contract import Record, Topic, Transport
 from transport.envelope import HEADER_MESSAGE_ID, HEADER_MIRROR_OF, HEADER_SHADOW_MODE
+from transport.errors import TransportError
 from transport.payload import sha256_in
 from transport.shadow.origin import origin_of
 
 __all__ = ["Log", "LogEntry", "content_of", "entry_of", "read_log"]
 
 _CHUNK = 2000
+_AGAIN_SECONDS = 0.5
 
 
 class LogEntry(msgspec.Struct, frozen=True, gc=False):
@@ -47,15 +51,41 @@ class _Body(msgspec.Struct, gc=False, rename="camel"):
 _decoder = msgspec.json.Decoder(_Body)
 
 
-async def read_log(transport: Transport) -> Log:
-    """Read every record that the log holds."""
-    return {p: await _read_partition(transport, p) for p in range(transport.partitions)}
+async def read_log(transport: Transport, *, patience: float = 120.0) -> Log:
+    """Read every record that the log holds.
+
+    The service's time limits are short in a rehearsal, and its machine may be busy: a read that
+    failed is tried again for ``patience`` seconds.
+
+    Raises:
+        TransportError: no read worked for so long.
+    """
+    reader = _PatientReader(transport, patience)
+    return {p: await _read_partition(reader, p) for p in range(transport.partitions)}
 
 
-async def _read_partition(transport: Transport, partition: int) -> list[LogEntry]:
+class _PatientReader:
+    def __init__(self, transport: Transport, patience: float) -> None:
+        self._transport = transport
+        self._patience = patience
+
+    async def read(self, partition: int, after: str | None) -> Sequence[Record]:
+        until = time.monotonic() + self._patience
+        while True:
+            try:
+                return await self._transport.read(
+                    Topic.MESSAGES, partition, after=after, limit=_CHUNK
+                )
+            except TransportError:
+                if time.monotonic() > until:
+                    raise
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+
+async def _read_partition(reader: _PatientReader, partition: int) -> list[LogEntry]:
     entries: list[LogEntry] = []
     after: str | None = None
-    while records := await transport.read(Topic.MESSAGES, partition, after=after, limit=_CHUNK):
+    while records := await reader.read(partition, after):
         entries += [entry_of(record, len(entries) + n) for n, record in enumerate(records)]
         after = records[-1].offset
     return entries
