@@ -32,10 +32,19 @@ def rehearse(
     seconds_per_phase: Annotated[
         float, typer.Option(min=0, help="Or how long to stay in each phase.")
     ] = 12.0,
-    rate: Annotated[float, typer.Option(min=1, help="New messages a second.")] = 120.0,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            help="New messages a second; half of what this machine sustains where not given.",
+        ),
+    ] = None,
     conversations: Annotated[
-        int, typer.Option(min=1, help="Conversations with one writer each.")
-    ] = 60,
+        int | None,
+        typer.Option(
+            min=1, help="Conversations with one writer each; enough for the rate where not given."
+        ),
+    ] = None,
     ingresses: Annotated[int, typer.Option(min=1, help="Ingress processes.")] = 2,
     workers: Annotated[
         int,

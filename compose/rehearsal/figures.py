@@ -46,6 +46,8 @@ class PhaseFigures(Posts, kw_only=True):
     faults: int
     restarting: Posts
     """Those sent while processes were being restarted to it."""
+    settled: Posts
+    """Those sent when all of them had been."""
 
 
 class Series(msgspec.Struct, kw_only=True, rename="camel"):
@@ -119,7 +121,9 @@ def _phase(
 ) -> PhaseFigures:
     ended = band.ended if band.ended is not None else timeline.now
     rolled = band.rolled if band.rolled is not None else ended
-    restarting = posts((a for a in attempts if a.sent - timeline.zero < rolled), first)
+    at = rolled + timeline.zero
+    restarting = posts((a for a in attempts if a.sent < at), first)
+    settled = posts((a for a in attempts if a.sent >= at), first)
     return PhaseFigures(
         **msgspec.structs.asdict(posts(attempts, first)),
         phase=band.phase,
@@ -129,6 +133,7 @@ def _phase(
         ended=ended,
         faults=sum(band.begun <= mark.begun < ended for mark in timeline.faults),
         restarting=restarting,
+        settled=settled,
     )
 
 

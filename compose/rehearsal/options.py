@@ -19,10 +19,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """How long each phase is stayed in, after its rolling restart."""
     minutes: float | None = None
     """How long the whole walk takes instead; a phase is stayed in for at least two seconds."""
-    rate: float = 120.0
-    """New messages a second, all writers together, as long as they are answered in time."""
-    conversations: int = 60
-    """Conversations with one writer each."""
+    rate: float | None = None
+    """New messages a second, all writers together, as long as they are answered in time; ``None``:
+    half of what the machine sustains, which is tried out first."""
+    conversations: int | None = None
+    """Conversations with one writer each; ``None``: as many as keep the rate."""
     crowded: int = 6
     """Conversations with three writers each, whose requests overlap."""
     ingresses: int = 2

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import msgspec
+
 from compose.harness.anomaly import Anomaly, What
 from compose.harness.checker import check
 from compose.harness.final import Final, gather
@@ -23,6 +25,7 @@ from compose.rehearsal.history_file import write_history
 from compose.rehearsal.log_checker import check_logs
 from compose.rehearsal.logs import Log, read_log
 from compose.rehearsal.options import Options
+from compose.rehearsal.pace import chosen_rate, writers_for
 from compose.rehearsal.parity_watch import ParityWatch
 from compose.rehearsal.report import RehearsalReport, hear, make_report, take_replay
 from compose.rehearsal.samples import Observer
@@ -121,6 +124,8 @@ class Rehearsal:
 
     async def _walk(self) -> str | None:
         """Walk; return why it ended early, ``None`` if it did not."""
+        run = f"r{self.timeline.started_at:%H%M%S}"
+        plan = await unless_set(self._stop, self._plan(run))
         walk = Walk(
             options=self.options,
             stage=self.stage,
@@ -128,20 +133,6 @@ class Rehearsal:
             timeline=self.timeline,
             gate=self.gate(),
             say=self._say,
-        )
-        options = self.options
-        writers = options.conversations + 3 * options.crowded
-        plan = LoadOptions(
-            run=f"r{self.timeline.started_at:%H%M%S}",
-            seed=options.seed,
-            conversations=options.conversations,
-            crowded=options.crowded,
-            pause=writers / options.rate,
-            catch_up=True,
-            patience=0.95,
-            proxy=self.stage.proxy.url if self.stage.proxy else None,
-            mix=_MIX,
-            large=options.large,
         )
         self.load = load = LoadProcess(self.history, self.stage.ingresses, plan)
         async with load:
@@ -153,6 +144,31 @@ class Rehearsal:
                 # The load ends as usual: requests under way belong to the history.
                 return str(error)
         return None
+
+    async def _plan(self, run: str) -> LoadOptions:
+        """Return the load; choose its rate if none was asked for."""
+        options = self.options
+        proxy = self.stage.proxy.url if self.stage.proxy else None
+        rate, conversations = options.rate, options.conversations
+        if rate is None:
+            self._say("trying out how much this machine sustains")
+            rate = await chosen_rate(self.history, self.stage.ingresses, run, _MIX, proxy=proxy)
+            self._say(f"{rate:g} messages a second are half of it (--rate takes another)")
+        if conversations is None:
+            conversations = writers_for(rate)
+        self.options = msgspec.structs.replace(options, rate=rate, conversations=conversations)
+        return LoadOptions(
+            run=run,
+            seed=options.seed,
+            conversations=conversations,
+            crowded=options.crowded,
+            pause=(conversations + 3 * options.crowded) / rate,
+            catch_up=True,
+            patience=0.95,
+            proxy=proxy,
+            mix=_MIX,
+            large=options.large,
+        )
 
     async def _judge(self, stopped: str | None) -> RehearsalReport:
         self._say("waiting until everything is acknowledged")

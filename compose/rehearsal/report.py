@@ -134,7 +134,11 @@ def make_report(
     anomalies: Sequence[Anomaly],
     stopped: str | None,
 ) -> RehearsalReport:
-    """Put the report together. ``hear`` adds the second checker's opinion."""
+    """Put the report together. ``hear`` adds the second checker's opinion.
+
+    The figures begin with the walk: what was sent before only found out the rate.
+    """
+    walked = _since(timeline.zero + timeline.bands[0].begun, history)
     return RehearsalReport(
         started_at=timeline.started_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
         seconds=timeline.now,
@@ -144,13 +148,17 @@ def make_report(
         verdict=verdict_of(anomalies),
         findings=[Finding(a.what.name, a.where, a.facts) for a in anomalies[:_FINDINGS]],
         totals=_totals(history, final, logs),
-        overall=posts(history.attempts, first_tries(history)),
-        phases=by_phase(history, timeline),
+        overall=posts(walked.attempts, first_tries(walked)),
+        phases=by_phase(walked, timeline),
         gates=timeline.gates,
         faults=timeline.faults,
         tracks=timeline.tracks,
-        series=over_time(history, timeline, lags, logs, options.pair),
+        series=over_time(walked, timeline, lags, logs, options.pair),
     )
+
+
+def _since(moment: float, history: ClientHistory) -> ClientHistory:
+    return ClientHistory([a for a in history.attempts if a.sent >= moment])
 
 
 def verdict_of(anomalies: Sequence[Anomaly]) -> dict[str, int]:

@@ -15,10 +15,10 @@ from migration_guide.phases import phases
 __all__ = ["show"]
 
 _SHOWN = 12
-# Each with how soon it is left out of a narrow terminal.
+# Each with how soon it is left out of a narrow terminal. "then" is p99 after the restarts.
 _COLUMNS = {
     "for": 3, "POSTs": 0, "answered": 0, "at once": 5, "restarting": 4, "p50": 2, "p99": 0,
-    "faults": 1,
+    "then": 2, "faults": 1,
 }  # fmt: skip
 
 
@@ -59,6 +59,7 @@ def _phases(report: RehearsalReport) -> Grid:
             percent(phase.restarting.availability),
             milliseconds(phase.p50_ms),
             milliseconds(phase.p99_ms),
+            milliseconds(phase.settled.p99_ms),
             str(phase.faults),
         )
     return table

@@ -31,8 +31,8 @@ _PROGRAM = textwrap.dedent("""
     from persistence.fleet.log_choice import LogPair
     options = Options(
         seconds_per_phase=float(sys.argv[2]),
+        rate=float(sys.argv[3]) or None,
         phases=(0,),
-        rate=40.0,
         conversations=12,
         crowded=2,
         ingresses=1,
@@ -74,10 +74,10 @@ class _Run:
 
 
 @asynccontextmanager
-async def _rehearsal(folder: Path, seconds: float) -> AsyncIterator[_Run]:
+async def _rehearsal(folder: Path, seconds: float, rate: float = 40.0) -> AsyncIterator[_Run]:
     mark = uuid.uuid4().hex
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", _PROGRAM, str(folder), str(seconds)),
+        *(sys.executable, "-c", _PROGRAM, str(folder), str(seconds), str(rate)),
         env={**os.environ, _MARK: mark},
         stdout=DEVNULL,
         stderr=PIPE,
@@ -115,11 +115,14 @@ async def test_what_was_sent_until_then_is_judged(tmp_path: Path) -> None:
 
 
 async def test_the_verdict_is_written_before_the_replay_which_a_signal_ends(tmp_path: Path) -> None:
-    async with _rehearsal(tmp_path / "report", seconds=3) as run:
+    """It also chooses its rate, as one does that is given none."""
+    async with _rehearsal(tmp_path / "report", seconds=3, rate=0) as run:
         await run.says("replaying")
         judged = run.report()
         assert judged["passed"], (judged["stopped"], judged["findings"][:3])
+        assert judged["options"]["rate"] >= 10
         assert judged["totals"]["messages"] > 50
+        assert judged["overall"]["posts"] < judged["totals"]["messages"], "the trial counts"
         assert judged["notReplayed"] == "the replay did not end"
         run.process.send_signal(signal.SIGINT)
         await run.process.communicate()

@@ -73,9 +73,28 @@ def test_figures_are_of_the_phase_in_which_a_request_was_sent() -> None:
     assert [(phase.posts, phase.ok) for phase in made.phases] == [(10, 10), (10, 9)]
     assert made.phases[1].availability == 0.9
     assert (made.phases[1].restarting.posts, made.phases[1].restarting.ok) == (3, 2)
+    assert (made.phases[1].settled.posts, made.phases[1].settled.ok) == (7, 7)
     assert made.phases[1].faults == 1
     assert (made.phases[1].first_try, made.overall.first_try) == (0.9, 0.95)
     assert made.phases[0].p50_ms == pytest.approx(20.0)
+
+
+def test_what_was_sent_before_the_walk_is_in_no_figure() -> None:
+    timeline = RehearsalTimeline()
+    band = timeline.enter(0)
+    band.begun, band.rolled, band.ended = 5.0, 5.0, 10.0
+    made = make_report(
+        options=Options(),
+        timeline=timeline,
+        history=ClientHistory([attempt(timeline, n, n) for n in range(10)]),
+        final=Final(rows=[]),
+        logs={},
+        lags=[],
+        anomalies=[],
+        stopped=None,
+    )
+    assert (made.overall.posts, made.phases[0].posts, sum(made.series.ok)) == (5, 5, 5)
+    assert made.totals.messages == 10
 
 
 def test_series_say_where_messages_stand_and_what_is_not_known() -> None:

@@ -86,8 +86,8 @@ def _command(report: RehearsalReport) -> str:
         f"--seconds-per-phase {options.seconds_per_phase:g}"
         if options.minutes is None
         else f"--minutes {options.minutes:g}",
-        f"--rate {options.rate:g}",
-        f"--conversations {options.conversations}",
+        *([f"--rate {options.rate:g}"] if options.rate else []),
+        *([f"--conversations {options.conversations}"] if options.conversations else []),
         f"--ingresses {options.ingresses}",
         f"--workers {options.workers}",
         f"--seed {options.seed}",

@@ -1,0 +1,60 @@
+"""The rate of a rehearsal that was given none: half of what this machine sustains in any phase."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Sequence
+
+from compose.harness.history import ClientHistory
+from compose.harness.load import LoadOptions, Mix, Target
+from compose.harness.load_process import LoadProcess
+
+__all__ = ["chosen_rate", "writers_for"]
+
+_HALF = 0.5
+# Where each message is appended to both logs before its answer, a machine answers about so many of
+# what it does with one log: 4,124 of 11,650 a second (docs/figures.md, the sync shadow).
+_BOTH_LOGS = 0.35
+_WRITERS = 48
+_PAUSE = 0.0005  # so short that every writer is late: each sends as soon as it has its answer
+_WARM_SECONDS = 1.0
+_SECONDS = 3.0
+_LEAST = 10.0
+_ANSWER_SECONDS = 0.15  # a writer waits for its answer; a rolling restart delays some
+
+
+async def chosen_rate(
+    history: ClientHistory, targets: Sequence[Target], run: str, mix: Mix, *, proxy: str | None
+) -> float:
+    """Try for some seconds how much is answered; return messages a second, in two digits.
+
+    The service has to be in a phase of one log. What is sent belongs to the history.
+    """
+    options = LoadOptions(
+        run=f"{run}-try",
+        conversations=_WRITERS,
+        crowded=0,
+        pause=_PAUSE,
+        catch_up=True,
+        patience=1.0,
+        proxy=proxy,
+        mix=mix,
+    )
+    async with LoadProcess(history, targets, options) as load:
+        await load.goes_on(_WRITERS, within=180.0)  # its process has started
+        await asyncio.sleep(_WARM_SECONDS)
+        began, before = time.monotonic(), load.acknowledged
+        await asyncio.sleep(_SECONDS)
+        answered = (load.acknowledged - before) / (time.monotonic() - began)
+    return max(_LEAST, _two_digits(_HALF * _BOTH_LOGS * answered))
+
+
+def writers_for(rate: float) -> int:
+    """Return how many conversations keep a rate while their answers are slow."""
+    return max(60, math.ceil(rate * _ANSWER_SECONDS))
+
+
+def _two_digits(number: float) -> float:
+    return float(f"{number:.2g}")
