@@ -94,6 +94,10 @@ class AppendNotifier:
                 del self._waiters[stream]
         return True
 
+    def watch(self, stream: str, *, after: str) -> None:
+        """Have the next read tell of what is appended to ``stream`` after an entry."""
+        self._watched.setdefault(stream, after)
+
     def is_quiet(self, stream: str, *, after: str) -> bool:
         """Return whether the read, or the next one, tells of any entry after ``after``.
 

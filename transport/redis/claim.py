@@ -90,8 +90,10 @@ class RedisClaim:
             self._hand_kept()
             is_quiet = may_skip and not self._must_read and self._is_quiet()
             if self._unread.any and not is_quiet:
-                await self._all_acknowledged()  # what is read stands after it
-                continue
+                # What is read stands after it, and is read next: were more handed over before,
+                # under steady appends that would go on for ever.
+                await self._all_acknowledged()
+                self._check()
             try:
                 found = [] if is_quiet else await self._inbox.read(max_records)
             except PartitionLost:
@@ -271,6 +273,9 @@ class RedisClaim:
     def _is_quiet(self) -> bool:
         """Return whether nothing was appended since the last look, as far as can be known here."""
         inbox = self._inbox
+        if self._unread.any:
+            # What was handed over last is the last that it knows of, so it can listen from there.
+            self._notifier.watch(self.stream, after=inbox.heard)
         return inbox.is_at_end and self._notifier.is_quiet(self.stream, after=inbox.heard)
 
     def _check(self) -> None:
