@@ -20,7 +20,7 @@ class PersistenceSettings(BaseSettings):
     a primary and its standbys as ``one:5432,two:5432``: the one that takes writes is used."""
     database_direct_url: SecretStr | None = None
     """The same servers past a pooler, where ``DATABASE_URL`` leads through one in transaction mode:
-    for migrations of the schema, and for locks that a session holds."""
+    for migrations of the schema, locks that a session holds, and commands that read all rows."""
     database_read_url: SecretStr | None = None
     """A standby for pages of conversations and the console's search. They may lag behind by as much
     as it does; whatever decides about a message asks ``DATABASE_URL``."""

@@ -9,7 +9,9 @@ from typing import Any
 from compose.doctor.clock import clock
 from compose.doctor.observation import Observation, bad, fine, unknown, warning
 from compose.process.settings_warnings import cheaper_wal
-from persistence.database.pool import Connection, Pool, using
+from persistence.database.failover import pooling_of
+from persistence.database.fitness import Pooling, not_set
+from persistence.database.pool import Connection, Pool, session_settings, using
 from persistence.errors import PersistenceError
 from persistence.fleet.processes import processes
 from persistence.settings import PersistenceSettings
@@ -49,6 +51,7 @@ async def examine_database(pool: Pool, settings: PersistenceSettings) -> AsyncIt
             asked = time.time()
             server: Any = await connection.fetchrow(_SERVER, timeout=_WITHIN)
             answered = time.time()
+            pooling = pooling_of(connection)
             for observation in _of_server(server):
                 yield observation
             yield clock(server["clock"], asked, answered)
@@ -61,6 +64,8 @@ async def examine_database(pool: Pool, settings: PersistenceSettings) -> AsyncIt
                     "".join(f"ALTER SYSTEM SET {change}; " for change in changes)
                     + "SELECT pg_reload_conf();",
                 )
+            async for observation in _pooler(connection, pooling, settings):
+                yield observation
             standbys: Any = await connection.fetchrow(_STANDBYS, timeout=_WITHIN)
             if standbys["every"]:
                 yield fine("standbys", f"{standbys['every']}, {standbys['behind']} asynchronous")
@@ -72,7 +77,7 @@ async def examine_database(pool: Pool, settings: PersistenceSettings) -> AsyncIt
             "accepted and wait in the log",
         )
         return
-    async for observation in _connections(pool, server["connections"], settings):
+    async for observation in _processes(pool, server["connections"], settings, pooling):
         yield observation
 
 
@@ -134,8 +139,23 @@ async def _schema(
         yield fine("rights", f"{server['role']} may do all that is needed")
 
 
-async def _connections(
-    pool: Pool, most: int, settings: PersistenceSettings
+async def _pooler(
+    connection: Connection, pooling: Pooling, settings: PersistenceSettings
+) -> AsyncIterator[Observation]:
+    if pooling is Pooling.NONE:
+        return
+    yield fine("pooler", f"in {pooling.value} mode")
+    if remedy := await not_set(connection, session_settings(settings)):
+        yield warning(
+            "sessions",
+            "they lack settings that the pooler does not keep: plans may be slow, and a statement "
+            "may take longer than DATABASE_TIMEOUT_SECONDS",
+            f"{remedy} Then have the pooler connect anew (pgbouncer: RECONNECT)",
+        )
+
+
+async def _processes(
+    pool: Pool, most: int, settings: PersistenceSettings, pooling: Pooling
 ) -> AsyncIterator[Observation]:
     try:
         alive = [process for process in await processes(pool, within=_WITHIN) if process.live]
@@ -151,6 +171,8 @@ async def _connections(
         )
     else:
         yield fine("processes", f"{len(alive)} run" if alive else "none runs now")
+    if pooling is not Pooling.NONE:
+        return  # then the pooler says how many
     wanted = max(1, len(alive)) * settings.database_pool_size
     if wanted > most:
         yield warning(

@@ -7,16 +7,18 @@ kept goes on refusing what writes. A new connection leads to the primary.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import asyncpg
+
+from persistence.database.fitness import Pooling
 
 if TYPE_CHECKING:  # database.py uses this module
     from persistence.database.hang import HangWatch
     from persistence.database.pool import Connection, Pool
     from persistence.database.servers import Servers
 
-__all__ = ["direct_of", "is_left", "leave_if_demoted", "watch_of"]
+__all__ = ["direct_of", "is_left", "leave_if_demoted", "pooling_of", "watch_of"]
 
 _DEMOTED = frozenset(
     (
@@ -54,6 +56,11 @@ def watch_of(connection: Connection) -> HangWatch | None:
     """Return what watches for a server that hangs; ``None`` where there is only one."""
     servers = _servers_of(connection)
     return servers.watch if servers is not None else None
+
+
+def pooling_of(connection: Connection) -> Pooling:
+    """Return what stands between ``connection`` and the server."""
+    return cast("Pooling", getattr(connection, "pooling", Pooling.NONE))
 
 
 def _servers_of(connection: Connection) -> Servers | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 import asyncpg
 import msgspec
@@ -33,6 +33,15 @@ SELECT version() AS version,
     to_regclass('sys.jobs') IS NOT NULL AS dsql
 """
 _PID = "SELECT pg_backend_pid()"
+# The name of a session is the pooler's business.
+_NOT_SET = """
+SELECT format(
+    'ALTER ROLE %I IN DATABASE %I SET %s = %L;', current_user, current_database(), name, wanted
+) AS remedy
+FROM unnest($1::text[], $2::text[]) AS wanted (name, wanted) JOIN pg_settings USING (name)
+WHERE setting <> wanted AND name <> 'application_name'
+ORDER BY name
+"""
 
 _COCKROACH = (
     "it is CockroachDB, which has no advisory locks: messages of one conversation could be read in "
@@ -80,6 +89,13 @@ class Fitness(msgspec.Struct, frozen=True):
             raise UnfitDatabase(f"{name} leads to a server that can't be used: {self.why}")
 
 
+class Asking(Protocol):
+    """A connection, a pool's or its own."""
+
+    async def fetch(self, query: str, *args: Any) -> list[Any]:
+        """Return the rows of a query."""
+
+
 Another = Callable[[], Awaitable["asyncpg.Connection[Any]"]]
 """Connects once more to the same address."""
 
@@ -111,6 +127,15 @@ async def set_in_session(session: asyncpg.Connection[Any], settings: Mapping[str
     """Set what a pooler may have kept back from the start of the session."""
     for name, value in settings.items():
         await session.execute(f"SET {name} = '{value}'")
+
+
+async def not_set(session: Asking, settings: Mapping[str, str]) -> str:
+    """Return the statements that set for the user what a session lacks; empty if nothing.
+
+    A pooler in transaction mode keeps nothing that a session sets, so the user has to have it.
+    """
+    lacking = await session.fetch(_NOT_SET, list(settings), list(settings.values()))
+    return " ".join(row["remedy"] for row in lacking)
 
 
 _LOST_STATEMENTS = (

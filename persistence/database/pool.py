@@ -14,7 +14,15 @@ from persistence.database.servers import ServerConnection, Servers
 from persistence.database.translation import translated
 from persistence.settings import PersistenceSettings
 
-__all__ = ["Connection", "Pool", "asks_again", "connect", "connect_reads", "using"]
+__all__ = [
+    "Connection",
+    "Pool",
+    "asks_again",
+    "connect",
+    "connect_reads",
+    "session_settings",
+    "using",
+]
 
 # Quoted: only the stubs know these classes as generic.
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -38,6 +46,8 @@ async def connect(settings: PersistenceSettings, *, scans: bool = False) -> Pool
     """
     timeout = settings.database_timeout_seconds
     url, direct = settings.database_url.get_secret_value(), settings.database_direct_url
+    if scans:  # a pooler may keep no session's settings, and this is about one of them
+        url = settings.direct_url
     servers = Servers(url, direct=direct.get_secret_value() if direct else None)
     with translated():
         return await asyncpg.create_pool(
@@ -52,19 +62,24 @@ async def connect(settings: PersistenceSettings, *, scans: bool = False) -> Pool
             # No session state is ever set, so there is nothing to reset. asyncpg's own reset would
             # cost a round trip per use; it still rolls back a transaction left open.
             reset=_keep,
-            server_settings={
-                "application_name": "crossfade",
-                # What the service asks, it asks by key. PostgreSQL keeps the plan of a prepared
-                # statement: one made while a table is small reads all of it, at every question,
-                # until the table is analyzed a minute of traffic later (three times the CPU at
-                # 500 POST/s, and a p99 of 15 ms instead of 4).
-                "enable_seqscan": "on" if scans else "off",
-                # Before PostgreSQL 18 a plan without another way counts as dear enough to compile.
-                "jit": "off",
-                "statement_timeout": str(int(timeout * 1000)),
-                "idle_in_transaction_session_timeout": str(_IDLE_IN_TRANSACTION_MS),
-            },
+            server_settings=session_settings(settings, scans=scans),
         )
+
+
+def session_settings(settings: PersistenceSettings, *, scans: bool = False) -> dict[str, str]:
+    """Return what each session is started with, by the names of PostgreSQL's parameters."""
+    return {
+        "application_name": "crossfade",
+        # What the service asks, it asks by key. PostgreSQL keeps the plan of a prepared statement:
+        # one made while a table is small reads all of it, at every question, until the table is
+        # analyzed a minute of traffic later (three times the CPU at 500 POST/s, and a p99 of 15 ms
+        # instead of 4).
+        "enable_seqscan": "on" if scans else "off",
+        # Before PostgreSQL 18 a plan without another way counts as dear enough to compile.
+        "jit": "off",
+        "statement_timeout": str(int(settings.database_timeout_seconds * 1000)),
+        "idle_in_transaction_session_timeout": str(_IDLE_IN_TRANSACTION_MS),
+    }
 
 
 async def connect_reads(settings: PersistenceSettings) -> Pool | None:

@@ -14,7 +14,7 @@ from weakref import WeakSet
 import asyncpg
 import structlog
 
-from persistence.database.fitness import Fitness, Pooling, examined, set_in_session
+from persistence.database.fitness import Fitness, Pooling, examined, not_set, set_in_session
 from persistence.database.hang import HangWatch
 from persistence.errors import Crowded, Outage
 
@@ -41,6 +41,7 @@ class ServerConnection(asyncpg.Connection):
     servers: Servers
     generation: int
     url: str
+    pooling: Pooling
 
 
 class Servers:
@@ -120,10 +121,22 @@ class Servers:
             known = await examined(session, another, has_direct=self.direct is not None)
             self._fitness[session.url] = known
             if known.pooling is not Pooling.NONE and known.why is None:
-                _log.info("PostgreSQL is behind a pooler", mode=known.pooling.value)
+                await self._tell(session, known.pooling, options.get("server_settings") or {})
         known.must_do(self._setting)
+        session.pooling = known.pooling
         if known.pooling is Pooling.SESSION:
             await set_in_session(session, options.get("server_settings") or {})
+
+    async def _tell(
+        self, session: ServerConnection, pooling: Pooling, settings: dict[str, str]
+    ) -> None:
+        _log.info("PostgreSQL is behind a pooler", mode=pooling.value)
+        if pooling is Pooling.TRANSACTION and (remedy := await not_set(session, settings)):
+            _log.warning(
+                "The pooler keeps nothing that a session sets: set it for the user, then have the "
+                "pooler connect anew (pgbouncer: RECONNECT)",
+                remedy=remedy,
+            )
 
     async def _connect(
         self, seconds: float, options: dict[str, Any]

@@ -19,6 +19,7 @@ from compose.local.valkey import ValkeyServer
 from persistence.database.pool import Pool
 from tests.support.forked_commands import ForkedCommands
 from tests.support.kafka import KafkaNode, fresh_settings
+from tests.support.pgbouncer import Pgbouncer, needs_prepared_statements
 from transport.redis import RedisTransport
 from transport.settings import TransportSettings
 
@@ -233,3 +234,18 @@ async def test_a_kafka_log_is_examined(doctor: _Doctor, kafka_server: KafkaNode)
     assert status == 0, found
     assert found["log kafka, version"]["found"] == "Kafka, 1 broker"
     assert "not made yet" in found["log kafka, log"]["found"]
+
+
+async def test_a_pooler_is_named_and_what_it_keeps_back(
+    doctor: _Doctor, log: TransportSettings, postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    needs_prepared_statements()
+    direct = doctor.settings["DATABASE_URL"]
+    pooler = Pgbouncer(tmp_path / "pooler", postgres_server, mode="transaction", statements=200)
+    async with pooler:
+        _, found = await doctor.examine(
+            DATABASE_URL=pooler.url_of(direct.rpartition("/")[2]), DATABASE_DIRECT_URL=direct
+        )
+    assert found["postgresql, pooler"]["found"] == "in transaction mode"
+    assert "SET statement_timeout = '30000'" in found["postgresql, sessions"]["remedy"]
+    assert "postgresql, connections" not in found, "the pooler says how many"

@@ -36,7 +36,7 @@ COMMANDS = sorted(
 _NO_SETTINGS = {
     # of the compose file, of tests, of OpenTelemetry (named as without effect)
     *("PROMETHEUS_PORT", "GRAFANA_PORT", "TRACES_PORT"),
-    *("CONTAINERS_FOLDER", "CHAOS_MINUTES", "CHAOS_SEED"),
+    *("CONTAINERS_FOLDER", "CHAOS_MINUTES", "CHAOS_SEED", "TEST_PGBOUNCER"),
     *("OTEL_LOGS_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_SEMCONV_STABILITY_OPT_IN"),
     # of the payload store's provider
     *("AWS_ACCESS_KEY_ID", "AWS_REGION"),

@@ -7,17 +7,20 @@ import asyncio
 import asyncpg
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from compose.local.ports import free_port
 from compose.local.postgres import PostgresServer
-from persistence.database.pool import connect, using
+from persistence.database.failover import pooling_of
+from persistence.database.fitness import Pooling, not_set
+from persistence.database.pool import connect, session_settings, using
 from persistence.errors import UnfitDatabase
 from persistence.fleet.leader_lock import elected
 from persistence.settings import PersistenceSettings
 from persistence.store.writer import Writer
 from tests.persistence.samples import message, placed
 from tests.support.crossfade import Crossfade
-from tests.support.pgbouncer import Pgbouncer
+from tests.support.pgbouncer import Pgbouncer, needs_prepared_statements
 
 _COCKROACH = """
 CREATE FUNCTION public.version() RETURNS text LANGUAGE sql
@@ -157,6 +160,51 @@ async def test_locks_that_a_session_holds_are_taken_past_the_pooler(
             assert first.get_server_pid() == pid, "past the pooler"
         async with elected(pool, "one") as again:
             assert again is not None
+    finally:
+        await pool.close()
+
+
+async def test_transaction_mode_that_keeps_statements_is_used_with_a_direct_address(
+    pgbouncer, database, database_url
+) -> None:
+    needs_prepared_statements()
+    bouncer = await pgbouncer("transaction", statements=200)
+    assert "a pooler in transaction mode, which keeps no session's locks" in await refusal(
+        bouncer.url_of(database)
+    )
+    pooled = settings(bouncer.url_of(database), database_direct_url=SecretStr(database_url))
+    with capture_logs() as logs:
+        pool = await connect(pooled)
+        async with using(pool) as connection:
+            assert pooling_of(connection) is Pooling.TRANSACTION
+    await pool.close()
+    (told,) = [line for line in logs if line["log_level"] == "warning"]
+    direct = await asyncpg.connect(database_url)
+    await direct.execute(told["remedy"])
+    await direct.close()
+    await bouncer.stop()
+    await bouncer.start()
+    pool = await connect(pooled)
+    try:
+        async with using(pool) as connection:
+            assert await connection.fetchval("SHOW enable_seqscan") == "off"
+            assert await connection.fetchval("SHOW statement_timeout") == "30s"
+            assert not await not_set(connection, session_settings(pooled))
+    finally:
+        await pool.close()
+
+
+async def test_what_reads_all_rows_goes_past_a_pooler_that_keeps_no_settings(
+    pgbouncer, database, database_url
+) -> None:
+    needs_prepared_statements()
+    bouncer = await pgbouncer("transaction", statements=200)
+    direct = SecretStr(database_url)
+    pool = await connect(settings(bouncer.url_of(database), database_direct_url=direct), scans=True)
+    try:
+        async with using(pool) as connection:
+            assert pooling_of(connection) is Pooling.NONE
+            assert await connection.fetchval("SHOW enable_seqscan") == "on"
     finally:
         await pool.close()
 
