@@ -34,7 +34,7 @@ from migration_guide.errors import (
     StepQueued,
 )
 from migration_guide.gates.result import GateResult
-from migration_guide.resting import must_not_wait, must_rest, rests_on
+from migration_guide.resting import must_not_wait, must_rest, rests_on, survivor
 from persistence.database.pool import Connection, Pool, using
 from persistence.fleet.log_choice import Choice, LogPair, adopted, choices
 from persistence.fleet.migration_state import COLUMNS, MigrationState, state_of
@@ -164,6 +164,29 @@ class Machine:
                 await retire_log(connection, name, who=who, why=why)
             why = f"retired {name}: {why}"
             after = await self._change(connection, after, who, why)
+            await self._record(connection, "retired", state, after)
+            return after
+
+    async def retire_lost(self, epoch: int, name: str, *, who: str, why: str) -> MigrationState:
+        """Record that a log is gone for good; the migration rests on the other one.
+
+        Raises:
+            Overtaken: ``epoch`` is over. StepQueued: a step waits for its gates. NotAStep: no other
+                log has the messages. NotRetired: a process names it.
+        """
+        async with self._changing() as connection:
+            state = await self._at(connection, epoch)
+            pair = state.pair
+            if name in pair.names:
+                pair = LogPair(survivor(state, name), None)
+            must_not_wait(state)
+            if not await forget_used(connection, name):
+                raise NotRetired(f"a process has {name} in its settings")
+            await retire_log(connection, name, who=who, why=why)
+            after = state
+            if pair != state.pair:
+                after = msgspec.structs.replace(state, pair=pair, phase=0, target=0, watermark=None)
+            after = await self._change(connection, after, who, f"lost {name}: {why}")
             await self._record(connection, "retired", state, after)
             return after
 

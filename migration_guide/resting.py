@@ -9,12 +9,29 @@ from migration_guide.errors import NotAStep, StepQueued
 from persistence.fleet.log_choice import LogPair, choices
 from persistence.fleet.migration_state import MigrationState
 
-__all__ = ["describe", "must_not_wait", "must_rest", "rests_on"]
+__all__ = ["describe", "must_not_wait", "must_rest", "rests_on", "survivor"]
 
 
 def rests_on(state: MigrationState) -> str:
     """Return the log that is written and read in the phase that the migration stands at."""
     return choices(state.pair)[state.phase].transport
+
+
+def survivor(state: MigrationState, lost: str) -> str:
+    """Return the log that is left where one of the migration's two is gone for good.
+
+    Raises:
+        NotAStep: the other one is not known to have the messages. StepQueued: a step waits.
+    """
+    must_not_wait(state)
+    left = [name for name in state.pair.names if name != lost]
+    reached = choices(state.pair)[state.phase]
+    if not left or left[0] not in (reached.transport, reached.shadow):
+        raise NotAStep(
+            f"the migration {describe(state.pair)} stands at phase {state.phase}, where {lost} "
+            "alone has the messages"
+        )
+    return left[0]
 
 
 def must_rest(state: MigrationState) -> None:

@@ -31,7 +31,7 @@ from transport.existing import Existing
 from transport.registry import create
 from transport.settings import TransportSettings
 
-__all__ = ["Obstacle", "Retirement", "judge_retirement", "opened", "retire"]
+__all__ = ["Obstacle", "Retirement", "judge_retirement", "opened", "retire", "users_of"]
 
 
 class Obstacle(msgspec.Struct, frozen=True):
@@ -204,7 +204,7 @@ async def _users(
     look: MigrationStanding, pool: Pool, name: str, log: Transport | None
 ) -> list[Obstacle]:
     """Return what says that the log is in use, or is not the one that its name means."""
-    found = [*_processes(look.processes, name), *_migration(look, name)]
+    found = [*users_of(look.processes, name), *_migration(look, name)]
     if log is not None:
         used = {rests_on(look.state)}.union(*(_logs_of(process) for process in look.processes))
         found += _identity(name, await log.identity(), used, await known_identities(pool))
@@ -228,7 +228,8 @@ def _identity(
             yield Obstacle("identity", f"no process has said yet which log {other} is", remedy)
 
 
-def _processes(processes: Sequence[Process], name: str) -> list[Obstacle]:
+def users_of(processes: Sequence[Process], name: str) -> list[Obstacle]:
+    """Return the obstacle that processes have the log in their settings, if some do."""
     users = [process for process in processes if name in _logs_of(process)]
     if missing := [process for process in users if not process.live]:
         remedy = f"if it is gone for good: 'crossfade migrate forget {missing[0].member} --why ...'"

@@ -9,6 +9,7 @@ import msgspec
 import typer
 
 from compose.commands.dlq_selection import caller
+from compose.commands.migrate_lost import give_up, refuse
 from compose.commands.migrate_session import explained, session
 from compose.commands.migrate_take import Why
 from compose.commands.options import DryRun, Json, Yes
@@ -34,6 +35,13 @@ def retire(
             "--discard-letters", help="Lose the dead letters whose bytes PostgreSQL does not have."
         ),
     ] = False,
+    lost: Annotated[
+        bool,
+        typer.Option(
+            "--lost",
+            help="Its servers and disks are gone: only record it. All processes run without it.",
+        ),
+    ] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
     as_json: Json = False,
@@ -43,19 +51,20 @@ def retire(
     It reads the whole log and looks for the row of each record. Refused, with exit status 1, while
     anything is in the way. There is no way back to a log that was removed, and its name is not used
     again: processes whose settings name it refuse to start. A log that was never used is only taken
-    out of the migration.
+    out of the migration. With --lost nothing is read or removed: the other log of the migration is
+    the one that is written and read.
     """
+    if lost:
+        give_up(log, why=why, dry_run=dry_run, yes=yes, as_json=as_json)
+        return
     proof = explained(lambda: _judge(log, discard_letters=discard_letters))
     if not as_json:
         _show(proof)
-    if proof.obstacles:
+    is_nothing = not proof.exists and not proof.in_migration
+    if proof.obstacles or is_nothing:
         if as_json:
             out.json(_data(proof, retired=False))
-        raise typer.Exit(_REFUSED)
-    if not proof.exists and not proof.in_migration:
-        if as_json:
-            out.json(_data(proof, retired=False))
-        return
+        raise typer.Exit(_REFUSED if proof.obstacles else 0)
     if not dry_run and not yes:
         confirm(f"Remove {log} with all that it holds?")
     removed = proof.holdings if dry_run else explained(lambda: _remove(proof, why=why))
@@ -109,9 +118,7 @@ def _show(proof: Retirement) -> None:
             table.add_row(held.kind, held.name, _number(held.records), _number(held.bytes))
         out.print(table)
         out.print()
-    for obstacle in proof.obstacles:
-        err.print(styled(("refused:", "red"), f" {obstacle.name}: {obstacle.reason}"))
-        err.print(styled((f"  {obstacle.remedy}", "dim")))
+    refuse(proof.obstacles)
 
 
 def _done(proof: Retirement) -> str:

@@ -147,12 +147,21 @@ class OrphanedLogDrainer:
         loop = asyncio.get_running_loop()
         since: float | None = None
         while not await stopped_within(stop, self._look):
+            if await self._is_forgotten(log.name):
+                return
             if not await self._is_empty(log):
                 since = None
                 continue
             since = since or loop.time()
             if loop.time() - since >= self._empty and await self._given_up(log.name):
                 return
+
+    async def _is_forgotten(self, name: str) -> bool:
+        """Return whether an operator retired the log, which may be gone for good."""
+        try:
+            return name not in await used_logs(self._context.pool)
+        except PersistenceError:
+            return False
 
     async def _is_empty(self, log: Transport) -> bool:
         try:
