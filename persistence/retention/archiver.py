@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
@@ -72,8 +73,17 @@ class Archiver:
         self._days = days
         self._rows = rows
 
-    async def archive(self, stop: asyncio.Event) -> ArchiveReport | None:
+    async def archive(
+        self, stop: asyncio.Event, *, before: datetime | None = None
+    ) -> ArchiveReport | None:
         """Archive until nothing is old enough, or ``stop`` is set; first what was begun.
+
+        What was old enough when the pass began, that is. What comes of age meanwhile is left for
+        the next one: a pass would never end under load, and write a file for each second's rows.
+
+        Args:
+            stop: ends it after the file under way.
+            before: the moment before which rows are old; by default ``days`` ago.
 
         Returns:
             What was done; ``None`` where another process is at it.
@@ -88,10 +98,11 @@ class Archiver:
             if lock is None:
                 return None
             await confirm(self._pool, self._store)
+            before = before or await self.table.cutoff(self._days)
             while not stop.is_set():
                 for begun in await self.table.of_state("planned", "written"):
                     await self._finish(begun, report, lock)
-                if not await self.table.plan(self._days, self._rows):
+                if not await self.table.plan(before, self._rows):
                     break
         return report
 

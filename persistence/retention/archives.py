@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +23,7 @@ _LONGEST = 3600.0
 _CHOSEN = """
 SELECT id, accepted_at, fingerprint, nullif(correlation_id, id::text) AS correlation_id, created_at
 FROM messages
-WHERE created_at < now() - make_interval(days => $1)
+WHERE created_at < $1
     AND NOT EXISTS (SELECT FROM tombstones WHERE tombstones.id = messages.id)
 LIMIT $2
 """
@@ -44,6 +45,7 @@ UPDATE row_archives SET name = to_char(first_at AT TIME ZONE 'UTC', '"messages/"
     || lpad(id::text, 12, '0') || '.jsonl.gz'
 WHERE id = $1
 """
+_CUTOFF = "SELECT now() - make_interval(days => $1)"
 _COUNT = "SELECT count(*) FROM messages WHERE created_at < now() - make_interval(days => $1)"
 _LIST = """
 SELECT id, name, state, rows, bytes, sha256 FROM row_archives
@@ -84,11 +86,17 @@ class ArchiveTable:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def plan(self, days: int, most: int) -> bool:
-        """Choose rows older than ``days`` for the next file, and put up their tombstones."""
+    async def cutoff(self, days: int) -> datetime:
+        """Return the moment that is ``days`` ago, by PostgreSQL's clock."""
+        async with using(self._pool) as connection:
+            moment: datetime = await connection.fetchval(_CUTOFF, days)
+        return moment
+
+    async def plan(self, before: datetime, most: int) -> bool:
+        """Choose rows from before a moment for the next file, and put up their tombstones."""
         async with using(self._pool) as connection, connection.transaction():
             await connection.execute(UNHURRIED)
-            identifier = await connection.fetchval(_PLAN, days, most, timeout=_LONGEST)
+            identifier = await connection.fetchval(_PLAN, before, most, timeout=_LONGEST)
             if identifier is not None:
                 await connection.execute(_NAME, identifier)
         return identifier is not None

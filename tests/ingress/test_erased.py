@@ -66,7 +66,8 @@ async def test_no_receipt_is_accepted_that_the_archive_would_lose(
 
     await database_pool.execute("UPDATE messages SET created_at = now() - interval '40 days'")
     assert await answered("before") == 202
-    await ArchiveTable(database_pool).plan(30, 10)
+    table = ArchiveTable(database_pool)
+    await table.plan(await table.cutoff(30), 10)
     assert (await service.client.get(path)).json()["state"] == "persisted"
     assert await answered("after") == 410
 

@@ -265,6 +265,28 @@ async def test_a_file_is_not_replaced_by_one_with_fewer_rows(
     assert await rows(database_pool) == ["young"]
 
 
+async def test_what_comes_of_age_meanwhile_is_left_for_the_next_pass(
+    database_pool, store, sent, monkeypatch, eventually
+):
+    """Under load something always does: a pass would never end, and write a file a second."""
+    of_age = "SELECT bool_and(created_at < now() - interval '30 days') FROM messages"
+    real = archiver_module.writers_ended
+
+    async def slow(pool):
+        await eventually(lambda: pool.fetchval(of_age))
+        await real(pool)
+
+    monkeypatch.setattr(archiver_module, "writers_ended", slow)
+    await database_pool.execute(
+        "UPDATE messages SET created_at = now() - interval '30 days' + interval '3 s'"
+        " WHERE client_message_id = 'young'"
+    )
+    archiver = Archiver(database_pool, store, days=30)
+    assert (await archiver.archive(asyncio.Event())).rows == 7
+    assert await rows(database_pool) == ["young"]
+    assert (await archiver.archive(asyncio.Event())).rows == 1
+
+
 async def test_a_full_disk_does_not_end_the_service(
     database_pool, store, sent, monkeypatch, eventually
 ):
@@ -332,7 +354,11 @@ async def test_what_reads_the_whole_table_has_its_time(
             await connection.execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
             asked = [
                 asyncio.create_task(work)
-                for work in (table.count(30, within=60), table.plan(30, 10), count())
+                for work in (
+                    table.count(30, within=60),
+                    table.plan(await table.cutoff(30), 10),
+                    count(),
+                )
             ]
             await eventually(lambda: database_pool.fetchval(_SLOW))
         assert await asyncio.gather(*asked) == [7, True, 8]
