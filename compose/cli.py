@@ -52,6 +52,7 @@ _COMMANDS = {
     "migrate": "compose.commands.migrate:app",
     "payloads": "compose.commands.payloads:app",
     "rows": "compose.commands.rows:app",
+    "soak": "compose.commands.soak:soak",
 }
 """Where each command is. Only the one that runs is imported: all of them take half a second."""
 

@@ -51,23 +51,37 @@ class Final(msgspec.Struct, kw_only=True):
     """The message ids of some conversations, in the order in which a reader of pages saw them."""
 
 
-async def gather(database_url: str, api_url: str | None = None) -> Final:
+async def gather(
+    database_url: str,
+    api_url: str | None = None,
+    *,
+    conversations: Sequence[str] | None = None,
+) -> Final:
     """Read the final state: rows from PostgreSQL, and large contents from an ingress, one by one.
 
     Args:
         database_url: The service's database.
         api_url: An ingress. Without one no large content can be read, and each counts as another.
+        conversations: Reads what belongs to these alone; ``None`` reads everything.
     """
     connection = await asyncpg.connect(database_url)
     try:
         rows = await connection.fetch(
             "SELECT id, idempotency_key, conversation_id, content, payload_key, seq, transport,"
             " partition, log_offset, extract(epoch FROM created_at)::float8 AS inserted_at"
-            " FROM messages ORDER BY conversation_id, seq"
+            " FROM messages WHERE $1::text[] IS NULL OR conversation_id = ANY($1)"
+            " ORDER BY conversation_id, seq",
+            conversations,
         )
-        receipts = await connection.fetch("SELECT message_id, state, user_id FROM message_receipts")
+        receipts = await connection.fetch(
+            "SELECT message_id, state, user_id FROM message_receipts WHERE $1::text[] IS NULL"
+            " OR message_id IN (SELECT id FROM messages WHERE conversation_id = ANY($1))",
+            conversations,
+        )
         letters = await connection.fetch(
             "SELECT header_names, header_values, reason, body, error, attempts FROM dead_letters"
+            " WHERE $1::text[] IS NULL OR conversation_id = ANY($1)",
+            conversations,
         )
     finally:
         await connection.close()

@@ -92,6 +92,11 @@ class LoadProcess:
         if await self._process.wait() and kind is None:
             raise RuntimeError("the load's process failed; it wrote why to standard error")
 
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
     async def goes_on(self, messages: int = 100, within: float = 30.0) -> None:
         """Return once this many more messages have been acknowledged.
 

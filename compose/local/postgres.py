@@ -123,6 +123,17 @@ class PostgresServer(LocalServer):
         """Drop a database and end its sessions."""
         await drop_database(self.url, name)
 
+    async def cut_connections(self) -> None:
+        """End every client's session, as a network or an administrator does."""
+        connection = await asyncpg.connect(self.url, timeout=_PATIENCE)
+        try:
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            )
+        finally:
+            await connection.close()
+
     async def initialize(self) -> None:
         """Fill an empty data folder, as the first start does."""
         await asyncio.to_thread(self._initdb)

@@ -82,6 +82,20 @@ class ValkeyServer(LocalServer):
         """Name, version and allocator, for people."""
         return ", ".join(filter(None, (self.binary.label, self.allocator)))
 
+    async def cut_connections(self) -> None:
+        """End every client's connection, as a network or an administrator does."""
+        reader, writer = await asyncio.open_connection(self.host, self.port)
+        try:
+            for command in (
+                f"AUTH {self.username} {self.password}",
+                "CLIENT KILL TYPE normal SKIPME yes",
+                "CLIENT KILL TYPE pubsub",
+            ):
+                writer.write(f"{command}\r\n".encode())
+                await asyncio.wait_for(reader.readline(), _PATIENCE)
+        finally:
+            writer.close()
+
     def _prepare(self) -> None:
         self.data_dir.mkdir(parents=True, exist_ok=True)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
-from compose.harness.load_process import LoadProcess
 from compose.harness.waiting import StuckError
 from compose.rehearsal.part import WAYS, Part
 from compose.rehearsal.stage import Stage, place_of
 from compose.rehearsal.timeline import FaultMark, RehearsalTimeline
 from persistence.fleet.log_choice import LogPair, choices
 
-__all__ = ["Faults"]
+__all__ = ["FaultedLoad", "Faults"]
 
 _GOES_ON = 20  # messages acknowledged after a fault, before the next
 # The load has to go on, however slowly: a machine that is busy with other things takes ten times as
@@ -24,18 +24,46 @@ _REST = (0.2, 1.5)
 _ALWAYS_IN_USE = ("postgres", "s3")
 
 
+class FaultedLoad(Protocol):
+    """The load that has to go on after each fault."""
+
+    async def goes_on(self, messages: int, within: float) -> None:
+        """Return once this many more messages have been acknowledged; ``StuckError`` if not."""
+
+
 class Faults:
-    """Injects faults into the processes and servers that the current phase uses."""
+    """Injects faults into the processes and servers that the current phase uses.
+
+    Args:
+        stage: What can be hurt.
+        timeline: Gets each fault.
+        dice: Choose the victims, the ways and the durations.
+        pair: The logs that phases are between.
+        rest: The least and the most seconds between two faults.
+        victims: Returns the parts of a kind that may be hurt in a way; all of the kind by default.
+        ways: Returns the ways in which a kind can be hurt.
+    """
 
     def __init__(
-        self, stage: Stage, timeline: RehearsalTimeline, dice: random.Random, pair: LogPair
+        self,
+        stage: Stage,
+        timeline: RehearsalTimeline,
+        dice: random.Random,
+        pair: LogPair,
+        *,
+        rest: tuple[float, float] = _REST,
+        victims: Callable[[str, str], list[Part]] | None = None,
+        ways: Callable[[str], tuple[str, ...]] = lambda _: WAYS,
     ) -> None:
+        self._rest = rest
+        self._victims = victims or self._all_of
+        self._ways = ways
         self._stage = stage
         self._timeline = timeline
         self._dice = dice
         self._pair = pair
 
-    async def run(self, load: LoadProcess, *, most: int | None, until: Callable[[], bool]) -> None:
+    async def run(self, load: FaultedLoad, *, most: int | None, until: Callable[[], bool]) -> None:
         """Deal faults until ``until`` says so or ``most`` were dealt; the last one is healed.
 
         Raises:
@@ -47,11 +75,11 @@ class Faults:
             await self.inject(load, kind, way)
             if dealt == most:
                 return
-            await asyncio.sleep(self._dice.uniform(*_REST))
+            await asyncio.sleep(self._dice.uniform(*self._rest))
 
-    async def inject(self, load: LoadProcess, kind: str, way: str) -> None:
+    async def inject(self, load: FaultedLoad, kind: str, way: str) -> None:
         """Inject a fault into a part of a kind; wait until messages are acknowledged again."""
-        part = self._dice.choice([part for part in self._stage.parts if part.kind == kind])
+        part = self._dice.choice(self._victims(kind, way))
         lasts = self._dice.uniform(0.0, _LONGEST)
         async with part.held():
             mark = FaultMark(
@@ -67,7 +95,7 @@ class Faults:
             mark.healed = self._timeline.now
         await self._goes_on(load, part, mark)
 
-    async def _goes_on(self, load: LoadProcess, part: Part, mark: FaultMark) -> None:
+    async def _goes_on(self, load: FaultedLoad, part: Part, mark: FaultMark) -> None:
         try:
             await load.goes_on(_GOES_ON, within=_GOES_ON_WITHIN)
         except StuckError:
@@ -77,12 +105,16 @@ class Faults:
             ) from None
         mark.went_on = self._timeline.now
 
+    def _all_of(self, kind: str, way: str) -> list[Part]:  # noqa: ARG002 - every way
+        return [part for part in self._stage.parts if part.kind == kind]
+
     def _deck(self) -> Iterator[tuple[str, str]]:
         """Yield victims and ways: every victim in use once, in any way, then all of them in all."""
         kinds = self._in_use()
         while True:
-            pairs = [(kind, self._dice.choice(WAYS)) for kind in kinds]
-            others = [(kind, way) for kind in kinds for way in WAYS if (kind, way) not in pairs]
+            every = [(kind, way) for kind in kinds for way in self._ways(kind)]
+            pairs = [(kind, self._dice.choice(self._ways(kind))) for kind in kinds]
+            others = [card for card in every if card not in pairs]
             for cards in (pairs, others):
                 self._dice.shuffle(cards)
                 yield from cards

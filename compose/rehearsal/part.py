@@ -5,25 +5,37 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from compose.local.server import ServerError
 from compose.rehearsal.timeline import RehearsalTimeline
 
-__all__ = ["WAYS", "Part"]
+__all__ = ["CUT", "WAYS", "Part"]
 
 WAYS = ("kill", "suspend", "restart")
 """How a part can be hurt: SIGKILL, SIGSTOP, or an orderly stop; each until it is healed."""
 
+CUT = "cut"
+"""Another way, of servers that can: all their clients' connections are ended, once."""
+
 
 class _Runs(Protocol):
     name: str
+    pid: int | None
+
+    @property
+    def running(self) -> bool: ...
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
     async def kill(self) -> None: ...
     async def suspend(self) -> None: ...
     async def resume(self) -> None: ...
+
+
+@runtime_checkable
+class _Cuts(Protocol):
+    async def cut_connections(self) -> None: ...
 
 
 class Part:
@@ -44,6 +56,16 @@ class Part:
         self._runs = runs
         self._timeline = timeline
         self._hand = asyncio.Lock()
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, ``None`` while it is down."""
+        return self._runs.pid if self._runs.running else None
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """All ways in which it can be hurt."""
+        return (*WAYS, CUT) if isinstance(self._runs, _Cuts) else WAYS
 
     async def start(self, phase: int | None = None) -> None:
         """Start it and return once it answers."""
@@ -70,7 +92,12 @@ class Part:
 
     @asynccontextmanager
     async def hurt(self, way: str, phase: int | None) -> AsyncIterator[None]:
-        """Hurt it (see ``WAYS``); heal it when the block ends, however it ends."""
+        """Hurt it (see ``ways``); heal it when the block ends, however it ends."""
+        if way == CUT:
+            assert isinstance(self._runs, _Cuts)
+            await self._runs.cut_connections()
+            yield
+            return
         suspended = way == "suspend"
         self._timeline.mark(self.name, "suspended" if suspended else "down")
         harm = {"kill": self._runs.kill, "suspend": self._runs.suspend, "restart": self._runs.stop}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Literal
@@ -56,6 +56,8 @@ class Stage:
         options: How many processes there are.
         timeline: Gets the states of all parts.
         service: Starts a process.
+        settings: Go before those of a rehearsal, by variable name.
+        configuration: Of the servers, by product: ``redis``, ``kafka``.
     """
 
     def __init__(
@@ -64,13 +66,17 @@ class Stage:
         options: Options,
         timeline: RehearsalTimeline,
         service: type[RehearsedService],
+        *,
+        settings: Mapping[str, str] | None = None,
+        configuration: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self.folder = folder
+        self._settings = settings or {}
         self._make = service
         self._pair = options.pair
         self._timeline = timeline
         self._logs = {
-            place: _server(place, folder)
+            place: _server(place, folder, configuration or {})
             for place in dict.fromkeys(map(place_of, options.pair.names))
         }
         self.postgres = PostgresServer(folder / "postgres" / "data")
@@ -101,6 +107,12 @@ class Stage:
     def parts(self) -> list[Part]:
         """Every process and server."""
         return [*self.processes, *self.servers]
+
+    @property
+    def folders(self) -> Mapping[str, Path]:
+        """Where the data of each server of a log, and PostgreSQL's, is."""
+        servers = {**self._logs, "postgres": self.postgres}
+        return {name: server.data_dir for name, server in servers.items()}
 
     @property
     def database_url(self) -> str:
@@ -167,6 +179,7 @@ class Stage:
     def _environment(self, phase: int) -> dict[str, str]:
         return {
             **_SETTINGS,
+            **self._settings,
             # Clients that know every ingress stop using one before it is stopped; a proxy looks.
             "SHUTDOWN_DELAY_SECONDS": str(_DELAY_SECONDS if self.proxy else 0.0),
             **choices(self._pair)[phase].environment(),
@@ -194,10 +207,14 @@ def place_of(log: str) -> str:
     return log.partition("@")[0]
 
 
-def _server(place: str, folder: Path) -> ValkeyServer | KafkaServer:
-    if place.partition(".")[0] == "kafka":
-        return KafkaServer(folder / place / "data")
-    return ValkeyServer(folder / place / "data", binary=find_redis())
+def _server(
+    place: str, folder: Path, configuration: Mapping[str, Mapping[str, str]]
+) -> ValkeyServer | KafkaServer:
+    kind = place.partition(".")[0]
+    data, config = folder / place / "data", configuration.get(kind)
+    if kind == "kafka":
+        return KafkaServer(data, config=config)
+    return ValkeyServer(data, binary=find_redis(), config=config)
 
 
 def _addresses(place: str, server: ValkeyServer | KafkaServer) -> dict[str, str]:

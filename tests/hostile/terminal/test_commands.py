@@ -169,6 +169,7 @@ NOT_RUN = {
     "worker": "is looked at in test_logs",
     "tail": "has a test of its own below",
     "migrate rehearse": "shows its own load alone",
+    "soak": "shows its own load alone",
 }
 
 

@@ -1,0 +1,159 @@
+"""``crossfade soak``: hours of load and faults on this machine; is anything lost, what grows?"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from compose.commands.options import Json
+from compose.output import err, fail, out, run
+from compose.process.signals import Interrupted, Signals
+from compose.settings import known
+from compose.soak.options import SoakOptions
+from compose.soak.record import RecordError, SoakRecorder, read_record
+
+__all__ = ["soak"]
+
+_VIOLATED = 1
+_CANT_TELL = 3
+_INTERRUPTED = 130
+_STARTED = ("redis", "kafka")
+_RECORD = "soak.jsonl"
+
+
+def soak(
+    *,
+    hours: Annotated[
+        float | None, typer.Option(min=0.001, help="How long the load runs; 2 by default.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.1, help="Or this many minutes.")] = None,
+    log: Annotated[str, typer.Option(metavar="LOG", help="The log: redis or kafka.")] = "redis",
+    rate: Annotated[float, typer.Option(min=1, help="New messages a second.")] = 100.0,
+    ingresses: Annotated[int, typer.Option(min=1, help="Ingress processes.")] = 2,
+    workers: Annotated[
+        int,
+        typer.Option(min=0, help="Worker processes; with 0, those that accept persist as well."),
+    ] = 2,
+    fault_every: Annotated[
+        float, typer.Option(min=0, help="Seconds from one fault to the next, about; 0: none.")
+    ] = 20.0,
+    round_minutes: Annotated[
+        float, typer.Option(min=0.05, help="After so long a round is judged and forgotten.")
+    ] = 3.0,
+    sample_seconds: Annotated[
+        float, typer.Option(min=0.2, help="Seconds from one look at every process to the next.")
+    ] = 10.0,
+    large: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Share of messages whose content is large, in a payload store."
+        ),
+    ] = 0.0,
+    seed: Annotated[
+        int | None, typer.Option(help="Of all dice; another one each time where not given.")
+    ] = None,
+    report: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where the record and the report go.")
+    ] = Path(".crossfade/soak"),
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="Run nothing: make the report of the record that is there."),
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the servers' data and every process's log.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Load and faults for hours on this machine: is anything lost, and what grows?
+
+    Starts the servers and processes that it needs, and touches no others. Exit status 1 if anything
+    was lost, doubled, reordered or made up, or if anything grows; 3 if the run was too short to
+    tell. The record is written while it runs: one that was interrupted has its report, too.
+    """
+    if again:
+        raise typer.Exit(_reported(report, as_json=as_json))
+    if log not in _STARTED:
+        raise typer.BadParameter(
+            f"{log!r}: it starts {' and '.join(_STARTED)} only", param_hint="--log"
+        )
+    if hours is not None and minutes is not None:
+        raise typer.BadParameter("give --hours or --minutes", param_hint="--minutes")
+    # The processes' settings are the soak's alone, whatever this shell has.
+    for name in known():
+        os.environ.pop(name, None)
+    # Clients in this process complain of the faults that were asked for.
+    logging.getLogger().addHandler(logging.NullHandler())
+    options = SoakOptions(
+        minutes=minutes if minutes is not None else (hours or 2.0) * 60,
+        log=log,
+        rate=rate,
+        ingresses=ingresses,
+        workers=workers,
+        fault_seconds=fault_every,
+        round_seconds=round_minutes * 60,
+        sample_seconds=sample_seconds,
+        large=large,
+        seed=random.SystemRandom().randrange(1, 1 << 31) if seed is None else seed,
+    )
+    raise typer.Exit(run(lambda: _soaked(options, report, keep=keep, as_json=as_json)))
+
+
+async def _soaked(options: SoakOptions, report: Path, *, keep: bool, as_json: bool) -> int:
+    # FastAPI and Alembic take most of a second to import.
+    from compose.soak.files import keep_logs  # noqa: PLC0415
+    from compose.soak.live import SoakProgress  # noqa: PLC0415
+    from compose.soak.soak import Soak  # noqa: PLC0415
+
+    signals = Signals()
+    signals.install()
+    folder = Path(tempfile.mkdtemp(prefix="crossfade-soak-"))
+    progress = SoakProgress(err)
+    interrupted = False
+    try:
+        with SoakRecorder(report / _RECORD) as recorder:
+            soaked = Soak(folder, options, recorder, progress.say)
+            with progress.following(soaked):
+                try:
+                    await signals.unless_stopped(soaked.run())
+                except Interrupted:
+                    err.print("Interrupted; everything it started has been stopped.")
+                    interrupted = True
+        if soaked.load is None:
+            return _INTERRUPTED  # before anything could be recorded
+        status = _reported(report, as_json=as_json)
+        if status == _VIOLATED and not interrupted:
+            keep_logs(report, folder)
+        return _INTERRUPTED if interrupted else status
+    finally:
+        if keep:
+            err.print(f"Data and logs are kept in {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _reported(folder: Path, *, as_json: bool) -> int:
+    """Make and show the report of the record in a folder; return the exit status."""
+    from compose.soak.files import save  # noqa: PLC0415
+    from compose.soak.report import make_report  # noqa: PLC0415
+    from compose.soak.summary import show  # noqa: PLC0415
+
+    try:
+        made = make_report(read_record(folder / _RECORD))
+    except FileNotFoundError:
+        fail(f"there is no {_RECORD} in {folder}: no soak was run with --report {folder}")
+    except RecordError as error:
+        fail(str(error))
+    page = save(folder, made)
+    if as_json:
+        out.json(msgspec.to_builtins(made))
+    else:
+        show(out, made, page)
+    return {True: 0, False: _VIOLATED, None: _CANT_TELL}[made.passed]

@@ -1,0 +1,106 @@
+"""Whether a series grows: a robust slope after the warm-up, beside what it may grow by."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import msgspec
+
+from compose.soak.measures import measure_of
+
+__all__ = ["Flatness", "judge_series", "slope"]
+
+_POINTS = 120
+_BYTES_A_MB = 1e6
+_ENOUGH = 8  # points from which a slope is told
+
+Points = Sequence[tuple[float, float]]
+
+
+class Flatness(msgspec.Struct, kw_only=True, rename="camel"):
+    """What became of one series between its warm-up's end and its own."""
+
+    series: str
+    unit: str
+    first: float
+    """The median of the first tenth of what is judged."""
+    last: float
+    """The median of the last tenth."""
+    highest: float
+    an_hour: float
+    """The slope."""
+    growth: float
+    """The slope over all that is judged. Where it grows by design: bytes for each message."""
+    limit: float
+    """What ``growth`` has to stay within."""
+
+    @property
+    def flat(self) -> bool:
+        """Whether it does."""
+        return self.growth <= self.limit
+
+
+def judge_series(
+    series: Mapping[str, Points], *, warm_up: float, messages: float
+) -> list[Flatness]:
+    """Judge each series that has enough points after its warm-up.
+
+    Args:
+        series: Their points: seconds and values.
+        warm_up: Seconds that are left out.
+        messages: How many messages were acknowledged after it.
+    """
+    found = []
+    for name, points in series.items():
+        judged = [point for point in points if point[0] >= warm_up]
+        if len(judged) >= _ENOUGH:
+            found.append(_judged(name, judged, messages))
+    return found
+
+
+def _judged(name: str, points: Points, messages: float) -> Flatness:
+    measure = measure_of(name)
+    values = [value for _, value in points]
+    tenth = max(1, len(values) // 10)
+    rate = slope(points)
+    growth = rate * (points[-1][0] - points[0][0])
+    first = statistics.median(values[:tenth])
+    limit = max(measure.share * first, measure.least)
+    if measure.per_message:
+        growth, limit = growth * _BYTES_A_MB / max(1.0, messages), measure.least
+    return Flatness(
+        series=name,
+        unit="B a message" if measure.per_message else measure.unit,
+        first=first,
+        last=statistics.median(values[-tenth:]),
+        highest=max(values),
+        an_hour=rate * 3600,
+        growth=growth,
+        limit=limit,
+    )
+
+
+def slope(points: Points) -> float:
+    """Return the slope of Theil and Sen: the median of the slopes between all pairs of points.
+
+    A third of the points may lie anywhere: what a fault did for a moment is no growth. Many points
+    are thinned first, to medians of neighbours.
+    """
+    thin = thinned(points, _POINTS)
+    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in combinations(thin, 2) if b[0] > a[0]]
+    return statistics.median(slopes) if slopes else 0.0
+
+
+def thinned(points: Points, most: int) -> list[tuple[float, float]]:
+    """Return at most so many points, each the median of as many neighbours."""
+    size = max(1, -(-len(points) // most))
+    parts = [points[at : at + size] for at in range(0, len(points), size)]
+    return [
+        (
+            statistics.median(at for at, _ in part),
+            statistics.median(value for _, value in part),
+        )
+        for part in parts
+    ]

@@ -1,0 +1,58 @@
+"""What is looked at, in what unit, and how much it may grow.
+
+A series has a name of two parts, such as ``memory/worker-1``: what is measured, and of what.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["MEASURES", "Measure", "measure_of"]
+
+
+class Measure(NamedTuple):
+    """One kind of figure.
+
+    What a series may grow by, from its warm-up's end to its own, is the larger of a share of what
+    it was and of ``least``. So a longer soak holds each hour to less.
+    """
+
+    title: str
+    says: str
+    unit: str
+    share: float
+    least: float
+    per_message: bool = False
+    """It grows by design, with each message: ``least`` is what it may grow by for one, in bytes."""
+
+
+MEASURES = {
+    "memory": Measure(
+        "Memory", "resident, of each process; of PostgreSQL what is its processes' own", "MB",
+        0.1, 12.0,
+    ),
+    "descriptors": Measure("Descriptors", "open files and sockets of a process", "", 0.1, 6.0),
+    "threads": Measure("Threads", "of a process", "", 0.1, 3.0),
+    "connections": Measure("Connections", "sessions of clients in PostgreSQL", "", 0.1, 4.0),
+    "table": Measure(
+        "Tables", "of the largest tables, without their indexes", "MB", 0.15, 6.0
+    ),
+    "index": Measure("Indexes", "all indexes of a table", "MB", 0.15, 6.0),
+    "kept": Measure(
+        "Kept for ever", "tombstones of archived rows, dead letters: they grow by design", "MB",
+        0.0, 400.0, per_message=True,
+    ),
+    "records": Measure("Records in the log", "all partitions and topics together", "", 0.2, 2000.0),
+    "bytes": Measure("Size of the log", "as its server tells it", "MB", 0.2, 8.0),
+    "disk": Measure("Disk", "the folder of a server's data, its write-ahead log with it", "MB",
+        0.25, 160.0),
+    "lag": Measure("Lag", "records that the workers have not acknowledged", "", 0.5, 500.0),
+    "age": Measure("Oldest record", "its age, of those that are not acknowledged", "s", 0.5, 5.0),
+    "post": Measure("Latency", "of a POST, from when it was due", "ms", 0.5, 250.0),
+    "failed": Measure("Not answered", "of a hundred POSTs", "%", 0.5, 5.0),
+}  # fmt: skip
+
+
+def measure_of(series: str) -> Measure:
+    """Return the measure of a series."""
+    return MEASURES[series.partition("/")[0]]

@@ -1,0 +1,63 @@
+"""Figures in words, for the terminal, the page and Markdown alike."""
+
+from __future__ import annotations
+
+from compose.soak.flatness import Flatness
+from compose.soak.report import SoakReport
+
+__all__ = ["duration", "figure", "numbers", "table"]
+
+HEADINGS = ("series", "at first", "at last", "highest", "an hour", "grew by", "may grow by", "")
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def figure(value: float, *, sign: bool = False) -> str:
+    """Return a number with some three digits."""
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    text = f"{value:+,.{digits}f}" if sign else f"{value:,.{digits}f}"
+    return text if value else "0"
+
+
+def table(report: SoakReport) -> list[tuple[str, ...]]:
+    """Return a row for each series that was judged; what grows comes first."""
+    return [_row(one) for one in sorted(report.flatness, key=lambda one: one.flat)]
+
+
+def _row(one: Flatness) -> tuple[str, ...]:
+    per_message = one.unit.startswith("B a")
+    own = "MB" if per_message else one.unit
+    unit = f" {own}" if own else ""
+    grown = f" {one.unit}" if one.unit else ""
+    return (
+        one.series,
+        f"{figure(one.first)}{unit}",
+        f"{figure(one.last)}{unit}",
+        f"{figure(one.highest)}{unit}",
+        f"{figure(one.an_hour, sign=True)}{unit}",
+        f"{figure(one.growth, sign=True)}{grown}",
+        f"{figure(one.limit)}{grown}",
+        "flat" if one.flat else "GROWS",
+    )
+
+
+def numbers(report: SoakReport) -> list[tuple[str, str]]:
+    """Return the totals, each with its name."""
+    faults = sum(count for ways in report.faults.values() for count in ways.values())
+    share = report.answered / report.posts if report.posts else 0.0
+    return [
+        ("length", duration(report.seconds)),
+        ("rounds", f"{report.rounds:,}"),
+        ("messages acknowledged", f"{report.messages:,}"),
+        ("rows", f"{report.rows:,}"),
+        ("rows archived", f"{report.archived:,}"),
+        ("POSTs answered", f"{100 * share:.2f} % of {report.posts:,}"),
+        ("faults", f"{faults:,}"),
+        ("longest until it went on", f"{report.longest_fault:.1f} s"),
+        ("lag, p95", "-" if report.lag_p95 is None else f"{report.lag_p95:,.0f}"),
+    ]

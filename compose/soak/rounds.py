@@ -1,0 +1,210 @@
+"""The load in rounds: each is judged, archived and forgotten while the next one runs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+
+import asyncpg
+
+from compose.harness.anomaly import Anomaly, What
+from compose.harness.checker import check
+from compose.harness.final import Final, gather
+from compose.harness.history import ClientAttempt, Outcome, RequestKind
+from compose.harness.load import LoadOptions, Mix, acknowledges
+from compose.harness.load_process import LoadProcess
+from compose.harness.waiting import StuckError, wait_until
+from compose.rehearsal.stage import Stage
+from compose.rehearsal.timeline import RehearsalTimeline
+from compose.soak.options import SoakOptions
+from compose.soak.posts import PostMeter, RoundHistory
+from compose.soak.record import SoakRound
+from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic, Transport
+from transport.errors import TransportError
+
+__all__ = ["LoadInRounds", "RunningRound"]
+
+_MIX = Mix(repeat=0.05, old=0.03, other_body=0.01, race=0.005, receipt=0.1)
+_DRAINED_WITHIN = 300.0
+_READ_WITHIN = 300.0
+_READ_AGAIN = 1.0
+_AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+_Place = tuple[Topic, int]
+
+
+class RunningRound:
+    """A round from its first message until it is judged."""
+
+    def __init__(self, number: int, begun: float, history: RoundHistory, plan: LoadOptions) -> None:
+        self.number = number
+        self.begun = begun
+        self.began_at = datetime.now(UTC)
+        self.ended = begun
+        self.history = history
+        self.conversations = sorted({conversation for conversation, _ in plan.writers()})
+        self.plan = plan
+
+
+class LoadInRounds:
+    """The load. Messages go on without a gap when one round follows another.
+
+    Args:
+        stage: Where it is sent to.
+        log: The log that is used.
+        options: Of the soak.
+        timeline: Its clock.
+        meter: Gets every attempt.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        log: Transport,
+        options: SoakOptions,
+        timeline: RehearsalTimeline,
+        meter: PostMeter,
+    ) -> None:
+        self.acknowledged = 0
+        self.answered = 0
+        self.unanswered = 0
+        self.running: RunningRound | None = None
+        self._stage = stage
+        self._log = log
+        self._options = options
+        self._timeline = timeline
+        self._meter = meter
+        self._load: LoadProcess | None = None
+        self._count = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The process of the present load."""
+        return self._load.pid if self._load is not None else None
+
+    async def goes_on(self, messages: int, within: float) -> None:
+        """Return once this many more messages have been acknowledged.
+
+        Raises:
+            StuckError: they were not ``within`` seconds.
+        """
+        await acknowledges(lambda: self.acknowledged, messages, within)
+
+    async def next(self) -> RunningRound | None:
+        """Begin a round, then end the one before; return that one, if there was any."""
+        before, load = self.running, self._load
+        self._count += 1
+        options = self._options
+        writers = options.conversations + 3 * options.crowded
+        plan = LoadOptions(
+            run=f"s{self._timeline.started_at:%H%M%S}-{self._count}",
+            seed=options.seed + self._count,
+            conversations=options.conversations,
+            crowded=options.crowded,
+            pause=writers / options.rate,
+            catch_up=True,
+            patience=0.98,
+            mix=_MIX,
+            large=options.large,
+        )
+        history = RoundHistory(self._told)
+        begun = RunningRound(self._count, self._timeline.now, history, plan)
+        # Known to be this one's before its first message: rows from then on are not archived yet.
+        self.running = begun
+        self._load = await LoadProcess(history, self._stage.ingresses, plan).__aenter__()
+        if before is not None and load is not None:
+            await load.__aexit__(None, None, None)
+            before.ended = self._timeline.now
+        return before
+
+    async def end(self) -> RunningRound | None:
+        """End the last round; return it."""
+        last, load = self.running, self._load
+        self.running = self._load = None
+        if last is not None and load is not None:
+            await load.__aexit__(None, None, None)
+            last.ended = self._timeline.now
+        return last
+
+    def _told(self, attempt: ClientAttempt) -> None:
+        self._meter.add(attempt)
+        self.answered += attempt.answered
+        self.unanswered += not attempt.answered
+        self.acknowledged += attempt.outcome is Outcome.OK and attempt.due is not None
+
+    async def judge(self, ended: RunningRound) -> SoakRound:
+        """Compare what its clients were told with the rows, once all its records are persisted.
+
+        Raises:
+            StuckError: PostgreSQL could not be read for minutes.
+        """
+        anomalies = list[Anomaly]()
+        try:
+            await self._drained()
+        except StuckError as error:
+            anomalies.append(Anomaly(What.STUCK, f"round {ended.number}", str(error)))
+        final = await self._gathered(ended)
+        anomalies += await asyncio.to_thread(check, ended.history, final)
+        messages = {a.key for a in ended.history.acknowledged(RequestKind.MESSAGE)}
+        judged = SoakRound(
+            number=ended.number,
+            begun=ended.begun,
+            ended=ended.ended,
+            judged=self._timeline.now,
+            messages=len(messages),
+            posts=len(ended.history.attempts),
+            answered=sum(attempt.answered for attempt in ended.history.attempts),
+            rows=len(final.rows),
+            receipts=len(final.receipts),
+        )
+        judged.add(anomalies)
+        return judged
+
+    async def _drained(self) -> None:
+        """Return once all that both topics have now is acknowledged by the service's groups."""
+        ends: dict[_Place, int] | None = None
+
+        async def nothing_left() -> bool:
+            nonlocal ends
+            try:
+                now = await self._positions()
+            except TransportError:
+                return False
+            if now is None:
+                return False
+            if ends is None:
+                ends = {place: appended for place, (appended, _) in now.items()}
+            return all(now[place][1] >= end for place, end in ends.items())
+
+        await wait_until(
+            nothing_left,
+            within=_DRAINED_WITHIN,
+            otherwise=lambda: "its records were not all persisted",
+            every=0.5,
+        )
+
+    async def _positions(self) -> dict[_Place, tuple[int, int]] | None:
+        """Return how much each partition was ever given, and how much of that is acknowledged."""
+        found: dict[_Place, tuple[int, int]] = {}
+        for topic, group in ((Topic.MESSAGES, WORKER_GROUP), (Topic.DEAD_LETTERS, DLQ_GROUP)):
+            for part in await self._log.progress(topic, group=group):
+                if part.appended is None or part.lag is None:
+                    return None
+                found[topic, part.partition] = part.appended, part.appended - part.lag
+        return found
+
+    async def _gathered(self, ended: RunningRound) -> Final:
+        """Read its rows. A fault may end that at any time: then again."""
+        deadline = time.monotonic() + _READ_WITHIN
+        while True:
+            try:
+                return await gather(
+                    self._stage.database_url,
+                    self._stage.reader_url,
+                    conversations=ended.conversations,
+                )
+            except _AWAY as error:
+                if time.monotonic() > deadline:
+                    raise StuckError(f"the rows could not be read: {error}") from error
+                await asyncio.sleep(_READ_AGAIN)

@@ -1,0 +1,133 @@
+"""Row retention at work: rows of judged rounds are archived, and their messages asked for again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Self
+
+import asyncpg
+
+from compose.harness.anomaly import Anomaly, What
+from compose.harness.content_name import is_large
+from compose.harness.history import ClientAttempt, RequestKind
+from compose.load.client import Client
+from compose.process.metrics import process_metrics
+from compose.rehearsal.stage import Stage
+from compose.soak.rounds import RunningRound
+from persistence.database.pool import Pool, connect, using
+from persistence.errors import PersistenceError
+from persistence.payloads.errors import PayloadError
+from persistence.payloads.opening import open_archive
+from persistence.payloads.settings import PayloadSettings
+from persistence.retention.archiver import Archiver
+from persistence.settings import PersistenceSettings
+
+__all__ = ["RowRetention"]
+
+_NO_DAYS = 0
+_AWAY = (PersistenceError, PayloadError, OSError, TimeoutError, asyncpg.PostgresError)
+_KEPT = 60
+_FROM_A_ROUND = 6
+_ASKED = 6
+_BACK = "SELECT count(*) FROM messages JOIN tombstones USING (id)"
+
+
+class RowRetention:
+    """Archives what is old, as ``ROWS_RETENTION_DAYS`` does, and sees that it stays away.
+
+    Args:
+        pool: Of the service's database.
+        folder: Where the archive goes.
+        stage: Where messages are asked for again.
+        seed: Of the dice that choose them.
+    """
+
+    def __init__(self, pool: Pool, folder: Path, stage: Stage, seed: int) -> None:
+        self._pool = pool
+        self._stage = stage
+        store = open_archive(folder.resolve().as_uri(), PayloadSettings(), process_metrics())
+        assert store is not None
+        self._store = store
+        self._dice = random.Random(seed)
+        self._remembered: deque[ClientAttempt] = deque(maxlen=_KEPT)
+        self._archived: deque[ClientAttempt] = deque(maxlen=_KEPT)
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, stage: Stage, seed: int) -> AsyncIterator[Self]:
+        """Have one until the block ends."""
+        settings = PersistenceSettings(database_url=stage.database_url, database_pool_size=4)
+        pool = await connect(settings)
+        try:
+            yield cls(pool, stage.folder / "archive", stage, seed)
+        finally:
+            await pool.close()
+
+    def remember(self, judged: RunningRound) -> None:
+        """Keep some messages of a round, to send them again when their rows are archived."""
+        plain = [
+            attempt
+            for attempt in judged.history.acknowledged(RequestKind.MESSAGE)
+            if attempt.due is not None and not is_large(attempt.content)
+        ]
+        self._archived.extend(self._remembered)
+        self._remembered.clear()
+        self._remembered.extend(self._dice.sample(plain, min(_FROM_A_ROUND, len(plain))))
+
+    async def archive(self, before: datetime) -> tuple[int, list[Anomaly]]:
+        """Archive what is from before a moment; return how many rows, and what came back.
+
+        Where a fault ends it, the next call goes on with it.
+        """
+        archiver = Archiver(self._pool, self._store, days=_NO_DAYS)
+        try:
+            report = await archiver.archive(asyncio.Event(), before=before)
+            async with using(self._pool) as connection:
+                back = await connection.fetchval(_BACK)
+        except _AWAY:
+            return 0, []
+        found = []
+        if back:
+            found.append(Anomaly(What.PHANTOM, "archive", f"{back} archived rows came back"))
+        return (report.rows if report else 0), found + await self._ask_again()
+
+    async def _ask_again(self) -> list[Anomaly]:
+        """Send archived messages once more: each has the id that it had."""
+        client = Client(2.0)
+        found = []
+        asked = self._dice.sample(list(self._archived), min(_ASKED, len(self._archived)))
+        try:
+            for attempt in asked:
+                try:
+                    answer = await client.post(
+                        f"{self._stage.reader_url}/api/messages", _body(attempt)
+                    )
+                except ConnectionError:
+                    continue
+                if answer.status >= 500:
+                    continue
+                told = answer.json().get("messageId") if answer.status < 300 else answer.text[:200]
+                if told != attempt.message_id:
+                    text = f"archived as {attempt.message_id}; a repeat got {answer.status} {told}"
+                    found.append(Anomaly(What.ID_CHANGED, attempt.key, text))
+        finally:
+            await client.close()
+        return found
+
+
+def _body(attempt: ClientAttempt) -> dict[str, object]:
+    """Return the message as the load sent it: its content names its client's id."""
+    return {
+        "conversationId": attempt.conversation,
+        "senderId": attempt.client,
+        "content": attempt.content,
+        "contentType": "text",
+        "clientMessageId": attempt.content.split("/")[1],
+        "recipientIds": ["reader"],
+    }

@@ -1,0 +1,282 @@
+"""The run of a soak: set the stage, load in rounds, hurt, look, judge; all of it on record."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from compose.harness.anomaly import Anomaly, What
+from compose.harness.service import RehearsedService
+from compose.harness.waiting import StuckError
+from compose.local.server import ServerError
+from compose.process.reconnecting import ReconnectingTransport
+from compose.rehearsal.faults import Faults
+from compose.rehearsal.options import Options
+from compose.rehearsal.part import Part
+from compose.rehearsal.stage import Stage
+from compose.rehearsal.timeline import RehearsalTimeline
+from compose.soak.options import SoakOptions
+from compose.soak.posts import PostMeter
+from compose.soak.record import SoakBegan, SoakEnded, SoakFault, SoakRecorder, SoakRound, SoakSample
+from compose.soak.rounds import LoadInRounds, RunningRound
+from compose.soak.row_retention import RowRetention
+from compose.soak.samples import Looker
+from persistence.fleet.log_choice import LogPair
+from transport.registry import create
+
+__all__ = ["Soak"]
+
+_SPARED = ("ingress-1", "worker-1")
+_ENDING = ("kill", "restart")
+# Sizes can only be flat if what is old goes, within minutes and not within days.
+_SETTINGS = {
+    "STREAM_RETENTION_SECONDS": "60",
+    "STREAM_RETENTION_RECORDS": "2000",
+    "IDEMPOTENCY_TTL_SECONDS": "60",
+    "KAFKA_RETENTION_MS": "300000",
+    "KAFKA_TIMEOUT_MS": "1500",
+}
+_CONFIGURATION = {
+    "redis": {"auto-aof-rewrite-min-size": "16mb"},
+    "kafka": {"log.roll.ms": "60000", "log.retention.check.interval.ms": "10000"},
+}
+
+
+class Soak:
+    """One run in ``folder``, which it fills with servers' data and logs.
+
+    Args:
+        folder: For the servers' data and the logs.
+        options: Of the run.
+        recorder: Gets the record.
+        say: Called with a line at every step.
+        service: Starts its processes.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        options: SoakOptions,
+        recorder: SoakRecorder,
+        say: Callable[[str], None],
+        *,
+        service: type[RehearsedService] = RehearsedService,
+    ) -> None:
+        self.options = options
+        self.timeline = RehearsalTimeline()
+        self.faults = 0
+        self.judged = 0
+        self.broken = 0
+        """Violations that were found so far."""
+        self._recorder = recorder
+        self._say = say
+        self._pair = LogPair(options.log, None)
+        stage = Options(
+            pair=self._pair,
+            ingresses=options.ingresses,
+            workers=options.workers,
+            large=options.large,
+            rate=options.rate,
+        )
+        self.stage = Stage(
+            folder, stage, self.timeline, service, settings=_SETTINGS, configuration=_CONFIGURATION
+        )
+        self.load: LoadInRounds | None = None
+        self._meter = PostMeter()
+        self._ended_alone: set[str] = set()
+        self._anomalies: list[Anomaly] = []
+
+    async def run(self) -> None:
+        """Run it; everything it started has ended when this returns or raises."""
+        self._say("starting the servers")
+        async with self.stage.running():
+            self.timeline.begin()
+            self.timeline.enter(0).rolled = 0.0
+            self._recorder.add(
+                SoakBegan(
+                    started_at=self.timeline.started_at.isoformat(timespec="seconds"),
+                    options=self.options,
+                    spared=[name for name in _SPARED if name in self._names()],
+                )
+            )
+            why: str | None = "interrupted"
+            try:
+                why = await self._loaded()
+            finally:
+                self._write_faults(all_of=True)
+                self._recorder.add(SoakEnded(at=self.timeline.now, why=why))
+
+    def _names(self) -> set[str]:
+        return {part.name for part in self.stage.parts}
+
+    async def _loaded(self) -> str | None:
+        """Load, hurt and look; return why it ended early, ``None`` if it did not."""
+        settings = self.stage.transport_settings()
+        log = ReconnectingTransport(create(self.options.log, settings))
+        async with log, RowRetention.of(self.stage, self.options.seed) as retention:
+            await log.connect()
+            load = LoadInRounds(self.stage, log, self.options, self.timeline, self._meter)
+            self.load = load
+            looker = Looker(self.stage, log, self._meter, lambda: load.pid)
+            try:
+                async with _beside(self._sampled(looker), self._hurt(load)):
+                    await self._rounds(load, retention)
+            except (StuckError, ServerError) as error:
+                return str(error)
+            finally:
+                await load.end()
+        return None
+
+    async def _rounds(self, load: LoadInRounds, retention: RowRetention) -> None:
+        """Go from round to round, and judge each beside the next."""
+        ends = self.options.seconds
+        judging: asyncio.Task[None] | None = None
+        try:
+            while self.timeline.now < ends:
+                if judging is not None:
+                    await judging
+                ended = await load.next()
+                self._say(f"round {load.running.number}" if load.running else "")
+                if ended is not None:
+                    judging = asyncio.create_task(self._judge(load, retention, ended))
+                left = ends - self.timeline.now
+                # The last round is not a short one: what is left goes to the one before.
+                span = self.options.round_seconds
+                await self._resting(left if left < 1.5 * span else span, judging)
+            if judging is not None:
+                await judging
+        except BaseException:
+            if judging is not None:
+                judging.cancel()
+                await asyncio.gather(judging, return_exceptions=True)
+            raise
+        self._say("waiting until everything is persisted")
+        if last := await load.end():
+            await self._judge(load, retention, last)
+
+    async def _resting(self, seconds: float, judging: asyncio.Task[None] | None) -> None:
+        """Wait; an error of the judging ends it."""
+        until = time.monotonic() + max(0.0, seconds)
+        if judging is not None:
+            await asyncio.wait({judging}, timeout=max(0.0, seconds))
+            if judging.done():
+                judging.result()
+        await asyncio.sleep(max(0.0, until - time.monotonic()))
+
+    async def _judge(
+        self, load: LoadInRounds, retention: RowRetention, ended: RunningRound
+    ) -> None:
+        line = await load.judge(ended)
+        retention.remember(ended)
+        # What the next round has is younger than it: those rows are still to be judged.
+        before = load.running.began_at if load.running is not None else datetime.now(UTC)
+        line.archived, found = await retention.archive(before)
+        self._watch_for_deaths()
+        line.add([*found, *self._anomalies])
+        self._anomalies.clear()
+        self._write(line)
+
+    def _write(self, line: SoakRound) -> None:
+        self.judged += 1
+        self.broken += sum(line.verdict.values())
+        self._recorder.add(line)
+        self._write_faults()
+        self._forget()
+
+    def _write_faults(self, *, all_of: bool = False) -> None:
+        """Write the faults that are over, and forget them."""
+        marks = self.timeline.faults
+        over = len(marks) if all_of else sum(mark.went_on is not None for mark in marks)
+        for mark in marks[:over]:
+            self._recorder.add(
+                SoakFault(
+                    victim=mark.victim,
+                    way=mark.way,
+                    begun=mark.begun,
+                    healed=mark.healed,
+                    went_on=mark.went_on,
+                )
+            )
+        del marks[:over]
+        self.faults += over
+
+    def _forget(self) -> None:
+        """Keep of each process's states the present one."""
+        for spans in self.timeline.tracks.values():
+            del spans[:-1]
+
+    async def _sampled(self, looker: Looker) -> None:
+        while True:
+            began = self.timeline.now
+            values = await looker.look()
+            self._recorder.add(SoakSample(at=began, values=values))
+            self._watch_for_deaths()
+            await asyncio.sleep(max(0.1, self.options.sample_seconds - self.timeline.now + began))
+
+    def _watch_for_deaths(self) -> None:
+        """Note each part that is down although nobody hurt it."""
+        for part in self.stage.parts:
+            state = self.timeline.tracks[part.name][-1].state
+            if part.pid is None and state == "up" and part.name not in self._ended_alone:
+                self._ended_alone.add(part.name)
+                text = "its process ended, and no fault had ended it"
+                self._anomalies.append(Anomaly(What.STUCK, part.name, text))
+
+    async def _hurt(self, load: LoadInRounds) -> None:
+        mean = self.options.fault_seconds
+        if not mean:
+            return
+        faults = Faults(
+            self.stage,
+            self.timeline,
+            random.Random(self.options.seed + 1),
+            self._pair,
+            rest=(mean / 2, mean * 3 / 2),
+            victims=self._victims,
+            ways=self._ways,
+        )
+        await load.goes_on(1, within=180.0)
+        await faults.run(load, most=None, until=lambda: False)
+
+    def _victims(self, kind: str, way: str) -> list[Part]:
+        """Return who may be hurt so: some processes never end, or a leak would end with them."""
+        parts = [part for part in self.stage.parts if part.kind == kind]
+        return [part for part in parts if way not in _ENDING or part.name not in _SPARED] or parts
+
+    def _ways(self, kind: str) -> tuple[str, ...]:
+        return next(part.ways for part in self.stage.parts if part.kind == kind)
+
+
+@asynccontextmanager
+async def _beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do works that have no end until the block ends; what one of them raises ends the block."""
+    block = asyncio.current_task()
+    assert block is not None
+    failed: list[BaseException] = []
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            failed.append(error)
+            block.cancel()
+
+    tasks = [asyncio.create_task(work) for work in works]
+    for task in tasks:
+        task.add_done_callback(ended)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not failed:
+            raise
+        block.uncancel()
+        raise failed[0] from None
+    finally:
+        for task in tasks:
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks, return_exceptions=True)
