@@ -130,7 +130,7 @@ public class Main {
       read = pages(messages);
     }
     long number =
-        letters.listDeadLetters(null, null, null, null, null, null, null, null).getItems().get(0).getId();
+        letters.listDeadLetters(null, null, null, null, null, null, null, null, null, null).getItems().get(0).getId();
     var letter = letters.getDeadLetter(number);
     var preview = letters.redriveDeadLetters(new RedriveRequest().addIdsItem(number).dryRun(true));
     ApiException keyless = refused(
