@@ -43,7 +43,7 @@ class AcceptContext:
         """Let a producer's request in, before its body is read.
 
         Returns:
-            The request's key if it has a prefix to hold each message against, else ``None``.
+            The request's key, for ``Submission.admit``; ``None`` where none is needed.
 
         Raises:
             Problem: The request may not produce, or too much is waiting.
@@ -52,7 +52,7 @@ class AcceptContext:
         key = self.auth.check(headers, Scope.PRODUCE, limited=True)
         self.commits.admit()
         self.admission.take()
-        return key if key is not None and key.limited else None
+        return key
 
     async def submit(self, messages: Sequence[Submission]) -> None:
         """Hand in one request's messages; return when each has its verdict.

@@ -325,7 +325,7 @@ class _ContentPart:
     async def upload(self, data: bytes) -> None:
         """Upload the next bytes."""
         if self._upload is None:
-            self._upload = self._uploads.begin(self._message.message_id)
+            self._upload = self._uploads.begin(self._message)
         await self._uploads.write(self._message, self._upload, data)
 
     async def finish(self, content_type: str | None) -> None:
@@ -353,7 +353,7 @@ class _ContentPart:
     def abandon(self) -> None:
         """Leave nothing in the store."""
         if self._upload is not None:
-            self._uploads.abandon(self._upload)
+            self._uploads.abandon(self._message, self._upload)
             self._upload = None
 
 

@@ -57,7 +57,7 @@ class PostMessage:
         """Let a request in, before its body is read.
 
         Returns:
-            The request's key if it has a prefix to hold the message against, else ``None``.
+            The request's key, for ``submission``; ``None`` where none is needed.
 
         Raises:
             Problem: The request may not produce, too much is waiting, or its media type is another.

@@ -74,6 +74,7 @@ class Submission:
     """
 
     __slots__ = (
+        "client",
         "client_message_id",
         "correlation_id",
         "followers",
@@ -109,6 +110,8 @@ class Submission:
         self.key = key
         self.request = request
         self.client_message_id = client_message_id
+        self.client: str | None = None
+        """The name of the API key that it was sent with."""
         self.correlation_id = context.correlation_id or message_id
         trace = context.trace
         self.trace: MessageTrace | None = None
@@ -131,11 +134,12 @@ class Submission:
             self.request = msgspec.structs.replace(self.request, content="")
 
     def admit(self, key: ApiKey) -> None:
-        """Refuse the message if ``key`` may not send it.
+        """Note whose it is; refuse the message if ``key`` may not send it.
 
         Raises:
             Problem: its sender or its conversation has not the key's prefix.
         """
+        self.client = key.name
         request = self.request
         key.answers_for(sender=request.sender_id, conversation=request.conversation_id)
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import structlog
 
+from ingress.accept.fair_sharing import FairRoom, FairSlots
 from ingress.accept.group_commit import GroupCommit
 from ingress.accept.submission import Stored, Submission
 from ingress.schema.problems import INTERNAL, OVERLOADED, PAYLOADS_UNAVAILABLE, Problem
@@ -33,12 +34,14 @@ _log = structlog.get_logger(__name__)
 
 _AT_ONCE = 64
 _STREAMS = 16
-"""Uploads in pieces at once; each has some 10 MiB in memory."""
+"""Uploads in pieces at once; each has some 10 MiB in memory. One API key gets half of them."""
 _RETRY_AFTER = {"Retry-After": "2"}
 
 
 class Uploads:
     """Uploads content that is over the threshold. One for each process.
+
+    No API key takes all of the memory or of the uploads at once; see ``fair_sharing``.
 
     Args:
         store: Where content goes.
@@ -56,16 +59,19 @@ class Uploads:
         self._row_bytes = store.settings.payload_row_bytes
         # An upload may wait as long for its turn as it may take.
         self._patience = 2 * store.settings.payload_timeout_ms / 1000
-        self._slots = asyncio.Semaphore(_AT_ONCE)
-        self._allowed = held_bytes
-        self._held = 0
+        self._slots = FairSlots(_AT_ONCE)
+        self._held = FairRoom(held_bytes)
+        self._streams = FairRoom(_STREAMS)
         self._seconds = metrics.of(PayloadMetrics).upload
-        self.streams = 0
-        """Uploads in pieces that are under way, or being abandoned."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._failing = False
         self.withheld: str | None = None
         """Why nothing may be uploaded now, if so."""
+
+    @property
+    def streams(self) -> int:
+        """Uploads in pieces that are under way, or being abandoned."""
+        return self._streams.held
 
     def wants(self, message: Submission) -> bool:
         """Return whether the content of ``message`` has to go to the store."""
@@ -159,18 +165,18 @@ class Uploads:
         Raises:
             Problem: the store can't take it, or too much waits for the store.
         """
-        if self._held > self._allowed:
-            detail = f"{self._held} bytes of content wait for the payload store."
+        if not self._held.has_some_for(message.client):
+            detail = f"{self._held.held} bytes of content wait for the payload store."
             raise Problem(OVERLOADED, detail, headers=_RETRY_AFTER)
-        self._held += len(data)
+        self._held.take(message.client, len(data))
         try:
             with _traced(message, time.time_ns(), len(data)):
-                await self._attempt(lambda: self._put(payload.key, data))
+                await self._attempt(lambda: self._put(message.client, payload.key, data))
         finally:
-            self._held -= len(data)
+            self._held.give_back(message.client, len(data))
 
-    async def _put(self, key: str, data: bytes) -> None:
-        async with asyncio.timeout(self._patience), self._slots:
+    async def _put(self, client: str | None, key: str, data: bytes) -> None:
+        async with asyncio.timeout(self._patience), self._slots.slot(client):
             await self.store.put(key, data)
 
     async def _attempt(self, call: Callable[[], Awaitable[None]]) -> None:
@@ -202,18 +208,18 @@ class Uploads:
             _log.info("Upload succeeded: the payload store takes content again")
         self._failing = False
 
-    def begin(self, message_id: str) -> PayloadUpload:
+    def begin(self, message: Submission) -> PayloadUpload:
         """Begin to upload content that comes in pieces; ``commit`` or ``abandon`` ends it.
 
         Raises:
-            Problem: as many as may be are under way.
+            Problem: as many as may be are under way, of all or with the message's API key.
         """
-        if self.streams >= _STREAMS:
-            detail = f"{_STREAMS} large bodies are being uploaded."
+        if not self._streams.has_some_for(message.client):
+            detail = f"{self.streams} large bodies are being uploaded."
             headers = {**_RETRY_AFTER, "Connection": "close"}  # the rest of the body is not read
             raise Problem(OVERLOADED, detail, headers=headers)
-        upload = PayloadUpload(self.store, message_id)
-        self.streams += 1
+        upload = PayloadUpload(self.store, message.message_id)
+        self._streams.take(message.client, 1)
         return upload
 
     async def write(self, message: Submission, upload: PayloadUpload, data: bytes) -> None:
@@ -236,17 +242,17 @@ class Uploads:
         """
         with _traced(message, upload.began, upload.size):
             await self._attempt(lambda: upload.commit(key))
-        self.streams -= 1
+        self._streams.give_back(message.client, 1)
 
-    def abandon(self, upload: PayloadUpload) -> None:
+    def abandon(self, message: Submission, upload: PayloadUpload) -> None:
         """Remove what an upload wrote, in the background: its client is answered meanwhile."""
-        self._run(self._abandon(upload))
+        self._run(self._abandon(message.client, upload))
 
-    async def _abandon(self, upload: PayloadUpload) -> None:
+    async def _abandon(self, client: str | None, upload: PayloadUpload) -> None:
         try:
             await upload.abandon()
         finally:
-            self.streams -= 1
+            self._streams.give_back(client, 1)
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

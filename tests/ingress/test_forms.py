@@ -174,14 +174,16 @@ async def test_a_client_that_leaves_leaves_nothing(start: Start, tmp_path: Path)
     assert (await send(service, b"y")).status_code == 202
 
 
-async def begun(service: Service, content: bytes) -> Connection:
+async def begun(service: Service, content: bytes, *, key: str = "") -> Connection:
     """Send the beginning of a form, and then nothing more."""
     head = (
         "--b\r\nContent-Disposition: form-data; name=message\r\n\r\n"
         f"{json.dumps(described())}\r\n--b\r\nContent-Disposition: form-data; name=content\r\n\r\n"
     )
     reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
-    writer.write(_REQUEST % 9_000_000 + head.encode() + content)
+    request = (_REQUEST % 9_000_000)[:-2]
+    own = f"X-API-Key: {key}\r\n" if key else ""
+    writer.write(request + f"{own}\r\n{head}".encode() + content)
     await writer.drain()
     return reader, writer
 
@@ -220,6 +222,23 @@ async def test_uploads_at_once_are_bounded(service: Service, store: PayloadStore
     await eventually(lambda: uploads.streams == 0)
     assert (await send(service, large, about=described(2))).status_code == 202
     assert uploads.streams == 0
+
+
+async def test_no_key_takes_all_uploads(start: Start, store: PayloadStore) -> None:
+    keys = [f"{n}-key:produce:{hashlib.sha256(f'cf_{n}'.encode()).hexdigest()}" for n in "ab"]
+    service = await start(payloads=store, api_keys=",".join(keys))
+    uploads = service.app.accept.uploads
+    assert uploads is not None
+    large = b"\xff" * (2**20 + 1)
+    idle = [await begun(service, large, key="cf_a") for _ in range(8)]
+    await eventually(lambda: uploads.streams == 8)
+    refused = await send(service, large, headers={"X-API-Key": "cf_a"})
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
+    other = await send(service, large, about=described(2), headers={"X-API-Key": "cf_b"})
+    assert other.status_code == 202
+    for _, writer in idle:
+        writer.close()
+    await eventually(lambda: uploads.streams == 0)
 
 
 async def test_a_client_may_not_be_silent_for_long(start: Start, store: PayloadStore) -> None:

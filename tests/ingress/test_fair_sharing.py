@@ -1,0 +1,64 @@
+"""Room and turns that clients share: no one of them takes all."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ingress.accept.fair_sharing import FairRoom, FairSlots
+
+
+def filled(room: FairRoom, client: str | None) -> int:
+    """Take as much as there is for a client; return how much that was."""
+    taken = 0
+    while room.has_some_for(client):
+        room.take(client, 1)
+        taken += 1
+    return taken
+
+
+def test_a_client_gets_half_and_there_is_always_some_for_one_more() -> None:
+    room = FairRoom(16)
+    assert [filled(room, name) for name in "abc"] == [8, 4, 2]
+    for _ in range(8):
+        room.give_back("a", 1)
+    assert (room.held, room.has_some_for("a")) == (6, True)
+
+
+def test_clients_that_can_not_be_told_apart_may_take_all() -> None:
+    assert filled(FairRoom(16), None) == 16
+
+
+async def test_slots_go_round_by_client() -> None:
+    slots, order = FairSlots(1), list[str]()
+
+    async def work(client: str) -> None:
+        async with slots.slot(client):
+            order.append(client)
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as tasks:
+        for client in "aaaaaabbc":
+            tasks.create_task(work(client))
+    assert "".join(order) == "aabcabaaa"
+
+
+async def test_who_gives_up_keeps_no_slot() -> None:
+    slots = FairSlots(1)
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        async with slots.slot("a"):
+            entered.set()
+            await leave.wait()
+
+    holding = asyncio.create_task(hold())
+    await entered.wait()
+    waiting = [asyncio.create_task(hold()) for _ in range(2)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()  # before its turn
+    leave.set()
+    await holding  # the other has its turn now, and has not run yet
+    waiting[1].cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    async with asyncio.timeout(5), slots.slot("b"):
+        pass
