@@ -17,6 +17,15 @@ __all__ = ["translate"]
 _NO_STORE = re.compile("NoSuchBucket|ContainerNotFound|bucket does not exist", re.IGNORECASE)
 _OWN_FAULT = re.compile("<Code>(KeyTooLongError|InvalidObjectState)</Code>|Could not parse path")
 _REFUSED = {"PermissionDeniedError", "UnauthenticatedError"}
+# Answers with a remedy of their own, by what the store or the client calls them.
+_REMEDIES = (
+    (re.compile("RequestTimeTooSkewed|RequestExpired"), "refuses us; set this machine's clock"),
+    (
+        re.compile("AuthorizationHeaderMalformed|Redirect|redirect"),
+        "is elsewhere; check PAYLOAD_REGION and PAYLOAD_ENDPOINT_URL",
+    ),
+    (re.compile("SlowDown|ServerBusy|TooManyRequests|429 "), "asks us to slow down"),
+)
 
 
 def translate(error: Exception, key: str) -> PayloadError:
@@ -39,6 +48,12 @@ def translate(error: Exception, key: str) -> PayloadError:
         if _NO_STORE.search(whole):
             return PayloadOutage(f"the bucket of PAYLOAD_STORE is not there: {text}")
         return PayloadMissing(f"the payload store has no object {key}")
+    return PayloadOutage(f"the payload store {_what(error, text)}: {text}")
+
+
+def _what(error: Exception, text: str) -> str:
+    for pattern, what in _REMEDIES:
+        if pattern.search(text):
+            return what
     refused = type(error).__name__ in _REFUSED or "403 Forbidden" in text
-    what = "refuses us; check its credentials" if refused else "failed"
-    return PayloadOutage(f"the payload store {what}: {text}")
+    return "refuses us; check its credentials" if refused else "failed"
