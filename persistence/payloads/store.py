@@ -6,9 +6,10 @@ The client is obstore. It is imported when a store is opened, so a process witho
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ from persistence.payloads.folder import MARK, PayloadFolder, new_identity
 from persistence.payloads.metrics import OUTCOMES, PayloadMetrics
 from persistence.payloads.settings import PayloadSettings
 from persistence.payloads.translation import translate
+from transport.payload import Payload
 
 __all__ = ["ARCHIVE_NAME", "STORE_NAME", "OpenObject", "PayloadObject", "PayloadStore"]
 
@@ -36,6 +38,7 @@ _CONTENTS = {STORE_NAME: "payloads", ARCHIVE_NAME: "archived rows"}
 
 _CHUNK = 256 * 1024
 _PAGE = 1000
+_AT_ONCE = 16
 _SLOWEST = 10**6
 """Bytes a second that a store is waited for, beyond the time of a small object."""
 
@@ -139,6 +142,40 @@ class PayloadStore:
         self._metrics.bytes.labels("get").inc(len(data))
         return data
 
+    async def get_several(self, payloads: Sequence[Payload]) -> list[memoryview | None]:
+        """Return contents, verified, and ``None`` in place of what can't be had or is not right.
+
+        It takes half the processor time of ``get`` and a comparison for each: one limit of time for
+        all, and no task for each. ``get`` tells why one is not there.
+        """
+        contents: list[memoryview | None] = [None] * len(payloads)
+        left = iter(enumerate(payloads))
+        size = sum(payload.bytes for payload in payloads)
+        with suppress(Exception):  # whatever it is, ``get`` meets it as well
+            async with (
+                asyncio.timeout(self._seconds + size / _SLOWEST),
+                asyncio.TaskGroup() as group,
+            ):
+                for _ in range(min(_AT_ONCE, len(payloads))):
+                    group.create_task(self._read_into(contents, left))
+        got = [len(content) for content in contents if content is not None]
+        self._metrics.requests.labels("get", "ok").inc(len(got))
+        self._metrics.bytes.labels("get").inc(sum(got))
+        return contents
+
+    async def _read_into(
+        self, contents: list[memoryview | None], left: Iterator[tuple[int, Payload]]
+    ) -> None:
+        for index, payload in left:
+            with suppress(FileNotFoundError):
+                # One byte more, so that a longer object is seen to be one.
+                data = await self._obstore.get_range_async(
+                    self._client, payload.key, start=0, end=payload.bytes + 1
+                )
+                content = memoryview(data)
+                if len(content) == payload.bytes and sha256(content).hexdigest() == payload.sha256:
+                    contents[index] = content
+
     async def _start_of(self, key: str, most: int) -> bytes:
         """Return up to so many bytes of an object.
 
@@ -148,9 +185,12 @@ class PayloadStore:
         try:
             call = self._obstore.get_range_async(self._client, key, start=0, end=most)
             return bytes(await self._found(call))
-        except self._obstore.exceptions.GenericError:
+        except self._obstore.exceptions.GenericError as failure:
             # Either the store failed, or the object is empty: then it has no such range.
-            meta = await self._found(self._obstore.head_async(self._client, key))
+            try:
+                meta = await self._found(self._obstore.head_async(self._client, key))
+            except self._obstore.exceptions.GenericError:
+                raise failure from None  # the answer to a HEAD has no reason in it
             if meta["size"]:
                 raise
             return b""
@@ -367,8 +407,7 @@ class PayloadStore:
             yield chunk
 
     async def flush(self, key: str) -> None:
-        """Return when an object that was written in parts is durable."""
-        """Flush an object, where the store is a folder.
+        """Return when an object is durable; only a folder needs to be told.
 
         Its mark is compared once more: the disk may have been unmounted since, and the object been
         written below its mount point.

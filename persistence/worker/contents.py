@@ -113,6 +113,7 @@ class Contents:
         Raises:
             Stopping: ``stop`` was set while it waited for the store.
         """
+        ready = await self._several(batch, trace)
         slots = asyncio.Semaphore(_AT_ONCE)
 
         async def one(positioned: PositionedEvent) -> PositionedEvent | ContentFailure:
@@ -122,7 +123,7 @@ class Contents:
         tasks = {
             index: asyncio.create_task(one(positioned))
             for index, positioned in enumerate(batch)
-            if has_payload(positioned)
+            if has_payload(positioned) and index not in ready
         }
         try:
             await asyncio.gather(*tasks.values())
@@ -131,15 +132,38 @@ class Contents:
                 task.cancel()
             await asyncio.gather(*tasks.values(), return_exceptions=True)
         return [
-            tasks[index].result() if index in tasks else positioned
+            tasks[index].result() if index in tasks else ready.get(index, positioned)
             for index, positioned in enumerate(batch)
         ]
+
+    async def _several(
+        self, batch: Sequence[PositionedEvent], trace: Delivery
+    ) -> dict[int, PositionedEvent]:
+        """Return records with their content, by index, as far as one look has it."""
+        if self._store is None:
+            return {}
+        named = [
+            (index, positioned, payload)
+            for index, positioned in enumerate(batch)
+            if (payload := _payload(positioned)) and payload.bytes <= self.row_bytes
+        ]
+        began, clock = time.perf_counter(), time.time_ns()
+        contents = await self._store.get_several([payload for _, _, payload in named])
+        seconds = time.perf_counter() - began
+        ready = {}
+        for (index, positioned, payload), content in zip(named, contents, strict=True):
+            if content is not None:
+                ready[index] = _with_content(positioned, _text(content))
+                self._seconds.observe(seconds)
+                trace.fetched(positioned.offset, clock, payload.bytes, None)
+        if ready:
+            self._read_at = time.monotonic()
+        return ready
 
     async def _one(
         self, positioned: PositionedEvent, failed: Failed, trace: Delivery, stop: asyncio.Event
     ) -> PositionedEvent | ContentFailure:
-        assert isinstance(positioned.event, Message)
-        payload = positioned.event.payload
+        payload = _payload(positioned)
         assert payload is not None
         backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         attempts = 0
@@ -167,11 +191,7 @@ class Contents:
                 if await stopped_within(stop, backoff.next()):
                     raise Stopping from error  # its attempts are not over: the next owner has them
             else:
-                return msgspec.structs.replace(
-                    positioned,
-                    event=msgspec.structs.replace(positioned.event, content=content),
-                    size=positioned.size + len(content),
-                )
+                return _with_content(positioned, content)
 
     async def _read(self, payload: Payload) -> str:
         """Return text that the row holds, verified; nothing where it holds none."""
@@ -196,6 +216,16 @@ class Contents:
             self._read_at = time.monotonic()  # its mark was read, which is an object as others are
 
 
+def _payload(positioned: PositionedEvent) -> Payload | None:
+    event = positioned.event
+    return event.payload if isinstance(event, Message) else None
+
+
+def _with_content(positioned: PositionedEvent, content: str) -> PositionedEvent:
+    event = msgspec.structs.replace(positioned.event, content=content)
+    return msgspec.structs.replace(positioned, event=event, size=positioned.size + len(content))
+
+
 @contextmanager
 def _traced(trace: Delivery, offset: str, payload: Payload) -> Iterator[None]:
     """Record the block as an attempt to read the content."""
@@ -216,10 +246,10 @@ def _no_store() -> PayloadOutage:
     )
 
 
-def _text(data: bytes) -> str:
+def _text(data: bytes | memoryview) -> str:
     """Return the text that the bytes are, nothing where they are none."""
     try:
-        text = data.decode()
+        text = str(data, "utf-8")
     except UnicodeDecodeError:
         return ""
     return "" if "\0" in text else text

@@ -21,7 +21,7 @@ from persistence.payloads.translation import translate
 from persistence.payloads.upload import UPLOADING, PayloadUpload
 from tests.payloads.stores import folder_of, opened
 from tests.support.fault_proxy import FaultProxy
-from transport.payload import payload_key
+from transport.payload import Payload, payload_key
 
 OnS3 = Callable[..., PayloadStore]
 
@@ -116,6 +116,21 @@ async def test_an_object_of_another_length_is_corrupt(
 async def test_empty_content_comes_back(store: PayloadStore) -> None:
     await store.put("key", b"")
     assert await store.get("key", 0) == b""
+
+
+async def test_several_come_back_verified_and_the_others_not(store: PayloadStore) -> None:
+    right = [os.urandom(size) for size in (1, 70_000, 3_000)] * 12
+    payloads = [Payload(f"{n}/x", len(data), sha256(data), "") for n, data in enumerate(right)]
+    for payload, data in zip(payloads, right, strict=True):
+        await store.put(payload.key, data)
+    await store.put("0/x", b"22")
+    await store.put("1/x", bytes(70_000))
+    await store.put("2/x", right[2] + b"longer")
+    await store.delete(["4/x"])
+    found = await store.get_several(payloads)
+    wrong = [n for n, content in enumerate(found) if content is None]
+    assert wrong == [0, 1, 2, 4]
+    assert [bytes(content) for content in found if content] == [right[3], *right[5:]]
 
 
 async def test_objects_are_listed_by_prefix_and_deleted(store: PayloadStore) -> None:
