@@ -12,7 +12,16 @@ import msgspec
 import typer
 from rich.console import Console
 
-from benchmarks import batch_post, drain, posted_memory, publish, single_post, steady, tracing
+from benchmarks import (
+    batch_post,
+    drain,
+    posted_memory,
+    publish,
+    single_post,
+    steady,
+    table_sizes,
+    tracing,
+)
 from benchmarks.figure import Figure
 from benchmarks.logs import LOGS
 from benchmarks.plan import FULL, QUICK, Plan
@@ -27,6 +36,7 @@ PARTS: dict[str, Measure] = {
     "rates": parts.at_rates,
     "partitions": parts.on_partitions,
     "growth": parts.as_it_grows,
+    "sizes": table_sizes.measure,
     "shadow": parts.with_a_shadow,
     "overload": parts.overloaded,
     "single": single_post.measure,
@@ -52,7 +62,8 @@ def main(
     rows: Annotated[
         int,
         typer.Option(
-            help="Of growth's large table, and three tenths of it in its backlog; 0: the plan's."
+            help="Of the largest table of sizes and growth, and three tenths of it in growth's "
+            "backlog; 0: the plan's."
         ),
     ] = 0,
     quick: Annotated[bool, typer.Option(help="Seconds instead of minutes; not a figure.")] = False,
@@ -70,7 +81,10 @@ def main(
     if runs:
         plan = msgspec.structs.replace(plan, runs=runs, rounds=runs)
     if rows:
-        plan = msgspec.structs.replace(plan, rows_large=rows, backlog_large=3 * rows // 10)
+        sizes = tuple(10**power for power in range(5, 12) if 10**power < rows)
+        plan = msgspec.structs.replace(
+            plan, rows_large=rows, backlog_large=3 * rows // 10, table_sizes=(*sizes, rows)
+        )
     console = Console()
     found = {log: asyncio.run(_measure(console, log, wanted, plan, quick=quick)) for log in logs}
     for log, figures in found.items():

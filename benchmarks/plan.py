@@ -23,6 +23,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Rows already in the table when posting begins: a look-up in an empty table is no look-up."""
     rows_large: int
     """Rows of the large table of the whole path."""
+    table_sizes: tuple[int, ...]
+    """Rows of the table at which its insert and its look-up are measured, ascending."""
     backlog_small: int
     backlog_large: int
     """Messages of the backlogs that are compared."""
@@ -45,6 +47,7 @@ FULL = Plan(
     steady_seconds=60.0,
     rows_before=200_000,
     rows_large=10_000_000,
+    table_sizes=(100_000, 1_000_000, 10_000_000),
     backlog_small=100_000,
     backlog_large=3_000_000,
     rounds=3,
@@ -60,6 +63,7 @@ QUICK = Plan(
     steady_seconds=5.0,
     rows_before=20_000,
     rows_large=100_000,
+    table_sizes=(10_000, 100_000),
     backlog_small=10_000,
     backlog_large=30_000,
     rounds=1,

@@ -1,0 +1,199 @@
+"""The table by its size: rows a second, the look-up of a tick, bytes a row.
+
+The rows are made by SQL. Their ids begin as ours do, with the hash of their conversation, so a
+page of an index holds what it would hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+import uuid
+from datetime import UTC, datetime
+
+import asyncpg
+import msgspec
+
+from benchmarks.figure import Compared, Figure, Limit
+from benchmarks.load.job import percentile
+from benchmarks.plan import Plan
+from benchmarks.stand import Stand
+from persistence.database.pool import Pool, connect
+from persistence.settings import PersistenceSettings
+from persistence.store.batch import PositionedEvent
+from persistence.store.lookup import answers
+from persistence.store.reserved_connections import ReservedConnections
+from persistence.store.writer import insert
+from transport.envelope import Message
+
+__all__ = ["measure"]
+
+_A_CONVERSATION = 100
+"""Rows of one conversation."""
+_BATCH = 500
+_BATCHES = 40
+_LOOKED_UP = 64  # ids of one tick, of which
+_KNOWN = 32  # are rows
+_LOOK_UPS = 1_000
+_CHUNK = 1_000_000
+_WITHIN = 30.0
+_LONGEST = 7200.0
+_FILL = """
+INSERT INTO messages (id, idempotency_key, correlation_id, conversation_id, sender_id,
+    client_message_id, recipient_ids, content, content_type, fingerprint, accepted_at, transport,
+    partition, log_offset)
+SELECT id, 'before:' || n, id::text, 'before-' || n % $3, 'before', n::text, '{reader}',
+    repeat('x', 64), 'text', md5(n::text), now(), 'redis', n % 16, '0-' || n
+FROM generate_series($1::bigint, $2) AS n,
+    LATERAL (SELECT left(md5('before-' || n % $3), 8) AS home, right(md5(n::text), 24) AS own) AS h,
+    LATERAL (SELECT (home || own)::uuid AS id) AS made
+"""
+_SIZES = """
+SELECT pg_table_size('messages')::float8 AS rows, pg_indexes_size('messages')::float8 AS indexes,
+    (SELECT count(*)::float8 FROM messages) AS count
+"""
+
+
+class _AtSize(msgspec.Struct, kw_only=True):
+    """What was measured at one size. Latencies are milliseconds."""
+
+    rows: int
+    inserted: list[float]
+    """Rows a second, by round."""
+    look_up: list[float]
+    """Ascending."""
+    row_bytes: float = 0.0
+    index_bytes: float = 0.0
+
+
+async def measure(stand: Stand, plan: Plan) -> list[Figure]:
+    """Fill one table further and further; insert and look up at each size."""
+    url = await stand.database()
+    pool = await connect(PersistenceSettings(database_url=url))
+    conversations = plan.table_sizes[-1] // _A_CONVERSATION
+    found: list[_AtSize] = []
+    there = 0
+    # A connection of its own: what the service sends may not take as long as this.
+    connection = await asyncpg.connect(url)
+    try:
+        for size in plan.table_sizes:
+            await _fill(connection, there, size, conversations)
+            one = await _at(pool, size, conversations, plan.runs)
+            table, indexes, rows = await connection.fetchrow(_SIZES, timeout=_LONGEST)
+            one.row_bytes, one.index_bytes = table / rows, indexes / rows
+            found.append(one)
+            there = size
+    finally:
+        await connection.close()
+        await pool.close()
+    return [figure for one in found for figure in _figures(one, found[0])]
+
+
+async def _fill(connection: asyncpg.Connection, there: int, size: int, conversations: int) -> None:
+    for begin in range(there, size, _CHUNK):
+        end = min(size, begin + _CHUNK)
+        await connection.execute(_FILL, begin + 1, end, conversations, timeout=_LONGEST)
+    # As a table is that grew so in months.
+    await connection.execute("VACUUM (ANALYZE) messages", timeout=_LONGEST)
+    await connection.execute("CHECKPOINT", timeout=_LONGEST)
+
+
+async def _at(pool: Pool, size: int, conversations: int, runs: int) -> _AtSize:
+    dice = random.Random(size)
+    inserted: list[float] = []
+    took: list[float] = []
+    reserved = ReservedConnections(pool, most=1)
+    try:
+        for turn in range(runs + 1):
+            rate = await _insert(pool, f"{size}-{turn}")
+            looked = await _look_up(reserved, dice, size, conversations)
+            if turn:  # the first one warms caches and plans
+                inserted.append(rate)
+                took += looked
+    finally:
+        await reserved.close()
+    return _AtSize(rows=size, inserted=inserted, look_up=sorted(took))
+
+
+async def _insert(pool: Pool, run: str) -> float:
+    """Insert batches by the worker's statement; return rows a second."""
+    batches = [[_placed(run, at * _BATCH + n) for n in range(_BATCH)] for at in range(_BATCHES)]
+    async with pool.acquire() as connection:
+        began = time.perf_counter()
+        for batch in batches:
+            await insert(connection, batch)
+        return _BATCH * _BATCHES / (time.perf_counter() - began)
+
+
+def _placed(run: str, number: int) -> PositionedEvent:
+    conversation = f"{run}-{number % (_BATCH * _BATCHES // _A_CONVERSATION)}"
+    identifier = str(uuid.UUID(_md5(conversation)[:8] + uuid.uuid4().hex[8:]))
+    message = Message(
+        message_id=identifier,
+        idempotency_key=f"{run}:{number}",
+        correlation_id=identifier,
+        conversation_id=conversation,
+        sender_id="sender",
+        client_message_id=str(number),
+        recipient_ids=("reader",),
+        content="x" * 64,
+        content_type="text",
+        accepted_at=datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+    )
+    return PositionedEvent(message, "redis", number % 16, f"{run}-{number}", None)
+
+
+async def _look_up(
+    reserved: ReservedConnections, dice: random.Random, size: int, conversations: int
+) -> list[float]:
+    """Ask for the ids of ticks, half of which are rows; return milliseconds."""
+    took = []
+    for _ in range(_LOOK_UPS):
+        known = [_filled(dice.randrange(1, size + 1), conversations) for _ in range(_KNOWN)]
+        asked = [*known, *(str(uuid.uuid4()) for _ in range(_LOOKED_UP - _KNOWN))]
+        began = time.perf_counter()
+        found = await answers(reserved, asked, within=_WITHIN)
+        took.append((time.perf_counter() - began) * 1000)
+        assert len(found) == len(set(known)), "the ids are not those of the rows"
+    return took
+
+
+def _filled(number: int, conversations: int) -> str:
+    """Return the id of a row that was made by SQL."""
+    home = _md5(f"before-{number % conversations}")[:8]
+    return str(uuid.UUID(home + _md5(str(number))[-24:]))
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _figures(one: _AtSize, smallest: _AtSize) -> list[Figure]:
+    rows = f"{one.rows:,} rows in the table"
+    p99, base = percentile(one.look_up, 0.99), percentile(smallest.look_up, 0.99)
+    return [
+        Compared(
+            name=f"insert of {_BATCH}, {rows}",
+            unit="rows/s",
+            ours=one.inserted,
+            baseline_name=f"{smallest.rows:,} rows",
+            baseline=smallest.inserted,
+            target=0.8,
+            details={
+                "table_bytes_a_row": round(one.row_bytes, 1),
+                "index_bytes_a_row": round(one.index_bytes, 1),
+            },
+        ),
+        Limit(
+            name=f"look-up of {_LOOKED_UP} ids, {rows}: p99 over that of {smallest.rows:,} rows",
+            unit="x",
+            values=[p99 / base],
+            limit=1.2,
+            details={
+                "p50_ms": round(percentile(one.look_up, 0.5), 3),
+                "p99_ms": round(p99, 3),
+                "look_ups": float(len(one.look_up)),
+            },
+        ),
+    ]
