@@ -32,7 +32,9 @@ class Flatness(msgspec.Struct, kw_only=True, rename="camel"):
     an_hour: float
     """The slope."""
     growth: float
-    """The slope over all that is judged. Where it grows by design: bytes for each message."""
+    """The slope over all that is judged, or the difference of ``first`` and ``last`` if that is
+    less: what went up and came down again is no leak. Where it grows by design: bytes for each
+    message."""
     limit: float
     """What ``growth`` has to stay within."""
 
@@ -65,21 +67,28 @@ def _judged(name: str, points: Points, messages: float) -> Flatness:
     values = [value for _, value in points]
     tenth = max(1, len(values) // 10)
     rate = slope(points)
-    growth = rate * (points[-1][0] - points[0][0])
-    first = statistics.median(values[:tenth])
-    limit = max(measure.share * first, measure.least)
+    first, last = statistics.median(values[:tenth]), statistics.median(values[-tenth:])
+    growth = min(rate * (points[-1][0] - points[0][0]), last - first)
+    limit = max(measure.share * first, measure.least, _spread(points, rate))
     if measure.per_message:
         growth, limit = growth * _BYTES_A_MB / max(1.0, messages), measure.least
     return Flatness(
         series=name,
         unit="B a message" if measure.per_message else measure.unit,
         first=first,
-        last=statistics.median(values[-tenth:]),
+        last=last,
         highest=max(values),
         an_hour=rate * 3600,
         growth=growth,
         limit=limit,
     )
+
+
+def _spread(points: Points, rate: float) -> float:
+    """Return how far most values lie apart when the slope is taken out: of less it says nothing."""
+    left = [value - rate * at for at, value in points]
+    deciles = statistics.quantiles(left, n=10)
+    return deciles[-1] - deciles[0]
 
 
 def slope(points: Points) -> float:
