@@ -23,13 +23,20 @@ from compose.soak.record import SoakRound
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic, Transport
 from transport.errors import TransportError
 
-__all__ = ["LoadInRounds", "RunningRound"]
+__all__ = ["AWAY", "LoadInRounds", "RunningRound"]
 
 _MIX = Mix(repeat=0.05, old=0.03, other_body=0.01, race=0.005, receipt=0.1)
 _DRAINED_WITHIN = 300.0
 _READ_WITHIN = 300.0
 _READ_AGAIN = 1.0
-_AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # of a connection whose server was suspended
+)
+"""What reading from PostgreSQL may raise while it is hurt."""
 
 _Place = tuple[Topic, int]
 
@@ -204,7 +211,7 @@ class LoadInRounds:
                     self._stage.reader_url,
                     conversations=ended.conversations,
                 )
-            except _AWAY as error:
+            except AWAY as error:
                 if time.monotonic() > deadline:
                     raise StuckError(f"the rows could not be read: {error}") from error
                 await asyncio.sleep(_READ_AGAIN)

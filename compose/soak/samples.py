@@ -11,6 +11,7 @@ import asyncpg
 
 from compose.rehearsal.stage import Stage
 from compose.soak.posts import PostMeter
+from compose.soak.rounds import AWAY
 from compose.soak.system import figures_of, folder_bytes
 from transport.contract import WORKER_GROUP, Topic, Transport
 from transport.errors import TransportError
@@ -78,7 +79,7 @@ class Looker:
 
     async def _database(self) -> dict[str, float]:
         values: dict[str, float] = {}
-        with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        with suppress(*AWAY):
             async with asyncio.timeout(_WITHIN):
                 connection = await asyncpg.connect(self._stage.database_url)
                 try:
