@@ -1,0 +1,127 @@
+"""Kafka's nodes are replaced one by one, and a topic's replication is changed, under load."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from aiokafka.protocol.admin import AlterPartitionReassignmentsRequest
+
+from compose.local.kafka import KafkaCluster
+from tests.faults.deployment import Deployment
+from tests.faults.kafka_log import KafkaLog
+from tests.faults.logs import FaultyLog
+from tests.support.eventually import eventually
+from tests.support.kafka import run_kafka_cluster
+from tests.support.kafka_format import format_data
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
+
+EVERY = {1, 2, 3}
+
+
+@pytest_asyncio.fixture(scope="module")
+async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KafkaCluster]:
+    async with run_kafka_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def log(cluster: KafkaCluster) -> FaultyLog:
+    """Three replicas, two of which must have a message before it is acknowledged."""
+    return KafkaLog(cluster)
+
+
+@pytest_asyncio.fixture
+async def admin(cluster: KafkaCluster) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=cluster.bootstrap)
+    await admin.start()
+    yield admin
+    await admin.close()
+
+
+async def _partitions(
+    admin: AIOKafkaAdminClient, topics: Sequence[str] | None = None
+) -> list[Mapping[str, Any]]:
+    described = await admin.describe_topics(topics)
+    return [partition for topic in described for partition in topic["partitions"]]
+
+
+async def _in_sync(admin: AIOKafkaAdminClient, nodes: set[int]) -> None:
+    """Return once these nodes, and no others, have all that every partition has."""
+
+    async def caught_up() -> bool:
+        try:
+            partitions = await _partitions(admin)
+        except KafkaError as error:
+            raise AssertionError(str(error)) from error
+        behind = [p for p in partitions if set(p["isr"]) != nodes]
+        assert not behind, f"{len(behind)} of {len(partitions)}, such as {behind[0]}"
+        return True
+
+    await eventually(caught_up, timeout=180, every=0.5)
+
+
+def _cluster_id(data_dir: Path) -> str:
+    lines = (data_dir / "log" / "meta.properties").read_text().splitlines()
+    return next(line.partition("=")[2] for line in lines if line.startswith("cluster.id="))
+
+
+async def test_nodes_are_replaced_one_by_one_by_such_with_an_empty_disk(
+    deployment: Deployment, cluster: KafkaCluster, admin: AIOKafkaAdminClient
+) -> None:
+    """Killed, never to come back; another machine takes the number, with nothing on its disk."""
+    ingresses, _ = await deployment.run()
+    async with deployment.load(ingresses) as load:
+        await load.goes_on(200, within=120.0)
+        for node in cluster.nodes:
+            identifier = _cluster_id(node.data_dir)
+            await node.kill()
+            shutil.rmtree(node.data_dir)
+            await load.goes_on(200, within=120.0)
+            await format_data(node.data_dir, node_id=node.node_id, cluster_id=identifier)
+            await node.start()
+            await _in_sync(admin, EVERY)  # what an operator waits for before the next one
+            await load.goes_on(100, within=120.0)
+    await deployment.assert_promises_held(within=120.0)
+
+
+async def test_the_replication_of_the_topic_is_changed_there_and_back(
+    deployment: Deployment, admin: AIOKafkaAdminClient
+) -> None:
+    """From three replicas to two and back, by which each partition gets another leader too."""
+    ingresses, _ = await deployment.run()
+    topic = deployment.log.environment()["KAFKA_TOPIC"]
+    async with deployment.load(ingresses) as load:
+        await load.goes_on(200, within=120.0)
+        numbers = [partition["partition"] for partition in await _partitions(admin, [topic])]
+        for size in (2, 3):
+            turned = {n: [(n + size + i) % 3 + 1 for i in range(size)] for n in numbers}
+            await _reassign(admin, topic, turned)
+
+            async def changed(turned: dict[int, list[int]] = turned) -> bool:
+                found = await _partitions(admin, [topic])
+                return all(
+                    p["replicas"] == turned[p["partition"]] and set(p["isr"]) == set(p["replicas"])
+                    for p in found
+                )
+
+            await eventually(changed, timeout=180, every=0.5)
+            await load.goes_on(200, within=120.0)
+    await deployment.assert_promises_held(within=120.0)
+
+
+async def _reassign(
+    admin: AIOKafkaAdminClient, topic: str, replicas: Mapping[int, list[int]]
+) -> None:
+    partitions = [(number, nodes, {}) for number, nodes in replicas.items()]
+    request = AlterPartitionReassignmentsRequest(60_000, [(topic, partitions, {})], {})
+    answer = await admin._send_to_controller(request)  # noqa: SLF001 - no public way
+    assert answer.error_code == 0, answer
+    assert all(p[1] == 0 for _, found, _ in answer.responses for p in found), answer
