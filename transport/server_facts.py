@@ -21,6 +21,10 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it takes appends in that role."""
     clock: float | None = None
     """Its clock, in seconds since 1970."""
+    replicas: str | None = None
+    """How many replicas follow it, beside how many an append waits for, in words."""
+    lacks_replicas: bool = False
+    """Whether fewer replicas follow it than an append waits for."""
     unencrypted: str | None = None
     """A host beyond our own networks that is spoken to without TLS."""
 

@@ -73,6 +73,14 @@ def _of_server(facts: ServerFacts, asked: float, answered: float) -> Iterator[Ob
             yield bad(
                 "role", facts.role, "lead this log's settings to the server that takes writes"
             )
+    if facts.lacks_replicas:
+        yield bad(
+            "replicas",
+            str(facts.replicas),
+            "bring the replicas back, or lower REDIS_WAIT_REPLICAS: until then POSTs get 503",
+        )
+    elif facts.replicas is not None:
+        yield fine("replicas", facts.replicas)
     if facts.unencrypted is not None:
         yield warning(
             "encryption",

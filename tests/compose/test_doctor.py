@@ -71,6 +71,17 @@ async def log(doctor: _Doctor, database_pool: Pool) -> TransportSettings:
     return settings
 
 
+async def test_fewer_replicas_than_an_append_waits_for_are_named(
+    doctor: _Doctor, log: TransportSettings
+) -> None:
+    status, found = await doctor.examine()
+    assert (status, found["log redis, replicas"]["grade"]) == (0, "fine")
+    status, found = await doctor.examine(REDIS_WAIT_REPLICAS="2")
+    assert (status, found["log redis, replicas"]["grade"]) == (1, "bad")
+    said = "0 connected; an append waits for 2 (REDIS_WAIT_REPLICAS)"
+    assert found["log redis, replicas"]["found"] == said
+
+
 async def test_what_is_healthy_is_fine(doctor: _Doctor, log: TransportSettings) -> None:
     status, found = await doctor.examine()
     assert status == 0, found

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from transport.redis.connections import RedisConnections
 from transport.redis.errors import translate
+from transport.redis_url import RedisUrl
 from transport.server_facts import ServerFacts, is_far
 from transport.settings import TransportSettings
 
@@ -25,20 +26,31 @@ async def server_facts(connections: RedisConnections, settings: TransportSetting
         raise translate(info)
     said, place = _fields(info), settings.redis
     role = said.get("role", "")
-    replicas = said.get("connected_slaves", "0")
+    replicas, wanted = int(said.get("connected_slaves", "0")), settings.redis_wait_replicas
     clock = None
     if isinstance(when, list | tuple):
         seconds, microseconds = map(int, when)
         clock = seconds + microseconds / _MICROSECONDS
     return ServerFacts(
         version=_version(said),
-        role=f"{role}, {replicas} replicas" if role == "master" else role or None,
+        role=_role(role, place),
+        replicas=f"{replicas} connected; an append waits for {wanted} (REDIS_WAIT_REPLICAS)"
+        if role == "master"
+        else None,
+        lacks_replicas=role == "master" and replicas < wanted,
         writable=role != "slave" or said.get("slave_read_only") == "0",
         clock=clock,
         unencrypted=None
         if place.tls
         else next((host for host, _ in place.servers if is_far(host)), None),
     )
+
+
+def _role(role: str, place: RedisUrl) -> str | None:
+    if not place.master:
+        return role or None
+    at = ", ".join(f"{host}:{port}" for host, port in place.servers)
+    return f"{role}, which the sentinels {at} call {place.master}"
 
 
 def _version(said: Mapping[str, str]) -> str:
