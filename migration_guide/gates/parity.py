@@ -13,7 +13,7 @@ import msgspec
 from migration_guide.gates.clocks import ahead
 from migration_guide.gates.result import GateResult, Scene, green, red, unknown
 from migration_guide.mirrored import MIRRORED
-from migration_guide.parity.check import check
+from migration_guide.parity.check import ParityCheck, check
 from migration_guide.parity.comparison import ParityLimits
 from migration_guide.parity.result import DIFFERENCES, Verdict
 
@@ -23,6 +23,8 @@ NAME = "parity"
 
 _COVERAGE = 0.95
 _CLOCKS_MAY_DIFFER = 5.0
+_WITHIN_SECONDS = 45.0
+"""Less than what a gate may take at all: what was compared until then is told."""
 
 
 async def gate(scene: Scene) -> GateResult:
@@ -51,9 +53,14 @@ async def gate(scene: Scene) -> GateResult:
         until=until,
         mirrored=reached if scene.origin in MIRRORED else None,
         limits=limits,
+        within=_WITHIN_SECONDS,
     )
+    return _verdict(report, seconds)
+
+
+def _verdict(report: ParityCheck, seconds: float) -> GateResult:
     totals = report.totals
-    evidence = {
+    evidence: dict[str, object] = {
         "counts": {result.value: count for result, count in totals.counts.items()},
         "coverage": totals.coverage,
         "seconds": round(seconds, 1),
@@ -64,6 +71,9 @@ async def gate(scene: Scene) -> GateResult:
             f"{totals.of(result)} {result.value}" for result in DIFFERENCES if totals.of(result)
         )
         return red(NAME, f"over {seconds:.0f} s the logs differ: {found}", evidence)
+    if report.unfinished:
+        evidence["unfinished"] = report.unfinished
+        return unknown(NAME, _unfinished(report, seconds), evidence)
     if totals.verdict is Verdict.NOTHING:
         return unknown(
             NAME,
@@ -83,4 +93,15 @@ async def gate(scene: Scene) -> GateResult:
         NAME,
         f"100 % of {totals.compared} messages of {seconds:.0f} s, coverage {coverage:.0%}",
         evidence,
+    )
+
+
+def _unfinished(report: ParityCheck, seconds: float) -> str:
+    compared = report.totals.compared
+    done = len(report.partitions) - len(report.unfinished)
+    return (
+        f"{compared} messages were compared in {_WITHIN_SECONDS:.0f} s and are alike, {done} of "
+        f"{len(report.partitions)} partitions to their end; there is more in the last "
+        f"{seconds:.0f} s. Give a shorter --window, or compare all of it with 'crossfade migrate "
+        "parity'"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -40,7 +41,10 @@ class PartitionReport(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ParityCheck(msgspec.Struct, frozen=True, rename="camel"):
-    """Findings of a comparison. Times are RFC 3339; ``since`` is ``None`` for the whole logs."""
+    """Findings of a comparison. Times are RFC 3339; ``since`` is ``None`` for the whole logs.
+
+    ``unfinished`` are the primary's partitions that were not read to their end in the time given.
+    """
 
     primary: str
     shadow: str
@@ -49,6 +53,7 @@ class ParityCheck(msgspec.Struct, frozen=True, rename="camel"):
     partitions: list[PartitionReport]
     samples: list[Sample]
     last_difference: str | None = None
+    unfinished: list[int] = []
 
     @property
     def totals(self) -> ParityCounts:
@@ -68,6 +73,7 @@ async def check(
     mirrored: float | None = None,
     limits: ParityLimits | None = None,
     progress: Callable[[int], None] | None = None,
+    within: float | None = None,
 ) -> ParityCheck:
     """Compare what came to both logs from ``since`` (the beginning) to ``until`` (now).
 
@@ -82,12 +88,15 @@ async def check(
         mirrored: The time since which every process copies before it acknowledges, if known.
         limits: How long copies may take, and how much is kept.
         progress: Called every few records with their number.
+        within: Seconds after which nothing more is read; what was found until then is returned.
 
     Raises:
         ConfigurationError: the two can't be compared.
         TransportUnavailable: a log can't be read.
     """
     limits = limits or ParityLimits()
+    unfinished = set[int]()
+    deadline = None if within is None else asyncio.get_running_loop().time() + within
     started = time.time()
     until = started if until is None else min(until, started)
     reports, samples, last = list[PartitionReport](), list[Sample](), 0.0
@@ -101,7 +110,11 @@ async def check(
     )
     for group in made:
         with closing(group):
-            await group.drain(progress=progress)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await group.drain(progress=progress)
+            except TimeoutError:
+                unfinished.update(cell.primary for cell in group.comparisons)
             for comparison in group.comparisons.values():
                 reports.append(report_of(comparison))
                 samples += comparison.samples
@@ -114,6 +127,7 @@ async def check(
         by_partition(reports),
         samples,
         timestamp(last) if last else None,
+        sorted(unfinished),
     )
 
 

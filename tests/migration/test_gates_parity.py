@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -58,6 +59,33 @@ async def test_parity_knows_that_every_process_mirrored_since_the_phase_was_reac
 
     found, counted = await eventually(judged)
     assert found == verdict, counted
+
+
+async def test_parity_says_how_much_it_compared_in_its_time(scene, both, logs, monkeypatch):
+    """And a difference that it found until then makes it red."""
+    before = rfc3339(datetime.now(UTC) - timedelta(minutes=10))
+    soon = both.model_copy(update={"transport_shadow_settle_ms": 1})
+    sent = [message(f"m{i}", f"c{i}") for i in range(60)]
+    await mirror(logs["redis"], logs["kafka"], *sent)
+    asked = await scene(2, 3, reached_at=before, settings=soon)
+    last = max(seal(one).partition for one in sent)
+
+    class Slow(Forwarding):
+        async def read(self, topic, partition, **options):
+            if partition == last:
+                await asyncio.sleep(60)
+            return await super().read(topic, partition, **options)
+
+    asked.logs["redis"] = Slow(logs["redis"])
+    monkeypatch.setattr(parity_gate, "_WITHIN_SECONDS", 3.0)
+    result = await parity_gate.gate(asked)
+    assert (result.verdict, result.evidence["unfinished"]) == ("unknown", [last])
+    there = sum(seal(one).partition != last for one in sent)
+    assert f"{there} messages were compared in 3 s and are alike" in result.reason
+    other = next(one for one in sent if seal(one).partition != last)
+    await append(logs["redis"], message("never copied", other.conversation_id))
+    result = await parity_gate.gate(asked)
+    assert result.verdict == "red", result.reason
 
 
 @pytest.mark.parametrize("which", ["redis", "kafka"])
