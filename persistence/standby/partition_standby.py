@@ -112,7 +112,7 @@ class PartitionStandby:
             # It keeps the position meanwhile: the next standby goes on where this one is stopped.
             await PartitionWorker(self._claim, context, self._stop).catch_up_from(known)
             await context.database.through(
-                lambda: writer.forget_position(name, partition), self._stop
+                lambda: writer.forget_position(name, partition, self._claim.epoch), self._stop
             )
         may_be_behind.clear()
 

@@ -41,7 +41,9 @@ WHERE transport = $1 AND partition = $2 AND epoch = $3
     AND ($5::text IS NULL OR through = $5 OR through = $4)
 RETURNING ctid AS place
 """
-_FORGET = "UPDATE log_positions SET through = NULL WHERE transport = $1 AND partition = $2"
+_FORGET = """
+UPDATE log_positions SET through = NULL WHERE transport = $1 AND partition = $2 AND epoch <= $3
+"""
 
 
 _SET = """
@@ -91,9 +93,11 @@ async def move_position(
     return place
 
 
-async def forget_position(connection: Connection, transport: str, partition: int) -> None:
-    """Have the position of a partition be unknown."""
-    await connection.execute(_FORGET, transport, partition)
+async def forget_position(
+    connection: Connection, transport: str, partition: int, epoch: int
+) -> None:
+    """Have the position of a partition be unknown, unless an owner after ``epoch`` keeps it."""
+    await connection.execute(_FORGET, transport, partition, epoch)
 
 
 async def set_position(

@@ -94,14 +94,14 @@ class Writer:
         """
         return await self._positions.of(transport, partition)
 
-    async def forget_position(self, transport: str, partition: int) -> None:
-        """Have the position of a partition be unknown.
+    async def forget_position(self, transport: str, partition: int, epoch: int) -> None:
+        """Have the position of a partition be unknown, unless an owner after ``epoch`` keeps it.
 
         Raises:
             Outage: the database can't do it now.
         """
         async with using(self._pool) as connection:
-            await forget_position(connection, transport, partition)
+            await forget_position(connection, transport, partition, epoch)
 
     async def probe(self) -> None:
         """Return if batches can be written: connected, migrated, permitted, not read-only.
