@@ -10,8 +10,10 @@ from transport.redis.keys import trimmed
 
 __all__ = ["Retention"]
 
-_LAST_ID = "18446744073709551615-18446744073709551615"
 _STEPS = 16  # how finely "at most so many records" is kept
+_FULL_SECONDS = 60
+"""How long an acknowledged record stays at least on a full server: PostgreSQL may fail over to a
+standby that lacks its row, which is put back from the log."""
 
 
 class Retention:
@@ -43,10 +45,9 @@ class Retention:
     def command(self, functions: Functions, stream: str, *, is_full: bool = False) -> Command:
         """Return the command that trims ``stream`` below what every group has acknowledged.
 
-        ``is_full``: the server refuses appends for want of memory, so nothing acknowledged stays.
+        ``is_full``: the server refuses appends for want of memory, so less stays than may.
         """
         acked, through = self._notes[0]
         crowded = through if self._acked - acked >= self._records else "0-0"
-        if is_full:
-            crowded = _LAST_ID
-        return functions.command("trim", (stream, trimmed(stream)), crowded, self._seconds)
+        seconds = min(self._seconds, _FULL_SECONDS) if is_full else self._seconds
+        return functions.command("trim", (stream, trimmed(stream)), crowded, seconds)
