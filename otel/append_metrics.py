@@ -1,4 +1,4 @@
-"""Appends, counted in ``stream_enqueue_total``."""
+"""Appends, counted in ``stream_enqueue_total``, and those after a failover that lost records."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from prometheus_client import CollectorRegistry, Counter
 from otel.latency import exemplar_of
 from otel.metrics import Metrics
 from otel.tracing.context import sampled_trace_id
-from transport.contract import Appended, Envelope, Outcome
+from transport.contract import Appended, Envelope, Outcome, Transport
 from transport.envelope import HEADER_TRACEPARENT
+from transport.rescuing import rescuing
 
-__all__ = ["AppendMetrics", "TransportMetrics"]
+__all__ = ["AppendMetrics", "TransportMetrics", "count_rescued"]
 
 
 class TransportMetrics:
@@ -23,6 +24,12 @@ class TransportMetrics:
             "stream_enqueue",
             "Records appended to the log.",
             ("transport", "partition"),
+            registry=registry,
+        )
+        self.rescued = Counter(
+            "stream_rescued",
+            "Acknowledged records that a failover lost, appended again by this process.",
+            ("transport",),
             registry=registry,
         )
 
@@ -58,3 +65,10 @@ class AppendMetrics:
 
     def interrupted(self, envelopes: Sequence[Envelope], error: BaseException, began: int) -> None:
         """Count nothing: whether anything was appended is not known."""
+
+
+def count_rescued(metrics: Metrics, log: Transport) -> None:
+    """Count what ``log`` appends again after a failover, if it is one that does."""
+    counter = metrics.of(TransportMetrics).rescued.labels(log.name)
+    if (rescuer := rescuing(log)) is not None:
+        rescuer.on_rescued = counter.inc

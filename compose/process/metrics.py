@@ -14,6 +14,7 @@ from otel.shadow_metrics import ShadowMetrics
 from persistence.dead_letters.metrics import DeadLetterMetrics
 from persistence.metrics import IdempotencyMetrics, PersistenceMetrics
 from persistence.payloads.metrics import PayloadMetrics
+from persistence.retention.metrics import ArchiveMetrics
 from persistence.standby.metrics import StandbyMetrics
 from persistence.worker.metrics import PositionMetrics
 
@@ -49,6 +50,7 @@ def process_metrics() -> Metrics:
         PositionMetrics,
         DeadLetterMetrics,
         PayloadMetrics,
+        ArchiveMetrics,
         IngressMetrics,
         MigrationMetrics,
         ShadowMetrics,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from compose.process.context import ProcessContext
 from compose.process.reconnecting import ReconnectingTransport
 from compose.process.role import Role
-from otel.append_metrics import AppendMetrics
+from otel.append_metrics import AppendMetrics, count_rescued
 from otel.shadow_metrics import ShadowMetrics
 from persistence.shadow_gaps import ShadowGaps
 from persistence.standby.takeover_rules import LogRole
@@ -50,6 +50,7 @@ async def open_logs(context: ProcessContext) -> AsyncIterator[Logs]:
         logs: dict[str, ReconnectingTransport] = {}
         for name in names:
             made = create(name, settings)
+            count_rescued(context.metrics, made)
             log = ReconnectingTransport(
                 made,
                 needed=name in needed,

@@ -252,7 +252,7 @@ def _old_rows(context: ProcessContext) -> OldRows | None:
     days, store = context.settings.persistence.rows_retention_days, context.archive
     if days is None or store is None:
         return None
-    return OldRows(Archiver(context.pool, store, days=days))
+    return OldRows(Archiver(context.pool, store, days=days), context.metrics)
 
 
 def _parity(context: ProcessContext) -> ParityMonitor | None:

@@ -15,6 +15,8 @@ _STALLED = 5.0
 """Seconds without an acknowledgement while records wait, from which on a partition is not moving.
 A worker that is well acknowledges with every statement."""
 _LONG_LAG = 1000
+_OPERATOR = "an operator"
+"""What a partition waits for whose rows are lost (``persistence.worker.positions``)."""
 _GROWING = 1.1
 _ORDER = {"alarm": 0, "warning": 1, "ok": 2, "notice": 3}
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -255,6 +257,14 @@ def _processes(processes: Sequence[ProcessView], now: datetime) -> Iterator[Sent
     for (dependency, error), those in waits.items():
         since = min(process.paused[0].since for process in those)
         who = f"{len(those)} processes wait" if len(those) > 1 else f"{those[0].member} waits"
+        if dependency.startswith(_OPERATOR):
+            yield Sentence(
+                level="alarm",
+                text=f"{who} for {dependency}, for {ago(since, now)} now: {error}.",
+                next="What is accepted waits in the log. See RowsLost in RUNBOOKS.md before you "
+                "accept the loss.",
+            )
+            continue
         yield Sentence(
             level="warning",
             text=f"{who} for {_dependency(dependency)}, for {ago(since, now)} now: {error}.",

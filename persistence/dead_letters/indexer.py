@@ -110,6 +110,8 @@ class DeadLetterIndexer:
     async def _index_again(self, after: str, floor: Floor, stop: asyncio.Event) -> None:
         assert floor.offset is not None
         holds_all = await self._log.through(partial(self._positions.reaches, 0, after), stop)
+        if not holds_all:
+            self._positions.lost()
         _log.warning(
             "Dead letters lost by PostgreSQL: listing them again from the log",
             after=after,

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from uuid import UUID
 
 import msgspec
 import structlog
 
+from otel.metrics import Metrics
 from persistence.database.outage import stopped_within
 from persistence.database.pool import Connection, Pool, using
-from persistence.errors import Outage
+from persistence.errors import Outage, PersistenceError
 from persistence.fleet.leader_lock import elected
 from persistence.fleet.payload_identity import confirm
 from persistence.payloads.store import PayloadStore
@@ -33,6 +35,7 @@ from persistence.retention.archive_file import (
 )
 from persistence.retention.archives import Archive, ArchiveTable
 from persistence.retention.burial import delete_rows, writers_ended
+from persistence.retention.metrics import ArchiveMetrics
 
 __all__ = ["ARCHIVING", "ArchiveReport", "Archiver", "OldRows"]
 
@@ -42,6 +45,7 @@ ARCHIVING = "rows archive"
 """The lock of the one process that archives, or takes erased messages out of files."""
 _HOUR = 3600.0
 _FIRST = 90.0
+_LOOK = 30.0
 _ROWS = 50_000
 _AT_ONCE = 1_000
 _READ_AT_ONCE = 250  # of up to 64 KiB each, and their receipts
@@ -163,19 +167,29 @@ def _by(number: int, ids: Sequence[UUID]) -> list[Sequence[UUID]]:
 
 
 class OldRows:
-    """Archives each hour, in one process of all."""
+    """Archives each hour, in one process of all; each tells how long a file waits."""
 
-    def __init__(self, archiver: Archiver, *, interval: float = _HOUR) -> None:
+    def __init__(self, archiver: Archiver, metrics: Metrics, *, interval: float = _HOUR) -> None:
         self._archiver = archiver
+        self._metrics = metrics.of(ArchiveMetrics)
         self._interval = interval
 
     async def run(self, stop: asyncio.Event) -> None:
         """Archive until ``stop`` is set."""
-        wait = min(_FIRST, self._interval)
-        while not await stopped_within(stop, wait):
-            wait = self._interval
-            try:
-                await self._archiver.archive(stop)
-            except Exception as error:  # noqa: BLE001 - the service goes on with a full disk, too
-                text = str(error) or type(error).__name__
-                _log.warning("Archiving old rows failed; will retry", error=text)
+        now = asyncio.get_running_loop().time
+        due = now() + min(_FIRST, self._interval)
+        while not await stopped_within(stop, min(_LOOK, self._interval)):
+            if now() >= due:
+                await self._archive(stop)
+                due = now() + self._interval
+            with suppress(PersistenceError):  # it is told elsewhere
+                self._metrics.oldest.set(await self._archiver.table.waits())
+
+    async def _archive(self, stop: asyncio.Event) -> None:
+        try:
+            report = await self._archiver.archive(stop)
+        except Exception as error:  # noqa: BLE001 - the service goes on with a full disk, too
+            text = str(error) or type(error).__name__
+            _log.warning("Archiving old rows failed; will retry", error=text)
+        else:
+            self._metrics.archived.inc(report.rows if report else 0)

@@ -65,6 +65,10 @@ SELECT id, (to_jsonb(messages) || jsonb_build_object('receipts', (
 _WRITTEN = """
 UPDATE row_archives SET state = $2, rows = $3, bytes = $4, sha256 = $5 WHERE id = $1
 """
+_WAITS = """
+SELECT coalesce(extract(epoch FROM now() - min(planned_at)), 0)::float8 FROM row_archives
+WHERE state <> 'done'
+"""
 _DONE = "UPDATE row_archives SET state = 'done', done_at = now() WHERE id = $1"
 _LEFT = "UPDATE tombstones SET archive = NULL WHERE id = ANY($1::uuid[])"
 
@@ -147,6 +151,11 @@ class ArchiveTable:
         """Note that its rows are deleted."""
         async with using(self._pool) as connection:
             await connection.execute(_DONE, archive.id)
+
+    async def waits(self) -> float:
+        """Return how many seconds ago the first file was begun that is not finished; 0: none."""
+        async with using(self._pool) as connection:
+            return float(await connection.fetchval(_WAITS))
 
     async def took_out(self, ids: Sequence[UUID]) -> None:
         """Note that no file has these messages any more."""

@@ -90,6 +90,7 @@ class CatchUp:
 
     def warn(self, fence: Fence, floor: Floor) -> None:
         """Tell of rows that are lost where nothing waits for them: another log is read."""
+        self._positions.lost()
         _log.error(
             "Rows lost that this log no longer holds: another log or a backup may have them",
             partition=fence.partition,

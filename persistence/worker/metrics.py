@@ -17,6 +17,13 @@ class PositionMetrics:
             ("transport",),
             registry=registry,
         )
+        self.rows_lost = Counter(
+            "stream_rows_lost",
+            "Rows that PostgreSQL lost and the log no longer has: at least one for each partition "
+            "and time that this was found.",
+            ("transport",),
+            registry=registry,
+        )
         self.lost = Gauge(
             "stream_position_lost",
             "1 while a partition waits for an operator: the log lacks what PostgreSQL lost.",

@@ -63,6 +63,7 @@ class Positions:
         counts = metrics.of(PositionMetrics)
         self._restored = counts.restored.labels(transport.name)
         self._lost = counts.lost
+        self._rows_lost = counts.rows_lost.labels(transport.name)
         if topic is Topic.MESSAGES:
             metrics.of(PersistenceMetrics).paused.labels(
                 f"rows that {transport.name} no longer holds"
@@ -111,6 +112,10 @@ class Positions:
         """Count rows that PostgreSQL had lost."""
         self._restored.inc(rows)
 
+    def lost(self) -> None:
+        """Count that rows are lost which the log no longer has, nobody knows how many."""
+        self._rows_lost.inc()
+
     def wait(self, partition: int, through: str, floor: Floor) -> str:
         """Note that a partition waits for an operator; return why, and the remedy."""
         why = _REMEDY.format(
@@ -119,6 +124,7 @@ class Positions:
             through=through or "the beginning",
             floor=floor.offset or "one that is gone",
         )
+        self.lost()
         about = f"an operator, for partition {partition} of {self._transport.name}"
         self._waiting[partition] = Paused(about, timestamp(time.time()), why)
         self._lost.labels(self._transport.name, str(partition)).set(1)

@@ -139,3 +139,11 @@ def test_loss_lag_and_dead_letters_are_said() -> None:
     letters = Letters(pending=2, by_reason={"rejected": 2}, oldest="2026-11-25T09:00:00Z")
     notice = said(log(partition(0)), letters=letters)[-1]
     assert notice.text == ("2 dead letters wait for a decision (2 rejected), the oldest for 3 h.")
+
+
+def test_a_partition_that_waits_for_an_operator_does_not_go_on_by_itself() -> None:
+    lost = Paused("an operator, for partition 3 of redis", "2026-11-25T11:59:00Z", "rows are lost")
+    told = said(log(partition(3)), processes=[process(paused=[lost])])
+    (alarm,) = [sentence for sentence in told if sentence.level == "alarm"]
+    assert "waits for an operator, for partition 3 of redis" in alarm.text
+    assert "RowsLost" in alarm.next

@@ -7,6 +7,7 @@ chaos`` runs it.
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -22,9 +23,10 @@ from tests.monitoring.disturbances import envelope, locked, opened, post_many, r
 from tests.monitoring.monitored import PARTITIONS, MonitoredDeployment
 from tests.monitoring.rules import alerts
 from tests.payloads.test_rows import large
+from tests.support.eventually import eventually
 from tests.support.kafka import run_kafka
 from transport.clock import now
-from transport.contract import Appended, DeadLetter, Reason, Record, Topic
+from transport.contract import WORKER_GROUP, Appended, DeadLetter, Reason, Record, Topic
 from transport.envelope import seal_message
 from transport.shadow.copies import mirrored
 from transport.shadow.origin import Origin
@@ -258,6 +260,53 @@ async def test_a_log_that_was_consumed_is_forgotten(site: MonitoredDeployment) -
     await site.clears("LeftoverLog")
 
 
+@causes("RecordsRescued")
+async def test_redis_comes_back_without_its_last_records(site: MonitoredDeployment) -> None:
+    files, earlier = site.redis.data_dir, site.redis.data_dir.with_name("earlier")
+    shutil.copytree(files, earlier)
+    await post_many(site.app, 50, "rescued")
+    await site.redis.kill()
+    shutil.rmtree(files)
+    earlier.rename(files)
+    await site.redis.start()
+    await site.fires("RecordsRescued")
+    await site.clears("RecordsRescued", "QueueMessagesLost")
+
+
+@causes("RowsLost")
+async def test_postgresql_is_behind_what_redis_still_holds(site: MonitoredDeployment) -> None:
+    await post_many(site.app, 50, "gone")
+    async with Redis(host=site.redis.host, port=site.redis.port, db=1) as client:
+        await eventually(lambda: _is_drained(site), timeout=60)
+        await site.worker.stop()
+        await site.app.restart(ENABLE_STREAM_CONSUMERS="false")
+        for partition in range(PARTITIONS):
+            await client.xtrim(f"msg:stream:{partition}", maxlen=0, approximate=False)
+    await site.execute("UPDATE log_positions SET through = '1-1' WHERE through IS NOT NULL")
+    await site.worker.start()
+    await site.app.restart(ENABLE_STREAM_CONSUMERS="true")
+    await site.fires("RowsLost")
+    await site.command("db", "accept-gap", "redis", "--all-waiting", "--why", "a test", "--yes")
+    await site.clears("RowsLost")
+
+
+@causes("RowsArchiveFailing")
+async def test_a_file_of_old_rows_can_not_be_finished(
+    site: MonitoredDeployment, tmp_path: Path
+) -> None:
+    await site.execute(
+        "WITH made AS (INSERT INTO row_archives (name, state, rows, first_at, last_at)"
+        " VALUES ('x', 'planned', 1, now(), now()) RETURNING id)"
+        " INSERT INTO tombstones (id, accepted_at, archive)"
+        " SELECT gen_random_uuid(), now(), id FROM made"
+    )
+    await site.app.restart(ROWS_RETENTION_DAYS="365", ROWS_ARCHIVE_URL=f"file://{tmp_path}")
+    await site.fires("RowsArchiveFailing")
+    await site.execute("DELETE FROM tombstones")
+    await site.execute("DELETE FROM row_archives")
+    await site.clears("RowsArchiveFailing")
+
+
 @causes("QueueLagAbsent")
 async def test_no_process_runs(site: MonitoredDeployment) -> None:
     await asyncio.gather(site.app.stop(), site.worker.stop())
@@ -265,6 +314,12 @@ async def test_no_process_runs(site: MonitoredDeployment) -> None:
     await site.app.start()
     await site.worker.start()
     await site.clears("QueueLagAbsent")
+
+
+async def _is_drained(site: MonitoredDeployment) -> bool:
+    async with opened(site, "redis") as log:
+        progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        return all(part.lag == 0 for part in progress)
 
 
 def test_no_alert_is_left_out() -> None:

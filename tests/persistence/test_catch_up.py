@@ -139,6 +139,7 @@ async def test_records_that_go_while_rows_are_put_back_are_not_skipped(
     await append(transport, *late)
     await eventually(lambda: running.consumer.status().paused, timeout=20)
     assert "no longer holds" in running.consumer.status().paused[0].error
+    assert value_of(running.metrics.of(PositionMetrics).rows_lost.labels("redis")) == 1
     assert await names(database_pool) == names_of(early, lost[:10])
 
 

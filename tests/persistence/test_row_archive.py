@@ -19,6 +19,7 @@ from persistence.retention.archive_file import ArchiveDamaged, ArchiveDraft
 from persistence.retention.archiver import Archiver, OldRows
 from persistence.retention.archives import ArchiveTable
 from persistence.retention.erasure import Erasure
+from persistence.retention.metrics import ArchiveMetrics
 from persistence.retention.rows import count_rows
 from persistence.retention.subject import Subject
 from persistence.settings import PersistenceSettings
@@ -27,6 +28,7 @@ from persistence.store.reserved_connections import ReservedConnections
 from persistence.store.writer import insert
 from tests.payloads.stores import folder_of, opened
 from tests.persistence.samples import message, placed, receipt
+from tests.support.metric_values import value_of
 
 
 @pytest.fixture
@@ -298,16 +300,22 @@ async def test_a_full_disk_does_not_end_the_service(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(archiver_module, "draft", full)
-    job = OldRows(Archiver(database_pool, store, days=30), interval=0.05)
+    metrics = Metrics()
+    job = OldRows(Archiver(database_pool, store, days=30), metrics, interval=0.05)
     running = asyncio.create_task(job.run(stop))
+    waits = metrics.of(ArchiveMetrics).oldest
 
     async def twice() -> bool:
-        return running.done() or len(failed) > 1
+        return running.done() or (len(failed) > 1 and value_of(waits) > 0)
 
     await eventually(twice)
+    assert len(await rows(database_pool)) == 8
+    monkeypatch.undo()
+    await eventually(lambda: value_of(waits) == 0)
     stop.set()
     await running
-    assert len(await rows(database_pool)) == 8
+    assert value_of(metrics.of(ArchiveMetrics).archived) == 7
+    assert await rows(database_pool) == ["young"]
 
 
 async def test_an_erasure_tells_of_files_that_a_restored_database_does_not_know(
@@ -366,9 +374,10 @@ async def test_what_reads_the_whole_table_has_its_time(
 
 
 async def test_one_process_archives_each_hour(database_pool, store, sent, eventually):
-    stop = asyncio.Event()
+    stop, counted = asyncio.Event(), [Metrics(), Metrics()]
     jobs = [
-        OldRows(Archiver(database_pool, store, days=30, rows=3), interval=0.05) for _ in range(2)
+        OldRows(Archiver(database_pool, store, days=30, rows=3), metrics, interval=0.05)
+        for metrics in counted
     ]
     running = [asyncio.create_task(job.run(stop)) for job in jobs]
 
@@ -379,3 +388,4 @@ async def test_one_process_archives_each_hour(database_pool, store, sent, eventu
     stop.set()
     await asyncio.gather(*running)
     await complete(database_pool, store, sent)
+    assert sum(value_of(metrics.of(ArchiveMetrics).archived) for metrics in counted) == 7

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 from uuid import uuid4
 
 from transport.contract import (
     DLQ_GROUP,
     WORKER_GROUP,
+    Appended,
     DeadLetter,
     Envelope,
     Features,
@@ -104,6 +105,8 @@ class RedisTransport:
             confirmation=Confirmation(settings, self._messages),
             rescue=self._rescue,
         )
+        self.on_rescued: Callable[[int], None] = lambda _: None
+        """See ``transport.rescuing.Rescuing``."""
         self._rescue.begin(self._append_again)
         self._connections.on_server = self._rescue.met
         self._dead_letters = RedisDeadLetters(self._functions, self._dead, seconds=seconds)
@@ -302,7 +305,10 @@ class RedisTransport:
     async def _append_again(
         self, envelopes: Sequence[Envelope], remember: bool, server: str
     ) -> Sequence[Outcome]:
-        return await self._publisher.publish(envelopes, remember=remember, rescued_at=server)
+        outcomes = await self._publisher.publish(envelopes, remember=remember, rescued_at=server)
+        if count := sum(type(it) is Appended for it in outcomes):
+            self.on_rescued(count)
+        return outcomes
 
     def _new_witness(self, partitions: int) -> Witness:
         return Witness(partitions, lambda: self._connections.made)

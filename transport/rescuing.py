@@ -1,0 +1,27 @@
+"""A log that appends again what a failover lost, and tells how many records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+from transport.contract import Transport
+from transport.forwarding import Forwarding
+
+__all__ = ["Rescuing", "rescuing"]
+
+
+@runtime_checkable
+class Rescuing(Protocol):
+    """A transport that appends again what its server lost of this process and of others."""
+
+    on_rescued: Callable[[int], None]
+    """Called with how many records this process has just appended again."""
+
+
+def rescuing(transport: Transport) -> Rescuing | None:
+    """Return what stands behind ``transport``, if it is such a one."""
+    inner: object = transport
+    while isinstance(inner, Forwarding):
+        inner = inner.inner
+    return inner if isinstance(inner, Rescuing) else None
