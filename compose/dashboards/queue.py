@@ -364,6 +364,32 @@ _DEAD = DashboardRow(
             (Query("max by (transport) (stream_dead_letter_unindexed{@})", "{{transport}}"),),
         ),
         Panel(
+            "Lost and Found Again",
+            "Records that a Redis failover lost and processes appended again, rows that PostgreSQL "
+            "lost and the log put back, and those that the log no longer has. Normal: none.",
+            "short",
+            (
+                Query(
+                    "sum by (transport) (increase(stream_rescued_total{@}[1h]))",
+                    "{{transport}} rescued",
+                ),
+                Query(
+                    "sum by (transport) (increase(stream_rows_restored_total{@}[1h]))",
+                    "{{transport}} rows",
+                ),
+                Query(
+                    "sum by (transport) (increase(stream_rows_lost_total{@}[1h]))",
+                    "{{transport}} rows lost",
+                ),
+            ),
+        ),
+        Panel(
+            "Archive Waits",
+            "How long the oldest file of archived rows waits to be finished. Normal: zero.",
+            "s",
+            (Query("max(rows_archive_oldest_seconds{@})", "oldest file"),),
+        ),
+        Panel(
             "Redrive Rate",
             "Dead letters put back into the log.",
             "mps",
