@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from alembic import command
@@ -28,6 +29,14 @@ __all__ = ["Revision", "current", "downgrade", "latest", "steps_down", "upgrade"
 # Any constant serves, as long as every version uses the same: the letters of "migrate".
 _LOCK = 0x6D6967726174
 _ASK_AGAIN = 0.2
+# A user may have limits for the service's own statements (docs/postgresql.md). An index of a large
+# table takes longer.
+_SESSION = {
+    "application_name": "crossfade",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "enable_seqscan": "on",
+}
 _STEPS = re.compile(r"[+-][0-9]{1,4}")
 
 
@@ -133,7 +142,7 @@ async def _locked(url: str, run: Callable[[Config], None]) -> str | None:
 
     # The lock has its own connection: a migration opens and ends transactions as it likes.
     with translated():
-        guard = await Servers(url).connect()
+        guard = await Servers(url).connect(server_settings=_SESSION)
         try:
             # Asked again and again: a statement that waits has a snapshot, and CREATE INDEX
             # CONCURRENTLY waits until every older snapshot is gone.
@@ -152,9 +161,8 @@ async def _locked(url: str, run: Callable[[Config], None]) -> str | None:
 async def _with_connection(url: str, work: Callable[[Connection], str | None]) -> str | None:
     # asyncpg reads the URL itself, so every option of libpq (sslmode, ...) means the same here as
     # on the data path.
-    engine = create_async_engine(
-        "postgresql+asyncpg://", async_creator=Servers(url).connect, poolclass=NullPool
-    )
+    connect = partial(Servers(url).connect, server_settings=_SESSION)
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
     with translated():
         try:
             async with engine.connect() as connection:

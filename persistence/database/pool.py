@@ -45,10 +45,13 @@ async def connect(settings: PersistenceSettings, *, scans: bool = False) -> Pool
         Outage: the URL can't be used.
     """
     timeout = settings.database_timeout_seconds
-    url, direct = settings.database_url.get_secret_value(), settings.database_direct_url
-    if scans:  # a pooler may keep no session's settings, and this is about one of them
-        url = settings.direct_url
-    servers = Servers(url, direct=direct.get_secret_value() if direct else None)
+    direct = settings.database_direct_url
+    if scans and direct:  # a pooler may keep no session's settings, and this is about one of them
+        url = direct.get_secret_value()
+        servers = Servers(url, setting="DATABASE_DIRECT_URL")
+    else:
+        url = settings.database_url.get_secret_value()
+        servers = Servers(url, direct=direct.get_secret_value() if direct else None)
     with translated():
         return await asyncpg.create_pool(
             url,

@@ -155,7 +155,7 @@ class Servers:
                 self._begin_with(url)
                 return session, url
         kind = Crowded if is_crowded else Outage
-        raise kind(f"no server in DATABASE_URL takes writes ({'; '.join(answers)})")
+        raise kind(f"no server in {self._setting} takes writes ({'; '.join(answers)})")
 
     async def _leave_if_it_hangs(self) -> None:
         """End the sessions of the server in use if it gives no answer and another takes writes."""

@@ -84,6 +84,18 @@ async def test_content_is_compressed_with_lz4(database_pool):
     assert method == "l"
 
 
+async def test_limits_of_a_user_are_not_those_of_a_migration(empty_url):
+    """The user has them where docs/postgresql.md says so; most steps take longer than this one."""
+    connection = await asyncpg.connect(empty_url)
+    name = empty_url.rpartition("/")[2]
+    await connection.execute(
+        f"ALTER ROLE CURRENT_USER IN DATABASE {name} SET statement_timeout = 1"
+    )
+    await connection.close()
+    await migrate.upgrade(empty_url)
+    assert await migrate.current(empty_url) == migrate.latest()
+
+
 async def test_models_and_migrations_agree(database_url):
     assert await differences(database_url) == []
 
