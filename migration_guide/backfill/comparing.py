@@ -187,14 +187,8 @@ class RunningComparison:
 
     def missing(self, partition: int) -> Iterator[MissingCopy]:
         """Yield the originals of a partition that the target lacks, in the order of their log."""
-        found = merge(
-            *(
-                (MissingCopy(facts, one) for facts in one.judged(PRIMARY))
-                for one in self._of[partition].of(partition)
-            ),
-            key=_place,
-        )
-        for copy in found:
+        cells = self._of[partition].of(partition)
+        for copy in merge(*map(_missing_in, cells), key=_place):
             if copy.facts.refused:
                 continue
             if self._is_wanted(copy):
@@ -226,6 +220,11 @@ class RunningComparison:
             if began := place.known.began.get(partition):
                 return self._logs[0].sort_key(began)
         return self._begins_at[partition]
+
+
+def _missing_in(cell: Comparison) -> Iterator[MissingCopy]:
+    for facts in cell.judged(PRIMARY):
+        yield MissingCopy(facts, cell)
 
 
 def _examined_from(begin: Beginning) -> bytes:

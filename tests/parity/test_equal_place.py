@@ -211,6 +211,32 @@ async def test_rounds_read_on_where_the_one_before_ended() -> None:
     assert story.read == 4000 + 3998 + 2
 
 
+@pytest.mark.parametrize("counts", [(2, 4), (4, 6), (1, 1)])
+async def test_what_the_target_remembers_is_missing_once(counts: tuple[int, int]) -> None:
+    """Its append adds no record that a later round would find, in whichever cell it is."""
+    story = await told(400, counts, dropped=tuple(range(200, 220)))
+
+    async def nothing_known(_: str) -> None:
+        return None
+
+    comparing = await RunningComparison.begin(
+        *story.logs,  # type: ignore[arg-type]
+        since=None,
+        limits=ParityLimits(settle=0.0),
+        everything=False,
+        earlier=nothing_known,
+    )
+    with closing(comparing):
+        assert await comparing.read_on(lambda _: None)
+        partitions = range(counts[0])
+        found = [lack for p in partitions for lack in comparing.missing(p)]
+        assert len(found) == 20
+        for lack in found:
+            lack.let_go()
+        assert await comparing.read_on(lambda _: None)
+        assert not [lack for p in partitions for lack in comparing.missing(p)]
+
+
 @pytest.mark.parametrize("counts", [(4, 6), (6, 4), (2, 1)])
 async def test_each_partition_is_read_once_for_all_its_cells(counts: tuple[int, int]) -> None:
     story = await told(counts=counts)
