@@ -29,6 +29,7 @@ from benchmarks.report import save, show, side_by_side
 from benchmarks.stand import Stand, stand
 from benchmarks.whole_path import parts
 from benchmarks.whole_path.contenders import CONTENDERS
+from benchmarks.whole_path.two_logs import as_the_log_changes
 
 Measure = Callable[[Stand, Plan], Awaitable[list[Figure]]]
 PARTS: dict[str, Measure] = {
@@ -38,6 +39,7 @@ PARTS: dict[str, Measure] = {
     "growth": parts.as_it_grows,
     "sizes": table_sizes.measure,
     "shadow": parts.with_a_shadow,
+    "change": as_the_log_changes,
     "overload": parts.overloaded,
     "single": single_post.measure,
     "publish": publish.measure,
