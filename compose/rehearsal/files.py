@@ -21,10 +21,10 @@ def save(folder: Path, report: RehearsalReport, rehearsal: Rehearsal, data: Path
     """
     shutil.rmtree(folder / "failure", ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    page = folder / "report.html"
-    page.write_text(render(report), "utf-8")
     (folder / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(report)))
     shutil.copyfile(rehearsal.history_file, folder / "history.jsonl")
+    page = folder / "report.html"
+    page.write_text(render(report), "utf-8")
     if not report.passed:
         failure = folder / "failure"
         failure.mkdir()

@@ -43,6 +43,8 @@ __all__ = ["Rehearsal"]
 
 _DRAINED_WITHIN = 300.0
 _DRAINED_SOON = 30.0  # after an interruption: somebody waits for the end
+_TRY_SECONDS = 2.0
+_PATIENT_TRY_SECONDS = 15.0  # longer than the service's own limits: it says what became of a try
 _MIX = Mix(repeat=0.05, old=0.03, other_body=0.01, race=0.01, receipt=0.1)
 
 
@@ -165,6 +167,7 @@ class Rehearsal:
             pause=(conversations + 3 * options.crowded) / rate,
             catch_up=True,
             patience=0.95,
+            timeout=_TRY_SECONDS if options.faults else _PATIENT_TRY_SECONDS,
             proxy=proxy,
             mix=_MIX,
             large=options.large,
