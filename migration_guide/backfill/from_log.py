@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
@@ -32,6 +33,7 @@ class FromLog:
     def __init__(self, of: BackfillAppends) -> None:
         self._of = of
         self._comparing: RunningComparison | None = None
+        self._began = 0.0
 
     def close(self) -> None:
         """Forget what was compared."""
@@ -42,13 +44,20 @@ class FromLog:
     async def round(self) -> bool:
         """Compare what came since the last round, and append what is missing.
 
-        Returns whether there was any, or it has to be compared anew.
+        Returns whether another round is needed: where some was missing that the source had when
+        this began, or where it has to be compared anew. A shadow may go on losing copies; a round
+        for each of those would never be the last.
         """
         status, source = self._of.status, self._of.source
         comparing = await self._compared()
         if comparing is None:
             return True
-        missing = sum(1 for p in range(source.partitions) for _ in comparing.missing(p))
+        appended = [
+            copy.facts.appended_at
+            for partition in range(source.partitions)
+            for copy in comparing.missing(partition)
+        ]
+        missing = len(appended)
         status.uncopied = comparing.uncopied
         if not missing:
             await self._repaired(comparing)
@@ -59,8 +68,11 @@ class FromLog:
         for partition in range(source.partitions):
             await self._append(comparing, partition)
         self._settle(comparing)
+        is_last = min(appended) > self._began
+        if is_last:
+            await self._repaired(comparing)
         await self._of.note()
-        return True
+        return not is_last
 
     async def count(self) -> int:
         """Return the number of records that a round would append."""
@@ -77,6 +89,7 @@ class FromLog:
         of, request = self._of, self._of.request
         of.status.stage = "comparing"
         if self._comparing is None:
+            self._began = time.time()
             self._comparing = await RunningComparison.begin(
                 of.source,
                 of.target,

@@ -1,5 +1,8 @@
 """Run a backfill: find records the target lacks, append them in order, repeat until none lack.
 
+Of what the source had when it began, that is: what a live shadow loses later is appended as far as
+a round finds it, and is no reason for another round.
+
 Safe to run twice, and to be killed anywhere: missing records are found by comparing the logs, each
 of which is read once, from the place on through which an earlier run knew them to be equal.
 An append whose outcome is not known is not repeated; the next comparison shows whether it stands

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 from collections import Counter
@@ -72,6 +73,27 @@ async def test_lost_copies_are_named_repaired_and_equal_again(
     assert {r.headers["mirrorOf"].decode() for r in backfilled} == {
         f"{one.name}:{offset}" for offset in lost.values()
     }
+
+
+async def test_it_ends_beside_a_shadow_that_goes_on_losing_copies(
+    redis_log, kafka_log, database_pool
+):
+    await send(redis_log, kafka_log, range(50), copied=lambda n: n % 10)
+
+    async def lose() -> None:
+        for number in itertools.count(50):
+            await send(redis_log, kafka_log, range(number, number + 1), copied=lambda _: False)
+
+    losing = asyncio.create_task(lose())
+    try:
+        async with asyncio.timeout(60):
+            status = await Backfill(database_pool, redis_log, kafka_log, request()).run()
+    finally:
+        losing.cancel()
+    assert status.stage == "done"
+    copied = Counter(record.headers["messageId"].decode() for record in await every(kafka_log))
+    assert all(copied[message(number).message_id] == 1 for number in range(50))
+    assert set(copied.values()) == {1}
 
 
 @pytest.mark.parametrize("direction", ["redis-to-kafka", "kafka-to-redis"])
