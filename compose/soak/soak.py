@@ -83,6 +83,7 @@ class Soak:
             workers=options.workers,
             large=options.large,
             rate=options.rate,
+            faults=True,
         )
         self.stage = Stage(
             folder, stage, self.timeline, service, settings=_SETTINGS, configuration=_CONFIGURATION
