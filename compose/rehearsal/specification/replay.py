@@ -117,16 +117,24 @@ def refusals(
     Recorded times are taken at their word first. Where that leads nowhere, a record or a row may be
     later by seconds: its server was suspended with it under way.
     """
-    until = time.monotonic() + seconds
+    half = seconds / 2  # for each look: the first must not take the time of the second
 
     def stuck(some: Iterable[ConversationTrace], *, patient: bool) -> Iterator[_Stuck]:
+        until = time.monotonic() + half
         for part in _parts(some):
             left = min(seconds / _RUNS, until - time.monotonic())
             yield from _stuck(part, left, ending, patient=patient)
 
-    doubtful = [of.trace for of in stuck(traces, patient=False)]
-    late = [_later(trace) for trace in doubtful]
-    return [_refusal(of) for of in stuck(late, patient=True)]
+    doubtful = list(stuck(traces, patient=False))
+    late = [_later(of.trace) for of in doubtful]
+    undecided = {id(trace) for trace, of in zip(late, doubtful, strict=True) if of.is_undecided}
+    return [
+        # Refused at its word, and no time for another look: that is no pass.
+        _refusal(
+            of._replace(is_undecided=of.is_undecided and (of.was_run or id(of.trace) in undecided))
+        )
+        for of in stuck(late, patient=True)
+    ]
 
 
 def _later(trace: ConversationTrace) -> ConversationTrace:
@@ -154,6 +162,8 @@ class _Stuck(NamedTuple):
     taken: Sequence[int]
     """How far each thread came."""
     is_undecided: bool
+    was_run: bool
+    """Whether there was time to look at all."""
 
 
 def _stuck(
@@ -173,7 +183,7 @@ def _stuck(
     }
     none = [0] * len(THREADS)
     return [
-        _Stuck(trace, taken.get(number, none), _CLEAN not in text)
+        _Stuck(trace, taken.get(number, none), _CLEAN not in text, seconds > 0)
         for number, trace in enumerate(traces, 1)
         if number not in whole
     ]
