@@ -80,10 +80,13 @@ class FairSlots:
     def _pass_on(self) -> None:
         while self._waiting:
             client, queue = self._waiting.popitem(last=False)
+            while queue and queue[0].done():  # who gave up costs the client no turn
+                queue.popleft()
+            if not queue:
+                continue
             turn = queue.popleft()
             if queue:
                 self._waiting[client] = queue  # behind the others
-            if not turn.done():
-                turn.set_result(None)
-                return
+            turn.set_result(None)
+            return
         self._free += 1

@@ -42,6 +42,24 @@ async def test_slots_go_round_by_client() -> None:
     assert "".join(order) == "aabcabaaa"
 
 
+async def test_who_gave_up_costs_its_client_no_turn() -> None:
+    slots, order = FairSlots(1), list[str]()
+
+    async def work(client: str) -> None:
+        async with slots.slot(client):
+            order.append(client)
+
+    async with slots.slot("b"):
+        gone = [asyncio.create_task(work("a")) for _ in range(3)]
+        live = [asyncio.create_task(work(client)) for client in "abb"]
+        await asyncio.sleep(0)
+        for task in gone:
+            task.cancel()
+        await asyncio.wait(gone)
+    await asyncio.wait(live)
+    assert "".join(order) == "abb"
+
+
 async def test_who_gives_up_keeps_no_slot() -> None:
     slots = FairSlots(1)
     entered, leave = asyncio.Event(), asyncio.Event()

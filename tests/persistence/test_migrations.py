@@ -19,6 +19,7 @@ from persistence.store.writer import Writer
 from persistence.tables.models import metadata
 from tests.persistence.samples import message, placed
 from tests.support.crossfade import Crossfade
+from tests.support.eventually import eventually
 
 INSERT_0001 = (Path(__file__).parent / "fixtures" / "insert_0001.sql").read_text()
 COLUMNS_0001 = (
@@ -82,6 +83,23 @@ async def test_content_is_compressed_with_lz4(database_pool):
         " WHERE attrelid = 'messages'::regclass AND attname = 'content'"
     )
     assert method == "l"
+
+
+async def test_a_reader_of_the_table_is_waited_for_and_inserts_pass(database_url, database_pool):
+    """As a dump reads it for hours."""
+    await migrate.downgrade(database_url, "0018")
+    async with database_pool.acquire() as reader, reader.transaction():
+        await reader.execute("LOCK TABLE messages IN ACCESS SHARE MODE")
+        upgrading = asyncio.create_task(migrate.upgrade(database_url))
+        await eventually(
+            lambda: database_pool.fetchval(
+                "SELECT EXISTS (SELECT FROM pg_locks WHERE mode = 'AccessExclusiveLock'"
+                " AND NOT granted AND relation = 'messages'::regclass)"
+            )
+        )
+        await Writer(database_pool).write([placed(message("m", "c"))], None)
+        assert not upgrading.done()
+    assert await upgrading == migrate.latest()
 
 
 async def test_limits_of_a_user_are_not_those_of_a_migration(empty_url):

@@ -14,11 +14,24 @@ down_revision = "0018"
 branch_labels = None
 depends_on = None
 
+# The table's lock has to wait for whoever reads it, a dump for hours; every insert waits behind
+# this meanwhile. So it waits for two seconds at a time, and lets the inserts pass in between.
 _WHERE_IT_CAN = """
 DO $$ BEGIN
-    EXECUTE 'ALTER TABLE messages ALTER COLUMN content SET COMPRESSION lz4';
-EXCEPTION WHEN feature_not_supported OR syntax_error THEN
-    NULL;
+    SET LOCAL lock_timeout = '2s';
+    FOR try IN 1..100 LOOP
+        BEGIN
+            EXECUTE 'ALTER TABLE messages ALTER COLUMN content SET COMPRESSION lz4';
+            RETURN;
+        EXCEPTION
+            WHEN feature_not_supported OR syntax_error THEN
+                RETURN;
+            WHEN lock_not_available THEN
+                PERFORM pg_sleep(1);
+        END;
+    END LOOP;
+    RAISE lock_not_available
+        USING MESSAGE = 'others read the table messages all the time: end the dump, or try later';
 END $$
 """
 _AS_BEFORE = _WHERE_IT_CAN.replace("lz4", "default")
