@@ -73,6 +73,7 @@ class LoadProcess:
             stdin=PIPE,
             stdout=PIPE,
             limit=_LONGEST_LINE,
+            start_new_session=True,  # Ctrl-C is for us, who end it in order
         )
         states = self._states()
         self._tell(Start(self._options, states))

@@ -81,6 +81,7 @@ async def _rehearsal(folder: Path, seconds: float, rate: float = 40.0) -> AsyncI
         env={**os.environ, _MARK: mark},
         stdout=DEVNULL,
         stderr=PIPE,
+        start_new_session=True,
     )
     run = _Run(process, mark, folder)
     try:
@@ -102,7 +103,7 @@ async def test_what_was_sent_until_then_is_judged(tmp_path: Path) -> None:
     async with _rehearsal(tmp_path / "report", seconds=600) as run:
         await run.says("phase 0")
         assert len(run.left()) > 5
-        run.process.send_signal(signal.SIGTERM)
+        os.killpg(run.process.pid, signal.SIGTERM)  # as a terminal does
         await run.process.communicate()
         assert run.process.returncode == 130
         assert run.left() == []
