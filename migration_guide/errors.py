@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "IncompleteCopy",
     "MigrationError",
     "NotAStep",
     "NotPlanned",
@@ -29,6 +30,10 @@ class NotStarted(MigrationError):  # noqa: N818 - a state, not a mistake
 
 class NotAStep(MigrationError):  # noqa: N818
     """The phase asked for is not a neighbour, or another step is under way."""
+
+
+class IncompleteCopy(MigrationError):  # noqa: N818
+    """The log that is left may lack messages that were acknowledged."""
 
 
 class NotPlanned(MigrationError):  # noqa: N818

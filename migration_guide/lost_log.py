@@ -1,45 +1,180 @@
 """Give up a log whose servers and disks are gone: nothing of it can be read or removed any more.
 
 It is what an operator does last, when all processes run on the log that is left (docs/redis.md).
+A log that still answers is not lost: ``retirement`` proves that nothing of it is needed.
 """
 
 from __future__ import annotations
 
-from migration_guide.errors import MigrationError, NotRetired
-from migration_guide.resting import must_not_wait, rests_on, survivor
-from migration_guide.retirement import Obstacle, users_of
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from migration_guide.errors import IncompleteCopy, MigrationError, NotRetired
+from migration_guide.resting import rests_on, survivor
+from migration_guide.retirement import Obstacle, opened, users_of
 from migration_guide.steps import MigrationStanding, Steps
+from persistence.database.pool import Pool, using
+from persistence.fleet.log_choice import choices
+from persistence.fleet.migration_state import MigrationState
+from persistence.fleet.used_logs import was_used
+from persistence.shadow_gaps import open_gaps
+from persistence.store.positions import known_positions
+from transport.errors import ConfigurationError, TransportError
+from transport.registry import create, known_name
+from transport.settings import TransportSettings
 
-__all__ = ["judge_loss", "retire_lost"]
+__all__ = ["LogLoss", "judge_loss", "retire_lost"]
+
+_ANSWERS_SECONDS = 10.0
+
+_ACCEPT = (
+    "if its disk survived, bring it back, and run a worker on it; if nothing of it does, accept "
+    "that these are lost: --accept-loss"
+)
 
 
-async def judge_loss(steps: Steps, name: str) -> tuple[MigrationStanding, list[Obstacle]]:
-    """Return where the migration stands, and what keeps the log from being given up.
+class LogLoss(msgspec.Struct, frozen=True):
+    """What was found of a log that is to be given up. It can be, if there is no obstacle.
+
+    Args:
+        look: where the migration stands.
+        used: whether anything is kept under the log's name; else the name stays free.
+        asked: whether the settings lead to a server that could be asked for the log.
+        missing: what may be lost with it.
+        obstacles: what is in the way. That something may be lost is, unless it is accepted.
+    """
+
+    look: MigrationStanding
+    used: bool
+    asked: bool
+    missing: list[str]
+    obstacles: list[Obstacle]
+
+
+async def judge_loss(
+    steps: Steps, pool: Pool, name: str, settings: TransportSettings, *, accept_loss: bool = False
+) -> LogLoss:
+    """Look at all that keeps the log from being given up.
 
     Raises:
         NotStarted: there is no migration yet.
+        ConfigurationError: it is no name of a log.
         Outage: PostgreSQL can't tell.
     """
+    known_name(name, variable="LOG")
     look = await steps.look()
+    used = await was_used(pool, name)
     obstacles = users_of(look.processes, name)
+    missing: list[str] = []
+    if name in look.state.pair.names:
+        try:
+            left = survivor(look.state, name, accept_loss=True)
+        except MigrationError as error:
+            remedy = (
+                "bring the log back, or an empty one: 'crossfade migrate forget-log LOG --why ...'"
+            )
+            obstacles.append(Obstacle("migration", str(error), remedy))
+        else:
+            missing = [text async for text in _missing(pool, look.state, name, left, settings)]
+    elif look.state.queued is not None:
+        obstacles.append(Obstacle("migration", "a step is queued", "wait for it, or cancel it"))
+    elif not used:
+        remedy = "see that the name is right; only a log that was used can be lost"
+        obstacles.append(Obstacle("name", f"no log called {name} was ever used", remedy))
+    if not accept_loss:
+        obstacles += [Obstacle("messages", text, _ACCEPT) for text in missing]
+    asked = True
     try:
-        if name in look.state.pair.names:
-            survivor(look.state, name)
-        must_not_wait(look.state)
-    except MigrationError as error:
-        remedy = "bring the log back, or an empty one: 'crossfade migrate forget-log LOG --why ...'"
-        obstacles.append(Obstacle("migration", str(error), remedy))
-    return look, obstacles
+        create(name, settings)
+    except ConfigurationError:
+        asked = False
+    else:
+        obstacles += await _answers(name, settings, look.known.get(name))
+    return LogLoss(look, used, asked, missing, obstacles)
 
 
-async def retire_lost(steps: Steps, name: str, *, who: str, why: str) -> str:
-    """Record that the log is gone for good; return the log that is written and read.
+async def retire_lost(
+    steps: Steps,
+    pool: Pool,
+    name: str,
+    settings: TransportSettings,
+    *,
+    who: str,
+    why: str,
+    accept_loss: bool = False,
+) -> str | None:
+    """Record that the log is gone for good.
+
+    Returns:
+        The log that is written and read; ``None`` if the migration did not name the lost one.
 
     Raises:
         MigrationError: something is in the way, or the migration was changed meanwhile.
     """
-    look, obstacles = await judge_loss(steps, name)
-    if obstacles:
-        raise NotRetired("; ".join(obstacle.reason for obstacle in obstacles))
-    after = await steps.machine.retire_lost(look.state.epoch, name, who=who, why=why)
-    return rests_on(after)
+    loss = await judge_loss(steps, pool, name, settings, accept_loss=accept_loss)
+    if loss.obstacles:
+        raise NotRetired("; ".join(obstacle.reason for obstacle in loss.obstacles))
+    if loss.missing:
+        why = f"{why} (accepted: {'; '.join(loss.missing)})"
+    state = loss.look.state
+    after = await steps.machine.retire_lost(
+        state.epoch, name, used=loss.used, who=who, why=why, accept_loss=accept_loss
+    )
+    return rests_on(after) if name in state.pair.names else None
+
+
+async def _answers(name: str, settings: TransportSettings, known: str | None) -> list[Obstacle]:
+    """Return the obstacle that the log is there, if it is: another of its name is not it."""
+    try:
+        async with asyncio.timeout(_ANSWERS_SECONDS), opened(name, settings) as log:
+            if log is None or known not in (None, await log.identity()):
+                return []
+            found = "it answers, so it is not lost"
+    except ConfigurationError as error:
+        found = f"its server answers, so it may not be lost: {error}"
+    except (TransportError, TimeoutError):
+        return []
+    remedy = (
+        f"'crossfade migrate retire {name} --why ...' without --lost proves that nothing needs it"
+    )
+    return [Obstacle("answers", found, remedy)]
+
+
+async def _missing(
+    pool: Pool, state: MigrationState, lost: str, left: str, settings: TransportSettings
+) -> AsyncIterator[str]:
+    """Yield what the log that is left may lack of what the lost one acknowledged."""
+    try:
+        survivor(state, lost)
+    except IncompleteCopy as error:
+        async with using(pool) as connection:
+            gaps = sum((await open_gaps(connection, left)).values())
+        yield (
+            f"{error}: the newest, and {gaps} that were noted as not copied (shadow_gaps), where "
+            "PostgreSQL has no row of them"
+        )
+    if below := await _below_watermark(pool, state, lost, settings):
+        yield (
+            f"PostgreSQL has not all that {lost} had before every process wrote to {left} too "
+            f"(partitions {', '.join(map(str, below))}: the gate 'watermark')"
+        )
+
+
+async def _below_watermark(
+    pool: Pool, state: MigrationState, lost: str, settings: TransportSettings
+) -> list[int]:
+    """Return the partitions of the log that is read whose rows are known to end too early."""
+    marks = (state.watermark or {}).get(lost)
+    if not marks or choices(state.pair)[state.phase].consume_from != lost:
+        return []
+    marked = {int(partition): end for partition, end in marks.items() if end is not None}
+    async with using(pool) as connection:
+        known = await known_positions(connection, lost, list(marked))
+    try:
+        key = create(lost, settings).sort_key
+    except ConfigurationError:
+        return []  # no settings lead to it any more, so its offsets can't be compared
+    through = {part: offset for part, offset in known.items() if offset is not None}
+    return sorted(part for part in through if key(through[part]) < key(marked[part]))

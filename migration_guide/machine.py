@@ -167,25 +167,36 @@ class Machine:
             await self._record(connection, "retired", state, after)
             return after
 
-    async def retire_lost(self, epoch: int, name: str, *, who: str, why: str) -> MigrationState:
+    async def retire_lost(
+        self,
+        epoch: int,
+        name: str,
+        *,
+        used: bool,
+        who: str,
+        why: str,
+        accept_loss: bool = False,
+    ) -> MigrationState:
         """Record that a log is gone for good; the migration rests on the other one.
 
+        A log that was never ``used`` is only taken out of the migration: its name stays free.
+
         Raises:
-            Overtaken: ``epoch`` is over. StepQueued: a step waits for its gates. NotAStep: no other
-                log has the messages. NotRetired: a process names it.
+            Overtaken: ``epoch`` is over. StepQueued: a step waits for its gates. IncompleteCopy:
+                the other log may lack messages, and that is not accepted. NotAStep: it has none.
+                NotRetired: a process names the lost one.
         """
         async with self._changing() as connection:
             state = await self._at(connection, epoch)
-            pair = state.pair
-            if name in pair.names:
-                pair = LogPair(survivor(state, name), None)
             must_not_wait(state)
+            after = state
+            if name in state.pair.names:
+                pair = LogPair(survivor(state, name, accept_loss=accept_loss), None)
+                after = msgspec.structs.replace(state, pair=pair, phase=0, target=0, watermark=None)
             if not await forget_used(connection, name):
                 raise NotRetired(f"a process has {name} in its settings")
-            await retire_log(connection, name, who=who, why=why)
-            after = state
-            if pair != state.pair:
-                after = msgspec.structs.replace(state, pair=pair, phase=0, target=0, watermark=None)
+            if used:
+                await retire_log(connection, name, who=who, why=why)
             after = await self._change(connection, after, who, f"lost {name}: {why}")
             await self._record(connection, "retired", state, after)
             return after

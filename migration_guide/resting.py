@@ -5,8 +5,8 @@ There, the next one can be planned, and the log that was left behind can be reti
 
 from __future__ import annotations
 
-from migration_guide.errors import NotAStep, StepQueued
-from persistence.fleet.log_choice import LogPair, choices
+from migration_guide.errors import IncompleteCopy, NotAStep, StepQueued
+from persistence.fleet.log_choice import Choice, LogPair, choices
 from persistence.fleet.migration_state import MigrationState
 
 __all__ = ["describe", "must_not_wait", "must_rest", "rests_on", "survivor"]
@@ -17,21 +17,38 @@ def rests_on(state: MigrationState) -> str:
     return choices(state.pair)[state.phase].transport
 
 
-def survivor(state: MigrationState, lost: str) -> str:
+def survivor(state: MigrationState, lost: str, *, accept_loss: bool = False) -> str:
     """Return the log that is left where one of the migration's two is gone for good.
 
+    Args:
+        state: where the migration stands.
+        lost: the log that is gone.
+        accept_loss: it may lack some of the messages that were acknowledged.
+
     Raises:
-        NotAStep: the other one is not known to have the messages. StepQueued: a step waits.
+        IncompleteCopy: the other one may lack some. NotAStep: it has none. StepQueued: a step
+            waits.
     """
     must_not_wait(state)
-    left = [name for name in state.pair.names if name != lost]
-    reached = choices(state.pair)[state.phase]
-    if not left or left[0] not in (reached.transport, reached.shadow):
+    left = state.pair.other(lost)
+    # While a step is under way, some processes run the one phase and some the other.
+    used = [choices(state.pair)[number] for number in (state.phase, state.target)]
+    if left is None or not any(left in (choice.transport, choice.shadow) for choice in used):
         raise NotAStep(
-            f"the migration {describe(state.pair)} stands at phase {state.phase}, where {lost} "
+            f"the migration {describe(state.pair)} stands {_stands(state)}, where {lost} "
             "alone has the messages"
         )
-    return left[0]
+    if not accept_loss and not all(_has_all(choice, left) for choice in used):
+        raise IncompleteCopy(
+            f"the migration {describe(state.pair)} stands {_stands(state)}, where {lost} "
+            f"acknowledges messages that {left} may not have"
+        )
+    return left
+
+
+def _has_all(choice: Choice, name: str) -> bool:
+    """Return whether the log has each message before its acknowledgement."""
+    return name == choice.transport or (name == choice.shadow and choice.mode == "sync")
 
 
 def must_rest(state: MigrationState) -> None:
@@ -42,13 +59,8 @@ def must_rest(state: MigrationState) -> None:
     """
     must_not_wait(state)
     if state.under_way or choices(state.pair)[state.phase].shadow is not None:
-        stands = (
-            f"between phases {state.phase} and {state.target}"
-            if state.under_way
-            else (f"at phase {state.phase}")
-        )
         raise NotAStep(
-            f"the migration {describe(state.pair)} stands {stands}: this can be done where "
+            f"the migration {describe(state.pair)} stands {_stands(state)}: this can be done where "
             "one log is written and read, at its first phase or its last"
         )
 
@@ -61,6 +73,12 @@ def must_not_wait(state: MigrationState) -> None:
     """
     if state.queued is not None:
         raise StepQueued(state.queued.to, state.queued.who)
+
+
+def _stands(state: MigrationState) -> str:
+    if state.under_way:
+        return f"between phases {state.phase} and {state.target}"
+    return f"at phase {state.phase}"
 
 
 def describe(pair: LogPair) -> str:

@@ -9,9 +9,9 @@ import typer
 
 from compose.commands.dlq_selection import caller
 from compose.commands.migrate_session import explained, session
-from compose.output import err, out
+from compose.output import client_settings, err, out, warn
 from compose.terminal import confirm, styled
-from migration_guide.lost_log import judge_loss, retire_lost
+from migration_guide.lost_log import LogLoss, judge_loss, retire_lost
 from migration_guide.retirement import Obstacle
 
 __all__ = ["give_up", "refuse"]
@@ -26,34 +26,56 @@ def refuse(obstacles: Sequence[Obstacle]) -> None:
         err.print(styled((f"  {obstacle.remedy}", "dim")))
 
 
-def give_up(name: str, *, why: str, dry_run: bool, yes: bool, as_json: bool) -> None:
+def give_up(
+    name: str, *, why: str, accept_loss: bool, dry_run: bool, yes: bool, as_json: bool
+) -> None:
     """Give up a log that is gone for good, once nothing names it any more."""
+    settings = client_settings(say=False).transport
 
-    async def judged() -> list[Obstacle]:
-        async with session() as (steps, _):
-            _, obstacles = await judge_loss(steps, name)
-            return obstacles
+    async def judged() -> LogLoss:
+        async with session() as (steps, pool):
+            return await judge_loss(steps, pool, name, settings, accept_loss=accept_loss)
 
-    obstacles = explained(judged)
+    loss = explained(judged)
     if not as_json:
-        refuse(obstacles)
-    if obstacles or dry_run:
+        _show(name, loss)
+    if loss.obstacles or dry_run:
         if as_json:
-            out.json({"log": name, "retired": False, "obstacles": msgspec.to_builtins(obstacles)})
-        elif dry_run and not obstacles:
+            out.json({"log": name, "retired": False, **_data(loss)})
+        elif dry_run and not loss.obstacles:
             out.print(styled(("would be retired as lost", "dim")))
-        if obstacles:
+        if loss.obstacles:
             raise typer.Exit(_REFUSED)
         return
     if not yes:
         confirm(f"Give {name} up for good? Nothing that comes back of it will be read.")
 
-    async def taken() -> str:
-        async with session(say=False) as (steps, _):
-            return await retire_lost(steps, name, who=caller(), why=why)
+    async def taken() -> str | None:
+        async with session(say=False) as (steps, pool):
+            return await retire_lost(
+                steps, pool, name, settings, who=caller(), why=why, accept_loss=accept_loss
+            )
 
     left = explained(taken)
     if as_json:
-        out.json({"log": name, "retired": True, "left": left, "obstacles": []})
+        out.json({"log": name, "retired": True, "left": left, **_data(loss)})
     else:
-        out.print(styled(("retired:", "green"), f" {name} as lost; {left} is written and read"))
+        then = f"; {left} is written and read" if left else ""
+        out.print(styled(("retired:", "green"), f" {name} as lost{then}"))
+
+
+def _show(name: str, loss: LogLoss) -> None:
+    refuse(loss.obstacles)
+    if not loss.asked:
+        warn(f"no settings lead to {name}, so it was not asked whether it answers", label="note")
+    if not loss.obstacles:
+        for text in loss.missing:
+            warn(f"accepted: {text}", label="lost")
+
+
+def _data(loss: LogLoss) -> dict[str, object]:
+    return {
+        "asked": loss.asked,
+        "missing": loss.missing,
+        "obstacles": msgspec.to_builtins(loss.obstacles),
+    }

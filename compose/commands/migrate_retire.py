@@ -42,6 +42,13 @@ def retire(
             help="Its servers and disks are gone: only record it. All processes run without it.",
         ),
     ] = False,
+    accept_loss: Annotated[
+        bool,
+        typer.Option(
+            "--accept-loss",
+            help="With --lost: the other log may lack messages that were acknowledged.",
+        ),
+    ] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
     as_json: Json = False,
@@ -51,11 +58,14 @@ def retire(
     It reads the whole log and looks for the row of each record. Refused, with exit status 1, while
     anything is in the way. There is no way back to a log that was removed, and its name is not used
     again: processes whose settings name it refuse to start. A log that was never used is only taken
-    out of the migration. With --lost nothing is read or removed: the other log of the migration is
-    the one that is written and read.
+    out of the migration.
+
+    With --lost nothing is read or removed: the other log of the migration is the one that is
+    written and read. Refused while the log answers, and where the other one may lack messages that
+    were acknowledged: it says which, and --accept-loss gives them up.
     """
     if lost:
-        give_up(log, why=why, dry_run=dry_run, yes=yes, as_json=as_json)
+        give_up(log, why=why, accept_loss=accept_loss, dry_run=dry_run, yes=yes, as_json=as_json)
         return
     proof = explained(lambda: _judge(log, discard_letters=discard_letters))
     if not as_json:

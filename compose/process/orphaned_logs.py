@@ -23,6 +23,7 @@ from compose.process.reconnecting import ReconnectingTransport
 from otel.lag_reporter import LagReporter
 from persistence.database.outage import stopped_within
 from persistence.errors import PersistenceError
+from persistence.fleet.retired_logs import retired_logs
 from persistence.fleet.used_logs import is_used, note_drained, used_logs
 from persistence.standby.standby import Standby, StandbyStatus
 from persistence.standby.takeover_rules import LogRole
@@ -91,14 +92,18 @@ class OrphanedLogDrainer:
             made = create(name, self._context.settings.transport)
             async with ReconnectingTransport(made, needed=False) as log:
                 await self._warn(log)
-                await self._stand_by(log, stop)
+                was_retired = await self._stand_by(log, stop)
         except ConfigurationError as error:
             self._impossible.add(name)
             _log.warning(f"{name} is not configured here, and can't be looked into: {error}")
             return
         if not stop.is_set():
             orphaned.set(0)
-            _log.info(f"Nothing is left in {name}, which nobody uses any more", transport=name)
+            if was_retired:
+                said = f"{name} was retired: what it may hold is not looked at any more"
+            else:
+                said = f"Nothing is left in {name}, which nobody uses any more"
+            _log.info(said, transport=name)
 
     async def _warn(self, log: ReconnectingTransport) -> None:
         """Say once what may be left there, or come there, and what that does to the order."""
@@ -123,8 +128,8 @@ class OrphanedLogDrainer:
             transport=log.name,
         )
 
-    async def _stand_by(self, log: ReconnectingTransport, stop: asyncio.Event) -> None:
-        """Be a standby until nothing is left, or ``stop``."""
+    async def _stand_by(self, log: ReconnectingTransport, stop: asyncio.Event) -> bool:
+        """Be a standby until nothing is left, or ``stop``; return whether the log was retired."""
         ending = asyncio.Event()
         logs = {**self._configured, log.name: log}
         standby = self._context.standby(log, role=LogRole.OTHER, logs=logs)
@@ -135,29 +140,38 @@ class OrphanedLogDrainer:
                 tasks.create_task(standby.run(ending))
                 tasks.create_task(self._context.indexer(log).run(ending))
                 tasks.create_task(LagReporter(log, self._context.metrics).run(ending))
-                await self._until_empty(log, stop)
+                was_retired = await self._until_empty(log, stop)
                 ending.set()
         finally:
             connecting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await connecting
             del self._standbys[log.name]
+        return was_retired
 
-    async def _until_empty(self, log: Transport, stop: asyncio.Event) -> None:
+    async def _until_empty(self, log: Transport, stop: asyncio.Event) -> bool:
+        """Return once nothing is left, or ``stop`` is set; return whether the log was retired."""
         loop = asyncio.get_running_loop()
         since: float | None = None
         while not await stopped_within(stop, self._look):
             if await self._is_forgotten(log.name):
-                return
+                return await self._is_retired(log.name)
             if not await self._is_empty(log):
                 since = None
                 continue
             since = since or loop.time()
             if loop.time() - since >= self._empty and await self._given_up(log.name):
-                return
+                return False
+        return False
+
+    async def _is_retired(self, name: str) -> bool:
+        try:
+            return name in await retired_logs(self._context.pool, [name])
+        except PersistenceError:
+            return True  # else nobody would have forgotten it before it is empty
 
     async def _is_forgotten(self, name: str) -> bool:
-        """Return whether an operator retired the log, which may be gone for good."""
+        """Return whether another worker found it drained, or an operator retired it."""
         try:
             return name not in await used_logs(self._context.pool)
         except PersistenceError:

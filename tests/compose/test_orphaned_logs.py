@@ -10,7 +10,8 @@ from compose.process.context import ProcessContext
 from compose.process.orphaned_logs import OrphanedLogDrainer
 from compose.settings import load
 from otel.metrics import Metrics
-from persistence.fleet.used_logs import used_logs
+from persistence.fleet.retired_logs import retire_log
+from persistence.fleet.used_logs import forget_used, used_logs
 from persistence.store.writer import Writer
 from tests.persistence.samples import message
 from tests.support.eventually import eventually
@@ -72,3 +73,28 @@ async def test_what_was_left_is_persisted_and_then_the_log_is_forgotten(
     assert "holds 40 unread records" in said[0]
     assert "crossfade migrate" in said[0]
     assert said[1].startswith("Nothing is left in redis")
+
+
+async def test_of_a_log_that_was_retired_it_does_not_say_that_nothing_is_left(
+    database_url, database_pool, metrics
+):
+    """An operator gave it up: nobody knows what it held."""
+    await Writer(database_pool).take("redis", 0, 1, "yesterday")
+    settings = load({"TRANSPORT": "memory", "DATABASE_URL": database_url, "REDIS_PORT": 1})
+    stop = asyncio.Event()
+    context = ProcessContext(settings, database_pool, metrics, "m")
+    with structlog.testing.capture_logs() as logs:
+        drainer = OrphanedLogDrainer(context, {}, empty_seconds=0.3)
+        running = asyncio.create_task(drainer.run(stop))
+        try:
+            await eventually(lambda: list(drainer.status()) == ["redis"])
+            async with database_pool.acquire() as connection, connection.transaction():
+                assert await forget_used(connection, "redis")
+                await retire_log(connection, "redis", who="op", why="burnt")
+            await eventually(lambda: gauge(metrics, "stream_leftover") == 0)
+        finally:
+            stop.set()
+            await running
+    said = [log["event"] for log in logs]
+    assert "redis was retired: what it may hold is not looked at any more" in said
+    assert not [line for line in said if line.startswith("Nothing is left")]
