@@ -22,6 +22,8 @@ NAMES_THEM = {
     "compose/local": "starts servers",
     "compose/commands/rehearse.py": "names the servers that it can start",
     "compose/rehearsal": "starts servers, and draws each in its colour",
+    "compose/commands/soak.py": "the same",
+    "compose/soak": "starts servers, and measures each",
     "compose/commands/up_panel.py": "shows the servers that were started",
     "compose/dashboards": "texts for people",
 }
