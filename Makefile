@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help up test check check-types check-site check-proof check-code check-clients prove docs containers bench chaos rehearse kafka-versions generated-clients fmt clean env env-dev
+.PHONY: help up test check check-types check-site check-proof check-code check-clients prove docs containers bench chaos rehearse soak kafka-versions generated-clients fmt clean env env-dev
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -82,6 +82,10 @@ generated-clients: env-dev ## Generate clients for Java, Go, TypeScript and Pyth
 
 rehearse: env ## Walk the migration there and back under load, and prove it (ARGS="--faults --minutes 10")
 	@$(BIN)/crossfade migrate rehearse $(ARGS)
+
+HOURS ?= 2
+soak: env ## Load and faults for hours: is anything lost, does anything grow? (HOURS=48 ARGS="--rate 200")
+	@$(BIN)/crossfade soak --hours $(HOURS) $(ARGS)
 
 fmt: env-dev ## Format, and fix what can be fixed without judgement
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
