@@ -21,8 +21,6 @@ NAMES_THEM = {
     "compose/process/settings_warnings.py": "the same",
     "compose/local": "starts servers",
     "compose/commands/rehearse.py": "names the servers that it can start",
-    "compose/commands/soak.py": "the same",
-    "compose/soak": "starts servers, and measures each by what it has",
     "compose/rehearsal": "starts servers, and draws each in its colour",
     "compose/commands/soak.py": "the same",
     "compose/soak": "starts servers, and measures each",
