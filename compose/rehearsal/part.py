@@ -56,11 +56,18 @@ class Part:
         self._runs = runs
         self._timeline = timeline
         self._hand = asyncio.Lock()
+        self.was_found_down = False
+        """Whether a fault ever came to it after it had ended by itself."""
 
     @property
     def pid(self) -> int | None:
         """Its process, ``None`` while it is down."""
         return self._runs.pid if self._runs.running else None
+
+    @property
+    def ended_alone(self) -> bool:
+        """Whether it is down although nobody stopped or hurt it."""
+        return self.pid is None and self._timeline.tracks[self.name][-1].state == "up"
 
     @property
     def ways(self) -> tuple[str, ...]:
@@ -93,6 +100,8 @@ class Part:
     @asynccontextmanager
     async def hurt(self, way: str, phase: int | None) -> AsyncIterator[None]:
         """Hurt it (see ``ways``); heal it when the block ends, however it ends."""
+        # Healing starts it anew: nobody would see any more that it was down.
+        self.was_found_down |= self.ended_alone
         if way == CUT:
             assert isinstance(self._runs, _Cuts)
             await self._runs.cut_connections()

@@ -106,6 +106,8 @@ class SoakEnded(_SoakLine, kw_only=True):
 
     at: float
     why: str | None = None
+    rounds: int | None = None
+    """How many were begun, judged or not; ``None``: unknown."""
 
 
 AnyLine = SoakBegan | SoakSample | SoakRound | SoakFault | SoakEnded

@@ -14,19 +14,18 @@ from compose.harness.final import Final, gather
 from compose.harness.history import ClientAttempt, Outcome, RequestKind
 from compose.harness.load import LoadOptions, Mix, acknowledges
 from compose.harness.load_process import LoadProcess
-from compose.harness.waiting import StuckError, wait_until
+from compose.harness.waiting import StuckError
 from compose.rehearsal.stage import Stage
 from compose.rehearsal.timeline import RehearsalTimeline
+from compose.soak.drained import drained
 from compose.soak.options import SoakOptions
 from compose.soak.posts import PostMeter, RoundHistory
 from compose.soak.record import SoakRound
-from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic, Transport
-from transport.errors import TransportError
+from transport.contract import Transport
 
 __all__ = ["AWAY", "LoadInRounds", "RunningRound"]
 
 _MIX = Mix(repeat=0.05, old=0.03, other_body=0.01, race=0.005, receipt=0.1)
-_DRAINED_WITHIN = 300.0
 _READ_WITHIN = 300.0
 _READ_AGAIN = 1.0
 AWAY = (
@@ -37,8 +36,6 @@ AWAY = (
     asyncpg.InternalClientError,  # of a connection whose server was suspended
 )
 """What reading from PostgreSQL may raise while it is hurt."""
-
-_Place = tuple[Topic, int]
 
 
 class RunningRound:
@@ -83,7 +80,8 @@ class LoadInRounds:
         self._timeline = timeline
         self._meter = meter
         self._load: LoadProcess | None = None
-        self._count = 0
+        self.begun = 0
+        """How many rounds have begun."""
 
     @property
     def pid(self) -> int | None:
@@ -101,12 +99,12 @@ class LoadInRounds:
     async def next(self) -> RunningRound | None:
         """Begin a round, then end the one before; return that one, if there was any."""
         before, load = self.running, self._load
-        self._count += 1
+        self.begun += 1
         options = self._options
         writers = options.conversations + 3 * options.crowded
         plan = LoadOptions(
-            run=f"s{self._timeline.started_at:%H%M%S}-{self._count}",
-            seed=options.seed + self._count,
+            run=f"s{self._timeline.started_at:%H%M%S}-{self.begun}",
+            seed=options.seed + self.begun,
             conversations=options.conversations,
             crowded=options.crowded,
             pause=writers / options.rate,
@@ -116,7 +114,7 @@ class LoadInRounds:
             large=options.large,
         )
         history = RoundHistory(self._told)
-        begun = RunningRound(self._count, self._timeline.now, history, plan)
+        begun = RunningRound(self.begun, self._timeline.now, history, plan)
         # Known to be this one's before its first message: rows from then on are not archived yet.
         self.running = begun
         self._load = await LoadProcess(history, self._stage.ingresses, plan).__aenter__()
@@ -148,7 +146,7 @@ class LoadInRounds:
         """
         anomalies = list[Anomaly]()
         try:
-            await self._drained()
+            await drained(self._log)
         except StuckError as error:
             anomalies.append(Anomaly(What.STUCK, f"round {ended.number}", str(error)))
         final = await self._gathered(ended)
@@ -167,39 +165,6 @@ class LoadInRounds:
         )
         judged.add(anomalies)
         return judged
-
-    async def _drained(self) -> None:
-        """Return once all that both topics have now is acknowledged by the service's groups."""
-        ends: dict[_Place, int] | None = None
-
-        async def nothing_left() -> bool:
-            nonlocal ends
-            try:
-                now = await self._positions()
-            except TransportError:
-                return False
-            if now is None:
-                return False
-            if ends is None:
-                ends = {place: appended for place, (appended, _) in now.items()}
-            return all(now[place][1] >= end for place, end in ends.items())
-
-        await wait_until(
-            nothing_left,
-            within=_DRAINED_WITHIN,
-            otherwise=lambda: "its records were not all persisted",
-            every=0.5,
-        )
-
-    async def _positions(self) -> dict[_Place, tuple[int, int]] | None:
-        """Return how much each partition was ever given, and how much of that is acknowledged."""
-        found: dict[_Place, tuple[int, int]] = {}
-        for topic, group in ((Topic.MESSAGES, WORKER_GROUP), (Topic.DEAD_LETTERS, DLQ_GROUP)):
-            for part in await self._log.progress(topic, group=group):
-                if part.appended is None or part.lag is None:
-                    return None
-                found[topic, part.partition] = part.appended, part.appended - part.lag
-        return found
 
     async def _gathered(self, ended: RunningRound) -> Final:
         """Read its rows. A fault may end that at any time: then again."""

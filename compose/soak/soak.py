@@ -8,32 +8,32 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from compose.harness.anomaly import Anomaly, What
+from compose.harness.anomaly import Anomaly
 from compose.harness.service import RehearsedService
 from compose.harness.waiting import StuckError
 from compose.local.server import ServerError
 from compose.process.reconnecting import ReconnectingTransport
 from compose.rehearsal.faults import Faults
 from compose.rehearsal.options import Options
-from compose.rehearsal.part import Part
 from compose.rehearsal.stage import Stage
 from compose.rehearsal.timeline import RehearsalTimeline
+from compose.soak.deaths import DeathWatch
 from compose.soak.options import SoakOptions
 from compose.soak.posts import PostMeter
 from compose.soak.record import SoakBegan, SoakEnded, SoakFault, SoakRecorder, SoakRound, SoakSample
 from compose.soak.rounds import LoadInRounds, RunningRound
 from compose.soak.row_retention import RowRetention
 from compose.soak.samples import Looker
+from compose.soak.targets import spared, victims, ways
 from persistence.fleet.log_choice import LogPair
 from transport.registry import create
 
 __all__ = ["Soak"]
 
-_SPARED = ("ingress-1", "worker-1")
-_ENDING = ("kill", "restart")
 # Sizes can only be flat if what is old goes, within minutes and not within days.
 _SETTINGS = {
     "STREAM_RETENTION_SECONDS": "60",
@@ -90,7 +90,7 @@ class Soak:
         )
         self.load: LoadInRounds | None = None
         self._meter = PostMeter()
-        self._ended_alone: set[str] = set()
+        self._deaths = DeathWatch(self.stage.parts)
         self._anomalies: list[Anomaly] = []
 
     async def run(self) -> None:
@@ -103,7 +103,7 @@ class Soak:
                 SoakBegan(
                     started_at=self.timeline.started_at.isoformat(timespec="seconds"),
                     options=self.options,
-                    spared=[name for name in _SPARED if name in self._names()],
+                    spared=spared(self.stage.parts),
                 )
             )
             why: str | None = "interrupted"
@@ -111,10 +111,8 @@ class Soak:
                 why = await self._loaded()
             finally:
                 self._write_faults(all_of=True)
-                self._recorder.add(SoakEnded(at=self.timeline.now, why=why))
-
-    def _names(self) -> set[str]:
-        return {part.name for part in self.stage.parts}
+                begun = self.load.begun if self.load is not None else 0
+                self._recorder.add(SoakEnded(at=self.timeline.now, why=why, rounds=begun))
 
     async def _loaded(self) -> str | None:
         """Load, hurt and look; return why it ended early, ``None`` if it did not."""
@@ -178,7 +176,7 @@ class Soak:
         # What the next round has is younger than it: those rows are still to be judged.
         before = load.running.began_at if load.running is not None else datetime.now(UTC)
         line.archived, found = await retention.archive(before)
-        self._watch_for_deaths()
+        self._anomalies += self._deaths.look()
         line.add([*found, *self._anomalies])
         self._anomalies.clear()
         self._write(line)
@@ -217,17 +215,8 @@ class Soak:
             began = self.timeline.now
             values = await looker.look()
             self._recorder.add(SoakSample(at=began, values=values))
-            self._watch_for_deaths()
+            self._anomalies += self._deaths.look()
             await asyncio.sleep(max(0.1, self.options.sample_seconds - self.timeline.now + began))
-
-    def _watch_for_deaths(self) -> None:
-        """Note each part that is down although nobody hurt it."""
-        for part in self.stage.parts:
-            state = self.timeline.tracks[part.name][-1].state
-            if part.pid is None and state == "up" and part.name not in self._ended_alone:
-                self._ended_alone.add(part.name)
-                text = "its process ended, and no fault had ended it"
-                self._anomalies.append(Anomaly(What.STUCK, part.name, text))
 
     async def _hurt(self, load: LoadInRounds) -> None:
         mean = self.options.fault_seconds
@@ -239,19 +228,11 @@ class Soak:
             random.Random(self.options.seed + 1),
             self._pair,
             rest=(mean / 2, mean * 3 / 2),
-            victims=self._victims,
-            ways=self._ways,
+            victims=partial(victims, self.stage.parts),
+            ways=partial(ways, self.stage.parts),
         )
         await load.goes_on(1, within=180.0)
         await faults.run(load, most=None, until=lambda: False)
-
-    def _victims(self, kind: str, way: str) -> list[Part]:
-        """Return who may be hurt so: some processes never end, or a leak would end with them."""
-        parts = [part for part in self.stage.parts if part.kind == kind]
-        return [part for part in parts if way not in _ENDING or part.name not in _SPARED] or parts
-
-    def _ways(self, kind: str) -> tuple[str, ...]:
-        return next(part.ways for part in self.stage.parts if part.kind == kind)
 
 
 @asynccontextmanager

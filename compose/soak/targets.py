@@ -1,0 +1,32 @@
+"""What faults may do to which part: some processes never end, or a leak would end with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from compose.rehearsal.part import Part
+
+__all__ = ["spared", "victims", "ways"]
+
+_SPARED = ("ingress-1", "worker-1")
+_ENDING = ("kill", "restart")
+
+
+def spared(parts: Sequence[Part]) -> list[str]:
+    """Return the names of those that are suspended at times, and never end."""
+    return [part.name for part in parts if part.name in _SPARED]
+
+
+def victims(parts: Sequence[Part], kind: str, way: str) -> list[Part]:
+    """Return the parts of a kind that may be hurt in a way; none where all of them are spared."""
+    return [
+        part
+        for part in parts
+        if part.kind == kind and (way not in _ENDING or part.name not in _SPARED)
+    ]
+
+
+def ways(parts: Sequence[Part], kind: str) -> tuple[str, ...]:
+    """Return the ways in which some part of a kind may be hurt."""
+    known = next(part.ways for part in parts if part.kind == kind)
+    return tuple(way for way in known if victims(parts, kind, way))
