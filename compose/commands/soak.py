@@ -75,8 +75,9 @@ def soak(
     """Load and faults for hours on this machine: is anything lost, and what grows?
 
     Starts the servers and processes that it needs, and touches no others. Exit status 1 if anything
-    was lost, doubled, reordered or made up, or if anything grows; 3 if the run was too short to
-    tell. The record is written while it runs: one that was interrupted has its report, too.
+    was lost, doubled, reordered or made up, if anything grows, or if the load did not go on; 3 if
+    the run was too short to tell what grows, or could not see it. The record is written while it
+    runs: one that was interrupted has its report, too.
     """
     if again:
         raise typer.Exit(_reported(report, as_json=as_json))

@@ -1,4 +1,4 @@
-"""Whether a series grows: a robust slope after the warm-up, beside what it may grow by."""
+"""Whether a series grows: its end beside its beginning, and what it may grow by."""
 
 from __future__ import annotations
 
@@ -30,11 +30,10 @@ class Flatness(msgspec.Struct, kw_only=True, rename="camel"):
     """The median of the last tenth."""
     highest: float
     an_hour: float
-    """The slope."""
+    """The slope. A leak that begins late, or a step, is not in it: see ``slope``."""
     growth: float
-    """The slope over all that is judged, or the difference of ``first`` and ``last`` if that is
-    less: what went up and came down again is no leak. Where it grows by design: bytes for each
-    message."""
+    """The difference of ``first`` and ``last``, whenever it came about; what went up and came down
+    again is no leak. Where it grows by design: bytes for each message."""
     limit: float
     """What ``growth`` has to stay within."""
 
@@ -68,7 +67,7 @@ def _judged(name: str, points: Points, messages: float) -> Flatness:
     tenth = max(1, len(values) // 10)
     rate = slope(points)
     first, last = statistics.median(values[:tenth]), statistics.median(values[-tenth:])
-    growth = min(rate * (points[-1][0] - points[0][0]), last - first)
+    growth = last - first
     limit = max(measure.share * first, measure.least, _spread(points, rate))
     if measure.per_message:
         growth, limit = growth * _BYTES_A_MB / max(1.0, messages), measure.least
@@ -85,9 +84,20 @@ def _judged(name: str, points: Points, messages: float) -> Flatness:
 
 
 def _spread(points: Points, rate: float) -> float:
-    """Return how far most values lie apart when the slope is taken out: of less it says nothing."""
+    """Return how far most values lie apart when the slope is taken out: of less it says nothing.
+
+    It is the median of the three thirds. What happens once, a step or a leak that begins late, is
+    in one of them: it must not widen the limit that it is held to.
+    """
     left = [value - rate * at for at, value in points]
-    deciles = statistics.quantiles(left, n=10)
+    third = len(left) // 3
+    return statistics.median(
+        _most(part) for part in (left[:third], left[third:-third], left[-third:])
+    )
+
+
+def _most(values: Sequence[float]) -> float:
+    deciles = statistics.quantiles(values, n=10)
     return deciles[-1] - deciles[0]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import msgspec
 
 from compose.rehearsal.report import PROMISES, Finding
+from compose.soak.coverage import shortfalls, unseen
 from compose.soak.flatness import Flatness, judge_series
 from compose.soak.options import SoakOptions
 from compose.soak.record import SoakRecord
@@ -29,17 +30,25 @@ class SoakReport(msgspec.Struct, kw_only=True, rename="camel"):
     spared: list[str]
     why: str | None
     """Why it ended early."""
-    sound: bool
-    """Whether every promise was kept, in every round."""
+    sound: bool | None
+    """Whether every promise was kept in every round that was judged; ``None``: none was."""
     flat: bool | None
-    """Whether nothing grows; ``None``: the run was too short to tell."""
+    """Whether nothing grows; ``None``: the run was too short to tell, or ``unseen`` has something.
+    """
+    unseen: list[str]
+    """The series that could not be read for a part of the run, and have to be for a verdict."""
+    shortfalls: list[str]
+    """In words: what the soak has to have done and did not."""
     passed: bool | None = None
-    """Whether all is well; ``None`` where it is, and the run was too short to tell."""
+    """Whether all is well; ``None`` where it is, and nobody can tell whether anything grows."""
     sentence: str = ""
     """The outcome in words."""
     verdict: dict[str, int]
     findings: list[Finding]
     rounds: int
+    """How many were judged."""
+    begun: int | None
+    """How many were begun; ``None``: unknown, since its process was killed."""
     messages: int
     posts: int
     answered: int
@@ -82,7 +91,9 @@ def make_report(record: SoakRecord) -> SoakReport:
     flatness = judge_series(
         series, warm_up=warm_up, messages=messages * judged / loaded if loaded else 0.0
     )
-    told = judged >= options.judged_seconds and bool(flatness)
+    long_enough = judged >= options.judged_seconds and bool(flatness)
+    missed = unseen(record, series, begins=warm_up, ends=loaded) if long_enough else []
+    grows = any(not one.flat for one in flatness)
     verdict = Counter(dict.fromkeys(PROMISES, 0))
     for one in rounds:
         verdict.update(one.verdict)
@@ -97,11 +108,14 @@ def make_report(record: SoakRecord) -> SoakReport:
         options=options,
         spared=record.began.spared,
         why=why,
-        sound=not any(verdict.values()),
-        flat=all(one.flat for one in flatness) if told else None,
+        sound=not any(verdict.values()) if rounds else None,
+        flat=None if not long_enough else False if grows else None if missed else True,
+        unseen=missed,
+        shortfalls=shortfalls(record.began, rounds),
         verdict=dict(verdict),
         findings=[finding for one in rounds for finding in one.findings][:_FINDINGS],
         rounds=len(rounds),
+        begun=record.ended.rounds if record.ended is not None else None,
         messages=messages,
         posts=sum(one.posts for one in rounds),
         answered=sum(one.answered for one in rounds),
@@ -118,26 +132,44 @@ def make_report(record: SoakRecord) -> SoakReport:
         step=step,
         points=points,
     )
-    healthy = report.sound and report.flat is not False and why is None
+    healthy = report.sound and report.flat is not False and not report.shortfalls and why is None
     report.passed = report.flat if healthy else False
     report.sentence = _sentence(report)
     return report
 
 
 def _sentence(report: SoakReport) -> str:
+    said = [_kept(report), *report.shortfalls, _grown(report)]
+    if report.unseen:
+        said.append(f"not seen for a part of the run: {', '.join(report.unseen)}")
+    if report.why:
+        said.append(f"ended early: {report.why}")
+    return "; ".join(said)
+
+
+def _kept(report: SoakReport) -> str:
+    """Return what is known of the promises, and of how many rounds."""
+    if not report.rounds:
+        return "no round was judged: whether anything was lost is unknown"
     broken = [f"{count} {name}" for name, count in report.verdict.items() if count]
-    grown = [one.series for one in report.growing]
     said = ", ".join(broken) if broken else "nothing lost, doubled or reordered"
-    if report.flat is None:
-        said += (
-            f"; {report.judged / 60:.0f} minutes without the warm-up are too short to tell "
+    if report.begun is not None and report.begun > report.rounds:
+        return f"{said} in the {report.rounds} of {report.begun} rounds that were judged"
+    if report.begun is None and report.why:
+        return f"{said} in the {report.rounds} rounds that were judged"
+    return said
+
+
+def _grown(report: SoakReport) -> str:
+    grown = [one.series for one in report.growing]
+    if report.flat is False:
+        return f"{', '.join(grown)} {'grows' if len(grown) == 1 else 'grow'}"
+    if not report.flatness or report.judged < report.options.judged_seconds:
+        return (
+            f"{report.judged / 60:.0f} minutes without the warm-up are too short to tell "
             f"whether anything grows ({report.options.judged_seconds / 60:.0f} are not)"
         )
-    elif grown:
-        said += f"; {', '.join(grown)} {'grows' if len(grown) == 1 else 'grow'}"
-    else:
-        said += f"; none of {len(report.flatness)} series grows"
-    return f"{said}; ended early: {report.why}" if report.why else said
+    return f"none of {len(report.flatness)} series grows"
 
 
 def _faults(record: SoakRecord) -> dict[str, dict[str, int]]:

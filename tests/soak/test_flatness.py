@@ -62,6 +62,23 @@ def test_what_goes_up_and_comes_down_again_is_flat() -> None:
     assert judged("table/messages", dip).flat
 
 
+@pytest.mark.parametrize("begins", [0.3, 0.5, 0.72, 0.85])
+def test_a_leak_and_a_step_are_seen_whenever_they_begin(begins: float) -> None:
+    dice = random.Random(4)
+    late = [max(0.0, n / 360 - begins) / (1 - begins) for n in range(360)]
+    noise = [dice.uniform(-3, 3) for _ in range(360)]
+    assert not judged("memory/worker-1", [100 + 100 * share for share in late]).flat
+    leak = [100 + 100 * share + noise[n] for n, share in enumerate(late)]
+    assert not judged("memory/worker-1", leak).flat
+    assert not judged("descriptors/worker-1", [30.0 + int(40 * share) for share in late]).flat
+    step = [100.0 + 500 * (share > 0) + noise[n] for n, share in enumerate(late)]
+    assert not judged("memory/worker-1", step).flat
+
+
+def test_a_fault_at_the_end_is_no_growth() -> None:
+    assert judged("lag/redis", [float(n % 9 + 5_000 * (n > 345)) for n in range(360)]).flat
+
+
 def test_what_shrinks_is_flat() -> None:
     assert judged("memory/worker-1", [200.0 - n / 4 for n in range(360)]).flat
 

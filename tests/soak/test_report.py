@@ -24,7 +24,7 @@ def reported(path: Path, **made: object) -> SoakReport:
 def test_a_sound_and_flat_soak_passes(tmp_path: Path) -> None:
     report = reported(tmp_path / "soak.jsonl")
     assert report.passed is True
-    assert report.sentence == "nothing lost, doubled or reordered; none of 5 series grows"
+    assert report.sentence == "nothing lost, doubled or reordered; none of 8 series grows"
     assert (report.rounds, report.messages, int(report.warm_up)) == (20, 360_000, 1200)
 
 
@@ -46,6 +46,73 @@ def test_a_short_one_can_not_tell(tmp_path: Path) -> None:
     report = reported(tmp_path / "soak.jsonl", hours=0.2)
     assert (report.sound, report.flat, report.passed) == (True, None, None)
     assert "too short to tell" in report.sentence
+
+
+@pytest.mark.parametrize("memory", [
+    lambda at: 100.0 if at < 0.8 * 3600 else 100 + (at - 0.8 * 3600) / 2,
+    lambda at: 100.0 if at < 0.8 * 3600 else 600.0,
+], ids=["a leak", "a step"])  # fmt: skip
+def test_what_begins_late_is_seen(tmp_path: Path, memory: object) -> None:
+    report = reported(tmp_path / "soak.jsonl", memory=memory)
+    assert (report.flat, report.passed) == (False, False)
+    assert [one.series for one in report.growing] == ["memory/worker-1"]
+
+
+def test_a_soak_that_acknowledged_too_little_fails(tmp_path: Path) -> None:
+    report = reported(tmp_path / "soak.jsonl", messages=lambda _: 8_000)
+    assert report.sentence == (
+        "nothing lost, doubled or reordered; only 160,000 of 360,000 messages were acknowledged; "
+        "none of 8 series grows"
+    )
+    assert report.passed is False
+    report = reported(tmp_path / "soak.jsonl", messages=lambda number: 18_000 * (number != 6))
+    assert "no message was acknowledged in round 7; " in report.sentence
+    assert report.passed is False
+    report = reported(tmp_path / "soak.jsonl", messages=lambda _: 0)
+    assert "only 0 of 360,000" in report.sentence
+    assert "in rounds 1, 2, 3, 4, 5, ...;" in report.sentence
+    assert report.passed is False
+
+
+@pytest.mark.parametrize("series", ["lag/redis", "memory/worker-1", "connections/PostgreSQL"])
+def test_what_can_not_be_read_is_not_flat(tmp_path: Path, series: str) -> None:
+    report = reported(
+        tmp_path / "soak.jsonl", unseen=lambda name, at: name == series and at > 48 * 60
+    )
+    assert (report.sound, report.flat, report.passed) == (True, None, None)
+    assert report.unseen == [series]
+    assert report.sentence.endswith(f"; not seen for a part of the run: {series}")
+
+
+def test_what_a_fault_hides_for_moments_is_seen(tmp_path: Path) -> None:
+    report = reported(tmp_path / "soak.jsonl", unseen=lambda name, at: name[0] == "l" and at % 30)
+    assert report.unseen == ["lag/redis"], "a third of the samples has it"
+    report = reported(
+        tmp_path / "soak.jsonl", unseen=lambda name, at: name[0] == "l" and not at % 30
+    )
+    assert report.passed is True
+
+
+def test_a_leak_is_told_whatever_is_not_seen(tmp_path: Path) -> None:
+    report = reported(
+        tmp_path / "soak.jsonl", memory=lambda at: 90 + at / 60,
+        unseen=lambda name, _: name == "lag/redis",
+    )  # fmt: skip
+    assert (report.flat, report.passed, report.unseen) == (False, False, ["lag/redis"])
+
+
+def test_what_was_not_judged_is_not_said_to_be_whole(tmp_path: Path) -> None:
+    report = reported(tmp_path / "soak.jsonl", judged=3, why="interrupted")
+    assert report.sound is True
+    assert report.sentence.startswith(
+        "nothing lost, doubled or reordered in the 3 of 20 rounds that were judged; "
+    )
+    report = reported(tmp_path / "soak.jsonl", judged=3, ended=False)
+    assert "reordered in the 3 rounds that were judged; " in report.sentence
+    report = reported(tmp_path / "soak.jsonl", judged=0, why="interrupted")
+    assert (report.sound, report.passed) == (None, False)
+    assert report.sentence.startswith("no round was judged: ")
+    assert "nothing lost" not in render(report)
 
 
 @pytest.mark.parametrize(("made", "why"), [
@@ -81,8 +148,8 @@ def test_the_page_stands_on_its_own(tmp_path: Path) -> None:
     page = render(reported(tmp_path / "soak.jsonl"))
     assert "SOAK PASSED" in page
     assert not re.search(r"""(src|href)=|url\(|@import|https?://""", page)
-    assert page.count("<figure>") == page.count("</figure>") == 5
-    assert page.count("<path") == 5
+    assert page.count("<figure>") == page.count("</figure>") == 8
+    assert page.count("<path") == 8
 
 
 def test_what_is_saved_can_be_read_again(tmp_path: Path) -> None:

@@ -58,7 +58,8 @@ async def test_rounds_are_judged_archived_and_forgotten(tmp_path: Path) -> None:
     assert report.archived > 0, "old rows stay"
     # Redis tells the bytes of its log; nothing was large enough to be a table that is looked at.
     assert kinds(record.samples) >= set(MEASURES) - {"table", "index", "kept"}
-    assert report.flat is not None, "it was long enough to be judged, by its own option"
+    assert report.flatness, "it was long enough to be judged, by its own option"
+    assert report.judged >= SHORT.judged_seconds
     assert report.faults
     assert not {"kill", "restart"} & set(report.faults.get("ingress-1", {})), "it was spared"
 
@@ -75,7 +76,8 @@ async def test_three_minutes_on_each_log(tmp_path: Path, log: str) -> None:
     )  # fmt: skip
     report = make_report(await soaked(tmp_path, options))
     assert report.sound, f"{report.sentence} {report.findings[:5]}"
-    assert report.flat is not None
+    assert report.flatness
+    assert report.judged >= options.judged_seconds
 
 
 @pytest.mark.chaos

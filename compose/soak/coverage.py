@@ -1,0 +1,77 @@
+"""Whether a soak did and saw enough for its verdict: messages, rounds, series."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from compose.soak.record import SoakBegan, SoakRecord, SoakRound
+
+__all__ = ["shortfalls", "unseen"]
+
+_MESSAGES = 0.5  # of those that are due at the rate; faults and a busy machine cost some
+_SEEN = 0.5  # of the samples; a server that is hurt can't be read for seconds
+_QUARTERS = 4
+_NAMED = 5
+
+
+def shortfalls(began: SoakBegan, rounds: Sequence[SoakRound]) -> list[str]:
+    """Return in words what a soak has to have done and did not: a service at rest loses nothing."""
+    if not rounds:
+        return []  # that none was judged is said anyway
+    found = []
+    due = began.options.rate * sum(one.ended - one.begun for one in rounds)
+    messages = sum(one.messages for one in rounds)
+    if messages < _MESSAGES * due:
+        found.append(f"only {messages:,} of {due:,.0f} messages were acknowledged")
+    if idle := [str(one.number) for one in rounds if not one.messages]:
+        more = ", ..." if len(idle) > _NAMED else ""
+        plural = "s" if len(idle) > 1 else ""
+        found.append(
+            f"no message was acknowledged in round{plural} {', '.join(idle[:_NAMED])}{more}"
+        )
+    return found
+
+
+def unseen(
+    record: SoakRecord,
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    begins: float,
+    ends: float,
+) -> list[str]:
+    """Return the series that every soak has to see, and this one did not see enough of.
+
+    Args:
+        record: Its samples, and what its options imply.
+        series: The points of each series.
+        begins: Where what is judged begins, in seconds. Each quarter is looked at by itself: where
+            a source does not answer, it may well be that something is wrong just then.
+        ends: Where it ends.
+    """
+    span = (ends - begins) / _QUARTERS
+    quarters = [(begins + n * span, begins + (n + 1) * span) for n in range(_QUARTERS)]
+    looks = [sample.at for sample in record.samples]
+    return [
+        name
+        for name in _implied(record.began)
+        if not all(
+            _within([at for at, _ in series.get(name, ())], quarter)
+            >= max(1, _SEEN * _within(looks, quarter))
+            for quarter in quarters
+        )
+    ]
+
+
+def _implied(began: SoakBegan) -> list[str]:
+    log = began.options.log
+    return [
+        *(f"memory/{name}" for name in began.spared),
+        "connections/PostgreSQL",  # tables are read with it, and shown from some size on
+        f"lag/{log}",
+        f"records/{log}",
+        "failed/POST",
+    ]
+
+
+def _within(moments: Sequence[float], span: tuple[float, float]) -> int:
+    return sum(span[0] <= at <= span[1] for at in moments)
