@@ -29,6 +29,7 @@ from transport.conformance.member import (
 from transport.contract import WORKER_GROUP, HandingClaim, Record, Topic
 from transport.errors import PartitionLost
 from transport.redis import RedisTransport
+from transport.redis.claim import RedisClaim
 from transport.settings import TransportSettings
 
 PATIENCE = 20.0
@@ -194,6 +195,39 @@ async def test_an_owner_of_whose_records_another_reader_was_given_some_moves_no_
         (after,) = await client.xinfo_groups("msg:stream:0")
         assert after["entries-read"] == before["entries-read"]
         assert after["pending"] == before["pending"] == 1
+
+
+async def test_a_claim_that_is_revoked_while_it_waits_for_acknowledgements_reads_no_more(
+    near: RedisTransport,
+) -> None:
+    """Its next owner waits for all that it was given."""
+    async with Member(near, "one") as member:
+        claim = await member.claim(0)
+        assert isinstance(claim, RedisClaim)
+        handed: list[Record] = []
+
+        def take(records: Sequence[Record]) -> bool:
+            handed.extend(records)
+            return True
+
+        claim.hand_over(take)
+
+        async def is_handed() -> bool:
+            waiting = asyncio.create_task(claim.next(max_records=10, max_wait=0.2))
+            await until(lambda: claim._is_waiting or waiting.done(), patience=PATIENCE)
+            await near.publish([message("a", partition=0, of=near)])
+            if records := await waiting:
+                await claim.ack(records[-1].offset)
+            return bool(handed)
+
+        await until(is_handed, patience=PATIENCE)
+        await near.publish([message("more", partition=0, of=near)])
+        reading = asyncio.create_task(claim.next(max_records=10, max_wait=0))
+        await until(lambda: claim._unread.is_awaited, patience=PATIENCE)
+        claim.revoke()
+        claim.passed(handed[-1].offset)
+        with pytest.raises(PartitionLost, match="moves to another member"):
+            await asyncio.wait_for(reading, PATIENCE)
 
 
 async def test_one_stream_that_something_is_wrong_with_fails_no_other_ack(

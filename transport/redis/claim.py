@@ -93,7 +93,8 @@ class RedisClaim:
                 # What is read stands after it, and is read next: were more handed over before,
                 # under steady appends that would go on for ever.
                 await self._all_acknowledged()
-                self._check()
+                if self._lost or self._revoked:
+                    continue  # a batch more would keep the partition from its next owner
             try:
                 found = [] if is_quiet else await self._inbox.read(max_records)
             except PartitionLost:
