@@ -84,6 +84,13 @@ class Part:
         self._timeline.mark(self.name, "down")
         await self._runs.stop()
 
+    async def raise_up(self, phase: int | None) -> None:
+        """Start it if it was stopped or killed and not started since, or that was cut short."""
+        if self._timeline.state_of(self.name) != "down":
+            return
+        await self._runs.stop()  # a stop that was cancelled may still be under way
+        await self.start(phase)
+
     async def _begin(self) -> None:
         """Start it; once more if it did not come up: a slow machine is no reason not to heal it."""
         try:
@@ -110,9 +117,12 @@ class Part:
         suspended = way == "suspend"
         self._timeline.mark(self.name, "suspended" if suspended else "down")
         harm = {"kill": self._runs.kill, "suspend": self._runs.suspend, "restart": self._runs.stop}
-        await harm[way]()
         try:
+            await harm[way]()
             yield
         finally:
-            await (self._runs.resume() if suspended else self._begin())
-            self._timeline.mark(self.name, "up", phase)
+            if suspended:
+                await self._runs.resume()
+                self._timeline.mark(self.name, "up", phase)
+            else:
+                await self.raise_up(phase)

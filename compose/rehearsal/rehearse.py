@@ -95,6 +95,8 @@ class Rehearsal:
             settings = self.stage.transport_settings()
             await self.observer.watch(self.options.pair.old, settings)
             stopped = await self._walk()
+            if stopped is not None:
+                await self._raise_up()
             self.timeline.close()
             return await self._judge(stopped)
 
@@ -124,10 +126,22 @@ class Rehearsal:
             pair=self.options.pair,
         )
 
+    async def _raise_up(self) -> None:
+        """Start what the walk's end left down: the verdict is read from it."""
+        for part in reversed(self.stage.parts):  # processes need the servers
+            try:
+                await part.raise_up(self.stage.phase_of(part))
+            except ServerError as error:
+                self._say(f"{part.name} does not start any more: {error}")
+
     async def _walk(self) -> str | None:
         """Walk; return why it ended early, ``None`` if it did not."""
         run = f"r{self.timeline.started_at:%H%M%S}"
-        plan = await unless_set(self._stop, self._plan(run))
+        try:
+            plan = await unless_set(self._stop, self._plan(run))
+        except StuckError as error:
+            self.timeline.enter(self.options.phases[0])
+            return f"no rate could be chosen: {error}"
         walk = Walk(
             options=self.options,
             stage=self.stage,

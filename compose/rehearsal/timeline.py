@@ -145,6 +145,11 @@ class RehearsalTimeline:
             spans[-1].ended = self.now
         spans.append(StateSpan(state=state, begun=self.now, phase=phase))
 
+    def state_of(self, track: str) -> str | None:
+        """Return what was said last of a process or server; ``None`` if nothing was."""
+        spans = self.tracks.get(track)
+        return spans[-1].state if spans else None
+
     def close(self) -> None:
         """End every span that is still open."""
         for spans in self.tracks.values():
