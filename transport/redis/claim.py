@@ -83,9 +83,7 @@ class RedisClaim:
         deadline = loop.time() + max_wait
         may_skip = max_wait > 0  # the first look, and only that: the notifier may miss something
         while True:
-            self._check()
-            if self._revoked:
-                raise PartitionLost(f"partition {self.partition} moves to another member")
+            self._check_may_read()
             self._rejoin(loop.time())
             self._hand_kept()
             is_quiet = may_skip and not self._must_read and self._is_quiet()
@@ -93,8 +91,7 @@ class RedisClaim:
                 # What is read stands after it, and is read next: were more handed over before,
                 # under steady appends that would go on for ever.
                 await self._all_acknowledged()
-                if self._lost or self._revoked:
-                    continue  # a batch more would keep the partition from its next owner
+                self._check_may_read()  # its next owner waits for all that is read
             try:
                 found = [] if is_quiet else await self._inbox.read(max_records)
             except PartitionLost:
@@ -282,3 +279,8 @@ class RedisClaim:
     def _check(self) -> None:
         if self._lost:
             raise PartitionLost(f"partition {self.partition} has another owner")
+
+    def _check_may_read(self) -> None:
+        self._check()
+        if self._revoked:
+            raise PartitionLost(f"partition {self.partition} moves to another member")
