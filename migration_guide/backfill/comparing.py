@@ -30,6 +30,9 @@ __all__ = ["MissingCopy", "RunningComparison"]
 _AT_ONCE = 4
 """Groups that are read at the same time. While one waits for a log, another is compared."""
 
+_LOOK_RECORDS = 5_000
+"""How often a place may be noted before which both logs are equal."""
+
 _IN_MEMORY = 40_000
 """Records that may wait in memory, of all cells together."""
 
@@ -165,8 +168,14 @@ class RunningComparison:
         turns = asyncio.Semaphore(_AT_ONCE)
 
         async def drain(group: GroupComparison, place: EqualPlace) -> None:
+            unseen = 0
+
             def looked(records: int) -> None:
-                place.look()
+                nonlocal unseen
+                unseen += records
+                if unseen >= _LOOK_RECORDS:  # a look reads all that waits in memory
+                    place.look()
+                    unseen = 0
                 examined(records)
 
             async with turns:

@@ -30,11 +30,12 @@ PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 PRAGMA cache_size = {_CACHE_KIB};
 CREATE TABLE waiting (
-    slot TEXT PRIMARY KEY, identity BLOB, stands BLOB, place BLOB, side INT, young INT,
+    slot TEXT PRIMARY KEY, identity BLOB, stands BLOB, place BLOB, side INT, copy INT, young INT,
     appended_at REAL, facts BLOB
 ) WITHOUT ROWID;
 CREATE INDEX by_identity ON waiting (identity);
 CREATE INDEX by_scope ON waiting (stands, place) WHERE stands IS NOT NULL;
+CREATE INDEX by_place ON waiting (side, copy, place);
 CREATE INDEX by_age ON waiting (young, side, appended_at);
 """
 _RIPE = "young = 1 AND side = ? AND appended_at < ?"
@@ -176,7 +177,7 @@ class UnpairedRecords:
         """Return the first copy that stands in ``side``, ``None`` if none waits."""
         copies = [f for f in self._young.values() if f.side == side and f.mirror is not None]
         if self._file:
-            copies += self._file.where("side = ? AND slot GLOB 'c*' ORDER BY place LIMIT 1", side)
+            copies += self._file.where("side = ? AND copy = 1 ORDER BY place LIMIT 1", side)
         return min(copies, key=_place, default=None)
 
     def judged(self, side: int) -> Iterator[Facts]:
@@ -241,13 +242,14 @@ class _SpillFile:
             bit = hash(key) % _FILTER_BITS
             self._filter[bit >> 3] |= 1 << (bit & 7)
         self._db.execute(
-            "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 slot,
                 facts.identity,
                 None if _done(facts) else stands,
                 facts.place,
                 facts.side,
+                facts.mirror is not None,
                 facts.judged is None,
                 facts.appended_at,
                 _PACK(facts),
@@ -255,14 +257,12 @@ class _SpillFile:
         )
 
     def judged(self, side: int) -> Iterator[Facts]:
-        sql = "SELECT facts FROM waiting WHERE young = 0 AND side = ? ORDER BY place"
+        sql = "SELECT facts FROM waiting WHERE side = ? AND copy = 0 AND young = 0 ORDER BY place"
         for (packed,) in self._db.execute(sql, (side,)):
-            facts = _UNPACK(packed)
-            if facts.mirror is None:
-                yield facts
+            yield _UNPACK(packed)
 
     def first_original(self, side: int) -> bytes | None:
-        sql = "SELECT min(place) FROM waiting WHERE side = ? AND slot GLOB 'o*'"
+        sql = "SELECT min(place) FROM waiting WHERE side = ? AND copy = 0"
         place: bytes | None = self._db.execute(sql, (side,)).fetchone()[0]
         return place
 
