@@ -3,6 +3,7 @@
 ========================================================  ========================================
 ``redis://user:password@host:6379/1``                     one server, database 1
 ``rediss://host``                                         the same, over TLS
+``redis://host1,host2,host3:6379/0``                      a cluster, by any of its servers
 ``redis+sentinel://host1,host2:26379/mymaster/1``         the primary ``mymaster``, as sentinels say
 ``rediss+sentinel://host1,host2/mymaster``                the same, over TLS, sentinels included
 ========================================================  ========================================
@@ -35,7 +36,7 @@ class RedisUrl(msgspec.Struct, frozen=True):
     """Parts of the URL; ``None`` for each that it leaves out.
 
     Args:
-        servers: host and port of the server, or of each sentinel.
+        servers: host and port of the server; of each sentinel, or of some servers of a cluster.
         master: the name of the primary, as the sentinels know it; ``None``: there are none.
     """
 
@@ -78,8 +79,6 @@ class RedisUrl(msgspec.Struct, frozen=True):
         )
         path = [unquote(part) for part in (parts["path"] or "").split("/")[1:]]
         path = path if any(path) else []
-        if len(servers) > 1 and not by_sentinel:
-            raise ValueError("several servers are for sentinels: redis+sentinel://host1,host2/name")
         master = path.pop(0) if by_sentinel and path else None
         if by_sentinel and not master:
             raise ValueError("name the primary after the sentinels: redis+sentinel://host1/name")

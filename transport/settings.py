@@ -55,9 +55,10 @@ class TransportSettings(BaseSettings):
 
     redis_url: SecretStr | None = None
     """Where Redis is, in one line, in place of REDIS_HOST and REDIS_PORT:
-    ``redis://user:password@host:6379/1``, ``rediss://`` for TLS, or
-    ``redis+sentinel://host1,host2:26379/name`` for the primary that sentinels name (``rediss`` for
-    TLS with all of them). What it leaves out is as its own setting says."""
+    ``redis://user:password@host:6379/1``, ``rediss://`` for TLS, ``redis://host1,host2/0`` for a
+    cluster, by any of its servers, or ``redis+sentinel://host1,host2:26379/name`` for the primary
+    that sentinels name (``rediss`` for TLS with all of them). What it leaves out is as its own
+    setting says."""
     redis_host: str = "localhost"
     redis_port: Port = 6379
     redis_username: str | None = None
@@ -77,7 +78,8 @@ class TransportSettings(BaseSettings):
     """So many replicas must have confirmed an append before it is acknowledged (``WAIT``). With
     fewer, within half of REDIS_TIMEOUT_MS, its outcome is unknown: clients retry."""
     redis_pool_size: Annotated[int, Field(ge=4, le=1024)] = 64
-    """Connections this process may open to Redis. Each owned partition may use one."""
+    """Connections this process may open to Redis, or to each primary of a cluster. Each owned
+    partition may use one."""
     redis_timeout_ms: Annotated[int, Field(ge=50, le=600_000)] = 5000
     """How long to wait for a reply before its connection is given up and its outcome unknown."""
     redis_rescue_seconds: Annotated[float, Field(ge=0, le=60)] = 10.0

@@ -1,15 +1,12 @@
 """A cluster of one: it has every slot, and refuses each call that touches two.
 
-So the log is known to keep to slots, whatever is made of several servers one day. The whole suite
-runs on it.
+The whole suite runs on it. Several servers: test_redis_shards.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -109,27 +106,3 @@ async def test_the_number_of_a_database_is_refused_with_the_remedy(cluster: Valk
     with pytest.raises(ConfigurationError, match="REDIS_STREAM_DB"):
         async with RedisTransport.from_settings(short_settings(cluster)):
             pass
-
-
-async def test_one_of_several_servers_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    config = {"cluster-enabled": "yes"}
-    most, rest = (
-        ValkeyServer(tmp_path / name / "data", binary=_BINARY, config=config)
-        for name in ("most", "rest")
-    )
-    async with AsyncExitStack() as stack:
-        for server in (most, rest):
-            await server.start()
-            stack.push_async_callback(server.stop)
-        await _cluster_command(most, "ADDSLOTSRANGE", 0, _SLOTS - 2)
-        await _cluster_command(rest, "ADDSLOTSRANGE", _SLOTS - 1, _SLOTS - 1)
-        await _cluster_command(most, "SET-CONFIG-EPOCH", 1)  # no two may have the same
-        await _cluster_command(most, "MEET", rest.host, rest.port)
-
-        async def is_one_of_two() -> bool:
-            return b"cluster_size:2" in await _told(most)
-
-        await eventually(is_one_of_two)
-        with pytest.raises(ConfigurationError, match=r"one of 2 of a cluster.*REDIS_HOST"):
-            async with RedisTransport.from_settings(short_settings(most, redis_stream_db=0)):
-                pass

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Self
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, Self
 
 from transport.errors import TransportError
-from transport.redis.connection import Command, RedisConnection
-from transport.redis.connections import RedisConnections
+from transport.redis.connection import Command, RedisConnection, Reply
 from transport.redis.errors import translate
 from transport.redis.records import sort_key
 
-__all__ = ["AppendNotifier"]
+__all__ = ["AppendNotifier", "Lender"]
 
 _BLOCK_MS = 5000
 _PAUSE_SECONDS = 0.1  # after a failure, so that a dead server is not asked in a busy loop
@@ -31,6 +31,16 @@ _ANSWER_SECONDS = 0.001
 """Within which the answer to an append is here, once the log tells of it."""
 
 
+class Lender(Protocol):
+    """Where the connections come from: of the server that has the streams."""
+
+    def lend(self) -> AbstractAsyncContextManager[RedisConnection]:
+        """Lend one open connection."""
+
+    async def call(self, *command: str | bytes | int) -> Reply:
+        """Send one command, over another."""
+
+
 class AppendNotifier:
     """Wakes the waiter of a stream after an append. One waiter to a stream.
 
@@ -41,7 +51,7 @@ class AppendNotifier:
     """
 
     def __init__(
-        self, connections: RedisConnections, is_appending: Callable[[], bool] = lambda: False
+        self, connections: Lender, is_appending: Callable[[], bool] = lambda: False
     ) -> None:
         self._connections = connections
         self._is_appending = is_appending

@@ -14,6 +14,7 @@ from transport.redis.joint_acks import JointAcks, Passed
 from transport.redis.kept_runs import KeptBytes, KeptRuns
 from transport.redis.own_appends import OwnAppends, Run
 from transport.redis.rests import Rests
+from transport.redis.slot_notifiers import SlotNotifiers
 from transport.redis.trimming import Retention
 from transport.redis.unread_deliveries import UnreadDeliveries
 
@@ -28,7 +29,7 @@ class RedisClaim:
     def __init__(
         self,
         inbox: Inbox,
-        notifier: AppendNotifier,
+        notifier: AppendNotifier | SlotNotifiers,
         *,
         retention: Retention,
         own_appends: OwnAppends,

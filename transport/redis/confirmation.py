@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from transport.errors import AppendUnknown
 from transport.redis.connection import Command, Reply
 from transport.redis.keys import TopicKeys
+from transport.redis.routing import slot_of_key
 from transport.settings import TransportSettings
 
 __all__ = ["Confirmation"]
@@ -24,15 +25,24 @@ class Confirmation:
         self._replicas = settings.redis_wait_replicas
         self.commands: Sequence[Command] = ()
         """Sent after the appends, on their connection."""
+        within = settings.redis_timeout_ms // 2  # the reply itself must be here in time
+        self._wait: Command = ("WAIT", self._replicas, within)
         if self._replicas:
-            within = settings.redis_timeout_ms // 2  # the reply itself must be here in time
-            self.commands = (log.probing, ("WAIT", self._replicas, within))
+            self.commands = (log.probing, self._wait)
+        self._probes = {
+            slot_of_key(stream): log.probing_at(partition)
+            for partition, stream in enumerate(log.streams)
+        }
+
+    def commands_at(self, slot: int) -> Sequence[Command]:
+        """Return the same for the server that has ``slot``: in a cluster."""
+        return (self._probes[slot], self._wait) if self._replicas else ()
 
     def doubt(self, replies: Sequence[Reply]) -> AppendUnknown | None:
         """Return why the appends may not outlive their server, ``None`` if they do."""
         if not self.commands:
             return None
-        confirmed = replies[-1]
+        confirmed = replies[-1] if replies else 0
         cause = next((it for it in replies if isinstance(it, Exception)), None)
         if cause is None and confirmed >= self._replicas:
             return None

@@ -1,4 +1,4 @@
-"""The pool of connections.
+"""The pool of connections; in a cluster, a pool for each primary.
 
 redis-py's client and pool are not used: their retries resend commands whose reply was lost, which
 doubles appends and skips deliveries.
@@ -13,34 +13,85 @@ from ssl import SSLContext, SSLError, create_default_context
 
 import msgspec
 
-from transport.errors import ConfigurationError
+from transport.errors import ConfigurationError, TransportUnavailable
+from transport.redis.cluster import Cluster, ServerPool, ask_for_slots, tell
 from transport.redis.connection import Address, Command, RedisConnection, Reply
-from transport.redis.errors import translate
+from transport.redis.errors import is_refusal, translate
 from transport.redis.locator import Locator, SentinelLocator, StaticLocator
+from transport.redis.rights import IN_CLUSTER
 from transport.settings import TransportSettings
 
 __all__ = ["RedisConnections"]
 
 _CONNECT_SECONDS = 5.0
+_MOST_WAITING = 4096  # one for each stream that somebody waits for
 _SENTINEL_SECONDS = 1.0  # most have to answer within that, and may be asked again
 
 
 class RedisConnections:
-    """At most ``REDIS_POOL_SIZE`` connections, opened when needed."""
+    """At most ``REDIS_POOL_SIZE`` connections, opened when needed; to each primary of a cluster.
 
-    def __init__(self, settings: TransportSettings) -> None:
+    ``locator`` and ``most`` are for the pool of one primary.
+    """
+
+    def __init__(
+        self, settings: TransportSettings, *, locator: Locator | None = None, most: int = 0
+    ) -> None:
+        self.cluster: Cluster | None = None
+        """Where commands go, once ``look_for_cluster`` found one."""
         self.made = 0
         """How many connections were ever made."""
         self._idle: list[RedisConnection] = []
         self._lent: set[RedisConnection] = set()
         self._closed = False
-        self._slots = asyncio.Semaphore(settings.redis_pool_size)
+        self._settings = settings
+        self._slots = asyncio.Semaphore(most or settings.redis_pool_size)
         self.server = ""
         """The replication id of the server that the last connection was made to."""
         self.on_server: Callable[[str, str], None] = lambda _, __: None
         """Called with that and the server's run id, after each."""
         self._place = ("", 0)  # where the last connection was made to
-        self._locator = _locator(settings)
+        self._locator = locator or _locator(settings)
+
+    @property
+    def pools(self) -> Sequence[ServerPool]:
+        """The connections to each server: itself, unless it is a cluster."""
+        return [self] if self.cluster is None else self.cluster.pools
+
+    @property
+    def waits_for_replicas(self) -> bool:
+        """Whether an append counts only once replicas have it."""
+        return self._settings.redis_wait_replicas > 0
+
+    async def look_for_cluster(self) -> None:
+        """Learn whether the server is one of a cluster, and where its slots are.
+
+        Raises:
+            TransportUnavailable: no server that is named can be reached.
+            ConfigurationError: several are named that are no cluster, or its slots can't be asked.
+        """
+        if self._settings.redis.master is not None or self.cluster is not None:
+            return
+        seeds = [msgspec.structs.replace(it, asks_who=False) for it in _addresses(self._settings)]
+        if not await _is_cluster(seeds):
+            return
+        slots = await ask_for_slots(seeds)
+        if slots is None:
+            raise TransportUnavailable(
+                "this Redis Cluster has given its slots to no server yet (CLUSTER ADDSLOTSRANGE)"
+            )
+        self.cluster = Cluster(seeds, slots, make=self._make, changed=self._count)
+
+    def _make(self, address: Address, is_for_waiting: bool) -> RedisConnections:
+        most = _MOST_WAITING if is_for_waiting else 0
+        pool = RedisConnections(self._settings, locator=StaticLocator(address), most=most)
+        if not is_for_waiting:
+            pool.on_server = lambda _, __: self._count()
+        return pool
+
+    def _count(self) -> None:
+        """Have it known that what is asked next may be another server."""
+        self.made += 1
 
     @asynccontextmanager
     async def lend(self) -> AsyncIterator[RedisConnection]:
@@ -93,6 +144,8 @@ class RedisConnections:
         Raises:
             TransportUnavailable: no connection could be had, so nothing was sent.
         """
+        if self.cluster is not None:
+            return await self.cluster.exchange(commands, most=most)
         async with self.lend() as connection:
             return await connection.exchange(commands, most=most)
 
@@ -127,15 +180,54 @@ class RedisConnections:
         while self._idle:
             self._idle.pop().hang_up()
         self._locator.close()
+        if self.cluster is not None:
+            await self.cluster.close()
+
+    def hang_up(self) -> None:
+        """Close every connection, also those in use."""
+        for connection in (*self._idle, *self._lent):
+            connection.hang_up()
 
 
-def _locator(settings: TransportSettings) -> Locator:
+async def _is_cluster(seeds: Sequence[Address]) -> bool:
+    """Return whether the first of ``seeds`` that answers is a cluster's.
+
+    Raises:
+        TransportUnavailable: none can be reached.
+        ConfigurationError: it is none, and several are named; or we may not ask for its slots.
+    """
+    for i, seed in enumerate(seeds):
+        try:
+            reply = await tell(seed, ("CLUSTER", "SLOTS"))
+            info = await tell(seed, ("INFO", "cluster")) if is_refusal(reply) else None
+        except TransportUnavailable:
+            if i == len(seeds) - 1:
+                raise
+            continue
+        if isinstance(reply, list):
+            return True
+        if isinstance(info, bytes) and b"cluster_enabled:1" in info:
+            raise ConfigurationError(
+                "this Redis is one of a cluster, and its user may not ask where the slots are "
+                f"({reply}): ACL SETUSER <name> {IN_CLUSTER}"
+            )
+        if len(seeds) > 1:
+            raise ConfigurationError(
+                f"REDIS_URL names several servers, and {seed.host}:{seed.port} is not one of a "
+                "cluster: name one server, or the sentinels (redis+sentinel://host1,host2/name)"
+            )
+        return False
+    return False
+
+
+def _addresses(settings: TransportSettings) -> list[Address]:
+    """Return the servers, or the sentinels, each with how to begin with the server."""
     redis = settings.redis
     tls = _tls(settings) if redis.tls else None
     greeting = _auth(redis.username, redis.password)
     if redis.database:
         greeting.append(("SELECT", redis.database))
-    addresses = [
+    return [
         Address(
             host=host,
             port=port,
@@ -147,6 +239,10 @@ def _locator(settings: TransportSettings) -> Locator:
         )
         for host, port in redis.servers
     ]
+
+
+def _locator(settings: TransportSettings) -> Locator:
+    redis, addresses = settings.redis, _addresses(settings)
     if redis.master is None:
         return StaticLocator(addresses[0])
     password = settings.redis_sentinel_password

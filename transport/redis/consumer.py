@@ -21,6 +21,7 @@ from transport.redis.kept_runs import KeptBytes
 from transport.redis.membership import RedisMembership, Renewed
 from transport.redis.own_appends import OwnAppends
 from transport.redis.pipeline import Pipeline
+from transport.redis.slot_notifiers import SlotNotifiers
 from transport.redis.trimming import Retention
 
 __all__ = ["RedisConsumer"]
@@ -49,7 +50,7 @@ class RedisConsumer:
         connections: RedisConnections,
         functions: Functions,
         membership: RedisMembership,
-        notifier: AppendNotifier,
+        notifier: AppendNotifier | SlotNotifiers,
         *,
         own_appends: OwnAppends,
         by_slot: bool,
@@ -61,6 +62,7 @@ class RedisConsumer:
         self._membership = membership
         self._notifier = notifier
         self._own_appends = own_appends
+        self._by_slot = by_slot
         self._acks = JointAcks(functions, membership.group, by_slot=by_slot)
         self._kept = KeptBytes()
         self._retention_seconds = retention_seconds
@@ -117,7 +119,12 @@ class RedisConsumer:
         for partition, claim in list(self._held.items()):
             if claim.lost:
                 del self._held[partition]
-        rung, mine = await self._membership.look(self._held.keys())
+        try:
+            rung, mine = await self._membership.look(self._held.keys())
+        except TransportError:
+            if self._by_slot:  # of other servers than the one that has the members
+                await self._renew_due(list(self._held.values()))
+            raise
         for partition, claim in self._held.items():
             if partition not in mine:
                 claim.revoke()
@@ -171,7 +178,8 @@ class RedisConsumer:
         await self._renew_due(claims)
         self._looks += 1
         due = claims[self._looks % _CARE_EVERY :: _CARE_EVERY]
-        await self._trim(claims if self._membership.is_full else due)
+        full = [claim for claim in claims if claim.partition in self._membership.full]
+        await self._trim(full or due)
         await self._gather_strays([claim for claim in due if not claim.lost])
 
     async def _renew_due(self, claims: Sequence[RedisClaim]) -> None:
@@ -194,16 +202,16 @@ class RedisConsumer:
         self._connections = connections
 
     async def _trim(self, claims: Sequence[RedisClaim]) -> None:
-        is_full, trimmed = self._membership.is_full, 0
-        claims = [claim for claim in claims if is_full or claim.may_trim]
+        full, trimmed = self._membership.full, 0
+        claims = [claim for claim in claims if claim.partition in full or claim.may_trim]
         if not claims:
             return
         for claim, reply in zip(claims, await self._membership.trim(claims), strict=True):
             if isinstance(reply, Exception):
                 _log.warning("Trim of %s failed; will retry: %s", claim.stream, translate(reply))
-            else:
+            elif claim.partition in full:
                 trimmed += reply
-        if is_full and trimmed:
+        if trimmed:
             _log.warning(
                 "Redis is full (maxmemory): %d acknowledged records were removed before their "
                 "retention was over; give it memory, or set STREAM_RETENTION_SECONDS lower",

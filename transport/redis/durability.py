@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from transport.durability import Durability
+from transport.redis.cluster import ServerPool
 from transport.redis.connections import RedisConnections
 from transport.redis.errors import translate
 
@@ -18,10 +19,17 @@ _ASKED = ("appendonly", "appendfsync", "min-replicas-to-write")
 async def durability(connections: RedisConnections) -> Durability:
     """Return the faults that an append survives; unknown where ``CONFIG`` is forbidden.
 
+    Of the primaries of a cluster, the weakest counts.
+
     Raises:
         TransportUnavailable: the server can't be reached.
     """
-    replies = await connections.exchange([("CONFIG", "GET", name) for name in _ASKED])
+    found = [await _of(pool) for pool in connections.pools]
+    return min(found, key=lambda it: (it.crash or False, it.power or False))
+
+
+async def _of(server: ServerPool) -> Durability:
+    replies = await server.exchange([("CONFIG", "GET", name) for name in _ASKED])
     figures: dict[str, str] = {}
     for reply in replies:
         if isinstance(reply, Exception):

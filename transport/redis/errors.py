@@ -39,7 +39,7 @@ _NETWORK = (
     "Redis can't be reached: check REDIS_HOST and REDIS_PORT (or REDIS_URL), and that it runs"
 )
 _CLUSTER = "the Redis Cluster can't serve this key now"
-_NO_CLUSTER = "this is a Redis Cluster; REDIS_HOST must name a standalone server or its proxy"
+_MOVING = "the Redis Cluster is moving this key's slot: if this goes on, end that move"
 _REFUSED = "Redis refused the command"
 _NO_DATABASE = "this Redis has no such database: set REDIS_STREAM_DB (a cluster has only 0)"
 _NOT_OURS = (
@@ -79,13 +79,13 @@ MEANING: dict[type[Exception], tuple[type[TransportError], str]] = {
     redis.ClusterError: (TransportUnavailable, _CLUSTER),
     redis.ClusterDownError: (TransportUnavailable, _CLUSTER),
     redis.MasterDownError: (TransportUnavailable, "the primary of this Redis replica is down"),
-    redis.TryAgainError: (TransportUnavailable, _CLUSTER),
-    redis.AskError: (TransportUnavailable, _NO_CLUSTER),
-    redis.MovedError: (TransportUnavailable, _NO_CLUSTER),
-    redis.ClusterCrossSlotError: (TransportUnavailable, _NO_CLUSTER),
+    redis.TryAgainError: (TransportUnavailable, _MOVING),
+    redis.AskError: (TransportUnavailable, _MOVING),
+    redis.MovedError: (TransportUnavailable, _MOVING),
+    redis.ClusterCrossSlotError: (TransportUnavailable, _CLUSTER),
     redis.RedisClusterException: (TransportUnavailable, _CLUSTER),
     redis.SlotNotCoveredError: (TransportUnavailable, _CLUSTER),
-    redis.CrossSlotTransactionError: (TransportUnavailable, _NO_CLUSTER),
+    redis.CrossSlotTransactionError: (TransportUnavailable, _CLUSTER),
     redis.InvalidPipelineStack: (TransportUnavailable, _PROTOCOL),
     redis.ChildDeadlockedError: (TransportUnavailable, "a connection was used across a fork"),
     redis.DataError: (ConfigurationError, "a value can't be sent to Redis"),

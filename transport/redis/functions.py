@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import sha1, sha256
 from importlib.resources import files
 
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from transport.errors import ConfigurationError, TransportUnavailable
+from transport.errors import ConfigurationError, TransportError, TransportUnavailable
+from transport.redis.cluster import Closing
 from transport.redis.connection import Command, Reply
 from transport.redis.connections import RedisConnections
 from transport.redis.errors import is_function_missing, translate
@@ -86,6 +88,8 @@ class Functions:
             TransportUnavailable: no connection could be had, or no library loaded.
             ServerChanged: the connection leads to another server than ``only_at``.
         """
+        if self._connections.cluster is not None:
+            return (await self.spread(commands))[0]
         async with self._connections.lend() as connection:
             if only_at and connection.server and connection.server != only_at:
                 if connection.server != self._connections.server:
@@ -93,6 +97,21 @@ class Functions:
                 raise ServerChanged("the log is on another server now")
             replies = await connection.exchange([*commands, *closing])
         return await self._with_library(commands, replies, closing)
+
+    async def spread(
+        self, commands: Sequence[Command], *, closing: Closing | None = None
+    ) -> tuple[list[Reply], list[Sequence[Reply]]]:
+        """Send ``commands`` to the servers of a cluster; see ``Cluster.spread``."""
+        cluster = self._connections.cluster
+        assert cluster is not None
+        replies, closed = await cluster.spread(commands, closing=closing, load=self._load_or_full)
+        if closing is None and any(map(is_function_missing, replies)):  # it may be full
+            replies = await self._with_library(commands, replies)
+        return replies, closed
+
+    async def _load_or_full(self) -> None:
+        with suppress(TransportUnavailable):  # the calls tell what else they find
+            await self.load()
 
     async def _with_library(
         self,
@@ -127,16 +146,12 @@ class Functions:
             name: sha1(script.encode(), usedforsecurity=False).hexdigest()
             for name, script in scripts.items()
         }
-        replies = await self._connections.exchange(
-            [
-                *(("SCRIPT", "LOAD", script) for script in scripts.values()),
-                *(
-                    ("EVALSHA", digests[name], *call[2:])
-                    for name, call in zip(names, calls, strict=True)
-                ),
-            ]
+        for pool in self._connections.pools:
+            with suppress(TransportUnavailable):
+                await pool.exchange([("SCRIPT", "LOAD", script) for script in scripts.values()])
+        return await self._connections.exchange(
+            [("EVALSHA", digests[name], *call[2:]) for name, call in zip(names, calls, strict=True)]
         )
-        return replies[len(scripts) :]
 
     async def call(self, name: str, keys: Sequence[str], *arguments: str | bytes | int) -> Reply:
         """Call one function, in a trip with others' calls of this moment, and return its reply.
@@ -151,19 +166,30 @@ class Functions:
         return reply
 
     async def load(self) -> None:
-        """Load the library if it is not there.
+        """Load the library where it is not there: at each primary of a cluster that answers.
 
         Raises:
             TransportUnavailable: the server can't be reached or forbids it, or is full.
             ConfigurationError: the server is too old.
         """
+        refusals: list[TransportError] = []
         async with self._loading:
-            (reply,) = await self._connections.exchange([("FUNCTION", "LOAD", self._code)])
-            if isinstance(reply, ResponseError) and "already exists" in str(reply):
-                return  # of the same digest, so the same text
-            if isinstance(reply, ResponseError) and "unknown command" in str(reply):
-                raise ConfigurationError(
-                    "this server has no functions: Redis 7.0 or Valkey 8, or later, is needed"
-                ) from reply
-            if isinstance(reply, Exception):
-                raise translate(reply)
+            for pool in self._connections.pools:
+                try:
+                    (reply,) = await pool.exchange([("FUNCTION", "LOAD", self._code)])
+                    _check_loaded(reply)
+                except TransportError as error:  # others of a cluster may take it
+                    refusals.append(error)
+        if refusals:
+            raise refusals[0]
+
+
+def _check_loaded(reply: Reply) -> None:
+    if isinstance(reply, ResponseError) and "already exists" in str(reply):
+        return  # of the same digest, so the same text
+    if isinstance(reply, ResponseError) and "unknown command" in str(reply):
+        raise ConfigurationError(
+            "this server has no functions: Redis 7.0 or Valkey 8, or later, is needed"
+        ) from reply
+    if isinstance(reply, Exception):
+        raise translate(reply)

@@ -14,6 +14,7 @@
 ``{msg:stream}:writers``                  sorted set: processes that append, by when they expire
 ``{msg:stream}:rescue:1:<repl. id>``      hash: what a failover lost, while it is appended again
 ``{msg:stream}:probe``                    string: written to see whether writes are taken; expires
+``{<stream>}:probe``                      the same, of one partition: in a cluster
 ========================================  ==============================================
 
 The log ``redis@32`` has ``msg:stream@32`` and ``msg:dlq@32`` in place of ``msg:stream`` and
@@ -60,6 +61,10 @@ class TopicKeys(msgspec.Struct, frozen=True):
     def probing(self) -> tuple[str | int, ...]:
         """The command that writes to see whether writes are taken."""
         return ("SET", f"{{{self.name}}}:probe", "1", "PX", _PROBE_MS)
+
+    def probing_at(self, partition: int) -> tuple[str | int, ...]:
+        """The same for the server that has ``partition``: in a cluster."""
+        return ("SET", f"{{{self.streams[partition]}}}:probe", "1", "PX", _PROBE_MS)
 
     @property
     def writers(self) -> str:

@@ -10,7 +10,7 @@ from redis.exceptions import OutOfMemoryError
 
 from transport.assignment import fair_shares
 from transport.redis.claim import RedisClaim
-from transport.redis.connection import Reply
+from transport.redis.connection import Command, Reply
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
 from transport.redis.keys import TopicKeys, consumer
@@ -44,6 +44,7 @@ class RedisMembership:
         member: the name of this member, unique among live processes.
         lease_ms: milliseconds after which a silent member loses its partitions.
         witness: remembers the streams, to notice a loss.
+        by_slot: each partition may be on another server of a cluster.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class RedisMembership:
         member: str,
         lease_ms: int,
         witness: Witness,
+        by_slot: bool,
     ) -> None:
         self.log = log
         self.group = group
@@ -71,8 +73,9 @@ class RedisMembership:
         self._lease_ms = lease_ms
         self._leases = [log.lease(p, group) for p in range(len(log.streams))]
         self._members = log.members(group)
-        self.is_full = False
-        """Whether the server refused a write for want of memory when this member looked last."""
+        self._by_slot = by_slot
+        self.full: AbstractSet[int] = frozenset()
+        """Partitions of a server that refused a write for want of memory at the last look."""
 
     async def look(self, held: AbstractSet[int]) -> tuple[str, list[int]]:
         """Say that this member lives. Return the last ring's id and the partitions due to it.
@@ -82,16 +85,21 @@ class RedisMembership:
         others = [p for p in range(len(self._leases)) if p not in held]
         # With a write that a full server refuses, and that changes nothing: it refuses nothing
         # else here.
-        *replies, probed = await self._functions.exchange(
+        probes = [self.log.probing_at(p) for p in held] if self._by_slot else [self.log.probing]
+        replies = await self._functions.exchange(
             [
                 self._functions.command(
                     "heartbeat", (self._members, self.bell), self._member, self._lease_ms
                 ),
                 *(self._functions.command("owner", (self._leases[p],)) for p in others),
-                self.log.probing,
+                *probes,
             ]
         )
-        self.is_full = isinstance(probed, OutOfMemoryError)
+        refused = [isinstance(replies.pop(), OutOfMemoryError) for _ in probes][::-1]
+        if self._by_slot:
+            self.full = {p for p, is_full in zip(held, refused, strict=True) if is_full}
+        else:
+            self.full = frozenset(held) if refused[0] else frozenset()
         for reply in replies:
             if isinstance(reply, Exception):
                 raise translate(reply)
@@ -158,7 +166,9 @@ class RedisMembership:
         """Remove acknowledged records that are past their retention; return counts or errors."""
         return await self._functions.exchange(
             [
-                claim.retention.command(self._functions, claim.stream, is_full=self.is_full)
+                claim.retention.command(
+                    self._functions, claim.stream, is_full=claim.partition in self.full
+                )
                 for claim in claims
             ]
         )
@@ -176,18 +186,21 @@ class RedisMembership:
 
     async def release(self, claims: Sequence[RedisClaim]) -> None:
         """Give up leases, and have every member look for them."""
-        await self._functions.exchange(
-            [
-                *(self._functions.command("release", (c.lease,), c.epoch) for c in claims),
-                self._functions.command("ring", (self.bell,), self._member),
-            ]
+        await self._then(
+            [self._functions.command("release", (c.lease,), c.epoch) for c in claims],
+            self._functions.command("ring", (self.bell,), self._member),
         )
 
     async def leave(self) -> None:
         """Give up every lease and the membership."""
-        await self._functions.exchange(
-            [
-                *(self._functions.command("vacate", (key,), self._member) for key in self._leases),
-                self._functions.command("leave", (self._members, self.bell), self._member),
-            ]
+        await self._then(
+            [self._functions.command("vacate", (key,), self._member) for key in self._leases],
+            self._functions.command("leave", (self._members, self.bell), self._member),
         )
+
+    async def _then(self, commands: Sequence[Command], last: Command) -> None:
+        """Send ``last`` after the others: to another server of a cluster perhaps."""
+        if self._by_slot:
+            await self._functions.exchange(commands)
+            commands = ()
+        await self._functions.exchange([*commands, last])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from transport.errors import ConfigurationError
 from transport.redis.allocator import is_replaced
+from transport.redis.cluster import ServerPool
 from transport.redis.connections import RedisConnections
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
@@ -15,25 +16,30 @@ from transport.redis.keys import TopicKeys
 __all__ = ["open_logs"]
 
 _log = logging.getLogger(__name__)
-_SECTIONS = ("server", "memory", "persistence", "cluster")
+_SECTIONS = ("server", "memory", "persistence")
 
 
 async def open_logs(
     connections: RedisConnections, functions: Functions, logs: Sequence[tuple[TopicKeys, str]]
-) -> bool:
+) -> None:
     """Load the functions and create the streams and groups that are missing.
 
     Nothing is written that is there already: a full server, which workers are to drain, takes no
     write of ours but those.
 
-    Returns whether the server is a cluster's, where no call may touch two slots.
-
     Raises:
         TransportUnavailable: the server can't be reached or won't take writes.
         ConfigurationError: the log was made with another number of partitions, or the server is
-            too old, or one of several of a cluster, or it throws records away when it is full.
+            too old, or it throws records away when it is full. In a cluster: any server.
     """
-    clustered = await _check_server(connections)
+    await connections.look_for_cluster()
+    if connections.cluster is not None and not connections.waits_for_replicas:
+        _log.warning(
+            "In a Redis Cluster, what a failover loses is counted and not appended again: set "
+            "REDIS_WAIT_REPLICAS=1, and give each primary two replicas"
+        )
+    for pool in connections.pools:
+        await _check_server(pool)
     await _check_partitions(connections, logs[0][0])
     replies = await functions.exchange(
         [
@@ -45,29 +51,20 @@ async def open_logs(
     for reply in replies:
         if isinstance(reply, Exception):
             raise translate(reply)
-    return clustered
 
 
-async def _check_server(connections: RedisConnections) -> bool:
-    """Refuse a server that evicts records or has a part of the slots; tell if it is a cluster's.
+async def _check_server(server: ServerPool) -> None:
+    """Refuse a server that evicts records.
 
     Warn of one that keeps nothing on disk, and of one that has the C library's allocator.
     """
-    replies = await connections.exchange(
-        [*(("INFO", section) for section in _SECTIONS), ("CLUSTER", "INFO")]
-    )
+    replies = await server.exchange([("INFO", section) for section in _SECTIONS])
     told: dict[str, str] = {}
     for reply in replies:
-        # Users can be forbidden INFO, then we can't know; and a server alone has no CLUSTER INFO.
+        # Users can be forbidden INFO, then we can't know.
         if isinstance(reply, bytes):
             lines = (line.partition(":") for line in reply.decode().splitlines())
             told |= {name: value for name, _, value in lines}
-    clustered = told.get("cluster_enabled") == "1"
-    if clustered and told.get("cluster_size", "1") not in {"0", "1"}:
-        raise ConfigurationError(
-            f"this Redis is one of {told['cluster_size']} of a cluster, each with a part of the "
-            "slots, and the log has to be on one: set REDIS_HOST to a server of its own"
-        )
     policy = told.get("maxmemory_policy", "")
     if told.get("maxmemory", "0") != "0" and policy.startswith("allkeys"):
         raise ConfigurationError(
@@ -85,7 +82,6 @@ async def _check_server(connections: RedisConnections) -> bool:
             "second than with jemalloc, and memory that is kept after a backlog was drained; "
             "install your distribution's or the official image's, which have jemalloc"
         )
-    return clustered
 
 
 async def _check_partitions(connections: RedisConnections, messages: TopicKeys) -> None:

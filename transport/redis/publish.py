@@ -96,6 +96,8 @@ class Publisher:
         ``rescued_at``: what a failover lost is appended again to the server of that replication id,
         while all else waits. No replica has to confirm what was acknowledged already.
         """
+        if self._by_slot:
+            return await self._publish_by_slot(envelopes, self._seconds if remember else 0)
         outcomes: list[Outcome] = []
         recent = self._rescue.recent
         # One trip after the other: a call that is made again because the library was missing could
@@ -118,16 +120,42 @@ class Publisher:
                 replies = replies[len(first) :]
                 doubt = None if rescued_at else self._confirmation.doubt(replies[len(calls) :])
                 replies = replies[: len(calls)]
-                if len(calls) == 1:
-                    some = self._outcomes(replies[0], calls[0].envelopes)
-                else:
-                    rest = envelopes[len(outcomes) :]
-                    some = self._outcomes_by_partition(replies, calls, rest)
+                some = self._outcomes(replies[0], calls[0].envelopes)
                 some = [_doubted(it, doubt) for it in some] if doubt else some
                 recent.add(envelopes[len(outcomes) :][: len(some)], some, remember=remember)
                 outcomes += some
             except TransportError as error:
                 # What follows must not overtake it.
+                return outcomes + [error] * (len(envelopes) - len(outcomes))
+            finally:
+                self._own_appends.under_way -= 1
+        return outcomes
+
+    async def _publish_by_slot(self, envelopes: Sequence[Envelope], seconds: int) -> list[Outcome]:
+        """Append in the order of each partition; one that is refused holds up no other's."""
+        outcomes: list[Outcome] = []
+        refused: dict[int, TransportError] = {}  # what follows must not overtake it
+        for calls in self._trips(envelopes, seconds):
+            self._own_appends.under_way += 1
+            try:
+                due = [call for call in calls if call.partition not in refused]
+                replies, closed = await self._functions.spread(
+                    [call.command for call in due], closing=self._confirmation.commands_at
+                )
+                told = {c.partition: it for c, *it in zip(due, replies, closed, strict=True)}
+                some: dict[int, Iterator[Outcome]] = {}
+                for call in calls:
+                    reply, closing = told.get(call.partition) or (refused[call.partition], ())
+                    found = self._outcomes(reply, call.envelopes)
+                    if isinstance(reply, Exception):
+                        refused[call.partition] = translate(reply)
+                    elif doubt := self._confirmation.doubt(closing):
+                        found = [_doubted(it, doubt) for it in found]
+                    some[call.partition] = iter(found)
+                count = sum(len(call.envelopes) for call in calls)
+                rest = envelopes[len(outcomes) :][:count]
+                outcomes += [next(some[envelope.partition]) for envelope in rest]
+            except TransportError as error:
                 return outcomes + [error] * (len(envelopes) - len(outcomes))
             finally:
                 self._own_appends.under_way -= 1
@@ -196,17 +224,6 @@ class Publisher:
         if type(last) is Appended:  # one of a call is enough to tell whether the log goes back
             self._witness.stands(envelopes[-1].partition, last.offset)
         return outcomes
-
-    def _outcomes_by_partition(
-        self, replies: Sequence[Reply], calls: Sequence[_Call], envelopes: Sequence[Envelope]
-    ) -> list[Outcome]:
-        """Return the outcomes of one trip in the order of ``envelopes``, which begin with it."""
-        outcomes = {
-            call.envelopes[0].partition: iter(self._outcomes(reply, call.envelopes))
-            for call, reply in zip(calls, replies, strict=True)
-        }
-        count = sum(len(call.envelopes) for call in calls)
-        return [next(outcomes[envelope.partition]) for envelope in envelopes[:count]]
 
     def _command(
         self, envelopes: Sequence[Envelope], seconds: int, memories: Sequence[str]
@@ -281,6 +298,11 @@ class _Call(NamedTuple):
 
     command: Command
     envelopes: Sequence[Envelope]
+
+    @property
+    def partition(self) -> int:
+        """The partition of all of them, in a cluster."""
+        return self.envelopes[0].partition
 
 
 class _TooWideError(Exception):

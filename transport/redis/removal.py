@@ -65,7 +65,9 @@ class RedisLogRemoval:
         slots: dict[str, list[str]] = defaultdict(list)
         for key in keys:
             slots[_tag(key)].append(key)
-        await self._all([("UNLINK", *slots[tag]) for tag in sorted(slots, key=self._turn)])
+        for turn in (0, 1):  # an exchange for each: these are on several servers of a cluster
+            tags = [tag for tag in slots if self._turn(tag) == turn]
+            await self._all([("UNLINK", *slots[tag]) for tag in tags])
         return found
 
     def _turn(self, tag: str) -> int:
@@ -76,13 +78,14 @@ class RedisLogRemoval:
         """Return the keys of the log that there are."""
         found = set()
         for log, _ in self._topics:
-            cursor = b"0"
-            while True:
-                scan = ("SCAN", cursor, "MATCH", f"*{log.name}*", "COUNT", _SCANNED)
-                cursor, page = await self._connections.call(*scan)
-                found |= {key.decode("utf-8", "surrogateescape") for key in page}
-                if cursor == b"0":
-                    break
+            for pool in self._connections.pools:
+                cursor = b"0"
+                while True:
+                    scan = ("SCAN", cursor, "MATCH", f"*{log.name}*", "COUNT", _SCANNED)
+                    cursor, page = await pool.call(*scan)
+                    found |= {key.decode("utf-8", "surrogateescape") for key in page}
+                    if cursor == b"0":
+                        break
         return sorted(key for key in found if self._is_ours(key))
 
     def _is_ours(self, key: str) -> bool:

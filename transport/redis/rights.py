@@ -6,7 +6,7 @@ not be: it has ``FLUSHALL``.
 
 from __future__ import annotations
 
-__all__ = ["BETTER", "LEAST"]
+__all__ = ["BETTER", "IN_CLUSTER", "LEAST"]
 
 LEAST = (
     "~msg:* ~{msg:* +@stream +@hash +@sortedset +get +set +exists +del +unlink +type +expire "
@@ -18,3 +18,5 @@ BETTER = (
     "+memory|usage"
 )
 """What else is of use. ``REDIS_WAIT_REPLICAS`` needs ``+wait``."""
+IN_CLUSTER = "+cluster|slots +asking"
+"""What a cluster needs beside ``LEAST``."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
+from transport.redis.cluster import ServerPool
 from transport.redis.connections import RedisConnections
 from transport.redis.errors import translate
 from transport.redis_url import RedisUrl
@@ -18,10 +21,25 @@ _MICROSECONDS = 1_000_000
 async def server_facts(connections: RedisConnections, settings: TransportSettings) -> ServerFacts:
     """Return them; the clock is unknown where the user may not ask for it.
 
+    Of a cluster: the first primary's, with the number of primaries in its role.
+
     Raises:
-        TransportUnavailable: the server can't be reached, or does not say.
+        TransportUnavailable: a server can't be reached, or does not say.
     """
-    info, when = await connections.exchange([("INFO",), ("TIME",)])
+    found = [await _of(pool, settings) for pool in connections.pools]
+    if connections.cluster is None:
+        return found[0]
+    replicas = [(it.role or "").partition(", ")[2] or "replicas unknown" for it in found]
+    shards = ", ".join(
+        f"{place} ({it})" for place, it in zip(connections.cluster.places, replicas, strict=True)
+    )
+    versions = ", ".join(dict.fromkeys(it.version for it in found))
+    role = f"cluster of {len(found)} primaries: {shards}"
+    return msgspec.structs.replace(found[0], version=versions, role=role)
+
+
+async def _of(server: ServerPool, settings: TransportSettings) -> ServerFacts:
+    info, when = await server.exchange([("INFO",), ("TIME",)])
     if isinstance(info, Exception):
         raise translate(info)
     said, place = _fields(info), settings.redis

@@ -44,6 +44,7 @@ from transport.redis.publish import Publisher
 from transport.redis.removal import RedisLogRemoval
 from transport.redis.rescue import Rescue
 from transport.redis.server_facts import server_facts
+from transport.redis.slot_notifiers import SlotNotifiers
 from transport.redis.witness import Witness
 from transport.server_facts import ServerFacts
 from transport.settings import TransportSettings
@@ -89,7 +90,6 @@ class RedisTransport:
             (Topic.DEAD_LETTERS, DLQ_GROUP): self._new_witness(1),
         }
         self._own_appends = OwnAppends()
-        self._by_slot = False
         self._rescue = Rescue(
             self._functions,
             self._messages,
@@ -132,6 +132,7 @@ class RedisTransport:
         """See ``transport.existing.Existing``."""
         connections = RedisConnections(self._settings)
         try:
+            await connections.look_for_cluster()
             keys = [self._messages.count, *self._messages.streams, *self._dead.streams]
             # One by one: they lie in several slots of a cluster.
             for reply in await connections.exchange([("EXISTS", key) for key in keys]):
@@ -147,24 +148,25 @@ class RedisTransport:
         """See ``transport.server_facts.TellsServerFacts``."""
         connections = RedisConnections(self._settings)
         try:
+            await connections.look_for_cluster()
             return await server_facts(connections, self._settings)
         finally:
             await connections.close()
 
     async def __aenter__(self) -> Self:
         try:
-            clustered = await open_logs(
+            await open_logs(
                 self._connections,
                 self._functions,
                 [(self._messages, WORKER_GROUP), (self._dead, DLQ_GROUP)],
             )
-            await self._rescue.join()
+            if self._connections.cluster is None:
+                await self._rescue.join()
         except BaseException:
             await self._connections.close()
             raise
-        if clustered:
+        if self._connections.cluster is not None:
             self._publisher.keep_slots_apart()
-            self._by_slot = True
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -194,7 +196,7 @@ class RedisTransport:
         linger: float = 0.0,  # noqa: ARG002 - nothing is read before the caller asks for it
     ) -> RedisConsumer:
         """Return a member of a group; see the contract."""
-        settings = self._settings
+        settings, cluster = self._settings, self._connections.cluster
         membership = RedisMembership(
             self._functions,
             self._log(topic),
@@ -203,17 +205,24 @@ class RedisTransport:
             lease_ms=settings.stream_lease_ms,
             # Another group has its own: records that are unread there say nothing of ours.
             witness=self._witnesses.get((topic, group)) or self._new_witness(self.partitions),
+            by_slot=cluster is not None,
         )
         own_appends = self._own_appends
         if (topic, group) != (Topic.MESSAGES, WORKER_GROUP):
             own_appends = OwnAppends()
+
+        def is_appending() -> bool:
+            return own_appends.under_way > 0
+
         return RedisConsumer(
             self._connections,
             self._functions,
             membership,
-            AppendNotifier(self._connections, lambda: own_appends.under_way > 0),
+            AppendNotifier(self._connections, is_appending)
+            if cluster is None
+            else SlotNotifiers(cluster, is_appending),
             own_appends=own_appends,
-            by_slot=self._by_slot,
+            by_slot=cluster is not None,
             retention_seconds=settings.stream_retention_seconds,
             retention_records=settings.stream_retention_records,
         )
@@ -298,7 +307,13 @@ class RedisTransport:
 
         PING would be answered by a replica, by a full server, and by one whose disk is full.
         """
-        await self._connections.call(*self._messages.probing)
+        if self._connections.cluster is None:
+            await self._connections.call(*self._messages.probing)
+        else:
+            probes = [self._messages.probing_at(p) for p in range(self.partitions)]
+            for reply in await self._connections.exchange(probes):
+                if isinstance(reply, Exception):
+                    raise translate(reply)
         await self._rescue.over(within=0.0)
         self._rescue.recent.age()
 

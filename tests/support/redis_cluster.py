@@ -1,0 +1,215 @@
+"""A Redis Cluster of real servers on loopback: three primaries, a replica of each if wanted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.crc import key_slot
+
+from compose.local.binaries import Binary, find_redis_servers
+from compose.local.ports import free_port
+from compose.local.valkey import ValkeyServer
+from tests.support.eventually import eventually
+
+__all__ = ["RedisCluster"]
+
+_SLOTS = 16_384
+_NODE_TIMEOUT_MS = 1000
+
+
+class RedisCluster:
+    """Servers of a cluster, each with its id.
+
+    Args:
+        folder: Where their data is.
+        primaries: How many have slots at the start, in equal parts.
+        replicas: How many follow each of them.
+        config: Of every server, beside what a cluster needs.
+    """
+
+    def __init__(
+        self, folder: Path, *, primaries: int = 3, replicas: int = 0, **config: str
+    ) -> None:
+        self._folder = folder
+        self._config = {
+            "cluster-enabled": "yes",
+            "cluster-node-timeout": str(_NODE_TIMEOUT_MS),
+            # One server away takes no slots of others with it.
+            "cluster-require-full-coverage": "no",
+            # A replica counts as fit for promotion however long it was cut off.
+            "cluster-replica-validity-factor": "0",
+            "repl-diskless-sync-delay": "0",
+            "repl-ping-replica-period": "1",
+            **{name.replace("_", "-"): value for name, value in config.items()},
+        }
+        self._primaries = primaries
+        self._replicas = replicas
+        self.servers: list[ValkeyServer] = []
+        self._ids: dict[ValkeyServer, str] = {}
+        self._buses: dict[ValkeyServer, int] = {}
+
+    @property
+    def addresses(self) -> str:
+        """All servers, as ``REDIS_URL`` takes them."""
+        return ",".join(f"{server.host}:{server.port}" for server in self.servers)
+
+    @staticmethod
+    def binary() -> Binary:
+        """The server that it is made of."""
+        return find_redis_servers().binaries[0]
+
+    async def start(self) -> None:
+        """Start and join all servers, share the slots out, and wait until all agree."""
+        count = self._primaries * (1 + self._replicas)
+        self.servers = [self._make(n) for n in range(count)]
+        await asyncio.gather(*(server.start() for server in self.servers))
+        for n, server in enumerate(self.servers):
+            self._ids[server] = str(await self.run(server, "CLUSTER", "MYID"))
+            await self.run(server, "CLUSTER", "SET-CONFIG-EPOCH", n + 1)
+        for n in range(self._primaries):
+            first, after = (_SLOTS * i // self._primaries for i in (n, n + 1))
+            await self.run(self.servers[n], "CLUSTER", "ADDSLOTSRANGE", first, after - 1)
+        for server in self.servers[1:]:
+            await self.meet(server)
+        for n, server in enumerate(self.servers[self._primaries :]):
+            await self.follow(server, self.servers[n % self._primaries])
+        await self.is_whole()
+
+    async def add(self) -> ValkeyServer:
+        """Start one more server, which has no slots, and have it join."""
+        server = self._make(len(self.servers))
+        self.servers.append(server)
+        await server.start()
+        self._ids[server] = str(await self.run(server, "CLUSTER", "MYID"))
+        await self.meet(server)
+        await self.is_whole()
+        return server
+
+    async def stop(self) -> None:
+        """Stop all."""
+        await asyncio.gather(*(server.stop() for server in self.servers))
+
+    async def meet(self, server: ValkeyServer) -> None:
+        """Have a server join the first one's cluster."""
+        first = self.servers[0]
+        bus = self._buses[first]
+        await self.run(server, "CLUSTER", "MEET", first.host, first.port, bus)
+
+        async def know_each_other() -> bool:
+            here, there = [str(await self.run(it, "CLUSTER", "NODES")) for it in (first, server)]
+            return self.id_of(server) in here and self.id_of(first) in there
+
+        await eventually(know_each_other)
+
+    async def follow(self, replica: ValkeyServer, primary: ValkeyServer) -> None:
+        """Make a server a replica of another."""
+
+        async def takes_it() -> bool:
+            nodes = str(await self.run(replica, "CLUSTER", "NODES"))
+            if self.id_of(primary) not in nodes:
+                return False
+            await self.run(replica, "CLUSTER", "REPLICATE", self.id_of(primary))
+            return True
+
+        await eventually(takes_it)
+
+    async def is_whole(self) -> None:
+        """Return once every server that runs says that all slots are served, and agrees on it."""
+
+        async def agree() -> bool:
+            running = [server for server in self.servers if server.running]
+            told = [await self.run(it, "CLUSTER", "SLOTS") for it in running]
+            owners = [sorted((it[0], it[1], it[2][1]) for it in slots) for slots in told]
+            count = sum(last - first + 1 for first, last, _ in owners[0])
+            infos = [str(await self.run(it, "CLUSTER", "INFO")) for it in running]
+            links = [str(await self.run(it, "INFO", "replication")) for it in running]
+            return (
+                count == _SLOTS
+                and all(it == owners[0] for it in owners)
+                and all("cluster_state:ok" in it for it in infos)
+                and all("role:master" in it or "master_link_status:up" in it for it in links)
+            )
+
+        await eventually(agree, 30.0)
+
+    async def run(self, server: ValkeyServer, *command: str | bytes | int) -> Any:
+        """Return the reply of one server."""
+        async with Redis(
+            host=server.host, port=server.port, protocol=2, decode_responses=True
+        ) as client:
+            client.response_callbacks.clear()
+            return await client.execute_command(*command)
+
+    async def run_at(self, key: str, *command: str | bytes | int) -> Any:
+        """Return the reply of the server that has ``key``."""
+        return await self.run(await self.primary_of(key), *command)
+
+    async def primaries(self, *, but: ValkeyServer | None = None) -> list[ValkeyServer]:
+        """Return the servers that have slots, as another than ``but`` says."""
+        seen = next(it for it in self.servers if it.running and it is not but)
+        ports = {it[2][1] for it in await self.run(seen, "CLUSTER", "SLOTS")}
+        return [server for server in self.servers if server.port in ports]
+
+    async def primary_of(self, key: str) -> ValkeyServer:
+        """Return the server that has the slot of ``key``."""
+        return await self._owner(key_slot(key.encode()))
+
+    async def flush(self) -> None:
+        """Remove every key and function."""
+        for server in await self.primaries():
+            await self.run(server, "FLUSHALL")
+
+    def id_of(self, server: ValkeyServer) -> str:
+        """Return how the cluster calls a server."""
+        return self._ids[server]
+
+    async def begin_move(self, slot: int, to: ValkeyServer) -> ValkeyServer:
+        """Begin to move a slot by hand, and return the server that has it."""
+        source = await self._owner(slot)
+        await self.run(to, "CLUSTER", "SETSLOT", slot, "IMPORTING", self.id_of(source))
+        await self.run(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", self.id_of(to))
+        return source
+
+    async def move_keys(
+        self, slot: int, source: ValkeyServer, to: ValkeyServer, *, most: int = 1000
+    ) -> Sequence[str]:
+        """Move up to so many keys of a slot."""
+        keys: list[str] = await self.run(source, "CLUSTER", "GETKEYSINSLOT", slot, most)
+        if keys:
+            await self.run(
+                source, "MIGRATE", to.host, to.port, "", 0, 10_000, "REPLACE", "KEYS", *keys
+            )
+        return keys
+
+    async def end_move(self, slot: int, source: ValkeyServer, to: ValkeyServer) -> None:
+        """Give the slot to its new server, first by itself, then in the old one's eyes."""
+        for server in (to, source):
+            await self.run(server, "CLUSTER", "SETSLOT", slot, "NODE", self.id_of(to))
+
+    async def move(self, slot: int, to: ValkeyServer) -> None:
+        """Move a slot as ``redis-cli --cluster reshard`` does: key by key."""
+        source = await self.begin_move(slot, to)
+        while await self.move_keys(slot, source, to, most=1):
+            pass
+        await self.end_move(slot, source, to)
+
+    async def _owner(self, slot: int) -> ValkeyServer:
+        seen = next(server for server in self.servers if server.running)
+        for first, last, primary, *_ in await self.run(seen, "CLUSTER", "SLOTS"):
+            if first <= slot <= last:
+                return next(it for it in self.servers if it.port == primary[1])
+        raise AssertionError(f"nobody has slot {slot}")
+
+    def _make(self, n: int) -> ValkeyServer:
+        bus = free_port()
+        server = ValkeyServer(
+            self._folder / str(n) / "data",
+            binary=self.binary(),
+            config={**self._config, "cluster-port": str(bus)},
+        )
+        self._buses[server] = bus
+        return server
