@@ -22,6 +22,7 @@ def _redis(log: str = "redis", **overrides: object) -> RedisUrl:
     [
         ("redis://h", RedisUrl((("h", 6379),), database=1)),
         ("redis://h:7/3", RedisUrl((("h", 7),), database=3)),
+        ("redis://a,b:7/0", RedisUrl((("a", 6379), ("b", 7)), database=0)),
         (
             "rediss://u:p%40ss@h:7/0",
             RedisUrl((("h", 7),), tls=True, database=0, username="u", password="p@ss"),
@@ -59,7 +60,6 @@ def test_user_and_password_may_stand_apart_from_the_address() -> None:
         ("redis://h?ssl_cert_reqs=none", "redis://host"),
         ("redis://h:99999", "port"),
         ("redis://h/one", "database"),
-        ("redis://a,b", "redis+sentinel"),
         ("redis+sentinel://a", "name the primary"),
         ("redis+sentinel://a/name/x", "database"),
     ],

@@ -17,7 +17,7 @@ from transport.redis.connection import Command, RedisConnection, Reply
 from transport.redis.errors import translate
 from transport.redis.records import sort_key
 
-__all__ = ["AppendNotifier", "Lender"]
+__all__ = ["AppendNotifier", "ConnectionSource"]
 
 _BLOCK_MS = 5000
 _PAUSE_SECONDS = 0.1  # after a failure, so that a dead server is not asked in a busy loop
@@ -31,7 +31,7 @@ _ANSWER_SECONDS = 0.001
 """Within which the answer to an append is here, once the log tells of it."""
 
 
-class Lender(Protocol):
+class ConnectionSource(Protocol):
     """Where the connections come from: of the server that has the streams."""
 
     def lend(self) -> AbstractAsyncContextManager[RedisConnection]:
@@ -51,7 +51,7 @@ class AppendNotifier:
     """
 
     def __init__(
-        self, connections: Lender, is_appending: Callable[[], bool] = lambda: False
+        self, connections: ConnectionSource, is_appending: Callable[[], bool] = lambda: False
     ) -> None:
         self._connections = connections
         self._is_appending = is_appending

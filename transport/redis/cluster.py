@@ -65,7 +65,7 @@ class ServerPool(Protocol):
         """Close all."""
 
 
-class _Server:
+class _ClusterPrimary:
     """A primary. Those who wait for entries have connections of their own, as many as it takes."""
 
     def __init__(self, address: Address, make: Callable[[Address, bool], ServerPool]) -> None:
@@ -88,7 +88,7 @@ class _Server:
         return f"{self.address.host}:{self.address.port}"
 
 
-class _Part:
+class _SlotCommands:
     """Commands that one server is to execute, and what it answered."""
 
     __slots__ = (
@@ -109,7 +109,7 @@ class _Part:
         self.commands = commands
         self.replies: Sequence[Reply] = ()
         self.closing: Sequence[Reply] = ()
-        self.asked: _Server | None = None  # the one that has the key, of a slot on its way
+        self.asked: _ClusterPrimary | None = None  # the one that has the key, of a slot on its way
         self.redirects = 0
         self.loads = 0
         self.is_due = True
@@ -140,7 +140,7 @@ class Cluster:
         self._seeds = seeds
         self._make = make
         self._changed = changed
-        self._servers: dict[Place, _Server] = {}
+        self._servers: dict[Place, _ClusterPrimary] = {}
         self._slots = SlotMap()
         self._moved: dict[int, Place] = {}  # that the map does not have yet
         self._stuck: dict[int | None, float] = {}
@@ -188,7 +188,7 @@ class Cluster:
                 the same slot is being sent again.
             load: Loads our functions at all servers, where one lacks them.
         """
-        asked = [_Part(slot, where, commands[where]) for slot, where in parts(commands)]
+        asked = [_SlotCommands(slot, where, commands[where]) for slot, where in parts(commands)]
         held: list[asyncio.Future[None]] = []
         try:
             if closing is not None and self._held:
@@ -206,14 +206,14 @@ class Cluster:
 
     async def _send(
         self,
-        due: Sequence[_Part],
+        due: Sequence[_SlotCommands],
         most: int,
         closing: Closing | None,
         load: Callable[[], Awaitable[None]] | None,
         held: list[asyncio.Future[None]],
     ) -> None:
         while due:
-            batches: dict[_Server, list[_Part]] = {}
+            batches: dict[_ClusterPrimary, list[_SlotCommands]] = {}
             for part in due:
                 part.is_due = False
                 try:
@@ -234,7 +234,7 @@ class Cluster:
             if due and any(part.redirects > _AT_ONCE for part in due):
                 await asyncio.sleep(_PAUSE_SECONDS)
 
-    async def _queue(self, some: Sequence[_Part], held: list[asyncio.Future[None]]) -> None:
+    async def _queue(self, some: Sequence[_SlotCommands], held: list[asyncio.Future[None]]) -> None:
         """Wait for appends to these slots that are being sent again, and for who waited before.
 
         Who holds others up waits for nobody, or two could wait for each other.
@@ -284,7 +284,11 @@ class Cluster:
             await asyncio.wait(self._closing)
 
     async def _trip(
-        self, server: _Server, some: Sequence[_Part], most: int, closing: Closing | None
+        self,
+        server: _ClusterPrimary,
+        some: Sequence[_SlotCommands],
+        most: int,
+        closing: Closing | None,
     ) -> None:
         """Send parts to one server, and see which of them have to be sent again."""
         commands: list[Command] = []
@@ -315,7 +319,7 @@ class Cluster:
         ):
             self._miss(server)
 
-    def _look_at(self, part: _Part, server: _Server) -> None:
+    def _look_at(self, part: _SlotCommands, server: _ClusterPrimary) -> None:
         """Have a part sent again that was refused for where its slot is."""
         for reply in part.replies:
             if not isinstance(reply, Exception):
@@ -340,7 +344,9 @@ class Cluster:
         now = asyncio.get_running_loop().time()
         return now - self._stuck.setdefault(slot, now) < _STUCK_SECONDS
 
-    async def _load(self, some: Sequence[_Part], load: Callable[[], Awaitable[None]]) -> None:
+    async def _load(
+        self, some: Sequence[_SlotCommands], load: Callable[[], Awaitable[None]]
+    ) -> None:
         """Load our functions where calls found none, and have these made again."""
         lacking = [
             part for part in some if any(map(is_function_missing, part.replies)) and not part.is_due
@@ -353,7 +359,7 @@ class Cluster:
             part.loads += 1
             part.is_due = True
 
-    def _server_of(self, slot: int | None) -> _Server:
+    def _server_of(self, slot: int | None) -> _ClusterPrimary:
         if slot is None:
             servers = list(self._servers.values())
             place: Place | None = None
@@ -368,12 +374,12 @@ class Cluster:
             )
         return self._server_at(place)
 
-    def _server_at(self, place: Place) -> _Server:
+    def _server_at(self, place: Place) -> _ClusterPrimary:
         server = self._servers.get(place)
         if server is None:
             host, port = place
             address = msgspec.structs.replace(self._seeds[0], host=host, port=port)
-            server = self._servers[place] = _Server(address, self._make)
+            server = self._servers[place] = _ClusterPrimary(address, self._make)
         return server
 
     def _note_moved(self, slot: int, place: Place) -> None:
@@ -382,7 +388,7 @@ class Cluster:
             self._changed()
             self._watch()
 
-    def _miss(self, server: _Server) -> None:
+    def _miss(self, server: _ClusterPrimary) -> None:
         """Refuse what is for ``server`` until it answers again."""
         if self._servers.get((server.address.host, server.address.port)) is server:
             server.is_away = True
@@ -408,7 +414,7 @@ class Cluster:
                 return
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _try(self, server: _Server) -> None:
+    async def _try(self, server: _ClusterPrimary) -> None:
         try:
             async with asyncio.timeout(_ASK_SECONDS):
                 (reply,) = await server.pool.exchange([("TIME",)])
