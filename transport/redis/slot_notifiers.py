@@ -46,6 +46,11 @@ class SlotNotifiers:
             await notifier.__aenter__()
         return await notifier.wait(stream, after=after, seconds=seconds)
 
+    def watch(self, stream: str, *, after: str) -> None:
+        """Have the next read tell of what is appended to ``stream`` after an entry."""
+        if notifier := self._notifiers.get(stream):
+            notifier.watch(stream, after=after)
+
     def is_quiet(self, stream: str, *, after: str) -> bool:
         """Return whether the read tells of any entry after ``after``."""
         notifier = self._notifiers.get(stream)
