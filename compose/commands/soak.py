@@ -14,6 +14,7 @@ import msgspec
 import typer
 
 from compose.commands.options import Json
+from compose.local.broker_settings import FIRST, STARTED
 from compose.output import err, fail, out, run
 from compose.process.signals import Interrupted, Signals
 from compose.settings import known
@@ -25,7 +26,6 @@ __all__ = ["soak"]
 _VIOLATED = 1
 _CANT_TELL = 3
 _INTERRUPTED = 130
-_STARTED = ("redis", "kafka")
 _RECORD = "soak.jsonl"
 
 
@@ -35,7 +35,7 @@ def soak(
         float | None, typer.Option(min=0.001, help="How long the load runs; 2 by default.")
     ] = None,
     minutes: Annotated[float | None, typer.Option(min=0.1, help="Or this many minutes.")] = None,
-    log: Annotated[str, typer.Option(metavar="LOG", help="The log: redis or kafka.")] = "redis",
+    log: Annotated[str, typer.Option(metavar="LOG", help="The log: redis or kafka.")] = FIRST,
     rate: Annotated[float, typer.Option(min=1, help="New messages a second.")] = 100.0,
     ingresses: Annotated[int, typer.Option(min=1, help="Ingress processes.")] = 2,
     workers: Annotated[
@@ -81,9 +81,9 @@ def soak(
     """
     if again:
         raise typer.Exit(_reported(report, as_json=as_json))
-    if log not in _STARTED:
+    if log not in STARTED:
         raise typer.BadParameter(
-            f"{log!r}: it starts {' and '.join(_STARTED)} only", param_hint="--log"
+            f"{log!r}: it starts {' and '.join(STARTED)} only", param_hint="--log"
         )
     if hours is not None and minutes is not None:
         raise typer.BadParameter("give --hours or --minutes", param_hint="--minutes")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from compose.local.broker_settings import FIRST
+
 __all__ = ["SoakOptions"]
 
 
@@ -11,7 +13,7 @@ class SoakOptions(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Options of a soak: its length, its load, its faults, and how it is looked at."""
 
     minutes: float = 120.0
-    log: str = "redis"
+    log: str = FIRST
     rate: float = 100.0
     """New messages a second, all writers together, as long as they are answered in time."""
     conversations: int = 60

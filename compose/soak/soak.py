@@ -15,6 +15,7 @@ from typing import Any
 from compose.harness.anomaly import Anomaly
 from compose.harness.service import RehearsedService
 from compose.harness.waiting import StuckError
+from compose.local.broker_settings import SMALL
 from compose.local.server import ServerError
 from compose.process.reconnecting import ReconnectingTransport
 from compose.rehearsal.faults import Faults
@@ -41,10 +42,6 @@ _SETTINGS = {
     "IDEMPOTENCY_TTL_SECONDS": "60",
     "KAFKA_RETENTION_MS": "300000",
     "KAFKA_TIMEOUT_MS": "1500",
-}
-_CONFIGURATION = {
-    "redis": {"auto-aof-rewrite-min-size": "16mb"},
-    "kafka": {"log.roll.ms": "60000", "log.retention.check.interval.ms": "10000"},
 }
 
 
@@ -86,7 +83,7 @@ class Soak:
             faults=True,
         )
         self.stage = Stage(
-            folder, stage, self.timeline, service, settings=_SETTINGS, configuration=_CONFIGURATION
+            folder, stage, self.timeline, service, settings=_SETTINGS, configuration=SMALL
         )
         self.load: LoadInRounds | None = None
         self._meter = PostMeter()

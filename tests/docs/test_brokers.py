@@ -20,6 +20,7 @@ NAMES_THEM = {
     "compose/log_disagreements.py": "each broker has settings of its own",
     "compose/process/settings_warnings.py": "the same",
     "compose/local": "starts servers",
+    "compose/soak/measures.py": "the memory of a process is no broker",
     "compose/commands/rehearse.py": "names the servers that it can start",
     "compose/rehearsal": "starts servers, and draws each in its colour",
     "compose/commands/soak.py": "the same",
