@@ -10,7 +10,7 @@ from ingress.schema.structs import ApiStruct
 from persistence.database.pool import Pool, using
 from persistence.errors import Outage
 from transport.contract import Transport
-from transport.errors import TransportError
+from transport.errors import PartlyUnavailable, TransportError
 from transport.patience import answer
 
 __all__ = ["ComponentState", "Probe", "ReadinessChecks", "ReadinessReport", "WorkerProbe"]
@@ -97,6 +97,8 @@ class ReadinessChecks:
         name = f"log ({self._transport.name})"
         try:
             await answer(self._transport.ping(), within=self._timeout)
+        except PartlyUnavailable as error:
+            return ComponentState(name, "degraded", True, _text(error, self._timeout))
         except (TransportError, TimeoutError) as error:
             return ComponentState(name, "down", True, _text(error, self._timeout))
         return ComponentState(name, "up", True, "It takes appends.")

@@ -2,7 +2,8 @@
 
     TransportError
     ├── TransportUnavailable   the log can't be reached or take writes now: back off, retry
-    │   └── TopicMissing       a stream, topic or group is gone: recreated at next use
+    │   ├── TopicMissing       a stream, topic or group is gone: recreated at next use
+    │   └── PartlyUnavailable  some partitions take no writes now, the others do
     ├── AppendUnknown          sent, no answer came, may stand in the log: retry, same key
     ├── PartitionLost          another owner has this partition now: drop the batch
     ├── DecodeError            these bytes are no envelope of ours: dead-letter them
@@ -18,6 +19,7 @@ __all__ = [
     "ConfigurationError",
     "DecodeError",
     "PartitionLost",
+    "PartlyUnavailable",
     "TopicMissing",
     "TransportError",
     "TransportUnavailable",
@@ -40,6 +42,13 @@ class TopicMissing(TransportUnavailable):
 
     Remedy: reopening recreates it at the beginning. Find out who removed it: records that were in
     it are lost, which ``stream_loss_detected_total`` counts.
+    """
+
+
+class PartlyUnavailable(TransportUnavailable):
+    """The server of some partitions can't take writes now; those of the others take them.
+
+    Remedy: none for who asks; the server that the message names is an operator's matter.
     """
 
 

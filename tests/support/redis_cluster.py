@@ -154,6 +154,14 @@ class RedisCluster:
         ports = {it[2][1] for it in await self.run(seen, "CLUSTER", "SLOTS")}
         return [server for server in self.servers if server.port in ports]
 
+    async def replicas_of(self, primary: ValkeyServer) -> list[ValkeyServer]:
+        """Return the servers that follow ``primary``."""
+        told = await self.run(primary, "CLUSTER", "NODES")
+        following = {
+            line.split()[0] for line in told.splitlines() if line.split()[3] == self.id_of(primary)
+        }
+        return [server for server in self.servers if self.id_of(server) in following]
+
     async def primary_of(self, key: str) -> ValkeyServer:
         """Return the server that has the slot of ``key``."""
         return await self._owner(key_slot(key.encode()))

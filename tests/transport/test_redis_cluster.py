@@ -23,6 +23,7 @@ from transport.conformance.member import message
 from transport.contract import Appended, Remembered
 from transport.errors import ConfigurationError
 from transport.redis import RedisTransport
+from transport.redis.rights import LEAST
 
 _BINARY, *_ = find_redis_servers().binaries
 _SLOTS = 16_384
@@ -100,6 +101,28 @@ async def test_a_partition_and_all_beside_it_live_in_one_slot(cluster: ValkeySer
             keys = await client.keys(f"*msg:stream:{partition}*")
             assert len(keys) >= 3, "stream, lease and memory"
             assert len({key_slot(key) for key in keys}) == 1
+
+
+async def test_one_shard_is_used_as_a_server_alone_with_no_more_rights(
+    cluster: ValkeyServer,
+) -> None:
+    """At the address that is named, whatever it calls itself, and what it loses is rescued."""
+    settings = short_settings(
+        cluster, redis_stream_db=0, redis_username="least", redis_password="pw"
+    )
+    async with Redis(host=cluster.host, port=cluster.port) as client:
+        rights = f"{LEAST} +info".split()
+        await client.execute_command("ACL", "SETUSER", "least", "reset", "on", ">pw", *rights)
+        await client.config_set("cluster-announce-ip", "10.255.255.1")
+        try:
+            for _ in range(2):
+                async with RedisTransport.from_settings(settings) as transport:
+                    (outcome,) = await transport.publish([message("m", partition=0, of=transport)])
+                    assert isinstance(outcome, Appended | Remembered)
+                    assert await client.exists("{msg:stream}:writers"), "nobody would rescue"
+                await client.execute_command("ACL", "SETUSER", "least", "+cluster|slots")
+        finally:
+            await client.config_set("cluster-announce-ip", "")
 
 
 async def test_the_number_of_a_database_is_refused_with_the_remedy(cluster: ValkeyServer) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -34,6 +34,7 @@ from transport.contract import (
 from transport.errors import (
     ConfigurationError,
     PartitionLost,
+    PartlyUnavailable,
     TransportError,
     TransportUnavailable,
 )
@@ -45,7 +46,9 @@ _PARTITIONS = 6
 
 @pytest_asyncio.fixture(scope="module")
 async def _shards(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RedisCluster]:
-    cluster = RedisCluster(tmp_path_factory.mktemp("shards"), replicas=1)
+    cluster = RedisCluster(
+        tmp_path_factory.mktemp("shards"), replicas=1, enable_debug_command="yes"
+    )
     try:
         await cluster.start()
         yield cluster
@@ -274,6 +277,7 @@ async def test_a_move_that_stops_halfway_holds_up_nobody_else(shards: RedisClust
         outcome, *others = await transport.publish([stuck, *free])
         assert isinstance(outcome, TransportError)
         assert all(isinstance(other, Appended) for other in others)
+        took: list[float] = []
         loop = asyncio.get_running_loop()
         began = loop.time()
         for n in range(5):
@@ -283,6 +287,21 @@ async def test_a_move_that_stops_halfway_holds_up_nobody_else(shards: RedisClust
             assert isinstance(outcome, TransportError)
             assert all(isinstance(other, Appended) for other in others)
         assert loop.time() - began < 2, "a second each, as the first time"
+        got: dict[str, float] = {}
+        async with _reading(transport, "reader", got):  # it goes on asking for what is there
+            await eventually(lambda: len(got) >= _PARTITIONS - 1)
+            for n in range(5):
+                with suppress(TransportError):  # calls of one key of the slot succeed meanwhile
+                    await transport.ping()
+                began = loop.time()
+                outcome, other = await transport.publish(
+                    [stuck, envelope := message(f"read {n}", partition=1, of=transport)]
+                )
+                assert isinstance(outcome, TransportError)
+                assert isinstance(other, Appended)
+                await eventually(lambda: envelope.message_id in got)
+                took.append(loop.time() - began)
+            assert sorted(took)[2] < 0.8, "a stuck slot holds up each tick, or each read"
         while await shards.move_keys(slot, source, to):
             pass
         await shards.end_move(slot, source, to)
@@ -322,6 +341,141 @@ async def test_what_is_sent_again_is_not_overtaken(shards: RedisCluster) -> None
             assert isinstance((await task)[0], Appended)
         records = await transport.read(Topic.MESSAGES, 0, after=first.offset)
         assert [_id(record) for record in records] == [it.message_id for it, _ in sent]
+
+
+async def _read_all(
+    transport: RedisTransport,
+    member: str,
+    got: dict[str, float] | None = None,
+    *,
+    of: dict[int, str] | None = None,
+) -> None:
+    """Read as a member; note when each message came, and who has each partition.
+
+    A claim that is revoked is given back a moment later, as by a worker that has rows in hand.
+    """
+
+    async def read(claim: Claim) -> None:
+        with suppress(TransportError):
+            async with claim:
+                while True:
+                    try:
+                        for record in await claim.next(max_records=10, max_wait=5.0):
+                            await claim.ack(record.offset)
+                            if got is not None:
+                                got[_id(record)] = asyncio.get_running_loop().time()
+                    except PartitionLost:
+                        await asyncio.sleep(0.02 * (claim.partition % 8))
+                        raise
+                    except TransportError:
+                        await asyncio.sleep(0.05)
+                        await claim.nack()
+
+    consumer = transport.consume(Topic.MESSAGES, group=WORKER_GROUP, member=member)
+    async with consumer, asyncio.TaskGroup() as group:
+        async for claim in consumer.claims():
+            if of is not None:
+                of[claim.partition] = member
+            group.create_task(read(claim))
+
+
+@asynccontextmanager
+async def _reading(
+    transport: RedisTransport, member: str, got: dict[str, float] | None = None, **more: Any
+) -> AsyncIterator[asyncio.Task[None]]:
+    reader = asyncio.create_task(_read_all(transport, member, got, **more))
+    try:
+        yield reader
+    finally:
+        reader.cancel()
+        await asyncio.wait([reader])
+
+
+async def test_a_member_outlives_what_it_gives_up_to_another(shards: RedisCluster) -> None:
+    count = 16
+    owners: dict[int, str] = {}
+    async with (
+        _opened(shards, stream_partitions=count) as transport,
+        _opened(shards, stream_partitions=count) as other,
+        _reading(transport, "a", of=owners) as reader,
+    ):
+        await eventually(lambda: len(owners) == count)
+        async with _reading(other, "b", of=owners):
+            await eventually(lambda: sum(it == "b" for it in owners.values()) == count // 2)
+        await eventually(lambda: set(owners.values()) == {"a"})
+        assert not reader.done()
+
+
+async def test_a_shard_that_is_away_keeps_no_other_from_changing_hands(
+    shards: RedisCluster,
+) -> None:
+    owners: dict[int, str] = {}
+    members = await shards.primary_of("{msg:stream}:members")
+    async with _opened(shards) as transport, _opened(shards) as other:
+        on = {p: await shards.primary_of(f"msg:stream:{p}") for p in range(_PARTITIONS)}
+        victim = next(it for it in on.values() if it is not members)
+        async with _reading(transport, "a", of=owners):
+            await eventually(lambda: len(owners) == _PARTITIONS)
+            gone = [victim, *await shards.replicas_of(victim)]
+            for server in gone:
+                await server.kill()
+            with pytest.raises(PartlyUnavailable, match=f"the others do: .*:{victim.port} "):
+                await transport.ping()
+            async with _reading(other, "b", of=owners):
+                await eventually(lambda: "b" in owners.values())
+            healthy = [p for p in on if on[p] is not victim]
+            await eventually(lambda: {owners[p] for p in healthy} == {"a"})
+            for server in gone:
+                await server.start()
+            await shards.is_whole()
+
+
+async def test_a_primary_that_is_cut_off_from_the_others_is_left(shards: RedisCluster) -> None:
+    """It answers all calls at once, with CLUSTERDOWN, while its replica is promoted."""
+    victim = await shards.primary_of("msg:stream:0")
+    url = f"redis://{victim.host}:{victim.port},{shards.addresses}/0"
+    async with _opened(shards, redis_url=url) as transport:
+        await transport.publish([message("first", partition=0, of=transport)])
+        await shards.run(victim, "DEBUG", "DROP-CLUSTER-PACKET-FILTER", -2)
+        try:
+            await _promoted(shards, victim)
+
+            async def is_taken() -> bool:
+                (outcome,) = await transport.publish([message("m", partition=0, of=transport)])
+                return isinstance(outcome, Appended)
+
+            await eventually(lambda: _is_down(shards, victim))
+            await eventually(is_taken)
+        finally:
+            await shards.run(victim, "DEBUG", "DROP-CLUSTER-PACKET-FILTER", -1)
+
+
+async def _is_down(shards: RedisCluster, server: ValkeyServer) -> bool:
+    return "cluster_state:fail" in await shards.run(server, "CLUSTER", "INFO")
+
+
+async def test_a_slot_on_its_way_leaves_others_confirmed(shards: RedisCluster) -> None:
+    slot, stream = key_slot(b"msg:stream:0"), "msg:stream:0"
+    async with _opened(shards, redis_wait_replicas=1) as transport:
+        source = await shards.primary_of(stream)
+        beside = [
+            p for p in range(1, _PARTITIONS) if await shards.primary_of(f"msg:stream:{p}") is source
+        ]
+        assert beside
+        await transport.publish([message("first", partition=0, of=transport)])
+        to = await _other(shards, source)
+        await shards.begin_move(slot, to)
+        gone = (stream, "{msg:stream:0}:probe")  # also the write that goes before WAIT
+        await shards.run(source, "MIGRATE", to.host, to.port, "", 0, 5000, "KEYS", *gone)
+        for n in range(2):
+            outcome, other = await transport.publish(
+                [message(f"{n}", partition=p, of=transport) for p in (0, beside[0])]
+            )
+            assert isinstance(outcome, TransportError)
+            assert isinstance(other, Appended)
+        while await shards.move_keys(slot, source, to):
+            pass
+        await shards.end_move(slot, source, to)
 
 
 async def test_idle_workers_are_woken_and_do_not_poll(shards: RedisCluster) -> None:

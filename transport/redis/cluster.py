@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
@@ -26,21 +27,25 @@ from transport.errors import TransportError, TransportUnavailable
 from transport.redis.connection import Address, Command, RedisConnection, Reply, ReplyTooLargeError
 from transport.redis.errors import is_function_missing, is_refusal, translate
 from transport.redis.locator import StaticLocator
-from transport.redis.routing import parts, slot_of_key
+from transport.redis.routing import has_several_keys, parts, slot_of_key
 from transport.redis.slot_map import Place, SlotMap
 
-__all__ = ["Closing", "Cluster", "ServerPool", "ask_for_slots"]
+__all__ = ["Closing", "Cluster", "ServerPool", "ask_for_slots", "tell"]
 
 _log = logging.getLogger(__name__)
 
 _ASK_SECONDS = 1.0
 _PAUSE_SECONDS = 0.05
 _LOOK_SECONDS = 0.2
+_LONGEST_LOOK_SECONDS = 1.5  # for as long as a server is away, each of the others is asked
 _AT_ONCE = 3  # redirections; servers that disagree for a moment are asked after a pause
-# For a slot that can't be served now. After that its commands fail at once until one succeeds: a
-# slot whose move has stopped halfway must not hold up all others for as long.
+# For a slot that can't be served now. After that its commands fail at once until one of the kind
+# succeeds: a slot whose move has stopped halfway must not hold up all others for as long, again and
+# again.
 _STUCK_SECONDS = 2.0
+_STUCK_BESIDE_OTHERS_SECONDS = 0.2  # where replies of other slots wait for this one's
 _LOADS = 3
+_EPOCH = re.compile(rb"^cluster_current_epoch:(\d+)", re.MULTILINE)
 
 Closing = Callable[[int], Sequence[Command]]
 """Returns what ends a trip to the server of a slot."""
@@ -76,7 +81,10 @@ class _ClusterPrimary:
 
     async def exchange(self, commands: Sequence[Command], most: int) -> list[Reply]:
         if self.is_away:
-            raise TransportUnavailable(f"{self} of the cluster does not answer")
+            raise TransportUnavailable(
+                f"{self} of the cluster does not answer: see that it runs, and that this address, "
+                "which it announces, can be reached from here (cluster-announce-ip)"
+            )
         return await self.pool.exchange(commands, most=most)
 
     async def close(self) -> None:
@@ -95,16 +103,20 @@ class _SlotCommands:
         "asked",
         "closing",
         "commands",
+        "has_several_keys",
         "is_due",
         "loads",
         "redirects",
         "replies",
         "slot",
+        "waits",
         "where",
     )
 
     def __init__(self, slot: int | None, where: slice, commands: Sequence[Command]) -> None:
         self.slot = slot
+        self.waits = _STUCK_SECONDS  # for a slot that can't be served now
+        self.has_several_keys = has_several_keys(commands)
         self.where = where
         self.commands = commands
         self.replies: Sequence[Reply] = ()
@@ -113,6 +125,11 @@ class _SlotCommands:
         self.redirects = 0
         self.loads = 0
         self.is_due = True
+
+    @property
+    def kind(self) -> tuple[int | None, bool]:
+        """What is served or not as one: of a slot on its way, a server may have one key of two."""
+        return self.slot, self.has_several_keys
 
     def fail(self, error: Exception) -> None:
         self.replies = [error] * len(self.commands)
@@ -143,7 +160,8 @@ class Cluster:
         self._servers: dict[Place, _ClusterPrimary] = {}
         self._slots = SlotMap()
         self._moved: dict[int, Place] = {}  # that the map does not have yet
-        self._stuck: dict[int | None, float] = {}
+        self._stuck: dict[tuple[int | None, bool], float] = {}
+        self._looked = 0.0
         self._held: dict[int | None, asyncio.Future[None]] = {}
         self._queued: Counter[int | None] = Counter()
         self._watching: asyncio.Task[None] | None = None
@@ -152,6 +170,11 @@ class Cluster:
 
     @property
     def pools(self) -> list[ServerPool]:
+        """One pool for each primary."""
+        return [server.pool for server in self._servers.values()]
+
+    @property
+    def answering(self) -> list[ServerPool]:
         """One pool for each primary that answers."""
         return [server.pool for server in self._servers.values() if not server.is_away]
 
@@ -159,6 +182,13 @@ class Cluster:
     def places(self) -> list[str]:
         """Host and port of each primary, for people."""
         return [str(server) for server in self._servers.values()]
+
+    def place_of(self, key: str) -> str:
+        """Return host and port of the primary that has ``key``, for people."""
+        try:
+            return str(self._server_of(slot_of_key(key)))
+        except TransportUnavailable:
+            return "no server"
 
     async def exchange(self, commands: Sequence[Command], *, most: int = 0) -> list[Reply]:
         """Send each command to its server, all servers at once, and return the replies.
@@ -182,13 +212,18 @@ class Cluster:
 
         Args:
             commands: What to send.
-            most: Bounds the bytes of each server's replies; see ``RedisConnection.exchange``.
+            most: Bounds the bytes of each server's replies; see ``RedisConnection.exchange``. With
+                it these are reads, which go together with those of all partitions: none waits for a
+                slot that can't be served now.
             closing: What follows the last command on the same connection, at each server. With it
                 these are appends, which are kept in order: none is sent while an earlier one to
                 the same slot is being sent again.
             load: Loads our functions at all servers, where one lacks them.
         """
         asked = [_SlotCommands(slot, where, commands[where]) for slot, where in parts(commands)]
+        if most or len({part.slot for part in asked}) > 1:
+            for part in asked:
+                part.waits = 0.0 if most else _STUCK_BESIDE_OTHERS_SECONDS
         held: list[asyncio.Future[None]] = []
         try:
             if closing is not None and self._held:
@@ -296,7 +331,7 @@ class Cluster:
             if part.asked is not None:
                 commands.append(("ASKING",))
             commands += part.commands
-        slot = some[0].slot
+        slot = self._settled_slot(some)
         last = closing(slot) if closing is not None and slot is not None else ()
         try:
             replies = await server.exchange([*commands, *last], most)
@@ -319,6 +354,13 @@ class Cluster:
         ):
             self._miss(server)
 
+    def _settled_slot(self, some: Sequence[_SlotCommands]) -> int | None:
+        """Return the slot of a part that is not on its way, if there is one."""
+        for part in some:
+            if part.asked is None and (part.slot, True) not in self._stuck:
+                return part.slot
+        return some[0].slot
+
     def _look_at(self, part: _SlotCommands, server: _ClusterPrimary) -> None:
         """Have a part sent again that was refused for where its slot is."""
         for reply in part.replies:
@@ -331,18 +373,23 @@ class Cluster:
                 else:
                     part.asked = self._server_at(place)
                 part.redirects += 1
-                part.is_due = part.redirects <= _AT_ONCE or self._may_wait(part.slot)
+                part.is_due = part.redirects <= _AT_ONCE or self._may_wait(part)
                 return
             if isinstance(reply, TryAgainError | ClusterDownError):
                 part.redirects += _AT_ONCE + 1
-                part.is_due = self._may_wait(part.slot)
+                part.is_due = self._may_wait(part)
+                if isinstance(reply, ClusterDownError) or not part.is_due:
+                    # It may be cut off from the others, who gave its slots to another one since.
+                    self._watch_again()
                 return
         if self._stuck:
-            self._stuck.pop(part.slot, None)
+            self._stuck.pop(part.kind, None)
+            if part.has_several_keys:
+                self._stuck.pop((part.slot, False), None)
 
-    def _may_wait(self, slot: int | None) -> bool:
+    def _may_wait(self, part: _SlotCommands) -> bool:
         now = asyncio.get_running_loop().time()
-        return now - self._stuck.setdefault(slot, now) < _STUCK_SECONDS
+        return now - self._stuck.setdefault(part.kind, now) < part.waits
 
     async def _load(
         self, some: Sequence[_SlotCommands], load: Callable[[], Awaitable[None]]
@@ -398,8 +445,13 @@ class Cluster:
         if self._watching is None or self._watching.done():
             self._watching = asyncio.create_task(self._look_for_all(), name="cluster watch")
 
+    def _watch_again(self) -> None:
+        if asyncio.get_running_loop().time() - self._looked >= _LOOK_SECONDS:
+            self._watch()
+
     async def _look_for_all(self) -> None:
         """Ask for the map, until every primary answers and is known to have its slots."""
+        pause = _LOOK_SECONDS
         while True:
             moved = dict(self._moved)
             addresses = [it.address for it in self._servers.values()]
@@ -410,9 +462,11 @@ class Cluster:
                 self._take(slots)
             away = [server for server in self._servers.values() if server.is_away]
             await asyncio.gather(*(self._try(server) for server in away))
+            self._looked = asyncio.get_running_loop().time()
             if slots is not None and not any(it.is_away for it in self._servers.values()):
                 return
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_LOOK_SECONDS)
 
     async def _try(self, server: _ClusterPrimary) -> None:
         try:
@@ -424,17 +478,18 @@ class Cluster:
             server.is_away = False
 
     def _take(self, slots: SlotMap) -> None:
-        if slots == self._slots:
-            return
         before, self._slots = self._slots, slots
         for place in slots.places:
             self._server_at(place)
-        self._changed()
+        # Also where the map is as it was: of a move that was begun and given up, a server is known.
         gone = set(self._servers) - set(slots.places) - set(self._moved.values())
         for place in gone:
             task = asyncio.create_task(self._servers.pop(place).close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
+        if slots == before:
+            return
+        self._changed()
         if before.ranges:
             _log.info("The Redis Cluster's slots are on %s now", ", ".join(self.places))
 
@@ -442,25 +497,51 @@ class Cluster:
 async def ask_for_slots(addresses: Sequence[Address]) -> SlotMap | None:
     """Return the map that most servers tell; ``None`` where none tells one.
 
-    Most: one that is cut off tells of how it was.
+    Most: one that is cut off tells of how it was. Where it says that it is (``cluster_state``), it
+    counts only if all do; and a server that is known by two addresses counts once.
     """
     distinct = list({(it.host, it.port): it for it in addresses}.values())
     told = await asyncio.gather(*(_ask(it) for it in distinct))
-    found = Counter(slots for slots in told if slots is not None and slots.ranges)
-    return found.most_common(1)[0][0] if found else None
+    votes = list({vote.node: vote for vote in told if vote is not None}.values())
+    votes = [vote for vote in votes if vote.is_well] or votes
+    if not votes:
+        return None
+    counts = Counter(vote.slots for vote in votes)
+    return max(votes, key=lambda vote: (counts[vote.slots], vote.epoch)).slots
 
 
-async def _ask(address: Address) -> SlotMap | None:
+class _Vote(NamedTuple):
+    """What a server tells; the epoch is that of the last election that it heard of."""
+
+    node: object
+    slots: SlotMap
+    is_well: bool
+    epoch: int
+
+
+async def _ask(address: Address) -> _Vote | None:
     try:
         async with asyncio.timeout(_ASK_SECONDS):
-            reply = await tell(address, ("CLUSTER", "SLOTS"))
+            reply, node, info = await tell(
+                address, ("CLUSTER", "SLOTS"), ("CLUSTER", "MYID"), ("CLUSTER", "INFO")
+            )
     except (TransportError, TimeoutError):
         return None
-    return SlotMap.read(reply, address.host) if isinstance(reply, list) else None
+    slots = SlotMap.read(reply, address.host) if isinstance(reply, list) else SlotMap()
+    if not slots.ranges:
+        return None
+    said = info if isinstance(info, bytes) else b""
+    epoch = _EPOCH.search(said)
+    return _Vote(
+        node if isinstance(node, bytes) else (address.host, address.port),
+        slots,
+        b"cluster_state:fail" not in said,
+        int(epoch[1]) if epoch else 0,
+    )
 
 
-async def tell(address: Address, command: Command) -> Reply:
-    """Return one reply of a server, over a connection of its own.
+async def tell(address: Address, *commands: Command) -> list[Reply]:
+    """Return the replies of a server, over a connection of its own.
 
     Raises:
         TransportUnavailable: it can't be reached.
@@ -468,9 +549,10 @@ async def tell(address: Address, command: Command) -> Reply:
     connection = RedisConnection(StaticLocator(address))
     try:
         await connection.open()
-        (reply,) = await connection.exchange([command])
+        replies = await connection.exchange(commands)
     finally:
         connection.hang_up()
-    if isinstance(reply, Exception) and not is_refusal(reply):
-        raise translate(reply)
-    return reply
+    for reply in replies:
+        if isinstance(reply, Exception) and not is_refusal(reply):
+            raise translate(reply)
+    return replies

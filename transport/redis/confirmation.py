@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from redis.exceptions import AskError, TryAgainError
+
 from transport.errors import AppendUnknown
 from transport.redis.connection import Command, Reply
 from transport.redis.keys import TopicKeys
@@ -37,6 +39,19 @@ class Confirmation:
     def commands_at(self, slot: int) -> Sequence[Command]:
         """Return the same for the server that has ``slot``: in a cluster."""
         return (self._probes[slot], self._wait) if self._replicas else ()
+
+    def doubts_at(
+        self, replies: Sequence[Reply]
+    ) -> tuple[AppendUnknown | None, AppendUnknown | None]:
+        """Return the doubt of what was appended, and of what was there already: in a cluster.
+
+        Where the slot of the write that goes before ``WAIT`` is on its way, it may be refused. The
+        appends themselves are writes of the connection, so ``WAIT`` speaks of them all the same.
+        """
+        doubt = self.doubt(replies)
+        if doubt and isinstance(replies[0] if replies else None, AskError | TryAgainError):
+            return self.doubt(replies[1:]), doubt
+        return doubt, doubt
 
     def doubt(self, replies: Sequence[Reply]) -> AppendUnknown | None:
         """Return why the appends may not outlive their server, ``None`` if they do."""

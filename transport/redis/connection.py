@@ -130,7 +130,11 @@ class RedisConnection:
                     _Wire, address.host, address.port, ssl=address.tls
                 )
                 await self._begin(address)
-        except OSError as error:  # TimeoutError is one
+        except TimeoutError as error:
+            self.hang_up()
+            late = TimeoutError(f"{address.host}:{address.port} takes no connection")
+            raise translate(late) from error
+        except OSError as error:
             self.hang_up()
             raise translate(error) from error
         except BaseException:

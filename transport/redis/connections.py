@@ -12,18 +12,21 @@ from contextlib import asynccontextmanager
 from ssl import SSLContext, SSLError, create_default_context
 
 import msgspec
+from redis.exceptions import MovedError
 
 from transport.errors import ConfigurationError, TransportUnavailable
 from transport.redis.cluster import Cluster, ServerPool, ask_for_slots, tell
 from transport.redis.connection import Address, Command, RedisConnection, Reply
-from transport.redis.errors import is_refusal, translate
+from transport.redis.errors import translate
 from transport.redis.locator import Locator, SentinelLocator, StaticLocator
-from transport.redis.rights import IN_CLUSTER
+from transport.redis.slot_map import SlotMap
 from transport.settings import TransportSettings
 
 __all__ = ["RedisConnections"]
 
 _CONNECT_SECONDS = 5.0
+_IN_CLUSTER, _NO_CLUSTER = b"cluster_enabled:1", "cluster support disabled"
+_ANY_KEY = "msg:any"  # of those that its user may ask for
 _MOST_WAITING = 4096  # one for each stream that somebody waits for
 _SENTINEL_SECONDS = 1.0  # most have to answer within that, and may be asked again
 
@@ -38,7 +41,9 @@ class RedisConnections:
         self, settings: TransportSettings, *, locator: Locator | None = None, most: int = 0
     ) -> None:
         self.cluster: Cluster | None = None
-        """Where commands go, once ``look_for_cluster`` found one."""
+        """Where commands go, once ``look_for_cluster`` found one of several shards."""
+        self.by_slot = False
+        """Whether no call may touch two slots: also in a cluster of one shard."""
         self.made = 0
         """How many connections were ever made."""
         self._idle: list[RedisConnection] = []
@@ -59,6 +64,11 @@ class RedisConnections:
         return [self] if self.cluster is None else self.cluster.pools
 
     @property
+    def answering(self) -> Sequence[ServerPool]:
+        """Those that answer."""
+        return [self] if self.cluster is None else self.cluster.answering
+
+    @property
     def waits_for_replicas(self) -> bool:
         """Whether an append counts only once replicas have it."""
         return self._settings.redis_wait_replicas > 0
@@ -66,14 +76,18 @@ class RedisConnections:
     async def look_for_cluster(self) -> None:
         """Learn whether the server is one of a cluster, and where its slots are.
 
+        A server that is named alone and has all slots is used as any other: at the address that is
+        named, whatever it calls itself, and with the rights that it takes.
+
         Raises:
             TransportUnavailable: no server that is named can be reached.
-            ConfigurationError: several are named that are no cluster, or its slots can't be asked.
+            ConfigurationError: several are named that are no cluster.
         """
         if self._settings.redis.master is not None or self.cluster is not None:
             return
         seeds = [msgspec.structs.replace(it, asks_who=False) for it in _addresses(self._settings)]
-        if not await _is_cluster(seeds):
+        self.by_slot = await _is_cluster(seeds)
+        if not self.by_slot or (len(seeds) == 1 and await _has_all_slots(seeds[0])):
             return
         slots = await ask_for_slots(seeds)
         if slots is None:
@@ -193,31 +207,41 @@ async def _is_cluster(seeds: Sequence[Address]) -> bool:
     """Return whether the first of ``seeds`` that answers is a cluster's.
 
     Raises:
-        TransportUnavailable: none can be reached.
-        ConfigurationError: it is none, and several are named; or we may not ask for its slots.
+        TransportUnavailable: none can be reached, or tells.
+        ConfigurationError: it is none, and several are named.
     """
-    for i, seed in enumerate(seeds):
+    refused: Exception | None = None
+    for seed in seeds:
         try:
-            reply = await tell(seed, ("CLUSTER", "SLOTS"))
-            info = await tell(seed, ("INFO", "cluster")) if is_refusal(reply) else None
-        except TransportUnavailable:
-            if i == len(seeds) - 1:
-                raise
+            reply, info = await tell(seed, ("CLUSTER", "SLOTS"), ("INFO", "cluster"))
+        except TransportUnavailable as error:
+            refused = error
             continue
-        if isinstance(reply, list):
+        if isinstance(reply, list) or (isinstance(info, bytes) and _IN_CLUSTER in info):
             return True
-        if isinstance(info, bytes) and b"cluster_enabled:1" in info:
-            raise ConfigurationError(
-                "this Redis is one of a cluster, and its user may not ask where the slots are "
-                f"({reply}): ACL SETUSER <name> {IN_CLUSTER}"
-            )
-        if len(seeds) > 1:
+        if len(seeds) == 1:
+            return False
+        if _NO_CLUSTER in str(reply):
             raise ConfigurationError(
                 f"REDIS_URL names several servers, and {seed.host}:{seed.port} is not one of a "
                 "cluster: name one server, or the sentinels (redis+sentinel://host1,host2/name)"
             )
+        refused = reply
+    assert refused is not None
+    raise translate(refused)
+
+
+async def _has_all_slots(server: Address) -> bool:
+    """Return whether a cluster has one shard, and ``server`` is its primary.
+
+    Also where it can't be known, since we may not ask: then what it has not, it tells (MOVED).
+    """
+    reply, any_key = await tell(server, ("CLUSTER", "SLOTS"), ("EXISTS", _ANY_KEY))
+    if not isinstance(reply, list):
+        return True
+    if len(SlotMap.read(reply, server.host).places) > 1:
         return False
-    return False
+    return not isinstance(any_key, MovedError)
 
 
 def _addresses(settings: TransportSettings) -> list[Address]:

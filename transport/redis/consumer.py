@@ -62,7 +62,6 @@ class RedisConsumer:
         self._membership = membership
         self._notifier = notifier
         self._own_appends = own_appends
-        self._by_slot = by_slot
         self._acks = JointAcks(functions, membership.group, by_slot=by_slot)
         self._kept = KeptBytes()
         self._retention_seconds = retention_seconds
@@ -120,10 +119,10 @@ class RedisConsumer:
             if claim.lost:
                 del self._held[partition]
         try:
-            rung, mine = await self._membership.look(self._held.keys())
+            rung, mine = await self._membership.look(frozenset(self._held))
         except TransportError:
-            if self._by_slot:  # of other servers than the one that has the members
-                await self._renew_due(list(self._held.values()))
+            if self._membership.of_several:  # of other servers than the one that has the members
+                await self._renew(list(self._held.values()))
             raise
         for partition, claim in self._held.items():
             if partition not in mine:
@@ -179,7 +178,7 @@ class RedisConsumer:
         self._looks += 1
         due = claims[self._looks % _CARE_EVERY :: _CARE_EVERY]
         full = [claim for claim in claims if claim.partition in self._membership.full]
-        await self._trim(full or due)
+        await self._trim([*full, *(claim for claim in due if claim not in full)])
         await self._gather_strays([claim for claim in due if not claim.lost])
 
     async def _renew_due(self, claims: Sequence[RedisClaim]) -> None:

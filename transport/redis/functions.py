@@ -146,7 +146,7 @@ class Functions:
             name: sha1(script.encode(), usedforsecurity=False).hexdigest()
             for name, script in scripts.items()
         }
-        for pool in self._connections.pools:
+        for pool in self._connections.answering:
             with suppress(TransportUnavailable):
                 await pool.exchange([("SCRIPT", "LOAD", script) for script in scripts.values()])
         return await self._connections.exchange(
@@ -174,7 +174,7 @@ class Functions:
         """
         refusals: list[TransportError] = []
         async with self._loading:
-            for pool in self._connections.pools:
+            for pool in self._connections.answering:
                 try:
                     (reply,) = await pool.exchange([("FUNCTION", "LOAD", self._code)])
                     _check_loaded(reply)

@@ -44,7 +44,7 @@ class RedisMembership:
         member: the name of this member, unique among live processes.
         lease_ms: milliseconds after which a silent member loses its partitions.
         witness: remembers the streams, to notice a loss.
-        by_slot: each partition may be on another server of a cluster.
+        of_several: each partition may be on another server of a cluster.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class RedisMembership:
         member: str,
         lease_ms: int,
         witness: Witness,
-        by_slot: bool,
+        of_several: bool,
     ) -> None:
         self.log = log
         self.group = group
@@ -73,7 +73,9 @@ class RedisMembership:
         self._lease_ms = lease_ms
         self._leases = [log.lease(p, group) for p in range(len(log.streams))]
         self._members = log.members(group)
-        self._by_slot = by_slot
+        self.of_several = of_several
+        """Whether each partition may be on another server of a cluster."""
+        self._owners: list[str | None] = [None] * len(self._leases)
         self.full: AbstractSet[int] = frozenset()
         """Partitions of a server that refused a write for want of memory at the last look."""
 
@@ -81,11 +83,13 @@ class RedisMembership:
         """Say that this member lives. Return the last ring's id and the partitions due to it.
 
         Of those in ``held`` it takes itself for the owner: that a lease is lost, its renewal tells.
+        Where a shard of a cluster does not answer, owners are as they were, and nothing is due.
         """
+        held = frozenset(held)  # claims are given back meanwhile
         others = [p for p in range(len(self._leases)) if p not in held]
         # With a write that a full server refuses, and that changes nothing: it refuses nothing
         # else here.
-        probes = [self.log.probing_at(p) for p in held] if self._by_slot else [self.log.probing]
+        probes = [self.log.probing_at(p) for p in held] if self.of_several else [self.log.probing]
         replies = await self._functions.exchange(
             [
                 self._functions.command(
@@ -96,19 +100,25 @@ class RedisMembership:
             ]
         )
         refused = [isinstance(replies.pop(), OutOfMemoryError) for _ in probes][::-1]
-        if self._by_slot:
+        if self.of_several:
             self.full = {p for p, is_full in zip(held, refused, strict=True) if is_full}
         else:
-            self.full = frozenset(held) if refused[0] else frozenset()
-        for reply in replies:
+            self.full = held if refused[0] else frozenset()
+        for reply in replies[:1] if self.of_several else replies:
             if isinstance(reply, Exception):
                 raise translate(reply)
         (rung, members), *found = replies
-        owners: list[str | None] = [self._member] * len(self._leases)
+        unknown: set[int] = set()
+        for partition in held:
+            self._owners[partition] = self._member
         for partition, owner in zip(others, found, strict=True):
-            owners[partition] = owner.decode() or None
-        shares = fair_shares([member.decode() for member in members], owners)
-        return rung.decode(), [p for p, member in enumerate(shares) if member == self._member]
+            if isinstance(owner, Exception):
+                unknown.add(partition)
+            else:
+                self._owners[partition] = owner.decode() or None
+        shares = fair_shares([member.decode() for member in members], self._owners)
+        mine = [p for p, member in enumerate(shares) if member == self._member]
+        return rung.decode(), [p for p in mine if p not in unknown]
 
     async def take(
         self, partitions: Sequence[int], unread: Sequence[int]
@@ -200,7 +210,7 @@ class RedisMembership:
 
     async def _then(self, commands: Sequence[Command], last: Command) -> None:
         """Send ``last`` after the others: to another server of a cluster perhaps."""
-        if self._by_slot:
+        if self.of_several:
             await self._functions.exchange(commands)
             commands = ()
         await self._functions.exchange([*commands, last])

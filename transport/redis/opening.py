@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from transport.errors import ConfigurationError
+from redis.exceptions import MovedError
+
+from transport.errors import ConfigurationError, TransportUnavailable
 from transport.redis.allocator import is_replaced
 from transport.redis.cluster import ServerPool
 from transport.redis.connections import RedisConnections
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
 from transport.redis.keys import TopicKeys
+from transport.redis.rights import IN_CLUSTER
 
 __all__ = ["open_logs"]
 
@@ -30,27 +33,36 @@ async def open_logs(
     Raises:
         TransportUnavailable: the server can't be reached or won't take writes.
         ConfigurationError: the log was made with another number of partitions, or the server is
-            too old, or it throws records away when it is full. In a cluster: any server.
+            too old, or it throws records away when it is full. In a cluster: any server. Or it is
+            one of several of a cluster, and we may not ask for the others.
     """
     await connections.look_for_cluster()
     if connections.cluster is not None and not connections.waits_for_replicas:
         _log.warning(
-            "In a Redis Cluster, what a failover loses is counted and not appended again: set "
-            "REDIS_WAIT_REPLICAS=1, and give each primary two replicas"
+            "In a Redis Cluster of several shards, what a failover loses is counted and not "
+            "appended again: set REDIS_WAIT_REPLICAS to the number of each primary's replicas"
         )
     for pool in connections.pools:
         await _check_server(pool)
-    await _check_partitions(connections, logs[0][0])
-    replies = await functions.exchange(
-        [
-            functions.command("open", (stream, log.lease(partition, group)), group)
-            for log, group in logs
-            for partition, stream in enumerate(log.streams)
-        ]
-    )
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise translate(reply)
+    try:
+        await _check_partitions(connections, logs[0][0])
+        replies = await functions.exchange(
+            [
+                functions.command("open", (stream, log.lease(partition, group)), group)
+                for log, group in logs
+                for partition, stream in enumerate(log.streams)
+            ]
+        )
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise translate(reply)
+    except TransportUnavailable as error:
+        if connections.cluster is None and isinstance(error.__cause__, MovedError):
+            raise ConfigurationError(
+                "this Redis has a part of a cluster's slots, and its user may not ask where the "
+                f"others are: ACL SETUSER <name> {IN_CLUSTER}; or set REDIS_HOST to the primary"
+            ) from error
+        raise
 
 
 async def _check_server(server: ServerPool) -> None:

@@ -42,6 +42,8 @@ from transport.redis.witness import Witness
 
 __all__ = ["MOST_VALUES", "RECORDS_PER_CALL", "Publisher", "remembered"]
 
+# Of a key that the call does not name, in a slot on its way: met in the midst of the call.
+_NOT_HERE = "non local key"
 _FOUND, _REFUSED = ord("="), ord("!")
 # The server does nothing else during a call: at some 5 us a record, this bounds it to a few ms. And
 # Lua's stack bounds how many values one command of the call may have.
@@ -82,11 +84,14 @@ class Publisher:
         self._group = group
         self._seconds = seconds
         self._own_appends = own_appends
-        self._by_slot = False
+        self._by_slot = self._of_several = False
 
-    def keep_slots_apart(self) -> None:
-        """Touch one partition a call from now on, as a cluster wants it."""
-        self._by_slot = True
+    def keep_slots_apart(self, *, of_several: bool) -> None:
+        """Touch one partition a call from now on, as a cluster wants it.
+
+        ``of_several``: its slots are on several servers.
+        """
+        self._by_slot, self._of_several = True, of_several
 
     async def publish(
         self, envelopes: Sequence[Envelope], *, remember: bool, rescued_at: str = ""
@@ -96,7 +101,7 @@ class Publisher:
         ``rescued_at``: what a failover lost is appended again to the server of that replication id,
         while all else waits. No replica has to confirm what was acknowledged already.
         """
-        if self._by_slot:
+        if self._of_several:
             return await self._publish_by_slot(envelopes, self._seconds if remember else 0)
         outcomes: list[Outcome] = []
         recent = self._rescue.recent
@@ -120,7 +125,11 @@ class Publisher:
                 replies = replies[len(first) :]
                 doubt = None if rescued_at else self._confirmation.doubt(replies[len(calls) :])
                 replies = replies[: len(calls)]
-                some = self._outcomes(replies[0], calls[0].envelopes)
+                if len(calls) == 1:
+                    some = self._outcomes(replies[0], calls[0].envelopes)
+                else:
+                    rest = envelopes[len(outcomes) :]
+                    some = self._outcomes_by_partition(replies, calls, rest)
                 some = [_doubted(it, doubt) for it in some] if doubt else some
                 recent.add(envelopes[len(outcomes) :][: len(some)], some, remember=remember)
                 outcomes += some
@@ -149,8 +158,13 @@ class Publisher:
                     found = self._outcomes(reply, call.envelopes)
                     if isinstance(reply, Exception):
                         refused[call.partition] = translate(reply)
-                    elif doubt := self._confirmation.doubt(closing):
-                        found = [_doubted(it, doubt) for it in found]
+                    else:
+                        new, old = self._confirmation.doubts_at(closing)
+                        doubts = [new if type(it) is Appended else old for it in found]
+                        found = [
+                            _doubted(it, doubt) if doubt else it
+                            for it, doubt in zip(found, doubts, strict=True)
+                        ]
                     some[call.partition] = iter(found)
                 count = sum(len(call.envelopes) for call in calls)
                 rest = envelopes[len(outcomes) :][:count]
@@ -224,6 +238,17 @@ class Publisher:
         if type(last) is Appended:  # one of a call is enough to tell whether the log goes back
             self._witness.stands(envelopes[-1].partition, last.offset)
         return outcomes
+
+    def _outcomes_by_partition(
+        self, replies: Sequence[Reply], calls: Sequence[_Call], envelopes: Sequence[Envelope]
+    ) -> list[Outcome]:
+        """Return the outcomes of one trip in the order of ``envelopes``, which begin with it."""
+        outcomes = {
+            call.partition: iter(self._outcomes(reply, call.envelopes))
+            for call, reply in zip(calls, replies, strict=True)
+        }
+        count = sum(len(call.envelopes) for call in calls)
+        return [next(outcomes[envelope.partition]) for envelope in envelopes[:count]]
 
     def _command(
         self, envelopes: Sequence[Envelope], seconds: int, memories: Sequence[str]
@@ -360,7 +385,7 @@ def _outcomes(reply: Reply, count: int) -> Sequence[Outcome]:
             else Appended(item.decode())
             for item in reply
         ]
-    if isinstance(reply, TransportError) or is_refusal(reply):
+    if isinstance(reply, TransportError) or (is_refusal(reply) and _NOT_HERE not in str(reply)):
         return [translate(reply)] * count  # refused before it began
     unknown = AppendUnknown(f"the append was sent and no answer came ({reply})")
     unknown.__cause__ = reply

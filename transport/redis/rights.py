@@ -18,5 +18,5 @@ BETTER = (
     "+memory|usage"
 )
 """What else is of use. ``REDIS_WAIT_REPLICAS`` needs ``+wait``."""
-IN_CLUSTER = "+cluster|slots +asking"
-"""What a cluster needs beside ``LEAST``."""
+IN_CLUSTER = "+cluster|slots +cluster|info +cluster|myid +asking"
+"""What a cluster of several shards needs beside ``LEAST``."""

@@ -9,7 +9,7 @@ from redis.crc import key_slot
 
 from transport.redis.connection import Command
 
-__all__ = ["parts", "slot_of_key"]
+__all__ = ["has_several_keys", "parts", "slot_of_key"]
 
 _WITH_COUNT = ("FCALL", "EVALSHA")
 _IN_SECOND_PLACE = ("XINFO", "MEMORY")
@@ -39,6 +39,11 @@ def parts(commands: Sequence[Command]) -> Iterator[tuple[int | None, slice]]:
         if not is_open:
             yield slot, slice(first, i + 1)
             first, slot = i + 1, None
+
+
+def has_several_keys(commands: Sequence[Command]) -> bool:
+    """Return whether a server that has only a part of a slot refuses one of ``commands``."""
+    return any(it[0] in _WITH_COUNT and int(it[2]) > 1 for it in commands)
 
 
 def _key(command: Command) -> str | None:

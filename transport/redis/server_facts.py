@@ -21,21 +21,23 @@ _MICROSECONDS = 1_000_000
 async def server_facts(connections: RedisConnections, settings: TransportSettings) -> ServerFacts:
     """Return them; the clock is unknown where the user may not ask for it.
 
-    Of a cluster: the first primary's, with the number of primaries in its role.
+    Of a cluster: those of a primary that lacks replicas, or of the first; with all in its role.
 
     Raises:
         TransportUnavailable: a server can't be reached, or does not say.
     """
+    places = connections.cluster.places if connections.cluster else []
     found = [await _of(pool, settings) for pool in connections.pools]
     if connections.cluster is None:
         return found[0]
-    replicas = [(it.role or "").partition(", ")[2] or "replicas unknown" for it in found]
     shards = ", ".join(
-        f"{place} ({it})" for place, it in zip(connections.cluster.places, replicas, strict=True)
+        f"{place} ({(it.replicas or 'unknown').partition(' ')[0]} replicas)"
+        for place, it in zip(places, found, strict=True)
     )
+    weakest = next((it for it in found if it.lacks_replicas), found[0])
     versions = ", ".join(dict.fromkeys(it.version for it in found))
     role = f"cluster of {len(found)} primaries: {shards}"
-    return msgspec.structs.replace(found[0], version=versions, role=role)
+    return msgspec.structs.replace(weakest, version=versions, role=role)
 
 
 async def _of(server: ServerPool, settings: TransportSettings) -> ServerFacts:

@@ -24,9 +24,11 @@ from transport.contract import (
     Topic,
 )
 from transport.durability import Durability
+from transport.errors import PartlyUnavailable
 from transport.log_name import LogName
 from transport.redis import reading
 from transport.redis.append_notifier import AppendNotifier
+from transport.redis.cluster import Cluster
 from transport.redis.confirmation import Confirmation
 from transport.redis.connections import RedisConnections
 from transport.redis.consumer import RedisConsumer
@@ -165,8 +167,9 @@ class RedisTransport:
         except BaseException:
             await self._connections.close()
             raise
-        if self._connections.cluster is not None:
-            self._publisher.keep_slots_apart()
+        if self._connections.by_slot:
+            of_several = self._connections.cluster is not None
+            self._publisher.keep_slots_apart(of_several=of_several)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -205,7 +208,7 @@ class RedisTransport:
             lease_ms=settings.stream_lease_ms,
             # Another group has its own: records that are unread there say nothing of ours.
             witness=self._witnesses.get((topic, group)) or self._new_witness(self.partitions),
-            by_slot=cluster is not None,
+            of_several=cluster is not None,
         )
         own_appends = self._own_appends
         if (topic, group) != (Topic.MESSAGES, WORKER_GROUP):
@@ -222,7 +225,7 @@ class RedisTransport:
             if cluster is None
             else SlotNotifiers(cluster, is_appending),
             own_appends=own_appends,
-            by_slot=cluster is not None,
+            by_slot=self._connections.by_slot,
             retention_seconds=settings.stream_retention_seconds,
             retention_records=settings.stream_retention_records,
         )
@@ -310,12 +313,24 @@ class RedisTransport:
         if self._connections.cluster is None:
             await self._connections.call(*self._messages.probing)
         else:
-            probes = [self._messages.probing_at(p) for p in range(self.partitions)]
-            for reply in await self._connections.exchange(probes):
-                if isinstance(reply, Exception):
-                    raise translate(reply)
+            await self._ping_shards(self._connections.cluster)
         await self._rescue.over(within=0.0)
         self._rescue.recent.age()
+
+    async def _ping_shards(self, cluster: Cluster) -> None:
+        probes = [self._messages.probing_at(p) for p in range(self.partitions)]
+        replies = await cluster.exchange(probes)
+        errors = {p: translate(it) for p, it in enumerate(replies) if isinstance(it, Exception)}
+        if not errors:
+            return
+        error = next(iter(errors.values()))
+        if len(errors) == self.partitions:
+            raise error
+        some = ", ".join(map(str, errors))
+        places = ", ".join(sorted({cluster.place_of(self._messages.streams[p]) for p in errors}))
+        raise PartlyUnavailable(
+            f"partitions {some} take no appends, the others do: {places} of the cluster: {error}"
+        ) from error
 
     async def _append_again(
         self, envelopes: Sequence[Envelope], remember: bool, server: str
