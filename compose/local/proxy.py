@@ -84,7 +84,7 @@ backend crossfade
     http-reuse always
     retry-on conn-failure empty-response response-timeout 503
     option httpchk GET /readyz
-    default-server check inter 1s fall 1 rise 1
+    default-server check inter 1s fastinter 250ms fall 2 rise 1
     http-response set-header {header} %[srv_name]
 {servers}
 """
