@@ -72,7 +72,7 @@ def soak(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Load and faults for hours on this machine: is anything lost, and what grows?
+    """Load and faults for hours: is anything lost, and what grows?
 
     Starts the servers and processes that it needs, and touches no others. Exit status 1 if anything
     was lost, doubled, reordered or made up, if anything grows, or if the load did not go on; 3 if

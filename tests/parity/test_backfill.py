@@ -197,9 +197,10 @@ async def test_an_outage_is_waited_out_and_unknown_appends_are_looked_for(
 
 
 async def test_beside_live_traffic_it_repairs_and_doubles_nothing(
-    redis_log, kafka_log, database_pool
+    redis_log, kafka_log, database_pool, eventually
 ):
     await send(redis_log, kafka_log, range(300), copied=lambda n: n < 20 or n % 3)
+    lost_until = time.time()
     done = asyncio.Event()
 
     async def live() -> int:
@@ -211,7 +212,7 @@ async def test_beside_live_traffic_it_repairs_and_doubles_nothing(
 
     sender = asyncio.create_task(live())
     quiet = request(rate=200, limits=ParityLimits(settle=1.0))
-    await asyncio.sleep(0)
+    await eventually(lambda: time.time() > lost_until + quiet.limits.settle)
     began = time.time()
     settled = asyncio.create_task(Backfill(database_pool, redis_log, kafka_log, quiet).run())
     await settled
