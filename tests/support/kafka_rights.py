@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import NoError, for_code
-from aiokafka.protocol.admin import CreateAclsRequest_v1
+from aiokafka.protocol.admin import CreateAclsRequest_v1, DescribeAclsRequest_v1
 from aiokafka.protocol.api import RequestStruct, Response
 from aiokafka.protocol.types import Array, Boolean, Float64, Int16, Int32, Schema, String
 
 from compose.local.kafka import KafkaServer
+from tests.support.eventually import eventually
 from transport.kafka.requests import OneVersion
 
 __all__ = ["AUTHORIZER", "Grant", "Operation", "Resource", "allow", "limit_rates"]
@@ -24,7 +25,7 @@ AUTHORIZER = {
 }
 """A broker's settings: whatever is not allowed is forbidden."""
 
-_PREFIXED, _ALLOW = 4, 3  # org.apache.kafka.common: PatternType, AclPermissionType
+_ANY, _PREFIXED, _ALLOW = 1, 4, 3  # org.apache.kafka.common: PatternType, AclPermissionType
 
 
 class Resource(IntEnum):
@@ -57,7 +58,7 @@ class Grant(NamedTuple):
 
 
 async def allow(server: KafkaServer, grants: Iterable[Grant]) -> None:
-    """Add rights."""
+    """Add rights, and return once the broker goes by them: it hears of them after the answer."""
     wanted = [
         (
             grant.resource,
@@ -75,6 +76,19 @@ async def allow(server: KafkaServer, grants: Iterable[Grant]) -> None:
         answer = await client.send(client.get_random_node(), request)
         for code, message in answer.creation_responses:
             _check(code, message)
+        await eventually(lambda: _holds(client, set(wanted)))
+
+
+async def _holds(client: AIOKafkaClient, wanted: set[tuple[Any, ...]]) -> bool:
+    request = OneVersion(DescribeAclsRequest_v1, _ANY, None, _ANY, None, None, _ANY, _ANY)
+    answer = await client.send(client.get_random_node(), request)
+    _check(answer.error_code, answer.error_message)
+    found = {
+        (resource, name, pattern, *right)
+        for resource, name, pattern, rights in answer.resources
+        for right in rights
+    }
+    return wanted <= found
 
 
 async def limit_rates(server: KafkaServer, user: str, rates: Mapping[str, float | None]) -> None:
