@@ -45,7 +45,7 @@ async def as_the_log_changes(stand: Stand, plan: Plan) -> list[Figure]:
     ]
     one, more, two = ([p for p in points if p.load == o.label] for o in (before, after, both))
     fsync = _fsync_ms(stand.folder)
-    # What is left of two appends once one more fsync is taken off, over what one takes.
+    # The latency of two appends without the second fsync, divided by the latency of one append.
     tails = [
         (of_two.post_ms[_P99] - fsync) / of_one.post_ms[_P99]
         for of_one, of_two in zip(one, two, strict=True)

@@ -25,7 +25,7 @@ class Flatness(msgspec.Struct, kw_only=True, rename="camel"):
     series: str
     unit: str
     first: float
-    """The median of the first tenth of what is judged."""
+    """The median of the first tenth of the points that are judged."""
     last: float
     """The median of the last tenth."""
     highest: float
