@@ -79,15 +79,15 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
     try:
         for size in plan.table_sizes:
             await _fill(connection, there, size, conversations)
-            one = await _at(pool, size, conversations, plan.runs)
+            measured = await _at(pool, size, conversations, plan.runs)
             table, indexes, rows = await connection.fetchrow(_SIZES, timeout=_LONGEST)
-            one.row_bytes, one.index_bytes = table / rows, indexes / rows
-            found.append(one)
+            measured.row_bytes, measured.index_bytes = table / rows, indexes / rows
+            found.append(measured)
             there = size
     finally:
         await connection.close()
         await pool.close()
-    return [figure for one in found for figure in _figures(one, found[0])]
+    return [figure for measured in found for figure in _figures(measured, found[0])]
 
 
 async def _fill(connection: asyncpg.Connection, there: int, size: int, conversations: int) -> None:

@@ -169,19 +169,19 @@ def _show_remains(remains: Sequence[Remains], settings: Settings) -> None:
 def _told(remains: Sequence[Remains], settings: Settings) -> list[dict[str, Any]]:
     return [
         {
-            "log": one.log,
-            "of": one.topic.replace("_", " "),
-            "records": one.records,
-            "until": _until(one, settings),
+            "log": kept.log,
+            "of": kept.topic.replace("_", " "),
+            "records": kept.records,
+            "until": _until(kept, settings),
         }
-        for one in remains
+        for kept in remains
     ]
 
 
-def _until(one: Remains, settings: Settings) -> str:
-    seconds = seconds_kept(one.log, Topic(one.topic), settings.transport)
+def _until(kept: Remains, settings: Settings) -> str:
+    seconds = seconds_kept(kept.log, Topic(kept.topic), settings.transport)
     if seconds is None:
         return "not known: ask whoever runs that log"
     if seconds == float("inf"):
         return "the log is removed, or its retention is set"
-    return timestamp(one.latest + seconds)
+    return timestamp(kept.latest + seconds)

@@ -102,7 +102,9 @@ class Stage:
             *(Part(worker, "worker", timeline) for worker in self.workers),
         ]
         self.proxy = (
-            ProxyServer(options.proxy, folder / "proxy", [one.port for one in self.ingresses])
+            ProxyServer(
+                options.proxy, folder / "proxy", [ingress.port for ingress in self.ingresses]
+            )
             if options.proxy
             else None
         )

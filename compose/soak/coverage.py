@@ -19,11 +19,11 @@ def shortfalls(began: SoakBegan, rounds: Sequence[SoakRound]) -> list[str]:
     if not rounds:
         return []  # that none was judged is said anyway
     found = []
-    due = began.options.rate * sum(one.ended - one.begun for one in rounds)
-    messages = sum(one.messages for one in rounds)
+    due = began.options.rate * sum(round_.ended - round_.begun for round_ in rounds)
+    messages = sum(round_.messages for round_ in rounds)
     if messages < _MESSAGES * due:
         found.append(f"only {messages:,} of {due:,.0f} messages were acknowledged")
-    if idle := [str(one.number) for one in rounds if not one.messages]:
+    if idle := [str(round_.number) for round_ in rounds if not round_.messages]:
         more = ", ..." if len(idle) > _NAMED else ""
         plural = "s" if len(idle) > 1 else ""
         found.append(

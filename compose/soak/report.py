@@ -71,7 +71,7 @@ class SoakReport(msgspec.Struct, kw_only=True, rename="camel"):
     @property
     def growing(self) -> list[Flatness]:
         """The series that grow."""
-        return [one for one in self.flatness if not one.flat]
+        return [judgement for judgement in self.flatness if not judgement.flat]
 
 
 def make_report(record: SoakRecord) -> SoakReport:
@@ -87,16 +87,16 @@ def make_report(record: SoakRecord) -> SoakReport:
     }
     judged = max(0.0, loaded - warm_up)
     rounds = record.rounds
-    messages = sum(one.messages for one in rounds)
+    messages = sum(round_.messages for round_ in rounds)
     flatness = judge_series(
         series, warm_up=warm_up, messages=messages * judged / loaded if loaded else 0.0
     )
     long_enough = judged >= options.judged_seconds and bool(flatness)
     missed = unseen(record, series, begins=warm_up, ends=loaded) if long_enough else []
-    grows = any(not one.flat for one in flatness)
+    grows = any(not judgement.flat for judgement in flatness)
     verdict = Counter(dict.fromkeys(PROMISES, 0))
-    for one in rounds:
-        verdict.update(one.verdict)
+    for round_ in rounds:
+        verdict.update(round_.verdict)
     lags = [
         value for name, points in series.items() if name.startswith("lag/") for _, value in points
     ]
@@ -113,14 +113,14 @@ def make_report(record: SoakRecord) -> SoakReport:
         unseen=missed,
         shortfalls=shortfalls(record.began, rounds),
         verdict=dict(verdict),
-        findings=[finding for one in rounds for finding in one.findings][:_FINDINGS],
+        findings=[finding for round_ in rounds for finding in round_.findings][:_FINDINGS],
         rounds=len(rounds),
         begun=record.ended.rounds if record.ended is not None else None,
         messages=messages,
-        posts=sum(one.posts for one in rounds),
-        answered=sum(one.answered for one in rounds),
-        rows=sum(one.rows for one in rounds),
-        archived=sum(one.archived for one in rounds),
+        posts=sum(round_.posts for round_ in rounds),
+        answered=sum(round_.answered for round_ in rounds),
+        rows=sum(round_.rows for round_ in rounds),
+        archived=sum(round_.archived for round_ in rounds),
         faults=_faults(record),
         longest_fault=max(
             (f.went_on - f.healed for f in record.faults if f.went_on and f.healed), default=0.0
@@ -161,7 +161,7 @@ def _kept(report: SoakReport) -> str:
 
 
 def _grown(report: SoakReport) -> str:
-    grown = [one.series for one in report.growing]
+    grown = [judgement.series for judgement in report.growing]
     if report.flat is False:
         return f"{', '.join(grown)} {'grows' if len(grown) == 1 else 'grow'}"
     if not report.flatness or report.judged < report.options.judged_seconds:

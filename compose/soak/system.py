@@ -30,7 +30,7 @@ def figures_of(pid: int, *, children: bool = False) -> ProcessFigures | None:
     """
     if not children:
         return _figures(pid, "VmRSS")
-    found = [figures for one in _tree(pid) if (figures := _figures(one, "RssAnon"))]
+    found = [figures for process in _tree(pid) if (figures := _figures(process, "RssAnon"))]
     if not found:
         return None
     return ProcessFigures(*(sum(values) for values in zip(*found, strict=True)))

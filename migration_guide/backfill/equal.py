@@ -148,8 +148,8 @@ class EqualPlace:
             if extent.latest is not None
         }
         early: dict[int, Facts] = {}
-        for cell, one in comparison.comparisons.items():
-            copy = one.first_early_copy(SHADOW)
+        for cell, pair in comparison.comparisons.items():
+            copy = pair.first_early_copy(SHADOW)
             other = early.get(cell.shadow)
             if copy is not None and (other is None or copy.place < other.place):
                 early[cell.shadow] = copy
@@ -166,7 +166,9 @@ class EqualPlace:
     def settle(self) -> None:
         """Move the place to the latest moment before which no original lacks its copy."""
         waiting = {
-            partition: _first(one.first_unpaired(PRIMARY) for one in self._comparison.of(partition))
+            partition: _first(
+                pair.first_unpaired(PRIMARY) for pair in self._comparison.of(partition)
+            )
             for partition in self._comparison.group.primary
         }
         settled = None

@@ -157,7 +157,7 @@ class _Sweep:
         await self._named.look()
         due = time.time() - LEAST_AGE.total_seconds()
         async for page in self._store.objects(DOOMED):
-            found = [match for one in page if (match := _DOOMED_KEY.fullmatch(one.key))]
+            found = [match for stored in page if (match := _DOOMED_KEY.fullmatch(stored.key))]
             needed = await self._referenced([match[2] for match in found])
             back = [match for match in found if match[2] in needed]
             gone = [match for match in found if match[2] not in needed and int(match[1]) < due]
@@ -213,7 +213,7 @@ class _Sweep:
             kept = [found for found in page if found.key in needed]
             self._keep(kept)
             self.report.referenced += len(kept)
-            await for_each((one for one in page if one.key not in needed), self._set_aside)
+            await for_each((found for found in page if found.key not in needed), self._set_aside)
 
     async def _referenced(self, keys: Iterable[str]) -> set[str]:
         """Return those of ``keys`` that a row, a dead letter or a record needs."""

@@ -73,7 +73,7 @@ async def mark_erased(pool: Pool, doomed: Sequence[Doomed]) -> None:
     """
     async with using(pool) as connection:
         await connection.execute(
-            _ERASE, [one.id for one in doomed], [one.accepted_at for one in doomed]
+            _ERASE, [row.id for row in doomed], [row.accepted_at for row in doomed]
         )
     await writers_ended(pool)
 

@@ -202,7 +202,7 @@ class Erasure:
             async with using(self._pool) as connection, connection.transaction():
                 await run.lock(connection)
                 await insert_rows(connection, page.letters)
-                deleted = await delete_rows(connection, [one.id for one in page.doomed])
+                deleted = await delete_rows(connection, [row.id for row in page.doomed])
                 _count(counts, rows=deleted.rows, receipts=deleted.receipts)
                 await self._note(run, counts, cursor, connection)
             return True
@@ -239,7 +239,7 @@ class Erasure:
         payloads = await self._payloads(page.doomed)
         async with using(self._pool) as connection, connection.transaction():
             await run.lock(connection)
-            deleted = await delete_rows(connection, [one.id for one in page.doomed])
+            deleted = await delete_rows(connection, [row.id for row in page.doomed])
             _count(counts, rows=deleted.rows, receipts=deleted.receipts, payloads=payloads)
             await self._note(run, counts, {"block": str(page.block or 0)}, connection)
         return await self._next_stage(run) if page.block is None else True
@@ -287,7 +287,7 @@ class Erasure:
 
     async def _payloads(self, doomed: Sequence[Doomed]) -> int:
         """Delete the content of messages from the payload store; return how many objects."""
-        ids = {str(one.id) for one in doomed if one.payload_key}
+        ids = {str(row.id) for row in doomed if row.payload_key}
         if not ids:
             return 0
         if self._store is None:

@@ -61,7 +61,7 @@ class ErasedFromArchives:
             return 0
         count = 0
         async for page in self._store.objects("messages"):
-            names = [one.key for one in page if one.key.endswith(".jsonl.gz")]
+            names = [stored.key for stored in page if stored.key.endswith(".jsonl.gz")]
             count += len(await self._table.unlisted(names))
         return count
 
@@ -107,7 +107,7 @@ class ErasedFromArchives:
                 )
             facts = await file.store(self._store, archive.name)
         await self._table.written(archive, facts, state=archive.state)
-        await self._table.took_out([one.id for one in doomed])
+        await self._table.took_out([row.id for row in doomed])
 
     def _is_ours(self, row: dict[str, Any]) -> bool:
         return bool(row[_COLUMN[self._subject.kind]] == self._subject.value)

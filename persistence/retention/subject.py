@@ -62,8 +62,8 @@ class Subject(msgspec.Struct, frozen=True):
         if named is not None:
             return named == self.value
         return any(
-            re.search(rb"(?<!%s)%s(?!%s)" % (_IN_A_WORD, re.escape(one), _IN_A_WORD), body)
-            for one in self.spellings
+            re.search(rb"(?<!%s)%s(?!%s)" % (_IN_A_WORD, re.escape(spelling), _IN_A_WORD), body)
+            for spelling in self.spellings
         )
 
 

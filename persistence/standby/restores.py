@@ -49,7 +49,7 @@ class Restores:
     async def _is_due(self, other: Transport, homes: set[int], stop: asyncio.Event) -> bool:
         # The group's place first: what is acknowledged in between is no gap then.
         progress = await other.progress(Topic.MESSAGES, group=WORKER_GROUP)
-        acknowledged = {one.partition: acknowledged_through(one) for one in progress}
+        acknowledged = {part.partition: acknowledged_through(part) for part in progress}
         partitions = sorted(homes)
 
         async def ask() -> list[str | None]:

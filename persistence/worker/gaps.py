@@ -37,7 +37,7 @@ async def gaps(log: Transport, pool: Pool, partitions: Sequence[int]) -> list[Ga
     async with using(pool) as connection:
         known = await known_positions(connection, log.name, partitions)
     progress = {
-        one.partition: one for one in await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        part.partition: part for part in await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
     }
     found = [await _gap(log, partition, known, progress) for partition in partitions]
     return [gap for gap in found if gap]

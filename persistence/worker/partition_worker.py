@@ -478,17 +478,19 @@ class PartitionWorker:
         kept, places = list[PositionedEvent](), list[int]()
         failed = [
             positioned
-            for positioned, one in zip(chunk, found, strict=True)
-            if isinstance(one, ContentFailure)
+            for positioned, result in zip(chunk, found, strict=True)
+            if isinstance(result, ContentFailure)
         ]
         buried = await self._buried(failed) if failed else set[str]()
-        for positioned, index, one in zip(chunk, where, found, strict=True):
-            if positioned.event.message_id in buried and isinstance(one, ContentFailure):
+        for positioned, index, result in zip(chunk, where, found, strict=True):
+            if positioned.event.message_id in buried and isinstance(result, ContentFailure):
                 continue
-            if isinstance(one, ContentFailure):
-                letters[index] = _letter(records[index], one.reason, one.error, context.attempts)
+            if isinstance(result, ContentFailure):
+                letters[index] = _letter(
+                    records[index], result.reason, result.error, context.attempts
+                )
             else:
-                kept.append(one)
+                kept.append(result)
                 places.append(index)
         return kept, places
 

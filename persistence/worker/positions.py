@@ -106,7 +106,7 @@ class Positions:
         records = await self._transport.read(
             self._topic, partition, after=through or None, limit=limit
         )
-        return [one for one in records if self._transport.sort_key(one.offset) <= last]
+        return [record for record in records if self._transport.sort_key(record.offset) <= last]
 
     def restored(self, rows: int) -> None:
         """Count rows that PostgreSQL had lost."""

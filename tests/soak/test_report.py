@@ -55,7 +55,7 @@ def test_a_short_one_can_not_tell(tmp_path: Path) -> None:
 def test_what_begins_late_is_seen(tmp_path: Path, memory: object) -> None:
     report = reported(tmp_path / "soak.jsonl", memory=memory)
     assert (report.flat, report.passed) == (False, False)
-    assert [one.series for one in report.growing] == ["memory/worker-1"]
+    assert [judgement.series for judgement in report.growing] == ["memory/worker-1"]
 
 
 def test_a_soak_that_acknowledged_too_little_fails(tmp_path: Path) -> None:

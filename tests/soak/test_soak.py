@@ -51,10 +51,10 @@ async def test_rounds_are_judged_archived_and_forgotten(tmp_path: Path) -> None:
     report = make_report(record)
     assert report.sound, f"{report.sentence} {report.findings[:5]}"
     assert report.why is None
-    assert [one.number for one in record.rounds] == list(range(1, len(record.rounds) + 1))
+    assert [round_.number for round_ in record.rounds] == list(range(1, len(record.rounds) + 1))
     # How many there are, and of how many messages, is up to the machine.
     assert len(record.rounds) >= 2
-    assert all(one.rows >= one.messages > 0 for one in record.rounds)
+    assert all(round_.rows >= round_.messages > 0 for round_ in record.rounds)
     assert report.archived > 0, "old rows stay"
     # Redis tells the bytes of its log; nothing was large enough to be a table that is looked at.
     assert kinds(record.samples) >= set(MEASURES) - {"table", "index", "kept"}

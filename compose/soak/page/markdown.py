@@ -43,7 +43,9 @@ def markdown(report: SoakReport) -> str:
     if report.findings:
         parts += [
             "## What is wrong",
-            "\n".join(f"- {one.what} `{one.where}` {one.facts}" for one in report.findings),
+            "\n".join(
+                f"- {finding.what} `{finding.where}` {finding.facts}" for finding in report.findings
+            ),
         ]
     return "\n\n".join(parts) + "\n"
 

@@ -26,23 +26,26 @@ def figure(value: float, *, sign: bool = False) -> str:
 
 def table(report: SoakReport) -> list[tuple[str, ...]]:
     """Return a row for each series that was judged; what grows comes first."""
-    return [_row(one) for one in sorted(report.flatness, key=lambda one: one.flat)]
+    return [
+        _row(judgement)
+        for judgement in sorted(report.flatness, key=lambda judgement: judgement.flat)
+    ]
 
 
-def _row(one: Flatness) -> tuple[str, ...]:
-    per_message = one.unit.startswith("B a")
-    own = "MB" if per_message else one.unit
+def _row(judgement: Flatness) -> tuple[str, ...]:
+    per_message = judgement.unit.startswith("B a")
+    own = "MB" if per_message else judgement.unit
     unit = f" {own}" if own else ""
-    grown = f" {one.unit}" if one.unit else ""
+    grown = f" {judgement.unit}" if judgement.unit else ""
     return (
-        one.series,
-        f"{figure(one.first)}{unit}",
-        f"{figure(one.last)}{unit}",
-        f"{figure(one.highest)}{unit}",
-        f"{figure(one.an_hour, sign=True)}{unit}",
-        f"{figure(one.growth, sign=True)}{grown}",
-        f"{figure(one.limit)}{grown}",
-        "flat" if one.flat else "GROWS",
+        judgement.series,
+        f"{figure(judgement.first)}{unit}",
+        f"{figure(judgement.last)}{unit}",
+        f"{figure(judgement.highest)}{unit}",
+        f"{figure(judgement.an_hour, sign=True)}{unit}",
+        f"{figure(judgement.growth, sign=True)}{grown}",
+        f"{figure(judgement.limit)}{grown}",
+        "flat" if judgement.flat else "GROWS",
     )
 
 
