@@ -90,10 +90,10 @@ class BothLogsDeployment(Deployment):
 
         async def passed() -> bool:
             left = [
-                (log.name, one.partition, one.floor, end)
+                (log.name, part.partition, part.floor, end)
                 for log in opened
-                for one, end in zip(await _progress(log), ends[log.name], strict=True)
-                if end and one.lag and log.sort_key(one.floor or "0") < log.sort_key(end)
+                for part, end in zip(await _progress(log), ends[log.name], strict=True)
+                if end and part.lag and log.sort_key(part.floor or "0") < log.sort_key(end)
             ]
             assert not left, f"not acknowledged after {within} s: {left}"
             return True

@@ -130,7 +130,7 @@ async def test_a_log_changed_by_hand_strands_and_doubles_nothing(
             await load.goes_on(60)
             await worker.stop()
             await load.goes_on(80)  # nobody persists these
-            await asyncio.gather(*(one.restart(**there) for one in (*ingresses, worker)))
+            await asyncio.gather(*(process.restart(**there) for process in (*ingresses, worker)))
             await load.goes_on(60)
             await deployment.catches_up()
 

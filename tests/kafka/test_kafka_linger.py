@@ -13,7 +13,7 @@ async def test_kafka_holds_a_record_until_it_has_enough_to_send(
     kafka_transport: KafkaTransport,
 ) -> None:
     large = [message("x" * 100_000, partition=0, of=kafka_transport) for _ in range(11)]
-    assert sum(len(one.body) for one in large) > _ENOUGH
+    assert sum(len(envelope.body) for envelope in large) > _ENOUGH
     async with Member(kafka_transport, linger=_LINGER) as member:
         claim = await member.claim(0)
         await kafka_transport.publish(messages(["first"], partition=0, of=kafka_transport))

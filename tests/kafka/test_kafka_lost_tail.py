@@ -380,5 +380,5 @@ async def test_what_the_shadow_still_has_of_a_lost_tail_becomes_rows(
         return set(await site.rows()) == set(site.accepted)
 
     await eventually(all_rows, 30.0)
-    kept = [one for at, one in enumerate(site.accepted) if at not in range(4, 10)]
+    kept = [message for at, message in enumerate(site.accepted) if at not in range(4, 10)]
     assert [row for row in await site.rows() if row in kept] == kept

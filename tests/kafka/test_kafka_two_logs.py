@@ -74,7 +74,9 @@ async def test_one_log_is_removed_and_the_other_stays(kafka_settings: TransportS
 async def _state(log: Transport) -> object:
     (worker, *_) = [group for group in await log.groups() if group.ours]
     assert worker.lag == 1
-    records = [(one.offset, one.body, one.headers) for one in await log.read(Topic.MESSAGES, 3)]
+    records = [
+        (record.offset, record.body, record.headers) for record in await log.read(Topic.MESSAGES, 3)
+    ]
     return await log.identity(), records, await log.groups()
 
 

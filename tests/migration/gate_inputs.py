@@ -25,7 +25,7 @@ class ReportedProgress(Forwarding):
 
     async def progress(self, topic: Topic, *, group: str) -> list[Progress]:
         told = await self.inner.progress(topic, group=group)
-        return [msgspec.structs.replace(one, **self.changes) for one in told][: self.parts]
+        return [msgspec.structs.replace(part, **self.changes) for part in told][: self.parts]
 
 
 async def ask(scene, name: str):

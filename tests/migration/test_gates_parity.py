@@ -70,7 +70,7 @@ async def test_parity_says_how_much_it_compared_in_its_time(
     sent = [message(f"m{i}", f"c{i}") for i in range(60)]
     await mirror(logs["redis"], logs["kafka"], *sent)
     asked = await scene(2, 3, reached_at=before, settings=soon)
-    every, slow = {seal(one).partition for one in sent}, seal(sent[0]).partition
+    every, slow = {seal(event).partition for event in sent}, seal(sent[0]).partition
     monkeypatch.setattr(parity_gate, "_WITHIN_SECONDS", 0.0)
     result = await parity_gate.gate(asked)
     assert (result.verdict, result.evidence["unfinished"]) == ("unknown", sorted(every))
@@ -85,9 +85,9 @@ async def test_parity_says_how_much_it_compared_in_its_time(
     monkeypatch.setattr(GroupComparison, "drain", in_time)
     result = await parity_gate.gate(asked)
     assert (result.verdict, result.evidence["unfinished"]) == ("unknown", [slow])
-    there = sum(seal(one).partition != slow for one in sent)
+    there = sum(seal(event).partition != slow for event in sent)
     assert f"{there} messages were compared in 45 s and are alike" in result.reason
-    other = next(one for one in sent if seal(one).partition != slow)
+    other = next(event for event in sent if seal(event).partition != slow)
     await append(logs["redis"], message("never copied", other.conversation_id))
 
     async def is_red() -> bool:  # once the message is older than a copy may take

@@ -143,7 +143,7 @@ async def test_it_is_adopted_once_and_has_to_be_adopted_first(state_machine, dat
     first = await state(database_pool)
     await state_machine.adopt(CHOICES[4], "late")
     assert await state(database_pool) == first
-    assert [one.kind for one in await history(database_pool)] == ["adopted"]
+    assert [entry.kind for entry in await history(database_pool)] == ["adopted"]
 
 
 async def test_a_queued_step_keeps_others_from_going_on_but_not_from_going_back(

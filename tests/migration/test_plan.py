@@ -60,7 +60,7 @@ async def test_a_plan_gives_the_phases_their_meaning_and_changes_no_process(
     after = await plan(steps, made, who="op", why="grow")
     look = await steps.look()
     assert (after.phase, after.target, after.pair, after.watermark) == (0, 0, NEXT, None)
-    assert [one.phase for one in look.processes] == [0]
+    assert [process.phase for process in look.processes] == [0]
     (last, *_) = await history(database_pool)
     assert (last.kind, last.from_phase, last.to_phase, last.pair) == ("planned", 5, 0, NEXT)
     with pytest.raises(Overtaken):

@@ -317,11 +317,11 @@ async def test_roles_that_changed_midway_pair_exactly() -> None:
         of = kafka.put(number, number)
         if number != 25:
             redis.put(number, number + 0.01, of=of, mode="sync", accepted=number)
-    for one, two, missing in (
+    for primary, shadow, missing in (
         (redis, kafka, ParityResult.MISSING_IN_PRIMARY),
         (kafka, redis, ParityResult.MISSING_IN_SHADOW),
     ):
-        assert counts(await check(one, two)) == {ParityResult.MATCHED: 29, missing: 1}
+        assert counts(await check(primary, shadow)) == {ParityResult.MATCHED: 29, missing: 1}
 
 
 async def test_a_copy_in_the_wrong_partition_is_missing_in_its_own() -> None:

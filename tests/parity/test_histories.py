@@ -59,14 +59,14 @@ def histories(draw: st.DrawFn) -> list[Sent]:
 def appends_of(sent: list[Sent]) -> list[tuple[float, int, Sent, str]]:
     """Return the appends in the order of time: of each message, its original first."""
     appends = []
-    for order, one in enumerate(sent):
-        appends.append((one.appended, 2 * order, one, "original"))
-        if one.kind == "doubled-original":  # tried again at once; the first has the copy
-            appends.append((one.appended + 0.001, 2 * order, one, "original again"))
-        if one.kind != "lost":
-            appends.append((one.copied, 2 * order + 1, one, "copy"))
-        if one.kind == "doubled":
-            appends.append((one.copied + 7.0, 2 * order + 1, one, "copy again"))
+    for order, message in enumerate(sent):
+        appends.append((message.appended, 2 * order, message, "original"))
+        if message.kind == "doubled-original":  # tried again at once; the first has the copy
+            appends.append((message.appended + 0.001, 2 * order, message, "original again"))
+        if message.kind != "lost":
+            appends.append((message.copied, 2 * order + 1, message, "copy"))
+        if message.kind == "doubled":
+            appends.append((message.copied + 7.0, 2 * order + 1, message, "copy again"))
     return sorted(appends, key=lambda append: append[:2])
 
 
@@ -90,25 +90,25 @@ def written(
     """Write the history; return the logs, and of each message its two offsets where it has two."""
     logs = StillLog("redis", counts[0]), StillLog("kafka", counts[1])
     names: dict[int, str] = {}
-    places: dict[int, list[int]] = {one.number: [0, 0] for one in sent}
-    for at, _, one, what in appends_of(sent):
-        extra: dict[str, Any] = {"accepted": one.accepted, "conversation": one.conversation}
-        side, homes = one.home, [partition_for(one.conversation, count) for count in counts]
+    places: dict[int, list[int]] = {message.number: [0, 0] for message in sent}
+    for at, _, message, what in appends_of(sent):
+        extra: dict[str, Any] = {"accepted": message.accepted, "conversation": message.conversation}
+        side, homes = message.home, [partition_for(message.conversation, count) for count in counts]
         if what.startswith("copy"):
-            side = 1 - one.home
-            extra |= {"of": names[one.number], "mode": one.mode}
-            extra |= {"content": "altered"} if one.kind == "altered" else {}
+            side = 1 - message.home
+            extra |= {"of": names[message.number], "mode": message.mode}
+            extra |= {"content": "altered"} if message.kind == "altered" else {}
             if homes[0] != homes[1]:
-                extra["headers"] = {HEADER_MIRROR_PARTITION: str(homes[one.home])}
-        name = logs[side].put(one.number, at, partition=homes[side], **extra)
+                extra["headers"] = {HEADER_MIRROR_PARTITION: str(homes[message.home])}
+        name = logs[side].put(message.number, at, partition=homes[side], **extra)
         if not what.endswith("again"):
-            places[one.number][side] = int(name.partition(":")[2])
+            places[message.number][side] = int(name.partition(":")[2])
         if what == "original":
-            names[one.number] = name
-    for one in sent:
-        if one.kind == "orphan":
-            home = partition_for(one.conversation, counts[one.home])
-            logs[one.home].drop(home, places[one.number][one.home])
+            names[message.number] = name
+    for message in sent:
+        if message.kind == "orphan":
+            home = partition_for(message.conversation, counts[message.home])
+            logs[message.home].drop(home, places[message.number][message.home])
     both = [(s, places[s.number]) for s in sent if s.kind not in ("lost", "orphan")]
     return *logs, both
 
@@ -116,15 +116,19 @@ def written(
 def expected(sent: list[Sent], both: list[tuple[Sent, list[int]]]) -> Counter[ParityResult]:
     """Compute the expected results the slow way, by comparing every two messages."""
     found: Counter[ParityResult] = Counter()
-    for one in sent:
-        if one.kind == "lost":
-            found[(ParityResult.MISSING_IN_SHADOW, ParityResult.MISSING_IN_PRIMARY)[one.home]] += 1
-        elif one.kind == "orphan":
-            found[(ParityResult.MISSING_IN_PRIMARY, ParityResult.MISSING_IN_SHADOW)[one.home]] += 1
+    for message in sent:
+        if message.kind == "lost":
+            found[
+                (ParityResult.MISSING_IN_SHADOW, ParityResult.MISSING_IN_PRIMARY)[message.home]
+            ] += 1
+        elif message.kind == "orphan":
+            found[
+                (ParityResult.MISSING_IN_PRIMARY, ParityResult.MISSING_IN_SHADOW)[message.home]
+            ] += 1
         else:
-            altered = one.kind == "altered"
+            altered = message.kind == "altered"
             found[ParityResult.DIFFERENT_BYTES if altered else ParityResult.MATCHED] += 1
-            found[ParityResult.DUPLICATE] += one.kind.startswith("doubled")
+            found[ParityResult.DUPLICATE] += message.kind.startswith("doubled")
     for a, at_a in both:
         for b, at_b in both:
             if a.conversation == b.conversation and at_a[0] < at_b[0] and at_a[1] > at_b[1]:

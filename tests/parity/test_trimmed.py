@@ -122,8 +122,9 @@ async def test_a_real_stream_trimmed_under_the_comparison(
         report = await check(redis_log, kafka_log, limits=AT_ONCE)
     assert not report.totals.of(ParityResult.MISSING_IN_PRIMARY, ParityResult.MISSING_IN_SHADOW)
     sent = [
-        one.totals.compared + one.totals.of(ParityResult.TRIMMED) > 0 for one in report.partitions
+        part.totals.compared + part.totals.of(ParityResult.TRIMMED) > 0
+        for part in report.partitions
     ]
-    matched = [one.totals.of(ParityResult.MATCHED) for one in report.partitions]
+    matched = [part.totals.of(ParityResult.MATCHED) for part in report.partitions]
     assert matched == [(10 + left) * used for used in sent]
     assert any(sent)

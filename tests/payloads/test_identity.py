@@ -58,9 +58,9 @@ async def test_a_folder_whose_disk_is_away_is_an_outage_until_it_is_back(
     (root / ".crossfade-payloads").unlink()
     root.rmdir()
     (tmp_path / "away").rename(root)
-    for one in (store, later):
-        await confirm(database_pool, one)
-        assert await one.get("a/1", 1) == b"x"
+    for payloads in (store, later):
+        await confirm(database_pool, payloads)
+        assert await payloads.get("a/1", 1) == b"x"
 
 
 async def test_another_bucket_is_not_used(database_pool) -> None:

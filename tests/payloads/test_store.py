@@ -50,7 +50,7 @@ def nowhere() -> int:
 
 
 async def everything(objects: AsyncIterator[Any]) -> list[PayloadObject]:
-    return [one async for page in objects for one in page]
+    return [item async for page in objects for item in page]
 
 
 async def test_content_comes_back_verified(store: PayloadStore) -> None:
@@ -136,9 +136,9 @@ async def test_several_come_back_verified_and_the_others_not(store: PayloadStore
 async def test_objects_are_listed_by_prefix_and_deleted(store: PayloadStore) -> None:
     for key in ("a/1", "a/2", "b/1"):
         await store.put(key, b"x")
-    assert {one.key for one in await everything(store.objects("a"))} == {"a/1", "a/2"}
+    assert {item.key for item in await everything(store.objects("a"))} == {"a/1", "a/2"}
     await store.delete(["a/1", "nowhere/1", "a/2"])
-    left = {one.key for one in await everything(store.objects())}
+    left = {item.key for item in await everything(store.objects())}
     assert "b/1" in left and not left & {"a/1", "a/2"}
 
 

@@ -77,7 +77,7 @@ async def test_what_the_log_lost_is_told_since_it_cannot_be_compared(
     class Lossy(Forwarding):
         async def progress(self, topic, *, group):
             told = await self.inner.progress(topic, group=group)
-            return [msgspec.structs.replace(one, lost=2) for one in told]
+            return [msgspec.structs.replace(part, lost=2) for part in told]
 
     report = await audit(database_pool, Lossy(transport))
     assert (report.lost, report.clean) == (2 * transport.partitions, True)

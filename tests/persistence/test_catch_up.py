@@ -46,7 +46,7 @@ def some(kind: str, count: int) -> list:
 
 
 def names_of(*sent: list) -> list[str]:
-    return [one.client_message_id for part in sent for one in part]
+    return [message.client_message_id for part in sent for message in part]
 
 
 async def names(pool) -> list[str]:

@@ -51,7 +51,7 @@ async def test_a_worker_without_a_connection_gives_its_partitions_up(
 
         await eventually(all_persisted, timeout=30)
         assert not poor.status().partitions
-        (paused,) = [one for one in poor.status().paused if one.dependency == "postgresql"]
+        (paused,) = [pause for pause in poor.status().paused if pause.dependency == "postgresql"]
         assert "connection" in paused.error
         for session in sessions:
             await session.close()

@@ -282,13 +282,13 @@ async def _all_are_listed(pool, transport: str, letters) -> None:
         "SELECT log_offset, record_key, body, header_names FROM dead_letters ORDER BY id"
     )
     stood = {row["log_offset"]: row for row in rows}
-    for one in records:
+    for dead in records:
         # Two that say they are the same dead record, with the same bytes, are one letter.
-        row = stood.get(one.offset)
-        assert row is not None or any(row["body"] == one.body for row in rows)
+        row = stood.get(dead.offset)
+        assert row is not None or any(row["body"] == dead.body for row in rows)
         if row is not None:
-            assert row["body"] == one.body
-            assert row["record_key"] == one.key.encode("utf-8", "surrogateescape")
+            assert row["body"] == dead.body
+            assert row["record_key"] == dead.key.encode("utf-8", "surrogateescape")
     listed = await DeadLetters(pool).list(state=None, limit=1000)
     assert len(listed) == len(rows)
 
@@ -317,7 +317,7 @@ async def test_sessions_that_are_cut_cost_no_letter_a_part_of_it(
     cutting = asyncio.create_task(_cut_sessions(database_url, done))
     try:
         for number in range(0, 80, 4):
-            await _added(index, [stands(number + one, key=f"k{one}") for one in range(4)])
+            await _added(index, [stands(number + n, key=f"k{n}") for n in range(4)])
     finally:
         done.set()
         await cutting

@@ -40,8 +40,8 @@ async def crossfade(tmp_path, transport_settings, database_url, transport):
         return command
 
     yield run
-    for one in started:
-        await one.kill()
+    for process in started:
+        await process.kill()
 
 
 @pytest.fixture

@@ -83,8 +83,8 @@ def drained(start, transport, eventually, store):
             return not await lag(transport) and not await lag(transport, Topic.DEAD_LETTERS)
 
         await eventually(done)
-        for one in running:
-            await one.stop()
+        for process in running:
+            await process.stop()
 
     return drain
 
@@ -290,7 +290,7 @@ async def test_what_was_erased_counts_as_settled_in_another_log(transport, datab
     await erase(database_pool, Subject("sender", SENDER), transport)
     asked = [asked_of(record) for record in records]
     await SettlementQuery(database_pool, "kafka").ask(asked, letters=False)
-    assert [one.settled for one in asked] == [True, True]
+    assert [question.settled for question in asked] == [True, True]
 
 
 def test_bytes_tell_whose_an_unreadable_letter_is():

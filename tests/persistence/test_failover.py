@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import asyncpg
 import pytest
 
@@ -55,8 +57,10 @@ async def rows(pool: asyncpg.Pool) -> dict[str, list[tuple[str, str]]]:
 
 def expected(*sent: list) -> dict[str, list[tuple[str, str]]]:
     found: dict[str, list[tuple[str, str]]] = {}
-    for one in (one for part in sent for one in part):
-        found.setdefault(one.conversation_id, []).append((one.message_id, one.client_message_id))
+    for event in chain.from_iterable(sent):
+        found.setdefault(event.conversation_id, []).append(
+            (event.message_id, event.client_message_id)
+        )
     return found
 
 
@@ -197,7 +201,7 @@ async def test_a_partition_waits_where_the_log_reaches_back_no_more_until_that_i
 async def _accepted_in_the_end(log, servers: PostgresPair, pool, start, folder, redis) -> None:
     running = start(pool=pool, log=log)
     early, lost, late = (messages(kind, 14, "x" * 5000) for kind in ("early", "lost", "late"))
-    waiting = sorted({partition_for(one.conversation_id, PARTITIONS) for one in early})
+    waiting = sorted({partition_for(message.conversation_id, PARTITIONS) for message in early})
     await persisted(log, *early)
     await servers.cut()
     cut_at = await pool.fetch("SELECT * FROM log_positions WHERE through > ''")

@@ -160,7 +160,7 @@ async def test_a_fence_that_is_lost_again_and_again_is_told(
     worker = running.consumer
     worker._context = msgspec.structs.replace(worker._context, writer=Stubborn(database_pool))
     paused = await eventually(lambda: worker.status().paused)
-    assert [one.dependency for one in paused] == ["the fence of partition 1"]
+    assert [pause.dependency for pause in paused] == ["the fence of partition 1"]
     state = worker_probe(worker, required=True)()
     assert state.status == "degraded"
     assert "partition 1 of redis is held with epoch 9" in state.detail

@@ -61,8 +61,8 @@ async def pgbouncer(postgres_server, tmp_path):
         return made
 
     yield start
-    for one in started:
-        await one.stop()
+    for pooler in started:
+        await pooler.stop()
 
 
 async def test_a_pooler_in_transaction_mode_is_refused_with_the_remedy(pgbouncer, database) -> None:

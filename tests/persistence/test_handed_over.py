@@ -70,7 +70,7 @@ async def test_what_was_handed_over_and_stored_leaves_no_circle_in_memory(
     try:
         await append(transport, *(message(f"c{i}", f"conv{i}") for i in range(10)))
         await eventually(lambda: is_settled(transport))
-        assert [one for one in gc.get_objects() if isinstance(one, PendingBatch)] == []
+        assert [item for item in gc.get_objects() if isinstance(item, PendingBatch)] == []
     finally:
         gc.enable()
 

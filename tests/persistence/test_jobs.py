@@ -47,8 +47,8 @@ async def test_of_two_starts_at_once_one_runs_and_the_other_is_told(runners):
     begun = await asyncio.gather(
         *(runner.start(job(), forever) for runner in runners), return_exceptions=True
     )
-    (run,) = [one for one in begun if isinstance(one, JobRun)]
-    (refused,) = [one for one in begun if isinstance(one, JobRunning)]
+    (run,) = [outcome for outcome in begun if isinstance(outcome, JobRun)]
+    (refused,) = [outcome for outcome in begun if isinstance(outcome, JobRunning)]
     assert refused.id == run.id
     assert not await runners[0].resume(run.id, JobKind.BACKFILL, forever)
 

@@ -21,7 +21,7 @@ def test_the_locks_of_a_batch_are_taken_in_one_order_the_old_ones_first():
     conversations = [f"conversation {n}" for n in range(2000)]
     locks = locks_of([3, 1, 2, 1], conversations)
     assert locks[:3] == [1, 2, 3]
-    assert locks[3:] == sorted({lock_of(one) for one in conversations})
+    assert locks[3:] == sorted({lock_of(conversation) for conversation in conversations})
     assert all(-BUCKETS <= lock < 0 for lock in locks[3:])
     assert locks_of([1], [*conversations, "more"])[1:] != locks_of([1], [])[1:]
 
@@ -62,5 +62,5 @@ async def test_two_logs_readers_insert_a_conversation_one_after_the_other(
     after = read[-1].seq if read else 0
     page, _ = await conversation(database_pool, "conv", after, 10, most_bytes=100_000)
     read += page
-    found = [one.message.client_message_id for one in read]
+    found = [row.message.client_message_id for row in read]
     assert found == (["first", "second"] if locks == "by conversation" else ["second"])

@@ -71,7 +71,7 @@ async def test_what_is_accepted_after_a_failover_that_lost_the_tail_is_persisted
         await failover.promote()
         await accept(late)
         await eventually(lambda: persisted(141), timeout=20)
-        assert [one for one in await rows() if not one.startswith("lost")] == early + late
+        assert [name for name in await rows() if not name.startswith("lost")] == early + late
 
         async def told() -> bool:
             await reporter.report()

@@ -66,11 +66,11 @@ def log_of(
     ]
     primary, count = counts
     partitions: list[Partition] = [[] for _ in range(count)]
-    for _, one in sorted(placed):
-        home = one.conversation % count
+    for _, message in sorted(placed):
+        home = message.conversation % count
         if broken.copies_keep_the_partition and random.random() < 0.5:
-            home = one.conversation % primary % count
-        partitions[home].append(one)
+            home = message.conversation % primary % count
+        partitions[home].append(message)
     return partitions
 
 
@@ -89,9 +89,9 @@ class Table:
         if self.held & locks:
             return False
         self.held |= locks
-        for one in batch:
+        for message in batch:
             self._next += 1
-            self.rows.setdefault(one, self._next)
+            self.rows.setdefault(message, self._next)
         return True
 
     def commit(self, batch: Partition, locks: set[object]) -> None:
@@ -101,11 +101,14 @@ class Table:
     def read(self) -> None:
         """Read the next page of each conversation: what is visible behind the last row seen."""
         for conversation in CONVERSATIONS:
-            seen = [self.rows[one] for one in self.pages if one.conversation == conversation]
+            seen = [
+                self.rows[message] for message in self.pages if message.conversation == conversation
+            ]
             page = [
-                one
-                for one in self.visible
-                if one.conversation == conversation and self.rows[one] > max(seen, default=0)
+                message
+                for message in self.visible
+                if message.conversation == conversation
+                and self.rows[message] > max(seen, default=0)
             ]
             self.pages += sorted(page, key=self.rows.__getitem__)
 
@@ -118,7 +121,8 @@ class Reader:
     ) -> None:
         self.log, self.number, self.random, self.broken = partition, number, random, broken
         self.place = next(
-            (p for p, one in enumerate(partition) if one not in table.visible), len(partition)
+            (p for p, message in enumerate(partition) if message not in table.visible),
+            len(partition),
         )
         if broken.begins_too_late:
             self.place += random.randint(0, 3)
@@ -135,15 +139,15 @@ class Reader:
             self.hand = self.log[self.place : self.place + self.random.randint(1, 4)]
         else:
             # A message of one key that another insert has in hand is waited for: the unique key.
-            batch = [one for one in self.hand if one not in table.visible]
-            if any(one in table.rows for one in batch):
+            batch = [message for message in self.hand if message not in table.visible]
+            if any(message in table.rows for message in batch):
                 return
             if self.broken.inserts_out_of_order:
                 self.random.shuffle(batch)
             locks: set[object] = (
                 {self.number}
                 if self.broken.locks_by_partition
-                else {one.conversation for one in batch}
+                else {message.conversation for message in batch}
             )
             if table.insert(batch, locks):
                 self.inserted = batch, locks
@@ -191,7 +195,9 @@ def run(seed: int, counts: tuple[int, int], broken: Broken) -> list[str]:
         and message.acknowledged < two.sent
         and table.rows.get(message, 0) > table.rows.get(two, 99999)
     ]
-    return wrong + [f"passed by pages: {one.number}" for one in table.visible - set(table.pages)]
+    return wrong + [
+        f"passed by pages: {message.number}" for message in table.visible - set(table.pages)
+    ]
 
 
 @pytest.mark.parametrize("counts", COUNTS)

@@ -45,9 +45,9 @@ def persisted(start, transport, eventually, store):
     """Put content into the store, append messages, and have a worker deal with them."""
 
     async def persist(*messages: Message) -> None:
-        for one in messages:
-            if one.payload:
-                await put(store, one)
+        for event in messages:
+            if event.payload:
+                await put(store, event)
         await append(transport, *messages)
         worker = start(payloads=store, stream_max_retries=1)
 
@@ -88,13 +88,13 @@ async def test_an_audit_compares_payloads_by_their_digest_and_a_repair_keeps_the
 
     await database_pool.execute("UPDATE messages SET sender_id = 'another'")
     found = await audit(database_pool, transport)
-    assert [list(one.columns) for one in found.differing] == [["sender_id"]] * 3
+    assert [list(difference.columns) for difference in found.differing] == [["sender_id"]] * 3
     await repair(database_pool, transport)
     assert await _contents(database_pool) == [SHORT, "", "hello"]
 
     await database_pool.execute("UPDATE messages SET content = 'damaged'")
     found = await audit(database_pool, transport)
-    assert [list(one.columns) for one in found.differing] == [["content"]] * 3
+    assert [list(difference.columns) for difference in found.differing] == [["content"]] * 3
     await repair(database_pool, transport)
     assert await _contents(database_pool) == ["", "", "hello"]  # the store has the other two
     assert (await audit(database_pool, transport)).clean

@@ -147,7 +147,7 @@ async def test_a_crash_between_append_and_settling_leaves_the_letter_pending_and
     dying = Redriver(database_pool, Log(transport, crash), metrics)
     identifier = await dying.start(EVERYTHING, by="ann")
     await appended.wait()
-    (task,) = [one for one in asyncio.all_tasks() if one.get_name() == f"job {identifier}"]
+    (task,) = [task for task in asyncio.all_tasks() if task.get_name() == f"job {identifier}"]
     task.cancel()
     await asyncio.wait([task])
     assert len(await dead_letters.list()) == 3

@@ -41,7 +41,7 @@ async def sent(database_pool):
     """Seven old rows, the first with a receipt, and a young one."""
     old = [message(str(number)) for number in range(7)]
     async with database_pool.acquire() as connection:
-        await insert(connection, [placed(one) for one in old])
+        await insert(connection, [placed(event) for event in old])
         await insert(connection, [placed(receipt(old[0]))])
         await connection.execute("UPDATE messages SET created_at = now() - interval '40 days'")
         await insert(connection, [placed(message("young"))])
@@ -74,7 +74,9 @@ async def rows(pool) -> list[str]:
 
 async def complete(pool, store, sent) -> None:
     """Fail unless each old row is in one file, once, and the young one is a row."""
-    assert sorted(one["id"] for one in archived(store)) == sorted(one.message_id for one in sent)
+    assert sorted(row["id"] for row in archived(store)) == sorted(
+        message.message_id for message in sent
+    )
     assert await rows(pool) == ["young"]
     assert await pool.fetchval("SELECT count(*) FROM tombstones WHERE archive IS NOT NULL") == 7
     assert await pool.fetchval("SELECT count(*) FROM row_archives WHERE state <> 'done'") == 0
@@ -86,9 +88,9 @@ async def test_old_rows_go_to_files_with_their_receipts(database_pool, store, se
     report = await archive(database_pool, store)
     assert (report.rows, report.files) == (7, 3)
     await complete(database_pool, store, sent)
-    first = next(one for one in archived(store) if one["id"] == sent[0].message_id)
+    first = next(row for row in archived(store) if row["id"] == sent[0].message_id)
     assert first["content"] == sent[0].content
-    assert [one["user_id"] for one in first["receipts"]] == ["bob"]
+    assert [receipt["user_id"] for receipt in first["receipts"]] == ["bob"]
     assert await database_pool.fetchval("SELECT count(*) FROM message_receipts") == 0
     again = await archive(database_pool, store)
     assert (again.rows, again.files) == (0, 0)
@@ -128,7 +130,7 @@ async def test_it_goes_on_where_it_ended(database_pool, store, sent, monkeypatch
         patched.setattr(owner, step, ends)
         with pytest.raises(_ENDED):
             await archive(database_pool, store)
-    held = set(await rows(database_pool)) | {one["client_message_id"] for one in archived(store)}
+    held = set(await rows(database_pool)) | {row["client_message_id"] for row in archived(store)}
     assert held == {*map(str, range(7)), "young"}  # nothing is lost
     await archive(database_pool, store)
     await complete(database_pool, store, sent)
@@ -156,11 +158,11 @@ async def test_an_erasure_reaches_into_files(database_pool, store, sent):
             "UPDATE messages SET created_at = now() - interval '40 days' WHERE sender_id = 'carol'"
         )
     await archive(database_pool, store)
-    assert "carol" in {one["sender_id"] for one in archived(store)}
+    assert "carol" in {row["sender_id"] for row in archived(store)}
     erasure = Erasure(database_pool, Subject("sender", "carol"), [], None, store)
     report = await erasure.run(by="me")
     assert report.archived == 1
-    assert {one["sender_id"] for one in archived(store)} == {"alice"}
+    assert {row["sender_id"] for row in archived(store)} == {"alice"}
     await complete(database_pool, store, sent)
     found = await database_pool.fetchrow(
         "SELECT erased_at, fingerprint FROM tombstones WHERE archive IS NULL"
@@ -201,7 +203,7 @@ async def test_an_erasure_leaves_a_damaged_file_as_it_is(database_pool, store, s
     assert file.read_bytes() == damaged
     file.write_bytes(whole)  # an operator puts the right version back, and runs it again
     assert (await erasure.run(by="me")).archived == 1
-    assert {one["sender_id"] for one in archived(store)} == {"alice"}
+    assert {row["sender_id"] for row in archived(store)} == {"alice"}
 
 
 async def test_an_erasure_looks_into_every_file_that_is_there(database_pool, store, sent):
@@ -210,7 +212,7 @@ async def test_an_erasure_looks_into_every_file_that_is_there(database_pool, sto
     erasure = await _carols(database_pool, store)
     report = await erasure.run(by="me")
     assert (report.archived, report.unread, report.state) == (1, 1, "done")
-    assert "carol" not in {one["sender_id"] for one in archived(store)}
+    assert "carol" not in {row["sender_id"] for row in archived(store)}
 
 
 async def test_an_erasure_takes_the_file_that_a_crash_left(database_pool, store, monkeypatch):
@@ -222,7 +224,7 @@ async def test_an_erasure_takes_the_file_that_a_crash_left(database_pool, store,
         patched.setattr(ArchiveTable, "written", ends)
         with pytest.raises(_ENDED):
             await archive(database_pool, store)
-    assert "carol" in {one["sender_id"] for one in archived(store)}
+    assert "carol" in {row["sender_id"] for row in archived(store)}
     await erasure.run(by="me")
     assert archived(store) == []
 

@@ -61,9 +61,9 @@ async def positions(pool) -> list[tuple[int, str]]:
 
 async def test_each_partition_gets_the_answer_to_its_own_question(settled, pool, statements):
     query = SettlementQuery(pool, "redis")
-    await asyncio.gather(*(query.ask([one], letters=False) for one in settled))
-    assert [one.settled for one in settled] == [True, True, True, False]
-    expected = [(n, one.record.offset) for n, one in enumerate(settled[:-1])]
+    await asyncio.gather(*(query.ask([question], letters=False) for question in settled))
+    assert [question.settled for question in settled] == [True, True, True, False]
+    expected = [(n, question.record.offset) for n, question in enumerate(settled[:-1])]
     assert await positions(pool) == expected
     assert len(statements) == 2, "the first asks alone, the others together"
 
@@ -73,19 +73,21 @@ async def test_a_question_that_is_given_up_does_not_take_the_others_along(
 ):
     query = SettlementQuery(pool, "redis")
     async with table_locked(pool, "message_positions"):
-        first, *others = (asyncio.create_task(query.ask([one], letters=False)) for one in settled)
+        first, *others = (
+            asyncio.create_task(query.ask([question], letters=False)) for question in settled
+        )
         await eventually(lambda: waits_for_lock(pool))
         first.cancel()
         await asyncio.wait([first])
     await asyncio.gather(*others)
     assert first.cancelled()
-    assert [one.settled for one in settled] == [False, True, True, False]
+    assert [question.settled for question in settled] == [False, True, True, False]
 
 
 async def test_an_outage_is_told_to_all_who_asked(settled, pool):
     query = SettlementQuery(pool, "redis")
     pool.terminate()
-    asked = (query.ask([one], letters=False) for one in settled)
+    asked = (query.ask([question], letters=False) for question in settled)
     errors = await asyncio.gather(*asked, return_exceptions=True)
     assert [type(error) for error in errors] == [type(errors[0])] * 4
     assert isinstance(errors[0], PersistenceError)

@@ -46,7 +46,7 @@ def stand_by(start, transport, other):
     """Start a standby of a log: the shadow in memory, unless told otherwise."""
 
     def make(log=other, role=LogRole.OTHER, *, patience=PATIENCE, member="w1", **settings):
-        logs = {one.name: one for one in (transport, other)}
+        logs = {log.name: log for log in (transport, other)}
         kind = partial(Standby, role=role, logs=logs, patience=patience)
         return start(kind, member, log=log, **settings)
 
@@ -78,7 +78,7 @@ async def test_what_the_workers_persisted_is_acknowledged_and_its_place_is_noted
     standby, _ = stand_by(), start()
     await eventually(partial(drained, other))
     noted = await positions(database_pool, "memory")
-    assert set(noted) == {one.message_id for one in sent}
+    assert set(noted) == {event.message_id for event in sent}
     standing = {
         (p, record.offset): record.headers["messageId"].decode()
         for p in range(PARTITIONS)
@@ -105,9 +105,9 @@ async def test_nothing_is_acknowledged_beyond_the_first_that_is_not_settled(
     waiting = list(sent)
     while waiting:
         chosen = random.sample(waiting, min(len(waiting), random.randint(1, 40)))
-        await writer.write([placed(one) for one in chosen], None)
-        waiting = [one for one in waiting if one not in chosen]
-        open_ids = {one.message_id.encode() for one in waiting}
+        await writer.write([placed(event) for event in chosen], None)
+        waiting = [event for event in waiting if event not in chosen]
+        open_ids = {event.message_id.encode() for event in waiting}
 
         async def at_the_first_open(open_ids=open_ids) -> bool:
             left = [await unread(other, p) for p in range(PARTITIONS)]
@@ -212,8 +212,8 @@ async def test_a_copy_whose_original_was_lost_is_persisted(
     await worker.stop()
     await database_pool.execute("DELETE FROM messages")
     copies = [
-        copy_of(seal(one), "redis", offset, "async")
-        for one, offset in zip(lost, offsets, strict=True)
+        copy_of(seal(event), "redis", offset, "async")
+        for event, offset in zip(lost, offsets, strict=True)
     ]
     await append(other, *copies)
     standby = stand_by()
@@ -244,7 +244,7 @@ async def test_a_dead_letter_settles_its_copy_whatever_was_wrong(
     noted = await positions(database_pool, "memory")
     # The conflict's is not its message's, nor is a receipt's.
     partition, offset = noted[first.message_id]
-    bodies = {one.offset: one.body for one in await other.read(Topic.MESSAGES, partition)}
+    bodies = {record.offset: record.body for record in await other.read(Topic.MESSAGES, partition)}
     assert bodies[offset] == seal(first).body
     assert set(noted) == {first.message_id, message("c2").message_id}
 
@@ -266,10 +266,10 @@ async def test_where_a_redriven_message_stands_is_where_it_came_back_to(
     await redriver.wait(await redriver.start(Selection(), by="test"))
     await eventually(lambda: database_pool.fetchval("SELECT count(*) = 1 FROM messages"))
     (again,) = [
-        one.offset
+        record.offset
         for p in range(PARTITIONS)
-        for one in await transport.read(Topic.MESSAGES, p)
-        if "mirrorOf" not in one.headers and HEADER_REDRIVES in one.headers
+        for record in await transport.read(Topic.MESSAGES, p)
+        if "mirrorOf" not in record.headers and HEADER_REDRIVES in record.headers
     ]
     redriven = msgspec.structs.replace(seal(sent), headers={HEADER_REDRIVES: "1"})
     await append(other, copy_of(redriven, "redis", again))
@@ -287,7 +287,8 @@ async def test_a_conflict_is_a_dead_letter_once_whichever_log_it_is_met_on(
     first, second = message("c1", content="first"), message("c1", content="second")
     offsets = await append(transport, first, second)
     copies = [
-        copy_of(seal(one), "redis", at) for one, at in zip((first, second), offsets, strict=True)
+        copy_of(seal(event), "redis", at)
+        for event, at in zip((first, second), offsets, strict=True)
     ]
     await append(other, *(reversed(copies) if swapped else copies))
     for log in (transport, other):
@@ -314,7 +315,7 @@ async def test_a_redriven_copy_is_a_record_of_its_own(
 
     redriver = Redriver(database_pool, transport, metrics)
     await redriver.wait(await redriver.start(Selection(), by="test"))
-    (again,) = [one for p in range(PARTITIONS) for one in await unread(transport, p)]
+    (again,) = [record for p in range(PARTITIONS) for record in await unread(transport, p)]
     assert "mirrorOf" not in again.headers
     await eventually(lambda: standby.consumer.status().epochs)
     assert await lag(transport) == 1, "the letter of the first time settled the second"

@@ -72,8 +72,8 @@ async def test_partitions_that_differ_are_seen_to_reorder(
     first, second = message("c1", content="first"), message("c2", content="second")
     offsets = await append(transport, first, second)
     copies = [
-        copy_of(seal(one), "redis", offset)
-        for one, offset in zip((first, second), offsets, strict=True)
+        copy_of(seal(event), "redis", offset)
+        for event, offset in zip((first, second), offsets, strict=True)
     ]
     if not same:
         moved = (copies[0].partition + 1) % PARTITIONS

@@ -36,7 +36,7 @@ async def other(request):
 
 @pytest.fixture
 def stand_by(start, transport, other):
-    logs = {one.name: one for one in (transport, other)}
+    logs = {log.name: log for log in (transport, other)}
     kind = partial(Standby, role=LogRole.OTHER, logs=logs, patience=PATIENCE)
     return lambda: start(kind, "standby", log=other)
 

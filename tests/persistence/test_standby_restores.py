@@ -36,7 +36,7 @@ def stand_by(start, transport, other):
     """Start a standby of Redis, beside a log in memory that is consumed."""
 
     def make(role, member):
-        logs = {one.name: one for one in (transport, other)}
+        logs = {log.name: log for log in (transport, other)}
         kind = partial(Standby, role=role, logs=logs, patience=PATIENCE)
         return start(kind, member, log=transport, stream_batch_size=10)
 

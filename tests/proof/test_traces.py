@@ -81,7 +81,7 @@ def of_log(conversation: ConversationLines, log: str) -> list[RecordLine]:
 
 
 def record_of(conversation: ConversationLines, n: int, log: str) -> RecordLine:
-    return next(one for one in of_log(conversation, log) if one.digest == f"d{n}")
+    return next(record for record in of_log(conversation, log) if record.digest == f"d{n}")
 
 
 def lagging(story: Story) -> None:

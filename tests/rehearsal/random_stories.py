@@ -81,8 +81,8 @@ def story_of(sendings: list[Sending]) -> Story:
             story.letters.append(Letter(message_id=f"id-{n}", reason=reason, body=body))
     moments.sort(key=lambda item: item[0])
     story.rows = [made for _, made in moments]
-    for _, log, one in sorted(records, key=lambda item: item[0]):
-        story.logs[log].append(one)
+    for _, log, record in sorted(records, key=lambda item: item[0]):
+        story.logs[log].append(record)
     story.attempts.sort(key=lambda one: one.sent)
     return story
 

@@ -30,7 +30,7 @@ async def test_a_gate_that_stays_red_is_named_with_its_reason(
     red = gates(monkeypatch, {"parity": "red: 2 missing_in_shadow"}, patience=0.0)
     with pytest.raises(GateRedError, match=r"phase 3.*parity is red: 2 missing_in_shadow"):
         await red.pass_to(3, mark)
-    assert [one.name for one in mark.waited] == ["parity"]
+    assert [gate.name for gate in mark.waited] == ["parity"]
 
 
 async def test_what_turned_green_is_told_with_how_long_it_took(

@@ -42,7 +42,7 @@ def copy(n: int, **changes: object) -> LogEntry:
 
 def placed(entries: Sequence[LogEntry]) -> list[LogEntry]:
     """Return the entries as they stand when a log holds them in this order."""
-    return [replace(one, place=at) for at, one in enumerate(entries)]
+    return [replace(entry, place=at) for at, entry in enumerate(entries)]
 
 
 def found(

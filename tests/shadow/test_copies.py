@@ -105,7 +105,8 @@ async def test_a_repeat_of_another_version_is_copied_as_the_first_one_is(
     async with pair.process("sync") as process:
         partitions = process.transport.partitions
         small, other = (
-            seal_message(one, partitions=partitions, traceparent=None) for one in (text, large)
+            seal_message(message, partitions=partitions, traceparent=None)
+            for message in (text, large)
         )
         first, repeat = (other, small) if large_first else (small, other)
         # Only the primary has it, as when the shadow fails at the first attempt.

@@ -97,7 +97,7 @@ async def test_copies_go_home_and_name_the_originals_partition(
     shadow = MemoryTransport(settings.model_copy(update={"stream_partitions": there}))
     mirror = Mirror(shadow, primary="memory", settings=settings)
     sent = [message(f"c{n}", f"conversation {n}") for n in range(300)]
-    envelopes = [seal_message(one, partitions=here, traceparent=None) for one in sent]
+    envelopes = [seal_message(original, partitions=here, traceparent=None) for original in sent]
     async with ShadowTransport(primary, mirror) as both:
         outcomes = await both.publish(envelopes)
     assert all(isinstance(outcome, Appended) for outcome in outcomes)

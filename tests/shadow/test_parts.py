@@ -114,8 +114,8 @@ def test_one_copy_that_waits_keeps_none_of_those_that_passed_it() -> None:
         if number:
             queue.remove(copy)
         del headers, copy
-    assert [one.offset for one in queue.all()] == ["0"]
-    assert sum(one() is not None for one in seen) < 100
+    assert [copy.offset for copy in queue.all()] == ["0"]
+    assert sum(reference() is not None for reference in seen) < 100
 
 
 async def test_a_copy_that_the_sender_brought_meanwhile_is_not_offered_again() -> None:

@@ -97,7 +97,7 @@ async def test_a_bad_shadow_leaves_the_p99_within_ten_percent(
             before = _cpu(with_it), _cpu(without)
             for look in _LOOKS:
                 rounds += await _take_turns(apps, look - len(rounds), f"look-{look}")
-                longer = [_longer(one) for one in rounds]
+                longer = [_longer(p99s_of_round) for p99s_of_round in rounds]
                 if shown := surely_below(longer, log(1.1)) >= _SURE:
                     break
             cpu = (_cpu(with_it) - before[0]) / (_cpu(without) - before[1])
@@ -162,7 +162,7 @@ def _longer(p99s: Sequence[float]) -> float:
 def _sides(of_each: Sequence[T]) -> tuple[list[T], list[T]]:
     """Split into the parts of processes without a shadow and of those with one."""
     without, with_it = (
-        [one for one, beside in zip(of_each, _ORDER, strict=True) if beside is side]
+        [part for part, beside in zip(of_each, _ORDER, strict=True) if beside is side]
         for side in (False, True)
     )
     return without, with_it

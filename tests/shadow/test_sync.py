@@ -90,9 +90,9 @@ async def test_a_failure_of_the_shadow_is_an_error_and_a_retry_repairs_both(
         assert {record.headers[HEADER_MESSAGE_ID].decode() for record in records} == {
             sent.message_id
         }
-    assert stands[1][0].body in [one.body for one in stands[0]]
+    assert stands[1][0].body in [record.body for record in stands[0]]
     if pair.primary == "redis":
-        assert [one.body for one in stands[0]] == [sent.body]
+        assert [record.body for record in stands[0]] == [sent.body]
 
 
 @pytest.mark.parametrize("fault", ["black hole", "lost reply"])

@@ -78,7 +78,7 @@ async def test_many_repeats_are_told_apart_by_counting_what_waits_once(
         await client.xdel(STREAM, stands[3].offset)
         assert (await _xinfo(client))["lag"] is None, "or this test shows nothing"
         before = await _reads(client)
-        assert await near.recall([one.message_id for one in old[:50]]) == [None] * 50
+        assert await near.recall([envelope.message_id for envelope in old[:50]]) == [None] * 50
         outcomes = await near.publish(old)
         assert {type(outcome) for outcome in outcomes} == {Appended}, "somebody deleted a record"
         assert await _reads(client) - before < 250 + 2 * 10, "one for each, and the counting"

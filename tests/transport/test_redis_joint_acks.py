@@ -55,16 +55,16 @@ async def test_a_call_that_is_refused_fails_no_other_call_of_its_trip(
             await client.execute_command(
                 "ACL", "SETUSER", "default", "resetkeys", "~*stream:0*", "~*stream:2*"
             )
-            for one in claims:
-                acks.add(one)
+            for claim in claims:
+                acks.add(claim)
             await until(lambda: all(claim.told for claim in claims), patience=PATIENCE)
         finally:
             await client.execute_command("ACL", "SETUSER", "default", "~*")
             await acks.close()
             await connections.close()
-    first, refused, last = (one.told for one in claims)
+    first, refused, last = (claim.told for claim in claims)
     assert isinstance(refused[0], Exception)
     assert [type(first[0]), type(last[0])] == [str, str]
-    for one, partition in ((first, 0), (last, 2)):
+    for told, partition in ((first, 0), (last, 2)):
         (group,) = await client.xinfo_groups(f"msg:stream:{partition}")
-        assert group["last-delivered-id"].decode() == one[0]
+        assert group["last-delivered-id"].decode() == told[0]

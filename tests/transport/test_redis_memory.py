@@ -139,9 +139,9 @@ async def test_two_that_remember_for_different_times_see_what_the_other_appended
         update={"idempotency_ttl_seconds": 5 * settings.idempotency_ttl_seconds}
     )
     async with RedisTransport.from_settings(longer) as other:
-        for one, two, name in ((near, other, "a"), (other, near, "b"), (near, other, "c")):
-            assert isinstance(await _publish(one, named[name]), Appended)
-            assert isinstance(await _publish(two, named[name]), Remembered)
+        for first, second, name in ((near, other, "a"), (other, near, "b"), (near, other, "c")):
+            assert isinstance(await _publish(first, named[name]), Appended)
+            assert isinstance(await _publish(second, named[name]), Remembered)
         # Each began a turn of its own at most: what the first one appended is still known.
         assert isinstance(await _publish(other, named["a"]), Remembered)
 
