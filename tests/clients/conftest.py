@@ -120,8 +120,8 @@ class InThreads:
         return call
 
     async def _all(self, method: Any, *arguments: Any, **options: Any) -> AsyncIterator[Any]:
-        for one in await asyncio.to_thread(lambda: list(method(*arguments, **options))):
-            yield one
+        for item in await asyncio.to_thread(lambda: list(method(*arguments, **options))):
+            yield item
 
     def pages(self, *arguments: Any, **options: Any) -> AsyncIterator[Any]:
         return self._all(self._client.pages, *arguments, **options)

@@ -209,11 +209,13 @@ async def test_a_conversation_is_read_page_by_page_and_on_from_a_cursor(
     assert [page.has_more for page in pages] == [True, True, False]
     later = await client.send(NewMessage(conversation, "alice", "later"))
     await client.wait(later.message_id)
-    rest = [one.content async for one in client.messages(conversation, after=pages[-1].next)]
+    rest = [
+        message.content async for message in client.messages(conversation, after=pages[-1].next)
+    ]
     assert rest == ["later"]
     page = await client.page(conversation, after=pages[0].next, limit=2)
     assert [message.content for message in page.items] == ["10", "11"]
-    assert [one async for one in client.messages("nobody's")] == []
+    assert [message async for message in client.messages("nobody's")] == []
     with pytest.raises(InvalidRequestError):
         await client.page(conversation, after="not a cursor")
 

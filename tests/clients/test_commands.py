@@ -104,7 +104,7 @@ async def test_what_stands_in_the_way_is_one_line_with_its_remedy(run: Run) -> N
         run(*given, "--header", "nonsense"),
         run(*given, "--url", "127.0.0.1:3000"),
     )
-    assert [one.status for one in (nobody, no_key, no_header, no_url)] == [1, 1, 2, 2]
+    assert [ran.status for ran in (nobody, no_key, no_header, no_url)] == [1, 1, 2, 2]
     assert b"no service answers at http://127.0.0.1:1" in nobody.errors
     assert b"crossfade keys new" in no_key.errors
     assert b"cf_unknown" not in no_key.errors
@@ -165,8 +165,8 @@ async def test_a_conversation_is_followed_and_no_other(
     ran = following.result()
     assert ran.status == 130
     told = [json.loads(line) for line in ran.output.splitlines()]
-    assert {one["content"] for one in told} == {"shown"}
-    assert {one["what"] for one in told} == {"accepted", "persisted"}
+    assert {line["content"] for line in told} == {"shown"}
+    assert {line["what"] for line in told} == {"accepted", "persisted"}
 
 
 async def test_test_messages_are_one_row_each_in_order(run: Run, site: Site) -> None:

@@ -260,4 +260,6 @@ def test_an_answer_that_is_not_the_services_counts_its_requests() -> None:
     again = Reply(207, {}, json.dumps([refused, refused]).encode())
     outcomes = [_problem(503), again, foreign]
     found, _, _ = _drive(operations.send_batch(messages, None, None), outcomes)
-    assert {(type(one.error), one.error.attempts) for one in found} == {(UnexpectedAnswerError, 3)}
+    assert {(type(result.error), result.error.attempts) for result in found} == {
+        (UnexpectedAnswerError, 3)
+    }

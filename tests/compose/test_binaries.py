@@ -37,7 +37,7 @@ def test_a_server_with_jemalloc_is_taken_before_one_with_the_c_librarys_malloc(o
     _program(only, "valkey-server", "Valkey server v=9.1.2 sha=0:0 malloc=libc bits=64")
     _program(only, "redis-server", "Redis server v=7.4.1 sha=0:0 malloc=jemalloc-5.3.0 bits=64")
     found = binaries.find_redis_servers().binaries
-    assert [(one.label, one.allocator) for one in found] == [
+    assert [(binary.label, binary.allocator) for binary in found] == [
         ("redis 7.4.1", "jemalloc-5.3.0"),
         ("valkey 9.1.2", "libc"),
     ]

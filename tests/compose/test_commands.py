@@ -94,7 +94,7 @@ async def test_the_schema_goes_up_says_where_it_stands_and_goes_down(tmp_path, p
 
         would = await crossfade("db", "downgrade", *preview)
         assert await would.ends() == 0
-        undone = [one["revision"] for one in json.loads(would.text)["wouldUndo"]]
+        undone = [migration["revision"] for migration in json.loads(would.text)["wouldUndo"]]
         assert len(undone) == 2
         assert undone == sorted(undone, reverse=True)
         to_first = await crossfade("db", "downgrade", "0001", "--dry-run")

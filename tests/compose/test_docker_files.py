@@ -54,7 +54,7 @@ def test_the_log_is_as_durable_as_promise_1_says(services):
 
 
 def test_the_database_has_the_settings_that_the_service_advises(services):
-    options = dict(one.split("=") for one in services["database"]["command"][2::2])
+    options = dict(option.split("=") for option in services["database"]["command"][2::2])
     assert options == {
         "wal_compression": "lz4",
         "max_wal_size": "4GB",

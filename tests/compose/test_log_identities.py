@@ -22,7 +22,7 @@ async def _gate(crossfade, places) -> tuple[str, str]:
     """Return what the gate says of the next step."""
     ran = await crossfade("migrate", "check", "--json", **places)
     await ran.ends()
-    (gate,) = [one for one in json.loads(ran.text)["gates"] if one["name"] == "identity"]
+    (gate,) = [gate for gate in json.loads(ran.text)["gates"] if gate["name"] == "identity"]
     return gate["verdict"], gate["reason"]
 
 

@@ -101,12 +101,12 @@ async def test_two_stacks_started_at_once_share_nothing(
     for name in ("_REDIS_PORT", "_KAFKA_PORT", "_POSTGRES_PORT"):
         monkeypatch.setattr(stack, name, free_port())
     stacks = [Stack(tmp_path / name, {"redis", "kafka"}) for name in ("a", "b")]
-    for one in zip(*(each.servers for each in stacks), strict=True):
-        assert len({server.port for server in one}) == 1, "both want the same port"
+    for servers in zip(*(each.servers for each in stacks), strict=True):
+        assert len({server.port for server in servers}) == 1, "both want the same port"
     try:
         await asyncio.gather(*(each.start() for each in stacks))
-        for one in zip(*(each.servers for each in stacks), strict=True):
-            assert len({server.port for server in one}) == 2
+        for servers in zip(*(each.servers for each in stacks), strict=True):
+            assert len({server.port for server in servers}) == 2
         for number, each in enumerate(stacks):
             settings = load({**each.settings(), "STREAM_PARTITIONS": 1}).transport
             for name in ("redis", "kafka"):

@@ -70,7 +70,7 @@ async def test_it_walks_to_another_log_and_stops_where_it_cannot_go_on(
         status, text = await run("redis", "--rolling", "exit 7")
         assert (status, "nothing to do" in text) == (0, True), text
     # A connection that rests may be closed just as a request comes; that one is sent again.
-    assert [one for one in sent.attempts if one.status and not one.answered] == []
+    assert [attempt for attempt in sent.attempts if attempt.status and not attempt.answered] == []
 
     async def settled() -> Final | None:
         """Return the end of it, once each acknowledged message has its row."""

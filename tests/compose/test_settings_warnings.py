@@ -57,7 +57,11 @@ async def test_pages_that_are_not_compressed_are_told_with_the_statement(ours: P
 
 
 async def test_a_server_as_it_is_installed_is_told_of_all_three(tmp_path, monkeypatch):
-    plain = [one for one in _OPTIONS if not one.startswith(("max_wal_size", "checkpoint_timeout"))]
+    plain = [
+        option
+        for option in _OPTIONS
+        if not option.startswith(("max_wal_size", "checkpoint_timeout"))
+    ]
     monkeypatch.setattr("compose.local.postgres._OPTIONS", plain)
     monkeypatch.setattr("compose.local.postgres._compression", lambda _binary: "off")
     async with PostgresServer(tmp_path / "data") as server:

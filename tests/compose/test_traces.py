@@ -87,11 +87,11 @@ async def test_a_redrive_in_a_terminal_goes_on_with_the_trace_of_the_post(crossf
         assert await running.terminate() == 0
     assert tuple(row) == (trace, "order:42")
     assert {s.attributes["messaging.message.conversation_id"] for s in spans} == {"order:42"}
-    (create,) = [one for one in spans if one.name == "create msg:stream"]
-    first, again = [one for one in spans if one.name == "send msg:stream"]
-    (letter,) = [one for one in spans if one.name == "send msg:dlq"]
-    for one in (first, letter, again):
-        assert (trace, create.span_id) in one.links
+    (create,) = [span for span in spans if span.name == "create msg:stream"]
+    first, again = [span for span in spans if span.name == "send msg:stream"]
+    (letter,) = [span for span in spans if span.name == "send msg:dlq"]
+    for span in (first, letter, again):
+        assert (trace, create.span_id) in span.links
     assert again.parent_id == create.span_id
     assert again.attributes["crossfade.redrives"] == "1"
     assert again.resource["process.pid"] != first.resource["process.pid"]

@@ -42,8 +42,8 @@ async def test_two_ups_at_once_both_run_and_keep_their_own_messages(tmp_path: Pa
             url = await _address(up, r"psql (postgresql://\S+)")
             rows = await eventually(lambda url=url: _senders(url))
             assert rows == {f"of {number}"}
-        for one in (r"API +(\S+)", r"Metrics +(\S+)", r"redis-cli -p (\d+)", r"psql (\S+)"):
-            assert len({re.search(one, up.text)[1] for up in ups}) == 2
+        for pattern in (r"API +(\S+)", r"Metrics +(\S+)", r"redis-cli -p (\d+)", r"psql (\S+)"):
+            assert len({re.search(pattern, up.text)[1] for up in ups}) == 2
         assert [await up.interrupt() for up in ups] == [0, 0]
         assert not any("Traceback" in up.text for up in ups)
     finally:

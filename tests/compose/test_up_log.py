@@ -27,8 +27,8 @@ def test_the_file_keeps_its_size_and_the_newest_lines_in_order(tmp_path: Path) -
                 file.write(f"{run} line {number:03}\n")
     kept = [tmp_path / f"crossfade.log{suffix}" for suffix in (".2", ".1", "")]
     assert sorted(tmp_path.iterdir()) == sorted(kept)
-    assert all(one.stat().st_size <= 1011 for one in kept)
-    lines = [line for one in kept for line in one.read_text().splitlines()]
+    assert all(file.stat().st_size <= 1011 for file in kept)
+    lines = [line for file in kept for line in file.read_text().splitlines()]
     every = [f"{run} line {number:03}" for run in range(2) for number in range(100)]
     assert lines == every[-len(lines) :]
     assert path.stat().st_mode & 0o077 == 0

@@ -54,7 +54,7 @@ async def differ(place: Place, conversation: str, *, trace: str) -> tuple[str, s
 
     async def found() -> bool:
         parity = (await place.api.get("/api/console/migration")).json()["parity"] or {}
-        return {one["messageId"] for one in parity.get("samples", ())} >= set(identifiers)
+        return {sample["messageId"] for sample in parity.get("samples", ())} >= set(identifiers)
 
     await eventually(found, 60, every=0.5)
     return identifiers

@@ -28,7 +28,7 @@ async def _judged(page: Page, what: str) -> list[str]:
     await page.emulate_media(color_scheme="dark")
     dark = await violations(page, only=["color-contrast"])
     await page.emulate_media(color_scheme="light")
-    return found + [f"{what}, dark: {one}" for one in dark]
+    return found + [f"{what}, dark: {violation}" for violation in dark]
 
 
 async def _dialogs(page: Page, address: str, seen: set[str]) -> list[str]:

@@ -20,7 +20,9 @@ async def test_a_record_is_reached_from_its_message_and_read_in_every_form(
     await either.persisted(identifier)
     page = await look(either, f"#/message/{identifier}")
     partition = partition_for(name, either.log.partitions)
-    (record,) = [one for one in await either.log.read(Topic.MESSAGES, partition) if one.key == name]
+    (record,) = [
+        record for record in await either.log.read(Topic.MESSAGES, partition) if record.key == name
+    ]
     await page.get_by_role("link", name=record.offset, exact=True).click()
     await expect(page.get_by_role("heading", level=1)).to_have_text("Browse a log")
     await page.get_by_role("button", name=f"Open {record.offset}", exact=True).click()
@@ -49,8 +51,8 @@ async def test_a_partition_is_paged_through_and_jumped_about_in(
     ]  # fmt: skip
     await either.log.publish(sent, remember=False)
     stands = [
-        one for one in await either.log.read(Topic.MESSAGES, partition, limit=10_000)
-        if one.key.startswith(name)
+        record for record in await either.log.read(Topic.MESSAGES, partition, limit=10_000)
+        if record.key.startswith(name)
     ]  # fmt: skip
     page = await look(either, f"#/browse?log={either.log.name}&partition={partition}")
     rows = page.get_by_role("row").filter(has_text=name)

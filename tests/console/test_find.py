@@ -117,8 +117,8 @@ async def test_a_redriven_message_has_one_story_from_its_post_to_its_receipts(
     await eventually(told, 20, every=0.3)
     titles = await steps.locator("strong").all_inner_texts()
     order = [
-        titles.index(one)
-        for one in (
+        titles.index(title)
+        for title in (
             "Accepted by the ingress", *(f"Attempt {n} to persist it failed" for n in (1, 2, 3)),
             "Was dead-lettered: rejected", "Redriven to the primary log", "Persisted to PostgreSQL",
             "Receipt: delivered", "Receipt: read",
@@ -128,8 +128,8 @@ async def test_a_redriven_message_has_one_story_from_its_post_to_its_receipts(
     assert titles[1].startswith("Appended to")
     # What came after the redrive took as long as it took since then, and not since the POST.
     story = (await unequal.api.get(f"/api/console/messages/{identifier}")).json()["steps"]
-    back = next(one for one in story if one["kind"] == "redriven")["at"]
-    late = [one["since"] for one in story if one["kind"] == "appended" and one["at"] > back]
+    back = next(step for step in story if step["kind"] == "redriven")["at"]
+    late = [step["since"] for step in story if step["kind"] == "appended" and step["at"] > back]
     assert late
     assert set(late) == {back}
 

@@ -122,7 +122,9 @@ async def _answers(place: Place, text: str) -> int:
     """
     good = 0
     documents = [(await place.api.get(path)).json() for path in (PATH, CONSOLE_PATH)]
-    described = {path: one for document in documents for path, one in document["paths"].items()}
+    described = {
+        path: operations for document in documents for path, operations in document["paths"].items()
+    }
     values: dict[str, list[str]] = {
         "message_id": [str(MESSAGE), str(DEAD), text],
         "conversation_id": [text],
@@ -136,7 +138,9 @@ async def _answers(place: Place, text: str) -> int:
             continue
         names = re.findall(r"{(\w+)}", path)
         query = [
-            one["name"] for one in operations["get"].get("parameters", ()) if one["in"] == "query"
+            parameter["name"]
+            for parameter in operations["get"].get("parameters", ())
+            if parameter["in"] == "query"
         ]
         for chosen in itertools.product(*(values.get(name, ["1", text]) for name in names)):
             parts = {name: quote(value, safe="") for name, value in zip(names, chosen, strict=True)}

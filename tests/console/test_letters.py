@@ -182,7 +182,7 @@ async def test_a_group_is_discarded_part_by_part_with_its_progress_and_nothing_e
     await sure(page, "Discard for good")
     await expect(group).to_have_count(0)
     await expect(page.get_by_role("row").filter(has_text=f"the needle of {name}")).to_be_visible()
-    parts = [one for one in await told.json_value() if "discarded; leaving" in one]
+    parts = [text for text in await told.json_value() if "discarded; leaving" in text]
     assert [part.split(" of ")[0] for part in parts[:2]] == ["5,000", "10,000"]
     actions = (await both.api.get("/api/console/actions", params={"limit": 3})).json()["items"]
     assert [action["result"] for action in actions] == [

@@ -28,8 +28,8 @@ async def command(both: Place, tmp_path: Path) -> AsyncIterator[Command]:
         return started[-1]
 
     yield start
-    for one in started:
-        await one.kill()
+    for process in started:
+        await process.kill()
 
 
 async def test_message_tells_the_story_by_any_id(both: Place, command: Command, name: str) -> None:

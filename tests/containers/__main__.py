@@ -71,13 +71,15 @@ class Run:
         table = Table(title="The container files on an engine", title_justify="left")
         for column in ("", "step", "seconds", "figures"):
             table.add_column(column, justify="right" if column == "seconds" else "left")
-        for one in self.steps:
-            figures = ", ".join(f"{name}: {value}" for name, value in one.figures.items())
-            table.add_row(_MARKS[one.outcome], Text(one.title), f"{one.seconds:.1f}", Text(figures))
+        for step in self.steps:
+            figures = ", ".join(f"{name}: {value}" for name, value in step.figures.items())
+            table.add_row(
+                _MARKS[step.outcome], Text(step.title), f"{step.seconds:.1f}", Text(figures)
+            )
         self.console.print(table)
-        for one in self.steps:
-            if one.outcome == "failed":
-                self.console.print(Text(f"\n{one.title}\n{one.why}"))
+        for step in self.steps:
+            if step.outcome == "failed":
+                self.console.print(Text(f"\n{step.title}\n{step.why}"))
 
     @contextmanager
     def step(self, title: str) -> Iterator[dict[str, object]]:
@@ -188,7 +190,11 @@ def _on_our_own(
                 if name.startswith(_TRACES):
                     images.stand_in_for_traces(name)
     with own.running() as engine:
-        run.tests(engine, arguments, [one for one in without if not one.startswith(_TRACES)])
+        run.tests(
+            engine,
+            arguments,
+            [argument for argument in without if not argument.startswith(_TRACES)],
+        )
 
 
 if __name__ == "__main__":

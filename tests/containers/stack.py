@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "compose" / "docker"
 _MISSING = os.environ.get("CONTAINERS_WITHOUT", "").split()
 _SERVICES = yaml.safe_load((FOLDER / "compose.yml").read_text())["services"]
-LEFT_OUT = frozenset(name for name, one in _SERVICES.items() if one["image"] in _MISSING)
+LEFT_OUT = frozenset(name for name, service in _SERVICES.items() if service["image"] in _MISSING)
 """Services whose images could not be had."""
 
 _PROJECT = "crossfade-tests"

@@ -155,7 +155,7 @@ async def test_what_takes_traces_is_stopped_last(stack: Stack, record_property: 
     await stack.ready()
     record_property("stop of everything", f"{await _timed(stack.compose, 'stop'):.1f} s")
     ended = {name: stack.container(name)["State"] for name in ("app", "traces")}
-    at = {name: datetime.fromisoformat(one["FinishedAt"]) for name, one in ended.items()}
+    at = {name: datetime.fromisoformat(state["FinishedAt"]) for name, state in ended.items()}
     assert at["app"] < at["traces"]
     assert ended["app"]["ExitCode"] == 0
 
@@ -275,7 +275,7 @@ async def _rows(stack: Stack, acknowledged: set[str]) -> None:
 
 async def _targets(stack: Stack, count: int) -> bool:
     found = (await stack.get(f"{stack.prometheus}/api/v1/targets"))["data"]["activeTargets"]
-    ours = [one["health"] for one in found if one["labels"]["job"] == "crossfade"]
+    ours = [target["health"] for target in found if target["labels"]["job"] == "crossfade"]
     return ours == ["up"] * count
 
 

@@ -61,7 +61,7 @@ async def test_two_readers_of_each_partition_handle_every_row_once_and_in_order(
     assert len(rows) == PARTITIONS * ROWS_EACH
     for partition in range(PARTITIONS):
         expected = [row["seq"] for row in rows if row["partition"] == partition]
-        assert [one["seq"] for one in handled if one["partition"] == partition] == expected
+        assert [row["seq"] for row in handled if row["partition"] == partition] == expected
 
 
 async def test_the_page_of_a_conversation_is_in_the_order_of_its_rows(

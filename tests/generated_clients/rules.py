@@ -106,7 +106,7 @@ def _formats(place: Place) -> Iterator[str]:
             yield "an integer without a size"
         elif shape == "int32" and any(bound is not None and bound > _INT32 for bound in bounds):
             yield "an int32 that may be larger"
-    if schema.get("type") != "string" or any(place.path.endswith(one) for one in _ANY_TEXT):
+    if schema.get("type") != "string" or any(place.path.endswith(ending) for ending in _ANY_TEXT):
         return
     if "/properties/" not in place.path:
         return
@@ -173,15 +173,15 @@ def _answers(operation: dict[str, Any]) -> Iterator[str]:
         yield "no 4xx"
     good = {
         str(media.get("schema"))
-        for status, one in responses.items()
+        for status, response in responses.items()
         if status.startswith("2")
-        for kind, media in one.get("content", {}).items()
+        for kind, media in response.get("content", {}).items()
         if kind == "application/json"
     }
     if len(good) > 1:
         yield "different models for different 2xx: most generated clients know one"
-    for status, one in responses.items():
-        if status.startswith("4") and list(one["content"]) != ["application/problem+json"]:
+    for status, response in responses.items():
+        if status.startswith("4") and list(response["content"]) != ["application/problem+json"]:
             yield f"{status} is no problem document"
 
 
@@ -211,10 +211,13 @@ def _all(document: dict[str, Any]) -> Iterator[Place]:
 
 
 def _of_operation(where: str, operation: dict[str, Any]) -> Iterator[Place]:
-    for one in operation.get("parameters", ()):
-        yield from _below(Place(f"{where} {one['name']}", one["schema"]))
-    for status, one in {"body": operation.get("requestBody", {}), **operation["responses"]}.items():
-        for media, content in one.get("content", {}).items():
+    for parameter in operation.get("parameters", ()):
+        yield from _below(Place(f"{where} {parameter['name']}", parameter["schema"]))
+    for status, body in {
+        "body": operation.get("requestBody", {}),
+        **operation["responses"],
+    }.items():
+        for media, content in body.get("content", {}).items():
             yield from _below(Place(f"{where} {status} {media}", content["schema"]))
 
 
@@ -227,6 +230,6 @@ def _below(place: Place) -> Iterator[Place]:
         if isinstance(schema.get(word), dict):
             yield from _below(Place(f"{place.path}/{word}", schema[word]))
     for word in _SEVERAL:
-        for number, one in enumerate(schema.get(word, [])):
-            if one.keys() != {"required"}:  # which members come together, not a model
-                yield from _below(Place(f"{place.path}/{word}/{number}", one))
+        for number, branch in enumerate(schema.get(word, [])):
+            if branch.keys() != {"required"}:  # which members come together, not a model
+                yield from _below(Place(f"{place.path}/{word}/{number}", branch))

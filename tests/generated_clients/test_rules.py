@@ -114,4 +114,4 @@ async def test_a_document_is_found_faulty_that(public: Document, what: str) -> N
     damage(damaged)
     found = faults(damaged)
     assert found
-    assert all(where in one for one in found)
+    assert all(where in fault for fault in found)

@@ -53,7 +53,7 @@ async def test_a_batch_is_answered_in_order_and_stands_in_the_log_in_order(
     records = await service.transport.read(
         Topic.MESSAGES, partition_of(results[0]["messageId"], 16)
     )
-    assert [decode(record).content for record in records] == [one["content"] for one in bodies]
+    assert [decode(record).content for record in records] == [body["content"] for body in bodies]
 
 
 @pytest.mark.parametrize("ndjson", [False, True])
@@ -150,7 +150,9 @@ async def test_repeats_in_a_batch_are_answered_from_their_rows(service: Service)
     results = _results(await _post(service, bodies, True), True)
     assert [result["status"] for result in results] == [200] * 10 + [202] * 10
     assert [result["state"] for result in results] == ["persisted"] * 10 + ["pending"] * 10
-    assert [result["acceptedAt"] for result in results[:10]] == [one["acceptedAt"] for one in first]
+    assert [result["acceptedAt"] for result in results[:10]] == [
+        result["acceptedAt"] for result in first
+    ]
 
 
 async def test_a_batch_no_message_of_which_goes_in_is_503(gated: GatedLog, start) -> None:

@@ -46,7 +46,7 @@ async def test_a_partition_is_paged_through_in_both_directions(
     while not page["atEnd"]:
         forwards += page["items"]
         page = await _page(service, limit=10, after=page["last"])
-    assert [one["offset"] for one in forwards + page["items"]] == offsets
+    assert [item["offset"] for item in forwards + page["items"]] == offsets
     assert [item["offset"] for item in (await _page(service, at="1007-0"))["items"]] == offsets[7:]
     from_time = await _page(service, time="1970-01-01T00:00:01.020Z", limit=2)
     assert [item["offset"] for item in from_time["items"]] == ["1020-0", "1021-0"]
@@ -98,7 +98,7 @@ async def test_a_page_is_bounded_in_bytes_however_large_records_are(
         if page["atEnd"]:
             break
         page = await _page(service, after=page["last"])
-    assert [one for page in pages for one in page] == offsets
+    assert [offset for page in pages for offset in page] == offsets
     assert len(pages[0]) == 3  # the third passes the 4 MiB
     (first, *_) = (await _page(service, beginning=True, limit=1))["items"]
     assert len(b64decode(first["bodyBase64"])) == 16 * 1024

@@ -53,7 +53,7 @@ async def test_a_compressed_batch_is_taken_as_json_and_as_lines(service: Service
     array = json.dumps([message(number) for number in range(100)]).encode()
     lines = b"\n".join(_body(number) for number in range(100, 200))
     answer = await _post(service, gzip.compress(array), path=BATCH)
-    assert [one["status"] for one in answer.json()] == [202] * 100
+    assert [result["status"] for result in answer.json()] == [202] * 100
     ndjson = {"Content-Type": "application/x-ndjson"}
     answer = await _post(service, gzip.compress(lines), path=BATCH, **ndjson)
     assert [json.loads(line)["status"] for line in answer.text.splitlines()] == [202] * 100
@@ -222,9 +222,9 @@ async def test_compressed_bodies_that_wait_for_their_turn_are_bounded_too() -> N
     reads = await asyncio.gather(
         read(large), *(read(small) for _ in range(40)), return_exceptions=True
     )
-    refused = [one for one in reads if isinstance(one, Problem)]
+    refused = [outcome for outcome in reads if isinstance(outcome, Problem)]
     assert {problem.kind for problem in refused} == {OVERLOADED}
-    assert any(isinstance(one, Problem) for one in reads[1:])
+    assert any(isinstance(outcome, Problem) for outcome in reads[1:])
     assert reads.count(300_000) + reads.count(8 * 2**20) + len(refused) == len(reads)
     assert most <= allowed
     assert bodies.held == 0

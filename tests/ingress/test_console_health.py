@@ -29,7 +29,7 @@ def partition(number: int, **changes: Any) -> PartitionView:
 
 
 def log(*partitions: PartitionView, **changes: Any) -> LogView:
-    lags = [one.lag for one in partitions]
+    lags = [part.lag for part in partitions]
     usual: dict[str, Any] = {
         "name": "redis", "roles": ["primary", "consumed"], "error": None,
         "lag": None if None in lags else sum(lag or 0 for lag in lags), "in_rate": 0.0,
@@ -87,15 +87,15 @@ def test_a_partition_that_is_blocked_is_told_apart_from_the_others_of_its_worker
 def test_partitions_with_one_cause_are_told_together_and_others_apart() -> None:
     stuck = {"lag": 1, "stalled_seconds": 9.0, "oldest_age": 9.0}
     alarms = [
-        one.text
-        for one in said(
+        finding.text
+        for finding in said(
             log(
                 partition(0, **stuck), partition(1, **stuck), partition(2, **stuck, owner=None),
                 partition(4, **stuck), partition(5, **stuck, owner="w2"),
             ),
             processes=[process(), process("w2", live=False, silent_seconds=30.0)],
         )
-        if one.level == "alarm"
+        if finding.level == "alarm"
     ]  # fmt: skip
     assert len(alarms) == 3
     assert alarms[0].startswith("Partitions 0-1, 4 of redis are not moving: its worker w1 is alive")
@@ -106,20 +106,20 @@ def test_partitions_with_one_cause_are_told_together_and_others_apart() -> None:
 def test_all_processes_that_are_silent_at_once_are_not_called_dead() -> None:
     """A full disk takes none of their heartbeats, and to forget one would be wrong."""
     silent = [process(name, live=False, silent_seconds=30.0) for name in ("w1", "w2")]
-    (alarm,) = [one for one in said(log(), processes=silent) if one.level == "alarm"]
+    (alarm,) = [finding for finding in said(log(), processes=silent) if finding.level == "alarm"]
     assert "None of 2 processes has been heard of for 30 s" in alarm.text
     assert "its disk is full" in alarm.text
     assert "forget" not in (alarm.next or "")
 
 
 def test_what_is_unknown_is_never_well() -> None:
-    levels = {one.level for one in said(log(partition(0, lag=None, stalled_seconds=None)))}
+    levels = {finding.level for finding in said(log(partition(0, lag=None, stalled_seconds=None)))}
     assert levels == {"warning"}
     silent = said(log(partition(0), error="connection refused"))
-    assert [one.level for one in silent] == ["alarm"]
+    assert [finding.level for finding in silent] == ["alarm"]
     assert "POSTs are answered 503" in silent[0].text
     shadow = said(log(partition(0), error="gone", roles=["shadow"], name="kafka"))
-    assert [one.level for one in shadow] == ["warning"]
+    assert [finding.level for finding in shadow] == ["warning"]
     stuck = log(partition(0, lag=2, stalled_seconds=12.0))
     cause = said(stuck, database=Database(up=False, error="x"), processes=None)[1].text
     assert "is not moving: PostgreSQL does not answer. 2 records wait, for 12 s now" in cause
@@ -135,7 +135,7 @@ def test_loss_lag_and_dead_letters_are_said() -> None:
         "falls behind: 900 records a second come in and 300 are persisted" in said(behind)[0].text
     )
     ahead = log(partition(0, lag=5000), in_rate=100.0, out_rate=600.0)
-    assert any("none in 10 s" in one.text for one in said(ahead))
+    assert any("none in 10 s" in finding.text for finding in said(ahead))
     letters = Letters(pending=2, by_reason={"rejected": 2}, oldest="2026-11-25T09:00:00Z")
     notice = said(log(partition(0)), letters=letters)[-1]
     assert notice.text == ("2 dead letters wait for a decision (2 rejected), the oldest for 3 h.")

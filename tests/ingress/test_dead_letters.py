@@ -26,11 +26,11 @@ async def dead(service: Service, index_dead_letters):
     letters = []
     for number, ack in enumerate(acks):
         (record,) = [
-            one
-            for one in await service.transport.read(
+            record
+            for record in await service.transport.read(
                 Topic.MESSAGES, partition_of(ack["messageId"], 16)
             )
-            if one.headers["messageId"].decode() == ack["messageId"]
+            if record.headers["messageId"].decode() == ack["messageId"]
         ]
         reason = Reason.REJECTED if number % 2 else Reason.UNDECODABLE
         letters.append(DeadLetter(record, reason, f"fault {number}", 3, ack["acceptedAt"]))

@@ -89,7 +89,7 @@ async def test_a_batch_is_persisted_directly_in_order(start) -> None:
     service = await start(ingress_mode="direct")
     bodies = [message(n, conversationId=f"conv_{n % 3}") for n in range(60)]
     answer = await service.client.post("/api/messages:batch", json=bodies)
-    assert {one["state"] for one in answer.json()} == {"persisted"}
+    assert {result["state"] for result in answer.json()} == {"persisted"}
     assert [row["content"] for row in await service.rows()] == [body["content"] for body in bodies]
 
 
@@ -105,7 +105,7 @@ async def test_a_message_that_postgresql_refuses_sinks_no_other(start) -> None:
     finally:
         async with service.pool.acquire() as connection:
             await connection.execute("ALTER TABLE messages DROP CONSTRAINT no_poison")
-    assert [one["status"] for one in answer.json()] == [202, 202, 202, 422, 202, 202]
+    assert [result["status"] for result in answer.json()] == [202, 202, 202, 422, 202, 202]
     assert "poison" not in answer.json()[3]["detail"].replace("no_poison", "")
     assert [row["content"] for row in await service.rows()] == ["0", "1", "2", "4", "5"]
 

@@ -48,7 +48,7 @@ async def test_the_same_key_has_the_same_id_for_ever(
     assert await service.rows() == []
     assert await service.records() == 1
     batch = await service.client.post("/api/messages:batch", json=[BODY])
-    assert [one["state"] for one in batch.json()] == ["erased"]
+    assert [result["state"] for result in batch.json()] == ["erased"]
 
 
 async def test_no_receipt_is_accepted_that_the_archive_would_lose(

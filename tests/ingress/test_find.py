@@ -173,7 +173,7 @@ async def test_a_conversation_is_listed_page_by_page_newest_first(start: Start) 
         after = page["next"]
         if after is None:
             break
-    assert [one for page in pages for one in page] == sent[::-1]
+    assert [identifier for page in pages for identifier in page] == sent[::-1]
     assert [len(page) for page in pages] == [11, 10, 5]
 
 

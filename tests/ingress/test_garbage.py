@@ -26,7 +26,7 @@ def no_collector() -> Iterator[None]:
 
 
 def _left() -> Counter[str]:
-    return Counter(type(one).__name__ for one in gc.get_objects() if type(one) in _OURS)
+    return Counter(type(item).__name__ for item in gc.get_objects() if type(item) in _OURS)
 
 
 @pytest.mark.usefixtures("no_collector")

@@ -107,8 +107,8 @@ async def test_many_that_wait_are_halved_if_both_halves_can_be_under_way(
     gated.gate.clear()
     answered: list[None] = []
     one_turn = [_submission(number) for number in range(40)]
-    for one in one_turn:
-        commits.hand_in((one,), lambda: answered.append(None))
+    for submission in one_turn:
+        commits.hand_in((submission,), lambda: answered.append(None))
     await eventually(lambda: gated.waiting == len(appends))
     gated.gate.set()
     await eventually(lambda: len(answered) == 40)
@@ -193,7 +193,7 @@ async def test_a_cancelled_request_loses_nobody(gated: GatedLog, start) -> None:
             break
     gated.gate.set()
     done = await asyncio.gather(*tasks, return_exceptions=True)
-    answered = [one.status_code for one in done if isinstance(one, httpx.Response)]
+    answered = [outcome.status_code for outcome in done if isinstance(outcome, httpx.Response)]
     assert answered.count(202) == 2
     await eventually(lambda: sum(len(sent) for sent in gated.published) == 3)
 

@@ -83,7 +83,7 @@ async def test_items_of_a_batch_are_held_against_the_prefixes_one_by_one(
     answer = await service.client.post(
         "/api/messages:batch", json=[*batch, {"nope": 1}], headers=as_("both")
     )
-    assert [one["status"] for one in answer.json()] == [202, 403, 403, 202, 422]
+    assert [result["status"] for result in answer.json()] == [202, 403, 403, 202, 422]
     assert await service.records() == 2
 
 
@@ -140,7 +140,7 @@ async def test_a_page_holds_what_the_key_may_read(service: Service, name: str) -
     for conversation in (OURS, THEIRS):
         path = f"/api/conversations/{conversation}/messages"
         page = await service.client.get(path, headers=as_(name))
-        expected = {one for one in MAY_READ[name] if one[1] == conversation}
+        expected = {message for message in MAY_READ[name] if message[1] == conversation}
         if not expected:  # by its name, so that this tells nothing
             assert page.status_code == 403
             continue

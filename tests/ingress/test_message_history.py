@@ -29,7 +29,7 @@ async def test_what_was_persisted_from_a_copy_shows_where_its_original_stands(
         told = await Timelines(
             messages=messages,
             pool=database_pool,
-            logs={one.name: one for one in (log, shadow)},
+            logs={log.name: log, shadow.name: shadow},
             trace_url=None,
             timeout_seconds=5,
         ).of(sent.message_id)

@@ -48,7 +48,9 @@ async def service(start: Start, store: PayloadStore) -> Service:
 async def logged(service: Service) -> list[Record]:
     """Every record, partition by partition."""
     partitions = range(service.transport.partitions)
-    return [one for p in partitions for one in await service.transport.read(Topic.MESSAGES, p)]
+    return [
+        record for p in partitions for record in await service.transport.read(Topic.MESSAGES, p)
+    ]
 
 
 async def letters(service: Service) -> list[Any]:
@@ -146,12 +148,12 @@ async def test_long_text_is_in_the_store_alone(start: Start, tmp_path: Path) -> 
 async def test_a_batch_may_mix(service: Service, store: PayloadStore) -> None:
     batch = [large(n) if n % 3 == 0 else message(n) for n in range(30)]
     answer = await service.client.post("/api/messages:batch", json=batch)
-    assert [one["status"] for one in answer.json()] == [202] * 30
+    assert [result["status"] for result in answer.json()] == [202] * 30
     assert len(objects(store)) == 10
     async with working(service):
         await eventually(lambda: has_rows(service, 30))
     assert [row["client_message_id"] for row in await service.rows()] == [
-        one["clientMessageId"] for one in batch
+        body["clientMessageId"] for body in batch
     ]
 
 
@@ -247,7 +249,7 @@ async def test_content_that_comes_late_is_waited_for(start: Start, store: Payloa
     """A copy of the bucket may be behind; a retry within the attempts finds it."""
     service = await start(payloads=store)
     await service.post(large())
-    (path,) = (folder_of(store) / one for one in objects(store))
+    (path,) = (folder_of(store) / key for key in objects(store))
     path.rename(folder_of(store) / "aside")
     async with working(service, stream_max_retries=50):
         await eventually(lambda: failed_attempts(service))
@@ -264,7 +266,7 @@ async def failed_attempts(service: Service) -> float:
 async def test_a_stop_uses_up_no_attempts(start: Start, store: PayloadStore) -> None:
     service = await start(payloads=store)
     await service.post(large())
-    (path,) = (folder_of(store) / one for one in objects(store))
+    (path,) = (folder_of(store) / key for key in objects(store))
     path.rename(folder_of(store) / "aside")
     async with working(service, stream_max_retries=100):
         await eventually(lambda: failed_attempts(service))
@@ -314,7 +316,7 @@ async def test_an_object_that_fails_while_others_are_read_is_at_fault_itself(
     monkeypatch.setattr(contents, "_ALONE_SECONDS", 0.1)
     service = await start(payloads=store)
     await service.post(large(1))
-    (path,) = (folder_of(store) / one for one in objects(store))
+    (path,) = (folder_of(store) / key for key in objects(store))
     path.unlink()
     path.symlink_to(path.name)  # neither missing nor readable
     async with working(service, stream_poll_interval_ms=50) as worker:

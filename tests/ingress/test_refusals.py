@@ -211,7 +211,7 @@ async def test_a_key_too_long_for_the_index_is_refused_and_the_longest_is_stored
     batch = await service.client.post(
         f"{URL}:batch", json=[message(**long, clientMessageId="\U0001f500" * 200), message(1)]
     )
-    assert [one["status"] for one in batch.json()] == [422, 202]
+    assert [result["status"] for result in batch.json()] == [422, 202]
     random_ids = {
         name: "".join(chr(random.Random(name).randrange(0x10000, 0x1F000) + k) for k in range(256))
         for name in long

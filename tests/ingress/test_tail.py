@@ -100,7 +100,7 @@ async def test_what_comes_too_fast_is_passed_over_and_counted(service: Service) 
     async with _following(service) as events:
         batch = [message(n, conversationId="one") for n in range(900)]
         posted = await service.client.post("/api/messages:batch", json=batch)
-        assert {one["status"] for one in posted.json()} == {202}
+        assert {result["status"] for result in posted.json()} == {202}
         lines, skipped = 0, 0
         while lines + skipped < 900:
             _, news = await anext(events)
@@ -129,7 +129,7 @@ async def test_so_many_may_follow_at_once(service: Service, monkeypatch: Any) ->
 async def test_nothing_is_read_when_nobody_follows(service: Service) -> None:
     async with _following(service):
         pass
-    (tail,) = [one for one in service.app.followed if isinstance(one, module.Tail)]
+    (tail,) = [follower for follower in service.app.followed if isinstance(follower, module.Tail)]
     await eventually(lambda: not tail.is_running)
 
 

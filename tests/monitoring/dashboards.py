@@ -15,7 +15,10 @@ Json = dict[str, Any]
 
 def boards() -> dict[str, Json]:
     """Return each dashboard's JSON by its uid."""
-    return {one.uid: json.loads((FOLDER / f"{one.uid}.json").read_text("utf-8")) for one in ALL}
+    return {
+        dashboard.uid: json.loads((FOLDER / f"{dashboard.uid}.json").read_text("utf-8"))
+        for dashboard in ALL
+    }
 
 
 def panels() -> Iterator[tuple[str, Json]]:

@@ -82,9 +82,9 @@ class MonitoredDeployment:
         )
         self.app = self.service("app", "serve")
         self.worker = self.service("worker", "worker")
-        for one in (self.app, self.worker):
-            stack.push_async_callback(one.stop)
-            await one.start()
+        for service in (self.app, self.worker):
+            stack.push_async_callback(service.stop)
+            await service.start()
         asked = [f"http://127.0.0.1:{self._base + n}" for n in range(2)]
         self.prometheus = Prometheus(self._program, self._folder / "prometheus", asked)
         stack.push_async_callback(self.prometheus.stop)

@@ -46,15 +46,15 @@ def known() -> dict[str, Known]:
     for family in metrics.registry.collect():
         for sample in family.samples:  # those of the client library's own collectors
             found[sample.name] = Known(family.type == "counter", set(sample.labels))
-    for one in (value for room in metrics.rooms.values() for value in vars(room).values()):
-        if isinstance(one, LatencyHistogram):
-            (family,) = one.collect()
+    for metric in (value for room in metrics.rooms.values() for value in vars(room).values()):
+        if isinstance(metric, LatencyHistogram):
+            (family,) = metric.collect()
             found[f"{family.name}_bucket"] = Known(True, {"le"})
             found |= {f"{family.name}_{part}": Known(True, set()) for part in ("sum", "count")}
-        elif isinstance(one, (Counter, Gauge)):
-            (family,) = one.describe()
-            counts = isinstance(one, Counter)
-            labels = set(getattr(one, "_labelnames", ()))
+        elif isinstance(metric, (Counter, Gauge)):
+            (family,) = metric.describe()
+            counts = isinstance(metric, Counter)
+            labels = set(getattr(metric, "_labelnames", ()))
             found[f"{family.name}_total" if counts else family.name] = Known(counts, labels)
     return found
 
@@ -87,18 +87,18 @@ def _walk(node: promql.Expr, inside: tuple[str, ...], by: set[str]) -> Iterator[
 def faults(expression: str, there: dict[str, Known], *, recorded: set[str]) -> list[str]:
     """Return the faults of an expression's selectors: unknown names, labels, raw counters."""
     found = []
-    for one in selected(expression):
-        if one.name in FROM_PROMETHEUS | recorded:
+    for selector in selected(expression):
+        if selector.name in FROM_PROMETHEUS | recorded:
             continue
-        if one.name not in there:
-            found.append(f"no process serves {one.name}")
+        if selector.name not in there:
+            found.append(f"no process serves {selector.name}")
             continue
-        series = there[one.name]
-        innermost = one.inside[0] if one.inside else ""
+        series = there[selector.name]
+        innermost = selector.inside[0] if selector.inside else ""
         if series.counter and innermost not in _OVER_COUNTERS | {"changes"}:
-            found.append(f"{one.name} is a counter: take its rate()")
+            found.append(f"{selector.name} is a counter: take its rate()")
         if not series.counter and innermost in _OVER_COUNTERS:
-            found.append(f"{one.name} is no counter: {innermost}() of it means nothing")
-        if unknown := (one.matched | one.by) - series.labels - _TARGET - {"phase"}:
-            found.append(f"{one.name} has no label {', '.join(sorted(unknown))}")
+            found.append(f"{selector.name} is no counter: {innermost}() of it means nothing")
+        if unknown := (selector.matched | selector.by) - series.labels - _TARGET - {"phase"}:
+            found.append(f"{selector.name} has no label {', '.join(sorted(unknown))}")
     return found

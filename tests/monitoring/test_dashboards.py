@@ -100,9 +100,9 @@ def test_a_panel_says_what_it_shows_in_which_unit_from_a_chosen_source(uid, pane
 def test_a_query_asks_for_what_there_is(expr: str) -> None:
     assert faults(concrete(expr), known(), recorded=_RECORDED) == []
     assert set(re.findall(r"\$\w+", expr)) <= {"$job", "$__rate_interval"}
-    for one in selected(concrete(expr)):
-        ours = one.name not in FROM_PROMETHEUS | _RECORDED or one.name == "up"
-        assert ("job" in one.matched) is ours, f"{one.name} is not of the chosen job"
+    for selector in selected(concrete(expr)):
+        ours = selector.name not in FROM_PROMETHEUS | _RECORDED or selector.name == "up"
+        assert ("job" in selector.matched) is ours, f"{selector.name} is not of the chosen job"
 
 
 @pytest.mark.parametrize(
@@ -130,11 +130,11 @@ def test_every_alert_about_a_metric_has_that_metric_on_its_dashboard() -> None:
     shown: dict[str, set[str]] = {}
     for where, expr in queries():
         uid = where.partition(":")[0]
-        shown.setdefault(uid, set()).update(one.name for one in selected(concrete(expr)))
+        shown.setdefault(uid, set()).update(selector.name for selector in selected(concrete(expr)))
     missing = []
     for name, rule in alerts().items():
         uid = rule["annotations"]["dashboard_url"].rpartition("/")[2]
-        wanted = {one.name for one in selected(rule["expr"])}
+        wanted = {selector.name for selector in selected(rule["expr"])}
         if not wanted & shown[uid]:
             missing.append(name)
     assert missing == []

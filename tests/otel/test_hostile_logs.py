@@ -64,7 +64,7 @@ class _Odd(SimpleNamespace):
 def test_no_line_has_what_can_not_be_seen(lines: tuple[str, Callable[[], str]]) -> None:
     how, written = lines
     text = written()
-    assert not [one for one in _UNSEEN if one != "\n" and one in text]
+    assert not [character for character in _UNSEEN if character != "\n" and character in text]
     assert "31337m" in text
     if how == "json":
         read: list[Any] = [json.loads(line) for line in text.splitlines()]
@@ -74,4 +74,4 @@ def test_no_line_has_what_can_not_be_seen(lines: tuple[str, Callable[[], str]]) 
     else:
         # A line of the log begins with its time: nothing that was quoted began one.
         begun = [line for line in text.splitlines() if line[:3].strip().isdigit() or "[" in line]
-        assert sum("[warning" in one[:30] or "[info" in one[:30] for one in begun) == 3
+        assert sum("[warning" in line[:30] or "[info" in line[:30] for line in begun) == 3

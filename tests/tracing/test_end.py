@@ -106,9 +106,9 @@ def test_an_exporter_that_never_ended_hides_no_retries_of_the_next():
             logging.getLogger(name).warning("Transient error UNAVAILABLE")
         assert later.under_way
     finally:
-        for one in (later, hung):
-            if one is not None:
-                one.close()
+        for retries in (later, hung):
+            if retries is not None:
+                retries.close()
 
 
 def test_a_look_up_without_an_answer_is_one_only_after_a_while():

@@ -58,7 +58,7 @@ with client.ApiClient(client.Configuration(host=URL, access_token=KEY)) as api:
         after, read = None, []
         while True:
             page = messages.list_messages(CONVERSATION, after=after, limit=2)
-            read.append([one.client_message_id for one in page.items])
+            read.append([message.client_message_id for message in page.items])
             if not page.has_more:
                 return read
             after = page.next
@@ -90,8 +90,8 @@ print(
                 "at": repeat.accepted_at.isoformat(),
             },
             "receipt": {"state": receipt.state, "hit": receipt.idempotent_hit},
-            "receipts": [{"user": one.user_id, "state": one.state} for one in listed],
-            "batch": [item(one) for one in batch],
+            "receipts": [{"user": receipt.user_id, "state": receipt.state} for receipt in listed],
+            "batch": [item(result) for result in batch],
             "conflict": {
                 "status": conflict.status,
                 "type": conflict.type,

@@ -224,7 +224,7 @@ async def talk(
 ) -> list[Answer]:
     """Run a client program against ``url``; ``relay`` is another way to the same service."""
     lines = [
-        json.dumps([one.given(relay or url if one.relayed else url) for one in wave])
+        json.dumps([request.given(relay or url if request.relayed else url) for request in wave])
         for wave in contract.waves
     ]
     process = await asyncio.create_subprocess_exec(

@@ -111,8 +111,8 @@ async def test_several_messages_go_over_one_connection(served: Served) -> None:
     keys = [f"next-{number}" for number in range(5)]
     each = [[*_JSON, "-d", _body(key), f"{served.url}/api/messages"] for key in keys]
     command = ["-v", *each[0]]
-    for one in each[1:]:
-        command += ["--next", "-sS", "-v", "-w", "\n%{http_code}", *one]
+    for arguments in each[1:]:
+        command += ["--next", "-sS", "-v", "-w", "\n%{http_code}", *arguments]
     result = await _curl(*command)
     assert result.code == 0, result
     assert result.err.count("< HTTP/1.1 202") == 5

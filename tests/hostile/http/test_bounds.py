@@ -99,7 +99,7 @@ async def test_a_head_past_its_bounds_is_431(
 ) -> None:
     for pieces in split(b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n" + GET)[:2]:
         found, closed = await exchange(port, pieces)
-        assert ([one.status for one in found], closed) == ([status], True)
+        assert ([answer.status for answer in found], closed) == ([status], True)
 
 
 async def test_a_target_past_its_bound_is_414(port: int, split: Any) -> None:
@@ -107,7 +107,7 @@ async def test_a_target_past_its_bound_is_414(port: int, split: Any) -> None:
         target = b"GET /healthz?" + b"a" * length
         for pieces in split(target + b" HTTP/1.1\r\nHost: x\r\n\r\n" + GET)[:2]:
             found, closed = await exchange(port, pieces)
-            assert ([one.status for one in found], closed) in (([414], True), ([431], True))
+            assert ([answer.status for answer in found], closed) in (([414], True), ([431], True))
 
 
 async def test_what_is_within_the_bounds_is_served(port: int, split: Any) -> None:
@@ -117,7 +117,7 @@ async def test_what_is_within_the_bounds_is_served(port: int, split: Any) -> Non
         b"GET /healthz?%b HTTP/1.1\r\nHost: x\r\n" % (b"a" * 6000) + head + b"\r\n"
     ):
         found, closed = await exchange(port, pieces)
-        assert ([one.status for one in found], closed) == ([200], False)
+        assert ([answer.status for answer in found], closed) == ([200], False)
 
 
 async def test_a_head_is_never_held_beyond_its_bound() -> None:
@@ -225,7 +225,7 @@ async def test_a_body_that_trickles_is_ended(site: Any, path: str) -> None:
     going_on = asyncio.create_task(go_on())
     begun = time.monotonic()
     found = answers(await _all(reader))
-    assert [one.status for one in found] == [408]
+    assert [answer.status for answer in found] == [408]
     assert time.monotonic() - begun < 8
     going_on.cancel()
     writer.close()
@@ -374,7 +374,7 @@ async def test_many_requests_at_once_are_each_answered_in_order(site: Any) -> No
         for number in range(300)
     )
     found, closed = await exchange(here.port, [sent])
-    assert [one.status for one in found] == [202, 404] * 300
+    assert [answer.status for answer in found] == [202, 404] * 300
     assert not closed
 
 

@@ -25,8 +25,8 @@ async def test_what_is_ambiguous_is_refused_and_nothing_after_it_is_answered(
 @pytest.mark.parametrize("stream", REFUSED.values(), ids=REFUSED)
 async def test_what_came_before_it_is_answered(port: int, stream: bytes) -> None:
     found, closed = await exchange(port, [HIDDEN + stream])
-    assert [one.status for one in found[:1]] == [200]
-    assert [one.status // 100 for one in found[1:]] in ([4], [5])
+    assert [answer.status for answer in found[:1]] == [200]
+    assert [answer.status // 100 for answer in found[1:]] in ([4], [5])
     assert closed
 
 
@@ -35,4 +35,4 @@ async def test_what_is_clear_is_served_as_it_stands(port: int, split: Any, serve
     for pieces in split(served.stream):
         found, _ = await exchange(port, pieces)
         assert len(found) == len(served.requests)
-        assert all(one.status < 500 for one in found)
+        assert all(answer.status < 500 for answer in found)

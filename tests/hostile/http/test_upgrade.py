@@ -36,7 +36,7 @@ async def test_a_post_that_asks_for_another_protocol_is_served(
 ) -> None:
     for pieces in split(post(*wish)):
         found, closed = await exchange(port, pieces)
-        assert [(one.status // 100, closed) for one in found] == [(2, False)]
+        assert [(answer.status // 100, closed) for answer in found] == [(2, False)]
         assert found[0].json["messageId"]
 
 
@@ -60,7 +60,7 @@ async def test_a_get_that_asks_for_another_protocol_is_answered(
     get = GET[:-2] + "\r\n".join(wish).encode() + b"\r\n\r\n"
     for pieces in split(get + get):
         found, closed = await exchange(port, pieces)
-        assert ([one.status for one in found], closed) == ([200, 200], False)
+        assert ([answer.status for answer in found], closed) == ([200, 200], False)
 
 
 @wishes
@@ -70,9 +70,9 @@ async def test_requests_sent_at_once_are_each_answered_in_order(
     at_once = post(*wish) + GET + post(*wish, content=body(2)) + post(content=body(2))
     for pieces in split(at_once):
         found, closed = await exchange(port, pieces)
-        assert [one.status // 100 for one in found] == [2] * 4
+        assert [answer.status // 100 for answer in found] == [2] * 4
         assert not closed
-        ids = [one.json["messageId"] for one in found if b"messageId" in one.body]
+        ids = [answer.json["messageId"] for answer in found if b"messageId" in answer.body]
         assert ids[1] == ids[2] != ids[0]
 
 
@@ -88,7 +88,7 @@ async def test_a_chunked_body_with_a_wish_is_read(port: int, split: Any) -> None
     data = "\r\n".join(head).encode() + b"\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(content), content)
     for pieces in split(data):
         found, closed = await exchange(port, pieces)
-        assert [one.status // 100 for one in found] == [2]
+        assert [answer.status // 100 for answer in found] == [2]
         assert not closed
 
 
@@ -105,7 +105,7 @@ async def test_what_is_another_protocol_is_answered_and_closed(
 ) -> None:
     for pieces in split(data + GET):
         found, closed = await exchange(port, pieces)
-        assert ([one.status for one in found], closed) == ([status], True)
+        assert ([answer.status for answer in found], closed) == ([status], True)
         assert found[0].headers["connection"] == "close"
         assert found[0].headers["content-type"] == "application/problem+json"
 
@@ -134,6 +134,6 @@ async def test_a_head_that_came_in_pieces_is_not_remembered_in_part() -> None:
     start = b"POST /api/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX: "
     async with ingress("fast") as port:
         found, _ = await exchange(port, [start, rest + content])
-        assert [one.status for one in found] == [202]
+        assert [answer.status for answer in found] == [202]
         found, closed = await exchange(port, [rest + body(2)])
-        assert ([one.status for one in found], closed) == ([400], True)  # it lacks Host
+        assert ([answer.status for answer in found], closed) == ([400], True)  # it lacks Host

@@ -190,19 +190,19 @@ async def test_not_one_of_all_bodies_holds_the_loop(service: Service, client: Ra
 async def _send_all(bodies: Sequence[Hostile], service: Service, client: RawClient) -> None:
     figures: list[tuple[float, str]] = []
     answers: dict[str, int] = {}
-    for one in bodies:
-        body = one.body()
-        assert len(body) <= 16 * MIB, one.name
-        client.prepare(request(one, body))
+    for hostile in bodies:
+        body = hostile.body()
+        assert len(body) <= 16 * MIB, hostile.name
+        client.prepare(request(hostile, body))
         with watching() as blocked:
             answer = await client.send(service.port)
         figures.append(
             (
                 blocked.longest,
-                f"{one.name}: {answer.status}, {len(answer.body)} bytes, {blocked.by}",
+                f"{hostile.name}: {answer.status}, {len(answer.body)} bytes, {blocked.by}",
             )
         )
-        answers[one.name] = len(answer.body)
+        answers[hostile.name] = len(answer.body)
     for took, said in sorted(figures, reverse=True):
         print(f"{took:8.1f} ms  {said}")  # noqa: T201 - figures for `pytest -s`
     assert max(figures)[0] < BOUND, max(figures)

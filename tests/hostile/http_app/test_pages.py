@@ -22,7 +22,7 @@ async def test_a_page_of_large_messages_ends_early_and_skips_none(service: Servi
     sizes = [65_000] * 60 + [10] * 60
     bodies = [message(n, content="\u20ac" * (size // 3)) for n, size in enumerate(sizes)]
     answer = await service.client.post("/api/messages:batch", json=bodies, headers=ONCE)
-    assert {one["status"] for one in answer.json()} == {202}
+    assert {result["status"] for result in answer.json()} == {202}
     async with working(service):
 
         async def all_there() -> bool:
@@ -78,7 +78,7 @@ async def test_a_search_among_large_messages_that_wait_holds_few_at_once(service
     for start in range(0, 800, 200):
         batch = [message(n, content="x" * 60_000) for n in range(start, start + 200)]
         answer = await service.client.post("/api/messages:batch", json=batch, headers=ONCE)
-        assert {one["status"] for one in answer.json()} == {202}
+        assert {result["status"] for result in answer.json()} == {202}
     with watching() as blocked:
         found = await service.client.get(
             "/api/console/search", params={"q": "client_msg_100"}, headers=ONCE

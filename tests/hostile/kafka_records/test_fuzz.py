@@ -155,7 +155,7 @@ async def _fuzz(
     sent, told = await _write(producer, topic, batches, next(_numbers))
     await site.settled(within=_WITHIN)
     rows = set(await site.rows())
-    assert not [one for one in sent if one not in rows], "a good neighbour is no row"
+    assert not [content for content in sent if content not in rows], "a good neighbour is no row"
     after = {s: _count(site, s) - before[s] for s in before}
     assert sum(after.values()) >= told + len(sent), "a record is nothing: no row, no dead letter"
     found = await site.pool.fetchval("SELECT count(*) FROM dead_letters") - letters

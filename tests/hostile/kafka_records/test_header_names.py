@@ -35,7 +35,7 @@ async def test_it_is_a_dead_letter_to_the_byte_and_its_neighbours_are_rows(
     await site.settled(within=30)
     assert await site.rows() == ["good 1", "good 2"] * len(CODECS)
     letters = await site.letters()
-    assert [one["reason"] for one in letters] == ["undecodable"] * len(CODECS)
+    assert [letter["reason"] for letter in letters] == ["undecodable"] * len(CODECS)
     for letter in letters:
         assert bytes(letter["record_key"]) == _ODD.key
         assert bytes(letter["body"]) == _ODD.value

@@ -30,8 +30,8 @@ async def _between_good_ones(
 ) -> None:
     """Append a batch between two messages; return when all is settled and those two are rows."""
     before, after = (encode_batch([good("c", number)]) for number in (1, 2))
-    for one in (before, batch, after):
-        await producer.append(topic, 0, one)
+    for encoded in (before, batch, after):
+        await producer.append(topic, 0, encoded)
     await site.settled(within=within)
     assert await site.rows() == ["good 1", "good 2"]
 

@@ -62,8 +62,8 @@ async def test_odd_records_between_good_ones(
         Raw(key=None, value=b"{}", headers=((b"crossfade.failedAt", b"never"), (b"", b""))),
     ]
     topic = kafka_settings.kafka_topic
-    for one in [*rows, *dead, good("c", 11)]:
-        await producer.append(topic, 0, encode_batch([one]))
+    for record in [*rows, *dead, good("c", 11)]:
+        await producer.append(topic, 0, encode_batch([record]))
     await producer.append(topic, 1, encode_batch([*rows[3:], *dead], compression="snappy"))
     await site.settled(within=40)
     assert sorted(await site.rows()) == sorted(f"good {number}" for number in range(1, 12))
@@ -192,7 +192,9 @@ async def test_a_topic_with_too_few_partitions_is_not_ready_until_it_has_them(
 
         async def well() -> bool:
             await transport.ping()
-            return all(isinstance(one, Appended) for one in await transport.publish(envelopes))
+            return all(
+                isinstance(outcome, Appended) for outcome in await transport.publish(envelopes)
+            )
 
         await eventually(well, 20.0)
         assert len(await transport.read(Topic.MESSAGES, 1)) == 1

@@ -58,8 +58,8 @@ class Installation:
         traceparent = text.replace("\n", "") or None
         records = [seal_message(message, partitions=partitions, traceparent=traceparent)]
         records += [
-            Envelope(str(one), 0, text, body, {"messageId": text, text: text, "contentType": text})
-            for one, body in (
+            Envelope(str(kind), 0, text, body, {"messageId": text, text: text, "contentType": text})
+            for kind, body in (
                 (MESSAGE, text.encode()),
                 (DEAD, b"\xff\0" + text.encode()),
                 ("x", b'{"type": "message", "v": 1, "conversationId": 7}'),

@@ -178,8 +178,8 @@ def _leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
     if inner is None:
         yield " ".join(path)
         return
-    for name, one in inner.items():
-        yield from _leaves(one, (*path, name))
+    for name, below in inner.items():
+        yield from _leaves(below, (*path, name))
 
 
 def test_every_command_is_run_here() -> None:
@@ -317,7 +317,9 @@ async def test_no_column_has_to_mean_what_it_meant_to_us(installation: Installat
         if name in {"status", "message", "audit", "dlq list", "dlq show", "dlq redrives"}
         or (name.startswith("migrate ") and not case[1] and "--why" not in case[0])
     ]
-    rans = await asyncio.gather(*(installation.run(*one, **options) for one, options in looking))
+    rans = await asyncio.gather(
+        *(installation.run(*arguments, **options) for arguments, options in looking)
+    )
     for (arguments, _), ran in zip(looking, rans, strict=True):
         check(ran, arguments)
 

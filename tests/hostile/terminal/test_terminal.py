@@ -27,7 +27,11 @@ _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 def unseen(text: str) -> list[str]:
     """Return the characters that must not reach a terminal, except line feeds."""
-    return [one for one in text if one != "\n" and unicodedata.category(one) in _UNSEEN]
+    return [
+        character
+        for character in text
+        if character != "\n" and unicodedata.category(character) in _UNSEEN
+    ]
 
 
 @settings(derandomize=True, database=None)
@@ -80,8 +84,8 @@ def test_text_is_shown_as_it_is_wherever_it_stands(text: str) -> None:
     grid.title = grid.caption = text
     grid.add_row(text)
     grid.add_row(styled((text, "red")))
-    for one in (text, styled("a ", (text, "bold")), grid, Group(text, grid)):
-        terminal.print(one)
+    for shape in (text, styled("a ", (text, "bold")), grid, Group(text, grid)):
+        terminal.print(shape)
     with progress_bar(terminal) as bar:
         bar.add_task(text, total=1)
     shown = written.getvalue()
@@ -154,4 +158,4 @@ def test_there_is_no_way_around_it() -> None:
     }
     # Of counts alone, for a column that reads it.
     figures = {("rehearsal/live.py", "markup"), ("soak/live.py", "markup")}
-    assert {one for one in found if one[0] not in allowed} == figures
+    assert {call for call in found if call[0] not in allowed} == figures

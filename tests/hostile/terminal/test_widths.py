@@ -102,7 +102,7 @@ def _leaves(command: Any, path: tuple[str, ...] = ()) -> dict[str, Any]:
     inner = getattr(command, "commands", None)
     if inner is None:
         return {" ".join(path): command}
-    return {k: v for name, one in inner.items() for k, v in _leaves(one, (*path, name)).items()}
+    return {k: v for name, value in inner.items() for k, v in _leaves(value, (*path, name)).items()}
 
 
 def test_every_command_that_tells_something_has_json_and_none_an_unexplained_flag() -> None:
@@ -172,7 +172,7 @@ async def test_status_goes_on_with_its_alarms(filled: Installation) -> None:
     assert ran.status == 130
     lines = await filled.run("status", "--watch", "--json", until='"health"')
     first = json.loads(lines.output.decode().splitlines()[0])
-    assert any("No worker owns" in one["text"] for one in first["health"])
+    assert any("No worker owns" in finding["text"] for finding in first["health"])
 
 
 async def test_a_story_is_told_to_the_millisecond(filled: Installation) -> None:
@@ -180,7 +180,7 @@ async def test_a_story_is_told_to_the_millisecond(filled: Installation) -> None:
     times = re.findall(r"\d{4}-\d\d-\d\dT\S+", ran.output.decode())
     shown = [time for time in times if not time.endswith(",")]
     assert shown
-    assert all(re.fullmatch(r"\S{19}\.\d{3}Z", one) for one in shown[:3]), shown
+    assert all(re.fullmatch(r"\S{19}\.\d{3}Z", time) for time in shown[:3]), shown
 
 
 async def test_each_setting_is_listed_once(filled: Installation) -> None:
