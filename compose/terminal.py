@@ -30,6 +30,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.segment import Segment
@@ -39,6 +40,7 @@ from rich.text import Text
 from otel.visible import visible, visible_json
 
 __all__ = [
+    "Part",
     "Terminal",
     "brief",
     "confirm",
@@ -46,8 +48,12 @@ __all__ = [
     "milliseconds",
     "paragraph",
     "progress_bar",
+    "run_bar",
     "styled",
 ]
+
+Part = str | tuple[str, str]
+"""A string, or one with its style."""
 
 _CELL = 500  # characters of a cell or a name
 
@@ -168,7 +174,7 @@ def milliseconds(moment: str) -> str:
     return f"{whole}.{rest[:3]}Z" if point and rest.endswith("Z") else moment
 
 
-def styled(*parts: str | tuple[str, str]) -> Text:
+def styled(*parts: Part) -> Text:
     """Return one line put together from strings and ``(string, style)`` pairs."""
     text = Text()
     for part in parts:
@@ -192,7 +198,24 @@ class _Description(ProgressColumn):
         return styled(task.description)
 
 
+class _Counts(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return styled(*task.fields["counts"])
+
+
 def progress_bar(console: Console) -> Progress:
     """Return a progress bar with a label, the share done and an estimate of the time left."""
     columns = (_Description(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True)
+
+
+def run_bar(console: Console, *, estimated: bool) -> Progress:
+    """Return a progress bar with a label, each task's ``counts``, and the time that has passed.
+
+    Args:
+        console: Where it is shown.
+        estimated: Show the time that is left too.
+    """
+    left = [TimeRemainingColumn()] if estimated else []
+    columns = (_Description(), BarColumn(bar_width=24), _Counts(), TimeElapsedColumn(), *left)
     return Progress(*columns, console=console, transient=True)

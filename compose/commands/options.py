@@ -8,7 +8,7 @@ import typer
 
 from compose.output import out
 
-__all__ = ["DryRun", "Json", "JsonLines", "Wide", "Yes"]
+__all__ = ["DryRun", "Json", "JsonLines", "LargeShare", "Wide", "Yes"]
 
 
 def _show_wide(*, wide: bool) -> None:
@@ -27,3 +27,9 @@ Wide = Annotated[
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would do, and do nothing.")]
+LargeShare = Annotated[
+    float,
+    typer.Option(
+        min=0, max=1, help="Share of messages whose content is large, in a payload store."
+    ),
+]

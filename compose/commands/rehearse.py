@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from compose.commands.options import Json
+from compose.commands.options import Json, LargeShare
 from compose.local.proxy import ProxyKind
 from compose.output import run
 from compose.rehearsal.options import Options
@@ -53,12 +53,7 @@ def rehearse(
     faults: Annotated[
         bool, typer.Option("--faults", help="Kill, suspend and restart everything, in every phase.")
     ] = False,
-    large: Annotated[
-        float,
-        typer.Option(
-            min=0, max=1, help="Share of messages whose content is large, in a payload store."
-        ),
-    ] = 0.0,
+    large: LargeShare = 0.0,
     s3: Annotated[
         bool, typer.Option("--s3", help="Keep large content in a real S3 server, not in a folder.")
     ] = False,

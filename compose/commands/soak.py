@@ -7,13 +7,14 @@ import os
 import random
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
 
-from compose.commands.options import Json
+from compose.commands.options import Json, LargeShare
 from compose.local.broker_settings import FIRST, STARTED
 from compose.output import err, fail, out, run
 from compose.process.signals import Interrupted, Signals
@@ -51,12 +52,7 @@ def soak(
     sample_seconds: Annotated[
         float, typer.Option(min=0.2, help="Seconds from one look at every process to the next.")
     ] = 10.0,
-    large: Annotated[
-        float,
-        typer.Option(
-            min=0, max=1, help="Share of messages whose content is large, in a payload store."
-        ),
-    ] = 0.0,
+    large: LargeShare = 0.0,
     seed: Annotated[
         int | None, typer.Option(help="Of all dice; another one each time where not given.")
     ] = None,
@@ -109,19 +105,20 @@ def soak(
 
 async def _soaked(options: SoakOptions, report: Path, *, keep: bool, as_json: bool) -> int:
     # FastAPI and Alembic take most of a second to import.
+    from compose.harness.run_progress import RunProgress  # noqa: PLC0415
     from compose.soak.files import keep_logs  # noqa: PLC0415
-    from compose.soak.live import SoakProgress  # noqa: PLC0415
+    from compose.soak.live import standing  # noqa: PLC0415
     from compose.soak.soak import Soak  # noqa: PLC0415
 
     signals = Signals()
     signals.install()
     folder = Path(tempfile.mkdtemp(prefix="crossfade-soak-"))
-    progress = SoakProgress(err)
+    progress = RunProgress(err, estimated=True)
     interrupted = False
     try:
         with SoakRecorder(report / _RECORD) as recorder:
             soaked = Soak(folder, options, recorder, progress.say)
-            with progress.following(soaked):
+            with progress.following(partial(standing, soaked), total=options.seconds):
                 try:
                     await signals.unless_stopped(soaked.run())
                 except Interrupted:

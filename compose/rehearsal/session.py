@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
+from compose.harness.run_progress import RunProgress
 from compose.harness.service import RehearsedService
 from compose.output import err, out
 from compose.process.signals import Interrupted, Signals
 from compose.rehearsal.files import save
-from compose.rehearsal.live import Live
+from compose.rehearsal.live import standing
 from compose.rehearsal.options import Options
 from compose.rehearsal.rehearse import Rehearsal
 from compose.rehearsal.summary import show
@@ -44,12 +46,12 @@ async def rehearse(
     signals = Signals()
     signals.install()
     folder = Path(tempfile.mkdtemp(prefix="crossfade-rehearsal-"))
-    live = Live(err)
-    rehearsal = Rehearsal(folder, options, live.say, service=service, stop=signals.stop)
+    progress = RunProgress(err)
+    rehearsal = Rehearsal(folder, options, progress.say, service=service, stop=signals.stop)
     try:
-        with live.following(rehearsal):
+        with progress.following(partial(standing, rehearsal), total=len(options.phases)):
             made = await rehearsal.run()
-            live.say(f"the judges have ended: {save(report, made, rehearsal, folder)}")
+            progress.say(f"the judges have ended: {save(report, made, rehearsal, folder)}")
             await rehearsal.replay(made)
         saved = save(report, made, rehearsal, folder)
     except Interrupted:

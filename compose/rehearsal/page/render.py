@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from compose.rehearsal.page.pictures import pictures
@@ -14,7 +14,7 @@ from compose.rehearsal.report import RehearsalReport
 from compose.rehearsal.timeline import FaultMark, StateSpan
 from migration_guide.phases import log_title, phases
 
-__all__ = ["milliseconds", "percent", "render"]
+__all__ = ["milliseconds", "pages", "percent", "render"]
 
 _CLOCK_STEPS = (5, 10, 30, 60, 120, 300, 600, 1800, 3600)  # seconds
 _MARKS = 16
@@ -30,17 +30,25 @@ class _Track(NamedTuple):
     faults: list[FaultMark]
 
 
-def render(report: RehearsalReport) -> str:
-    """Return the page. It asks nothing of any network."""
-    pages = Environment(
-        loader=PackageLoader(__package__ or "", "."),
+def pages(*packages: str) -> Environment:
+    """Return the templates of this package, and of ``packages`` besides."""
+    made = Environment(
+        loader=ChoiceLoader(
+            [PackageLoader(name, ".") for name in ("compose.rehearsal.page", *packages)]
+        ),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters |= {"percent": percent, "milliseconds": milliseconds}
-    return pages.get_template("page.html").render(
+    made.filters |= {"percent": percent, "milliseconds": milliseconds}
+    return made
+
+
+def render(report: RehearsalReport) -> str:
+    """Return the page. It asks nothing of any network."""
+    template = pages().get_template("page.html")
+    return template.render(
         report=report,
         title=_title(report),
         command=_command(report),

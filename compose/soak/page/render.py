@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
 from compose.rehearsal.page.charts import Chart, line, linear
+from compose.rehearsal.page.render import pages
 from compose.soak.measures import MEASURES
 from compose.soak.page.words import HEADINGS, duration, numbers, table
 from compose.soak.report import SoakReport
@@ -19,16 +18,8 @@ _PIXELS = 110
 
 def render(report: SoakReport) -> str:
     """Return the page. It asks nothing of any network."""
-    pages = Environment(
-        loader=ChoiceLoader(
-            [PackageLoader(__package__ or "", "."), PackageLoader("compose.rehearsal.page", ".")]
-        ),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return pages.get_template("soak.html").render(
+    template = pages("compose.soak.page").get_template("soak.html")
+    return template.render(
         report=report,
         length=duration(report.seconds),
         warm_up=duration(report.warm_up),

@@ -156,6 +156,4 @@ def test_there_is_no_way_around_it() -> None:
         "dashboards/__main__.py",
         "settings_page.py",
     }
-    # Of counts alone, for a column that reads it.
-    figures = {("rehearsal/live.py", "markup"), ("soak/live.py", "markup")}
-    assert {call for call in found if call[0] not in allowed} == figures
+    assert not {call for call in found if call[0] not in allowed}
