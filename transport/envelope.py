@@ -16,8 +16,8 @@ names the object (the message's id, a slash, the content's SHA-256), and two fie
 other message stays version 1, byte for byte.
 
 Beside the body travel the headers (Redis fields, Kafka headers) named below. A producer that is
-not ours may leave out ``messageId`` and ``idempotencyKey`` (they are derived), ``acceptedAt`` (the
-log's own time is taken) and ``correlationId`` (the message id is taken).
+not ours may leave out ``messageId`` and ``idempotencyKey`` (they are derived, and can't be others),
+``acceptedAt`` (the log's own time is taken) and ``correlationId`` (the message id is taken).
 
 A copy in a second log has the same body and key, and two headers more: ``mirrorOf``
 (``redis:1732471234567-0``: the log and the offset it is a copy of) and ``shadowMode`` (``async``,
@@ -156,7 +156,6 @@ class Receipt(msgspec.Struct, frozen=True, gc=False, tag="receipt", rename="came
 Event = Message | Receipt
 
 _SHA256 = re.compile("[0-9a-f]{64}")
-_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _FINGERPRINT = re.compile("[0-9a-f]{32}")
 
 _encode = msgspec.json.Encoder().encode
@@ -260,20 +259,23 @@ def decode(record: Record) -> Event:
         record: a record of the messages log.
 
     Raises:
-        DecodeError: the body is not an envelope of a version we know; the text says where.
+        DecodeError: the body is not an envelope of a version we know, or the message's id or key is
+            another one's; the text says where.
     """
     try:
         event = _decoder.decode(record.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise DecodeError(f"the body is not a version 1 or 2 envelope: {e}") from e
     if isinstance(event, Message):
-        if not (
-            event.message_id
-            and event.idempotency_key
-            and event.accepted_at
-            and event.correlation_id
+        key = idempotency_key(event.sender_id, event.conversation_id, event.client_message_id)
+        identifier = message_id(key, event.conversation_id)
+        if (
+            event.message_id != identifier
+            or event.idempotency_key != key
+            or not event.accepted_at
+            or not event.correlation_id
         ):
-            event = _completed(event, record)
+            event = _completed(event, key, identifier, record)
         if (
             event.v != 1
             or event.payload_key is not None
@@ -293,8 +295,7 @@ def decode(record: Record) -> Event:
 def _check_payload(event: Message) -> None:
     """Raise DecodeError unless the version and the fields of the payload belong together.
 
-    A key that is not the message's own would read another message's content, and one that begins
-    with other text than a UUID may be a key that no store can look up.
+    A key that is not the message's own would read another message's content.
     """
     key, size, fingerprint = event.payload_key, event.payload_bytes, event.payload_fingerprint
     if event.v == 1:
@@ -305,23 +306,30 @@ def _check_payload(event: Message) -> None:
             "with content"
         )
     if not (
-        _UUID.fullmatch(event.message_id)
-        and _SHA256.fullmatch(digest := sha256_in(key))
+        _SHA256.fullmatch(digest := sha256_in(key))
         and key == payload_key(event.message_id, digest)
         and 0 <= size <= MOST_BYTES
         and _FINGERPRINT.fullmatch(fingerprint)
     ):
         raise DecodeError(
-            "the payload's key is not messageId/sha256 with a UUID in lower case as messageId, or "
-            "its digest, its fingerprint or its size is none"
+            "the payload's key is not messageId/sha256, or its digest, its fingerprint or its size "
+            "is none"
         )
 
 
-def _completed(event: Message, record: Record) -> Message:
-    key = event.idempotency_key or idempotency_key(
-        event.sender_id, event.conversation_id, event.client_message_id
-    )
-    identifier = event.message_id or message_id(key, event.conversation_id)
+def _completed(event: Message, key: str, identifier: str, record: Record) -> Message:
+    """Fill in what the producer left out.
+
+    Another id than the key's would make the key's own message one that is never found: whoever
+    sends it is told the derived id.
+    """
+    if event.idempotency_key not in {"", key}:
+        raise DecodeError(
+            "idempotencyKey is not the one of senderId, conversationId and clientMessageId: leave "
+            "it out"
+        )
+    if event.message_id not in {"", identifier}:
+        raise DecodeError("messageId is not the one derived from idempotencyKey: leave it out")
     return msgspec.structs.replace(
         event,
         idempotency_key=key,

@@ -143,7 +143,7 @@ async def test_a_dead_letter_and_its_redrive_are_linked_to_the_original(
     index_dead_letters: Callable[[Service], Awaitable[None]],
     headers,
 ):
-    await log.publish([foreign("a\0b", messageId="?", **headers)], remember=False)
+    await log.publish([foreign("a\0b", **headers)], remember=False)
     await eventually(lambda: tracing.named("ack msg:stream"))
     process = tracing.one("process msg:stream")
     letter = tracing.one("send msg:dlq")

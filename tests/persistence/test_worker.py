@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from uuid import uuid4
 
 import structlog
 
@@ -34,6 +35,29 @@ async def test_what_is_in_the_log_becomes_rows_in_log_order(
     events = [log["event"] for log in logs]
     assert [f"Worker started for partition {p}" in events for p in range(PARTITIONS)] == [True] * 4
     assert sum(log["count"] for log in logs if log["event"] == "Persisted") == 700
+
+
+async def test_an_id_or_a_key_of_another_message_is_dead_lettered_and_takes_nobodys_place(
+    start, transport, database_pool, eventually
+):
+    """As another producer may send it: it would be a second row of its key, or take another's."""
+    mine, other = message("mine"), message("other")
+    foreign = [
+        message("mine", content="x", message_id=str(uuid4())),
+        message("other", content="x", message_id=mine.message_id),
+        message("third", content="x", idempotency_key=mine.idempotency_key),
+        message("third", "elsewhere", "x", message_id=message("third").message_id),
+    ]
+    await append(transport, *foreign, mine, other)
+    worker = start()
+    await eventually(lambda: worker.count("persisted") == 2)
+    await worker.stop()
+    assert await contents(database_pool) == ["hello", "hello"]
+    ids = [str(row[0]) for row in await database_pool.fetch("SELECT id FROM messages ORDER BY seq")]
+    assert ids == [mine.message_id, other.message_id]
+    found = await letters(transport)
+    assert [letter.reason for letter in found] == [Reason.UNDECODABLE] * len(foreign)
+    assert all("leave it out" in letter.error for letter in found)
 
 
 async def test_records_at_fault_are_dead_lettered_with_bytes_intact_and_the_rest_goes_on(

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -233,7 +234,8 @@ def test_bytes_that_are_no_text_have_a_fingerprint_too(content: bytes, cuts: lis
 
 
 def test_a_payload_leaves_its_content_out_of_the_record() -> None:
-    message = Message("c", "s", "m", "hello " * 999, "text", ("r",), _ID, "k", now(), "cor")
+    content = "hello " * 999
+    message = Message("c", "s", "m", content, "text", ("r",), _ID, "s:c:m", now(), "cor")
     payload, _ = _digested(message.content.encode(), message)
     large = message.with_payload(payload)
     envelope = seal_message(large, partitions=4, traceparent=None)
@@ -252,7 +254,7 @@ def test_a_payload_leaves_its_content_out_of_the_record() -> None:
     assert reseal(envelope, first).body == envelope.body
 
 
-_ID = "0188c0ff-5f5f-8abc-9def-0123456789ab"
+_ID = message_id("s:c:m", "c")
 _LARGE = {
     "v": 2,
     "content": "",
@@ -285,15 +287,49 @@ def test_a_foreign_producer_may_write_a_payload() -> None:
         {"payloadBytes": -1},
         {"payloadBytes": 10**10},
         {"fingerprint": ""},
-        *(
-            {"messageId": identifier, "payloadKey": f"{identifier}/" + "a" * 64}
-            for identifier in ("i", "..", "a/../b", "a//b", "x" * 300, _ID.upper(), _ID + "\n")
-        ),
     ],
 )
 def test_a_payload_that_can_not_be_is_told(fields: dict[str, Any]) -> None:
     with pytest.raises(DecodeError, match=r"version|payload"):
         decode(_record(_foreign(**(_LARGE | fields))))
+
+
+_KEY = "s:c:m"
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        *(
+            ({"messageId": identifier}, "messageId is not the one derived")
+            for identifier in (
+                "i", "..", "a/../b", "x" * 300, _ID.upper(), _ID + "\n",
+                message_id("s:c:other", "c"), message_id(_KEY, "other"), str(uuid4()),
+            )
+        ),
+        ({"idempotencyKey": "s:c:other"}, "idempotencyKey is not the one of"),
+        # Ids that belong together, and to no message of this sender in this conversation.
+        (
+            {"idempotencyKey": "theirs", "messageId": message_id("theirs", "c")},
+            "idempotencyKey is not the one of",
+        ),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("of_payload", [False, True])
+def test_an_id_or_a_key_of_another_message_is_told(
+    fields: dict[str, Any], told: str, of_payload: bool
+) -> None:
+    """Two rows could be made of one key, or its own message would never be found."""
+    body = _LARGE | fields if of_payload else fields
+    if of_payload and "messageId" in fields:
+        body["payloadKey"] = f"{fields['messageId']}/" + "a" * 64
+    with pytest.raises(DecodeError, match=told):
+        decode(_record(_foreign(**body)))
+
+
+def test_a_foreign_producer_may_give_the_id_and_the_key_that_are_derived() -> None:
+    given_by_it = decode(_record(_foreign(messageId=_ID, idempotencyKey=_KEY)))
+    assert given_by_it == decode(_record(_foreign()))
 
 
 @pytest.mark.parametrize("field", ["payloadKey", "payloadBytes", "fingerprint"])
