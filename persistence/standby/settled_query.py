@@ -39,11 +39,11 @@ WITH quiet AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)
 found AS MATERIALIZED (
     SELECT asked.place, row.id, row.transport, asked.partition, asked.log_offset,
         asked.appended_at
-    FROM unnest($2::text[], $3::text[], $4::int[], $5::text[], $6::timestamptz[], $7::int[])
-        AS asked (key, body, partition, log_offset, appended_at, place)
+    FROM unnest($2::uuid[], $3::text[], $4::int[], $5::text[], $6::timestamptz[], $7::int[])
+        AS asked (id, body, partition, log_offset, appended_at, place)
     CROSS JOIN LATERAL (
         SELECT id, transport FROM messages
-        WHERE idempotency_key = asked.key AND fingerprint = asked.body LIMIT 1
+        WHERE messages.id = asked.id AND fingerprint = asked.body LIMIT 1
     ) AS row
 ),
 lost AS MATERIALIZED (
@@ -93,7 +93,7 @@ CROSS JOIN LATERAL (
         OR fingerprint = asked.body) LIMIT 1
 ) AS row
 """
-"""$1 log; messages: $2 keys, $3 fingerprints, $4 partitions, $5 offsets, $6 times, $7 places;
+"""$1 log; messages: $2 ids, $3 fingerprints, $4 partitions, $5 offsets, $6 times, $7 places;
 receipts: $8 message ids, $9 users, $10 states, $11 places; letters: $12 identities,
 $13 partitions, $14 offsets, $15 times, $16 places; tombstones: $17 message ids, $18 fingerprints
 (null of receipts), $19 places."""
@@ -106,12 +106,10 @@ class UnsettledRecord(msgspec.Struct):
     """A record, and by what its row would be known. Neither: no row can ever be made of it."""
 
     record: Record
-    message: tuple[str, str] | None = None
-    """Idempotency key and fingerprint."""
+    message: tuple[UUID, str] | None = None
+    """Id and fingerprint."""
     receipt: tuple[UUID, str, str] | None = None
     """Message id, user and state."""
-    message_id: UUID | None = None
-    """Of a message, where it is a UUID."""
     settled: bool = False
     seen: float = msgspec.field(default_factory=time.monotonic)
     """When it was read, by the monotonic clock."""
@@ -124,11 +122,10 @@ def asked_of(record: Record) -> UnsettledRecord:
     except DecodeError:
         return UnsettledRecord(record)
     if isinstance(event, Message):
-        key = event.idempotency_key
-        body = event.fingerprint()
+        identifier = UUID(event.message_id)  # of a key, as any that is decoded
         return (
-            UnsettledRecord(record, message=(key, body), message_id=_uuid(event.message_id))
-            if _storable(key)
+            UnsettledRecord(record, message=(identifier, event.fingerprint()))
+            if _storable(event.idempotency_key)
             else UnsettledRecord(record)
         )
     return UnsettledRecord(record, receipt=_receipt(event))
@@ -228,11 +225,10 @@ class SettlementQuery:
             for place, asked in enumerate(unknown)
             if letters[place] or not (asked.message or asked.receipt)
         ]
-        buried = [
-            (asked.message_id, asked.message[1], place)
-            for place, asked in messages
-            if asked.message and asked.message_id
-        ] + [(asked.receipt[0], None, place) for place, asked in receipts if asked.receipt]
+        buried: list[tuple[UUID, str | None, int]] = [
+            (*asked.message, place) for place, asked in messages if asked.message
+        ]
+        buried += [(asked.receipt[0], None, place) for place, asked in receipts if asked.receipt]
         async with using(self._pool) as connection:
             rows = await connection.fetch(
                 SETTLED,

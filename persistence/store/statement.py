@@ -36,7 +36,7 @@ from collections.abc import Sequence
 
 from persistence.store.columns import MESSAGE, RECEIPT, SENT_RECEIPT, InsertColumn
 
-__all__ = ["BEFORE", "CLASSIFY", "INSERT", "LOCK_CLASS", "OTHERS", "TAKE"]
+__all__ = ["BEFORE", "CLASSIFY", "CLASSIFY_BY_KEY", "INSERT", "LOCK_CLASS", "OTHERS", "TAKE"]
 
 LOCK_CLASS = 0x63726673
 """The first key of our two-key advisory locks, so that they can't meet another program's."""
@@ -167,9 +167,16 @@ then the messages' columns and the receipts', each from its uuid on.
 """
 
 CLASSIFY = """
-SELECT id, idempotency_key, fingerprint FROM messages
-WHERE id = ANY($1::uuid[]) OR idempotency_key = ANY($2::text[])
+SELECT id, idempotency_key, fingerprint FROM messages WHERE id = ANY($1::uuid[])
 UNION ALL
 SELECT id, NULL, fingerprint FROM tombstones WHERE id = ANY($1::uuid[])
 """
-"""The rows that stood in the way of duplicates, and the tombstones. $1 ids, $2 keys."""
+"""The rows that stood in the way of duplicates, and the tombstones. $1 ids."""
+
+CLASSIFY_BY_KEY = """
+SELECT idempotency_key, fingerprint FROM messages WHERE idempotency_key = ANY($1::text[])
+"""
+"""The same for those that no row has the id of: their row may have another one. $1 keys.
+
+Releases before this one made such rows of other producers' records.
+"""

@@ -22,7 +22,7 @@ from persistence.store.positions import (
     move_position,
     take_position,
 )
-from persistence.store.statement import BEFORE, CLASSIFY, INSERT, OTHERS, TAKE
+from persistence.store.statement import BEFORE, CLASSIFY, CLASSIFY_BY_KEY, INSERT, OTHERS, TAKE
 
 __all__ = ["Fence", "PositionedEvent", "Writer", "Written", "insert"]
 
@@ -292,16 +292,20 @@ async def _judge(
         )
         if index in again
     ]
-    ids, keys = [identifier for _, identifier, _, _ in waiting], [key for _, _, key, _ in waiting]
-    rows = await connection.fetch(CLASSIFY, ids, keys)
-    if not rows:
-        raise Contended("the rows that stood in the way are gone")
+    rows = await connection.fetch(CLASSIFY, [identifier for _, identifier, _, _ in waiting])
+    owners = {row["id"]: row["idempotency_key"] for row in rows if row["idempotency_key"]}
     bodies = {row["idempotency_key"]: row["fingerprint"] for row in rows if row["idempotency_key"]}
     buried = {row["id"]: row["fingerprint"] for row in rows if not row["idempotency_key"]}
+    odd = [key for _, i, key, _ in waiting if owners.get(i) != key and i not in buried]
+    if odd:
+        others = await connection.fetch(CLASSIFY_BY_KEY, odd)
+        bodies |= {row["idempotency_key"]: row["fingerprint"] for row in others}
     same, other = list[int](), list[int]()
     for index, identifier, key, body in waiting:
+        if key not in bodies and identifier not in buried and identifier not in owners:
+            raise Contended("the row that stood in the way is gone")
         # Of an erased message nothing is known by which to tell another body. And no row of that
-        # key: the id is another key's, which a producer of ours can't cause.
+        # key: the id is another key's, which no log brings (``transport.envelope.decode``).
         known = bodies.get(key, buried.get(identifier, ""))
         (same if known is None or known == body else other).append(index)
     return same, other

@@ -60,6 +60,20 @@ async def test_an_id_that_belongs_to_another_key_is_a_conflict(writer, fence):
     assert await writer.write([placed(thief)], fence) == Written([], [], [0])
 
 
+async def test_a_key_whose_row_has_an_id_of_its_own_is_settled_by_that_row(
+    writer, fence, database_pool
+):
+    """Releases before this one made such rows of other producers' records."""
+    await writer.write([placed(message("a", content="first"))], fence)
+    await database_pool.execute("UPDATE messages SET id = gen_random_uuid()")
+    batch = [
+        placed(message("a", content="first")),
+        placed(message("b")),
+        placed(message("a", content="second")),
+    ]
+    assert await writer.write(batch, fence) == Written([1], [0], [2])
+
+
 async def test_a_receipt_may_come_in_the_same_batch_as_its_message(writer, fence, database_pool):
     event = message()
     batch = [placed(event), placed(receipt(event)), placed(receipt(event))]
