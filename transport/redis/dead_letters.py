@@ -46,6 +46,7 @@ class RedisDeadLetters:
         self._functions = functions
         self._stream = log.streams[0]
         self._memories = log.memories()
+        self._lease = log.lease(0, DLQ_GROUP)
         self._seconds = seconds
 
     async def append(self, letters: Sequence[DeadLetter]) -> None:
@@ -99,10 +100,14 @@ class RedisDeadLetters:
             return "bulk length" in text or "too large to be stored" in text
         if not isinstance(cause, RedisError) or _largest(fields) <= _LEAST_BYTES:
             return False
-        (reply,) = await self._functions.exchange([("CONFIG", "GET", "proto-max-bulk-len")])
-        if not isinstance(reply, list) or len(reply) != 2:  # noqa: PLR2004 - forbidden, or away
-            return False
-        return _largest(fields) > int(reply[1])
+        # One transaction, since in a cluster only what has a key goes to its server.
+        asked = ("CONFIG", "GET", "proto-max-bulk-len")
+        *_, told = await self._functions.exchange(
+            [("MULTI",), ("EXISTS", self._stream), asked, ("EXEC",)]
+        )
+        if not isinstance(told, list) or not isinstance(told[1], list) or len(told[1]) != 2:  # noqa: PLR2004
+            return False  # it is forbidden, or the server is away
+        return _largest(fields) > int(told[1][1])
 
     async def _call(self, letters: Sequence[tuple[DeadLetter, Fields]]) -> None:
         if len(letters[0][1]) > MOST_VALUES:  # then it is alone; the table tells repeats apart
@@ -110,8 +115,8 @@ class RedisDeadLetters:
             if isinstance(reply, Exception):
                 raise translate(reply)
             return
-        keys = [*self._memories, *[self._stream] * len(letters)]
-        arguments: Fields = [self._seconds, *OUR_FIELDS, DLQ_GROUP]
+        keys = [*self._memories, *[self._stream] * len(letters), self._lease]
+        arguments: Fields = [self._seconds, *OUR_FIELDS, DLQ_GROUP, len(letters)]
         arguments += [source_of(letter) for letter, _ in letters]
         for letter, fields in letters:
             arguments += (f"{letter.failed_at}  ", len(fields), *fields)

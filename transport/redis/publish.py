@@ -42,7 +42,7 @@ from transport.redis.witness import Witness
 
 __all__ = ["MOST_VALUES", "RECORDS_PER_CALL", "Publisher", "remembered"]
 
-# Of a key that the call does not name, in a slot on its way: met in the midst of the call.
+# Of a key that is not there any more, in a slot on its way: met in the midst of the call.
 _NOT_HERE = "non local key"
 _FOUND, _REFUSED = ord("="), ord("!")
 # The server does nothing else during a call: at some 5 us a record, this bounds it to a few ms. And
@@ -212,13 +212,13 @@ class Publisher:
 
     def _calls(self, envelopes: Sequence[Envelope], seconds: int) -> list[_Call]:
         if not self._by_slot:
-            command = self._command(envelopes, seconds, self._log.memories())
+            command = self._command(envelopes, seconds, None)
             return [_Call(command, envelopes)]
         by_partition: dict[int, list[Envelope]] = {}
         for envelope in envelopes:
             by_partition.setdefault(envelope.partition, []).append(envelope)
         return [
-            _Call(self._command(some, seconds, self._log.memories(partition)), some)
+            _Call(self._command(some, seconds, partition), some)
             for partition, some in by_partition.items()
         ]
 
@@ -251,11 +251,12 @@ class Publisher:
         return [next(outcomes[envelope.partition]) for envelope in envelopes[:count]]
 
     def _command(
-        self, envelopes: Sequence[Envelope], seconds: int, memories: Sequence[str]
+        self, envelopes: Sequence[Envelope], seconds: int, partition: int | None
     ) -> Command:
+        """Return the call that appends ``envelopes``; all are of ``partition``, if it is one."""
         streams = self._log.streams
-        keys = [*memories, *[streams[e.partition] for e in envelopes]]
-        arguments: list[str | bytes | int] = [seconds, *OUR_FIELDS, self._group]
+        keys = self._keys(partition, [streams[e.partition] for e in envelopes])
+        arguments: list[str | bytes | int] = [seconds, *OUR_FIELDS, self._group, len(envelopes)]
         arguments += [e.message_id for e in envelopes]
         for e in envelopes:
             headers = e.headers
@@ -278,6 +279,12 @@ class Publisher:
         name = "append_after" if self._own_appends.are_wanted else "append"
         return self._functions.command(name, keys, *arguments)
 
+    def _keys(self, partition: int | None, streams: Sequence[str]) -> list[str]:
+        """Return what a call touches; where its slot may be on its way, nothing is left out."""
+        log = self._log
+        lease = () if partition is None else (log.lease(partition, self._group),)
+        return [*log.memories(partition), *streams, *lease]
+
     async def recall(self, message_ids: Sequence[str]) -> list[Remembered | None]:
         """Look up what was appended under each message id, within the idempotency window.
 
@@ -291,7 +298,7 @@ class Publisher:
                 [
                     self._functions.command(
                         "recall",
-                        [*self._log.memories(memory), *(stream for stream, _ in questions)],
+                        self._keys(memory, [stream for stream, _ in questions]),
                         self._group,
                         *(identifier for _, identifier in questions),
                     )

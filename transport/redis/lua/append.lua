@@ -1,13 +1,14 @@
--- KEYS the two memories (below), then each record's stream; ARGV seconds to remember (0: not), the
--- five field names of nearly every record, the value of the last, the name of a traced one's sixth,
--- and the group that works on the records; then the ids of all; then per record what to remember of
+-- KEYS the two memories (below), then each record's stream, then in a cluster the lease, so that a
+-- server that has only a part of the slot's keys refuses the call before it begins; ARGV seconds to
+-- remember (0: not), the five field names of nearly every record, the value of the last, the name of a
+-- traced one's sixth, the group that works on the records, and their number; then the ids of all; then per record what to remember of
 -- it, its shape and its values: '' and key, body and correlation id, 't' and with them the sixth's,
 -- or how many fields follow and the fields. (A third fewer arguments: each costs both sides at every
 -- step.)
 -- The records of one call may be of several streams (never in a cluster: other slots).
 -- Check, append, remember, in this order: cut off in the middle it leaves records that are not
 -- remembered (the row settles that), never a memory without its record (which would be a loss).
-local FIRST_ID = 10
+local FIRST_ID = 11
 
 -- What is remembered is in two hashes that take turns. Each is written for as long as a record is to
 -- be remembered, and read for as long again; its time to live says how far it is. So no record has
@@ -51,8 +52,8 @@ end
 
 -- What is to be known of a stream to tell whether a record that left it is a row: the group, up to
 -- which id there is `doubt`, and whether the log is `whole`, so that nothing left it unread. Found once
--- in a call: to count what is unread may take reading it. (The lease is a key that the caller does not
--- declare; it is in the stream's slot.)
+-- in a call: to count what is unread may take reading it. (Where the log is on one server, the lease is
+-- a key that the caller does not declare.)
 local function account_of(accounts, stream, name)
   local account = accounts[stream]
   if not account then
@@ -101,10 +102,10 @@ end
 -- says which one stood before it ('before<id').
 local function append(keys, args, before)
   local call = redis.pcall
-  local seconds, key, body, message, correlation, kind, ours, parent, group =
+  local seconds, key, body, message, correlation, kind, ours, parent, group, count =
     unpack(args, 1, FIRST_ID - 1)
   local is_remembered = seconds ~= '0'
-  local count = #keys - 2
+  count = tonumber(count)
   local at = FIRST_ID + count
   local one, other, memos_by_id, memos, out, accounts = {}, {}, {}, {}, {}, {}
   if is_remembered then
@@ -168,7 +169,7 @@ local function append(keys, args, before)
   return out
 end
 
--- KEYS the two memories, then each record's stream; ARGV the group and the ids. Returns what is
+-- KEYS as those of `append`; ARGV the group and the ids. Returns what is
 -- remembered of each, or nothing.
 local function recall(keys, args)
   local group, out, accounts = args[1], {}, {}
