@@ -314,6 +314,40 @@ async def test_a_move_that_stops_halfway_holds_up_nobody_else(shards: RedisClust
         assert len(await transport.read(Topic.MESSAGES, 0)) == 2
 
 
+@pytest.mark.parametrize("moves_lease", [True, False])
+async def test_a_call_that_lacks_the_lease_does_not_begin(
+    shards: RedisCluster, moves_lease: bool
+) -> None:
+    """What the lease knows is needed for a repeat whose record is in the log no more."""
+    stream, lease = "msg:stream:0", "{msg:stream:0}:lease:persistence-workers"
+    memories = [f"{{{stream}}}:memory:{n}" for n in (0, 1)]
+    slot = key_slot(stream.encode())
+    async with _opened(shards) as transport:
+        old, new, more = (message(it, partition=0, of=transport) for it in ("old", "new", "more"))
+        appended, _ = await transport.publish([old, more])
+        for memory in memories:  # a call whose keys are not all there is refused in any case
+            await shards.run_at(memory, "HSETNX", memory, "seconds", 300)
+            await shards.run_at(memory, "EXPIRE", memory, 100)
+        await shards.run_at(stream, "XDEL", stream, _offset(appended))
+        to = await _other(shards, await shards.primary_of(stream))
+        source = await shards.begin_move(slot, to)
+        moved = [lease] if moves_lease else [stream, *memories]
+        await shards.run(source, "MIGRATE", to.host, to.port, "", 0, 5000, "KEYS", *moved)
+        outcomes = await transport.publish([new, old])
+        assert [type(it) for it in outcomes] == [TransportUnavailable] * 2, outcomes
+        with pytest.raises(TransportUnavailable):
+            await transport.recall([old.message_id])
+        while await shards.move_keys(slot, source, to):
+            pass
+        await shards.end_move(slot, source, to)
+
+        async def is_taken() -> bool:
+            return all(isinstance(it, Appended) for it in await transport.publish([new]))
+
+        await eventually(is_taken)
+        assert len(await transport.read(Topic.MESSAGES, 0)) == 2
+
+
 async def test_what_is_sent_again_is_not_overtaken(shards: RedisCluster) -> None:
     slot, stream = key_slot(b"msg:stream:0"), "msg:stream:0"
     async with _opened(shards) as transport:
@@ -539,6 +573,9 @@ async def test_what_is_full_or_not_durable_is_told_of_each_shard(shards: RedisCl
             ]
             with pytest.raises(TransportUnavailable, match="maxmemory"):
                 await transport.ping()
+            await shards.run(one, "FUNCTION", "FLUSH")  # as a shard that is new
+            (outcome,) = await transport.publish([message("new", partition=3, of=transport)])
+            assert "maxmemory" in str(outcome)
         finally:
             await shards.run(one, "CONFIG", "SET", "maxmemory", "0")
 
@@ -559,6 +596,40 @@ async def test_any_server_of_the_cluster_leads_to_all_of_it(shards: RedisCluster
             assert sum(it.kind == "stream" for it in holdings) == _PARTITIONS + 1
             await transport.remove()
         assert not await transport.exists()
+
+
+async def test_servers_that_have_no_host_name_are_found(shards: RedisCluster) -> None:
+    for server in shards.servers:
+        await shards.run(server, "CONFIG", "SET", "cluster-preferred-endpoint-type", "hostname")
+    try:
+        async with _opened(shards) as transport:
+            stream = "msg:stream:0"
+            await shards.move(
+                key_slot(stream.encode()), await _other(shards, await shards.primary_of(stream))
+            )
+            outcomes = await transport.publish(
+                [message(f"m{p}", partition=p, of=transport) for p in range(_PARTITIONS)]
+            )
+            assert all(isinstance(it, Appended) for it in outcomes), outcomes
+    finally:
+        for server in shards.servers:
+            await shards.run(server, "CONFIG", "SET", "cluster-preferred-endpoint-type", "ip")
+
+
+async def test_a_server_that_lacks_the_user_is_told_of(shards: RedisCluster) -> None:
+    for server in shards.servers:
+        rights = ("on", ">secret", "allkeys", "allcommands")
+        await shards.run(server, "ACL", "SETUSER", "crossfade", *rights)
+    named = f"redis://crossfade:secret@{shards.addresses}/0"
+    async with _opened(shards, redis_url=named) as transport:
+        lacks = await shards.primary_of("msg:stream:0")
+        await shards.run(lacks, "ACL", "DELUSER", "crossfade")  # also hangs up on it
+        for _ in range(3):
+            (outcome,) = await transport.publish([message("m", partition=0, of=transport)])
+        assert isinstance(outcome, TransportUnavailable)
+        assert "refused our credentials" in str(outcome)
+    for server in shards.servers:
+        await shards.run(server, "ACL", "DELUSER", "crossfade")
 
 
 async def test_several_servers_that_are_no_cluster_are_refused(own_redis: ValkeyServer) -> None:

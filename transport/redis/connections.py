@@ -15,11 +15,13 @@ import msgspec
 from redis.exceptions import MovedError
 
 from transport.errors import ConfigurationError, TransportUnavailable
-from transport.redis.cluster import Cluster, ServerPool, ask_for_slots, tell
+from transport.redis.cluster import Cluster
+from transport.redis.cluster_primary import ServerPool
 from transport.redis.connection import Address, Command, RedisConnection, Reply
 from transport.redis.errors import translate
 from transport.redis.locator import Locator, SentinelLocator, StaticLocator
 from transport.redis.slot_map import SlotMap
+from transport.redis.slot_votes import ask_for_slots, tell
 from transport.settings import TransportSettings
 
 __all__ = ["RedisConnections"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from transport.durability import Durability
-from transport.redis.cluster import ServerPool
+from transport.redis.cluster_primary import ServerPool
 from transport.redis.connections import RedisConnections
 from transport.redis.errors import translate
 

@@ -104,14 +104,21 @@ class Functions:
         """Send ``commands`` to the servers of a cluster; see ``Cluster.spread``."""
         cluster = self._connections.cluster
         assert cluster is not None
-        replies, closed = await cluster.spread(commands, closing=closing, load=self._load_or_full)
+        full: list[BaseException] = []
+
+        async def load() -> None:
+            try:
+                await self.load()
+            except TransportUnavailable as error:  # the calls tell what else they find
+                if isinstance(error.__cause__, OutOfMemoryError):
+                    full.append(error.__cause__)
+
+        replies, closed = await cluster.spread(commands, closing=closing, load=load)
         if closing is None and any(map(is_function_missing, replies)):  # it may be full
             replies = await self._with_library(commands, replies)
+        elif full:  # appends: a full server would refuse them as scripts too
+            replies = [full[0] if is_function_missing(it) else it for it in replies]
         return replies, closed
-
-    async def _load_or_full(self) -> None:
-        with suppress(TransportUnavailable):  # the calls tell what else they find
-            await self.load()
 
     async def _with_library(
         self,
@@ -173,6 +180,7 @@ class Functions:
             ConfigurationError: the server is too old.
         """
         refusals: list[TransportError] = []
+        full: TransportError | None = None
         async with self._loading:
             for pool in self._connections.answering:
                 try:
@@ -180,8 +188,10 @@ class Functions:
                     _check_loaded(reply)
                 except TransportError as error:  # others of a cluster may take it
                     refusals.append(error)
-        if refusals:
-            raise refusals[0]
+                    if isinstance(error.__cause__, OutOfMemoryError):
+                        full = error
+        if refusals:  # of a full server: there is another way to call them
+            raise full or refusals[0]
 
 
 def _check_loaded(reply: Reply) -> None:

@@ -9,7 +9,7 @@ from redis.exceptions import MovedError
 
 from transport.errors import ConfigurationError, TransportUnavailable
 from transport.redis.allocator import is_replaced
-from transport.redis.cluster import ServerPool
+from transport.redis.cluster_primary import ServerPool
 from transport.redis.connections import RedisConnections
 from transport.redis.errors import translate
 from transport.redis.functions import Functions

@@ -136,10 +136,17 @@ class RedisLogRemoval:
     async def _members(self, log: TopicKeys, groups: Iterable[str]) -> dict[str, int]:
         """Return how many members of each group say that they live."""
         names = list(groups)
-        seconds, micros = await self._connections.call("TIME")
-        now = int(seconds) * 1000 + int(micros) // 1000
-        counts = await self._all([("ZCOUNT", log.members(name), now, "+inf") for name in names])
+        counts = [await self._living(log.members(name)) for name in names]
         return dict(zip(names, counts, strict=True))
+
+    async def _living(self, members: str) -> int:
+        """Return how many live by the clock of the server that they tell it to."""
+        # One transaction, since in a cluster only what has a key goes to its server.
+        *_, told = await self._all([("MULTI",), ("EXISTS", members), ("TIME",), ("EXEC",)])
+        seconds, micros = told[1]
+        now = int(seconds) * 1000 + int(micros) // 1000
+        (count,) = await self._all([("ZCOUNT", members, now, "+inf")])
+        return int(count)
 
     async def _all(self, commands: Sequence[Command]) -> list[Reply]:
         replies = await self._exchange(commands)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from transport.redis.cluster import ServerPool
+from transport.redis.cluster_primary import ServerPool
 from transport.redis.connections import RedisConnections
 from transport.redis.errors import translate
 from transport.redis_url import RedisUrl

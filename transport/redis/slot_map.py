@@ -9,7 +9,10 @@ import msgspec
 
 from transport.redis.connection import Reply
 
-__all__ = ["Place", "SlotMap"]
+__all__ = ["NO_HOST", "Place", "SlotMap"]
+
+NO_HOST = "?"
+"""What a server calls another one that it is to call by its host name, and knows none of."""
 
 Place = tuple[str, int]
 """Host and port."""
@@ -31,8 +34,8 @@ class SlotMap(msgspec.Struct, frozen=True):
         ranges = []
         for first, last, primary, *_ in told:
             host = (primary[0] or b"").decode()
-            if host == "?":  # a name that it does not know yet
-                continue
+            if host == NO_HOST:
+                host = _address(primary)
             ranges.append((first, last, (host or by, primary[1])))
         return cls(tuple(sorted(ranges)))
 
@@ -48,3 +51,11 @@ class SlotMap(msgspec.Struct, frozen=True):
             return None
         _, last, place = self.ranges[at]
         return place if slot <= last else None
+
+
+def _address(primary: Sequence[Reply]) -> str:
+    """Return the IP address of a server that has no host name, as its entry goes on with it."""
+    beside = primary[3] if len(primary) > 3 else ()  # noqa: PLR2004 - host, port and id come first
+    named = dict(zip(beside[::2], beside[1::2], strict=False))
+    address: bytes = named.get(b"ip", b"")
+    return address.decode()
