@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,10 +17,12 @@ import asyncpg
 from compose.harness.anomaly import Anomaly, What
 from compose.harness.content_name import is_large
 from compose.harness.history import ClientAttempt, RequestKind
+from compose.harness.waiting import StuckError
 from compose.load.client import Client
 from compose.process.metrics import process_metrics
 from compose.rehearsal.stage import Stage
 from compose.soak.rounds import RunningRound
+from compose.soak.vanished import vanished
 from persistence.database.pool import Pool, connect, using
 from persistence.errors import PersistenceError
 from persistence.payloads.errors import PayloadError
@@ -31,6 +34,7 @@ from persistence.settings import PersistenceSettings
 __all__ = ["RowRetention"]
 
 _NO_DAYS = 0
+_READ_WITHIN, _READ_AGAIN = 300.0, 1.0
 _AWAY = (PersistenceError, PayloadError, OSError, TimeoutError, asyncpg.PostgresError)
 _KEPT = 60
 _FROM_A_ROUND = 6
@@ -96,6 +100,21 @@ class RowRetention:
         if back:
             found.append(Anomaly(What.PHANTOM, "archive", f"{back} archived rows came back"))
         return (report.rows if report else 0), found + await self._ask_again()
+
+    async def vanished(self, judged: int) -> list[Anomaly]:
+        """Return what is gone of so many rows that were judged, once no message is under way.
+
+        Raises:
+            StuckError: PostgreSQL could not be read for minutes.
+        """
+        deadline = time.monotonic() + _READ_WITHIN
+        while True:
+            try:
+                return await vanished(self._pool, judged)
+            except _AWAY as error:
+                if time.monotonic() > deadline:
+                    raise StuckError(f"the rows could not be counted: {error}") from error
+                await asyncio.sleep(_READ_AGAIN)
 
     async def _ask_again(self) -> list[Anomaly]:
         """Send archived messages once more: each has the id that it had."""

@@ -71,6 +71,7 @@ class Soak:
         self.judged = 0
         self.broken = 0
         """Violations that were found so far."""
+        self._rows = 0  # that were judged
         self._recorder = recorder
         self._say = say
         self._pair = LogPair(options.log, None)
@@ -173,6 +174,9 @@ class Soak:
         # What the next round has is younger than it: those rows are still to be judged.
         before = load.running.began_at if load.running is not None else datetime.now(UTC)
         line.archived, found = await retention.archive(before)
+        self._rows += line.rows
+        if load.running is None:  # it was the last
+            found += await retention.vanished(self._rows)
         self._anomalies += self._deaths.look()
         line.add([*found, *self._anomalies])
         self._anomalies.clear()

@@ -151,7 +151,7 @@ class PayloadStore:
         contents: list[memoryview | None] = [None] * len(payloads)
         left = iter(enumerate(payloads))
         size = sum(payload.bytes for payload in payloads)
-        with suppress(Exception):  # whatever it is, ``get`` meets it as well
+        with suppress(TimeoutError):
             async with (
                 asyncio.timeout(self._seconds + size / _SLOWEST),
                 asyncio.TaskGroup() as group,
@@ -167,14 +167,18 @@ class PayloadStore:
         self, contents: list[memoryview | None], left: Iterator[tuple[int, Payload]]
     ) -> None:
         for index, payload in left:
-            with suppress(FileNotFoundError):
+            try:
                 # One byte more, so that a longer object is seen to be one.
                 data = await self._obstore.get_range_async(
                     self._client, payload.key, start=0, end=payload.bytes + 1
                 )
-                content = memoryview(data)
-                if len(content) == payload.bytes and sha256(content).hexdigest() == payload.sha256:
-                    contents[index] = content
+            except FileNotFoundError:
+                continue
+            except Exception:  # noqa: BLE001 - whatever it is, ``get`` meets it as well
+                return  # one that is refused ends no other's read; a store that is out ends all
+            content = memoryview(data)
+            if len(content) == payload.bytes and sha256(content).hexdigest() == payload.sha256:
+                contents[index] = content
 
     async def _start_of(self, key: str, most: int) -> bytes:
         """Return up to so many bytes of an object.

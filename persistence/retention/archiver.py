@@ -22,7 +22,7 @@ import structlog
 from otel.metrics import Metrics
 from persistence.database.outage import stopped_within
 from persistence.database.pool import Connection, Pool, using
-from persistence.errors import Outage, PersistenceError
+from persistence.errors import Outage, PersistenceError, Unexpected
 from persistence.fleet.leader_lock import elected
 from persistence.fleet.payload_identity import confirm
 from persistence.payloads.store import PayloadStore
@@ -190,6 +190,7 @@ class OldRows:
             report = await self._archiver.archive(stop)
         except Exception as error:  # noqa: BLE001 - the service goes on with a full disk, too
             text = str(error) or type(error).__name__
-            _log.warning("Archiving old rows failed; will retry", error=text)
+            is_known = isinstance(error, PersistenceError) and not isinstance(error, Unexpected)
+            _log.warning("Archiving old rows failed; will retry", error=text, exc_info=not is_known)
         else:
             self._metrics.archived.inc(report.rows if report else 0)

@@ -20,7 +20,7 @@ import msgspec
 
 from otel.metrics import Metrics
 from otel.tracing.deliveries import Delivery
-from persistence.database.outage import OutageBarrier, Stopping, stopped_within
+from persistence.database.outage import OutageBarrier, Stopping, stopped_within, unless
 from persistence.errors import PersistenceError
 from persistence.payloads.errors import (
     PayloadCorrupt,
@@ -113,7 +113,7 @@ class Contents:
         Raises:
             Stopping: ``stop`` was set while it waited for the store.
         """
-        ready = await self._several(batch, trace)
+        ready = await self._several(batch, trace, stop)
         slots = asyncio.Semaphore(_AT_ONCE)
 
         async def one(positioned: PositionedEvent) -> PositionedEvent | ContentFailure:
@@ -137,7 +137,7 @@ class Contents:
         ]
 
     async def _several(
-        self, batch: Sequence[PositionedEvent], trace: Delivery
+        self, batch: Sequence[PositionedEvent], trace: Delivery, stop: asyncio.Event
     ) -> dict[int, PositionedEvent]:
         """Return records with their content, by index, as far as one look has it."""
         if self._store is None:
@@ -147,8 +147,13 @@ class Contents:
             for index, positioned in enumerate(batch)
             if (payload := _payload(positioned)) and payload.bytes <= self.row_bytes
         ]
+        if not named:
+            return {}
         began, clock = time.perf_counter(), time.time_ns()
-        contents = await self._store.get_several([payload for _, _, payload in named])
+        reading = self._store.get_several([payload for _, _, payload in named])
+        contents = await unless(stop, reading)
+        if contents is None:
+            raise Stopping
         seconds = time.perf_counter() - began
         ready = {}
         for (index, positioned, payload), content in zip(named, contents, strict=True):

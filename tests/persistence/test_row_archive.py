@@ -7,6 +7,7 @@ import gzip
 import json
 
 import pytest
+from structlog.testing import capture_logs
 
 from otel.metrics import Metrics
 from persistence.database.pool import connect
@@ -304,7 +305,10 @@ async def test_a_full_disk_does_not_end_the_service(
     monkeypatch.setattr(archiver_module, "draft", full)
     metrics = Metrics()
     job = OldRows(Archiver(database_pool, store, days=30), metrics, interval=0.05)
-    running = asyncio.create_task(job.run(stop))
+    with capture_logs() as logs:
+        running = asyncio.create_task(job.run(stop))
+        await eventually(lambda: logs or running.done())
+    assert logs[0]["exc_info"], "nobody thought of it: where it was raised is needed"
     waits = metrics.of(ArchiveMetrics).oldest
 
     async def twice() -> bool:
