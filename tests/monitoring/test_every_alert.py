@@ -262,6 +262,7 @@ async def test_a_log_that_was_consumed_is_forgotten(site: MonitoredDeployment) -
 
 @causes("RecordsRescued")
 async def test_redis_comes_back_without_its_last_records(site: MonitoredDeployment) -> None:
+    await site.both_up()  # an increase is seen by who saw the count before
     files, earlier = site.redis.data_dir, site.redis.data_dir.with_name("earlier")
     shutil.copytree(files, earlier)
     await post_many(site.app, 50, "rescued")

@@ -19,7 +19,7 @@ from tests.support.eventually import eventually
 from tests.transport.redis_backend import short_settings
 from tests.transport.redis_failover import Failover, pair, run
 from transport.conformance.member import ConformanceWorker, contents, message, messages, until
-from transport.contract import Appended, Envelope, Topic
+from transport.contract import Appended, Envelope, Record, Topic
 from transport.errors import TransportError, TransportUnavailable
 from transport.redis import RedisTransport
 from transport.redis.keys import messages_log
@@ -71,7 +71,8 @@ async def test_what_several_processes_lost_stands_in_its_order_before_all_that_i
         for n in range(0, 40, 2):
             await _append(one, messages([f"lost-{n}"], partition=0, of=one))
             await _append(other, messages([f"lost-{n + 1}"], partition=0, of=other))
-        await _append(one, messages([f"elsewhere-{n}" for n in range(700)], partition=3, of=one))
+        elsewhere = [f"elsewhere-{n}" for n in range(2500)]  # three pages of a report
+        await _append(one, messages(elsewhere, partition=3, of=one))
         await failover.promote()
         first = asyncio.create_task(_append_at_last(one, "new"))
 
@@ -83,7 +84,42 @@ async def test_what_several_processes_lost_stands_in_its_order_before_all_that_i
         await asyncio.gather(first, _append_at_last(other, "new"))
         lost = [f"lost-{n}" for n in range(40)]
         assert await _texts(one) == ["kept-0", "kept-1", *lost, "new", "new"]
-        assert await _texts(one, 3) == [f"elsewhere-{n}" for n in range(700)]
+        found: list[Record] = []
+        while records := await one.read(
+            Topic.MESSAGES, 3, after=found[-1].offset if found else None, limit=500
+        ):
+            found += records
+        assert contents(found) == elsewhere
+
+
+async def test_a_writer_that_the_new_server_never_heard_of_is_waited_for(
+    failover: Failover,
+) -> None:
+    async with _transport(failover) as one, _transport(failover) as other:
+        await _append(one, messages(["kept"], partition=0, of=one))
+        writers = messages_log(one.partitions).writers
+        (first,) = await run(failover.primary, "ZRANGE", writers, "0", "-1")
+        await failover.cut()
+        await _append(other, messages(["lost-0"], partition=0, of=other))
+        lost = ["lost-0"]
+
+        async def has_heard_of_it() -> bool:
+            lost.append(f"lost-{len(lost)}")
+            await _append(one, messages(lost[-1:], partition=0, of=one))
+            return bool((await run(failover.primary, "ZRANGE", writers, "0", "-1"))[1:] == [first])
+
+        await eventually(has_heard_of_it, timeout=PATIENCE)
+        assert await run(failover.replica, "ZRANGE", writers, "0", "-1") == [first]
+        await failover.promote()
+        appending = asyncio.create_task(_append_at_last(one, "new"))
+
+        async def reported() -> bool:
+            keys = await run(failover.replica, "KEYS", "*:rescue:*")
+            return bool(keys) and first in await run(failover.replica, "HKEYS", keys[0])
+
+        await eventually(reported, timeout=PATIENCE)
+        await asyncio.gather(appending, _append_at_last(other, "new"))
+        assert await _texts(one) == ["kept", *lost, "new", "new"]
 
 
 async def test_workers_get_what_was_rescued_and_no_repeat_is_appended_beside_it(

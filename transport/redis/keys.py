@@ -12,7 +12,7 @@
 ``{msg:stream}:partitions``               string: how many partitions this log was made with
 ``{msg:stream}:identity``                  string: a UUID that tells this log from any other
 ``{msg:stream}:writers``                  sorted set: processes that append, by when they expire
-``{msg:stream}:rescue:1:<repl. id>``      hash: what a failover lost, while it is appended again
+``{msg:stream}:rescue:2:<repl. id>``      hash: what a failover lost, while it is appended again
 ``{msg:stream}:probe``                    string: written to see whether writes are taken; expires
 ``{<stream>}:probe``                      the same, of one partition: in a cluster
 ========================================  ==============================================
@@ -37,7 +37,7 @@ __all__ = ["TopicKeys", "consumer", "dead_letter_log", "messages_log", "trimmed"
 
 
 _PROBE_MS = 60_000
-_REPORT_VERSION = 1  # of what is reported to a rescue: a release that writes it anew counts on
+_REPORT_VERSION = 2  # of what is reported to a rescue: a release that writes it anew counts on
 
 
 class TopicKeys(msgspec.Struct, frozen=True):

@@ -122,7 +122,9 @@ class Publisher:
                             closing=closing,
                             only_at=rescued_at or self._rescue.server,
                         )
-                replies = replies[len(first) :]
+                if first:
+                    self._rescue.note_writers(replies[0])
+                    del replies[: len(first)]
                 doubt = None if rescued_at else self._confirmation.doubt(replies[len(calls) :])
                 replies = replies[: len(calls)]
                 if len(calls) == 1:

@@ -16,8 +16,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing
+from heapq import heapify, heappop, heapreplace
 from typing import TypeVar
 from uuid import uuid4
 
@@ -33,6 +42,7 @@ from transport.redis.functions import Functions, ServerChanged
 from transport.redis.keys import TopicKeys
 from transport.redis.recent_appends import RecentAppend, RecentAppends
 from transport.redis.records import sort_key
+from transport.redis.rescue_report import RescueReport, field_of, in_order, page_of, pages
 
 __all__ = ["Rescue"]
 
@@ -56,10 +66,6 @@ Append = Callable[[Sequence[Envelope], bool, str], Awaitable[Sequence[Outcome]]]
 the replication id of the server."""
 
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[RecentAppend]).decode
-
-
 class Rescue:
     """Of one log, for one process that appends to it.
 
@@ -78,6 +84,7 @@ class Rescue:
         self._is_on = seconds > 0
         self._member = uuid4().hex
         self._registered = -_REGISTER_SECONDS
+        self._writers: Sequence[bytes] = ()  # with the time of each, as the server told last
         self._met = self._process = ""
         self._running: asyncio.Task[None] | None = None
         self._why = ""  # it does not get on
@@ -143,6 +150,14 @@ class Rescue:
             self._functions.command("write_on", (self._log.writers,), self._member, _AWAITED_MS)
         ]
 
+    def note_writers(self, reply: Reply) -> None:
+        """Note who else writes, as ``registration`` was answered.
+
+        The new server may lack the last of them, so it is told.
+        """
+        if isinstance(reply, list):
+            self._writers = reply
+
     async def close(self) -> None:
         """End a rescue under way."""
         if self._running is not None:
@@ -167,12 +182,10 @@ class Rescue:
             self._running = None
 
     async def _rescue(self, server: str, append: Append) -> None:
-        mine = await self._patiently(server, lambda: self._gone(server))
-        rescue = self._log.rescue(server)
-        report = self._functions.command("report", (rescue,), self._member, _encode(mine))
-        if not await self._ask(server, report):
+        mine = in_order(await self._patiently(server, lambda: self._gone(server)))
+        if not await self._report(server, mine):
             count = 0
-            for some in _turns(mine):
+            async for some in _turns(_each(mine)):
                 count += await self._append_again(server, some, append)
             _tell(count, "after newer ones, since this process heard of it late")
         else:
@@ -182,6 +195,21 @@ class Rescue:
                     break
                 await asyncio.sleep(_POLL_SECONDS)
         self.recent.forget(mine)
+
+    async def _report(self, server: str, mine: Sequence[RecentAppend]) -> bool:
+        """Report what is gone, page by page; return false if the rescue is over."""
+        count = 0
+        for page in pages(mine):
+            if not await self._write(server, field_of(self._member, count), page):
+                return False
+            count += 1
+        report = RescueReport.of(mine, count).packed()
+        return await self._write(server, self._member, report, *self._writers)
+
+    async def _write(self, server: str, field: str, value: bytes, *writers: bytes) -> bool:
+        keys = (self._log.rescue(server), self._log.writers)
+        command = self._functions.command("report", keys, field, value, *writers)
+        return bool(await self._ask(server, command))
 
     async def _is_done(self, server: str, append: Append, late: float) -> bool:
         turn: bytes = await self._turn(server, is_late=asyncio.get_running_loop().time() > late)
@@ -197,17 +225,14 @@ class Rescue:
     async def _lead(self, server: str, append: Append, *, is_alone: bool) -> bool:
         """Append what all reported; return false if another leads meanwhile."""
         rescue = self._log.rescue(server)
-        reported = await self._ask(server, ("HGETALL", rescue))
-        lost: list[RecentAppend] = []
-        for member, blob in zip(reported[::2], reported[1::2], strict=True):
-            if not member.startswith(b"#"):
-                lost += _read(member, blob)
-        is_overtaken = await self._is_overtaken(server, lost)
+        reports = await self._reports(server, rescue)
+        is_overtaken = await self._is_overtaken(server, reports.values())
         count = 0
-        for some in _turns(lost):
-            if await self._turn(server, is_late=True) not in _LEADS:
-                return False
-            count += await self._append_again(server, some, append)
+        async with aclosing(self._lost(server, rescue, reports)) as lost:
+            async for some in _turns(lost):
+                if await self._turn(server, is_late=True) not in _LEADS:
+                    return False
+                count += await self._append_again(server, some, append)
         await self._ask(server, self._functions.command("rescued", (rescue,), count))
         if is_overtaken:
             _tell(count, "in their order, but after newer ones that others appended meanwhile")
@@ -217,11 +242,64 @@ class Rescue:
             _tell(count, "in their order, before anything else")
         return True
 
-    async def _is_overtaken(self, server: str, lost: Sequence[RecentAppend]) -> bool:
+    async def _reports(self, server: str, rescue: str) -> dict[str, RescueReport]:
+        """Return what each process says that it reported."""
+        fields: list[bytes] = await self._ask(server, ("HKEYS", rescue))
+        members = [it.decode() for it in fields if not it.startswith(b"#") and b"." not in it]
+        if not members:
+            return {}
+        found = {}
+        for member, told in zip(
+            members, await self._ask(server, ("HMGET", rescue, *members)), strict=True
+        ):
+            try:
+                found[member] = RescueReport.read(told)
+            except msgspec.MsgspecError:
+                _tell_unreadable(member)
+        return found
+
+    async def _lost(
+        self, server: str, rescue: str, reports: Mapping[str, RescueReport]
+    ) -> AsyncGenerator[RecentAppend, None]:
+        """Yield what all reported, in the old log's order, and hold one page of each."""
+        readers = [self._paged(server, rescue, it, reports[it].pages) for it in reports]
+        heads = []
+        for n, reader in enumerate(readers):
+            first = await anext(reader, None)
+            if first is not None:
+                heads.append((sort_key(first.offset), n, first))
+        heapify(heads)
+        while heads:
+            _, n, it = heads[0]
+            yield it
+            following = await anext(readers[n], None)
+            if following is None:
+                heappop(heads)
+            else:
+                heapreplace(heads, (sort_key(following.offset), n, following))
+
+    async def _paged(
+        self, server: str, rescue: str, member: str, count: int
+    ) -> AsyncIterator[RecentAppend]:
+        for page in range(count):
+            blob = await self._ask(server, ("HGET", rescue, field_of(member, page)))
+            if blob is None:
+                return  # another one led, and is done
+            try:
+                some = page_of(blob)
+            except msgspec.MsgspecError:
+                _tell_unreadable(member)
+            else:
+                for it in some:
+                    yield it
+
+    async def _is_overtaken(self, server: str, reports: Iterable[RescueReport]) -> bool:
         """Return whether a record stands in the log that is newer than one that is gone."""
         first: dict[int, str] = {}
-        for it in sorted(lost, key=lambda it: sort_key(it.offset)):
-            first.setdefault(it.envelope.partition, it.offset)
+        for report in reports:
+            for partition, offset in report.first.items():
+                known = first.setdefault(partition, offset)
+                first[partition] = min(known, offset, key=sort_key)
         for partition, offset in first.items():
             keys = (self._log.streams[partition],)
             if await self._ask(server, self._functions.command("is_overtaken", keys, offset)):
@@ -305,25 +383,29 @@ class Rescue:
             await asyncio.sleep(_POLL_SECONDS)
 
 
-def _read(member: bytes, blob: bytes) -> list[RecentAppend]:
-    try:
-        return _decode(blob)
-    except msgspec.MsgspecError:
-        _log.exception(
-            "What process %s reported as lost can't be read, and is not appended again: run "
-            "`crossfade audit`",
-            member.decode("ascii", "replace"),
-        )
-        return []
+async def _each(some: Iterable[RecentAppend]) -> AsyncIterator[RecentAppend]:
+    for it in some:
+        yield it
 
 
-def _turns(lost: Sequence[RecentAppend]) -> Iterator[list[RecentAppend]]:
-    """Yield what is lost in the old log's order, by trips of one way to remember."""
-    ordered = sorted(lost, key=lambda it: sort_key(it.offset))
-    for _, group in groupby(ordered, key=lambda it: it.remember):
-        run = list(group)
-        for first in range(0, len(run), _RECORDS_PER_TURN):
-            yield run[first : first + _RECORDS_PER_TURN]
+async def _turns(lost: AsyncIterator[RecentAppend]) -> AsyncIterator[list[RecentAppend]]:
+    """Yield what is lost in its order, by trips of one way to remember."""
+    some: list[RecentAppend] = []
+    async for it in lost:
+        if some and (it.remember != some[0].remember or len(some) == _RECORDS_PER_TURN):
+            yield some
+            some = []
+        some.append(it)
+    if some:
+        yield some
+
+
+def _tell_unreadable(member: str) -> None:
+    _log.exception(
+        "What process %s reported as lost can't be read, and is not appended again: run "
+        "`crossfade audit`",
+        member,
+    )
 
 
 def _tell(count: int, place: str) -> None:

@@ -1,5 +1,6 @@
 -- What a failover lost and those who appended it still have (rescue.py). The hash of a rescue has what
--- each writer reported, and '#leader', '#since' and '#done'.
+-- each writer reported (rescue_report.py), and '#leader', '#since' and '#done', and '#unknown' where the
+-- server did not know who wrote.
 local KEPT_SECONDS = 300
 local DAY_SECONDS = 86400
 local LEADS_MS = 1500
@@ -21,12 +22,13 @@ local function tell_gone(keys, args)
   return table.concat(flags)
 end
 
--- KEYS writers; ARGV member, ms for which it is awaited.
+-- KEYS writers; ARGV member, ms for which it is awaited. Returns all of them with their times: a server
+-- that is promoted may lack the last ones.
 local function write_on(keys, args)
   redis.call('ZADD', keys[1], digits(now_ms() + args[2]), args[1])
   redis.call('ZREMRANGEBYSCORE', keys[1], '-inf', digits(now_ms() - KEPT_SECONDS * 1000))
   redis.call('EXPIRE', keys[1], DAY_SECONDS)
-  return 1
+  return redis.call('ZRANGE', keys[1], 0, -1, 'WITHSCORES')
 end
 
 -- KEYS rescue. Returns whether it has begun and is not over.
@@ -40,13 +42,21 @@ local function is_overtaken(keys, args)
   return info and later(info.last, args[1]) and 1 or 0
 end
 
--- KEYS rescue; ARGV member, what it has that is gone. Returns 0 if the rescue is over.
+-- KEYS rescue, writers; ARGV a field and its value; then writers that the reporter knew of, each with
+-- its time. Returns 0 if the rescue is over.
 local function report(keys, args)
   if redis.call('HEXISTS', keys[1], '#done') == 1 then
     return 0
   end
+  if redis.call('EXISTS', keys[2]) == 0 then
+    redis.call('HSET', keys[1], '#unknown', 1)
+  end
   redis.call('HSET', keys[1], args[1], args[2])
   redis.call('EXPIRE', keys[1], KEPT_SECONDS)
+  for i = 3, #args, 2 do
+    redis.call('ZADD', keys[2], 'GT', args[i + 1], args[i])
+    redis.call('EXPIRE', keys[2], DAY_SECONDS)
+  end
   return 1
 end
 
@@ -61,7 +71,7 @@ local function lead(keys, args)
     return 'done'
   end
   local newest = redis.call('ZREVRANGE', writers, 0, 0, 'WITHSCORES')[2]
-  local is_complete = newest and true or false
+  local is_complete = newest and redis.call('HEXISTS', rescue, '#unknown') == 0 or false
   if newest then
     local alive = redis.call('ZRANGEBYSCORE', writers, '(' .. digits(newest - ms), '+inf')
     for _, writer in ipairs(alive) do
