@@ -18,7 +18,7 @@ from compose.process.metrics import process_metrics
 from compose.settings import Settings
 from compose.terminal import confirm
 from persistence.database.pool import Pool, connect
-from persistence.fleet.payload_identity import confirm as confirm_store
+from persistence.fleet.payload_identity import confirm_every
 from persistence.jobs.table import JobRunning, JobStopped
 from persistence.operator_actions import Actions
 from persistence.payloads.errors import PayloadOutage
@@ -115,7 +115,7 @@ async def _erasure(settings: Settings, subject: Subject) -> AsyncIterator[tuple[
     pool = await connect(settings.persistence, scans=True)
     try:
         if store is not None:
-            await confirm_store(pool, store)
+            await confirm_every(pool, store)
         async with every_log(settings, pool) as logs:
             yield pool, Erasure(pool, subject, logs, store, archive)
     except JobRunning as error:

@@ -17,15 +17,18 @@ from compose.grid import Grid
 from compose.output import client_settings, err, fail, out, run, warn
 from compose.process.metrics import process_metrics
 from compose.settings import Settings
-from compose.terminal import confirm, progress_bar, styled
+from compose.terminal import confirm as confirmed
+from compose.terminal import progress_bar, styled
 from persistence.database.pool import Pool, connect
-from persistence.fleet.payload_identity import confirm as confirm_store
+from persistence.fleet.payload_identity import confirm, confirm_every
+from persistence.payload_audit.copy import CopyReport, copy_payloads, make_ready
 from persistence.payload_audit.sweep import LEAST_AGE, SweepReport
 from persistence.payload_audit.sweep import sweep as remove_orphans
 from persistence.payload_audit.verify import VerifyReport
 from persistence.payload_audit.verify import verify as compare
 from persistence.payloads.errors import PayloadOutage
-from persistence.payloads.opening import open_store
+from persistence.payloads.opening import open_at, open_store
+from persistence.payloads.settings import known_store
 from persistence.payloads.store import PayloadStore
 
 __all__ = ["app"]
@@ -34,7 +37,8 @@ _FOUND, _UNKNOWN = 1, 3
 _UNITS = {"m": 60, "h": 3600, "d": 86_400}
 
 app = typer.Typer(
-    no_args_is_help=True, help="The payload store: delete what nothing refers to, and verify it."
+    no_args_is_help=True,
+    help="The payload store: delete what nothing refers to, verify it, copy it to another.",
 )
 
 
@@ -65,10 +69,10 @@ def sweep(
     """
     age = _age(older_than)
     if not dry_run and not yes:
-        confirm("Delete what nothing refers to?")
+        confirmed("Delete what nothing refers to?")
 
     async def main() -> SweepReport:
-        async with _store() as (settings, pool, store), originals(settings, pool) as logs:
+        async with _store(alone=True) as (settings, pool, store), originals(settings, pool) as logs:
             with progress_bar(err) as bar:
                 task = bar.add_task("looking at objects", total=None)
                 return await remove_orphans(
@@ -105,6 +109,92 @@ def sweep(
         ("set aside earlier, and put back", report.put_back),
     ):
         table.add_row(name, f"{number:,}")
+    out.print(table)
+
+
+@app.command()
+def copy(
+    *,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="STORE",
+            help="Where the objects are. Not given: PAYLOAD_FALLBACK_STORE, else PAYLOAD_STORE.",
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="STORE",
+            help="Where they are to be. Not given: PAYLOAD_STORE, if there is a fallback.",
+        ),
+    ] = None,
+    at_once: Annotated[
+        int, typer.Option(min=1, max=64, metavar="N", help="Objects under way at once.")
+    ] = 8,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    _wide: Wide = False,
+) -> None:
+    """Copy every object of one payload store into another, as file:///folder to s3://bucket/prefix.
+
+    Each object is compared with the SHA-256 in its key, and read back. Nothing is deleted. What the
+    target has already is left alone: end it at any time, and begin it again. It makes a new target
+    ready to be used as PAYLOAD_FALLBACK_STORE or PAYLOAD_STORE. docs/payloads.md has the whole way
+    from one store to another with traffic on.
+
+    Exit status 1 if an object is damaged; each is listed. Exit status 3 if a store can't be reached
+    or refuses: the same command goes on.
+    """
+
+    async def main() -> tuple[str, str, CopyReport]:
+        async with _stores(source, target) as (old, new):
+            assert old.identity is not None
+            await make_ready(new, old.identity, dry_run=dry_run)
+            with progress_bar(err) as bar:
+                task = bar.add_task("copying objects", total=None)
+                report = await copy_payloads(
+                    old,
+                    new,
+                    dry_run=dry_run,
+                    at_once=at_once,
+                    noted=lambda report: bar.update(task, completed=report.examined),
+                )
+            return str(old.settings.payload_store), str(new.settings.payload_store), report
+
+    old, new, report = run(main)
+    if as_json:
+        out.json({"from": old, "to": new, "dryRun": dry_run, **msgspec.to_builtins(report)})
+    else:
+        _show_copy(old, new, report, dry_run=dry_run)
+    raise typer.Exit(_FOUND if report.faults else 0)
+
+
+def _show_copy(old: str, new: str, report: CopyReport, *, dry_run: bool) -> None:
+    if report.faults:
+        table = Grid("object")
+        for heading in ("damaged in", "detail"):
+            table.add_column(heading, prose=heading == "detail")
+        for fault in report.faults:
+            table.add_row(fault.key, fault.where, fault.detail)
+        out.print(table)
+    table = Grid(show_header=False)
+    table.add_column()
+    table.add_column(right=True)
+    for name, text in (
+        (f"objects in {old}", f"{report.examined:,}"),
+        (f"in {new} already", f"{report.there:,}"),
+        ("would be copied" if dry_run else "copied, and read back", f"{report.copied:,}"),
+        ("bytes", f"{report.bytes:,}"),
+        ("damaged, not copied", f"{len(report.faults):,}"),
+        ("swept or erased meanwhile", f"{report.gone:,}"),
+        ("uploads that have not ended, not copied", f"{report.uploads:,}"),
+        ("not Crossfade's, not copied", f"{report.foreign:,}"),
+        (f"{old} was written last", report.newest or "never"),
+    ):
+        table.add_row(name, text)
     out.print(table)
 
 
@@ -168,16 +258,54 @@ def _age(text: str) -> timedelta:
 
 
 @asynccontextmanager
-async def _store() -> AsyncIterator[tuple[Settings, Pool, PayloadStore]]:
+async def _store(*, alone: bool = False) -> AsyncIterator[tuple[Settings, Pool, PayloadStore]]:
+    """Open the payload store; ``alone`` without the one that it falls back to."""
     settings = client_settings()
-    store = open_store(settings.payloads, process_metrics())
-    if store is None:
+    payloads, metrics = settings.payloads, process_metrics()
+    if payloads.payload_store is None:
         fail("PAYLOAD_STORE is not set: name the store that the service uses")
+    store = open_at(payloads.payload_store, payloads, metrics)
+    if not alone and payloads.payload_fallback_store is not None:
+        store = open_store(payloads, metrics) or store
     pool = await connect(settings.persistence, scans=True)
     try:
-        await confirm_store(pool, store)
+        await confirm_every(pool, store)
         yield settings, pool, store
     except PayloadOutage as error:
         fail(str(error), status=_UNKNOWN)
     finally:
         await pool.close()
+
+
+@asynccontextmanager
+async def _stores(
+    source: str | None, target: str | None
+) -> AsyncIterator[tuple[PayloadStore, PayloadStore]]:
+    """Open both stores. The source has to be the database's own."""
+    settings = client_settings()
+    payloads, metrics = settings.payloads, process_metrics()
+    fallback = payloads.payload_fallback_store
+    source = _address("--from", source or fallback or payloads.payload_store)
+    target = _address("--to", target or (payloads.payload_store if fallback else None))
+    if source == target:
+        raise typer.BadParameter(f"{target} is the store to copy from", param_hint="--to")
+    old, new = (open_at(at, payloads, metrics, mark=False) for at in (source, target))
+    pool = await connect(settings.persistence)
+    try:
+        await confirm(pool, old)
+        yield old, new
+    except PayloadOutage as error:
+        fail(f"{error}; the same command goes on", status=_UNKNOWN)
+    finally:
+        await pool.close()
+
+
+def _address(option: str, value: str | None) -> str:
+    if value is None:
+        raise typer.BadParameter(
+            "name the store, as s3://bucket/prefix or file:///folder", param_hint=option
+        )
+    try:
+        return known_store(value)
+    except ValueError as error:
+        raise typer.BadParameter(f"{value!r} {error}", param_hint=option) from None

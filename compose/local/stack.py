@@ -43,21 +43,25 @@ class Stack:
     Payloads are in a folder beside them; in an S3 server where ``s3`` asks for one, or where such a
     server has the payloads of earlier messages.
 
+    With a folder that has the payloads of earlier messages, those are read from there too, until
+    they are copied.
+
     Raises:
-        ServerError: one of them can't be had here, or ``s3`` would leave earlier payloads behind.
+        ServerError: one of them can't be had here.
     """
 
     def __init__(self, folder: Path, transports: Collection[str], *, s3: bool = False) -> None:
         self.notes: list[str] = []
         self.payload_folder = folder / _PAYLOADS
         self.s3: SeaweedServer | None = None
-        if s3 and _has_files(self.payload_folder):
-            raise ServerError(
-                f"{self.payload_folder} has the payloads of earlier messages, and S3 has none: "
-                "name another folder with --data, or leave --s3 out"
-            )
         if s3 or (folder / _S3_FOLDER).is_dir():
             self.s3 = SeaweedServer(folder / _S3_FOLDER, near=_S3_PORT)
+            if _has_files(self.payload_folder):
+                self.notes.append(
+                    f"{self.payload_folder} has the payloads of earlier messages, and they are "
+                    "read from there: copy them to S3 with 'crossfade payloads copy', then move "
+                    "that folder away"
+                )
         self.redis: ValkeyServer | None = None
         self.kafka: KafkaServer | None = None
         if "redis" in transports:
@@ -120,9 +124,11 @@ class Stack:
         return found
 
     def _payloads(self) -> dict[str, str]:
-        if self.s3:
-            return self.s3.settings(_PAYLOADS)
-        return {"PAYLOAD_STORE": self.payload_folder.resolve().as_uri()}
+        folder = self.payload_folder.resolve().as_uri()
+        if self.s3 is None:
+            return {"PAYLOAD_STORE": folder, "PAYLOAD_FALLBACK_STORE": ""}
+        earlier = folder if _has_files(self.payload_folder) else ""
+        return {**self.s3.settings(_PAYLOADS), "PAYLOAD_FALLBACK_STORE": earlier}
 
     async def start(self) -> None:
         """Start all of them, and make the service's database where it is missing.

@@ -24,31 +24,39 @@ _WITHIN = 1.0
 class PayloadIdentity:
     """Looks every two seconds, until the store was once found to be the right one.
 
-    Until then large messages are refused, and content is missing for no message.
+    Until then large messages are refused, and content is missing for no message. A store that it
+    falls back to is looked at for itself: nothing is written there.
     """
 
     def __init__(self, pool: Pool, store: PayloadStore) -> None:
         self._pool = pool
-        self._store = store
+        self._stores = [store] if store.fallback is None else [store, store.fallback]
 
     async def begin(self) -> None:
         """Look for the first time."""
-        self._store.withheld = "PostgreSQL has not told yet which payload store is its own"
+        for store in self._stores:
+            store.withheld = "PostgreSQL has not told yet which payload store is its own"
         await self.look()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look until ``stop`` is set."""
         while not await stopped_within(stop, _EVERY):
-            if self._store.withheld is not None:
-                await self.look()
+            await self.look()
 
     async def look(self) -> None:
-        """Look once; while nobody can tell, the store stays withheld."""
+        """Look once at each that is withheld; while nobody can tell, it stays so."""
+        for store in self._stores:
+            if store.withheld is not None:
+                await self._look(store)
+            if store.identity is None:
+                return  # the identity is that of the first, which has to be known before
+
+    async def _look(self, store: PayloadStore) -> None:
         try:
-            await confirm(self._pool, self._store, within=_WITHIN)
+            await confirm(self._pool, store, within=_WITHIN)
         except PayloadOutage as error:
-            if self._store.withheld != str(error):
+            if store.withheld != str(error):
                 _log.error("The payload store can't be used", why=str(error))
-            self._store.withheld = str(error)
+            store.withheld = str(error)
         except PersistenceError:
             return

@@ -9,7 +9,7 @@ from __future__ import annotations
 from persistence.database.pool import Pool, using
 from persistence.payloads.store import PayloadStore
 
-__all__ = ["confirm"]
+__all__ = ["confirm", "confirm_every"]
 
 _KNOWN = "SELECT identity FROM log_identities WHERE name = $1"
 _RECORD = "INSERT INTO log_identities (name, identity) VALUES ($1, $2)"
@@ -33,6 +33,17 @@ async def confirm(pool: Pool, store: PayloadStore, *, within: float | None = Non
     store.identity = known or await _first(pool, store, within)
     await store.compare()
     store.withheld = None
+
+
+async def confirm_every(pool: Pool, store: PayloadStore) -> None:
+    """Confirm a store, and the one that it falls back to: both have the same identity.
+
+    Raises:
+        Outage, PayloadOutage: as of ``confirm``.
+    """
+    await confirm(pool, store)
+    if store.fallback is not None:
+        await confirm(pool, store.fallback)
 
 
 async def _first(pool: Pool, store: PayloadStore, within: float | None) -> str:

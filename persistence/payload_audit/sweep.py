@@ -25,6 +25,7 @@ import msgspec
 
 from persistence.database.pool import Pool, using
 from persistence.errors import PersistenceError
+from persistence.payload_audit.keys import DOOMED, DOOMED_KEY, KEY
 from persistence.payload_audit.named import NamedPayloads
 from persistence.payload_audit.together import for_each
 from persistence.payloads.errors import PayloadMissing
@@ -37,14 +38,10 @@ __all__ = ["DOOMED", "LEAST_AGE", "SweepReport", "TooMuchToSweep", "sweep"]
 
 LEAST_AGE = timedelta(hours=1)
 """Longer than any request lasts, and than clocks of servers are apart."""
-DOOMED = "doomed"
-"""Prefix of what was set aside: ``doomed/{seconds since the epoch}/{key}``."""
 _UPLOADS_END_WITHIN = timedelta(days=1)
 _REQUESTS_END_WITHIN = 30.0  # seconds from an upload to its append: nearly all of them
 _MANY, _MUCH = 100, 0.1
 _PAGE = 500
-_KEY = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/[0-9a-f]{64}")
-_DOOMED_KEY = re.compile(rf"{DOOMED}/(\d{{1,12}})/({_KEY.pattern})")
 
 _ROWS = "SELECT payload_key FROM messages WHERE id = ANY($1::uuid[]) AND payload_key IS NOT NULL"
 # One that was redriven counts until its message is a row: its record may be unread again by now.
@@ -157,7 +154,7 @@ class _Sweep:
         await self._named.look()
         due = time.time() - LEAST_AGE.total_seconds()
         async for page in self._store.objects(DOOMED):
-            found = [match for stored in page if (match := _DOOMED_KEY.fullmatch(stored.key))]
+            found = [match for stored in page if (match := DOOMED_KEY.fullmatch(stored.key))]
             needed = await self._referenced([match[2] for match in found])
             back = [match for match in found if match[2] in needed]
             gone = [match for match in found if match[2] not in needed and int(match[1]) < due]
@@ -183,7 +180,7 @@ class _Sweep:
                     self._add(found, self._uploads)
                 else:
                     report.young += 1
-            elif not _KEY.fullmatch(found.key):
+            elif not KEY.fullmatch(found.key):
                 report.foreign += 1
             elif found.modified >= before:
                 report.young += 1
@@ -217,7 +214,7 @@ class _Sweep:
 
     async def _referenced(self, keys: Iterable[str]) -> set[str]:
         """Return those of ``keys`` that a row, a dead letter or a record needs."""
-        messages = {key: match[1] for key in keys if (match := _KEY.fullmatch(key))}
+        messages = {key: match[1] for key in keys if (match := KEY.fullmatch(key))}
         if not messages:
             return set()
         ids = list(set(messages.values()))

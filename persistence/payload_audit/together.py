@@ -13,13 +13,15 @@ _AT_ONCE = 8
 T = TypeVar("T")
 
 
-async def for_each(things: Iterable[T], work: Callable[[T], Awaitable[object]]) -> None:
-    """Do ``work`` with each of ``things``, ``_AT_ONCE`` at a time.
+async def for_each(
+    things: Iterable[T], work: Callable[[T], Awaitable[object]], *, at_once: int = _AT_ONCE
+) -> None:
+    """Do ``work`` with each of ``things``, ``at_once`` at a time.
 
     Raises:
         Exception: the first of those that ``work`` raised, as it is; the others were cancelled.
     """
-    turns = asyncio.Semaphore(_AT_ONCE)
+    turns = asyncio.Semaphore(at_once)
 
     async def turn(thing: T) -> None:
         async with turns:

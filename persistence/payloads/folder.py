@@ -31,14 +31,17 @@ class PayloadFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def prepare(self) -> None:
+    def prepare(self, *, mark: bool = True) -> None:
         """Make the folder, and its mark if it is empty: a store is ready before the first write.
 
         An empty folder may be a disk that is not mounted. Then the mark is another one than
         PostgreSQL knows, and nothing is written.
+
+        Args:
+            mark: ``False`` leaves an empty folder without one.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        if not any(self.root.iterdir()):
+        if mark and not any(self.root.iterdir()):
             self.make_mark(new_identity())
 
     def mark(self) -> str | None:

@@ -10,11 +10,12 @@ from urllib.parse import unquote, urlsplit
 
 from otel.metrics import Metrics
 from persistence.payloads.folder import PayloadFolder
+from persistence.payloads.moving import FALLBACK_SETTING, MovingStore
 from persistence.payloads.settings import PayloadSettings
 from persistence.payloads.store import ARCHIVE_NAME, STORE_NAME, PayloadStore
 from transport.errors import ConfigurationError
 
-__all__ = ["open_archive", "open_store"]
+__all__ = ["open_archive", "open_at", "open_store"]
 
 _RETRIES = 2
 _FIRST_PAUSE = timedelta(milliseconds=50)
@@ -26,26 +27,72 @@ _LONGEST = timedelta(hours=2)
 def open_store(
     settings: PayloadSettings, metrics: Metrics, *, name: str = STORE_NAME
 ) -> PayloadStore | None:
-    """Return the store; ``None`` where no payload store is used.
+    """Return the store, which reads from ``PAYLOAD_FALLBACK_STORE`` too where there is one.
+
+    Returns:
+        ``None`` where no payload store is used.
 
     Raises:
         ConfigurationError: the client can't use the settings.
     """
-    address = settings.payload_store
+    address, fallback = settings.payload_store, settings.payload_fallback_store
     if address is None:
         return None
+    if fallback is None:
+        return open_at(address, settings, metrics, name=name)
+    try:
+        other = open_at(fallback, settings, metrics, name=name, mark=False)
+    except ConfigurationError as error:
+        text = str(error).replace("PAYLOAD_STORE=", f"{FALLBACK_SETTING}=")
+        raise ConfigurationError(text) from error
+    client, folder = _opened(address, settings, mark=False)
+    return MovingStore(
+        client, folder=folder, settings=settings, metrics=metrics, name=name, fallback=other
+    )
+
+
+def open_at(
+    address: str,
+    settings: PayloadSettings,
+    metrics: Metrics,
+    *,
+    name: str = STORE_NAME,
+    mark: bool = True,
+) -> PayloadStore:
+    """Return the store at ``address`` alone; its other settings are those of ``PAYLOAD_STORE``.
+
+    Args:
+        address: as ``PAYLOAD_STORE`` has one.
+        settings: the others.
+        metrics: of this process.
+        name: under which PostgreSQL knows its identity.
+        mark: ``False`` leaves an empty folder without a mark, so that it can take over another's.
+
+    Raises:
+        ConfigurationError: the client can't use the settings.
+    """
+    changed = {"payload_store": address, "payload_fallback_store": None}
+    settings = settings.model_copy(update=changed)
+    client, folder = _opened(address, settings, mark=mark)
+    return PayloadStore(client, folder=folder, settings=settings, metrics=metrics, name=name)
+
+
+def _opened(
+    address: str, settings: PayloadSettings, *, mark: bool
+) -> tuple[Any, PayloadFolder | None]:
     parts = urlsplit(address)
     folder = PayloadFolder(Path(unquote(parts.path))) if parts.scheme == "file" else None
     try:
+        if folder is not None:
+            folder.prepare(mark=mark)
         timeout = timedelta(milliseconds=settings.payload_timeout_ms)
-        client = _client(settings, address, folder, timeout)
+        return _client(settings, address, folder, timeout), folder
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise ConfigurationError(
             f"PAYLOAD_STORE={address!r} can't be used: {reason}. Set what the provider's client "
             "needs, such as AWS_REGION or AZURE_STORAGE_ACCOUNT_NAME"
         ) from error
-    return PayloadStore(client, folder=folder, settings=settings, metrics=metrics, name=name)
 
 
 def open_archive(
@@ -59,8 +106,7 @@ def open_archive(
     if address is None:
         return None
     try:
-        changed = settings.model_copy(update={"payload_store": address})
-        return open_store(changed, metrics, name=ARCHIVE_NAME)
+        return open_at(address, settings, metrics, name=ARCHIVE_NAME)
     except ConfigurationError as error:
         text = str(error).replace("PAYLOAD_STORE=", "ROWS_ARCHIVE_URL=")
         raise ConfigurationError(text) from error
@@ -72,7 +118,6 @@ def _client(
     from obstore import store  # noqa: PLC0415 - only where there is a store
 
     if folder is not None:
-        folder.prepare()
         return store.LocalStore(folder.root)
     if address.startswith("memory:"):
         return _memory(address)

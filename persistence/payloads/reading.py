@@ -7,7 +7,7 @@ import hashlib
 from persistence.payloads.errors import PayloadCorrupt
 from persistence.payloads.store import PayloadStore
 
-__all__ = ["fetch", "measure", "verify"]
+__all__ = ["check_digest", "fetch", "measure", "verify"]
 
 
 async def fetch(store: PayloadStore, key: str, size: int, sha256: str) -> bytes:
@@ -17,7 +17,7 @@ async def fetch(store: PayloadStore, key: str, size: int, sha256: str) -> bytes:
         PayloadMissing, PayloadCorrupt, PayloadOutage: as their names say.
     """
     data = await store.get(key, size)
-    _check(key, hashlib.sha256(data).hexdigest(), sha256)
+    check_digest(key, hashlib.sha256(data).hexdigest(), sha256)
     return data
 
 
@@ -42,7 +42,7 @@ async def verify(store: PayloadStore, key: str, size: int, sha256: str) -> None:
     # The store bounds the wait for each chunk, and so the whole.
     async for chunk in content.chunks:
         digest.update(chunk)
-    _check(key, digest.hexdigest(), sha256)
+    check_digest(key, digest.hexdigest(), sha256)
 
 
 def _check_size(key: str, found: int, expected: int) -> None:
@@ -50,6 +50,11 @@ def _check_size(key: str, found: int, expected: int) -> None:
         raise PayloadCorrupt(f"the object {key} has {found} bytes, not {expected}")
 
 
-def _check(key: str, found: str, expected: str) -> None:
+def check_digest(key: str, found: str, expected: str) -> None:
+    """Return if the SHA-256 of an object's content is the one that it has to be.
+
+    Raises:
+        PayloadCorrupt: it is not.
+    """
     if found != expected:
         raise PayloadCorrupt(f"the object {key} has the SHA-256 {found}")

@@ -10,9 +10,31 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from transport.payload import MOST_BYTES
 
-__all__ = ["PayloadSettings"]
+__all__ = ["PayloadSettings", "known_store"]
 
 _STORES = ("s3://", "gs://", "az://", "file://", "memory://")
+
+
+def known_store(value: str) -> str:
+    """Return the address of a store as it is used.
+
+    Raises:
+        ValueError: it is none; the text says what it must be.
+    """
+    parts = urlsplit(value)
+    if not value.startswith(_STORES):
+        raise ValueError("must start with s3://, gs://, az:// or file:///")
+    if parts.scheme == "file" and (parts.netloc or len(parts.path) < len("/x")):
+        raise ValueError("must name a folder by its whole path, as file:///var/lib/payloads")
+    if parts.scheme in {"s3", "gs", "az"} and not parts.netloc:
+        raise ValueError(f"must name a bucket, as {parts.scheme}://bucket/prefix")
+    cloud = parts.scheme != "file"  # a secret may have "/", and so end behind the netloc
+    if parts.query or parts.fragment or (cloud and ("@" in value or ":" in parts.netloc)):
+        raise ValueError(
+            "take the key out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or your "
+            "provider's own variables"
+        )
+    return value.rstrip("/") if parts.path != "/" else value
 
 
 class PayloadSettings(BaseSettings):
@@ -25,6 +47,9 @@ class PayloadSettings(BaseSettings):
     ``gs://bucket/prefix``, ``az://container/prefix`` or ``file:///folder``. Credentials come from
     the provider's own variables (``AWS_ACCESS_KEY_ID``, ...) or the machine's role. Not set: all
     content is in the log and in the rows. Every process needs the same value."""
+    payload_fallback_store: str | None = None
+    """A second store, which is read where ``PAYLOAD_STORE`` has no such object, and never written:
+    while payloads are moved from one to the other."""
     payload_threshold_bytes: Annotated[int, Field(ge=0, le=1024 * 1024)] = 2048
     """Content of more bytes of UTF-8 goes to the store. Binary content always does."""
     payload_row_bytes: Annotated[int, Field(ge=0, le=16 * 1024 * 1024)] = 65_536
@@ -56,25 +81,10 @@ class PayloadSettings(BaseSettings):
     payload_url_seconds: Annotated[int, Field(ge=1, le=604_800)] = 300
     """How long a signed URL works."""
 
-    @field_validator("payload_store")
+    @field_validator("payload_store", "payload_fallback_store")
     @classmethod
     def _is_known(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        if not value.startswith(_STORES):
-            raise ValueError("must start with s3://, gs://, az:// or file:///")
-        if parts.scheme == "file" and (parts.netloc or len(parts.path) < len("/x")):
-            raise ValueError("must name a folder by its whole path, as file:///var/lib/payloads")
-        if parts.scheme in {"s3", "gs", "az"} and not parts.netloc:
-            raise ValueError(f"must name a bucket, as {parts.scheme}://bucket/prefix")
-        cloud = parts.scheme != "file"  # a secret may have "/", and so end behind the netloc
-        if parts.query or parts.fragment or (cloud and ("@" in value or ":" in parts.netloc)):
-            raise ValueError(
-                "take the key out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or your "
-                "provider's own variables"
-            )
-        return value.rstrip("/") if parts.path != "/" else value
+        return None if value is None else known_store(value)
 
     @field_validator("payload_endpoint_url")
     @classmethod
@@ -97,14 +107,20 @@ class PayloadSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        scheme = urlsplit(self.payload_store or "").scheme
+        if self.payload_fallback_store is not None:
+            fallback = f"PAYLOAD_FALLBACK_STORE={self.payload_fallback_store}"
+            if self.payload_store is None:
+                raise ValueError(f"{fallback} needs PAYLOAD_STORE, the store that is written")
+            if self.payload_store == self.payload_fallback_store:
+                raise ValueError(f"{fallback} is PAYLOAD_STORE; unset it, or name another store")
+        stores = [store for store in (self.payload_store, self.payload_fallback_store) if store]
         only_s3 = {
             "PAYLOAD_ENDPOINT_URL": self.payload_endpoint_url,
             "PAYLOAD_REGION": self.payload_region,
             "PAYLOAD_SSE": self.payload_sse,
         }
         for name, value in only_s3.items():
-            if value is not None and scheme not in {"", "s3"}:
+            if value is not None and stores and not any(at.startswith("s3:") for at in stores):
                 raise ValueError(
                     f"{name}={value} is for s3:// stores; unset it for "
                     f"PAYLOAD_STORE={self.payload_store}"

@@ -70,6 +70,9 @@ class PayloadStore:
         name: under which PostgreSQL knows its identity.
     """
 
+    fallback: PayloadStore | None = None
+    """The store that is read where this one has no such object; see ``moving``."""
+
     def __init__(
         self,
         client: Any,
@@ -125,7 +128,7 @@ class PayloadStore:
             await self.flush(key)
         self._metrics.bytes.labels("put").inc(size)
         with suppress(PayloadError):  # the content is safe, and the sweep removes the source
-            await self.delete([source])
+            await self._delete([source])
 
     async def get(self, key: str, size: int) -> bytes:
         """Return the content of an object of ``size`` bytes; ``reading.fetch`` verifies it.
@@ -257,6 +260,9 @@ class PayloadStore:
         Raises:
             PayloadOutage: as its name says; some may be gone.
         """
+        await self._delete(keys)
+
+    async def _delete(self, keys: Sequence[str]) -> None:
         async with self.call("delete", f"{len(keys)} objects"):
             with suppress(FileNotFoundError):
                 await self._obstore.delete_async(self._client, list(keys))
@@ -291,6 +297,9 @@ class PayloadStore:
         Raises:
             PayloadOutage: it can't be reached, refuses, its bucket is not there, or it is another.
         """
+        await self._probe()
+
+    async def _probe(self) -> None:
         if self.withheld is not None:
             raise PayloadOutage(self.withheld)
         await self.compare()
@@ -302,7 +311,7 @@ class PayloadStore:
             PayloadOutage: it may not.
         """
         if self.withheld is not None or self._folder is not None:
-            await self.probe()
+            await self._probe()
 
     async def mark(self) -> str | None:
         """Return the identity that the store's mark has, ``None`` where it has no mark.
@@ -318,13 +327,13 @@ class PayloadStore:
                 return bytes(await found.bytes_async()).decode(errors="replace") or None
         return None
 
-    async def make_mark(self) -> str:
-        """Mark the store as one of its own, and return its identity.
+    async def make_mark(self, identity: str | None = None) -> str:
+        """Mark the store, as one of its own where no ``identity`` is given; return its identity.
 
         Raises:
             PayloadOutage: the store can't take it now; it may have.
         """
-        identity = new_identity()
+        identity = identity or new_identity()
         async with self.call("put", MARK):
             if self._folder is not None:
                 await asyncio.to_thread(self._folder.make_mark, identity)
@@ -346,11 +355,13 @@ class PayloadStore:
             return  # PostgreSQL was not asked, and a bucket can't be unmounted
         if found is None or self.identity not in {None, found}:
             what = _CONTENTS[self.name]
+            copy = "To move payloads there, run 'crossfade payloads copy'. "
             raise PayloadOutage(
                 f"{self.settings.payload_store} is not the store of this service's {what} (its "
                 f"{MARK} is {'missing' if found is None else 'of another'}): is its disk mounted, "
-                f"and {_SETTINGS[self.name]} right? If you moved the {what} there, say so with "
-                f"'crossfade migrate forget-log {self.name} --why ...', and restart the processes"
+                f"and {_SETTINGS[self.name]} right? {copy if self.name == STORE_NAME else ''}"
+                f"If you moved the {what} there yourself, say so with 'crossfade migrate "
+                f"forget-log {self.name} --why ...', and restart the processes"
             )
 
     async def remove_unfinished(self, before: datetime) -> int:
@@ -396,7 +407,7 @@ class PayloadStore:
         try:
             return await call
         except FileNotFoundError:
-            await self.probe()  # nothing is missing where the store is not ours
+            await self._probe()  # nothing is missing where the store is not ours
             raise
 
     async def _chunks(self, stream: Any, key: str) -> AsyncIterator[bytes]:

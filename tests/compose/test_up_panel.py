@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from compose.commands.up_panel import part
-from compose.local.server import ServerError
 from compose.local.stack import Stack
 from compose.settings import load
 from tests.support.phases import CHOICES
@@ -49,8 +48,10 @@ def test_payloads_are_in_a_folder_or_in_an_s3_server_and_stay_where_the_first_on
     assert folder.s3 is None
     assert folder.settings()["PAYLOAD_STORE"] == f"file://{tmp_path}/a/payloads"
     (tmp_path / "a" / "payloads" / "1").mkdir(parents=True)
-    with pytest.raises(ServerError, match="another folder with --data, or leave --s3 out"):
-        Stack(tmp_path / "a", {"redis"}, s3=True)
+    moving = Stack(tmp_path / "a", {"redis"}, s3=True)
+    assert moving.settings()["PAYLOAD_STORE"] == "s3://crossfade/payloads"
+    assert moving.settings()["PAYLOAD_FALLBACK_STORE"] == f"file://{tmp_path}/a/payloads"
+    assert "crossfade payloads copy" in " ".join(moving.notes)
 
     server = Stack(tmp_path / "b", {"redis"}, s3=True).s3
     assert server is not None
@@ -58,4 +59,5 @@ def test_payloads_are_in_a_folder_or_in_an_s3_server_and_stay_where_the_first_on
     again = Stack(tmp_path / "b", {"redis"})
     assert again.s3 is not None
     assert again.settings()["PAYLOAD_STORE"] == "s3://crossfade/payloads"
+    assert again.settings()["PAYLOAD_FALLBACK_STORE"] == ""
     assert again.s3.secret_key != server.secret_key, "made for each run"

@@ -101,6 +101,10 @@ def cases(text: str) -> dict[str, list[Case]]:
             (["payloads", "sweep", "--dry-run"], {}),
             (["payloads", "sweep", "--older-than", text], {}),
         ],
+        "payloads copy": [
+            (["payloads", "copy", "--to", text, "--dry-run"], {}),
+            (["payloads", "copy", "--from", text], {}),
+        ],
         "db accept-gap": [
             (["db", "accept-gap", "--why", "x", "--yes", "--", text, "0"], {}),
             (["db", "accept-gap", "redis", "0", f"--why={text}"], {"answer": b"n\n"}),

@@ -1,0 +1,90 @@
+"""A store whose payloads are on their way from, or to, another: reads ask both.
+
+While objects are copied, and while processes are restarted one by one, some write to the one store
+and some to the other. So each looks into the other before it takes content for missing. What is
+deleted is deleted in both. Everything else is done in the first alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from persistence.payloads.errors import PayloadMissing
+from persistence.payloads.store import OpenObject, PayloadObject, PayloadStore
+from transport.payload import Payload
+
+__all__ = ["FALLBACK_SETTING", "MovingStore"]
+
+FALLBACK_SETTING = "PAYLOAD_FALLBACK_STORE"
+
+
+class MovingStore(PayloadStore):
+    """Reads from ``fallback`` what it has not itself.
+
+    An object is missing only if both stores answer, and neither has it. So an outage of either
+    holds back those reads that need it, and no write.
+    """
+
+    fallback: PayloadStore
+
+    def __init__(self, client: Any, *, fallback: PayloadStore, **options: Any) -> None:
+        super().__init__(client, **options)
+        self.fallback = fallback
+
+    async def get(self, key: str, size: int) -> bytes:
+        """Return the content of an object from where it is."""
+        try:
+            return await super().get(key, size)
+        except PayloadMissing:
+            return await self.fallback.get(key, size)
+
+    async def get_several(self, payloads: Sequence[Payload]) -> list[memoryview | None]:
+        """Return contents, verified, each from where it is."""
+        contents = await super().get_several(payloads)
+        lacking = [index for index, content in enumerate(contents) if content is None]
+        if lacking:
+            others = await self.fallback.get_several([payloads[index] for index in lacking])
+            for index, content in zip(lacking, others, strict=True):
+                contents[index] = content
+        return contents
+
+    async def open(self, key: str, *, start: int = 0, end: int | None = None) -> OpenObject:
+        """Begin to read an object from where it is."""
+        try:
+            return await super().open(key, start=start, end=end)
+        except PayloadMissing:
+            return await self.fallback.open(key, start=start, end=end)
+
+    async def head(self, key: str) -> PayloadObject:
+        """Return what the store that has it says of an object."""
+        try:
+            return await super().head(key)
+        except PayloadMissing:
+            return await self.fallback.head(key)
+
+    async def sign_get(self, key: str, seconds: int) -> str | None:
+        """Return a URL of the store that has the object; ``None`` where that one signs none."""
+        try:
+            await super().head(key)
+        except PayloadMissing:
+            return await self.fallback.sign_get(key, seconds)
+        return await super().sign_get(key, seconds)
+
+    async def objects(
+        self, prefix: str = "", *, after: str | None = None
+    ) -> AsyncIterator[Sequence[PayloadObject]]:
+        """Yield the objects of both: one that is in both twice."""
+        for pages in (super().objects(prefix, after=after), self.fallback.objects(prefix)):
+            async for page in pages:
+                yield page
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Delete objects in both."""
+        await super().delete(keys)
+        await self.fallback.delete(keys)
+
+    async def probe(self) -> None:
+        """Return if both answer, and are those that they have to be."""
+        await super().probe()
+        await self.fallback.probe()
