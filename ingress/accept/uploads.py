@@ -22,6 +22,7 @@ from ingress.accept.group_commit import GroupCommit
 from ingress.accept.submission import Stored, Submission
 from ingress.schema.problems import INTERNAL, OVERLOADED, PAYLOADS_UNAVAILABLE, Problem
 from otel.metrics import Metrics
+from otel.tracing.context import sampled_trace_id
 from persistence.payloads.errors import PayloadError
 from persistence.payloads.metrics import PayloadMetrics
 from persistence.payloads.store import PayloadStore
@@ -154,7 +155,9 @@ class Uploads:
         except Problem as problem:
             message.verdict = problem
         except Exception:  # noqa: BLE001 - logged, and the client is answered
-            _log.exception("Upload failed: unhandled exception; the client is answered 500")
+            _log.exception(
+                "Upload failed: unhandled exception; the client is answered 500", **_named(message)
+            )
             message.verdict = Problem(INTERNAL, "The content was not uploaded.")
         else:
             message.refer_to(payload, keep=self.fits_row(payload))
@@ -171,7 +174,7 @@ class Uploads:
         self._held.take(message.client, len(data))
         try:
             with _traced(message, time.time_ns(), len(data)):
-                await self._attempt(lambda: self._put(message.client, payload.key, data))
+                await self._attempt(message, lambda: self._put(message.client, payload.key, data))
         finally:
             self._held.give_back(message.client, len(data))
 
@@ -179,8 +182,8 @@ class Uploads:
         async with asyncio.timeout(self._patience), self._slots.slot(client):
             await self.store.put(key, data)
 
-    async def _attempt(self, call: Callable[[], Awaitable[None]]) -> None:
-        """Make a write to the store, timed.
+    async def _attempt(self, message: Submission, call: Callable[[], Awaitable[None]]) -> None:
+        """Make a write of a message's content to the store, timed.
 
         Raises:
             Problem: the store can't take it.
@@ -196,6 +199,7 @@ class Uploads:
                     "Upload failed: messages with large content are answered 503 until the "
                     "payload store takes it",
                     error=str(error) or "no answer in time",
+                    **_named(message),
                 )
             self._failing = True
             raise Problem(
@@ -229,7 +233,7 @@ class Uploads:
             Problem: the store can't take it; the upload is still to be abandoned.
         """
         try:
-            await self._attempt(lambda: upload.write(data))
+            await self._attempt(message, lambda: upload.write(data))
         except Problem as problem:
             _note(message, upload.began, upload.size, problem)
             raise
@@ -241,7 +245,7 @@ class Uploads:
             Problem: the store can't take it; the upload is still to be abandoned.
         """
         with _traced(message, upload.began, upload.size):
-            await self._attempt(lambda: upload.commit(key))
+            await self._attempt(message, lambda: upload.commit(key))
         self._streams.give_back(message.client, 1)
 
     def abandon(self, message: Submission, upload: PayloadUpload) -> None:
@@ -263,6 +267,13 @@ class Uploads:
         """Return when every upload under way has ended."""
         while self._tasks:
             await asyncio.wait(self._tasks)
+
+
+def _named(message: Submission) -> dict[str, str]:
+    """Return the ids by which a log line names the message."""
+    ids = {"message_id": message.message_id, "correlation_id": message.correlation_id}
+    trace_id = sampled_trace_id(message.traceparent)
+    return ids if trace_id is None else {**ids, "trace_id": trace_id}
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import structlog
 
 from persistence.payloads.folder import MARK
 from persistence.payloads.store import PayloadStore
@@ -98,3 +99,24 @@ async def test_an_upload_that_fails_says_why(
     put = tracing.one("put payload", tracing.of(TRACE))
     assert put.attributes["error.type"] == "PayloadOutage"
     assert tracing.one("POST /api/messages").attributes["http.response.status_code"] == 503
+
+
+@pytest.mark.parametrize("form", [False, True], ids=["JSON", "a form"])
+async def test_a_failed_upload_is_logged_with_the_ids_of_its_request(
+    service: Service, store: PayloadStore, form: bool
+) -> None:
+    (folder_of(store) / MARK).unlink()
+    ids = {"traceparent": SAMPLED, "x-correlation-id": "order-7"}
+    with structlog.testing.capture_logs() as lines:
+        if form:
+            head = {name: value for name, value in message().items() if name != "content"}
+            files = [("message", (None, json.dumps(head))), ("content", ("c", LARGE.encode()))]
+            answer = await service.client.post("/api/messages", files=files, headers=ids)
+        else:
+            answer = await service.client.post(
+                "/api/messages", json=message(content=LARGE), headers=ids
+            )
+    assert answer.status_code == 503
+    (line,) = (line for line in lines if line["event"].startswith("Upload failed"))
+    assert (line["correlation_id"], line["trace_id"]) == ("order-7", TRACE)
+    assert line["message_id"]
