@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from compose.commands.up_payloads import take_over
 from compose.process.payload_identity import PayloadIdentity
 from otel.metrics import Metrics
 from persistence.database.pool import Pool
@@ -197,3 +198,19 @@ async def test_a_copy_waits_for_a_store_that_is_out_and_then_ends(
         await copy_payloads(folder, target, patience=0.3)
     await target.make_mark(IDENTITY)
     assert (await copy_payloads(folder, target)).copied == 3
+
+
+async def test_up_with_s3_makes_it_the_store_of_the_folder_once(
+    tmp_path: Path,
+    s3_settings: dict[str, str],
+    on_s3: Callable[..., PayloadStore],
+    database_pool: Pool,
+) -> None:
+    folder = opened(f"file://{tmp_path}/payloads")
+    await confirm(database_pool, folder)
+    await folder.put("a/1", b"x")
+    store = on_s3(s3_settings, payload_fallback_store=f"file://{tmp_path}/payloads")
+    for _ in range(2):
+        await take_over(store.settings)
+        await confirm_every(database_pool, store)
+        assert await store.get("a/1", 1) == b"x"
