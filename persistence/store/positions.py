@@ -1,6 +1,8 @@
 """Read and write positions where no row is inserted; the statement with rows moves them itself.
 
-See ``persistence.tables.positions``.
+Whoever updates a position waits for the statement that has it in hand, and one that waited
+meanwhile inserts nothing if the epoch or the position is another. See
+``persistence.tables.positions``.
 """
 
 from __future__ import annotations
@@ -8,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from persistence.database.pool import Connection
-from persistence.store.statement import BEFORE
 
 __all__ = [
     "Place",
@@ -23,7 +24,7 @@ Place = tuple[int, int]
 """Where PostgreSQL has a row now: its ``ctid``, as block and number."""
 
 _TAKE = """
-UPDATE log_positions SET epoch = $3, through = CASE WHEN epoch = $4 THEN through END
+UPDATE log_positions SET epoch = $3
 WHERE transport = $1 AND partition = $2
 RETURNING through, ctid AS place
 """
@@ -32,7 +33,7 @@ INSERT INTO log_positions (transport, partition, epoch) VALUES ($1, $2, $3)
 RETURNING through, ctid AS place
 """
 _KNOWN = """
-SELECT partition, through FROM log_positions JOIN fences USING (transport, partition, epoch)
+SELECT partition, through FROM log_positions
 WHERE transport = $1 AND partition = ANY($2::int[])
 """
 _MOVE = """
@@ -44,8 +45,6 @@ RETURNING ctid AS place
 _FORGET = """
 UPDATE log_positions SET through = NULL WHERE transport = $1 AND partition = $2 AND epoch <= $3
 """
-
-
 _SET = """
 UPDATE log_positions SET through = $3 WHERE transport = $1 AND partition = $2 AND through = $4
 RETURNING true
@@ -53,13 +52,13 @@ RETURNING true
 
 
 async def take_position(
-    connection: Connection, transport: str, partition: int, epoch: int, *, before: int | None
+    connection: Connection, transport: str, partition: int, epoch: int
 ) -> tuple[str | None, Place]:
     """Have the owner with ``epoch`` keep a partition's position; return it, and its place.
 
-    The caller has the fence's row locked. ``before`` is the epoch that the fence had until now.
+    The caller has the partition's row of ``fences`` locked, so no two make the first one.
     """
-    taken = await connection.fetchrow(_TAKE, transport, partition, epoch, before)
+    taken = await connection.fetchrow(_TAKE, transport, partition, epoch)
     if taken is None:
         taken = await connection.fetchrow(_NEW, transport, partition, epoch)
     assert taken is not None
@@ -103,9 +102,5 @@ async def forget_position(
 async def set_position(
     connection: Connection, transport: str, partition: int, through: str | None, *, before: str
 ) -> bool:
-    """Set a position that is at ``before``, whoever keeps it; return whether it was there.
-
-    The fence's row is locked until the caller's transaction ends: no statement is under way then.
-    """
-    await connection.fetchval(BEFORE, transport, partition)
+    """Set a position that is at ``before``, whoever keeps it; return whether it was there."""
     return bool(await connection.fetchval(_SET, transport, partition, through, before))

@@ -8,19 +8,21 @@ dependencies force:
    So within a conversation ``seq`` is the order in which rows become visible, and a page cursor
    never skips one. It has to come before the rows: ``seq`` is drawn as rows are inserted, and
    nothing is inserted before the locks are held.
-3. ``fence``: the rows that name the partitions' owners, held until commit; and ``moved``: how far
-   each partition is settled once this is committed. Of a partition without such a fence, or that is
-   not where its owner left it (a standby that was behind was promoted), nothing is inserted, and
-   the caller learns that it lost the partition.
+3. ``moved``: how far each partition is settled once this is committed. The row of a position is
+   the partition's fence, too. It has the owner's epoch, it is locked until commit, and a new owner
+   has to update it. Of a partition that has another owner, or that is not where its owner left it
+   (a standby that was behind was promoted), nothing is inserted, and the caller learns that it
+   lost the partition.
 4. ``buried``: the ids whose rows were archived or erased. Nothing is inserted for them again.
 5. ``placed``: the messages, in log order. The unique key decides duplicates.
 6. ``received``: the receipts. Their foreign key is checked when the statement ends, so a receipt
    may come in the same batch as its message.
 
 Two statements can't wait for each other's locks in a circle: each takes all its advisory locks
-first, in one order, then shares of fences, and an owner that takes a fence waits for no other. Only
-rows can close a circle: the same two keys in two logs, in different orders. PostgreSQL then ends
-one of the two, which is tried again.
+first, in one order, then positions, of which no two owners can write the same. A new owner takes
+one at a time, and waits for nothing else while it has it. Only rows can close a circle: the same
+two keys in two logs, in different orders. PostgreSQL then ends one of the two, which is tried
+again.
 
 A position's row is found by its place in the table, and has another after each statement. By a
 key it would be looked for among all its older versions, which stay for as long as somebody's
@@ -97,13 +99,6 @@ locked AS MATERIALIZED (
     FROM unnest($1::int[]) AS lock
     WHERE (SELECT coalesce(wait, '') FROM bounded) IS NOT NULL
 ),
-fence AS MATERIALIZED (
-    SELECT fences.partition
-    FROM fences JOIN unnest($3::int[], $4::bigint[]) AS held (partition, epoch)
-        ON fences.partition = held.partition AND fences.epoch = held.epoch
-    WHERE (SELECT locks FROM locked) >= 0 AND transport = $2
-    FOR SHARE OF fences
-),
 moved AS (
     UPDATE log_positions SET through = held.through
     FROM unnest($3::int[], $4::bigint[], $6::text[], $7::text[], $8::tid[])
@@ -111,7 +106,7 @@ moved AS (
     WHERE log_positions.ctid = held.place AND log_positions.transport = $2
         AND log_positions.partition = held.partition AND log_positions.epoch = held.epoch
         AND (held.before IS NULL OR log_positions.through IN (held.before, held.through))
-        AND held.partition = ANY (ARRAY(SELECT partition FROM fence))
+        AND (SELECT locks FROM locked) >= 0
     RETURNING log_positions.partition, log_positions.ctid AS place
 ),
 owned AS MATERIALIZED (

@@ -41,7 +41,7 @@ class Writer:
     async def take(self, transport: str, partition: int, epoch: int, owner: str) -> Fence:
         """Take the fence of a partition: from now on every lower epoch is refused.
 
-        Waits for the statement that the last owner may have under way.
+        Waits for the statement that the last owner may have under way: it has the position.
 
         Returns:
             The fence, with the position that is committed with the rows.
@@ -59,9 +59,7 @@ class Writer:
                     f"{epoch} came too late",
                     held,
                 )
-            through, place = await take_position(
-                connection, transport, partition, epoch, before=before
-            )
+            through, place = await take_position(connection, transport, partition, epoch)
             is_new = before is None or before < 0
             is_first = is_new and not await connection.fetchval(OTHERS, transport)
         return Fence(transport, partition, epoch, through, place, is_first=is_first)

@@ -158,9 +158,12 @@ class MessagePosition(_Table, table=True):
 
 
 class FenceRow(_Table, table=True):
-    """The newest owner of each partition of each log. Only raised; every insert checks it.
+    """The newest owner of each partition of each log: one row, which is only ever raised.
 
-    An epoch of -1 is no owner's: a process writes the log (``persistence.fleet.used_logs``).
+    Who takes a partition takes its position with it (``persistence.tables.positions``), and that
+    is what inserts check. This table changes with owners only, so it can have a unique key, and is
+    the one to look logs up in. An epoch of -1 is no owner's: a process writes the log
+    (``persistence.fleet.used_logs``).
     """
 
     __tablename__ = "fences"

@@ -19,8 +19,11 @@ log_positions = Table(
 """Up to ``through`` every record of the partition is a row or a dead letter.
 
 Committed with the rows, so a failover or a restore that takes rows takes it back too. It is empty
-before the first record. It is known only where ``epoch`` is the epoch of the partition's fence:
-owners of the release before keep none. A partition of -1 is that of the dead letters.
+before the first record, and ``None`` where it is not known. A partition of -1 is that of the dead
+letters.
+
+The row is the fence of its partition: an insert updates it if it has the owner's ``epoch``, and a
+new owner raises that.
 
 It has no index, so it is no model: see the migration that makes it.
 """

@@ -258,7 +258,7 @@ async def test_partitions_that_are_locked_hold_up_no_partition_of_their_statemen
     other = await asyncpg.connect(database_url)
     holding = other.transaction()
     await holding.start()
-    await other.execute("SELECT FROM fences WHERE partition < 3 FOR UPDATE")
+    await other.execute("SELECT FROM log_positions WHERE partition < 3 FOR UPDATE")
     written = [asyncio.create_task(group.write(batch(p, "a"), fences[p], nobody)) for p in range(4)]
     async with asyncio.timeout(15):
         assert await written[3] == Written([0], [], [])

@@ -8,7 +8,6 @@ import pytest
 
 from persistence.errors import FenceLost, Outage
 from persistence.fleet.used_logs import note_drained
-from persistence.store.statement import TAKE
 from tests.persistence.samples import message, placed
 
 
@@ -50,19 +49,6 @@ async def test_a_statement_whose_answer_was_lost_may_be_sent_again(writer, fence
     taken = await writer.take("redis", 0, 1, "test")
     fence.place = taken.place
     assert (await writer.write([stored], fence)).duplicates == [0]
-
-
-async def test_an_owner_of_the_release_before_makes_the_position_unknown(
-    writer, fence, database_pool
-):
-    await writer.write([placed(message("a"))], fence)
-    await database_pool.execute(TAKE, "redis", 0, 2, "yesterday's")
-    assert await writer.position("redis", 0) is None
-    newer = await writer.take("redis", 0, 3, "today's")
-    assert newer.through is None
-    stored = placed(message("b"))
-    assert (await writer.write([stored], newer)).persisted == [0]
-    assert await writer.position("redis", 0) == stored.offset
 
 
 async def test_who_keeps_no_position_leaves_it_unknown(writer, fence):

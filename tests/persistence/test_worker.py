@@ -165,7 +165,8 @@ async def test_a_worker_that_lost_its_fence_writes_and_acknowledges_nothing(
     worker = start()
     await eventually(lambda: len(worker.consumer.status().partitions) == PARTITIONS)
     await eventually(lambda: database_pool.fetchval("SELECT count(*) = 4 FROM fences"))
-    await database_pool.execute("UPDATE fences SET epoch = epoch + 1000000000, owner = 'newer'")
+    for table in ("fences", "log_positions"):
+        await database_pool.execute(f"UPDATE {table} SET epoch = epoch + 1000000000")
     with structlog.testing.capture_logs() as logs:
         await append(transport, message())
         await eventually(lambda: any(log["event"].startswith("Fence lost") for log in logs))
