@@ -16,6 +16,7 @@ from migration_guide.parity.check import (
 )
 from migration_guide.parity.comparison import Comparison, ParityLimits
 from migration_guide.parity.group import GroupComparison
+from migration_guide.parity.log_look import LogLook
 from migration_guide.parity.result import ParityResult, Sample
 from transport.clock import timestamp
 from transport.contract import Transport
@@ -53,6 +54,7 @@ class Follower:
         self._share = share
         self._found = found
         self._groups: list[GroupComparison] = []
+        self._looked: LogLook | None = None
         self._judged = since or 0.0
 
     async def start(self) -> None:
@@ -76,16 +78,25 @@ class Follower:
         for group in self._groups:
             group.close()
 
-    async def round(self, progress: Callable[[int], None] | None = None) -> int:
+    async def round(
+        self, progress: Callable[[int], None] | None = None, *, look: LogLook | None = None
+    ) -> int:
         """Read the records since the last round, judge them, and return their number.
+
+        With a ``look`` at the logs, taken just before, what has not grown is not read.
 
         Raises:
             TransportUnavailable: a log can't be read. The next round goes on where this one ended.
         """
         # Logs tell times in milliseconds: a bound between two of them would be on both sides.
-        before, read = math.floor((time.time() - self._limits.settle) * 1000) / 1000, 0
+        now, read = look.moment if look else time.time(), 0
+        before = math.floor((now - self._limits.settle) * 1000) / 1000
         for group in self._groups:
-            read += await group.drain(before=before, pause=self._pause, progress=progress)
+            if look and group.is_drained and self._is_still(look, group):
+                await group.stand_still(look.moment, before=before)
+            else:
+                read += await group.drain(before=before, pause=self._pause, progress=progress)
+        self._looked = look
         self._judged = before
         return read
 
@@ -134,6 +145,10 @@ class Follower:
     def _comparisons(self) -> Iterator[Comparison]:
         for group in self._groups:
             yield from group.comparisons.values()
+
+    def _is_still(self, look: LogLook, group: GroupComparison) -> bool:
+        """Return whether nothing came to a drained group since the look before its drain."""
+        return self._looked is not None and look.is_still(self._looked, group.group)
 
     async def _pause(self, worked: float) -> None:
         await asyncio.sleep(worked * (1 / self._share - 1))

@@ -75,7 +75,8 @@ class GroupComparison:
             logs, group, (after[PRIMARY], after[SHADOW]), until=until + limits.settle
         )
         self._looks_up = looks_up
-        self._is_drained = False
+        self.is_drained = False
+        """Whether the last drain came to the ends of both logs."""
         self._orphan: tuple[Comparison, Facts] | None = None
 
     def close(self) -> None:
@@ -107,9 +108,9 @@ class GroupComparison:
             TransportUnavailable: a log can't be read. Call again: nothing is skipped.
         """
         merged = self._merged
-        if self._is_drained:
+        if self.is_drained:
             merged.again()
-            self._is_drained = False
+            self.is_drained = False
         judging = _TURN * len(self.comparisons)
         read, reported, began = 0, 0, time.thread_time() - merged.elsewhere
         await self._look_up_original()
@@ -132,10 +133,21 @@ class GroupComparison:
             for partition, moment in merged.ended(side).items():
                 self.extents[side][partition].at_end(moment)
         await self._judge(before)
-        self._is_drained = True
+        self.is_drained = True
         if progress:
             progress(read - reported)
         return read
+
+    async def stand_still(self, moment: float, *, before: float) -> None:
+        """Judge what can be, of logs that had nothing more at ``moment`` than was drained.
+
+        Raises:
+            TransportUnavailable: a log can't be read. Call again, or drain.
+        """
+        for side in (PRIMARY, SHADOW):
+            for extent in self.extents[side].values():
+                extent.at_end(moment)
+        await self._judge(before)
 
     async def _look_up_original(self) -> None:
         """Judge the copy whose original is not waiting; it is kept until that is done."""

@@ -23,6 +23,7 @@ import structlog
 from migration_guide.mirrored import mirrored_since
 from migration_guide.parity.comparison import ParityLimits
 from migration_guide.parity.follower import Follower
+from migration_guide.parity.log_look import look_at
 from migration_guide.parity.metrics import ParityMetrics
 from migration_guide.parity.result import ParityCounts, ParityResult
 from otel.metrics import Metrics
@@ -34,9 +35,8 @@ from persistence.errors import PersistenceError
 from persistence.fleet.leader_lock import elected
 from persistence.parity_reports import ParityReport
 from transport.clock import timestamp
-from transport.contract import WORKER_GROUP, Topic, Transport
+from transport.contract import Transport
 from transport.errors import ConfigurationError, TransportError
-from transport.progress import progress_everywhere
 
 __all__ = ["ParityMonitor"]
 
@@ -118,8 +118,7 @@ class ParityMonitor:
         self, connection: Connection, logs: Sequence[Transport], since: float, stop: asyncio.Event
     ) -> bool:
         """Compare from ``since`` on; return whether a log lost records, so that it ended."""
-        losses = _LossWatch(logs)
-        await losses.grew()
+        look = await look_at(logs)
         follower = Follower(
             logs[0],
             logs[1],
@@ -135,14 +134,15 @@ class ParityMonitor:
             rows = _ReportRows(connection, follower, self._primary, self._shadow, self._member)
             while True:
                 follower.mirrored(await mirrored_since(self._pool))
-                await follower.round()
+                await follower.round(look=look)
                 with translated():
                     await rows.write()
                 self._show(follower, rows)
                 self._failing = False
                 if await stopped_within(stop, self._interval):
                     return False
-                if await losses.grew():
+                before, look = look, await look_at(logs)
+                if look.lost > before.lost:
                     # It reads on from offsets that may be those of later records by now.
                     _log.warning(
                         "Parity comparison restarted: a log lost records", seconds=_LOOKBACK_SECONDS
@@ -171,27 +171,6 @@ class ParityMonitor:
             judged=follower.judged_until,
             last_mismatch=follower.last_difference,
         )
-
-
-class _LossWatch:
-    """Watches how many records both logs have lost."""
-
-    def __init__(self, logs: Sequence[Transport]) -> None:
-        self._logs = logs
-        self._lost: int | None = None
-
-    async def grew(self) -> bool:
-        """Return whether it is more than at the look before.
-
-        Raises:
-            TransportUnavailable: a log can't say.
-        """
-        lost = 0
-        for log in self._logs:
-            progress = await progress_everywhere(log, Topic.MESSAGES, group=WORKER_GROUP)
-            lost += sum(part.lost for part in progress)
-        before, self._lost = self._lost, lost
-        return before is not None and lost > before
 
 
 class _ReportRows:

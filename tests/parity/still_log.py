@@ -32,6 +32,7 @@ class StillLog:
         self.offsets: list[list[int]] = [[] for _ in range(partitions)]
         self.reads = 0
         self.lost = 0
+        self.appended: list[int | None] = [0] * partitions
 
     def put(  # noqa: PLR0913 - what a test may set of a record
         self,
@@ -57,6 +58,7 @@ class StillLog:
         taken = self.offsets[partition]
         offset = (taken[-1] + 1 if taken else 0) if offset is None else offset
         taken.append(offset)
+        self.appended[partition] = (self.appended[partition] or 0) + 1
         self.records[partition].append(
             Record(
                 Topic.MESSAGES,
@@ -91,8 +93,9 @@ class StillLog:
                 None,
                 None,
                 None,
-                None,
+                str(of[-1]) if of else None,
                 lost=self.lost if p == 0 else 0,
+                appended=self.appended[p],
                 untrimmed=not of or of[0] == 0,
             )
             for p, of in enumerate(self.offsets)
