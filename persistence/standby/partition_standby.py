@@ -26,7 +26,8 @@ from persistence.errors import Outage, Unexpected
 from persistence.standby.restores import Restores
 from persistence.standby.settled_query import SettlementQuery, UnsettledRecord, asked_of
 from persistence.standby.takeover_rules import LogRole, Originals, Why
-from persistence.worker.partition_worker import PartitionWorker, WorkerContext
+from persistence.worker.partition_worker import PartitionWorker
+from persistence.worker.worker_context import WorkerContext
 from transport.contract import Claim, Record, RetainingClaim
 
 __all__ = ["LULL_SECONDS", "PartitionStandby", "StandbyContext"]

@@ -31,8 +31,9 @@ from persistence.store.writer import Writer
 from persistence.worker.attempt_log import AttemptLog
 from persistence.worker.claims import Claims
 from persistence.worker.contents import Contents
-from persistence.worker.partition_worker import PartitionWorker, WorkerContext
+from persistence.worker.partition_worker import PartitionWorker
 from persistence.worker.positions import Positions
+from persistence.worker.worker_context import WorkerContext
 from persistence.worker.worker_metrics import WorkerMetrics
 from transport.contract import WORKER_GROUP, Claim, Topic, Transport
 

@@ -1,0 +1,193 @@
+"""Make a committed row of every record that can be one, and a dead letter of the rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
+
+from otel.tracing.deliveries import Delivery
+from persistence.errors import Outage, PersistenceError, Rejected, TooSlow, Unexpected
+from persistence.store.batch import Fence, PositionedEvent, Written
+from persistence.store.group_writer import STATEMENT_BYTES
+from persistence.store.lookup import buried_among
+from persistence.worker.attempt_log import Failed
+from persistence.worker.bisect import BatchOutcome, isolate
+from persistence.worker.contents import ContentFailure, has_payload, held_bytes
+from persistence.worker.decoding import decode_all
+from persistence.worker.worker_context import WorkerContext
+from transport.clock import now
+from transport.contract import DeadLetter, Reason, Record
+from transport.envelope import Message
+
+__all__ = ["RecordWriter"]
+
+
+class RecordWriter:
+    """Writes records of the partition that ``fence`` is of. Waits out outages of the database."""
+
+    def __init__(self, context: WorkerContext, fence: Fence, stop: asyncio.Event) -> None:
+        self._context = context
+        self._fence = fence
+        self._stop = stop
+        self._failed: list[Failed] = []
+
+    async def write(
+        self, records: Sequence[Record], trace: Delivery
+    ) -> tuple[list[DeadLetter], int]:
+        """Write records, in their order.
+
+        Returns:
+            The letters of those that can't be rows, and how many rows are new.
+
+        Raises:
+            FenceLost: another owner goes on from what was acknowledged.
+            Stopping: stopped while it waited for a dependency.
+            Unexpected: an error there is no rule for.
+        """
+        rows = 0
+        positioned, at, undecodable = decode_all(records, self._context.transport.name, trace.begun)
+        letters = {
+            index: _letter(records[index], Reason.UNDECODABLE, error, 1)
+            for index, error in undecodable
+        }
+        trace.named((p.offset, p.event.message_id, p.event.correlation_id) for p in positioned)
+        write = partial(self._write, trace)
+        for start, part in _chunks(positioned, self._context.contents.row_bytes):
+            chunk, where = part, at[start : start + len(part)]
+            if any(map(has_payload, chunk)):
+                chunk, where = await self._with_contents(chunk, where, records, trace, letters)
+            outcome = await isolate(chunk, write, attempts=self._context.attempts)
+            self._context.metrics.written(chunk, outcome)
+            rows += len(outcome.persisted)
+            await self._record_failures()
+            trace.written("persisted", (chunk[i].offset for i in outcome.persisted))
+            trace.written("duplicate", (chunk[i].offset for i in outcome.duplicates))
+            letters.update(_letters(outcome, records, where))
+        return [letters[index] for index in sorted(letters)], rows
+
+    async def _with_contents(
+        self,
+        chunk: Sequence[PositionedEvent],
+        where: Sequence[int],
+        records: Sequence[Record],
+        trace: Delivery,
+        letters: dict[int, DeadLetter],
+    ) -> tuple[list[PositionedEvent], list[int]]:
+        """Return the records with their content, and their places; the rest become letters."""
+        context = self._context
+        found = await context.contents.of(chunk, self._content_failed, trace, self._stop)
+        kept, places = list[PositionedEvent](), list[int]()
+        failed = [
+            positioned
+            for positioned, result in zip(chunk, found, strict=True)
+            if isinstance(result, ContentFailure)
+        ]
+        buried = await self._buried(failed) if failed else set[str]()
+        for positioned, index, result in zip(chunk, where, found, strict=True):
+            if positioned.event.message_id in buried and isinstance(result, ContentFailure):
+                continue
+            if isinstance(result, ContentFailure):
+                letters[index] = _letter(
+                    records[index], result.reason, result.error, context.attempts
+                )
+            else:
+                kept.append(result)
+                places.append(index)
+        return kept, places
+
+    async def _buried(self, failed: Sequence[PositionedEvent]) -> set[str]:
+        """Return the ids of those whose rows were archived or erased, perhaps with the content."""
+        ids = [positioned.event.message_id for positioned in failed]
+
+        async def ask() -> set[str]:
+            async with self._context.writer.connection() as connection:
+                return await buried_among(connection, ids)
+
+        found = await self._context.database.through(ask, self._stop)
+        gone = [positioned for positioned in failed if positioned.event.message_id in found]
+        self._context.metrics.written(gone, BatchOutcome([], list(range(len(gone))), [], []))
+        return found
+
+    def _content_failed(self, positioned: PositionedEvent, error: PersistenceError) -> None:
+        self._context.metrics.refused()
+        self._note(positioned, error)
+
+    async def _write(self, trace: Delivery, batch: Sequence[PositionedEvent]) -> Written:
+        context = self._context
+
+        def attempted(began: int, error: BaseException | None) -> None:
+            trace.attempted((positioned.offset for positioned in batch), began, error)
+
+        while True:
+            try:
+                return await context.group_writer.write(batch, self._fence, attempted)
+            except Unexpected:
+                raise
+            except Rejected as rejection:
+                if len(batch) == 1:
+                    context.metrics.refused()
+                    self._note(batch[0], rejection)
+                raise
+            except Outage as outage:
+                await context.database.hold(outage, self._stop)
+                if isinstance(outage, TooSlow) and len(batch) > 1:
+                    raise  # halved by isolate()
+
+    def _note(self, positioned: PositionedEvent, error: PersistenceError) -> None:
+        before = sum(1 for attempt in self._failed if attempt.offset == positioned.offset)
+        kind = "message" if isinstance(positioned.event, Message) else "receipt"
+        self._failed.append(
+            Failed(
+                positioned.event.message_id,
+                kind,
+                positioned.transport,
+                positioned.partition,
+                positioned.offset,
+                before + 1,
+                datetime.now(UTC),
+                " ".join(str(error).split()),
+            )
+        )
+
+    async def _record_failures(self) -> None:
+        failed, self._failed = self._failed, []
+        await self._context.failures.add(failed)
+
+
+def _letters(
+    outcome: BatchOutcome, records: Sequence[Record], at: Sequence[int]
+) -> Iterator[tuple[int, DeadLetter]]:
+    for index in outcome.conflicts:
+        error = Rejected("the key was used before, with another body; the first one stays")
+        record = records[at[index]]
+        yield at[index], _letter(record, Reason.IDEMPOTENCY_CONFLICT, error, 1)
+    for refused in outcome.refused:
+        record = records[at[refused.index]]
+        yield (
+            at[refused.index],
+            _letter(record, refused.error.reason, refused.error, refused.attempts),
+        )
+
+
+def _letter(record: Record, reason: Reason, error: Exception, attempts: int) -> DeadLetter:
+    return DeadLetter(record, reason, " ".join(str(error).split()), attempts, now())
+
+
+def _chunks(
+    positioned: Sequence[PositionedEvent], row_bytes: int
+) -> Iterator[tuple[int, Sequence[PositionedEvent]]]:
+    """Split a batch where it would make too large a statement; mostly it is one chunk.
+
+    Content in the payload store counts where it is to be held: up to ``row_bytes``.
+    """
+    start = size = 0
+    for index, event in enumerate(positioned):
+        more = event.size + held_bytes(event, row_bytes)
+        if size + more > STATEMENT_BYTES and index > start:
+            yield start, positioned[start:index]
+            start, size = index, 0
+        size += more
+    if start < len(positioned):
+        yield start, positioned[start:]

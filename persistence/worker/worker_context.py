@@ -1,0 +1,36 @@
+"""Dependencies that all partition workers of one log share."""
+
+from __future__ import annotations
+
+import msgspec
+
+from otel.tracing.deliveries import Deliveries
+from persistence.database.outage import OutageBarrier
+from persistence.store.group_writer import GroupWriter
+from persistence.store.writer import Writer
+from persistence.worker.attempt_log import AttemptLog
+from persistence.worker.contents import Contents
+from persistence.worker.positions import Positions
+from persistence.worker.worker_metrics import WorkerMetrics
+from transport.contract import Transport
+
+__all__ = ["WorkerContext"]
+
+
+class WorkerContext(msgspec.Struct, frozen=True):
+    """Of one log in one process. ``poll`` is the longest idle wait, in seconds."""
+
+    transport: Transport
+    writer: Writer
+    group_writer: GroupWriter
+    log: OutageBarrier
+    database: OutageBarrier
+    metrics: WorkerMetrics
+    member: str
+    attempts: int
+    batch_size: int
+    poll: float
+    failures: AttemptLog
+    deliveries: Deliveries
+    contents: Contents
+    positions: Positions
