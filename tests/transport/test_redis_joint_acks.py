@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from redis.asyncio import Redis
 
 from tests.transport.redis_backend import silence
@@ -14,6 +16,8 @@ from transport.redis.joint_acks import JointAcks, Passed
 from transport.settings import TransportSettings
 
 PATIENCE = 20.0
+ROUNDS = 6
+SECONDS_PER_CLAIM = 0.001  # as in joint_acks.py
 
 
 class _Claim:
@@ -35,6 +39,47 @@ class _Claim:
 
     def not_acked(self, error: Exception) -> None:
         self.told.append(error)
+
+
+class _Busy:
+    """Is due again as soon as it is told. Its lease is nobody's, so it is told an error."""
+
+    epoch = 1
+
+    def __init__(self, number: int, acks: JointAcks) -> None:
+        self.stream = f"msg:stream:{number}"
+        self.lease = f"{{{self.stream}}}:lease:{WORKER_GROUP}"
+        self.rounds = 0
+        self._acks = acks
+
+    def begin_ack(self) -> Passed | None:
+        self.rounds += 1
+        return Passed("0-0", "1-0", "a", 1)
+
+    def acked(self, count: int, through: str, began: int) -> None:
+        raise AssertionError(through)
+
+    def not_acked(self, error: Exception) -> None:
+        self._acks.add(self)
+
+
+async def test_the_more_claims_are_due_the_longer_they_wait_for_each_other(
+    near: RedisTransport, settings: TransportSettings
+) -> None:
+    """Each costs the server the same, however few records it acknowledges."""
+    connections = RedisConnections(settings)
+    acks = JointAcks(Functions(connections), WORKER_GROUP, by_slot=False)
+    busy = [_Busy(number, acks) for number in range(100)]
+    began = time.monotonic()
+    try:
+        for claim in busy:
+            acks.add(claim)
+        await until(lambda: busy[0].rounds >= ROUNDS, patience=PATIENCE)
+        took = time.monotonic() - began
+    finally:
+        await acks.close()
+        await connections.close()
+    assert took >= (ROUNDS - 1) * len(busy) * SECONDS_PER_CLAIM
 
 
 async def test_a_call_that_is_refused_fails_no_other_call_of_its_trip(

@@ -16,7 +16,7 @@ from transport.settings import TransportSettings
 
 PRODUCERS = 4
 APPENDS = 400
-ACK_SECONDS = 0.05  # as in joint_acks.py
+ACK_SECONDS = 0.05  # as in joint_acks.py, of few partitions
 SPARE = 5
 PATIENCE = 60.0
 
