@@ -51,6 +51,11 @@ class Hosts:
                 remedy="set INGRESS_ALLOWED_HOSTS to the names that clients and proxies send",
             )
 
+    @property
+    def remembered(self) -> int:
+        """How many names are remembered as known."""
+        return len(self._seen)
+
     def check(self, headers: Headers) -> None:
         """Refuse a request for an unknown name, if names are guarded.
 

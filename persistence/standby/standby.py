@@ -154,6 +154,11 @@ class Standby:
             paused=paused + self._claims.paused(),
         )
 
+    def waiting(self) -> list[Waits]:
+        """Return the record that each partition waits for, however short it has."""
+        standbys = sorted(self._partitions.items())
+        return [self._waits(p, standby) for p, standby in standbys if standby.first is not None]
+
     def _waits(self, partition: int, standby: PartitionStandby) -> Waits:
         assert standby.first is not None
         since = timestamp(time.time() - (time.monotonic() - standby.since))

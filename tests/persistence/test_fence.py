@@ -6,18 +6,22 @@ import asyncio
 import time
 
 import asyncpg
-import msgspec
 import pytest
 
 from compose.process.health import worker_probe
+from otel.metrics import Metrics
 from persistence.errors import FenceLost
 from persistence.metrics import PersistenceMetrics
+from persistence.settings import PersistenceSettings
 from persistence.store.batch import Fence
 from persistence.store.positions import take_position
 from persistence.store.statement import TAKE
 from persistence.store.writer import Writer, insert
 from persistence.worker.partition_worker import PartitionWorker
+from persistence.worker.worker import worker_context
 from tests.persistence.samples import message, placed, receipt
+from tests.support.metric_values import value_of
+from tests.transport.redis_backend import silence
 from transport.contract import WORKER_GROUP, Topic
 from transport.envelope import seal_message
 from transport.errors import PartitionLost
@@ -138,7 +142,7 @@ async def test_a_fence_from_a_clock_that_was_ahead_stops_nobody(
 
 
 async def test_who_is_owner_by_the_log_no_more_raises_no_fence(
-    transport, start, writer, database_pool, eventually
+    transport, start, writer, database_pool, database_url, eventually
 ):
     """The older owner wakes with its epoch, finds a higher fence, and may not go above it."""
     first = start(member="w1")
@@ -146,7 +150,7 @@ async def test_who_is_owner_by_the_log_no_more_raises_no_fence(
     async with transport.consume(Topic.MESSAGES, group=WORKER_GROUP, member="zombie") as consumer:
         claims = consumer.claims()
         stale = await anext(claims)
-        consumer._renewer.cancel()  # not heard of any more
+        await silence(consumer)  # not heard of any more
         await eventually(
             lambda: first.consumer.status().epochs.get(stale.partition, 0) > stale.epoch
         )
@@ -155,29 +159,36 @@ async def test_who_is_owner_by_the_log_no_more_raises_no_fence(
         async def its_heirs() -> bool:
             return (await _fences(database_pool))[stale.partition] == held
 
+        context = worker_context(
+            transport,
+            database_pool,
+            PersistenceSettings(database_url=database_url),
+            Metrics(),
+            "zombie",
+        )
         await eventually(its_heirs)  # its owner by the log takes the fence a moment later
         with pytest.raises(PartitionLost):
-            await PartitionWorker(stale, first.consumer._context, asyncio.Event()).open()
+            await PartitionWorker(stale, context, asyncio.Event()).open()
         assert await its_heirs()
 
 
-async def test_a_fence_that_is_lost_again_and_again_is_told(
-    transport, start, writer, database_pool, eventually
-):
+async def test_a_fence_that_is_lost_again_and_again_is_told(start, eventually, monkeypatch):
     """The log gives the partitions to this process, and PostgreSQL keeps them for another."""
+    taken = Writer.take
 
-    class Stubborn(Writer):
-        async def take(self, transport: str, partition: int, epoch: int, owner: str) -> Fence:
-            if partition == 1:
-                raise FenceLost("partition 1 of redis is held with epoch 9", epoch + 1)
-            return await super().take(transport, partition, epoch, owner)
+    async def stubborn(
+        self: Writer, transport: str, partition: int, epoch: int, owner: str
+    ) -> Fence:
+        if partition == 1:
+            raise FenceLost("partition 1 of redis is held with epoch 9", epoch + 1)
+        return await taken(self, transport, partition, epoch, owner)
 
+    monkeypatch.setattr(Writer, "take", stubborn)
     running = start()
     worker = running.consumer
-    worker._context = msgspec.structs.replace(worker._context, writer=Stubborn(database_pool))
     paused = await eventually(lambda: worker.status().paused)
     assert [pause.dependency for pause in paused] == ["the fence of partition 1"]
     state = worker_probe(worker, required=True)()
     assert state.status == "degraded"
     assert "partition 1 of redis is held with epoch 9" in state.detail
-    assert running.metrics.of(PersistenceMetrics).paused.labels("fence of redis")._value is not None
+    assert value_of(running.metrics.of(PersistenceMetrics).paused.labels("fence of redis")) == 1

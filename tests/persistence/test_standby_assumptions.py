@@ -53,9 +53,7 @@ async def test_a_standby_that_does_not_ask_loses_what_nobody_persisted(
     if asks:
         kind = partial(Standby, role=LogRole.OTHER, logs={}, patience=60)
         standby = start(kind, log=other)
-        await eventually(
-            lambda: any(partition.first for partition in standby.consumer._partitions.values())
-        )
+        await eventually(standby.consumer.waiting)
         await standby.stop()
     else:
         await acknowledge_everything(other)

@@ -31,15 +31,17 @@ def test_a_span_that_cannot_be_made_is_nobodys_failure(monkeypatch):
     from prometheus_client import CollectorRegistry  # noqa: PLC0415
 
     from otel.tracing import sdk  # noqa: PLC0415
+    from otel.tracing.requests import Requests  # noqa: PLC0415
+    from otel.tracing.sampling import EVERY, Sampling  # noqa: PLC0415
     from otel.tracing.settings import TracingSettings  # noqa: PLC0415
 
     registry = CollectorRegistry()
     settings = TracingSettings(otel_traces_exporter="console")
     pipeline = sdk.pipeline(settings, registry, environment={}, resource={})
     monkeypatch.setattr(pipeline, "readable", lambda _: 1 / 0)
-    tracing = Tracing("redis")
-    tracing.on.requests._record = pipeline.record
-    trace = tracing.on.requests.begin({}, "POST", "/api/messages")
+    created = Endpoints(TransportSettings())["redis"]
+    requests = Requests(pipeline.record, Sampling(EVERY, parent_based=True), created)
+    trace = requests.begin({}, "POST", "/api/messages")
     trace.request.end(202, None)
     pipeline.close(5)
     assert registry.get_sample_value("trace_spans_dropped_total", {"reason": "export_failed"}) == 1

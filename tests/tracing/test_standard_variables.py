@@ -220,6 +220,8 @@ def test_resource_attributes_go_with_every_span(exporting: Collector, setting):
 
 
 def test_the_limits_of_a_span_are_kept(exporting: Collector, setting):
+    from otel.tracing import sdk  # noqa: PLC0415
+
     setting(
         OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT="4",
         OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT="2",
@@ -228,10 +230,10 @@ def test_the_limits_of_a_span_are_kept(exporting: Collector, setting):
     tracing = begin()
     one_request(tracing)
     link = Link(1, 1)
-    tracing.requests._record(
-        Span("x", OperationKind.CLIENT, 1, 2, None, 1, 2, {}, links=[link, link])
-    )
     tracing.close(30)
+    pipeline = sdk.pipeline(TracingSettings(), CollectorRegistry(), environment={}, resource={})
+    pipeline.record(Span("x", OperationKind.CLIENT, 1, 2, None, 1, 2, {}, links=[link, link]))
+    pipeline.close(30)
     request, linked = exporting.spans
     assert len(request.attributes) == 2
     assert all(len(value) <= 4 for value in request.attributes.values() if type(value) is str)
@@ -325,10 +327,10 @@ def test_another_packages_propagator_is_used(exporting: Collector, setting, monk
 
     from otel.tracing.sdk import plugins  # noqa: PLC0415
 
-    known = plugins._registered
+    known = plugins.registered
     monkeypatch.setattr(
         plugins,
-        "_registered",
+        "registered",
         lambda group, name: TraceContextTextMapPropagator if name == "b3" else known(group, name),
     )
     setting(OTEL_PROPAGATORS="b3")

@@ -195,7 +195,7 @@ async def test_a_loss_of_all_data_is_told_as_far_as_it_is_known(
         await claim.ack(records[-1].offset)
 
         async def looked() -> bool:
-            return member.consumer._unread.get(0) == 2  # type: ignore[attr-defined]
+            return member.consumer.unread.get(0) == 2  # type: ignore[attr-defined]
 
         await until(looked, patience=PATIENCE)
         await client.flushall()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 
 import pytest
@@ -12,6 +11,7 @@ from transport.conformance.member import ConformanceWorker, Member, messages, un
 from transport.contract import WORKER_GROUP, Appended, Progress, Topic
 from transport.errors import TopicMissing, TransportError
 from transport.redis import RedisTransport
+from transport.redis.consumer import RedisConsumer
 
 PATIENCE = 10.0
 STREAM = "msg:stream:0"
@@ -35,7 +35,14 @@ async def _renewed(client: Redis) -> None:
 
 async def _looks(member: Member, count: int) -> None:
     """Wait until the member's leases were renewed some more times."""
-    await asyncio.sleep(count * member.consumer._membership.pace)  # type: ignore[attr-defined]
+    consumer = member.consumer
+    assert isinstance(consumer, RedisConsumer)
+    before = consumer.looks
+
+    async def looked() -> bool:
+        return consumer.looks >= before + count
+
+    await until(looked, patience=PATIENCE)
 
 
 async def test_what_it_held_unread_is_counted_once(near: RedisTransport, client: Redis) -> None:
@@ -44,7 +51,7 @@ async def test_what_it_held_unread_is_counted_once(near: RedisTransport, client:
         await near.publish(messages(list("abcde"), partition=0, of=near))
 
         async def looked() -> bool:
-            return member.consumer._unread.get(0) == 5  # type: ignore[attr-defined]
+            return member.consumer.unread.get(0) == 5  # type: ignore[attr-defined]
 
         await until(looked, patience=PATIENCE)
         assert (await _progress(near)).lag == 5

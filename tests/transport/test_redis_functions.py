@@ -20,7 +20,8 @@ from transport.conformance.member import (
 )
 from transport.contract import Appended, Topic
 from transport.redis import RedisTransport
-from transport.redis.functions import Functions
+from transport.redis.connections import RedisConnections
+from transport.redis.functions import Functions, library_source
 from transport.settings import TransportSettings
 
 PATIENCE = 10.0
@@ -62,15 +63,20 @@ async def test_processes_that_load_it_at_the_same_time_do_not_disturb_each_other
                 assert all(isinstance(outcome, Appended) for outcome in outcomes)
 
 
-async def test_two_releases_share_a_server(near: RedisTransport, client: Redis) -> None:
+async def test_two_releases_share_a_server(
+    near: RedisTransport, client: Redis, settings: TransportSettings
+) -> None:
     """A library is named after its text, so a newer one does not replace it."""
-    newer = Functions(near._connections)
-    newer._library = "crossfade_newer"
-    newer._code = near._functions._code.replace(near._functions._library, newer._library)
+    connections = RedisConnections(settings)
+    ours, newer = (Functions(connections, text) for text in (None, f"{library_source()}\n-- newer"))
     await newer.load()
-    names = {library[1] for library in await client.execute_command("FUNCTION", "LIST")}
-    assert {near._functions._library.encode(), b"crossfade_newer"} <= names
-    await client.execute_command("FUNCTION", "DELETE", "crossfade_newer")
+    names = {library[1].decode() for library in await client.execute_command("FUNCTION", "LIST")}
+    assert ours.library != newer.library
+    assert {ours.library, newer.library} <= names
+    (appended,) = await near.publish([message("x", partition=0, of=near)])
+    assert isinstance(appended, Appended)
+    await client.execute_command("FUNCTION", "DELETE", newer.library)
+    await connections.close()
 
 
 async def test_a_restart_without_persistence_is_survived(

@@ -16,6 +16,7 @@ from transport.conformance.member import Member, drain, message
 from transport.contract import WORKER_GROUP, Topic
 from transport.errors import ConfigurationError, TransportUnavailable
 from transport.redis import RedisTransport
+from transport.redis.connections import RedisConnections
 
 
 async def test_streams_and_groups_have_the_names_of_the_guide(
@@ -168,5 +169,5 @@ async def test_a_managed_server_works_and_its_durability_is_unknown(
 async def test_no_password_shows_in_what_people_print(own_redis: ValkeyServer) -> None:
     settings = short_settings(own_redis, redis_password="s3cret-word")
     transport = RedisTransport.from_settings(settings)
-    shown = f"{transport!r} {vars(transport)!r} {vars(transport._connections)!r} {settings!r}"
+    shown = f"{transport!r} {vars(transport)!r} {vars(RedisConnections(settings))!r} {settings!r}"
     assert "s3cret-word" not in shown

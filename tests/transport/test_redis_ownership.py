@@ -30,6 +30,7 @@ from transport.contract import WORKER_GROUP, HandingClaim, Record, Topic
 from transport.errors import PartitionLost
 from transport.redis import RedisTransport
 from transport.redis.claim import RedisClaim
+from transport.redis.membership import RedisMembership
 from transport.settings import TransportSettings
 
 PATIENCE = 20.0
@@ -77,7 +78,8 @@ async def _worker(settings: TransportSettings, name: str, *options: str) -> Asyn
             child.kill()
         await child.wait()
         await listening
-        child._transport.close()  # type: ignore[attr-defined]  # or its pipes warn
+        assert child.stdin is not None
+        child.stdin.close()  # or its pipe warns
 
 
 async def test_what_a_killed_worker_had_not_acknowledged_is_delivered_to_another(
@@ -214,7 +216,7 @@ async def test_a_claim_that_is_revoked_while_it_waits_for_acknowledgements_reads
 
         async def is_handed() -> bool:
             waiting = asyncio.create_task(claim.next(max_records=10, max_wait=0.2))
-            await until(lambda: claim._is_waiting or waiting.done(), patience=PATIENCE)
+            await until(lambda: claim.is_waiting or waiting.done(), patience=PATIENCE)
             await near.publish([message("a", partition=0, of=near)])
             if records := await waiting:
                 await claim.ack(records[-1].offset)
@@ -223,7 +225,7 @@ async def test_a_claim_that_is_revoked_while_it_waits_for_acknowledgements_reads
         await until(is_handed, patience=PATIENCE)
         await near.publish([message("more", partition=0, of=near)])
         reading = asyncio.create_task(claim.next(max_records=10, max_wait=0))
-        await until(lambda: claim._unread.is_awaited, patience=PATIENCE)
+        await until(lambda: claim.awaits_acks, patience=PATIENCE)
         claim.revoke()
         claim.passed(handed[-1].offset)
         with pytest.raises(PartitionLost, match="moves to another member"):
@@ -360,9 +362,11 @@ async def test_a_claim_that_is_asked_back_while_it_reads_leaves_at_once(
                 await reading
 
 
-async def test_a_mistake_in_keeping_leases_is_shown_and_not_swallowed(near: RedisTransport) -> None:
+async def test_a_mistake_in_keeping_leases_is_shown_and_not_swallowed(
+    near: RedisTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RedisMembership, "look", None)
     async with near.consume(Topic.MESSAGES, group=WORKER_GROUP, member="one") as consumer:
-        consumer._membership.look = None  # type: ignore[method-assign, assignment]
         with pytest.raises(TypeError):
             async for _ in consumer.claims():
                 pass

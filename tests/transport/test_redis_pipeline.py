@@ -108,7 +108,7 @@ async def test_a_claim_that_is_lost_fails_alone(
                 *(claim.next(max_records=100, max_wait=5) for claim in claims)
             )
         ]
-        await client.hincrby(claims[1]._inbox.lease, "epoch", 1)  # type: ignore[attr-defined]
+        await client.hincrby(claims[1].lease, "epoch", 1)  # type: ignore[attr-defined]
         acked = await asyncio.gather(
             *(claim.ack(offset) for claim, offset in zip(claims, offsets, strict=True)),
             return_exceptions=True,

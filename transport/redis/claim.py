@@ -51,7 +51,8 @@ class RedisClaim:
         self._kept = KeptRuns(kept)
         self._taker: Taker | None = None
         self._is_needed: Callable[[], bool] | None = None
-        self._is_waiting = False
+        self.is_waiting = False
+        """Whether ``next`` waits for something to read."""
         self._is_refused = False
         self._must_read = False
         self._rests = Rests()
@@ -68,6 +69,11 @@ class RedisClaim:
     def lost(self) -> bool:
         """Whether nothing of this claim counts any more."""
         return self._lost
+
+    @property
+    def awaits_acks(self) -> bool:
+        """Whether it reads no further until what was handed over is acknowledged."""
+        return self._unread.is_awaited
 
     async def __aenter__(self) -> Self:
         return self
@@ -168,11 +174,11 @@ class RedisClaim:
         rest = run.after(self._inbox.heard)
         if rest is None:
             return  # it was read before the append's answer was here
-        if self._is_waiting and self._hand(rest):
+        if self.is_waiting and self._hand(rest):
             self._hand_kept()
             return
         self._kept.keep(rest)
-        if is_last and self._is_waiting:
+        if is_last and self.is_waiting:
             self._must_read = True
             self._notifier.ring(self.stream)
 
@@ -204,7 +210,7 @@ class RedisClaim:
         """See ``transport.contract.HandingClaim.passed``."""
         if not self._lost and self._unread.passed(through, ended):
             self._acks.add(self)
-            if self._unread.is_awaited:
+            if self.awaits_acks:
                 self._acks.hurry()
         elif ended:
             ended(None)
@@ -262,11 +268,11 @@ class RedisClaim:
 
     async def _wait(self, seconds: float) -> bool:
         """Wait for something to read; return whether to look for it."""
-        self._is_waiting, self._was_handed = True, False
+        self.is_waiting, self._was_handed = True, False
         try:
             rung = await self._notifier.wait(self.stream, after=self._inbox.heard, seconds=seconds)
         finally:
-            self._is_waiting = False
+            self.is_waiting = False
         return rung or not self._was_handed
 
     def _is_quiet(self) -> bool:

@@ -69,8 +69,10 @@ class RedisConsumer:
         self._held: dict[int, RedisClaim] = {}
         self._renewed_at: dict[RedisClaim, float] = {}
         self._connections = -1  # ever made, at the last look
-        self._looks = 0
-        self._unread: dict[int, int] = {}
+        self.looks = 0
+        """How often it has looked after the leases that it holds."""
+        self.unread: dict[int, int] = {}
+        """The unread records of each partition, when its lease was renewed last."""
         self._refused: dict[int, str] = {}
         self._arrived: asyncio.Queue[RedisClaim | None] = asyncio.Queue()
         self._renewer: asyncio.Task[None] | None = None
@@ -134,7 +136,7 @@ class RedisConsumer:
     async def _take(self, partitions: Sequence[int]) -> None:
         if not partitions:
             return
-        unread = [self._unread.get(p, 0) for p in partitions]
+        unread = [self.unread.get(p, 0) for p in partitions]
         leases = await self._membership.take(partitions, unread)
         for partition, lease in zip(partitions, leases, strict=True):
             if isinstance(lease, Exception):
@@ -175,8 +177,8 @@ class RedisConsumer:
         if not claims:
             return
         await self._renew_due(claims)
-        self._looks += 1
-        due = claims[self._looks % _CARE_EVERY :: _CARE_EVERY]
+        self.looks += 1
+        due = claims[self.looks % _CARE_EVERY :: _CARE_EVERY]
         full = [claim for claim in claims if claim.partition in self._membership.full]
         await self._trim([*full, *(claim for claim in due if claim not in full)])
         await self._gather_strays([claim for claim in due if not claim.lost])
@@ -240,7 +242,7 @@ class RedisConsumer:
 
     def _renewed(self, claim: RedisClaim, reply: Renewed, connections: int) -> None:
         witness, partition = self._membership.witness, claim.partition
-        self._unread[partition] = reply.unread
+        self.unread[partition] = reply.unread
         if reply.lost >= 0:
             _log.error(
                 "%s lost its tail: a replica that was behind was promoted, or an older file "

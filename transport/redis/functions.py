@@ -17,7 +17,7 @@ from transport.redis.connections import RedisConnections
 from transport.redis.errors import is_function_missing, translate
 from transport.redis.pipeline import Pipeline
 
-__all__ = ["Functions", "ServerChanged"]
+__all__ = ["Functions", "ServerChanged", "library_source"]
 
 _FILES = (
     "common",
@@ -53,27 +53,36 @@ class ServerChanged(TransportUnavailable):
     """A connection was made to another server than before; nothing was sent."""
 
 
+def library_source() -> str:
+    """Return the text of the library of this release."""
+    folder = files("transport.redis").joinpath("lua")
+    return "\n".join(folder.joinpath(f"{name}.lua").read_text("utf-8") for name in _FILES)
+
+
 class Functions:
     """Calls the functions of ``lua/``.
 
     The library's name carries a digest of its text, so processes of two releases can share a
     server. A server can lose it at any time (``FUNCTION FLUSH``, a restart without persistence, an
     empty replica promoted); a call that finds it missing was not executed, and is made again.
+
+    Args:
+        connections: To the server.
+        source: The library's text; that of this release where not given.
     """
 
-    def __init__(self, connections: RedisConnections) -> None:
+    def __init__(self, connections: RedisConnections, source: str | None = None) -> None:
         self._connections = connections
         self._calls = Pipeline(connections)
-        folder = files("transport.redis").joinpath("lua")
-        source = "\n".join(folder.joinpath(f"{name}.lua").read_text("utf-8") for name in _FILES)
-        self._library = f"crossfade_{sha256(source.encode()).hexdigest()[:8]}"
+        source = library_source() if source is None else source
+        self.library = f"crossfade_{sha256(source.encode()).hexdigest()[:8]}"
         self._source = source
-        self._code = f"#!lua name={self._library}\nlocal PREFIX = '{self._library}_'\n{source}"
+        self._code = f"#!lua name={self.library}\nlocal PREFIX = '{self.library}_'\n{source}"
         self._loading = asyncio.Lock()
 
     def command(self, name: str, keys: Sequence[str], *arguments: str | bytes | int) -> Command:
         """Return the command that calls function ``name``."""
-        return ("FCALL", f"{self._library}_{name}", len(keys), *keys, *arguments)
+        return ("FCALL", f"{self.library}_{name}", len(keys), *keys, *arguments)
 
     async def exchange(
         self, commands: Sequence[Command], *, closing: Sequence[Command] = (), only_at: str = ""
@@ -147,7 +156,7 @@ class Functions:
 
     async def _call_as_scripts(self, calls: Sequence[Command]) -> list[Reply]:
         """Make the calls on a server that is full and has no library: three trips, not one."""
-        names = [str(call[1]).removeprefix(f"{self._library}_") for call in calls]
+        names = [str(call[1]).removeprefix(f"{self.library}_") for call in calls]
         scripts = {name: _AS_SCRIPT.format(name=name, source=self._source) for name in names}
         digests = {
             name: sha1(script.encode(), usedforsecurity=False).hexdigest()

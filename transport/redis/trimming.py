@@ -34,6 +34,11 @@ class Retention:
         self._acked = 0
         self._notes: deque[tuple[int, str]] = deque([(0, "0-0")])
 
+    @property
+    def notes(self) -> int:
+        """How many ids are noted."""
+        return len(self._notes)
+
     def acked(self, count: int, through: str) -> None:
         """Note that ``count`` more records, through ``through``, are acknowledged."""
         self._acked += count

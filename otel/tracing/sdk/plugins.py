@@ -27,7 +27,7 @@ from otel.tracing.sampling import EVERY, Sampling
 from otel.tracing.settings import SAMPLERS, TracingSettings
 from transport.errors import ConfigurationError
 
-__all__ = ["exporter", "reader", "sampling"]
+__all__ = ["exporter", "reader", "registered", "sampling"]
 
 _PARENT_BASED = "parentbased_"
 _EXTRA = "install it with pip install 'crossfade[tracing]'"
@@ -41,7 +41,7 @@ def exporter(name: str, protocol: str) -> SpanExporter:
     """
     if name == "otlp":
         name = "otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http"
-    kind = _registered("opentelemetry_traces_exporter", name)
+    kind = registered("opentelemetry_traces_exporter", name)
     if kind is None:
         raise ConfigurationError(
             f"OTEL_TRACES_EXPORTER: there is no exporter {name!r} here; choose otlp, console or "
@@ -67,7 +67,7 @@ def sampling(settings: TracingSettings) -> Sampling:
             "traceidratio": TraceIdRatioBased(float(argument or 1.0)).bound,
         }
         return Sampling(bounds[name.removeprefix(_PARENT_BASED)], name.startswith(_PARENT_BASED))
-    factory = _registered("opentelemetry_traces_sampler", name)
+    factory = registered("opentelemetry_traces_sampler", name)
     if factory is None:
         raise ConfigurationError(
             f"OTEL_TRACES_SAMPLER={name!r} is not a sampler; choose one of {', '.join(SAMPLERS)}, "
@@ -97,7 +97,7 @@ def reader(settings: TracingSettings) -> Read | None:
         return None
     propagators: list[TextMapPropagator] = []
     for name in names:
-        kind = _registered("opentelemetry_propagator", name)
+        kind = registered("opentelemetry_propagator", name)
         if kind is None:
             raise ConfigurationError(
                 f"OTEL_PROPAGATORS: there is no propagator {name!r} here; install the package that "
@@ -117,6 +117,7 @@ def _read(propagators: Sequence[TextMapPropagator], headers: Headers) -> Parent 
     return None
 
 
-def _registered(group: str, name: str) -> Any:
+def registered(group: str, name: str) -> Any:
+    """Return what an installed package registers by ``name`` in a group of entry points, if any."""
     found = entry_points(group=group, name=name)
     return next(iter(found)).load() if found else None
