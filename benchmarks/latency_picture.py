@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from string import Template
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ __all__ = ["draw"]
 _LEFT, _TOP, _WIDE, _HIGH = 60, 20, 560, 300
 _SERVICE = "crossfade"
 _MARKS = (1, 2, 5)
+_LABEL = 14.0  # pixels that a line of text needs
 
 _PICTURE = Template("""\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 380" role="img"
@@ -74,8 +76,24 @@ def draw(points: Iterable[Point]) -> str:
     values = [line.of(point) for _, point in chosen for line in _LINES]
     across = _axis([rate for rate, _ in chosen])
     up = _axis(values)
-    lines = [_line(line, [(rate, line.of(p)) for rate, p in chosen], across, up) for line in _LINES]
+    paths = [[_at(across, up, rate, line.of(point)) for rate, point in chosen] for line in _LINES]
+    beside = _apart([places[-1][1] for places in paths])
+    lines = [_line(*parts) for parts in zip(_LINES, paths, beside, strict=True)]
     return _PICTURE.substitute(grid="\n".join(_grid(across, up)), lines="\n".join(lines))
+
+
+def _apart(heights: Sequence[float]) -> list[float]:
+    """Return the heights at which labels stand, those that would touch moved apart."""
+    order = sorted(range(len(heights)), key=heights.__getitem__)
+    apart = list(heights)
+    for above, below in pairwise(order):
+        lacking = _LABEL - (apart[below] - apart[above])
+        if lacking > 0:
+            apart[above] -= lacking / 2
+            apart[below] += lacking / 2
+    for above, below in pairwise(order):
+        apart[below] = max(apart[below], apart[above] + _LABEL)
+    return apart
 
 
 def _axis(values: Sequence[float]) -> _Axis:
@@ -100,12 +118,11 @@ def _grid(across: _Axis, up: _Axis) -> Iterable[str]:
         )
 
 
-def _line(line: _Line, values: Sequence[tuple[float, float]], across: _Axis, up: _Axis) -> str:
-    places = [_at(across, up, rate, value) for rate, value in values]
+def _line(line: _Line, places: Sequence[tuple[float, float]], label: float) -> str:
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
-    x, y = places[-1]
+    x, _ = places[-1]
     return (
         f'<path d="M{path}" fill="none" stroke="{line.colour}" stroke-width="2" '
         f'stroke-dasharray="{line.dashes}"/>\n'
-        f'<text x="{x + 8:.1f}" y="{y + 4:.1f}" fill="{line.colour}">{line.label}</text>'
+        f'<text x="{x + 8:.1f}" y="{label + 4:.1f}" fill="{line.colour}">{line.label}</text>'
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,9 @@ def test_a_result_becomes_a_page_and_a_picture(
     picture = (tmp_path / "images" / "latency.svg").read_text()
     assert picture.count('stroke-width="2"') == 4
     assert "row p99" in picture
+    heights = sorted(float(y) for y in re.findall(r'y="([\d.]+)" fill="#[c1]', picture))
+    assert len(heights) == 4
+    assert all(below - above >= 14 for above, below in pairwise(heights)), "labels touch"
     assert capacity.read_text() == _CAPACITY, "the costs that are committed stand in it"
 
 
