@@ -6,10 +6,13 @@ import asyncio
 import base64
 import struct
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from compose.local import class_archive
 from compose.local.kafka_jars import find_java, kafka_jars
 from compose.local.kafka_security import PLAINTEXT, Security
 from compose.local.os_errors import explained_by
@@ -60,6 +63,7 @@ _JVM = (
 # Metadata, version 2 (the first with a cluster id), of no topic; framed, without a client id.
 _METADATA = struct.pack(">ihhihi", 14, 3, 2, 1, -1, 0)
 _PATIENCE = 2.0  # seconds for one answer while starting
+_WRITTEN_WITHIN = 120.0  # seconds for a JVM to end that writes what it has loaded
 _LONGEST_ANSWER = 1 << 20
 
 
@@ -116,6 +120,7 @@ class KafkaServer(LocalServer):
         self._jvm = tuple(jvm)
         self._heap_mb = heap_mb
         self._thorough = thorough
+        self._archives: list[str] | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -132,6 +137,24 @@ class KafkaServer(LocalServer):
         """Address of the listener that other brokers use, which demands nothing."""
         return f"{self.host}:{self._internal_port}"
 
+    async def start(self) -> None:
+        """Start it; return once it takes requests. See ``LocalServer.start``."""
+        if self._archives is None:
+            await self._archive_classes()
+        await super().start()
+
+    async def _archive_classes(self) -> None:
+        """Have a broker on a folder of its own start and stop, once on a machine."""
+        java, jars = await asyncio.to_thread(find_java), await asyncio.to_thread(kafka_jars)
+        # Why Kafka does not start here is told by the broker that was asked for.
+        with suppress(ServerError), class_archive.making(java, jars) as options:
+            if options is not None:
+                with tempfile.TemporaryDirectory(prefix="crossfade-classes-") as folder:
+                    broker = KafkaServer(Path(folder) / "data")
+                    broker._archives, broker._grace = options, _WRITTEN_WITHIN
+                    async with broker:
+                        pass
+
     async def initialize(self) -> None:
         """Make the data folder, without starting the server."""
         await asyncio.to_thread(self._prepare)
@@ -139,9 +162,12 @@ class KafkaServer(LocalServer):
     def _command(self) -> list[str]:
         return [
             str(self._java.path), *(_THOROUGH if self._thorough else _QUICK), *_JVM,
-            *self._jvm, f"-Xmx{self._heap_mb}m", "-cp", f"{self._jars}/*", "kafka.Kafka",
-            str(self._properties_path),
+            *self._jvm, *self._sharing(), f"-Xmx{self._heap_mb}m", "-cp", f"{self._jars}/*",
+            "kafka.Kafka", str(self._properties_path),
         ]  # fmt: skip
+
+    def _sharing(self) -> list[str]:
+        return self._archives or class_archive.use(self._java, self._jars)
 
     @property
     def _properties_path(self) -> Path:
@@ -205,7 +231,8 @@ class KafkaServer(LocalServer):
     def _format(self) -> None:
         result = subprocess.run(
             [
-                self._java.path, *_QUICK, *_JVM, "-cp", f"{self._jars}/*",
+                self._java.path, *_QUICK, *_JVM,
+                *class_archive.use(self._java, self._jars), "-cp", f"{self._jars}/*",
                 "kafka.tools.StorageTool", "format",
                 f"--cluster-id={self._cluster_id}", "--config", self._properties_path,
                 *self.security.format_arguments(),

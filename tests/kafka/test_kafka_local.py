@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from compose.local import kafka_jars
+from compose.local import class_archive, kafka_jars
 from compose.local.server import ServerError
 from tests.support.eventually import eventually
 from tests.support.kafka import fresh_settings, require_kafka, run_kafka
@@ -34,14 +34,21 @@ asyncio.run(main())
 """
 
 
+def _has_archive() -> list[str]:
+    return class_archive.use(kafka_jars.find_java(), kafka_jars.kafka_jars())
+
+
 async def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
     async with run_kafka(tmp_path) as server:
         settings = fresh_settings(server.bootstrap)
         async with KafkaTransport(settings) as transport:
             await transport.publish([message("kept", partition=0, of=transport)])
         address = server.bootstrap
+        await eventually(_has_archive, 120.0)  # another process may still be making it
         await server.restart()
         assert server.bootstrap == address
+        mapped = {part.path for part in psutil.Process(server.pid).memory_maps()}
+        assert any(path.endswith(".jsa") and "classes-" in path for path in mapped)
         async with KafkaTransport(settings) as transport:
             assert contents(await transport.read(Topic.MESSAGES, 0)) == ["kept"]
 
@@ -52,7 +59,7 @@ async def test_it_does_not_outlive_its_owner(tmp_path: Path) -> None:
         sys.executable, "-c", _OWNER, str(tmp_path / "data"), stdout=asyncio.subprocess.PIPE
     )
     assert owner.stdout is not None
-    pid = int(await asyncio.wait_for(owner.stdout.readline(), 60))
+    pid = int(await asyncio.wait_for(owner.stdout.readline(), 240))
     assert psutil.pid_exists(pid)
     os.kill(owner.pid, signal.SIGKILL)
     await owner.wait()
