@@ -6,7 +6,7 @@ from aiokafka import AIOKafkaProducer
 
 from compose.local.kafka import KafkaServer
 from tests.support.kafka import delete_topics
-from tests.support.kafka_internals import client_of
+from tests.support.kafka_internals import stop_heartbeats
 from transport.conformance import Backend
 from transport.contract import Consumer
 from transport.kafka import KafkaTransport
@@ -18,12 +18,7 @@ __all__ = ["backend_on", "silence"]
 
 async def silence(consumer: Consumer) -> None:
     """Keep a consumer from sending heartbeats, as a suspended process is kept."""
-
-    async def nothing() -> bool:
-        return True
-
-    client = client_of(consumer)
-    client._coordinator._do_heartbeat = nothing
+    stop_heartbeats(consumer)
 
 
 def backend_on(server: KafkaServer, settings: TransportSettings, name: str = "kafka") -> Backend:

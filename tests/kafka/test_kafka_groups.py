@@ -13,6 +13,7 @@ from aiokafka.protocol.group import JoinGroupRequest, SyncGroupRequest
 from aiokafka.protocol.types import CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
 
 from tests.support.eventually import eventually
+from tests.support.kafka_internals import send
 from transport.conformance.member import messages
 from transport.contract import GroupStanding
 from transport.kafka import KafkaTransport
@@ -92,9 +93,9 @@ async def join(kafka_settings) -> AsyncIterator[object]:
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka_settings.kafka_bootstrap_servers)
     await admin.start()
 
-    async def send(group: str, request):
+    async def answered(group: str, request):
         try:
-            answer = await admin._send_request(request, await admin.find_coordinator(group))
+            answer = await send(admin, request, await admin.find_coordinator(group))
         except GroupCoordinatorNotAvailableError:
             return None
         error = for_code(answer.error_code)
@@ -102,7 +103,7 @@ async def join(kafka_settings) -> AsyncIterator[object]:
         return answer if error is NoError else None
 
     async def join(group: str, request):
-        return await eventually(lambda: send(group, request), timeout=30)
+        return await eventually(lambda: answered(group, request), timeout=30)
 
     yield join
     await admin.close()

@@ -14,7 +14,7 @@ from aiokafka.structs import TopicPartition
 from compose.local.kafka import KafkaServer
 from tests.kafka.kafka_backend import silence
 from tests.support.eventually import eventually
-from tests.support.kafka_internals import client_of, commits_of
+from tests.support.kafka_internals import client_of, commits_of, stop_fetching
 from transport.conformance.member import Member, contents, drain, message, messages
 from transport.contract import WORKER_GROUP, Claim, Progress, Topic
 from transport.errors import ConfigurationError, PartitionLost, TransportUnavailable
@@ -59,8 +59,7 @@ async def test_a_consumer_that_stalls_in_silence_is_noticed_and_replaced(
     """Aiokafka issue 1154: the fetching task ends, and nothing says so."""
     async with Member(kafka_transport) as member:
         first = await member.claim(0)
-        client = client_of(member.consumer)
-        client._fetcher._fetch_task.cancel()
+        stop_fetching(member.consumer)
         # A fetch that may be under way at the broker still comes back with what ends its wait.
         await kafka_transport.publish([message("seen", partition=0, of=kafka_transport)])
         await first.next(max_records=1, max_wait=2.0)

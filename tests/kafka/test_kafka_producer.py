@@ -13,7 +13,13 @@ from aiokafka.protocol.produce import ProduceRequest_v7, ProduceResponse_v7
 from compose.local.kafka import KafkaServer
 from tests.support.eventually import eventually
 from tests.support.kafka import fresh_settings
-from tests.support.kafka_internals import appender_of, producer_of, queue_of
+from tests.support.kafka_internals import (
+    appender_of,
+    end_rest,
+    note_requests,
+    producer_of,
+    queue_of,
+)
 from transport.conformance.member import contents, message, messages
 from transport.contract import Appended, Envelope, Outcome, Topic
 from transport.kafka import KafkaTransport
@@ -35,17 +41,7 @@ def _everywhere(transport: KafkaTransport, text: str) -> list[Envelope]:
 
 
 def _count_requests(transport: KafkaTransport, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    client = _producer(transport)._client
-    counts: list[int] = []
-    send = client.send
-
-    async def counted(node: int, request: Any) -> Any:
-        if isinstance(request, Produce):
-            counts.append(sum(len(batches) for batches in request._request._topics.values()))
-        return await send(node, request)
-
-    monkeypatch.setattr(client, "send", counted)
-    return counts
+    return note_requests(_producer(transport), monkeypatch)
 
 
 async def test_what_is_published_at_once_is_one_request_with_a_batch_for_each_partition(
@@ -94,7 +90,7 @@ async def test_a_rest_that_ends_while_the_batch_is_under_way_again_sends_nothing
     try:
         task = _start(kafka_transport, "once")
         await eventually(lambda: len(requests) == 1, 5.0)
-        producer._try_again(line)
+        end_rest(producer, line)
         second = _start(kafka_transport, "next")
         await eventually(lambda: len(line.waiting) == 1, 5.0)
         assert len(requests) == 1

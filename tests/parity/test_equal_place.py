@@ -103,7 +103,7 @@ class Story:
             since=None,
             limits=ParityLimits(settle=settle, in_memory=self._in_memory),
             everything=False,
-            earlier=self._earlier,
+            earlier=self.earlier,
         )
         appended = 0
         with closing(comparing):
@@ -125,7 +125,7 @@ class Story:
             self.known = comparing.settled().note()
         return appended
 
-    async def _earlier(self, logs: str) -> KnownEqual | None:
+    async def earlier(self, logs: str) -> KnownEqual | None:
         known = KnownEqual.noted(self.known) if self.known else None
         return known if known and known.logs == logs else None
 
@@ -277,7 +277,7 @@ async def test_a_loss_while_it_is_read_makes_it_begin_anew() -> None:
         since=None,
         limits=ParityLimits(settle=0.0),
         everything=False,
-        earlier=story._earlier,  # noqa: SLF001 - of this file
+        earlier=story.earlier,
     )
     with closing(comparing):
         assert await comparing.read_on(lambda _: None)
@@ -312,7 +312,7 @@ async def test_an_outage_reads_nothing_twice() -> None:
         since=None,
         limits=ParityLimits(settle=0.0),
         everything=False,
-        earlier=story._earlier,  # noqa: SLF001 - of this file
+        earlier=story.earlier,
     )
     for log in story.logs:
         log.__class__ = Failing

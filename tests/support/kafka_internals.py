@@ -1,23 +1,38 @@
-"""The insides of a Kafka transport that tests look at or break: reached into here alone."""
+"""The insides of a Kafka transport, and of aiokafka, that tests look at or break: here alone.
+
+Each causes a fault, or sees a state, that has no public way.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 
 from transport.contract import Consumer, Topic
 from transport.kafka import KafkaTransport
+from transport.kafka.produce import Produce
 from transport.kafka.producer import PartitionQueue, Producer
 
 __all__ = [
     "appender_of",
     "client_of",
     "commits_of",
+    "end_rest",
     "groups_of",
     "ids_of",
+    "note_requests",
+    "partitions_expected",
     "producer_of",
     "queue_of",
     "reader_of",
     "replace_producer",
+    "send",
+    "stop_fetching",
+    "stop_heartbeats",
     "tails_of",
 ]
 
@@ -74,3 +89,51 @@ def client_of(consumer: Consumer) -> Any:
 def commits_of(consumer: Consumer) -> Any:
     """Return the object that commits for a consumer that has joined its group."""
     return consumer._membership._commits  # type: ignore[attr-defined]
+
+
+def end_rest(producer: Producer, queue: PartitionQueue) -> None:
+    """Have the rest of a queue end now, as its timer does."""
+    producer._try_again(queue)
+
+
+def note_requests(producer: Producer, patch: pytest.MonkeyPatch) -> list[int]:
+    """Return the batches of each request that the producer sends from now on."""
+    client = producer._client
+    counts: list[int] = []
+    send = client.send
+
+    async def counted(node: int, request: Any) -> Any:
+        if isinstance(request, Produce):
+            counts.append(sum(len(batches) for batches in request._request._topics.values()))
+        return await send(node, request)
+
+    patch.setattr(client, "send", counted)
+    return counts
+
+
+def stop_heartbeats(consumer: Consumer) -> None:
+    """Keep a consumer from sending heartbeats, as a suspended process is kept."""
+
+    async def nothing() -> bool:
+        return True
+
+    client_of(consumer)._coordinator._do_heartbeat = nothing
+
+
+def stop_fetching(consumer: Consumer) -> None:
+    """End the task that fetches, without a word: aiokafka issue 1154."""
+    client_of(consumer)._fetcher._fetch_task.cancel()
+
+
+@contextmanager
+def partitions_expected(transport: KafkaTransport, count: int) -> Iterator[None]:
+    """Have a transport take its topics to need so many partitions only."""
+    wanted = transport._specs
+    transport._specs = {topic: spec._replace(partitions=count) for topic, spec in wanted.items()}
+    yield
+    transport._specs = wanted
+
+
+async def send(admin: AIOKafkaAdminClient, request: Any, node: int) -> Any:
+    """Send a request that the admin client has no method for to one node; return its answer."""
+    return await admin._send_request(request, node)

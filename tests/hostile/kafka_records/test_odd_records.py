@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
@@ -13,6 +14,7 @@ from compose.process.health import worker_probe
 from persistence.database.pool import Pool
 from tests.support.eventually import eventually
 from tests.support.kafka_consumers import KafkaConsumers, good
+from tests.support.kafka_internals import partitions_expected
 from tests.support.record_batches import Raw, RawProducer, encode_batch
 from transport.conformance.member import Member, drain, message
 from transport.contract import Appended, Topic
@@ -177,11 +179,9 @@ async def test_a_topic_with_too_few_partitions_is_not_ready_until_it_has_them(
         pass
     wanted = kafka_settings
     transport = KafkaTransport(wanted)
-    transport._specs = {
-        topic: spec._replace(partitions=1) for topic, spec in transport._specs.items()
-    }
-    async with transport:  # as one that was started before it happened
-        transport._specs = KafkaTransport(wanted)._specs
+    async with AsyncExitStack() as stack:
+        with partitions_expected(transport, 1):  # as one that was started before it happened
+            await stack.enter_async_context(transport)
         with pytest.raises(TransportUnavailable, match=r"has 1 partitions, and 2 are needed"):
             await transport.ping()
         envelopes = [message("one", partition=p, of=transport) for p in (0, 1)]
