@@ -18,6 +18,13 @@ class Rescuing(Protocol):
     on_rescued: Callable[[int], None]
     """Called with how many records this process has just appended again."""
 
+    async def rescued(self) -> int:
+        """Return how many records were appended again after the last failover, if it was today.
+
+        Raises:
+            TransportError: the log can't be asked.
+        """
+
 
 def rescuing(transport: Transport) -> Rescuing | None:
     """Return what stands behind ``transport``, if it is such a one."""

@@ -20,6 +20,8 @@ _OPERATOR = "an operator"
 _GROWING = 1.1
 _ORDER = {"alarm": 0, "warning": 1, "ok": 2, "notice": 3}
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_ARCHIVE_FAILS = 2 * _HOUR
+"""From which age on a file of old rows was tried anew, and failed again."""
 
 
 def sentences(
@@ -72,6 +74,13 @@ def _database(database: Database) -> Iterator[Sentence]:
             next="Mend that (DATABASE_URL says where PostgreSQL is expected); workers go on by "
             "themselves.",
         )
+    if database.archive_waits > _ARCHIVE_FAILS:
+        yield Sentence(
+            level="warning",
+            text="A file of old rows was begun and is not finished for "
+            f"{span(database.archive_waits)}: nothing is lost, and the table grows.",
+            next="Run `crossfade rows archive`, which says what ROWS_ARCHIVE_URL lacks.",
+        )
 
 
 def _log(
@@ -87,6 +96,16 @@ def _log(
             text=f"{which} {log.name} unread, or went with the end of its log: trimmed, deleted, "
             "or lost by the server (its disk, a failover, a restored backup).",
             next="Run `crossfade audit` to see which messages have no row.",
+            page="partitions",
+        )
+    if log.rescued:
+        records = "1 record" if log.rescued == 1 else f"{log.rescued} records"
+        yield Sentence(
+            level="notice",
+            text=f"A failover of {log.name} lost {records} in the last day. The processes that had "
+            "them appended them again.",
+            next="Set REDIS_WAIT_REPLICAS to the number of replicas, and a failover loses none; "
+            "`crossfade audit` compares what is in the log with the rows.",
             page="partitions",
         )
     if unknown := [partition.partition for partition in log.partitions if partition.lag is None]:

@@ -13,6 +13,7 @@ from ingress.console.views import LogView, Part, PartitionView
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
 from transport.errors import TransportError
 from transport.patience import answer
+from transport.rescuing import rescuing
 
 __all__ = ["Readings", "WatchedLog"]
 
@@ -41,12 +42,13 @@ class Readings:
         self._waiting: dict[int, tuple[int | None, float]] = {}
         """Where records wait: how many had been acknowledged when that was first seen, and when."""
         self._unread: int | None = None
+        self._rescued = 0
         self._error: str | None = None
 
     async def take(self) -> None:
         """Ask the log how far its workers are. Its failure is part of the reading."""
         try:
-            progress, dead = await answer(self._ask(), within=self._timeout)
+            progress, dead, self._rescued = await answer(self._ask(), within=self._timeout)
         except (TransportError, TimeoutError) as error:
             self._error = " ".join(str(error).split()) or f"no answer in {self._timeout:g} s"
             return
@@ -58,11 +60,12 @@ class Readings:
         for part in progress:
             self._watch(part, now)
 
-    async def _ask(self) -> tuple[Sequence[Progress], Sequence[Progress]]:
+    async def _ask(self) -> tuple[Sequence[Progress], Sequence[Progress], int]:
         transport = self.log.transport
         return await asyncio.gather(
             transport.progress(Topic.MESSAGES, group=WORKER_GROUP),
             transport.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP),
+            _rescued(transport),
         )
 
     def view(self) -> LogView:
@@ -77,6 +80,7 @@ class Readings:
             out_rate=_total([partition.out_rate for partition in partitions]),
             dead_letters_unread=None if self._error else self._unread,
             partitions=partitions,
+            rescued=self._rescued,
         )
 
     def _partitions(self) -> list[PartitionView]:
@@ -119,6 +123,11 @@ class Readings:
         watched = now - self._waiting[progress.partition][1]
         # (An age of 0 where records wait is that of a clock of ours that is behind the log's.)
         return min(watched, progress.oldest_age or watched)
+
+
+async def _rescued(transport: Transport) -> int:
+    rescuer = rescuing(transport)
+    return await rescuer.rescued() if rescuer else 0
 
 
 def _done(progress: Progress) -> int | None:

@@ -34,6 +34,7 @@ from persistence.errors import Outage
 from persistence.fleet import migration_state
 from persistence.fleet.processes import Process, processes
 from persistence.reads import overview
+from persistence.retention.archives import ArchiveTable
 from transport.clock import now as now_text
 
 __all__ = ["Sampler", "with_role"]
@@ -183,10 +184,11 @@ class Sampler:
                 there = await processes(self._pool, within=self._timeout)
                 letters = await overview.letters(self._pool, within=self._timeout)
                 state = await migration_state.state(self._pool, within=self._timeout)
+                waits = await ArchiveTable(self._pool).waits()
         except (Outage, TimeoutError) as error:
             message = " ".join(str(error).split()) or f"no answer in {self._timeout:g} s"
             return Database(up=False, error=message), None, None, None
-        return Database(up=True, error=None), there, letters, state
+        return Database(up=True, error=None, archive_waits=waits), there, letters, state
 
     def _status(
         self,

@@ -81,6 +81,8 @@ class LogView(ApiStruct, frozen=True):
     dead_letters_unread: int | None
     """Dead letters in the log that are not in the table yet."""
     partitions: list[PartitionView]
+    rescued: int = 0
+    """Records that a failover of the last day lost, and that were appended again."""
 
 
 class ProcessView(ApiStruct, frozen=True):
@@ -115,6 +117,8 @@ class Database(ApiStruct, frozen=True):
 
     up: bool
     error: str | None
+    archive_waits: float = 0.0
+    """How many seconds ago a file of old rows was begun that is not finished."""
 
 
 class MigrationBrief(ApiStruct, frozen=True):

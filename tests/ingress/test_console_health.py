@@ -147,3 +147,24 @@ def test_a_partition_that_waits_for_an_operator_does_not_go_on_by_itself() -> No
     (alarm,) = [sentence for sentence in told if sentence.level == "alarm"]
     assert "waits for an operator, for partition 3 of redis" in alarm.text
     assert "RowsLost" in alarm.next
+
+
+def test_what_a_failover_lost_and_was_rescued_is_told_with_how_to_lose_none() -> None:
+    calm, told = said(log(partition(0), rescued=50))
+    assert (calm.level, told.level) == ("ok", "notice")
+    assert told.text.startswith("A failover of redis lost 50 records in the last day.")
+    assert told.next is not None
+    assert "REDIS_WAIT_REPLICAS" in told.next
+
+
+def test_a_file_of_old_rows_that_is_never_finished_is_told() -> None:
+    waits = Database(up=True, error=None, archive_waits=3 * 3600.0)
+    told, *_ = said(log(partition(0)), database=waits)
+    assert told.level == "warning"
+    assert told.text == (
+        "A file of old rows was begun and is not finished for 3 h: nothing is lost, and the table "
+        "grows."
+    )
+    assert told.next == "Run `crossfade rows archive`, which says what ROWS_ARCHIVE_URL lacks."
+    begun = Database(up=True, error=None, archive_waits=60.0)
+    assert [it.level for it in said(log(partition(0)), database=begun)] == ["ok"]

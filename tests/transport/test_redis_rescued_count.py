@@ -29,6 +29,7 @@ async def test_what_was_rescued_is_counted(tmp_path: Path) -> None:
 
         assert counted() == 0, "from the start on"
         async with log:
+            assert await log.rescued() == 0
             await log.publish(messages(["kept"], partition=0, of=log))
             await failover.cut()
             lost = messages([f"lost-{n}" for n in range(5)], partition=0, of=log)
@@ -43,3 +44,4 @@ async def test_what_was_rescued_is_counted(tmp_path: Path) -> None:
             await eventually(appended, timeout=20.0)
             assert contents(await log.read(Topic.MESSAGES, 0))[-1] == "new"
             assert counted() == 5
+            assert await log.rescued() == 5

@@ -317,6 +317,13 @@ class RedisTransport:
         await self._rescue.over(within=0.0)
         self._rescue.recent.age()
 
+    async def rescued(self) -> int:
+        """Return how many records the last failover lost; see ``transport.rescuing.Rescuing``."""
+        if not self._connections.server or self._connections.cluster is not None:
+            return 0
+        rescue = self._messages.rescue(self._connections.server)
+        return int(await self._connections.call("HGET", rescue, "#done") or 0)
+
     async def _ping_shards(self, cluster: Cluster) -> None:
         probes = [self._messages.probing_at(p) for p in range(self.partitions)]
         replies = await cluster.exchange(probes)
