@@ -133,18 +133,6 @@ async def test_several_come_back_verified_and_the_others_not(store: PayloadStore
     assert [bytes(content) for content in found if content] == [right[3], *right[5:]]
 
 
-async def test_one_that_is_refused_does_not_end_the_read_of_others(tmp_path: Path) -> None:
-    store = opened(f"file://{tmp_path}/store")
-    payloads = [Payload(f"{n}/x", 1, sha256(b"x"), "") for n in range(100)]
-    for payload in payloads:
-        await store.put(payload.key, b"x")
-    refused = tmp_path / "store" / "0" / "x"
-    refused.unlink()
-    refused.mkdir()  # as what may not be read: an error of its own
-    found = await store.get_several(payloads)
-    assert [n for n, content in enumerate(found) if content is None] == [0]
-
-
 async def test_objects_are_listed_by_prefix_and_deleted(store: PayloadStore) -> None:
     for key in ("a/1", "a/2", "b/1"):
         await store.put(key, b"x")

@@ -251,11 +251,24 @@ async def test_an_address_that_moves_before_the_promotion_gets_its_rescue(
         await run(failover.replica, "REPLICAOF", "127.0.0.1", "1")  # still a replica, of nobody
         await _append(log, messages(["lost-0", "lost-1"], partition=0, of=log))
         await failover.promote()
-        refused = await log.publish(messages(["refused"], partition=0, of=log))
-        assert {type(it) for it in refused} == {TransportUnavailable}
+        loop = asyncio.get_running_loop()
+        began, before = loop.time(), await _connections_to(failover.replica)
+        for n in range(100):
+            (refused,) = await log.publish(messages([f"refused-{n}"], partition=0, of=log))
+            assert isinstance(refused, TransportUnavailable)
+            assert "read-only replica" in str(refused)
+        with pytest.raises(TransportUnavailable, match="read-only replica"):
+            await log.ping()
+        made = await _connections_to(failover.replica) - before
+        assert made <= 5 + 10 * (loop.time() - began), "a connection for each call"
         await run(failover.replica, "REPLICAOF", "NO", "ONE")
         await _append_at_last(log, "new")
         assert await _texts(log) == ["kept", "lost-0", "lost-1", "new"]
+
+
+async def _connections_to(server: ValkeyServer) -> int:
+    told = await run(server, "INFO", "stats")
+    return int(told["total_connections_received"])
 
 
 async def test_what_is_appended_whatever_is_remembered_is_rescued_so(

@@ -25,7 +25,14 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from transport.errors import TransportUnavailable
 from transport.redis.errors import is_refusal, is_wrong_server, translate
 
-__all__ = ["Address", "Command", "RedisConnection", "Reply", "ReplyTooLargeError"]
+__all__ = [
+    "Address",
+    "Command",
+    "LeadsToReplica",
+    "RedisConnection",
+    "Reply",
+    "ReplyTooLargeError",
+]
 
 Command = tuple[str | bytes | int, ...]
 Reply = Any
@@ -71,6 +78,10 @@ class Address(msgspec.Struct, frozen=True):
 
 class _Locator(Protocol):
     async def locate(self) -> Address: ...
+
+
+class LeadsToReplica(TransportUnavailable):
+    """The address leads to a replica: a failover is under way, or it was not moved since."""
 
 
 class RedisConnection:
@@ -158,7 +169,7 @@ class RedisConnection:
             if isinstance(reply, Exception):
                 raise translate(reply)
             if command == _ROLE and reply[0] != b"master":
-                raise TransportUnavailable(
+                raise LeadsToReplica(
                     f"the sentinels name {address.host}:{address.port} as the primary, which is a "
                     "replica: a failover is under way"
                 )
@@ -223,11 +234,11 @@ def _ids(told: bytes, address: Address) -> tuple[str, str]:
     """Return the replication id and the run id of a primary.
 
     Raises:
-        TransportUnavailable: it is a replica. That has its primary's id, and would take appends
+        LeadsToReplica: it is a replica. That has its primary's id, and would take appends
             under it once it is promoted, as if nothing had been lost.
     """
     if _REPLICA.search(told):
-        raise TransportUnavailable(
+        raise LeadsToReplica(
             f"{address.host}:{address.port} is a read-only replica: name the primary, or wait "
             "until it is promoted"
         )

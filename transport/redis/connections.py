@@ -17,7 +17,13 @@ from redis.exceptions import MovedError
 from transport.errors import ConfigurationError, TransportUnavailable
 from transport.redis.cluster import Cluster
 from transport.redis.cluster_primary import ServerPool
-from transport.redis.connection import Address, Command, RedisConnection, Reply
+from transport.redis.connection import (
+    Address,
+    Command,
+    LeadsToReplica,
+    RedisConnection,
+    Reply,
+)
 from transport.redis.errors import translate
 from transport.redis.locator import Locator, SentinelLocator, StaticLocator
 from transport.redis.slot_map import SlotMap
@@ -30,6 +36,7 @@ _CONNECT_SECONDS = 5.0
 _IN_CLUSTER, _NO_CLUSTER = b"cluster_enabled:1", "cluster support disabled"
 _ANY_KEY = "msg:any"  # of those that its user may ask for
 _MOST_WAITING = 4096  # one for each stream that somebody waits for
+_REPLICA_SECONDS = 0.1  # between two looks whether an address leads to a primary again
 _SENTINEL_SECONDS = 1.0  # most have to answer within that, and may be asked again
 
 
@@ -58,6 +65,7 @@ class RedisConnections:
         self.on_server: Callable[[str, str], None] = lambda _, __: None
         """Called with that and the server's run id, after each."""
         self._place = ("", 0)  # where the last connection was made to
+        self._replica: tuple[float, LeadsToReplica] | None = None  # when one was met last
         self._locator = locator or _locator(settings)
 
     @property
@@ -120,7 +128,9 @@ class RedisConnections:
             connection = self._idle.pop() if self._idle else RedisConnection(self._locator)
             self._lent.add(connection)
             try:
-                if await connection.open():
+                if not connection.is_open:
+                    self._refuse_replica()
+                if await self._open(connection):
                     self.made += 1
                     self._moved_to(connection.place)
                     self.server = connection.server
@@ -135,6 +145,24 @@ class RedisConnections:
                     connection.hang_up()
                 else:
                     self._idle.append(connection)
+
+    def _refuse_replica(self) -> None:
+        """Refuse at once where a replica was met just now, or each call would make a connection.
+
+        Raises:
+            LeadsToReplica: as then.
+        """
+        if self._replica is not None:
+            met, error = self._replica
+            if asyncio.get_running_loop().time() - met < _REPLICA_SECONDS:
+                raise LeadsToReplica(str(error))
+
+    async def _open(self, connection: RedisConnection) -> bool:
+        try:
+            return await connection.open()
+        except LeadsToReplica as error:
+            self._replica = asyncio.get_running_loop().time(), error
+            raise
 
     def _moved_to(self, place: tuple[str, int]) -> None:
         """Leave every other server, where the locator names another than before."""
