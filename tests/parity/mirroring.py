@@ -33,16 +33,16 @@ async def send(
     copied: Callable[[int], bool] = lambda _: True,
     mode: str = "sync",
     place: Callable[[int], int] | None = None,
+    make: Callable[[int], Message] = message,
 ) -> dict[int, str]:
     """Append messages, in order, with a copy of those that are ``copied``; return their offsets.
 
     A copy stands in its home, or where ``place`` puts it, given the primary's partition.
+    ``make`` makes the message of a number.
     """
     trace = "00-{:032x}-{:016x}-01"
     envelopes = [
-        seal_message(
-            message(n), partitions=primary.partitions, traceparent=trace.format(n + 1, n + 1)
-        )
+        seal_message(make(n), partitions=primary.partitions, traceparent=trace.format(n + 1, n + 1))
         for n in numbers
     ]
     offsets = {}
