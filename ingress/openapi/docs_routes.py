@@ -12,7 +12,6 @@ import msgspec
 from fastapi import APIRouter, Response
 
 from ingress.openapi import CONSOLE_PATH, PATH, Documents
-from ingress.openapi.docs_page import page
 
 __all__ = ["docs_router"]
 
@@ -25,6 +24,9 @@ def docs_router(documents: Documents) -> APIRouter:
 
     @lru_cache(maxsize=1)
     def rendered() -> str:
+        # Its templates take a twentieth of the imports of a process, and few processes show it.
+        from ingress.openapi.docs_page import page  # noqa: PLC0415
+
         return page(documents.public, documents.console)
 
     @lru_cache(maxsize=1)
