@@ -6,9 +6,15 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import GroupIdNotFound, NoError, NonEmptyGroup, for_code
+from aiokafka.errors import (
+    GroupIdNotFound,
+    GroupLoadInProgressError,
+    NoError,
+    NonEmptyGroup,
+    for_code,
+)
 from aiokafka.protocol.admin import DeleteGroupsRequest
-from aiokafka.structs import TopicPartition
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from transport.errors import TransportError
 from transport.kafka.client_pool import ClientPool
@@ -45,9 +51,18 @@ class Groups:
             TransportUnavailable: the coordinator can't say now.
         """
         wanted = [TopicPartition(topic, partition) for partition in range(partitions)]
-        offsets = await self._admin.ask(
-            lambda admin: admin.list_consumer_group_offsets(group, partitions=wanted)
-        )
+
+        async def fetch(admin: AIOKafkaAdminClient) -> Mapping[TopicPartition, OffsetAndMetadata]:
+            offsets: Mapping[
+                TopicPartition, OffsetAndMetadata
+            ] = await admin.list_consumer_group_offsets(group, partitions=wanted)
+            # A partition without an offset is answered with -1. A coordinator that is starting, or
+            # that has moved, answers with an error and no partition, and aiokafka hides the error.
+            if not offsets.keys() >= set(wanted):
+                raise GroupLoadInProgressError(group)
+            return offsets
+
+        offsets = await self._admin.ask(fetch)
         return {
             at.partition: Committed(found.offset, read_mark(found.metadata))
             for at, found in offsets.items()
