@@ -6,7 +6,7 @@ import asyncio
 
 import msgspec
 
-from ingress.schema.problems import DATABASE_UNAVAILABLE, Problem
+from ingress.schema.problems import DATABASE_UNAVAILABLE, LOG_UNAVAILABLE, Problem
 from ingress.web.key_entries import ApiKey
 from otel.tracing.context import checked, sampled_trace_id
 from persistence.database.pool import Pool
@@ -23,6 +23,7 @@ from transport.identity import partition_of
 __all__ = ["Dead", "Found", "Messages", "Pending", "visible"]
 
 _PAGE = 500
+_RETRY_AFTER = {"Retry-After": "2"}
 
 
 class Pending(msgspec.Struct, frozen=True):
@@ -78,7 +79,8 @@ class Messages:
         """Return the message; ``content`` asks for a pending one's content too.
 
         Raises:
-            Problem: PostgreSQL can't tell, and the log does not have it either.
+            Problem: PostgreSQL can't tell, and the log does not have it either; or there is no row,
+                and more waits in the log than is looked through.
             TransportUnavailable: there is no row, and the log can't tell.
         """
         outage: Exception | None = None
@@ -92,16 +94,23 @@ class Messages:
         remembered = await self._remembered(message_id)
         if remembered is not None and not content:
             return remembered
-        waiting = await self._unacknowledged(message_id)
+        untold: TransportUnavailable | Problem | None = None
+        try:
+            waiting = await self._unacknowledged(message_id)
+        except (TransportUnavailable, Problem) as error:
+            waiting, untold = None, error
         if waiting is not None:
             return waiting
-        if outage is not None:
-            detail = "The message does not wait in the log, and the database can't be asked."
-            headers = {"Retry-After": "2"}
-            raise Problem(DATABASE_UNAVAILABLE, detail, headers=headers) from outage
-        # It may have moved from the log to its row while we looked in the one, then the other. If
-        # neither has it yet it is on its way to the dead letters, or further back than we look.
-        return await self._stored(message_id, content=content) or remembered
+        if outage is None:
+            # It may have moved from the log to its row while we looked in the one, then the other.
+            # If neither has it yet it is on its way to the dead letters.
+            found = await self._stored(message_id, content=content) or remembered
+            if found is not None or untold is None:
+                return found
+        if untold is not None:
+            raise untold
+        detail = "The message does not wait in the log, and the database can't be asked."
+        raise Problem(DATABASE_UNAVAILABLE, detail, headers=_RETRY_AFTER) from outage
 
     async def _stored(
         self, message_id: str, *, content: bool
@@ -132,15 +141,28 @@ class Messages:
         )
 
     async def _unacknowledged(self, message_id: str) -> Pending | None:
-        """Look for the message in what workers have not acknowledged, as far as the limit goes."""
+        """Look for the message in what workers have not acknowledged, as far as the limit goes.
+
+        Raises:
+            Problem: it may be there, but behind more records than the limit.
+            TransportUnavailable: it may be there, and the log can't tell.
+        """
         partition = partition_of(message_id, self._transport.partitions)
         progress = (await self._transport.progress(Topic.MESSAGES, group=WORKER_GROUP))[partition]
+        if progress.unavailable:
+            raise TransportUnavailable(f"no server has partition {partition} now")
         if progress.lag == 0:
             return None
         after, left = progress.floor, self._scan
-        while left > 0:
+        while True:
+            if left <= 0:
+                detail = (
+                    f"More than {self._scan} records of partition {partition} wait for a worker, "
+                    "and the message may be one of them."
+                )
+                raise Problem(LOG_UNAVAILABLE, detail, headers=_RETRY_AFTER)
             records = await self._transport.read(
-                Topic.MESSAGES, partition, after=after, limit=_PAGE
+                Topic.MESSAGES, partition, after=after, limit=min(_PAGE, left)
             )
             for record in records:
                 pending = self._as_pending(record, message_id)
