@@ -15,8 +15,9 @@ from compose.rehearsal.logs import LogEntry
 from compose.rehearsal.options import Options
 from compose.rehearsal.page import render
 from compose.rehearsal.parity_watch import Parity
-from compose.rehearsal.report import RehearsalReport, make_report
+from compose.rehearsal.report import RehearsalReport, make_report, take_replay
 from compose.rehearsal.samples import Lag
+from compose.rehearsal.specification.replay import Refusal, Replayed
 from compose.rehearsal.timeline import FaultMark, GateMark, RehearsalTimeline, Waited
 
 
@@ -137,6 +138,18 @@ def test_a_gate_that_stayed_red_fails_it_too() -> None:
     made = report(stopped="parity is red")
     assert not made.passed
     assert "parity is red" in render(made)
+
+
+def test_the_page_says_what_became_of_the_replay() -> None:
+    made = report()
+    assert "Not replayed against the specification: the replay did not end." in render(made)
+    replayed = Replayed(conversations=6, pieces=8, messages=900, events=4425, steps=14, refused=[])
+    take_replay(made, replayed)
+    said = " ".join(render(made).split())
+    assert "6 conversations replayed against the specification: all allowed (4,425 events)." in said
+    refusal = Refusal(conversation="c<1>", after=["Sent"], stuck=["Acknowledged"])
+    take_replay(made, msgspec.structs.replace(replayed, refused=[refusal]))
+    assert "c&lt;1&gt;</code> after Sent: Acknowledged" in render(made)
 
 
 def test_the_page_stands_on_its_own() -> None:
