@@ -17,7 +17,7 @@ from transport.progress import progress_everywhere
 __all__ = ["LogLook", "look_at"]
 
 
-class _End(NamedTuple):
+class _PartitionEnd(NamedTuple):
     """Where a partition ends: its last offset, and how many records ever came to it."""
 
     offset: str | None
@@ -32,7 +32,7 @@ class LogLook(NamedTuple):
     """
 
     moment: float
-    ends: tuple[Sequence[_End | None], ...]
+    ends: tuple[Sequence[_PartitionEnd | None], ...]
     lost: int
 
     def is_still(self, before: LogLook, group: CellGroup) -> bool:
@@ -59,5 +59,5 @@ async def look_at(logs: Sequence[Transport]) -> LogLook:
     )
 
 
-def _end(progress: Progress) -> _End | None:
-    return None if progress.appended is None else _End(progress.end, progress.appended)
+def _end(progress: Progress) -> _PartitionEnd | None:
+    return None if progress.appended is None else _PartitionEnd(progress.end, progress.appended)
