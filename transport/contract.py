@@ -162,8 +162,9 @@ class Progress(msgspec.Struct, frozen=True):
     part of ``lag``. ``untrimmed``: the partition is known to hold every record ever appended to it.
     ``unavailable``: nothing is known of the partition now, because no server serves it (Kafka has
     no leader for it); every other figure is unknown then. ``acknowledged`` is the last record that
-    was acknowledged, where the log knows it: ``floor`` is beyond it where offsets hold no record,
-    and before it where records were removed.
+    was acknowledged, where the log knows it, and empty where it knows of none: ``floor`` is beyond
+    it where offsets hold no record, or somebody moved the group, and before it where records were
+    removed.
     """
 
     partition: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
@@ -38,6 +38,40 @@ async def append(producer, topic: str, numbers: range) -> None:
 async def progress_of(log):
     (progress,) = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
     return progress
+
+
+async def test_who_moves_the_group_has_no_partition_wait(
+    kafka_node, log, start, database_pool, eventually
+):
+    """Such as ``kafka-consumer-groups --reset-offsets``, or a release that keeps no position."""
+    topic, here = log.location.messages, TopicPartition(log.location.messages, 0)
+    running = start(log=log)
+
+    async def rows(count: int) -> bool:
+        return await database_pool.fetchval("SELECT count(*) FROM messages") == count
+
+    async with AIOKafkaProducer(
+        bootstrap_servers=kafka_node.bootstrap, transactional_id=topic
+    ) as producer:
+        await append(producer, topic, range(2))
+        await eventually(lambda: rows(2), timeout=30)
+        await running.stop()
+        await append(producer, topic, range(2, 4))  # offsets 3 and 4
+        async with AIOKafkaConsumer(
+            bootstrap_servers=kafka_node.bootstrap, group_id=WORKER_GROUP, enable_auto_commit=False
+        ) as other:
+            other.assign([here])
+            await other.commit({here: 6})
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka_node.bootstrap)
+        await admin.start()
+        await admin.delete_records({here: RecordsToDelete(before_offset=6)})
+        await admin.close()
+        assert (await progress_of(log)).acknowledged == ""
+        again = start(log=log, member="w2")
+        await append(producer, topic, range(8, 9))
+        await eventually(lambda: rows(3), timeout=30)
+    assert again.consumer.status().paused == []
+    assert value_of(again.metrics.of(PositionMetrics).lost.labels("kafka", "0")) == 0
 
 
 async def test_what_an_aborted_transaction_leaves_behind_is_no_lost_row(

@@ -72,14 +72,16 @@ async def progress_of(
             lag=(lag := ends[at] - waiting[at].start),
             pending=_pending(ours.get(at.partition), lag),
             oldest_age=max(0.0, now - waiting[at].since) if lag else 0.0,
-            floor=_offset_before(waiting[at].start, begins[at], committed.get(at.partition)),
+            floor=(
+                floor := _offset_before(waiting[at].start, begins[at], committed.get(at.partition))
+            ),
             end=str(ends[at] - 1) if ends[at] > begins[at] else None,
             owner=owners.get(at.partition),
             lost=stands[at].mark.lost,
             appended=ends[at],
             held=waiting[at].held,
             untrimmed=begins[at] == 0,
-            acknowledged=_last_record(stands[at].mark),
+            acknowledged=_last_record(stands[at].mark, floor),
         )
         for at in where
     }
@@ -188,6 +190,12 @@ def _offset_before(start: int, begin: int, committed: Committed | None) -> str |
     return str(start - 1)
 
 
-def _last_record(mark: Mark) -> str | None:
-    """Return the offset of the last record that was acknowledged, if the commit says so."""
-    return None if mark.last is None else str(mark.last.at)
+def _last_record(mark: Mark, floor: str | None) -> str | None:
+    """Return the offset of the last record that was acknowledged; empty if the commit has none.
+
+    So it is where an operator moved the group, or a release that keeps no such mark worked on it:
+    what is before the group's place need not have been persisted by workers of ours.
+    """
+    if mark.last is not None:
+        return str(mark.last.at)
+    return None if floor is None else ""
