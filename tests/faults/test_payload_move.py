@@ -108,7 +108,7 @@ async def read_by_somebody(
 
 # In short, and in one process: tests/payloads/test_moving.py.
 @pytest.mark.chaos
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("back", [False, True], ids=["folder to S3", "S3 to folder"])
 async def test_payloads_move_to_another_store_while_clients_post_and_read(
     deployment: Deployment, s3_settings: dict[str, str], tmp_path: Path, back: bool
