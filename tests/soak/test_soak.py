@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import asyncpg
+import msgspec
 import pytest
 
 from compose.soak.measures import MEASURES
@@ -86,9 +87,10 @@ async def test_three_minutes_on_each_log(tmp_path: Path, log: str) -> None:
 @pytest.mark.chaos
 async def test_a_row_that_is_deleted_is_a_lost_message(tmp_path: Path) -> None:
     with SoakRecorder(tmp_path / "soak.jsonl") as recorder:
-        soak = Soak(tmp_path / "data", SHORT, recorder, lambda _: None, service=ForkedService)
+        options = msgspec.structs.replace(SHORT, minutes=0.5)
+        soak = Soak(tmp_path / "data", options, recorder, lambda _: None, service=ForkedService)
         running = asyncio.create_task(soak.run())
-        await eventually(lambda: soak.load is not None and soak.load.acknowledged > 20, 60)
+        await eventually(lambda: soak.load is not None and soak.load.acknowledged > 20, 200)
         await eventually(lambda: _deleted(soak.stage.database_url), 60)
         await running
     assert make_report(read_record(tmp_path / "soak.jsonl")).verdict["lost"] == 1
