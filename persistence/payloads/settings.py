@@ -84,7 +84,7 @@ class PayloadSettings(BaseSettings):
     @field_validator("payload_store", "payload_fallback_store")
     @classmethod
     def _is_known(cls, value: str | None) -> str | None:
-        return None if value is None else known_store(value)
+        return known_store(value) if value else None  # empty: `crossfade up` unsets it so
 
     @field_validator("payload_endpoint_url")
     @classmethod
