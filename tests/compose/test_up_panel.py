@@ -47,6 +47,7 @@ def test_payloads_are_in_a_folder_or_in_an_s3_server_and_stay_where_the_first_on
     folder = Stack(tmp_path / "a", {"redis"})
     assert folder.s3 is None
     assert folder.settings()["PAYLOAD_STORE"] == f"file://{tmp_path}/a/payloads"
+    assert load(folder.settings()).payloads.payload_fallback_store is None
     (tmp_path / "a" / "payloads" / "1").mkdir(parents=True)
     moving = Stack(tmp_path / "a", {"redis"}, s3=True)
     assert moving.settings()["PAYLOAD_STORE"] == "s3://crossfade/payloads"
@@ -59,5 +60,5 @@ def test_payloads_are_in_a_folder_or_in_an_s3_server_and_stay_where_the_first_on
     again = Stack(tmp_path / "b", {"redis"})
     assert again.s3 is not None
     assert again.settings()["PAYLOAD_STORE"] == "s3://crossfade/payloads"
-    assert again.settings()["PAYLOAD_FALLBACK_STORE"] == ""
+    assert load(again.settings()).payloads.payload_fallback_store is None
     assert again.s3.secret_key != server.secret_key, "made for each run"
