@@ -138,12 +138,13 @@ def copy(
     as_json: Json = False,
     _wide: Wide = False,
 ) -> None:
-    """Copy every object of one payload store into another, as file:///folder to s3://bucket/prefix.
+    """Copy every object of one payload store into another.
 
-    Each object is compared with the SHA-256 in its key, and read back. Nothing is deleted. What the
-    target has already is left alone: end it at any time, and begin it again. It makes a new target
-    ready to be used as PAYLOAD_FALLBACK_STORE or PAYLOAD_STORE. docs/payloads.md has the whole way
-    from one store to another with traffic on.
+    A store is named as in PAYLOAD_STORE: file:///folder, s3://bucket/prefix. Each object is
+    compared with the SHA-256 in its key, and read back. Nothing is deleted. What the target has
+    already is left alone: end it at any time, and begin it again. It makes a new target ready to be
+    used as PAYLOAD_FALLBACK_STORE or PAYLOAD_STORE. docs/payloads.md has the whole way from one
+    store to another with traffic on.
 
     Exit status 1 if an object is damaged; each is listed. Exit status 3 if a store can't be reached
     or refuses: the same command goes on.

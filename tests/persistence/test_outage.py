@@ -104,9 +104,9 @@ async def test_a_postgresql_that_hangs_is_an_outage_too(start, transport, own_po
             "ALTER TABLE messages RENAME content TO gone",
             "ALTER TABLE messages RENAME gone TO content",
         ),
-        ("ALTER TABLE fences RENAME TO gone", "ALTER TABLE gone RENAME TO fences"),
+        ("ALTER TABLE log_positions RENAME TO gone", "ALTER TABLE gone RENAME TO log_positions"),
     ],
-    ids=["no table", "no column", "no fences"],
+    ids=["no table", "no column", "no positions"],
 )
 async def test_a_schema_that_is_not_there_yet_is_waited_for(
     start, transport, database_pool, eventually, fault, remedy

@@ -62,7 +62,7 @@ class EveryOther:
 
 
 def test_a_sampler_that_another_package_registers_is_asked(monkeypatch):
-    monkeypatch.setattr(plugins, "_registered", lambda group, name: EveryOther)
+    monkeypatch.setattr(plugins, "registered", lambda group, name: EveryOther)
     ours = sdk.sampling(TracingSettings(otel_traces_sampler="every_other"))
     assert [ours.root(n) for n in (1, 2, 3, 4)] == [False, True, False, True]
     assert ours.child(Parent(2, 1, 0)) is True
