@@ -14,8 +14,9 @@ from compose.harness.load_process import LoadProcess
 __all__ = ["chosen_rate", "writers_for"]
 
 _HALF = 0.5
-# Where each message is appended to both logs before its answer, a machine answers about so many of
-# what it does with one log: 4,124 of 11,650 a second (docs/figures.md, the sync shadow).
+# Where each message is appended to both logs before its answer, a machine answers at least so many
+# of what it does with one log: 4,124 of 11,650 a second were seen, and 5,845 of 12,522
+# (docs/figures.md, the sync shadow).
 _BOTH_LOGS = 0.35
 _WRITERS = 48
 _PAUSE = 0.0005  # so short that every writer is late: each sends as soon as it has its answer
