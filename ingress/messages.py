@@ -6,36 +6,21 @@ import asyncio
 
 import msgspec
 
-from ingress.schema.problems import DATABASE_UNAVAILABLE, LOG_UNAVAILABLE, Problem
+from ingress.pending import RETRY_AFTER, Pending, PendingMessages
+from ingress.schema.problems import DATABASE_UNAVAILABLE, Problem
 from ingress.web.key_entries import ApiKey
-from otel.tracing.context import checked, sampled_trace_id
 from persistence.database.pool import Pool
 from persistence.dead_letters.dead_letters import DeadLetters
 from persistence.errors import Outage
 from persistence.reads import messages as queries
 from persistence.reads.messages import Lost, StoredMessage
 from persistence.reads.tombstones import Buried, buried
-from transport.contract import WORKER_GROUP, Record, Topic, Transport
-from transport.envelope import HEADER_MESSAGE_ID, HEADER_TRACEPARENT, Message, decode
+from transport.contract import Record, Topic, Transport
+from transport.envelope import Message, decode
 from transport.errors import DecodeError, TransportUnavailable
 from transport.identity import partition_of
 
 __all__ = ["Dead", "Found", "Messages", "Pending", "visible"]
-
-_PAGE = 500
-_RETRY_AFTER = {"Retry-After": "2"}
-
-
-class Pending(msgspec.Struct, frozen=True):
-    """A message in the log without a row yet. ``message`` is null where it was not looked up."""
-
-    transport: str
-    partition: int
-    offset: str
-    accepted_at: str
-    correlation_id: str
-    message: Message | None = None
-    trace_id: str | None = None
 
 
 class Dead(msgspec.Struct, frozen=True):
@@ -62,7 +47,7 @@ class Messages:
     Args:
         transport: the log that workers read.
         pool: connections to PostgreSQL.
-        scan: the most unacknowledged records to look through.
+        scan: the most unacknowledged records of a partition to look through.
         timeout_seconds: how long to wait for PostgreSQL.
     """
 
@@ -72,7 +57,7 @@ class Messages:
         self._transport = transport
         self._pool = pool
         self._letters = DeadLetters(pool)
-        self._scan = scan
+        self._pending = PendingMessages(transport, scan)
         self._timeout = timeout_seconds
 
     async def find(self, message_id: str, *, content: bool) -> Found | None:
@@ -96,7 +81,7 @@ class Messages:
             return remembered
         untold: TransportUnavailable | Problem | None = None
         try:
-            waiting = await self._unacknowledged(message_id)
+            waiting = await self._pending.find(message_id)
         except (TransportUnavailable, Problem) as error:
             waiting, untold = None, error
         if waiting is not None:
@@ -110,7 +95,7 @@ class Messages:
         if untold is not None:
             raise untold
         detail = "The message does not wait in the log, and the database can't be asked."
-        raise Problem(DATABASE_UNAVAILABLE, detail, headers=_RETRY_AFTER) from outage
+        raise Problem(DATABASE_UNAVAILABLE, detail, headers=RETRY_AFTER) from outage
 
     async def _stored(
         self, message_id: str, *, content: bool
@@ -138,67 +123,6 @@ class Messages:
             first.offset,
             first.accepted_at,
             first.correlation_id,
-        )
-
-    async def _unacknowledged(self, message_id: str) -> Pending | None:
-        """Look for the message in what workers have not acknowledged, as far as the limit goes.
-
-        Raises:
-            Problem: it may be there, but behind more records than the limit.
-            TransportUnavailable: it may be there, and the log can't tell.
-        """
-        partition = partition_of(message_id, self._transport.partitions)
-        progress = (await self._transport.progress(Topic.MESSAGES, group=WORKER_GROUP))[partition]
-        if progress.unavailable:
-            raise TransportUnavailable(f"no server has partition {partition} now")
-        if progress.lag == 0:
-            return None
-        after, left = progress.floor, self._scan
-        while True:
-            if left <= 0:
-                detail = (
-                    f"More than {self._scan} records of partition {partition} wait for a worker, "
-                    "and the message may be one of them."
-                )
-                raise Problem(LOG_UNAVAILABLE, detail, headers=_RETRY_AFTER)
-            records = await self._transport.read(
-                Topic.MESSAGES, partition, after=after, limit=min(_PAGE, left)
-            )
-            for record in records:
-                pending = self._as_pending(record, message_id)
-                if pending is not None:
-                    return pending
-            if not records or records[-1].offset == progress.end:
-                break
-            left -= len(records)
-            after = records[-1].offset
-        if progress.held:
-            raise TransportUnavailable(
-                f"{progress.held} records of partition {partition} can't be read until another "
-                "producer's transaction ends; the message may be one of them"
-            )
-        return None
-
-    def _as_pending(self, record: Record, message_id: str) -> Pending | None:
-        """Return the message in ``record`` if it is the one looked for."""
-        named = record.headers.get(HEADER_MESSAGE_ID)
-        if named is not None and named != message_id.encode():
-            return None
-        try:
-            event = decode(record)
-        except DecodeError:
-            return None
-        if not isinstance(event, Message) or event.message_id != message_id:
-            return None
-        parent = record.headers.get(HEADER_TRACEPARENT)
-        return Pending(
-            self._transport.name,
-            record.partition,
-            record.offset,
-            event.accepted_at,
-            event.correlation_id,
-            event,
-            sampled_trace_id(checked(parent)),
         )
 
 

@@ -1,18 +1,46 @@
-"""A message that may be in the log is never said not to exist."""
+"""A message that may be in the log is never said not to exist, however many ask at once."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from ingress.messages import Messages
+from ingress.pending import Pending
 from ingress.schema.problems import Problem
 from persistence.database.pool import Pool
 from tests.persistence.samples import message
 from tests.support.mirrors import seal
-from transport.contract import Transport
+from transport.contract import Progress, Record, Topic, Transport
+from transport.errors import TransportUnavailable
+from transport.forwarding import Forwarding
 from transport.identity import partition_of
+
+
+class _Watched(Forwarding):
+    """Counts the questions, and can be made to fail."""
+
+    def __init__(self, inner: Transport) -> None:
+        super().__init__(inner)
+        self.looks = 0
+        self.reads = 0
+        self.fault: Exception | None = None
+
+    async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
+        """As the inner transport, unless it is to fail."""
+        self.looks += 1
+        if self.fault is not None:
+            raise self.fault
+        return await super().progress(topic, group=group)
+
+    async def read(self, *arguments: Any, **options: Any) -> Sequence[Record]:
+        """As the inner transport."""
+        self.reads += 1
+        return await super().read(*arguments, **options)
 
 
 async def _unknown_in_the_partition_of(log: Transport, waiting: int) -> str:
@@ -40,4 +68,38 @@ async def test_where_all_was_looked_through_there_is_none(
 ) -> None:
     unknown = await _unknown_in_the_partition_of(log, waiting=3)
     messages = Messages(transport=log, pool=database_pool, scan=1000, timeout_seconds=5)
+    assert await messages.find(unknown, content=False) is None
+
+
+async def test_those_that_ask_meanwhile_share_the_next_look(
+    log: Transport, database_pool: Pool
+) -> None:
+    sent = [message(f"c{n}", f"conv{n % 3}") for n in range(30)]
+    await log.publish([seal(event, log.partitions) for event in sent])
+    watched = _Watched(log)
+    messages = Messages(transport=watched, pool=database_pool, scan=1000, timeout_seconds=5)
+    unknown = await _unknown_in_the_partition_of(log, waiting=1)
+    ids = [*(event.message_id for event in sent), unknown]
+    found = await asyncio.gather(*(messages.find(at, content=True) for at in ids))
+    assert [at.message.message_id for at in found if isinstance(at, Pending) and at.message] == [
+        event.message_id for event in sent
+    ]
+    assert found[-1] is None
+    # The first begins a look at once. PostgreSQL answers the others one after another.
+    assert watched.looks < len(ids) / 2
+    assert watched.reads < len(ids)
+
+
+async def test_a_fault_of_the_look_is_told_to_all_and_ends_with_it(
+    log: Transport, database_pool: Pool
+) -> None:
+    unknown = await _unknown_in_the_partition_of(log, waiting=1)
+    watched = _Watched(log)
+    messages = Messages(transport=watched, pool=database_pool, scan=1000, timeout_seconds=5)
+    for fault in (TransportUnavailable("away"), RuntimeError("a defect")):
+        watched.fault = fault
+        asked = (messages.find(unknown, content=False) for _ in range(5))
+        told = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 5)
+        assert all(isinstance(answer, TransportUnavailable) for answer in told)
+    watched.fault = None
     assert await messages.find(unknown, content=False) is None

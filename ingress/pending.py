@@ -1,0 +1,179 @@
+"""Look for messages without a row in what workers have not acknowledged.
+
+A message that was accepted a moment ago has no row yet, and Kafka remembers no ids. Clients ask for
+such messages all the time (a receipt follows its message), so look-ups share their questions: those
+that come while a look is under way are the next one's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import msgspec
+
+from ingress.schema.problems import LOG_UNAVAILABLE, Problem
+from otel.tracing.context import checked, sampled_trace_id
+from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
+from transport.envelope import HEADER_MESSAGE_ID, HEADER_TRACEPARENT, Message, decode
+from transport.errors import DecodeError, TransportError, TransportUnavailable
+from transport.identity import partition_of
+
+__all__ = ["RETRY_AFTER", "Pending", "PendingMessages"]
+
+RETRY_AFTER = {"Retry-After": "2"}
+_PAGE = 500
+
+
+class Pending(msgspec.Struct, frozen=True):
+    """A message in the log without a row yet. ``message`` is null where it was not looked up."""
+
+    transport: str
+    partition: int
+    offset: str
+    accepted_at: str
+    correlation_id: str
+    message: Message | None = None
+    trace_id: str | None = None
+
+
+_Answer = Pending | TransportError | Problem | None
+_Waiting = Mapping[str, "asyncio.Future[_Answer]"]
+
+
+class PendingMessages:
+    """Finds messages that wait in the log.
+
+    A look asks the log once how far its workers are, and reads each partition once, however many
+    messages are looked for.
+
+    Args:
+        transport: the log that workers read.
+        scan: the most records of a partition to look through.
+    """
+
+    def __init__(self, transport: Transport, scan: int) -> None:
+        self._transport = transport
+        self._scan = scan
+        self._waiting: dict[str, asyncio.Future[_Answer]] = {}
+        self._looking: asyncio.Task[None] | None = None
+
+    async def find(self, message_id: str) -> Pending | None:
+        """Return the message if it waits for a worker now.
+
+        Raises:
+            Problem: it may, but behind more records than are looked through.
+            TransportError: it may, and the log can't tell.
+        """
+        loop = asyncio.get_running_loop()
+        # A look that is under way may have read the partition's end before the message was there.
+        answer = self._waiting.setdefault(message_id, loop.create_future())
+        if self._looking is None:
+            self._looking = loop.create_task(self._look())
+        found = await asyncio.shield(answer)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def _look(self) -> None:
+        waiting: _Waiting = {}
+        try:
+            while self._waiting:
+                waiting, self._waiting = self._waiting, {}
+                await self._look_for(waiting)
+        finally:
+            self._looking = None
+            # All have answers, unless this was cancelled or has a fault. Nobody may wait for ever.
+            _answer(waiting, TransportUnavailable("the look into the log was given up"))
+            _answer(self._waiting, TransportUnavailable("the look into the log was given up"))
+            self._waiting = {}
+
+    async def _look_for(self, waiting: _Waiting) -> None:
+        """Answer all of ``waiting``."""
+        log, sought = self._transport, dict[int, dict[str, asyncio.Future[_Answer]]]()
+        for message_id, answer in waiting.items():
+            partition = partition_of(message_id, log.partitions)
+            sought.setdefault(partition, {})[message_id] = answer
+        try:
+            progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        except TransportError as error:
+            _answer(waiting, error)
+            return
+        await asyncio.gather(
+            *(self._look_in(progress[partition], them) for partition, them in sought.items())
+        )
+
+    async def _look_in(self, progress: Progress, sought: _Waiting) -> None:
+        """Answer those of one partition."""
+        try:
+            await self._read(progress, sought)
+        except (TransportError, Problem) as error:
+            _answer(sought, error)
+        else:
+            _answer(sought, None)
+
+    async def _read(self, progress: Progress, sought: _Waiting) -> None:
+        """Read what is not acknowledged until all are found, and answer those that are."""
+        partition = progress.partition
+        if progress.unavailable:
+            raise TransportUnavailable(f"no server has partition {partition} now")
+        if progress.lag == 0:
+            return
+        names = {message_id.encode() for message_id in sought}
+        after, left = progress.floor, self._scan
+        while not all(answer.done() for answer in sought.values()):
+            if left <= 0:
+                detail = (
+                    f"More than {self._scan} records of partition {partition} wait for a worker, "
+                    "and the message may be one of them."
+                )
+                raise Problem(LOG_UNAVAILABLE, detail, headers=RETRY_AFTER)
+            records = await self._transport.read(
+                Topic.MESSAGES, partition, after=after, limit=min(_PAGE, left)
+            )
+            for record in records:
+                named = record.headers.get(HEADER_MESSAGE_ID)
+                if named is None or named in names:
+                    self._compare(record, sought)
+            if not records or records[-1].offset == progress.end:
+                break
+            left -= len(records)
+            after = records[-1].offset
+        else:
+            return
+        if progress.held:
+            raise TransportUnavailable(
+                f"{progress.held} records of partition {partition} can't be read until another "
+                "producer's transaction ends; the message may be one of them"
+            )
+
+    def _compare(self, record: Record, sought: _Waiting) -> None:
+        """Answer who looks for the message in ``record``; the first record of a message counts."""
+        try:
+            event = decode(record)
+        except DecodeError:
+            return
+        if not isinstance(event, Message):
+            return
+        answer = sought.get(event.message_id)
+        if answer is None or answer.done():
+            return
+        parent = record.headers.get(HEADER_TRACEPARENT)
+        answer.set_result(
+            Pending(
+                self._transport.name,
+                record.partition,
+                record.offset,
+                event.accepted_at,
+                event.correlation_id,
+                event,
+                sampled_trace_id(checked(parent)),
+            )
+        )
+
+
+def _answer(waiting: _Waiting, found: _Answer) -> None:
+    """Answer those that have no answer yet."""
+    for answer in waiting.values():
+        if not answer.done():
+            answer.set_result(found)
