@@ -16,7 +16,7 @@ from uuid import UUID
 
 from transport.partitioner import key_hash, partition_of_hash
 
-__all__ = ["idempotency_key", "ids_of", "message_id", "partition_of"]
+__all__ = ["idempotency_key", "message_id", "partition_of"]
 
 # Version 8 is the first digit of the third group, and the variant, binary 10, the upper half of the
 # fourth's (RFC 9562, section 5.8).
@@ -61,12 +61,6 @@ def message_id(key: str, conversation_id: str) -> str:
 def _home(conversation_id: str) -> str:
     """Return the hash of a conversation as its ids begin: its text costs more than the look-up."""
     return f"{key_hash(conversation_id):08x}"
-
-
-def ids_of(conversation_id: str) -> tuple[UUID, UUID]:
-    """Return the first and the last id that a message of the conversation may have."""
-    home = key_hash(conversation_id) << 96
-    return UUID(int=home), UUID(int=home | (1 << 96) - 1)
 
 
 def partition_of(message: str | UUID, partitions: int) -> int:
