@@ -113,7 +113,7 @@ class PendingMessages:
             _answer(sought, None)
 
     async def _read(self, progress: Progress, sought: _Waiting) -> None:
-        """Read what is not acknowledged until all are found, and answer those that are."""
+        """Read the unacknowledged records until all messages are found; answer each that is."""
         partition = progress.partition
         if progress.unavailable:
             raise TransportUnavailable(f"no server has partition {partition} now")

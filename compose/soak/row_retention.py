@@ -102,7 +102,7 @@ class RowRetention:
         return (report.rows if report else 0), found + await self._ask_again()
 
     async def vanished(self, judged: int) -> list[Anomaly]:
-        """Return what is gone of so many rows that were judged, once no message is under way.
+        """Return the losses among the judged rows, once no message is under way.
 
         Raises:
             StuckError: PostgreSQL could not be read for minutes.

@@ -11,7 +11,10 @@ _KEPT = "SELECT count(*) FROM (SELECT id FROM messages UNION SELECT id FROM tomb
 
 
 async def vanished(pool: Pool, judged: int) -> list[Anomaly]:
-    """Return what is gone of so many rows that were judged. No message may be under way."""
+    """Return a loss for each judged row that is neither there nor archived.
+
+    The count is right only while no message is under way.
+    """
     async with using(pool) as connection:
         kept = await connection.fetchval(_KEPT)
     if kept >= judged:

@@ -1,7 +1,7 @@
 """Read and write positions where no row is inserted; the statement with rows moves them itself.
 
-Whoever updates a position waits for the statement that has it in hand, and one that waited
-meanwhile inserts nothing if the epoch or the position is another. See
+An update of a position waits for the statement that has its row locked. A statement that waited for
+an update inserts nothing if the epoch or the position has changed. See
 ``persistence.tables.positions``.
 """
 
@@ -102,5 +102,5 @@ async def forget_position(
 async def set_position(
     connection: Connection, transport: str, partition: int, through: str | None, *, before: str
 ) -> bool:
-    """Set a position that is at ``before``, whoever keeps it; return whether it was there."""
+    """Set a position if it is at ``before``, for any owner; return whether it was."""
     return bool(await connection.fetchval(_SET, transport, partition, through, before))
