@@ -28,6 +28,8 @@ class FinalRow(msgspec.Struct, kw_only=True):
     offset: str = ""
     inserted_at: float = 0.0
     """When its insert began, by PostgreSQL's clock."""
+    committed_at: float | None = None
+    """When it was committed, where PostgreSQL keeps that (``track_commit_timestamp``)."""
 
 
 class Letter(msgspec.Struct, kw_only=True):
@@ -68,7 +70,9 @@ async def gather(
     try:
         rows = await connection.fetch(
             "SELECT id, idempotency_key, conversation_id, content, payload_key, seq, transport,"
-            " partition, log_offset, extract(epoch FROM created_at)::float8 AS inserted_at"
+            " partition, log_offset, extract(epoch FROM created_at)::float8 AS inserted_at,"
+            " CASE WHEN current_setting('track_commit_timestamp')::bool"
+            " THEN extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8 END AS committed_at"
             " FROM messages WHERE $1::text[] IS NULL OR conversation_id = ANY($1)"
             " ORDER BY conversation_id, seq",
             conversations,
@@ -99,6 +103,7 @@ async def gather(
                 partition=row["partition"],
                 offset=row["log_offset"],
                 inserted_at=row["inserted_at"],
+                committed_at=row["committed_at"],
             )
             for row in rows
         ],

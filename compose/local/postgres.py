@@ -9,6 +9,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -83,6 +84,7 @@ class PostgresServer(LocalServer):
         port: The port that it must have.
         near: The port that it has where that is free, else another.
         binary: By default one of the major version that made the data.
+        config: Settings of the server, beside ours.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class PostgresServer(LocalServer):
         port: int | None = None,
         near: int | None = None,
         binary: Binary | None = None,
+        config: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(
             "postgres",
@@ -102,6 +105,7 @@ class PostgresServer(LocalServer):
             identity=run_as().identity,
         )
         self.binary = binary or find_postgres(self._major())
+        self._config = config or {}
 
     @property
     def url(self) -> str:
@@ -144,7 +148,8 @@ class PostgresServer(LocalServer):
         self._forget_dead_postmaster()
 
     def _command(self) -> list[str]:
-        own = (*_OPTIONS, f"wal_compression={_compression(self.binary)}", f"port={self.port}")
+        own = [*_OPTIONS, f"wal_compression={_compression(self.binary)}", f"port={self.port}"]
+        own += [f"{name}={value}" for name, value in self._config.items()]
         options = [part for option in own for part in ("-c", option)]
         return [*run_as().prefix, str(self.binary.path), "-D", str(self.data_dir), *options]
 

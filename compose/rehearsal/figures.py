@@ -10,6 +10,8 @@ import msgspec
 
 from compose.harness.history import ClientAttempt, ClientHistory, Outcome, RequestKind
 from compose.rehearsal.logs import Log
+from compose.rehearsal.quantiles import quantile
+from compose.rehearsal.rows import RowDelay, RowDelays, summed_up
 from compose.rehearsal.samples import Lag
 from compose.rehearsal.timeline import Band, RehearsalTimeline
 from persistence.fleet.log_choice import LogPair
@@ -48,6 +50,8 @@ class PhaseFigures(Posts, kw_only=True):
     """Those sent while processes were being restarted to it."""
     settled: Posts
     """Those sent when all of them had been."""
+    rows: RowDelays
+    """The rows of the messages that were sent first in this phase."""
 
 
 class Series(msgspec.Struct, kw_only=True, rename="camel"):
@@ -95,22 +99,33 @@ def posts(attempts: Iterable[ClientAttempt], first: frozenset[int]) -> Posts:
         unknown=unknown,
         availability=ok / count if count else None,
         first_try=at_once / tried if tried else None,
-        p50_ms=_quantile(took, 0.5),
-        p99_ms=_quantile(took, 0.99),
+        p50_ms=quantile(took, 0.5),
+        p99_ms=quantile(took, 0.99),
         max_ms=round(took[-1], 2) if took else None,
     )
 
 
-def by_phase(history: ClientHistory, timeline: RehearsalTimeline) -> list[PhaseFigures]:
+def by_phase(
+    history: ClientHistory, timeline: RehearsalTimeline, delays: Sequence[RowDelay]
+) -> list[PhaseFigures]:
     """Return the figures of each phase of the walk, in the order of the walk."""
     bands = timeline.bands
     of_band: list[list[ClientAttempt]] = [[] for _ in bands]
+    rows_of_band: list[list[RowDelay]] = [[] for _ in bands]
     starts = [band.begun for band in bands]
+
+    def at(sent: float) -> int:
+        return max(0, bisect_right(starts, sent - timeline.zero) - 1)
+
     for attempt in history.attempts:
-        at = max(0, bisect_right(starts, attempt.sent - timeline.zero) - 1)
-        of_band[at].append(attempt)
+        of_band[at(attempt.sent)].append(attempt)
+    for delay in delays:
+        rows_of_band[at(delay.sent)].append(delay)
     first = first_tries(history)
-    return [_phase(band, own, timeline, first) for band, own in zip(bands, of_band, strict=True)]
+    return [
+        _phase(band, own, timeline, first, rows)
+        for band, own, rows in zip(bands, of_band, rows_of_band, strict=True)
+    ]
 
 
 def _phase(
@@ -118,6 +133,7 @@ def _phase(
     attempts: Sequence[ClientAttempt],
     timeline: RehearsalTimeline,
     first: frozenset[int],
+    rows: Sequence[RowDelay],
 ) -> PhaseFigures:
     ended = band.ended if band.ended is not None else timeline.now
     rolled = band.rolled if band.rolled is not None else ended
@@ -134,6 +150,7 @@ def _phase(
         faults=sum(band.begun <= mark.begun < ended for mark in timeline.faults),
         restarting=restarting,
         settled=settled,
+        rows=summed_up(rows),
     )
 
 
@@ -180,8 +197,8 @@ def over_time(
         step=step,
         ok=ok,
         failed=failed,
-        p50_ms=[_quantile(values, 0.5) for values in took],
-        p99_ms=[_quantile(values, 0.99) for values in took],
+        p50_ms=[quantile(values, 0.5) for values in took],
+        p99_ms=[quantile(values, 0.99) for values in took],
         lag={
             name: _sampled(
                 ((sample.at, sample.lag[name]) for sample in lags if name in sample.lag), count, at
@@ -213,10 +230,3 @@ def _sampled(
 def _where(content: str, contents: Mapping[str, set[str | None]]) -> str:
     found = [name for name, there in contents.items() if content in there]
     return "both" if len(found) > 1 else found[0] if found else "nowhere"
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float | None:
-    """Return the nearest-rank quantile of sorted values, ``None`` of nothing."""
-    if not ordered:
-        return None
-    return round(ordered[max(0, math.ceil(share * len(ordered)) - 1)], 2)

@@ -22,6 +22,7 @@ from compose.rehearsal.figures import (
 )
 from compose.rehearsal.logs import Log
 from compose.rehearsal.options import Options
+from compose.rehearsal.rows import RowDelays, row_delays, summed_up
 from compose.rehearsal.samples import Lag
 from compose.rehearsal.second_judge import Opinion
 from compose.rehearsal.specification.replay import Replayed
@@ -116,6 +117,8 @@ class RehearsalReport(msgspec.Struct, kw_only=True, rename="camel"):
     """Why none was."""
     totals: Totals
     overall: Posts
+    rows: RowDelays
+    """How late rows were in the whole walk."""
     phases: list[PhaseFigures]
     gates: list[GateMark]
     faults: list[FaultMark]
@@ -139,6 +142,7 @@ def make_report(
     The figures begin with the walk: what was sent before only found out the rate.
     """
     walked = _since(timeline.zero + timeline.bands[0].begun, history)
+    delays = row_delays(walked, final.rows, timeline.clock()[0])
     return RehearsalReport(
         started_at=timeline.started_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
         seconds=timeline.now,
@@ -149,7 +153,8 @@ def make_report(
         findings=[Finding(a.what.name, a.where, a.facts) for a in anomalies[:_FINDINGS]],
         totals=_totals(history, final, logs),
         overall=posts(walked.attempts, first_tries(walked)),
-        phases=by_phase(walked, timeline),
+        rows=summed_up(delays),
+        phases=by_phase(walked, timeline, delays),
         gates=timeline.gates,
         faults=timeline.faults,
         tracks=timeline.tracks,

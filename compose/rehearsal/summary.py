@@ -15,10 +15,11 @@ from migration_guide.phases import phases
 __all__ = ["show"]
 
 _SHOWN = 12
-# Each with how soon it is left out of a narrow terminal. "then" is p99 after the restarts.
+# Each with how soon it is left out of a narrow terminal. "then" is p99 after the restarts, "last
+# row" the longest that a row took.
 _COLUMNS = {
     "for": 3, "POSTs": 0, "answered": 0, "at once": 5, "restarting": 4, "p50": 2, "p99": 0,
-    "then": 2, "faults": 1,
+    "then": 2, "row p99": 2, "last row": 1, "faults": 1,
 }  # fmt: skip
 
 
@@ -37,7 +38,9 @@ def show(console: Terminal, report: RehearsalReport, page: Path) -> None:
     large = f" ({totals.large:,} with large content)" if totals.large else ""
     console.print(
         f"{totals.messages:,} messages acknowledged{large}, {totals.rows:,} rows, {records}; "
-        f"{percent(report.overall.availability)} of {report.overall.posts:,} POSTs answered; "
+        f"{percent(report.overall.availability)} of {report.overall.posts:,} POSTs answered, the "
+        f"longest in {milliseconds(report.overall.max_ms)}; the latest row after "
+        f"{milliseconds(report.rows.max_ms)}; "
         f"{len(report.faults)} faults; {report.seconds:.0f} s"
     )
     verdict = ("passed", "green") if report.passed else ("failed", "red")
@@ -60,6 +63,8 @@ def _phases(report: RehearsalReport) -> Grid:
             milliseconds(phase.p50_ms),
             milliseconds(phase.p99_ms),
             milliseconds(phase.settled.p99_ms),
+            milliseconds(phase.rows.p99_ms),
+            milliseconds(phase.rows.max_ms),
             str(phase.faults),
         )
     return table

@@ -16,6 +16,7 @@ from compose.rehearsal.options import Options
 from compose.rehearsal.page import render
 from compose.rehearsal.parity_watch import Parity
 from compose.rehearsal.report import RehearsalReport, make_report, take_replay
+from compose.rehearsal.rows import row_delays
 from compose.rehearsal.samples import Lag
 from compose.rehearsal.specification.replay import Refusal, Replayed
 from compose.rehearsal.timeline import FaultMark, GateMark, RehearsalTimeline, Waited
@@ -52,11 +53,15 @@ def report(*anomalies: Anomaly, stopped: str | None = None) -> RehearsalReport:
         for n in range(20)
         if n != 12
     ]
+    lead = timeline.clock()[0]
     rows = [
-        FinalRow(message_id=f"id-{n}", key=f"k{n}", conversation="c", content=f"content-{n}")
+        FinalRow(
+            message_id=f"id-{n}", key=f"k{n}", conversation="c", content=f"content-{n}",
+            committed_at=lead + attempts[n].sent + (0.9 if n == 14 else 0.1),
+        )
         for n in range(20)
         if n != 12
-    ]
+    ]  # fmt: skip
     return make_report(
         options=Options(seed=7, faults=True),
         timeline=timeline,
@@ -122,6 +127,32 @@ def test_nothing_sent_has_no_availability() -> None:
 def test_a_refusal_of_another_body_for_a_key_is_a_right_answer() -> None:
     refused = attempt(RehearsalTimeline(), 1, 1.0, outcome=Outcome.FAILED, status=422)
     assert posts([refused], frozenset()).availability == 1
+
+
+def test_rows_are_as_late_as_from_when_their_message_was_due() -> None:
+    made = report()
+    assert (made.rows.rows, made.phases[0].rows.rows, made.phases[1].rows.rows) == (19, 10, 9)
+    assert made.phases[0].rows.max_ms == pytest.approx(100, abs=5)
+    assert made.phases[1].rows.max_ms == pytest.approx(900, abs=5)
+    assert made.rows.p50_ms == pytest.approx(100, abs=5)
+    assert "900" in render(made)
+
+
+def test_a_row_counts_from_the_first_try_and_only_if_it_was_acknowledged() -> None:
+    timeline = RehearsalTimeline()
+    tries = [
+        attempt(timeline, 1, 2.0, due=timeline.zero + 1.0, outcome=Outcome.UNKNOWN, status=503),
+        attempt(timeline, 1, 3.0),
+        attempt(timeline, 2, 2.0, outcome=Outcome.UNKNOWN, status=503),
+    ]
+    rows = [
+        FinalRow(message_id="", key=key, conversation="c", content="", committed_at=at)
+        for key, at in (("k1", timeline.zero + 4.0), ("k2", timeline.zero + 9.0), ("k3", 0.0))
+    ]
+    rows.append(msgspec.structs.replace(rows[0], committed_at=None))
+    found = row_delays(ClientHistory(tries), rows, lead=0.0)
+    assert [round(delay.took, 6) for delay in found] == [3.0]
+    assert found[0].sent == tries[0].sent
 
 
 def test_a_violation_fails_the_report_and_is_on_the_page() -> None:
