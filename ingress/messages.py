@@ -6,6 +6,7 @@ import asyncio
 
 import msgspec
 
+from ingress.arriving import ArrivingRows
 from ingress.pending import RETRY_AFTER, Pending, PendingMessages
 from ingress.schema.problems import DATABASE_UNAVAILABLE, Problem
 from ingress.web.key_entries import ApiKey
@@ -49,15 +50,23 @@ class Messages:
         pool: connections to PostgreSQL.
         scan: the most unacknowledged records of a partition to look through.
         timeout_seconds: how long to wait for PostgreSQL.
+        arriving: waits for rows where the log remembers no ids.
     """
 
     def __init__(
-        self, *, transport: Transport, pool: Pool, scan: int, timeout_seconds: float
+        self,
+        *,
+        transport: Transport,
+        pool: Pool,
+        scan: int,
+        timeout_seconds: float,
+        arriving: ArrivingRows | None = None,
     ) -> None:
         self._transport = transport
         self._pool = pool
         self._letters = DeadLetters(pool)
         self._pending = PendingMessages(transport, scan)
+        self._arriving = arriving or ArrivingRows(pool, timeout_seconds)
         self._timeout = timeout_seconds
 
     async def find(self, message_id: str, *, content: bool) -> Found | None:
@@ -70,7 +79,7 @@ class Messages:
         """
         outage: Exception | None = None
         try:
-            stored = await self._stored(message_id, content=content)
+            stored = await self._stored_soon(message_id, content=content)
         except (Outage, TimeoutError) as error:
             outage = error
         else:
@@ -96,6 +105,17 @@ class Messages:
             raise untold
         detail = "The message does not wait in the log, and the database can't be asked."
         raise Problem(DATABASE_UNAVAILABLE, detail, headers=RETRY_AFTER) from outage
+
+    async def _stored_soon(
+        self, message_id: str, *, content: bool
+    ) -> StoredMessage | Buried | Dead | None:
+        """As ``_stored``; where the log remembers nothing, wait a moment for a row to come."""
+        stored = await self._stored(message_id, content=content)
+        if stored is not None or self._transport.features.remembers:
+            return stored
+        if await self._arriving.arrives(message_id):
+            return await self._stored(message_id, content=content)
+        return None
 
     async def _stored(
         self, message_id: str, *, content: bool

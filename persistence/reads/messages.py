@@ -26,6 +26,7 @@ __all__ = [
     "positions",
     "receipt_at",
     "receipts",
+    "with_rows",
 ]
 
 
@@ -74,6 +75,8 @@ class Lost(msgspec.Struct, frozen=True, rename="camel"):
     offset: str
     failed_at: str
 
+
+_WITH_ROWS = "SELECT id::text FROM messages WHERE id = ANY($1::uuid[])"
 
 _COLUMNS = (
     f"{names(MESSAGE)}, fingerprint, created_at, trace_id, seq, transport, partition, log_offset, "
@@ -126,6 +129,12 @@ async def message(pool: Pool, message_id: str) -> StoredMessage | None:
     async with using(pool) as connection:
         row = await connection.fetchrow(_MESSAGE, message_id)
     return _stored(row) if row else None
+
+
+async def with_rows(pool: Pool, message_ids: Sequence[str]) -> set[str]:
+    """Return those of ``message_ids`` that are persisted."""
+    async with using(pool) as connection:
+        return {row[0] for row in await connection.fetch(_WITH_ROWS, message_ids)}
 
 
 async def conversation(
