@@ -99,13 +99,17 @@ class Claiming:
         """Raise the epoch of ``partitions``, under our generation, and return their claims."""
         context, source = self._context, self._source
         where = [source.at(partition) for partition in sorted(partitions)]
-        topic = await context.ids.describe(source.name)
         await context.reader.include([at for at in where if at.partition >= source.partitions])
         count = max(source.partitions, *(partition + 1 for partition in partitions))
-        committed = await context.groups.committed(context.group, source.name, count)
+        topic, committed = await asyncio.gather(
+            context.ids.describe(source.name),
+            context.groups.committed(context.group, source.name, count),
+        )
         self._find_what_counted(partitions, committed)
-        begins = await context.reader.begins(where)
-        ends = await context.reader.ends(where)
+        # After what is committed, which is never beyond the end of a log that is whole.
+        begins, ends = await asyncio.gather(
+            context.reader.begins(where), context.reader.ends(where)
+        )
         regressed = await self._continuity.regressed(partitions, committed, topic)
         marks: dict[int, Committed] = {}
         for at in where:

@@ -88,6 +88,13 @@ class ClientPool(Generic[_Client]):
                 reconnected = reconnected or not getting_ready
                 await asyncio.sleep(_PAUSE if getting_ready else 0)
 
+    async def connect(self) -> None:
+        """Connect the client, for a first request that is in a hurry; raises as ``ask`` does."""
+
+        async def nothing(_: _Client) -> None: ...
+
+        await self.ask(nothing)
+
     async def _once(
         self, request: Callable[[_Client], Awaitable[_Result]], within: float
     ) -> _Result:

@@ -115,7 +115,14 @@ class Connector:
         return client
 
     def member(
-        self, *, group: str, member: str, lease: float, rebalance: float, linger: float
+        self,
+        *,
+        group: str,
+        member: str,
+        lease: float,
+        heartbeat: float,
+        rebalance: float,
+        linger: float,
     ) -> AIOKafkaConsumer:
         """Return a consumer of ``group``, not yet started. Durations are in seconds.
 
@@ -134,7 +141,7 @@ class Connector:
             session_timeout_ms=round(lease * 1000),
             # Heartbeats say that we live (KIP-62). What has no room is not asked for, however long.
             max_poll_interval_ms=_NEVER_MS,
-            heartbeat_interval_ms=max(50, min(3000, round(lease * 1000 / 4))),
+            heartbeat_interval_ms=round(heartbeat * 1000),
             rebalance_timeout_ms=round(rebalance * 1000),
             max_partition_fetch_bytes=_FETCH_BYTES,
             fetch_min_bytes=_FETCH_BYTES if linger else 1,

@@ -93,6 +93,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         # that in peace; the client would tell each refusal as an error.
         context, source = self._context, self._source
         await context.groups.committed(context.group, source.name, source.partitions)
+        await context.reader.connect()  # others have given up their partitions when we claim ours
         await start(self._client, within=self._timing.request)
         self._client.subscribe([self._source.name], listener=self)
         self._watchdog.joining()

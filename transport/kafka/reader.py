@@ -59,13 +59,22 @@ class KafkaReader:
             discard_consumer,
             timeout=timeout,
         )
+        self._pools = (self._client, self._peeker, self._uncommitted)
         self._reading = asyncio.Lock()
         self._peeking = asyncio.Lock()
 
+    async def connect(self) -> None:
+        """Connect all clients, so that no later question waits for that.
+
+        Raises:
+            TransportUnavailable: Kafka can't be reached.
+        """
+        await asyncio.gather(*(pool.connect() for pool in self._pools))
+
     async def close(self) -> None:
         """Disconnect."""
-        for client in (self._client, self._peeker, self._uncommitted):
-            await client.close()
+        for pool in self._pools:
+            await pool.close()
 
     async def include(self, partitions: Sequence[TopicPartition]) -> None:
         """Add ``partitions``, which were added to a topic, to those that can be read."""

@@ -209,7 +209,7 @@ class KafkaTransport:
         connect = partial(
             self._connector.member,
             group=context.group, member=member, lease=timing.lease, rebalance=timing.rebalance,
-            linger=linger,
+            heartbeat=timing.heartbeat(topic, lingers=linger > 0), linger=linger,
         )  # fmt: skip
         consumer = KafkaConsumer(
             topic=topic, group=group, connect=connect, join=join, on_closed=self._consumers.discard
