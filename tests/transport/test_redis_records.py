@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import time
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from tests.persistence.samples import message
 from transport.clock import now
 from transport.conformance.member import Member, drain, messages
-from transport.contract import WORKER_GROUP, DeadLetter, Reason, Topic
+from transport.contract import (
+    WORKER_GROUP,
+    Appended,
+    DeadLetter,
+    Reason,
+    Remembered,
+    Topic,
+)
 from transport.dead_letters import dead_letter_of
+from transport.envelope import seal_message
 from transport.redis import RedisTransport
 from transport.redis.records import records, sort_key
+from transport.shadow.copies import mirrored
+from transport.shadow.origin import Origin
 
 PATIENCE = 10.0
 
@@ -29,6 +41,26 @@ async def test_an_entry_of_any_bytes_dies_intact(near: RedisTransport, client: R
     (letter,) = await near.read(Topic.DEAD_LETTERS, 0)
     back = dead_letter_of(letter).record
     assert (back.key, back.body, back.headers) == (record.key, record.body, record.headers)
+
+
+@pytest.mark.parametrize("traceparent", [None, f"00-{'ab' * 16}-{'cd' * 8}-01"])
+@pytest.mark.parametrize("home", [3, 1])
+async def test_a_copy_has_its_headers_in_their_order(
+    near: RedisTransport, client: Redis, home: int, traceparent: str | None
+) -> None:
+    """An append names the first headers of nearly every record once, and a copy has more."""
+    original = seal_message(message(), partitions=16, traceparent=traceparent)
+    original = msgspec.structs.replace(original, partition=3)
+    copy = mirrored(original, Origin("redis", 3, "7-1"), "sync", home=home)
+    other = msgspec.structs.replace(
+        copy, message_id=f"{copy.message_id[:-1]}0", headers={**copy.headers, "contentType": "x"}
+    )
+    outcomes = await near.publish([copy, other, copy])
+    assert [type(outcome) for outcome in outcomes] == [Appended, Appended, Remembered]
+    stands = await client.xrange(f"msg:stream:{home}")
+    for sent, (_, fields) in zip((copy, other), stands, strict=True):
+        wanted = {"key": sent.key, "body": sent.body.decode(), **sent.headers}
+        assert [(k.decode(), v.decode()) for k, v in fields.items()] == list(wanted.items())
 
 
 async def test_an_entry_without_a_body_is_a_record_with_an_empty_one(

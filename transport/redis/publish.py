@@ -7,7 +7,7 @@ may touch two.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 from typing import NamedTuple
@@ -264,12 +264,19 @@ class Publisher:
             headers = e.headers
             correlation = headers.get(HEADER_CORRELATION_ID, "")
             memo = f"{e.accepted_at} {e.fingerprint} {correlation}"
-            shape = _SHAPES.get(tuple(headers))
+            names = tuple(headers)
+            shape = _SHAPES.get(names)
             if (
-                shape is not None
+                (shape is not None or names[: len(OUR_HEADERS)] == OUR_HEADERS)
                 and headers[HEADER_CONTENT_TYPE] == CONTENT_TYPE
                 and headers[HEADER_MESSAGE_ID] == e.message_id
             ):
+                if shape is None:
+                    if _is_wide(e):
+                        raise _TooWideError
+                    more = _values(headers, names[len(OUR_HEADERS) :])
+                    arguments += (memo, f"+{len(more)}", e.key, e.body, correlation, *more)
+                    continue
                 arguments += (memo, shape, e.key, e.body, correlation)
                 if shape:
                     arguments.append(headers[HEADER_TRACEPARENT])
@@ -345,6 +352,14 @@ class _TooWideError(Exception):
 
 def _is_wide(envelope: Envelope) -> bool:
     return 2 * len(envelope.headers) + 4 > MOST_VALUES
+
+
+def _values(headers: Mapping[str, str], names: Sequence[str]) -> list[str]:
+    """Return some of the headers, each name before its value."""
+    values: list[str] = []
+    for name in names:
+        values += (name, headers[name])
+    return values
 
 
 def _fields_of(envelope: Envelope) -> list[str | bytes | int]:

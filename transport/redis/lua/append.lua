@@ -3,12 +3,14 @@
 -- remember (0: not), the five field names of nearly every record, the value of the last, the name of a
 -- traced one's sixth, the group that works on the records, and their number; then the ids of all; then per record what to remember of
 -- it, its shape and its values: '' and key, body and correlation id, 't' and with them the sixth's,
--- or how many fields follow and the fields. (A third fewer arguments: each costs both sides at every
+-- '+' with the number of values behind those of '' (a copy's, with their names) and all of them, or how
+-- many fields follow and the fields. (A third fewer arguments: each costs both sides at every
 -- step.)
 -- The records of one call may be of several streams (never in a cluster: other slots).
 -- Check, append, remember, in this order: cut off in the middle it leaves records that are not
 -- remembered (the row settles that), never a memory without its record (which would be a loss).
 local FIRST_ID = 11
+local PLUS = 43 -- '+'
 
 -- What is remembered is in two hashes that take turns. Each is written for as long as a record is to
 -- be remembered, and read for as long again; its time to live says how far it is. So no record has
@@ -124,10 +126,14 @@ local function append(keys, args, before)
       end
     end
     local offset
+    local has_more = false
     if shape == '' then
       at = first + 3
     elseif shape == 't' then
       at = first + 4
+    elseif string.byte(shape) == PLUS then
+      has_more = true
+      at = first + 3 + tonumber(string.sub(shape, 2))
     else
       at = first + tonumber(shape)
     end
@@ -143,6 +149,9 @@ local function append(keys, args, before)
       elseif shape == 't' then
         offset = call('XADD', stream, '*', key, args[first], body, args[first + 1],
           message, id, correlation, args[first + 2], kind, ours, parent, args[first + 3])
+      elseif has_more then
+        offset = call('XADD', stream, '*', key, args[first], body, args[first + 1],
+          message, id, correlation, args[first + 2], kind, ours, unpack(args, first + 3, at - 1))
       else
         offset = call('XADD', stream, '*', unpack(args, first, at - 1))
       end
