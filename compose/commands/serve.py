@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from contextlib import suppress
 
 import structlog
@@ -76,6 +77,7 @@ async def _supervise(settings: Settings, layout: Layout) -> None:
 
 
 async def _run(settings: Settings, role: Role) -> None:
+    gc.disable()  # until the process is put together, which makes next to no garbage
     # FastAPI takes half a second to import: other commands do without.
     from compose.process.serve import run as run_process  # noqa: PLC0415
 
