@@ -30,8 +30,8 @@ __all__ = ["STATEMENT_BYTES", "Attempted", "Ended", "GroupWriter", "PendingBatch
 STATEMENT_BYTES = 8 * 2**20
 _CLEAN_STATEMENTS = 8
 _MOST_STATEMENTS = 2  # that may wait of what is handed in without waiting
-# A statement of fewer rows costs PostgreSQL and its driver several times as much a row.
-_FEW_ROWS = 16
+# A statement costs PostgreSQL and its driver as much as some 16 rows, whatever it holds.
+_FEW_ROWS = 48
 _PACE_SECONDS = 0.005
 # A joint statement that takes longer is waited for by its own partitions only.
 _OVERDUE_SECONDS = 1.0
@@ -106,6 +106,7 @@ class GroupWriter:
     ) -> None:
         self._writer = writer
         self._most_rows = most_rows
+        self._enough_rows = min(_FEW_ROWS, most_rows)
         self._pace = pace
         self._most_joint = max(1, slots - 1)
         # Their own, so that none of them, however long it takes, holds up a joint statement.
@@ -214,7 +215,7 @@ class GroupWriter:
     def _grow(self, rows: int, size: int) -> None:
         self._rows += rows
         self._bytes += size
-        if self._rows >= _FEW_ROWS:
+        if self._rows >= self._enough_rows:
             self._end_linger()
 
     def _unwait(self, part: PendingBatch) -> None:
@@ -283,7 +284,7 @@ class GroupWriter:
                         self._tell(parts, outcomes)
                         self._running[task] = ()
                         self._begin_alone()
-                        if rows < _FEW_ROWS:
+                        if rows < self._enough_rows:
                             await self._linger(began + self._pace)
                         parts = self._take(beside=self._joint - 1)
             except Exception as error:  # noqa: BLE001 - handed to whoever waits
@@ -296,7 +297,7 @@ class GroupWriter:
     async def _linger(self, until: float) -> None:
         """Return once there are rows enough, or at the time ``until``."""
         left = until - time.monotonic()
-        if left <= 0 or self._rows >= _FEW_ROWS or self._lingering is not None:
+        if left <= 0 or self._rows >= self._enough_rows or self._lingering is not None:
             return
         loop = asyncio.get_running_loop()
         self._lingering = loop.create_future()

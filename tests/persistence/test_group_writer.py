@@ -15,6 +15,7 @@ from tests.persistence.loglib import append, contents, lag
 from tests.persistence.samples import PARTITIONS, message, placed, receipt
 
 POISON = "a NUL: \0"
+ENOUGH = 48  # rows that wait for no others, as in group_writer.py
 
 
 class CountedWriter(Writer):
@@ -127,16 +128,26 @@ async def test_a_batch_that_grows_while_it_waits_keeps_its_turn(
 async def test_few_rows_that_closely_follow_others_wait_for_more(counted, fences, database_pool):
     group = GroupWriter(counted, most_rows=500, slots=5, pace=600)
     assert await group.write(batch(0, "a"), fences[0], nobody) == Written([0], [], [])
-    few = asyncio.create_task(group.write(batch(1, *"bcdefghi"), fences[1], nobody))
+    few = asyncio.create_task(group.write(batch(1, *["b"] * (ENOUGH // 2)), fences[1], nobody))
     ended: list[Written | Exception] = []
     growing = group.hand_in(batch(2, "b"), fences[2], nobody, ended.append)
     for _ in range(20):  # time enough to begin a statement
         await database_pool.fetchval("SELECT 1")
     assert counted.joint == [[0]], "the first is written at once"
-    assert group.extend(growing, batch(2, *"cdefghi", name="n"))
+    assert group.extend(growing, batch(2, *["c"] * (ENOUGH // 2 - 1), name="n"))
     await few
     assert [sorted(partitions) for partitions in counted.joint[1:]] == [[1, 2]], "rows enough"
     assert len(ended) == 1
+
+
+async def test_a_full_statement_waits_for_no_more(counted, fences):
+    """One that may have few rows only would otherwise wait each time."""
+    group = GroupWriter(counted, most_rows=2, slots=5, pace=600)
+    async with asyncio.timeout(30):
+        for name in ("a", "b"):
+            written = await group.write(batch(0, "x", "y", name=name), fences[0], nobody)
+            assert written == Written([0, 1], [], [])
+    assert counted.joint == [[0], [0]]
 
 
 async def test_a_row_that_nothing_follows_is_written_soon(counted, fences):
