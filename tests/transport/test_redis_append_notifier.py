@@ -251,3 +251,25 @@ async def test_a_stream_of_appends_rings_two_hundred_times_a_second_at_most(
         seconds = time.monotonic() - began
         reads = (await client.info("commandstats"))["cmdstat_xread"]["calls"]
         assert reads <= seconds / 0.005 + 2
+
+
+async def test_many_streams_are_read_less_often_while_only_this_process_appends(
+    connections: RedisConnections, client: Redis
+) -> None:
+    """A read costs the server something for each stream, and tells of nothing new."""
+    streams = [f"own{number}" for number in range(400)]
+    async with AppendNotifier(connections, is_appending=lambda: True) as bell:
+        for stream in streams:
+            bell.watch(stream, after="0-0")
+        foreign = asyncio.create_task(bell.wait("foreign", after="0-0", seconds=LONG))
+        await _until_blocked(client)
+        await client.config_resetstat()
+        began = time.monotonic()
+        while time.monotonic() - began < 1.5:
+            for stream in streams[:50]:
+                bell.heard(stream, (await client.xadd(stream, {"k": "v"})).decode())
+        seconds = time.monotonic() - began
+        reads = (await client.info("commandstats"))["cmdstat_xread"]["calls"]
+        assert reads <= 0.7 * seconds / 0.02, "of few streams it is one each 20 ms"
+        await client.xadd("foreign", {"k": "v"})
+        assert await foreign

@@ -25,8 +25,11 @@ _RACE_SECONDS = 0.001
 # Between the beginnings of two reads, so that a stream of appends wakes this process 200 times a
 # second and not once for each. What comes after a pause rings at once.
 _READ_SECONDS = 0.005
-# The same, while it tells of nothing but what this process appended and has handed over.
-_MOST_SECONDS = 0.02
+# The same, while it tells of nothing but what this process appended and has handed over. A read
+# costs both sides more than a microsecond for each of its streams: of many it is made less often.
+_UNNEEDED_SECONDS = 0.02
+_SECONDS_PER_STREAM = 0.00025
+_MOST_SECONDS = 0.1
 _ANSWER_SECONDS = 0.001
 """Within which the answer to an append is here, once the log tells of it."""
 
@@ -202,7 +205,7 @@ class AppendNotifier:
         if told:
             self._pause = _READ_SECONDS
         elif reply:
-            self._pause = min(2 * self._pause, _MOST_SECONDS)
+            self._pause = min(2 * self._pause, _longest_pause(len(watched)))
 
     async def _not_too_often(self) -> None:
         early = self._began + self._pause - asyncio.get_running_loop().time()
@@ -234,3 +237,7 @@ class AppendNotifier:
         except TransportError:  # users can be forbidden it
             return False
         return True
+
+
+def _longest_pause(streams: int) -> float:
+    return min(max(_UNNEEDED_SECONDS, streams * _SECONDS_PER_STREAM), _MOST_SECONDS)
