@@ -25,6 +25,7 @@ from ingress.console.build import console_of, console_routers, watched
 from ingress.console.migration import MigrationActions
 from ingress.console.readings import WatchedLog
 from ingress.console.sampler import Sampler
+from ingress.console.state import ConsoleState
 from ingress.console.tail import Tail
 from ingress.http1.bounds import Bounds
 from ingress.http1.listener import Listener
@@ -41,13 +42,14 @@ from ingress.routes.problem_types import problem_types_router
 from ingress.routes.root import root_router
 from ingress.routes.state import RoutesState
 from ingress.routes.traced import traced
+from ingress.schema.json_faults import check_json
 from ingress.schema.problems import Problem
 from ingress.schema.requests import RequestLimits
 from ingress.settings import IngressSettings
 from ingress.web.asgi import AsgiApp, Receive, Scope, Send, respond_problem
 from ingress.web.auth import Authenticator
 from ingress.web.browser import SAFE, Guard
-from ingress.web.headers import by_name
+from ingress.web.headers import by_name, is_json
 from ingress.web.hosts import Hosts
 from ingress.web.methods import head, other_method
 from otel.metrics import Metrics
@@ -168,6 +170,8 @@ class Ingress:
             body = await self.accept.bodies.read(
                 headers, receive, self._body_limit, _ORDINARY_LIMIT
             )
+            if body and is_json(headers):
+                check_json(body)
             receive = replayed(body, receive)
         if scope["path"].startswith(_TRACED):
             await traced(self.api, self.accept.tracer, scope, receive, send)
@@ -238,64 +242,37 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
         scan=settings.ingress_backlog_records,
         timeout_seconds=settings.ingress_read_timeout_ms / 1000,
     )
-    redriver = Redriver(pool, transport, metrics)
-    actions = Actions(pool)
-    auth = accept.auth
+    state = _routes_state(
+        settings,
+        accept,
+        messages=messages,
+        redriver=Redriver(pool, transport, metrics),
+        pool=pool,
+        reads=reads or pool,
+        payloads=payloads,
+    )
     console = console_of(
         settings=settings,
         accept=accept,
         messages=messages,
         pool=pool,
-        reads=reads or pool,
-        actions=actions,
+        reads=state.reads,
+        actions=state.actions,
         logs=list(logs) or watched(transport, read),
         seen_by=seen_by,
         migration=migration,
     )
-    routers = [
-        message_routes.router,
-        content.router,
-        receipt_routes.router,
-        # Before the routes of single letters: "redrives" is not one of their ids.
-        redrives.router,
-        dead_letters.router,
-        jobs.router,
-        *console_routers(console),
-        health_router(readiness),
-        problem_types_router(),
-        root_router(),
-    ]
-    closing = [
-        accept.admission.close,
-        *([accept.uploads.close] if accept.uploads else []),
-        accept.commits.close,
-        redriver.close,
-        accept.row_lookup.close,
-    ]
-    closing += [console.sampler.close, console.tail.close, console.hour.close]
-    api = _api(routers, starting=[console.hour.start, accept.admission.start], closing=closing)
-    api.state.console = console
-    timeout = settings.ingress_read_timeout_ms / 1000
-    api.state.routes = RoutesState(
-        auth=auth,
-        messages=messages,
-        commits=accept.commits,
-        receipts=Receipts(
-            commits=accept.commits, messages=messages, pool=pool, timeout_seconds=timeout
-        ),
-        letters=DeadLetters(pool),
-        redriver=redriver,
-        actions=actions,
-        pool=pool,
-        reads=reads or pool,
-        payloads=payloads,
-        trace_url=settings.ingress_trace_url,
-        timeout_seconds=timeout,
+    api = _api(
+        _routers(console, readiness),
+        starting=[console.hour.start, accept.admission.start],
+        closing=_closing(accept, state.redriver, console),
     )
+    api.state.console = console
+    api.state.routes = state
     documents = Documents(
         api,
         settings=settings,
-        keys_required=auth.required,
+        keys_required=accept.auth.required,
         payload_bytes=payloads.settings.ingress_max_payload_bytes if payloads else None,
     )
     api.include_router(docs_router(documents))
@@ -308,6 +285,68 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
         metrics=metrics,
         followed=(console.sampler, console.tail),
     )
+
+
+def _routes_state(
+    settings: IngressSettings,
+    accept: AcceptContext,
+    *,
+    messages: Messages,
+    redriver: Redriver,
+    pool: Pool,
+    reads: Pool,
+    payloads: PayloadStore | None,
+) -> RoutesState:
+    timeout = settings.ingress_read_timeout_ms / 1000
+    return RoutesState(
+        auth=accept.auth,
+        messages=messages,
+        commits=accept.commits,
+        receipts=Receipts(
+            commits=accept.commits, messages=messages, pool=pool, timeout_seconds=timeout
+        ),
+        letters=DeadLetters(pool),
+        redriver=redriver,
+        actions=Actions(pool),
+        pool=pool,
+        reads=reads,
+        payloads=payloads,
+        trace_url=settings.ingress_trace_url,
+        timeout_seconds=timeout,
+    )
+
+
+def _routers(console: ConsoleState, readiness: ReadinessChecks) -> list[APIRouter]:
+    return [
+        message_routes.router,
+        content.router,
+        receipt_routes.router,
+        # Before the routes of single letters: "redrives" is not one of their ids.
+        redrives.router,
+        dead_letters.router,
+        jobs.router,
+        *console_routers(console),
+        health_router(readiness),
+        problem_types_router(),
+        root_router(),
+    ]
+
+
+def _closing(
+    accept: AcceptContext, redriver: Redriver, console: ConsoleState
+) -> list[Callable[[], Awaitable[None]]]:
+    """Return what to close, in this order: no message is handed in after its part is closed."""
+    uploads = [accept.uploads.close] if accept.uploads else []
+    return [
+        accept.admission.close,
+        *uploads,
+        accept.commits.close,
+        redriver.close,
+        accept.row_lookup.close,
+        console.sampler.close,
+        console.tail.close,
+        console.hour.close,
+    ]
 
 
 def _accept_context(

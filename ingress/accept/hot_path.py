@@ -99,6 +99,8 @@ class MessageHotPath:
         ):
             return None
         headers = dict(head.headers)
+        if len(headers) < len(head.headers):
+            return None  # a header is repeated: ASGI knows which of them are lists
         if _CODED in headers or has_digest(headers) or (self._forms and is_form(headers)):
             return None
         return headers

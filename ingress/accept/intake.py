@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from ingress.accept.submission import Submission
+from ingress.schema.json_faults import json_fault, malformed
 from ingress.schema.problems import TOO_LARGE, FieldError, Problem
 from ingress.schema.requests import (
     KEY_BYTES,
@@ -19,7 +20,7 @@ from ingress.schema.requests import (
     names_given,
     suspicious,
 )
-from ingress.schema.validation_errors import MOST_ERRORS, explain, field_problem, malformed
+from ingress.schema.validation_errors import MOST_ERRORS, explain, field_problem
 from ingress.web.headers import Context
 from transport.identity import idempotency_key, message_id
 
@@ -118,7 +119,8 @@ class Intake:
                 [FieldError("(body)", "is not an array", "Send a JSON array of messages.")]
             ) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise malformed(f"The body is not a JSON array: {error}.") from error
+            fault = json_fault(body) or malformed(f"The body is not a JSON array: {error}.")
+            raise fault from error
         raws = [memoryview(raw) for raw in takewhile(_given, fields)]
         self._count(len(raws))
         return list(raws)

@@ -14,9 +14,9 @@ from ingress.routes.described import json_body, problems, scoped
 from ingress.routes.models import Model, Reasoned
 from ingress.routes.traced import trace_of
 from ingress.schema import problems as p
+from ingress.schema.json_faults import malformed
 from ingress.schema.responses import Ack
 from ingress.schema.structs import ApiStruct
-from ingress.schema.validation_errors import malformed
 from ingress.web.auth import Scope
 from ingress.web.browser import visitor
 from ingress.web.headers import CORRELATION_PATTERN, Context

@@ -34,6 +34,7 @@ _HEAD = re.compile(
     rb"((?:" + _TOKEN + rb"++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+)\r\n"
 )
 _LONGEST_METHOD = 32
+_TLS = b"\x16\x03"
 _START = re.compile(rb"\r|" + _TOKEN + rb"{1,32}+(?: |\Z)")
 # What no head holds: control characters, and a CR or LF without the other.
 _FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?![\n]|\Z)")
@@ -73,6 +74,8 @@ def check_start(data: bytearray, looked_at: int) -> None:
         Problem: no head begins like that.
     """
     if looked_at <= _LONGEST_METHOD and not _START.match(data):
+        if data.startswith(_TLS):
+            raise _refused("This is a TLS handshake, and this port speaks HTTP without TLS.")
         raise _refused("It does not begin with a method and a space.")
     if _FORBIDDEN.search(data, max(looked_at - 1, 0)):
         raise _refused(_NO_LINES)

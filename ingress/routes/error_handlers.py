@@ -11,6 +11,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from ingress.routes.field_faults import field_fault
+from ingress.routes.near_paths import near_path
+from ingress.schema.json_faults import malformed
 from ingress.schema.problems import (
     DATABASE_UNAVAILABLE,
     INTERNAL,
@@ -22,11 +25,10 @@ from ingress.schema.problems import (
     PAYLOAD_DAMAGED,
     PAYLOADS_UNAVAILABLE,
     TOO_LARGE,
-    FieldError,
     Problem,
 )
 from ingress.schema.responses import encode
-from ingress.schema.validation_errors import MOST_ERRORS, field_problem, malformed
+from ingress.schema.validation_errors import MOST_ERRORS, field_problem
 from ingress.web.headers import correlation_id
 from persistence.errors import Outage
 from persistence.payloads.errors import PayloadCorrupt, PayloadMissing, PayloadOutage
@@ -82,7 +84,9 @@ def _of_status(request: Request, error: HTTPException) -> Problem:
     path = request.url.path
     match error.status_code:
         case 404:
-            return Problem(NOT_FOUND, f"Nothing is at {path[:200]}.")
+            near = near_path(path)
+            meant = f" Did you mean {near}?" if near else ""
+            return Problem(NOT_FOUND, f"Nothing is at {path[:200]}.{meant}")
         case 405:
             allowed = ", ".join(allowed_methods(request.app, request.scope))
             detail = f"{request.method} is not for {path[:200]}; use {allowed}."
@@ -97,15 +101,8 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
     faults = cast("Sequence[dict[str, Any]]", error.errors())
     if any(fault["type"] == "json_invalid" for fault in faults):
         return _response(request, malformed("The body is not well-formed JSON."))
-    listed = [_fault(fault) for fault in faults[:MOST_ERRORS]]
+    listed = [field_fault(fault) for fault in faults[:MOST_ERRORS]]
     return _response(request, field_problem(listed, total=len(faults)))
-
-
-def _fault(fault: dict[str, Any]) -> FieldError:
-    where = fault["loc"][1:] if len(fault["loc"]) > 1 else fault["loc"]
-    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where)
-    remedy = "Send what the API description asks for (/docs)."
-    return FieldError(field.lstrip(".")[:256], str(fault["msg"]), remedy)
 
 
 async def _outage(request: Request, error: Exception) -> Response:

@@ -13,11 +13,12 @@ from json import JSONDecodeError
 
 import msgspec
 
+from ingress.schema.json_faults import SHOWN, json_fault, malformed, repeated
 from ingress.schema.members import Array, Members, Other, Value
-from ingress.schema.problems import INVALID, MALFORMED, FieldError, Problem
+from ingress.schema.problems import INVALID, FieldError, Problem
 from ingress.schema.requests import ID_LENGTH, MessageRequest, RequestLimits
 
-__all__ = ["MOST_ERRORS", "explain", "field_problem", "malformed"]
+__all__ = ["MOST_ERRORS", "explain", "field_problem"]
 
 MOST_ERRORS = 20
 """The errors that are listed for one message, or for one request to an ordinary route."""
@@ -26,8 +27,6 @@ _COUNTED = 100
 """Errors are counted up to here; any others are "more"."""
 _TOKENS = 1_000
 """Names, strings and brackets to look at, beside the recipients that a message may have."""
-_SHOWN = 64
-"""Characters of an unknown member's name that are repeated."""
 _SUGGESTED = 32
 """The longest name that a suggestion is looked for: it takes the square of the length."""
 
@@ -39,15 +38,11 @@ def explain(data: bytes, limits: RequestLimits, most: int = MOST_ERRORS) -> Prob
 
     It lists at most ``most`` errors and says how many more there are.
     """
+    if fault := json_fault(data):
+        return fault
     try:
-        text = data.decode()
-        _judge(data)
-        return _judged(text, limits, most)
-    except UnicodeDecodeError as error:
-        return malformed(f"The body is not UTF-8: {error.reason}.")
-    except RecursionError:
-        return malformed("The body is nested too deeply.")
-    except (msgspec.DecodeError, JSONDecodeError) as error:
+        return _judged(data.decode(), limits, most)
+    except JSONDecodeError as error:
         return malformed(f"{error}.")
     except UnicodeEncodeError:
         return malformed("A text holds half of a surrogate pair, which is no character.")
@@ -69,16 +64,6 @@ def field_problem(
     if more:
         said = f" (and {'at least ' * or_more}{more} more)"
     return Problem(INVALID, f"{first.field}: {first.message}{said}", errors=errors)
-
-
-def malformed(detail: str) -> Problem:
-    """Return the problem of a body that can't be parsed at all."""
-    return Problem(MALFORMED, detail)
-
-
-# msgspec is the judge of well-formedness here as on the fast path, so the two agree. It passes over
-# a value without building it: 16 MiB take 10 to 30 ms.
-_judge = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class _Faults:
@@ -115,7 +100,7 @@ def _judged(text: str, limits: RequestLimits, most: int) -> Problem | None:
     cut = False
     for name, value in members:
         if name in seen:
-            return malformed(f"The member {name[:_SHOWN]!r} stands more than once in an object.")
+            return repeated(name)
         seen.add(name)
         check = _CHECKS.get(name)
         if check is not None:
@@ -140,7 +125,7 @@ def _judged(text: str, limits: RequestLimits, most: int) -> Problem | None:
 def _unknown(name: str, *, suggest: bool) -> Iterator[FieldError]:
     near = get_close_matches(name, _CHECKS, n=1) if suggest and len(name) <= _SUGGESTED else []
     remedy = f"Did you mean {near[0]!r}?" if near else f"Known fields: {', '.join(_CHECKS)}."
-    yield FieldError(_encodable(name)[:_SHOWN], "is not a known field", remedy)
+    yield FieldError(_encodable(name)[:SHOWN], "is not a known field", remedy)
 
 
 def _content(name: str, value: Value, limits: RequestLimits) -> Iterator[FieldError]:

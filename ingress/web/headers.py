@@ -22,6 +22,7 @@ __all__ = [
     "correlation_id",
     "header_safe",
     "idempotency_key",
+    "is_json",
     "media_type",
 ]
 
@@ -38,17 +39,21 @@ _CORRELATION = re.compile(CORRELATION_PATTERN[1:-1].encode())
 _QUOTED = re.compile(rb'"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _BARE = re.compile(rb"[\x21\x23-\x7e]+")
 
+_JOINED = (b"content-encoding", b"idempotency-key")
+
 
 def by_name(pairs: Sequence[tuple[bytes, bytes]]) -> Headers:
     """Return a request's headers by name.
 
     Of a name that is repeated the last line counts. ``Content-Encoding`` is a list (RFC 9110, 5.3
-    and 8.4), so its lines are put together.
+    and 8.4), so its lines are put together; so are those of ``Idempotency-Key``, which may not be
+    one: two keys are refused, and not one of them chosen.
     """
     headers = dict(pairs)
-    if b"content-encoding" in headers:
-        codings = [value for name, value in pairs if name == b"content-encoding"]
-        headers[b"content-encoding"] = b", ".join(codings)
+    if len(headers) < len(pairs):
+        for name in _JOINED:
+            if name in headers:
+                headers[name] = b", ".join(value for other, value in pairs if other == name)
     return headers
 
 
@@ -113,7 +118,7 @@ def idempotency_key(headers: Headers) -> str | None:
         [
             FieldError(
                 "Idempotency-Key",
-                f"is not 1 to {ID_LENGTH} printable ASCII characters",
+                f"is not one value of 1 to {ID_LENGTH} printable ASCII characters",
                 'Send a string such as "8e03978e-40d5-43dd-bc93-6894a57f9324".',
             )
         ]
@@ -140,6 +145,12 @@ def media_type(headers: Headers, accepted: tuple[bytes, ...]) -> bytes:
         raise Problem(MEDIA, f"Send {names} in UTF-8, the one encoding JSON has.")
     coding_of(headers)
     return essence
+
+
+def is_json(headers: Headers) -> bool:
+    """Return whether a request says that its body is JSON."""
+    essence = headers.get(b"content-type", b"").partition(b";")[0]
+    return essence.strip().lower() == b"application/json"
 
 
 def _utf8(parameters: bytes) -> bool:

@@ -72,8 +72,8 @@ class Hosts:
             shown = host[:100].decode("latin-1")
             raise Problem(
                 MISDIRECTED,
-                f"No API keys are needed here, so only known names are answered, and {shown!r} is "
-                "none: add it to INGRESS_ALLOWED_HOSTS, or configure API_KEYS.",
+                f"{shown!r} is not among the names that this service answers to while it asks for "
+                "no API keys. Add it to INGRESS_ALLOWED_HOSTS, or configure API_KEYS.",
             )
         if len(self._seen) < _REMEMBERED:
             self._seen.add(host)

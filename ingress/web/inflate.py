@@ -81,7 +81,7 @@ class Inflater:
             try:
                 piece = self._stream.decompress(left, _OUT)
             except zlib.error as error:
-                raise _broken(str(error)) from error
+                raise _broken(str(error).rpartition(": ")[2]) from error
             self._grown(len(piece))
             yield piece or None
             if self._stream.eof:

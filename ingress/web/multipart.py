@@ -13,8 +13,8 @@ from enum import Enum
 
 import msgspec
 
+from ingress.schema.json_faults import malformed
 from ingress.schema.problems import Problem
-from ingress.schema.validation_errors import malformed
 from ingress.web.headers import Headers
 
 __all__ = ["FormEvent", "FormReader", "PartEnd", "PartHead", "is_form"]

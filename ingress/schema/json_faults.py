@@ -1,0 +1,104 @@
+"""Say what is wrong with bytes that are not the JSON of this API: well-formed, in UTF-8.
+
+The decoder names a byte at most. A client's author wants to read the cause, which is nearly always
+one of a few: no body, a byte order mark, a value of another language such as ``NaN``, or half of a
+surrogate pair.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from ingress.schema.problems import MALFORMED, Problem
+
+__all__ = ["SHOWN", "check_json", "json_fault", "malformed", "repeated"]
+
+SHOWN = 64
+"""Characters of a name that are repeated to the client."""
+_EMPTY = "The body is empty; send JSON."
+_DEEP = "The body is nested too deeply."
+_MARK = "The body begins with a byte order mark, which JSON does not have; leave it out."
+_HALF = "A text holds half of a surrogate pair, which is no character."
+_CUT = "The JSON ends before it is complete."
+_BOM = b"\xef\xbb\xbf"
+_AT = re.compile(r"\(byte (\d+)\)$")
+_WORD = re.compile(rb"[A-Za-z_]{1,16}")
+# A high surrogate without a low one after it, where no backslash before it escapes this one.
+# msgspec takes that for the end of the data.
+_HIGH_ALONE = re.compile(
+    rb"\\u[Dd][89ABab][0-9A-Fa-f]{2}(?!\\u[Dd][C-Fc-f][0-9A-Fa-f]{2})(?<!\\\\u....)", re.DOTALL
+)
+# msgspec is the judge of well-formedness everywhere, so that all routes agree. It passes over a
+# value without building it: 16 MiB take 10 to 30 ms.
+_judge = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+def malformed(detail: str) -> Problem:
+    """Return the problem of a body that can't be parsed at all."""
+    return Problem(MALFORMED, detail)
+
+
+def repeated(name: str) -> Problem:
+    """Return the problem of an object that has a member twice."""
+    return malformed(f"The member {name[:SHOWN]!r} stands more than once in an object.")
+
+
+def json_fault(data: bytes) -> Problem | None:
+    """Return the problem of bytes that are not well-formed JSON in UTF-8, ``None`` if they are."""
+    try:
+        data.decode()
+        _judge(data)
+    except UnicodeDecodeError as error:
+        return malformed(f"The body is not UTF-8: {error.reason}.")
+    except RecursionError:
+        return malformed(_DEEP)
+    except msgspec.DecodeError as error:
+        return malformed(_cause(data, str(error)))
+    return None
+
+
+def check_json(data: bytes) -> None:
+    """Refuse a body that is not JSON, or whose objects have a member twice.
+
+    It builds every value, so it is for the short bodies of the ordinary routes.
+
+    Raises:
+        Problem: The body is malformed (400).
+    """
+    if fault := json_fault(data):
+        raise fault
+    try:
+        json.loads(data, object_pairs_hook=_once)
+    except RecursionError:
+        raise malformed(_DEEP) from None
+    except ValueError:  # Python refuses to convert numbers of thousands of digits
+        raise malformed("A number has too many digits.") from None
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise repeated(name)
+        seen.add(name)
+
+
+def _cause(data: bytes, said: str) -> str:
+    if not data.strip(b" \t\r\n"):
+        return _EMPTY
+    if data.startswith(_BOM):
+        return _MARK
+    if "surrogate" in said or "hex escape" in said:
+        return _HALF
+    if said == "Input data was truncated":
+        return _HALF if _HIGH_ALONE.search(data) else _CUT
+    found = _AT.search(said)
+    word = _WORD.match(data, int(found[1])) if found and "invalid character (" in said else None
+    if found and word:
+        return f"JSON has no value {word[0].decode()} (byte {found[1]})."
+    return f"{said}."

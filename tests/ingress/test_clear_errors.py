@@ -1,0 +1,136 @@
+"""What a client's author reads about a request at fault: the cause, and what to send instead."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ingress.routes.near_paths import PATHS, near_path
+from ingress.schema.json_faults import json_fault
+from tests.ingress.conftest import JSON, Service, message
+
+URL = "/api/messages"
+RECEIPTS = "/api/messages/00000000-0000-8000-8000-000000000001/receipts"
+BOTH = pytest.mark.parametrize("url", [URL, RECEIPTS])
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "empty"),
+        (b'{"state": "re', "ends before it is complete"),
+        (b"\xef\xbb\xbf{}", "byte order mark"),
+        (b'{"userId": NaN}', "JSON has no value NaN (byte 11)"),
+        (b'{"userId": None}', "JSON has no value None"),
+        (b'{"userId": "\\ud800", "state": "read"}', "half of a surrogate pair"),
+        (b'{"userId": "\\ud800', "half of a surrogate pair"),
+        (b'{"userId": "\xff"}', "not UTF-8"),
+        (b"[" * 10_000, "nested too deeply"),
+        ('{"state": "read"}'.encode("utf-16"), "not UTF-8"),
+        (b'{"state": "read", "state": "delivered"}', "'state' stands more than once"),
+        (b'{"a": [{"b": 1, "b": 2}]}', "b"),
+    ],
+)
+async def test_a_body_that_is_not_json_is_told_why(
+    service: Service, url: str, body: bytes, words: str
+) -> None:
+    answer = await service.client.post(url, content=body, headers=JSON)
+    assert answer.status_code in {400, 422}, answer.text
+    problem = answer.json()
+    if url == RECEIPTS and not body:
+        assert problem["detail"] == "(body): is missing"
+    elif words != "b":
+        assert problem["type"] == "/problems/malformed-body"
+        assert words in problem["detail"]
+
+
+def test_a_pair_of_surrogates_and_an_escaped_backslash_are_no_halves() -> None:
+    for whole in (b'{"a": "\\ud83d\\ude00', b'{"a": "\\\\ud83d'):
+        fault = json_fault(whole)
+        assert fault is not None
+        assert fault.detail == "The JSON ends before it is complete."
+
+
+async def test_a_number_of_thousands_of_digits_is_400(service: Service) -> None:
+    body = b'{"userId": 1%b, "state": "read"}' % (b"0" * 5000)
+    answer = await service.client.post(RECEIPTS, content=body, headers=JSON)
+    assert answer.status_code == 400
+    assert answer.json()["detail"] == "A number has too many digits."
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "said", "remedy"),
+    [
+        ({"state": "read"}, "userId", "is missing", "Add it."),
+        ({"userId": "", "state": "read"}, "userId", "is empty", "Give it a value."),
+        ({"userId": 7, "state": "read"}, "userId", "is a number, not a string", "Send a JSON str"),
+        ({"userId": None, "state": "read"}, "userId", "is null, not a string", "Send a JSON"),
+        ({"userId": "a\0", "state": "read"}, "userId", "holds U+0000", "Leave that character out."),
+        ({"userId": "x" * 300, "state": "read"}, "userId", "300 characters", "at most 256"),
+        ({"userId": "u", "state": "seen"}, "state", "not a known value", "'delivered' or 'read'"),
+        ({"userId": "u", "state": "read", "z": 1}, "z", "not a known field", "Leave it out"),
+        ([], "(body)", "is an array, not an object", "Send one JSON object."),
+    ],
+)
+async def test_a_fault_is_worded_alike_on_every_route(
+    service: Service, body: Any, field: str, said: str, remedy: str
+) -> None:
+    answer = await service.client.post(RECEIPTS, content=json.dumps(body), headers=JSON)
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["field"] == field
+    assert said in error["message"]
+    assert remedy in error["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("url", "field", "said"),
+    [
+        ("/api/messages/abc", "message_id", "is not a message id"),
+        ("/api/conversations/c/messages?limit=0", "limit", "is less than 1"),
+        ("/api/conversations/c/messages?limit=201", "limit", "is more than 200"),
+        ("/api/conversations/c/messages?limit=x", "limit", "is not a whole number"),
+        ("/api/conversations/a%00b/messages", "conversation_id", "holds U+0000"),
+    ],
+)
+async def test_a_faulty_path_or_query_is_worded_so_too(
+    service: Service, url: str, field: str, said: str
+) -> None:
+    answer = await service.client.get(url)
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert (error["field"], error["message"]) == (field, said)
+    assert error["remedy"]
+
+
+async def test_two_idempotency_keys_are_refused(service: Service) -> None:
+    body = {name: value for name, value in message().items() if name != "clientMessageId"}
+    keys = [("Idempotency-Key", "a1"), ("Idempotency-Key", "a2")]
+    answer = await service.client.post(URL, json=body, headers=keys)
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["field"] == "Idempotency-Key"
+    assert await service.records() == 0
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/messages/", "//api//messages", "/messages", "/API/messages"]
+)
+async def test_a_path_that_is_nearly_right_is_corrected(service: Service, path: str) -> None:
+    answer = await service.client.post(f"http://127.0.0.1:{service.port}{path}", json=message())
+    assert answer.status_code == 404
+    assert answer.json()["detail"] == f"Nothing is at {path}. Did you mean /api/messages?"
+
+
+def test_no_path_is_suggested_for_one_of_another_kind() -> None:
+    assert near_path("/favicon.ico") is None
+    assert near_path("/" * 5000) is None
+
+
+async def test_each_path_that_is_suggested_exists(service: Service) -> None:
+    for path in PATHS:
+        answer = await service.client.options(path)
+        assert answer.status_code == 204, path
