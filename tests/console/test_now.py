@@ -88,3 +88,22 @@ async def test_the_last_hour_is_drawn_and_told_as_a_table(on_kafka: Place, look:
     kept = (await on_kafka.api.get("/api/console/hour")).json()["points"]
     assert kept[-1]["waiting"] is not None
     await expect(hour.get_by_role("row").nth(1)).to_contain_text(":")
+
+
+async def test_a_page_that_opens_never_says_that_the_connection_is_lost(
+    on_kafka: Place, look: Open
+) -> None:
+    page = await look(on_kafka)
+    await page.add_init_script(
+        """
+        window.seen = [];
+        new MutationObserver(() => {
+          const stale = document.getElementById("stale");
+          if (stale && !stale.hidden) window.seen.push(stale.textContent);
+        }).observe(document, { subtree: true, attributes: true, childList: true });
+        """
+    )
+    await page.reload()
+    await expect(page.locator("#live")).to_have_text("live")
+    await expect(page.locator(".sentence").first).to_be_visible()
+    assert await page.evaluate("window.seen") == []

@@ -18,6 +18,7 @@ export class Live {
   #listeners = new Set();
   #last = 0;
   #asked = false;
+  #lost = false;
   status = null;
   history = [];
 
@@ -79,6 +80,7 @@ export class Live {
       source.close();
       if (this.#source !== source) return;
       this.#source = null;
+      this.#lost = true;
       this.#timer = setTimeout(() => this.#connect(), this.#delay);
       this.#delay = Math.min(LONGEST, this.#delay * 2);
       this.#tell();
@@ -88,6 +90,7 @@ export class Live {
   #take(status) {
     this.status = status;
     this.#last = Date.now();
+    this.#lost = false;
     const read = status.logs.find((log) => log.roles.includes("consumed"));
     const primary = status.logs.find((log) => log.roles.includes("primary"));
     if (this.history.at(-1)?.at !== status.at) {
@@ -115,7 +118,8 @@ export class Live {
 
   #tell() {
     if (!this.#asked) return;
-    const connected = this.#source !== null && this.age !== null && this.age < STALE;
+    // The first status comes before the stream: what has just come is not stale.
+    const connected = !this.#lost && this.age !== null && this.age < STALE;
     this.onState({ connected, age: this.age });
   }
 }

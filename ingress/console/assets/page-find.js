@@ -35,9 +35,9 @@ export function findPage(root, { query }) {
       results,
       empty(
         "One box for every id",
-        "Also for the first six characters of a message id, a dead letter's number, or a place in a log, such " +
-          "as redis 7:1795658271335-0 or kafka 3/120. What is not a row yet is looked for in the log and among the " +
-          "dead letters.",
+        "It takes every id of a message, the first six characters of one, the number of a dead letter, and a " +
+          "place in a log, such as redis 7:1795658271335-0 or kafka 3/120. A message that is not a row yet is " +
+          "found in the log or among the dead letters.",
       ),
     );
     one.box.focus();

@@ -30,6 +30,7 @@ export function migrationPage(root, { live, session }) {
   const processes = h("section"),
     events = h("section");
   root.append(h("h1", null, "Migration"), stand, gates, parity, processes, events);
+  fill(stand, h("p", { class: "muted" }, "Looking …"));
   let view = null,
     ended = false,
     timer = null,
