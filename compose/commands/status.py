@@ -23,8 +23,6 @@ from ingress.console.views import Sentence, Status
 from persistence.database.pool import Pool
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
 from transport.errors import TransportUnavailable
-from transport.existing import must_exist
-from transport.registry import create
 from transport.settings import TransportSettings
 
 __all__ = ["show"]
@@ -55,7 +53,12 @@ async def _show(settings: Settings, *, as_json: bool) -> None:
         if as_json:
             out.json(await look.data())
             return
-        for line in await look.lines():
+        try:
+            lines = await look.lines()
+        except TransportUnavailable:
+            out.print(await look.sentences())  # the effect, the remedy, and the rest
+            raise
+        for line in lines:
             out.print(line)
 
 
@@ -78,16 +81,12 @@ async def _watch(settings: Settings, *, as_json: bool) -> None:
 
 @asynccontextmanager
 async def _looking(settings: Settings) -> AsyncIterator[_Look]:
-    await must_exist(settings.transport.consumed, settings.transport)
-    async with (
-        create(settings.transport.consumed, settings.transport) as transport,
-        watching(settings) as look,
-    ):
+    async with watching(settings) as look:
         # It takes half a second to import: other commands do without.
         from ingress.console.sampler import Sampler  # noqa: PLC0415
 
         sampler = Sampler(look.logs, look.pool, seen_by="crossfade status")
-        yield _Look(settings.transport, transport, look.pool, sampler.status)
+        yield _Look(settings.transport, look.consumed, look.pool, sampler.status)
 
 
 class _Look:
@@ -125,20 +124,21 @@ class _Look:
 
     async def lines(self) -> list[RenderableType]:
         """Return it for people: the partitions, the other logs, and health in sentences."""
-        return [*await self._logs(), "", await self._sentences()]
+        return [*await self._logs(), "", await self.sentences()]
 
     async def picture(self) -> list[RenderableType]:
         """Return it for a screen that may be too low for all: health first.
 
         While the log does not answer, that stands in the place of its partitions.
         """
-        sentences = await self._sentences()
+        sentences = await self.sentences()
         try:
             return [sentences, "", *await self._logs()]
         except TransportUnavailable as error:
             return [sentences, "", styled(("waiting: ", "yellow"), " ".join(str(error).split()))]
 
-    async def _sentences(self) -> Grid:
+    async def sentences(self) -> Grid:
+        """Return what the console says of the health of everything."""
         return _health((await self._status()).health)
 
     async def _logs(self) -> list[RenderableType]:

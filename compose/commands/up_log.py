@@ -133,7 +133,7 @@ class Notices:
         if "exception" in event:
             details.append(brief(event["exception"].rpartition("\n")[2], _LONGEST))
         if more := self._passed_over.pop(what, 0):
-            details.append(f"and {more} times before")
+            details.append(f"and {'once' if more == 1 else f'{more} times'} before")
         parts: list[str | tuple[str, str]] = [(f"{level}:", _COLOURS[level]), f" {what}"]
         if details:
             parts.append((f"  ({', '.join(details)})", "dim"))

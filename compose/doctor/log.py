@@ -102,7 +102,7 @@ async def _of_log(log: Transport, known: Mapping[str, str]) -> AsyncIterator[Obs
             promise=3,
         )
     else:
-        yield fine("identity", "the one that its name means")
+        yield fine("identity", "the same server and log as ever under this name")
     for observation in _durability(await answer(log.durability(), within=_WITHIN)):
         yield observation
     progress = await answer(log.progress(Topic.MESSAGES, group=WORKER_GROUP), within=_WITHIN)

@@ -47,4 +47,4 @@ async def examine_payloads(
             promise=1,
         )
     else:
-        yield fine("identity", "the one that it was")
+        yield fine("identity", "the same store as before")

@@ -67,12 +67,13 @@ def ago(moment: str, now: datetime) -> str:
 
 def _database(database: Database) -> Iterator[Sentence]:
     if not database.up:
+        error = (database.error or "").removeprefix("PostgreSQL: ")
         yield Sentence(
             level="alarm",
-            text=f"PostgreSQL can't be used: {database.error}. Messages are accepted all the "
-            "same and wait in the log; nothing is persisted.",
-            next="Mend that (DATABASE_URL says where PostgreSQL is expected); workers go on by "
-            "themselves.",
+            text=f"PostgreSQL can't be used: {error}. Messages are accepted all the same and wait "
+            "in the log; nothing is persisted.",
+            next="Start PostgreSQL again, or correct DATABASE_URL; workers go on by themselves. "
+            "WorkersPaused in RUNBOOKS.md has more.",
         )
     if database.archive_waits > _ARCHIVE_FAILS:
         yield Sentence(
@@ -132,7 +133,8 @@ def _silent(log: LogView) -> Sentence:
     return Sentence(
         level="warning" if log.roles == ["shadow"] else "alarm",
         text=f"The log {log.name} does not answer: {log.error}. {effect}",
-        next=f"Look at the {log.name} server and the way to it; processes reconnect by themselves.",
+        next=f"Start the {log.name} server again, or mend the network to it; processes reconnect "
+        "by themselves.",
         page="partitions",
     )
 

@@ -36,4 +36,4 @@ async def gate(scene: Scene) -> GateResult:
     if len(set(counts.values())) > 1:
         text = ", ".join(f"{name} has {count}" for name, count in counts.items())
         return green(NAME, f"every conversation has one home in each log: {text}", counts)
-    return green(NAME, f"both logs have {counts[scene.direction[1]]}", counts)
+    return green(NAME, f"both logs have {counts[scene.direction[1]]} partitions", counts)

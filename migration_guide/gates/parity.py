@@ -91,7 +91,7 @@ def _verdict(report: ParityCheck, seconds: float) -> GateResult:
         )
     return green(
         NAME,
-        f"100 % of {totals.compared} messages of {seconds:.0f} s, coverage {coverage:.0%}",
+        f"100 % of {totals.compared} messages of {seconds:.0f} s, coverage {coverage * 100:.0f} %",
         evidence,
     )
 

@@ -49,7 +49,7 @@ def judge(processes: Collection[Process], allowed: Collection[int]) -> GateResul
         )
     if not processes:
         return unknown(NAME, "no process says that it runs", evidence)
-    every = f"all {len(processes)} are" if len(processes) > 1 else "the only one is"
+    every = f"all {len(processes)} are" if len(processes) > 1 else "the only process is"
     return green(NAME, f"{every} on phase {phases}", evidence)
 
 

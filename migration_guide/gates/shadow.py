@@ -36,13 +36,13 @@ async def gate(scene: Scene) -> GateResult:
         return red(NAME, f"{member} can't write to the shadow: {error}", evidence)
     if waiting:
         member, count = next(iter(waiting.items()))
-        return red(NAME, f"{count} copies wait in {member}", evidence)
+        copies = "1 copy waits" if count == 1 else f"{count} copies wait"
+        return red(NAME, f"{copies} in {member}", evidence)
     if silent or not reported:
         who = ", ".join(silent) or "anybody"
         return unknown(NAME, f"no word of the shadow from {who}", evidence)
-    return green(
-        NAME, f"no copy waits for more than its append in {len(reported)} processes", evidence
-    )
+    where = f"any of {len(reported)} processes" if len(reported) > 1 else "the only process"
+    return green(NAME, f"no copy waits for more than its append in {where}", evidence)
 
 
 def _behind(shadow: Mapping[str, Any]) -> bool:

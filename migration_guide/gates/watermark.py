@@ -23,9 +23,9 @@ async def gate(scene: Scene) -> GateResult:
     if marks is None:
         return unknown(
             NAME,
-            f"no watermark of {name} is recorded: 'crossfade migrate watch' does that "
-            "when every process has come to phase 2 or 4; if that was without them, step back once "
-            "and forward again",
+            f"no watermark of {name} is recorded: 'crossfade migrate watch' or the console does "
+            "that when every process has reached phase 2 or 4 by a step; if the settings were "
+            "changed without a step, step back once and forward again",
         )
     log = await scene.log(name)
     below: dict[str, str | None] = {}

@@ -41,4 +41,4 @@ async def gate(scene: Scene) -> GateResult:
         return red(
             NAME, f"{total} messages wait in {name}: let the workers catch up first", evidence
         )
-    return green(NAME, f"none waits; to persist in {name}: {total}", evidence)
+    return green(NAME, f"no worker waits; not persisted yet in {name}: {total}", evidence)

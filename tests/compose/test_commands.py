@@ -141,13 +141,16 @@ async def test_status_says_unknown_where_the_log_does_not_know(crossfade, log):
     assert re.search(rf"^ *7 +{known} ", table.text, re.MULTILINE)
 
 
-async def test_a_log_that_is_down_is_one_line(crossfade):
+async def test_a_log_that_is_down_is_an_alarm_with_its_remedy(crossfade):
     shown = await crossfade("status", REDIS_HOST="127.0.0.1", REDIS_PORT="1")
     assert await shown.ends() == 1
-    note, line = shown.lines
-    assert note.startswith("note: no 'crossfade up' runs in ")
-    assert line.startswith("error: ")
-    assert "Redis can't be reached" in line
+    assert "note: no 'crossfade up' runs in " in shown.text
+    (alarm,) = [line for line in shown.lines if "The log redis does not answer" in line]
+    assert alarm.startswith("alarm ")
+    assert "answered 503" in shown.text
+    assert "Start the redis server again" in shown.text
+    (error,) = [line for line in shown.lines if line.startswith("error: ")]
+    assert "Redis can't be reached" in error
 
 
 async def _append(transport, *, partition: int, count: int) -> None:

@@ -46,7 +46,7 @@ async def test_processes(scene, process, others, verdict, reason):
 async def test_one_process_is_not_spoken_of_as_many(scene, process):
     await process("a", 1)
     result = await ask(await scene(1, 2), "processes")
-    assert result.reason == "the only one is on phase 1"
+    assert result.reason == "the only process is on phase 1"
 
 
 async def test_no_process_is_not_every_process(scene):

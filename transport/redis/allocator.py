@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["is_replaced"]
+__all__ = ["allocator", "is_replaced"]
 
 _OTHERS = ("libjemalloc", "libmimalloc", "libtcmalloc")
+
+
+def allocator(info: Mapping[str, str]) -> str | None:
+    """Return the allocator that a server runs with, by its ``INFO``; ``None`` if it does not say.
+
+    One that was loaded in place of the C library's is said to be another, without its name.
+    """
+    built = info.get("mem_allocator")
+    if built == "libc" and is_replaced(info.get("process_id", "")):
+        return "another allocator than libc"
+    return built
 
 
 def is_replaced(process_id: str) -> bool:

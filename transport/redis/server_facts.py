@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from transport.redis.allocator import allocator
 from transport.redis.cluster_primary import ServerPool
 from transport.redis.connections import RedisConnections
 from transport.redis.errors import translate
@@ -78,8 +79,8 @@ def _version(said: Mapping[str, str]) -> str:
         product, version = "Valkey", said["valkey_version"]
     else:
         product, version = "Redis", said.get("redis_version", "of an unknown version")
-    allocator = said.get("mem_allocator")
-    return f"{product} {version}" + (f", {allocator}" if allocator else "")
+    named = allocator(said)
+    return f"{product} {version}" + (f", {named}" if named else "")
 
 
 def _fields(info: object) -> dict[str, str]:
