@@ -34,6 +34,7 @@ Commit = Callable[[list[AnySubmission], Decide], Awaitable[None]]
 _RETRY_AFTER = {"Retry-After": "1"}
 _OUR_FAULT = 500
 _PATIENCE = 0.005
+"""Seconds that messages wait for others, before a tick of their own beside those under way."""
 _log = structlog.get_logger(__name__)
 
 

@@ -15,7 +15,7 @@ from transport.contract import Envelope, Record, Topic
 from transport.envelope import HEADER_MESSAGE_ID
 from transport.redis.records import sort_key
 
-__all__ = ["OwnAppends", "Run", "Successor"]
+__all__ = ["OfferedClaim", "OwnAppends", "Run"]
 
 _RECORD_BYTES = 1536
 """What a record takes in memory beside its body, as measured."""
@@ -73,8 +73,8 @@ class Run(msgspec.Struct, frozen=True, gc=False):
         ]
 
 
-class Successor(Protocol):
-    """Whoever goes on with a partition: its claim."""
+class OfferedClaim(Protocol):
+    """The claim of a partition, as far as it takes what this process appends."""
 
     def offer(self, run: Run, *, is_last: bool) -> None:
         """Take the records if they are what comes next; ``is_last``: no append is under way."""
@@ -86,18 +86,18 @@ class OwnAppends:
     def __init__(self) -> None:
         self.under_way = 0
         """How many. The log may show their records before the answers are here."""
-        self._claims: dict[int, Successor] = {}
+        self._claims: dict[int, OfferedClaim] = {}
 
     @property
     def are_wanted(self) -> bool:
         """Whether there is any claim to offer them to."""
         return bool(self._claims)
 
-    def join(self, partition: int, claim: Successor) -> None:
+    def join(self, partition: int, claim: OfferedClaim) -> None:
         """Offer this claim what is appended to its partition from now on."""
         self._claims[partition] = claim
 
-    def leave(self, partition: int, claim: Successor) -> None:
+    def leave(self, partition: int, claim: OfferedClaim) -> None:
         """Offer it nothing more."""
         if self._claims.get(partition) is claim:
             del self._claims[partition]
