@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crossfade import Client
+from tests.support.eventually import eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,5 +20,6 @@ async def test_the_producer_of_the_page_repeats_with_the_same_key(up) -> None:
     for _ in range(2):
         exec(program.replace("http://localhost:3000", api), names)
     with Client(api) as client:
-        (message,) = client.messages("order-1042")
+        rows = await eventually(lambda: list(client.messages("order-1042")), 30.0)
+        (message,) = rows
     assert message.client_message_id == "order-1042-paid"
