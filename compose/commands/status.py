@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Annotated, Any
 
 import msgspec
@@ -23,6 +23,7 @@ from ingress.console.views import Sentence, Status
 from persistence.database.pool import Pool
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
 from transport.errors import TransportUnavailable
+from transport.registry import create
 from transport.settings import TransportSettings
 
 __all__ = ["show"]
@@ -81,12 +82,16 @@ async def _watch(settings: Settings, *, as_json: bool) -> None:
 
 @asynccontextmanager
 async def _looking(settings: Settings) -> AsyncIterator[_Look]:
-    async with watching(settings) as look:
+    async with watching(settings) as look, AsyncExitStack() as stack:
+        transport = look.consumed  # it was waited for for a moment only
+        with suppress(TransportUnavailable):
+            own = create(settings.transport.consumed, settings.transport)
+            transport = await stack.enter_async_context(own)
         # It takes half a second to import: other commands do without.
         from ingress.console.sampler import Sampler  # noqa: PLC0415
 
         sampler = Sampler(look.logs, look.pool, seen_by="crossfade status")
-        yield _Look(settings.transport, look.consumed, look.pool, sampler.status)
+        yield _Look(settings.transport, transport, look.pool, sampler.status)
 
 
 class _Look:
