@@ -15,8 +15,7 @@
 EXTENDS Crossfade, TLC
 
 CONSTANTS
-    Traces,     \* Of each: the phase that it starts in, its threads, and which messages a client was told.
-    Patient     \* Whether a reader may keep what it read, and read several records at once.
+    Traces      \* Of each: its first phase, its threads, which messages a client was told, last copies.
 
 VARIABLES
     trace,      \* The number of the trace that is replayed.
@@ -26,13 +25,14 @@ VARIABLES
 Threads == 1..7
 ANSWERS == 1
 STEPS == 2
-RowThread == 5
+RECORDS == [old |-> 3, new |-> 4]
+ROWS == 5
 
 Thread(i) == data.threads[i]
 Left(i) == taken[i] < Len(Thread(i))
 Event(i) == Thread(i)[taken[i] + 1]
 
-(* Nothing is left that had to happen before the next event of thread i.    *)
+(* Nothing is left that had to happen before this event of thread i.        *)
 Due(i, event) == \A j \in Threads \ {i} : Left(j) => Event(j).hi >= event.lo
 May(i, what) == Left(i) /\ Event(i).what = what /\ Due(i, Event(i))
 Take(i) == taken' = [taken EXCEPT ![i] = @ + 1] /\ UNCHANGED <<trace, data>>
@@ -41,19 +41,25 @@ Appended(event, record) ==
     logs' = [logs EXCEPT ![event.log][event.q] = Append(@, record)]
 
 -----------------------------------------------------------------------------
-(* What was recorded.                                                       *)
+(* What was recorded. Of each kind of event: whether the next one of its    *)
+(* thread can be taken now, and the step that takes it.                     *)
 
-(* A message is acknowledged as soon as it may be, if it ever was.          *)
-SendRecorded(i) ==
+Senders(event) == {phase \in present \intersect event.phases : Primary(phase) = event.log}
+CanSend(i) ==
     /\ May(i, "original")
-    /\ LET event == Event(i) IN
-        \E phase \in present \intersect event.phases :
-            /\ Primary(phase) = event.log
+    /\ Event(i).q = 1 /\ Senders(Event(i)) # {} /\ After[Event(i).m] \subseteq acked
+(* A message is acknowledged as soon as it may be, if a client was told so. *)
+(* One that nobody was told of hinders less where it is not.                *)
+SendRecorded(i) ==
+    /\ LET event == Event(i)
+           told == event.m \in data.told
+           copied == data.copied[event.log][taken[i] + 1] > 0
+       IN \E phase \in Senders(event) :
             /\ SendBy(event.m, phase)
             /\ Appended(event, Record(event.m, "original", 0))
             /\ CASE Mode(phase) = "sync" -> TRUE
-                 [] Mode(phase) = "async" -> (copies' # copies) = (event.m \in data.told)
-                 [] OTHER -> acked' = acked \union ({event.m} \intersect data.told)
+                 [] Mode(phase) = "async" -> (copies' # copies) = (told \/ copied)
+                 [] OTHER -> acked' = IF told THEN acked \union {event.m} ELSE acked
     /\ Take(i)
 
 IsCopy(copy, event) ==
@@ -61,55 +67,66 @@ IsCopy(copy, event) ==
     /\ copy.record.message = event.m
     /\ copy.record.index = event.index
     /\ copy.record.kind \in event.modes
-
-CopyRecorded(i) ==
+CanCopy(i) ==
     /\ May(i, "copy")
+    /\ Event(i).q = 1 /\ \E copy \in copies : IsCopy(copy, Event(i))
+CopyRecorded(i) ==
     /\ \E copy \in copies :
         /\ IsCopy(copy, Event(i))
         /\ Make(copy)
         /\ Appended(Event(i), copy.record)
-        /\ copy.record.kind = "sync" /\ copy.record.message \in data.told
-           => copy.record.message \in acked'
+        /\ acked' = IF copy.record.kind = "sync"
+                    THEN acked \union ({copy.record.message} \intersect data.told) ELSE acked
     /\ Take(i)
 
-InsertRecorded ==
-    /\ May(RowThread, "row")
-    /\ \E hand \in hands :
-        /\ Write(hand)
-        /\ taken' = [taken EXCEPT ![RowThread] = @ + Len(hand)]
-        /\ UNCHANGED <<trace, data>>
-        /\ \A n \in DOMAIN hand :
-            LET event == Thread(RowThread)[taken[RowThread] + n]
-            IN event.m = hand[n] /\ Due(RowThread, event)
+(* Whether a reader finds the next row's message at the head of its log.    *)
+IsAtHead(event) ==
+    /\ event.log \in Logs
+    /\ HasMore(event.log, 1) /\ NextRecord(event.log, 1).message = event.m
+    /\ \E phase \in present :
+        Consumed(phase) = event.log \/ Allowed(phase, event.log, 1, 1)
+CanRead == hands = {} /\ May(ROWS, "row") /\ IsAtHead(Event(ROWS))
+(* A reader reads that one record: Read or TakeOver of a batch of one.      *)
+ReadNext ==
+    /\ hands' = {<<Event(ROWS).m>>}
+    /\ UNCHANGED <<present, due, logs, place, rows, letters, gone, sent, acked, retried, copies>>
+    /\ Unrecorded
 
-BeginRecorded ==
+CanInsert ==
+    \E hand \in hands : \A n \in DOMAIN hand : Due(ROWS, Thread(ROWS)[taken[ROWS] + n])
+InsertRecorded ==
+    \E hand \in hands :
+        /\ Write(hand)
+        /\ taken' = [taken EXCEPT ![ROWS] = @ + Len(hand)]
+        /\ UNCHANGED <<trace, data>>
+
+CanBegin ==
     /\ May(STEPS, "begin")
-    /\ BeginStep(Event(STEPS).from, Event(STEPS).to)
-    /\ Take(STEPS)
-EndRecorded == May(STEPS, "end") /\ EndStep(Event(STEPS).to) /\ Take(STEPS)
+    /\ present = {Event(STEPS).from} /\ Watermark(Event(STEPS).from, Event(STEPS).to)
+BeginRecorded == BeginStep(Event(STEPS).from, Event(STEPS).to) /\ Take(STEPS)
+CanEnd == May(STEPS, "end") /\ Event(STEPS).to \in present /\ present # {Event(STEPS).to}
+EndRecorded == EndStep(Event(STEPS).to) /\ Take(STEPS)
 
 (* Two kinds of events change nothing: somebody looked. A client saw an     *)
 (* answer, so the message is acknowledged by then. The group was seen at a  *)
 (* place, so it is there by then.                                           *)
 IsTold(i) == May(i, "told") /\ Event(i).m \in acked
 IsSeen(i) == May(i, "place") /\ place[Event(i).log][1] >= Event(i).count
-Look(i) == (IsTold(i) \/ IsSeen(i)) /\ UNCHANGED vars /\ Take(i)
+Look(i) == UNCHANGED vars /\ Take(i)
 
 -----------------------------------------------------------------------------
 (* What nobody records.                                                     *)
 
-(* A reader reads what becomes rows next.                                   *)
+(* A reader reads several records that become the next rows, and keeps them *)
+(* while the step ends after which nobody might read them.                  *)
 Comes(batch) ==
-    /\ Len(batch) <= Len(Thread(RowThread)) - taken[RowThread]
-    /\ Patient \/ Len(batch) = 1
+    /\ Len(batch) <= Len(Thread(ROWS)) - taken[ROWS]
     /\ \A n \in DOMAIN batch :
-        LET event == Thread(RowThread)[taken[RowThread] + n]
-        IN event.m = batch[n] /\ event.log = Event(RowThread).log
-ReadUnrecorded ==
-    /\ hands = {}
-    /\ Left(RowThread) /\ (Patient \/ Due(RowThread, Event(RowThread)))
-    /\ Event(RowThread).log \in Logs
-    /\ Read(Event(RowThread).log, 1) \/ TakeOver(Event(RowThread).log, 1)
+        LET event == Thread(ROWS)[taken[ROWS] + n]
+        IN event.m = batch[n] /\ event.log = Event(ROWS).log
+ReadAhead ==
+    /\ hands = {} /\ Left(ROWS) /\ IsAtHead(Event(ROWS))
+    /\ Read(Event(ROWS).log, 1) \/ TakeOver(Event(ROWS).log, 1)
     /\ \A batch \in hands' : Comes(batch)
     /\ Unrecorded
 
@@ -120,19 +137,20 @@ ReadUnrecorded ==
 AnswerUnrecorded ==
     /\ May(ANSWERS, "told")
     /\ LET m == Event(ANSWERS).m IN
-        /\ m \notin acked
-        /\ \/ FindRow(m)
-           \/ \E phase \in present : SendBy(m, phase) /\ UNCHANGED logs
-           \/ \E copy \in copies :
-                copy.record.message = m /\ Make(copy) /\ UNCHANGED logs
-        /\ <<acked, copies>>' # <<acked, copies>>
+        IF m \in Range(rows) THEN FindRow(m)
+        ELSE
+            \/ \E phase \in present :
+                /\ SendBy(m, phase) /\ UNCHANGED logs
+                /\ <<acked, copies>>' # <<acked, copies>>
+            \/ \E copy \in copies :
+                /\ copy.record.message = m /\ Make(copy) /\ UNCHANGED logs
+                /\ m \in acked'
     /\ Unrecorded
 StandsAlready(event) ==
-    \E q \in Partitions(event.log) : \E record \in Range(logs[event.log][q]) :
+    \E record \in Range(logs[event.log][1]) :
         IsCopy([log |-> event.log, record |-> record], event)
 CopyUnrecorded(i) ==
-    /\ May(i, "copy")
-    /\ ~\E copy \in copies : IsCopy(copy, Event(i))
+    /\ May(i, "copy") /\ ~CanCopy(i)
     /\ LET m == Event(i).m IN
         \/ \E phase \in present : SendBy(m, phase) /\ UNCHANGED logs
         \/ Event(i).modes = {"sync", "async"} /\ Backfill(m)
@@ -141,10 +159,25 @@ CopyUnrecorded(i) ==
     /\ Unrecorded
 
 -----------------------------------------------------------------------------
-(* What may be acknowledged is, and what was seen is taken, before all      *)
-(* else: neither hinders anything. (Crossfade's Eager does the first, too.) *)
+(* The order of the search. Every step above is one of Crossfade's, so what *)
+(* is found is allowed. And nothing that is allowed is missed, because what *)
+(* is taken first hinders nothing that could have been taken before it:     *)
+(* - An event that is taken lets others happen that had to wait for it. It  *)
+(*   keeps none from its time.                                              *)
+(* - A record, a copy, a row or the begin of a step takes nothing away that *)
+(*   another event needs: logs, rows and what is acknowledged only grow,    *)
+(*   and a step that begins leaves the phase that was there. A copy has its *)
+(*   original in its log here, so "orphaned" stays true once it is.         *)
+(* - The end of a step does: it takes a phase away. So it comes last. The   *)
+(*   watermark that it sets has what is acknowledged by then and is no row: *)
+(*   a copy that is not made yet keeps a message out. So where it sets one, *)
+(*   each number of copies before it is tried.                              *)
+(* - What nobody records is tried when no event can be taken without it.    *)
 Ahead == {log \in Logs : MayAcknowledge(log, 1)}
 Looks == {i \in {ANSWERS, 6, 7} : IsTold(i) \/ IsSeen(i)}
+Sends == {i \in {3, 4} : CanSend(i)}
+Copies == {i \in {3, 4} : CanCopy(i)}
+SetsWatermark == Mirrored(Event(STEPS).to) /\ \E phase \in present : ~Mirrored(phase)
 
 TraceInit ==
     /\ Init
@@ -156,14 +189,28 @@ TraceInit ==
 TraceNext ==
     IF Ahead # {} THEN Acknowledge(CHOOSE log \in Ahead : TRUE, 1) /\ Unrecorded
     ELSE IF Looks # {} THEN Look(CHOOSE i \in Looks : TRUE)
-    ELSE IF ~Patient /\ hands # {} THEN InsertRecorded
+    ELSE IF CanInsert THEN InsertRecorded
+    ELSE IF CanRead THEN ReadNext
+    ELSE IF Sends # {} THEN SendRecorded(CHOOSE i \in Sends : TRUE)
+    ELSE IF CanBegin THEN BeginRecorded
+    ELSE IF Copies # {} THEN
+        \/ CopyRecorded(CHOOSE i \in Copies : TRUE)
+        \/ CanEnd /\ SetsWatermark /\ (EndRecorded \/ ReadAhead)
     ELSE
-        \/ \E i \in {3, 4} : SendRecorded(i) \/ CopyRecorded(i) \/ CopyUnrecorded(i)
-        \/ InsertRecorded \/ BeginRecorded \/ EndRecorded
-        \/ ReadUnrecorded \/ AnswerUnrecorded
+        \/ CanEnd /\ (EndRecorded \/ ReadAhead)
+        \/ AnswerUnrecorded
+        \/ \E i \in {3, 4} : CopyUnrecorded(i)
 
 TraceSpec == TraceInit /\ [][TraceNext]_<<vars, trace, data, taken>>
-Moment == <<vars, trace, taken>>
+
+(* What still matters of a state. The rest follows from what was taken, or  *)
+(* is a copy that nobody saw being made, of a message that needs none.      *)
+Awaited(copy) ==
+    \/ data.copied[Other(copy.log)][copy.record.index] > taken[RECORDS[copy.log]]
+    \/ copy.record.message \in data.told \ acked
+Moment ==
+    <<trace, taken, present, due, acked, hands, {copy \in copies : Awaited(copy)},
+      [log \in Logs |-> SubSeq(logs[log][1], place[log][1] + 1, Len(logs[log][1]))]>>
 
 -----------------------------------------------------------------------------
 (* Not a constraint of the model: tells how far the trace has been taken,   *)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,17 +13,15 @@ import msgspec
 from compose.local.guarded import Ending
 from compose.rehearsal.specification.history_lines import read_story
 from compose.rehearsal.specification.tlc import CheckerError, run_tlc
+from compose.rehearsal.specification.trace_module import CONFIGURATION, trace_module
 from compose.rehearsal.specification.traces import THREADS, ConversationTrace, Event, traces_of
 
-__all__ = ["Refusal", "Replayed", "failed", "refusals", "replay"]
+__all__ = ["SLACK", "Refusal", "Replayed", "failed", "refusals", "replay"]
 
-_UNITS = 10_000  # of time, in a second; TLC's numbers have 31 bits
-_EVER = 2_000_000_000
 _LEAST = 40  # messages in a piece
-_LONGEST = 300
-_AT_ONCE = 120  # messages in one run: TLC takes longer for each state where there are more
-_SLACK = 0.25
-_LONG_SLACK = 5.0  # a server that was suspended with a record or a row under way
+_LONGEST = 1000
+_AT_ONCE = 400  # messages in one run: a JVM takes a second to start
+SLACK = 5.25  # a server may have been suspended with a record or a row under way
 _RUNS = 4  # one run of TLC may take this part of the time: others are not to wait for it in vain
 _CLEAN = "Model checking completed. No error has been found."
 _WHOLE = re.compile(r'<<"whole", (\d+)>>')
@@ -81,7 +77,7 @@ def replay(
         HistoryError: The file is no history, or one of another version.
     """
     story = read_story(history, conversations)
-    chosen = _chosen(traces_of(story, least=_LEAST, slack=_SLACK), most)
+    chosen = _chosen(traces_of(story, least=_LEAST, slack=SLACK), most)
     found = refusals(chosen, seconds, ending)
     return Replayed(
         conversations=len({trace.conversation for trace in chosen}),
@@ -112,37 +108,18 @@ def _chosen(traces: Iterable[ConversationTrace], most: int) -> list[Conversation
 def refusals(
     traces: Sequence[ConversationTrace], seconds: float = 900.0, ending: Ending | None = None
 ) -> list[Refusal]:
-    """Return those that are no behaviour of the specification, or are undecided.
-
-    Recorded times are taken at their word first. Where that leads nowhere, a record or a row may be
-    later by seconds: its server was suspended with it under way.
-    """
-    half = seconds / 2  # for each look: the first must not take the time of the second
-
-    def stuck(some: Iterable[ConversationTrace], *, patient: bool) -> Iterator[_Stuck]:
-        until = time.monotonic() + half
-        for part in _parts(some):
-            left = min(seconds / _RUNS, until - time.monotonic())
-            yield from _stuck(part, left, ending, patient=patient)
-
-    doubtful = list(stuck(traces, patient=False))
-    late = [_later(of.trace) for of in doubtful]
-    undecided = {id(trace) for trace, of in zip(late, doubtful, strict=True) if of.is_undecided}
-    return [
-        # Refused at its word, and no time for another look: that is no pass.
-        _refusal(
-            of._replace(is_undecided=of.is_undecided and (of.was_run or id(of.trace) in undecided))
-        )
-        for of in stuck(late, patient=True)
-    ]
-
-
-def _later(trace: ConversationTrace) -> ConversationTrace:
-    def later(event: Event) -> Event:
-        return event._replace(hi=event.hi + _LONG_SLACK)
-
-    late = {name: list(map(later, trace.threads[name])) for name in ("old", "new", "rows")}
-    return replace(trace, threads={**trace.threads, **late})
+    """Return those that are no behaviour of the specification, or are undecided."""
+    until = time.monotonic() + seconds
+    first = list[_Stuck]()
+    for part in _parts(traces):
+        first += _stuck(part, min(seconds / _RUNS, until - time.monotonic()), ending)
+    doubtful = [of for of in first if of.is_undecided]
+    refused = [of for of in first if not of.is_undecided]
+    # One that takes long keeps those beside it from their end: each has another look alone.
+    for left, of in zip(range(len(doubtful), 0, -1), doubtful, strict=True):
+        share = (until - time.monotonic()) / left
+        refused += _stuck([of.trace], share, ending) if share > 0 else [of]
+    return [_refusal(of) for of in refused]
 
 
 def _parts(traces: Iterable[ConversationTrace]) -> Iterator[list[ConversationTrace]]:
@@ -162,19 +139,17 @@ class _Stuck(NamedTuple):
     taken: Sequence[int]
     """How far each thread came."""
     is_undecided: bool
-    was_run: bool
-    """Whether there was time to look at all."""
 
 
 def _stuck(
-    traces: Sequence[ConversationTrace], seconds: float, ending: Ending | None, *, patient: bool
+    traces: Sequence[ConversationTrace], seconds: float, ending: Ending | None
 ) -> list[_Stuck]:
     """Run TLC, if there is time left; return the traces whose end it did not reach."""
     text = ""
     if seconds > 0:
-        module = _module(traces, patient=patient)
-        lines = run_tlc(module, _CONFIGURATION, workers=1, seconds=seconds, ending=ending)
-        text = "\n".join(lines)
+        text = "\n".join(
+            run_tlc(trace_module(traces), CONFIGURATION, workers=1, seconds=seconds, ending=ending)
+        )
     if "Error:" in text and _CLEAN not in text:
         raise CheckerError(text[-4000:])  # also where a trace ends and a promise does not hold
     whole = {int(number) for number in _WHOLE.findall(text)}
@@ -183,7 +158,7 @@ def _stuck(
     }
     none = [0] * len(THREADS)
     return [
-        _Stuck(trace, taken.get(number, none), _CLEAN not in text, seconds > 0)
+        _Stuck(trace, taken.get(number, none), _CLEAN not in text)
         for number, trace in enumerate(traces, 1)
         if number not in whole
     ]
@@ -206,88 +181,3 @@ def _refusal(of: _Stuck) -> Refusal:
 def _told(thread: str, event: Event) -> str:
     facts = " ".join(f"{name}={value}" for name, value in event.fields.items())
     return f"{thread}: {event.what} {event.key or ''} {facts} [{event.lo:.3f}, {event.hi:.3f}]"
-
-
-_CONFIGURATION = """\
-SPECIFICATION TraceSpec
-CONSTANTS
-  Messages <- cMessages
-  After <- cAfter
-  Count <- cCount
-  Home <- cHome
-  Starts <- cStarts
-  Retries = 1000000
-  Poison = {}
-  Broken = "none"
-  Traces <- cTraces
-  Patient <- cPatient
-CONSTRAINT Noted
-VIEW Moment
-INVARIANT Kept
-"""
-
-
-def _module(traces: Sequence[ConversationTrace], *, patient: bool) -> str:
-    """Return the module: the messages of all traces have numbers of their own."""
-    numbers: dict[tuple[int, str], int] = {}
-    for at, trace in enumerate(traces):
-        for key in trace.messages:
-            numbers[at, key] = len(numbers) + 1
-    after = [
-        _set(str(numbers[at, other]) for other in trace.after[key])
-        for at, trace in enumerate(traces)
-        for key in trace.messages
-    ]
-    texts = [
-        _trace(trace, {key: numbers[at, key] for key in trace.messages})
-        for at, trace in enumerate(traces)
-    ]
-    body = ",\n".join(texts)
-    return f"""---- MODULE Run ----
-EXTENDS Trace
-cMessages == 1..{len(numbers)}
-cAfter == <<{", ".join(after)}>>
-cCount == [log \\in {{"old", "new"}} |-> 2]
-cHome == [log \\in {{"old", "new"}} |-> [m \\in cMessages |-> 1]]
-cStarts == 0..5
-cPatient == {str(patient).upper()}
-cTraces == <<
-{body}
->>
-====
-"""
-
-
-def _trace(trace: ConversationTrace, numbers: Mapping[str, int]) -> str:
-    moments = [
-        moment
-        for events in trace.threads.values()
-        for event in events
-        for moment in (event.lo, event.hi)
-        if not math.isinf(moment)
-    ]
-    zero = min(moments, default=0.0)
-    threads = [
-        "<<" + ",\n  ".join(_event(event, numbers, zero) for event in trace.threads[name]) + ">>"
-        for name in THREADS
-    ]
-    told = _set(str(numbers[key]) for key in trace.messages if key in trace.told)
-    return f"[start |-> {trace.start}, told |-> {told}, threads |-> <<{', '.join(threads)}>>]"
-
-
-def _event(event: Event, numbers: Mapping[str, int], zero: float) -> str:
-    fields = {"what": f'"{event.what}"', **event.fields}
-    if event.key is not None:
-        fields["m"] = str(numbers[event.key])
-    fields["lo"], fields["hi"] = _time(event.lo, zero), _time(event.hi, zero)
-    return "[" + ", ".join(f"{name} |-> {value}" for name, value in fields.items()) + "]"
-
-
-def _time(moment: float, zero: float) -> str:
-    if math.isinf(moment):
-        return str(_EVER) if moment > 0 else "0"
-    return str(1 + round((moment - zero) * _UNITS))
-
-
-def _set(members: Iterable[str]) -> str:
-    return "{" + ", ".join(members) + "}"

@@ -1,0 +1,116 @@
+"""Traces as a module for TLC, which extends ``Trace.tla``, and its configuration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from compose.rehearsal.specification.traces import THREADS, ConversationTrace, Event
+
+__all__ = ["CONFIGURATION", "trace_module"]
+
+_UNITS = 10_000  # of time, in a second; TLC's numbers have 31 bits
+_EVER = 2_000_000_000
+
+CONFIGURATION = """\
+SPECIFICATION TraceSpec
+CONSTANTS
+  Messages <- cMessages
+  After <- cAfter
+  Count <- cCount
+  Home <- cHome
+  Starts <- cStarts
+  Retries = 1000000
+  Poison = {}
+  Broken = "none"
+  Traces <- cTraces
+CONSTRAINT Noted
+VIEW Moment
+INVARIANT Kept
+"""
+
+
+def trace_module(traces: Sequence[ConversationTrace], more: str = "") -> str:
+    """Return a module ``Run`` that replays all of them; their messages are numbered through.
+
+    Args:
+        traces: To be replayed.
+        more: Definitions, in TLA+.
+    """
+    numbers: dict[tuple[int, str], int] = {}
+    for at, trace in enumerate(traces):
+        for key in trace.messages:
+            numbers[at, key] = len(numbers) + 1
+    after = [
+        _set(str(numbers[at, other]) for other in trace.after[key])
+        for at, trace in enumerate(traces)
+        for key in trace.messages
+    ]
+    texts = [
+        _trace(trace, {key: numbers[at, key] for key in trace.messages})
+        for at, trace in enumerate(traces)
+    ]
+    body = ",\n".join(texts)
+    return f"""---- MODULE Run ----
+EXTENDS Trace
+cMessages == 1..{len(numbers)}
+cAfter == <<{", ".join(after)}>>
+cCount == [log \\in {{"old", "new"}} |-> 2]
+cHome == [log \\in {{"old", "new"}} |-> [m \\in cMessages |-> 1]]
+cStarts == 0..5
+cTraces == <<
+{body}
+>>
+{more}
+====
+"""
+
+
+def _trace(trace: ConversationTrace, numbers: Mapping[str, int]) -> str:
+    moments = [
+        moment
+        for events in trace.threads.values()
+        for event in events
+        for moment in (event.lo, event.hi)
+        if not math.isinf(moment)
+    ]
+    zero = min(moments, default=0.0)
+    threads = [
+        "<<" + ",\n  ".join(_event(event, numbers, zero) for event in trace.threads[name]) + ">>"
+        for name in THREADS
+    ]
+    told = _set(str(numbers[key]) for key in trace.messages if key in trace.told)
+    copied = f"[old |-> {_copied(trace, 'old', 'new')}, new |-> {_copied(trace, 'new', 'old')}]"
+    return (
+        f"[start |-> {trace.start}, told |-> {told}, copied |-> {copied}, "
+        f"threads |-> <<{', '.join(threads)}>>]"
+    )
+
+
+def _copied(trace: ConversationTrace, log: str, other: str) -> str:
+    """Return, of each record of a log, which event of the other log is its last copy; 0: none."""
+    last = {
+        event.fields["index"]: number
+        for number, event in enumerate(trace.threads[other], 1)
+        if event.what == "copy"
+    }
+    count = len(trace.threads[log])
+    return "<<" + ", ".join(str(last.get(str(n), 0)) for n in range(1, count + 1)) + ">>"
+
+
+def _event(event: Event, numbers: Mapping[str, int], zero: float) -> str:
+    fields = {"what": f'"{event.what}"', **event.fields}
+    if event.key is not None:
+        fields["m"] = str(numbers[event.key])
+    fields["lo"], fields["hi"] = _time(event.lo, zero), _time(event.hi, zero)
+    return "[" + ", ".join(f"{name} |-> {value}" for name, value in fields.items()) + "]"
+
+
+def _time(moment: float, zero: float) -> str:
+    if math.isinf(moment):
+        return str(_EVER) if moment > 0 else "0"
+    return str(1 + round((moment - zero) * _UNITS))
+
+
+def _set(members: Iterable[str]) -> str:
+    return "{" + ", ".join(members) + "}"
