@@ -99,7 +99,8 @@ class UpPanel:
 
     def _rows(self, url: str, metrics_url: str) -> Iterator[tuple[str, str, str]]:
         settings, stack = self.settings, self.stack
-        yield "API", url, "/console, /docs, /readyz"
+        yield "API", url, "/docs, /readyz"
+        yield "Console", f"{url}/console", ""
         if self.layout is None:
             yield "Metrics", metrics_url, ""
         else:
