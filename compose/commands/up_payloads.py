@@ -1,13 +1,32 @@
-"""``crossfade up --s3`` over a folder that has the payloads of earlier messages."""
+"""``crossfade up --s3`` over a folder that has the payloads of earlier messages, and back."""
 
 from __future__ import annotations
 
 from compose.process.metrics import process_metrics
+from persistence.database.pool import connect
+from persistence.fleet.processes import forget_all
 from persistence.payload_audit.copy import make_ready
-from persistence.payloads.opening import open_store
+from persistence.payloads.opening import open_at
 from persistence.payloads.settings import PayloadSettings
+from persistence.settings import PersistenceSettings
 
-__all__ = ["take_over"]
+__all__ = ["forget_earlier_run", "take_over"]
+
+
+async def forget_earlier_run(settings: PersistenceSettings) -> None:
+    """Forget the processes of a run that was cut off, with the machine or with all of its servers.
+
+    PostgreSQL has just been started, so none of them runs. A row of one that read another payload
+    store would stop this run.
+
+    Raises:
+        Outage: PostgreSQL can't do it now.
+    """
+    pool = await connect(settings)
+    try:
+        await forget_all(pool)
+    finally:
+        pool.terminate()
 
 
 async def take_over(settings: PayloadSettings) -> None:
@@ -16,9 +35,11 @@ async def take_over(settings: PayloadSettings) -> None:
     Raises:
         PayloadOutage: one of them can't be read or written.
     """
-    store = open_store(settings, process_metrics())
-    if store is None or store.fallback is None or await store.mark() is not None:
+    address, earlier = settings.payload_store, settings.payload_fallback_store
+    if address is None or earlier is None:
         return
-    identity = await store.fallback.mark()
-    if identity is not None:
-        await make_ready(store, identity)
+    target, folder = (
+        open_at(at, settings, process_metrics(), mark=False) for at in (address, earlier)
+    )
+    if await target.mark() is None and (identity := await folder.mark()) is not None:
+        await make_ready(target, identity)

@@ -17,7 +17,7 @@ from typing import TextIO, cast
 from compose.commands.up_key import PassingKey, passing_key
 from compose.commands.up_log import NAME, Notices, RotatingFile
 from compose.commands.up_panel import UpPanel, moved_ports
-from compose.commands.up_payloads import take_over
+from compose.commands.up_payloads import forget_earlier_run, take_over
 from compose.local import run_file
 from compose.local.folder import Folder
 from compose.local.ports import pick
@@ -117,6 +117,7 @@ class _Up:
         if key is not None:
             overrides["API_KEYS"] = key.api_keys
         settings = settings_or_exit(overrides)
+        await forget_earlier_run(settings.persistence)
         await take_over(settings.payloads)
         for moved in moved_ports(asked, settings, stack):
             warn(f"{moved.name} {moved.usual} is taken; using {moved.used}", label="note")

@@ -43,6 +43,7 @@ def heartbeat_of(role: Role, parts: Service, *, url: str, metrics_url: str) -> H
         transport_shadow_mode=choice.mode,
         consume_from=choice.consume_from,
         started_at=datetime.now(UTC),
+        payload_stores=context.settings.payloads.stores,
     )
 
     expectation = Expectation(choice, metrics)

@@ -107,15 +107,17 @@ async def run(
                 # Before it appends: what it appends is newer than what the log may have lost.
                 await asyncio.gather(parts.identities.ask(), parts.ends.exchange())
                 try:
+                    if parts.payload_gate is not None:
+                        await parts.payload_gate.begin()
                     await heartbeat.beat()  # seen before it takes a request, where that is possible
                     if parts.payload_identity is not None:
                         await parts.payload_identity.begin()
                     if parts.payload_gate is not None:
-                        await parts.payload_gate.begin()
+                        await parts.payload_gate.begin()  # of two that start at once, again
                     process = _Process(parts, heartbeat, targets, role)
                     await process.run(bound, stop, partial(started, running))
                 except ConfigurationError:
-                    await heartbeat.leave()  # a log was retired, or a process is too old
+                    await heartbeat.leave()  # a log was retired, or others disagree
                     raise
     finally:
         bound.close()

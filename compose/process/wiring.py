@@ -124,7 +124,9 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
             housekeeper=Housekeeper(context.pool, days=settings.persistence.database_history_days),
             old_rows=_old_rows(context) if consumers else None,
             parity=_parity(context) if consumers else None,
-            payload_gate=PayloadGate(context.pool, uploads) if uploads else None,
+            payload_gate=PayloadGate(context.pool, context.payloads, uploads, member=context.member)
+            if context.payloads
+            else None,
             payload_identity=PayloadIdentity(context.pool, context.payloads)
             if context.payloads
             else None,

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ __all__ = [
     "Heartbeat",
     "HeartbeatReport",
     "Identity",
+    "is_alive",
     "machine",
 ]
 
@@ -57,20 +58,20 @@ _BEAT = f"""
 WITH me AS (
     INSERT INTO processes (member, role, host, machine, pid, version, api_url, metrics_url,
         transport, transport_shadow, transport_shadow_mode, consume_from, started_at,
-        owned, paused, shadow, standby, figures, logs, envelope)
+        payload_stores, owned, paused, shadow, standby, figures, logs, envelope)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-        {NEWEST_VERSION})
+        $20, {NEWEST_VERSION})
     ON CONFLICT (member) DO UPDATE SET seen_at = now(), owned = excluded.owned,
         paused = excluded.paused, shadow = excluded.shadow, standby = excluded.standby,
         figures = excluded.figures, logs = excluded.logs
 ), noted AS ({NOTE.format(transport="$9", owner="$1")}
-), met AS ({RECORD.format(logs="$19")}
+), met AS ({RECORD.format(logs="$20")}
 ), silent AS (
     SELECT array_agg(member) AS members, array_agg(pid) AS pids FROM processes
-    WHERE machine = $4 AND member <> $1 AND abs(extract(epoch FROM now() - seen_at)) > $20
+    WHERE machine = $4 AND member <> $1 AND abs(extract(epoch FROM now() - seen_at)) > $21
 )
 SELECT silent.members, silent.pids, ({KNOWN}) AS known,
-    ({RETIRED.format(which="name = ANY($21::text[])")}) AS retired, {COLUMNS}
+    ({RETIRED.format(which="name = ANY($22::text[])")}) AS retired, {COLUMNS}
 FROM silent LEFT JOIN migration ON true
 """  # noqa: S608 - constants only
 
@@ -93,6 +94,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     transport_shadow_mode: str | None
     consume_from: str
     started_at: datetime
+    payload_stores: Sequence[str] = ()
 
 
 class HeartbeatReport(msgspec.Struct, frozen=True):
@@ -198,7 +200,7 @@ class Heartbeat:
         Silence alone proves nothing: a process that is cut off from PostgreSQL goes on accepting.
         """
         silent = zip(row["members"] or (), row["pids"] or (), strict=True)
-        if dead := [member for member, pid in silent if not _alive(pid)]:
+        if dead := [member for member, pid in silent if not is_alive(pid)]:
             _log.info("Removing the heartbeats of dead processes of this machine", members=dead)
             self._died(await self._remove(dead, within=_WITHIN))
 
@@ -220,7 +222,8 @@ def machine() -> str | None:
         return None
 
 
-def _alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Return whether a process with this id is there, or may be."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

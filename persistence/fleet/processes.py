@@ -12,7 +12,7 @@ from persistence.database.pool import Pool, using
 from persistence.fleet.log_choice import FIRST_PAIR, Choice, LogPair, phase_of
 from persistence.timestamps import rfc3339
 
-__all__ = ["LIVE_SECONDS", "Process", "forget", "processes"]
+__all__ = ["LIVE_SECONDS", "Process", "forget", "forget_all", "processes"]
 
 LIVE_SECONDS = 10.0
 """A process not heard of for longer is *missing*: it may have died, or be cut off and at work."""
@@ -110,6 +110,12 @@ async def forget(pool: Pool, member: str) -> bool:
     """Remove a missing process's row; return whether there was one. A live one's is not touched."""
     async with using(pool) as connection:
         return await connection.execute(_FORGET, member, LIVE_SECONDS) == "DELETE 1"
+
+
+async def forget_all(pool: Pool) -> None:
+    """Remove every row, where nothing can run: those that do write theirs again in two seconds."""
+    async with using(pool) as connection:
+        await connection.execute("DELETE FROM processes")
 
 
 def _process(row: asyncpg.Record) -> Process:

@@ -81,6 +81,11 @@ class PayloadSettings(BaseSettings):
     payload_url_seconds: Annotated[int, Field(ge=1, le=604_800)] = 300
     """How long a signed URL works."""
 
+    @property
+    def stores(self) -> list[str]:
+        """The addresses of the stores that are read, first the one that is written."""
+        return [store for store in (self.payload_store, self.payload_fallback_store) if store]
+
     @field_validator("payload_store", "payload_fallback_store")
     @classmethod
     def _is_known(cls, value: str | None) -> str | None:
@@ -113,7 +118,7 @@ class PayloadSettings(BaseSettings):
                 raise ValueError(f"{fallback} needs PAYLOAD_STORE, the store that is written")
             if self.payload_store == self.payload_fallback_store:
                 raise ValueError(f"{fallback} is PAYLOAD_STORE; unset it, or name another store")
-        stores = [store for store in (self.payload_store, self.payload_fallback_store) if store]
+        stores = self.stores
         only_s3 = {
             "PAYLOAD_ENDPOINT_URL": self.payload_endpoint_url,
             "PAYLOAD_REGION": self.payload_region,

@@ -95,8 +95,16 @@ class PayloadStore:
         """What its mark has to say, as PostgreSQL knows it; ``None``: not compared."""
         self.withheld: str | None = None
         """Why nothing may be written now, and nothing be taken for missing; one line."""
+        self.elsewhere: str | None = None
+        """Why an object that this store lacks may be in another one, and is not missing."""
         self._seconds = settings.payload_timeout_ms / 1000
         self._metrics = metrics.of(PayloadMetrics)
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where objects are read, as settings name it; first the store that is written."""
+        own = self.settings.payload_store
+        return [*([own] if own else ()), *(self.fallback.addresses if self.fallback else ())]
 
     async def put(self, key: str, data: bytes) -> None:
         """Write an object. The same key always has the same bytes, so a retry does no harm.
@@ -303,6 +311,8 @@ class PayloadStore:
         if self.withheld is not None:
             raise PayloadOutage(self.withheld)
         await self.compare()
+        if self.elsewhere is not None:
+            raise PayloadOutage(self.elsewhere)
 
     async def usable(self) -> None:
         """Return if something may be written, as far as is known without asking a server.

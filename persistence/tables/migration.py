@@ -13,9 +13,10 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     SmallInteger,
+    Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field
 
 from persistence.tables.schema import Table, moment, text_column
@@ -96,6 +97,8 @@ class ProcessRow(Table, table=True):
     by log, each with its epoch; ``paused`` what its workers wait for; ``shadow`` and ``standby``
     are those parts' own words, null where it has none. ``logs`` has the identity of each log that
     it knows by name. ``envelope`` is the newest version of one that it reads; null is 1.
+    ``payload_stores`` are the addresses of those that it reads, first the one that it writes; null:
+    its version does not say.
     """
 
     __tablename__ = "processes"
@@ -122,6 +125,7 @@ class ProcessRow(Table, table=True):
     figures: dict[str, Any] | None = Field(sa_column=_json())
     logs: dict[str, Any] | None = Field(sa_column=_json())
     envelope: int | None = Field(sa_column=_small(null=True))
+    payload_stores: list[str] | None = Field(sa_column=Column(ARRAY(Text), nullable=True))
 
 
 class LogIdentity(Table, table=True):
