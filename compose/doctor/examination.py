@@ -10,14 +10,12 @@ from compose.doctor.database import examine_database
 from compose.doctor.here import examine_here
 from compose.doctor.log import examine_log
 from compose.doctor.observation import Observation, unknown
-from compose.doctor.payloads import examine_payloads
-from compose.process.metrics import process_metrics
+from compose.doctor.payloads import examine_fallback, examine_processes, examine_store
 from compose.settings import Settings
 from persistence.database.pool import Pool, connect
 from persistence.errors import PersistenceError
 from persistence.fleet.log_identities import known_identities
 from persistence.fleet.retired_logs import retired_logs
-from persistence.payloads.opening import open_store
 from transport.registry import create
 
 __all__ = ["examine"]
@@ -42,10 +40,12 @@ async def examine(settings: Settings) -> dict[str, list[Observation]]:
             log = create(name, ours)
             parts[f"log {name}"] = examine_log(log, known=known, retired=retired)
         parts["postgresql"] = examine_database(pool, settings.persistence)
-        store = open_store(settings.payloads, process_metrics())
-        if store is not None:
-            address = settings.payloads.payload_store or ""
-            parts["payload store"] = examine_payloads(store, address, known=known)
+        payloads = settings.payloads
+        if payloads.payload_store is not None:
+            parts["payload store"] = examine_store(payloads, known=known)
+            if payloads.payload_fallback_store is not None:
+                parts["payload fallback store"] = examine_fallback(payloads, known=known)
+            parts["payload stores"] = examine_processes(pool, payloads)
         found = await asyncio.gather(*map(_all, parts.values()))
         return {"here": list(examine_here(settings)), **dict(zip(parts, found, strict=True))}
     finally:

@@ -15,7 +15,7 @@ from persistence.payloads.settings import PayloadSettings
 from persistence.payloads.store import ARCHIVE_NAME, STORE_NAME, PayloadStore
 from transport.errors import ConfigurationError
 
-__all__ = ["open_archive", "open_at", "open_store"]
+__all__ = ["folder_at", "open_archive", "open_at", "open_store"]
 
 _RETRIES = 2
 _FIRST_PAUSE = timedelta(milliseconds=50)
@@ -77,11 +77,17 @@ def open_at(
     return PayloadStore(client, folder=folder, settings=settings, metrics=metrics, name=name)
 
 
+def folder_at(address: str) -> Path | None:
+    """Return the folder that a ``file://`` address names, ``None`` of another one."""
+    parts = urlsplit(address)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
 def _opened(
     address: str, settings: PayloadSettings, *, mark: bool
 ) -> tuple[Any, PayloadFolder | None]:
-    parts = urlsplit(address)
-    folder = PayloadFolder(Path(unquote(parts.path))) if parts.scheme == "file" else None
+    path = folder_at(address)
+    folder = PayloadFolder(path) if path is not None else None
     try:
         if folder is not None:
             folder.prepare(mark=mark)

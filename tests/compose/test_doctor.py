@@ -207,13 +207,21 @@ async def test_more_processes_than_connections_are_a_warning(
     assert "DATABASE_POOL_SIZE" in found["postgresql, connections"]["remedy"]
 
 
-async def test_a_payload_store_without_its_mark_is_bad(
+async def test_a_payload_store_and_its_fallback_are_looked_at(
     doctor: _Doctor, log: TransportSettings, database_pool: Pool, tmp_path: Path
 ) -> None:
     await database_pool.execute("INSERT INTO log_identities VALUES ('payload-store', 'known')")
-    status, found = await doctor.examine(PAYLOAD_STORE=f"file://{tmp_path}/payloads")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / ".crossfade-payloads").write_text("known")
+    (tmp_path / "new").mkdir()
+    status, found = await doctor.examine(
+        PAYLOAD_STORE=(tmp_path / "old").as_uri(),
+        PAYLOAD_FALLBACK_STORE=(tmp_path / "new").as_uri(),
+    )
     assert status == 1
-    assert "not mounted" in found["payload store, identity"]["remedy"]
+    assert found["payload store, rights"]["grade"] == "fine"
+    assert found["payload stores, processes"]["grade"] == "fine"
+    assert "crossfade payloads copy" in found["payload fallback store, identity"]["remedy"]
 
 
 async def test_people_read_a_table_and_the_remedies_below(
