@@ -22,12 +22,13 @@ from compose.terminal import progress_bar, styled
 from persistence.database.pool import Pool, connect
 from persistence.fleet.payload_identity import confirm, confirm_every
 from persistence.payload_audit.copy import CopyReport, copy_payloads, make_ready
+from persistence.payload_audit.erased import delete_erased
 from persistence.payload_audit.sweep import LEAST_AGE, SweepReport
 from persistence.payload_audit.sweep import sweep as remove_orphans
 from persistence.payload_audit.verify import VerifyReport
 from persistence.payload_audit.verify import verify as compare
 from persistence.payloads.errors import PayloadOutage
-from persistence.payloads.opening import open_at, open_store
+from persistence.payloads.opening import folder_at, open_at, open_store
 from persistence.payloads.settings import known_store
 from persistence.payloads.store import PayloadStore
 
@@ -141,17 +142,17 @@ def copy(
     """Copy every object of one payload store into another.
 
     A store is named as in PAYLOAD_STORE: file:///folder, s3://bucket/prefix. Each object is
-    compared with the SHA-256 in its key, and read back. Nothing is deleted. What the target has
-    already is left alone: end it at any time, and begin it again. It makes a new target ready to be
-    used as PAYLOAD_FALLBACK_STORE or PAYLOAD_STORE. docs/payloads.md has the whole way from one
-    store to another with traffic on.
+    compared with the SHA-256 in its key, and read back. What the target has already is left alone:
+    end it at any time, and begin it again. Nothing is deleted, but content of erased messages in
+    the target. It makes a new target ready to be used as PAYLOAD_FALLBACK_STORE or PAYLOAD_STORE.
+    docs/payloads.md has the whole way from one store to another with traffic on.
 
-    Exit status 1 if an object is damaged; each is listed. Exit status 3 if a store can't be reached
-    or refuses: the same command goes on.
+    Exit status 1 if an object is damaged or can't be read; each is listed. Exit status 3 if a store
+    can't be reached or refuses: the same command goes on.
     """
 
     async def main() -> tuple[str, str, CopyReport]:
-        async with _stores(source, target) as (old, new):
+        async with _stores(source, target) as (pool, old, new):
             assert old.identity is not None
             await make_ready(new, old.identity, dry_run=dry_run)
             with progress_bar(err) as bar:
@@ -163,6 +164,8 @@ def copy(
                     at_once=at_once,
                     noted=lambda report: bar.update(task, completed=report.examined),
                 )
+            if not dry_run:
+                report.erased = await delete_erased(pool, new)
             return str(old.settings.payload_store), str(new.settings.payload_store), report
 
     old, new, report = run(main)
@@ -189,8 +192,9 @@ def _show_copy(old: str, new: str, report: CopyReport, *, dry_run: bool) -> None
         (f"in {new} already", f"{report.there:,}"),
         ("would be copied" if dry_run else "copied, and read back", f"{report.copied:,}"),
         ("bytes", f"{report.bytes:,}"),
-        ("damaged, not copied", f"{len(report.faults):,}"),
+        ("damaged or unreadable, not copied", f"{len(report.faults):,}"),
         ("swept or erased meanwhile", f"{report.gone:,}"),
+        (f"of erased messages, deleted in {new}", f"{report.erased:,}"),
         ("uploads that have not ended, not copied", f"{report.uploads:,}"),
         ("not Crossfade's, not copied", f"{report.foreign:,}"),
         (f"{old} was written last", report.newest or "never"),
@@ -281,24 +285,32 @@ async def _store(*, alone: bool = False) -> AsyncIterator[tuple[Settings, Pool, 
 @asynccontextmanager
 async def _stores(
     source: str | None, target: str | None
-) -> AsyncIterator[tuple[PayloadStore, PayloadStore]]:
+) -> AsyncIterator[tuple[Pool, PayloadStore, PayloadStore]]:
     """Open both stores. The source has to be the database's own."""
     settings = client_settings()
     payloads, metrics = settings.payloads, process_metrics()
     fallback = payloads.payload_fallback_store
     source = _address("--from", source or fallback or payloads.payload_store)
     target = _address("--to", target or (payloads.payload_store if fallback else None))
-    if source == target:
+    if source == target or _is_one_folder(source, target):
         raise typer.BadParameter(f"{target} is the store to copy from", param_hint="--to")
     old, new = (open_at(at, payloads, metrics, mark=False) for at in (source, target))
     pool = await connect(settings.persistence)
     try:
         await confirm(pool, old)
-        yield old, new
+        yield pool, old, new
     except PayloadOutage as error:
         fail(f"{error}; the same command goes on", status=_UNKNOWN)
     finally:
         await pool.close()
+
+
+def _is_one_folder(source: str, target: str) -> bool:
+    """Return whether both name the same folder: if the one is removed afterwards, all is gone."""
+    old, new = folder_at(source), folder_at(target)
+    if old is None or new is None or not old.exists() or not new.exists():
+        return False
+    return old.samefile(new)
 
 
 def _address(option: str, value: str | None) -> str:

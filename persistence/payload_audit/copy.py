@@ -21,7 +21,13 @@ import msgspec
 from persistence.errors import PersistenceError
 from persistence.payload_audit.keys import DOOMED_KEY, KEY
 from persistence.payload_audit.together import for_each
-from persistence.payloads.errors import PayloadCorrupt, PayloadMissing, PayloadOutage
+from persistence.payloads.errors import (
+    PayloadCorrupt,
+    PayloadMissing,
+    PayloadOutage,
+    PayloadUnreadable,
+)
+from persistence.payloads.folder import MARK
 from persistence.payloads.reading import check_digest, fetch, verify
 from persistence.payloads.store import PayloadObject, PayloadStore
 from persistence.payloads.upload import UPLOADING, PayloadUpload
@@ -38,14 +44,14 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 
 
 class TargetInUse(PersistenceError):  # noqa: N818 - a state, not a mistake
-    """The target has objects and the mark of another store.
+    """The target has the mark of another store, or objects and no mark.
 
     Remedy: name an empty folder, or a bucket or prefix that nothing uses.
     """
 
 
 class CopyFault(msgspec.Struct, frozen=True, rename="camel"):
-    """An object that was not copied: its bytes are not those that its key names."""
+    """An object that was not copied: it can't be read, or its bytes are not those of its key."""
 
     key: str
     where: Literal["source", "target"]
@@ -64,6 +70,8 @@ class CopyReport(msgspec.Struct, rename="camel"):
     """Of those."""
     gone: int = 0
     """Objects that a sweep or an erasure took from the source in the meantime."""
+    erased: int = 0
+    """Objects of erased messages, deleted in the target afterwards."""
     uploads: int = 0
     """Uploads that have not ended. Nothing refers to them; they stay."""
     foreign: int = 0
@@ -76,21 +84,29 @@ class CopyReport(msgspec.Struct, rename="camel"):
 async def make_ready(target: PayloadStore, identity: str, *, dry_run: bool = False) -> None:
     """Make the target the same store as the source: one with its identity.
 
+    A store with another mark is not taken over, even without objects: another service may have just
+    made it its own. Nor is one that has objects and no mark, whose objects somebody else wrote: a
+    sweep would take some of them for ours.
+
     A dry run leaves ``target.identity`` unset where the target is not ready.
 
     Raises:
-        TargetInUse: it is another store by its mark, and has objects.
+        TargetInUse: as its name says.
         PayloadOutage: the store can't take it now; it may have.
     """
-    found = await target.mark()
+    found, address = await target.mark(), target.settings.payload_store
     if found not in {None, identity}:
+        raise TargetInUse(
+            f"{address} has the mark of another store: name an empty folder, or a bucket or prefix "
+            f"that nothing uses. If nothing uses this one, delete its {MARK}"
+        )
+    if found is None:
         async for page in target.objects():
             if page:
                 raise TargetInUse(
-                    f"{target.settings.payload_store} has objects, and its mark is of another "
-                    "store: name an empty folder, or a bucket or prefix that nothing uses"
+                    f"{address} has objects ({page[0].key}) and no mark of ours: name an empty "
+                    "folder, or a bucket or prefix that nothing uses"
                 )
-    if found != identity:
         if dry_run:
             return
         await target.make_mark(identity)
@@ -122,6 +138,10 @@ async def copy_payloads(
     copying = _Copying(source, target, dry_run=dry_run, patience=patience)
     async for page in source.objects():
         await for_each(page, lambda found: copying.take(found, noted), at_once=at_once)
+    # A disk that was unmounted in between has no objects to list. And of two copies into one target
+    # the later one has it.
+    for store in (source,) if dry_run else (source, target):
+        await store.probe()
     report = copying.report
     report.faults.sort(key=lambda fault: fault.key)
     if copying.newest is not None:
@@ -179,11 +199,11 @@ class _Copying:
                 else:
                     async with self._large:
                         await self._in_pieces(found, message_id, sha256)
+            except (PayloadCorrupt, PayloadUnreadable) as error:
+                report.faults.append(CopyFault(found.key, "source", str(error)))
+                return
             except PayloadMissing:
                 report.gone += 1
-                return
-            except PayloadCorrupt as error:
-                report.faults.append(CopyFault(found.key, "source", str(error)))
                 return
             try:
                 await verify(self._target, found.key, found.size, sha256)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from hashlib import sha256
 from pathlib import Path
 
@@ -53,7 +54,7 @@ async def test_a_copy_tells_what_it_did_and_what_is_damaged(
     to = ("--to", f"file://{tmp_path}/new")
     status, output = await copy(*to, "--dry-run", "--json")
     assert (status, json.loads(output)["copied"]) == (0, 3)
-    assert not [page async for page in opened(to[1]).objects() if page]
+    assert not list((tmp_path / "new").iterdir())
     status, output = await copy(*to, "--json")
     report = json.loads(output)
     assert (status, report["copied"], len(report["faults"])) == (1, 2, 1)
@@ -67,3 +68,16 @@ async def test_a_copy_tells_what_it_did_and_what_is_damaged(
     monkeypatch.setenv("PAYLOAD_FALLBACK_STORE", f"file://{tmp_path}/old")
     status, output = await copy("--json")  # the two settings say all
     assert json.loads(output)["there"] == 2
+
+
+async def test_a_folder_is_not_copied_into_itself(
+    tmp_path: Path, database_url: str, database_pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await confirm(database_pool, opened(f"file://{tmp_path}/old"))
+    (tmp_path / "new").symlink_to(tmp_path / "old")
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("PAYLOAD_STORE", f"file://{tmp_path}/old")
+    arguments = ["copy", "--to", f"file://{tmp_path}/new"]
+    ended = await asyncio.to_thread(CliRunner().invoke, app, arguments)
+    said = " ".join(re.sub("[│╭╮╰╯─]", " ", ended.output).split())
+    assert (ended.exit_code, "is the store to copy from" in said) == (2, True), said

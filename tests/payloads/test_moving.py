@@ -14,7 +14,8 @@ from otel.metrics import Metrics
 from persistence.database.pool import Pool
 from persistence.fleet.payload_identity import confirm, confirm_every
 from persistence.payload_audit.copy import TargetInUse, copy_payloads, make_ready
-from persistence.payloads.errors import PayloadMissing, PayloadOutage
+from persistence.payload_audit.erased import delete_erased
+from persistence.payloads.errors import PayloadMissing, PayloadOutage, PayloadUnreadable
 from persistence.payloads.opening import open_at, open_store
 from persistence.payloads.reading import fetch, verify
 from persistence.payloads.settings import PayloadSettings
@@ -82,6 +83,9 @@ async def test_reads_find_an_object_wherever_it_is_and_writes_go_to_the_first(
         await verify(store, key, len(data), key.partition("/")[2])
     found = await store.get_several([payload(made) for made in (late, nowhere, early)])
     assert [one and bytes(one) for one in found] == [late[1], None, early[1]]
+    longer = Payload(late[0], len(late[1]) + 1, payload(late).sha256, "")
+    there = await store.have_several([*map(payload, (late, nowhere, early)), longer])
+    assert there == [True, False, True, False]
     for call in (store.head, store.open):
         with pytest.raises(PayloadMissing):
             await call(nowhere[0])
@@ -176,22 +180,83 @@ async def test_what_is_there_in_part_is_copied_again(
 
 
 async def test_a_store_of_another_service_is_no_target(
-    tmp_path: Path, folder: PayloadStore
+    tmp_path: Path,
+    s3: PayloadStore,
+    s3_settings: dict[str, str],
+    on_s3: Callable[..., PayloadStore],
 ) -> None:
-    theirs = opened(f"file://{tmp_path}/theirs")
-    await theirs.put("a/1", b"x")
-    with pytest.raises(TargetInUse):
-        await make_ready(theirs, IDENTITY)
     empty = opened(f"file://{tmp_path}/empty")  # marked when it was opened, and never used
-    await make_ready(empty, IDENTITY)
+    theirs = on_s3(s3_settings, prefix="/theirs")
+    await theirs.make_mark("1" * 32)
+    for store, mark in ((empty, await empty.mark()), (theirs, "1" * 32)):
+        with pytest.raises(TargetInUse, match="mark of another store"):
+            await make_ready(store, IDENTITY)
+        assert await store.mark() == mark
+    await s3.put("photos/1", b"x")  # somebody's bucket
+    for dry_run in (False, True):
+        with pytest.raises(TargetInUse, match="photos/1"):
+            await make_ready(s3, IDENTITY, dry_run=dry_run)
+    assert await s3.mark() is None
+    (folder_of(empty) / ".crossfade-payloads").unlink()
+    for _ in range(2):
+        await make_ready(empty, IDENTITY)
     assert await empty.mark() == IDENTITY
-    assert folder_of(empty).is_dir()
+
+
+async def test_an_object_that_its_store_can_not_give_is_a_fault_and_not_gone(
+    tmp_path: Path, folder: PayloadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archived, _ = content(1)
+    get = folder.get
+
+    async def get_unless_archived(key: str, size: int) -> bytes:
+        if key == archived:
+            raise PayloadUnreadable("it is in an archive class")
+        return await get(key, size)
+
+    monkeypatch.setattr(folder, "get", get_unless_archived)
+    target = open_at(f"file://{tmp_path}/new", folder.settings, Metrics(), mark=False)
+    await make_ready(target, IDENTITY)
+    report = await copy_payloads(folder, target)
+    assert [(fault.key, fault.where) for fault in report.faults] == [(archived, "source")]
+    assert (report.copied, report.gone) == (2, 0)
+
+
+@pytest.mark.parametrize("away", ["old", "new"])
+async def test_a_copy_does_not_end_well_where_a_disk_was_unmounted_meanwhile(
+    tmp_path: Path, folder: PayloadStore, away: str
+) -> None:
+    target = open_at(f"file://{tmp_path}/new", folder.settings, Metrics(), mark=False)
+    await make_ready(target, IDENTITY)
+    folder.identity = IDENTITY
+    await copy_payloads(folder, target)
+    mark = tmp_path / away / ".crossfade-payloads"
+    with pytest.raises(PayloadOutage, match="mounted"):
+        await copy_payloads(folder, target, noted=lambda _: mark.unlink(missing_ok=True))
+
+
+async def test_what_was_erased_while_it_was_copied_is_deleted_afterwards(
+    tmp_path: Path, folder: PayloadStore, database_pool: Pool
+) -> None:
+    target = open_at(f"file://{tmp_path}/new", folder.settings, Metrics(), mark=False)
+    await make_ready(target, IDENTITY)
+    await copy_payloads(folder, target)
+    erased, archived = content(1)[0], content(2)[0]
+    await target.put(f"doomed/1/{erased}", content(1)[1])
+    for key, at in ((erased, "now()"), (archived, "NULL")):
+        await database_pool.execute(
+            f"INSERT INTO tombstones (id, accepted_at, erased_at) VALUES ($1, now(), {at})",
+            key.partition("/")[0],
+        )
+    assert await delete_erased(database_pool, target) == 2
+    assert await keys(target) == {archived, content(3, 2**20)[0]}
+    assert await delete_erased(database_pool, target) == 0
 
 
 async def test_a_copy_waits_for_a_store_that_is_out_and_then_ends(
     tmp_path: Path, folder: PayloadStore
 ) -> None:
-    target = opened(f"file://{tmp_path}/new")
+    target = open_at(f"file://{tmp_path}/new", folder.settings, Metrics(), mark=False)
     await make_ready(target, IDENTITY)
     (tmp_path / "new" / ".crossfade-payloads").unlink()
     with pytest.raises(PayloadOutage):

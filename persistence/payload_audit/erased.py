@@ -1,0 +1,43 @@
+"""Delete what a copy brought to a store of messages that were erased in the meantime.
+
+An erasure deletes in the stores that its process knows. One that runs during a copy may delete an
+object before the copy writes it to the other store, or not know that store yet. The tombstone is
+put up before anything is deleted, so whoever looks for it after the copy finds all of them.
+"""
+
+from __future__ import annotations
+
+from persistence.database.pool import Pool, using
+from persistence.payload_audit.keys import DOOMED_KEY, KEY
+from persistence.payloads.store import PayloadStore
+
+__all__ = ["delete_erased"]
+
+_ERASED = "SELECT id FROM tombstones WHERE id = ANY($1::uuid[]) AND erased_at IS NOT NULL"
+
+
+async def delete_erased(pool: Pool, store: PayloadStore) -> int:
+    """Delete the content of erased messages from a store; return how many objects.
+
+    Raises:
+        Outage, PayloadOutage: one of them can't do it now. Run it again.
+    """
+    deleted = 0
+    async for page in store.objects():
+        messages = {found.key: message for found in page if (message := _message(found.key))}
+        if not messages:
+            continue
+        async with using(pool) as connection:
+            rows = await connection.fetch(_ERASED, list(set(messages.values())))
+        erased = {str(row["id"]) for row in rows}
+        if keys := [key for key, message in messages.items() if message in erased]:
+            await store.delete(keys)
+            deleted += len(keys)
+    return deleted
+
+
+def _message(key: str) -> str | None:
+    """Return the id of the message whose content has the key, ``None`` of another object."""
+    aside = DOOMED_KEY.fullmatch(key)
+    match = KEY.fullmatch(aside[2] if aside else key)
+    return match[1] if match else None
