@@ -49,6 +49,16 @@ class MovingStore(PayloadStore):
                 contents[index] = content
         return contents
 
+    async def have_several(self, payloads: Sequence[Payload]) -> list[bool]:
+        """Return which contents are there in their length, in either."""
+        there = await super().have_several(payloads)
+        lacking = [index for index, found in enumerate(there) if not found]
+        if lacking:
+            others = await self.fallback.have_several([payloads[index] for index in lacking])
+            for index, found in zip(lacking, others, strict=True):
+                there[index] = found
+        return there
+
     async def open(self, key: str, *, start: int = 0, end: int | None = None) -> OpenObject:
         """Begin to read an object from where it is."""
         try:

@@ -6,9 +6,10 @@ The client is obstore. It is imported when a store is opened, so a process witho
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -35,6 +36,8 @@ ARCHIVE_NAME = "rows-archive"
 """And under this one that of the store of archived rows."""
 _SETTINGS = {STORE_NAME: "PAYLOAD_STORE", ARCHIVE_NAME: "ROWS_ARCHIVE_URL"}
 _CONTENTS = {STORE_NAME: "payloads", ARCHIVE_NAME: "archived rows"}
+
+_Numbered = Iterator[tuple[int, Payload]]
 
 _CHUNK = 256 * 1024
 _PAGE = 1000
@@ -160,23 +163,37 @@ class PayloadStore:
         all, and no task for each. ``get`` tells why one is not there.
         """
         contents: list[memoryview | None] = [None] * len(payloads)
-        left = iter(enumerate(payloads))
         size = sum(payload.bytes for payload in payloads)
+        await self._several(payloads, size, partial(self._read_into, contents))
+        got = [len(content) for content in contents if content is not None]
+        self._metrics.requests.labels("get", "ok").inc(len(got))
+        self._metrics.bytes.labels("get").inc(sum(got))
+        return contents
+
+    async def have_several(self, payloads: Sequence[Payload]) -> list[bool]:
+        """Return which contents are there in their length. ``head`` tells why one is not."""
+        there = [False] * len(payloads)
+        await self._several(payloads, 0, partial(self._look_for, there))
+        self._metrics.requests.labels("head", "ok").inc(sum(there))
+        return there
+
+    async def _several(
+        self,
+        payloads: Sequence[Payload],
+        size: int,
+        work: Callable[[_Numbered], Coroutine[Any, Any, None]],
+    ) -> None:
+        """Let so many take payloads in turn, under one limit of time for all."""
+        left = iter(enumerate(payloads))
         with suppress(TimeoutError):
             async with (
                 asyncio.timeout(self._seconds + size / _SLOWEST),
                 asyncio.TaskGroup() as group,
             ):
                 for _ in range(min(_AT_ONCE, len(payloads))):
-                    group.create_task(self._read_into(contents, left))
-        got = [len(content) for content in contents if content is not None]
-        self._metrics.requests.labels("get", "ok").inc(len(got))
-        self._metrics.bytes.labels("get").inc(sum(got))
-        return contents
+                    group.create_task(work(left))
 
-    async def _read_into(
-        self, contents: list[memoryview | None], left: Iterator[tuple[int, Payload]]
-    ) -> None:
+    async def _read_into(self, contents: list[memoryview | None], left: _Numbered) -> None:
         for index, payload in left:
             try:
                 # One byte more, so that a longer object is seen to be one.
@@ -190,6 +207,16 @@ class PayloadStore:
             content = memoryview(data)
             if len(content) == payload.bytes and sha256(content).hexdigest() == payload.sha256:
                 contents[index] = content
+
+    async def _look_for(self, there: list[bool], left: _Numbered) -> None:
+        for index, payload in left:
+            try:
+                meta = await self._obstore.head_async(self._client, payload.key)
+            except FileNotFoundError:
+                continue
+            except Exception:  # noqa: BLE001 - whatever it is, ``head`` meets it as well
+                return
+            there[index] = meta["size"] == payload.bytes
 
     async def _start_of(self, key: str, most: int) -> bytes:
         """Return up to so many bytes of an object.

@@ -44,6 +44,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _ALONE_SECONDS = 20.0
 """How long an object fails while others are read, for that to be one failed attempt of its own."""
 
+_Named = tuple[int, PositionedEvent, Payload]
+"""Where it stands in its batch, the record, and the content that it names."""
+
 Failed = Callable[[PositionedEvent, PersistenceError], None]
 """Told of each attempt on a record whose content is missing or damaged."""
 
@@ -142,28 +145,49 @@ class Contents:
         """Return records with their content, by index, as far as one look has it."""
         if self._store is None:
             return {}
-        named = [
-            (index, positioned, payload)
-            for index, positioned in enumerate(batch)
-            if (payload := _payload(positioned)) and payload.bytes <= self.row_bytes
-        ]
-        if not named:
-            return {}
-        began, clock = time.perf_counter(), time.time_ns()
-        reading = self._store.get_several([payload for _, _, payload in named])
-        contents = await unless(stop, reading)
-        if contents is None:
-            raise Stopping
-        seconds = time.perf_counter() - began
-        ready = {}
-        for (index, positioned, payload), content in zip(named, contents, strict=True):
-            if content is not None:
-                ready[index] = _with_content(positioned, _text(content))
-                self._seconds.observe(seconds)
-                trace.fetched(positioned.offset, clock, payload.bytes, None)
+        held = list[_Named]()
+        named = list[_Named]()
+        for index, positioned in enumerate(batch):
+            if payload := _payload(positioned):
+                kind = held if payload.bytes <= self.row_bytes else named
+                kind.append((index, positioned, payload))
+        ready = dict[int, PositionedEvent]()
+        for some, look in ((held, self._read_several), (named, self._measure_several)):
+            if some:
+                began = time.time_ns()
+                found = await unless(stop, look(self._store, some))
+                if found is None:
+                    raise Stopping
+                ready |= found
+                for index, positioned, payload in some:
+                    if index in found:
+                        trace.fetched(positioned.offset, began, payload.bytes, None)
         if ready:
             self._read_at = time.monotonic()
         return ready
+
+    async def _read_several(
+        self, store: PayloadStore, named: Sequence[_Named]
+    ) -> dict[int, PositionedEvent]:
+        began = time.perf_counter()
+        contents = await store.get_several([payload for _, _, payload in named])
+        seconds = time.perf_counter() - began
+        found = {}
+        for (index, positioned, _), content in zip(named, contents, strict=True):
+            if content is not None:
+                found[index] = _with_content(positioned, _text(content))
+                self._seconds.observe(seconds)
+        return found
+
+    async def _measure_several(
+        self, store: PayloadStore, named: Sequence[_Named]
+    ) -> dict[int, PositionedEvent]:
+        there = await store.have_several([payload for _, _, payload in named])
+        return {
+            index: _with_content(positioned, "")
+            for (index, positioned, _), is_there in zip(named, there, strict=True)
+            if is_there
+        }
 
     async def _one(
         self, positioned: PositionedEvent, failed: Failed, trace: Delivery, stop: asyncio.Event
