@@ -109,6 +109,11 @@ def _show(report: AuditReport, *, as_json: bool) -> None:
     _list("acknowledged, and neither row nor dead letter", report.unaccounted)
     _list("rows that are not what was sent", report.differing)
     _list("messages out of order", report.disorders)
+    _list(
+        "records with an id of their own, which are rows under it: an earlier release took them, "
+        "and there is nothing to do",
+        report.own_ids,
+    )
     good = ("nothing is wrong", "green")
     out.print(styled(good if report.clean else ("something is wrong", "red")))
 

@@ -102,6 +102,7 @@ async def audit(pool: Pool, transport: Transport) -> AuditReport:
         unaccounted=[what for what in whats if isinstance(what, Unaccounted)],
         differing=[what for what in whats if isinstance(what, Differing)],
         disorders=found.disorders,
+        own_ids=found.own_ids,
     )
 
 

@@ -14,6 +14,7 @@ __all__ = [
     "Disorder",
     "Duplicate",
     "Lack",
+    "OwnId",
     "Range",
     "RepairReport",
     "Unaccounted",
@@ -57,6 +58,17 @@ class Unaccounted(msgspec.Struct, frozen=True, rename="camel"):
     offset: str
     message_id: str | None
     lacks: Lack
+
+
+class OwnId(msgspec.Struct, frozen=True, rename="camel"):
+    """A record with another id than the derived one, and its row under that id.
+
+    An earlier release stored it so. It lacks nothing, and is not held against its row.
+    """
+
+    partition: int
+    offset: str
+    message_id: str
 
 
 class Differing(msgspec.Struct, frozen=True, rename="camel"):
@@ -103,6 +115,8 @@ class AuditReport(msgspec.Struct, frozen=True, rename="camel"):
     unaccounted: Sequence[Unaccounted]
     differing: Sequence[Differing]
     disorders: Sequence[Disorder]
+    own_ids: Sequence[OwnId] = ()
+    """Nothing is wrong with these."""
 
     @property
     def lost(self) -> int:

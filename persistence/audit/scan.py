@@ -14,7 +14,8 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from persistence.audit.report import Differing, Disorder, Lack, Range, Unaccounted
+from persistence.audit.own_ids import with_own_ids
+from persistence.audit.report import Differing, Disorder, Lack, OwnId, Range, Unaccounted
 from persistence.database.pool import Pool, using
 from persistence.dead_letters.rows import identity_of
 from persistence.tables.columns import MESSAGE, names
@@ -70,6 +71,7 @@ class Scan(msgspec.Struct):
     ranges: list[Range]
     findings: list[AuditFinding]
     disorders: list[Disorder]
+    own_ids: list[OwnId]
 
 
 async def scan(
@@ -86,7 +88,7 @@ async def scan(
         Outage: PostgreSQL can't answer.
         TransportUnavailable: the log can't be read.
     """
-    found = Scan([], [], [])
+    found = Scan([], [], [], [])
     for progress in await progress_everywhere(transport, Topic.MESSAGES, group=WORKER_GROUP):
         await _Partition(pool, transport, found, compared).compare(progress)
     open_ends = [f for f in found.findings if isinstance(f.what, Unaccounted)]
@@ -137,15 +139,14 @@ class _Partition:
             after = records[-1].offset
 
     async def _page(self, page: Sequence[Record]) -> None:
-        events = [(record, _decoded(record)) for record in page]
+        decoded = [(record, _decoded(record)) for record in page]
+        events = [(record, event) for record, event in decoded if event is not None]
         rows = await self._rows([e for _, e in events if isinstance(e, Message)])
         received = await self._receipts([e for _, e in events if isinstance(e, Receipt)])
-        buried = await self._buried([e for _, e in events if e is not None])
-        suspects: list[AuditFinding] = []
+        buried = await self._buried([e for _, e in events])
+        suspects = await self._undecodable([record for record, event in decoded if event is None])
         for record, event in events:
-            if event is None:
-                suspects.append(_unaccounted(record, None, Lack.DEAD_LETTER))
-            elif isinstance(event, Receipt):
+            if isinstance(event, Receipt):
                 if event.message_id in buried:
                     continue
                 if (event.message_id, event.user_id, event.state) not in received:
@@ -159,6 +160,16 @@ class _Partition:
                 suspects.append(_unaccounted(record, event, Lack.ROW))
         if suspects:
             self._found.findings += await self._without_letter(suspects)
+
+    async def _undecodable(self, records: Sequence[Record]) -> list[AuditFinding]:
+        own_ids = await with_own_ids(self._pool, self._transport.name, records)
+        self._found.own_ids += own_ids
+        stored = {it.offset for it in own_ids}
+        return [
+            _unaccounted(record, None, Lack.DEAD_LETTER)
+            for record in records
+            if record.offset not in stored
+        ]
 
     def _against(self, record: Record, event: Message, row: asyncpg.Record) -> list[AuditFinding]:
         """Hold a message against the row of its key."""

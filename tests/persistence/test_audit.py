@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import msgspec
 import pytest
 
@@ -13,6 +15,7 @@ from persistence.errors import PersistenceError
 from tests.persistence.loglib import append, broken, contents, lag, letters, raw
 from tests.persistence.samples import message, receipt
 from transport.contract import Reason, Topic
+from transport.envelope import seal_message
 from transport.forwarding import Forwarding
 
 COPY = """
@@ -233,6 +236,45 @@ async def test_records_acknowledged_without_a_row_or_a_letter_become_dead_letter
     assert set(found) == {Reason.UNDECODABLE, Reason.REJECTED, Reason.IDEMPOTENCY_CONFLICT}
     assert found[Reason.UNDECODABLE] == b"\xff garbage"
     assert (await audit(database_pool, transport)).clean
+
+
+async def test_a_record_with_an_id_of_its_own_that_an_earlier_release_stored_lacks_nothing(
+    persisted, transport, database_pool
+):
+    class WithoutLetters(Forwarding):
+        async def read(self, topic, partition, *, after=None, limit=1000):
+            if topic is Topic.DEAD_LETTERS:
+                return []
+            return await self.inner.read(topic, partition, after=after, limit=limit)
+
+    own = str(uuid4())
+    sealed = seal_message(message("c1"), partitions=transport.partitions, traceparent=None)
+    bodies = [
+        msgspec.json.encode(msgspec.json.decode(sealed.body) | {"messageId": identifier})
+        for identifier in (own, str(uuid4()))
+    ]
+    await persisted(*map(raw, bodies), message("c3"))
+    records = [
+        record
+        for partition in range(transport.partitions)
+        for record in await transport.read(Topic.MESSAGES, partition)
+    ]
+    stored, refused = (next(r for r in records if r.body == body) for body in bodies)
+    row = COPY.replace("{id}, idempotency_key", "{id}, 'own'").format(
+        id=f"'{own}'", later="0 hours"
+    )
+    await database_pool.execute(row, "c3")
+    await database_pool.execute(
+        "UPDATE messages SET transport = $1, partition = $2, log_offset = $3 "
+        "WHERE idempotency_key = 'own'",
+        transport.name,
+        stored.partition,
+        stored.offset,
+    )
+    report = await audit(database_pool, WithoutLetters(transport))
+    assert [it.message_id for it in report.own_ids] == [own]
+    assert [u.offset for u in report.unaccounted] == [refused.offset]
+    assert not report.differing
 
 
 async def test_what_is_not_acknowledged_yet_is_left_out(persisted, transport, database_pool):
