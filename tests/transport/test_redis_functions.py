@@ -102,8 +102,8 @@ async def test_a_restart_without_persistence_is_survived(
                     return isinstance(outcome, Appended)
 
                 await until(appended, patience=PATIENCE)
-                await until(lambda: len(worker.records) >= 2, patience=PATIENCE)
-            assert contents(worker.records)[-1] == "after"
+                # What the restart lost is appended again, and may come by itself.
+                await until(lambda: "after" in contents(worker.records), patience=PATIENCE)
             async with Member(near, "next") as member:
                 await near.publish([message("last", partition=1, of=near)])
                 claim = await member.claim(1)
