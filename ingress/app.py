@@ -372,10 +372,7 @@ def _accept_context(
         transport=transport, row_lookup=row_lookup, direct=direct, metrics=metrics
     )
     commits = GroupCommit(
-        acceptance.commit,
-        settings=settings,
-        metrics=metrics,
-        worthwhile=transport.features.worthwhile,
+        acceptance.commit, transport=transport, settings=settings, metrics=metrics
     )
     uploads = None
     if payloads is not None:

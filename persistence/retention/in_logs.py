@@ -15,6 +15,7 @@ from transport.dead_letters import dead_letter_of
 from transport.envelope import Message
 from transport.errors import DecodeError
 from transport.partitioner import partition_for
+from transport.progress import progress_everywhere
 
 __all__ = ["LogPage", "Stretch", "read", "stretches"]
 
@@ -57,7 +58,7 @@ async def stretches(logs: Sequence[Transport], subject: Subject) -> list[Stretch
     found = []
     for log in logs:
         for topic, group in _GROUPS.items():
-            for progress in await log.progress(topic, group=group):
+            for progress in await progress_everywhere(log, topic, group=group):
                 elsewhere = (
                     subject.kind == "conversation"
                     and topic is Topic.MESSAGES

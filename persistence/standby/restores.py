@@ -49,6 +49,8 @@ class Restores:
     async def _is_due(self, other: Transport, homes: set[int], stop: asyncio.Event) -> bool:
         # The group's place first: what is acknowledged in between is no gap then.
         progress = await other.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        if any(part.unavailable for part in progress if part.partition in homes):
+            return True
         acknowledged = {part.partition: acknowledged_through(part) for part in progress}
         partitions = sorted(homes)
 

@@ -12,6 +12,7 @@ from persistence.store.positions import known_positions, set_position
 from persistence.worker.log_begin import before_first, holds_all
 from persistence.worker.positions import acknowledged_through, is_behind
 from transport.contract import WORKER_GROUP, Progress, Topic, Transport
+from transport.progress import progress_everywhere
 
 __all__ = ["Gap", "accept", "gaps"]
 
@@ -37,7 +38,8 @@ async def gaps(log: Transport, pool: Pool, partitions: Sequence[int]) -> list[Ga
     async with using(pool) as connection:
         known = await known_positions(connection, log.name, partitions)
     progress = {
-        part.partition: part for part in await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        part.partition: part
+        for part in await progress_everywhere(log, Topic.MESSAGES, group=WORKER_GROUP)
     }
     found = [await _gap(log, partition, known, progress) for partition in partitions]
     return [gap for gap in found if gap]

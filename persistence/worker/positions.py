@@ -18,6 +18,7 @@ from persistence.worker.log_begin import before_first, holds_all
 from persistence.worker.metrics import PositionMetrics
 from transport.clock import timestamp
 from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
+from transport.errors import TransportUnavailable
 
 __all__ = ["Floor", "Positions", "acknowledged_through", "is_behind"]
 
@@ -82,7 +83,11 @@ class Positions:
                 self._progress = await self._transport.progress(self._topic, group=self._group)
                 self._asked = asked
         told = {progress.partition: progress for progress in self._progress}
-        return _floor(told[partition]) if partition in told else Floor(None)
+        if partition not in told:
+            return Floor(None)
+        if told[partition].unavailable:
+            raise TransportUnavailable(f"no server of the log has partition {partition} now")
+        return _floor(told[partition])
 
     def is_behind(self, through: str, floor: Floor) -> bool:
         """Return whether records between the two are acknowledged and not known to be rows."""

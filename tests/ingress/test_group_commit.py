@@ -67,7 +67,7 @@ async def test_no_more_appends_are_in_flight_than_are_allowed(gated: GatedLog, s
 async def test_a_second_append_waits_for_company(gated: GatedLog, start) -> None:
     service = await start(transport=gated, ingress_appends_in_flight=4)
     commits = service.app.accept.commits
-    commits.worthwhile, commits.patience = 8, 60
+    commits.pace.worthwhile, commits.pace.patience = 8, 60
     gated.gate.clear()
     tasks = _soon(service, message(0))
     await eventually(lambda: gated.waiting == 1)
@@ -86,7 +86,7 @@ async def test_a_second_append_waits_for_company_no_longer_than_its_patience(
 ) -> None:
     service = await start(transport=gated, ingress_appends_in_flight=4)
     commits = service.app.accept.commits
-    commits.worthwhile, commits.patience = 8, 0.001
+    commits.pace.worthwhile, commits.pace.patience = 8, 0.001
     gated.gate.clear()
     tasks = _soon(service, message(0))
     await eventually(lambda: gated.waiting == 1)
@@ -103,7 +103,7 @@ async def test_many_that_wait_are_halved_if_both_halves_can_be_under_way(
 ) -> None:
     service = await start(transport=gated, ingress_appends_in_flight=slots)
     commits = service.app.accept.commits
-    commits.worthwhile = 8
+    commits.pace.worthwhile = 8
     gated.gate.clear()
     answered: list[None] = []
     one_turn = [_submission(number) for number in range(40)]
@@ -117,7 +117,7 @@ async def test_many_that_wait_are_halved_if_both_halves_can_be_under_way(
 
 async def test_a_request_is_never_halved(gated: GatedLog, start) -> None:
     service = await start(transport=gated, ingress_appends_in_flight=2)
-    service.app.accept.commits.worthwhile = 8
+    service.app.accept.commits.pace.worthwhile = 8
     await service.app.accept.commits.submit([_submission(number) for number in range(40)])
     assert [len(envelopes) for envelopes in gated.published] == [40]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transport.contract import Envelope
 from transport.redis.recent_appends import RecentAppend
-from transport.redis.rescue_report import RescueReport, in_order, page_of, pages
+from transport.redis.rescue_report import RescueReport, in_order, page_of, pages, told_by
 
 
 def _lost(offset: str, *, size: int = 10, partition: int = 0) -> RecentAppend:
@@ -25,3 +25,10 @@ def test_a_report_has_the_first_of_each_partition() -> None:
     lost = in_order([_lost("10-0"), _lost("9-2", partition=1), _lost("9-1"), _lost("8-0")])
     report = RescueReport.read(RescueReport.of(lost, 3).packed())
     assert report == RescueReport(3, {0: "8-0", 1: "9-2"})
+
+
+def test_a_report_that_another_leader_removed_is_left_out() -> None:
+    report = RescueReport(1, {0: "8-0"})
+    found, unreadable = told_by(["here", "gone", "odd"], [report.packed(), None, b"\x93\x01"])
+    assert found == {"here": report}
+    assert unreadable == ["odd"]

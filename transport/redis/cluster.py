@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 
 from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
@@ -19,14 +20,22 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from transport.errors import TransportError, TransportUnavailable
 from transport.redis.append_turns import AppendTurn, AppendTurns
 from transport.redis.cluster_map import ClusterMap
-from transport.redis.cluster_primary import ClusterPrimary, MakePool, ServerPool
-from transport.redis.connection import Address, Command, RedisConnection, Reply, ReplyTooLargeError
+from transport.redis.cluster_primary import ClusterPrimary, ServerPool
+from transport.redis.connection import (
+    Command,
+    LeadsToReplica,
+    RedisConnection,
+    Reply,
+    ReplyTooLargeError,
+    ServerChanged,
+    ServerIdentity,
+)
 from transport.redis.errors import is_function_missing
 from transport.redis.routing import has_several_keys, parts, slot_of_key
-from transport.redis.slot_map import NO_HOST, SlotMap
+from transport.redis.slot_map import NO_HOST, Place
 from transport.redis.stuck_slots import SlotUse, StuckSlots
 
-__all__ = ["Closing", "Cluster"]
+__all__ = ["Closing", "Cluster", "IsAt"]
 
 _PAUSE_SECONDS = 0.05
 _AT_ONCE = 3  # redirections; servers that disagree for a moment are asked after a pause
@@ -34,8 +43,11 @@ _STUCK_SECONDS = 2.0  # is waited for a slot that can't be served now
 _STUCK_BESIDE_OTHERS_SECONDS = 0.2  # where replies of other slots wait for this one's
 _LOADS = 3
 
+Load = Callable[[Sequence[ServerPool]], Awaitable[None]]
 Closing = Callable[[int], Sequence[Command]]
 """Returns what ends a trip to the server of a slot."""
+IsAt = Callable[[ServerIdentity], bool]
+"""Returns whether a command may be sent to a server that is this one."""
 
 
 class _SlotCommands:
@@ -45,6 +57,7 @@ class _SlotCommands:
         "asked",
         "closing",
         "commands",
+        "is_at",
         "is_due",
         "loads",
         "redirects",
@@ -57,6 +70,7 @@ class _SlotCommands:
     def __init__(self, slot: int | None, where: slice, commands: Sequence[Command]) -> None:
         self.use = SlotUse(slot, has_several_keys(commands))
         self.waits = _STUCK_SECONDS
+        self.is_at: IsAt | None = None  # any
         self.where = where
         self.commands = commands
         self.replies: Sequence[Reply] = ()
@@ -76,24 +90,10 @@ class _SlotCommands:
 
 
 class Cluster:
-    """Sends commands to the primaries of a cluster.
+    """Sends commands to the primaries of a cluster, which ``known`` has by slot."""
 
-    Args:
-        seeds: Where to ask for the map; any server of the cluster.
-        slots: The map as it was told first.
-        make: Makes a pool of connections.
-        changed: Called when a slot may be on another server than before.
-    """
-
-    def __init__(
-        self,
-        seeds: Sequence[Address],
-        slots: SlotMap,
-        *,
-        make: MakePool,
-        changed: Callable[[], None],
-    ) -> None:
-        self._map = ClusterMap(seeds, slots, make=make, changed=changed)
+    def __init__(self, known: ClusterMap) -> None:
+        self._map = known
         self._stuck = StuckSlots()
         self._turns = AppendTurns()
 
@@ -107,6 +107,14 @@ class Cluster:
         """One pool for each primary that answers."""
         return [server.pool for server in self._map.servers if not server.is_away]
 
+    def pools_of(self, commands: Sequence[Command]) -> list[ServerPool]:
+        """The pools of the primaries that have the slots of ``commands``."""
+        return self._pools_at({slot for slot, _ in parts(commands)})
+
+    def _pools_at(self, slots: AbstractSet[int | None]) -> list[ServerPool]:
+        places = {self.place_of_slot(slot) for slot in slots}
+        return [server.pool for server in self._map.servers if str(server) in places]
+
     @property
     def places(self) -> list[str]:
         """Host and port of each primary, for people."""
@@ -114,10 +122,22 @@ class Cluster:
 
     def place_of(self, key: str) -> str:
         """Return host and port of the primary that has ``key``, for people."""
+        return self.place_of_slot(slot_of_key(key))
+
+    def place_of_slot(self, slot: int | None) -> str:
+        """Return the same for a slot; of ``None``, that of any primary."""
         try:
-            return str(self._map.server_of(slot_of_key(key)))
+            return str(self._map.server_of(slot))
         except TransportUnavailable:
             return "no server"
+
+    def is_on(self, key: str, place: Place) -> bool:
+        """Return whether the primary at ``place`` has ``key``, as far as is known."""
+        return self._map.place_of(slot_of_key(key)) == place
+
+    def has(self, server: str) -> bool:
+        """Return whether a primary that answers had this replication id when it was met last."""
+        return any(it.pool.server == server for it in self._map.servers if not it.is_away)
 
     async def exchange(self, commands: Sequence[Command], *, most: int = 0) -> list[Reply]:
         """Send each command to its server, all servers at once, and return the replies.
@@ -135,7 +155,9 @@ class Cluster:
         *,
         most: int = 0,
         closing: Closing | None = None,
-        load: Callable[[], Awaitable[None]] | None = None,
+        load: Load | None = None,
+        within: float = 0.0,
+        are_at: Sequence[IsAt] = (),
     ) -> tuple[list[Reply], list[Sequence[Reply]]]:
         """Do the same; also return the replies to what ended the trip of each command.
 
@@ -147,17 +169,23 @@ class Cluster:
             closing: What follows the last command on the same connection, at each server. With it
                 these are appends, which are kept in order: none is sent while an earlier one to
                 the same slot is being sent again.
-            load: Loads our functions at all servers, where one lacks them.
+            load: Loads our functions where a server lacks them.
+            within: Bounds the seconds that a server's replies are waited for; 0: its timeout. Then
+                a server that is slower fails its own commands, and others' are not kept.
+            are_at: For each command, whether its server is the one that it is meant for. Where it
+                is not, nothing is sent, and ``ServerChanged`` stands in place of the reply.
         """
         asked = [_SlotCommands(slot, where, commands[where]) for slot, where in parts(commands)]
+        for part, is_at in zip(asked, are_at, strict=False):
+            part.is_at = is_at
         if most or len({part.slot for part in asked}) > 1:
             for part in asked:
                 part.waits = 0.0 if most else _STUCK_BESIDE_OTHERS_SECONDS
         if closing is None:
-            await self._send(asked, most, None, load, None)
+            await self._send(asked, most, None, load, None, within)
         else:
             async with self._turns.next({part.slot for part in asked}) as turn:
-                await self._send(asked, most, closing, load, turn)
+                await self._send(asked, most, closing, load, turn, within)
         replies: list[Reply] = []
         closed: list[Sequence[Reply]] = []
         for part in asked:
@@ -170,8 +198,9 @@ class Cluster:
         due: Sequence[_SlotCommands],
         most: int,
         closing: Closing | None,
-        load: Callable[[], Awaitable[None]] | None,
+        load: Load | None,
         turn: AppendTurn | None,
+        within: float,
     ) -> None:
         while due:
             batches: dict[ClusterPrimary, list[_SlotCommands]] = {}
@@ -182,7 +211,7 @@ class Cluster:
                     batches.setdefault(server, []).append(part)
                 except TransportError as error:
                     part.fail(error)
-            trips = [self._trip(it, some, most, closing) for it, some in batches.items()]
+            trips = [self._trip(it, some, most, closing, within) for it, some in batches.items()]
             if len(trips) == 1:
                 await trips[0]
             else:
@@ -215,8 +244,38 @@ class Cluster:
         some: Sequence[_SlotCommands],
         most: int,
         closing: Closing | None,
+        within: float,
     ) -> None:
         """Send parts to one server, and see which of them have to be sent again."""
+        try:
+            async with asyncio.timeout(within or None), server.lend() as connection:
+                some = _meant_for(server, connection, some)
+                if some:
+                    await self._exchange(server, connection, some, most, closing)
+        except TimeoutError:
+            late = RedisTimeoutError(f"{server} of the cluster did not answer within {within:g} s")
+            for part in some:
+                part.fail(late)
+        except LeadsToReplica as error:
+            # The others made another one the primary: nothing was sent, and the map tells soon.
+            for part in some:
+                part.fail(error)
+                part.redirects += _AT_ONCE + 1
+                part.is_due = self._may_wait(part)
+            self._map.watch_again()
+        except TransportError as error:
+            for part in some:
+                part.fail(error)
+            self._map.miss(server, error)
+
+    async def _exchange(
+        self,
+        server: ClusterPrimary,
+        connection: RedisConnection,
+        some: Sequence[_SlotCommands],
+        most: int,
+        closing: Closing | None,
+    ) -> None:
         commands: list[Command] = []
         for part in some:
             if part.asked is not None:
@@ -224,13 +283,7 @@ class Cluster:
             commands += part.commands
         slot = self._settled_slot(some)
         last = closing(slot) if closing is not None and slot is not None else ()
-        try:
-            replies = await server.exchange([*commands, *last], most)
-        except TransportError as error:
-            for part in some:
-                part.fail(error)
-            self._map.miss(server, error)
-            return
+        replies = await connection.exchange([*commands, *last], most=most)
         closed = replies[len(commands) :]
         at = 0
         for part in some:
@@ -276,17 +329,43 @@ class Cluster:
     def _may_wait(self, part: _SlotCommands) -> bool:
         return self._stuck.may_wait(part.use, part.waits)
 
-    async def _load(
-        self, some: Sequence[_SlotCommands], load: Callable[[], Awaitable[None]]
-    ) -> None:
+    async def _load(self, some: Sequence[_SlotCommands], load: Load) -> None:
         """Load our functions where calls found none, and have these made again."""
         lacking = [
-            part for part in some if any(map(is_function_missing, part.replies)) and not part.is_due
+            part
+            for part in some
+            if any(map(is_function_missing, part.replies))
+            and not part.is_due
+            and part.loads < _LOADS
         ]
-        lacking = [part for part in lacking if part.loads < _LOADS]
         if not lacking:
             return
-        await load()
+        await load(self._pools_at({part.slot for part in lacking}))
         for part in lacking:
             part.loads += 1
             part.is_due = True
+
+
+def _meant_for(
+    server: ClusterPrimary, connection: RedisConnection, some: Sequence[_SlotCommands]
+) -> Sequence[_SlotCommands]:
+    """Return the parts that may be sent over a connection; the others are refused.
+
+    A slot on its way is not looked at: the server that gives it up still has all of it, and tells.
+    """
+    if all(part.is_at is None for part in some):
+        return some
+    is_old = connection.server != server.pool.server  # older than a change that another met
+    meant = []
+    for part in some:
+        if part.is_at is None:
+            part.is_due = is_old
+            meant.append(part)
+        elif not is_old and (part.asked is not None or part.is_at(connection.identity)):
+            meant.append(part)
+        else:
+            part.fail(ServerChanged("the log is on another server now"))
+    if not is_old:
+        return meant
+    connection.hang_up()
+    return ()

@@ -55,6 +55,7 @@ class ClusterMap:
         self._looked = 0.0
         self._watching: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        self._closed = False
         self._take(slots)
 
     @property
@@ -71,13 +72,17 @@ class ClusterMap:
         if slot is None and self._servers:
             servers = self.servers
             return next((it for it in servers if not it.is_away), servers[0])
-        place = None if slot is None else self._moved.get(slot) or self._slots.place_of(slot)
+        place = None if slot is None else self.place_of(slot)
         if place is None:
             self.watch()
             raise TransportUnavailable(
                 f"no server of the Redis Cluster has slot {slot}: give it to one (CLUSTER ADDSLOTS)"
             )
         return self.server_at(place)
+
+    def place_of(self, slot: int) -> Place | None:
+        """Return where a slot is, as far as is known."""
+        return self._moved.get(slot) or self._slots.place_of(slot)
 
     def server_at(self, place: Place) -> ClusterPrimary:
         """Return the server at an address."""
@@ -103,6 +108,8 @@ class ClusterMap:
 
     def watch(self) -> None:
         """Ask for the map, unless it is being asked for."""
+        if self._closed:
+            return  # a trip that was under way ends
         if self._watching is None or self._watching.done():
             self._watching = asyncio.create_task(self._look_for_all(), name="cluster watch")
 
@@ -113,6 +120,7 @@ class ClusterMap:
 
     async def close(self) -> None:
         """Close every connection."""
+        self._closed = True
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])
@@ -127,12 +135,17 @@ class ClusterMap:
         while True:
             moved = dict(self._moved)
             addresses = [it.address for it in self._servers.values()]
-            slots = await ask_for_slots([*addresses, *self._seeds])
+            # At the same time: one that only closed a connection is not away for as long as another
+            # one that hangs takes to be asked.
+            away = [it for it in self.servers if it.is_away]
+            slots, _ = await asyncio.gather(
+                ask_for_slots([*addresses, *self._seeds]), _try_all(away)
+            )
             if slots is not None:
                 # What moved while it was told may not be in it.
                 self._moved = dict(self._moved.items() - moved.items())
                 self._take(slots)
-            await asyncio.gather(*(_try(server) for server in self.servers if server.is_away))
+                await _try_all([it for it in self.servers if not it.pool.made])  # who they are
             self._looked = asyncio.get_running_loop().time()
             if slots is not None and not any(it.is_away for it in self._servers.values()):
                 return
@@ -155,6 +168,10 @@ class ClusterMap:
         if before.ranges:
             places = ", ".join(map(str, self._servers.values()))
             _log.info("The Redis Cluster's slots are on %s now", places)
+
+
+async def _try_all(servers: Sequence[ClusterPrimary]) -> None:
+    await asyncio.gather(*(_try(server) for server in servers))
 
 
 async def _try(server: ClusterPrimary) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
 from transport.errors import TransportUnavailable
@@ -14,6 +14,11 @@ __all__ = ["ClusterPrimary", "MakePool", "ServerPool"]
 
 class ServerPool(Protocol):
     """The connections to one server."""
+
+    server: str
+    """The replication id of the server that the last connection was made to."""
+    made: int
+    """How many connections were ever made."""
 
     def lend(self) -> AbstractAsyncContextManager[RedisConnection]:
         """Lend one."""
@@ -51,19 +56,25 @@ class ClusterPrimary:
             self._why = str(error)
         self.is_away = True
 
-    async def exchange(self, commands: Sequence[Command], most: int) -> list[Reply]:
-        """Send commands and return their replies.
+    @asynccontextmanager
+    async def lend(self) -> AsyncIterator[RedisConnection]:
+        """Lend a connection.
 
         Raises:
-            TransportUnavailable: no connection can be had, or it did not answer lately.
+            TransportUnavailable: none can be had, or it did not answer lately.
         """
+        self._refuse_while_away()
+        async with self.pool.lend() as connection:
+            self._refuse_while_away()  # all connections were in use until it was found to hang
+            yield connection
+
+    def _refuse_while_away(self) -> None:
         if self.is_away:
             raise TransportUnavailable(
                 f"{self} of the cluster does not answer: see that it runs, that this address, "
                 "which it announces, can be reached from here (cluster-announce-ip), and that it "
                 f"has the same users as the others ({self._why})"
             )
-        return await self.pool.exchange(commands, most=most)
 
     async def close(self) -> None:
         """Close all connections, those that somebody waits on too."""

@@ -13,7 +13,7 @@ import re
 import socket
 from collections.abc import Callable, Sequence
 from ssl import SSLContext
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import hiredis
 import msgspec
@@ -32,6 +32,8 @@ __all__ = [
     "RedisConnection",
     "Reply",
     "ReplyTooLargeError",
+    "ServerChanged",
+    "ServerIdentity",
 ]
 
 Command = tuple[str | bytes | int, ...]
@@ -47,6 +49,7 @@ _WHO: Command = ("INFO", "replication", "server")
 _REPLICATION_ID = re.compile(rb"^master_replid:(\w+)", re.MULTILINE)
 _RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
 _NEVER_REPLICA = re.compile(rb"^master_replid2:0+\r?$", re.MULTILINE)
+_FORMER_ID = re.compile(rb"^master_replid2:(?!0+\r?$)(\w+)", re.MULTILINE)
 _REPLICA = re.compile(rb"^role:slave", re.MULTILINE)
 _pack = cast("Callable[[Command], bytes]", hiredis.pack_command)  # its stub knows tuples of one
 _error = cast("Callable[[str], Exception]", DefaultParser.parse_error)
@@ -80,6 +83,21 @@ class _Locator(Protocol):
     async def locate(self) -> Address: ...
 
 
+class ServerIdentity(NamedTuple):
+    """Who a server was when a connection was made to it; a text is empty where it was not told."""
+
+    server: str = ""
+    """Its replication id."""
+    process: str = ""
+    """Its run id; empty where it was promoted from a replica."""
+    former: str = ""
+    """The replication id of the primary that it was a replica of."""
+
+
+class ServerChanged(TransportUnavailable):
+    """A connection was made to another server than before; nothing was sent."""
+
+
 class LeadsToReplica(TransportUnavailable):
     """The address leads to a replica: a failover is under way, or it was not moved since."""
 
@@ -93,15 +111,18 @@ class RedisConnection:
     def __init__(self, locator: _Locator) -> None:
         self.place = ("", 0)
         """Host and port of the server that it was connected to last."""
-        self.server = ""
-        """The replication id of that server then; empty where it was not told."""
-        self.process = ""
-        """Its run id; empty where it was not told, or where it was promoted from a replica."""
+        self.identity = ServerIdentity()
+        """That server's, then."""
         self._locator = locator
         self._timeout = 0.0
         self._wire: _Wire | None = None
         self._is_blocking = False
         self._is_retired = False
+
+    @property
+    def server(self) -> str:
+        """The replication id of the server that it was connected to last."""
+        return self.identity.server
 
     @property
     def is_open(self) -> bool:
@@ -156,13 +177,13 @@ class RedisConnection:
     async def _begin(self, address: Address) -> None:
         role = [_ROLE] if address.wants_primary else []
         who = [_WHO] if address.asks_who else []
-        self.server = self.process = ""
+        self.identity = ServerIdentity()
         if not (commands := [*address.greeting, *role, *who]):
             return
         for command, reply in zip(commands, await self.exchange(commands), strict=True):
             if command == _WHO and (isinstance(reply, bytes) or is_refusal(reply)):
                 if isinstance(reply, bytes):
-                    self.server, self.process = _ids(reply, address)
+                    self.identity = _identity(reply, address)
                 continue
             if isinstance(reply, NoPermissionError) and command == _ROLE:
                 continue  # then its first refusal of a write tells
@@ -230,8 +251,8 @@ class RedisConnection:
             self.hang_up()
 
 
-def _ids(told: bytes, address: Address) -> tuple[str, str]:
-    """Return the replication id and the run id of a primary.
+def _identity(told: bytes, address: Address) -> ServerIdentity:
+    """Return who a primary is.
 
     Raises:
         LeadsToReplica: it is a replica. That has its primary's id, and would take appends
@@ -242,9 +263,9 @@ def _ids(told: bytes, address: Address) -> tuple[str, str]:
             f"{address.host}:{address.port} is a read-only replica: name the primary, or wait "
             "until it is promoted"
         )
-    found = _REPLICATION_ID.search(told)
+    found, former = _REPLICATION_ID.search(told), _FORMER_ID.search(told)
     run = _RUN_ID.search(told) if _NEVER_REPLICA.search(told) else None
-    return found[1].decode() if found else "", run[1].decode() if run else ""
+    return ServerIdentity(*(it[1].decode() if it else "" for it in (found, run, former)))
 
 
 def _is_old(wire: _Wire) -> bool:

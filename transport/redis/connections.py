@@ -16,6 +16,7 @@ from redis.exceptions import MovedError
 
 from transport.errors import ConfigurationError, TransportUnavailable
 from transport.redis.cluster import Cluster
+from transport.redis.cluster_map import ClusterMap
 from transport.redis.cluster_primary import ServerPool
 from transport.redis.connection import (
     Address,
@@ -23,10 +24,11 @@ from transport.redis.connection import (
     LeadsToReplica,
     RedisConnection,
     Reply,
+    ServerIdentity,
 )
 from transport.redis.errors import translate
 from transport.redis.locator import Locator, SentinelLocator, StaticLocator
-from transport.redis.slot_map import SlotMap
+from transport.redis.slot_map import Place, SlotMap
 from transport.redis.slot_votes import ask_for_slots, tell
 from transport.settings import TransportSettings
 
@@ -62,8 +64,10 @@ class RedisConnections:
         self._slots = asyncio.Semaphore(most or settings.redis_pool_size)
         self.server = ""
         """The replication id of the server that the last connection was made to."""
-        self.on_server: Callable[[str, str], None] = lambda _, __: None
-        """Called with that and the server's run id, after each."""
+        self.on_server: Callable[[ServerIdentity], None] = lambda _: None
+        """Called with who the server is, after each; of a cluster, for no single server."""
+        self.on_shard: Callable[[Place, ServerIdentity], None] = lambda _, __: None
+        """The same for the primaries of a cluster, with where each is."""
         self._place = ("", 0)  # where the last connection was made to
         self._replica: tuple[float, LeadsToReplica] | None = None  # when one was met last
         self._locator = locator or _locator(settings)
@@ -78,10 +82,9 @@ class RedisConnections:
         """Those that answer."""
         return [self] if self.cluster is None else self.cluster.answering
 
-    @property
-    def waits_for_replicas(self) -> bool:
-        """Whether an append counts only once replicas have it."""
-        return self._settings.redis_wait_replicas > 0
+    def pools_of(self, commands: Sequence[Command]) -> Sequence[ServerPool]:
+        """Those that ``commands`` go to."""
+        return [self] if self.cluster is None else self.cluster.pools_of(commands)
 
     async def look_for_cluster(self) -> None:
         """Learn whether the server is one of a cluster, and where its slots are.
@@ -104,13 +107,22 @@ class RedisConnections:
             raise TransportUnavailable(
                 "this Redis Cluster has given its slots to no server yet (CLUSTER ADDSLOTSRANGE)"
             )
-        self.cluster = Cluster(seeds, slots, make=self._make, changed=self._count)
+        known = ClusterMap(seeds, slots, make=self._make, changed=self._count)
+        self.cluster = Cluster(known)
 
     def _make(self, address: Address, is_for_waiting: bool) -> RedisConnections:
-        most = _MOST_WAITING if is_for_waiting else 0
-        pool = RedisConnections(self._settings, locator=StaticLocator(address), most=most)
-        if not is_for_waiting:
-            pool.on_server = lambda _, __: self._count()
+        if is_for_waiting:
+            locator = StaticLocator(address)
+            return RedisConnections(self._settings, locator=locator, most=_MOST_WAITING)
+        asks_who = self._settings.redis_rescue_seconds > 0
+        locator = StaticLocator(msgspec.structs.replace(address, asks_who=asks_who))
+        pool = RedisConnections(self._settings, locator=locator)
+
+        def met(identity: ServerIdentity) -> None:
+            self._count()
+            self.on_shard((address.host, address.port), identity)
+
+        pool.on_server = met
         return pool
 
     def _count(self) -> None:
@@ -134,7 +146,7 @@ class RedisConnections:
                     self.made += 1
                     self._moved_to(connection.place)
                     self.server = connection.server
-                    self.on_server(self.server, connection.process)
+                    self.on_server(connection.identity)
                 yield connection
             finally:
                 self._lent.discard(connection)

@@ -20,7 +20,7 @@ from transport.redis.joint_acks import JointAcks
 from transport.redis.kept_runs import KeptBytes
 from transport.redis.membership import RedisMembership, Renewed
 from transport.redis.own_appends import OwnAppends
-from transport.redis.pipeline import Pipeline
+from transport.redis.pipelines import Pipelines
 from transport.redis.slot_notifiers import SlotNotifiers
 from transport.redis.trimming import Retention
 
@@ -57,18 +57,20 @@ class RedisConsumer:
         retention_seconds: int,
         retention_records: int,
     ) -> None:
-        self._reads = Pipeline(connections, most=_REPLY_BYTES)
+        self._reads = Pipelines(connections, most=_REPLY_BYTES)
         self._functions = functions
         self._membership = membership
         self._notifier = notifier
         self._own_appends = own_appends
-        self._acks = JointAcks(functions, membership.group, by_slot=by_slot)
+        self._connections = connections
+        self._by_slot = by_slot
+        self._acks: dict[str, JointAcks] = {}  # by server: one that hangs holds up no other's
         self._kept = KeptBytes()
         self._retention_seconds = retention_seconds
         self._retention_records = retention_records
         self._held: dict[int, RedisClaim] = {}
         self._renewed_at: dict[RedisClaim, float] = {}
-        self._connections = -1  # ever made, at the last look
+        self._made = -1  # connections ever made, at the last look
         self.looks = 0
         """How often it has looked after the leases that it holds."""
         self.unread: dict[int, int] = {}
@@ -90,7 +92,7 @@ class RedisConsumer:
             if self._renewer:
                 self._renewer.cancel()
                 await asyncio.wait([self._renewer])
-            await self._acks.close()
+            await asyncio.gather(*(acks.close() for acks in self._acks.values()))
             with contextlib.suppress(TransportError):  # what isn't released now runs out by itself
                 await self._membership.leave()
         finally:
@@ -167,11 +169,21 @@ class RedisConsumer:
             retention=Retention(seconds=self._retention_seconds, records=self._retention_records),
             own_appends=self._own_appends,
             kept=self._kept,
-            acks=self._acks,
+            acks=self._acks_of(partition),
             left=self._give_back,
         )
         self._held[partition] = claim
         self._arrived.put_nowait(claim)
+
+    def _acks_of(self, partition: int) -> JointAcks:
+        """Return what acknowledges for all claims on the server that has ``partition`` now."""
+        cluster = self._connections.cluster
+        place = cluster.place_of(self._membership.log.streams[partition]) if cluster else ""
+        acks = self._acks.get(place)
+        if acks is None:
+            acks = JointAcks(self._functions, self._membership.group, by_slot=self._by_slot)
+            self._acks[place] = acks
+        return acks
 
     async def _renew(self, claims: Sequence[RedisClaim]) -> None:
         if not claims:
@@ -189,7 +201,7 @@ class RedisConsumer:
         connections = self._membership.witness.connections()
         latest = now - self._membership.renew_after
         renewed_at = {claim: self._renewed_at.get(claim, latest) for claim in claims}
-        if connections == self._connections:
+        if connections == self._made:
             claims = [claim for claim in claims if renewed_at[claim] <= latest]
         self._renewed_at = renewed_at
         if not claims:
@@ -200,7 +212,7 @@ class RedisConsumer:
                 self._renewed(claim, reply, connections)
             elif isinstance(translate(reply), PartitionLost):
                 claim.lose()
-        self._connections = connections
+        self._made = connections
 
     async def _trim(self, claims: Sequence[RedisClaim]) -> None:
         full, trimmed = self._membership.full, 0

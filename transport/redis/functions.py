@@ -7,17 +7,19 @@ from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import sha1, sha256
 from importlib.resources import files
+from weakref import WeakKeyDictionary
 
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from transport.errors import ConfigurationError, TransportError, TransportUnavailable
-from transport.redis.cluster import Closing
-from transport.redis.connection import Command, Reply
+from transport.redis.cluster import Closing, IsAt
+from transport.redis.cluster_primary import ServerPool
+from transport.redis.connection import Command, Reply, ServerChanged
 from transport.redis.connections import RedisConnections
 from transport.redis.errors import is_function_missing, translate
-from transport.redis.pipeline import Pipeline
+from transport.redis.pipelines import Pipelines
 
-__all__ = ["Functions", "ServerChanged", "library_source"]
+__all__ = ["Functions", "library_source"]
 
 _FILES = (
     "common",
@@ -49,10 +51,6 @@ return called(KEYS, ARGV)
 """
 
 
-class ServerChanged(TransportUnavailable):
-    """A connection was made to another server than before; nothing was sent."""
-
-
 def library_source() -> str:
     """Return the text of the library of this release."""
     folder = files("transport.redis").joinpath("lua")
@@ -73,19 +71,30 @@ class Functions:
 
     def __init__(self, connections: RedisConnections, source: str | None = None) -> None:
         self._connections = connections
-        self._calls = Pipeline(connections)
+        self._calls = Pipelines(connections)
         source = library_source() if source is None else source
         self.library = f"crossfade_{sha256(source.encode()).hexdigest()[:8]}"
         self._source = source
         self._code = f"#!lua name={self.library}\nlocal PREFIX = '{self.library}_'\n{source}"
-        self._loading = asyncio.Lock()
+        self._loading: WeakKeyDictionary[ServerPool, asyncio.Lock] = WeakKeyDictionary()
+
+    @property
+    def are_of_several(self) -> bool:
+        """Whether they are called on several servers, of which some may not answer."""
+        return self._connections.cluster is not None
 
     def command(self, name: str, keys: Sequence[str], *arguments: str | bytes | int) -> Command:
         """Return the command that calls function ``name``."""
         return ("FCALL", f"{self.library}_{name}", len(keys), *keys, *arguments)
 
     async def exchange(
-        self, commands: Sequence[Command], *, closing: Sequence[Command] = (), only_at: str = ""
+        self,
+        commands: Sequence[Command],
+        *,
+        closing: Sequence[Command] = (),
+        only_at: str = "",
+        is_at: IsAt | None = None,
+        within: float = 0.0,
     ) -> list[Reply]:
         """Send ``commands`` in one go and return their replies; load the library where it is gone.
 
@@ -93,12 +102,19 @@ class Functions:
         replies come last. Nothing is sent to another server than ``only_at``, where both tell their
         replication ids. See ``RedisConnection.exchange``.
 
+        In a cluster ``is_at`` stands for ``only_at``, ``closing`` is left to ``spread``, and
+        ``within`` bounds the seconds that one of its servers keeps the others' replies.
+
         Raises:
             TransportUnavailable: no connection could be had, or no library loaded.
             ServerChanged: the connection leads to another server than ``only_at``.
         """
         if self._connections.cluster is not None:
-            return (await self.spread(commands))[0]
+            are_at = [is_at] * len(commands) if is_at else ()
+            replies, _ = await self.spread(commands, within=within, are_at=are_at)
+            if is_at and any(isinstance(reply, ServerChanged) for reply in replies):
+                raise ServerChanged("the log is on another server now")
+            return replies
         async with self._connections.lend() as connection:
             if only_at and connection.server and connection.server != only_at:
                 if connection.server != self._connections.server:
@@ -108,21 +124,28 @@ class Functions:
         return await self._with_library(commands, replies, closing)
 
     async def spread(
-        self, commands: Sequence[Command], *, closing: Closing | None = None
+        self,
+        commands: Sequence[Command],
+        *,
+        closing: Closing | None = None,
+        within: float = 0.0,
+        are_at: Sequence[IsAt] = (),
     ) -> tuple[list[Reply], list[Sequence[Reply]]]:
         """Send ``commands`` to the servers of a cluster; see ``Cluster.spread``."""
         cluster = self._connections.cluster
         assert cluster is not None
         full: list[BaseException] = []
 
-        async def load() -> None:
+        async def load(pools: Sequence[ServerPool]) -> None:
             try:
-                await self.load()
+                await self.load(pools)
             except TransportUnavailable as error:  # the calls tell what else they find
                 if isinstance(error.__cause__, OutOfMemoryError):
                     full.append(error.__cause__)
 
-        replies, closed = await cluster.spread(commands, closing=closing, load=load)
+        replies, closed = await cluster.spread(
+            commands, closing=closing, load=load, within=within, are_at=are_at
+        )
         if closing is None and any(map(is_function_missing, replies)):  # it may be full
             replies = await self._with_library(commands, replies)
         elif full:  # appends: a full server would refuse them as scripts too
@@ -142,7 +165,7 @@ class Functions:
                 break
             calls = [commands[i] for i in missing]
             try:
-                await self.load()
+                await self.load(self._connections.pools_of(calls))
             except TransportUnavailable as error:
                 if not isinstance(error.__cause__, OutOfMemoryError):
                     raise
@@ -162,7 +185,7 @@ class Functions:
             name: sha1(script.encode(), usedforsecurity=False).hexdigest()
             for name, script in scripts.items()
         }
-        for pool in self._connections.answering:
+        for pool in self._connections.pools_of(calls):
             with suppress(TransportUnavailable):
                 await pool.exchange([("SCRIPT", "LOAD", script) for script in scripts.values()])
         return await self._connections.exchange(
@@ -181,26 +204,30 @@ class Functions:
             raise translate(reply)
         return reply
 
-    async def load(self) -> None:
+    async def load(self, pools: Sequence[ServerPool] = ()) -> None:
         """Load the library where it is not there: at each primary of a cluster that answers.
+
+        ``pools``: at these servers alone.
 
         Raises:
             TransportUnavailable: the server can't be reached or forbids it, or is full.
             ConfigurationError: the server is too old.
         """
-        refusals: list[TransportError] = []
-        full: TransportError | None = None
-        async with self._loading:
-            for pool in self._connections.answering:
-                try:
-                    (reply,) = await pool.exchange([("FUNCTION", "LOAD", self._code)])
-                    _check_loaded(reply)
-                except TransportError as error:  # others of a cluster may take it
-                    refusals.append(error)
-                    if isinstance(error.__cause__, OutOfMemoryError):
-                        full = error
+        loads = [self._load_at(pool) for pool in pools or self._connections.answering]
+        told = await asyncio.gather(*loads)
+        refusals = [error for error in told if error is not None]  # others of a cluster may take it
+        full = [it for it in refusals if isinstance(it.__cause__, OutOfMemoryError)]
         if refusals:  # of a full server: there is another way to call them
-            raise full or refusals[0]
+            raise (full or refusals)[0]
+
+    async def _load_at(self, pool: ServerPool) -> TransportError | None:
+        async with self._loading.setdefault(pool, asyncio.Lock()):
+            try:
+                (reply,) = await pool.exchange([("FUNCTION", "LOAD", self._code)])
+                _check_loaded(reply)
+            except TransportError as error:
+                return error
+        return None
 
 
 def _check_loaded(reply: Reply) -> None:

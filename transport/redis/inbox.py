@@ -15,7 +15,7 @@ from transport.redis.connection import Command, Reply, ReplyTooLargeError
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
 from transport.redis.keys import TopicKeys, consumer
-from transport.redis.pipeline import Pipeline
+from transport.redis.pipelines import Pipelines
 from transport.redis.records import Entry, records, sort_key
 from transport.redis.witness import Witness
 
@@ -43,7 +43,7 @@ class Inbox:
 
     def __init__(
         self,
-        reads: Pipeline,
+        reads: Pipelines,
         functions: Functions,
         log: TopicKeys,
         partition: int,

@@ -14,7 +14,9 @@
 ``{msg:stream}:writers``                  sorted set: processes that append, by when they expire
 ``{msg:stream}:rescue:2:<repl. id>``      hash: what a failover lost, while it is appended again
 ``{msg:stream}:probe``                    string: written to see whether writes are taken; expires
-``{<stream>}:probe``                      the same, of one partition: in a cluster
+``{<stream>}:writers``                    the last three, of one partition: in a cluster
+``{<stream>}:rescue:2:<repl. id>``
+``{<stream>}:probe``
 ========================================  ==============================================
 
 The log ``redis@32`` has ``msg:stream@32`` and ``msg:dlq@32`` in place of ``msg:stream`` and
@@ -70,6 +72,10 @@ class TopicKeys(msgspec.Struct, frozen=True):
     def writers(self) -> str:
         """The key of those who append, by when that is forgotten."""
         return f"{{{self.name}}}:writers"
+
+    def of_partition(self, partition: int) -> TopicKeys:
+        """Return the same names, with those of the writers and a rescue in a partition's slot."""
+        return msgspec.structs.replace(self, name=self.streams[partition])
 
     def rescue(self, server: str) -> str:
         """Return the key of what is to be appended again to a server (lua/rescue.lua)."""

@@ -62,7 +62,8 @@ class RedisMembership:
         self.group = group
         self.bell = log.bell(group)
         self.pace = min(lease_ms / 3000, _LONGEST_PACE)
-        """Seconds between two looks: a lease outlives two that fail."""
+        """Seconds between two looks: a lease outlives two that fail. A server of a cluster that
+        takes longer to answer is not waited for: leases at the others are renewed meanwhile."""
         self.renew_after = min(lease_ms / 4000, _LONGEST_UNRENEWED)
         """Seconds after which a look renews a lease: it outlives some looks that fail after that.
         With the renewal this member sees whether the stream lost anything."""
@@ -97,7 +98,8 @@ class RedisMembership:
                 ),
                 *(self._functions.command("owner", (self._leases[p],)) for p in others),
                 *probes,
-            ]
+            ],
+            within=self.pace,
         )
         refused = [isinstance(replies.pop(), OutOfMemoryError) for _ in probes][::-1]
         if self.of_several:
@@ -163,7 +165,8 @@ class RedisMembership:
                     *self.witness.arguments(claim.partition),
                 )
                 for claim in claims
-            ]
+            ],
+            within=self.pace,
         )
         return [
             Renewed(reply[0], reply[1], reply[2].decode(), reply[3])
@@ -180,7 +183,8 @@ class RedisMembership:
                     self._functions, claim.stream, is_full=claim.partition in self.full
                 )
                 for claim in claims
-            ]
+            ],
+            within=self.pace,
         )
 
     async def strays(self, claims: Sequence[RedisClaim]) -> list[Reply]:
@@ -191,7 +195,8 @@ class RedisMembership:
                     "strays", (claim.stream,), self.group, consumer(claim.partition)
                 )
                 for claim in claims
-            ]
+            ],
+            within=self.pace,
         )
 
     async def release(self, claims: Sequence[RedisClaim]) -> None:

@@ -37,11 +37,6 @@ async def open_logs(
             one of several of a cluster, and we may not ask for the others.
     """
     await connections.look_for_cluster()
-    if connections.cluster is not None and not connections.waits_for_replicas:
-        _log.warning(
-            "In a Redis Cluster of several shards, what a failover loses is counted and not "
-            "appended again: set REDIS_WAIT_REPLICAS to the number of each primary's replicas"
-        )
     for pool in connections.pools:
         await _check_server(pool)
     try:

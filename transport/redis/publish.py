@@ -25,9 +25,9 @@ from transport.envelope import (
 from transport.errors import AppendUnknown, TransportError, TransportUnavailable
 from transport.identity import partition_of
 from transport.redis.confirmation import Confirmation
-from transport.redis.connection import Command, Reply
+from transport.redis.connection import Command, Reply, ServerChanged
 from transport.redis.errors import is_refusal, translate
-from transport.redis.functions import Functions, ServerChanged
+from transport.redis.functions import Functions
 from transport.redis.keys import TopicKeys
 from transport.redis.own_appends import OwnAppends, Run
 from transport.redis.records import (
@@ -38,6 +38,7 @@ from transport.redis.records import (
     OUR_TRACED_HEADERS,
 )
 from transport.redis.rescue import Rescue
+from transport.redis.shard_rescues import ShardRescues
 from transport.redis.witness import Witness
 
 __all__ = ["MOST_VALUES", "RECORDS_PER_CALL", "Publisher", "remembered"]
@@ -50,6 +51,7 @@ _FOUND, _REFUSED = ord("="), ord("!")
 RECORDS_PER_CALL = 1000
 # The same bound, for one record's names and values: Lua's is 8000.
 MOST_VALUES = 7000
+_CHANGES = 8  # of servers, in a moment, after which a call is refused
 # What `append` knows by a letter instead of by all its field names.
 _SHAPES = {OUR_HEADERS: "", OUR_TRACED_HEADERS: "t"}
 
@@ -84,14 +86,15 @@ class Publisher:
         self._group = group
         self._seconds = seconds
         self._own_appends = own_appends
-        self._by_slot = self._of_several = False
+        self._by_slot = False
+        self._rescues: ShardRescues | None = None
 
-    def keep_slots_apart(self, *, of_several: bool) -> None:
+    def keep_slots_apart(self, rescues: ShardRescues | None) -> None:
         """Touch one partition a call from now on, as a cluster wants it.
 
-        ``of_several``: its slots are on several servers.
+        ``rescues``: those of its partitions, where they are on several servers.
         """
-        self._by_slot, self._of_several = True, of_several
+        self._by_slot, self._rescues = True, rescues
 
     async def publish(
         self, envelopes: Sequence[Envelope], *, remember: bool, rescued_at: str = ""
@@ -101,8 +104,8 @@ class Publisher:
         ``rescued_at``: what a failover lost is appended again to the server of that replication id,
         while all else waits. No replica has to confirm what was acknowledged already.
         """
-        if self._of_several:
-            return await self._publish_by_slot(envelopes, self._seconds if remember else 0)
+        if self._rescues is not None:
+            return await self._publish_by_slot(self._rescues, envelopes, remember, rescued_at)
         outcomes: list[Outcome] = []
         recent = self._rescue.recent
         # One trip after the other: a call that is made again because the library was missing could
@@ -142,31 +145,36 @@ class Publisher:
                 self._own_appends.under_way -= 1
         return outcomes
 
-    async def _publish_by_slot(self, envelopes: Sequence[Envelope], seconds: int) -> list[Outcome]:
+    async def _publish_by_slot(
+        self,
+        rescues: ShardRescues,
+        envelopes: Sequence[Envelope],
+        remember: bool,
+        rescued_at: str,
+    ) -> list[Outcome]:
         """Append in the order of each partition; one that is refused holds up no other's."""
         outcomes: list[Outcome] = []
         refused: dict[int, TransportError] = {}  # what follows must not overtake it
-        for calls in self._trips(envelopes, seconds):
+        for calls in self._trips(envelopes, self._seconds if remember else 0):
             self._own_appends.under_way += 1
             try:
                 due = [call for call in calls if call.partition not in refused]
-                replies, closed = await self._functions.spread(
-                    [call.command for call in due], closing=self._confirmation.commands_at
-                )
-                told = {c.partition: it for c, *it in zip(due, replies, closed, strict=True)}
+                told = await self._tell_by_slot(rescues, due, rescued_at)
                 some: dict[int, Iterator[Outcome]] = {}
                 for call in calls:
                     reply, closing = told.get(call.partition) or (refused[call.partition], ())
                     found = self._outcomes(reply, call.envelopes)
                     if isinstance(reply, Exception):
                         refused[call.partition] = translate(reply)
-                    else:
+                    elif not rescued_at:
                         new, old = self._confirmation.doubts_at(closing)
                         doubts = [new if type(it) is Appended else old for it in found]
                         found = [
                             _doubted(it, doubt) if doubt else it
                             for it, doubt in zip(found, doubts, strict=True)
                         ]
+                    recent = rescues.of(call.partition).recent
+                    recent.add(call.envelopes, found, remember=remember)
                     some[call.partition] = iter(found)
                 count = sum(len(call.envelopes) for call in calls)
                 rest = envelopes[len(outcomes) :][:count]
@@ -176,6 +184,36 @@ class Publisher:
             finally:
                 self._own_appends.under_way -= 1
         return outcomes
+
+    async def _tell_by_slot(
+        self, rescues: ShardRescues, calls: Sequence[_Call], rescued_at: str
+    ) -> dict[int, tuple[Reply, Sequence[Reply]]]:
+        """Return the reply to each partition's call, and those to what ended its trip."""
+        told: dict[int, tuple[Reply, Sequence[Reply]]] = {}
+        if rescued_at:
+            replies, _ = await self._functions.spread(
+                [call.command for call in calls],
+                are_at=[rescues.of(call.partition).at(rescued_at) for call in calls],
+            )
+            return {call.partition: (it, ()) for call, it in zip(calls, replies, strict=True)}
+        for _ in range(_CHANGES):
+            refusals = await rescues.over([call.partition for call in calls])
+            told |= {partition: (error, ()) for partition, error in refusals.items()}
+            due = {call.partition: call for call in calls if call.partition not in refusals}
+            first = [(p, command) for p in due for command in rescues.of(p).registration()]
+            replies, closed = await self._functions.spread(
+                [*(command for _, command in first), *(call.command for call in due.values())],
+                closing=self._confirmation.commands_at,
+                are_at=[rescues.of(p).is_at for p in (*(p for p, _ in first), *due)],
+            )
+            for (partition, _), reply in zip(first, replies, strict=False):
+                rescues.of(partition).note_writers(reply)
+            pairs = list(zip(replies, closed, strict=True))[len(first) :]
+            told |= dict(zip(due, pairs, strict=True))
+            calls = [call for p, call in due.items() if type(told[p][0]) is ServerChanged]
+            if not calls:
+                break
+        return told
 
     def _around(
         self, rescued_at: str
@@ -188,8 +226,20 @@ class Publisher:
             return (), (), ()
         return self._rescue.registration(), self._confirmation.commands, (ServerChanged,)
 
-    async def _exchange(self, commands: Sequence[Command]) -> list[Reply]:
-        """Exchange with a server that is known to have all that was appended."""
+    async def _exchange(
+        self, commands: Sequence[Command], memories: Sequence[int | None]
+    ) -> list[Reply]:
+        """Exchange with a server that is known to have all that was appended.
+
+        ``memories``: the partition whose memories each command is for.
+        """
+        if (rescues := self._rescues) is not None:
+            partitions = [it for it in memories if it is not None]
+            for error in (await rescues.over(partitions)).values():
+                raise error
+            are_at = [rescues.of(partition).is_at for partition in partitions]
+            replies, _ = await self._functions.spread(commands, are_at=are_at)
+            return replies
         while True:
             await self._rescue.over()
             with suppress(ServerChanged):
@@ -312,7 +362,8 @@ class Publisher:
                         *(identifier for _, identifier in questions),
                     )
                     for memory, questions in places.items()
-                ]
+                ],
+                list(places),
             )
             for questions, reply in zip(places.values(), replies, strict=True):
                 if isinstance(reply, Exception):

@@ -17,6 +17,7 @@ from transport.redis.witness import NO_WITNESS, Witness
 __all__ = ["look_for", "progress", "reaches", "read", "read_back"]
 
 _NOWHERE = b"0-0"
+_SHARD_SECONDS = 1.0  # a server of a cluster that takes longer keeps nobody from what others tell
 
 
 async def read(
@@ -59,7 +60,13 @@ async def _range(
 async def progress(
     functions: Functions, log: TopicKeys, group: str, witness: Witness | None
 ) -> Sequence[Progress]:
-    """Return the progress of ``group`` in every partition; see ``Transport.progress``."""
+    """Return the progress of ``group`` in every partition; see ``Transport.progress``.
+
+    Of a server of a cluster that does not answer, partitions are unavailable.
+
+    Raises:
+        TransportError: no partition's is told, or one's is not and there is one server.
+    """
     keys = [(stream, log.lease(partition, group)) for partition, stream in enumerate(log.streams)]
     connections = witness.connections() if witness else 0
     witnessed = [witness.arguments(p) if witness else NO_WITNESS for p in range(len(keys))]
@@ -67,8 +74,12 @@ async def progress(
         [
             functions.command("inspect", key, group, *what)
             for key, what in zip(keys, witnessed, strict=True)
-        ]
+        ],
+        within=_SHARD_SECONDS,
     )
+    errors = [reply for reply in replies if isinstance(reply, Exception)]
+    if errors and not (functions.are_of_several and len(errors) < len(replies)):
+        raise translate(errors[0])
     found = [_progress(partition, reply) for partition, reply in enumerate(replies)]
     if witness is None:
         return [progress for progress, _ in found]
@@ -77,7 +88,8 @@ async def progress(
     if back:
         # Counted where it outlives this process. Whether or not that can be done now, it is told.
         counted = await functions.exchange(
-            [functions.command("went_back", keys[p], *witnessed[p]) for p in back]
+            [functions.command("went_back", keys[p], *witnessed[p]) for p in back],
+            within=_SHARD_SECONDS,
         )
         for partition, reply in zip(back, counted, strict=True):
             if isinstance(reply, int):
@@ -89,7 +101,8 @@ async def progress(
         # No worker renews a lease there, so the unread records are noted here. If there is no
         # answer, they are noted at the next report.
         await functions.exchange(
-            [functions.command("look_unowned", keys[p], group) for p in unowned]
+            [functions.command("look_unowned", keys[p], group) for p in unowned],
+            within=_SHARD_SECONDS,
         )
     for progress, _ in found:
         # A loss that is not counted yet is compared with the same figures at the next report.
@@ -130,8 +143,8 @@ async def look_for(
 
 def _progress(partition: int, reply: Reply) -> tuple[Progress, int]:
     """Return it, and how many records went with a log that went back (-1: it did not)."""
-    if isinstance(reply, Exception):
-        raise translate(reply)
+    if isinstance(reply, Exception):  # a server of a cluster is away
+        return Progress(partition, None, None, None, None, None, unavailable=True), -1
     undelivered, pending, oldest, floor, end, owner, lost, now_ms, added, back, through = reply
     lag = undelivered + pending if undelivered >= 0 else None
     progress = Progress(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from transport.contract import Appended, Envelope, Outcome
 from transport.redis.records import sort_key
 
-__all__ = ["RecentAppend", "RecentAppends"]
+__all__ = ["KeptTogether", "RecentAppend", "RecentAppends"]
 
 _MOST_BYTES = 32 << 20
 _RECORD_BYTES = 1024
@@ -35,6 +35,13 @@ class _Trip(NamedTuple):
     remember: bool
 
 
+class KeptTogether:
+    """How many bytes the records of one process take, in a cluster those of all partitions."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
 class RecentAppends:
     """What was appended in the last ``seconds``, as far as it is not too large; the oldest go.
 
@@ -42,10 +49,10 @@ class RecentAppends:
     have lost grows no older. (For an hour: what is as old would come back out of place.)
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, together: KeptTogether | None = None) -> None:
         self._seconds = seconds
         self._trips: deque[_Trip] = deque()
-        self._size = 0
+        self._together = together or KeptTogether()
 
     def add(
         self, envelopes: Sequence[Envelope], outcomes: Sequence[Outcome], *, remember: bool
@@ -56,7 +63,7 @@ class RecentAppends:
         now = time.monotonic()
         size = sum([len(envelope.body) for envelope in envelopes]) + _RECORD_BYTES * len(envelopes)
         self._trips.append(_Trip(now, size, envelopes, outcomes, remember))
-        self._size += size
+        self._together.count += size
         self._drop(now - self._seconds)
 
     def age(self) -> None:
@@ -95,5 +102,6 @@ class RecentAppends:
             )
 
     def _drop(self, before: float) -> None:
-        while self._trips and (self._size > _MOST_BYTES or self._trips[0].at < before):
-            self._size -= self._trips.popleft().size
+        together = self._together
+        while self._trips and (together.count > _MOST_BYTES or self._trips[0].at < before):
+            together.count -= self._trips.popleft().size

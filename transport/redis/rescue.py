@@ -36,15 +36,23 @@ from redis.exceptions import RedisError
 from transport.contract import Appended, Envelope, Outcome
 from transport.envelope import HEADER_MESSAGE_ID
 from transport.errors import TransportError, TransportUnavailable
-from transport.redis.connection import Command, Reply
+from transport.redis.cluster import IsAt
+from transport.redis.connection import Command, Reply, ServerChanged, ServerIdentity
 from transport.redis.errors import is_passing, translate
-from transport.redis.functions import Functions, ServerChanged
+from transport.redis.functions import Functions
 from transport.redis.keys import TopicKeys
-from transport.redis.recent_appends import RecentAppend, RecentAppends
+from transport.redis.recent_appends import KeptTogether, RecentAppend, RecentAppends
 from transport.redis.records import sort_key
-from transport.redis.rescue_report import RescueReport, field_of, in_order, page_of, pages
+from transport.redis.rescue_report import (
+    RescueReport,
+    field_of,
+    in_order,
+    page_of,
+    pages,
+    told_by,
+)
 
-__all__ = ["Rescue"]
+__all__ = ["REFUSED_AFTER", "Append", "Rescue"]
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +62,8 @@ _POLL_SECONDS = 0.05
 # For those who wrote lately to report; each comes back within two seconds, whatever it does.
 _LATE_SECONDS = 2.5
 _MOST_SECONDS = 5.0
-_REFUSED_AFTER_SECONDS = 1.0
+REFUSED_AFTER = 1.0
+"""Seconds for which an append waits for a rescue."""
 _PAIRS_PER_CALL = 500
 _RECORDS_PER_TURN = 1000
 _LEADS = (b"lead", b"alone")
@@ -66,17 +75,37 @@ Append = Callable[[Sequence[Envelope], bool, str], Awaitable[Sequence[Outcome]]]
 the replication id of the server."""
 
 
+IsMove = Callable[[str, ServerIdentity], bool]
+"""Returns whether what is now on a server was moved there from the one that had a replication id,
+which still is a primary: then nothing was lost."""
+
+
+def _no_move(_: str, __: ServerIdentity) -> bool:
+    return False
+
+
 class Rescue:
-    """Of one log, for one process that appends to it.
+    """Of one log, or of one partition in a cluster, for one process that appends to it.
 
     Args:
         functions: The Lua library.
         log: The keys of the log.
         seconds: How long what was appended is kept; 0: there is no rescue.
+        is_move: Tells a slot that was moved from a failover.
+        together: Counts what is kept, with that of other partitions.
     """
 
-    def __init__(self, functions: Functions, log: TopicKeys, *, seconds: float) -> None:
-        self.recent = RecentAppends(seconds)
+    def __init__(
+        self,
+        functions: Functions,
+        log: TopicKeys,
+        *,
+        seconds: float,
+        is_move: IsMove = _no_move,
+        together: KeptTogether | None = None,
+    ) -> None:
+        self.recent = RecentAppends(seconds, together)
+        self._is_move = is_move
         self.server = ""
         """The replication id of the server that is known to have all; empty if none is told."""
         self._functions = functions
@@ -90,24 +119,40 @@ class Rescue:
         self._why = ""  # it does not get on
         self._append: Append | None = None
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether nothing may be appended or recalled now."""
+        return self._running is not None
+
     def begin(self, append: Append) -> None:
         """Use ``append`` for what has to be appended again."""
         self._append = append
 
-    def met(self, server: str, process: str = "") -> None:
-        """Note the replication id of a server that a connection was made to, and its run id."""
+    def met(self, identity: ServerIdentity) -> None:
+        """Note which server a connection was made to."""
+        server, process, _ = identity
         if not server or not self._is_on:
             return
         lives_on = process and process == self._process
         self._met, self._process = server, process
-        if self._running is not None or self._append is None:
+        if self.is_under_way or self._append is None or server == self.server:
             return
-        if not self.server or lives_on:
+        if not self.server or lives_on or self._is_move(self.server, identity):
             # A server that was no replica, and whose last one is away for an hour, has a new
             # replication id as well; it lost nothing.
             self.server = server
-        elif server != self.server:
+        else:
             self._running = asyncio.create_task(self._run(self._append), name="rescue")
+
+    def is_at(self, identity: ServerIdentity) -> bool:
+        """Return whether appends may be sent to a server: it is known to have all."""
+        self.met(identity)
+        return self._running is None and identity.server in ("", self.server)
+
+    @property
+    def done_at(self) -> str:
+        """The key that tells what was appended again to the server that is known to have all."""
+        return self._log.rescue(self.server)
 
     async def join(self) -> None:
         """Take part in the rescue under way on the first server that was met.
@@ -121,7 +166,7 @@ class Rescue:
             self.server = ""
             self._running = asyncio.create_task(self._run(self._append), name="rescue")
 
-    async def over(self, *, within: float = _REFUSED_AFTER_SECONDS) -> None:
+    async def over(self, *, within: float = REFUSED_AFTER) -> None:
         """Return when no rescue is under way.
 
         Raises:
@@ -233,6 +278,8 @@ class Rescue:
                 if await self._turn(server, is_late=True) not in _LEADS:
                     return False
                 count += await self._append_again(server, some, append)
+        if await self._turn(server, is_late=True) not in _LEADS:
+            return False  # another is done, and its count stands
         await self._ask(server, self._functions.command("rescued", (rescue,), count))
         if is_overtaken:
             _tell(count, "in their order, but after newer ones that others appended meanwhile")
@@ -248,14 +295,10 @@ class Rescue:
         members = [it.decode() for it in fields if not it.startswith(b"#") and b"." not in it]
         if not members:
             return {}
-        found = {}
-        for member, told in zip(
-            members, await self._ask(server, ("HMGET", rescue, *members)), strict=True
-        ):
-            try:
-                found[member] = RescueReport.read(told)
-            except msgspec.MsgspecError:
-                _tell_unreadable(member)
+        told = await self._ask(server, ("HMGET", rescue, *members))
+        found, unreadable = told_by(members, told)
+        for member in unreadable:
+            _tell_unreadable(member)
         return found
 
     async def _lost(
@@ -331,6 +374,7 @@ class Rescue:
             replies = await self._functions.exchange(
                 [self._tell_gone(partition, some) for partition, some in parts.items()],
                 only_at=server,
+                is_at=self.at(server),
             )
             for some, reply in zip(parts.values(), replies, strict=True):
                 if isinstance(reply, Exception):
@@ -347,9 +391,20 @@ class Rescue:
         ]
         return self._functions.command("tell_gone", (self._log.streams[partition],), *pairs)
 
+    def at(self, server: str) -> IsAt:
+        """Return what tells whether a server is the one that is rescued for."""
+
+        def is_at(identity: ServerIdentity) -> bool:
+            self.met(identity)
+            return identity.server in ("", server)
+
+        return is_at
+
     async def _ask(self, server: str, command: Command) -> Reply:
         async def ask() -> Reply:
-            (reply,) = await self._functions.exchange([command], only_at=server)
+            (reply,) = await self._functions.exchange(
+                [command], only_at=server, is_at=self.at(server)
+            )
             if isinstance(reply, Exception):
                 raise translate(reply)
             return reply
@@ -401,7 +456,7 @@ async def _turns(lost: AsyncIterator[RecentAppend]) -> AsyncIterator[list[Recent
 
 
 def _tell_unreadable(member: str) -> None:
-    _log.exception(
+    _log.error(
         "What process %s reported as lost can't be read, and is not appended again: run "
         "`crossfade audit`",
         member,

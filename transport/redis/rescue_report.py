@@ -14,7 +14,7 @@ import msgspec
 from transport.redis.recent_appends import RecentAppend
 from transport.redis.records import sort_key
 
-__all__ = ["RescueReport", "field_of", "in_order", "page_of", "pages"]
+__all__ = ["RescueReport", "field_of", "in_order", "page_of", "pages", "told_by"]
 
 _PAGE_BYTES = 1 << 20
 _PAGE_RECORDS = 1000
@@ -50,6 +50,25 @@ class RescueReport(msgspec.Struct, frozen=True):
     def packed(self) -> bytes:
         """Return the field's value."""
         return msgspec.msgpack.encode(self)
+
+
+def told_by(
+    members: Sequence[str], fields: Sequence[bytes | None]
+) -> tuple[dict[str, RescueReport], list[str]]:
+    """Return what each process wrote, and the processes whose field can't be read.
+
+    A field that is gone is left out: another process led meanwhile, and is done.
+    """
+    found: dict[str, RescueReport] = {}
+    unreadable = []
+    for member, blob in zip(members, fields, strict=True):
+        if blob is None:
+            continue
+        try:
+            found[member] = RescueReport.read(blob)
+        except msgspec.MsgspecError:
+            unreadable.append(member)
+    return found, unreadable
 
 
 def field_of(member: str, page: int) -> str:

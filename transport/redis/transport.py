@@ -24,7 +24,7 @@ from transport.contract import (
     Topic,
 )
 from transport.durability import Durability
-from transport.errors import PartlyUnavailable
+from transport.errors import PartlyUnavailable, TransportError
 from transport.log_name import LogName
 from transport.redis import reading
 from transport.redis.append_notifier import AppendNotifier
@@ -46,6 +46,7 @@ from transport.redis.publish import Publisher
 from transport.redis.removal import RedisLogRemoval
 from transport.redis.rescue import Rescue
 from transport.redis.server_facts import server_facts
+from transport.redis.shard_rescues import ShardRescues
 from transport.redis.slot_notifiers import SlotNotifiers
 from transport.redis.witness import Witness
 from transport.server_facts import ServerFacts
@@ -54,6 +55,7 @@ from transport.settings import TransportSettings
 __all__ = ["RedisTransport"]
 
 _NAME = LogName("redis")
+_PROBE_SECONDS = 0.5  # for a server of a cluster, so that the others are told of in time
 
 
 class RedisTransport:
@@ -97,6 +99,12 @@ class RedisTransport:
             self._messages,
             seconds=settings.redis_rescue_seconds,
         )
+        self._rescues = ShardRescues(
+            self._functions,
+            self._messages,
+            cluster=lambda: self._connections.cluster,
+            seconds=settings.redis_rescue_seconds,
+        )
         self._publisher = Publisher(
             self._functions,
             self._messages,
@@ -110,7 +118,9 @@ class RedisTransport:
         self.on_rescued: Callable[[int], None] = lambda _: None
         """See ``transport.rescuing.Rescuing``."""
         self._rescue.begin(self._append_again)
+        self._rescues.begin(self._append_again)
         self._connections.on_server = self._rescue.met
+        self._connections.on_shard = self._rescues.met
         self._dead_letters = RedisDeadLetters(self._functions, self._dead, seconds=seconds)
         self._removal = RedisLogRemoval(
             self._connections, [(self._messages, WORKER_GROUP), (self._dead, DLQ_GROUP)]
@@ -162,19 +172,25 @@ class RedisTransport:
                 self._functions,
                 [(self._messages, WORKER_GROUP), (self._dead, DLQ_GROUP)],
             )
-            if self._connections.cluster is None:
-                await self._rescue.join()
+            rescues = None if self._connections.cluster is None else self._rescues
+            if self._connections.by_slot:
+                self._publisher.keep_slots_apart(rescues)
+            await (rescues or self._rescue).join()
         except BaseException:
             await self._connections.close()
             raise
-        if self._connections.by_slot:
-            of_several = self._connections.cluster is not None
-            self._publisher.keep_slots_apart(of_several=of_several)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self._rescue.close()
+        await self._rescues.close()
         await self._connections.close()
+
+    @property
+    def server_of(self) -> Callable[[int], str] | None:
+        """See ``transport.several_servers``."""
+        cluster, streams = self._connections.cluster, self._messages.streams
+        return None if cluster is None else lambda p: cluster.place_of(streams[p])
 
     async def publish(
         self, envelopes: Sequence[Envelope], *, remember: bool = True
@@ -310,24 +326,31 @@ class RedisTransport:
 
         PING would be answered by a replica, by a full server, and by one whose disk is full.
         """
-        if self._connections.cluster is None:
-            await self._connections.call(*self._messages.probing)
-        else:
+        if self._connections.cluster is not None:
             await self._ping_shards(self._connections.cluster)
+            return
+        await self._connections.call(*self._messages.probing)
         await self._rescue.over(within=0.0)
         self._rescue.recent.age()
 
     async def rescued(self) -> int:
         """Return how many records the last failover lost; see ``transport.rescuing.Rescuing``."""
-        if not self._connections.server or self._connections.cluster is not None:
+        if self._connections.cluster is not None:
+            return await self._rescues.rescued(self._connections.cluster)
+        if not self._connections.server:
             return 0
         rescue = self._messages.rescue(self._connections.server)
         return int(await self._connections.call("HGET", rescue, "#done") or 0)
 
     async def _ping_shards(self, cluster: Cluster) -> None:
         probes = [self._messages.probing_at(p) for p in range(self.partitions)]
-        replies = await cluster.exchange(probes)
-        errors = {p: translate(it) for p, it in enumerate(replies) if isinstance(it, Exception)}
+        replies, _ = await cluster.spread(probes, within=_PROBE_SECONDS)
+        errors: dict[int, TransportError] = {}
+        for partition, reply in enumerate(replies):
+            if isinstance(reply, Exception):
+                errors[partition] = translate(reply)
+            elif error := await self._rescues.age(partition):
+                errors[partition] = error
         if not errors:
             return
         error = next(iter(errors.values()))

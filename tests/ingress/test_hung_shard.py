@@ -1,0 +1,103 @@
+"""A Redis Cluster of which one primary hangs: POSTs and rows of the other shards go on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from itertools import count
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.ingress.conftest import Service, Start, message, working
+from tests.support.eventually import eventually
+from tests.support.redis_cluster import RedisCluster
+from tests.transport.redis_backend import short_settings
+from transport.partitioner import partition_for
+from transport.redis import RedisTransport
+
+_PARTITIONS = 6
+_TIMEOUT_SECONDS = 12.0
+_SOON_SECONDS = _TIMEOUT_SECONDS / 2
+
+
+@pytest_asyncio.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[RedisCluster]:
+    cluster = RedisCluster(tmp_path)
+    try:
+        await cluster.start()
+        yield cluster
+    finally:
+        await cluster.stop()
+
+
+@pytest.mark.parametrize("door", ["protocol"])
+async def test_posts_and_rows_of_other_shards_go_on(cluster: RedisCluster, launch: Start) -> None:
+    settings = short_settings(
+        None,
+        redis_url=f"redis://{cluster.addresses}/0",
+        stream_partitions=_PARTITIONS,
+        redis_timeout_ms=int(_TIMEOUT_SECONDS * 1000),
+    )
+    async with RedisTransport.from_settings(settings) as transport:
+        service = await launch(transport=transport)
+        victim = await cluster.primary_of("msg:stream:0")
+        hung = [p for p in range(_PARTITIONS) if await _has(cluster, victim, p)]
+        healthy = [p for p in range(_PARTITIONS) if p not in hung]
+        assert len(healthy) > 1
+        async with working(service):
+            await _post_all(service, range(_PARTITIONS), "before")
+            await eventually(lambda: _rows(service, "before", _PARTITIONS), timeout=30)
+            await victim.suspend()
+            try:
+                began = time.monotonic()
+                late = [asyncio.create_task(_post(service, p, f"hung {p}")) for p in hung]
+                took = [
+                    await asyncio.gather(*(_post(service, p, f"on {n}") for p in healthy))
+                    for n in range(20)
+                ]
+                assert max(map(max, took)) < _SOON_SECONDS, took
+                await eventually(
+                    lambda: _rows(service, "on", 20 * len(healthy)), timeout=_SOON_SECONDS
+                )
+                found = await service.client.get(f"/api/messages/{await _last(service)}")
+                assert found.status_code == 200
+                assert time.monotonic() - began < _TIMEOUT_SECONDS, "it is known by now"
+                assert not any(task.done() for task in late), "nothing was to be waited for"
+                ready = await service.client.get("/readyz")
+                assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+            finally:
+                await victim.resume()
+            await asyncio.gather(*late)
+
+
+async def _has(cluster: RedisCluster, server: object, partition: int) -> bool:
+    return await cluster.primary_of(f"msg:stream:{partition}") is server
+
+
+async def _post_all(service: Service, partitions: Sequence[int], text: str) -> None:
+    await asyncio.gather(*(_post(service, p, text) for p in partitions))
+
+
+async def _post(service: Service, partition: int, text: str) -> float:
+    """Return how long a POST to a partition took."""
+    conversation = next(
+        name for n in count() if partition_for(name := f"c{n}", _PARTITIONS) == partition
+    )
+    began = time.monotonic()
+    body = message(conversationId=conversation, content=text, clientMessageId=f"{text} {partition}")
+    answer = await service.post(body)
+    if not text.startswith("hung"):
+        assert answer.status_code == 202, answer.text
+    return time.monotonic() - began
+
+
+async def _rows(service: Service, text: str, at_least: int) -> bool:
+    rows = [row for row in await service.rows() if row["content"].startswith(text)]
+    return len(rows) >= at_least
+
+
+async def _last(service: Service) -> str:
+    return str((await service.rows())[-1]["id"])
