@@ -122,6 +122,31 @@ def copied_again(story: Story) -> None:
     story.places[NEW, 3] = [(at, count + (count > 0)) for at, count in story.places[NEW, 3]]
 
 
+def frozen(story: Story) -> None:
+    """A worker of phase 3 read a message, and persisted it when all were on phase 2."""
+    story.conversations["c"].rows[4].at = 49
+    story.places = {
+        at: [(moment, count) for moment, count in seen if moment != 44]
+        for at, seen in story.places.items()
+    }
+
+
+def answered_while_a_step_ends(story: Story, ended: float = 27.5) -> None:
+    """The copy of a message may be later than the watermark, and its row is after the gate."""
+    begun_before_the_watermark(story)
+    conversation = story.conversations["c"]
+    conversation.rows[2].at = 23
+    attempt = conversation.attempts[3]
+    attempt.sent, attempt.ended = 26.5, ended
+    record_of(conversation, 3, OLD).at = 26.6
+    record_of(conversation, 3, NEW).at = 26.7
+
+
+def answered_before_a_step_ends(story: Story) -> None:
+    """The same, but the answer says that the watermark is later, which the gate then passed."""
+    answered_while_a_step_ends(story, ended=26.8)
+
+
 def reordered(story: Story) -> None:
     lagging(story)
     rows = story.conversations["c"].rows
@@ -241,7 +266,15 @@ def begun_back_before_the_watermark(story: Story) -> None:
     }
 
 
-ALLOWED = (lambda _: None, lagging, from_memory, backfilled, copied_again)
+ALLOWED = (
+    lambda _: None,
+    lagging,
+    from_memory,
+    backfilled,
+    copied_again,
+    answered_while_a_step_ends,
+)
+ALLOWED_BACK = (lambda _: None, frozen)
 SABOTAGES = (
     reordered,
     doubled,
@@ -249,6 +282,7 @@ SABOTAGES = (
     never_appended,
     acknowledged_early,
     begun_before_the_watermark,
+    answered_before_a_step_ends,
     answered_before_its_record,
     answered_before_its_copy,
     never_copied,
@@ -265,11 +299,11 @@ SABOTAGES = (
 SABOTAGES_BACK = (begun_back_before_the_watermark,)
 HISTORIES = [
     *((THERE, change) for change in ALLOWED),
-    (BACK, lambda _: None),
+    *((BACK, change) for change in ALLOWED_BACK),
     *((THERE, change) for change in SABOTAGES),
     *((BACK, change) for change in SABOTAGES_BACK),
 ]
-SOUND = len(ALLOWED) + 1
+SOUND = len(ALLOWED) + len(ALLOWED_BACK)
 CUTS = {"whole": 100, "in pieces": 1}  # and the least messages of a piece
 
 
