@@ -34,6 +34,19 @@ class InsertColumn(NamedTuple):
     """PostgreSQL's, of the column."""
     values: Callable[[Records, Events], list[Any]]
     """From records and their events to the column's values."""
+    usual: int | None = None
+    """What most rows have. A batch in which each has it sends no values of this column."""
+
+    def sent(self, records: Records, events: Events) -> list[Any]:
+        """Return what is sent of at least one record: mostly its values.
+
+        The driver looks at each value, and so does PostgreSQL. Of a shorter array ``unnest`` makes
+        nulls, which the statement replaces by the usual value.
+        """
+        values = self.values(records, events)
+        if values[0] == self.usual and values.count(self.usual) == len(values):
+            return []
+        return values
 
 
 def _of_field(column: tables.Column) -> InsertColumn:
@@ -63,6 +76,7 @@ MESSAGE = (
         "attempts",
         "smallint",
         lambda records, _: [min(r.attempts, _MOST_ATTEMPTS) for r in records],
+        usual=1,
     ),
     InsertColumn("trace_id", "text", lambda records, _: [r.trace_id for r in records]),
 )
@@ -79,7 +93,10 @@ class BatchColumns(msgspec.Struct):
 
     indexes: list[int]
     values: dict[str, list[Any]]
-    """By the name of the column, in the order of the statement's parameters."""
+    """By the name of the column, in the order of the statement's parameters.
+
+    Of a column in which each record has the usual value there are none.
+    """
 
     def without(self, partitions: AbstractSet[int]) -> BatchColumns:
         """Return the same without the records of ``partitions``."""
@@ -108,4 +125,4 @@ def _columns(batch: Records, kind: type, table: Sequence[InsertColumn]) -> Batch
         return BatchColumns(indexes, {column.name: [] for column in table})
     records = [batch[i] for i in indexes]
     events = [record.event for record in records]
-    return BatchColumns(indexes, {column.name: column.values(records, events) for column in table})
+    return BatchColumns(indexes, {column.name: column.sent(records, events) for column in table})

@@ -79,10 +79,13 @@ def _inserted(columns: Sequence[InsertColumn]) -> str:
 
 
 def _selected(columns: Sequence[InsertColumn]) -> str:
-    return ", ".join(
-        f"{column.name}::{column.type}" if column.type.endswith("[]") else column.name
-        for column in columns
-    )
+    return ", ".join(map(_value, columns))
+
+
+def _value(column: InsertColumn) -> str:
+    if column.usual is not None:
+        return f"coalesce({column.name}, {column.usual})"
+    return f"{column.name}::{column.type}" if column.type.endswith("[]") else column.name
 
 
 _FIRST_OF_MESSAGE = 9

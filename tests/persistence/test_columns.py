@@ -7,9 +7,10 @@ import pytest
 
 from ingress.routes.models import MessageSummary, MessageView
 from ingress.schema.requests import MessageRequest
-from persistence.store.columns import MESSAGE, RECEIPT
+from persistence.store.columns import MESSAGE, RECEIPT, columns
 from persistence.tables import columns as tables
 from persistence.tables.models import MessageReceipt, MessageRow
+from tests.persistence.samples import message, placed
 from transport.envelope import Message, Receipt
 
 BY_DATABASE = {"created_at", "seq"}
@@ -55,3 +56,14 @@ def test_each_field_that_a_request_says_reaches_the_message():
             other = ("other",) if name == "recipient_ids" else "other"
             changed = msgspec.structs.replace(message, **{name: other})
             assert changed.fingerprint() != message.fingerprint()
+
+
+def test_of_a_column_in_which_each_record_has_the_usual_value_none_is_sent():
+    records = [placed(message("a")), placed(message("b"))]
+    sent, _ = columns(records)
+    empty = {name for name, values in sent.values.items() if not values}
+    assert empty == {"attempts", "payload_bytes", "payload_key", "trace_id"}
+    unusual = msgspec.structs.replace(records[1], attempts=2, trace_id="f" * 32)
+    sent, _ = columns([records[0], unusual])
+    assert sent.values["attempts"] == [1, 2]
+    assert sent.values["trace_id"] == [None, "f" * 32]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from persistence.errors import Rejected
@@ -28,6 +29,28 @@ async def test_a_message_becomes_a_row_with_everything_it_came_with(writer, fenc
     assert (row["transport"], row["partition"], row["log_offset"]) == ("redis", 0, stored.offset)
     assert row["accepted_at"].strftime("%Y-%m-%dT%H:%M:%S.%fZ") == event.accepted_at
     assert (row["content"], row["correlation_id"]) == (event.content, event.correlation_id)
+
+
+async def test_a_row_has_the_usual_values_also_where_none_of_its_batch_was_sent(
+    writer, fence, database_pool
+):
+    """A column in which each record has the usual value is sent empty."""
+    usual = [placed(message("a")), placed(message("b"))]
+    mixed = [
+        msgspec.structs.replace(placed(message("c")), attempts=3),
+        msgspec.structs.replace(placed(message("d")), trace_id="f" * 32),
+    ]
+    assert await writer.write(usual, fence) == Written([0, 1], [], [])
+    assert await writer.write(mixed, fence) == Written([0, 1], [], [])
+    rows = await database_pool.fetch(
+        "SELECT attempts, trace_id, payload_key, payload_bytes FROM messages ORDER BY seq"
+    )
+    assert [tuple(row) for row in rows] == [
+        (1, None, None, None),
+        (1, None, None, None),
+        (3, None, None, None),
+        (1, "f" * 32, None, None),
+    ]
 
 
 async def test_a_repeat_is_a_duplicate_across_batches_and_inside_one(writer, fence, database_pool):
