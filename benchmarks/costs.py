@@ -24,6 +24,7 @@ from benchmarks.processes import ROOT, load
 from benchmarks.stand import Stand, stand
 from benchmarks.whole_path.cpu import cpu_seconds
 from compose.capacity.costs import DATA, Cost, Costs
+from compose.interpreter import label
 from compose.local.ports import free_port
 
 _SECONDS = 10.0
@@ -96,7 +97,7 @@ async def _main() -> None:
     }
     costs = Costs(
         measured_at=f"{datetime.now(UTC):%Y-%m-%d}",
-        machine=f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        machine=f"{platform.machine()}, {os.cpu_count()} cores, Python {label()}",
         log=versions["log"],
         postgres=versions["postgres"],
         parts={

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from benchmarks.figure import Compared, Figure, Limit, Point, median
 from benchmarks.whole_path.table import show_points
+from compose.interpreter import label
 
 __all__ = ["save", "show", "side_by_side"]
 
@@ -112,7 +113,7 @@ def save(figures: list[Figure], *, transport: str, quick: bool, servers: dict[st
             "cores": os.cpu_count(),
             "cpu": _cpu(),
             "system": platform.platform(),
-            "python": platform.python_version(),
+            "python": label(),
         },
         "servers": servers,
         "packages": {package: version(package) for package in _PACKAGES},

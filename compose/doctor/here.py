@@ -1,4 +1,4 @@
-"""This machine's side: the settings, and the limits of a process."""
+"""This machine's side: the interpreter, the settings, and the limits of a process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 
 from compose.doctor.observation import Observation, fine, warning
+from compose.interpreter import is_plain, label
 from compose.settings import Settings, misspelt
 
 __all__ = ["examine_here"]
@@ -15,8 +16,16 @@ _FILES = 4096
 
 
 def examine_here(settings: Settings) -> Iterator[Observation]:
-    """Yield what was found of the settings, and of this process's limits."""
+    """Yield what was found of the interpreter, the settings, and this process's limits."""
     yield fine("version", f"crossfade {version('crossfade')}")
+    if is_plain():
+        yield warning(
+            "python",
+            f"{label()}: the service takes more CPU for the same",
+            "use one of your distribution or of the official images, or build it with that option",
+        )
+    else:
+        yield fine("python", label())
     for line in misspelt():
         yield warning("settings", line, "correct its name")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

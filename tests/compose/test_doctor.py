@@ -91,7 +91,7 @@ async def test_what_is_healthy_is_fine(doctor: _Doctor, log: TransportSettings) 
         "log redis, version", "log redis, role", "log redis, clock", "log redis, identity",
         "log redis, durability", "log redis, records", "postgresql, version", "postgresql, role",
         "postgresql, durability", "postgresql, clock", "postgresql, schema", "postgresql, rights",
-        "postgresql, processes", "postgresql, connections", "here, open files",
+        "postgresql, processes", "postgresql, connections", "here, open files", "here, python",
     } <= set(found)  # fmt: skip
     assert "Valkey" in found["log redis, version"]["found"]
     # One machine is one disk: told, and no failure unless asked for.
