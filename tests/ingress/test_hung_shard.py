@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -15,12 +16,13 @@ from tests.ingress.conftest import Service, Start, message, working
 from tests.support.eventually import eventually
 from tests.support.redis_cluster import RedisCluster
 from tests.transport.redis_backend import short_settings
+from transport.contract import WORKER_GROUP, Topic
 from transport.partitioner import partition_for
 from transport.redis import RedisTransport
 
 _PARTITIONS = 6
 _TIMEOUT_SECONDS = 12.0
-_SOON_SECONDS = _TIMEOUT_SECONDS / 2
+_SOON_SECONDS = 4.0  # a connection to a server that hangs is waited for longer
 
 
 @pytest_asyncio.fixture
@@ -34,20 +36,30 @@ async def cluster(tmp_path: Path) -> AsyncIterator[RedisCluster]:
 
 
 @pytest.mark.parametrize("door", ["protocol"])
-async def test_posts_and_rows_of_other_shards_go_on(cluster: RedisCluster, launch: Start) -> None:
+@pytest.mark.parametrize(
+    "worker", ["of the same process", pytest.param("of another", marks=pytest.mark.chaos)]
+)
+async def test_posts_and_rows_of_other_shards_go_on(
+    cluster: RedisCluster, launch: Start, worker: str
+) -> None:
+    """A worker of the same process is handed what it appends; another one reads it."""
     settings = short_settings(
         None,
         redis_url=f"redis://{cluster.addresses}/0",
         stream_partitions=_PARTITIONS,
         redis_timeout_ms=int(_TIMEOUT_SECONDS * 1000),
     )
-    async with RedisTransport.from_settings(settings) as transport:
+    async with (
+        RedisTransport.from_settings(settings) as transport,
+        RedisTransport.from_settings(settings) as other,
+    ):
         service = await launch(transport=transport)
         victim = await cluster.primary_of("msg:stream:0")
         hung = [p for p in range(_PARTITIONS) if await _has(cluster, victim, p)]
         healthy = [p for p in range(_PARTITIONS) if p not in hung]
         assert len(healthy) > 1
-        async with working(service):
+        reader = transport if worker == "of the same process" else other
+        async with working(replace(service, transport=reader)):
             await _post_all(service, range(_PARTITIONS), "before")
             await eventually(lambda: _rows(service, "before", _PARTITIONS), timeout=30)
             await victim.suspend()
@@ -62,6 +74,7 @@ async def test_posts_and_rows_of_other_shards_go_on(cluster: RedisCluster, launc
                 await eventually(
                     lambda: _rows(service, "on", 20 * len(healthy)), timeout=_SOON_SECONDS
                 )
+                await eventually(lambda: _acknowledged(transport, healthy), timeout=_SOON_SECONDS)
                 found = await service.client.get(f"/api/messages/{await _last(service)}")
                 assert found.status_code == 200
                 assert time.monotonic() - began < _TIMEOUT_SECONDS, "it is known by now"
@@ -97,6 +110,11 @@ async def _post(service: Service, partition: int, text: str) -> float:
 async def _rows(service: Service, text: str, at_least: int) -> bool:
     rows = [row for row in await service.rows() if row["content"].startswith(text)]
     return len(rows) >= at_least
+
+
+async def _acknowledged(transport: RedisTransport, partitions: Sequence[int]) -> bool:
+    progress = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    return all(progress[partition].lag == 0 for partition in partitions)
 
 
 async def _last(service: Service) -> str:

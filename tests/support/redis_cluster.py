@@ -166,6 +166,21 @@ class RedisCluster:
         """Return the server that has the slot of ``key``."""
         return await self._owner(key_slot(key.encode()))
 
+    async def cut(self, key: str) -> ValkeyServer:
+        """Have the replica of the server that has ``key`` hear of nothing more; return that one."""
+        primary = await self.primary_of(key)
+        (replica,) = await self.replicas_of(primary)
+        await self.run(primary, "WAIT", 1, 5000)
+        # The primary has no password, so the replica does not get in again.
+        await self.run(replica, "CONFIG", "SET", "masterauth", "nonsense")
+        await self.run(primary, "CLIENT", "KILL", "TYPE", "replica")
+
+        async def is_alone() -> bool:
+            return "connected_slaves:0" in str(await self.run(primary, "INFO", "replication"))
+
+        await eventually(is_alone)
+        return primary
+
     async def flush(self) -> None:
         """Remove every key and function."""
         for server in await self.primaries():

@@ -9,7 +9,6 @@ import pytest
 import pytest_asyncio
 from redis.crc import key_slot
 
-from compose.local.valkey import ValkeyServer
 from tests.support.eventually import eventually
 from tests.support.redis_cluster import RedisCluster
 from tests.transport.redis_backend import short_settings
@@ -70,23 +69,6 @@ async def _texts(log: RedisTransport, partition: int = 0) -> list[str]:
     return contents(await log.read(Topic.MESSAGES, partition))
 
 
-async def _cut(shards: RedisCluster, partition: int) -> ValkeyServer:
-    """Have the replica of a partition's server hear of nothing more; return that server."""
-    primary = await shards.primary_of(f"msg:stream:{partition}")
-    (replica,) = await shards.replicas_of(primary)
-    await shards.run(primary, "WAIT", 1, 5000)
-    # The primary has no password, so the replica does not get in again.
-    await shards.run(replica, "CONFIG", "SET", "masterauth", "nonsense")
-    await shards.run(primary, "CLIENT", "KILL", "TYPE", "replica")
-
-    async def is_alone() -> bool:
-        told = await shards.run(primary, "INFO", "replication")
-        return "connected_slaves:0" in str(told)
-
-    await eventually(is_alone)
-    return primary
-
-
 async def test_what_a_shard_lost_stands_in_its_order_before_all_that_is_new(
     shards: RedisCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -94,7 +76,7 @@ async def test_what_a_shard_lost_stands_in_its_order_before_all_that_is_new(
         everywhere = [message("kept", partition=p, of=one) for p in range(_PARTITIONS)]
         await _append(one, everywhere)
         await _append(other, messages(["kept too"], partition=0, of=other))
-        victim = await _cut(shards, 0)
+        victim = await shards.cut("msg:stream:0")
         for n in range(0, 40, 2):
             await _append(one, messages([f"lost-{n}"], partition=0, of=one))
             await _append(other, messages([f"lost-{n + 1}"], partition=0, of=other))
@@ -121,7 +103,7 @@ async def test_workers_get_what_a_shard_lost(shards: RedisCluster) -> None:
         worker = ConformanceWorker(log, "worker")
         async with worker.working():
             await _append(log, messages(["kept"], partition=0, of=log))
-            victim = await _cut(shards, 0)
+            victim = await shards.cut("msg:stream:0")
             texts = [f"lost-{n}" for n in range(20)]
             for text in texts:
                 await _append(log, messages([text], partition=0, of=log))

@@ -39,6 +39,8 @@ from transport.errors import (
     TransportUnavailable,
 )
 from transport.redis import RedisTransport
+from transport.redis.connections import RedisConnections
+from transport.redis.pipelines import Pipelines
 from transport.settings import TransportSettings
 
 _PARTITIONS = 6
@@ -462,6 +464,27 @@ async def test_a_shard_that_is_away_keeps_no_other_from_changing_hands(
             for server in gone:
                 await server.start()
             await shards.is_whole()
+
+
+async def test_a_call_waits_for_no_other_server_that_hangs(shards: RedisCluster) -> None:
+    victim = await shards.primary_of("msg:stream:0")
+    streams = [f"msg:stream:{p}" for p in range(_PARTITIONS)]
+    well = [it for it in streams if await shards.primary_of(it) is not victim]
+    connections = RedisConnections(_settings(shards, redis_timeout_ms=20_000))
+    await connections.look_for_cluster()
+    calls = Pipelines(connections)
+    await asyncio.gather(*(calls.exchange([("EXISTS", it)]) for it in streams))
+    await victim.suspend()
+    try:
+        hung = asyncio.ensure_future(calls.exchange([("EXISTS", streams[0])]))
+        await asyncio.sleep(0)
+        for _ in range(3):
+            await asyncio.gather(*(calls.exchange([("EXISTS", it)]) for it in well))
+        assert not hung.done()
+    finally:
+        await victim.resume()
+    await hung
+    await connections.close()
 
 
 async def test_a_primary_that_is_cut_off_from_the_others_is_left(shards: RedisCluster) -> None:
