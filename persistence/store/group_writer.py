@@ -106,7 +106,6 @@ class GroupWriter:
     ) -> None:
         self._writer = writer
         self._most_rows = most_rows
-        self._enough_rows = min(_FEW_ROWS, most_rows)
         self._pace = pace
         self._most_joint = max(1, slots - 1)
         # Their own, so that none of them, however long it takes, holds up a joint statement.
@@ -215,7 +214,7 @@ class GroupWriter:
     def _grow(self, rows: int, size: int) -> None:
         self._rows += rows
         self._bytes += size
-        if self._rows >= self._enough_rows:
+        if self._rows >= _FEW_ROWS:
             self._end_linger()
 
     def _unwait(self, part: PendingBatch) -> None:
@@ -284,7 +283,7 @@ class GroupWriter:
                         self._tell(parts, outcomes)
                         self._running[task] = ()
                         self._begin_alone()
-                        if rows < self._enough_rows:
+                        if rows < _FEW_ROWS:
                             await self._linger(began + self._pace)
                         parts = self._take(beside=self._joint - 1)
             except Exception as error:  # noqa: BLE001 - handed to whoever waits
@@ -297,7 +296,7 @@ class GroupWriter:
     async def _linger(self, until: float) -> None:
         """Return once there are rows enough, or at the time ``until``."""
         left = until - time.monotonic()
-        if left <= 0 or self._rows >= self._enough_rows or self._lingering is not None:
+        if left <= 0 or self._rows >= _FEW_ROWS or self._lingering is not None:
             return
         loop = asyncio.get_running_loop()
         self._lingering = loop.create_future()

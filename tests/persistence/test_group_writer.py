@@ -140,16 +140,6 @@ async def test_few_rows_that_closely_follow_others_wait_for_more(counted, fences
     assert len(ended) == 1
 
 
-async def test_a_full_statement_waits_for_no_more(counted, fences):
-    """One that may have few rows only would otherwise wait each time."""
-    group = GroupWriter(counted, most_rows=2, slots=5, pace=600)
-    async with asyncio.timeout(30):
-        for name in ("a", "b"):
-            written = await group.write(batch(0, "x", "y", name=name), fences[0], nobody)
-            assert written == Written([0, 1], [], [])
-    assert counted.joint == [[0], [0]]
-
-
 async def test_a_row_that_nothing_follows_is_written_soon(counted, fences):
     group = GroupWriter(counted, most_rows=500, slots=5, pace=0.05)
     for name in ("a", "b"):
