@@ -44,8 +44,10 @@ MEASURES = {
     ),
     "records": Measure("Records in the log", "all partitions and topics together", "", 0.2, 2000.0),
     "bytes": Measure("Size of the log", "as its server tells it", "MB", 0.2, 8.0),
-    "disk": Measure("Disk", "the folder of a server's data, its write-ahead log with it", "MB",
-        0.25, 160.0),
+    "disk": Measure(
+        "Disk", "the folder of a server's data, its write-ahead log with it, without what "
+        "PostgreSQL keeps for ever", "MB", 0.25, 160.0,
+    ),
     "lag": Measure("Lag", "records that the workers have not acknowledged", "", 0.5, 500.0),
     "age": Measure("Oldest record", "its age, of those that are not acknowledged", "s", 0.5, 5.0),
     "post": Measure("Latency", "of a POST, from when it was due", "ms", 0.5, 250.0),

@@ -35,11 +35,13 @@ __all__ = ["RowRetention"]
 
 _NO_DAYS = 0
 _READ_WITHIN, _READ_AGAIN = 300.0, 1.0
+_ARCHIVED_WITHIN, _ARCHIVED_AGAIN = 120.0, 1.0
 _AWAY = (PersistenceError, PayloadError, OSError, TimeoutError, asyncpg.PostgresError)
 _KEPT = 60
 _FROM_A_ROUND = 6
 _ASKED = 6
 _BACK = "SELECT count(*) FROM messages JOIN tombstones USING (id)"
+_ROWS = "SELECT coalesce(sum(rows), 0) FROM row_archives WHERE state = 'done'"
 
 
 class RowRetention:
@@ -61,6 +63,7 @@ class RowRetention:
         self._dice = random.Random(seed)
         self._remembered: deque[ClientAttempt] = deque(maxlen=_KEPT)
         self._archived: deque[ClientAttempt] = deque(maxlen=_KEPT)
+        self._rows = 0  # that were archived, as far as was told
 
     @classmethod
     @asynccontextmanager
@@ -87,19 +90,28 @@ class RowRetention:
     async def archive(self, before: datetime) -> tuple[int, list[Anomaly]]:
         """Archive what is from before a moment; return how many rows, and what came back.
 
-        Where a fault ends it, the next call goes on with it.
+        Where a fault ends it, it goes on after a moment: the table would have the rows of several
+        rounds otherwise, and its indexes the size for them. Where faults leave it no time, the next
+        call goes on with it.
         """
+        deadline = time.monotonic() + _ARCHIVED_WITHIN
         archiver = Archiver(self._pool, self._store, days=_NO_DAYS)
-        try:
-            report = await archiver.archive(asyncio.Event(), before=before)
-            async with using(self._pool) as connection:
-                back = await connection.fetchval(_BACK)
-        except _AWAY:
-            return 0, []
+        while True:
+            try:
+                await archiver.archive(asyncio.Event(), before=before)
+                async with using(self._pool) as connection:
+                    back = await connection.fetchval(_BACK)
+                    done = int(await connection.fetchval(_ROWS))
+                break
+            except _AWAY:
+                if time.monotonic() > deadline:
+                    return 0, []
+                await asyncio.sleep(_ARCHIVED_AGAIN)
+        archived, self._rows = done - self._rows, done
         found = []
         if back:
             found.append(Anomaly(What.PHANTOM, "archive", f"{back} archived rows came back"))
-        return (report.rows if report else 0), found + await self._ask_again()
+        return archived, found + await self._ask_again()
 
     async def vanished(self, judged: int) -> list[Anomaly]:
         """Return the losses among the judged rows, once no message is under way.

@@ -24,6 +24,7 @@ _OWN = ("ingress", "worker")
 _SELF = "soak"
 # What an archive and a conflict leave behind stays for ever; that is no leak, and has its price.
 _KEPT = ("tombstones", "dead_letters", "row_archives", "archive_tombstones")
+_DATABASE = "disk/postgres"
 _SMALL = 0.2  # MB; of a smaller table there is nothing to see
 
 _TABLES = """
@@ -54,6 +55,7 @@ class Looker:
         self._meter = meter
         self._load = load
         self._shown: set[str] = set()
+        self._kept: dict[str, float] = {}
 
     async def look(self) -> dict[str, float]:
         """Return the values of all series that can be known now."""
@@ -62,6 +64,8 @@ class Looker:
             self._database(), self._progress(), self._holdings(), self._folders()
         ):
             values |= found
+        if _DATABASE in values:  # what is kept for ever has a series, and a price, of its own
+            values[_DATABASE] -= sum(self._kept.values())
         return values
 
     def _processes(self) -> dict[str, float]:
@@ -97,6 +101,7 @@ class Looker:
         if name not in self._shown:
             return {}
         if name in _KEPT:
+            self._kept[name] = size + index
             return {f"kept/{name}": size + index}
         return {f"table/{name}": size, f"index/{name}": index}
 
