@@ -52,7 +52,7 @@ class PayloadSettings(BaseSettings):
     while payloads are moved from one to the other."""
     payload_threshold_bytes: Annotated[int, Field(ge=0, le=1024 * 1024)] = 2048
     """Content of more bytes of UTF-8 goes to the store. Binary content always does."""
-    payload_row_bytes: Annotated[int, Field(ge=0, le=16 * 1024 * 1024)] = 65_536
+    payload_row_bytes: Annotated[int, Field(ge=0, le=16 * 1024 * 1024)] = 32_768
     """Text of up to so many bytes is copied into its row by the workers. Of longer text, and of
     binary content, the row has the key alone."""
     ingress_max_payload_bytes: Annotated[int, Field(ge=1, le=MOST_BYTES)] = 100 * 1024 * 1024
