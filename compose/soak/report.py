@@ -82,8 +82,9 @@ def make_report(record: SoakRecord) -> SoakReport:
     # What is seen after the load is of a service with nothing to do.
     warm_up = options.warm_up(seconds)
     series = {
-        name: [point for point in points if point[0] <= max(loaded, warm_up)]
+        name: before
         for name, points in series.items()
+        if (before := [point for point in points if point[0] <= max(loaded, warm_up)])
     }
     judged = max(0.0, loaded - warm_up)
     rounds = record.rounds

@@ -127,6 +127,17 @@ def test_one_that_ended_early_has_its_report(tmp_path: Path, made: object, why: 
     assert why in render(report)
 
 
+def test_a_series_that_began_after_all_that_is_judged_has_no_chart(tmp_path: Path) -> None:
+    report = reported(
+        tmp_path / "soak.jsonl",
+        judged=3,
+        why="ingress-1 is not running",
+        unseen=lambda series, at: series.startswith("kept/") and at < 2_000,
+    )
+    assert "kept/tombstones" not in report.points
+    assert render(report).count("<figure>") == 7
+
+
 def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "soak.jsonl"
     write_record(path, hours=0.5)
