@@ -13,6 +13,7 @@ import structlog
 
 from compose.local.ports import pick
 from compose.process import http_server, open_files, settings_warnings
+from compose.process.heap import return_large_buffers
 from compose.process.heartbeat import heartbeat_of
 from compose.process.listening_socket import bind
 from compose.process.role import Role
@@ -78,6 +79,7 @@ async def run(
     logging(settings.otel)
     settings_warnings.warn(settings.transport)
     open_files.raise_limit()
+    return_large_buffers()
     host, port = settings.ingress.host, settings.ingress.port
     if bound is not None:
         port = bound.getsockname()[1]
