@@ -148,7 +148,7 @@ async def test_processes_end_with_a_supervisor_that_is_killed(crossfade, places)
     children = _children(running.process.pid).values()
     await running.kill()
     assert len(re.findall("The supervisor is gone: stopping", running.text)) == 2
-    assert all(map(_has_ended, children))
+    await eventually(lambda: all(map(_has_ended, children)))
     with socket.create_server(("127.0.0.1", int(places["PORT"]))):
         pass  # free again
 

@@ -30,7 +30,7 @@ async def test_what_cannot_be_looked_at_is_unknown(scene, both):
     [
         ("workers", "redis", {"owner": "w", "lag": None}, "unknown", "can't say how far"),
         ("workers", "redis", {"owner": "w", "lag": 2501}, "red", "10004 messages wait in redis"),
-        ("workers", "redis", {"owner": "w", "lag": 2500}, "green", "none waits"),
+        ("workers", "redis", {"owner": "w", "lag": 2500}, "green", "no worker waits"),
         (
             "homes",
             "kafka",
