@@ -1,7 +1,7 @@
-"""Wait a moment for rows that are on their way, all who wait with one question at a time.
+"""Wait a moment for the row of a message that was just accepted; all that wait share a statement.
 
-A message that was accepted a moment ago has its row some milliseconds later. To ask PostgreSQL for
-all of them is far cheaper than a look into a log that remembers no ids, and sooner answered.
+Its row comes some milliseconds later. One question to PostgreSQL for all such messages costs far
+less than a look into a log that remembers no ids, and is answered sooner.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _QUESTIONS = 2
 
 
 class ArrivingRows:
-    """Tells whether messages get their rows now.
+    """Tells whether messages have their rows within a moment.
 
     Args:
         pool: connections to PostgreSQL.
-        timeout_seconds: how long to wait for an answer of it.
+        timeout_seconds: how long an answer of PostgreSQL may take.
         pause: seconds before each question.
-        questions: how many there are for a message.
+        questions: how often a message is asked for.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class ArrivingRows:
     async def arrives(self, message_id: str) -> bool:
         """Return whether the message has its row within a few moments.
 
-        Where it has none, or PostgreSQL can't tell, it may still be anywhere.
+        ``False`` says nothing: its row may come later, or PostgreSQL could not be asked.
         """
         for _ in range(self._questions):
             if await self._asked(message_id):

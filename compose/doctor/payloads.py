@@ -129,7 +129,7 @@ async def _reached(store: PayloadStore, setting: str, harm: str) -> tuple[Observ
 
 
 async def _rights(store: PayloadStore) -> Observation:
-    """Look for an object that nobody has, and list: S3 says 403 to both where one may not list."""
+    """Ask for an object that does not exist, and list: S3 forbids both (403) without that right."""
     try:
         await answer(_read_and_list(store), within=_WITHIN)
     except (PayloadError, TimeoutError) as error:

@@ -51,7 +51,7 @@ def unread(stores: Sequence[str], others: Sequence[PayloadReader]) -> str | None
 
 
 def elsewhere(stores: Sequence[str], others: Iterable[PayloadReader]) -> str | None:
-    """Return who writes payloads where this process does not look; ``None`` where nobody does."""
+    """Return the processes that write a store which this one does not read; ``None``: none does."""
     lacking = {
         other.member: other.written
         for other in others

@@ -1,4 +1,4 @@
-"""The ticks of one server of the log: what waits for it, and what is under way to it.
+"""The queue of one server of the log: messages that wait for a tick, and the ticks under way.
 
 Whatever is waiting when a slot is free becomes one *tick*, committed by the function given at
 construction. The queue owns its ticks: a request that is cancelled, or whose client is gone,

@@ -1,8 +1,8 @@
 """Group commit: concurrent requests share one append, and one fsync, instead of one each.
 
-Requests hand in their messages (``GroupCommit.submit``) and wait on one future. What is handed in
-goes to a queue (``commit_queue``): there is one, unless the log is on several servers. Then each
-has its own, so one that hangs holds up nothing that is for the others.
+Requests hand in their messages (``GroupCommit.submit``) and wait on one future. Messages go to a
+queue (``commit_queue``). There is one, unless the log is on several servers: then each server has a
+queue, so one that hangs holds up no message for the others.
 
 A message whose id is already on its way joins the first one and shares its verdict.
 """

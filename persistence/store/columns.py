@@ -38,10 +38,10 @@ class InsertColumn(NamedTuple):
     """What most rows have. A batch in which each has it sends no values of this column."""
 
     def sent(self, records: Records, events: Events) -> list[Any]:
-        """Return what is sent of at least one record: mostly its values.
+        """Return the column's values, or no value where each record has the usual one.
 
-        The driver looks at each value, and so does PostgreSQL. Of a shorter array ``unnest`` makes
-        nulls, which the statement replaces by the usual value.
+        The driver looks at each value, and so does PostgreSQL. ``unnest`` pads a shorter array with
+        nulls, which the statement replaces by the usual value. There is at least one record.
         """
         values = self.values(records, events)
         if values[0] == self.usual and values.count(self.usual) == len(values):
