@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from compose.local.kafka import KafkaServer
 from compose.local.kafka_security import Security
+from tests.support.eventually import eventually
 from tests.support.kafka import TOPICS, fresh_settings, run_kafka
 from tests.support.kafka_rights import (
     AUTHORIZER,
@@ -148,17 +149,27 @@ async def test_nothing_is_sent_to_a_broker_whose_quota_is_used_up(
     await allow(denying, _grants(denying, prefix))
     settings = _settings(denying, prefix, kafka_timeout_ms=1000)
     user = denying.security.username
-    texts = [f"{number} {'x' * 20_000}" for number in range(5)]
+    texts: list[str] = []
     async with KafkaTransport(settings) as log, Member(log) as member:
+
+        async def refused() -> str | None:
+            """Send 100 KB, then one message; return why that was not sent, if it was not."""
+            sent = [f"{number} {'x' * 20_000}" for number in range(5)]
+            outcomes = await log.publish(messages(sent, partition=0, of=log))
+            assert all(isinstance(outcome, Appended) for outcome in outcomes)
+            texts.extend(sent)
+            (outcome,) = await log.publish(messages(["too soon"], partition=0, of=log))
+            if type(outcome) is TransportUnavailable:
+                return str(outcome)
+            texts.append("too soon")
+            return None
+
         await limit_rates(denying, user, {"producer_byte_rate": 5_000.0})
         try:
-            outcomes = await log.publish(messages(texts, partition=0, of=log))
-            assert all(isinstance(outcome, Appended) for outcome in outcomes)
-            (outcome,) = await log.publish(messages(["too soon"], partition=0, of=log))
+            why = await eventually(refused)  # the broker hears of it a moment later
         finally:
             await limit_rates(denying, user, {"producer_byte_rate": None})
-        assert type(outcome) is TransportUnavailable
-        assert "not sent" in str(outcome)
+        assert "not sent" in why
         claim = await member.claim(0)
         assert contents(await drain(claim, len(texts), patience=30.0)) == texts
     said = [record for record in caplog.records if "our quota is used up" in record.message]
