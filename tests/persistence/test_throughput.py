@@ -17,8 +17,8 @@ INSERT INTO messages (id, idempotency_key, correlation_id, conversation_id, send
     client_message_id, recipient_ids, content, content_type, fingerprint, accepted_at, transport,
     partition, log_offset, attempts, trace_id, payload_key)
 SELECT id, key, correlation_id, conversation_id, sender_id, client_message_id, recipients::text[],
-    content, content_type, fingerprint, accepted_at, 'redis', partition, log_offset, attempts,
-    trace_id, payload_key
+    content, content_type, fingerprint, accepted_at, 'redis', partition, log_offset,
+    coalesce(attempts, 1), trace_id, payload_key
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
     $8::text[], $9::text[], $10::text[], $11::timestamptz[], $12::int[], $13::text[],
     $14::smallint[], $15::text[], $16::text[]) AS batch (id, key, correlation_id, conversation_id,
