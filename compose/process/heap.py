@@ -18,7 +18,7 @@ def return_large_buffers() -> None:
 
     glibc raises that limit to the size of each buffer that is freed, up to 32 MiB. From then on the
     bodies of a burst lie in the heap between smaller objects, and the space that they leave can't
-    be returned: each larger burst makes the process larger for ever. glibc also has up to eight
+    be returned: a larger burst can leave the process larger for good. glibc also has up to eight
     heaps a core, which the threads of a payload store's client fill. Up to 8 MiB at the heap's top
     are kept, since a process that returns less returns it again and again (mallopt(3)).
     """

@@ -1,4 +1,4 @@
-"""Say what is wrong with bytes that are not the JSON of this API: well-formed, in UTF-8.
+"""Name the fault of a body that is not well-formed JSON in UTF-8.
 
 The decoder names a byte at most. A client's author wants to read the cause, which is nearly always
 one of a few: no body, a byte order mark, a value of another language such as ``NaN``, or half of a

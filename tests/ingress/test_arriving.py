@@ -1,4 +1,4 @@
-"""Who asks for a message of a moment ago waits for its row, and not for a look into the log."""
+"""A look-up of a message that was just accepted waits for its row, and does not read the log."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ class Claiming:
             context.groups.committed(context.group, source.name, count),
         )
         self._find_what_counted(partitions, committed)
-        # After what is committed, which is never beyond the end of a log that is whole.
+        # Asked after the commits: a commit beyond the end then means that the log lost records.
         begins, ends = await asyncio.gather(
             context.reader.begins(where), context.reader.ends(where)
         )

@@ -76,8 +76,8 @@ the replication id of the server."""
 
 
 IsMove = Callable[[str, ServerIdentity], bool]
-"""Returns whether what is now on a server was moved there from the one that had a replication id,
-which still is a primary: then nothing was lost."""
+"""Takes the former server's replication id and the new server's identity. Returns whether the
+partition was moved from a server that is still a primary: then nothing was lost."""
 
 
 def _no_move(_: str, __: ServerIdentity) -> bool:
