@@ -23,6 +23,7 @@ from prometheus_client import Counter
 
 from persistence.database.outage import stopped_within, unless
 from persistence.errors import Outage, Unexpected
+from persistence.standby.other_readers import OtherReaders
 from persistence.standby.restores import Restores
 from persistence.standby.settled_query import SettlementQuery, UnsettledRecord, asked_of
 from persistence.standby.takeover_rules import LogRole, Originals, Why
@@ -36,6 +37,8 @@ _log = structlog.get_logger(__name__)
 
 LULL_SECONDS = 0.25
 """Long enough for the worker to have been there first, and for a question to serve many records."""
+_SHORT_LULL_SECONDS = 0.05
+"""As long, where it has just been seen that no worker is there."""
 _LONGEST_WAIT = 1.0
 # While the first record is not settled the others hardly are: ask about a few.
 _PROBE = 8
@@ -48,6 +51,7 @@ class StandbyContext(msgspec.Struct, frozen=True):
     role: LogRole
     originals: Originals
     restores: Restores
+    readers: OtherReaders
     patience: float
     query: SettlementQuery
     acknowledged: Counter
@@ -67,6 +71,7 @@ class PartitionStandby:
         self._waiting: deque[UnsettledRecord] = deque()
         self._worker: PartitionWorker | None = None
         self._taking_over = False
+        self._is_shared = False  # some processes read this log, and some the other
         self._looked_up = 0.0
         self.position: str | None = None
         """Acknowledged through here, by this claim."""
@@ -132,13 +137,13 @@ class PartitionStandby:
             room = max(1, most - len(self._waiting))
             records = await self._next(room, max(0.0, deadline - loop.time()))
             if records and not self._waiting:
-                deadline = min(deadline, loop.time() + LULL_SECONDS)
+                deadline = min(deadline, loop.time() + self._lull)
             self._waiting.extend([asked_of(record) for record in records])
             left = deadline - loop.time()
             if left <= 0 or len(records) >= room > 1:
                 return
             if records:
-                await stopped_within(self._stop, min(LULL_SECONDS, left))
+                await stopped_within(self._stop, min(self._lull, left))
 
     async def _next(self, most: int, wait: float) -> Sequence[Record]:
         claim, log = self._claim, self._context.worker.log
@@ -195,7 +200,7 @@ class PartitionStandby:
         if why is None:
             count = await self._orphans() if self.stalled else 0
             why = Why.ORPHANED
-        elif self._is_time(first.record):
+        elif await self._is_time(first, why):
             allowed = takewhile(
                 lambda waiting: self._context.role.why(waiting.record), self._waiting
             )
@@ -204,19 +209,34 @@ class PartitionStandby:
             return False
         if not count:
             return False
-        records = [waiting.record for waiting in islice(self._waiting, count)]
+        asked = list(islice(self._waiting, count))
+        await self._ask(asked, letters=True)
+        if asked[0].settled:
+            return False
+        count = 1 + max(place for place, waiting in enumerate(asked) if not waiting.settled)
+        records = [waiting.record for waiting in asked[:count] if not waiting.settled]
         if await self._context.restores.are_due(records, self._stop):
             # Workers have not stalled that put back what comes first: patience begins anew.
             self.since, self._taking_over = time.monotonic(), False
             return False
-        _log.warning(
-            "Standby takes over records that no other worker will persist",
-            reason=why.value,
-            transport=self._context.worker.transport.name,
-            partition=self._claim.partition,
-            first=records[0].offset,
-            count=count,
-        )
+        if self._stop.is_set():  # the next owner does it, as soon as this one has left
+            return False
+        await self._persist(records, why)
+        self._passed(count)
+        self.first, self._taking_over = None, True
+        return True
+
+    async def _persist(self, records: Sequence[Record], why: Why) -> None:
+        name, partition = self._context.worker.transport.name, self._claim.partition
+        if not self._taking_over:
+            _log.warning(
+                "Standby takes over records that no other worker will persist",
+                reason=why.value,
+                transport=name,
+                partition=partition,
+                first=records[0].offset,
+                count=len(records),
+            )
         if self._worker is None:
             worker = PartitionWorker(
                 self._claim, self._context.worker, self._stop, keeps_position=False
@@ -224,16 +244,21 @@ class PartitionStandby:
             await worker.open()
             self._worker = worker
         await self._worker.persist(records)
-        self._context.taken_over.labels(self._context.worker.transport.name, why.value).inc(count)
-        self._passed(count)
-        self.first, self._taking_over = None, True
-        return True
+        self._context.taken_over.labels(name, why.value).inc(len(records))
 
-    def _is_time(self, record: Record) -> bool:
+    async def _is_time(self, first: UnsettledRecord, why: Why) -> bool:
+        self._is_shared = why is Why.STALLED and await self._context.readers.are_there()
+        if self._is_shared:
+            # Perhaps no worker reads the other log's partition either: a lull tells.
+            return time.monotonic() - first.seen >= self._lull
         # Once it has taken over it goes on without being patient with each record anew, until
         # another process persists one.
-        old = time.time() - record.appended_at > self._context.patience
+        old = time.time() - first.record.appended_at > self._context.patience
         return self.stalled or (self._taking_over and old)
+
+    @property
+    def _lull(self) -> float:
+        return _SHORT_LULL_SECONDS if self._taking_over and self._is_shared else LULL_SECONDS
 
     async def _orphans(self) -> int:
         """Count the records, from the first on, that are copies of lost originals."""
@@ -257,8 +282,13 @@ class PartitionStandby:
         return time.monotonic() - self.since
 
     def _next_wait(self, last: float, *, moved: bool, behind: bool) -> float:
+        if moved and self._taking_over and self._is_shared:
+            return self._lull
         if moved:
             return 0.0 if behind else LULL_SECONDS
         wait = min(_LONGEST_WAIT, max(LULL_SECONDS, 2 * last))
-        left = self._context.patience - self._waited()
+        if self._is_shared:
+            left = self._lull - (time.monotonic() - self._waiting[0].seen)
+        else:
+            left = self._context.patience - self._waited()
         return min(wait, max(0.05, left)) if left > 0 else wait

@@ -8,12 +8,14 @@ messages of the same conversations, and they would stand before what is put back
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from persistence.database.outage import OutageBarrier
 from persistence.store.writer import Writer
 from persistence.worker.positions import acknowledged_through, is_behind
-from transport.contract import WORKER_GROUP, Record, Topic, Transport
+from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
 from transport.errors import TransportError
 from transport.shadow.homes import counterpart
 
@@ -30,6 +32,8 @@ class Restores:
         self._others = others
         self._writer = writer
         self._database = database
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._told: dict[str, tuple[float, Sequence[Progress]]] = {}
 
     async def are_due(self, records: Iterable[Record], stop: asyncio.Event) -> bool:
         """Return whether rows are to be put back where other logs have, or would have, the records.
@@ -48,7 +52,7 @@ class Restores:
 
     async def _is_due(self, other: Transport, homes: set[int], stop: asyncio.Event) -> bool:
         # The group's place first: what is acknowledged in between is no gap then.
-        progress = await other.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        progress = await self._progress(other)
         if any(part.unavailable for part in progress if part.partition in homes):
             return True
         acknowledged = {part.partition: acknowledged_through(part) for part in progress}
@@ -66,3 +70,14 @@ class Restores:
             through is not None and is_behind(other, through, acknowledged[partition])
             for partition, through in zip(partitions, found, strict=True)
         )
+
+    async def _progress(self, other: Transport) -> Sequence[Progress]:
+        """Return how far the workers' group is, as of this call or later."""
+        wanted = time.monotonic()
+        async with self._turns[other.name]:  # one question answers all who wait for their turn
+            asked, progress = self._told.get(other.name, (float("-inf"), ()))
+            if asked < wanted:
+                asked = time.monotonic()
+                progress = await other.progress(Topic.MESSAGES, group=WORKER_GROUP)
+                self._told[other.name] = asked, progress
+        return progress

@@ -27,6 +27,7 @@ from persistence.database.pool import Pool
 from persistence.payloads.store import PayloadStore
 from persistence.settings import PersistenceSettings
 from persistence.standby.metrics import StandbyMetrics
+from persistence.standby.other_readers import OtherReaders
 from persistence.standby.partition_standby import LULL_SECONDS, PartitionStandby, StandbyContext
 from persistence.standby.restores import Restores
 from persistence.standby.settled_query import SettlementQuery
@@ -114,6 +115,7 @@ class Standby:
             role=role,
             originals=Originals(logs),
             restores=Restores(transport, others, worker.writer, worker.database),
+            readers=OtherReaders(pool, transport.name),
             patience=patience,
             query=SettlementQuery(pool, transport.name),
             acknowledged=counts.acknowledged.labels(transport.name),

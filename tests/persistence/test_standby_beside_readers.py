@@ -1,0 +1,90 @@
+"""A standby of a log that other processes read, as while a step changes which log is read.
+
+Nobody may read a conversation then: its home in each log may be a standby's. In a real rolling
+restart: ``tests/faults/test_reader_change.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+
+import pytest
+
+from persistence.standby.standby import Standby
+from persistence.standby.takeover_rules import LogRole
+from tests.persistence.loglib import contents
+from tests.persistence.samples import PARTITIONS, message
+from tests.support.mirrors import drained, mirror
+from transport.contract import Transport
+from transport.memory import MemoryTransport
+from transport.settings import TransportSettings
+
+PATIENCE = 60  # far longer than a test waits
+
+PROCESS = """
+INSERT INTO processes (member, role, host, pid, version, api_url, metrics_url, transport,
+    consume_from, started_at)
+VALUES ('another', 'worker', 'h', 1, '1', 'u', 'u', 'redis', $1, now())
+"""
+
+
+@pytest.fixture
+async def other() -> AsyncIterator[Transport]:
+    settings = TransportSettings(
+        transport="memory", stream_partitions=PARTITIONS, stream_lease_ms=1000
+    )
+    async with MemoryTransport.from_settings(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def stand_by(start, transport, other):
+    """Start a standby of Redis, the primary; its copies are in memory, where nobody reads them."""
+    logs = {log.name: log for log in (transport, other)}
+    kind = partial(Standby, role=LogRole.MIRRORED, logs=logs, patience=PATIENCE)
+    return partial(start, kind, "w1", log=transport)
+
+
+async def test_what_no_worker_reads_becomes_rows_without_patience(
+    stand_by, transport, other, database_pool, eventually
+):
+    await database_pool.execute(PROCESS, "redis")
+    stand_by()
+    for number in range(5):
+        sent = message(f"c{number}", "conv", str(number))
+        await mirror(transport, other, sent)
+
+        async def is_a_row(sent=sent) -> bool:
+            await database_pool.execute("UPDATE processes SET seen_at = now()")
+            return sent.content in await contents(database_pool)
+
+        await eventually(is_a_row)
+    await eventually(partial(drained, transport))
+    assert await contents(database_pool) == list("01234")
+
+
+async def test_what_a_worker_persisted_meanwhile_is_not_written_again(
+    start, stand_by, transport, other, database_pool, eventually
+):
+    """The other log's partitions are read after all."""
+    await database_pool.execute(PROCESS, "redis")
+    await mirror(transport, other, *(message(f"c{n}", "conv", str(n)) for n in range(3)))
+    start(log=other)
+    await eventually(partial(drained, other))
+    stand_by()
+    await eventually(partial(drained, transport))
+    rows = await database_pool.fetch("SELECT DISTINCT transport FROM messages")
+    assert [row["transport"] for row in rows] == ["memory"]
+
+
+@pytest.mark.parametrize("consumed", ["memory", None])
+async def test_where_no_other_process_reads_the_log_a_standby_is_patient(
+    stand_by, transport, other, database_pool, eventually, consumed
+):
+    if consumed:
+        await database_pool.execute(PROCESS, consumed)
+    standby = stand_by()
+    await mirror(transport, other, message("c1"))
+    await eventually(standby.consumer.waiting)
+    assert await contents(database_pool) == []
