@@ -53,6 +53,7 @@ __all__ = [
     "Taker",
     "Topic",
     "Transport",
+    "WithdrawingConsumer",
 ]
 
 WORKER_GROUP = "persistence-workers"
@@ -390,6 +391,20 @@ class Consumer(Protocol):
 
     def claims(self) -> AsyncIterator[Claim]:
         """Yield each partition as it is assigned to this member, until the consumer is closed."""
+
+
+@runtime_checkable
+class WithdrawingConsumer(Consumer, Protocol):
+    """A member that can end partition by partition.
+
+    A transport need not have it: at the latest, others get its partitions when it is closed.
+    """
+
+    async def withdraw(self) -> None:
+        """Take no more partitions, and let others have each as soon as its claim is handed back.
+
+        Does not raise: what the log could not be told now, closing the consumer tells it.
+        """
 
 
 class Transport(Protocol):

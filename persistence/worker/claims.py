@@ -18,7 +18,7 @@ from persistence.errors import FenceLost
 from persistence.metrics import PersistenceMetrics
 from persistence.worker.fence_losses import FenceLosses
 from transport.clock import timestamp
-from transport.contract import Claim, Consumer, Topic, Transport
+from transport.contract import Claim, Consumer, Topic, Transport, WithdrawingConsumer
 from transport.errors import PartitionLost, TransportError
 
 __all__ = ["Claims"]
@@ -95,6 +95,8 @@ class Claims:
     async def _run(self, consumer: Consumer, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             await unless(stop, self._assign(consumer, tasks, stop))
+            if isinstance(consumer, WithdrawingConsumer):
+                await consumer.withdraw()
         # Leaving the block above waited for every claim's task; leaving the consumer hands back.
 
     async def _assign(

@@ -18,7 +18,7 @@ from transport.conformance.member import (
     messages,
     until,
 )
-from transport.contract import Claim, Transport
+from transport.contract import Claim, Transport, WithdrawingConsumer
 from transport.errors import PartitionLost
 
 
@@ -51,6 +51,26 @@ async def test_partitions_of_a_member_that_leaves_go_to_the_others(backend: Back
         async with leaves.working():
             await until(lambda: _is_fair(transport, [stays, leaves]), patience=backend.patience)
         await until(lambda: _is_fair(transport, [stays]), patience=backend.patience)
+
+
+@pytest.mark.asyncio
+async def test_each_claim_of_a_member_that_withdraws_is_for_others_once_handed_back(
+    backend: Backend,
+) -> None:
+    """The slowest of its claims holds up none of the others."""
+    async with backend.create() as transport, Member(transport, "leaves") as leaves:
+        if not isinstance(leaves.consumer, WithdrawingConsumer):
+            pytest.skip("a member leaves with all its partitions at once")
+        slow, *others = [await leaves.claim(p) for p in range(transport.partitions)]
+        await leaves.consumer.withdraw()
+        async with Member(transport, "stays") as stays:
+            for claim in others:
+                async with claim:
+                    pass
+            for claim in others:
+                assert (await stays.claim(claim.partition)).epoch > claim.epoch
+            assert slow.partition not in stays.claims
+            assert await slow.next(max_records=1, max_wait=0.0) == []
 
 
 @pytest.mark.asyncio

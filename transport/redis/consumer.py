@@ -78,6 +78,8 @@ class RedisConsumer:
         self._refused: dict[int, str] = {}
         self._arrived: asyncio.Queue[RedisClaim | None] = asyncio.Queue()
         self._renewer: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()  # of a look, which says that this member lives
+        self._withdrawn = False
 
     async def __aenter__(self) -> Self:
         await self._notifier.__aenter__()
@@ -107,21 +109,39 @@ class RedisConsumer:
         if self._renewer and self._renewer.done() and not self._renewer.cancelled():
             self._renewer.result()  # it ends in no other way but by a mistake of ours: show that
 
+    async def withdraw(self) -> None:
+        """See ``transport.contract.WithdrawingConsumer.withdraw``."""
+        self._withdrawn = True
+        with contextlib.suppress(TransportError, TimeoutError):
+            async with asyncio.timeout(self._membership.pace), self._turn:
+                await self._membership.withdraw()
+        unserved = [self._arrived.get_nowait() for _ in range(self._arrived.qsize())]
+        self._arrived.put_nowait(None)
+        await asyncio.gather(*(self._give_back(claim) for claim in unserved if claim))
+
     async def _keep(self) -> None:
         membership = self._membership
         while True:
             try:
-                rung = await self._look()
+                async with self._turn:
+                    rung = await self._look()
             except TransportError as error:
                 _log.warning("Lease renewal failed; will retry: %s", error)
                 await asyncio.sleep(membership.pace)
             else:
-                await self._notifier.wait(membership.bell, after=rung, seconds=membership.pace)
+                if rung is None:
+                    await asyncio.sleep(membership.pace)
+                else:
+                    await self._notifier.wait(membership.bell, after=rung, seconds=membership.pace)
 
-    async def _look(self) -> str:
+    async def _look(self) -> str | None:
+        """Return the last ring, after which to listen; ``None``: it takes nothing any more."""
         for partition, claim in list(self._held.items()):
             if claim.lost:
                 del self._held[partition]
+        if self._withdrawn:
+            await self._renew(list(self._held.values()))
+            return None
         try:
             rung, mine = await self._membership.look(frozenset(self._held))
         except TransportError:

@@ -206,12 +206,21 @@ class RedisMembership:
             self._functions.command("ring", (self.bell,), self._member),
         )
 
+    async def withdraw(self) -> None:
+        """Give up the membership, and no lease: others take each when it is released."""
+        (reply,) = await self._functions.exchange([self._leaving()])
+        if isinstance(reply, Exception):
+            raise translate(reply)
+
     async def leave(self) -> None:
         """Give up every lease and the membership."""
         await self._then(
             [self._functions.command("vacate", (key,), self._member) for key in self._leases],
-            self._functions.command("leave", (self._members, self.bell), self._member),
+            self._leaving(),
         )
+
+    def _leaving(self) -> Command:
+        return self._functions.command("leave", (self._members, self.bell), self._member)
 
     async def _then(self, commands: Sequence[Command], last: Command) -> None:
         """Send ``last`` after the others: to another server of a cluster perhaps."""
