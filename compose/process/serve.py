@@ -16,6 +16,7 @@ from compose.process import http_server, open_files, settings_warnings
 from compose.process.heap import return_large_buffers
 from compose.process.heartbeat import heartbeat_of
 from compose.process.listening_socket import bind
+from compose.process.readers import Readers
 from compose.process.role import Role
 from compose.process.scrape_targets import Targets
 from compose.process.tasks import Tasks
@@ -61,8 +62,8 @@ async def run(
 ) -> None:
     """Run until ``stop`` is set; return when everything is handed back and closed.
 
-    The order: readiness says no; the API ends its requests and flushes; workers end their batches
-    and hand back their partitions; metrics go last.
+    The order: readiness says no; the API ends its requests and flushes; standbys, and then workers,
+    end their batches and hand back their partitions; metrics go last.
 
     Args:
         settings: Of the process.
@@ -151,7 +152,6 @@ class _Process:
         self._heartbeat = heartbeat
         self._targets = targets
         self._http_stop = asyncio.Event()
-        self._workers_stop = asyncio.Event()
         self._observers_stop = asyncio.Event()
 
     async def run(
@@ -165,7 +165,9 @@ class _Process:
             parts.app, bound, self._http_stop, grace_seconds=max(1, int(grace)), started=started
         )
         api = [tasks.add("http", http)]
-        workers = self._add_consumers(tasks)
+        readers = Readers(parts.consumers, tasks) if parts.consumers else None
+        if readers:
+            readers.start()
         observers = [
             tasks.add("loop delay", LoopDelay(context.metrics).run(self._observers_stop)),
             tasks.add("dead letter depth", parts.depth.run(self._observers_stop)),
@@ -201,25 +203,11 @@ class _Process:
                 await asyncio.sleep(self._delay)
             self._http_stop.set()
             await tasks.end(api, within=grace + _FLUSH_SECONDS)
-            self._workers_stop.set()
-            await tasks.end(workers, within=grace)
+            if readers:
+                await readers.end(within=grace)
             self._observers_stop.set()
             await tasks.end(observers, within=1)
             await tasks.cancel_all()
-
-    def _add_consumers(self, tasks: Tasks) -> list[asyncio.Task[None]]:
-        consumers, stop = self._parts.consumers, self._workers_stop
-        if consumers is None:
-            return []
-        return [
-            *(tasks.add("dead letters", indexer.run(stop)) for indexer in consumers.indexers),
-            tasks.add("worker", consumers.worker.run(stop)),
-            *(
-                tasks.add(f"standby {standby.transport.name}", standby.run(stop))
-                for standby in consumers.standbys
-            ),
-            tasks.add("orphaned logs", consumers.drainer.run(stop)),
-        ]
 
 
 def _shown(host: str) -> str:

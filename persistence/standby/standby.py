@@ -42,6 +42,7 @@ __all__ = ["PATIENCE_SECONDS", "Standby", "StandbyStatus", "Waits"]
 
 PATIENCE_SECONDS = 2.0
 """How long a record may be the first unsettled one before that is called a stall."""
+_TELL_SECONDS = 0.5
 
 
 class Waits(msgspec.Struct, frozen=True):
@@ -141,6 +142,14 @@ class Standby:
     async def run(self, stop: asyncio.Event) -> None:
         """Keep the place until ``stop`` is set; then hand the partitions back."""
         await self._claims.run(stop)
+
+    async def others_read(self) -> bool:
+        """Return whether workers of other processes read this log, as far as can be told soon."""
+        try:
+            async with asyncio.timeout(_TELL_SECONDS):
+                return await self._context.readers.are_there()
+        except TimeoutError:
+            return False
 
     def status(self) -> StandbyStatus:
         """Return the partitions that this process keeps, and its waits."""

@@ -54,6 +54,8 @@ class Claims:
         self._metrics = metrics
         self._serve = serve
         self._linger = linger
+        self.arrived = asyncio.Event()
+        """Set once there was a claim."""
         self._owned: dict[int, Claim] = {}
         self._unexpected: dict[str, OutageBarrier] = {}
         self._fence_losses = FenceLosses()
@@ -126,6 +128,7 @@ class Claims:
         )
         messages = claim.topic is Topic.MESSAGES
         self._owned[claim.partition] = claim
+        self.arrived.set()
         if messages:
             owned.set(1)
         try:

@@ -116,6 +116,12 @@ class Worker:
                 break
         leave.set()
 
+    async def has_partitions(self, within: float) -> None:
+        """Return once this process has partitions; at the latest after ``within`` seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._claims.arrived.wait()
+
     def unwritten(self) -> str | None:
         """Return why PostgreSQL takes no rows; ``None`` while it does."""
         paused = self._context.database.paused()
