@@ -41,9 +41,12 @@ class Failover:
         await run(self.replica, "REPLICAOF", "NO", "ONE")
 
     async def promote(self) -> None:
-        """Lead to the replica, and end the primary."""
-        self.proxy.lead_to(self.replica.host, self.replica.port)
+        """End the primary, and lead to the replica.
+
+        In this order: who is led there before the reset may begin a rescue, and the reset cut it.
+        """
         await self.primary.kill()
+        self.proxy.lead_to(self.replica.host, self.replica.port)
         self.proxy.reset()
 
 
