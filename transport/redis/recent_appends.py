@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -36,10 +37,16 @@ class _Trip(NamedTuple):
 
 
 class KeptTogether:
-    """How many bytes the records of one process take, in a cluster those of all partitions."""
+    """What one process keeps, in a cluster of all partitions: the oldest of all goes first."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.bytes = 0
+        self.of: list[RecentAppends] = []
+
+    def drop_oldest(self) -> None:
+        """Drop trips until no more is kept than may be."""
+        while self.bytes > _MOST_BYTES:
+            min(self.of, key=RecentAppends.oldest).drop_one()
 
 
 class RecentAppends:
@@ -53,6 +60,7 @@ class RecentAppends:
         self._seconds = seconds
         self._trips: deque[_Trip] = deque()
         self._together = together or KeptTogether()
+        self._together.of.append(self)
 
     def add(
         self, envelopes: Sequence[Envelope], outcomes: Sequence[Outcome], *, remember: bool
@@ -63,8 +71,9 @@ class RecentAppends:
         now = time.monotonic()
         size = sum([len(envelope.body) for envelope in envelopes]) + _RECORD_BYTES * len(envelopes)
         self._trips.append(_Trip(now, size, envelopes, outcomes, remember))
-        self._together.count += size
+        self._together.bytes += size
         self._drop(now - self._seconds)
+        self._together.drop_oldest()
 
     def age(self) -> None:
         """Drop what is too old, as the server took a write now."""
@@ -101,7 +110,14 @@ class RecentAppends:
                 envelopes=[envelope for envelope, _ in left], outcomes=[it for _, it in left]
             )
 
+    def oldest(self) -> float:
+        """Return when the oldest trip ended; of none, that is never."""
+        return self._trips[0].at if self._trips else math.inf
+
+    def drop_one(self) -> None:
+        """Drop the oldest trip."""
+        self._together.bytes -= self._trips.popleft().size
+
     def _drop(self, before: float) -> None:
-        together = self._together
-        while self._trips and (together.count > _MOST_BYTES or self._trips[0].at < before):
-            together.count -= self._trips.popleft().size
+        while self.oldest() < before:
+            self.drop_one()

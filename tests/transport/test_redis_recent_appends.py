@@ -1,0 +1,37 @@
+"""What a process keeps of its appends is bounded, and the oldest goes first."""
+
+from __future__ import annotations
+
+from transport.contract import Appended, Envelope
+from transport.redis.recent_appends import KeptTogether, RecentAppends
+
+_MIB = 2**20
+
+
+def _add(recent: RecentAppends, text: str, *, size: int = 12 * _MIB) -> None:
+    envelope = Envelope(text, 0, "key", b"x" * size, {})
+    recent.add([envelope], [Appended("1-0")], remember=True)
+
+
+def _kept(recent: RecentAppends) -> list[str]:
+    return [it.envelope.message_id for some in recent.by_partition().values() for it in some]
+
+
+def test_the_oldest_goes_whatever_partition_it_is_of() -> None:
+    """A shard that is away keeps what it had last, and takes nothing from the others for long."""
+    together = KeptTogether()
+    away, other = RecentAppends(10.0, together), RecentAppends(10.0, together)
+    _add(away, "oldest")
+    _add(away, "older")
+    _add(other, "new")
+    assert (_kept(away), _kept(other)) == (["older"], ["new"])
+    _add(other, "newest")
+    assert (_kept(away), _kept(other)) == ([], ["new", "newest"])
+
+
+def test_what_is_larger_than_all_that_may_be_kept_is_not_kept() -> None:
+    recent = RecentAppends(10.0)
+    _add(recent, "huge", size=40 * _MIB)
+    assert _kept(recent) == []
+    _add(recent, "small", size=10)
+    assert _kept(recent) == ["small"]
