@@ -53,8 +53,8 @@ class AsgiRequest:
     """
 
     __slots__ = (
-        "_body", "_changed", "_chunked", "_complete", "_connection", "_continue", "_done", "_gone",
-        "_head", "_left", "keep_alive", "started",
+        "_answer_head", "_body", "_changed", "_chunked", "_complete", "_connection", "_continue",
+        "_done", "_gone", "_head", "_left", "keep_alive", "started",
     )  # fmt: skip
 
     def __init__(self, connection: HttpConnection, head: RequestHead) -> None:
@@ -70,6 +70,11 @@ class AsgiRequest:
         self._changed = asyncio.Event()  # there is something to receive
         self._gone = False  # there is no client to answer any more
         self._done = False  # the answer was sent as a whole
+        # It goes with the first piece of the body: a client that is refused before it sent its own
+        # body may answer the head alone with the end of its stream. A proxy that speaks HTTP/2 with
+        # it resets the stream then, as that is shorter than its Content-Length, and what was still
+        # to come of our answer is lost.
+        self._answer_head: bytes | None = None
         self._chunked = False
         self._left: int | None = None  # bytes of the answer's body, where its length was given
 
@@ -150,14 +155,17 @@ class AsgiRequest:
             await writer.drain()
         if self._gone:
             return
-        expected = "http.response.body" if self.started else "http.response.start"
+        has_head = self.started or self._answer_head is not None
+        expected = "http.response.body" if has_head else "http.response.start"
         if self._done or message["type"] != expected:
             state = "the answer is complete" if self._done else f"{expected} has to come"
             raise RuntimeError(f"the application sent {message['type']!r}, but {state}")
-        if self.started:
+        if has_head:
             self._send_body(message.get("body", b""), more=message.get("more_body", False))
         else:
             self._send_head(message["status"], message.get("headers", ()))
+            if self._left is None:
+                self._write(b"")  # of a stream, whose body may begin much later
 
     def _send_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         lines = []
@@ -181,27 +189,33 @@ class AsgiRequest:
             lines.append(b"transfer-encoding: chunked\r\n")
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
-        connection = self._connection
-        head = (STATUS_LINES[status], connection.common_headers(), b"".join(lines))
-        self.started = True  # after all that can fail: no answer has begun until then
+        head = (STATUS_LINES[status], self._connection.common_headers(), b"".join(lines))
         self._continue = False
-        connection.writer.write(b"%b%b%b\r\n" % head)
+        self._answer_head = b"%b%b%b\r\n" % head
 
     def _send_body(self, body: bytes, *, more: bool) -> None:
-        write = self._connection.writer.write
         if self._chunked:
-            if body:
-                write(b"%x\r\n%b\r\n" % (len(body), body))
-            if not more:
-                write(b"0\r\n\r\n")
-        elif self._head.method != b"HEAD":
+            piece = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            self._write(piece if more else piece + b"0\r\n\r\n")
+        elif self._head.method == b"HEAD":
+            self._write(b"")
+        else:
             if self._left is not None:
                 self._left -= len(body)
                 if self._left < 0 or (self._left and not more):
                     raise RuntimeError("the answer's body has not the length of its Content-Length")
-            write(body)
+            self._write(body)
         if not more:
             self._finish()
+
+    def _write(self, data: bytes) -> None:
+        """Send a piece of the answer, its head first where that was not sent yet."""
+        head, self._answer_head = self._answer_head, None
+        if head is not None:
+            self.started = True
+            data = head + data
+        if data:
+            self._connection.writer.write(data)
 
     def _finish(self) -> None:
         self._done = True

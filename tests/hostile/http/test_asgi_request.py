@@ -62,8 +62,22 @@ def _body(data: bytes = b"", *, more: bool = False) -> dict[str, Any]:
         [_body(b"no head")],
         [_start(200, (b"x", b"a\r\nSet-Cookie: b"))],
         [_start(200, (b"x y", b"a"))],
+        # A head waits for the first piece of its body, so that a proxy passes on both together.
+        [_start(413, (b"content-length", b"10"))],
+        [_start(200, (b"content-length", b"10")), _body(b"half")],
+        [_start(200, (b"content-length", b"2")), _body(b"more")],
+        [_start(204), _body(b"more")],
     ],
-    ids=["nothing", "no_head", "line_break_in_value", "space_in_name"],
+    ids=[
+        "nothing",
+        "no_head",
+        "line_break_in_value",
+        "space_in_name",
+        "head_alone",
+        "too_short",
+        "too_long",
+        "no_content",
+    ],
 )
 async def test_what_is_no_answer_becomes_500_and_the_connection_ends(
     serve: Serve, sent: list[Any]
@@ -82,11 +96,13 @@ async def test_what_is_no_answer_becomes_500_and_the_connection_ends(
     [
         [_start(), _body(b"half", more=True)],
         [_start(200, (b"content-length", b"10")), _body(b"half", more=True)],
-        [_start(200, (b"content-length", b"10")), _body(b"half")],
-        [_start(200, (b"content-length", b"2")), _body(b"more")],
-        [_start(204), _body(b"more")],
+        [
+            _start(200, (b"content-length", b"10")),
+            _body(b"half", more=True),
+            _body(b"too much"),
+        ],
     ],
-    ids=["chunks", "length", "too_short", "too_long", "no_content"],
+    ids=["chunks", "length", "too_long"],
 )
 async def test_an_answer_that_does_not_end_is_cut_off_and_never_looks_whole(
     serve: Serve, sent: list[Any]
