@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from persistence import migrate
-from persistence.database.pool import connect
+from persistence.database.pool import Pool, connect
 from persistence.errors import FenceLost
 from persistence.settings import PersistenceSettings
 from persistence.store.columns import columns
@@ -99,19 +99,35 @@ async def test_the_first_rows_of_a_fresh_table_change_no_bloom_filter(empty_url)
     pool.terminate()
 
 
-async def test_a_reader_of_the_table_is_waited_for_and_inserts_pass(database_url, database_pool):
+async def _add_message(pool: Pool) -> None:
+    await Writer(pool).write([placed(message("m", "c"))], None)
+
+
+async def _beat(pool: Pool) -> None:
+    await pool.execute("UPDATE processes SET version = version", timeout=20)
+
+
+@pytest.mark.parametrize(
+    ("revision", "table", "work"),
+    [("0018", "messages", _add_message), ("0019", "processes", _beat)],
+    ids=["inserts", "heartbeats"],
+)
+async def test_a_reader_of_the_table_is_waited_for_and_others_pass(
+    database_url, database_pool, revision, table, work
+):
     """As a dump reads it for hours."""
-    await migrate.downgrade(database_url, "0018")
+    await migrate.downgrade(database_url, revision)
     async with database_pool.acquire() as reader, reader.transaction():
-        await reader.execute("LOCK TABLE messages IN ACCESS SHARE MODE")
+        await reader.execute(f"LOCK TABLE {table} IN ACCESS SHARE MODE")
         upgrading = asyncio.create_task(migrate.upgrade(database_url))
         await eventually(
             lambda: database_pool.fetchval(
                 "SELECT EXISTS (SELECT FROM pg_locks WHERE mode = 'AccessExclusiveLock'"
-                " AND NOT granted AND relation = 'messages'::regclass)"
+                " AND NOT granted AND relation = $1::text::regclass)",
+                table,
             )
         )
-        await Writer(database_pool).write([placed(message("m", "c"))], None)
+        await work(database_pool)
         assert not upgrading.done()
     assert await upgrading == migrate.latest()
 
