@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from otel.append_metrics import count_rescued
 from otel.metrics import Metrics
-from tests.support.eventually import eventually
+from tests.support.appends import append_at_last
 from tests.transport.redis_backend import short_settings
 from tests.transport.redis_failover import pair
-from transport.conformance.member import contents, message, messages
+from transport.conformance.member import contents, messages
 from transport.contract import Appended, Topic
-from transport.errors import TransportError
 from transport.redis import RedisTransport
 
 
-async def test_what_was_rescued_is_counted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_lost", [False, True], ids=["answered", "answer lost"])
+async def test_what_was_rescued_is_counted(tmp_path: Path, is_lost: bool) -> None:
     metrics = Metrics()
     async with pair(tmp_path, None) as failover:
         settings = short_settings(
@@ -34,14 +36,11 @@ async def test_what_was_rescued_is_counted(tmp_path: Path) -> None:
             await failover.cut()
             lost = messages([f"lost-{n}" for n in range(5)], partition=0, of=log)
             assert {type(it) for it in await log.publish(lost)} == {Appended}
+            if is_lost:  # that to the first append at the new server, which is the rescue's
+                failover.proxy.lose_reply_to(b"_append")
             await failover.promote()
-            new = message("new", partition=0, of=log)
-
-            async def appended() -> bool:
-                (outcome,) = await log.publish([new])
-                return not isinstance(outcome, TransportError)
-
-            await eventually(appended, timeout=20.0)
+            await append_at_last(log, "new")
+            assert failover.proxy.lost_replies == is_lost
             assert contents(await log.read(Topic.MESSAGES, 0))[-1] == "new"
             assert counted() == 5
             assert await log.rescued() == 5

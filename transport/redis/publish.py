@@ -119,12 +119,15 @@ class Publisher:
                 while replies is None:
                     if not rescued_at:
                         await self._rescue.over()
+                    begun = self._rescue.begun
                     with suppress(*passing):
                         replies = await self._functions.exchange(
                             [*first, *(call.command for call in calls)],
                             closing=closing,
                             only_at=rescued_at or self._rescue.server,
                         )
+                if begun != self._rescue.begun and not rescued_at:
+                    replies = [_left_behind()] * len(replies)
                 if first:
                     self._rescue.note_writers(replies[0])
                     del replies[: len(first)]
@@ -198,6 +201,7 @@ class Publisher:
             return {call.partition: (it, ()) for call, it in zip(calls, replies, strict=True)}
         for _ in range(_CHANGES):
             refusals = await rescues.over([call.partition for call in calls])
+            begun = {call.partition: rescues.of(call.partition).begun for call in calls}
             told |= {partition: (error, ()) for partition, error in refusals.items()}
             due = {call.partition: call for call in calls if call.partition not in refusals}
             first = [(p, command) for p in due for command in rescues.of(p).registration()]
@@ -210,6 +214,11 @@ class Publisher:
                 rescues.of(partition).note_writers(reply)
             pairs = list(zip(replies, closed, strict=True))[len(first) :]
             told |= dict(zip(due, pairs, strict=True))
+            for partition in due:
+                reply, _ = told[partition]
+                left = begun[partition] != rescues.of(partition).begun
+                if left and not isinstance(reply, Exception):
+                    told[partition] = _left_behind(), ()
             calls = [call for p, call in due.items() if type(told[p][0]) is ServerChanged]
             if not calls:
                 break
@@ -443,6 +452,14 @@ def _told_apart(
             run.envelopes.append(envelope)
             run.offsets.append(item.decode())
     return bare
+
+
+def _left_behind() -> AppendUnknown:
+    """Return what is known of a record whose server was replaced before it answered.
+
+    A primary that hung may take it after the rescue, in which nobody could report it.
+    """
+    return AppendUnknown("Redis failed over while the append was under way: retry")
 
 
 def _doubted(outcome: Outcome, doubt: AppendUnknown) -> Outcome:

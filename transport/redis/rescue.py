@@ -25,6 +25,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from collections.abc import Set as AbstractSet
 from contextlib import aclosing
 from heapq import heapify, heappop, heapreplace
 from typing import TypeVar
@@ -35,7 +36,7 @@ from redis.exceptions import RedisError
 
 from transport.contract import Appended, Envelope, Outcome
 from transport.envelope import HEADER_MESSAGE_ID
-from transport.errors import TransportError, TransportUnavailable
+from transport.errors import AppendUnknown, TransportError, TransportUnavailable
 from transport.redis.cluster import IsAt
 from transport.redis.connection import Command, Reply, ServerChanged, ServerIdentity
 from transport.redis.errors import is_passing, translate
@@ -108,6 +109,9 @@ class Rescue:
         self._is_move = is_move
         self.server = ""
         """The replication id of the server that is known to have all; empty if none is told."""
+        self.begun = 0
+        """How many rescues this process took part in: another one, and what was under way when it
+        began may stand on a server that nobody asks any more."""
         self._functions = functions
         self._log = log
         self._is_on = seconds > 0
@@ -118,15 +122,17 @@ class Rescue:
         self._running: asyncio.Task[None] | None = None
         self._why = ""  # it does not get on
         self._append: Append | None = None
+        self._note_again: Callable[[int], None] = lambda _: None
+        self._is_closed = False
 
     @property
     def is_under_way(self) -> bool:
         """Whether nothing may be appended or recalled now."""
         return self._running is not None
 
-    def begin(self, append: Append) -> None:
-        """Use ``append`` for what has to be appended again."""
-        self._append = append
+    def begin(self, append: Append, note: Callable[[int], None]) -> None:
+        """Use ``append`` for what has to be appended again, and tell ``note`` how many were."""
+        self._append, self._note_again = append, note
 
     def met(self, identity: ServerIdentity) -> None:
         """Note which server a connection was made to."""
@@ -142,7 +148,7 @@ class Rescue:
             # replication id as well; it lost nothing.
             self.server = server
         else:
-            self._running = asyncio.create_task(self._run(self._append), name="rescue")
+            self._start(self._append)
 
     def is_at(self, identity: ServerIdentity) -> bool:
         """Return whether appends may be sent to a server: it is known to have all."""
@@ -164,26 +170,25 @@ class Rescue:
             return
         if await self._functions.call("is_under_way", (self._log.rescue(self.server),)):
             self.server = ""
-            self._running = asyncio.create_task(self._run(self._append), name="rescue")
+            self._start(self._append)
 
     async def over(self, *, within: float = REFUSED_AFTER) -> None:
         """Return when no rescue is under way.
 
         Raises:
-            TransportUnavailable: it takes longer than ``within`` seconds.
+            TransportUnavailable: it takes longer than ``within`` seconds, or the log was closed
+                while one was under way.
         """
-        if self._running is None:
-            return
-        until = asyncio.get_running_loop().time() + within
-        while self._running is not None:
-            left = until - asyncio.get_running_loop().time()
-            if left <= 0:
-                why = f" ({self._why})" if self._why else ""
-                raise TransportUnavailable(
-                    "Redis failed over or was restarted, and what that lost is appended again "
-                    f"first: retry{why}"
-                )
-            await asyncio.wait([self._running], timeout=left)
+        if self._running is not None:
+            await asyncio.wait([self._running], timeout=within)
+        if self._running is not None:
+            why = f" ({self._why})" if self._why else ""
+            raise TransportUnavailable(
+                "Redis failed over or was restarted, and what that lost is appended again "
+                f"first: retry{why}"
+            )
+        if self._is_closed:
+            raise TransportUnavailable("this log was closed while what it lost was appended again")
 
     def registration(self) -> Sequence[Command]:
         """Return what a trip of appends begins with now and then: that this process writes."""
@@ -206,8 +211,14 @@ class Rescue:
     async def close(self) -> None:
         """End a rescue under way."""
         if self._running is not None:
+            self._is_closed = True  # who waits would try again for ever: nothing is at the server
+            self._append = None
             self._running.cancel()
             await asyncio.wait([self._running])
+
+    def _start(self, append: Append) -> None:
+        self.begun += 1
+        self._running = asyncio.create_task(self._run(append), name="rescue")
 
     async def _run(self, append: Append) -> None:
         try:
@@ -228,17 +239,14 @@ class Rescue:
 
     async def _rescue(self, server: str, append: Append) -> None:
         mine = in_order(await self._patiently(server, lambda: self._gone(server)))
-        if not await self._report(server, mine):
+        while await self._report(server, mine):
+            if await self._is_done(server, append):
+                break
+        else:
             count = 0
             async for some in _turns(_each(mine)):
                 count += await self._append_again(server, some, append)
             _tell(count, "after newer ones, since this process heard of it late")
-        else:
-            late = asyncio.get_running_loop().time() + _LATE_SECONDS
-            while True:
-                if await self._is_done(server, append, late):
-                    break
-                await asyncio.sleep(_POLL_SECONDS)
         self.recent.forget(mine)
 
     async def _report(self, server: str, mine: Sequence[RecentAppend]) -> bool:
@@ -256,11 +264,17 @@ class Rescue:
         command = self._functions.command("report", keys, field, value, *writers)
         return bool(await self._ask(server, command))
 
-    async def _is_done(self, server: str, append: Append, late: float) -> bool:
-        turn: bytes = await self._turn(server, is_late=asyncio.get_running_loop().time() > late)
-        if turn in _LEADS:
-            return await self._lead(server, append, is_alone=turn == b"alone")
-        return turn == b"done"
+    async def _is_done(self, server: str, append: Append) -> bool:
+        """Wait for the end of the rescue, or lead it; return false if reports are gone by then."""
+        loop = asyncio.get_running_loop()
+        late = loop.time() + _LATE_SECONDS
+        while True:
+            turn: bytes = await self._turn(server, is_late=loop.time() > late)
+            if turn in {b"done", b"report"}:
+                return turn == b"done"
+            if turn in _LEADS and await self._lead(server, append, is_alone=turn == b"alone"):
+                return True
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def _turn(self, server: str, *, is_late: bool) -> Reply:
         keys = (self._log.rescue(server), self._log.writers)
@@ -270,17 +284,22 @@ class Rescue:
     async def _lead(self, server: str, append: Append, *, is_alone: bool) -> bool:
         """Append what all reported; return false if another leads meanwhile."""
         rescue = self._log.rescue(server)
-        reports = await self._reports(server, rescue)
-        is_overtaken = await self._is_overtaken(server, reports.values())
-        count = 0
-        async with aclosing(self._lost(server, rescue, reports)) as lost:
-            async for some in _turns(lost):
-                if await self._turn(server, is_late=True) not in _LEADS:
-                    return False
-                count += await self._append_again(server, some, append)
-        if await self._turn(server, is_late=True) not in _LEADS:
-            return False  # another is done, and its count stands
-        await self._ask(server, self._functions.command("rescued", (rescue,), count))
+        read: set[str] = set()
+        count, is_overtaken, is_over = 0, False, False
+        while not is_over:
+            members = await self._members(server, rescue) - read
+            reports = await self._reports(server, rescue, members)
+            is_overtaken |= await self._is_overtaken(server, reports.values())
+            async with aclosing(self._lost(server, rescue, reports)) as lost:
+                async for some in _turns(lost):
+                    if await self._turn(server, is_late=True) not in _LEADS:
+                        return False
+                    count += await self._append_again(server, some, append)
+            if await self._turn(server, is_late=True) not in _LEADS:
+                return False  # another is done, and its count stands
+            read |= members
+            over = self._functions.command("rescued", (rescue,), count, *sorted(read))
+            is_over = bool(await self._ask(server, over))
         if is_overtaken:
             _tell(count, "in their order, but after newer ones that others appended meanwhile")
         elif is_alone:
@@ -289,14 +308,19 @@ class Rescue:
             _tell(count, "in their order, before anything else")
         return True
 
-    async def _reports(self, server: str, rescue: str) -> dict[str, RescueReport]:
-        """Return what each process says that it reported."""
+    async def _members(self, server: str, rescue: str) -> set[str]:
+        """Return the processes that have reported."""
         fields: list[bytes] = await self._ask(server, ("HKEYS", rescue))
-        members = [it.decode() for it in fields if not it.startswith(b"#") and b"." not in it]
+        return {it.decode() for it in fields if not it.startswith(b"#") and b"." not in it}
+
+    async def _reports(
+        self, server: str, rescue: str, members: AbstractSet[str]
+    ) -> dict[str, RescueReport]:
+        """Return what each process says that it reported."""
         if not members:
             return {}
-        told = await self._ask(server, ("HMGET", rescue, *members))
-        found, unreadable = told_by(members, told)
+        names = sorted(members)
+        found, unreadable = told_by(names, await self._ask(server, ("HMGET", rescue, *names)))
         for member in unreadable:
             _tell_unreadable(member)
         return found
@@ -327,7 +351,7 @@ class Rescue:
         for page in range(count):
             blob = await self._ask(server, ("HGET", rescue, field_of(member, page)))
             if blob is None:
-                return  # another one led, and is done
+                return  # another one led, and is done, or it expired: `lead` tells
             try:
                 some = page_of(blob)
             except msgspec.MsgspecError:
@@ -352,15 +376,24 @@ class Rescue:
     async def _append_again(self, server: str, lost: Sequence[RecentAppend], append: Append) -> int:
         """Append records of one way to remember; return how many were not there."""
         left, count = [it.envelope for it in lost], 0
+        unknown: set[str] = set()  # ids of what may be there by an append without an answer
 
         async def advance() -> None:
             nonlocal left, count
             outcomes = await append(left, lost[0].remember, server)
-            for done, outcome in enumerate(outcomes):
-                if isinstance(outcome, TransportError):
-                    left = left[done:]
-                    raise outcome
-                count += type(outcome) is Appended
+            ended = next((it for it in outcomes if isinstance(it, TransportError)), None)
+            done = outcomes.index(ended) if ended is not None else len(outcomes)
+            new = sum(
+                type(outcome) is Appended or envelope.message_id in unknown
+                for envelope, outcome in zip(left, outcomes[:done], strict=False)
+            )
+            count += new
+            self._note_again(new)
+            left = left[done:]
+            if isinstance(ended, AppendUnknown):
+                unknown.update(envelope.message_id for envelope in left)
+            if ended is not None:
+                raise ended
 
         await self._patiently(server, advance)
         return count

@@ -62,10 +62,10 @@ class ShardRescues:
         """Return that of a partition."""
         return self._rescues[partition]
 
-    def begin(self, append: Append) -> None:
-        """Use ``append`` for what has to be appended again."""
+    def begin(self, append: Append, note: Callable[[int], None]) -> None:
+        """Use ``append`` for what has to be appended again, and tell ``note`` how many were."""
         for rescue in self._rescues:
-            rescue.begin(append)
+            rescue.begin(append, note)
 
     def met(self, place: Place, identity: ServerIdentity) -> None:
         """Note which primary a connection was made to, for the partitions that it has."""

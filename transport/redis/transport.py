@@ -10,7 +10,6 @@ from uuid import uuid4
 from transport.contract import (
     DLQ_GROUP,
     WORKER_GROUP,
-    Appended,
     DeadLetter,
     Envelope,
     Features,
@@ -117,8 +116,8 @@ class RedisTransport:
         )
         self.on_rescued: Callable[[int], None] = lambda _: None
         """See ``transport.rescuing.Rescuing``."""
-        self._rescue.begin(self._append_again)
-        self._rescues.begin(self._append_again)
+        for rescue in (self._rescue, self._rescues):
+            rescue.begin(self._append_again, self._note_rescued)
         self._connections.on_server = self._rescue.met
         self._connections.on_shard = self._rescues.met
         self._dead_letters = RedisDeadLetters(self._functions, self._dead, seconds=seconds)
@@ -365,10 +364,10 @@ class RedisTransport:
     async def _append_again(
         self, envelopes: Sequence[Envelope], remember: bool, server: str
     ) -> Sequence[Outcome]:
-        outcomes = await self._publisher.publish(envelopes, remember=remember, rescued_at=server)
-        if count := sum(type(it) is Appended for it in outcomes):
-            self.on_rescued(count)
-        return outcomes
+        return await self._publisher.publish(envelopes, remember=remember, rescued_at=server)
+
+    def _note_rescued(self, count: int) -> None:
+        self.on_rescued(count)
 
     def _new_witness(self, partitions: int) -> Witness:
         return Witness(partitions, lambda: self._connections.made)

@@ -61,7 +61,8 @@ local function report(keys, args)
 end
 
 -- KEYS rescue, writers; ARGV member, ms for which a writer is awaited, '1' to wait for nobody. Returns
--- 'done', 'wait', or 'lead' for the one that is to append what all reported, 'alone' if others may have
+-- 'done', 'wait', 'report' where the member's report is there no more (it expires while the server
+-- refuses writes), or 'lead' for the one that is to append what all reported, 'alone' if others may have
 -- more: one that wrote lately has not reported, or the server lacks the tail with their names. Who was alive is told by
 -- the clock of the server that they wrote to, so their times are compared with each other's.
 local function lead(keys, args)
@@ -69,6 +70,9 @@ local function lead(keys, args)
   local member, ms, is_late = unpack(args)
   if redis.call('HEXISTS', rescue, '#done') == 1 then
     return 'done'
+  end
+  if redis.call('HEXISTS', rescue, member) == 0 then
+    return 'report'
   end
   local newest = redis.call('ZREVRANGE', writers, 0, 0, 'WITHSCORES')[2]
   local is_complete = newest and redis.call('HEXISTS', rescue, '#unknown') == 0 or false
@@ -87,11 +91,22 @@ local function lead(keys, args)
     return 'wait'
   end
   redis.call('HSET', rescue, '#leader', member, '#since', digits(now))
+  redis.call('EXPIRE', rescue, KEPT_SECONDS)
   return is_complete and 'lead' or 'alone'
 end
 
--- KEYS rescue; ARGV how many records were appended again.
+-- KEYS rescue; ARGV how many records were appended again, and the members whose reports were read.
+-- Returns 0 where another one has reported meanwhile: then it is not over.
 local function rescued(keys, args)
+  local read = {}
+  for i = 2, #args do
+    read[args[i]] = true
+  end
+  for _, field in ipairs(redis.call('HKEYS', keys[1])) do
+    if not read[field] and not string.find(field, '^#') and not string.find(field, '.', 1, true) then
+      return 0
+    end
+  end
   redis.call('DEL', keys[1])
   redis.call('HSET', keys[1], '#done', args[1])
   redis.call('EXPIRE', keys[1], DAY_SECONDS)

@@ -1,0 +1,37 @@
+"""Append to a log, also beside a failover, and read what stands in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.support.eventually import eventually
+from transport.conformance.member import contents, message
+from transport.contract import Appended, Envelope, Topic, Transport
+from transport.errors import TransportError
+
+__all__ = ["append", "append_at_last", "texts"]
+
+
+async def append(log: Transport, envelopes: Sequence[Envelope]) -> None:
+    """Append what has to be taken as new."""
+    assert {type(it) for it in await log.publish(envelopes)} == {Appended}
+
+
+async def append_at_last(log: Transport, text: str, partition: int = 0) -> list[str]:
+    """Append one message, as often as it takes; return the refusals."""
+    envelope = message(text, partition=partition, of=log)
+    refusals: list[str] = []
+
+    async def appended() -> bool:
+        (outcome,) = await log.publish([envelope])
+        if isinstance(outcome, TransportError):
+            refusals.append(str(outcome))
+        return not isinstance(outcome, TransportError)
+
+    await eventually(appended, timeout=30.0)
+    return refusals
+
+
+async def texts(log: Transport, partition: int = 0) -> list[str]:
+    """Return the texts of a partition's records, up to a thousand."""
+    return contents(await log.read(Topic.MESSAGES, partition))
