@@ -291,7 +291,7 @@ async def test_what_is_appended_whatever_is_remembered_is_rescued_so(
 async def test_a_rescue_waits_as_long_as_the_new_server_refuses_writes(
     failover: Failover, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("transport.redis.rescue._MOST_SECONDS", 0.3)
+    monkeypatch.setattr("transport.redis.rescue_calls._MOST_SECONDS", 0.3)
     async with _transport(failover) as log, _transport(failover) as idle:
         await _append(log, messages(["kept"], partition=0, of=log))
         await failover.cut()

@@ -77,7 +77,7 @@ async def test_reports_that_expire_meanwhile_are_made_again(
 ) -> None:
     """As they do where the new server takes no appends for five minutes."""
     monkeypatch.setattr("transport.redis.rescue_report._PAGE_RECORDS", 2)
-    monkeypatch.setattr("transport.redis.rescue._RECORDS_PER_TURN", 2)
+    monkeypatch.setattr("transport.redis.rescue_leader._RECORDS_PER_TURN", 2)
     async with _log(failover) as log:
         await append(log, messages(["kept"], partition=0, of=log))
         await failover.cut()

@@ -19,7 +19,8 @@ from transport.redis.errors import translate
 from transport.redis.functions import Functions
 from transport.redis.keys import TopicKeys
 from transport.redis.recent_appends import KeptTogether
-from transport.redis.rescue import REFUSED_AFTER, Append, Rescue
+from transport.redis.rescue import REFUSED_AFTER, Rescue
+from transport.redis.rescue_leader import Append
 from transport.redis.slot_map import Place
 
 __all__ = ["ShardRescues"]
