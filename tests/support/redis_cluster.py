@@ -9,6 +9,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.crc import key_slot
+from redis.exceptions import ResponseError
 
 from compose.local.binaries import Binary, find_redis_servers
 from compose.local.ports import free_port
@@ -193,8 +194,8 @@ class RedisCluster:
     async def begin_move(self, slot: int, to: ValkeyServer) -> ValkeyServer:
         """Begin to move a slot by hand, and return the server that has it."""
         source = await self._owner(slot)
-        await self.run(to, "CLUSTER", "SETSLOT", slot, "IMPORTING", self.id_of(source))
-        await self.run(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", self.id_of(to))
+        await self._set_slot(to, slot, "IMPORTING", self.id_of(source))
+        await self._set_slot(source, slot, "MIGRATING", self.id_of(to))
         return source
 
     async def move_keys(
@@ -211,7 +212,7 @@ class RedisCluster:
     async def end_move(self, slot: int, source: ValkeyServer, to: ValkeyServer) -> None:
         """Give the slot to its new server, first by itself, then in the old one's eyes."""
         for server in (to, source):
-            await self.run(server, "CLUSTER", "SETSLOT", slot, "NODE", self.id_of(to))
+            await self._set_slot(server, slot, "NODE", self.id_of(to))
 
     async def move(self, slot: int, to: ValkeyServer) -> None:
         """Move a slot as ``redis-cli --cluster reshard`` does: key by key."""
@@ -219,6 +220,24 @@ class RedisCluster:
         while await self.move_keys(slot, source, to, most=1):
             pass
         await self.end_move(slot, source, to)
+
+    async def _set_slot(self, server: ValkeyServer, slot: int, *how: str) -> None:
+        """Change what a server says of a slot, as often as it takes.
+
+        Valkey has its replicas take that first, and refuses (NOREPLICAS) where a busy machine has
+        them late.
+        """
+
+        async def is_set() -> bool:
+            try:
+                await self.run(server, "CLUSTER", "SETSLOT", slot, *how)
+            except ResponseError as error:
+                if "NOREPLICAS" not in str(error):
+                    raise
+                return False
+            return True
+
+        await eventually(is_set, timeout=30)
 
     async def _owner(self, slot: int) -> ValkeyServer:
         seen = next(server for server in self.servers if server.running)
