@@ -182,6 +182,15 @@ class RedisCluster:
         await eventually(is_alone)
         return primary
 
+    async def begin_anew(self) -> None:
+        """Start the servers that ended, let in the replica that was cut off, and empty all."""
+        for server in self.servers:
+            if not server.running:
+                await server.start()
+            await self.run(server, "CONFIG", "SET", "masterauth", "")
+        await self.is_whole()
+        await self.flush()
+
     async def flush(self) -> None:
         """Remove every key and function."""
         for server in await self.primaries():

@@ -14,8 +14,10 @@ from compose.local.valkey import ValkeyServer
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
 from tests.support.stepped_clock import SteppedClock
+from tests.transport.redis_backend import short_settings
+from transport.redis import RedisTransport
 
-__all__ = ["Failover", "pair", "run"]
+__all__ = ["Failover", "log_of", "pair", "run"]
 
 
 class Failover:
@@ -48,6 +50,16 @@ class Failover:
         await self.primary.kill()
         self.proxy.lead_to(self.replica.host, self.replica.port)
         self.proxy.reset()
+
+
+def log_of(failover: Failover, **changes: object) -> RedisTransport:
+    """Return the log at the address that leads to the primary."""
+    proxy = failover.proxy
+    at: dict[str, Any] = {"redis_host": proxy.host, "redis_port": proxy.port}
+    # Servers end here, and none hangs: a time limit would only end what is late on a busy machine.
+    return RedisTransport.from_settings(
+        short_settings(None, **at, **{"redis_timeout_ms": 20_000, **changes})
+    )
 
 
 async def run(server: ValkeyServer, *command: str | bytes) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -15,11 +15,12 @@ import pytest
 import pytest_asyncio
 
 from compose.local.valkey import ValkeyServer
+from tests.support.appends import append, append_at_last, texts
 from tests.support.eventually import eventually
 from tests.transport.redis_backend import short_settings
-from tests.transport.redis_failover import Failover, pair, run
+from tests.transport.redis_failover import Failover, log_of, pair, run
 from transport.conformance.member import ConformanceWorker, contents, message, messages, until
-from transport.contract import Appended, Envelope, Record, Topic
+from transport.contract import Appended, Record, Topic
 from transport.errors import TransportError, TransportUnavailable
 from transport.redis import RedisTransport
 from transport.redis.keys import messages_log
@@ -35,55 +36,29 @@ async def failover(tmp_path: Path) -> AsyncIterator[Failover]:
         yield failover
 
 
-def _transport(failover: Failover, **changes: object) -> RedisTransport:
-    return RedisTransport.from_settings(
-        short_settings(
-            None, redis_host=failover.proxy.host, redis_port=failover.proxy.port, **changes
-        )
-    )
-
-
-async def _append(log: RedisTransport, envelopes: Sequence[Envelope]) -> None:
-    assert {type(it) for it in await log.publish(envelopes)} == {Appended}
-
-
-async def _append_at_last(log: RedisTransport, text: str, partition: int = 0) -> None:
-    envelope = message(text, partition=partition, of=log)
-
-    async def appended() -> bool:
-        (outcome,) = await log.publish([envelope])
-        return not isinstance(outcome, TransportError)
-
-    await eventually(appended, timeout=PATIENCE)
-
-
-async def _texts(log: RedisTransport, partition: int = 0) -> list[str]:
-    return contents(await log.read(Topic.MESSAGES, partition))
-
-
 async def test_what_several_processes_lost_stands_in_its_order_before_all_that_is_new(
     failover: Failover,
 ) -> None:
-    async with _transport(failover) as one, _transport(failover) as other:
-        await _append(one, messages(["kept-0"], partition=0, of=one))
-        await _append(other, messages(["kept-1"], partition=0, of=other))
+    async with log_of(failover) as one, log_of(failover) as other:
+        await append(one, messages(["kept-0"], partition=0, of=one))
+        await append(other, messages(["kept-1"], partition=0, of=other))
         await failover.cut()
         for n in range(0, 40, 2):
-            await _append(one, messages([f"lost-{n}"], partition=0, of=one))
-            await _append(other, messages([f"lost-{n + 1}"], partition=0, of=other))
+            await append(one, messages([f"lost-{n}"], partition=0, of=one))
+            await append(other, messages([f"lost-{n + 1}"], partition=0, of=other))
         elsewhere = [f"elsewhere-{n}" for n in range(2500)]  # three pages of a report
-        await _append(one, messages(elsewhere, partition=3, of=one))
+        await append(one, messages(elsewhere, partition=3, of=one))
         await failover.promote()
-        first = asyncio.create_task(_append_at_last(one, "new"))
+        first = asyncio.create_task(append_at_last(one, "new"))
 
         async def reported() -> bool:
             keys = await run(failover.replica, "KEYS", "*:rescue:*")
             return bool(keys) and await run(failover.replica, "HLEN", keys[0]) > 0
 
         await eventually(reported, timeout=PATIENCE)
-        await asyncio.gather(first, _append_at_last(other, "new"))
+        await asyncio.gather(first, append_at_last(other, "new"))
         lost = [f"lost-{n}" for n in range(40)]
-        assert await _texts(one) == ["kept-0", "kept-1", *lost, "new", "new"]
+        assert await texts(one) == ["kept-0", "kept-1", *lost, "new", "new"]
         found: list[Record] = []
         while records := await one.read(
             Topic.MESSAGES, 3, after=found[-1].offset if found else None, limit=500
@@ -95,48 +70,48 @@ async def test_what_several_processes_lost_stands_in_its_order_before_all_that_i
 async def test_a_writer_that_the_new_server_never_heard_of_is_waited_for(
     failover: Failover,
 ) -> None:
-    async with _transport(failover) as one, _transport(failover) as other:
-        await _append(one, messages(["kept"], partition=0, of=one))
+    async with log_of(failover) as one, log_of(failover) as other:
+        await append(one, messages(["kept"], partition=0, of=one))
         writers = messages_log(one.partitions).writers
         (first,) = await run(failover.primary, "ZRANGE", writers, "0", "-1")
         await failover.cut()
-        await _append(other, messages(["lost-0"], partition=0, of=other))
+        await append(other, messages(["lost-0"], partition=0, of=other))
         lost = ["lost-0"]
 
         async def has_heard_of_it() -> bool:
             lost.append(f"lost-{len(lost)}")
-            await _append(one, messages(lost[-1:], partition=0, of=one))
+            await append(one, messages(lost[-1:], partition=0, of=one))
             return bool((await run(failover.primary, "ZRANGE", writers, "0", "-1"))[1:] == [first])
 
         await eventually(has_heard_of_it, timeout=PATIENCE)
         assert await run(failover.replica, "ZRANGE", writers, "0", "-1") == [first]
         await failover.promote()
-        appending = asyncio.create_task(_append_at_last(one, "new"))
+        appending = asyncio.create_task(append_at_last(one, "new"))
 
         async def reported() -> bool:
             keys = await run(failover.replica, "KEYS", "*:rescue:*")
             return bool(keys) and first in await run(failover.replica, "HKEYS", keys[0])
 
         await eventually(reported, timeout=PATIENCE)
-        await asyncio.gather(appending, _append_at_last(other, "new"))
-        assert await _texts(one) == ["kept", *lost, "new", "new"]
+        await asyncio.gather(appending, append_at_last(other, "new"))
+        assert await texts(one) == ["kept", *lost, "new", "new"]
 
 
 async def test_workers_get_what_was_rescued_and_no_repeat_is_appended_beside_it(
     failover: Failover, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with _transport(failover) as log:
+    async with log_of(failover) as log:
         worker = ConformanceWorker(log, "worker")
         async with worker.working():
-            await _append(log, messages(["kept"], partition=0, of=log))
+            await append(log, messages(["kept"], partition=0, of=log))
             await until(lambda: len(worker.records) == 1, patience=PATIENCE)
             await failover.cut()
             lost = messages([f"lost-{n}" for n in range(20)], partition=0, of=log)
-            await _append(log, lost)
+            await append(log, lost)
             await failover.promote()
-            await _append_at_last(log, "new")
+            await append_at_last(log, "new")
             await log.publish(lost)
-            assert (await _texts(log)).count("lost-7") == 1
+            assert (await texts(log)).count("lost-7") == 1
             await until(lambda: "new" in contents(worker.records), patience=PATIENCE)
         assert list(dict.fromkeys(contents(worker.records))) == [
             "kept",
@@ -149,51 +124,42 @@ async def test_workers_get_what_was_rescued_and_no_repeat_is_appended_beside_it(
 
 
 async def test_a_writer_that_ended_is_not_waited_for_long(failover: Failover) -> None:
-    async with _transport(failover) as log:
-        async with _transport(failover) as ended:
-            await _append(ended, messages(["kept"], partition=0, of=ended))
+    async with log_of(failover) as log:
+        async with log_of(failover) as ended:
+            await append(ended, messages(["kept"], partition=0, of=ended))
         await failover.cut()
-        await _append(log, messages(["lost"], partition=0, of=log))
+        await append(log, messages(["lost"], partition=0, of=log))
         await failover.promote()
         began = time.monotonic()
-        await _append_at_last(log, "new")
+        await append_at_last(log, "new")
         assert time.monotonic() - began < 8.0
-        assert await _texts(log) == ["kept", "lost", "new"]
+        assert await texts(log) == ["kept", "lost", "new"]
 
 
 async def test_who_hears_of_it_late_still_brings_what_it_had(failover: Failover) -> None:
     """It is suspended, or has nothing to ask the server: here nothing asks but its appends."""
-    async with _transport(failover) as log, _transport(failover) as late:
-        await _append(late, messages(["kept"], partition=0, of=late))
+    async with log_of(failover) as log, log_of(failover) as late:
+        await append(late, messages(["kept"], partition=0, of=late))
         await failover.cut()
-        await _append(late, messages(["late"], partition=0, of=late))
-        await _append(log, messages(["lost"], partition=0, of=log))
+        await append(late, messages(["late"], partition=0, of=late))
+        await append(log, messages(["lost"], partition=0, of=log))
         await failover.promote()
-        envelope = message("new", partition=0, of=log)
-        refusals: list[str] = []
-
-        async def appended() -> bool:
-            (outcome,) = await log.publish([envelope])
-            if isinstance(outcome, TransportError):
-                refusals.append(str(outcome))
-            return not isinstance(outcome, TransportError)
-
-        await eventually(appended, timeout=PATIENCE)
+        refusals = await append_at_last(log, "new")
         assert any("appended again first" in text for text in refusals), refusals
-        await _append_at_last(late, "newer")
-        assert await _texts(log) == ["kept", "lost", "new", "late", "newer"]
+        await append_at_last(late, "newer")
+        assert await texts(log) == ["kept", "lost", "new", "late", "newer"]
 
 
 async def test_a_restart_that_lost_nothing_appends_nothing(
     own_redis: ValkeyServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with RedisTransport.from_settings(short_settings(own_redis)) as log:
-        await _append(log, messages([f"{n}" for n in range(50)], partition=0, of=log))
+        await append(log, messages([f"{n}" for n in range(50)], partition=0, of=log))
         await own_redis.restart()
         began = time.monotonic()
-        await _append_at_last(log, "new")
+        await append_at_last(log, "new")
         assert time.monotonic() - began < 2.0
-        assert await _texts(log) == [*(f"{n}" for n in range(50)), "new"]
+        assert await texts(log) == [*(f"{n}" for n in range(50)), "new"]
     assert AGAIN not in caplog.text
 
 
@@ -205,7 +171,7 @@ async def test_what_was_trimmed_is_not_taken_for_lost(
     async with RedisTransport.from_settings(settings) as log:
         worker = ConformanceWorker(log, "worker")
         async with worker.working():
-            await _append(log, messages(["x"] * 500, partition=0, of=log))
+            await append(log, messages(["x"] * 500, partition=0, of=log))
             await until(lambda: len(worker.records) >= 500, patience=PATIENCE)
 
             async def trimmed() -> bool:
@@ -213,7 +179,7 @@ async def test_what_was_trimmed_is_not_taken_for_lost(
 
             await eventually(trimmed, timeout=PATIENCE)
         await own_redis.restart()
-        await _append_at_last(log, "new")
+        await append_at_last(log, "new")
         assert len(await log.read(Topic.MESSAGES, 0)) < 400
     assert AGAIN not in caplog.text
 
@@ -228,28 +194,28 @@ async def test_a_record_that_is_there_does_not_hide_one_that_is_gone(
     def held(*some: Any, **how: Any) -> None:
         trips.append(partial(add, *some, **how))
 
-    async with _transport(failover) as log:
+    async with log_of(failover) as log:
         monkeypatch.setattr(RecentAppends, "add", held)
-        await _append(log, messages(["kept"], partition=0, of=log))
+        await append(log, messages(["kept"], partition=0, of=log))
         await failover.cut()
-        await _append(log, messages(["lost-0"], partition=0, of=log))
-        await _append(log, messages(["lost-1"], partition=0, of=log))
+        await append(log, messages(["lost-0"], partition=0, of=log))
+        await append(log, messages(["lost-1"], partition=0, of=log))
         monkeypatch.undo()
         for i in (1, 0, 2):
             trips[i]()
         await failover.promote()
-        await _append_at_last(log, "new")
-        assert await _texts(log) == ["kept", "lost-0", "lost-1", "new"]
+        await append_at_last(log, "new")
+        assert await texts(log) == ["kept", "lost-0", "lost-1", "new"]
 
 
 async def test_an_address_that_moves_before_the_promotion_gets_its_rescue(
     failover: Failover,
 ) -> None:
-    async with _transport(failover) as log:
-        await _append(log, messages(["kept"], partition=0, of=log))
+    async with log_of(failover) as log:
+        await append(log, messages(["kept"], partition=0, of=log))
         await failover.in_step()
         await run(failover.replica, "REPLICAOF", "127.0.0.1", "1")  # still a replica, of nobody
-        await _append(log, messages(["lost-0", "lost-1"], partition=0, of=log))
+        await append(log, messages(["lost-0", "lost-1"], partition=0, of=log))
         await failover.promote()
         loop = asyncio.get_running_loop()
         began, before = loop.time(), await _connections_to(failover.replica)
@@ -262,8 +228,8 @@ async def test_an_address_that_moves_before_the_promotion_gets_its_rescue(
         made = await _connections_to(failover.replica) - before
         assert made <= 5 + 10 * (loop.time() - began), "a connection for each call"
         await run(failover.replica, "REPLICAOF", "NO", "ONE")
-        await _append_at_last(log, "new")
-        assert await _texts(log) == ["kept", "lost-0", "lost-1", "new"]
+        await append_at_last(log, "new")
+        assert await texts(log) == ["kept", "lost-0", "lost-1", "new"]
 
 
 async def _connections_to(server: ValkeyServer) -> int:
@@ -275,14 +241,14 @@ async def test_what_is_appended_whatever_is_remembered_is_rescued_so(
     failover: Failover, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A redriven dead letter, whose first record stands in the log."""
-    async with _transport(failover) as log:
+    async with log_of(failover) as log:
         poison = messages(["poison"], partition=0, of=log)
-        await _append(log, poison)
+        await append(log, poison)
         await failover.cut()
         assert type((await log.publish(poison, remember=False))[0]) is Appended
         await failover.promote()
-        await _append_at_last(log, "new")
-        assert await _texts(log) == ["poison", "poison", "new"]
+        await append_at_last(log, "new")
+        assert await texts(log) == ["poison", "poison", "new"]
     assert f"1 acknowledged records that this process and others still had: they {AGAIN}" in (
         caplog.text
     )
@@ -292,10 +258,10 @@ async def test_a_rescue_waits_as_long_as_the_new_server_refuses_writes(
     failover: Failover, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("transport.redis.rescue_calls._MOST_SECONDS", 0.3)
-    async with _transport(failover) as log, _transport(failover) as idle:
-        await _append(log, messages(["kept"], partition=0, of=log))
+    async with log_of(failover) as log, log_of(failover) as idle:
+        await append(log, messages(["kept"], partition=0, of=log))
         await failover.cut()
-        await _append(log, messages(["lost"], partition=0, of=log))
+        await append(log, messages(["lost"], partition=0, of=log))
         await run(failover.replica, "CONFIG", "SET", "min-replicas-to-write", "1")
         await failover.promote()
         began = time.monotonic()
@@ -309,91 +275,91 @@ async def test_a_rescue_waits_as_long_as_the_new_server_refuses_writes(
 
         await eventually(refused_for_long, timeout=PATIENCE)
         await run(failover.replica, "CONFIG", "SET", "min-replicas-to-write", "0")
-        await _append_at_last(log, "newer")
-        assert await _texts(log) == ["kept", "lost", "newer"]
+        await append_at_last(log, "newer")
+        assert await texts(log) == ["kept", "lost", "newer"]
         assert "given up" not in caplog.text
 
 
 async def test_writers_are_waited_for_where_the_new_server_knows_none(
     failover: Failover, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with _transport(failover) as one, _transport(failover) as other:
+    async with log_of(failover) as one, log_of(failover) as other:
         await failover.cut()
         await run(failover.replica, "FLUSHALL")
-        await _append(one, messages(["lost-by-one"], partition=0, of=one))
-        await _append(other, messages(["lost-by-other"], partition=0, of=other))
+        await append(one, messages(["lost-by-one"], partition=0, of=one))
+        await append(other, messages(["lost-by-other"], partition=0, of=other))
         await failover.promote()
-        first = asyncio.create_task(_append_at_last(other, "new"))
+        first = asyncio.create_task(append_at_last(other, "new"))
 
         async def reported() -> bool:
             return bool(await run(failover.replica, "KEYS", "*:rescue:*"))
 
         await eventually(reported, timeout=PATIENCE)
-        await asyncio.gather(first, _append_at_last(one, "new"))
-        assert await _texts(one) == ["lost-by-one", "lost-by-other", "new", "new"]
+        await asyncio.gather(first, append_at_last(one, "new"))
+        assert await texts(one) == ["lost-by-one", "lost-by-other", "new", "new"]
     assert "not all that wrote lately had said" in caplog.text
 
 
 async def test_a_process_that_starts_during_a_rescue_appends_after_it(failover: Failover) -> None:
-    async with _transport(failover) as log:
-        async with _transport(failover) as ended:
-            await _append(ended, messages(["kept"], partition=0, of=ended))
+    async with log_of(failover) as log:
+        async with log_of(failover) as ended:
+            await append(ended, messages(["kept"], partition=0, of=ended))
         await failover.cut()
-        await _append(log, messages(["lost"], partition=0, of=log))
+        await append(log, messages(["lost"], partition=0, of=log))
         await failover.promote()
-        first = asyncio.create_task(_append_at_last(log, "new"))
+        first = asyncio.create_task(append_at_last(log, "new"))
 
         async def begun() -> bool:
             return bool(await run(failover.replica, "KEYS", "*:rescue:*"))
 
         await eventually(begun, timeout=PATIENCE)
-        async with _transport(failover) as newcomer:
-            await _append_at_last(newcomer, "an answer to lost")
-            assert (await _texts(newcomer))[:2] == ["kept", "lost"]
+        async with log_of(failover) as newcomer:
+            await append_at_last(newcomer, "an answer to lost")
+            assert (await texts(newcomer))[:2] == ["kept", "lost"]
         await first
 
 
 async def test_a_report_that_cannot_be_read_drops_no_other(
     failover: Failover, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with _transport(failover) as log:
-        await _append(log, messages(["kept"], partition=0, of=log))
+    async with log_of(failover) as log:
+        await append(log, messages(["kept"], partition=0, of=log))
         await failover.cut()
-        await _append(log, messages(["lost"], partition=0, of=log))
+        await append(log, messages(["lost"], partition=0, of=log))
         told = await run(failover.replica, "INFO", "replication")
         key = messages_log(log.partitions).rescue(told["master_replid"])
         await run(failover.replica, "HSET", key, "another", b"\x93\x01\x02\x03")
         await failover.promote()
-        await _append_at_last(log, "new")
-        assert await _texts(log) == ["kept", "lost", "new"]
+        await append_at_last(log, "new")
+        assert await texts(log) == ["kept", "lost", "new"]
     assert "process another reported as lost can't be read" in caplog.text
 
 
 async def test_what_was_appended_again_does_not_come_back_at_the_next_restart(
     failover: Failover, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with _transport(failover) as one, _transport(failover) as other:
-        await _append(one, messages(["kept-0"], partition=0, of=one))
-        await _append(other, messages(["kept-1"], partition=0, of=other))
+    async with log_of(failover) as one, log_of(failover) as other:
+        await append(one, messages(["kept-0"], partition=0, of=one))
+        await append(other, messages(["kept-1"], partition=0, of=other))
         await failover.cut()
         for log in (one, other):  # whatever is remembered: a second one is not told by its id
             await log.publish(messages(["lost"], partition=0, of=log), remember=False)
         await failover.promote()
-        await asyncio.gather(_append_at_last(one, "new"), _append_at_last(other, "new"))
-        before = await _texts(one)
+        await asyncio.gather(append_at_last(one, "new"), append_at_last(other, "new"))
+        before = await texts(one)
         caplog.clear()
         await failover.replica.restart()
-        await asyncio.gather(_append_at_last(one, "newer"), _append_at_last(other, "newer"))
-        assert await _texts(one) == [*before, "newer", "newer"]
+        await asyncio.gather(append_at_last(one, "newer"), append_at_last(other, "newer"))
+        assert await texts(one) == [*before, "newer", "newer"]
     assert AGAIN not in caplog.text
 
 
 async def test_what_is_too_old_is_dropped_when_the_server_takes_a_write(
     failover: Failover,
 ) -> None:
-    async with _transport(failover, redis_rescue_seconds=0.05) as log:
+    async with log_of(failover, redis_rescue_seconds=0.05) as log:
         await failover.cut()
-        await _append(log, messages(["old"], partition=0, of=log))
+        await append(log, messages(["old"], partition=0, of=log))
         began = time.monotonic()
 
         async def aged() -> bool:
@@ -402,16 +368,16 @@ async def test_what_is_too_old_is_dropped_when_the_server_takes_a_write(
 
         await eventually(aged, timeout=PATIENCE)
         await failover.promote()
-        await _append_at_last(log, "new")
-        assert await _texts(log) == ["new"]
+        await append_at_last(log, "new")
+        assert await texts(log) == ["new"]
 
 
 async def test_no_replica_has_to_confirm_what_was_acknowledged_already(
     failover: Failover, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with _transport(failover, redis_wait_replicas=1) as log:
+    async with log_of(failover, redis_wait_replicas=1) as log:
         await failover.in_step()
-        await _append(log, messages(["lost-0", "lost-1"], partition=0, of=log))
+        await append(log, messages(["lost-0", "lost-1"], partition=0, of=log))
         await run(failover.replica, "REPLICAOF", "NO", "ONE")
         await run(failover.replica, "FLUSHALL")
         await failover.promote()
@@ -421,15 +387,15 @@ async def test_no_replica_has_to_confirm_what_was_acknowledged_already(
             return AGAIN in caplog.text or "given up" in caplog.text
 
         await eventually(rescued, timeout=PATIENCE)
-        assert await _texts(log) == ["lost-0", "lost-1"]
+        assert await texts(log) == ["lost-0", "lost-1"]
     assert "given up" not in caplog.text
 
 
 async def test_a_server_that_lives_on_under_another_id_has_nobody_wait(failover: Failover) -> None:
     """Its replica is away for as long as ``repl-backlog-ttl``, an hour unless it is set."""
-    async with _transport(failover) as log, _transport(failover) as other:
-        await _append(log, messages(["kept"], partition=0, of=log))
-        await _append(other, messages(["kept"], partition=0, of=other))
+    async with log_of(failover) as log, log_of(failover) as other:
+        await append(log, messages(["kept"], partition=0, of=log))
+        await append(other, messages(["kept"], partition=0, of=other))
         old = (await run(failover.primary, "INFO", "replication"))["master_replid"]
         await run(failover.primary, "CONFIG", "SET", "repl-backlog-ttl", "1")
         await failover.cut()
@@ -440,22 +406,14 @@ async def test_a_server_that_lives_on_under_another_id_has_nobody_wait(failover:
 
         await eventually(changed, timeout=PATIENCE)
         failover.proxy.reset()
-        refusals: list[str] = []
-
-        async def appended() -> bool:
-            (outcome,) = await log.publish([message("new", partition=0, of=log)])
-            if isinstance(outcome, TransportError):
-                refusals.append(str(outcome))
-            return not isinstance(outcome, TransportError)
-
-        await eventually(appended, timeout=PATIENCE)
+        refusals = await append_at_last(log, "new")
         assert not [text for text in refusals if "appended again first" in text]
 
 
 async def test_nothing_is_kept_where_that_is_not_wanted(failover: Failover) -> None:
-    async with _transport(failover, redis_rescue_seconds=0) as log:
+    async with log_of(failover, redis_rescue_seconds=0) as log:
         await failover.cut()
-        await _append(log, messages(["lost"], partition=0, of=log))
+        await append(log, messages(["lost"], partition=0, of=log))
         await failover.promote()
-        await _append_at_last(log, "new")
-        assert await _texts(log) == ["new"]
+        await append_at_last(log, "new")
+        assert await texts(log) == ["new"]

@@ -11,8 +11,7 @@ import pytest
 import pytest_asyncio
 
 from tests.support.appends import append, append_at_last, texts
-from tests.transport.redis_backend import short_settings
-from tests.transport.redis_failover import Failover, pair, run
+from tests.transport.redis_failover import Failover, log_of, pair, run
 from transport.conformance.member import message, messages
 from transport.contract import Appended
 from transport.errors import TransportUnavailable
@@ -30,11 +29,7 @@ async def failover(tmp_path: Path) -> AsyncIterator[Failover]:
 
 def _log(failover: Failover) -> RedisTransport:
     """Return one that waits for answers that are held back."""
-    proxy = failover.proxy
-    settings = short_settings(
-        None, redis_host=proxy.host, redis_port=proxy.port, redis_timeout_ms=60_000
-    )
-    return RedisTransport.from_settings(settings)
+    return log_of(failover, redis_timeout_ms=60_000)
 
 
 async def _rescue_key(failover: Failover, log: RedisTransport) -> str:

@@ -9,21 +9,16 @@ import pytest
 from otel.append_metrics import count_rescued
 from otel.metrics import Metrics
 from tests.support.appends import append_at_last
-from tests.transport.redis_backend import short_settings
-from tests.transport.redis_failover import pair
+from tests.transport.redis_failover import log_of, pair
 from transport.conformance.member import contents, messages
 from transport.contract import Appended, Topic
-from transport.redis import RedisTransport
 
 
 @pytest.mark.parametrize("is_lost", [False, True], ids=["answered", "answer lost"])
 async def test_what_was_rescued_is_counted(tmp_path: Path, is_lost: bool) -> None:
     metrics = Metrics()
     async with pair(tmp_path, None) as failover:
-        settings = short_settings(
-            None, redis_host=failover.proxy.host, redis_port=failover.proxy.port
-        )
-        log = RedisTransport.from_settings(settings)
+        log = log_of(failover)
         count_rescued(metrics, log)
 
         def counted() -> float | None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 from redis.crc import key_slot
 
+from tests.support.appends import append, append_at_last, texts
 from tests.support.eventually import eventually
 from tests.support.redis_cluster import RedisCluster
 from tests.transport.redis_backend import short_settings
 from transport.conformance.member import ConformanceWorker, contents, message, messages
-from transport.contract import Appended, Envelope, Topic
-from transport.errors import TransportError
 from transport.redis import RedisTransport
 
 _PARTITIONS = 6
@@ -35,38 +34,15 @@ async def _shards(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Red
 @pytest_asyncio.fixture
 async def shards(_shards: RedisCluster) -> RedisCluster:
     """Three primaries, three replicas; empty."""
-    for server in _shards.servers:
-        if not server.running:
-            await server.start()
-        await _shards.run(server, "CONFIG", "SET", "masterauth", "")
-    await _shards.is_whole()
-    await _shards.flush()
+    await _shards.begin_anew()
     return _shards
 
 
 def _transport(shards: RedisCluster) -> RedisTransport:
     url = f"redis://{shards.addresses}/0"
     return RedisTransport.from_settings(
-        short_settings(None, redis_url=url, stream_partitions=_PARTITIONS)
+        short_settings(None, redis_url=url, stream_partitions=_PARTITIONS, redis_timeout_ms=10_000)
     )
-
-
-async def _append(log: RedisTransport, envelopes: Sequence[Envelope]) -> None:
-    assert {type(it) for it in await log.publish(envelopes)} == {Appended}
-
-
-async def _append_at_last(log: RedisTransport, text: str, partition: int = 0) -> None:
-    envelope = message(text, partition=partition, of=log)
-
-    async def appended() -> bool:
-        (outcome,) = await log.publish([envelope])
-        return not isinstance(outcome, TransportError)
-
-    await eventually(appended, timeout=_PATIENCE)
-
-
-async def _texts(log: RedisTransport, partition: int = 0) -> list[str]:
-    return contents(await log.read(Topic.MESSAGES, partition))
 
 
 async def test_what_a_shard_lost_stands_in_its_order_before_all_that_is_new(
@@ -74,25 +50,25 @@ async def test_what_a_shard_lost_stands_in_its_order_before_all_that_is_new(
 ) -> None:
     async with _transport(shards) as one, _transport(shards) as other:
         everywhere = [message("kept", partition=p, of=one) for p in range(_PARTITIONS)]
-        await _append(one, everywhere)
-        await _append(other, messages(["kept too"], partition=0, of=other))
+        await append(one, everywhere)
+        await append(other, messages(["kept too"], partition=0, of=other))
         victim = await shards.cut("msg:stream:0")
         for n in range(0, 40, 2):
-            await _append(one, messages([f"lost-{n}"], partition=0, of=one))
-            await _append(other, messages([f"lost-{n + 1}"], partition=0, of=other))
+            await append(one, messages([f"lost-{n}"], partition=0, of=one))
+            await append(other, messages([f"lost-{n + 1}"], partition=0, of=other))
         on_it = [
             p for p in range(1, _PARTITIONS) if await shards.primary_of(f"msg:stream:{p}") is victim
         ]
         for partition in on_it:
-            await _append(one, messages(["lost"], partition=partition, of=one))
+            await append(one, messages(["lost"], partition=partition, of=one))
         await victim.kill()
-        await asyncio.gather(_append_at_last(one, "new"), _append_at_last(other, "new"))
+        await asyncio.gather(append_at_last(one, "new"), append_at_last(other, "new"))
         lost = [f"lost-{n}" for n in range(40)]
-        assert await _texts(one) == ["kept", "kept too", *lost, "new", "new"]
+        assert await texts(one) == ["kept", "kept too", *lost, "new", "new"]
         for partition in range(1, _PARTITIONS):
-            await _append_at_last(one, "new", partition)
+            await append_at_last(one, "new", partition)
             between = ["lost"] if partition in on_it else []
-            assert await _texts(one, partition) == ["kept", *between, "new"]
+            assert await texts(one, partition) == ["kept", *between, "new"]
         assert await one.rescued() == 40 + len(on_it)
     assert _AGAIN in caplog.text
     assert "before anything else" in caplog.text
@@ -102,20 +78,20 @@ async def test_workers_get_what_a_shard_lost(shards: RedisCluster) -> None:
     async with _transport(shards) as log:
         worker = ConformanceWorker(log, "worker")
         async with worker.working():
-            await _append(log, messages(["kept"], partition=0, of=log))
+            await append(log, messages(["kept"], partition=0, of=log))
             victim = await shards.cut("msg:stream:0")
-            texts = [f"lost-{n}" for n in range(20)]
-            for text in texts:
-                await _append(log, messages([text], partition=0, of=log))
+            lost = [f"lost-{n}" for n in range(20)]
+            for text in lost:
+                await append(log, messages([text], partition=0, of=log))
             await victim.kill()
-            await _append_at_last(log, "new")
+            await append_at_last(log, "new")
 
             def all_came() -> bool:
                 return "new" in contents(worker.records)
 
             await eventually(all_came, timeout=_PATIENCE)
         in_order = list(dict.fromkeys(contents(worker.records)))
-        assert in_order == ["kept", *texts, "new"]
+        assert in_order == ["kept", *lost, "new"]
 
 
 async def test_a_slot_that_is_moved_has_nobody_wait(
@@ -124,11 +100,11 @@ async def test_a_slot_that_is_moved_has_nobody_wait(
     """Nothing is gone, so nobody reports: the processes knew the server that got it."""
     async with _transport(shards) as one, _transport(shards) as other:
         for log in (one, other):
-            await _append(log, [message(f"of {log is one}", partition=0, of=log)])
+            await append(log, [message(f"of {log is one}", partition=0, of=log)])
         source = await shards.primary_of("msg:stream:0")
         to = next(it for it in await shards.primaries() if it is not source)
         await shards.move(key_slot(b"msg:stream:0"), to)
-        await _append_at_last(one, "new")
-        assert await _texts(one) == ["of True", "of False", "new"]
+        await append_at_last(one, "new")
+        assert await texts(one) == ["of True", "of False", "new"]
         assert not await shards.run(to, "KEYS", "*rescue*")
     assert _AGAIN not in caplog.text

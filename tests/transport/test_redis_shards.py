@@ -61,11 +61,7 @@ async def _shards(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Red
 @pytest_asyncio.fixture
 async def shards(_shards: RedisCluster) -> RedisCluster:
     """Three primaries, three replicas; empty."""
-    for server in _shards.servers:
-        if not server.running:
-            await server.start()
-    await _shards.is_whole()
-    await _shards.flush()
+    await _shards.begin_anew()
     return _shards
 
 
