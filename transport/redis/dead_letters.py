@@ -17,11 +17,11 @@ from redis.exceptions import RedisError, ResponseError
 from transport.contract import DLQ_GROUP, DeadLetter
 from transport.dead_letters import HEADER_CUT, dead_letter_headers, source_of
 from transport.errors import TransportUnavailable
+from transport.redis.append_calls import MOST_VALUES, RECORDS_PER_CALL
 from transport.redis.connection import Command
 from transport.redis.errors import translate
 from transport.redis.functions import Functions
 from transport.redis.keys import TopicKeys
-from transport.redis.publish import MOST_VALUES, RECORDS_PER_CALL
 from transport.redis.records import FIELD_BODY, FIELD_KEY, OUR_FIELDS, Verbatim
 
 __all__ = ["RedisDeadLetters"]
