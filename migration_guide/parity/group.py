@@ -16,8 +16,13 @@ from transport.contract import Transport
 
 __all__ = ["GroupComparison"]
 
-# So many records, and then the event loop's other tasks have their turn.
+_SLICE = 0.001
+"""Processor seconds after which the event loop's other tasks have their turn: each request that
+comes meanwhile waits for them."""
+_STEP = 10
+"""Records between two looks at the time."""
 _TURN = 100
+"""Records between two reports of progress, and for each cell between two judgements."""
 
 
 async def _yield(_worked: float) -> None:
@@ -100,7 +105,7 @@ class GroupComparison:
         Args:
             before: What was appended at this time or later is not judged yet.
             progress: Called every few records with their number.
-            pause: Awaited with the processor seconds that they took, so that other tasks have their
+            pause: Awaited with the processor seconds of each slice, so that other tasks have their
                 turn. (Not seconds on the clock: on a busy machine those are mostly the others',
                 and the comparison would fall behind for ever.)
 
@@ -121,14 +126,13 @@ class GroupComparison:
                 self._orphan = comparison, facts
                 await self._look_up_original()
             read += 1
-            if read % _TURN == 0:
-                if read % judging == 0:
-                    await self._judge(before)
-                if progress:
-                    progress(read - reported)
-                    reported = read
-                await pause(time.thread_time() - merged.elsewhere - began)
-                began = time.thread_time() - merged.elsewhere
+            if read % judging == 0:
+                await self._judge(before)
+            if progress and read % _TURN == 0:
+                progress(read - reported)
+                reported = read
+            if read % _STEP == 0:
+                began = await self._give_way(began, pause)
         for side in (PRIMARY, SHADOW):
             for partition, moment in merged.ended(side).items():
                 self.extents[side][partition].at_end(moment)
@@ -137,6 +141,14 @@ class GroupComparison:
         if progress:
             progress(read - reported)
         return read
+
+    async def _give_way(self, began: float, pause: Callable[[float], Awaitable[None]]) -> float:
+        """Pause if the slice that began then is over; return when the present one began."""
+        worked = time.thread_time() - self._merged.elsewhere - began
+        if worked < _SLICE:
+            return began
+        await pause(worked)
+        return time.thread_time() - self._merged.elsewhere
 
     async def stand_still(self, moment: float, *, before: float) -> None:
         """Judge what can be, of logs that had nothing more at ``moment`` than was drained.
