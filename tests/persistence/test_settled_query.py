@@ -68,6 +68,17 @@ async def test_each_partition_gets_the_answer_to_its_own_question(settled, pool,
     assert len(statements) == 2, "the first asks alone, the others together"
 
 
+async def test_no_statement_asks_of_many_records_of_several_partitions(pool, statements):
+    """PostgreSQL and the process would do nothing else meanwhile, and requests wait for both."""
+    waiting = [
+        [asked_of(record(message(f"c{n}-{of}"), partition=of)) for n in range(100)]
+        for of in range(6)
+    ]
+    query = SettlementQuery(pool, "redis")
+    await asyncio.gather(*(query.ask(records, letters=False) for records in waiting))
+    assert len(statements) == 1 + 3, "the first asks alone, the five others two by two"
+
+
 async def test_a_question_that_is_given_up_does_not_take_the_others_along(
     settled, pool, eventually
 ):
