@@ -18,10 +18,11 @@ __all__ = ["OtherReaders"]
 
 _LOOK_SECONDS = 0.5
 
+# Of a process without consumers, ``owned`` names no log.
 _READERS = """
 SELECT EXISTS (
     SELECT FROM processes
-    WHERE consume_from = $1 AND abs(extract(epoch FROM now() - seen_at)) <= $2
+    WHERE consume_from = $1 AND owned ? $1 AND abs(extract(epoch FROM now() - seen_at)) <= $2
 )
 """
 

@@ -25,8 +25,9 @@ from transport.redis import RedisTransport
 
 PROCESS = """
 INSERT INTO processes (member, role, host, pid, version, api_url, metrics_url, transport,
-    consume_from, started_at, seen_at)
-VALUES ('another', 'worker', 'h', 1, '1', 'u', 'u', 'redis', $1, now(), now() + interval '9 s')
+    consume_from, owned, started_at, seen_at)
+VALUES ('another', 'worker', 'h', 1, '1', 'u', 'u', 'redis', 'memory', '{"memory": {}}', now(),
+    now() + interval '9 s')
 """
 
 
@@ -111,7 +112,7 @@ async def test_a_worker_without_partitions_does_not_keep_the_standby_from_its_ow
 async def test_the_worker_reads_on_until_others_have_what_the_standby_gave_up(
     start, redis, memory, database_pool
 ) -> None:
-    await database_pool.execute(PROCESS, "memory")
+    await database_pool.execute(PROCESS)
     process = start(read=redis, kept=memory, hand_over=60)
     await eventually(lambda: len(process.kept()) == memory.partitions)
     ending = asyncio.create_task(process.readers.end(within=240))

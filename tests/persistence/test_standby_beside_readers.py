@@ -24,9 +24,10 @@ PATIENCE = 60  # far longer than a test waits
 
 PROCESS = """
 INSERT INTO processes (member, role, host, pid, version, api_url, metrics_url, transport,
-    consume_from, started_at)
-VALUES ('another', 'worker', 'h', 1, '1', 'u', 'u', 'redis', $1, now())
+    consume_from, owned, started_at)
+VALUES ('another', 'worker', 'h', 1, '1', 'u', 'u', 'redis', $1, $2, now())
 """
+READS = '{"redis": {}}'
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def stand_by(start, transport, other):
 async def test_what_no_worker_reads_becomes_rows_without_patience(
     stand_by, transport, other, database_pool, eventually
 ):
-    await database_pool.execute(PROCESS, "redis")
+    await database_pool.execute(PROCESS, "redis", READS)
     stand_by()
     for number in range(5):
         sent = message(f"c{number}", "conv", str(number))
@@ -68,7 +69,7 @@ async def test_what_a_worker_persisted_meanwhile_is_not_written_again(
     start, stand_by, transport, other, database_pool, eventually
 ):
     """The other log's partitions are read after all."""
-    await database_pool.execute(PROCESS, "redis")
+    await database_pool.execute(PROCESS, "redis", READS)
     await mirror(transport, other, *(message(f"c{n}", "conv", str(n)) for n in range(3)))
     start(log=other)
     await eventually(partial(drained, other))
@@ -78,12 +79,14 @@ async def test_what_a_worker_persisted_meanwhile_is_not_written_again(
     assert [row["transport"] for row in rows] == ["memory"]
 
 
-@pytest.mark.parametrize("consumed", ["memory", None])
+@pytest.mark.parametrize(
+    ("consumed", "owned"), [("memory", '{"memory": {}, "redis": {}}'), ("redis", "{}")]
+)
 async def test_where_no_other_process_reads_the_log_a_standby_is_patient(
-    stand_by, transport, other, database_pool, eventually, consumed
+    stand_by, transport, other, database_pool, eventually, consumed, owned
 ):
-    if consumed:
-        await database_pool.execute(PROCESS, consumed)
+    """It reads another log, or none: it only accepts."""
+    await database_pool.execute(PROCESS, consumed, owned)
     standby = stand_by()
     await mirror(transport, other, message("c1"))
     await eventually(standby.consumer.waiting)
