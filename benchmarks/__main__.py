@@ -24,6 +24,7 @@ from benchmarks import (
 )
 from benchmarks.figure import Figure
 from benchmarks.logs import LOGS
+from benchmarks.payloads.measure import measure as payloads
 from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.report import save, show, side_by_side
 from benchmarks.stand import Stand, stand
@@ -45,6 +46,7 @@ PARTS: dict[str, Measure] = {
     "publish": publish.measure,
     "batch": batch_post.measure,
     "drain": drain.measure,
+    "payloads": payloads,
     "memory": posted_memory.measure,
     "steady": steady.measure,
     "tracing": tracing.measure,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Iterable
 
 import asyncpg
 import msgspec
@@ -14,6 +15,8 @@ from benchmarks.plan import Plan
 from benchmarks.processes import crossfade, program
 from benchmarks.samples import envelopes
 from benchmarks.stand import Stand
+from benchmarks.whole_path.cpu import cpu_seconds
+from transport.contract import Envelope
 
 __all__ = ["Drained", "drain", "measure"]
 
@@ -32,7 +35,7 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
     grown: list[float] = []
     details: dict[str, str | float | dict[str, int]] = {}
     for run in range(min(plan.runs, 3)):
-        await _fill(stand, plan.backlog, f"hand{run}")
+        await _fill(stand, envelopes(plan.backlog, run=f"hand{run}"), plan.backlog)
         url = await stand.database()
         await program(_LOOPS[stand.transport], b"", stand.environment(url))
         loop.append(await _rows_per_second(url, plan.backlog))
@@ -66,19 +69,44 @@ class Drained(msgspec.Struct, frozen=True):
 
     rate: float
     cpu_us: float
+    parts_us: dict[str, float]
+    """CPU us a message by process tree, from when the worker was up: without what a start takes."""
     memory: Sampler
 
 
-async def drain(stand: Stand, count: int, run: str, *, url: str | None = None) -> Drained:
-    """Drain ``count`` messages from the log into the database at ``url``, or into a new one."""
-    await _fill(stand, count, run)
+async def drain(
+    stand: Stand,
+    count: int,
+    run: str,
+    *,
+    url: str | None = None,
+    records: Iterable[Envelope] | None = None,
+    settings: dict[str, str] | None = None,
+) -> Drained:
+    """Drain ``count`` messages from the log into the database at ``url``, or into a new one.
+
+    Args:
+        stand: The servers.
+        count: How many.
+        run: Names them.
+        url: The database.
+        records: So many others, in place of small ones.
+        settings: Of the worker, beside those that lead to the servers.
+    """
+    await _fill(stand, records or envelopes(count, run=run), count)
     url = url or await stand.database()
     after = await _last_row(url)
-    async with crossfade("worker", stand.folder, stand.environment(url)) as worker:
+    environment = {**stand.environment(url), **(settings or {})}
+    async with crossfade("worker", stand.folder, environment) as worker:
+        pids = {"worker": worker.pid, **stand.pids()}
+        before, begun = cpu_seconds(pids), await _last_row(url) - after
         async with Sampler(worker.pid) as sampler:
             await _until_rows(url, count, after=after)
         cpu = worker.cpu_seconds() / count * 1e6
-    return Drained(await _rows_per_second(url, count, after=after), round(cpu, 1), sampler)
+        used = {part: seconds - before[part] for part, seconds in cpu_seconds(pids).items()}
+    parts = {part: round(used[part] / max(1, count - begun) * 1e6, 1) for part in used}
+    rate = await _rows_per_second(url, count, after=after)
+    return Drained(rate, round(cpu, 1), parts, sampler)
 
 
 async def _last_row(url: str) -> int:
@@ -90,9 +118,9 @@ async def _last_row(url: str) -> int:
         await connection.close()
 
 
-async def _fill(stand: Stand, count: int, run: str) -> None:
+async def _fill(stand: Stand, records: Iterable[Envelope], count: int) -> None:
     await stand.empty_log()
-    made = envelopes(count, run=run)
+    made = iter(records)
     async with stand.new_transport() as transport:
         while batch := list(itertools.islice(made, 1000)):
             await transport.publish(batch, remember=False)

@@ -18,6 +18,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds of each closed-loop run."""
     backlog: int
     """Messages to drain, and messages to post while memory is watched."""
+    payloads: int
+    """Messages to drain whose content is in a payload store."""
     steady_seconds: float
     rows_before: int
     """Rows already in the table when posting begins: a look-up in an empty table is no look-up."""
@@ -44,6 +46,7 @@ FULL = Plan(
     warm_seconds=10.0,
     seconds=6.0,
     backlog=200_000,
+    payloads=12_000,
     steady_seconds=60.0,
     rows_before=200_000,
     rows_large=10_000_000,
@@ -60,6 +63,7 @@ QUICK = Plan(
     warm_seconds=3.0,
     seconds=2.0,
     backlog=20_000,
+    payloads=3_000,
     steady_seconds=5.0,
     rows_before=20_000,
     rows_large=100_000,

@@ -1,0 +1,1 @@
+"""Messages whose content is in a payload store."""
