@@ -28,6 +28,8 @@ from tests.support.eventually import eventually
 from tests.support.forked_service import ForkedService
 
 _COPY = [sys.executable, "-c", "from compose.cli import main; main()", "payloads", "copy"]
+# Answers of a service whose log or database is slow just now; they say nothing of payloads.
+_LATER = ("/problems/log-unavailable", "/problems/database-unavailable")
 _ROW = (
     "SELECT id, payload_key FROM messages WHERE payload_key IS NOT NULL ORDER BY random() LIMIT 1"
 )
@@ -90,6 +92,8 @@ async def read_by_somebody(
                     continue
                 with suppress(httpx.TransportError):  # it is being restarted
                     answer = await client.get(f"{ingress.url}/api/messages/{row['id']}/content")
+                    if answer.status_code == 503 and answer.json()["type"] in _LATER:
+                        continue
                     digest = row["payload_key"].partition("/")[2]
                     done += 1
                     if answer.status_code != 200 or sha256(answer.content).hexdigest() != digest:
