@@ -101,6 +101,8 @@ class PayloadStore:
         self.elsewhere: str | None = None
         """Why an object that this store lacks may be in another one, and is not missing."""
         self._seconds = settings.payload_timeout_ms / 1000
+        on_s3 = (settings.payload_store or "").startswith("s3:")
+        self._asks_role = on_s3 and settings.aws_access_key_id is None
         self._metrics = metrics.of(PayloadMetrics)
 
     @property
@@ -432,7 +434,7 @@ class PayloadStore:
             async with asyncio.timeout(self._seconds + size / _SLOWEST):
                 yield
         except Exception as error:
-            known = translate(error, key)
+            known = translate(error, key, asks_role=self._asks_role)
             self._metrics.requests.labels(operation, OUTCOMES.get(type(known), "outage")).inc()
             if known is error:
                 raise

@@ -17,38 +17,82 @@ __all__ = ["translate"]
 _NO_STORE = re.compile("NoSuchBucket|ContainerNotFound|bucket does not exist", re.IGNORECASE)
 _OWN_FAULT = re.compile("<Code>(KeyTooLongError|InvalidObjectState)</Code>|Could not parse path")
 _REFUSED = {"PermissionDeniedError", "UnauthenticatedError"}
+_NO_ROLE = (
+    "can't be asked without credentials, and this machine has no role that gives some; set "
+    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+)
 # Answers with a remedy of their own, by what the store or the client calls them.
 _REMEDIES = (
+    (re.compile("/latest/(?:api/token|meta-data)|/v[23]/credentials|169[.]254[.]"), _NO_ROLE),
     (re.compile("RequestTimeTooSkewed|RequestExpired"), "refuses us; set this machine's clock"),
     (
         re.compile("AuthorizationHeaderMalformed|Redirect|redirect"),
         "is elsewhere; check PAYLOAD_REGION and PAYLOAD_ENDPOINT_URL",
     ),
     (re.compile("SlowDown|ServerBusy|TooManyRequests|429 "), "asks us to slow down"),
+    (re.compile("HTTP error: "), "can't be reached"),
 )
 
+_SILENT = "the payload store gave no answer in time (PAYLOAD_TIMEOUT_MS)"
+_SILENT_ROLE = (
+    ", or this machine gave no credentials: AWS_ACCESS_KEY_ID is not set, so its role is asked"
+)
 
-def translate(error: Exception, key: str) -> PayloadError:
+# The client's text is one sentence about the request, the store's answer behind it, and a dump of
+# its structures. The dump alone has the reason why a connection failed.
+_DUMP = "\n\nDebug source:"
+_LEAD = re.compile(
+    r"Generic \w+ error: |Error performing (?:list request: Error performing )?"
+    r"|The operation lacked [\w ]+ for path \S+: |Object at location \S+ not found: "
+)
+_TIMES = re.compile(r" in [\d.]+\w+(?:, after \d+ retries, max_retries: \d+, [^-]*)? *- ")
+_STATUS = "Server returned non-2xx status code: "
+_BODY = re.compile(r"<(?:\?xml|Error)\b.*")
+_SAID = re.compile(r"<(Code|Message)>(.*?)</\1>")
+_UNSENT = "error sending request"
+_REASON = re.compile(r'(?:message|error): "([^"]+)"|InvalidCertificate\(\s*(\w+)')
+
+
+def translate(error: Exception, key: str, *, asks_role: bool = False) -> PayloadError:
     """Translate an exception that a call about ``key`` raised.
 
     Everything that says nothing of the object itself is an outage: a refusal, a time-out, an answer
     of 5xx, and what this version has no rule for.
+
+    Args:
+        error: what was raised.
+        key: the object's.
+        asks_role: the machine is asked for credentials before the store.
     """
     if isinstance(error, PayloadError):
         return error
     if isinstance(error, TimeoutError):
-        return PayloadOutage("the payload store gave no answer in time (PAYLOAD_TIMEOUT_MS)")
-    # The first line is for people; the store's answer may go on behind it, and a dump of the
-    # client's structures follows.
+        return PayloadOutage(f"{_SILENT}{_SILENT_ROLE if asks_role else ''}")
     whole = str(error)
-    text = whole.partition("\n")[0]
+    text = _text(whole)
     if _OWN_FAULT.search(whole):
         return PayloadUnreadable(f"the payload store can't give the object {key}: {text}")
+    if _NO_STORE.search(whole):
+        return PayloadOutage(f"the bucket of PAYLOAD_STORE is not there: {text}")
     if isinstance(error, FileNotFoundError):
-        if _NO_STORE.search(whole):
-            return PayloadOutage(f"the bucket of PAYLOAD_STORE is not there: {text}")
         return PayloadMissing(f"the payload store has no object {key}")
     return PayloadOutage(f"the payload store {_what(error, text)}: {text}")
+
+
+def _text(whole: str) -> str:
+    """Return the request and its answer in one line, without times, so that it stays the same."""
+    text, _, dump = whole.partition(_DUMP)
+    text = _LEAD.sub("", " ".join(text.split()))
+    text = _TIMES.sub(": ", text).replace(_STATUS, "")
+    text = _BODY.sub(_said, text)
+    if _UNSENT in text and (reason := _REASON.search(dump)):
+        text = text.replace(_UNSENT, reason[1] or f"its certificate is not valid: {reason[2]}")
+    return text.rstrip(": ")
+
+
+def _said(body: re.Match[str]) -> str:
+    """Return the store's code and message out of its answer; the answer where it has neither."""
+    return ": ".join(value for _, value in _SAID.findall(body[0])) or body[0][:200]
 
 
 def _what(error: Exception, text: str) -> str:

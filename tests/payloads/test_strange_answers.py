@@ -23,7 +23,9 @@ Answer = Callable[[bytes], bytes]
 
 
 def refusal(status: str, code: str, *headers: str) -> Answer:
-    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>why</Message></Error>".encode()
+    """Refuse as S3 does: the first line of its answer is the declaration alone."""
+    body = f"<Error><Code>{code}</Code><Message>why</Message></Error>".encode()
+    body = b'<?xml version="1.0" encoding="UTF-8"?>\n' + body
     return lambda method: answer(status, b"" if method == b"HEAD" else body, *headers)
 
 
@@ -73,9 +75,14 @@ async def serving(given: Answer) -> AsyncIterator[PayloadStore]:
     ("given", "told"),
     [
         (refusal("503 Slow Down", "SlowDown"), "asks us to slow down|in time"),
-        (refusal("500 Internal Server Error", "InternalError"), "failed.*InternalError|in time"),
+        (
+            refusal("500 Internal Server Error", "InternalError"),
+            r"failed: \w+ \S+/prefix/\S+: 500 Internal Server Error: InternalError: why$|in time",
+        ),
         (refusal("403 Forbidden", "RequestTimeTooSkewed"), "set this machine's clock"),
         (refusal("403 Forbidden", "SignatureDoesNotMatch"), "refuses us; check its credentials"),
+        (refusal("403 Forbidden", "AccessDenied"), "check its credentials.*AccessDenied: why$"),
+        (refusal("404 Not Found", "NoSuchBucket"), "bucket of PAYLOAD_STORE is not there"),
         (refusal("400 Bad Request", "AuthorizationHeaderMalformed"), "PAYLOAD_REGION"),
         (
             refusal("301 Moved Permanently", "PermanentRedirect"),
@@ -83,14 +90,14 @@ async def serving(given: Answer) -> AsyncIterator[PayloadStore]:
         ),
         (
             refusal("307 Temporary Redirect", "TemporaryRedirect", "Location: http://127.0.0.1:1/"),
-            "PAYLOAD_REGION|failed|in time",  # where a GET is led to, nothing listens
+            "PAYLOAD_REGION|can't be reached|in time",  # where a GET is led to, nothing listens
         ),
-        (lambda _: b"SSH-2.0-OpenSSH_9.7\r\n", "failed|in time"),
-        (lambda _: b"", "failed|in time"),
+        (lambda _: b"SSH-2.0-OpenSSH_9.7\r\n", "can't be reached|in time"),
+        (lambda _: b"", "can't be reached|in time"),
     ],
     ids=[
-        "slow down", "internal error", "clock skew", "signature", "malformed", "another region",
-        "redirect", "another protocol", "nothing",
+        "slow down", "internal error", "clock skew", "signature", "denied", "no bucket",
+        "malformed", "another region", "redirect", "another protocol", "nothing",
     ],
 )  # fmt: skip
 async def test_an_answer_that_says_nothing_of_the_object_is_an_outage(
