@@ -161,6 +161,16 @@ async def has_rows(service: Service, count: int) -> bool:
     return len(await service.rows()) == count
 
 
+async def test_of_a_message_that_is_refused_nothing_is_uploaded(
+    service: Service, store: PayloadStore
+) -> None:
+    for wrong in ({"conversationId": ""}, {"recipientIds": "nobody"}, {"unknown": 1}):
+        assert (await service.post(large() | wrong)).status_code == 422
+        batch = await service.client.post("/api/messages:batch", json=[large() | wrong])
+        assert [result["status"] for result in batch.json()] == [422]
+    assert objects(store) == []
+
+
 @pytest.mark.parametrize("door", ["protocol"])
 async def test_direct_messages_have_their_payload_too(start: Start, store: PayloadStore) -> None:
     service = await start(payloads=store, ingress_mode="direct")
