@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import struct
 import subprocess
 import tempfile
@@ -86,6 +87,7 @@ class KafkaServer(LocalServer):
         security: What the client listener demands.
         config: Adds to or replaces the defaults.
         jvm: More options of the JVM.
+        classes: Folders of classes that the configuration names, besides Kafka's own.
         heap_mb: The JVM's heap.
         thorough: Begin slowly and run fast, as a broker that stays does, instead of the reverse.
         node_id: Its number in the cluster.
@@ -106,6 +108,7 @@ class KafkaServer(LocalServer):
         security: Security = PLAINTEXT,
         config: Mapping[str, str] | None = None,
         jvm: Sequence[str] = (),
+        classes: Sequence[Path] = (),
         heap_mb: int = 256,
         thorough: bool = False,
         node_id: int = 1,
@@ -122,6 +125,7 @@ class KafkaServer(LocalServer):
         self._cluster_id = cluster_id or _new_id()
         self._config = dict(config or {})
         self._jvm = tuple(jvm)
+        self._classes = tuple(classes)
         self._heap_mb = heap_mb
         self._thorough = thorough
         self._archives: list[str] | None = None
@@ -166,7 +170,8 @@ class KafkaServer(LocalServer):
     def _command(self) -> list[str]:
         return [
             str(self._java.path), *(_THOROUGH if self._thorough else _QUICK), *_JVM,
-            *self._jvm, *self._sharing(), f"-Xmx{self._heap_mb}m", "-cp", f"{self._jars}/*",
+            *self._jvm, *self._sharing(), f"-Xmx{self._heap_mb}m",
+            "-cp", os.pathsep.join([f"{self._jars}/*", *map(str, self._classes)]),
             "kafka.Kafka", str(self._properties_path),
         ]  # fmt: skip
 

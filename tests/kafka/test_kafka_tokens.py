@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import pytest_asyncio
@@ -206,21 +204,6 @@ def test_a_provider_says_which_setting_it_lacks(provider: str) -> None:
         KafkaTransport(settings)
 
 
-async def test_aws_credentials_sign_a_request_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    settings = fresh_settings(
-        "127.0.0.1:9", kafka_oauth_provider="aws-msk-iam", kafka_aws_region="eu-west-1"
-    )
-    token = await token_provider(settings).token()
-    url = urlsplit(base64.urlsafe_b64decode(token.value + "=" * (-len(token.value) % 4)).decode())
-    assert url.hostname == "kafka.eu-west-1.amazonaws.com"
-    signed = parse_qs(url.query)
-    assert signed["Action"] == ["kafka-cluster:Connect"]
-    assert signed["X-Amz-Credential"][0].startswith("AKIDEXAMPLE/")
-    assert 0 < token.seconds <= float(signed["X-Amz-Expires"][0])
-
-
 class _Counting:
     """A provider whose tokens are numbered; ``wrong`` is raised in place of one."""
 
@@ -241,6 +224,19 @@ async def test_connections_that_begin_together_share_a_token() -> None:
     assert set(await asyncio.gather(*(reused.token() for _ in range(20)))) == {"token 1"}
 
 
+async def test_a_token_that_a_broker_refuses_is_replaced_before_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not at once each time: a broker that refuses every token is no reason to ask on and on."""
+    reused = ReusedToken(_Counting(600))
+    assert await reused.token() == "token 1"
+    reused.refused()
+    assert await reused.token() == "token 1"
+    monkeypatch.setattr("transport.kafka.tokens.reused._APART", 0.0)
+    reused.refused()
+    assert [await reused.token() for _ in range(2)] == ["token 2", "token 2"]
+
+
 async def test_a_token_is_replaced_before_it_ends() -> None:
     reused = ReusedToken(_Counting(0))
     assert [await reused.token() for _ in range(2)] == ["token 1", "token 2"]
@@ -251,6 +247,7 @@ async def test_a_token_is_replaced_before_it_ends() -> None:
     [
         (ConfigurationError("a"), AuthenticationFailedError),
         (TransportUnavailable("a"), KafkaConnectionError),
+        (AttributeError("a"), KafkaConnectionError),
     ],
 )
 async def test_errors_of_a_provider_are_aiokafkas(wrong: Exception, told: type[Exception]) -> None:

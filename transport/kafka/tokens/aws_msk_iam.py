@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 import time
+from http import HTTPStatus
+from typing import Any
 
 from transport.errors import ConfigurationError, TransportUnavailable
 from transport.settings import TransportSettings
@@ -17,6 +19,8 @@ from transport.tokens import Token
 __all__ = ["SignedByAws"]
 
 _SIGNER = "aws_msk_iam_sasl_signer.MSKAuthTokenProvider"
+_REMEDY = "give the process a role, a profile, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+_LATER = ("Throttling", "ThrottlingException", "IDPCommunicationError")
 
 
 class SignedByAws:
@@ -44,11 +48,27 @@ class SignedByAws:
         # In a thread: some credentials are fetched over HTTP.
         try:
             value, ends_ms = await asyncio.to_thread(self._signer.generate_auth_token, self._region)
-        except (self._errors.EndpointConnectionError, self._errors.HTTPClientError) as error:
+        except AttributeError as error:  # the signer takes what the chain found, also if it is None
+            raise ConfigurationError(f"no AWS credentials were found: {_REMEDY}") from error
+        except self._errors.ClientError as error:
+            raise _refused_by_sts(error) from error
+        except (
+            self._errors.EndpointConnectionError,
+            self._errors.HTTPClientError,
+            self._errors.MetadataRetrievalError,
+        ) as error:
             raise TransportUnavailable(f"no AWS credentials now ({error})") from error
         except (self._errors.BotoCoreError, ValueError) as error:
             raise ConfigurationError(
-                f"no AWS credentials to sign with ({error}): give the process a role, a "
-                "profile, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                f"no AWS credentials to sign with ({error}): {_REMEDY}"
             ) from error
         return Token(value, ends_ms / 1000 - time.time())
+
+
+def _refused_by_sts(error: Any) -> ConfigurationError | TransportUnavailable:
+    """Return what an error answer of AWS STS, which issues credentials of roles, means for us."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code = error.response.get("Error", {}).get("Code")
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or code in _LATER:
+        return TransportUnavailable(f"no AWS credentials now ({error})")
+    return ConfigurationError(f"AWS gives no credentials ({error}): check the role and its trust")

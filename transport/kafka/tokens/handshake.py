@@ -10,6 +10,8 @@ from __future__ import annotations
 from aiokafka import conn
 from aiokafka.errors import SaslAuthenticationFailed
 
+from transport.kafka.tokens.reused import ReusedToken
+
 __all__ = ["install"]
 
 _GO_ON = b"\x01"
@@ -23,6 +25,9 @@ class _OAuthAuthenticator(conn.OAuthAuthenticator):  # type: ignore[misc] # aiok
             if self._refusal is not None:
                 raise SaslAuthenticationFailed(self._refusal)
             self._refusal = payload.decode(errors="replace")
+            provider = self._sasl_oauth_token_provider
+            if isinstance(provider, ReusedToken):
+                provider.refused()
             return _GO_ON, True  # the broker answers with an error, or closes the connection
         if self._refusal is not None:
             raise SaslAuthenticationFailed(self._refusal)

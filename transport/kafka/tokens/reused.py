@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 
@@ -14,8 +15,10 @@ from transport.tokens import Token, TokenProvider
 
 __all__ = ["ReusedToken"]
 
+log = logging.getLogger(__name__)
 _USED = 0.8  # of a token's life; the rest is for clocks that differ, and for slow handshakes
 _WITHIN = 10.0
+_APART = 5.0  # seconds between two tokens of which the broker refuses each
 
 
 class ReusedToken(AbstractTokenProvider):  # type: ignore[misc] # aiokafka is not typed
@@ -41,7 +44,7 @@ class ReusedToken(AbstractTokenProvider):  # type: ignore[misc] # aiokafka is no
         self._extensions = dict(extensions or {})
         self._within = within
         self._value = ""
-        self._until = 0.0
+        self._since = self._until = 0.0
         self._getting = asyncio.Lock()
 
     async def token(self) -> str:
@@ -54,9 +57,17 @@ class ReusedToken(AbstractTokenProvider):  # type: ignore[misc] # aiokafka is no
         async with self._getting:  # connections that begin together ask once
             if time.monotonic() >= self._until:
                 token = await self._new()
-                self._value = token.value
-                self._until = time.monotonic() + token.seconds * _USED
+                self._value, self._since = token.value, time.monotonic()
+                self._until = self._since + token.seconds * _USED
             return self._value
+
+    def refused(self) -> None:
+        """Replace the token soon: a broker refused it before its end.
+
+        Keys are rotated and clients are locked out and let in again; the provider may have a token
+        by now that is taken.
+        """
+        self._until = min(self._until, self._since + _APART)
 
     def extensions(self) -> dict[str, str]:
         """Return the pairs that are sent with the token; called by aiokafka."""
@@ -71,3 +82,6 @@ class ReusedToken(AbstractTokenProvider):  # type: ignore[misc] # aiokafka is no
             raise AuthenticationFailedError(str(error)) from error
         except (TransportUnavailable, TimeoutError) as error:
             raise KafkaConnectionError(str(error) or "no token in time") from error
+        except Exception as error:  # anybody's provider: aiokafka's tasks would end with it
+            log.exception("The token provider failed")
+            raise KafkaConnectionError(f"no token: the provider failed ({error!r})") from error
