@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from persistence.migrate import upgrade
 from persistence.settings import PersistenceSettings
 from persistence.store.writer import Writer
 from tests.persistence.samples import message, placed
-from tests.support.certificates import Certificate, self_signed
+from tests.support.certificates import Certificate, issued_by, self_signed
 
 
 @pytest.fixture(scope="module")
@@ -24,25 +25,38 @@ def certificate(tmp_path_factory) -> Certificate:
     return self_signed(tmp_path_factory.mktemp("tls"))
 
 
-@pytest.fixture
-async def server(initialized_postgres: Path, tmp_path: Path, certificate: Certificate):
-    """One that takes connections over TLS."""
-    data = tmp_path / "postgres" / "data"
-    shutil.copytree(initialized_postgres, data)
+def made_of(initialized: Path, data: Path, certificate: Certificate) -> PostgresServer:
+    """Return a server, not started, that takes connections over TLS and shows ``certificate``."""
+    shutil.copytree(initialized, data)
     for kept, name in ((certificate.certificate, "server.crt"), (certificate.key, "server.key")):
         shutil.copy(kept, data / name)
         (data / name).chmod(0o600)
         shutil.chown(data / name, data.stat().st_uid, data.stat().st_gid)
     with (data / "postgresql.auto.conf").open("a") as conf:
         conf.write("ssl = on\n")
-    made = PostgresServer(data)
+    return PostgresServer(data)
+
+
+@asynccontextmanager
+async def running(made: PostgresServer):
+    """Run it, with an empty database."""
     try:
         await made.start()
     except ServerError as error:
         pytest.skip(f"PostgreSQL was built without TLS: {error}")
-    await made.create_database("crossfade")
-    yield made
-    await made.stop()
+    try:
+        await made.create_database("crossfade")
+        yield made
+    finally:
+        await made.stop()
+
+
+@pytest.fixture
+async def server(initialized_postgres: Path, tmp_path: Path, certificate: Certificate):
+    """One with the certificate."""
+    made = made_of(initialized_postgres, tmp_path / "postgres" / "data", certificate)
+    async with running(made) as started:
+        yield started
 
 
 def url_of(server: PostgresServer, host: str, authority: Path, mode: str = "verify-full") -> str:
@@ -79,3 +93,24 @@ async def test_a_certificate_of_another_authority_is_refused(
             await Writer(pool).probe()
     finally:
         pool.terminate()
+
+
+async def test_a_certificate_of_another_host_is_refused_with_verify_full_alone(
+    initialized_postgres: Path, tmp_path: Path, certificate: Certificate
+) -> None:
+    """An authority vouches for more servers than the one that was meant."""
+    other = issued_by(certificate, tmp_path, "another-host")
+    made = made_of(initialized_postgres, tmp_path / "postgres" / "data", other)
+    async with running(made) as server:
+        await upgrade(server.url_of("crossfade"))
+        for mode in ("verify-ca", "verify-full"):
+            url = url_of(server, "localhost", certificate.certificate, mode)
+            pool = await connect(PersistenceSettings(database_url=SecretStr(url)))
+            try:
+                if mode == "verify-ca":
+                    await Writer(pool).probe()
+                else:
+                    with pytest.raises(Outage, match=r"(?i)hostname mismatch"):
+                        await Writer(pool).probe()
+            finally:
+                pool.terminate()

@@ -252,7 +252,7 @@ class RedisCluster:
         seen = next(server for server in self.servers if server.running)
         for first, last, primary, *_ in await self.run(seen, "CLUSTER", "SLOTS"):
             if first <= slot <= last:
-                return next(it for it in self.servers if it.port == primary[1])
+                return next(it for it in self.servers if self.id_of(it) == primary[2])
         raise AssertionError(f"nobody has slot {slot}")
 
     def _make(self, n: int) -> ValkeyServer:

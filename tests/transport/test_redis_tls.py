@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from redis.crc import key_slot
 
 from compose.local.valkey import ValkeyServer
 from tests.support.certificates import Certificate, self_signed
+from tests.support.eventually import eventually
+from tests.support.redis_cluster import RedisCluster
 from tests.support.tls_proxy import tls_in_front_of
 from tests.transport.redis_backend import short_settings
 from transport.conformance.member import Member, contents, drain, message
+from transport.contract import Appended, Remembered, Topic
 from transport.errors import ConfigurationError, TransportUnavailable
 from transport.redis import RedisTransport
 from transport.settings import TransportSettings
@@ -115,6 +120,61 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(tls_port: int) -
     with pytest.raises(TransportUnavailable, match="certificate"):
         async with RedisTransport.from_settings(settings):
             pass
+
+
+async def test_a_cluster_is_used_over_tls_wherever_a_slot_is_moved(
+    tmp_path: Path, certificate: Certificate
+) -> None:
+    """Of a slot that was moved the server names an address, and this is spoken to over TLS too."""
+    # No replicas: they would go to the addresses that are announced.
+    cluster = RedisCluster(tmp_path)
+    await cluster.start()
+    try:
+        async with _over_tls(cluster, certificate) as addresses:
+            settings = short_settings(
+                None,
+                redis_url=f"rediss://{addresses}/0",
+                redis_tls_ca_file=str(certificate.certificate),
+            )
+            async with RedisTransport.from_settings(settings) as transport:
+                await _appended(transport, "first")
+                source = await cluster.primary_of("msg:stream:0")
+                to = next(it for it in cluster.servers if it is not source)
+                await cluster.move(key_slot(b"msg:stream:0"), to)
+                await _appended(transport, "second")
+                for partition in range(transport.partitions):
+                    records = await transport.read(Topic.MESSAGES, partition)
+                    assert contents(records) == ["first", "second"]
+    finally:
+        await cluster.stop()
+
+
+@asynccontextmanager
+async def _over_tls(cluster: RedisCluster, certificate: Certificate) -> AsyncIterator[str]:
+    """Have each server announce a port that speaks TLS; yield their addresses."""
+    async with AsyncExitStack() as stack:
+        ports = []
+        for server in cluster.servers:
+            proxy = tls_in_front_of(server.host, server.port, certificate)
+            ports.append(await stack.enter_async_context(proxy))
+            await cluster.run(server, "CONFIG", "SET", "cluster-announce-port", ports[-1])
+
+        async def announced() -> bool:
+            told = [await cluster.run(it, "CLUSTER", "SLOTS") for it in cluster.servers]
+            return all({it[2][1] for it in slots} == set(ports) for slots in told)
+
+        await eventually(announced, timeout=20)
+        yield ",".join(f"127.0.0.1:{port}" for port in ports)
+
+
+async def _appended(transport: RedisTransport, text: str) -> None:
+    some = [message(text, partition=n, of=transport) for n in range(transport.partitions)]
+
+    async def all_are() -> bool:
+        outcomes = await transport.publish(some)
+        return all(isinstance(outcome, Appended | Remembered) for outcome in outcomes)
+
+    await eventually(all_are, timeout=20)
 
 
 async def test_plain_text_to_a_tls_port_is_an_outage(tls_port: int) -> None:
