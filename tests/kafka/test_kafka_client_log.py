@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
-from transport.kafka.client_log import OncePerOutage
+import aiokafka
+import pytest
+
+from transport.kafka.client_log import OncePerOutage, SaidByUs
 
 
 def _tells(filter_: OncePerOutage, node: int, error: str = "refused") -> bool:
@@ -32,3 +36,10 @@ def test_other_messages_are_told() -> None:
         {"msg": "Topic %s not found in cluster metadata", "args": ("a",)}
     )
     assert [told.filter(record) for _ in range(3)] == [True] * 3
+
+
+@pytest.mark.parametrize("message", [*OncePerOutage.MESSAGES, *SaidByUs.MESSAGES])
+def test_the_client_has_these_messages(message: str) -> None:
+    """A release of it that says them in other words would fill the log again."""
+    sources = Path(aiokafka.__file__).parent.rglob("*.py")
+    assert any(message in source.read_text("utf-8") for source in sources)

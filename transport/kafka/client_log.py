@@ -17,11 +17,11 @@ class SaidByUs(logging.Filter):
     ``Connector`` raises it, with the reason and the remedy.
     """
 
-    _MESSAGES = ('Unable connect to "%s:%s": %s', 'Unable to request metadata from "%s:%s": %s')
+    MESSAGES = ('Unable connect to "%s:%s": %s', 'Unable to request metadata from "%s:%s": %s')
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether ``record`` is to be logged."""
-        return record.msg not in self._MESSAGES
+        return record.msg not in self.MESSAGES
 
 
 class OncePerOutage(logging.Filter):
@@ -34,7 +34,7 @@ class OncePerOutage(logging.Filter):
         clock: returns seconds.
     """
 
-    _MESSAGES = (
+    MESSAGES = (
         "Unable connect to node with id %s: %s",
         "Unable to update metadata from %s",
         "Failed fetch messages from %s: %s",
@@ -49,7 +49,7 @@ class OncePerOutage(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether ``record`` is to be logged."""
         message = str(record.msg)
-        if message not in self._MESSAGES:
+        if message not in self.MESSAGES:
             return True
         node = str(record.args[0]) if isinstance(record.args, tuple) and record.args else ""
         now = self._clock()
