@@ -289,6 +289,6 @@ class PartitionStandby:
         wait = min(_LONGEST_WAIT, max(LULL_SECONDS, 2 * last))
         if self._is_shared:
             left = self._lull - (time.monotonic() - self._waiting[0].seen)
-        else:
-            left = self._context.patience - self._waited()
+            return max(0.05, left) if left > 0 else LULL_SECONDS
+        left = self._context.patience - self._waited()
         return min(wait, max(0.05, left)) if left > 0 else wait
