@@ -96,6 +96,8 @@ class LagReporter:
         self._unknown = False
         self._waiting: dict[int, tuple[str | None, float]] = {}
         """Partitions where records wait: the floor as it was first seen so, and when that was."""
+        self._shown: dict[int, tuple[float | None, ...]] = {}
+        """The figures of each partition as they are set. Of an idle log none change."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Report until ``stop`` is set. A log that can't be asked makes the figures unknown."""
@@ -126,15 +128,23 @@ class LagReporter:
                 self._losses.note(self._transport.name, progress)
 
     def _set(self, progress: Progress, *, lost: int | None) -> None:
-        labels = (self._transport.name, str(progress.partition))
-        metrics = self._metrics
-        _set_or_remove(metrics.lag, labels, progress.lag)
-        _set_or_remove(metrics.pending, labels, progress.pending)
-        _set_or_remove(metrics.oldest_age, labels, progress.oldest_age)
-        _set_or_remove(metrics.stalled, labels, self._stalled(progress))
-        metrics.lag_unknown.labels(*labels).set(progress.lag is None)
+        metrics, stalled = self._metrics, self._stalled(progress)
         unowned = None if progress.lag is None else progress.owner is None
-        _set_or_remove(metrics.unowned, labels, unowned)
+        figures = (
+            (metrics.lag, progress.lag),
+            (metrics.pending, progress.pending),
+            (metrics.oldest_age, progress.oldest_age),
+            (metrics.stalled, stalled),
+            (metrics.unowned, unowned),
+        )
+        shown = (*(value for _, value in figures), lost)
+        if self._shown.get(progress.partition) == shown:
+            return
+        self._shown[progress.partition] = shown
+        labels = (self._transport.name, str(progress.partition))
+        for gauge, value in figures:
+            _set_or_remove(gauge, labels, value)
+        metrics.lag_unknown.labels(*labels).set(progress.lag is None)
         if lost is not None:  # a loss that was seen stays seen while the log can't be asked
             metrics.lost.labels(*labels).set(lost)
 
