@@ -6,12 +6,15 @@ Offsets of a deleted topic mean other records in its successor, and requests tha
 
 from __future__ import annotations
 
+import struct
 import uuid
 from collections.abc import Mapping
+from io import SEEK_CUR, BytesIO
 from typing import Any, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import NoError, for_code
+from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import RequestStruct, Response
 from aiokafka.protocol.types import (
     Boolean,
@@ -21,16 +24,42 @@ from aiokafka.protocol.types import (
     Int32,
     Schema,
     TaggedFields,
+    UnsignedVarInt32,
 )
 
 from transport.kafka.client_pool import ClientPool
 from transport.kafka.requests import OneVersion, Uuid
 
-__all__ = ["Described", "Leader", "TopicIds", "described", "topic_id"]
+__all__ = ["Described", "Leader", "PartitionLeaders", "TopicIds", "described", "topic_id"]
 
 _METADATA = 3
 _BY_NAME = uuid.UUID(int=0)
 _WITH_IDS = 12  # the version since which an id comes with each name
+_PARTITION = struct.Struct(">hiii")  # error, number, leader, its epoch
+_NODE_BYTES = 4
+
+
+class PartitionLeaders(AbstractType):  # type: ignore[misc] # aiokafka is not typed
+    """Number, leader and its epoch of each partition of a topic; the rest is passed over.
+
+    Each process asks for them more than once a second, and field by field 256 took it 0.9 ms.
+    """
+
+    @classmethod
+    def decode(cls, data: BytesIO) -> list[tuple[int, int, int]]:
+        """Read the field."""
+        found = []
+        for _ in range(UnsignedVarInt32.decode(data) - 1):
+            _error, partition, leader, epoch = _PARTITION.unpack(data.read(_PARTITION.size))
+            found.append((partition, leader, epoch))
+            for _nodes in range(3):  # the replicas, those in sync, those offline
+                count = data.read(1)[0]
+                if count >= 0x80:  # noqa: PLR2004 - 127 of them or more
+                    data.seek(-1, SEEK_CUR)
+                    count = UnsignedVarInt32.decode(data)
+                data.seek(_NODE_BYTES * max(0, count - 1), SEEK_CUR)
+            TaggedFields.decode(data)
+        return found
 
 
 class _MetadataResponse(Response):  # type: ignore[misc]
@@ -57,19 +86,7 @@ class _MetadataResponse(Response):  # type: ignore[misc]
                 ("name", CompactString("utf-8")),
                 ("topic_id", Uuid),
                 ("is_internal", Boolean),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("error_code", Int16),
-                        ("partition", Int32),
-                        ("leader", Int32),
-                        ("leader_epoch", Int32),
-                        ("replicas", CompactArray(Int32)),
-                        ("isr", CompactArray(Int32)),
-                        ("offline_replicas", CompactArray(Int32)),
-                        ("tags", TaggedFields),
-                    ),
-                ),
+                ("partitions", PartitionLeaders),
                 ("authorized_operations", Int32),
                 ("tags", TaggedFields),
             ),
@@ -119,11 +136,7 @@ async def described(admin: AIOKafkaAdminClient, topic: str) -> Described:
     error = for_code(code)
     if error is not NoError:
         raise error(topic)
-    leaders = {
-        partition: Leader(node, epoch)
-        for _code, partition, node, epoch, *_more in partitions
-        if node >= 0
-    }
+    leaders = {partition: Leader(node, epoch) for partition, node, epoch in partitions if node >= 0}
     return Described(str(found), leaders)
 
 
