@@ -12,6 +12,7 @@ from transport.durability import Durability
 from transport.errors import ConfigurationError, TransportError
 from transport.existing import Existing
 from transport.patience import answer
+from transport.rights import LackingRights, TellsRights
 from transport.server_facts import ServerFacts, TellsServerFacts
 
 __all__ = ["examine_log"]
@@ -105,6 +106,8 @@ async def _of_log(log: Transport, known: Mapping[str, str]) -> AsyncIterator[Obs
         yield fine("identity", "the same server and log as ever under this name")
     for observation in _durability(await answer(log.durability(), within=_WITHIN)):
         yield observation
+    if isinstance(log, TellsRights):
+        yield _rights(await answer(log.lacking_rights(), within=_WITHIN))
     progress = await answer(log.progress(Topic.MESSAGES, group=WORKER_GROUP), within=_WITHIN)
     lost = sum(part.lost or 0 for part in progress)
     lags = [part.lag for part in progress if part.lag is not None]
@@ -116,6 +119,24 @@ async def _of_log(log: Transport, known: Mapping[str, str]) -> AsyncIterator[Obs
             promise=11,
         )
     yield fine("records", f"{sum(lags):,} wait for workers, in {len(lags)} partitions")
+
+
+def _rights(lacking: LackingRights | None) -> Observation:
+    if lacking is None:
+        return unknown("rights", "the server does not tell", "ask who runs it")
+    if lacking.needed:
+        return bad(
+            "rights",
+            f"our user lacks {', '.join((*lacking.needed, *lacking.useful))}",
+            "give it these (docs/redis.md, docs/managed_kafka.md)",
+        )
+    if lacking.useful:
+        return warning(
+            "rights",
+            f"our user lacks {', '.join(lacking.useful)}",
+            "docs/redis.md says what is less safe, or not known, without each",
+        )
+    return fine("rights", "our user may do all that is needed")
 
 
 def _durability(durability: Durability) -> Iterator[Observation]:

@@ -21,6 +21,7 @@ from tests.support.forked_commands import ForkedCommands
 from tests.support.kafka import KafkaNode, fresh_settings
 from tests.support.pgbouncer import Pgbouncer, needs_prepared_statements
 from transport.redis import RedisTransport
+from transport.redis.rights import BETTER, LEAST
 from transport.settings import TransportSettings
 
 NewRedis = Callable[..., Awaitable[ValkeyServer]]
@@ -89,8 +90,9 @@ async def test_what_is_healthy_is_fine(doctor: _Doctor, log: TransportSettings) 
     assert {name for name, grade in grades.items() if grade in {"bad", "unknown"}} == set()
     assert {
         "log redis, version", "log redis, role", "log redis, clock", "log redis, identity",
-        "log redis, durability", "log redis, records", "postgresql, version", "postgresql, role",
-        "postgresql, durability", "postgresql, clock", "postgresql, schema", "postgresql, rights",
+        "log redis, durability", "log redis, rights", "log redis, records",
+        "postgresql, version", "postgresql, role", "postgresql, durability",
+        "postgresql, clock", "postgresql, schema", "postgresql, rights",
         "postgresql, processes", "postgresql, connections", "here, open files", "here, python",
     } <= set(found)  # fmt: skip
     assert "Valkey" in found["log redis, version"]["found"]
@@ -146,6 +148,23 @@ async def test_a_server_that_does_not_tell_its_settings_is_unknown(
     status, found = await doctor.examine(REDIS_USERNAME="limited", REDIS_PASSWORD="secret")
     assert status == 3
     assert found["log redis, durability"]["grade"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("right", "grade", "status"),
+    [("+@stream", "bad", 1), ("+pexpire", "bad", 1), ("+info", "warning", 0)],
+)
+async def test_a_right_that_the_user_lacks_is_named(
+    doctor: _Doctor, log: TransportSettings, redis: Redis, right: str, grade: str, status: int
+) -> None:
+    """The log is open to the user, and the first message would fail."""
+    rights = [each for each in f"{LEAST} {BETTER}".split() if each != right]
+    await redis.execute_command("ACL", "SETUSER", "limited", "on", ">secret", *rights)
+    given = {"REDIS_USERNAME": "limited", "REDIS_PASSWORD": "secret"}
+    exit_status, found = await doctor.examine(**given)
+    told = found["log redis, rights"]
+    assert (exit_status, told["grade"]) == (status, grade)
+    assert told["found"] == f"our user lacks {right}"
 
 
 async def test_a_replica_takes_no_writes(

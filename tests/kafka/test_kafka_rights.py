@@ -25,6 +25,7 @@ from transport.conformance.member import Member, contents, drain, messages
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Appended, DeadLetter, Reason, Topic
 from transport.errors import ConfigurationError, TransportUnavailable
 from transport.kafka import KafkaTransport
+from transport.rights import LackingRights
 from transport.settings import TransportSettings
 
 _TOPIC = (
@@ -120,6 +121,34 @@ async def test_a_group_that_is_not_allowed_is_told(denying: KafkaServer) -> None
     async with KafkaTransport(_settings(denying, prefix)) as log:
         with pytest.raises(TransportUnavailable, match="access rules forbid it"):
             await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+
+
+@pytest.mark.parametrize(
+    ("resource", "operation", "lacking"),
+    [
+        (Resource.TOPIC, Operation.WRITE, "Write on topic {0}stream, Write on topic {0}dlq"),
+        (Resource.TOPIC, Operation.READ, "Read on topic {0}stream, Read on topic {0}dlq"),
+        (
+            Resource.GROUP,
+            Operation.READ,
+            f"Read on group {{0}}{WORKER_GROUP}, Read on group {{0}}{DLQ_GROUP}",
+        ),
+    ],
+)
+async def test_what_is_not_allowed_is_known_before_the_first_message(
+    denying: KafkaServer, resource: Resource, operation: Operation, lacking: str
+) -> None:
+    """The log is opened without it, and ``crossfade doctor`` tells what our user lacks."""
+    prefix = f"{TOPICS}no-{resource.name}-{operation.name}.".lower()
+    grants = _grants(denying, prefix)
+    given = [it for it in grants if (it.resource, it.operation) != (resource, operation)]
+    await allow(denying, given)
+    async with KafkaTransport(_settings(denying, prefix)) as log:
+        told = await log.lacking_rights()
+        assert told is not None
+        assert ", ".join(told.needed) == lacking.format(prefix)
+        await allow(denying, grants)
+        assert await log.lacking_rights() == LackingRights(needed=[])
 
 
 async def test_two_installations_on_one_cluster_keep_to_their_own_groups(

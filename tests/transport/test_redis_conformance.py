@@ -15,7 +15,9 @@ from compose.local.valkey import ValkeyServer
 from tests.transport.redis_backend import backend_on
 from transport.conformance import *  # noqa: F403
 from transport.conformance import Backend
+from transport.redis.lacking_rights import probes
 from transport.redis.rights import BETTER, LEAST
+from transport.rights import LackingRights, TellsRights
 
 _USER, _PASSWORD = "transport", "pw"
 _PAGE = Path(__file__).parents[2] / "docs" / "redis.md"
@@ -42,3 +44,15 @@ def test_the_page_has_these_rights() -> None:
     page = " ".join(_PAGE.read_text().split())
     assert LEAST in page
     assert BETTER in page
+
+
+def test_each_right_is_looked_at_that_is_not_used_when_a_log_is_opened() -> None:
+    at_opening = {"+multi", "+exec", "+select", "+function|load", "+script|load"}
+    rights = {right for right in f"{LEAST} {BETTER}".split() if right.startswith("+")}
+    assert set(probes("msg:stream")) == rights - at_opening
+
+
+async def test_a_user_with_these_rights_lacks_nothing(backend: Backend) -> None:
+    async with backend.create() as log:
+        assert isinstance(log, TellsRights)
+        assert await log.lacking_rights() == LackingRights(needed=[], useful=[])

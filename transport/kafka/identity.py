@@ -30,7 +30,15 @@ from aiokafka.protocol.types import (
 from transport.kafka.client_pool import ClientPool
 from transport.kafka.requests import OneVersion, Uuid
 
-__all__ = ["Described", "Leader", "PartitionLeaders", "TopicIds", "described", "topic_id"]
+__all__ = [
+    "Described",
+    "Leader",
+    "PartitionLeaders",
+    "TopicIds",
+    "authorized_operations",
+    "described",
+    "topic_id",
+]
 
 _METADATA = 3
 _BY_NAME = uuid.UUID(int=0)
@@ -129,15 +137,29 @@ class Described(NamedTuple):
 
 async def described(admin: AIOKafkaAdminClient, topic: str) -> Described:
     """Describe ``topic``. Raises aiokafka's error where there is none."""
-    # It makes no topic, and asks for no authorizations.
-    request = OneVersion(_MetadataRequest, [(_BY_NAME, topic, {})], False, False, {})
+    found, partitions, _ = await _ask(admin, topic)
+    leaders = {partition: Leader(node, epoch) for partition, node, epoch in partitions if node >= 0}
+    return Described(str(found), leaders)
+
+
+async def authorized_operations(admin: AIOKafkaAdminClient, topic: str) -> int:
+    """Return what our user may do with ``topic``, a bit for each operation (KIP-430)."""
+    _, _, operations = await _ask(admin, topic, operations=True)
+    return operations
+
+
+async def _ask(
+    admin: AIOKafkaAdminClient, topic: str, *, operations: bool = False
+) -> tuple[uuid.UUID, list[tuple[int, int, int]], int]:
+    """Return a topic's id, its partitions, and what we may do with it if that is asked for."""
+    # It makes no topic.
+    request = OneVersion(_MetadataRequest, [(_BY_NAME, topic, {})], False, operations, {})
     answer: Any = await admin._send_request(request)  # noqa: SLF001 - no public way
-    ((code, _name, found, _internal, partitions, *_),) = answer.topics
+    ((code, _name, found, _internal, partitions, allowed, _tags),) = answer.topics
     error = for_code(code)
     if error is not NoError:
         raise error(topic)
-    leaders = {partition: Leader(node, epoch) for partition, node, epoch in partitions if node >= 0}
-    return Described(str(found), leaders)
+    return found, partitions, allowed
 
 
 async def topic_id(admin: AIOKafkaAdminClient, topic: str) -> str:

@@ -51,12 +51,14 @@ from transport.kafka.progress import progress_of
 from transport.kafka.reader import KafkaReader
 from transport.kafka.records import outgoing_envelope, record_of
 from transport.kafka.removal import KafkaLogRemoval
+from transport.kafka.rights import lacking_rights
 from transport.kafka.server_facts import server_facts
 from transport.kafka.tails import Tails
 from transport.kafka.timing import Timing
 from transport.kafka.topics import TopicSpec, ensure_topics, in_step, topic_specs
 from transport.kafka.watchdog import Stalls
 from transport.log_name import LogName
+from transport.rights import LackingRights
 from transport.server_facts import ServerFacts
 from transport.settings import TransportSettings
 from transport.sizes import of_one_read
@@ -295,6 +297,12 @@ class KafkaTransport:
     async def durability(self) -> Durability:
         """See ``transport.contract.Transport.durability``."""
         return await durability(self._admin, self._logs[Topic.MESSAGES].name)
+
+    async def lacking_rights(self) -> LackingRights | None:
+        """See ``transport.rights.TellsRights``."""
+        topics = [spec.name for spec in self._specs.values()]
+        groups = [self._group_name(group) for group in (WORKER_GROUP, DLQ_GROUP)]
+        return await self._admin.ask(lambda admin: lacking_rights(admin, topics, groups))
 
     async def ping(self) -> None:
         """See ``transport.contract.Transport.ping``.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import msgspec
+from redis.exceptions import NoPermissionError
 
 from transport.redis.allocator import allocator
 from transport.redis.cluster_primary import ServerPool
@@ -20,7 +21,7 @@ _MICROSECONDS = 1_000_000
 
 
 async def server_facts(connections: RedisConnections, settings: TransportSettings) -> ServerFacts:
-    """Return them; the clock is unknown where the user may not ask for it.
+    """Return them; what the user may not ask for is unknown.
 
     Of a cluster: those of a primary that lacks replicas, or of the first; with all in its role.
 
@@ -43,7 +44,7 @@ async def server_facts(connections: RedisConnections, settings: TransportSetting
 
 async def _of(server: ServerPool, settings: TransportSettings) -> ServerFacts:
     info, when = await server.exchange([("INFO",), ("TIME",)])
-    if isinstance(info, Exception):
+    if isinstance(info, Exception) and not isinstance(info, NoPermissionError):
         raise translate(info)
     said, place = _fields(info), settings.redis
     role = said.get("role", "")

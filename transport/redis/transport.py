@@ -38,6 +38,7 @@ from transport.redis.errors import translate
 from transport.redis.functions import Functions
 from transport.redis.groups import forget_group
 from transport.redis.keys import TopicKeys, dead_letter_log, messages_log
+from transport.redis.lacking_rights import lacking_rights
 from transport.redis.membership import RedisMembership
 from transport.redis.opening import open_logs
 from transport.redis.own_appends import OwnAppends
@@ -48,6 +49,7 @@ from transport.redis.server_facts import server_facts
 from transport.redis.shard_rescues import ShardRescues
 from transport.redis.slot_notifiers import SlotNotifiers
 from transport.redis.witness import Witness
+from transport.rights import LackingRights
 from transport.server_facts import ServerFacts
 from transport.settings import TransportSettings
 
@@ -319,6 +321,10 @@ class RedisTransport:
     async def durability(self) -> Durability:
         """Return the faults that an append survives; unknown where ``CONFIG`` is forbidden."""
         return await durability(self._connections)
+
+    async def lacking_rights(self) -> LackingRights:
+        """See ``transport.rights.TellsRights``."""
+        return await lacking_rights(self._connections.pools, self._messages.name)
 
     async def ping(self) -> None:
         """Return if a write is taken; see the contract.
