@@ -52,6 +52,10 @@ class PostMessage:
         """Begins the trace of a request, by its headers: the first step."""
         self.limit = limit
         """The largest body, in bytes."""
+        forms = context.uploads is not None
+        self._beside_json = ", or multipart/form-data for content of any kind" if forms else ""
+        larger = "; larger content goes as multipart/form-data" if forms else ""
+        self._limited_by = f"INGRESS_MAX_BODY_BYTES{larger}"
 
     def admit(self, headers: Headers) -> ApiKey | None:
         """Let a request in, before its body is read.
@@ -63,7 +67,7 @@ class PostMessage:
             Problem: The request may not produce, too much is waiting, or its media type is another.
         """
         key = self._context.admit(headers)
-        media_type(headers, _JSON)
+        media_type(headers, _JSON, beside=self._beside_json)
         return key
 
     def submission(
@@ -120,9 +124,7 @@ class PostMessage:
         try:
             correlation = correlation_id(headers)
             key = self.admit(headers)
-            body = await self._context.bodies.read(
-                headers, receive, self.limit, "INGRESS_MAX_BODY_BYTES"
-            )
+            body = await self._context.bodies.read(headers, receive, self.limit, self._limited_by)
             message = self.submission(headers, correlation, trace, body, key)
             await self._context.submit((message,))
             status, given, ack = self.answer(message, correlation)

@@ -18,7 +18,7 @@ from ingress.web.headers import Headers
 __all__ = ["announced", "check", "check_body", "has_digest"]
 
 _NAMES = {b"content-digest": "Content-Digest", b"repr-digest": "Repr-Digest"}
-_SHA256 = re.compile(rb"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]*):")
+_SHA256 = re.compile(rb"(?:^|,)\s*sha-256=(?::([A-Za-z0-9+/=]*):\s*(?:,|;|$))?")
 
 _LONG = 256 * 1024
 """Bytes from which on a digest is computed in a thread."""
@@ -52,9 +52,10 @@ def announced(headers: Headers) -> dict[str, bytes]:
         if given is None:
             continue
         try:
-            found[shown] = base64.b64decode(given[1], validate=True)
+            found[shown] = base64.b64decode(given[1] or b"?", validate=True)
         except binascii.Error as error:
-            raise Problem(DIGEST, f"{shown} is no SHA-256 in Base64.") from error
+            detail = f"{shown} is not as sha-256=:BASE64:, with the SHA-256 in Base64."
+            raise Problem(DIGEST, detail) from error
     return found
 
 

@@ -125,8 +125,13 @@ def idempotency_key(headers: Headers) -> str | None:
     )
 
 
-def media_type(headers: Headers, accepted: tuple[bytes, ...]) -> bytes:
+def media_type(headers: Headers, accepted: tuple[bytes, ...], *, beside: str = "") -> bytes:
     """Return the body's media type, one of ``accepted``, in lower case and without parameters.
+
+    Args:
+        headers: the request's.
+        accepted: what is taken.
+        beside: what else a client may send, for the answer.
 
     Raises:
         Problem: it is another one, none is given, or the body is compressed in a way that is not
@@ -140,7 +145,7 @@ def media_type(headers: Headers, accepted: tuple[bytes, ...]) -> bytes:
     names = " or ".join(item.decode() for item in accepted)
     if essence not in accepted:
         given = essence[:80].decode("latin-1") or "none"
-        raise Problem(MEDIA, f"The content type is {given}; send {names}.")
+        raise Problem(MEDIA, f"The content type is {given}; send {names}{beside}.")
     if not _utf8(parameters):
         raise Problem(MEDIA, f"Send {names} in UTF-8, the one encoding JSON has.")
     coding_of(headers)

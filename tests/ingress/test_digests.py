@@ -25,6 +25,8 @@ async def test_a_json_body_is_held_against_its_digest(
         (body, {}, sha(b"another"), 400),  # its head is not remembered as one without a digest
         (packed, coded, sha(body), 400),  # of the bytes as they came
         (body, {}, "sha-256=:AAA:", 400),
+        (body, {}, "sha-256=nonsense", 400),
+        (body, {}, f"md5=:AAA=:, {sha(body)[:-1]}", 400),  # it lacks its last colon
         (body, {}, sha(body), None),
         (packed, coded, sha(packed), None),
         (body, {}, "md5=:AAA=:", None),

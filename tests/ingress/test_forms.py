@@ -349,5 +349,16 @@ async def test_the_document_describes_the_form(service: Service, start: Start) -
         assert ("multipart/form-data" in taken) == known
 
 
+async def test_whoever_sends_content_in_another_way_is_told_of_the_form(
+    service: Service, start: Start
+) -> None:
+    picture, long = {"Content-Type": "image/png"}, {"Content-Type": "application/json"}
+    for served, told in ((service, True), (await start(), False)):
+        for headers, content, status in ((picture, PNG, 415), (long, b" " * 2**21, 413)):
+            refused = await served.client.post("/api/messages", content=content, headers=headers)
+            assert refused.status_code == status
+            assert ("multipart/form-data" in refused.json()["detail"]) == told
+
+
 async def test_without_a_store_a_form_is_no_media_type_of_ours(start: Start) -> None:
     assert (await send(await start(), PNG)).status_code == 415
