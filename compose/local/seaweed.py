@@ -38,7 +38,7 @@ _QUICK: tuple[str, ...] = (
     "-s3.port.lance=0",
 )
 # So that it can be asked to encrypt (PAYLOAD_SSE). It protects nothing: the key is beside the data.
-_ENVIRONMENT = {"WEED_S3_SSE_KEK_PASSPHRASE": "crossfade"}
+_ENVIRONMENT = {"WEED_S3_SSE_KEY": "crossfade"}
 _LOGGED = re.compile(r"[IWEF]\d{4} ")  # no line of the stacks that follow the last one
 _PARTS = ("master", "volume", "filer", "s3")
 _READY = ".ready"

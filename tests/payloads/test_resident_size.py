@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.support.eventually import eventually
 from tests.support.forked_service import ForkedService
@@ -35,8 +36,14 @@ def _resident(pid: int) -> int:
     return int(line.split()[1]) * 1024
 
 
-async def test_a_post_of_100_mib_is_not_held(database_url: str, tmp_path: Path) -> None:
-    """Neither by the ingress, nor by the worker that verifies it in the same process."""
+@pytest.mark.parametrize("kind", ["folder", "S3"])
+async def test_a_post_of_100_mib_is_not_held(
+    database_url: str, tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    """Neither by the ingress, nor by the worker that looks for it, nor for a reader."""
+    store = {"PAYLOAD_STORE": f"file://{tmp_path}/payloads"}
+    if kind == "S3":
+        store = request.getfixturevalue("s3_settings") | {"PAYLOAD_TIMEOUT_MS": "30000"}
     service = ForkedService(
         "serve",
         "serve",
@@ -44,21 +51,22 @@ async def test_a_post_of_100_mib_is_not_held(database_url: str, tmp_path: Path) 
         {
             "TRANSPORT": "memory",
             "DATABASE_URL": database_url,
-            "PAYLOAD_STORE": f"file://{tmp_path}/payloads",
+            **store,
         },
     )
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
 
-    async def post(client: httpx.AsyncClient, name: str, size: int) -> None:
+    async def post(client: httpx.AsyncClient, name: str, size: int) -> str:
         content = _form(name, size)
         answer = await client.post("/api/messages", content=content, headers=headers)
         assert answer.status_code == 202, answer.text
-        identifier = answer.json()["messageId"]
+        identifier: str = answer.json()["messageId"]
 
         async def persisted() -> bool:
             return (await client.get(f"/api/messages/{identifier}")).json()["state"] == "persisted"
 
         await eventually(persisted, timeout=60)
+        return identifier
 
     try:
         await service.start()
@@ -66,7 +74,11 @@ async def test_a_post_of_100_mib_is_not_held(database_url: str, tmp_path: Path) 
         async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
             await post(client, "warm", 2 * 2**20)
             before = _resident(service.pid)
-            await post(client, "large", 100 * 2**20)
+            identifier = await post(client, "large", 100 * 2**20)
+            assert _resident(service.pid) - before < _MOST_MORE
+            async with client.stream("GET", f"/api/messages/{identifier}/content") as answer:
+                pieces = [hash(piece) async for piece in answer.aiter_bytes(len(_PIECE))]
+            assert pieces == [hash(_PIECE)] * (100 * 2**20 // len(_PIECE))
             assert _resident(service.pid) - before < _MOST_MORE
     finally:
         await service.stop()
