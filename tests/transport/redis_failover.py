@@ -56,10 +56,10 @@ def log_of(failover: Failover, **changes: object) -> RedisTransport:
     """Return the log at the address that leads to the primary."""
     proxy = failover.proxy
     at: dict[str, Any] = {"redis_host": proxy.host, "redis_port": proxy.port}
-    # Servers end here, and none hangs: a time limit would only end what is late on a busy machine.
-    return RedisTransport.from_settings(
-        short_settings(None, **at, **{"redis_timeout_ms": 20_000, **changes})
-    )
+    # Servers end here, and none hangs: a time limit would only end what is late on a busy machine,
+    # and what is kept for ten seconds alone would be too old there.
+    patient: dict[str, Any] = {"redis_timeout_ms": 20_000, "redis_rescue_seconds": 60}
+    return RedisTransport.from_settings(short_settings(None, **at, **{**patient, **changes}))
 
 
 async def run(server: ValkeyServer, *command: str | bytes) -> Any:

@@ -41,7 +41,13 @@ async def shards(_shards: RedisCluster) -> RedisCluster:
 def _transport(shards: RedisCluster) -> RedisTransport:
     url = f"redis://{shards.addresses}/0"
     return RedisTransport.from_settings(
-        short_settings(None, redis_url=url, stream_partitions=_PARTITIONS, redis_timeout_ms=10_000)
+        short_settings(
+            None,
+            redis_url=url,
+            stream_partitions=_PARTITIONS,
+            redis_timeout_ms=20_000,
+            redis_rescue_seconds=60,
+        )
     )
 
 
