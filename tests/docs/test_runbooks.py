@@ -38,6 +38,8 @@ _NO_SETTINGS = {
     *("PROMETHEUS_PORT", "GRAFANA_PORT", "TRACES_PORT"),
     *("CONTAINERS_FOLDER", "CHAOS_MINUTES", "CHAOS_SEED", "TEST_PGBOUNCER"),
     *("OTEL_LOGS_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_SEMCONV_STABILITY_OPT_IN"),
+    # an error of HTTP/2
+    "PROTOCOL_ERROR",
     # of the payload store's provider
     *("AWS_ACCESS_KEY_ID", "AWS_REGION"),
     # what a command that restarts processes finds in its environment
