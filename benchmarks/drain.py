@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Iterable
 
 import asyncpg
@@ -68,6 +69,9 @@ class Drained(msgspec.Struct, frozen=True):
     """A backlog that one worker process drained: rows a second, CPU us a message, its memory."""
 
     rate: float
+    """Between the first commit and the last."""
+    whole_rate: float
+    """From when the process was started, and so with that, to the last commit."""
     cpu_us: float
     parts_us: dict[str, float]
     """CPU us a message by process tree, from when the worker was up: without what a start takes."""
@@ -97,6 +101,7 @@ async def drain(
     url = url or await stand.database()
     after = await _last_row(url)
     environment = {**stand.environment(url), **(settings or {})}
+    started = time.time()
     async with crossfade("worker", stand.folder, environment) as worker:
         pids = {"worker": worker.pid, **stand.pids()}
         before, begun = cpu_seconds(pids), await _last_row(url) - after
@@ -105,8 +110,8 @@ async def drain(
         cpu = worker.cpu_seconds() / count * 1e6
         used = {part: seconds - before[part] for part, seconds in cpu_seconds(pids).items()}
     parts = {part: round(used[part] / max(1, count - begun) * 1e6, 1) for part in used}
-    rate = await _rows_per_second(url, count, after=after)
-    return Drained(rate, round(cpu, 1), parts, sampler)
+    rate, last = await _rows_per_second(url, count, after=after)
+    return Drained(rate, count / (last - started), round(cpu, 1), parts, sampler)
 
 
 async def _last_row(url: str) -> int:
@@ -144,8 +149,8 @@ async def _until_rows(url: str, count: int, *, after: int = 0) -> None:
         await connection.close()
 
 
-async def _rows_per_second(url: str, count: int, *, after: int = 0) -> float:
-    """Return the rate between the first and the last commit, the first batch not counted.
+async def _rows_per_second(url: str, count: int, *, after: int = 0) -> tuple[float, float]:
+    """Return the rate between the first and the last commit, without the first batch; and the last.
 
     So neither side pays for starting Python, and both for everything after.
     """
@@ -161,4 +166,5 @@ async def _rows_per_second(url: str, count: int, *, after: int = 0) -> float:
     rows = sum(batch["rows"] for batch in batches)
     if rows != count:
         raise RuntimeError(f"{rows} rows of {count}")
-    return float((rows - batches[0]["rows"]) / (batches[-1]["at"] - batches[0]["at"]))
+    first, last = batches[0], batches[-1]
+    return float((rows - first["rows"]) / (last["at"] - first["at"])), last["at"]

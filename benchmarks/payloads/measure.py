@@ -61,9 +61,10 @@ async def _drain(
 def _limits(name: str, drained: Sequence[Drained]) -> list[Figure]:
     return [
         Limit(
-            name=f"draining 64 KiB each, {name}",
+            name=f"draining 64 KiB each, {name}, with the worker's start",
             unit="rows/s",
-            values=[one.rate for one in drained],
+            # Of so short a drain: when the first rows are committed, much is read ahead.
+            values=[one.whole_rate for one in drained],
             limit=_ROWS_PER_SECOND,
             must_be="at least",
             details=_details(drained),
@@ -81,9 +82,9 @@ def _beside_content(keys: Sequence[Drained], contents: Sequence[Drained]) -> Fig
     return Compared(
         name=f"draining 64 KiB each, {DISTANT}",
         unit="rows/s",
-        ours=[one.rate for one in keys],
+        ours=[one.whole_rate for one in keys],
         baseline_name=f"PAYLOAD_ROW_BYTES={CONTENT_BYTES}: content in the row",
-        baseline=[one.rate for one in contents],
+        baseline=[one.whole_rate for one in contents],
         target=1.0,
         details=_details(contents),
     )

@@ -162,8 +162,11 @@ async def test_a_dead_letter_and_its_redrive_are_linked_to_the_original(
     tracing.clear()
     assert (await worked.client.post("/api/dead-letters/redrive", json=body)).status_code == 202
     await eventually(lambda: tracing.named("ack msg:stream"))
-    send, again = tracing.one("send msg:stream"), tracing.one("process msg:stream")
-    assert {send.context.trace_id, again.context.trace_id} == {process.context.trace_id}
+    # What this process appends may be handed to its own worker at once. A record that the joint
+    # statement does not take is delivered again, alone.
+    send, deliveries = tracing.one("send msg:stream"), tracing.named("process msg:stream")
+    again = deliveries[-1]
+    assert {s.context.trace_id for s in (send, *deliveries)} == {process.context.trace_id}
     assert send.attributes["crossfade.redrives"] == "1"
     if headers:
         assert linked(send) == [SPAN] == [linked(again)[0]]
