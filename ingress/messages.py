@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import NamedTuple
 
 import msgspec
 
@@ -29,6 +30,15 @@ class Dead(msgspec.Struct, frozen=True):
 
     lost: Lost
     message: Message | None = None
+
+
+class _LogAnswer(NamedTuple):
+    """What the log says of a message: the record, and what it remembers of its append."""
+
+    found: Pending | None
+    remembered: Pending | None
+    failure: TransportUnavailable | Problem | None = None
+    """Why it could not say it."""
 
 
 Found = StoredMessage | Dead | Pending | Buried
@@ -73,8 +83,8 @@ class Messages:
         """Return the message; ``content`` asks for a pending one's content too.
 
         Raises:
-            Problem: PostgreSQL can't tell, and the log does not have it either; or there is no row,
-                and more waits in the log than is looked through.
+            Problem: PostgreSQL can't tell, and the log does not have it or can't tell either; or
+                there is no row, and more waits in the log than is looked through.
             TransportUnavailable: there is no row, and the log can't tell.
         """
         outage: Exception | None = None
@@ -85,26 +95,30 @@ class Messages:
         else:
             if stored is not None:
                 return stored
-        remembered = await self._remembered(message_id)
-        if remembered is not None and not content:
-            return remembered
-        untold: TransportUnavailable | Problem | None = None
-        try:
-            waiting = await self._pending.find(message_id)
-        except (TransportUnavailable, Problem) as error:
-            waiting, untold = None, error
-        if waiting is not None:
-            return waiting
+        log = await self._in_the_log(message_id, content=content)
+        if log.found is not None:
+            return log.found
         if outage is None:
             # It may have moved from the log to its row while we looked in the one, then the other.
             # If neither has it yet it is on its way to the dead letters.
-            found = await self._stored(message_id, content=content) or remembered
-            if found is not None or untold is None:
-                return found
-        if untold is not None:
-            raise untold
-        detail = "The message does not wait in the log, and the database can't be asked."
-        raise Problem(DATABASE_UNAVAILABLE, detail, headers=RETRY_AFTER) from outage
+            try:
+                found = await self._stored(message_id, content=content) or log.remembered
+            except (Outage, TimeoutError) as error:
+                outage = error
+            else:
+                if found is not None or log.failure is None:
+                    return found
+        raise _unknown(outage, log.failure)
+
+    async def _in_the_log(self, message_id: str, *, content: bool) -> _LogAnswer:
+        remembered = None
+        try:
+            remembered = await self._remembered(message_id)
+            if remembered is not None and not content:
+                return _LogAnswer(remembered, remembered)
+            return _LogAnswer(await self._pending.find(message_id), remembered)
+        except (TransportUnavailable, Problem) as error:
+            return _LogAnswer(None, remembered, error)
 
     async def _stored_soon(
         self, message_id: str, *, content: bool
@@ -144,6 +158,20 @@ class Messages:
             first.accepted_at,
             first.correlation_id,
         )
+
+
+def _unknown(outage: Exception | None, failure: Exception | None) -> Exception:
+    """Return the error that names what could not be asked: PostgreSQL, the log, or both."""
+    if outage is None and failure is not None:
+        return failure
+    detail = "The message does not wait in the log, and the database can't be asked."
+    if isinstance(failure, Problem):
+        detail = f"The database can't be asked. {failure.detail}"
+    elif failure is not None:
+        detail = "Neither the database nor the log can be asked for the message."
+    problem = Problem(DATABASE_UNAVAILABLE, detail, headers=RETRY_AFTER)
+    problem.__cause__ = outage
+    return problem
 
 
 def _message(body: bytes) -> Message | None:

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from ingress.routes.failure_log import FailureLog
 from ingress.routes.field_faults import field_fault
 from ingress.routes.near_paths import near_path
 from ingress.schema.json_faults import malformed
@@ -26,32 +27,35 @@ from ingress.schema.problems import (
     PAYLOADS_UNAVAILABLE,
     TOO_LARGE,
     Problem,
+    ProblemKind,
 )
 from ingress.schema.responses import encode
 from ingress.schema.validation_errors import MOST_ERRORS, field_problem
 from ingress.web.headers import correlation_id
-from persistence.errors import Outage
+from persistence.errors import Outage, TooSlow
 from persistence.payloads.errors import PayloadCorrupt, PayloadMissing, PayloadOutage
 from transport.errors import TransportError, TransportUnavailable
 
 __all__ = ["allowed_methods", "install"]
 
 _RETRY_AFTER = {"Retry-After": "2"}
+_UNAVAILABLE = 503
 _METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
 
 def install(app: FastAPI) -> None:
     """Make every error of ``app`` a problem."""
+    failures = _Failures()
     handlers: dict[Any, Any] = {
         Problem: _problem,
         HTTPException: _http,
         RequestValidationError: _invalid,
-        Outage: _outage,
-        PayloadOutage: _payloads_down,
-        PayloadMissing: _payload_damaged,
-        PayloadCorrupt: _payload_damaged,
-        TimeoutError: _outage,
-        TransportError: _transport,
+        Outage: failures.database,
+        PayloadOutage: failures.payloads,
+        PayloadMissing: failures.damaged,
+        PayloadCorrupt: failures.damaged,
+        TimeoutError: failures.database,
+        TransportError: failures.transport,
         Exception: _internal,
     }
     for kind, handler in handlers.items():
@@ -105,34 +109,54 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
     return _response(request, field_problem(listed, total=len(faults)))
 
 
-async def _outage(request: Request, error: Exception) -> Response:
-    detail = f"{error}." if str(error) else "The database did not answer in time."
-    return _response(request, Problem(DATABASE_UNAVAILABLE, detail, headers=_RETRY_AFTER))
+class _Failures:
+    """Answers what this service's servers caused. The reason is logged and not told."""
 
+    def __init__(self) -> None:
+        self._log = FailureLog()
 
-async def _payloads_down(request: Request, error: Exception) -> Response:
-    return _response(request, Problem(PAYLOADS_UNAVAILABLE, f"{error}.", headers=_RETRY_AFTER))
+    async def database(self, request: Request, error: Exception) -> Response:
+        late = isinstance(error, TimeoutError | TooSlow)
+        what = "The database did not answer in time." if late else "The database can't be asked."
+        return self._failed(request, error, DATABASE_UNAVAILABLE, what)
 
+    async def payloads(self, request: Request, error: Exception) -> Response:
+        what = "The payload store did not give the content."
+        return self._failed(request, error, PAYLOADS_UNAVAILABLE, what)
 
-async def _payload_damaged(request: Request, error: Exception) -> Response:
-    return _response(request, Problem(PAYLOAD_DAMAGED, f"{error}."))
+    async def damaged(self, request: Request, error: Exception) -> Response:
+        lost = isinstance(error, PayloadMissing)
+        what = "does not have the content" if lost else "has other content than was sent"
+        return self._failed(request, error, PAYLOAD_DAMAGED, f"The payload store {what}.")
 
+    async def transport(self, request: Request, error: TransportError) -> Response:
+        kind = LOG_UNAVAILABLE if isinstance(error, TransportUnavailable) else OUTCOME_UNKNOWN
+        return self._failed(request, error, kind, "The log did not answer.")
 
-async def _transport(request: Request, error: TransportError) -> Response:
-    kind = LOG_UNAVAILABLE if isinstance(error, TransportUnavailable) else OUTCOME_UNKNOWN
-    return _response(request, Problem(kind, "The log did not answer.", headers=_RETRY_AFTER))
+    def _failed(self, request: Request, error: Exception, kind: ProblemKind, what: str) -> Response:
+        identifier = _correlation_id(request)
+        path = request.url.path[:200]
+        self._log.note(kind.name, error, path=path, correlation_id=identifier)
+        headers = _RETRY_AFTER if kind.status == _UNAVAILABLE else None
+        detail = f"{what} The service's log has the reason, under the correlation id."
+        return _response(request, Problem(kind, detail, headers=headers), identifier)
 
 
 async def _internal(request: Request, error: Exception) -> Response:  # noqa: ARG001 - logged by the server
     return _response(request, Problem(INTERNAL, "The request was not completed."))
 
 
-def _response(request: Request, problem: Problem) -> Response:
+def _correlation_id(request: Request) -> str:
+    """Return the id that the request came with, or a new one."""
     try:
         given = correlation_id(dict(request.scope["headers"]))
     except Problem:
         given = None
-    identifier = given or str(uuid4())
+    return given or str(uuid4())
+
+
+def _response(request: Request, problem: Problem, identifier: str | None = None) -> Response:
+    identifier = identifier or _correlation_id(request)
     return Response(
         encode(problem.body(identifier)),
         status_code=problem.kind.status,

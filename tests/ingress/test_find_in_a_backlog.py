@@ -12,13 +12,17 @@ import pytest
 from ingress.messages import Messages
 from ingress.pending import Pending
 from ingress.schema.problems import Problem
-from persistence.database.pool import Pool
+from persistence.database.pool import Pool, connect
+from persistence.migrate import upgrade
+from persistence.settings import PersistenceSettings
 from tests.persistence.samples import message
 from tests.support.mirrors import seal
 from transport.contract import Progress, Record, Topic, Transport
 from transport.errors import TransportUnavailable
 from transport.forwarding import Forwarding
 from transport.identity import partition_of
+from transport.registry import create
+from transport.settings import TransportSettings
 
 
 class _Watched(Forwarding):
@@ -103,3 +107,26 @@ async def test_a_fault_of_the_look_is_told_to_all_and_ends_with_it(
         assert all(isinstance(answer, TransportUnavailable) for answer in told)
     watched.fault = None
     assert await messages.find(unknown, content=False) is None
+
+
+async def test_where_neither_postgresql_nor_the_log_answers_both_are_named(
+    new_postgres: Any, new_redis: Any, launch: Any
+) -> None:
+    postgres, redis = await new_postgres(), await new_redis()
+    url = await postgres.create_database("slow")
+    await upgrade(url)
+    pool = await connect(PersistenceSettings(database_url=url))
+    settings = TransportSettings(redis_host=redis.host, redis_port=redis.port, redis_timeout_ms=300)
+    try:
+        async with create("redis", settings) as transport:
+            service = await launch(transport=transport, pool=pool, ingress_read_timeout_ms=300)
+            await asyncio.gather(postgres.suspend(), redis.suspend())
+            for path in ("", "/content"):
+                answer = await service.client.get(f"/api/messages/{uuid4()}{path}")
+                assert answer.status_code == 503
+                assert answer.headers["retry-after"]
+                detail = answer.json()["detail"]
+                assert detail == "Neither the database nor the log can be asked for the message."
+            await asyncio.gather(postgres.resume(), redis.resume())
+    finally:
+        pool.terminate()

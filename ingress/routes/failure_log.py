@@ -1,0 +1,45 @@
+"""Log why requests failed, with their correlation ids: the answers do not say it.
+
+A reason may name servers, ports, buckets and keys of objects. Those are for the operator.
+"""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+__all__ = ["FailureLog"]
+
+_log = structlog.get_logger(__name__)
+
+_MOST = 10
+"""Lines a second: in an outage every request fails."""
+
+
+class FailureLog:
+    """Logs failures, at most ten in a second, and how many were left out before a line."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._lines = 0
+        self._left_out = 0
+
+    def note(self, problem: str, error: Exception, *, path: str, correlation_id: str) -> None:
+        """Log that a request was answered with ``problem``, a problem's name, for ``error``."""
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._lines = second, 0
+        if self._lines >= _MOST:
+            self._left_out += 1
+            return
+        self._lines += 1
+        _log.warning(
+            "Request failed: a server that it needs did not do its part",
+            problem=problem,
+            error=str(error) or "no answer in time",
+            path=path,
+            correlation_id=correlation_id,
+            left_out=self._left_out,
+        )
+        self._left_out = 0
