@@ -19,6 +19,7 @@ from ingress.accept.post_batch import BATCH, PostBatch
 from ingress.accept.post_form import PostForm
 from ingress.accept.post_message import MESSAGES, PostMessage
 from ingress.accept.receipts import Receipts
+from ingress.accept.repeats import Repeats
 from ingress.accept.row_lookup import RowLookup
 from ingress.accept.uploads import Uploads
 from ingress.console.build import console_of, console_routers, watched
@@ -377,7 +378,8 @@ def _accept_context(
     uploads = None
     if payloads is not None:
         held = settings.ingress_queue_bytes
-        uploads = Uploads(payloads, commits, held_bytes=held, metrics=metrics)
+        repeats = Repeats(row_lookup, transport, metrics=metrics)
+        uploads = Uploads(payloads, commits, repeats, held_bytes=held, metrics=metrics)
     return AcceptContext(
         guard=Guard(Hosts(settings, guarded=not auth.required), keys_required=auth.required),
         auth=auth,

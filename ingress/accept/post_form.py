@@ -87,8 +87,9 @@ class PostForm:
             key = self._context.admit(headers)
             context = Context(correlation, trace)
             message = await self._read(headers, receive, context, key)
-            await self._context.commits.submit((message,))
-            self._uploads.take_back((message,))
+            if message.verdict is None:
+                await self._context.commits.submit((message,))
+                self._uploads.take_back((message,))
             status, given, ack = self._post.answer(message, correlation)
             found = [(b"content-type", b"application/json"), (b"x-correlation-id", given)]
             await respond(send, status, found, ack)
@@ -323,10 +324,13 @@ class _ContentPart:
         return held
 
     async def upload(self, data: bytes) -> None:
-        """Upload the next bytes."""
+        """Upload the next bytes. Of a message that is a row they are only hashed."""
+        message = self._message
         if self._upload is None:
-            self._upload = self._uploads.begin(self._message)
-        await self._uploads.write(self._message, self._upload, data)
+            if message.verdict is not None or await self._uploads.is_decided(message):
+                return
+            self._upload = self._uploads.begin(message)
+        await self._uploads.write(message, self._upload, data)
 
     async def finish(self, content_type: str | None) -> None:
         """Put the content where it belongs: in the message where it is small text."""
@@ -343,12 +347,12 @@ class _ContentPart:
             return
         recipients = () if request.recipient_ids is UNSET else request.recipient_ids
         payload = self.digest.payload(message.message_id, kind, recipients)
-        if self._upload is None:
-            await self._uploads.put(message, payload, data)
-        else:
+        message.refer_to(payload, keep=text is not None and self._uploads.fits_row(payload))
+        if self._upload is not None:
             await self._uploads.commit(message, self._upload, payload.key)
             self._upload = None
-        message.refer_to(payload, keep=text is not None and self._uploads.fits_row(payload))
+        elif message.verdict is None:
+            await self._uploads.place(message, data)
 
     def abandon(self) -> None:
         """Leave nothing in the store."""

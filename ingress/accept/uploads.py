@@ -19,6 +19,7 @@ import structlog
 
 from ingress.accept.fair_sharing import FairRoom, FairSlots
 from ingress.accept.group_commit import GroupCommit
+from ingress.accept.repeats import Repeats
 from ingress.accept.submission import Stored, Submission
 from ingress.schema.problems import INTERNAL, OVERLOADED, PAYLOADS_UNAVAILABLE, Problem
 from otel.metrics import Metrics
@@ -47,15 +48,23 @@ class Uploads:
     Args:
         store: Where content goes.
         commits: Takes the messages whose content is there.
+        repeats: Tells which messages need no upload.
         held_bytes: Bytes that may wait for the store at once.
         metrics: Of this process.
     """
 
     def __init__(
-        self, store: PayloadStore, commits: GroupCommit, *, held_bytes: int, metrics: Metrics
+        self,
+        store: PayloadStore,
+        commits: GroupCommit,
+        repeats: Repeats,
+        *,
+        held_bytes: int,
+        metrics: Metrics,
     ) -> None:
         self.store = store
         self._commits = commits
+        self._repeats = repeats
         self._threshold = store.settings.payload_threshold_bytes
         self._row_bytes = store.settings.payload_row_bytes
         # An upload may wait as long for its turn as it may take.
@@ -136,22 +145,26 @@ class Uploads:
         The others have the verdict that the store can't take their content.
         """
         large = [message for message in messages if self.wants(message)]
-        if len(large) == 1:
-            await self._upload(large[0])
-        elif large:
-            async with asyncio.TaskGroup() as uploads:
-                for message in large:
-                    uploads.create_task(self._upload(message))
+        if large:
+            known = await self._repeats.decide(large)
+            large = [message for message in large if message.verdict is None]
+            if len(large) == 1:
+                await self._upload(large[0], known)
+            else:
+                async with asyncio.TaskGroup() as uploads:
+                    for message in large:
+                        uploads.create_task(self._upload(message, known))
         return [message for message in messages if message.verdict is None]
 
-    async def _upload(self, message: Submission) -> None:
+    async def _upload(self, message: Submission, known: set[str]) -> None:
         data = message.request.content.encode()
         digest = sha256(data).hexdigest()
         payload = Payload(
             payload_key(message.message_id, digest), len(data), digest, message.fingerprint()
         )
         try:
-            await self.put(message, payload, data)
+            if not (message.message_id in known and await self._has(payload)):
+                await self.put(message, payload, data)
         except Problem as problem:
             message.verdict = problem
         except Exception:  # noqa: BLE001 - logged, and the client is answered
@@ -161,6 +174,27 @@ class Uploads:
             message.verdict = Problem(INTERNAL, "The content was not uploaded.")
         else:
             message.refer_to(payload, keep=self.fits_row(payload))
+
+    async def place(self, message: Submission, data: bytes) -> None:
+        """Make the content of a message that refers to it durable, or decide it as a repeat.
+
+        Raises:
+            Problem: the store can't take it, or too much waits for the store.
+        """
+        payload = message.payload
+        assert payload is not None
+        known = await self._repeats.decide((message,))
+        if message.verdict is None and not (known and await self._has(payload)):
+            await self.put(message, payload, data)
+
+    async def is_decided(self, message: Submission) -> bool:
+        """Tell whether a message is a repeat of a row, whose content needs no upload at all."""
+        await self._repeats.decide_by_rows((message,))
+        return message.verdict is not None
+
+    async def _has(self, payload: Payload) -> bool:
+        """Tell whether the store has a payload in its full length, and it may be referred to."""
+        return self.withheld is None and all(await self.store.have_several([payload]))
 
     async def put(self, message: Submission, payload: Payload, data: bytes) -> None:
         """Make the content of a message durable under its key.

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -62,38 +62,65 @@ def objects(store: PayloadStore) -> list[str]:
     return sorted(str(path.relative_to(root)) for path in root.rglob("*/*") if path.is_file())
 
 
-async def test_a_repeat_brings_no_content_of_an_erased_message_back(
-    service: Service, store: PayloadStore, database_pool: Pool
-) -> None:
+def _ways(service: Service) -> list[Callable[[], Awaitable[Any]]]:
+    """Every way to send one large message."""
+    described = {name: value for name, value in large().items() if name != "content"}
+    form: Any = [
+        ("message", (None, json.dumps(described), "application/json")),
+        ("content", (None, LARGE, "text/plain")),
+    ]
+    return [
+        lambda: service.post(large()),
+        lambda: service.client.post("/api/messages:batch", json=[large()]),
+        lambda: service.client.post("/api/messages", files=form),
+    ]
+
+
+async def _persist_and_erase(service: Service, store: PayloadStore, pool: Pool) -> None:
     assert (await service.post(large())).status_code == 202
     async with working(service):
         await eventually(service.rows)
     subject = Subject("sender", large()["senderId"])
-    report = await Erasure(database_pool, subject, [service.transport], store).run(by="me")
-    assert (report.payloads, objects(store)) == (1, [])
-    written = []
-    put = store.put
+    report = await Erasure(pool, subject, [service.transport], store).run(by="me")
+    assert report.payloads == 1
 
-    async def noted(key: str, data: bytes) -> None:
-        await put(key, data)
-        written.append(key)
 
-    store.put = noted  # type: ignore[method-assign]
-    described = {name: value for name, value in large().items() if name != "content"}
-    form = [
-        ("message", (None, json.dumps(described), "application/json")),
-        ("content", (None, LARGE, "text/plain")),
-    ]
-    for again in (
-        lambda: service.post(large()),
-        lambda: service.client.post("/api/messages:batch", json=[large()]),
-        lambda: service.client.post("/api/messages", files=form),
-    ):
-        count = len(written)
+async def test_a_repeat_of_an_erased_message_uploads_nothing(
+    service: Service, store: PayloadStore, database_pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _persist_and_erase(service, store, database_pool)
+    monkeypatch.setattr(store, "put", None)
+    for again in _ways(service):
         answer = await again()
         assert "erased" in answer.text, answer.text
-        await eventually(lambda: objects(store) == [])
-        assert len(written) > count
+    assert objects(store) == []
+
+
+@pytest.mark.parametrize("way", [0, 1, 2], ids=["JSON", "batch", "form"])
+async def test_content_of_a_message_that_is_erased_meanwhile_is_taken_back(
+    start: Start,
+    store: PayloadStore,
+    database_pool: Pool,
+    monkeypatch: pytest.MonkeyPatch,
+    way: int,
+) -> None:
+    """Its row did not exist when the upload began, and is erased when it ends."""
+    service, other = await start(payloads=store), opened(store.settings.payload_store or "")
+    put, began, goes_on = store.put, asyncio.Event(), asyncio.Event()
+
+    async def held(key: str, data: bytes) -> None:
+        began.set()
+        await goes_on.wait()
+        await put(key, data)
+
+    monkeypatch.setattr(store, "put", held)
+    late = asyncio.ensure_future(_ways(service)[way]())
+    await began.wait()
+    await _persist_and_erase(await start(payloads=other), other, database_pool)
+    goes_on.set()
+    answer = await late
+    assert "erased" in answer.text, answer.text
+    await eventually(lambda: objects(store) == [])
 
 
 async def test_large_content_leaves_the_log_and_is_in_the_row(

@@ -46,7 +46,7 @@ def gate(
     pool: Pool, store: PayloadStore | None = None, *, role: str = "serve"
 ) -> tuple[PayloadGate, Uploads]:
     store = store or opened(OLD)
-    uploads = Uploads(store, None, held_bytes=1, metrics=Metrics())  # type: ignore[arg-type]
+    uploads = Uploads(store, None, None, held_bytes=1, metrics=Metrics())  # type: ignore[arg-type]
     writes = uploads if role == "serve" else None
     return PayloadGate(pool, store, writes, member="me", within=_PATIENCE), uploads
 
@@ -75,7 +75,7 @@ async def test_until_postgresql_has_told_nothing_is_uploaded_or_missing(database
     nowhere = "postgresql://127.0.0.1:1/nothing"
     unreachable = await connect(PersistenceSettings(database_url=nowhere))
     store = opened(OLD)
-    uploads = Uploads(store, None, held_bytes=1, metrics=Metrics())  # type: ignore[arg-type]
+    uploads = Uploads(store, None, None, held_bytes=1, metrics=Metrics())  # type: ignore[arg-type]
     looking = PayloadGate(unreachable, store, uploads, member="me")
     await looking.begin()
     assert "not told" in (looking.refusal or "")

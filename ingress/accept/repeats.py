@@ -1,0 +1,120 @@
+"""Ask for large messages whether they are repeats, before their content is uploaded.
+
+A row answers a repeat for good, as it does in a group commit. What the log remembers does not: only
+an append is confirmed, by its replicas and by a second log. So a message that the log remembers
+goes on to its group commit, and spares the upload where its content is in the store.
+
+Two requests with one key that come at once may both find nothing. Both upload then, the same bytes
+to the same key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+
+from ingress.accept.row_lookup import RowLookup
+from ingress.accept.submission import Stored, Submission
+from ingress.schema.responses import State
+from otel.metrics import Metrics
+from persistence.metrics import IdempotencyMetrics
+from persistence.store.lookup import StoredAnswer
+from transport.contract import Remembered, Transport
+from transport.errors import TransportError
+from transport.patience import answer
+
+__all__ = ["Repeats"]
+
+_PATIENCE = 0.25
+"""Seconds for the log's answer. Without it the content is uploaded."""
+
+
+class _RepeatQuestion:
+    """The ids that are asked for together, and their answers."""
+
+    def __init__(self) -> None:
+        self.ids: dict[str, None] = {}
+        self.is_answered = False
+        self.rows: Mapping[str, StoredAnswer] = {}
+        self.remembered: Mapping[str, Remembered] = {}
+
+
+class Repeats:
+    """Asks PostgreSQL, then the log. One question at a time; those that come meanwhile share one.
+
+    Args:
+        row_lookup: Asks PostgreSQL, and knows when it is out.
+        transport: The log that messages are appended to.
+        metrics: Of this process.
+    """
+
+    def __init__(self, row_lookup: RowLookup, transport: Transport, *, metrics: Metrics) -> None:
+        self._row_lookup = row_lookup
+        self._transport = transport
+        self._checked = metrics.of(IdempotencyMetrics).requests.labels("ingress")
+        self._turn = asyncio.Lock()
+        self._next = _RepeatQuestion()
+
+    async def decide_by_rows(self, messages: Sequence[Submission]) -> None:
+        """Give messages that are rows their verdicts; their content need not be known yet."""
+        await self._asked(messages)
+
+    async def decide(self, messages: Sequence[Submission]) -> set[str]:
+        """Give messages that are rows their verdicts, and those that the log has another body of.
+
+        Returns:
+            The ids of those that the log remembers with the same body.
+        """
+        began = time.time_ns()
+        remembered = await self._asked(messages)
+        same: set[str] = set()
+        for message in messages:
+            first = remembered.get(message.message_id)
+            if first is None or message.verdict is not None:
+                continue
+            if first.fingerprint == message.fingerprint():
+                same.add(message.message_id)
+            elif first.fingerprint:
+                self._decide(message, first, "pending", began)
+        return same
+
+    async def _asked(self, messages: Sequence[Submission]) -> Mapping[str, Remembered]:
+        """Decide by rows; return what the log remembers of the others."""
+        began = time.time_ns()
+        question = await self._ask(messages)
+        for message in messages:
+            row = question.rows.get(message.message_id)
+            if row is not None:
+                self._decide(message, row, row.state, began)
+        return question.remembered
+
+    def _decide(
+        self, message: Submission, first: StoredAnswer | Remembered, state: State, began: int
+    ) -> None:
+        message.verdict = Stored(first.accepted_at, first.fingerprint, first.correlation_id, state)
+        self._checked.inc()
+        if message.trace is not None:
+            message.trace.checked(began, time.time_ns())
+
+    async def _ask(self, messages: Sequence[Submission]) -> _RepeatQuestion:
+        question = self._next
+        question.ids.update((message.message_id, None) for message in messages)
+        async with self._turn:
+            if not question.is_answered:  # nobody who shares it has had a turn yet
+                if self._next is question:
+                    self._next = _RepeatQuestion()
+                ids = list(question.ids)
+                question.rows = rows = await self._row_lookup.answers(ids)
+                question.remembered = await self._recall([one for one in ids if one not in rows])
+                question.is_answered = True
+        return question
+
+    async def _recall(self, ids: Sequence[str]) -> dict[str, Remembered]:
+        if not ids or not self._transport.features.remembers:
+            return {}
+        try:
+            found = await answer(self._transport.recall(ids), within=_PATIENCE)
+        except (TransportError, TimeoutError):
+            return {}  # the append will meet it as well
+        return {one: first for one, first in zip(ids, found, strict=True) if first is not None}
