@@ -14,7 +14,7 @@ from functools import lru_cache
 from hashlib import sha256
 from uuid import UUID
 
-from transport.partitioner import key_hash, partition_of_hash
+from transport.partitioner import KNOWN_CONVERSATIONS, key_hash, partition_of_hash
 
 __all__ = ["idempotency_key", "message_id", "partition_of"]
 
@@ -57,7 +57,7 @@ def message_id(key: str, conversation_id: str) -> str:
     )
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=KNOWN_CONVERSATIONS)
 def _home(conversation_id: str) -> str:
     """Return the hash of a conversation as its ids begin: its text costs more than the look-up."""
     return f"{key_hash(conversation_id):08x}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from uuid import RFC_4122, UUID
 
 from hypothesis import example, given
@@ -57,3 +59,18 @@ def test_keys_of_one_conversation_have_ids_of_their_own(one: str, other: str, co
 @given(st.uuids(), st.integers(1, 4096))
 def test_any_other_uuid_has_some_valid_partition(identifier: UUID, partitions: int) -> None:
     assert 0 <= partition_of(identifier, partitions) < partitions
+
+
+def test_ever_new_conversations_fill_the_caches_soon_and_take_no_more_then() -> None:
+    """A process that meets some hundred an hour must not grow for days until they are full."""
+
+    def meet(first: int, last: int) -> int:
+        for number in range(first, last):
+            conversation = f"conversation-of-the-caches-{number}"
+            identifier = message_id(f"user:{conversation}:1", conversation)
+            assert partition_for(conversation, 16) == partition_of(identifier, 16)
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    full = meet(0, 20_000)
+    assert meet(20_000, 80_000) - full < 5_000
