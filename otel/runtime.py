@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections import deque
 from importlib.metadata import version
@@ -26,6 +27,12 @@ def observe_process(metrics: Metrics) -> None:
         "crossfade_build_info", "1, labelled with the version.", ("version",),
         registry=metrics.registry,
     ).labels(version("crossfade")).set(1)  # fmt: skip
+    # Resident memory can't tell what is kept from the room that a burst leaves behind.
+    Gauge(
+        "python_allocated_blocks",
+        "Small objects, of up to 512 bytes, that Python has allocated.",
+        registry=metrics.registry,
+    ).set_function(sys.getallocatedblocks)
 
 
 class LoopDelay:

@@ -31,6 +31,10 @@ MEASURES = {
         "Memory", "resident, of each process; of PostgreSQL what is its processes' own", "MB",
         0.1, 12.0,
     ),
+    "objects": Measure(
+        "Objects", "small ones that live in a process of ours, as Python counts them", "",
+        0.05, 20_000.0,
+    ),
     "descriptors": Measure("Descriptors", "open files and sockets of a process", "", 0.1, 6.0),
     "threads": Measure("Threads", "of a process", "", 0.1, 3.0),
     "connections": Measure("Connections", "sessions of clients in PostgreSQL", "", 0.1, 4.0),

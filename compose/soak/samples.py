@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import asyncpg
 
+from compose.harness.service import RehearsedService
 from compose.rehearsal.stage import Stage
 from compose.soak.posts import PostMeter
 from compose.soak.rounds import AWAY
@@ -61,7 +62,7 @@ class Looker:
         """Return the values of all series that can be known now."""
         values = self._processes() | self._meter.take()
         for found in await asyncio.gather(
-            self._database(), self._progress(), self._holdings(), self._folders()
+            self._objects(), self._database(), self._progress(), self._holdings(), self._folders()
         ):
             values |= found
         if _DATABASE in values:  # what is kept for ever has a series, and a price, of its own
@@ -80,6 +81,16 @@ class Looker:
             values[f"descriptors/{name}"] = figures.descriptors
             values[f"threads/{name}"] = figures.threads
         return values
+
+    async def _objects(self) -> dict[str, float]:
+        """Return how many small objects live in each process of ours that answers."""
+        services = (*self._stage.ingresses, *self._stage.workers)
+        counts = await asyncio.gather(*map(_count, services))
+        return {
+            f"objects/{service.name}": count
+            for service, count in zip(services, counts, strict=True)
+            if count
+        }
 
     async def _database(self) -> dict[str, float]:
         values: dict[str, float] = {}
@@ -134,3 +145,11 @@ class Looker:
             lambda: {name: folder_bytes(folder) / _MB for name, folder in folders.items()}
         )
         return {f"disk/{name}": size for name, size in sizes.items()}
+
+
+async def _count(service: RehearsedService) -> float:
+    """Return the count of a process's small objects; 0 where it does not tell."""
+    with suppress(ConnectionError, TimeoutError):
+        async with asyncio.timeout(_WITHIN):
+            return await service.metric("python_allocated_blocks")
+    return 0.0

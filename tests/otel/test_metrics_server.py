@@ -61,3 +61,16 @@ async def test_the_process_and_the_delay_of_its_loop_are_observed(metrics: Metri
     stop.set()
     await running
     assert metrics.registry.get_sample_value("process_resident_memory_bytes")
+
+
+def test_what_python_keeps_is_counted(metrics: Metrics):
+    observe_process(metrics)
+
+    def count() -> float:
+        return metrics.registry.get_sample_value("python_allocated_blocks") or 0.0
+
+    before = count()
+    kept = [str(number) for number in range(50_000)]
+    assert 45_000 < count() - before < 60_000
+    kept.clear()
+    assert abs(count() - before) < 5_000
