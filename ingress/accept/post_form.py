@@ -347,12 +347,12 @@ class _ContentPart:
             return
         recipients = () if request.recipient_ids is UNSET else request.recipient_ids
         payload = self.digest.payload(message.message_id, kind, recipients)
-        message.refer_to(payload, keep=text is not None and self._uploads.fits_row(payload))
         if self._upload is not None:
             await self._uploads.commit(message, self._upload, payload.key)
             self._upload = None
         elif message.verdict is None:
-            await self._uploads.place(message, data)
+            await self._uploads.place(message, payload, data)
+        message.refer_to(payload, keep=text is not None and self._uploads.fits_row(payload))
 
     def abandon(self) -> None:
         """Leave nothing in the store."""

@@ -14,6 +14,8 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 
+import structlog
+
 from ingress.accept.row_lookup import RowLookup
 from ingress.accept.submission import Stored, Submission
 from ingress.schema.responses import State
@@ -25,6 +27,8 @@ from transport.errors import TransportError
 from transport.patience import answer
 
 __all__ = ["Repeats"]
+
+_log = structlog.get_logger(__name__)
 
 _PATIENCE = 0.25
 """Seconds for the log's answer. Without it the content is uploaded."""
@@ -56,38 +60,34 @@ class Repeats:
         self._turn = asyncio.Lock()
         self._next = _RepeatQuestion()
 
-    async def decide_by_rows(self, messages: Sequence[Submission]) -> None:
-        """Give messages that are rows their verdicts; their content need not be known yet."""
-        await self._asked(messages)
+    async def decide(self, message: Submission, fingerprint: str | None) -> bool:
+        """Give a message its verdict if it is a row, or if the log has another body of it.
 
-    async def decide(self, messages: Sequence[Submission]) -> set[str]:
-        """Give messages that are rows their verdicts, and those that the log has another body of.
+        Args:
+            message: The message.
+            fingerprint: The digest of its body; ``None`` while that is not known, and then rows
+                alone decide.
 
         Returns:
-            The ids of those that the log remembers with the same body.
+            Whether the log remembers it with the same body.
         """
         began = time.time_ns()
-        remembered = await self._asked(messages)
-        same: set[str] = set()
-        for message in messages:
-            first = remembered.get(message.message_id)
-            if first is None or message.verdict is not None:
-                continue
-            if first.fingerprint == message.fingerprint():
-                same.add(message.message_id)
-            elif first.fingerprint:
-                self._decide(message, first, "pending", began)
-        return same
-
-    async def _asked(self, messages: Sequence[Submission]) -> Mapping[str, Remembered]:
-        """Decide by rows; return what the log remembers of the others."""
-        began = time.time_ns()
-        question = await self._ask(messages)
-        for message in messages:
-            row = question.rows.get(message.message_id)
-            if row is not None:
-                self._decide(message, row, row.state, began)
-        return question.remembered
+        try:
+            question = await self._ask(message.message_id)
+        except Exception:  # noqa: BLE001 - the append meets it as well, and answers the client
+            _log.exception("Look for a repeat failed: unhandled exception; its content is uploaded")
+            return False
+        row = question.rows.get(message.message_id)
+        if row is not None:
+            self._decide(message, row, row.state, began)
+            return False
+        first = question.remembered.get(message.message_id)
+        if first is None or fingerprint is None or not first.fingerprint:
+            return False
+        if first.fingerprint == fingerprint:
+            return True
+        self._decide(message, first, "pending", began)
+        return False
 
     def _decide(
         self, message: Submission, first: StoredAnswer | Remembered, state: State, began: int
@@ -97,9 +97,9 @@ class Repeats:
         if message.trace is not None:
             message.trace.checked(began, time.time_ns())
 
-    async def _ask(self, messages: Sequence[Submission]) -> _RepeatQuestion:
+    async def _ask(self, message_id: str) -> _RepeatQuestion:
         question = self._next
-        question.ids.update((message.message_id, None) for message in messages)
+        question.ids[message_id] = None
         async with self._turn:
             if not question.is_answered:  # nobody who shares it has had a turn yet
                 if self._next is question:

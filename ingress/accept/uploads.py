@@ -145,26 +145,22 @@ class Uploads:
         The others have the verdict that the store can't take their content.
         """
         large = [message for message in messages if self.wants(message)]
-        if large:
-            known = await self._repeats.decide(large)
-            large = [message for message in large if message.verdict is None]
-            if len(large) == 1:
-                await self._upload(large[0], known)
-            else:
-                async with asyncio.TaskGroup() as uploads:
-                    for message in large:
-                        uploads.create_task(self._upload(message, known))
+        if len(large) == 1:
+            await self._upload(large[0])
+        elif large:
+            async with asyncio.TaskGroup() as uploads:
+                for message in large:
+                    uploads.create_task(self._upload(message))
         return [message for message in messages if message.verdict is None]
 
-    async def _upload(self, message: Submission, known: set[str]) -> None:
+    async def _upload(self, message: Submission) -> None:
         data = message.request.content.encode()
         digest = sha256(data).hexdigest()
         payload = Payload(
             payload_key(message.message_id, digest), len(data), digest, message.fingerprint()
         )
         try:
-            if not (message.message_id in known and await self._has(payload)):
-                await self.put(message, payload, data)
+            await self.place(message, payload, data)
         except Problem as problem:
             message.verdict = problem
         except Exception:  # noqa: BLE001 - logged, and the client is answered
@@ -175,29 +171,8 @@ class Uploads:
         else:
             message.refer_to(payload, keep=self.fits_row(payload))
 
-    async def place(self, message: Submission, data: bytes) -> None:
-        """Make the content of a message that refers to it durable, or decide it as a repeat.
-
-        Raises:
-            Problem: the store can't take it, or too much waits for the store.
-        """
-        payload = message.payload
-        assert payload is not None
-        known = await self._repeats.decide((message,))
-        if message.verdict is None and not (known and await self._has(payload)):
-            await self.put(message, payload, data)
-
-    async def is_decided(self, message: Submission) -> bool:
-        """Tell whether a message is a repeat of a row, whose content needs no upload at all."""
-        await self._repeats.decide_by_rows((message,))
-        return message.verdict is not None
-
-    async def _has(self, payload: Payload) -> bool:
-        """Tell whether the store has a payload in its full length, and it may be referred to."""
-        return self.withheld is None and all(await self.store.have_several([payload]))
-
-    async def put(self, message: Submission, payload: Payload, data: bytes) -> None:
-        """Make the content of a message durable under its key.
+    async def place(self, message: Submission, payload: Payload, data: bytes) -> None:
+        """Make the content of a message durable under its key, or decide it as a repeat.
 
         Raises:
             Problem: the store can't take it, or too much waits for the store.
@@ -207,10 +182,22 @@ class Uploads:
             raise Problem(OVERLOADED, detail, headers=_RETRY_AFTER)
         self._held.take(message.client, len(data))
         try:
+            known = await self._repeats.decide(message, payload.fingerprint)
+            if message.verdict is not None or (known and await self._has(payload)):
+                return
             with _traced(message, time.time_ns(), len(data)):
                 await self._attempt(message, lambda: self._put(message.client, payload.key, data))
         finally:
             self._held.give_back(message.client, len(data))
+
+    async def is_decided(self, message: Submission) -> bool:
+        """Tell whether a message is a row, so that its content needs no upload at all."""
+        await self._repeats.decide(message, None)
+        return message.verdict is not None
+
+    async def _has(self, payload: Payload) -> bool:
+        """Tell whether the store has a payload in its full length, and it may be referred to."""
+        return self.withheld is None and all(await self.store.have_several([payload]))
 
     async def _put(self, client: str | None, key: str, data: bytes) -> None:
         async with asyncio.timeout(self._patience), self._slots.slot(client):

@@ -11,7 +11,10 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from persistence.database.pool import connect
+from persistence.migrate import upgrade
 from persistence.payloads.store import PayloadStore
+from persistence.settings import PersistenceSettings
 from tests.ingress.conftest import Service, Start, message, working
 from tests.ingress.gated_log import GatedLog
 from tests.payloads.stores import opened
@@ -169,3 +172,49 @@ async def test_what_the_log_remembers_is_confirmed_by_an_append(
     gated.lost_reply = None
     assert (await _writes_of(proxy, send(service, CONTENT))).status_code == 200
     assert await service.records() == 1
+
+
+async def test_a_look_that_fails_costs_an_upload(
+    start: Start, s3: tuple[FaultProxy, PayloadStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, store = s3
+    service = await start(payloads=store)
+    lookup = service.app.accept.row_lookup
+    answers = lookup.answers
+    calls: list[int] = []
+
+    async def failing(message_ids: Any) -> Any:
+        calls.append(len(message_ids))
+        if len(calls) == 1:
+            raise RuntimeError("not understood")
+        return await answers(message_ids)
+
+    monkeypatch.setattr(lookup, "answers", failing)
+    assert (await _as_json(service, CONTENT)).status_code == 202
+    assert calls == [1, 1]
+    assert len(await _objects(store)) == 1
+
+
+async def test_content_that_waits_for_the_look_counts_as_waiting(
+    new_postgres: Any, start: Start, s3: tuple[FaultProxy, PayloadStore]
+) -> None:
+    _, store = s3
+    server = await new_postgres()
+    url = await server.create_database("silent")
+    await upgrade(url)
+    pool = await connect(PersistenceSettings(database_url=url))
+    try:
+        service = await start(
+            pool=pool, payloads=store, ingress_lookup_timeout_ms=5000, ingress_queue_bytes=100_000
+        )
+        await server.suspend()
+        bodies = [message(number, content="x" * 60_000) for number in range(6)]
+        posts = [asyncio.ensure_future(service.post(body)) for body in bodies]
+        await asyncio.wait(posts, return_when=asyncio.FIRST_COMPLETED)
+        refused = [post.result() for post in posts if post.done()]
+        assert {answer.status_code for answer in refused} == {503}
+        assert refused[0].json()["type"] == "/problems/overloaded"
+        await server.resume()
+        assert 202 in {answer.status_code for answer in await asyncio.gather(*posts)}
+    finally:
+        pool.terminate()
