@@ -12,9 +12,10 @@ from persistence.database.pool import Pool
 from persistence.errors import PersistenceError
 from persistence.fleet.payload_readers import payload_readers
 from persistence.payloads.errors import PayloadError, PayloadMissing
+from persistence.payloads.mark import STORE_NAME
 from persistence.payloads.opening import folder_at, open_at
 from persistence.payloads.settings import PayloadSettings
-from persistence.payloads.store import STORE_NAME, PayloadStore
+from persistence.payloads.store import PayloadStore
 from transport.patience import answer
 from transport.payload import payload_key
 

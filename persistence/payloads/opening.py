@@ -10,9 +10,10 @@ from urllib.parse import unquote, urlsplit
 
 from otel.metrics import Metrics
 from persistence.payloads.folder import PayloadFolder
+from persistence.payloads.mark import ARCHIVE_NAME, STORE_NAME
 from persistence.payloads.moving import FALLBACK_SETTING, MovingStore
 from persistence.payloads.settings import PayloadSettings
-from persistence.payloads.store import ARCHIVE_NAME, STORE_NAME, PayloadStore
+from persistence.payloads.store import PayloadStore
 from transport.errors import ConfigurationError
 
 __all__ = ["folder_at", "open_archive", "open_at", "open_store"]

@@ -6,11 +6,9 @@ The client is obstore. It is imported when a store is opened, so a process witho
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
-from functools import partial
-from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -23,25 +21,17 @@ from persistence.payloads.errors import (
     PayloadOutage,
 )
 from persistence.payloads.folder import MARK, PayloadFolder, new_identity
+from persistence.payloads.mark import STORE_NAME, check_mark
 from persistence.payloads.metrics import OUTCOMES, PayloadMetrics
 from persistence.payloads.settings import PayloadSettings
+from persistence.payloads.several import SeveralObjects
 from persistence.payloads.translation import translate
 from transport.payload import Payload
 
-__all__ = ["ARCHIVE_NAME", "STORE_NAME", "OpenObject", "PayloadObject", "PayloadStore"]
-
-STORE_NAME = "payload-store"
-"""Under this name PostgreSQL knows the identity of the store, beside those of the logs."""
-ARCHIVE_NAME = "rows-archive"
-"""And under this one that of the store of archived rows."""
-_SETTINGS = {STORE_NAME: "PAYLOAD_STORE", ARCHIVE_NAME: "ROWS_ARCHIVE_URL"}
-_CONTENTS = {STORE_NAME: "payloads", ARCHIVE_NAME: "archived rows"}
-
-_Numbered = Iterator[tuple[int, Payload]]
+__all__ = ["OpenObject", "PayloadObject", "PayloadStore"]
 
 _CHUNK = 256 * 1024
 _PAGE = 1000
-_AT_ONCE = 16
 _SLOWEST = 10**6
 """Bytes a second that a store is waited for, beyond the time of a small object."""
 
@@ -89,6 +79,7 @@ class PayloadStore:
 
         self._obstore = obstore
         self._client = client
+        self._several = SeveralObjects(obstore, client)
         self._folder = folder
         self.settings = settings
         """Those that it was opened with."""
@@ -161,12 +152,10 @@ class PayloadStore:
     async def get_several(self, payloads: Sequence[Payload]) -> list[memoryview | None]:
         """Return contents, verified, and ``None`` in place of what can't be had or is not right.
 
-        It takes half the processor time of ``get`` and a comparison for each: one limit of time for
-        all, and no task for each. ``get`` tells why one is not there.
+        It takes less time than ``get`` for each, which tells why one is not there.
         """
-        contents: list[memoryview | None] = [None] * len(payloads)
-        size = sum(payload.bytes for payload in payloads)
-        await self._several(payloads, size, partial(self._read_into, contents))
+        seconds = self._seconds + sum(payload.bytes for payload in payloads) / _SLOWEST
+        contents = await self._several.contents(payloads, seconds=seconds)
         got = [len(content) for content in contents if content is not None]
         self._metrics.requests.labels("get", "ok").inc(len(got))
         self._metrics.bytes.labels("get").inc(sum(got))
@@ -174,51 +163,9 @@ class PayloadStore:
 
     async def have_several(self, payloads: Sequence[Payload]) -> list[bool]:
         """Return which contents are there in their length. ``head`` tells why one is not."""
-        there = [False] * len(payloads)
-        await self._several(payloads, 0, partial(self._look_for, there))
+        there = await self._several.are_there(payloads, seconds=self._seconds)
         self._metrics.requests.labels("head", "ok").inc(sum(there))
         return there
-
-    async def _several(
-        self,
-        payloads: Sequence[Payload],
-        size: int,
-        work: Callable[[_Numbered], Coroutine[Any, Any, None]],
-    ) -> None:
-        """Let so many take payloads in turn, under one limit of time for all."""
-        left = iter(enumerate(payloads))
-        with suppress(TimeoutError):
-            async with (
-                asyncio.timeout(self._seconds + size / _SLOWEST),
-                asyncio.TaskGroup() as group,
-            ):
-                for _ in range(min(_AT_ONCE, len(payloads))):
-                    group.create_task(work(left))
-
-    async def _read_into(self, contents: list[memoryview | None], left: _Numbered) -> None:
-        for index, payload in left:
-            try:
-                # One byte more, so that a longer object is seen to be one.
-                data = await self._obstore.get_range_async(
-                    self._client, payload.key, start=0, end=payload.bytes + 1
-                )
-            except FileNotFoundError:
-                continue
-            except Exception:  # noqa: BLE001 - whatever it is, ``get`` meets it as well
-                return  # one that is refused ends no other's read; a store that is out ends all
-            content = memoryview(data)
-            if len(content) == payload.bytes and sha256(content).hexdigest() == payload.sha256:
-                contents[index] = content
-
-    async def _look_for(self, there: list[bool], left: _Numbered) -> None:
-        for index, payload in left:
-            try:
-                meta = await self._obstore.head_async(self._client, payload.key)
-            except FileNotFoundError:
-                continue
-            except Exception:  # noqa: BLE001 - whatever it is, ``head`` meets it as well
-                return
-            there[index] = meta["size"] == payload.bytes
 
     async def _start_of(self, key: str, most: int) -> bytes:
         """Return up to so many bytes of an object.
@@ -392,16 +339,8 @@ class PayloadStore:
     def _compare(self, found: str | None) -> None:
         if found is None and self.identity is None and self._folder is None:
             return  # PostgreSQL was not asked, and a bucket can't be unmounted
-        if found is None or self.identity not in {None, found}:
-            what = _CONTENTS[self.name]
-            copy = "To move payloads there, run 'crossfade payloads copy'. "
-            raise PayloadOutage(
-                f"{self.settings.payload_store} is not the store of this service's {what} (its "
-                f"{MARK} is {'missing' if found is None else 'of another'}): is its disk mounted, "
-                f"and {_SETTINGS[self.name]} right? {copy if self.name == STORE_NAME else ''}"
-                f"If you moved the {what} there yourself, say so with 'crossfade migrate "
-                f"forget-log {self.name} --why ...', and restart the processes"
-            )
+        address = self.settings.payload_store
+        check_mark(found, self.identity, name=self.name, address=address)
 
     async def remove_unfinished(self, before: datetime) -> int:
         """Remove the files of writes that never ended, and empty folders, last changed before.
