@@ -33,13 +33,14 @@ _FILES = (
 )  # as they build on others
 _LOADS = 3  # more than one, as it can be flushed again before the call gets there
 
-# A full server loads no library, and runs scripts that allow for that. So a function is called as a
-# script there, and one that has no such flag is refused in the server's own words.
+# A full server loads no library, and runs scripts that allow for that. So a function is called by a
+# script there, and one that has no such flag is refused in the server's own words. It is one script
+# for all functions: each takes as much memory as the library, and the server keeps it to its end.
 _AS_SCRIPT = """#!lua flags=allow-oom
-local PREFIX, called = '', nil
+local PREFIX, NAME, called = '', ARGV[1], nil
 local redis = setmetatable({{
   register_function = function(it)
-    if it.function_name == '{name}' then
+    if it.function_name == NAME then
       called = it.flags[1] and it.callback or function()
         return redis.error_reply("OOM command not allowed when used memory > 'maxmemory'.")
       end
@@ -47,7 +48,11 @@ local redis = setmetatable({{
   end,
 }}, {{__index = redis}})
 {source}
-return called(KEYS, ARGV)
+local args = {{}}
+for i = 2, #ARGV do
+  args[i - 1] = ARGV[i]
+end
+return called(KEYS, args)
 """
 
 
@@ -179,18 +184,17 @@ class Functions:
 
     async def _call_as_scripts(self, calls: Sequence[Command]) -> list[Reply]:
         """Make the calls on a server that is full and has no library: three trips, not one."""
-        names = [str(call[1]).removeprefix(f"{self.library}_") for call in calls]
-        scripts = {name: _AS_SCRIPT.format(name=name, source=self._source) for name in names}
-        digests = {
-            name: sha1(script.encode(), usedforsecurity=False).hexdigest()
-            for name, script in scripts.items()
-        }
+        script = _AS_SCRIPT.format(source=self._source)
+        digest = sha1(script.encode(), usedforsecurity=False).hexdigest()
         for pool in self._connections.pools_of(calls):
             with suppress(TransportUnavailable):
-                await pool.exchange([("SCRIPT", "LOAD", script) for script in scripts.values()])
-        return await self._connections.exchange(
-            [("EVALSHA", digests[name], *call[2:]) for name, call in zip(names, calls, strict=True)]
-        )
+                await pool.exchange([("SCRIPT", "LOAD", script)])
+        return await self._connections.exchange([self._by_script(digest, call) for call in calls])
+
+    def _by_script(self, digest: str, call: Command) -> Command:
+        """Return the call of a function through the script, which takes its name before all."""
+        name, keys = str(call[1]).removeprefix(f"{self.library}_"), call[3 : 3 + int(call[2])]
+        return ("EVALSHA", digest, call[2], *keys, name, *call[3 + len(keys) :])
 
     async def call(self, name: str, keys: Sequence[str], *arguments: str | bytes | int) -> Reply:
         """Call one function, in a trip with others' calls of this moment, and return its reply.
