@@ -1,4 +1,4 @@
-"""Whether our user may do all that is needed, for people who look for a fault."""
+"""Tell which rights our user lacks at the server, for operators who look for a fault."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ __all__ = ["LackingRights", "TellsRights"]
 
 
 class LackingRights(msgspec.Struct, frozen=True, kw_only=True):
-    """What our user may not do, each as an operator grants it."""
+    """Rights that our user lacks, each as an operator grants it."""
 
     needed: Sequence[str] = ()
-    """Without these something does not work."""
+    """Without one of these something does not work."""
     useful: Sequence[str] = ()
-    """Without these something is less safe, or unknown."""
+    """Without one of these something is less safe, or can't be told."""
 
 
 @runtime_checkable
 class TellsRights(Protocol):
-    """A transport that can tell this. A log does without."""
+    """A transport that can tell. It is optional: ``Transport`` does not ask for it."""
 
     async def lacking_rights(self) -> LackingRights | None:
-        """Return it, or ``None`` where the server does not tell.
+        """Return the rights that are lacking, or ``None`` where the server does not tell.
 
-        Asked of a transport that is connected; changes nothing.
+        The transport has to be connected. Nothing is changed.
 
         Raises:
             TransportUnavailable: the server can't be reached.

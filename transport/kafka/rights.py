@@ -33,7 +33,9 @@ class _DescribeGroups(DescribeGroupsRequest_v3):  # type: ignore[misc] # aiokafk
 async def lacking_rights(
     admin: AIOKafkaAdminClient, topics: Sequence[str], groups: Sequence[str]
 ) -> LackingRights | None:
-    """Return what is needed on these and not given; ``None`` where the broker does not tell.
+    """Return the rights on these topics and groups that are needed and not granted.
+
+    ``None``: the broker does not tell.
 
     Raises aiokafka's error where a broker can't say now.
     """

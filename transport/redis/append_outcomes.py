@@ -1,4 +1,4 @@
-"""What the answers to appends mean."""
+"""Translate the server's replies to appends into outcomes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transport.redis.own_appends import Run
 
 __all__ = ["doubted", "left_behind", "outcomes_of", "remembered", "told_apart"]
 
-# Of a key that is not there any more, in a slot on its way: met in the midst of the call.
+# The error of a call whose key's slot moved to another server while the call ran.
 _NOT_HERE = "non local key"
 _FOUND, _REFUSED = ord("="), ord("!")
 
@@ -28,7 +28,15 @@ def remembered(value: bytes) -> Remembered:
 def told_apart(
     items: Sequence[bytes], envelopes: Sequence[Envelope], runs: dict[int, Run]
 ) -> list[bytes]:
-    """Return the ids without those of the records before; note what stands next to each other."""
+    """Return the ids alone, and add each record to the run of its partition.
+
+    The server names the record before another one where a run begins.
+
+    Args:
+        items: the replies, one for each envelope.
+        envelopes: the records, in the order of the call.
+        runs: by partition, the records that stand next to each other; changed here.
+    """
     bare = list(items)
     for index, item in enumerate(items):
         if item[0] == _FOUND or item[0] == _REFUSED:
@@ -45,20 +53,24 @@ def told_apart(
 
 
 def left_behind() -> AppendUnknown:
-    """Return what is known of a record whose server was replaced before it answered.
+    """Return the outcome of a record whose server was replaced before it answered.
 
-    A primary that hung may take it after the rescue, in which nobody could report it.
+    The old primary may have hung, and append the record after the rescue is over. No process
+    could report it as lost by then.
     """
     return AppendUnknown("Redis failed over while the append was under way: retry")
 
 
 def doubted(outcome: Outcome, doubt: AppendUnknown) -> Outcome:
-    """Return what is known of a record that too few replicas have."""
+    """Return ``doubt`` for a record that was appended, since too few replicas confirmed it.
+
+    A record that was refused keeps its error.
+    """
     return outcome if isinstance(outcome, TransportError) else doubt
 
 
 def outcomes_of(reply: Reply, count: int) -> Sequence[Outcome]:
-    """Return what became of the ``count`` records of a call."""
+    """Return the outcomes of the ``count`` records of a call, in their order."""
     if type(reply) is list:
         return [
             _refusal(item)

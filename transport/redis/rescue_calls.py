@@ -1,4 +1,4 @@
-"""What a rescue asks the new server (``lua/rescue.lua``), as often as it takes to be answered."""
+"""The calls of a rescue to the new server (``lua/rescue.lua``), repeated until it answers."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ __all__ = ["AWAITED_MS", "LEADS", "RescueCalls"]
 _log = logging.getLogger(__name__)
 
 LEADS = (b"lead", b"alone")
-"""Turns in which a process leads."""
+"""Answers to ``turn`` that make a process the leader."""
 AWAITED_MS = 10_000
-"""How long a process that wrote is awaited in a rescue."""
+"""Milliseconds that a rescue waits for the report of a process that wrote to the old server."""
 _POLL_SECONDS = 0.05
 _MOST_SECONDS = 5.0
 _PAIRS_PER_CALL = 500
@@ -41,16 +41,17 @@ _T = TypeVar("_T")
 class RescueCalls:
     """Calls of one process in one rescue.
 
-    Each raises ``ServerChanged`` where there is another server meanwhile, and ``TransportError``
-    for what other writes don't meet, after some seconds.
+    Each call raises ``ServerChanged`` once another server has taken over. Errors that pass by
+    themselves are waited out; after some seconds of any other error the call raises it as a
+    ``TransportError``.
 
     Args:
         functions: The Lua library.
         log: The keys of the log.
-        member: The process.
-        server: The replication id of the server that is rescued for.
-        is_at: Tells whether a connection leads to it.
-        is_current: Tells whether no other one was met since.
+        member: The name of the process.
+        server: The replication id of the new server, which gets the lost records.
+        is_at: Tells whether a connection leads to that server.
+        is_current: Tells whether that server is the last one that was met.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class RescueCalls:
     ) -> None:
         self.server = server
         self.why = ""
-        """What keeps the rescue from getting on, if anything does."""
+        """The error that the rescue waits out at the moment; empty if there is none."""
         self._functions = functions
         self._log = log
         self._member = member
@@ -74,15 +75,16 @@ class RescueCalls:
         self._is_current = is_current
 
     async def gone(self, recent: Callable[[], dict[int, list[RecentAppend]]]) -> list[RecentAppend]:
-        """Return which of the records that were appended lately are not in the log."""
+        """Return those of the recent appends that are not in the log."""
         return await self.patiently(lambda: self._gone(recent()))
 
     async def report(self, mine: Sequence[RecentAppend], writers: Sequence[bytes]) -> bool:
-        """Report what is gone, page by page; return false if the rescue is over.
+        """Report records that are gone, page by page; return false if the rescue is over.
 
         Args:
-            mine: What is gone, in order.
-            writers: Who wrote, each with its time: the server may lack the last of them.
+            mine: The records, in order.
+            writers: The processes that wrote, each with its time. The new server may not know the
+                last of them.
         """
         count = 0
         for page in pages(mine):
@@ -103,7 +105,7 @@ class RescueCalls:
         return {it.decode() for it in fields if not it.startswith(b"#") and b"." not in it}
 
     async def reports(self, members: AbstractSet[str]) -> dict[str, RescueReport]:
-        """Return what each of these processes says that it reported."""
+        """Return the reports of these processes, by name; unreadable ones are left out."""
         if not members:
             return {}
         names = sorted(members)
@@ -127,7 +129,7 @@ class RescueCalls:
                     yield it
 
     async def is_overtaken(self, reports: Iterable[RescueReport]) -> bool:
-        """Return whether a record stands in the log that is newer than one that is gone."""
+        """Return whether the log has a record that is newer than one that is gone."""
         first: dict[int, str] = {}
         for report in reports:
             for partition, offset in report.first.items():
@@ -139,16 +141,19 @@ class RescueCalls:
         return False
 
     async def end(self, count: int, read: AbstractSet[str]) -> bool:
-        """Say that so many records were appended again; return false where others reported.
+        """Say that ``count`` records were appended again, and end the rescue.
 
         Args:
-            count: Of records.
+            count: How many records.
             read: The processes whose reports were read.
+
+        Returns:
+            ``False`` where another process has reported meanwhile, so that it is not over.
         """
         return bool(await self._call("rescued", (self._key,), count, *sorted(read)))
 
     async def patiently(self, ask: Callable[[], Awaitable[_T]]) -> _T:
-        """Return the answer, however often it takes: a new server may be busy at first."""
+        """Repeat ``ask`` until it is answered, since a new server may be busy at first."""
         loop = asyncio.get_running_loop()
         well = loop.time()
         while True:
