@@ -181,7 +181,10 @@ class FaultProxy:
             with contextlib.suppress(OSError):  # a client that has gone gets nothing
                 writer.write(data)
                 await writer.drain()
-        writer.close()
+        # The server sends no more, and may still read: one that refuses a body reads on while the
+        # client sends it. To close here would reset the connection, and the client lose the answer.
+        with contextlib.suppress(OSError):
+            writer.write_eof()
 
 
 class _Link:
