@@ -12,8 +12,9 @@ from otel.tracing.context import sampled_trace_id
 from transport.contract import Appended, Envelope, Outcome, Transport
 from transport.envelope import HEADER_TRACEPARENT
 from transport.rescuing import rescuing
+from transport.throttling import throttling
 
-__all__ = ["AppendMetrics", "TransportMetrics", "count_rescued"]
+__all__ = ["AppendMetrics", "TransportMetrics", "count_rescued", "count_throttled"]
 
 
 class TransportMetrics:
@@ -29,6 +30,12 @@ class TransportMetrics:
         self.rescued = Counter(
             "stream_rescued",
             "Acknowledged records that a failover lost, appended again by this process.",
+            ("transport",),
+            registry=registry,
+        )
+        self.throttled = Counter(
+            "stream_throttled_seconds",
+            "Seconds for which the log's server asked this process to send nothing (a quota).",
             ("transport",),
             registry=registry,
         )
@@ -72,3 +79,9 @@ def count_rescued(metrics: Metrics, log: Transport) -> None:
     counter = metrics.of(TransportMetrics).rescued.labels(log.name)
     if (rescuer := rescuing(log)) is not None:
         rescuer.on_rescued = counter.inc
+
+
+def count_throttled(metrics: Metrics, log: Transport) -> None:
+    """Count the seconds for which the server of ``log`` slows it down, if it is one that may."""
+    if (throttled := throttling(log)) is not None:
+        throttled.on_throttled = metrics.of(TransportMetrics).throttled.labels(log.name).inc

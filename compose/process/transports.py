@@ -9,7 +9,7 @@ from typing import NamedTuple
 from compose.process.context import ProcessContext
 from compose.process.reconnecting import ReconnectingTransport
 from compose.process.role import Role
-from otel.append_metrics import AppendMetrics, count_rescued
+from otel.append_metrics import AppendMetrics, count_rescued, count_throttled
 from otel.shadow_metrics import ShadowMetrics
 from persistence.shadow_gaps import ShadowGaps
 from persistence.standby.takeover_rules import LogRole
@@ -51,6 +51,7 @@ async def open_logs(context: ProcessContext) -> AsyncIterator[Logs]:
         for name in names:
             made = create(name, settings)
             count_rescued(context.metrics, made)
+            count_throttled(context.metrics, made)
             log = ReconnectingTransport(
                 made,
                 needed=name in needed,

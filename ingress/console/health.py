@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 
 from ingress.console.views import Database, LogView, PartitionView, ProcessView, Sentence
 from persistence.reads.overview import Letters
@@ -30,12 +31,23 @@ def sentences(
     processes: Sequence[ProcessView] | None,
     letters: Letters | None,
     *,
+    throttled: Mapping[str, Sequence[float]] = MappingProxyType({}),
     now: datetime,
 ) -> list[Sentence]:
-    """Word the state of everything, the worst first; one calm sentence where all is well."""
+    """Word the state of everything, the worst first; one calm sentence where all is well.
+
+    Args:
+        logs: as they were last seen.
+        database: as it was last asked.
+        processes: those that are known; ``None`` where they can't be told.
+        letters: dead letters that wait; ``None`` where they can't be told.
+        throttled: by log, the seconds that its quota made processes wait, one for each.
+        now: for the ages of things.
+    """
     found = [
         *_database(database),
         *(sentence for log in logs for sentence in _log(log, processes, now)),
+        *_throttled(throttled),
         *_processes(processes or (), now),
         *_letters(letters, now),
     ]
@@ -121,6 +133,17 @@ def _log(
         yield from _stalled(log, processes, now)
         yield from _unowned(log)
         yield from _behind(log)
+
+
+def _throttled(waits: Mapping[str, Sequence[float]]) -> Iterator[Sentence]:
+    for name, seconds in sorted(waits.items()):
+        those = "1 process" if len(seconds) == 1 else f"{len(seconds)} processes"
+        yield Sentence(
+            level="warning",
+            text=f"{name} slows down {those}, as a quota is used up: the last wait was "
+            f"{span(max(seconds))}. POSTs that can't wait so long are answered 503.",
+            next="Raise producer_byte_rate of our user or client id at the brokers, or send less.",
+        )
 
 
 def _silent(log: LogView) -> Sentence:

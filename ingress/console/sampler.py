@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ from ingress.console.views import (
     Status,
 )
 from ingress.schema.responses import encode
-from otel.figures import quantile
+from otel.figures import quantile, throttled_by_log
 from persistence.database.pool import Pool
 from persistence.errors import Outage
 from persistence.fleet import migration_state
@@ -209,7 +209,9 @@ class Sampler:
             persist=_latency(there, "persist"),
             dead_letters=letters,
             migration=MigrationBrief.of(state) if state else None,
-            health=sentences(logs, database, shown, letters, now=datetime.now(UTC)),
+            health=sentences(
+                logs, database, shown, letters, throttled=_throttled(there), now=datetime.now(UTC)
+            ),
             history=[],
         )
 
@@ -233,6 +235,16 @@ def _process(process: Process) -> ProcessView:
         shadow=process.shadow,
         standby=process.standby,
     )
+
+
+def _throttled(there: list[Process] | None) -> dict[str, list[float]]:
+    """Return the waits that each log's quota caused of late, one for each live process."""
+    waits: dict[str, list[float]] = defaultdict(list)
+    for process in there or ():
+        if process.live and process.figures:
+            for name, seconds in throttled_by_log(process.figures).items():
+                waits[name].append(seconds)
+    return waits
 
 
 def _latency(there: list[Process] | None, name: str) -> Latency | None:

@@ -49,7 +49,8 @@ def process(member: str = "w1", **changes: Any) -> ProcessView:
 
 def said(*logs: LogView, database: Database = UP, **more: Any) -> list[Sentence]:
     processes = more.get("processes", [process()])
-    return sentences(logs, database, processes, more.get("letters"), now=NOW)
+    throttled = more.get("throttled", {})
+    return sentences(logs, database, processes, more.get("letters"), throttled=throttled, now=NOW)
 
 
 def test_all_well_is_one_calm_sentence() -> None:
@@ -155,6 +156,17 @@ def test_what_a_failover_lost_and_was_rescued_is_told_with_how_to_lose_none() ->
     assert told.text.startswith("A failover of redis lost 50 records in the last day.")
     assert told.next is not None
     assert "REDIS_WAIT_REPLICAS" in told.next
+
+
+def test_a_log_that_slows_us_down_is_told_with_the_quota_to_raise() -> None:
+    told = said(log(partition(0)), throttled={"kafka": [0.4, 9.2]})
+    (warning,) = [sentence for sentence in told if sentence.level == "warning"]
+    assert warning.text == (
+        "kafka slows down 2 processes, as a quota is used up: the last wait was 9 s. POSTs that "
+        "can't wait so long are answered 503."
+    )
+    assert warning.next is not None
+    assert "producer_byte_rate" in warning.next
 
 
 def test_a_file_of_old_rows_that_is_never_finished_is_told() -> None:

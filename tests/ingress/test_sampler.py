@@ -8,6 +8,7 @@ import json
 import pytest
 
 from ingress.console.sampler import Sampler
+from otel.figures import throttled_figures
 
 INTERVAL = 0.4
 
@@ -42,3 +43,27 @@ async def test_it_ends_when_nobody_watches_and_begins_again(sampler, eventually)
         await watching.aclose()
         assert sampler.is_running
         await eventually(lambda: not sampler.is_running)
+
+
+async def test_what_processes_say_of_a_quota_is_told(sampler, database_pool):
+    figures = throttled_figures([_Slow("kafka", 9.2), _Slow("kafka.b", 0.0)])
+    await database_pool.execute(
+        "INSERT INTO processes (member, role, host, pid, version, api_url, metrics_url, transport,"
+        " consume_from, started_at, figures) VALUES ('a', 'serve', 'h', 1, '1', '', '', 'kafka',"
+        " 'kafka', now(), $1)",
+        json.dumps(figures),
+    )
+    said = [sentence.text for sentence in (await sampler.status()).health]
+    assert [text for text in said if text.startswith("kafka slows down 1 process, as a quota")]
+
+
+class _Slow:
+    """A log that made its process wait."""
+
+    def __init__(self, name, seconds):
+        self.name = name
+        self.on_throttled = print
+        self._seconds = seconds
+
+    def throttled_lately(self):
+        return self._seconds

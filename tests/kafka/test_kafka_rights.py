@@ -10,6 +10,9 @@ import pytest_asyncio
 
 from compose.local.kafka import KafkaServer
 from compose.local.kafka_security import Security
+from otel.append_metrics import count_throttled
+from otel.figures import throttled_by_log, throttled_figures
+from otel.metrics import Metrics
 from tests.support.eventually import eventually
 from tests.support.kafka import TOPICS, fresh_settings, run_kafka
 from tests.support.kafka_rights import (
@@ -179,7 +182,10 @@ async def test_nothing_is_sent_to_a_broker_whose_quota_is_used_up(
     settings = _settings(denying, prefix, kafka_timeout_ms=1000)
     user = denying.security.username
     texts: list[str] = []
+    metrics = Metrics()
     async with KafkaTransport(settings) as log, Member(log) as member:
+        count_throttled(metrics, log)
+        assert throttled_figures([log]) == {}
 
         async def refused() -> str | None:
             """Send 100 KB, then one message; return why that was not sent, if it was not."""
@@ -199,6 +205,13 @@ async def test_nothing_is_sent_to_a_broker_whose_quota_is_used_up(
         finally:
             await limit_rates(denying, user, {"producer_byte_rate": None})
         assert "not sent" in why
+        (seconds,) = throttled_by_log(throttled_figures([log])).values()
+        assert seconds > 1
+        counted = metrics.registry.get_sample_value(
+            "stream_throttled_seconds_total", {"transport": log.name}
+        )
+        assert counted is not None
+        assert counted >= seconds - 0.1
         claim = await member.claim(0)
         assert contents(await drain(claim, len(texts), patience=30.0)) == texts
     said = [record for record in caplog.records if "our quota is used up" in record.message]

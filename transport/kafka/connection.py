@@ -21,6 +21,7 @@ from transport.kafka.closing import discard_admin, discard_consumer, discard_pro
 from transport.kafka.errors import translate
 from transport.kafka.producer import Producer
 from transport.kafka.security import OPTIONS, security_options
+from transport.kafka.throttled import Throttled
 from transport.kafka.tokens import handshake
 from transport.settings import TransportSettings
 
@@ -49,6 +50,7 @@ class Connector:
         instance = settings.kafka_group_instance_id
         self._instance = f"{instance}{suffix}" if instance else None
         self._options = self._common(settings)
+        self.throttled = Throttled()
 
     async def admin(self) -> AIOKafkaAdminClient:
         """Return a connected client for topics and groups.
@@ -83,6 +85,7 @@ class Connector:
             compression=_CODECS[self._settings.kafka_compression],
             milliseconds=requests["request_timeout_ms"],
             on_broken=on_broken,
+            throttled=self.throttled,
         )
         await self._started(producer, discard_producer)
         try:

@@ -66,6 +66,7 @@ class Producer:
         compression: int,
         milliseconds: int,
         on_broken: Callable[[Producer, str], None],
+        throttled: Throttled,
     ) -> None:
         self._client = client
         self._compression = compression
@@ -75,7 +76,7 @@ class Producer:
         self._queues: dict[str, dict[int, PartitionQueue]] = {}
         self._ready: dict[PartitionQueue, None] = {}
         self._requests: set[asyncio.Task[None]] = set()
-        self._throttled = Throttled()
+        self._throttled = throttled
         self._woken = False
         self._closed = False
         self._answered = asyncio.Event()

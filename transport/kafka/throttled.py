@@ -8,27 +8,37 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 __all__ = ["Throttled"]
 
 log = logging.getLogger(__name__)
 
 _AGAIN = 60.0  # seconds after which it is said again
+_LATELY = 60.0
 
 
 class Throttled:
-    """The brokers, by node id."""
+    """The brokers, by node id. One for a transport: it outlives its producers."""
 
     def __init__(self) -> None:
         self._until: dict[int, float] = {}
         self._said = float("-inf")
+        self._latest = 0.0
+        self._over = float("-inf")
+        self.on_throttled: Callable[[float], None] = lambda _: None
+        """Called with the seconds by which a broker's wait has just become longer."""
 
     def told(self, node: int, seconds: float) -> None:
         """Note what an answer of ``node`` said: nothing for so many ``seconds``."""
         if seconds <= 0:
             return
         now = time.monotonic()
-        self._until[node] = now + seconds
+        until = now + seconds
+        # Several answers of one broker may ask for the same wait.
+        self.on_throttled(max(0.0, until - max(now, self._until.get(node, now))))
+        self._until[node] = until
+        self._latest, self._over = seconds, max(self._over, until)
         if now - self._said >= _AGAIN:
             self._said = now
             log.warning(
@@ -36,6 +46,10 @@ class Throttled:
                 "user or client id, or send less",
                 extra={"node": node, "seconds": seconds},
             )
+
+    def lately(self) -> float:
+        """Return the seconds of the last wait, if it ended less than a minute ago; else 0."""
+        return self._latest if time.monotonic() - self._over < _LATELY else 0.0
 
     def seconds(self, node: int) -> float:
         """Return for how many seconds nothing is to be sent to ``node``; 0 if it may be sent."""

@@ -141,6 +141,19 @@ class KafkaTransport:
         topic = self._specs[Topic.MESSAGES].name
         return f"the Kafka at {self._bootstrap}, topic {topic},"
 
+    @property
+    def on_throttled(self) -> Callable[[float], None]:
+        """See ``transport.throttling.Throttling``."""
+        return self._connector.throttled.on_throttled
+
+    @on_throttled.setter
+    def on_throttled(self, called: Callable[[float], None]) -> None:
+        self._connector.throttled.on_throttled = called
+
+    def throttled_lately(self) -> float:
+        """See ``transport.throttling.Throttling``."""
+        return self._connector.throttled.lately()
+
     async def server_facts(self) -> ServerFacts:
         """See ``transport.server_facts.TellsServerFacts``."""
         try:
