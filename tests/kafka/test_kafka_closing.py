@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
+from tests.support.eventually import eventually
 from transport.errors import TransportUnavailable
 from transport.kafka.client_pool import ClientPool
 from transport.kafka.closing import discard_admin, discard_consumer, discard_producer
+from transport.kafka.connection import Connector
+from transport.settings import TransportSettings
 
 
 async def _never() -> None:
@@ -54,3 +57,57 @@ async def test_a_request_is_answered_though_the_last_client_will_not_close() -> 
     async with asyncio.timeout(5):
         with pytest.raises(TransportUnavailable):
             await client_pool.ask(refused)
+
+
+def _connected() -> int:
+    """Return how many clients of aiokafka live: each has a task that keeps its metadata fresh."""
+    return sum("_md_synchronizer" in repr(task.get_coro()) for task in asyncio.all_tasks())
+
+
+async def test_a_client_whose_caller_gives_up_while_it_connects_is_closed(
+    kafka_settings: TransportSettings,
+) -> None:
+    """Health and lag ask within a time, as long as Kafka is slow: each left a connection."""
+    connector = Connector(kafka_settings)
+    for connecting in (connector.admin, connector.reader):
+        asking = asyncio.create_task(connecting())
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait([asking])
+        assert asking.cancelled()
+        assert not _connected()
+
+
+async def test_a_consumer_whose_fetch_can_not_be_cancelled_in_good_order_is_closed(
+    kafka_settings: TransportSettings,
+) -> None:
+    """One that has failed waits for a moment, and is cancelled there when its consumer is closed.
+
+    aiokafka's ``stop()`` ends with it, and left the connection.
+    """
+    consumer = await Connector(kafka_settings).reader()
+    resting = asyncio.create_task(_never())
+    consumer._fetcher._pending_tasks.add(resting)  # noqa: SLF001 - as after an error of a fetch
+    await discard_consumer(consumer)
+    assert resting.cancelled()
+    assert not _connected()
+
+
+async def test_a_client_is_closed_though_who_closes_it_is_cancelled() -> None:
+    left, closed = asyncio.Event(), asyncio.Event()
+
+    async def connect() -> object:
+        return object()
+
+    async def discard(_: object) -> None:
+        await left.wait()
+        closed.set()
+
+    client_pool = ClientPool(connect, discard, timeout=5)
+    await client_pool.connect()
+    closing = asyncio.create_task(client_pool.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait([closing])
+    left.set()
+    await eventually(closed.is_set)

@@ -57,6 +57,7 @@ class ClientPool(Generic[_Client]):
         self._client: _Client | None = None
         self._connecting = asyncio.Lock()
         self._closings = 0
+        self._discards: set[asyncio.Task[None]] = set()
 
     async def ask(
         self, request: Callable[[_Client], Awaitable[_Result]], *, within: float | None = None
@@ -103,7 +104,7 @@ class ClientPool(Generic[_Client]):
                 closings = self._closings
                 made = await self._connect()
                 if closings != self._closings:  # nobody would close this one
-                    await self._discard(made)
+                    await self._let_go(made)
                     raise _ClosedMeanwhileError("closed while it was being connected")
                 self._client = made
             client = self._client
@@ -126,4 +127,11 @@ class ClientPool(Generic[_Client]):
         self._closings += 1
         client, self._client = self._client, None
         if client is not None:
-            await self._discard(client)
+            await self._let_go(client)
+
+    async def _let_go(self, client: _Client) -> None:
+        """Close a client; who waits for that may be cancelled, and it is closed all the same."""
+        closing = asyncio.ensure_future(self._discard(client))
+        self._discards.add(closing)
+        closing.add_done_callback(self._discards.discard)
+        await asyncio.shield(closing)

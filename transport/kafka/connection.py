@@ -60,11 +60,7 @@ class Connector:
             TransportUnavailable: it can't be reached.
         """
         client = AIOKafkaAdminClient(**self._options, **self._requests(self.timeout))
-        try:
-            await start(client, within=self.timeout)
-        except (KafkaError, TimeoutError, OSError) as error:
-            await discard_admin(client)
-            raise await self._reason(error) from error
+        await self._started(client, discard_admin)
         return client
 
     async def producer(
@@ -93,6 +89,9 @@ class Connector:
         except KafkaError as error:
             await discard_producer(producer)
             raise translate(error, starting=True) from error
+        except BaseException:
+            await discard_producer(producer)
+            raise
         return producer
 
     async def reader(
