@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -23,7 +24,11 @@ _log = structlog.get_logger(__name__)
 
 
 class WorkerMetrics:
-    """Counts in batches: label children are looked up once, and incremented once per batch."""
+    """Counts in batches: label children are looked up once, and incremented once per batch.
+
+    A statement's outcome comes as one batch for each partition, all in the same turn of the event
+    loop. They are counted together, and make one line in the log.
+    """
 
     def __init__(self, metrics: Metrics) -> None:
         records, keys = metrics.of(PersistenceMetrics), metrics.of(IdempotencyMetrics)
@@ -36,25 +41,40 @@ class WorkerMetrics:
         self._reasons = records.dead_letters
         self._processing = records.processing
         self._end_to_end = records.end_to_end
+        # Of this turn of the event loop.
+        self._asked = 0
+        self._new_rows: list[PositionedEvent] = []
+        self._old_rows: list[PositionedEvent] = []
 
     def written(self, batch: Sequence[PositionedEvent], outcome: BatchOutcome) -> None:
-        """Count a batch that is committed."""
-        persisted, duplicates = len(outcome.persisted), len(outcome.duplicates)
-        self._requests.inc(len(batch))
+        """Count a batch that is committed, after this turn of the event loop."""
+        if not batch:
+            return
+        if not self._asked:
+            asyncio.get_running_loop().call_soon(self._count)
+        self._asked += len(batch)
+        self._new_rows += [batch[index] for index in outcome.persisted]
+        self._old_rows += [batch[index] for index in outcome.duplicates]
+
+    def _count(self) -> None:
+        persisted, self._new_rows = self._new_rows, []
+        duplicates, self._old_rows = self._old_rows, []
+        self._requests.inc(self._asked)
+        self._asked = 0
         if persisted:
-            self._persisted.inc(persisted)
+            self._persisted.inc(len(persisted))
             arrived = time.time()
             # Of two machines' clocks: where ours is behind the ingress', as short as can be.
-            ages = [max(0.0, arrived - _accepted(batch[index])) for index in outcome.persisted]
-            traces = (batch[index].trace_id for index in outcome.persisted)
+            ages = [max(0.0, arrived - _accepted(positioned)) for positioned in persisted]
+            traces = (positioned.trace_id for positioned in persisted)
             both = zip(ages, traces, strict=True)
             traced = next(((age, trace) for age, trace in both if trace is not None), None)
             self._end_to_end.observe_all(ages, traced=traced)
-            _say("Persisted", batch, outcome.persisted)
+            _say("Persisted", persisted)
         if duplicates:
-            self._duplicate.inc(duplicates)
-            self._hits.inc(duplicates)
-            _say("Idempotent: persisted earlier, no new row", batch, outcome.duplicates)
+            self._duplicate.inc(len(duplicates))
+            self._hits.inc(len(duplicates))
+            _say("Idempotent: persisted earlier, no new row", duplicates)
 
     def refused(self) -> None:
         """Count one attempt on a single record that PostgreSQL refused."""
@@ -93,10 +113,11 @@ def _accepted(positioned: PositionedEvent) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def _say(what: str, batch: Sequence[PositionedEvent], indexes: Sequence[int]) -> None:
-    first = batch[indexes[0]]
-    if len(indexes) > 1:
-        _log.info(what, count=len(indexes), transport=first.transport, partition=first.partition)
+def _say(what: str, rows: Sequence[PositionedEvent]) -> None:
+    first = rows[0]
+    if len(rows) > 1:
+        partitions = sorted({positioned.partition for positioned in rows})
+        _log.info(what, count=len(rows), transport=first.transport, partitions=partitions)
         return
     _log.info(
         what,

@@ -1,0 +1,58 @@
+"""What a worker counts and logs of the parts of one statement."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from otel.metrics import Metrics
+from persistence.metrics import IdempotencyMetrics, PersistenceMetrics
+from persistence.worker.bisect import BatchOutcome
+from persistence.worker.worker_metrics import WorkerMetrics
+from tests.persistence.samples import message, placed
+from tests.support.metric_values import value_of
+
+PARTITIONS = 40
+
+
+async def test_the_partitions_of_a_statement_are_counted_together() -> None:
+    """A line and a few increments for each partition cost more than writing a row does."""
+    metrics = Metrics()
+    worker = WorkerMetrics(metrics)
+    with structlog.testing.capture_logs() as logs:
+        for partition in range(PARTITIONS):
+            batch = [placed(message(f"{partition}/{i}"), partition) for i in range(3)]
+            worker.written(batch, BatchOutcome([0, 2], [1], [], []))
+        await asyncio.sleep(0)
+    assert [(log["event"], log["count"]) for log in logs] == [
+        ("Persisted", 2 * PARTITIONS),
+        ("Idempotent: persisted earlier, no new row", PARTITIONS),
+    ]
+    assert {tuple(log["partitions"]) for log in logs} == {tuple(range(PARTITIONS))}
+    processed = metrics.of(PersistenceMetrics).processed
+    assert value_of(processed.labels("persisted")) == 2 * PARTITIONS
+    assert value_of(processed.labels("duplicate")) == PARTITIONS
+    keys = metrics.of(IdempotencyMetrics)
+    assert value_of(keys.requests.labels("persist")) == 3 * PARTITIONS
+    assert value_of(keys.hits.labels("persist")) == PARTITIONS
+
+
+async def test_what_is_refused_counts_as_asked_only() -> None:
+    metrics = Metrics()
+    worker = WorkerMetrics(metrics)
+    for turn in range(2):
+        worker.written([placed(message(f"{turn}"))], BatchOutcome([], [], [0], []))
+        await asyncio.sleep(0)
+    assert value_of(metrics.of(IdempotencyMetrics).requests.labels("persist")) == 2
+    assert value_of(metrics.of(PersistenceMetrics).processed.labels("persisted")) == 0
+
+
+async def test_a_message_alone_is_named_in_the_log() -> None:
+    worker = WorkerMetrics(Metrics())
+    alone = placed(message("c1"))
+    with structlog.testing.capture_logs() as logs:
+        worker.written([alone], BatchOutcome([0], [], [], []))
+        await asyncio.sleep(0)
+    (said,) = logs
+    assert (said["message_id"], said["partition"]) == (alone.event.message_id, alone.partition)
