@@ -17,7 +17,7 @@ from transport.settings import TransportSettings
 
 PATIENCE = 20.0
 ROUNDS = 6
-SECONDS_PER_CLAIM = 0.001  # as in joint_acks.py
+SECONDS_PER_CLAIM = 0.004  # as in joint_acks.py
 
 
 class _Claim:
