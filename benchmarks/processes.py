@@ -128,7 +128,6 @@ def crossfade(
         {
             "PORT": str(port),
             "METRICS_PORT": str(metrics_port),
-            "LOG_LEVEL": "warning",
             "PYTHONPATH": str(checkout),
             **environment,
         },
