@@ -163,7 +163,7 @@ async def test_a_dead_letter_and_its_redrive_are_linked_to_the_original(
     assert (await worked.client.post("/api/dead-letters/redrive", json=body)).status_code == 202
     await eventually(lambda: tracing.named("ack msg:stream"))
     # A claim that waits at that moment is handed what its process appends. A record that the joint
-    # statement refuses is then delivered again, from the log: see persistence/worker/writer_feed.py.
+    # statement refuses is then delivered again, from the log (persistence/worker/writer_feed.py).
     send, (*handed, again) = tracing.one("send msg:stream"), tracing.named("process msg:stream")
     assert len(handed) <= 1
     assert {s.context.trace_id for s in (send, *handed, again)} == {process.context.trace_id}
