@@ -19,6 +19,7 @@ from transport.errors import ConfigurationError, TransportError, TransportUnavai
 from transport.kafka import client_log, fixed_arrays, parsing
 from transport.kafka.closing import discard_admin, discard_consumer, discard_producer, start
 from transport.kafka.errors import translate
+from transport.kafka.lingering import FETCH_WAIT_MS
 from transport.kafka.producer import Producer
 from transport.kafka.security import OPTIONS, security_options
 from transport.kafka.throttled import Throttled
@@ -37,7 +38,6 @@ _CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}  # as record 
 _NEVER_MS = 10 * 365 * 24 * 3600 * 1000
 _COMMITTED, _UNCOMMITTED = "read_committed", "read_uncommitted"
 _FETCH_BYTES = 1024 * 1024  # of one partition in one answer
-_FETCH_WAIT_MS = 500  # an idle fetch waits this long at the broker; an append ends it at once
 
 
 class Connector:
@@ -148,7 +148,7 @@ class Connector:
             rebalance_timeout_ms=round(rebalance * 1000),
             max_partition_fetch_bytes=_FETCH_BYTES,
             fetch_min_bytes=_FETCH_BYTES if linger else 1,
-            fetch_max_wait_ms=round(linger * 1000) or _FETCH_WAIT_MS,
+            fetch_max_wait_ms=round(linger * 1000) or FETCH_WAIT_MS,
         )
 
     def _common(self, settings: TransportSettings) -> dict[str, Any]:

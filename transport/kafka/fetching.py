@@ -17,6 +17,7 @@ from transport.kafka.damaged import damage_of
 from transport.kafka.errors import translate
 from transport.kafka.holds import Holds
 from transport.kafka.leader_epochs import epochs_of_fetches
+from transport.kafka.lingering import Lingering
 from transport.kafka.log import TopicLayout
 from transport.kafka.passing import GapPassing
 from transport.kafka.reader import KafkaReader
@@ -57,6 +58,7 @@ class Fetching:
         self._gaps = gaps
         self._held = held
         self._fetched_under = epochs_of_fetches(client)
+        self._lingering = Lingering(client)
 
     async def run(self) -> None:
         """Fetch until cancelled.
@@ -94,6 +96,7 @@ class Fetching:
                 await asyncio.sleep(_ERROR_PAUSE)
                 continue
             failures = 0
+            self._lingering.fetched(records=bool(fetched))
             await self._take_in(fetched)
             await self._gaps.look(self._count_lost)
             await asyncio.sleep(0)  # getmany returns at once while it has something
