@@ -205,9 +205,10 @@ class KafkaClaim:
         beyond them: by that sight others know that no record has taken their place.
         """
         window = self.window
-        if not self.reading or window.unacknowledged:
+        # First what mostly says no: each claim of an idle member is asked each second.
+        if window.unacknowledged or (window.fetched <= window.acked and not self._unvouched()):
             return None
-        if window.fetched <= window.acked and not self._unvouched():
+        if not self.reading:
             return None
         return self._committed(window.fetched, self._last)
 

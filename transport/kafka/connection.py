@@ -20,6 +20,7 @@ from transport.kafka import client_log, fixed_arrays, parsing
 from transport.kafka.closing import discard_admin, discard_consumer, discard_producer, start
 from transport.kafka.errors import translate
 from transport.kafka.lingering import FETCH_WAIT_MS
+from transport.kafka.looks import LOOK_MS, look_at_new_metadata
 from transport.kafka.producer import Producer
 from transport.kafka.security import OPTIONS, security_options
 from transport.kafka.throttled import Throttled
@@ -112,8 +113,10 @@ class Connector:
             isolation_level=_COMMITTED if committed else _UNCOMMITTED,
             max_partition_fetch_bytes=fetch_bytes,
             fetch_max_wait_ms=50,
+            consumer_timeout_ms=LOOK_MS,
             client_rack=self._settings.kafka_client_rack,  # KIP-392
         )
+        look_at_new_metadata(client)
         await self._started(client, discard_consumer)
         return client
 
@@ -131,7 +134,7 @@ class Connector:
 
         A broker keeps records for up to ``linger`` to send them with later ones.
         """
-        return AIOKafkaConsumer(
+        client = AIOKafkaConsumer(
             **{**self._options, "client_id": member},
             # A join is answered when all members have joined, which may take the whole rebalance.
             **self._requests(rebalance + self.timeout),
@@ -149,7 +152,10 @@ class Connector:
             max_partition_fetch_bytes=_FETCH_BYTES,
             fetch_min_bytes=_FETCH_BYTES if linger else 1,
             fetch_max_wait_ms=round(linger * 1000) or FETCH_WAIT_MS,
+            consumer_timeout_ms=LOOK_MS,
         )
+        look_at_new_metadata(client)
+        return client
 
     def _common(self, settings: TransportSettings) -> dict[str, Any]:
         return {
