@@ -21,12 +21,13 @@ import msgspec
 import structlog
 from prometheus_client import Counter
 
-from persistence.database.outage import stopped_within, unless
+from persistence.database.outage import stopped_within
 from persistence.errors import Outage, Unexpected
 from persistence.standby.other_readers import OtherReaders
 from persistence.standby.restores import Restores
 from persistence.standby.settled_query import SettlementQuery, UnsettledRecord, asked_of
 from persistence.standby.takeover_rules import LogRole, Originals, Why
+from persistence.worker.interruption import Interruption
 from persistence.worker.partition_worker import PartitionWorker
 from persistence.worker.worker_context import WorkerContext
 from transport.contract import Claim, Record, RetainingClaim
@@ -68,6 +69,7 @@ class PartitionStandby:
         self._claim = claim
         self._context = context
         self._stop = stop
+        self._interruption = Interruption(stop)
         self._waiting: deque[UnsettledRecord] = deque()
         self._worker: PartitionWorker | None = None
         self._taking_over = False
@@ -87,8 +89,12 @@ class PartitionStandby:
 
     async def run(self) -> None:
         """Acknowledge until the stop event is set. What waits then stays unacknowledged."""
-        wait = self._context.worker.poll
         await self._forget_position()
+        async with self._interruption:
+            await self._acknowledge_until_stopped()
+
+    async def _acknowledge_until_stopped(self) -> None:
+        wait = self._context.worker.poll
         while not self._stop.is_set():
             await self._gather(wait)
             if not self._waiting:
@@ -147,12 +153,13 @@ class PartitionStandby:
 
     async def _next(self, most: int, wait: float) -> Sequence[Record]:
         claim, log = self._claim, self._context.worker.log
-        return (
-            await log.through(
-                lambda: unless(self._stop, claim.next(max_records=most, max_wait=wait)), self._stop
-            )
-            or ()
+        records = await log.through(
+            lambda: self._interruption.unless_stopped(
+                lambda: claim.next(max_records=most, max_wait=wait)
+            ),
+            self._stop,
         )
+        return records or ()
 
     async def _look(self) -> None:
         """Find the settled records; of the first few only, and more closely, if they were not."""
