@@ -16,7 +16,7 @@ from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from transport.errors import ConfigurationError, TransportError, TransportUnavailable
-from transport.kafka import client_log, fixed_arrays, parsing
+from transport.kafka import client_log, fixed_arrays, idle_fetches, parsing
 from transport.kafka.closing import discard_admin, discard_consumer, discard_producer, start
 from transport.kafka.errors import translate
 from transport.kafka.lingering import FETCH_WAIT_MS
@@ -31,6 +31,7 @@ __all__ = ["Connector"]
 
 parsing.install()
 fixed_arrays.install()
+idle_fetches.install()
 handshake.install()
 client_log.install()
 
