@@ -297,6 +297,6 @@ async def test_twenty_failovers_under_load_lose_nothing_that_replicas_confirmed(
     async with _watched(servers, tmp_path / "sentinel" / "data") as watched:
         hows = 10 * ["killed", "asked for"]
         rate = await _fail_over_under_load(
-            deployment, watched, hows, messages=1500, pause=0.045, catch_up=True
+            deployment, watched, hows, messages=3000, pause=0.1, conversations=120, catch_up=True
         )
     assert rate >= 500
