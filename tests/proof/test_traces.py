@@ -122,6 +122,28 @@ def copied_again(story: Story) -> None:
     story.places[NEW, 3] = [(at, count + (count > 0)) for at, count in story.places[NEW, 3]]
 
 
+def copied_again_of_the_second_original(story: Story) -> None:
+    """In phase 2 a message was appended twice, and the answer to its second copy was lost."""
+    conversation = story.conversations["c"]
+    attempt, original = conversation.attempts[3], record_of(conversation, 3, OLD)
+    again = deepcopy(attempt)
+    attempt.outcome, attempt.ended = "unknown", 31.2
+    again.sent = 31.3
+    conversation.attempts.insert(4, again)
+    second = deepcopy(original)
+    second.offset, second.at = "second", 31.4
+    copy = record_of(conversation, 3, NEW)
+    copy.mirror_of = f"{OLD}:{second.offset}"
+    repeat = deepcopy(copy)
+    repeat.offset, repeat.at = "again", copy.at + 0.2
+    for record, after in ((second, original), (repeat, copy)):
+        conversation.records.insert(conversation.records.index(after) + 1, record)
+    for log in (OLD, NEW):
+        for ordinal, record in enumerate(of_log(conversation, log), 1):
+            record.ordinal = ordinal
+        story.places[log, 3] = [(at, n + (at > 32)) for at, n in story.places[log, 3]]
+
+
 def frozen(story: Story) -> None:
     """A worker of phase 3 read a message, and persisted it when all were on phase 2."""
     story.conversations["c"].rows[4].at = 49
@@ -272,6 +294,7 @@ ALLOWED = (
     from_memory,
     backfilled,
     copied_again,
+    copied_again_of_the_second_original,
     answered_while_a_step_ends,
 )
 ALLOWED_BACK = (lambda _: None, frozen)

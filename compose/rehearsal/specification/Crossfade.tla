@@ -155,6 +155,15 @@ Backfill(m) ==
                 /\ copies' = copies \union {[log |-> Other(log), record |-> Record(m, "async", i)]}
     /\ UNCHANGED <<present, due, logs, place, rows, letters, gone, sent, acked, hands>>
 
+(* A log has appended a copy, and its answer was lost: its process makes    *)
+(* the copy again.                                                          *)
+MakeAgain(log, record) ==
+    /\ retried < Retries
+    /\ retried' = retried + 1
+    /\ record.kind # "original"
+    /\ copies' = copies \union {[log |-> log, record |-> record]}
+    /\ UNCHANGED <<present, due, logs, place, rows, letters, gone, sent, acked, hands>>
+
 (* A client sends a message again, and the ingress finds its row.           *)
 FindRow(m) ==
     /\ m \in sent /\ m \in Range(rows) /\ m \notin acked
@@ -280,7 +289,8 @@ Next ==
     \/ MakeCopy
     \/ Insert
     \/ \E log \in Logs : \E q \in Partitions(log) :
-        Read(log, q) \/ TakeOver(log, q) \/ Acknowledge(log, q) \/ SetBack(log, q)
+        \/ Read(log, q) \/ TakeOver(log, q) \/ Acknowledge(log, q) \/ SetBack(log, q)
+        \/ \E record \in Range(logs[log][q]) : MakeAgain(log, record)
     \/ \E q \in Partitions("old") : LoseTail(q)
     \/ \E from, to \in Phases : BeginStep(from, to)
     \/ \E to \in Phases : EndStep(to)

@@ -132,8 +132,7 @@ ReadAhead ==
 
 (* The next answer, or the next copy, comes of a request that appended      *)
 (* nothing: a log remembered the message, or its row was there. A copy of   *)
-(* either mode is one that backfill made. One that stands already is made   *)
-(* again where its answer was lost; to the log it is as backfill's.         *)
+(* either mode is one that backfill made.                                   *)
 AnswerUnrecorded ==
     /\ May(ANSWERS, "told")
     /\ LET m == Event(ANSWERS).m IN
@@ -146,15 +145,12 @@ AnswerUnrecorded ==
                 /\ copy.record.message = m /\ Make(copy) /\ UNCHANGED logs
                 /\ m \in acked'
     /\ Unrecorded
-StandsAlready(event) ==
-    \E record \in Range(logs[event.log][1]) :
-        IsCopy([log |-> event.log, record |-> record], event)
 CopyUnrecorded(i) ==
     /\ May(i, "copy") /\ ~CanCopy(i)
     /\ LET m == Event(i).m IN
         \/ \E phase \in present : SendBy(m, phase) /\ UNCHANGED logs
         \/ Event(i).modes = {"sync", "async"} /\ Backfill(m)
-        \/ Event(i).modes = {"async"} /\ StandsAlready(Event(i)) /\ Backfill(m)
+        \/ \E record \in Range(logs[Event(i).log][1]) : MakeAgain(Event(i).log, record)
     /\ \E copy \in copies' : IsCopy(copy, Event(i))
     /\ Unrecorded
 
