@@ -211,7 +211,10 @@ def _lost(fence: Fence) -> FenceLost:
 
 def _parts(written: Written, batches: Sequence[FencedBatch]) -> list[Written]:
     """Split the outcome of batches that were written together into theirs."""
-    bounds = [0, *accumulate(len(batch.records) for batch in batches)]
+    sizes = [len(batch.records) for batch in batches]
+    if len(written.persisted) == sum(sizes):  # as nearly always: each record is a new row
+        return [Written(list(range(size)), [], []) for size in sizes]
+    bounds = [0, *accumulate(sizes)]
 
     def split(indexes: list[int]) -> Iterator[list[int]]:
         for start, end in pairwise(bounds):
