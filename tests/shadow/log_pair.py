@@ -16,6 +16,8 @@ from transport.shadow import Mirror, ShadowTransport
 
 __all__ = ["LogPair", "Shadowed", "everything"]
 
+_PATIENCE_MS = 20_000
+
 
 @dataclass(frozen=True)
 class Shadowed:
@@ -66,8 +68,12 @@ class LogPair:
             yield Shadowed(transport, mirror, watch)
 
     async def stands(self, name: str) -> list[Record]:
-        """Return the records of the log called ``name``, by partition."""
-        async with create(name, self.settings) as log:
+        """Return the records of the log called ``name``, by partition.
+
+        With time enough: the limits of the settings are for what is tested.
+        """
+        patient = {"redis_timeout_ms": _PATIENCE_MS, "kafka_timeout_ms": _PATIENCE_MS}
+        async with create(name, self.settings.model_copy(update=patient)) as log:
             return await everything(log)
 
 
