@@ -3,27 +3,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
 from tests.support.eventually import eventually
 from transport.kafka import KafkaTransport
 from transport.kafka.connection import Connector
-from transport.kafka.looks import LOOK_MS
 from transport.settings import TransportSettings
 
 
-async def test_a_client_looks_at_its_partitions_whenever_it_has_new_metadata(
-    kafka_settings: TransportSettings, kafka_transport: KafkaTransport
-) -> None:
+async def learns_of_leaders(client: AIOKafkaConsumer) -> None:
     """The leader of what it waits for may have moved: a broker that is gone tells it nothing."""
+    await client._client.force_metadata_update()
+
+
+async def sees_that_a_broker_is_free(client: AIOKafkaConsumer) -> None:
+    """The broker's answer may have been seen before it was noted that the broker is free."""
+    client._fetcher._in_flight.add(99)
+    client._fetcher._in_flight.discard(99)
+
+
+@pytest.mark.parametrize("event", [learns_of_leaders, sees_that_a_broker_is_free])
+async def test_a_client_looks_at_its_partitions_when_there_may_be_work(
+    kafka_settings: TransportSettings,
+    kafka_transport: KafkaTransport,
+    event: Callable[[AIOKafkaConsumer], Awaitable[None]],
+) -> None:
     client = await Connector(kafka_settings).reader()
     try:
         at = TopicPartition(kafka_settings.kafka_topic, 0)
         client.assign([at])
         client.pause(at)
-        fetcher, looks = client._fetcher, []
+        fetcher, looks = client._fetcher, list[Any]()
         look = fetcher._get_actions_per_node
 
         def noting(assignment: Any) -> Any:
@@ -31,9 +46,11 @@ async def test_a_client_looks_at_its_partitions_whenever_it_has_new_metadata(
             return look(assignment)
 
         fetcher._get_actions_per_node = noting
-        for _ in range(6):  # the first ones may be of its beginning, and one of its own accord
-            before = len(looks)
-            await client._client.force_metadata_update()
-            await eventually(lambda before=before: len(looks) > before, timeout=LOOK_MS / 5000)
+        fetcher._fetcher_timeout = 1e6  # so that it never looks of its own accord
+        await eventually(lambda: len(looks) > 0)
+        for _ in range(5):
+            looks.clear()
+            await event(client)
+            await eventually(lambda: len(looks) > 0)
     finally:
         await client.stop()

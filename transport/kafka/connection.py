@@ -20,7 +20,7 @@ from transport.kafka import client_log, fixed_arrays, idle_fetches, parsing
 from transport.kafka.closing import discard_admin, discard_consumer, discard_producer, start
 from transport.kafka.errors import translate
 from transport.kafka.lingering import FETCH_WAIT_MS
-from transport.kafka.looks import LOOK_MS, look_at_new_metadata
+from transport.kafka.looks import LOOK_MS, look_when_due
 from transport.kafka.producer import Producer
 from transport.kafka.security import OPTIONS, security_options
 from transport.kafka.throttled import Throttled
@@ -117,7 +117,7 @@ class Connector:
             consumer_timeout_ms=LOOK_MS,
             client_rack=self._settings.kafka_client_rack,  # KIP-392
         )
-        look_at_new_metadata(client)
+        look_when_due(client)
         await self._started(client, discard_consumer)
         return client
 
@@ -155,7 +155,7 @@ class Connector:
             fetch_max_wait_ms=round(linger * 1000) or FETCH_WAIT_MS,
             consumer_timeout_ms=LOOK_MS,
         )
-        look_at_new_metadata(client)
+        look_when_due(client)
         return client
 
     def _common(self, settings: TransportSettings) -> dict[str, Any]:
