@@ -27,7 +27,7 @@ def observe_process(metrics: Metrics) -> None:
         "crossfade_build_info", "1, labelled with the version.", ("version",),
         registry=metrics.registry,
     ).labels(version("crossfade")).set(1)  # fmt: skip
-    # Resident memory can't tell what is kept from the room that a burst leaves behind.
+    # Resident memory includes the room that a burst leaves behind. This figure does not.
     Gauge(
         "python_allocated_blocks",
         "Small objects, of up to 512 bytes, that Python has allocated.",

@@ -1,7 +1,7 @@
 """The mark of a store: an object that says which store this is.
 
-A disk that is not mounted, or a setting that names another bucket, shows an empty store. Whoever
-took that for this service's would write where nobody reads, and take content for missing.
+A disk that is not mounted, or a setting that names another bucket, looks like an empty store. A
+process that used it would write content to the wrong place, and report content as missing.
 """
 
 from __future__ import annotations
