@@ -99,6 +99,23 @@ async def test_the_first_rows_of_a_fresh_table_change_no_bloom_filter(empty_url)
     pool.terminate()
 
 
+async def test_bloom_filters_are_made_anew_also_after_an_end_half_way(database_url, database_pool):
+    await migrate.downgrade(database_url, "0022")
+    await database_pool.execute(
+        "ALTER INDEX messages_correlation_id_bloom_idx RENAME TO"
+        " messages_correlation_id_bloom_idx_new"
+    )
+    assert await migrate.upgrade(database_url) == migrate.latest()
+    found = await database_pool.fetch(
+        "SELECT relname, reloptions FROM pg_class JOIN pg_index ON indexrelid = pg_class.oid"
+        " WHERE relname LIKE '%bloom%' AND indisvalid ORDER BY relname"
+    )
+    assert [tuple(row) for row in found] == [
+        ("messages_client_message_id_bloom_idx", ["pages_per_range=8"]),
+        ("messages_correlation_id_bloom_idx", ["pages_per_range=8"]),
+    ]
+
+
 async def _add_message(pool: Pool) -> None:
     await Writer(pool).write([placed(message("m", "c"))], None)
 
