@@ -10,11 +10,24 @@ from tests.faults.deployment import Deployment
 from tests.faults.kafka_log import KafkaLog
 from tests.faults.logs import RedisLog
 from tests.support.eventually import eventually
+from tests.support.forked_service import ForkedService
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
 from transport.registry import create
 from transport.settings import TransportSettings
 
-__all__ = ["CONSUME", "KAFKA", "MIRROR", "PRIMARY", "REDIS", "BothLogs", "BothLogsDeployment"]
+__all__ = [
+    "CONSUME",
+    "KAFKA",
+    "MIRROR",
+    "PRIMARY",
+    "REDIS",
+    "TAKEOVER",
+    "BothLogs",
+    "BothLogsDeployment",
+    "has_shares",
+]
+
+TAKEOVER = "stream_standby_takeover_total"
 
 REDIS = {"TRANSPORT": "redis"}
 MIRROR = {**REDIS, "TRANSPORT_SHADOW": "kafka", "TRANSPORT_SHADOW_MODE": "sync"}
@@ -103,3 +116,17 @@ class BothLogsDeployment(Deployment):
 
 async def _progress(log: Transport) -> Sequence[Progress]:
     return await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+
+
+async def has_shares(*workers: ForkedService, partitions: int = 4) -> None:
+    """Return once each worker and its standby have so many partitions of each log, at least."""
+
+    async def they_have() -> bool:
+        owned = [
+            await worker.metric("stream_partition_owned", transport=log)
+            for worker in workers
+            for log in ("redis", "kafka")
+        ]
+        return min(owned) >= partitions
+
+    await eventually(they_have, timeout=30, every=0.2)

@@ -12,6 +12,7 @@ import pytest_asyncio
 from compose.local.postgres import PostgresServer
 from compose.local.valkey import ValkeyServer
 from persistence.migrate import upgrade
+from tests.faults.both_logs import BothLogs, BothLogsDeployment
 from tests.faults.deployment import Deployment
 from tests.faults.kafka_log import KafkaLog
 from tests.faults.logs import FaultyLog, RedisLog
@@ -48,13 +49,13 @@ async def postgres(tmp_path: Path, migrated_data: Path) -> AsyncIterator[Postgre
 
 
 @pytest_asyncio.fixture
-async def redis_log(new_redis: Callable[..., Awaitable[ValkeyServer]]) -> FaultyLog:
+async def redis_log(new_redis: Callable[..., Awaitable[ValkeyServer]]) -> RedisLog:
     """A Redis of the test's own."""
     return RedisLog(await new_redis())
 
 
 @pytest.fixture
-def kafka_log(kafka_server: KafkaNode) -> FaultyLog:
+def kafka_log(kafka_server: KafkaNode) -> KafkaLog:
     """The shared Kafka, with topics of the test's own."""
     return KafkaLog(kafka_server)
 
@@ -76,4 +77,15 @@ async def deployment(
     """Everything together. Its processes are stopped before its servers."""
     url = postgres.url_of(_DATABASE)
     async with Deployment.on(log, postgres, url, tmp_path / "services") as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def both_logs(
+    redis_log: RedisLog, kafka_log: KafkaLog, postgres: PostgresServer, tmp_path: Path
+) -> AsyncIterator[BothLogsDeployment]:
+    """Everything together, with Redis and Kafka at once."""
+    url = postgres.url_of(_DATABASE)
+    logs = BothLogs(redis_log, kafka_log)
+    async with BothLogsDeployment.on(logs, postgres, url, tmp_path / "services") as made:
         yield made

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from redis.asyncio import Redis
 
 from compose.harness.anomaly import Anomaly, What
@@ -18,73 +15,47 @@ from tests.faults.both_logs import (
     MIRROR,
     PRIMARY,
     REDIS,
-    BothLogs,
+    TAKEOVER,
     BothLogsDeployment,
+    has_shares,
 )
 from tests.support.eventually import eventually
-from tests.support.forked_service import ForkedService
-
-TAKEOVER = "stream_standby_takeover_total"
-
-
-@pytest_asyncio.fixture
-async def deployment(
-    redis_log, kafka_log, postgres, tmp_path: Path
-) -> AsyncIterator[BothLogsDeployment]:
-    logs = BothLogs(redis_log, kafka_log)
-    url = postgres.url_of("faults")
-    async with BothLogsDeployment.on(logs, postgres, url, tmp_path / "services") as made:
-        yield made
-
-
-async def owns(worker: ForkedService, redis: int, kafka: int) -> None:
-    """Return once a worker and its standby have their shares."""
-
-    async def they_do() -> bool:
-        for log, share in (("redis", redis), ("kafka", kafka)):
-            if await worker.metric("stream_partition_owned", transport=log) < share:
-                return False
-        return True
-
-    await eventually(they_do, timeout=30, every=0.2)
 
 
 async def test_the_consumed_log_changes_there_and_back_while_old_and_new_workers_overlap(
-    deployment: BothLogsDeployment,
+    both_logs: BothLogsDeployment,
 ) -> None:
     """Half of each log's partitions is the old worker's, half the new one's, and all crosswise."""
-    ingresses, (first, second) = await deployment.run(workers=2, **MIRROR)
+    ingresses, (first, second) = await both_logs.run(workers=2, **MIRROR)
     async with (
-        deployment.load(ingresses) as load,
-        deployment.reader(ingresses, load.conversations[-8:]),
+        both_logs.load(ingresses) as load,
+        both_logs.reader(ingresses, load.conversations[-8:]),
     ):
         await load.goes_on(100)
         for step in (CONSUME, MIRROR):
             for restarted in (first, second):
                 await restarted.restart(**{"CONSUME_FROM": "redis", **step})
-                await owns(first, 4, 4)
-                await owns(second, 4, 4)
+                await has_shares(first, second)
                 await load.goes_on(150)
                 # While they are mixed nobody may be waiting for ever.
-                await deployment.catches_up()
+                await both_logs.catches_up()
         await load.goes_on(100)
-    final = await deployment.assert_promises_held()
+    final = await both_logs.assert_promises_held()
     assert {row.transport for row in final.rows} == {"redis", "kafka"}
 
 
 @pytest.mark.chaos
 async def test_an_old_worker_that_sleeps_through_the_change_does_no_harm(
-    deployment: BothLogsDeployment,
+    both_logs: BothLogsDeployment,
 ) -> None:
     """It wakes past its lease, with a batch of the log that nobody consumes any more."""
-    ingresses, (old, new) = await deployment.run(workers=2, **MIRROR)
-    async with deployment.load(ingresses) as load:
-        await owns(old, 4, 4)
-        await owns(new, 4, 4)
+    ingresses, (old, new) = await both_logs.run(workers=2, **MIRROR)
+    async with both_logs.load(ingresses) as load:
+        await has_shares(old, new)
         await load.goes_on(100)
         await old.suspend()
         await new.restart(**CONSUME)
-        await owns(new, 16, 16)
+        await has_shares(new, partitions=16)
         await load.goes_on(150)
         await old.resume()
         await load.goes_on(150)
@@ -92,16 +63,16 @@ async def test_an_old_worker_that_sleeps_through_the_change_does_no_harm(
         await load.goes_on(50)
         await old.start(**CONSUME)
         await load.goes_on(50)
-    await deployment.assert_promises_held()
+    await both_logs.assert_promises_held()
 
 
-async def test_redis_stays_small_as_the_shadow_of_kafka(deployment: BothLogsDeployment) -> None:
+async def test_redis_stays_small_as_the_shadow_of_kafka(both_logs: BothLogsDeployment) -> None:
     """What the workers persisted from Kafka is acknowledged in Redis, and trimmed."""
     small = {"STREAM_RETENTION_SECONDS": "0", "STREAM_RETENTION_RECORDS": "16"}
-    ingresses, (worker,) = await deployment.run(ingresses=1, **PRIMARY, **small)
+    ingresses, (worker,) = await both_logs.run(ingresses=1, **PRIMARY, **small)
     async with (
-        deployment.load(ingresses, conversations=40, pause=0.05) as load,
-        Redis(host=deployment.log.server.host, port=deployment.log.server.port, db=1) as client,
+        both_logs.load(ingresses, conversations=40, pause=0.05) as load,
+        Redis(host=both_logs.log.server.host, port=both_logs.log.server.port, db=1) as client,
     ):
 
         async def is_small() -> bool:
@@ -112,50 +83,50 @@ async def test_redis_stays_small_as_the_shadow_of_kafka(deployment: BothLogsDepl
         for _ in range(4):
             await load.goes_on(500)
             await eventually(is_small)
-    final = await deployment.assert_promises_held()
+    final = await both_logs.assert_promises_held()
     assert len(final.rows) > 2000
     assert await worker.metric(TAKEOVER, transport="redis") == 0
     assert {row.transport for row in final.rows} == {"kafka"}
 
 
 async def test_a_log_changed_by_hand_strands_and_doubles_nothing(
-    deployment: BothLogsDeployment,
+    both_logs: BothLogsDeployment,
 ) -> None:
     """TRANSPORT is simply another one, there and back, each time with unread messages behind."""
-    ingresses, (worker,) = await deployment.run(ingresses=1, **REDIS)
+    ingresses, (worker,) = await both_logs.run(ingresses=1, **REDIS)
     # No receipts: one whose message waits in the other log would be refused as nobody's.
     mix = Mix(receipt=0)
-    async with deployment.load(ingresses, conversations=12, mix=mix) as load:
+    async with both_logs.load(ingresses, conversations=12, mix=mix) as load:
         for there in (KAFKA, REDIS):
             await load.goes_on(60)
             await worker.stop()
             await load.goes_on(80)  # nobody persists these
             await asyncio.gather(*(process.restart(**there) for process in (*ingresses, worker)))
             await load.goes_on(60)
-            await deployment.catches_up()
+            await both_logs.catches_up()
 
     def by_hand(anomaly: Anomaly) -> bool:
         return anomaly.what is What.REORDERED  # it is what a change by hand does not keep
 
-    await deployment.assert_promises_held(except_for=by_hand)
+    await both_logs.assert_promises_held(except_for=by_hand)
     said = worker.log_path.read_text()
     assert said.count("is not configured here, but") == 2
 
 
 @pytest.mark.parametrize(("read", "written"), [(REDIS, KAFKA), (KAFKA, REDIS)])
 async def test_a_running_worker_finds_the_log_that_only_others_write(
-    deployment: BothLogsDeployment, read: dict[str, str], written: dict[str, str]
+    both_logs: BothLogsDeployment, read: dict[str, str], written: dict[str, str]
 ) -> None:
     """Changed by hand for the processes that accept, and not for those that persist."""
-    _, (worker,) = await deployment.run(ingresses=0, **read)
-    ingress = deployment.ingress(**written)
+    _, (worker,) = await both_logs.run(ingresses=0, **read)
+    ingress = both_logs.ingress(**written)
     await ingress.start()
-    async with deployment.load([ingress], conversations=12, mix=Mix(receipt=0)) as load:
+    async with both_logs.load([ingress], conversations=12, mix=Mix(receipt=0)) as load:
         await load.goes_on(60)
-        await deployment.catches_up()
+        await both_logs.catches_up()
         await load.goes_on(60)
     await ingress.stop()  # what it wrote is persisted, although nobody says any more that he writes
-    final = await deployment.assert_promises_held()
+    final = await both_logs.assert_promises_held()
     assert {row.transport for row in final.rows} == {written["TRANSPORT"]}
     said = worker.log_path.read_text()
     assert said.count("another process uses it") == 1, "and nothing is started twice"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 
 import pytest
 
@@ -12,13 +13,17 @@ from otel.metrics import Metrics
 from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.metrics import PersistenceMetrics
 from persistence.settings import PersistenceSettings
+from persistence.standby.standby import Standby
+from persistence.standby.takeover_rules import LogRole
 from persistence.store.batch import Fence
 from persistence.store.writer import Writer
 from persistence.worker.worker import Worker
 from tests.persistence.samples import PARTITIONS
 from tests.support.metric_values import value_of
 from transport.contract import Transport
+from transport.memory import MemoryTransport
 from transport.redis import RedisTransport
+from transport.settings import TransportSettings
 
 
 @pytest.fixture
@@ -36,6 +41,16 @@ async def transport(transport_settings) -> AsyncIterator[Transport]:
     """An empty log of four partitions whose owners are missed after a second."""
     small = {"stream_partitions": PARTITIONS, "stream_lease_ms": 1000}
     async with RedisTransport(transport_settings.model_copy(update=small)) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def other() -> AsyncIterator[Transport]:
+    """A second log like the first, in memory."""
+    settings = TransportSettings(
+        transport="memory", stream_partitions=PARTITIONS, stream_lease_ms=1000
+    )
+    async with MemoryTransport.from_settings(settings) as opened:
         yield opened
 
 
@@ -94,3 +109,15 @@ async def start(transport, database_pool, database_url) -> AsyncIterator[Callabl
             return running
 
         yield make
+
+
+@pytest.fixture
+def stand_by(start, transport: Transport, other: Transport) -> Callable[..., Running]:
+    """Start a standby of a log: the shadow in memory, unless told otherwise."""
+
+    def make(log=other, role=LogRole.OTHER, *, patience=0.4, member="w1", **settings) -> Running:
+        logs = {log.name: log for log in (transport, other)}
+        kind = partial(Standby, role=role, logs=logs, patience=patience)
+        return start(kind, member, log=log, **settings)
+
+    return make

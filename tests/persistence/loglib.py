@@ -41,6 +41,10 @@ async def lag(transport, topic=Topic.MESSAGES) -> int:
     return sum(p.lag for p in await transport.progress(topic, group=group))
 
 
+async def indexed(transport) -> bool:
+    return await lag(transport, Topic.DEAD_LETTERS) == 0
+
+
 async def letters(transport) -> list[DeadLetter]:
     return [dead_letter_of(r) for r in await transport.read(Topic.DEAD_LETTERS, 0)]
 

@@ -6,7 +6,6 @@ contract. With Kafka, and with processes: ``tests/faults/test_crossfade.py``.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from functools import partial
 from random import Random
 
@@ -19,38 +18,12 @@ from persistence.dead_letters.redrive import Redriver
 from persistence.dead_letters.rows import HEADER_REDRIVES
 from persistence.dead_letters.selection import Selection
 from persistence.standby.metrics import StandbyMetrics
-from persistence.standby.standby import Standby
 from persistence.standby.takeover_rules import LogRole
-from tests.persistence.loglib import broken, contents, raw
+from tests.persistence.loglib import broken, contents, indexed, raw
 from tests.persistence.samples import PARTITIONS, message, placed, receipt
 from tests.support.metric_values import value_of
 from tests.support.mirrors import append, copy_of, drained, lag, mirror, seal, unread
-from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic, Transport
-from transport.memory import MemoryTransport
-from transport.settings import TransportSettings
-
-PATIENCE = 0.4
-
-
-@pytest.fixture
-async def other() -> AsyncIterator[Transport]:
-    settings = TransportSettings(
-        transport="memory", stream_partitions=PARTITIONS, stream_lease_ms=1000
-    )
-    async with MemoryTransport.from_settings(settings) as opened:
-        yield opened
-
-
-@pytest.fixture
-def stand_by(start, transport, other):
-    """Start a standby of a log: the shadow in memory, unless told otherwise."""
-
-    def make(log=other, role=LogRole.OTHER, *, patience=PATIENCE, member="w1", **settings):
-        logs = {log.name: log for log in (transport, other)}
-        kind = partial(Standby, role=role, logs=logs, patience=patience)
-        return start(kind, member, log=log, **settings)
-
-    return make
+from transport.contract import WORKER_GROUP, Topic
 
 
 def taken_over(standby, reason: str) -> int:
@@ -58,11 +31,6 @@ def taken_over(standby, reason: str) -> int:
         standby.consumer.transport.name, reason
     )
     return int(value_of(counter))
-
-
-async def indexed(transport) -> bool:
-    (progress,) = await transport.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP)
-    return progress.lag == 0
 
 
 async def positions(pool, transport: str) -> dict[str, tuple[int, str]]:

@@ -18,17 +18,6 @@ from tests.persistence.loglib import contents
 from tests.persistence.samples import PARTITIONS, message
 from tests.support.mirrors import append, copy_of, drained, mirror, seal
 from transport.contract import WORKER_GROUP, Topic
-from transport.memory import MemoryTransport
-from transport.settings import TransportSettings
-
-
-@pytest.fixture
-async def other():
-    settings = TransportSettings(
-        transport="memory", stream_partitions=PARTITIONS, stream_lease_ms=1000
-    )
-    async with MemoryTransport.from_settings(settings) as opened:
-        yield opened
 
 
 async def acknowledge_everything(transport) -> None:

@@ -6,19 +6,14 @@ restart: ``tests/faults/test_reader_change.py``.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from functools import partial
 
 import pytest
 
-from persistence.standby.standby import Standby
 from persistence.standby.takeover_rules import LogRole
 from tests.persistence.loglib import contents
-from tests.persistence.samples import PARTITIONS, message
+from tests.persistence.samples import message
 from tests.support.mirrors import drained, mirror
-from transport.contract import Transport
-from transport.memory import MemoryTransport
-from transport.settings import TransportSettings
 
 PATIENCE = 60  # far longer than a test waits
 
@@ -31,20 +26,9 @@ READS = '{"redis": {}}'
 
 
 @pytest.fixture
-async def other() -> AsyncIterator[Transport]:
-    settings = TransportSettings(
-        transport="memory", stream_partitions=PARTITIONS, stream_lease_ms=1000
-    )
-    async with MemoryTransport.from_settings(settings) as opened:
-        yield opened
-
-
-@pytest.fixture
-def stand_by(start, transport, other):
+def stand_by(stand_by, transport):
     """Start a standby of Redis, the primary; its copies are in memory, where nobody reads them."""
-    logs = {log.name: log for log in (transport, other)}
-    kind = partial(Standby, role=LogRole.MIRRORED, logs=logs, patience=PATIENCE)
-    return partial(start, kind, "w1", log=transport)
+    return partial(stand_by, transport, LogRole.MIRRORED, patience=PATIENCE)
 
 
 async def test_what_no_worker_reads_becomes_rows_without_patience(

@@ -12,17 +12,15 @@ import pytest
 
 from persistence.dead_letters.dead_letters import DeadLetters
 from persistence.dead_letters.indexer import DeadLetterIndexer
-from persistence.standby.standby import Standby
-from persistence.standby.takeover_rules import LogRole, Originals
+from persistence.standby.takeover_rules import Originals
+from tests.persistence.loglib import indexed
 from tests.persistence.samples import message
 from tests.support.mirrors import append, drained, lag, mirror
-from transport.contract import DLQ_GROUP, Topic
+from transport.contract import Topic
 from transport.memory import MemoryTransport
 from transport.partitioner import partition_for
 from transport.settings import TransportSettings
 from transport.shadow import origin as origins
-
-PATIENCE = 0.4
 
 
 @pytest.fixture(params=[8, 2])
@@ -32,13 +30,6 @@ async def other(request):
     )
     async with MemoryTransport.from_settings(settings) as opened:
         yield opened
-
-
-@pytest.fixture
-def stand_by(start, transport, other):
-    logs = {log.name: log for log in (transport, other)}
-    kind = partial(Standby, role=LogRole.OTHER, logs=logs, patience=PATIENCE)
-    return lambda: start(kind, "standby", log=other)
 
 
 @pytest.fixture
@@ -145,11 +136,6 @@ async def test_one_message_has_one_dead_letter_though_both_logs_have_it(
     for log in (transport, other):
         await eventually(partial(indexed, log))
     assert await DeadLetters(database_pool).count() == {"idempotency_conflict": 1 + naive}
-
-
-async def indexed(log) -> bool:
-    (progress,) = await log.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP)
-    return progress.lag == 0
 
 
 async def test_a_dead_letter_settles_the_copy_in_another_partition(

@@ -3,44 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from functools import partial
 
 import pytest
 
 from persistence.standby.restores import Restores
-from persistence.standby.standby import Standby
 from persistence.standby.takeover_rules import LogRole
 from persistence.worker.positions import Positions
 from tests.persistence.loglib import contents
-from tests.persistence.samples import PARTITIONS, message
+from tests.persistence.samples import message
 from tests.support.mirrors import append, drained, mirror
-from transport.contract import Transport
-from transport.memory import MemoryTransport
-from transport.settings import TransportSettings
 
 PATIENCE = 0.3
 
 
 @pytest.fixture
-async def other() -> AsyncIterator[Transport]:
-    settings = TransportSettings(
-        transport="memory", stream_partitions=PARTITIONS, stream_lease_ms=1000
-    )
-    async with MemoryTransport.from_settings(settings) as opened:
-        yield opened
-
-
-@pytest.fixture
-def stand_by(start, transport, other):
+def stand_by(stand_by, transport):
     """Start a standby of Redis, beside a log in memory that is consumed."""
-
-    def make(role, member):
-        logs = {log.name: log for log in (transport, other)}
-        kind = partial(Standby, role=role, logs=logs, patience=PATIENCE)
-        return start(kind, member, log=transport, stream_batch_size=10)
-
-    return make
+    return partial(stand_by, transport, patience=PATIENCE, stream_batch_size=10)
 
 
 def some(kind: str, count: int):
@@ -90,7 +70,7 @@ async def test_what_workers_put_back_comes_before_what_has_stalled(
 ):
     early, lost, late = some("early", 3), some("lost", 25), some("late", 3)
     go_on, told = hold_back
-    stand_by(LogRole.MIRRORED, "w1")
+    stand_by(role=LogRole.MIRRORED)
     worker = start(log=other, stream_batch_size=10)
     await mirror(transport, other, *early)
     await eventually(partial(drained, other))
@@ -127,7 +107,7 @@ async def test_copies_whose_rows_are_put_back_are_no_orphans(
     await worker.stop()
     await lose(database_pool, before)
     start(log=other, member="w2", stream_batch_size=10)
-    stand_by(LogRole.OTHER, "w1")
+    stand_by()
     await mirror(other, transport, *lost[20:], mode="async", offsets=stands[20:])
 
     async def was_patient() -> bool:
@@ -162,7 +142,7 @@ async def test_what_a_standby_puts_back_is_gone_on_with_by_the_next(
 
     (before_of_partition,) = [through for through, *_ in before if through]
     monkeypatch.setattr(Positions, "read", once)
-    interrupted = stand_by(LogRole.OTHER, "w2")
+    interrupted = stand_by(member="w2")
 
     async def holds(count: int) -> bool:
         return len(await contents(database_pool)) == count
@@ -170,7 +150,7 @@ async def test_what_a_standby_puts_back_is_gone_on_with_by_the_next(
     await eventually(partial(holds, 13))
     await interrupted.kill()
     monkeypatch.undo()
-    stand_by(LogRole.OTHER, "w3")
+    stand_by(member="w3")
     await eventually(partial(holds, 28))
     assert await contents(database_pool) == texts(*early, *lost)
 
