@@ -71,7 +71,7 @@ def test_nothing_above_the_transport_knows_a_broker(found, allowed):
         for node in ast.walk(tree)
         if found(node)
     }
-    assert not places, "the contract (transport/contract.py) says what can be asked of a log"
+    assert not places, "the contract (transport/contract) says what can be asked of a log"
 
 
 @pytest.mark.parametrize(
