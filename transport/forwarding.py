@@ -23,7 +23,7 @@ from transport.contract import (
 )
 from transport.durability import Durability
 
-__all__ = ["Forwarding"]
+__all__ = ["Forwarding", "innermost"]
 
 
 class Forwarding:
@@ -125,3 +125,11 @@ class Forwarding:
     async def ping(self) -> None:
         """As the inner transport."""
         await self._ready().ping()
+
+
+def innermost(transport: Transport) -> object:
+    """Return the transport that all decorators around it forward to."""
+    inner: object = transport
+    while isinstance(inner, Forwarding):
+        inner = inner.inner
+    return inner

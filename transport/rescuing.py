@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from transport.contract import Transport
-from transport.forwarding import Forwarding
+from transport.forwarding import innermost
 
 __all__ = ["Rescuing", "rescuing"]
 
@@ -28,7 +28,5 @@ class Rescuing(Protocol):
 
 def rescuing(transport: Transport) -> Rescuing | None:
     """Return what stands behind ``transport``, if it is such a one."""
-    inner: object = transport
-    while isinstance(inner, Forwarding):
-        inner = inner.inner
+    inner = innermost(transport)
     return inner if isinstance(inner, Rescuing) else None

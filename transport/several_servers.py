@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from transport.contract import Transport
-from transport.forwarding import Forwarding
+from transport.forwarding import innermost
 
 __all__ = ["OnSeveralServers", "ServerOf", "on_several_servers"]
 
@@ -29,7 +29,5 @@ class OnSeveralServers(Protocol):
 
 def on_several_servers(transport: Transport) -> OnSeveralServers | None:
     """Return what stands behind ``transport``, if it is such a one."""
-    inner: object = transport
-    while isinstance(inner, Forwarding):
-        inner = inner.inner
+    inner = innermost(transport)
     return inner if isinstance(inner, OnSeveralServers) else None

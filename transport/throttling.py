@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from transport.contract import Transport
-from transport.forwarding import Forwarding
+from transport.forwarding import innermost
 
 __all__ = ["Throttling", "throttling"]
 
@@ -24,7 +24,5 @@ class Throttling(Protocol):
 
 def throttling(transport: Transport) -> Throttling | None:
     """Return what stands behind ``transport``, if it is such a one."""
-    inner: object = transport
-    while isinstance(inner, Forwarding):
-        inner = inner.inner
+    inner = innermost(transport)
     return inner if isinstance(inner, Throttling) else None

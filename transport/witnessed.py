@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from transport.contract import Transport
-from transport.forwarding import Forwarding
+from transport.forwarding import innermost
 
 __all__ = ["Witnessed", "witnessed"]
 
@@ -31,7 +31,5 @@ class Witnessed(Protocol):
 
 def witnessed(transport: Transport) -> Witnessed | None:
     """Return what stands behind ``transport``, if it is such a one."""
-    inner: object = transport
-    while isinstance(inner, Forwarding):
-        inner = inner.inner
+    inner = innermost(transport)
     return inner if isinstance(inner, Witnessed) else None
