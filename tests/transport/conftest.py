@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from compose.local.valkey import ValkeyServer
 from tests.support.containers import RedisContainer
 from tests.support.fault_proxy import FaultProxy
+from tests.support.redis_cluster import RedisCluster
 from tests.support.services import redis_servers, run_redis
 from tests.transport.redis_backend import short_settings
 from transport.redis import RedisTransport
@@ -73,3 +74,22 @@ async def near(settings: TransportSettings) -> AsyncIterator[RedisTransport]:
     """A transport that reaches ``own_redis`` directly."""
     async with RedisTransport.from_settings(settings) as transport:
         yield transport
+
+
+@pytest_asyncio.fixture(scope="module")
+async def _shards(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RedisCluster]:
+    cluster = RedisCluster(
+        tmp_path_factory.mktemp("shards"), replicas=1, enable_debug_command="yes"
+    )
+    try:
+        await cluster.start()
+        yield cluster
+    finally:
+        await cluster.stop()
+
+
+@pytest_asyncio.fixture
+async def shards(_shards: RedisCluster) -> RedisCluster:
+    """Three primaries, three replicas; empty."""
+    await _shards.begin_anew()
+    return _shards

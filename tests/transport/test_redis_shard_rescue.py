@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 from redis.crc import key_slot
 
 from tests.support.appends import append, append_at_last, texts
@@ -19,23 +17,6 @@ from transport.redis import RedisTransport
 _PARTITIONS = 6
 _PATIENCE = 30.0
 _AGAIN = "were appended again"
-
-
-@pytest_asyncio.fixture(scope="module")
-async def _shards(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RedisCluster]:
-    cluster = RedisCluster(tmp_path_factory.mktemp("shards"), replicas=1)
-    try:
-        await cluster.start()
-        yield cluster
-    finally:
-        await cluster.stop()
-
-
-@pytest_asyncio.fixture
-async def shards(_shards: RedisCluster) -> RedisCluster:
-    """Three primaries, three replicas; empty."""
-    await _shards.begin_anew()
-    return _shards
 
 
 def _transport(shards: RedisCluster) -> RedisTransport:

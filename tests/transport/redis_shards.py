@@ -1,0 +1,249 @@
+"""Logs on a cluster of three shards, and traffic on them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from redis.crc import key_slot
+
+from compose.local.valkey import ValkeyServer
+from tests.support.eventually import eventually
+from tests.support.redis_cluster import RedisCluster
+from tests.transport.redis_backend import short_settings
+from transport.conformance.member import message
+from transport.contract import (
+    WORKER_GROUP,
+    Appended,
+    Claim,
+    Envelope,
+    Outcome,
+    Record,
+    Remembered,
+    Topic,
+)
+from transport.errors import PartitionLost, TransportError
+from transport.redis import RedisTransport
+from transport.settings import TransportSettings
+
+__all__ = [
+    "PARTITIONS",
+    "Traffic",
+    "another",
+    "assert_all_stands",
+    "is_replaced",
+    "message_id_of",
+    "move_slots",
+    "offset_of",
+    "opened",
+    "reading",
+    "settings_of",
+]
+
+PARTITIONS = 6
+
+
+def settings_of(cluster: RedisCluster, **changes: Any) -> TransportSettings:
+    """Return settings of a log on the cluster."""
+    few: dict[str, Any] = {"redis_url": f"redis://{cluster.addresses}/0"}
+    return short_settings(None, **{**few, "stream_partitions": PARTITIONS, **changes})
+
+
+@asynccontextmanager
+async def opened(cluster: RedisCluster, **changes: Any) -> AsyncIterator[RedisTransport]:
+    """Open a log on the cluster; ``changes`` are to its settings."""
+    async with RedisTransport.from_settings(settings_of(cluster, **changes)) as transport:
+        yield transport
+
+
+async def another(cluster: RedisCluster, server: ValkeyServer) -> ValkeyServer:
+    """Return another primary than ``server``."""
+    return next(it for it in await cluster.primaries() if it is not server)
+
+
+async def is_replaced(shards: RedisCluster, victim: ValkeyServer) -> None:
+    """Wait until a replica has the slots of ``victim``."""
+
+    async def has_no_slots() -> bool:
+        return victim not in await shards.primaries(but=victim)
+
+    await eventually(has_no_slots, 20.0)
+
+
+def message_id_of(record: Record) -> str:
+    """Return the id of the message in a record."""
+    return record.headers["messageId"].decode()
+
+
+def offset_of(outcome: Outcome) -> str:
+    """Return where a record was appended."""
+    assert isinstance(outcome, Appended | Remembered)
+    return outcome.offset
+
+
+class Traffic:
+    """Conversations, each of which sends its next message after the last one's acknowledgement."""
+
+    def __init__(self, transport: RedisTransport) -> None:
+        self._transport = transport
+        self._ended = asyncio.Event()
+        self.acknowledged: dict[int, list[str]] = defaultdict(list)
+        self.refused = 0
+        self._senders: dict[str, int] = {}
+        self.read: dict[int, list[str]] = defaultdict(list)
+
+    @asynccontextmanager
+    async def running(self, conversations: int = 12) -> AsyncIterator[None]:
+        """Send and read, until the block ends and all that was acknowledged is read."""
+        async with asyncio.TaskGroup() as group:
+            senders = [group.create_task(self._send(n)) for n in range(conversations)]
+            reader = group.create_task(self._read_all())
+            yield
+            self._ended.set()
+            await asyncio.gather(*senders)
+            await eventually(self._all_read, 20.0)
+            reader.cancel()
+
+    def told(self) -> int:
+        """Return how many messages are acknowledged."""
+        return sum(map(len, self.acknowledged.values()))
+
+    async def goes_on(self, more: int = 36) -> None:
+        """Return when each conversation has had some more acknowledged."""
+        before = {n: len(some) for n, some in self.acknowledged.items()}
+        each = max(1, more // max(1, len(before)))
+
+        def has_gone_on() -> bool:
+            now = self.acknowledged
+            return len(now) > 0 and all(
+                len(some) >= before.get(n, 0) + each for n, some in now.items()
+            )
+
+        await eventually(has_gone_on, 20.0)
+
+    def of(self, ids: Sequence[str], conversation: int) -> list[str]:
+        """Return the messages of a conversation among ``ids``."""
+        return [it for it in ids if self._senders[it] == conversation]
+
+    async def log(self) -> dict[int, list[str]]:
+        """Return the ids of all records that are in the log, by partition."""
+        found: dict[int, list[str]] = {}
+        for partition in range(PARTITIONS):
+            records = await self._transport.read(Topic.MESSAGES, partition, limit=100_000)
+            found[partition] = [message_id_of(record) for record in records]
+        return found
+
+    async def _send(self, conversation: int) -> None:
+        partition = conversation % PARTITIONS
+        number = 0
+        while not self._ended.is_set():
+            envelope = message(f"c{conversation}-{number}", partition=partition, of=self._transport)
+            self._senders[envelope.message_id] = conversation
+            while not await self._publish(envelope):
+                self.refused += 1
+                await asyncio.sleep(0.02)
+            self.acknowledged[conversation].append(envelope.message_id)
+            number += 1
+
+    async def _publish(self, envelope: Envelope) -> bool:
+        (outcome,) = await self._transport.publish([envelope])
+        return isinstance(outcome, Appended | Remembered)
+
+    async def _read_all(self) -> None:
+        consumer = self._transport.consume(Topic.MESSAGES, group=WORKER_GROUP, member="reader")
+        async with consumer, asyncio.TaskGroup() as group:
+            async for claim in consumer.claims():
+                group.create_task(self._read(claim))
+
+    async def _read(self, claim: Claim) -> None:
+        try:
+            async with claim:
+                while True:
+                    try:
+                        records = await claim.next(max_records=100, max_wait=5.0)
+                        self.read[claim.partition] += [message_id_of(record) for record in records]
+                        if records:
+                            await claim.ack(records[-1].offset)
+                    except PartitionLost:
+                        return
+                    except TransportError:
+                        await asyncio.sleep(0.05)
+                        await claim.nack()
+        except TransportError:
+            return
+
+    def _all_read(self) -> bool:
+        return all(
+            set(some) <= set(self.read[conversation % PARTITIONS])
+            for conversation, some in self.acknowledged.items()
+        )
+
+
+def assert_all_stands(traffic: Traffic, log: dict[int, list[str]], *, once: bool) -> None:
+    """See that all that was acknowledged is in the log, and was read, in order."""
+    for conversation, acknowledged in traffic.acknowledged.items():
+        partition = conversation % PARTITIONS
+        stands = traffic.of(log[partition], conversation)
+        assert (stands if once else list(dict.fromkeys(stands))) == acknowledged
+        read = traffic.of(traffic.read[partition], conversation)
+        assert list(dict.fromkeys(read)) == acknowledged
+
+
+async def move_slots(shards: RedisCluster, traffic: Traffic, names: Sequence[str]) -> None:
+    """Move the slots of these keys, one by one, each to another server."""
+    for name in names:
+        source = await shards.primary_of(name)
+        await shards.move(key_slot(name.encode()), await another(shards, source))
+        await traffic.goes_on()
+
+
+async def _read_all(
+    transport: RedisTransport,
+    member: str,
+    got: dict[str, float] | None = None,
+    *,
+    of: dict[int, str] | None = None,
+) -> None:
+    """Read as a member; note when each message came, and who has each partition.
+
+    A claim that is revoked is given back a moment later, as by a worker that has rows in hand.
+    """
+
+    async def read(claim: Claim) -> None:
+        with suppress(TransportError):
+            async with claim:
+                while True:
+                    try:
+                        for record in await claim.next(max_records=10, max_wait=5.0):
+                            await claim.ack(record.offset)
+                            if got is not None:
+                                got[message_id_of(record)] = asyncio.get_running_loop().time()
+                    except PartitionLost:
+                        await asyncio.sleep(0.02 * (claim.partition % 8))
+                        raise
+                    except TransportError:
+                        await asyncio.sleep(0.05)
+                        await claim.nack()
+
+    consumer = transport.consume(Topic.MESSAGES, group=WORKER_GROUP, member=member)
+    async with consumer, asyncio.TaskGroup() as group:
+        async for claim in consumer.claims():
+            if of is not None:
+                of[claim.partition] = member
+            group.create_task(read(claim))
+
+
+@asynccontextmanager
+async def reading(
+    transport: RedisTransport, member: str, got: dict[str, float] | None = None, **more: Any
+) -> AsyncIterator[asyncio.Task[None]]:
+    """Run ``_read_all`` in a task until the block ends."""
+    reader = asyncio.create_task(_read_all(transport, member, got, **more))
+    try:
+        yield reader
+    finally:
+        reader.cancel()
+        await asyncio.wait([reader])

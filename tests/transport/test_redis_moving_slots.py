@@ -1,0 +1,204 @@
+"""A cluster of three shards whose slots move, whole or halfway, while messages come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import suppress
+
+import pytest
+from redis.crc import key_slot
+
+from tests.support.eventually import eventually
+from tests.support.redis_cluster import RedisCluster
+from tests.transport.redis_shards import (
+    PARTITIONS,
+    Traffic,
+    another,
+    assert_all_stands,
+    is_replaced,
+    message_id_of,
+    move_slots,
+    offset_of,
+    opened,
+    reading,
+)
+from transport.conformance.member import message
+from transport.contract import Appended, Topic
+from transport.errors import (
+    TransportError,
+    TransportUnavailable,
+)
+
+SLOTTED = ("msg:stream", *(f"msg:stream:{p}" for p in range(PARTITIONS)))
+
+
+async def test_slots_move_under_load_and_nothing_is_lost_doubled_or_reordered(
+    shards: RedisCluster,
+) -> None:
+    async with opened(shards) as transport:
+        traffic = Traffic(transport)
+        async with traffic.running():
+            await traffic.goes_on()
+            await move_slots(shards, traffic, SLOTTED[:3])
+        assert_all_stands(traffic, await traffic.log(), once=True)
+
+
+async def test_a_move_that_stops_halfway_holds_up_nobody_else(shards: RedisCluster) -> None:
+    """Its stream is on one server and what is beside it on the other: TRYAGAIN, for hours maybe."""
+    slot, stream = key_slot(b"msg:stream:0"), "msg:stream:0"
+    async with opened(shards) as transport:
+        await transport.publish([message("first", partition=0, of=transport)])
+        to = await another(shards, await shards.primary_of(stream))
+        source = await shards.begin_move(slot, to)
+        await shards.run(source, "MIGRATE", to.host, to.port, stream, 0, 5000)
+        stuck = message("stuck", partition=0, of=transport)
+        free = [message(f"free {n}", partition=n, of=transport) for n in range(1, PARTITIONS)]
+        outcome, *others = await transport.publish([stuck, *free])
+        assert isinstance(outcome, TransportError)
+        assert all(isinstance(other, Appended) for other in others)
+        took: list[float] = []
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for n in range(5):
+            outcome, *others = await transport.publish(
+                [stuck, *(message(f"{n}", partition=it, of=transport) for it in (1, 2, 3))]
+            )
+            assert isinstance(outcome, TransportError)
+            assert all(isinstance(other, Appended) for other in others)
+        assert loop.time() - began < 2, "a second each, as the first time"
+        got: dict[str, float] = {}
+        async with reading(transport, "reader", got):  # it goes on asking for what is there
+            await eventually(lambda: len(got) >= PARTITIONS - 1)
+            for n in range(5):
+                with suppress(TransportError):  # calls of one key of the slot succeed meanwhile
+                    await transport.ping()
+                began = loop.time()
+                outcome, other = await transport.publish(
+                    [stuck, envelope := message(f"read {n}", partition=1, of=transport)]
+                )
+                assert isinstance(outcome, TransportError)
+                assert isinstance(other, Appended)
+                await eventually(lambda: envelope.message_id in got)
+                took.append(loop.time() - began)
+            assert sorted(took)[2] < 0.8, "a stuck slot holds up each tick, or each read"
+        while await shards.move_keys(slot, source, to):
+            pass
+        await shards.end_move(slot, source, to)
+
+        async def is_taken() -> bool:
+            (outcome,) = await transport.publish([stuck])
+            return isinstance(outcome, Appended)
+
+        await eventually(is_taken)
+        assert len(await transport.read(Topic.MESSAGES, 0)) == 2
+
+
+@pytest.mark.parametrize("moves_lease", [True, False])
+async def test_a_call_that_lacks_the_lease_does_not_begin(
+    shards: RedisCluster, moves_lease: bool
+) -> None:
+    """What the lease knows is needed for a repeat whose record is in the log no more."""
+    stream, lease = "msg:stream:0", "{msg:stream:0}:lease:persistence-workers"
+    memories = [f"{{{stream}}}:memory:{n}" for n in (0, 1)]
+    slot = key_slot(stream.encode())
+    async with opened(shards) as transport:
+        old, new, more = (message(it, partition=0, of=transport) for it in ("old", "new", "more"))
+        appended, _ = await transport.publish([old, more])
+        for memory in memories:  # a call whose keys are not all there is refused in any case
+            await shards.run_at(memory, "HSETNX", memory, "seconds", 300)
+            await shards.run_at(memory, "EXPIRE", memory, 100)
+        await shards.run_at(stream, "XDEL", stream, offset_of(appended))
+        to = await another(shards, await shards.primary_of(stream))
+        source = await shards.begin_move(slot, to)
+        moved = [lease] if moves_lease else [stream, *memories]
+        await shards.run(source, "MIGRATE", to.host, to.port, "", 0, 5000, "KEYS", *moved)
+        outcomes = await transport.publish([new, old])
+        assert [type(it) for it in outcomes] == [TransportUnavailable] * 2, outcomes
+        with pytest.raises(TransportUnavailable):
+            await transport.recall([old.message_id])
+        while await shards.move_keys(slot, source, to):
+            pass
+        await shards.end_move(slot, source, to)
+
+        async def is_taken() -> bool:
+            return all(isinstance(it, Appended) for it in await transport.publish([new]))
+
+        await eventually(is_taken)
+        assert len(await transport.read(Topic.MESSAGES, 0)) == 2
+
+
+async def test_what_is_sent_again_is_not_overtaken(shards: RedisCluster) -> None:
+    slot, stream = key_slot(b"msg:stream:0"), "msg:stream:0"
+    async with opened(shards) as transport:
+        (first,) = await transport.publish([message("first", partition=0, of=transport)])
+        assert isinstance(first, Appended)
+        to = await another(shards, await shards.primary_of(stream))
+        source = await shards.begin_move(slot, to)
+        await shards.run(source, "MIGRATE", to.host, to.port, stream, 0, 5000)
+
+        async def is_refused() -> bool:
+            told = await shards.run(source, "INFO", "errorstats")
+            return f"TRYAGAIN:count={already}" not in told and "TRYAGAIN" in told
+
+        told = re.search(r"TRYAGAIN:count=(\d+)", await shards.run(source, "INFO", "errorstats"))
+        already = told[1] if told else "0"
+        sent = []
+        for n in range(5):
+            envelope = message(f"m{n}", partition=0, of=transport)
+            sent.append((envelope, asyncio.create_task(transport.publish([envelope]))))
+            await eventually(is_refused)  # so that the others find the first being sent again
+        while await shards.move_keys(slot, source, to):
+            pass
+        await shards.end_move(slot, source, to)
+        for _, task in sent:
+            assert isinstance((await task)[0], Appended)
+        records = await transport.read(Topic.MESSAGES, 0, after=first.offset)
+        assert [message_id_of(record) for record in records] == [it.message_id for it, _ in sent]
+
+
+async def test_a_slot_on_its_way_leaves_others_confirmed(shards: RedisCluster) -> None:
+    slot, stream = key_slot(b"msg:stream:0"), "msg:stream:0"
+    async with opened(shards, redis_wait_replicas=1) as transport:
+        source = await shards.primary_of(stream)
+        beside = [
+            p for p in range(1, PARTITIONS) if await shards.primary_of(f"msg:stream:{p}") is source
+        ]
+        assert beside
+        await transport.publish([message("first", partition=0, of=transport)])
+        to = await another(shards, source)
+        await shards.begin_move(slot, to)
+        gone = (stream, "{msg:stream:0}:probe")  # also the write that goes before WAIT
+        await shards.run(source, "MIGRATE", to.host, to.port, "", 0, 5000, "KEYS", *gone)
+        for n in range(2):
+            outcome, other = await transport.publish(
+                [message(f"{n}", partition=p, of=transport) for p in (0, beside[0])]
+            )
+            assert isinstance(outcome, TransportError)
+            assert isinstance(other, Appended)
+        while await shards.move_keys(slot, source, to):
+            pass
+        await shards.end_move(slot, source, to)
+
+
+@pytest.mark.chaos
+async def test_slots_move_and_primaries_die_again_and_again(shards: RedisCluster) -> None:
+    async with opened(shards, redis_wait_replicas=1) as transport:
+        traffic = Traffic(transport)
+        async with traffic.running():
+            await traffic.goes_on()
+            for turn in range(12):
+                if turn % 3 == 0:
+                    await move_slots(shards, traffic, SLOTTED)
+                victim = await shards.primary_of(f"msg:stream:{turn % PARTITIONS}")
+                if turn % 2:
+                    await victim.kill()
+                    await is_replaced(shards, victim)
+                    await victim.start()
+                else:
+                    await victim.suspend()
+                    await is_replaced(shards, victim)
+                    await victim.resume()
+                await shards.is_whole()
+                await traffic.goes_on()
+        assert_all_stands(traffic, await traffic.log(), once=False)

@@ -1,0 +1,134 @@
+"""A cluster of three shards: servers die, hang or are cut off, and members come and go."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from compose.local.valkey import ValkeyServer
+from tests.support.eventually import eventually
+from tests.support.redis_cluster import RedisCluster
+from tests.transport.redis_shards import (
+    PARTITIONS,
+    Traffic,
+    assert_all_stands,
+    is_replaced,
+    opened,
+    reading,
+    settings_of,
+)
+from transport.conformance.member import message
+from transport.contract import Appended
+from transport.errors import (
+    PartlyUnavailable,
+)
+from transport.redis.connections import RedisConnections
+from transport.redis.pipelines import Pipelines
+
+
+async def test_a_primary_is_killed_under_load_and_its_replica_takes_over(
+    shards: RedisCluster,
+) -> None:
+    async with opened(shards, redis_wait_replicas=1) as transport:
+        traffic = Traffic(transport)
+        async with traffic.running():
+            await traffic.goes_on()
+            victim = await shards.primary_of("msg:stream:0")
+            others = [n for n in range(12) if await _is_elsewhere(shards, n, victim)]
+            await victim.kill()
+            await eventually(lambda: traffic.refused)
+            before = {n: len(traffic.acknowledged[n]) for n in others}
+            assert others
+            await eventually(lambda: all(len(traffic.acknowledged[n]) > before[n] for n in others))
+            await victim.start()  # or nobody could confirm what the promoted one takes
+            await traffic.goes_on()
+        assert_all_stands(traffic, await traffic.log(), once=False)
+
+
+async def _is_elsewhere(shards: RedisCluster, conversation: int, victim: ValkeyServer) -> bool:
+    return await shards.primary_of(f"msg:stream:{conversation % PARTITIONS}") is not victim
+
+
+async def test_a_member_outlives_what_it_gives_up_to_another(shards: RedisCluster) -> None:
+    count = 16
+    owners: dict[int, str] = {}
+    async with (
+        opened(shards, stream_partitions=count) as transport,
+        opened(shards, stream_partitions=count) as other,
+        reading(transport, "a", of=owners) as reader,
+    ):
+        await eventually(lambda: len(owners) == count)
+        async with reading(other, "b", of=owners):
+            await eventually(lambda: sum(it == "b" for it in owners.values()) == count // 2)
+        await eventually(lambda: set(owners.values()) == {"a"})
+        assert not reader.done()
+
+
+async def test_a_shard_that_is_away_keeps_no_other_from_changing_hands(
+    shards: RedisCluster,
+) -> None:
+    owners: dict[int, str] = {}
+    members = await shards.primary_of("{msg:stream}:members")
+    async with opened(shards) as transport, opened(shards) as other:
+        on = {p: await shards.primary_of(f"msg:stream:{p}") for p in range(PARTITIONS)}
+        victim = next(it for it in on.values() if it is not members)
+        async with reading(transport, "a", of=owners):
+            await eventually(lambda: len(owners) == PARTITIONS)
+            gone = [victim, *await shards.replicas_of(victim)]
+            for server in gone:
+                await server.kill()
+            with pytest.raises(PartlyUnavailable, match=f"the others do: .*:{victim.port} "):
+                await transport.ping()
+            async with reading(other, "b", of=owners):
+                await eventually(lambda: "b" in owners.values())
+            healthy = [p for p in on if on[p] is not victim]
+            await eventually(lambda: {owners[p] for p in healthy} == {"a"})
+            for server in gone:
+                await server.start()
+            await shards.is_whole()
+
+
+async def test_a_call_waits_for_no_other_server_that_hangs(shards: RedisCluster) -> None:
+    victim = await shards.primary_of("msg:stream:0")
+    streams = [f"msg:stream:{p}" for p in range(PARTITIONS)]
+    well = [it for it in streams if await shards.primary_of(it) is not victim]
+    connections = RedisConnections(settings_of(shards, redis_timeout_ms=20_000))
+    await connections.look_for_cluster()
+    calls = Pipelines(connections)
+    await asyncio.gather(*(calls.exchange([("EXISTS", it)]) for it in streams))
+    await victim.suspend()
+    try:
+        hung = asyncio.ensure_future(calls.exchange([("EXISTS", streams[0])]))
+        await asyncio.sleep(0)
+        for _ in range(3):
+            await asyncio.gather(*(calls.exchange([("EXISTS", it)]) for it in well))
+        assert not hung.done()
+    finally:
+        await victim.resume()
+    await hung
+    await connections.close()
+
+
+async def test_a_primary_that_is_cut_off_from_the_others_is_left(shards: RedisCluster) -> None:
+    """It answers all calls at once, with CLUSTERDOWN, while its replica is promoted."""
+    victim = await shards.primary_of("msg:stream:0")
+    url = f"redis://{victim.host}:{victim.port},{shards.addresses}/0"
+    async with opened(shards, redis_url=url) as transport:
+        await transport.publish([message("first", partition=0, of=transport)])
+        await shards.run(victim, "DEBUG", "DROP-CLUSTER-PACKET-FILTER", -2)
+        try:
+            await is_replaced(shards, victim)
+
+            async def is_taken() -> bool:
+                (outcome,) = await transport.publish([message("m", partition=0, of=transport)])
+                return isinstance(outcome, Appended)
+
+            await eventually(lambda: _is_down(shards, victim))
+            await eventually(is_taken)
+        finally:
+            await shards.run(victim, "DEBUG", "DROP-CLUSTER-PACKET-FILTER", -1)
+
+
+async def _is_down(shards: RedisCluster, server: ValkeyServer) -> bool:
+    return "cluster_state:fail" in await shards.run(server, "CLUSTER", "INFO")
