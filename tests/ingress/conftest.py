@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,6 +25,7 @@ from persistence.payloads.store import PayloadStore
 from persistence.settings import PersistenceSettings
 from persistence.worker.worker import Worker
 from tests.ingress.gated_log import GatedLog
+from tests.payloads.stores import opened
 from tests.support.databases import Databases
 from tests.support.eventually import eventually
 from tests.support.uvicorn_server import run_uvicorn
@@ -198,6 +200,12 @@ async def start(log: Transport, launch: Start) -> Start:
         return await launch(**{"transport": log} | settings)
 
     return make
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> PayloadStore:
+    """A payload store in a folder."""
+    return opened(f"file://{tmp_path}/payloads")
 
 
 @pytest_asyncio.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -13,25 +12,19 @@ import structlog
 from persistence.payloads.folder import MARK
 from persistence.payloads.store import PayloadStore
 from tests.ingress.conftest import Service, Start, message, working
-from tests.payloads.stores import folder_of, opened
+from tests.ingress.large_content import LARGE
+from tests.payloads.stores import folder_of
 from tests.support.spans import Tracing, identity, parent
 from transport.contract import Transport
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SAMPLED = f"00-{TRACE}-{SPAN}-01"
-LARGE = "large content, " * 400
-
 Eventually = Callable[..., Awaitable[object]]
 
 
 @pytest.fixture
 def tracing() -> Tracing:
     return Tracing("redis")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> PayloadStore:
-    return opened(f"file://{tmp_path}/payloads")
 
 
 @pytest_asyncio.fixture

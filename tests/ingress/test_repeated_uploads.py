@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -17,55 +15,31 @@ from persistence.payloads.store import PayloadStore
 from persistence.settings import PersistenceSettings
 from tests.ingress.conftest import Service, Start, message, working
 from tests.ingress.gated_log import GatedLog
-from tests.payloads.stores import opened
+from tests.ingress.large_content import (
+    LARGE,
+    Send,
+    as_batch,
+    as_form,
+    as_json,
+    s3_proxy,
+    store_behind,
+)
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
 from transport.errors import AppendUnknown
 
-CONTENT = "large content, " * 400
 OTHER = "other content, " * 400
-STREAMED = CONTENT * 200
+STREAMED = LARGE * 200
 """More than the megabyte of a form that is kept in memory."""
-
-Send = Callable[[Service, str], Awaitable[httpx.Response]]
-
-
-async def _as_json(service: Service, content: str) -> httpx.Response:
-    return await service.post(message(1, content=content))
-
-
-async def _as_batch(service: Service, content: str) -> httpx.Response:
-    body = message(1, content=content)
-    answer = await service.client.post("/api/messages:batch", json=[body])
-    (result,) = answer.json()
-    return httpx.Response(result["status"], json=result)
-
-
-async def _as_form(service: Service, content: str) -> httpx.Response:
-    described = {name: value for name, value in message(1).items() if name != "content"}
-    files: Any = [
-        ("message", (None, json.dumps(described), "application/json")),
-        ("content", (None, content, "text/plain")),
-    ]
-    return await service.client.post("/api/messages", files=files)
 
 
 @pytest.fixture
 async def s3(s3_settings: dict[str, str]) -> AsyncIterator[tuple[FaultProxy, PayloadStore]]:
     """A real S3 server behind a proxy that tells whether something is written."""
-    settings: dict[str, Any] = {name.lower(): value for name, value in s3_settings.items()}
-    address = urlsplit(settings["payload_endpoint_url"])
-    assert address.hostname
-    assert address.port
-    async with FaultProxy(address.hostname, address.port) as proxy:
-        settings["payload_endpoint_url"] = f"http://{proxy.host}:{proxy.port}"
-        store = opened(
-            settings.pop("payload_store"),
-            payload_timeout_ms=30_000,  # with the first object the server sets up its volumes
-            payload_row_bytes=5000,
-            **settings,
-        )
-        yield proxy, store
+    async with s3_proxy(s3_settings) as proxy:
+        # With the first object the server sets up its volumes.
+        patient = {"payload_timeout_ms": 30_000, "payload_row_bytes": 5000}
+        yield proxy, store_behind(proxy, s3_settings, **patient)
 
 
 async def _objects(store: PayloadStore) -> list[str]:
@@ -83,14 +57,14 @@ async def _writes_of(proxy: FaultProxy, sending: Awaitable[httpx.Response]) -> h
 
 def _large(send: Send) -> tuple[str, str]:
     streamed = send is _as_streamed_form
-    return (STREAMED, STREAMED[:-1] + "!") if streamed else (CONTENT, OTHER)
+    return (STREAMED, STREAMED[:-1] + "!") if streamed else (LARGE, OTHER)
 
 
 async def _as_streamed_form(service: Service, content: str) -> httpx.Response:
-    return await _as_form(service, content)
+    return await as_form(service, content)
 
 
-@pytest.mark.parametrize("send", [_as_json, _as_batch, _as_form, _as_streamed_form])
+@pytest.mark.parametrize("send", [as_json, as_batch, as_form, _as_streamed_form])
 async def test_what_is_a_row_is_answered_without_an_upload(
     start: Start, s3: tuple[FaultProxy, PayloadStore], send: Send
 ) -> None:
@@ -110,32 +84,32 @@ async def test_what_is_a_row_is_answered_without_an_upload(
     assert await _objects(store) == [key]
 
 
-@pytest.mark.parametrize("send", [_as_json, _as_batch, _as_form])
+@pytest.mark.parametrize("send", [as_json, as_batch, as_form])
 async def test_what_waits_in_the_log_is_answered_without_an_upload(
     start: Start, s3: tuple[FaultProxy, PayloadStore], send: Send
 ) -> None:
     proxy, store = s3
     service = await start(payloads=store)
-    assert (await send(service, CONTENT)).status_code == 202
+    assert (await send(service, LARGE)).status_code == 202
     (key,) = await _objects(store)
-    again = await _writes_of(proxy, send(service, CONTENT))
+    again = await _writes_of(proxy, send(service, LARGE))
     assert (again.status_code, again.json()["state"]) == (200, "pending")
     assert (await _writes_of(proxy, send(service, OTHER))).status_code == 422
     assert await service.records() == 1
     assert await _objects(store) == [key]
     proxy.heal()
     await store.delete([key])  # an object that the store lost
-    assert (await send(service, CONTENT)).status_code == 200
+    assert (await send(service, LARGE)).status_code == 200
     assert await _objects(store) == [key]
 
 
-@pytest.mark.parametrize("send", [_as_json, _as_form])
+@pytest.mark.parametrize("send", [as_json, as_form])
 async def test_two_at_once_are_one_message(
     start: Start, s3: tuple[FaultProxy, PayloadStore], send: Send
 ) -> None:
     _, store = s3
     service = await start(payloads=store)
-    answers = await asyncio.gather(*(send(service, CONTENT) for _ in range(8)))
+    answers = await asyncio.gather(*(send(service, LARGE) for _ in range(8)))
     assert sorted(answer.status_code for answer in answers) == [200] * 7 + [202]
     assert len({answer.json()["messageId"] for answer in answers}) == 1
     assert await service.records() == 1
@@ -147,8 +121,8 @@ async def test_two_bodies_at_once_are_one_message_and_refusals(
 ) -> None:
     _, store = s3
     service = await start(payloads=store)
-    bodies = [CONTENT, OTHER] * 4
-    answers = await asyncio.gather(*(_as_json(service, body) for body in bodies))
+    bodies = [LARGE, OTHER] * 4
+    answers = await asyncio.gather(*(as_json(service, body) for body in bodies))
     statuses = [answer.status_code for answer in answers]
     assert statuses.count(202) == 1
     accepted = bodies[statuses.index(202)]
@@ -157,7 +131,7 @@ async def test_two_bodies_at_once_are_one_message_and_refusals(
     assert await service.records() == 1
 
 
-@pytest.mark.parametrize("send", [_as_json, _as_form])
+@pytest.mark.parametrize("send", [as_json, as_form])
 async def test_what_the_log_remembers_is_confirmed_by_an_append(
     launch: Start, gated: GatedLog, s3: tuple[FaultProxy, PayloadStore], send: Send
 ) -> None:
@@ -165,12 +139,12 @@ async def test_what_the_log_remembers_is_confirmed_by_an_append(
     proxy, store = s3
     service = await launch(transport=gated, payloads=store)
     gated.lost_reply = AppendUnknown("no answer")
-    assert (await send(service, CONTENT)).status_code == 503
+    assert (await send(service, LARGE)).status_code == 503
     assert await service.records() == 1
-    again = await _writes_of(proxy, send(service, CONTENT))
+    again = await _writes_of(proxy, send(service, LARGE))
     assert again.status_code == 503
     gated.lost_reply = None
-    assert (await _writes_of(proxy, send(service, CONTENT))).status_code == 200
+    assert (await _writes_of(proxy, send(service, LARGE))).status_code == 200
     assert await service.records() == 1
 
 
@@ -190,7 +164,7 @@ async def test_a_look_that_fails_costs_an_upload(
         return await answers(message_ids)
 
     monkeypatch.setattr(lookup, "answers", failing)
-    assert (await _as_json(service, CONTENT)).status_code == 202
+    assert (await as_json(service, LARGE)).status_code == 202
     assert calls == [1, 1]
     assert len(await _objects(store)) == 1
 
