@@ -45,8 +45,14 @@ _RECEIPTS = "DELETE FROM message_receipts WHERE message_id = ANY($1::uuid[])"
 _POSITIONS = "DELETE FROM message_positions WHERE message_id = ANY($1::uuid[])"
 _ATTEMPTS = "DELETE FROM delivery_attempts WHERE message_id = ANY($1::uuid[])"
 _ROWS = """
-DELETE FROM messages WHERE id = ANY($1::uuid[])
-    AND EXISTS (SELECT FROM tombstones WHERE tombstones.id = messages.id)
+WITH gone AS (
+    DELETE FROM messages WHERE id = ANY($1::uuid[])
+        AND EXISTS (SELECT FROM tombstones WHERE tombstones.id = messages.id)
+    RETURNING ctid
+)
+SELECT count(*) AS rows,
+    coalesce(array_agg(DISTINCT (ctid::text::point)[0]::bigint), '{}') AS blocks
+FROM gone
 """
 
 
@@ -59,10 +65,11 @@ class Doomed(msgspec.Struct, frozen=True):
 
 
 class Deleted(msgspec.Struct, frozen=True):
-    """How many rows were deleted."""
+    """How many rows were deleted, and from which blocks of the table."""
 
     rows: int
     receipts: int
+    blocks: Sequence[int]
 
 
 async def mark_erased(pool: Pool, doomed: Sequence[Doomed]) -> None:
@@ -102,7 +109,9 @@ async def delete_rows(connection: Connection, ids: Sequence[UUID]) -> Deleted:
     receipts = _count(await connection.execute(_RECEIPTS, ids))
     await connection.execute(_POSITIONS, ids)
     await connection.execute(_ATTEMPTS, ids)
-    return Deleted(_count(await connection.execute(_ROWS, ids)), receipts)
+    gone = await connection.fetchrow(_ROWS, ids)
+    assert gone is not None
+    return Deleted(gone["rows"], receipts, gone["blocks"])
 
 
 async def _under_way(connection: Connection) -> set[str]:
