@@ -60,15 +60,16 @@ class AppendMetrics:
         per_partition: dict[int, int] = {}
         first: dict[int, Envelope] = {}
         for envelope, outcome in zip(envelopes, outcomes, strict=True):
-            if isinstance(outcome, Appended):
+            if type(outcome) is Appended:
                 partition = envelope.partition
                 count = per_partition.get(partition, 0)
                 per_partition[partition] = count + 1
                 if not count:
                     first[partition] = envelope
         for partition, count in per_partition.items():
-            trace_id = sampled_trace_id(first[partition].headers.get(HEADER_TRACEPARENT))
-            self._appended[partition].inc(count, exemplar_of(trace_id))
+            header = first[partition].headers.get(HEADER_TRACEPARENT)
+            exemplar = exemplar_of(sampled_trace_id(header)) if header else None
+            self._appended[partition].inc(count, exemplar)
 
     def interrupted(self, envelopes: Sequence[Envelope], error: BaseException, began: int) -> None:
         """Count nothing: whether anything was appended is not known."""

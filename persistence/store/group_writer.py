@@ -52,7 +52,7 @@ class PendingBatch:
         self.batch = batch
         self.partition = batch.fence.partition
         self.rows = len(batch.records)
-        self.size = sum(record.size for record in batch.records)
+        self.size = sum([record.size for record in batch.records])
         self.is_done = False
         """Whether its outcome was told, or nobody waits for it any more."""
         self._attempted = attempted
@@ -63,7 +63,7 @@ class PendingBatch:
         """Add records; no statement with it is under way."""
         self.batch = FencedBatch([*self.batch.records, *records], self.batch.fence)
         self.rows += len(records)
-        self.size += sum(record.size for record in records)
+        self.size += sum([record.size for record in records])
 
     def begin(self) -> None:
         """Note that a statement with the batch in it begins."""
@@ -359,7 +359,7 @@ class GroupWriter:
         partition = part.partition
         if isinstance(outcome, Exception) and not isinstance(outcome, FenceLost):
             self._suspects[partition] = _CLEAN_STATEMENTS
-        elif partition in self._suspects:
+        elif self._suspects and partition in self._suspects:
             self._suspects[partition] -= 1
             if not self._suspects[partition]:
                 del self._suspects[partition]

@@ -12,7 +12,7 @@ import structlog
 from otel.latency import exemplar_of
 from otel.metrics import Metrics
 from persistence.metrics import IdempotencyMetrics, PersistenceMetrics
-from persistence.store.batch import PositionedEvent
+from persistence.store.batch import PositionedEvent, Written
 from persistence.worker.bisect import BatchOutcome
 from persistence.worker.decoding import trace_id_of
 from transport.contract import DeadLetter
@@ -46,13 +46,16 @@ class WorkerMetrics:
         self._new_rows: list[PositionedEvent] = []
         self._old_rows: list[PositionedEvent] = []
 
-    def written(self, batch: Sequence[PositionedEvent], outcome: BatchOutcome) -> None:
+    def written(self, batch: Sequence[PositionedEvent], outcome: Written | BatchOutcome) -> None:
         """Count a batch that is committed, after this turn of the event loop."""
         if not batch:
             return
         if not self._asked:
             asyncio.get_running_loop().call_soon(self._count)
         self._asked += len(batch)
+        if len(outcome.persisted) == len(batch):  # as nearly always
+            self._new_rows += batch
+            return
         self._new_rows += [batch[index] for index in outcome.persisted]
         self._old_rows += [batch[index] for index in outcome.duplicates]
 

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from otel.tracing.deliveries import UNTRACED, Deliveries, Delivery
 from persistence.store.batch import Fence, Written
 from persistence.store.group_writer import GroupWriter, PendingBatch
-from persistence.worker.bisect import BatchOutcome
 from persistence.worker.contents import has_payload
 from persistence.worker.decoding import decode_all
 from persistence.worker.worker_metrics import WorkerMetrics
@@ -50,7 +49,7 @@ class WriterFeed:
 
     def take(self, records: Sequence[Record]) -> bool:
         """Have them written; see ``transport.contract.Taker``."""
-        if not self._group_writer.has_room(sum(len(record.body) for record in records)):
+        if not self._group_writer.has_room(sum([len(record.body) for record in records])):
             return False  # then the log is what waits, and not this process's memory
         trace = self._deliveries.begin(self._transport, WORKER_GROUP, records, time.time_ns())
         positioned, _, undecodable = decode_all(records, self._transport, trace.begun)
@@ -72,8 +71,7 @@ class WriterFeed:
         batch = self._batches.popleft()
         records = batch.part.batch.records
         if isinstance(outcome, Written):
-            written = BatchOutcome(outcome.persisted, outcome.duplicates, [], [])
-            self._metrics.written(records, written)
+            self._metrics.written(records, outcome)
             for trace in batch.traces:
                 trace.written("persisted", (records[i].offset for i in outcome.persisted))
                 trace.written("duplicate", (records[i].offset for i in outcome.duplicates))

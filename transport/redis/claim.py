@@ -175,7 +175,8 @@ class RedisClaim:
         if rest is None:
             return  # it was read before the append's answer was here
         if self.is_waiting and self._hand(rest):
-            self._hand_kept()
+            if self._kept.any:
+                self._hand_kept()
             return
         self._kept.keep(rest)
         if is_last and self.is_waiting:
@@ -196,21 +197,22 @@ class RedisClaim:
             return False
         if not inbox.may_follow(run.before):
             return False
+        last = run.last
         # Noted before it is taken: it may be passed at once.
-        self._unread.take(run.before, run.last, run.last_message, len(run.offsets))
+        self._unread.take(run.before, last, run.last_message, len(run.offsets))
         if not self._taker(run.records()):
             self._unread.take_back()
             return False
-        inbox.follow(run.last)
+        inbox.follow(last)
         self._was_handed = True
-        self._notifier.heard(self.stream, run.last)
+        self._notifier.heard(self.stream, last)
         return True
 
     def passed(self, through: str, ended: AckEnded | None = None) -> None:
         """See ``transport.contract.HandingClaim.passed``."""
         if not self._lost and self._unread.passed(through, ended):
             self._acks.add(self)
-            if self.awaits_acks:
+            if self._unread.is_awaited:
                 self._acks.hurry()
         elif ended:
             ended(None)

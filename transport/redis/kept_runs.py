@@ -35,6 +35,11 @@ class KeptRuns:
         self._runs: dict[str, Run] = {}
         self._size = 0
 
+    @property
+    def any(self) -> bool:
+        """Whether any run is kept."""
+        return bool(self._runs)
+
     def keep(self, run: Run) -> None:
         """Keep a run; forget all of this claim where they, or all claims', become too large."""
         self.after(run.before)
