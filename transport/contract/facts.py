@@ -89,7 +89,7 @@ class Features(msgspec.Struct, frozen=True):
     """Several processes can share the log and its groups."""
     hands_over: bool = False
     """Its claims are ``HandingClaim``s."""
-    worthwhile: int = 16
+    worthwhile: int = 32
     """How many envelopes make a call of ``publish`` worth beginning while others are under way:
     the dearer a call is, whatever it carries, the more."""
 
