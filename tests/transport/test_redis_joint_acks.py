@@ -18,6 +18,7 @@ from transport.settings import TransportSettings
 PATIENCE = 20.0
 ROUNDS = 6
 SECONDS_PER_CLAIM = 0.004  # as in joint_acks.py
+MOST_PER_CALL = 16  # the same
 
 
 class _Claim:
@@ -61,6 +62,17 @@ class _Busy:
 
     def not_acked(self, error: Exception) -> None:
         self._acks.add(self)
+
+
+class _InAHurry(_Busy):
+    """Is in a hurry each time."""
+
+    may_stop = False
+
+    def not_acked(self, error: Exception) -> None:
+        if not self.may_stop:
+            super().not_acked(error)
+            self._acks.hurry(self)
 
 
 async def test_the_more_claims_are_due_the_longer_they_wait_for_each_other(
@@ -113,3 +125,58 @@ async def test_a_call_that_is_refused_fails_no_other_call_of_its_trip(
     for told, partition in ((first, 0), (last, 2)):
         (group,) = await client.xinfo_groups(f"msg:stream:{partition}")
         assert group["last-delivered-id"].decode() == told[0]
+
+
+async def test_no_call_holds_the_server_for_all_claims_that_are_due(
+    near: RedisTransport, client: Redis, settings: TransportSettings
+) -> None:
+    """Its answers to everybody else would be late by as much."""
+    connections = RedisConnections(settings)
+    acks = JointAcks(Functions(connections), WORKER_GROUP, by_slot=False)
+    busy = [_Busy(number, acks) for number in range(100)]
+    before = (await client.info("commandstats")).get("cmdstat_fcall", {"calls": 0})["calls"]
+    try:
+        for claim in busy:
+            acks.add(claim)
+        await until(lambda: all(claim.rounds for claim in busy), patience=PATIENCE)
+    finally:
+        await acks.close()
+        await connections.close()
+    after = (await client.info("commandstats"))["cmdstat_fcall"]["calls"]
+    assert after - before >= len(busy) / MOST_PER_CALL
+
+
+async def test_claims_in_a_hurry_take_no_others_turn(
+    near: RedisTransport, settings: TransportSettings
+) -> None:
+    connections = RedisConnections(settings)
+    acks = JointAcks(Functions(connections), WORKER_GROUP, by_slot=False)
+    busy = [_Busy(number, acks) for number in range(100)]
+    hurried = _InAHurry(100, acks)
+    try:
+        for claim in (hurried, *busy):
+            acks.add(claim)
+        acks.hurry(hurried)
+        await until(lambda: all(claim.rounds for claim in busy), patience=PATIENCE)
+    finally:
+        hurried.may_stop = True
+        await acks.close()
+        await connections.close()
+    assert hurried.rounds > busy[0].rounds
+
+
+async def test_a_claim_in_a_hurry_waits_for_no_turn(
+    near: RedisTransport, settings: TransportSettings
+) -> None:
+    connections = RedisConnections(settings)
+    acks = JointAcks(Functions(connections), WORKER_GROUP, by_slot=False)
+    busy = [_Busy(number, acks) for number in range(1000)]
+    try:
+        for claim in busy:
+            acks.add(claim)
+        acks.hurry(busy[-1])
+        await until(lambda: busy[-1].rounds == 1, patience=PATIENCE)
+        assert not busy[-2].rounds
+    finally:
+        await acks.close()
+        await connections.close()

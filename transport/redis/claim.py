@@ -213,7 +213,7 @@ class RedisClaim:
         if not self._lost and self._unread.passed(through, ended):
             self._acks.add(self)
             if self._unread.is_awaited:
-                self._acks.hurry()
+                self._acks.hurry(self)
         elif ended:
             ended(None)
 
@@ -225,7 +225,7 @@ class RedisClaim:
         if self._unread.may_drop:
             self._go_back()
         else:
-            self._acks.hurry()
+            self._acks.hurry(self)
 
     def begin_ack(self) -> Passed | None:
         """Return what is to be acknowledged now, if anything."""
@@ -254,7 +254,7 @@ class RedisClaim:
     async def _all_acknowledged(self) -> None:
         """Return once nothing that was handed over is left."""
         if not self._lost:
-            self._acks.hurry()
+            self._acks.hurry(self)
             await self._unread.none_left()
 
     def revoke(self) -> None:
