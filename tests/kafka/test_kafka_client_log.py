@@ -1,45 +1,125 @@
-"""What a client logs of a node that is gone."""
+"""What an operator reads of an outage of Kafka: that it began, that it is over, and little else."""
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from pathlib import Path
 
 import aiokafka
 import pytest
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    NodeNotReadyError,
+    SaslAuthenticationFailed,
+)
 
+from compose.local.kafka import KafkaServer
+from tests.support.eventually import eventually
+from transport.conformance.member import Member
+from transport.contract import DLQ_GROUP, Topic
+from transport.errors import TransportUnavailable
+from transport.kafka import KafkaTransport
 from transport.kafka.client_log import OncePerOutage, SaidByUs
+from transport.kafka.node_outages import NodeOutages
+from transport.kafka.read_outage import ReadOutage
+
+_LOST, _BACK = "A Kafka node can't be reached", "A Kafka node can be reached again"
+_UNREAD, _READ = "Kafka can't be read", "Kafka can be read again"
 
 
-def _tells(filter_: OncePerOutage, node: int, error: str = "refused") -> bool:
-    return filter_.filter(
-        logging.makeLogRecord(
-            {"msg": "Unable connect to node with id %s: %s", "args": (node, error)}
-        )
-    )
+def _tells(filter_: OncePerOutage, message: str, *args: object) -> bool:
+    return filter_.filter(logging.makeLogRecord({"msg": message, "args": args}))
 
 
-def test_an_outage_is_told_once_for_each_node_and_the_next_one_again() -> None:
+def test_a_line_is_told_once_in_an_outage_and_in_the_next_one_again() -> None:
     now = 0.0
     told = OncePerOutage(lambda: now)
-    assert [_tells(told, node) for node in (1, 1, 2, 2, 1)] == [True, False, True, False, False]
+    message = "Group Coordinator Request failed: %s"
+    assert _tells(told, message, NodeNotReadyError("node id 1"))
     for _ in range(100):  # however long it goes on
         now += 5.0
-        assert not _tells(told, 1)
+        assert not _tells(told, message, NodeNotReadyError("node id 2"))
+    assert _tells(told, message, GroupCoordinatorNotAvailableError()), "another reason is news"
     now += 61.0
-    assert _tells(told, 1)
+    assert _tells(told, message, NodeNotReadyError("node id 1"))
 
 
-def test_other_messages_are_told() -> None:
+def test_another_topic_is_another_line_and_another_offset_is_not() -> None:
     told = OncePerOutage()
-    record = logging.makeLogRecord(
-        {"msg": "Topic %s not found in cluster metadata", "args": ("a",)}
-    )
-    assert [told.filter(record) for _ in range(3)] == [True] * 3
+    message = "Topic %s not found in cluster metadata"
+    assert [_tells(told, message, topic) for topic in ("a", "b", "a")] == [True, True, False]
+    message = "OffsetCommit failed for group %s on partition %s with offset %s"
+    assert [_tells(told, message, "g", 1, offset) for offset in (5, 6)] == [True, False]
 
 
-@pytest.mark.parametrize("message", [*OncePerOutage.MESSAGES, *SaidByUs.MESSAGES])
+@pytest.mark.parametrize("message", SaidByUs.MESSAGES)
 def test_the_client_has_these_messages(message: str) -> None:
     """A release of it that says them in other words would fill the log again."""
     sources = Path(aiokafka.__file__).parent.rglob("*.py")
     assert any(message in source.read_text("utf-8") for source in sources)
+
+
+def test_every_logger_of_the_client_is_quietened() -> None:
+    named = [name for name in logging.root.manager.loggerDict if name.startswith("aiokafka.")]
+    for name in ("aiokafka", *named):
+        kinds = {type(each) for each in logging.getLogger(name).filters}
+        assert {OncePerOutage, SaidByUs} <= kinds, name
+
+
+def test_a_node_is_told_with_its_address_when_it_goes_and_when_it_comes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = 0.0
+    outages = NodeOutages(lambda: now)
+    with caplog.at_level(logging.INFO, "transport.kafka"):
+        outages.connected("a:1")
+        for node in ("a:1", "b:1", "a:1"):
+            outages.failed(node, ConnectionRefusedError("refused"))
+        now += 20.0
+        for _ in range(2):
+            outages.connected("a:1")
+        outages.failed("c:1", SaslAuthenticationFailed("no"))
+    said = [(record.message.partition(":")[0], vars(record)["node"]) for record in caplog.records]
+    assert said == [
+        (_LOST, "a:1"),
+        (_LOST, "b:1"),
+        (_BACK, "a:1"),
+        ("A Kafka node refuses our connections; will retry", "c:1"),
+    ]
+    assert vars(caplog.records[2])["seconds"] == 20.0
+    assert "KAFKA_SASL_PASSWORD" in vars(caplog.records[3])["error"]
+
+
+def test_members_that_can_not_read_are_told_as_one(caplog: pytest.LogCaptureFixture) -> None:
+    outage = ReadOutage()
+    error = TransportUnavailable("down")
+    with caplog.at_level(logging.INFO, "transport.kafka"):
+        outage.over("a")
+        for member in ("a", "b", "a"):
+            outage.failed(member, error)
+        for member in ("a", "a", "b", "b"):
+            outage.over(member)
+    assert [record.message.partition(":")[0] for record in caplog.records] == [_UNREAD, _READ]
+
+
+async def test_an_outage_is_a_few_lines_with_a_begin_and_an_end(
+    kafka_server: KafkaServer, kafka_transport: KafkaTransport, caplog: pytest.LogCaptureFixture
+) -> None:
+    def count(*events: str) -> list[int]:
+        return [sum(r.message.startswith(event) for r in caplog.records) for event in events]
+
+    letters = kafka_transport.consume(Topic.DEAD_LETTERS, group=DLQ_GROUP, member="letters")
+    async with Member(kafka_transport) as member, letters:
+        await member.claim(0)
+        with caplog.at_level(logging.INFO, "transport.kafka"):
+            await kafka_server.kill()
+            # The restart takes seconds, in which a client asked for its coordinator ten times each.
+            await eventually(lambda: count(_LOST, _UNREAD) == [1, 1], 20.0)
+            await kafka_server.start()
+            await eventually(lambda: 0 not in count(_BACK, _READ), 60.0)
+    assert count(_LOST) == count(_BACK)
+    assert count(_UNREAD, _READ) == [1, 1]
+    lines = Counter((r.name, r.msg) for r in caplog.records if r.levelno >= logging.WARNING)
+    assert max(lines.values()) <= 3, "one for each reason"
+    assert lines.total() < 25, lines.most_common()

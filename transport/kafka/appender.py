@@ -218,11 +218,13 @@ class Appender:
         batch.answer()
         producer = self._producer
         if producer is not None and (queue.stuck is None or queue.stuck.done):
+            if not any(other.stuck and not other.stuck.done for other in producer.queues()):
+                log.warning(
+                    "Kafka does not acknowledge a batch: appends to its partition are refused, and "
+                    "to others where that is so",
+                    extra={"partition": str(queue)},
+                )
             queue.stuck = batch
-            log.warning(
-                "Kafka does not acknowledge a batch: appends to its partition are refused",
-                extra={"partition": str(queue)},
-            )
             loop = asyncio.get_running_loop()
             loop.call_later(_REPLACE_AFTER, self._replace_if_stuck, producer, queue, batch)
 

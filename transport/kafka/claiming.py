@@ -82,13 +82,15 @@ class Claiming:
 
     async def _until_claimed(self, partitions: list[int]) -> None:
         backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        told = ""
         while True:
             try:
                 claims = await self._claim(partitions)
             except (PartitionLost, TransportUnavailable) as error:
                 # Where the group has moved on, it revokes first, which ends this task. Until then
                 # these are ours, and no other member will read them.
-                log.warning("Partitions not claimed; will retry", extra={"error": str(error)})
+                if told != (told := str(error)):
+                    log.warning("Partitions not claimed; will retry", extra={"error": told})
                 await asyncio.sleep(backoff.next())
             else:
                 break

@@ -1,23 +1,33 @@
-"""Quieten aiokafka: what we tell ourselves, and the same failure again and again."""
+"""Quieten aiokafka: what we tell ourselves, and the same line again and again."""
 
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 
 __all__ = ["OncePerOutage", "SaidByUs", "install"]
 
 _AGAIN_AFTER = 60.0
+_MOST_KEPT = 256
+_NUMBERS = re.compile(r"\d+")
+
+_Line = tuple[object, ...]
 
 
 class SaidByUs(logging.Filter):
-    """Drop what aiokafka logs of a client that can't start, often without its reason.
+    """Drop what aiokafka logs of connections that fail, often without the reason or the address.
 
-    ``Connector`` raises it, with the reason and the remedy.
+    ``Connector`` raises it for a client that can't start, ``NodeOutages`` tells it of a node, and
+    both with the remedy.
     """
 
-    MESSAGES = ('Unable connect to "%s:%s": %s', 'Unable to request metadata from "%s:%s": %s')
+    MESSAGES = (
+        'Unable connect to "%s:%s": %s',
+        'Unable to request metadata from "%s:%s": %s',
+        "Unable connect to node with id %s: %s",
+    )
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether ``record`` is to be logged."""
@@ -25,43 +35,53 @@ class SaidByUs(logging.Filter):
 
 
 class OncePerOutage(logging.Filter):
-    """Let it be told once that a node can't be reached, until that was not so for a minute.
+    """Let a line be told once, until it was not said for a minute.
 
-    aiokafka says it at each try, some ten times a minute for each of a process's clients; and for
-    each connection that a password goes unencrypted.
+    In an outage aiokafka repeats its lines up to ten times a second for each of a process's
+    clients. A line is the same if nothing but its numbers (nodes, partitions, offsets) and the
+    texts of its errors are different; an error of another kind makes it another line.
 
     Args:
         clock: returns seconds.
     """
 
-    MESSAGES = (
-        "Unable connect to node with id %s: %s",
-        "Unable to update metadata from %s",
-        "Failed fetch messages from %s: %s",
-        "Sending username and password in the clear",
-    )
-
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
-        self._last: dict[tuple[str, str], float] = {}
+        self._last: dict[_Line, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether ``record`` is to be logged."""
-        message = str(record.msg)
-        if message not in self.MESSAGES:
-            return True
-        node = str(record.args[0]) if isinstance(record.args, tuple) and record.args else ""
-        now = self._clock()
-        last = self._last.get((message, node))
-        self._last[message, node] = now
+        line, now = _line(record), self._clock()
+        last = self._last.get(line)
+        if last is None and len(self._last) >= _MOST_KEPT:
+            self._forget(now)
+        self._last[line] = now
         return last is None or now - last > _AGAIN_AFTER
+
+    def _forget(self, now: float) -> None:
+        self._last = {line: last for line, last in self._last.items() if now - last <= _AGAIN_AFTER}
+
+
+def _line(record: logging.LogRecord) -> _Line:
+    args = record.args if isinstance(record.args, tuple) else (record.args,)
+    return record.name, record.msg, *map(_kind, args)
+
+
+def _kind(value: object) -> object:
+    if isinstance(value, BaseException):
+        return type(value)
+    if isinstance(value, str | type):
+        return value
+    return _NUMBERS.sub("", str(value))
 
 
 def install() -> None:
-    """Add both to the loggers of aiokafka that say these, for every client in this process."""
-    told, once = SaidByUs(), OncePerOutage()
-    for name in ("aiokafka", "aiokafka.conn", "aiokafka.consumer.fetcher"):
-        logger = logging.getLogger(name)
-        logger.addFilter(told)
-        logger.addFilter(once)
+    """Add both to every logger of aiokafka, for every client in this process."""
+    filters = SaidByUs(), OncePerOutage()
+    # A logger's filters don't see what loggers below it are told.
+    for name in ("aiokafka", *logging.root.manager.loggerDict):
+        if name.split(".")[0] == "aiokafka":
+            logger = logging.getLogger(name)
+            for each in filters:
+                logger.addFilter(each)

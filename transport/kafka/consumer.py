@@ -16,6 +16,7 @@ from transport.kafka.claim import KafkaClaim
 from transport.kafka.closing import discard_consumer
 from transport.kafka.errors import translate
 from transport.kafka.membership import KafkaMembership
+from transport.kafka.read_outage import ReadOutage
 
 __all__ = ["KafkaConsumer"]
 
@@ -23,12 +24,19 @@ log = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
+_Join = Callable[
+    [AIOKafkaConsumer, Callable[[KafkaClaim], None], Callable[[TransportUnavailable | None], None]],
+    KafkaMembership,
+]
+
 
 class KafkaConsumer:
     """A ``Consumer``.
 
     A member of ``group`` on ``topic``. ``connect`` makes a client that is not yet started; ``join``
-    makes the membership that runs it and offers its claims to the callable it is given.
+    makes the membership that runs it, offers its claims to the first callable that it is given, and
+    tells the second how each look at the log ended. ``outage`` is told when nothing can be read,
+    and ``on_unreadable`` is called again and again as long.
     """
 
     def __init__(
@@ -37,13 +45,17 @@ class KafkaConsumer:
         topic: Topic,
         group: str,
         connect: Callable[[], AIOKafkaConsumer],
-        join: Callable[[AIOKafkaConsumer, Callable[[KafkaClaim], None]], KafkaMembership],
+        join: _Join,
+        outage: ReadOutage,
+        on_unreadable: Callable[[], None],
         on_closed: Callable[[KafkaConsumer], None],
     ) -> None:
         self.topic = topic
         self.group = group
         self._connect = connect
         self._join = join
+        self._outage = outage
+        self._on_unreadable = on_unreadable
         self._on_closed = on_closed
         self._offers: asyncio.Queue[KafkaClaim | None] = asyncio.Queue()
         self._membership: KafkaMembership | None = None
@@ -106,15 +118,12 @@ class KafkaConsumer:
             if isinstance(self._trouble, ConfigurationError):
                 self._offers.put_nowait(None)
                 return
-            log.warning(
-                "Replacing the Kafka consumer: a new one joins the group",
-                extra={"error": str(error)},
-            )
+            self._outage.failed(self, self._trouble)
             await asyncio.sleep(backoff.next())
 
     async def _one_life(self) -> Exception:
         client = self._connect()
-        membership = self._join(client, self._take)
+        membership = self._join(client, self._take, self._looked)
         self._membership = membership
         error: Exception = TransportUnavailable("the consumer ended")
         try:
@@ -130,6 +139,16 @@ class KafkaConsumer:
     def _take(self, claim: KafkaClaim) -> None:
         self._trouble = None
         self._offers.put_nowait(claim)
+
+    def _looked(self, fault: TransportUnavailable | None) -> None:
+        if fault is not None:
+            self._outage.failed(self, fault)
+            self._on_unreadable()
+            return
+        if self._membership is not None and self._membership.spare:
+            self._trouble = None  # no claim will come and end it
+        if self._trouble is None:
+            self._outage.over(self)
 
 
 async def _end(membership: KafkaMembership, client: AIOKafkaConsumer) -> None:

@@ -59,6 +59,7 @@ class Fetching:
         self._held = held
         self._fetched_under = epochs_of_fetches(client)
         self._lingering = Lingering(client)
+        self._unchecked = False
 
     async def run(self) -> None:
         """Fetch until cancelled.
@@ -91,7 +92,8 @@ class Fetching:
                 translated = translate(error, starting=True)
                 if failures > _ERRORS_BORNE or isinstance(translated, ConfigurationError):
                     raise
-                log.warning("Read from Kafka failed; will retry", extra={"error": str(error)})
+                if failures == 1:
+                    log.warning("Read from Kafka failed; will retry", extra={"error": str(error)})
                 self._read_again()
                 await asyncio.sleep(_ERROR_PAUSE)
                 continue
@@ -110,15 +112,18 @@ class Fetching:
         try:
             broken = await self._continuity.broken(claims)
         except TransportUnavailable as error:
-            log.warning(
-                "Check that the log still has the records read failed; will retry",
-                extra={"error": str(error)},
-            )
+            if not self._unchecked:
+                self._unchecked = True
+                log.warning(
+                    "Check that the log still has the records read failed; will retry",
+                    extra={"error": str(error)},
+                )
             for claim in claims:
                 if self.holds(claim):
                     self._client.seek(self._source.at(claim.partition), claim.window.fetched)
             await asyncio.sleep(_ERROR_PAUSE)
             return False
+        self._unchecked = False
         for claim, tail in broken.items():
             if self.holds(claim):
                 self._continuity.remember(claim, tail)

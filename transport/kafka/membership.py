@@ -39,8 +39,8 @@ log = logging.getLogger(__name__)
 class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is not typed
     """Runs ``client`` in its group until it fails. ``offer`` gets each claim.
 
-    ``on_unreadable`` is called while the log can't be read. ``stalls`` tell where earlier clients
-    came to a stop.
+    ``looked`` gets the outcome of each look at the log: an error while it can't be read. ``stalls``
+    tell where earlier clients came to a stop.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         *,
         timing: Timing,
         offer: Callable[[KafkaClaim], None],
-        on_unreadable: Callable[[], None],
+        looked: Callable[[TransportUnavailable | None], None],
         stalls: Stalls,
     ) -> None:
         self._client = client
@@ -58,13 +58,15 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         self._source = source = context.source
         self._timing = timing
         self._offer = offer
-        self._on_unreadable = on_unreadable
+        self._looked = looked
         self._ended = False
         self._ends: dict[int, int] = {}
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._watchdog = Watchdog(timing.lease, timing.rebalance, stalls)
         self.claims: dict[int, KafkaClaim] = {}
         self.fault: TransportUnavailable | None = None
+        self.spare = False
+        """Whether the group let us in, and has no partition for us."""
         self._held = Holds(source.name, patience=timing.damage)
         self._continuity = Continuity(source.name, ids=context.ids, tails=context.tails)
         self._commits = Commits(client, source.name, timeout=timing.request)
@@ -143,6 +145,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Let claims end in order; what hasn't by then is lost. The group waits for us."""
         self._watchdog.joining()
+        self.spare = False
         await self._claiming.cancel()
         for claim in self.claims.values():
             claim.revoke()
@@ -160,6 +163,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Begin to claim the assigned partitions. Heartbeats wait for this, so it is short."""
         self._watchdog.joined()
+        self.spare = not assigned
         if assigned and not self._ended:
             self._client.pause(*assigned)
             self._claiming.start([at.partition for at in assigned])
@@ -209,7 +213,6 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
                 readable = await self._context.reader.readable_ends(where)
             except TransportUnavailable as error:
                 self.fault = error
-                self._on_unreadable()
             else:
                 self.fault = None
                 if any(claim.topic_id != topic.id for claim in self.claims.values()):
@@ -227,6 +230,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
                     self._continuity.whole(changed)
                 reading = {p: c for p, c in self.claims.items() if not self._held.waits(p)}
                 self._watchdog.check(reading, self._gaps.readable)
+            self._looked(self.fault)
             if self.fault is not None:
                 for claim in self.claims.values():
                     claim.wake()

@@ -30,7 +30,7 @@ from transport.contract import (
 )
 from transport.counted import counted, counted_key
 from transport.durability import Durability
-from transport.errors import TransportError, TransportUnavailable
+from transport.errors import ConfigurationError, TransportError, TransportUnavailable
 from transport.kafka.appender import Appender
 from transport.kafka.claim import KafkaClaim
 from transport.kafka.client_pool import ClientPool
@@ -48,6 +48,7 @@ from transport.kafka.log import TopicLayout
 from transport.kafka.losses import TopicLosses
 from transport.kafka.membership import KafkaMembership
 from transport.kafka.progress import progress_of
+from transport.kafka.read_outage import ReadOutage
 from transport.kafka.reader import KafkaReader
 from transport.kafka.records import outgoing_envelope, record_of
 from transport.kafka.removal import KafkaLogRemoval
@@ -127,7 +128,9 @@ class KafkaTransport:
         }
         self._removal = KafkaLogRemoval(self._admin, self._groups, self._reader, self._logs, ours)
         self._consumers: set[KafkaConsumer] = set()
+        self._read_outage = ReadOutage()
         self._repair: asyncio.Task[None] | None = None
+        self._topics_wrong = ""
 
     @classmethod
     def from_settings(cls, settings: TransportSettings, name: LogName = _NAME) -> Self:
@@ -210,14 +213,13 @@ class KafkaTransport:
         context, timing = self._context(topic, group), self._timing
         stalls = Stalls()
 
-        def join(client: AIOKafkaConsumer, offer: Callable[[KafkaClaim], None]) -> KafkaMembership:
+        def join(
+            client: AIOKafkaConsumer,
+            offer: Callable[[KafkaClaim], None],
+            looked: Callable[[TransportUnavailable | None], None],
+        ) -> KafkaMembership:
             return KafkaMembership(
-                client,
-                context,
-                timing=timing,
-                offer=offer,
-                on_unreadable=self._look_for_topics,
-                stalls=stalls,
+                client, context, timing=timing, offer=offer, looked=looked, stalls=stalls
             )
 
         connect = partial(
@@ -226,8 +228,9 @@ class KafkaTransport:
             heartbeat=timing.heartbeat(topic, lingers=linger > 0), linger=linger,
         )  # fmt: skip
         consumer = KafkaConsumer(
-            topic=topic, group=group, connect=connect, join=join, on_closed=self._consumers.discard
-        )
+            topic=topic, group=group, connect=connect, join=join, outage=self._read_outage,
+            on_unreadable=self._look_for_topics, on_closed=self._consumers.discard,
+        )  # fmt: skip
         self._consumers.add(consumer)
         return consumer
 
@@ -361,11 +364,15 @@ class KafkaTransport:
         try:
             created = await self._ensure_topics()
         except TransportError as error:
-            log.error(  # noqa: TRY400
-                "Missing topics not created: appends are refused until they are",
-                extra={"error": str(error)},
-            )
+            # Asked in an outage too, of which others tell: whether topics are missing isn't known.
+            if isinstance(error, ConfigurationError) and str(error) != self._topics_wrong:
+                self._topics_wrong = str(error)
+                log.error(  # noqa: TRY400
+                    "Kafka's topics are not as configured, or can't be made; will retry",
+                    extra={"error": str(error)},
+                )
         else:
+            self._topics_wrong = ""
             if created:
                 log.error(
                     "Topics were missing: created again, empty. Run `crossfade audit`",
