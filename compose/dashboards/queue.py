@@ -263,6 +263,21 @@ _INGRESS = DashboardRow(
             ),
         ),
         Panel(
+            "Waiting for a Quota",
+            "Share of its time for which a Kafka asked a process to send nothing, as a quota is "
+            "used up: the process that waits most. With several brokers it can be above 1. Normal: "
+            "zero.",
+            "percentunit",
+            (
+                Query(
+                    "max by (transport) "
+                    "(rate(stream_throttled_seconds_total{@}[$__rate_interval]))",
+                    "{{transport}}",
+                ),
+            ),
+            steps=(ThresholdStep(0.1, "red"),),
+        ),
+        Panel(
             "Enqueue Rate by Partition",
             "A partition far above the others has a conversation that is busier than it should be.",
             "mps",

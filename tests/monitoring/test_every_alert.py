@@ -25,6 +25,7 @@ from tests.monitoring.rules import alerts
 from tests.payloads.test_rows import large
 from tests.support.eventually import eventually
 from tests.support.kafka import run_kafka
+from tests.support.kafka_rights import limit_rates
 from transport.clock import now
 from transport.contract import WORKER_GROUP, Appended, DeadLetter, Reason, Record, Topic
 from transport.envelope import seal_message
@@ -234,6 +235,19 @@ async def test_the_shadow_is_down(site: MonitoredDeployment) -> None:
         finally:
             await site.kafka.resume()
         await site.clears(*names)
+
+
+@causes("LogThrottled")
+async def test_a_quota_of_kafka_is_used_up(site: MonitoredDeployment) -> None:
+    assert site.kafka
+    await limit_rates(site.kafka, "ANONYMOUS", {"producer_byte_rate": 2_000.0})
+    try:
+        async with site.load(pause=0.05):
+            await site.fires("LogThrottled")
+    finally:
+        await limit_rates(site.kafka, "ANONYMOUS", {"producer_byte_rate": None})
+    await site.clears("LogThrottled")
+    await site.command("migrate", "backfill")  # the copies that were dropped meanwhile
 
 
 @causes("StandbyStalled")
