@@ -133,6 +133,18 @@ async def test_a_compressed_body_goes_through_a_proxy(
             assert answer.status_code == status, answer.text
 
 
+@pytest.mark.parametrize("name", ["nginx-documented", "haproxy-documented"])
+async def test_readiness_is_for_the_inside(served: Served, run_proxy: RunProxy, name: str) -> None:
+    """It names servers with their addresses, and needs no key."""
+    proxy = await run_proxy(name, served.port)
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(f"http://127.0.0.1:{served.port}/readyz")).status_code == 200
+        assert (await client.get(f"{proxy.url}/healthz")).status_code == 200
+        for path in ("/readyz", "/readyz?a=b", "/%72eadyz"):
+            answer = await client.get(proxy.url + path)
+            assert answer.status_code == 403, answer.text
+
+
 @pytest.mark.parametrize("name", HTTP_2)
 async def test_go_gets_its_answers_over_http_2(
     served: Served, run_proxy: RunProxy, go_client: GoClient, name: str
