@@ -37,6 +37,7 @@ from ingress.web.auth import Scope
 from persistence.reads import messages as queries
 from persistence.reads.messages import StoredMessage, StoredPosition, StoredReceipt
 from persistence.reads.tombstones import Buried
+from transport.contract import Reason
 from transport.envelope import Message
 from transport.payload import Payload
 
@@ -61,6 +62,11 @@ MessageId = Annotated[
 ]
 _MOST = 200
 _USUAL = 50
+_CONTENT_FAULTS = {
+    Reason.PAYLOAD_MISSING.value: "The payload store did not give the content.",
+    Reason.PAYLOAD_CORRUPT.value: "The payload store has other content than was sent.",
+}
+"""Errors that are not the sender's. The letter's own text may name servers, buckets and keys."""
 _PAGE_BYTES = 1024 * 1024
 """Bytes of contents in one page: 200 of the largest would hold the event loop for 0.1 s."""
 
@@ -217,7 +223,10 @@ def _dead(identifier: str, found: Dead, elsewhere: Sequence[StoredPosition]) -> 
         attempts=lost.attempts,
         receipts=[],
         dead_letter=DeadLetterSummary(
-            id=lost.id, reason=lost.reason, error=lost.error, failed_at=lost.failed_at
+            id=lost.id,
+            reason=lost.reason,
+            error=_CONTENT_FAULTS.get(lost.reason, lost.error),
+            failed_at=lost.failed_at,
         ),
     )
 

@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from tests.ingress.conftest import (  # noqa: F401 - fixtures
     database_pool,
+    index_dead_letters,
     launch,
     log,
     module_pool,

@@ -23,6 +23,7 @@ from tests.ingress.conftest import Service, Start, message, working
 from tests.payloads.stores import opened
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
+from transport.contract import Topic
 from transport.registry import create
 from transport.settings import TransportSettings
 
@@ -222,6 +223,38 @@ async def test_s3(
     assert read.status_code >= 500
     for answer in answers:
         _is_silent(answer, [*_hidden(s3_settings, proxied), "not-the-secret"])
+
+
+async def test_a_message_that_is_dead_for_want_of_its_content(
+    start: Start,
+    s3_settings: dict[str, str],
+    proxied: FaultProxy,
+    index_dead_letters: Callable[[Service], Awaitable[None]],
+) -> None:
+    store = _store(s3_settings, proxied, PAYLOAD_TIMEOUT_MS="30000")
+    service = await start(payloads=store)
+    missing, damaged = [
+        (await service.post(_large(number))).json()["messageId"] for number in (1, 2)
+    ]
+    digest = sha256(_TEXT.encode()).hexdigest()
+    await store.delete([f"{missing}/{digest}"])
+    await store.put(f"{damaged}/{digest}", _TEXT[:-1].encode())
+    async with working(service):
+        await eventually(lambda: _has_letters(service, 2))
+    await index_dead_letters(service)
+    for identifier in (missing, damaged):
+        answer = (await service.client.get(f"/api/messages/{identifier}")).json()
+        assert answer["state"] == "dead_lettered"
+        error = answer["deadLetter"]["error"]
+        assert "payload store" in error
+        assert not [one for one in _hidden(s3_settings, proxied) if one in error], error
+    # The operator's list has what that lacks.
+    letters = (await service.client.get("/api/dead-letters")).json()["items"]
+    assert [digest in letter["error"] for letter in letters] == [True, True], letters
+
+
+async def _has_letters(service: Service, count: int) -> bool:
+    return len(await service.transport.read(Topic.DEAD_LETTERS, 0)) == count
 
 
 async def test_an_object_that_is_gone_or_damaged(
