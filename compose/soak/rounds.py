@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import UTC, datetime
-
-import asyncpg
 
 from compose.harness.anomaly import Anomaly, What
 from compose.harness.checker import check
-from compose.harness.final import Final, gather
+from compose.harness.final import gather
 from compose.harness.history import ClientAttempt, Outcome, RequestKind
 from compose.harness.load import LoadOptions, Mix, acknowledges
 from compose.harness.load_process import LoadProcess
@@ -20,22 +17,13 @@ from compose.rehearsal.timeline import RehearsalTimeline
 from compose.soak.drained import drained
 from compose.soak.options import SoakOptions
 from compose.soak.posts import PostMeter, RoundHistory
+from compose.soak.reading import read_patiently
 from compose.soak.record import SoakRound
 from transport.contract import Transport
 
-__all__ = ["AWAY", "LoadInRounds", "RunningRound"]
+__all__ = ["LoadInRounds", "RunningRound"]
 
 _MIX = Mix(repeat=0.05, old=0.03, other_body=0.01, race=0.005, receipt=0.1)
-_READ_WITHIN = 300.0
-_READ_AGAIN = 1.0
-AWAY = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # of a connection whose server was suspended
-)
-"""What reading from PostgreSQL may raise while it is hurt."""
 
 
 class RunningRound:
@@ -149,7 +137,14 @@ class LoadInRounds:
             await drained(self._log)
         except StuckError as error:
             anomalies.append(Anomaly(What.STUCK, f"round {ended.number}", str(error)))
-        final = await self._gathered(ended)
+        final = await read_patiently(
+            lambda: gather(
+                self._stage.database_url,
+                self._stage.reader_url,
+                conversations=ended.conversations,
+            ),
+            "the rows could not be read",
+        )
         anomalies += await asyncio.to_thread(check, ended.history, final)
         messages = {a.key for a in ended.history.acknowledged(RequestKind.MESSAGE)}
         judged = SoakRound(
@@ -165,18 +160,3 @@ class LoadInRounds:
         )
         judged.add(anomalies)
         return judged
-
-    async def _gathered(self, ended: RunningRound) -> Final:
-        """Read its rows. A fault may end that at any time: then again."""
-        deadline = time.monotonic() + _READ_WITHIN
-        while True:
-            try:
-                return await gather(
-                    self._stage.database_url,
-                    self._stage.reader_url,
-                    conversations=ended.conversations,
-                )
-            except AWAY as error:
-                if time.monotonic() > deadline:
-                    raise StuckError(f"the rows could not be read: {error}") from error
-                await asyncio.sleep(_READ_AGAIN)

@@ -12,20 +12,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Self
 
-import asyncpg
-
 from compose.harness.anomaly import Anomaly, What
 from compose.harness.content_name import is_large
 from compose.harness.history import ClientAttempt, RequestKind
-from compose.harness.waiting import StuckError
 from compose.load.client import Client
 from compose.process.metrics import process_metrics
 from compose.rehearsal.stage import Stage
+from compose.soak.reading import AWAY, read_patiently
 from compose.soak.rounds import RunningRound
 from compose.soak.vanished import vanished
 from persistence.database.pool import Pool, connect, using
-from persistence.errors import PersistenceError
-from persistence.payloads.errors import PayloadError
 from persistence.payloads.opening import open_archive
 from persistence.payloads.settings import PayloadSettings
 from persistence.retention.archiver import Archiver
@@ -34,9 +30,7 @@ from persistence.settings import PersistenceSettings
 __all__ = ["RowRetention"]
 
 _NO_DAYS = 0
-_READ_WITHIN, _READ_AGAIN = 300.0, 1.0
 _ARCHIVED_WITHIN, _ARCHIVED_AGAIN = 120.0, 1.0
-_AWAY = (PersistenceError, PayloadError, OSError, TimeoutError, asyncpg.PostgresError)
 _KEPT = 60
 _FROM_A_ROUND = 6
 _ASKED = 6
@@ -45,7 +39,7 @@ _ROWS = "SELECT coalesce(sum(rows), 0) FROM row_archives WHERE state = 'done'"
 
 
 class RowRetention:
-    """Archives what is old, as ``ROWS_RETENTION_DAYS`` does, and sees that it stays away.
+    """Archives old rows, as ``ROWS_RETENTION_DAYS`` does, and sees that they stay away.
 
     Args:
         pool: Of the service's database.
@@ -88,7 +82,7 @@ class RowRetention:
         self._remembered.extend(self._dice.sample(plain, min(_FROM_A_ROUND, len(plain))))
 
     async def archive(self, before: datetime) -> tuple[int, list[Anomaly]]:
-        """Archive what is from before a moment; return how many rows, and what came back.
+        """Archive rows from before a moment; return their number, and the rows that came back.
 
         Where a fault ends it, it goes on after a moment: the table would have the rows of several
         rounds otherwise, and its indexes the size for them. Where faults leave it no time, the next
@@ -103,7 +97,7 @@ class RowRetention:
                     back = await connection.fetchval(_BACK)
                     done = int(await connection.fetchval(_ROWS))
                 break
-            except _AWAY:
+            except AWAY:
                 if time.monotonic() > deadline:
                     return 0, []
                 await asyncio.sleep(_ARCHIVED_AGAIN)
@@ -119,14 +113,9 @@ class RowRetention:
         Raises:
             StuckError: PostgreSQL could not be read for minutes.
         """
-        deadline = time.monotonic() + _READ_WITHIN
-        while True:
-            try:
-                return await vanished(self._pool, judged)
-            except _AWAY as error:
-                if time.monotonic() > deadline:
-                    raise StuckError(f"the rows could not be counted: {error}") from error
-                await asyncio.sleep(_READ_AGAIN)
+        return await read_patiently(
+            lambda: vanished(self._pool, judged), "the rows could not be counted"
+        )
 
     async def _ask_again(self) -> list[Anomaly]:
         """Send archived messages once more: each has the id that it had."""

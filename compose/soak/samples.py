@@ -12,7 +12,7 @@ import asyncpg
 from compose.harness.service import RehearsedService
 from compose.rehearsal.stage import Stage
 from compose.soak.posts import PostMeter
-from compose.soak.rounds import AWAY
+from compose.soak.reading import AWAY
 from compose.soak.system import figures_of, folder_bytes
 from transport.contract import WORKER_GROUP, Topic, Transport
 from transport.errors import TransportError

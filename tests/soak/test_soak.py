@@ -13,7 +13,7 @@ from compose.soak.measures import MEASURES
 from compose.soak.options import SoakOptions
 from compose.soak.record import SoakRecord, SoakRecorder, SoakSample, read_record
 from compose.soak.report import make_report
-from compose.soak.rounds import AWAY
+from compose.soak.reading import AWAY
 from compose.soak.soak import Soak
 from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually

@@ -1,0 +1,48 @@
+"""Read from PostgreSQL while faults hurt it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import asyncpg
+
+from compose.harness.waiting import StuckError
+from persistence.errors import PersistenceError
+from persistence.payloads.errors import PayloadError
+
+__all__ = ["AWAY", "read_patiently"]
+
+AWAY = (
+    PersistenceError,
+    PayloadError,
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # of a connection whose server was suspended
+)
+"""What reading from PostgreSQL, or from the archive, may raise meanwhile."""
+
+_WITHIN = 300.0
+_AGAIN = 1.0
+
+_Read = TypeVar("_Read")
+
+
+async def read_patiently(read: Callable[[], Awaitable[_Read]], what: str) -> _Read:
+    """Call ``read`` until it succeeds.
+
+    Raises:
+        StuckError: it did not for minutes.
+    """
+    deadline = time.monotonic() + _WITHIN
+    while True:
+        try:
+            return await read()
+        except AWAY as error:
+            if time.monotonic() > deadline:
+                raise StuckError(f"{what}: {error}") from error
+            await asyncio.sleep(_AGAIN)
