@@ -19,7 +19,7 @@ from typing import Literal
 import msgspec
 
 from persistence.errors import PersistenceError
-from persistence.payload_audit.keys import DOOMED_KEY, KEY
+from persistence.payload_audit.keys import content_key
 from persistence.payload_audit.together import for_each
 from persistence.payloads.errors import (
     PayloadCorrupt,
@@ -59,7 +59,7 @@ class CopyFault(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class CopyReport(msgspec.Struct, rename="camel"):
-    """What was found in the source, and what became of it."""
+    """The objects of the source, counted by outcome."""
 
     examined: int = 0
     there: int = 0
@@ -166,9 +166,7 @@ class _Copying:
         report = self.report
         report.examined += 1
         self.newest = max(self.newest or found.modified, found.modified)
-        aside = DOOMED_KEY.fullmatch(found.key)
-        match = KEY.fullmatch(aside[2] if aside else found.key)
-        if match is not None:
+        if (match := content_key(found.key)) is not None:
             await self._patiently(found, match[1], match[2])
         elif found.key.startswith(f"{UPLOADING}/"):
             report.uploads += 1

@@ -8,7 +8,7 @@ put up before anything is deleted, so whoever looks for it after the copy finds 
 from __future__ import annotations
 
 from persistence.database.pool import Pool, using
-from persistence.payload_audit.keys import DOOMED_KEY, KEY
+from persistence.payload_audit.keys import content_key
 from persistence.payloads.store import PayloadStore
 
 __all__ = ["delete_erased"]
@@ -38,6 +38,5 @@ async def delete_erased(pool: Pool, store: PayloadStore) -> int:
 
 def _message(key: str) -> str | None:
     """Return the id of the message whose content has the key, ``None`` of another object."""
-    aside = DOOMED_KEY.fullmatch(key)
-    match = KEY.fullmatch(aside[2] if aside else key)
+    match = content_key(key)
     return match[1] if match else None
