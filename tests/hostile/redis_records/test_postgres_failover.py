@@ -28,6 +28,7 @@ from tests.faults.database import drop_connections
 from tests.faults.deployment import Deployment
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
+from tests.support.postgres_pair import follow
 
 _DATABASE = "failover"
 _ROWS_AGAIN_SECONDS = 15.0  # some 5; the statements under way have 30
@@ -47,19 +48,12 @@ class Pair:
         old, new = self.primary, self.standby
         await old.stop()  # in good order: the standby has everything
         await _run(new, "SELECT pg_promote()")
-        _follow(old, new)
+        follow(old, new)
         await old.start()
         self.primary, self.standby = new, old
         # From now on the old primary, which is named first, is asked again, and answers as one
         # that can only be read.
         await drop_connections(new.url_of(_DATABASE))
-
-
-def _follow(server: PostgresServer, primary: PostgresServer) -> None:
-    (server.data_dir / "standby.signal").touch()
-    with (server.data_dir / "postgresql.auto.conf").open("a") as conf:
-        address = f"host={primary.host} port={primary.port} user=crossfade"
-        conf.write(f"primary_conninfo = '{address}'\n")
 
 
 async def _run(server: PostgresServer, statement: str) -> object:
@@ -85,7 +79,7 @@ async def pair(tmp_path: Path, initialized_postgres: Path) -> AsyncIterator[Pair
     # every wheel has.
     shutil.copytree(*folders)
     standby = PostgresServer(folders[1])
-    _follow(standby, primary)
+    follow(standby, primary)
     try:
         await primary.start()
         await standby.start()
