@@ -32,7 +32,7 @@ def log_disagreements(transport: TransportSettings, variables: Collection[str]) 
 
 
 def _of_redis_urls(transport: TransportSettings, variables: Collection[str]) -> Iterator[str]:
-    """Refuse what is said twice: in a URL, and in a setting of its own."""
+    """Refuse a value that is given twice: in a URL, and in a setting of its own."""
     own = [(own_variable(label, ""), its) for label, its in transport.labelled.items()]
     for prefix, settings in (("", transport), *own):
         if f"{prefix}REDIS_URL" not in variables or settings.redis_url is None:

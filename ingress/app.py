@@ -336,7 +336,7 @@ def _routers(console: ConsoleState, readiness: ReadinessChecks) -> list[APIRoute
 def _closing(
     accept: AcceptContext, redriver: Redriver, console: ConsoleState
 ) -> list[Callable[[], Awaitable[None]]]:
-    """Return what to close, in this order: no message is handed in after its part is closed."""
+    """Return the closing calls in their order: no message is handed in to a closed part."""
     uploads = [accept.uploads.close] if accept.uploads else []
     return [
         accept.admission.close,

@@ -36,7 +36,7 @@ _ACCEPT = (
 
 
 class LogLoss(msgspec.Struct, frozen=True):
-    """What was found of a log that is to be given up. It can be, if there is no obstacle.
+    """A log that is to be given up. It can be, if there is no obstacle.
 
     Args:
         look: where the migration stands.

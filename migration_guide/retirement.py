@@ -43,7 +43,7 @@ class Obstacle(msgspec.Struct, frozen=True):
 
 
 class Retirement(msgspec.Struct, frozen=True, rename="camel"):
-    """What was found of a log that is to be removed. Nothing stands in the way if no obstacle does.
+    """A log that is to be removed. It can be, if there is no obstacle.
 
     ``records`` were compared with PostgreSQL, and ``letters`` looked for there. ``pending_letters``
     are rows that can still be redriven or discarded. ``in_migration``: a step of the migration
@@ -203,7 +203,7 @@ def _reasons(obstacles: Sequence[Obstacle]) -> str:
 async def _users(
     look: MigrationStanding, pool: Pool, name: str, log: Transport | None
 ) -> list[Obstacle]:
-    """Return what says that the log is in use, or is not the one that its name means."""
+    """Return the obstacles that come from users of the log, or from another log of its name."""
     found = [*users_of(look.processes, name), *_migration(look, name)]
     if log is not None:
         used = {rests_on(look.state)}.union(*(_logs_of(process) for process in look.processes))

@@ -27,6 +27,6 @@ class Rescuing(Protocol):
 
 
 def rescuing(transport: Transport) -> Rescuing | None:
-    """Return what stands behind ``transport``, if it is such a one."""
+    """Return the transport behind ``transport``'s decorators, if it is such a one."""
     inner = innermost(transport)
     return inner if isinstance(inner, Rescuing) else None

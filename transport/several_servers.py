@@ -28,6 +28,6 @@ class OnSeveralServers(Protocol):
 
 
 def on_several_servers(transport: Transport) -> OnSeveralServers | None:
-    """Return what stands behind ``transport``, if it is such a one."""
+    """Return the transport behind ``transport``'s decorators, if it is such a one."""
     inner = innermost(transport)
     return inner if isinstance(inner, OnSeveralServers) else None

@@ -23,6 +23,6 @@ class Throttling(Protocol):
 
 
 def throttling(transport: Transport) -> Throttling | None:
-    """Return what stands behind ``transport``, if it is such a one."""
+    """Return the transport behind ``transport``'s decorators, if it is such a one."""
     inner = innermost(transport)
     return inner if isinstance(inner, Throttling) else None

@@ -1,4 +1,4 @@
-"""What is known of a log that can lose what it confirmed, from one process to the next."""
+"""The last records of a log that can lose what it confirmed, told from process to process."""
 
 from __future__ import annotations
 
@@ -30,6 +30,6 @@ class Witnessed(Protocol):
 
 
 def witnessed(transport: Transport) -> Witnessed | None:
-    """Return what stands behind ``transport``, if it is such a one."""
+    """Return the transport behind ``transport``'s decorators, if it is such a one."""
     inner = innermost(transport)
     return inner if isinstance(inner, Witnessed) else None

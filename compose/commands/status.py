@@ -143,7 +143,7 @@ class _Look:
             return [sentences, "", styled(("waiting: ", "yellow"), " ".join(str(error).split()))]
 
     async def sentences(self) -> Grid:
-        """Return what the console says of the health of everything."""
+        """Return the console's sentences on the health of everything."""
         return _health((await self._status()).health)
 
     async def _logs(self) -> list[RenderableType]:

@@ -47,7 +47,7 @@ class LargeContent:
         self._share = share
 
     def of(self, content: str) -> SentContent:
-        """Return what is sent for ``content``."""
+        """Return the content to send in place of ``content``: the same, or a larger one."""
         dice = random.Random(content)
         if dice.random() >= self._share:
             return SentContent(content, None)

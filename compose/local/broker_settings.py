@@ -1,6 +1,6 @@
 """The logs whose servers are started here, and settings that make a soak's logs small.
 
-Sizes can only be flat if what is old goes, within minutes and not within days.
+Sizes can only be flat if old data goes within minutes, and not within days.
 """
 
 from __future__ import annotations

@@ -250,7 +250,7 @@ def _application(
 
 
 def _old_rows(context: ProcessContext) -> OldRows | None:
-    """Return what archives old rows, if they are to be archived."""
+    """Return the task that archives old rows; ``None`` where the settings ask for none."""
     days, store = context.settings.persistence.rows_retention_days, context.archive
     if days is None or store is None:
         return None

@@ -146,7 +146,7 @@ class RehearsalTimeline:
         spans.append(StateSpan(state=state, begun=self.now, phase=phase))
 
     def state_of(self, track: str) -> str | None:
-        """Return what was said last of a process or server; ``None`` if nothing was."""
+        """Return the last state of a process or server; ``None`` before its first."""
         spans = self.tracks.get(track)
         return spans[-1].state if spans else None
 

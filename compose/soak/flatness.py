@@ -20,7 +20,7 @@ Points = Sequence[tuple[float, float]]
 
 
 class Flatness(msgspec.Struct, kw_only=True, rename="camel"):
-    """What became of one series between its warm-up's end and its own."""
+    """The growth of one series after its warm-up, and its limit."""
 
     series: str
     unit: str
@@ -39,7 +39,7 @@ class Flatness(msgspec.Struct, kw_only=True, rename="camel"):
 
     @property
     def flat(self) -> bool:
-        """Whether it does."""
+        """Whether the series stays within its limit."""
         return self.growth <= self.limit
 
 

@@ -1,6 +1,6 @@
-"""What is looked at, in what unit, and how much it may grow.
+"""The measures of a soak: their units, and how much each may grow.
 
-A series has a name of two parts, such as ``memory/worker-1``: what is measured, and of what.
+A series has a name of two parts, such as ``memory/worker-1``: the measure, and the process.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class SoakOptions(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """After so long what was sent is judged, archived and forgotten, beside the next round."""
     sample_seconds: float = 10.0
     judged_seconds: float = 600.0
-    """What is shorter, without its warm-up, is too short to tell whether anything grows."""
+    """A series that is shorter, without its warm-up, does not tell whether anything grows."""
     seed: int = 0
 
     @property

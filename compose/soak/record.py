@@ -37,7 +37,7 @@ class RecordError(Exception):
 
 
 def _tag(name: str) -> str:
-    """Return what stands in the file for a class."""
+    """Return the name of a class in the file."""
     return name.removeprefix("Soak").lower()
 
 

@@ -79,7 +79,7 @@ def make_report(record: SoakRecord) -> SoakReport:
     options, seconds = record.began.options, record.seconds
     loaded = record.rounds[-1].ended if record.rounds else seconds
     series = record.series()
-    # What is seen after the load is of a service with nothing to do.
+    # Figures from after the load are those of a service with nothing to do.
     warm_up = options.warm_up(seconds)
     series = {
         name: before
@@ -149,7 +149,7 @@ def _sentence(report: SoakReport) -> str:
 
 
 def _kept(report: SoakReport) -> str:
-    """Return what is known of the promises, and of how many rounds."""
+    """Return the verdict on the promises in words, and the number of rounds judged."""
     if not report.rounds:
         return "no round was judged: whether anything was lost is unknown"
     broken = [f"{count} {name}" for name, count in report.verdict.items() if count]

@@ -35,7 +35,7 @@ from transport.registry import create
 
 __all__ = ["Soak"]
 
-# Sizes can only be flat if what is old goes, within minutes and not within days.
+# Sizes can only be flat if old data goes within minutes, and not within days.
 _SETTINGS = {
     "STREAM_RETENTION_SECONDS": "60",
     "STREAM_RETENTION_RECORDS": "2000",

@@ -215,7 +215,7 @@ async def _chunks(
     if part.end - part.start < content.size:
         return opened.chunks
     verified = _verified(opened.chunks, content)
-    # Of content that comes in one chunk, what is wrong is known before the status is sent.
+    # The faults of content that comes in one chunk are known before the status is sent.
     return _resumed(await anext(verified), verified)
 
 

@@ -50,7 +50,7 @@ FormEvent = PartHead | bytes | PartEnd
 
 
 class _Expected(Enum):
-    """What comes next of a form."""
+    """The next part of a form."""
 
     FIRST = "the first delimiter"
     LINE_REST = "the rest of the line that a delimiter begins"

@@ -40,7 +40,7 @@ _place = attrgetter("facts.place")
 
 
 class MissingCopy(NamedTuple):
-    """An original whose copy is missing. What is done to it is done once it has been yielded."""
+    """An original whose copy is missing. Call its methods once it has been yielded."""
 
     facts: Facts
     comparison: Comparison

@@ -42,7 +42,7 @@ class FromLog:
             self._comparing = None
 
     async def round(self) -> bool:
-        """Compare what came since the last round, and append what is missing.
+        """Compare the records since the last round, and append those that are missing.
 
         Returns whether another round is needed: where some was missing that the source had when
         this began, or where it has to be compared anew. A shadow may go on losing copies; a round

@@ -53,13 +53,13 @@ def direct_of(connection: Connection) -> Servers | None:
 
 
 def watch_of(connection: Connection) -> HangWatch | None:
-    """Return what watches for a server that hangs; ``None`` where there is only one."""
+    """Return the watch for a server that hangs; ``None`` where there is only one server."""
     servers = _servers_of(connection)
     return servers.watch if servers is not None else None
 
 
 def pooling_of(connection: Connection) -> Pooling:
-    """Return what stands between ``connection`` and the server."""
+    """Return the kind of pooler between ``connection`` and the server."""
     return cast("Pooling", getattr(connection, "pooling", Pooling.NONE))
 
 

@@ -68,7 +68,7 @@ _LOSES_LOCKS = (
 
 
 class Pooling(StrEnum):
-    """What stands between us and the server."""
+    """The kind of pooler between us and the server."""
 
     NONE = "none"
     SESSION = "session"
@@ -78,7 +78,7 @@ class Pooling(StrEnum):
 
 
 class Fitness(msgspec.Struct, frozen=True):
-    """What is known of an address. ``why`` is why it can't be used, with the remedy."""
+    """Whether an address can be used. ``why``: the reason that it can't, with the remedy."""
 
     pooling: Pooling
     why: str | None = None
@@ -103,7 +103,7 @@ Another = Callable[[], Awaitable["asyncpg.Connection[Any]"]]
 async def examined(
     session: asyncpg.Connection[Any], another: Another, *, has_direct: bool
 ) -> Fitness:
-    """Return what the address that ``session`` was made from is fit for.
+    """Return the fitness of the address that ``session`` was made from.
 
     ``has_direct``: session locks are taken elsewhere.
     """

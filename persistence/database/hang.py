@@ -20,7 +20,7 @@ _QUIET_SECONDS = 2.0
 
 
 class HangWatch:
-    """Watches what is asked of one of several servers. Keys are connections in use.
+    """Watches the requests to one of several servers. Keys are connections in use.
 
     ``examine`` looks at the servers, and leaves one that hangs where another takes the writes.
     """

@@ -70,7 +70,7 @@ async def connect(settings: PersistenceSettings, *, scans: bool = False) -> Pool
 
 
 def session_settings(settings: PersistenceSettings, *, scans: bool = False) -> dict[str, str]:
-    """Return what each session is started with, by the names of PostgreSQL's parameters."""
+    """Return the parameters that each session is started with, by PostgreSQL's names."""
     return {
         "application_name": "crossfade",
         # What the service asks, it asks by key. PostgreSQL keeps the plan of a prepared statement:
@@ -86,7 +86,7 @@ def session_settings(settings: PersistenceSettings, *, scans: bool = False) -> d
 
 
 async def connect_reads(settings: PersistenceSettings) -> Pool | None:
-    """Return a pool of connections to what is only read, ``None`` where nothing is set apart.
+    """Return a pool of connections for reads alone; ``None`` where no server is set for them.
 
     Raises:
         Outage: the URL can't be used.

@@ -75,7 +75,7 @@ async def must_not_be_retired(
 
 
 def read_retired(text: str | None) -> dict[str, str]:
-    """Return what ``RETIRED`` found."""
+    """Return the retired logs of an answer to ``RETIRED``."""
     return msgspec.json.decode(text or "{}", type=dict[str, str])
 
 

@@ -1,1 +1,1 @@
-"""The payload store against rows and logs: what is there for nothing, and what is not there."""
+"""The payload store compared with rows and logs: objects that nothing needs, and missing ones."""

@@ -61,7 +61,7 @@ class TooMuchToSweep(PersistenceError):  # noqa: N818 - a state, not a mistake
 
 
 class SweepReport(msgspec.Struct, rename="camel"):
-    """What was found. ``before``: objects written later are too young, RFC 3339, UTC."""
+    """Objects by finding. ``before``: those written later are too young, RFC 3339, UTC."""
 
     before: str = ""
     examined: int = 0

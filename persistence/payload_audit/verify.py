@@ -39,7 +39,7 @@ class PayloadFault(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class VerifyReport(msgspec.Struct, rename="camel"):
-    """What was found."""
+    """The objects that were looked at, and their faults."""
 
     examined: int
     bytes: int

@@ -67,7 +67,7 @@ class MovingStore(PayloadStore):
             return await self.fallback.open(key, start=start, end=end)
 
     async def head(self, key: str) -> PayloadObject:
-        """Return what the store that has it says of an object."""
+        """Return an object's facts, from the store that has it."""
         try:
             return await super().head(key)
         except PayloadMissing:

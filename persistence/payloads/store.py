@@ -207,7 +207,7 @@ class PayloadStore:
         return OpenObject(meta["size"], meta["last_modified"], chunks)
 
     async def head(self, key: str) -> PayloadObject:
-        """Return what the store says of an object, without its content.
+        """Return an object's facts, without its content.
 
         Raises:
             PayloadMissing, PayloadOutage: as their names say.

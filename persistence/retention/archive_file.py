@@ -106,7 +106,7 @@ async def verified(store: PayloadStore, name: str, facts: FileFacts) -> None:
 
 
 async def holding(store: PayloadStore, name: str, ids: Collection[UUID]) -> FileFacts:
-    """Return what a file is, if it is whole and has these messages.
+    """Return the facts of a file, if it is whole and has these messages.
 
     Raises:
         PayloadMissing, PayloadOutage: as their names say.

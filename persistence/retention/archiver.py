@@ -54,7 +54,7 @@ _PAUSE = 0.05
 
 
 class ArchiveReport(msgspec.Struct):
-    """What one pass did."""
+    """The counts of one pass."""
 
     rows: int = 0
     files: int = 0
@@ -62,7 +62,7 @@ class ArchiveReport(msgspec.Struct):
 
 
 class Archiver:
-    """Archives what is older than ``days`` into ``store``.
+    """Archives rows that are older than ``days`` into ``store``.
 
     Args:
         pool: of the database.

@@ -59,7 +59,7 @@ class Remains(msgspec.Struct, frozen=True):
 
 
 class ErasureReport(msgspec.Struct, frozen=True):
-    """What was erased, also by earlier runs of the same job, and what the logs still have."""
+    """The counts of all runs of a job, and the records that the logs still have."""
 
     job: str
     state: JobState | None
@@ -77,7 +77,7 @@ class ErasureReport(msgspec.Struct, frozen=True):
 
 
 class ErasurePreview(msgspec.Struct, frozen=True):
-    """What there is to erase now."""
+    """The rows and letters to erase now, and the records in the logs."""
 
     rows: int
     letters: int

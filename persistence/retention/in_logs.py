@@ -1,4 +1,4 @@
-"""A subject's records in the logs: what is still to become a row, and what stays for how long."""
+"""A subject's records in the logs: those to become rows yet, and how long the others stay."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class LogPage(msgspec.Struct):
 
 
 async def stretches(logs: Sequence[Transport], subject: Subject) -> list[Stretch]:
-    """Return what has to be read of each log. A conversation's messages are in one partition.
+    """Return the stretches of each log to read. A conversation's messages are in one partition.
 
     Raises:
         TransportUnavailable: a log can't be asked now.

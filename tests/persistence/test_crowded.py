@@ -1,4 +1,4 @@
-"""PostgreSQL takes no more connections: who has none gives its partitions to who has."""
+"""PostgreSQL takes no more connections: a process that has none gives up its partitions."""
 
 from __future__ import annotations
 

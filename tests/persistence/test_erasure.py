@@ -71,7 +71,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def drained(start, transport, eventually, store):
-    """Have workers and an indexer deal with what is in the log, and stop them."""
+    """Have workers and an indexer empty the log, and stop them."""
 
     async def drain() -> None:
         running = [

@@ -87,7 +87,7 @@ async def test_an_outage_is_told_to_all_that_asked(writer, fence, database_pool)
 
 
 async def test_the_table_is_vacuumed_whatever_its_size(database_pool):
-    """Each statement leaves dead versions of rows, and whoever asks for a position reads them."""
+    """Each statement leaves dead versions of rows, and each look-up of a position reads them."""
     options = await database_pool.fetchval(
         "SELECT reloptions FROM pg_class WHERE oid = 'log_positions'::regclass"
     )

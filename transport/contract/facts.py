@@ -1,4 +1,4 @@
-"""What a log tells of itself and of the groups that read it."""
+"""Facts that a log tells: its features, its location, its groups and their progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands in a log, what goes into it, and what became of each record."""
+"""Records and dead letters: appended, read, and the outcome of each append."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Remembered(msgspec.Struct, frozen=True, gc=False):
 
 
 Outcome = Appended | Remembered | TransportError
-"""What became of one envelope. Errors are returned: one item's can't hide the others'."""
+"""The outcome of one envelope. Errors are returned: one item's can't hide the others'."""
 
 
 class DeadLetter(msgspec.Struct, frozen=True):

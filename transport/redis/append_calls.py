@@ -139,7 +139,7 @@ class AppendCalls:
         return self._functions.command(name, keys, *arguments)
 
     def keys(self, partition: int | None, streams: Sequence[str]) -> list[str]:
-        """Return what a call touches; where its slot may be on its way, nothing is left out."""
+        """Return all keys of a call; a call whose slot is being moved must name each."""
         log = self._log
         lease = () if partition is None else (log.lease(partition, self._group),)
         return [*log.memories(partition), *streams, *lease]

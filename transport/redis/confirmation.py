@@ -1,4 +1,4 @@
-"""What has to follow an append until it counts: so many replicas that have it (``WAIT``)."""
+"""Have replicas confirm an append before it counts (``WAIT``)."""
 
 from __future__ import annotations
 

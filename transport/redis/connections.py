@@ -217,7 +217,7 @@ class RedisConnections:
         return reply
 
     async def set_once(self, key: str, value: str | int) -> bytes:
-        """Return what ``key`` holds; that is ``value`` if it held nothing.
+        """Set ``key`` to ``value`` if it is not there; return its value.
 
         Nothing is written where it holds something: a full server refuses that.
 
@@ -335,7 +335,7 @@ def _auth(username: str | None, password: str | None) -> list[Command]:
 
 
 def _tls(settings: TransportSettings) -> SSLContext:
-    """Return what is trusted, and what proves who we are.
+    """Return the trusted authorities, and our certificate if one is set.
 
     Raises:
         ConfigurationError: a file can't be read, or is no PEM file of that kind.

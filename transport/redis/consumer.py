@@ -196,7 +196,7 @@ class RedisConsumer:
         self._arrived.put_nowait(claim)
 
     def _acks_of(self, partition: int) -> JointAcks:
-        """Return what acknowledges for all claims on the server that has ``partition`` now."""
+        """Return the shared acknowledger of the server that has ``partition`` now."""
         cluster = self._connections.cluster
         place = cluster.place_of(self._membership.log.streams[partition]) if cluster else ""
         acks = self._acks.get(place)

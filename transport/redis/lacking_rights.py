@@ -59,7 +59,7 @@ def probes(name: str) -> Mapping[str, Sequence[Command]]:
 
 
 async def lacking_rights(servers: Iterable[ServerPool], name: str) -> LackingRights:
-    """Return what our user lacks on any of ``servers``, for the log whose streams begin so.
+    """Return the rights that our user lacks on any of ``servers``, for streams at ``name``.
 
     Raises:
         TransportUnavailable: a server can't be reached.

@@ -50,7 +50,7 @@ class KeptTogether:
 
 
 class RecentAppends:
-    """What was appended in the last ``seconds``, as far as it is not too large; the oldest go.
+    """The appends of the last ``seconds``, within a limit of memory; the oldest go first.
 
     Those seconds end with the last write that the server took: while it takes none, what it may
     have lost grows no older. (For an hour: what is as old would come back out of place.)

@@ -157,7 +157,7 @@ class Rescue:
             raise TransportUnavailable("this log was closed while what it lost was appended again")
 
     def registration(self) -> Sequence[Command]:
-        """Return what a trip of appends begins with now and then: that this process writes."""
+        """Return the command that registers this process as a writer, where it is due."""
         now = asyncio.get_running_loop().time()
         if not self._is_on or now - self._registered < _REGISTER_SECONDS:
             return ()
@@ -235,7 +235,7 @@ class Rescue:
             await asyncio.sleep(_POLL_SECONDS)
 
     def at(self, server: str) -> IsAt:
-        """Return what tells whether a server is the one that is rescued for."""
+        """Return a function that tells whether a server is the one that is rescued for."""
 
         def is_at(identity: ServerIdentity) -> bool:
             self.met(identity)

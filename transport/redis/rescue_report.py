@@ -40,7 +40,7 @@ class RescueReport(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, blob: bytes) -> RescueReport:
-        """Return what another process wrote.
+        """Read the report of another process.
 
         Raises:
             MsgspecError: it is no such field.
@@ -55,7 +55,7 @@ class RescueReport(msgspec.Struct, frozen=True):
 def told_by(
     members: Sequence[str], fields: Sequence[bytes | None]
 ) -> tuple[dict[str, RescueReport], list[str]]:
-    """Return what each process wrote, and the processes whose field can't be read.
+    """Return the reports by process, and the processes whose report can't be read.
 
     A field that is gone is left out: another process led meanwhile, and is done.
     """

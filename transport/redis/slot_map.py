@@ -25,7 +25,7 @@ class SlotMap(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, told: Reply, by: str) -> SlotMap:
-        """Return what a server at the host ``by`` told.
+        """Read the answer of a server at the host ``by``.
 
         ``CLUSTER SLOTS`` and not ``CLUSTER SHARDS``: it has the owner of each range first, where
         the other may have two primaries in a shard, one of them the one that failed. It also has

@@ -13,7 +13,7 @@ __all__ = ["SlotUse", "StuckSlots"]
 
 
 class SlotUse(NamedTuple):
-    """What is served or not as one: of a slot on its way, a server may have one key of two."""
+    """The slot of a call. Of a slot that is being moved, a server may have one key of two."""
 
     slot: int | None
     has_several_keys: bool

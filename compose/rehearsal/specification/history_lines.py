@@ -148,7 +148,7 @@ class Story:
     first_phase: int = 0
 
     def role(self, log: str) -> str:
-        """Return what a log is in the model: ``old``, ``new``, or nothing."""
+        """Return a log's name in the model: ``old``, ``new``, or the empty text."""
         return {self.old: "old", self.new: "new"}.get(log, "")
 
     def phase_at(self, begins: float, ends: float) -> int | None:

@@ -118,6 +118,6 @@ def _read(propagators: Sequence[TextMapPropagator], headers: Headers) -> Parent 
 
 
 def registered(group: str, name: str) -> Any:
-    """Return what an installed package registers by ``name`` in a group of entry points, if any."""
+    """Return the object of an installed package's entry point ``name``; ``None`` if none has it."""
     found = entry_points(group=group, name=name)
     return next(iter(found)).load() if found else None
