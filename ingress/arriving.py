@@ -7,8 +7,8 @@ less than a look into a log that remembers no ids, and is answered sooner.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 
+from ingress.shared_question import SharedQuestion, Waiting
 from persistence.database.pool import Pool
 from persistence.errors import Outage
 from persistence.reads import messages as queries
@@ -41,10 +41,8 @@ class ArrivingRows:
         """Questions to PostgreSQL."""
         self._pool = pool
         self._timeout = timeout_seconds
-        self._pause = pause
         self._questions = questions
-        self._waiting: dict[str, asyncio.Future[bool]] = {}
-        self._asking: asyncio.Task[None] | None = None
+        self._question = SharedQuestion(self._ask, unanswered=lambda: False, pause=pause)
 
     async def arrives(self, message_id: str) -> bool:
         """Return whether the message has its row within a few moments.
@@ -52,31 +50,15 @@ class ArrivingRows:
         ``False`` says nothing: its row may come later, or PostgreSQL could not be asked.
         """
         for _ in range(self._questions):
-            if await self._asked(message_id):
+            if await self._question.answer(message_id):
                 return True
         return False
 
-    async def _asked(self, message_id: str) -> bool:
-        loop = asyncio.get_running_loop()
-        answer = self._waiting.setdefault(message_id, loop.create_future())
-        if self._asking is None:
-            self._asking = loop.create_task(self._ask())
-        return await asyncio.shield(answer)
-
-    async def _ask(self) -> None:
-        waiting: Mapping[str, asyncio.Future[bool]] = {}
-        try:
-            while self._waiting:
-                await asyncio.sleep(self._pause)
-                waiting, self._waiting = self._waiting, {}
-                there = await self._with_rows(list(waiting))
-                _answer(waiting, there)
-        finally:
-            self._asking = None
-            # All have answers, unless this was cancelled. Nobody may wait for ever.
-            _answer(waiting, set())
-            _answer(self._waiting, set())
-            self._waiting = {}
+    async def _ask(self, waiting: Waiting[bool]) -> None:
+        there = await self._with_rows(list(waiting))
+        for message_id, answer in waiting.items():
+            if message_id in there:
+                answer.set_result(True)
 
     async def _with_rows(self, message_ids: list[str]) -> set[str]:
         self.asked += 1
@@ -85,10 +67,3 @@ class ArrivingRows:
                 return await queries.with_rows(self._pool, message_ids)
         except (Outage, TimeoutError):
             return set()  # the caller asks elsewhere, and says so
-
-
-def _answer(waiting: Mapping[str, asyncio.Future[bool]], there: set[str]) -> None:
-    """Answer those that have no answer yet."""
-    for message_id, answer in waiting.items():
-        if not answer.done():
-            answer.set_result(message_id in there)

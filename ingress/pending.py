@@ -8,11 +8,11 @@ that come while a look is under way are the next one's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 
 import msgspec
 
 from ingress.schema.problems import LOG_UNAVAILABLE, Problem
+from ingress.shared_question import SharedQuestion, Waiting, answer_rest
 from otel.tracing.context import checked, sampled_trace_id
 from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
 from transport.envelope import HEADER_MESSAGE_ID, HEADER_TRACEPARENT, Message, decode
@@ -38,7 +38,6 @@ class Pending(msgspec.Struct, frozen=True):
 
 
 _Answer = Pending | TransportError | Problem | None
-_Waiting = Mapping[str, "asyncio.Future[_Answer]"]
 
 
 class PendingMessages:
@@ -55,8 +54,7 @@ class PendingMessages:
     def __init__(self, transport: Transport, scan: int) -> None:
         self._transport = transport
         self._scan = scan
-        self._waiting: dict[str, asyncio.Future[_Answer]] = {}
-        self._looking: asyncio.Task[None] | None = None
+        self._question = SharedQuestion[_Answer](self._look_for, unanswered=_given_up)
 
     async def find(self, message_id: str) -> Pending | None:
         """Return the message if it waits for a worker now.
@@ -65,30 +63,12 @@ class PendingMessages:
             Problem: it may, but behind more records than are looked through.
             TransportError: it may, and the log can't tell.
         """
-        loop = asyncio.get_running_loop()
-        # A look that is under way may have read the partition's end before the message was there.
-        answer = self._waiting.setdefault(message_id, loop.create_future())
-        if self._looking is None:
-            self._looking = loop.create_task(self._look())
-        found = await asyncio.shield(answer)
+        found = await self._question.answer(message_id)
         if isinstance(found, Exception):
             raise found
         return found
 
-    async def _look(self) -> None:
-        waiting: _Waiting = {}
-        try:
-            while self._waiting:
-                waiting, self._waiting = self._waiting, {}
-                await self._look_for(waiting)
-        finally:
-            self._looking = None
-            # All have answers, unless this was cancelled or has a fault. Nobody may wait for ever.
-            _answer(waiting, TransportUnavailable("the look into the log was given up"))
-            _answer(self._waiting, TransportUnavailable("the look into the log was given up"))
-            self._waiting = {}
-
-    async def _look_for(self, waiting: _Waiting) -> None:
+    async def _look_for(self, waiting: Waiting[_Answer]) -> None:
         """Answer all of ``waiting``."""
         log, sought = self._transport, dict[int, dict[str, asyncio.Future[_Answer]]]()
         for message_id, answer in waiting.items():
@@ -97,22 +77,22 @@ class PendingMessages:
         try:
             progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
         except TransportError as error:
-            _answer(waiting, error)
+            answer_rest(waiting, error)
             return
         await asyncio.gather(
             *(self._look_in(progress[partition], them) for partition, them in sought.items())
         )
 
-    async def _look_in(self, progress: Progress, sought: _Waiting) -> None:
+    async def _look_in(self, progress: Progress, sought: Waiting[_Answer]) -> None:
         """Answer those of one partition."""
         try:
             await self._read(progress, sought)
         except (TransportError, Problem) as error:
-            _answer(sought, error)
+            answer_rest(sought, error)
         else:
-            _answer(sought, None)
+            answer_rest(sought, None)
 
-    async def _read(self, progress: Progress, sought: _Waiting) -> None:
+    async def _read(self, progress: Progress, sought: Waiting[_Answer]) -> None:
         """Read the unacknowledged records until all messages are found; answer each that is."""
         partition = progress.partition
         if progress.unavailable:
@@ -147,7 +127,7 @@ class PendingMessages:
                 "producer's transaction ends; the message may be one of them"
             )
 
-    def _compare(self, record: Record, sought: _Waiting) -> None:
+    def _compare(self, record: Record, sought: Waiting[_Answer]) -> None:
         """Answer who looks for the message in ``record``; the first record of a message counts."""
         try:
             event = decode(record)
@@ -172,8 +152,5 @@ class PendingMessages:
         )
 
 
-def _answer(waiting: _Waiting, found: _Answer) -> None:
-    """Answer those that have no answer yet."""
-    for answer in waiting.values():
-        if not answer.done():
-            answer.set_result(found)
+def _given_up() -> TransportUnavailable:
+    return TransportUnavailable("the look into the log was given up")

@@ -10,15 +10,16 @@ to the same key.
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import structlog
 
 from ingress.accept.row_lookup import RowLookup
 from ingress.accept.submission import Stored, Submission
 from ingress.schema.responses import State
+from ingress.shared_question import SharedQuestion, Waiting
 from otel.metrics import Metrics
 from persistence.metrics import IdempotencyMetrics
 from persistence.store.lookup import StoredAnswer
@@ -34,14 +35,11 @@ _PATIENCE = 0.25
 """Seconds for the log's answer. Without it the content is uploaded."""
 
 
-class _RepeatQuestion:
-    """The ids that are asked for together, and their answers."""
+class _Known(NamedTuple):
+    """A message's row, or else the log's memory of its append."""
 
-    def __init__(self) -> None:
-        self.ids: dict[str, None] = {}
-        self.is_answered = False
-        self.rows: Mapping[str, StoredAnswer] = {}
-        self.remembered: Mapping[str, Remembered] = {}
+    row: StoredAnswer | None = None
+    remembered: Remembered | None = None
 
 
 class Repeats:
@@ -57,8 +55,7 @@ class Repeats:
         self._row_lookup = row_lookup
         self._transport = transport
         self._checked = metrics.of(IdempotencyMetrics).requests.labels("ingress")
-        self._turn = asyncio.Lock()
-        self._next = _RepeatQuestion()
+        self._question = SharedQuestion(self._ask, unanswered=_Known)
 
     async def decide(self, message: Submission, fingerprint: str | None) -> bool:
         """Give a message its verdict if it is a row, or if the log has another body of it.
@@ -72,16 +69,10 @@ class Repeats:
             Whether the log remembers it with the same body.
         """
         began = time.time_ns()
-        try:
-            question = await self._ask(message.message_id)
-        except Exception:  # noqa: BLE001 - the append meets it as well, and answers the client
-            _log.exception("Look for a repeat failed: unhandled exception; its content is uploaded")
-            return False
-        row = question.rows.get(message.message_id)
+        row, first = await self._question.answer(message.message_id)
         if row is not None:
             self._decide(message, row, row.state, began)
             return False
-        first = question.remembered.get(message.message_id)
         if first is None or fingerprint is None or not first.fingerprint:
             return False
         if first.fingerprint == fingerprint:
@@ -97,18 +88,15 @@ class Repeats:
         if message.trace is not None:
             message.trace.checked(began, time.time_ns())
 
-    async def _ask(self, message_id: str) -> _RepeatQuestion:
-        question = self._next
-        question.ids[message_id] = None
-        async with self._turn:
-            if not question.is_answered:  # nobody who shares it has had a turn yet
-                if self._next is question:
-                    self._next = _RepeatQuestion()
-                ids = list(question.ids)
-                question.rows = rows = await self._row_lookup.answers(ids)
-                question.remembered = await self._recall([one for one in ids if one not in rows])
-                question.is_answered = True
-        return question
+    async def _ask(self, waiting: Waiting[_Known]) -> None:
+        try:
+            rows = await self._row_lookup.answers(list(waiting))
+            remembered = await self._recall([one for one in waiting if one not in rows])
+        except Exception:  # noqa: BLE001 - the append meets it as well, and answers the client
+            _log.exception("Look for repeats failed: unhandled exception; contents are uploaded")
+            return
+        for message_id, future in waiting.items():
+            future.set_result(_Known(rows.get(message_id), remembered.get(message_id)))
 
     async def _recall(self, ids: Sequence[str]) -> dict[str, Remembered]:
         if not ids or not self._transport.features.remembers:
