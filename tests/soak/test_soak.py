@@ -11,9 +11,9 @@ import pytest
 
 from compose.soak.measures import MEASURES
 from compose.soak.options import SoakOptions
+from compose.soak.reading import AWAY
 from compose.soak.record import SoakRecord, SoakRecorder, SoakSample, read_record
 from compose.soak.report import make_report
-from compose.soak.reading import AWAY
 from compose.soak.soak import Soak
 from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
