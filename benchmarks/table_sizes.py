@@ -10,6 +10,8 @@ conversations in runs). So its bytes a row are a third fewer than in life, 109 a
 in all, and more of it stays in memory; its first new rows split about as many pages. It is left so,
 since that is what a restored dump or a REINDEX gives too, and the definitions are the migrations'
 own. Take the bytes a row of an index from the smaller sizes.
+
+In a table of its own, rows go to pages which a deletion freed, as where old rows are archived.
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ _A_CONVERSATION = 100
 """Rows of one conversation."""
 _BATCH = 500
 _BATCHES = 40
+_ROUND = _BATCH * _BATCHES
+"""Rows of one round."""
 _LOOKED_UP = 64  # ids of one tick, of which
 _KNOWN = 32  # are rows
 _LOOK_UPS = 1_000
@@ -71,9 +75,18 @@ FROM pg_class JOIN pg_am ON pg_am.oid = relam
 WHERE indrelid = 'messages'::regclass AND indexrelid = pg_class.oid AND amname = 'btree'
 RETURNING indexrelid::regclass::text
 """
+_PAGES = "SELECT pg_relation_size('messages') / current_setting('block_size')::int"
 _SIZES = """
 SELECT pg_table_size('messages')::float8 AS rows, pg_indexes_size('messages')::float8 AS indexes,
     (SELECT count(*)::float8 FROM messages) AS count
+"""
+
+
+# The oldest ones, as the archive does.
+_FREE = """
+DELETE FROM messages WHERE seq <= (
+    SELECT seq FROM messages ORDER BY seq OFFSET $1 LIMIT 1
+)
 """
 
 
@@ -110,7 +123,38 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
     finally:
         await connection.close()
         await pool.close()
-    return [figure for measured in found for figure in figures_of(measured, found[0])]
+    figures = [figure for measured in found for figure in figures_of(measured, found[0])]
+    return [*figures, await _freed(stand, plan)]
+
+
+async def _freed(stand: Stand, plan: Plan) -> Figure:
+    """Compare rows in freed pages with rows in new ones."""
+    url = await stand.database()
+    pool = await connect(PersistenceSettings(database_url=url))
+    connection = await asyncpg.connect(url)
+    rounds = plan.runs + 1
+    try:
+        size = max(plan.table_sizes[0], 2 * rounds * _ROUND)
+        await fill(connection, 0, size, size // _A_CONVERSATION, build_indexes=False)
+        new = [await _insert(pool, uuid.uuid4().hex[:8]) for _ in range(rounds)]
+        # A tenth more than goes there: pages have some room left.
+        await connection.execute(_FREE, rounds * _ROUND * 11 // 10, timeout=_LONGEST)
+        await connection.execute("VACUUM (ANALYZE) messages", timeout=_LONGEST)
+        pages = await connection.fetchval(_PAGES)
+        freed = [await _insert(pool, uuid.uuid4().hex[:8]) for _ in range(rounds)]
+        grown = await connection.fetchval(_PAGES) - pages
+    finally:
+        await connection.close()
+        await pool.close()
+    return Compared(
+        name=f"insert of {_BATCH} into pages that a deletion freed",
+        unit="rows/s",
+        ours=freed[1:],
+        baseline_name="new pages",
+        baseline=new[1:],
+        target=0.8,
+        details={"new_pages": float(grown)},
+    )
 
 
 async def fill(
@@ -174,11 +218,11 @@ async def _insert(pool: Pool, run: str) -> float:
         began = time.perf_counter()
         for batch in batches:
             await insert(connection, batch)
-        return _BATCH * _BATCHES / (time.perf_counter() - began)
+        return _ROUND / (time.perf_counter() - began)
 
 
 def _placed(run: str, number: int) -> PositionedEvent:
-    conversation = f"{run}-{number % (_BATCH * _BATCHES // _A_CONVERSATION)}"
+    conversation = f"{run}-{number % (_ROUND // _A_CONVERSATION)}"
     identifier = str(uuid.UUID(_md5(conversation)[:8] + uuid.uuid4().hex[8:]))
     message = Message(
         message_id=identifier,
