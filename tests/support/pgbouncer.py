@@ -1,6 +1,7 @@
-"""A real pgbouncer in front of a PostgreSQL: from the PATH, or the program in ``TEST_PGBOUNCER``.
+"""A real pgbouncer in front of a PostgreSQL: the distribution's, and a later one.
 
-Debian 12 has 1.18. What needs a later one is skipped there, and counted.
+Debian 12 has 1.18. A pooler that is to keep prepared statements is the program that
+``TEST_PGBOUNCER`` names. Without one its tests are skipped, and counted.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from compose.local.postgres import PostgresServer, run_as
 from compose.local.server import LocalServer
 from tests.support.requirements import absent
 
-__all__ = ["IGNORED", "Pgbouncer", "keeps_statements", "needs_prepared_statements"]
+__all__ = ["IGNORED", "Pgbouncer", "needs_prepared_statements"]
 
 IGNORED = (
     "application_name, enable_seqscan, jit, statement_timeout, idle_in_transaction_session_timeout"
@@ -30,34 +31,29 @@ IGNORED = (
 _KEEPS_STATEMENTS = (1, 21)
 
 
+def _installed() -> str | None:
+    return shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+
+
 @cache
-def _program() -> str:
+def _program(*, keeps: bool) -> str:
+    """Return the program that keeps prepared statements, or any."""
     named = os.environ.get("TEST_PGBOUNCER")
-    found = named or shutil.which(
-        "pgbouncer", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"
-    )
+    found = (named or _installed()) if keeps else (_installed() or named)
     return found or absent("no pgbouncer: `apt-get install pgbouncer`")
 
 
 @cache
-def _version() -> tuple[int, int]:
-    told = subprocess.run([_program(), "--version"], capture_output=True, text=True, check=True)
+def _keeps_statements(program: str) -> bool:
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     found = re.search(r"(\d+)\.(\d+)", told.stdout)
     assert found, told.stdout
-    return int(found[1]), int(found[2])
-
-
-def keeps_statements() -> bool:
-    """Return whether this pgbouncer keeps prepared statements in transaction mode, if told to."""
-    return _version() >= _KEEPS_STATEMENTS
+    return (int(found[1]), int(found[2])) >= _KEEPS_STATEMENTS
 
 
 def needs_prepared_statements() -> None:
-    """Skip the test where pgbouncer is older than 1.21.
-
-    In CI too: Debian 12, on which it runs, has no later one.
-    """
-    if not keeps_statements():
+    """Skip the test where no pgbouncer of 1.21 or later is to be had."""
+    if not _keeps_statements(_program(keeps=True)):
         pytest.skip("NOT TESTED: TEST_PGBOUNCER names no pgbouncer of 1.21 or later")
 
 
@@ -81,6 +77,7 @@ class Pgbouncer(LocalServer):
         super().__init__("pgbouncer", folder / "data", identity=run_as().identity)
         self._postgres, self._mode, self._ignore = postgres, mode, ignore
         self._statements, self._pool_size = statements, pool_size
+        self._program = _program(keeps=statements > 0)
         self._conf = folder / "pgbouncer.ini"
 
     def url_of(self, database: str) -> str:
@@ -100,12 +97,16 @@ class Pgbouncer(LocalServer):
             f"auth_type = any\npool_mode = {self._mode}\nunix_socket_dir =\n"
             f"ignore_startup_parameters = {self._ignore}\ndefault_pool_size = {self._pool_size}\n"
             # Older ones don't know it, newer ones keep 200 unless told.
-            + (f"max_prepared_statements = {self._statements}\n" if keeps_statements() else "")
+            + (
+                f"max_prepared_statements = {self._statements}\n"
+                if _keeps_statements(self._program)
+                else ""
+            )
         )
         self._conf.chmod(0o644)
 
     def _command(self) -> list[str]:
-        return [*run_as().prefix, _program(), str(self._conf)]
+        return [*run_as().prefix, self._program, str(self._conf)]
 
     async def _is_ready(self) -> bool:
         try:
