@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
+import weakref
 from contextlib import AsyncExitStack
 
 import pytest
@@ -81,6 +83,28 @@ async def test_a_consumer_that_stalls_in_silence_is_noticed_and_replaced(
             await first.next(max_records=1, max_wait=0)
         assert contents(await drain(member.claims[0], 2, patience=20)) == ["seen", "unseen"]
         await eventually(lambda: _healthy(kafka_transport), 10.0)
+
+
+async def test_nothing_is_kept_of_a_client_that_was_replaced(
+    kafka_transport: KafkaTransport,
+) -> None:
+    async with Member(kafka_transport) as member:
+        claim = await member.claim(0)
+        client = weakref.ref(client_of(member.consumer))
+        stop_fetching(member.consumer)
+        # A fetch that may be under way at the broker still comes back with what ends its wait.
+        await kafka_transport.publish([message("seen", partition=0, of=kafka_transport)])
+        await claim.next(max_records=1, max_wait=2.0)
+        del claim
+        await kafka_transport.publish([message("unseen", partition=0, of=kafka_transport)])
+        await eventually(lambda: client_of(member.consumer) is not client(), 30.0)
+        member.claims.clear()
+
+        def gone() -> bool:
+            gc.collect()
+            return client() is None
+
+        await eventually(gone, 15.0, every=0.2)
 
 
 async def _healthy(transport: KafkaTransport) -> bool:

@@ -129,7 +129,9 @@ class KafkaConsumer:
         try:
             await membership.run()
         except* Exception as group:  # noqa: BLE001 - a member that gave up would read nothing more
-            error = _first(group)
+            # Its traceback would keep this membership, and all that it has fetched, as long as the
+            # next one lives.
+            error = _first(group).with_traceback(None)
         finally:
             # In a task of its own: we may be cancelled here too, and it has to be finished.
             self._ending = asyncio.create_task(_end(membership, client))
