@@ -66,6 +66,16 @@ def test_a_runbook_has_symptoms_a_check_and_a_remedy(name: str) -> None:
         assert part in body, f"RUNBOOKS.md, {anchor}: no {part}"
 
 
+@pytest.mark.parametrize("name", alerts())
+def test_an_alert_is_in_the_page_s_table_with_how_urgent_it_is_and_its_wait(name: str) -> None:
+    rule = alerts()[name]
+    anchor = rule["annotations"]["runbook_url"].partition("#")[2]
+    named = f"| [{name}](../RUNBOOKS.md#{anchor}) ({rule['labels']['severity']}) |"
+    rows = (ROOT / "docs" / "monitoring.md").read_text("utf-8").splitlines()
+    (row,) = [row for row in rows if row.startswith(named)]
+    assert row.endswith(f" | {rule.get('for', '-')} |")
+
+
 def test_the_windows_of_an_objective_differ_in_nothing_but_the_window() -> None:
     shapes: dict[str, set[str]] = {}
     for rule in rules():
