@@ -18,6 +18,7 @@ from transport.kafka.produce import Produce
 from transport.kafka.producer import PartitionQueue, Producer
 
 __all__ = [
+    "abort",
     "appender_of",
     "client_of",
     "commits_of",
@@ -35,6 +36,11 @@ __all__ = [
     "stop_heartbeats",
     "tails_of",
 ]
+
+
+def abort(connection: Any) -> None:
+    """Break a connection of aiokafka's."""
+    connection._writer.transport.abort()
 
 
 def appender_of(transport: KafkaTransport) -> Any:

@@ -16,7 +16,14 @@ from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from transport.errors import ConfigurationError, TransportError, TransportUnavailable
-from transport.kafka import client_log, fixed_arrays, idle_fetches, node_outages, parsing
+from transport.kafka import (
+    broken_writes,
+    client_log,
+    fixed_arrays,
+    idle_fetches,
+    node_outages,
+    parsing,
+)
 from transport.kafka.closing import discard_admin, discard_consumer, discard_producer, start
 from transport.kafka.errors import translate
 from transport.kafka.lingering import FETCH_WAIT_MS
@@ -35,6 +42,7 @@ idle_fetches.install()
 handshake.install()
 client_log.install()
 node_outages.install()
+broken_writes.install()
 
 _METADATA_MAX_AGE_MS = 30_000  # leaders that moved while nothing was sent are known by then
 _CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}  # as record batches name them
