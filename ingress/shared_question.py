@@ -1,4 +1,4 @@
-"""One question for many: what is asked while a question is under way is the next one's."""
+"""One question for many message ids. Ids that come while it is under way wait for the next one."""
 
 from __future__ import annotations
 

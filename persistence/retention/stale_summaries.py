@@ -18,7 +18,8 @@ __all__ = ["StaleSummaries"]
 _log = structlog.get_logger(__name__)
 
 _AT_ONCE = 1024
-# A vacuum of the table has that lock too, and is ended by whoever waits for deadlock_timeout (1 s).
+# VACUUM holds the same lock. PostgreSQL cancels an autovacuum for a session that has waited for
+# deadlock_timeout (1 s), so we wait for less.
 _WAIT = "SET LOCAL lock_timeout = '100ms'"
 # Only the owner of an index may do it. Others' summaries grow.
 _RENEW = """

@@ -207,7 +207,7 @@ async def _read_all(
     *,
     of: dict[int, str] | None = None,
 ) -> None:
-    """Read as a member; note when each message came, and who has each partition.
+    """Read as a member; note the time of each message, and the owner of each partition.
 
     A claim that is revoked is given back a moment later, as by a worker that has rows in hand.
     """

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
 
+import pytest
 from redis.asyncio import Redis
 
 from tests.transport.redis_backend import silence
@@ -75,22 +77,28 @@ class _InAHurry(_Busy):
             self._acks.hurry(self)
 
 
-async def test_the_more_claims_are_due_the_longer_they_wait_for_each_other(
-    near: RedisTransport, settings: TransportSettings
-) -> None:
-    """Each costs the server the same, however few records it acknowledges."""
+@pytest.fixture
+async def acks(near: RedisTransport, settings: TransportSettings) -> AsyncIterator[JointAcks]:
+    """Of a log that ``near`` has made."""
     connections = RedisConnections(settings)
     acks = JointAcks(Functions(connections), WORKER_GROUP, by_slot=False)
-    busy = [_Busy(number, acks) for number in range(100)]
-    began = time.monotonic()
     try:
-        for claim in busy:
-            acks.add(claim)
-        await until(lambda: busy[0].rounds >= ROUNDS, patience=PATIENCE)
-        took = time.monotonic() - began
+        yield acks
     finally:
         await acks.close()
         await connections.close()
+
+
+async def test_the_more_claims_are_due_the_longer_they_wait_for_each_other(
+    acks: JointAcks,
+) -> None:
+    """Each costs the server the same, however few records it acknowledges."""
+    busy = [_Busy(number, acks) for number in range(100)]
+    began = time.monotonic()
+    for claim in busy:
+        acks.add(claim)
+    await until(lambda: busy[0].rounds >= ROUNDS, patience=PATIENCE)
+    took = time.monotonic() - began
     assert took >= (ROUNDS - 1) * len(busy) * SECONDS_PER_CLAIM
 
 
@@ -128,55 +136,35 @@ async def test_a_call_that_is_refused_fails_no_other_call_of_its_trip(
 
 
 async def test_no_call_holds_the_server_for_all_claims_that_are_due(
-    near: RedisTransport, client: Redis, settings: TransportSettings
+    acks: JointAcks, client: Redis
 ) -> None:
     """Its answers to everybody else would be late by as much."""
-    connections = RedisConnections(settings)
-    acks = JointAcks(Functions(connections), WORKER_GROUP, by_slot=False)
     busy = [_Busy(number, acks) for number in range(100)]
     before = (await client.info("commandstats")).get("cmdstat_fcall", {"calls": 0})["calls"]
-    try:
-        for claim in busy:
-            acks.add(claim)
-        await until(lambda: all(claim.rounds for claim in busy), patience=PATIENCE)
-    finally:
-        await acks.close()
-        await connections.close()
+    for claim in busy:
+        acks.add(claim)
+    await until(lambda: all(claim.rounds for claim in busy), patience=PATIENCE)
     after = (await client.info("commandstats"))["cmdstat_fcall"]["calls"]
     assert after - before >= len(busy) / MOST_PER_CALL
 
 
-async def test_claims_in_a_hurry_take_no_others_turn(
-    near: RedisTransport, settings: TransportSettings
-) -> None:
-    connections = RedisConnections(settings)
-    acks = JointAcks(Functions(connections), WORKER_GROUP, by_slot=False)
+async def test_claims_in_a_hurry_take_no_others_turn(acks: JointAcks) -> None:
     busy = [_Busy(number, acks) for number in range(100)]
     hurried = _InAHurry(100, acks)
+    for claim in (hurried, *busy):
+        acks.add(claim)
+    acks.hurry(hurried)
     try:
-        for claim in (hurried, *busy):
-            acks.add(claim)
-        acks.hurry(hurried)
         await until(lambda: all(claim.rounds for claim in busy), patience=PATIENCE)
     finally:
         hurried.may_stop = True
-        await acks.close()
-        await connections.close()
     assert hurried.rounds > busy[0].rounds
 
 
-async def test_a_claim_in_a_hurry_waits_for_no_turn(
-    near: RedisTransport, settings: TransportSettings
-) -> None:
-    connections = RedisConnections(settings)
-    acks = JointAcks(Functions(connections), WORKER_GROUP, by_slot=False)
+async def test_a_claim_in_a_hurry_waits_for_no_turn(acks: JointAcks) -> None:
     busy = [_Busy(number, acks) for number in range(1000)]
-    try:
-        for claim in busy:
-            acks.add(claim)
-        acks.hurry(busy[-1])
-        await until(lambda: busy[-1].rounds == 1, patience=PATIENCE)
-        assert not busy[-2].rounds
-    finally:
-        await acks.close()
-        await connections.close()
+    for claim in busy:
+        acks.add(claim)
+    acks.hurry(busy[-1])
+    await until(lambda: busy[-1].rounds == 1, patience=PATIENCE)
+    assert not busy[-2].rounds

@@ -45,7 +45,7 @@ async def test_slots_move_under_load_and_nothing_is_lost_doubled_or_reordered(
 
 
 async def test_a_move_that_stops_halfway_holds_up_nobody_else(shards: RedisCluster) -> None:
-    """Its stream is on one server and what is beside it on the other: TRYAGAIN, for hours maybe."""
+    """The slot's stream is on one server and its side keys on the other: TRYAGAIN to each call."""
     slot, stream = key_slot(b"msg:stream:0"), "msg:stream:0"
     async with opened(shards) as transport:
         await transport.publish([message("first", partition=0, of=transport)])

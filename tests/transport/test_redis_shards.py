@@ -1,4 +1,4 @@
-"""A cluster of three shards: where its partitions are, and what is told of its servers.
+"""A cluster of three shards: the places of its partitions, and the facts about its servers.
 
 Slots that move: test_redis_moving_slots.py. Servers that go away: test_redis_shards_away.py.
 """

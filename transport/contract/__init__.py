@@ -7,7 +7,7 @@ files are for reading:
 
 * ``transport``: the calls of a log.
 * ``claims``: members of groups, and the partitions that they own.
-* ``records``: what is appended and read.
+* ``records``: the envelopes that are appended, and the records that are read.
 * ``facts``: what a log tells of itself and of its groups.
 
 Semantics every transport keeps:
