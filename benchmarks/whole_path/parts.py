@@ -18,6 +18,7 @@ from benchmarks.whole_path.contenders import CONTENDERS, Contender
 from benchmarks.whole_path.measure import measure
 from benchmarks.whole_path.offered import Offered
 from benchmarks.whole_path.overload import Overload, OverloadRound, measure_overload
+from benchmarks.whole_path.turns import there_and_back
 
 __all__ = [
     "as_it_grows",
@@ -190,12 +191,10 @@ def _comparable(stand: Stand) -> list[Contender]:
 async def _rounds(
     stand: Stand, plan: Plan, loads: Iterable[tuple[Contender, Offered]]
 ) -> list[Point]:
-    """Measure each in turn, again and again."""
-    loads = list(loads)
+    """Measure each in turn, there and back."""
     return [
         await measure(stand, contender, offered)
-        for _ in range(plan.rounds)
-        for contender, offered in loads
+        for contender, offered in there_and_back(loads, plan.rounds)
     ]
 
 

@@ -14,6 +14,7 @@ from benchmarks.stand import Stand
 from benchmarks.whole_path.contenders import CONTENDERS
 from benchmarks.whole_path.measure import measure
 from benchmarks.whole_path.offered import Offered
+from benchmarks.whole_path.turns import there_and_back
 from persistence.fleet.log_choice import LogPair, choices
 
 __all__ = ["as_the_log_changes"]
@@ -40,8 +41,7 @@ async def as_the_log_changes(stand: Stand, plan: Plan) -> list[Figure]:
     service = CONTENDERS["crossfade"]
     points = [
         await measure(stand, service, load)
-        for _ in range(plan.rounds)
-        for load in (before, after, both)
+        for load in there_and_back((before, after, both), plan.rounds)
     ]
     one, more, two = ([p for p in points if p.load == o.label] for o in (before, after, both))
     fsync = _fsync_ms(stand.folder)

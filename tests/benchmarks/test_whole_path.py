@@ -14,6 +14,7 @@ from benchmarks.stand import stand
 from benchmarks.whole_path.contenders import CONTENDERS
 from benchmarks.whole_path.measure import measure
 from benchmarks.whole_path.offered import Offered
+from benchmarks.whole_path.turns import there_and_back
 
 _RATE = 200.0
 _CAPACITY = (Path(__file__).parents[2] / "docs" / "capacity.md").read_text()
@@ -37,6 +38,13 @@ async def test_a_measurement_counts_every_row_from_when_it_was_due(tmp_path: Pat
         assert all(cpu > 0 for cpu in point.cpu_us.values())
     assert (closed.rate, open_loop.rate) == (None, _RATE)
     assert open_loop.load == "3 partitions, 300 connections, 200/s"
+
+
+def test_loads_are_measured_there_and_back() -> None:
+    order = list(there_and_back("abc", rounds=4))
+    assert "".join(order) == "abccbaabccba"
+    places = {load: sum(n for n, at in enumerate(order) if at == load) for load in "abc"}
+    assert len(set(places.values())) == 1
 
 
 def test_a_result_becomes_a_page_and_a_picture(

@@ -1,0 +1,22 @@
+"""The order in which loads are measured: there and back, round by round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+__all__ = ["there_and_back"]
+
+_Load = TypeVar("_Load")
+
+
+def there_and_back(loads: Iterable[_Load], rounds: int) -> Iterator[_Load]:
+    """Yield all loads for each round, each second round from the last to the first.
+
+    A machine gets faster and slower over minutes. With an even number of rounds each load stands
+    in the same places on average, so that a steady drift cancels out.
+    """
+    order = list(loads)
+    for _ in range(rounds):
+        yield from order
+        order.reverse()
