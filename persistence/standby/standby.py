@@ -142,6 +142,7 @@ class Standby:
     async def run(self, stop: asyncio.Event) -> None:
         """Keep the place until ``stop`` is set; then hand the partitions back."""
         await self._claims.run(stop)
+        self._context.worker.metrics.tell()
 
     async def others_read(self) -> bool:
         """Return whether workers of other processes read this log, as far as can be told soon."""

@@ -108,6 +108,7 @@ class Worker:
                 )
                 with suppress(Stopping):
                     await database.hold(Crowded("no connection is left for this process"), stop)
+        self._context.metrics.tell()
 
     async def _watch(self, stop: asyncio.Event, leave: asyncio.Event) -> None:
         """Set ``leave`` once ``stop`` is set, or no connection was to be had for a while."""

@@ -1,4 +1,4 @@
-"""A worker's metrics and log lines of each batch. Content never appears; ids and counts do."""
+"""A worker's metrics and log lines of its batches. Content never appears; ids and counts do."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from otel.latency import exemplar_of
 from otel.metrics import Metrics
 from persistence.metrics import IdempotencyMetrics, PersistenceMetrics
 from persistence.store.batch import PositionedEvent, Written
+from persistence.worker.batch_log import BatchLog
 from persistence.worker.bisect import BatchOutcome
 from persistence.worker.decoding import trace_id_of
 from transport.contract import DeadLetter
@@ -27,7 +28,7 @@ class WorkerMetrics:
     """Counts in batches: label children are looked up once, and incremented once per batch.
 
     A statement's outcome comes as one batch for each partition, all in the same turn of the event
-    loop. They are counted together, and make one line in the log.
+    loop. They are counted and logged together.
     """
 
     def __init__(self, metrics: Metrics) -> None:
@@ -41,6 +42,8 @@ class WorkerMetrics:
         self._reasons = records.dead_letters
         self._processing = records.processing
         self._end_to_end = records.end_to_end
+        self._persisted_log = BatchLog("Persisted", "persisted")
+        self._duplicate_log = BatchLog("Idempotent: persisted earlier, no new row", "duplicate")
         # Of this turn of the event loop.
         self._asked = 0
         self._new_rows: list[PositionedEvent] = []
@@ -73,11 +76,17 @@ class WorkerMetrics:
             both = zip(ages, traces, strict=True)
             traced = next(((age, trace) for age, trace in both if trace is not None), None)
             self._end_to_end.observe_all(ages, traced=traced)
-            _say("Persisted", persisted)
+            self._persisted_log.add(persisted)
         if duplicates:
             self._duplicate.inc(len(duplicates))
             self._hits.inc(len(duplicates))
-            _say("Idempotent: persisted earlier, no new row", duplicates)
+            self._duplicate_log.add(duplicates)
+
+    def tell(self) -> None:
+        """Count and log what no line in the log says yet: the worker stops."""
+        self._count()
+        self._persisted_log.tell()
+        self._duplicate_log.tell()
 
     def refused(self) -> None:
         """Count one attempt on a single record that PostgreSQL refused."""
@@ -114,24 +123,6 @@ def _accepted(positioned: PositionedEvent) -> float:
     event = positioned.event
     text = event.accepted_at if isinstance(event, Message) else event.at
     return datetime.fromisoformat(text).timestamp()
-
-
-def _say(what: str, rows: Sequence[PositionedEvent]) -> None:
-    first = rows[0]
-    if len(rows) > 1:
-        partitions = sorted({positioned.partition for positioned in rows})
-        _log.info(what, count=len(rows), transport=first.transport, partitions=partitions)
-        return
-    _log.info(
-        what,
-        count=1,
-        transport=first.transport,
-        partition=first.partition,
-        offset=first.offset,
-        message_id=first.event.message_id,
-        correlation_id=first.event.correlation_id,
-        trace_id=first.trace_id,
-    )
 
 
 def _header(letter: DeadLetter, name: str) -> str | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import structlog
 
 from otel.metrics import Metrics
 from persistence.metrics import IdempotencyMetrics, PersistenceMetrics
+from persistence.worker.batch_log import BatchLog
 from persistence.worker.bisect import BatchOutcome
 from persistence.worker.worker_metrics import WorkerMetrics
 from tests.persistence.samples import message, placed
@@ -25,11 +27,12 @@ async def test_the_partitions_of_a_statement_are_counted_together() -> None:
             batch = [placed(message(f"{partition}/{i}"), partition) for i in range(3)]
             worker.written(batch, BatchOutcome([0, 2], [1], [], []))
         await asyncio.sleep(0)
-    assert [(log["event"], log["count"]) for log in logs] == [
+    said = _at("info", logs)
+    assert [(log["event"], log["count"]) for log in said] == [
         ("Persisted", 2 * PARTITIONS),
         ("Idempotent: persisted earlier, no new row", PARTITIONS),
     ]
-    assert {tuple(log["partitions"]) for log in logs} == {tuple(range(PARTITIONS))}
+    assert {tuple(log["partitions"]) for log in said} == {tuple(range(PARTITIONS))}
     processed = metrics.of(PersistenceMetrics).processed
     assert value_of(processed.labels("persisted")) == 2 * PARTITIONS
     assert value_of(processed.labels("duplicate")) == PARTITIONS
@@ -54,5 +57,38 @@ async def test_a_message_alone_is_named_in_the_log() -> None:
     with structlog.testing.capture_logs() as logs:
         worker.written([alone], BatchOutcome([0], [], [], []))
         await asyncio.sleep(0)
-    (said,) = logs
-    assert (said["message_id"], said["partition"]) == (alone.event.message_id, alone.partition)
+    for (said,) in (_at("info", logs), _at("debug", logs)):
+        assert (said["message_id"], said["partition"]) == (alone.event.message_id, alone.partition)
+
+
+async def test_many_batches_of_a_minute_are_one_line(eventually: Any) -> None:
+    """On Redis as on Kafka: a line for each would be forty a second."""
+    lines = BatchLog("Persisted", "persisted", seconds=0.05)
+    with structlog.testing.capture_logs() as logs:
+        for i in range(10):
+            lines.add([placed(message(f"{i}/{j}"), i % 4) for j in range(3)])
+        assert [log["count"] for log in _at("info", logs)] == [3]
+        await eventually(lambda: len(_at("info", logs)) == 2)
+        last = _at("info", logs)[1]
+        assert (last["count"], last["partitions"]) == (27, [0, 1, 2, 3])
+        lines.add([placed(message("next"), 5)])
+        alone = await eventually(lambda: _at("info", logs)[2:])
+    assert (alone[0]["count"], alone[0]["partition"]) == (1, 5)
+    assert [log["count"] for log in _at("debug", logs)] == [3] * 10 + [1]
+
+
+async def test_a_worker_that_stops_says_what_no_line_said_yet() -> None:
+    worker = WorkerMetrics(Metrics())
+    with structlog.testing.capture_logs() as logs:
+        for i in range(3):
+            worker.written([placed(message(f"{i}"))], BatchOutcome([0], [], [], []))
+            await asyncio.sleep(0)
+        worker.written([placed(message("last"))], BatchOutcome([0], [], [], []))
+        worker.tell()
+        await asyncio.sleep(0)
+        worker.tell()
+    assert [log["count"] for log in _at("info", logs)] == [1, 3]
+
+
+def _at(level: str, logs: list[Any]) -> list[Any]:
+    return [log for log in logs if log["log_level"] == level]
