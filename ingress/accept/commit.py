@@ -28,6 +28,7 @@ from persistence.store.lookup import StoredAnswer
 from transport.clock import now
 from transport.contract import Appended, Remembered, Transport
 from transport.errors import TransportError, TransportUnavailable
+from transport.outage_watch import OutageWatch
 
 __all__ = ["Acceptance"]
 
@@ -45,12 +46,13 @@ class Acceptance:
         row_lookup: RowLookup,
         direct: Direct | None,
         metrics: Metrics,
+        outages: OutageWatch | None = None,
     ) -> None:
         self._transport = transport
         self._row_lookup = row_lookup
         self._direct = direct
         self._checked = metrics.of(IdempotencyMetrics).requests.labels("ingress")
-        self._failing = False
+        self._outages = outages or OutageWatch()
 
     async def commit(self, tick: list[AnySubmission], decide: Decide) -> None:
         """Give every submission of ``tick`` its verdict; the order of ``tick`` is the log's."""
@@ -92,7 +94,7 @@ class Acceptance:
             if submission.trace is not None:
                 submission.trace.created(began, time.time_ns(), envelope.partition)
         remembered: list[tuple[AnySubmission, Remembered]] = []
-        failure: TransportError | None = None
+        failures: list[TransportError] = []
         outcomes = await self._transport.publish(envelopes)
         for submission, envelope, outcome in zip(submissions, envelopes, outcomes, strict=True):
             if isinstance(outcome, Appended):
@@ -104,9 +106,9 @@ class Acceptance:
             elif isinstance(outcome, Remembered):
                 remembered.append((submission, outcome))
             else:
-                failure = outcome
+                failures.append(outcome)
                 decide(submission, failed(outcome))
-        self._note(failure, len(submissions))
+        self._note(failures)
         if remembered:
             await self._repeat(remembered, decide)
 
@@ -124,17 +126,21 @@ class Acceptance:
             state: State = "dead_lettered" if submission.message_id in lost else "pending"
             decide(submission, _stored(row) if row else _remembered(first, state))
 
-    def _note(self, failure: TransportError | None, submissions: int) -> None:
-        """Log the first failure and the recovery, not every tick of an outage."""
-        if failure is not None and not self._failing:
-            _log.warning(
-                "Append failed: clients are answered 503 and retry with the same key",
-                error=str(failure),
-                messages=submissions,
+    def _note(self, failures: Sequence[TransportError]) -> None:
+        """Log where an outage begins and where it is over, not every tick of it."""
+        if failures:
+            if self._outages.failed(len(failures)):
+                _log.warning(
+                    "Append failed: clients are answered 503 and retry with the same key",
+                    error=str(failures[-1]),
+                    messages=len(failures),
+                )
+        elif past := self._outages.succeeded():
+            _log.info(
+                "Append recovered: the log takes messages again",
+                seconds=past.seconds,
+                messages=past.failures,
             )
-        elif failure is None and self._failing:
-            _log.info("Append recovered: the log takes messages again")
-        self._failing = failure is not None
 
 
 def failed(error: TransportError) -> Problem:

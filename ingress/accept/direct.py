@@ -41,6 +41,7 @@ from persistence.store.writer import Writer
 from transport.clock import now
 from transport.contract import Transport
 from transport.errors import TransportError
+from transport.outage_watch import OutageWatch
 
 __all__ = ["DIRECT", "Direct"]
 
@@ -70,6 +71,7 @@ class Direct:
         self._writer = writer
         self._percent = settings.ingress_queue_percent if settings.ingress_mode == "queue" else 0
         self._timeout = settings.ingress_direct_timeout_ms / 1000
+        self._unread, self._unwritten = OutageWatch(), OutageWatch()
 
     async def split(
         self, submissions: Sequence[AnySubmission], decide: Decide
@@ -91,15 +93,22 @@ class Direct:
             async with asyncio.timeout(self._timeout):
                 behind = await self._backlog.behind(places)
         except (TransportError, TimeoutError) as error:
-            _log.warning(
-                "Backlog unknown: direct messages are refused with 503 until the log answers",
-                error=str(error),
-                messages=len(direct),
-            )
+            if self._unread.failed(len(direct)):
+                _log.warning(
+                    "Backlog unknown: direct messages are refused with 503 until the log answers",
+                    error=str(error),
+                    messages=len(direct),
+                )
             detail = "The log can't say whether earlier messages of the conversation wait in it."
             for submission in direct:
                 decide(submission, Problem(LOG_UNAVAILABLE, detail, headers=_RETRY_AFTER))
             return [], queue
+        if past := self._unread.succeeded():
+            _log.info(
+                "Backlog known again: direct messages are accepted",
+                seconds=past.seconds,
+                messages=past.failures,
+            )
         held = [submission for submission in direct if _conversation(submission) in behind]
         free = [submission for submission in direct if _conversation(submission) not in behind]
         return free, [*queue, *held]
@@ -123,6 +132,12 @@ class Direct:
         except (Outage, TimeoutError) as error:
             self._refuse(submissions, error, decide)
         else:
+            if past := self._unwritten.succeeded():
+                _log.info(
+                    "Direct insert works again",
+                    seconds=past.seconds,
+                    messages=past.failures,
+                )
             await self._answer(submissions, at, written, decide)
 
     async def _write(self, submissions: Sequence[AnySubmission], at: str) -> Written:
@@ -209,11 +224,12 @@ class Direct:
     def _refuse(
         self, submissions: Sequence[AnySubmission], error: Exception, decide: Decide
     ) -> None:
-        _log.warning(
-            "Direct insert failed: clients are answered 503 and retry with the same key",
-            error=str(error),
-            messages=len(submissions),
-        )
+        if self._unwritten.failed(len(submissions)):
+            _log.warning(
+                "Direct insert failed: clients are answered 503 and retry with the same key",
+                error=str(error),
+                messages=len(submissions),
+            )
         detail = "The database did not answer. Retry with the same key."
         for submission in submissions:
             decide(submission, Problem(OUTCOME_UNKNOWN, detail, headers=_RETRY_AFTER))

@@ -28,6 +28,7 @@ from persistence.payloads.errors import PayloadError
 from persistence.payloads.metrics import PayloadMetrics
 from persistence.payloads.store import PayloadStore
 from persistence.payloads.upload import PayloadUpload
+from transport.outage_watch import OutageWatch
 from transport.payload import Payload, payload_key
 
 __all__ = ["Uploads"]
@@ -74,7 +75,7 @@ class Uploads:
         self._streams = FairRoom(_STREAMS)
         self._seconds = metrics.of(PayloadMetrics).upload
         self._tasks: set[asyncio.Task[None]] = set()
-        self._failing = False
+        self._outages = OutageWatch()
         self.withheld: str | None = None
         """Why nothing may be uploaded now, if so."""
 
@@ -215,23 +216,25 @@ class Uploads:
         try:
             await call()
         except (PayloadError, TimeoutError) as error:
-            if not self._failing:
+            if self._outages.failed():
                 _log.warning(
                     "Upload failed: messages with large content are answered 503 until the "
                     "payload store takes it",
                     error=str(error) or "no answer in time",
                     **_named(message),
                 )
-            self._failing = True
             raise Problem(
                 PAYLOADS_UNAVAILABLE,
                 "The payload store did not take the content. Retry with the same key.",
                 headers=_RETRY_AFTER,
             ) from error
         self._seconds.observe(time.perf_counter() - began)
-        if self._failing:
-            _log.info("Upload succeeded: the payload store takes content again")
-        self._failing = False
+        if past := self._outages.succeeded():
+            _log.info(
+                "Upload succeeded: the payload store takes content again",
+                seconds=past.seconds,
+                uploads=past.failures,
+            )
 
     def begin(self, message: Submission) -> PayloadUpload:
         """Begin to upload content that comes in pieces; ``commit`` or ``abandon`` ends it.

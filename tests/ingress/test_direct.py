@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 
 from ingress.accept.backlog import Backlog
 from ingress.accept.canary import bucket, queued
@@ -267,9 +268,12 @@ async def test_where_the_log_can_not_tell_a_direct_message_is_refused(start, gat
         raise TransportUnavailable("down")
 
     gated.progress = unavailable
-    answer = await service.post(message())
-    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/log-unavailable")
+    with structlog.testing.capture_logs() as lines:
+        answers = [await service.post(message(number)) for number in range(3)]
+    for answer in answers:
+        assert (answer.status_code, answer.json()["type"]) == (503, "/problems/log-unavailable")
     assert await service.rows() == []
+    assert [line["event"].partition(":")[0] for line in lines] == ["Backlog unknown"]
 
 
 @pytest.mark.parametrize("how", ["stopped", "suspended"])
@@ -288,8 +292,11 @@ async def test_direct_mode_without_postgresql_is_503_and_not_ready(
     )
     assert (await service.post(message(1))).status_code == 202
     await (server.stop() if how == "stopped" else server.suspend())
-    answer = await service.post(message(2))
-    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/outcome-unknown")
+    with structlog.testing.capture_logs() as lines:
+        answers = [await service.post(message(number)) for number in (2, 3)]
+    for answer in answers:
+        assert (answer.status_code, answer.json()["type"]) == (503, "/problems/outcome-unknown")
+    assert sum(line["event"].startswith("Direct insert failed") for line in lines) == 1
     assert int(answer.headers["retry-after"]) >= 1
     assert (await service.client.get("/readyz")).status_code == 503
     await (server.start() if how == "stopped" else server.resume())

@@ -20,6 +20,7 @@ from typing import Literal, Self
 
 from transport.contract import Appended, Envelope, Outcome, Remembered, Transport
 from transport.errors import AppendUnknown, TransportError, TransportUnavailable
+from transport.outage_watch import OutageWatch
 from transport.settings import TransportSettings
 from transport.shadow.breaker import Breaker
 from transport.shadow.copies import Copy, mirrored
@@ -79,6 +80,7 @@ class Mirror:
         self._sender: asyncio.Task[None] | None = None
         self._closed = False
         self._error = ""
+        self._outages = OutageWatch()
         self._since = time.time()
 
     async def __aenter__(self) -> Self:
@@ -284,14 +286,16 @@ class Mirror:
         self.missed(copy.envelope, copy.home, drop, copy.offset)
 
     def _note(self, errors: Sequence[TransportError | None]) -> None:
-        """Log the first failure and the recovery, not every call of an outage."""
+        """Log where an outage begins and where it is over, not every call of it."""
         failure = next((error for error in errors if error is not None), None)
         text = str(failure) if failure is not None else ""
-        if failure is not None and not self._error:
-            log.warning("Copy to the shadow failed; will retry", extra={"error": text})
-        elif failure is None and self._error:
-            log.info("The shadow takes copies again")
         self._error = text
+        if failure is not None:
+            if self._outages.failed(sum(error is not None for error in errors)):
+                log.warning("Copy to the shadow failed; will retry", extra={"error": text})
+        elif past := self._outages.succeeded():
+            fields = {"seconds": past.seconds, "failures": past.failures}
+            log.info("The shadow takes copies again", extra=fields)
 
     def _tell(self) -> None:
         backlog = self._queue.backlog()

@@ -1,0 +1,64 @@
+"""A log that takes some appends and refuses others is one outage in our log, with one end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import structlog
+
+from ingress.accept.commit import Acceptance
+from ingress.accept.intake import Intake
+from ingress.accept.submission import Submission
+from ingress.schema.requests import RequestLimits
+from ingress.settings import IngressSettings
+from ingress.web.headers import Context
+from otel.metrics import Metrics
+from otel.tracing.requests import Trace
+from tests.ingress.conftest import Service, message
+from tests.ingress.gated_log import GatedLog
+from transport.errors import TransportUnavailable
+from transport.outage_watch import OutageWatch
+
+
+def _submissions(*numbers: int) -> list[Any]:
+    intake = Intake(RequestLimits.of(IngressSettings()))
+    context = Context(None, Trace(None, None))
+    bodies = [msgspec.json.encode(message(number)) for number in numbers]
+    return [intake.message(body, context, None) for body in bodies]
+
+
+async def test_appends_that_fail_and_succeed_in_turn_are_two_lines(
+    gated: GatedLog, start: Callable[..., Any]
+) -> None:
+    service: Service = await start(transport=gated)
+    now = 0.0
+    acceptance = Acceptance(
+        transport=gated,
+        row_lookup=service.app.accept.row_lookup,
+        direct=None,
+        metrics=Metrics(),
+        outages=OutageWatch(lambda: now),
+    )
+    decided: list[Submission] = []
+
+    async def commit(*numbers: int) -> None:
+        await acceptance.commit(_submissions(*numbers), lambda one, _: decided.append(one))
+
+    with structlog.testing.capture_logs() as lines:
+        for turn in range(10):
+            gated.fail_with = TransportUnavailable("the broker is away")
+            await commit(3 * turn, 3 * turn + 1)
+            gated.fail_with = None
+            await commit(3 * turn + 2)
+            now += 1.0
+        now += 10.0
+        for number in (40, 41):
+            await commit(number)
+    assert len(decided) == 32
+    begin, end = lines
+    assert begin["event"].startswith("Append failed")
+    assert (begin["messages"], begin["error"]) == (2, "the broker is away")
+    assert end["event"].startswith("Append recovered")
+    assert (end["messages"], end["seconds"]) == (20, 9.0)
