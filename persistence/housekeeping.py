@@ -2,7 +2,7 @@
 
 It deletes failed attempts and results of comparisons. Messages, receipts, dead letters and the
 actions of operators are deleted by their owner only. Dead letters that have no cause yet are given
-one.
+one. Summaries of pages from which rows were deleted are made anew.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from persistence.database.translation import translated
 from persistence.dead_letters.causes import give_causes
 from persistence.errors import PersistenceError
 from persistence.fleet.leader_lock import elected
+from persistence.retention.stale_summaries import renew_summaries
 
 __all__ = ["Housekeeper"]
 
@@ -79,6 +80,7 @@ class Housekeeper:
                     "Housekeeping deleted old rows", table=table, rows=deleted, days=self._days
                 )
         await self._causes(connection, stop)
+        await renew_summaries(self._pool)
 
     async def _causes(self, connection: Connection, stop: asyncio.Event) -> None:
         total = 0

@@ -36,7 +36,7 @@ from persistence.retention.archive_file import (
 from persistence.retention.archives import Archive, ArchiveTable
 from persistence.retention.burial import delete_rows, writers_ended
 from persistence.retention.metrics import ArchiveMetrics
-from persistence.retention.stale_summaries import StaleSummaries
+from persistence.retention.stale_summaries import renew_summaries
 
 __all__ = ["ARCHIVING", "ArchiveReport", "Archiver", "OldRows"]
 
@@ -77,7 +77,6 @@ class Archiver:
         self._store = store
         self._days = days
         self._rows = rows
-        self._summaries = StaleSummaries(pool)
 
     async def archive(
         self, stop: asyncio.Event, *, before: datetime | None = None
@@ -121,11 +120,10 @@ class Archiver:
             facts = await self._written(archive, ids)
         for chunk in _by(_AT_ONCE, ids):
             async with using(self._pool) as connection, connection.transaction():
-                deleted = await delete_rows(connection, chunk)
-            self._summaries.add(deleted.blocks)
+                await delete_rows(connection, chunk)
             await asyncio.sleep(_PAUSE)
         await self.table.done(archive)
-        await self._summaries.renew()
+        await renew_summaries(self._pool)
         report.rows += facts.rows
         report.bytes += facts.bytes
         report.files += 1

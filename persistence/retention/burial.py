@@ -49,10 +49,11 @@ WITH gone AS (
     DELETE FROM messages WHERE id = ANY($1::uuid[])
         AND EXISTS (SELECT FROM tombstones WHERE tombstones.id = messages.id)
     RETURNING ctid
+), noted AS (
+    INSERT INTO freed_pages (blocks)
+    SELECT array_agg(DISTINCT (ctid::text::point)[0]::bigint) FROM gone HAVING count(*) > 0
 )
-SELECT count(*) AS rows,
-    coalesce(array_agg(DISTINCT (ctid::text::point)[0]::bigint), '{}') AS blocks
-FROM gone
+SELECT count(*) FROM gone
 """
 
 
@@ -65,11 +66,10 @@ class Doomed(msgspec.Struct, frozen=True):
 
 
 class Deleted(msgspec.Struct, frozen=True):
-    """How many rows were deleted, and from which blocks of the table."""
+    """How many rows and receipts were deleted."""
 
     rows: int
     receipts: int
-    blocks: Sequence[int]
 
 
 async def mark_erased(pool: Pool, doomed: Sequence[Doomed]) -> None:
@@ -105,13 +105,11 @@ async def writers_ended(pool: Pool) -> None:
 
 
 async def delete_rows(connection: Connection, ids: Sequence[UUID]) -> Deleted:
-    """Delete rows that have a tombstone, with all that belongs to them."""
+    """Delete rows that have a tombstone, with all that belongs to them, and note their pages."""
     receipts = _count(await connection.execute(_RECEIPTS, ids))
     await connection.execute(_POSITIONS, ids)
     await connection.execute(_ATTEMPTS, ids)
-    gone = await connection.fetchrow(_ROWS, ids)
-    assert gone is not None
-    return Deleted(gone["rows"], receipts, gone["blocks"])
+    return Deleted(await connection.fetchval(_ROWS, ids), receipts)
 
 
 async def _under_way(connection: Connection) -> set[str]:

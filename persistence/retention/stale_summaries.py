@@ -1,26 +1,33 @@
-"""Make the summaries anew that BRIN indexes have of pages whose rows were deleted.
+"""Make the summaries anew that BRIN indexes have of pages from which rows were deleted.
 
 A summary only grows. Of pages that were filled five times it says that nearly any id may be there,
 and any time: a search for an id then reads four fifths of the table, and the archive all of it.
+
+``persistence.retention.burial`` notes the pages in the transaction that deletes, so it makes no
+difference who deletes, and whether that process lives to see the end.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 import structlog
 
 from persistence.database.pool import Pool, using
 from persistence.errors import PersistenceError
 
-__all__ = ["StaleSummaries"]
+__all__ = ["renew_summaries"]
 
 _log = structlog.get_logger(__name__)
 
-_AT_ONCE = 1024
+_DELETIONS = 64
+_PAGES = 1024
 # VACUUM holds the same lock. PostgreSQL cancels an autovacuum for a session that has waited for
 # deadlock_timeout (1 s), so we wait for less.
 _WAIT = "SET LOCAL lock_timeout = '100ms'"
+_TAKE = """
+DELETE FROM freed_pages WHERE id IN (
+    SELECT id FROM freed_pages ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
+) RETURNING blocks
+"""
 # Only the owner of an index may do it. Others' summaries grow.
 _RENEW = """
 WITH brin AS (
@@ -39,30 +46,22 @@ SELECT brin_desummarize_range(index, block), brin_summarize_range(index, block) 
 """
 
 
-class StaleSummaries:
-    """Pages of ``messages`` whose rows were deleted, until their summaries are made anew."""
+async def renew_summaries(pool: Pool) -> None:
+    """Make the summaries of all freed pages anew. Where it is no time now, the next call does."""
+    try:
+        while await _renew_some(pool):
+            pass
+    except PersistenceError as error:
+        _log.info("Summaries of deleted rows stay until the next time", error=str(error))
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self._blocks = set[int]()
 
-    def add(self, blocks: Iterable[int]) -> None:
-        """Note pages of which rows were deleted."""
-        self._blocks.update(blocks)
-
-    async def renew(self) -> None:
-        """Make the summaries anew. Those for which it is no time now are left for the next call."""
-        while self._blocks:
-            blocks = sorted(self._blocks)[:_AT_ONCE]
-            try:
-                async with using(self._pool) as connection, connection.transaction():
-                    await connection.execute(_WAIT)
-                    await connection.execute(_RENEW, blocks)
-            except PersistenceError as error:
-                _log.info(
-                    "Summaries of deleted rows stay until the next file is archived",
-                    pages=len(self._blocks),
-                    error=str(error),
-                )
-                return
-            self._blocks.difference_update(blocks)
+async def _renew_some(pool: Pool) -> bool:
+    """Return whether there was something to do."""
+    async with using(pool) as connection, connection.transaction():
+        await connection.execute(_WAIT)
+        freed = await connection.fetch(_TAKE, _DELETIONS)
+        # Many deletions left the same pages: those of a file's rows are ordered by id.
+        blocks = sorted({block for row in freed for block in row["blocks"]})
+        for at in range(0, len(blocks), _PAGES):
+            await connection.execute(_RENEW, blocks[at : at + _PAGES])
+    return bool(freed)

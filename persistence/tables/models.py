@@ -42,12 +42,13 @@ from persistence.tables.schema import metadata
 from persistence.tables.schema import moment as _moment
 from persistence.tables.schema import text_column as _text
 from persistence.tables.shadow import ShadowGap
-from persistence.tables.tombstones import RowArchive, Tombstone
+from persistence.tables.tombstones import FreedPages, RowArchive, Tombstone
 
 __all__ = [
     "DeadLetterRow",
     "DeliveryAttempt",
     "FenceRow",
+    "FreedPages",
     "JobRow",
     "LogEnd",
     "LogIdentity",

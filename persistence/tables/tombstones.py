@@ -1,4 +1,4 @@
-"""The tables of rows that are gone: a tombstone for each, and the files that some went to."""
+"""The tables of rows that are gone: tombstones, files of archived rows, pages that they left."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Column, Identity, Index, Uuid
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field
 
 from persistence.tables.schema import Table, moment, text_column
 
-__all__ = ["RowArchive", "Tombstone"]
+__all__ = ["FreedPages", "RowArchive", "Tombstone"]
 
 
 class Tombstone(Table, table=True):
@@ -55,3 +56,15 @@ class RowArchive(Table, table=True):
     last_at: datetime = Field(sa_column=moment())
     planned_at: datetime = Field(sa_column=moment(now=True))
     done_at: datetime | None = Field(sa_column=moment(null=True))
+
+
+class FreedPages(Table, table=True):
+    """Pages of ``messages`` from which one transaction deleted rows.
+
+    The row goes when the summaries that indexes have of these pages were made anew.
+    """
+
+    __tablename__ = "freed_pages"
+
+    id: int = Field(sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
+    blocks: list[int] = Field(sa_column=Column(ARRAY(BigInteger), nullable=False))

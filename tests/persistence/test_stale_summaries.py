@@ -1,4 +1,4 @@
-"""An index that summarizes pages forgets what was archived from them."""
+"""An index that summarizes pages forgets what was archived or erased from them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import re
 
 import pytest
 
+from persistence.housekeeping import Housekeeper
 from persistence.retention.archiver import Archiver
+from persistence.retention.erasure import Erasure
+from persistence.retention.subject import Subject
 from persistence.store.writer import insert
 from tests.payloads.stores import opened
 from tests.persistence.samples import message, placed
@@ -68,4 +71,24 @@ async def test_while_a_vacuum_has_the_table_it_is_left_to_the_next_file(database
         await insert(connection, [placed(message("another"))])
         await connection.execute("UPDATE messages SET created_at = now() - interval '40 days'")
     assert (await archiver.archive(asyncio.Event())).rows == 1
+    assert {name: await _pages_read(database_pool, name) for name in _OLD} == dict.fromkeys(_OLD, 0)
+
+
+async def test_housekeeping_does_it_where_nobody_else_did(database_pool, archiver, eventually):
+    """After an erasure; and after an archive whose process was killed before the summaries."""
+    await _add_old_rows(database_pool)
+    erasure = Erasure(database_pool, Subject("conversation", "conv"), [], None)
+    await erasure.run(by="me@here")
+    assert await database_pool.fetchval("SELECT count(*) FROM messages") == 0
+    for name in _OLD:
+        assert await _pages_read(database_pool, name) > 0
+    stop = asyncio.Event()
+    house = asyncio.create_task(Housekeeper(database_pool, days=14, interval=0).run(stop))
+
+    async def renewed() -> bool:
+        return not await database_pool.fetchval("SELECT count(*) FROM freed_pages")
+
+    await eventually(renewed)
+    stop.set()
+    await house
     assert {name: await _pages_read(database_pool, name) for name in _OLD} == dict.fromkeys(_OLD, 0)
