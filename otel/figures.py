@@ -10,14 +10,10 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from otel.latency import BOUNDS, LatencyHistogram
-from transport.contract import Transport
-from transport.throttling import throttling
 
-__all__ = ["Figures", "quantile", "throttled_by_log", "throttled_figures"]
+__all__ = ["Figures", "quantile"]
 
 _WINDOW = 10.0
-_THROTTLED = "throttled:"
-"""Before a log's name: the milliseconds of its last wait for a quota."""
 
 
 class Figures:
@@ -55,22 +51,3 @@ def quantile(counts: Sequence[int], q: float) -> float | None:
         if seen >= q * total:
             return bound
     return BOUNDS[-1]
-
-
-def throttled_figures(logs: Sequence[Transport]) -> dict[str, list[int]]:
-    """Return how long each log that slowed this process down in the last minute did so."""
-    waits = {
-        log.name: throttled.throttled_lately()
-        for log in logs
-        if (throttled := throttling(log)) is not None
-    }
-    return {f"{_THROTTLED}{name}": [round(1000 * wait)] for name, wait in waits.items() if wait}
-
-
-def throttled_by_log(figures: Mapping[str, Sequence[int]]) -> dict[str, float]:
-    """Return the seconds of the last wait for each log, from a process's figures."""
-    return {
-        name.removeprefix(_THROTTLED): counts[0] / 1000
-        for name, counts in figures.items()
-        if name.startswith(_THROTTLED) and counts
-    }

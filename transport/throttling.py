@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from transport.contract import Transport
 from transport.forwarding import innermost
 
-__all__ = ["Throttling", "throttling"]
+__all__ = ["Throttling", "throttled_lately", "throttling"]
 
 
 @runtime_checkable
@@ -26,3 +26,11 @@ def throttling(transport: Transport) -> Throttling | None:
     """Return the transport behind ``transport``'s decorators, if it is such a one."""
     inner = innermost(transport)
     return inner if isinstance(inner, Throttling) else None
+
+
+def throttled_lately(logs: Sequence[Transport]) -> dict[str, float]:
+    """Return the seconds of the last wait for each log that slowed us down in the last minute."""
+    waits = {
+        log.name: inner.throttled_lately() for log in logs if (inner := throttling(log)) is not None
+    }
+    return {name: seconds for name, seconds in waits.items() if seconds}

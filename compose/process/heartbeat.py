@@ -14,12 +14,13 @@ from compose.process.wiring import Service
 from ingress.metrics import IngressMetrics
 from migration_guide.expectation import Expectation
 from migration_guide.machine import Machine
-from otel.figures import Figures, throttled_figures
+from otel.figures import Figures
 from persistence.fleet.heartbeat import Heartbeat, HeartbeatReport, Identity
 from persistence.fleet.heartbeat import machine as this_machine
 from persistence.fleet.log_choice import choice_of
 from persistence.fleet.migration_state import MigrationState
 from persistence.metrics import PersistenceMetrics
+from transport.throttling import throttled_lately
 
 __all__ = ["heartbeat_of"]
 
@@ -74,9 +75,14 @@ def heartbeat_of(role: Role, parts: Service, *, url: str, metrics_url: str) -> H
 
 def _report(parts: Service, figures: Figures) -> HeartbeatReport:
     shadow = parts.logs.mirror.status().summary() if parts.logs.mirror else None
-    told = figures.report() | throttled_figures(parts.logs.every)
+    throttled = throttled_lately(parts.logs.every) or None
     if parts.consumers is None:
-        return HeartbeatReport(figures=told, shadow=shadow, logs=parts.identities.report())
+        return HeartbeatReport(
+            figures=figures.report(),
+            shadow=shadow,
+            logs=parts.identities.report(),
+            throttled=throttled,
+        )
     consumers = parts.consumers
     status = consumers.worker.status()
     standbys = {standby.transport.name: standby.status() for standby in consumers.standbys}
@@ -91,6 +97,7 @@ def _report(parts: Service, figures: Figures) -> HeartbeatReport:
         paused=status.paused,
         shadow=shadow,
         standby={name: standby.summary() for name, standby in standbys.items()} or None,
-        figures=told,
+        figures=figures.report(),
         logs=parts.identities.report(),
+        throttled=throttled,
     )

@@ -28,7 +28,7 @@ from ingress.console.views import (
     Status,
 )
 from ingress.schema.responses import encode
-from otel.figures import quantile, throttled_by_log
+from otel.figures import quantile
 from persistence.database.pool import Pool
 from persistence.errors import Outage
 from persistence.fleet import migration_state
@@ -241,8 +241,8 @@ def _throttled(there: list[Process] | None) -> dict[str, list[float]]:
     """Return the waits that each log's quota caused of late, one for each live process."""
     waits: dict[str, list[float]] = defaultdict(list)
     for process in there or ():
-        if process.live and process.figures:
-            for name, seconds in throttled_by_log(process.figures).items():
+        if process.live:
+            for name, seconds in (process.throttled or {}).items():
                 waits[name].append(seconds)
     return waits
 

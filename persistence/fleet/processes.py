@@ -61,7 +61,8 @@ class Process(msgspec.Struct, frozen=True, rename="camel"):
     the epoch of each partition it owns, by log. ``paused`` is what its workers wait for.
     ``shadow`` and ``standby`` are those parts' status, ``None`` where it has none; ``figures`` its
     latencies. ``logs`` is the identity of each log that it knows by name, ``None`` of one that it
-    was not connected to yet.
+    was not connected to yet. ``throttled`` has the seconds of the last wait for each log whose
+    quota it used up just now.
 
     Another version of the service may write its row otherwise: a value without the shape that this
     version reads counts as not said.
@@ -89,6 +90,7 @@ class Process(msgspec.Struct, frozen=True, rename="camel"):
     standby: dict[str, Any] | None
     figures: dict[str, Any] | None = None
     logs: dict[str, str | None] | None = None
+    throttled: dict[str, float] | None = None
 
     @property
     def live(self) -> bool:
@@ -149,6 +151,7 @@ def _process(row: asyncpg.Record) -> Process:
         standby=_as_it_is(row["standby"], dict[str, _Standby]),
         figures=_shaped(row["figures"], dict[str, list[int]]),
         logs=_shaped(row["logs"], dict[str, str | None]),
+        throttled=_shaped(row["throttled"], dict[str, float]),
     )
 
 

@@ -98,7 +98,8 @@ class ProcessRow(Table, table=True):
     are those parts' own words, null where it has none. ``logs`` has the identity of each log that
     it knows by name. ``envelope`` is the newest version of one that it reads; null is 1.
     ``payload_stores`` are the addresses of those that it reads, first the one that it writes; null:
-    its version does not say.
+    its version does not say. ``throttled`` has the seconds of the last wait for each log whose
+    quota it used up in the last minute.
     """
 
     __tablename__ = "processes"
@@ -126,6 +127,7 @@ class ProcessRow(Table, table=True):
     logs: dict[str, Any] | None = Field(sa_column=_json())
     envelope: int | None = Field(sa_column=_small(null=True))
     payload_stores: list[str] | None = Field(sa_column=Column(ARRAY(Text), nullable=True))
+    throttled: dict[str, Any] | None = Field(sa_column=_json())
 
 
 class LogIdentity(Table, table=True):

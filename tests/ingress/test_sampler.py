@@ -8,7 +8,7 @@ import json
 import pytest
 
 from ingress.console.sampler import Sampler
-from otel.figures import throttled_figures
+from transport.throttling import throttled_lately
 
 INTERVAL = 0.4
 
@@ -46,12 +46,12 @@ async def test_it_ends_when_nobody_watches_and_begins_again(sampler, eventually)
 
 
 async def test_what_processes_say_of_a_quota_is_told(sampler, database_pool):
-    figures = throttled_figures([_Slow("kafka", 9.2), _Slow("kafka.b", 0.0)])
+    throttled = throttled_lately([_Slow("kafka", 9.2), _Slow("kafka.b", 0.0)])
     await database_pool.execute(
         "INSERT INTO processes (member, role, host, pid, version, api_url, metrics_url, transport,"
-        " consume_from, started_at, figures) VALUES ('a', 'serve', 'h', 1, '1', '', '', 'kafka',"
+        " consume_from, started_at, throttled) VALUES ('a', 'serve', 'h', 1, '1', '', '', 'kafka',"
         " 'kafka', now(), $1)",
-        json.dumps(figures),
+        json.dumps(throttled),
     )
     said = [sentence.text for sentence in (await sampler.status()).health]
     assert [text for text in said if text.startswith("kafka slows down 1 process, as a quota")]

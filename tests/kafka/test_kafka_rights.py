@@ -11,7 +11,6 @@ import pytest_asyncio
 from compose.local.kafka import KafkaServer
 from compose.local.kafka_security import Security
 from otel.append_metrics import count_throttled
-from otel.figures import throttled_by_log, throttled_figures
 from otel.metrics import Metrics
 from tests.support.eventually import eventually
 from tests.support.kafka import TOPICS, fresh_settings, run_kafka
@@ -30,6 +29,7 @@ from transport.errors import ConfigurationError, TransportUnavailable
 from transport.kafka import KafkaTransport
 from transport.rights import LackingRights
 from transport.settings import TransportSettings
+from transport.throttling import throttled_lately
 
 _TOPIC = (
     Operation.CREATE,
@@ -185,7 +185,7 @@ async def test_nothing_is_sent_to_a_broker_whose_quota_is_used_up(
     metrics = Metrics()
     async with KafkaTransport(settings) as log, Member(log) as member:
         count_throttled(metrics, log)
-        assert throttled_figures([log]) == {}
+        assert throttled_lately([log]) == {}
 
         async def refused() -> str | None:
             """Send 100 KB, then one message; return why that was not sent, if it was not."""
@@ -205,7 +205,7 @@ async def test_nothing_is_sent_to_a_broker_whose_quota_is_used_up(
         finally:
             await limit_rates(denying, user, {"producer_byte_rate": None})
         assert "not sent" in why
-        (seconds,) = throttled_by_log(throttled_figures([log])).values()
+        (seconds,) = throttled_lately([log]).values()
         assert seconds > 1
         counted = metrics.registry.get_sample_value(
             "stream_throttled_seconds_total", {"transport": log.name}

@@ -68,12 +68,14 @@ async def test_a_process_is_seen_as_it_is_and_gone_when_it_stops(database_pool):
     assert (seen.member, seen.phase, seen.transport_shadow_mode) == ("one", 2, "sync")
     assert (seen.owned, seen.shadow, seen.standby) == ({"redis": {"3": 17}}, SHADOW, None)
     assert seen.live
-    reports.append(HeartbeatReport(paused=[Paused("redis", "now", "gone")]))
+    waits = {"kafka": 9.2}
+    reports.append(HeartbeatReport(paused=[Paused("redis", "now", "gone")], throttled=waits))
 
     async def paused():
         return (await processes(database_pool))[0].paused
 
     assert (await eventually(paused))[0].dependency == "redis"
+    assert [seen.throttled for seen in await processes(database_pool)] == [waits]
     stop.set()
     await running
     assert await names(database_pool) == []
@@ -84,7 +86,8 @@ async def test_a_process_is_seen_as_it_is_and_gone_when_it_stops(database_pool):
     [
         {"owned": '{"redis": {"x": 1}}'}, {"owned": "[]"}, {"paused": '["redis"]'},
         {"paused": '[{"dependency": 1}]'}, {"shadow": '{"breaker": "closed"}'}, {"shadow": "7"},
-        {"standby": '{"redis": []}'}, {"figures": '{"ack": "many"}'}, {"metrics_url": "http://["},
+        {"standby": '{"redis": []}'}, {"figures": '{"ack": "many"}'},
+        {"throttled": '{"kafka": "long"}'}, {"metrics_url": "http://["},
         {"metrics_url": "http://a:99999"}, {"host": "'\u202e'"},
     ],
 )  # fmt: skip
@@ -96,7 +99,7 @@ async def test_a_row_of_another_shape_is_read_as_far_as_it_says_something(databa
         written = value if name == "host" else f"'{value}'"
         await database_pool.execute(f"UPDATE processes SET {name} = {written}")
     (seen,) = await processes(database_pool)
-    for name in {"owned", "paused", "standby", "figures"} & odd.keys():
+    for name in {"owned", "paused", "standby", "figures", "throttled"} & odd.keys():
         assert not getattr(seen, name)
     assert seen.shadow == (None if "shadow" in odd else SHADOW)
     assert seen.member == good.member
