@@ -32,7 +32,8 @@ from compose.process.read_only import watched
 from compose.process.role import Role
 from compose.process.transports import Logs, open_logs, role_of, written_by
 from compose.settings import Settings, otel_variables
-from ingress.app import Ingress, build
+from ingress.app import Ingress
+from ingress.build import build
 from ingress.readiness import Probe
 from migration_guide.parity.comparison import ParityLimits
 from migration_guide.parity.monitor import ParityMonitor

@@ -14,7 +14,8 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from ingress.app import Ingress, build
+from ingress.app import Ingress
+from ingress.build import build
 from ingress.settings import IngressSettings
 from migration_guide.service import MigrationService
 from otel.metrics import Metrics

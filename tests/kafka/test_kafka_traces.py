@@ -16,7 +16,7 @@ import pytest
 from compose.process.context import ProcessContext
 from compose.process.transports import Logs, open_logs
 from compose.settings import load
-from ingress.app import build
+from ingress.build import build
 from ingress.settings import IngressSettings
 from otel.metrics import Metrics
 from otel.tracing.settings import TracingSettings

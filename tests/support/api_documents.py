@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from ingress.app import build
+from ingress.build import build
 from ingress.openapi import Documents
 from ingress.settings import IngressSettings
 from migration_guide.service import MigrationService

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 import pytest_asyncio
 
-from ingress.app import build
+from ingress.build import build
 from ingress.http1.bounds import Bounds
 from ingress.http1.listener import Listener
 from ingress.metrics import IngressMetrics
