@@ -1,7 +1,7 @@
 """Note the pages of messages from which rows were deleted, until their summaries are made anew.
 
-Whoever deletes rows notes it in the same transaction. Processes of the release before note nothing:
-their archives make the summaries anew by themselves.
+They are noted in the transaction that deletes. Processes of the release before note nothing: their
+archives make the summaries anew by themselves.
 """
 
 from __future__ import annotations
