@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from compose.dashboards.panels import Dashboard, DashboardRow, Panel, Query, ThresholdStep
-from compose.dashboards.queue import quantiles
+from compose.dashboards.panels import (
+    Dashboard,
+    DashboardRow,
+    Panel,
+    Query,
+    ThresholdStep,
+    quantiles,
+)
 
 __all__ = ["MIGRATION"]
 

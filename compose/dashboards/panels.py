@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-__all__ = ["Dashboard", "DashboardRow", "Panel", "Query", "ThresholdStep", "dashboard"]
+__all__ = ["Dashboard", "DashboardRow", "Panel", "Query", "ThresholdStep", "dashboard", "quantiles"]
 
 Json = dict[str, Any]
 Kind = Literal["timeseries", "stat", "table", "bargauge", "traces", "heatmap"]
@@ -72,6 +72,19 @@ class Dashboard(msgspec.Struct, frozen=True):
     variables: Sequence[Json] = ()
     refresh: str = "10s"
     since: str = "now-1h"
+
+
+def quantiles(histogram: str, *shares: float) -> tuple[Query, ...]:
+    """Return a query for each of these quantiles of a histogram."""
+    buckets = f"sum by (le) (rate({histogram}_bucket{{@}}[$__rate_interval]))"
+    return tuple(
+        Query(
+            f"histogram_quantile({share}, {buckets})",
+            f"p{share * 100:g}",
+            exemplars=share == max(shares),  # once: they are the histogram's, not the quantile's
+        )
+        for share in shares
+    )
 
 
 def dashboard(of: Dashboard) -> Json:

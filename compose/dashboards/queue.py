@@ -6,26 +6,20 @@ counts by itself (a rate) is summed.
 
 from __future__ import annotations
 
-from compose.dashboards.panels import Dashboard, DashboardRow, Panel, Query, ThresholdStep
+from compose.dashboards.panels import (
+    Dashboard,
+    DashboardRow,
+    Panel,
+    Query,
+    ThresholdStep,
+    quantiles,
+)
 
-__all__ = ["QUEUE", "quantiles"]
+__all__ = ["QUEUE"]
 
 _HITS = 'sum(rate(idempotency_hit_total{@,operation="ingress"}[$__rate_interval]))'
 _CHECKED = 'sum(rate(idempotency_requests_total{@,operation="ingress"}[$__rate_interval]))'
 _RED = (ThresholdStep(1, "red"),)
-
-
-def quantiles(histogram: str, *shares: float) -> tuple[Query, ...]:
-    """Return a query for each of these quantiles of a histogram."""
-    buckets = f"sum by (le) (rate({histogram}_bucket{{@}}[$__rate_interval]))"
-    return tuple(
-        Query(
-            f"histogram_quantile({share}, {buckets})",
-            f"p{share * 100:g}",
-            exemplars=share == max(shares),  # once: they are the histogram's, not the quantile's
-        )
-        for share in shares
-    )
 
 
 _GUIDE = DashboardRow(

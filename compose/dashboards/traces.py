@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from compose.dashboards.panels import Dashboard, DashboardRow, Panel, Query
-from compose.dashboards.queue import quantiles
+from compose.dashboards.panels import Dashboard, DashboardRow, Panel, Query, quantiles
 
 __all__ = ["TRACES"]
 

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from statistics import median
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -22,6 +21,7 @@ from compose.harness.history import ClientAttempt, RequestKind
 from compose.harness.load import PLAIN, Load
 from compose.local.seaweed import SeaweedServer
 from tests.faults.deployment import Deployment
+from tests.payloads.stores import s3_proxy
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
 from tests.support.forked_service import ForkedService
@@ -120,10 +120,7 @@ async def test_a_folder_is_unmounted_and_mounted_again(
 @pytest.fixture
 async def proxy(s3_settings: dict[str, str]) -> AsyncIterator[FaultProxy]:
     """A faulty network before the S3 server."""
-    address = urlsplit(s3_settings["PAYLOAD_ENDPOINT_URL"])
-    assert address.hostname
-    assert address.port
-    async with FaultProxy(address.hostname, address.port) as proxy:
+    async with s3_proxy(s3_settings) as proxy:
         yield proxy
 
 

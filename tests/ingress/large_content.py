@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -30,7 +28,6 @@ __all__ = [
     "letters",
     "logged",
     "objects",
-    "s3_proxy",
     "store_behind",
 ]
 
@@ -97,16 +94,6 @@ async def failed_attempts(service: Service) -> float:
     """Return how often a worker failed to persist a record."""
     registry = service.metrics.registry
     return registry.get_sample_value("stream_consumer_processed_total", {"status": "error"}) or 0
-
-
-@asynccontextmanager
-async def s3_proxy(s3_settings: Mapping[str, str]) -> AsyncIterator[FaultProxy]:
-    """Yield a proxy in front of a real S3 server."""
-    address = urlsplit(s3_settings["PAYLOAD_ENDPOINT_URL"])
-    assert address.hostname
-    assert address.port
-    async with FaultProxy(address.hostname, address.port) as proxy:
-        yield proxy
 
 
 def store_behind(

@@ -17,11 +17,10 @@ from tests.ingress.large_content import (
     letters,
     logged,
     objects,
-    s3_proxy,
     store_behind,
 )
 from tests.ingress.test_forms import begun
-from tests.payloads.stores import folder_of
+from tests.payloads.stores import folder_of, s3_proxy
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
 

@@ -21,9 +21,9 @@ from tests.ingress.large_content import (
     as_batch,
     as_form,
     as_json,
-    s3_proxy,
     store_behind,
 )
+from tests.payloads.stores import s3_proxy
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
 from transport.errors import AppendUnknown

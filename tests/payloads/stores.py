@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,8 +12,9 @@ from otel.metrics import Metrics
 from persistence.payloads.opening import open_store
 from persistence.payloads.settings import PayloadSettings
 from persistence.payloads.store import PayloadStore
+from tests.support.fault_proxy import FaultProxy
 
-__all__ = ["folder_of", "opened"]
+__all__ = ["folder_of", "opened", "s3_proxy"]
 
 
 def opened(address: str, *, metrics: Metrics | None = None, **settings: Any) -> PayloadStore:
@@ -24,3 +27,13 @@ def opened(address: str, *, metrics: Metrics | None = None, **settings: Any) -> 
 def folder_of(store: PayloadStore) -> Path:
     """Return the folder of a ``file://`` store."""
     return Path(urlsplit(store.settings.payload_store or "").path)
+
+
+@asynccontextmanager
+async def s3_proxy(s3_settings: Mapping[str, str]) -> AsyncIterator[FaultProxy]:
+    """Yield a proxy in front of a real S3 server."""
+    address = urlsplit(s3_settings["PAYLOAD_ENDPOINT_URL"])
+    assert address.hostname
+    assert address.port
+    async with FaultProxy(address.hostname, address.port) as proxy:
+        yield proxy
