@@ -48,7 +48,10 @@ PARTITIONS = 6
 
 def settings_of(cluster: RedisCluster, **changes: Any) -> TransportSettings:
     """Return settings of a log on the cluster."""
-    few: dict[str, Any] = {"redis_url": f"redis://{cluster.addresses}/0"}
+    few: dict[str, Any] = {
+        "redis_url": f"redis://{cluster.addresses}/0",
+        "stream_retention_records": 1_000_000,  # tests read the whole log at their end
+    }
     return short_settings(None, **{**few, "stream_partitions": PARTITIONS, **changes})
 
 
@@ -132,8 +135,12 @@ class Traffic:
         """Return the ids of all records that are in the log, by partition."""
         found: dict[int, list[str]] = {}
         for partition in range(PARTITIONS):
-            records = await self._transport.read(Topic.MESSAGES, partition, limit=100_000)
-            found[partition] = [message_id_of(record) for record in records]
+            found[partition] = ids = list[str]()
+            after: str | None = None
+            # A read ends where its bytes are enough, and the log's end is an empty one.
+            while records := await self._transport.read(Topic.MESSAGES, partition, after=after):
+                ids += [message_id_of(record) for record in records]
+                after = records[-1].offset
         return found
 
     async def _send(self, conversation: int) -> None:
