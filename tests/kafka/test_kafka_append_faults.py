@@ -10,6 +10,7 @@ import pytest
 from compose.local.kafka import KafkaServer
 from tests.support.eventually import eventually
 from tests.support.kafka_internals import appender_of, producer_of, queue_of, replace_producer
+from tests.support.whole_log import records_of
 from transport.conformance.member import contents, message, messages
 from transport.contract import Appended, Outcome, Topic
 from transport.errors import AppendUnknown, TransportError, TransportUnavailable
@@ -224,7 +225,7 @@ async def test_a_broker_killed_and_restarted_under_load_loses_nothing_acknowledg
             stop.set()
             await asyncio.gather(*tasks)
         for partition, texts in enumerate(acknowledged):
-            stands = contents(await transport.read(Topic.MESSAGES, partition, limit=100_000))
+            stands = contents(await records_of(transport, partition))
             assert len(stands) == len(set(stands)), "each was sent under one sequence number"
             known = set(texts)
             assert [text for text in stands if text in known] == texts, "all there, in order"

@@ -18,6 +18,7 @@ from compose.local.kafka import KafkaCluster
 from tests.support.eventually import eventually
 from tests.support.kafka import fresh_settings, run_kafka_cluster
 from tests.support.requirements import program
+from tests.support.whole_log import records_of
 from transport.conformance.member import ConformanceWorker, contents, messages
 from transport.contract import WORKER_GROUP, Appended, Outcome, Topic
 from transport.errors import AppendUnknown, TransportUnavailable
@@ -93,7 +94,7 @@ class _Load:
 
 async def _all_there(transport: KafkaTransport, load: _Load) -> None:
     for partition, texts in enumerate(load.acknowledged):
-        stands = contents(await transport.read(Topic.MESSAGES, partition, limit=100_000))
+        stands = contents(await records_of(transport, partition))
         known = set(texts)
         assert [text for text in stands if text in known] == texts, "in order, each once"
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from tests.shadow.recording_observer import RecordingObserver
 from tests.support.fault_proxy import FaultProxy
-from transport.contract import Record, Topic, Transport
+from tests.support.whole_log import records_of
+from transport.contract import Record, Transport
 from transport.registry import create
 from transport.settings import TransportSettings
 from transport.shadow import Mirror, ShadowTransport
@@ -80,7 +81,5 @@ class LogPair:
 async def everything(log: Transport) -> list[Record]:
     """Return every message in ``log``, by partition and in order."""
     return [
-        record
-        for partition in range(log.partitions)
-        for record in await log.read(Topic.MESSAGES, partition, limit=100_000)
+        record for partition in range(log.partitions) for record in await records_of(log, partition)
     ]

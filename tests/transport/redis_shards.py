@@ -13,6 +13,7 @@ from redis.crc import key_slot
 from compose.local.valkey import ValkeyServer
 from tests.support.eventually import eventually
 from tests.support.redis_cluster import RedisCluster
+from tests.support.whole_log import records_of
 from tests.transport.redis_backend import short_settings
 from transport.conformance.member import message
 from transport.contract import (
@@ -135,12 +136,8 @@ class Traffic:
         """Return the ids of all records that are in the log, by partition."""
         found: dict[int, list[str]] = {}
         for partition in range(PARTITIONS):
-            found[partition] = ids = list[str]()
-            after: str | None = None
-            # A read ends where its bytes are enough, and the log's end is an empty one.
-            while records := await self._transport.read(Topic.MESSAGES, partition, after=after):
-                ids += [message_id_of(record) for record in records]
-                after = records[-1].offset
+            records = await records_of(self._transport, partition)
+            found[partition] = [message_id_of(record) for record in records]
         return found
 
     async def _send(self, conversation: int) -> None:

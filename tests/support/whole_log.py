@@ -1,0 +1,17 @@
+"""A whole partition, however large: one read of a log ends where its bytes are enough."""
+
+from __future__ import annotations
+
+from transport.contract import Record, Topic, Transport
+
+__all__ = ["records_of"]
+
+
+async def records_of(log: Transport, partition: int) -> list[Record]:
+    """Return every message of a partition that the log still has, in order."""
+    found: list[Record] = []
+    while some := await log.read(
+        Topic.MESSAGES, partition, after=found[-1].offset if found else None
+    ):
+        found += some
+    return found
