@@ -44,7 +44,7 @@ def audit(
     as_json: Json = False,
     _wide: Wide = False,
 ) -> None:
-    """Look for duplicates, and hold the rows against the log.
+    """Compare the rows with the log, and look for duplicates.
 
     Exit status 1 if anything is wrong. Without --repair, or with --dry-run, nothing is changed, and
     it may run beside the service: what is listed is what a repair would mend.

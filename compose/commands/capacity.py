@@ -30,7 +30,10 @@ def show(
         float, typer.Option(min=0.1, metavar="N", help="Messages a second, at the peak.")
     ],
     content: Annotated[
-        int, typer.Option("--bytes", min=0, max=1_000_000, metavar="N", help="Of their content.")
+        int,
+        typer.Option(
+            "--bytes", min=0, max=1_000_000, metavar="N", help="Content of a message, in bytes."
+        ),
     ] = 200,
     busy: Annotated[
         int, typer.Option(min=10, max=100, metavar="PERCENT", help="How busy a core may be.")

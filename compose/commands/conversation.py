@@ -28,12 +28,12 @@ def show(
     *,
     after: Annotated[
         UUID | None,
-        typer.Option(metavar="MESSAGE", help="Only what stands after this message, by its id."),
+        typer.Option(metavar="MESSAGE", help="Only messages after the one with this id."),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="At most so many; not given: all.")
+        int | None, typer.Option(min=1, metavar="N", help="Most that are listed; by default all.")
     ] = None,
-    content: Annotated[bool, typer.Option("--content", help="Show what they say.")] = False,
+    content: Annotated[bool, typer.Option("--content", help="Show the content, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
 ) -> None:
     """Show the messages of a conversation, oldest first.

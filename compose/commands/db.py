@@ -14,7 +14,7 @@ from compose.terminal import confirm
 __all__ = ["app"]
 
 app = typer.Typer(
-    no_args_is_help=True, help="The database: its schema up and down, and rows that it lost."
+    no_args_is_help=True, help="Upgrade the schema of the database; accept rows that it lost."
 )
 app.command("accept-gap")(accept_gap)
 
@@ -25,11 +25,11 @@ def _url() -> str:
 
 @app.command()
 def upgrade(
-    revision: Annotated[str, typer.Argument(help="Where to go.")] = "head",
+    revision: Annotated[str, typer.Argument(help="The revision to upgrade to.")] = "head",
     *,
     as_json: Json = False,
 ) -> None:
-    """Migrate up.
+    """Upgrade the schema.
 
     It is safe from several processes at once, and while the service runs.
     """
@@ -44,13 +44,13 @@ def upgrade(
 
 @app.command()
 def downgrade(
-    revision: Annotated[str, typer.Argument(help="Where to go; base removes everything.")],
+    revision: Annotated[str, typer.Argument(help="The revision; base removes everything.")],
     *,
     dry_run: DryRun = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Migrate down.
+    """Take the schema back to an older revision.
 
     Columns and tables that the older schema lacks are lost with their rows.
     """

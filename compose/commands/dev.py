@@ -27,7 +27,7 @@ _WIDTH = 10
 _SHOWN_FAULTS = 10
 _FAILED, _UNKNOWN = 1, 3
 
-app = typer.Typer(no_args_is_help=True, help="Try a service: a producer of test messages.")
+app = typer.Typer(no_args_is_help=True, help="Try a service with test messages.")
 
 
 @app.callback()
@@ -42,30 +42,33 @@ def produce(
         float, typer.Option(min=0.01, max=100_000, metavar="N", help="Messages a second.")
     ] = 10.0,
     conversations: Annotated[
-        int, typer.Option(min=1, max=10_000, metavar="N", help="In so many conversations.")
+        int, typer.Option(min=1, max=10_000, metavar="N", help="Number of conversations.")
     ] = 10,
     count: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="So many messages in all.")
+        int | None, typer.Option(min=1, metavar="N", help="Number of messages in all.")
     ] = None,
     duration: Annotated[
-        float | None, typer.Option(min=0.1, metavar="SECONDS", help="For so long.")
+        float | None, typer.Option(min=0.1, metavar="SECONDS", help="Length of the run.")
     ] = None,
     size: Annotated[
         int, typer.Option(min=16, max=65_536, metavar="CHARACTERS", help="Length of a message.")
     ] = 100,
     repeats: Annotated[
         float,
-        typer.Option(min=0, max=100, metavar="PERCENT", help="Send so many a second time."),
+        typer.Option(
+            min=0, max=100, metavar="PERCENT", help="Share of messages that are sent a second time."
+        ),
     ] = 0.0,
     deadline: Annotated[
-        float, typer.Option(min=0.1, metavar="SECONDS", help="How long each is tried.")
+        float,
+        typer.Option(min=0.1, metavar="SECONDS", help="Time for which each message is tried."),
     ] = 30.0,
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="Read the rows back at the end.")
     ] = True,
     url: Annotated[
         str | None,
-        typer.Option(help="The API; not given: CROSSFADE_URL, else the service found here."),
+        typer.Option(help="The API; by default CROSSFADE_URL, else the service on this machine."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:

@@ -41,9 +41,7 @@ from persistence.tables.states import LetterState
 
 __all__ = ["app"]
 
-app = typer.Typer(
-    no_args_is_help=True, help="Dead letters: list, read, redrive to the primary log, discard."
-)
+app = typer.Typer(no_args_is_help=True, help="List, read, redrive and discard dead letters.")
 app.command(name="redrive")(dlq_redrive.redrive)
 app.command(name="redrives")(dlq_redrive.redrives)
 app.command(name="watch")(dlq_redrive.watch)
@@ -67,9 +65,10 @@ def list_letters(
         bool, typer.Option("--group", help="Group all that are pending by their cause.")
     ] = False,
     before: Annotated[
-        int | None, typer.Option(min=1, max=LARGEST_ID, help="Go on below this id.")
+        int | None,
+        typer.Option(min=1, max=LARGEST_ID, help="Only those below this id: the next page."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most that are listed.")] = 50,
     as_json: Json = False,
     _wide: Wide = False,
 ) -> None:
@@ -176,7 +175,7 @@ def _bytes(value: bytes) -> dict[str, str | None]:
 def discard(
     ids: Ids = None,
     *,
-    why: Annotated[str, typer.Option(help="Kept with them.", callback=said)],
+    why: Annotated[str, typer.Option(help="The reason; it is kept with them.", callback=said)],
     everything: All = False,
     reason: Why = None,
     cause: Cause = None,

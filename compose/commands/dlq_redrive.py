@@ -72,9 +72,7 @@ def redrive(
     newer_than: Newer = None,
     rate: Annotated[
         int,
-        typer.Option(
-            min=0, max=LARGEST_INTEGER, metavar="N", help="At most so many a second; 0: no limit."
-        ),
+        typer.Option(min=0, max=LARGEST_INTEGER, metavar="N", help="Most a second; 0: no limit."),
     ] = 0,
     most_redrives: Annotated[
         int,
@@ -82,7 +80,7 @@ def redrive(
             min=1,
             max=LARGEST_INTEGER,
             metavar="N",
-            help="Leave out what was redriven so often (ids never are).",
+            help="Leave out letters that were redriven so often, unless an ID names them.",
         ),
     ] = MOST_REDRIVES,
     dry_run: DryRun = False,

@@ -42,12 +42,12 @@ _VERBS = {
 }
 
 JobId = Annotated[UUID, typer.Argument(metavar="ID", help="The job's id, as the list shows it.")]
-Limit = Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="At most so many.")]
+Limit = Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Most that are listed.")]
 _Kind = Annotated[JobKind | None, typer.Option(help="Only those of this kind.")]
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Long jobs (redrives, backfills, repairs, erasures): list, watch, cancel.",
+    help="List, watch and cancel jobs: redrives, backfills, repairs, erasures.",
 )
 
 

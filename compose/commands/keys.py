@@ -19,7 +19,7 @@ from transport.errors import ConfigurationError
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="API keys: make one, list those configured.")
+app = typer.Typer(no_args_is_help=True, help="Make an API key, and list those that are configured.")
 
 _SECRET_BYTES = 32
 # Each with how soon it is left out of a narrow terminal.
@@ -28,17 +28,17 @@ _COLUMNS = {"name": 0, "scopes": 0, "senders": 2, "conversations": 3, "sha256": 
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(help="Who it is for; shown in logs.")],
-    scope: Annotated[list[Scope], typer.Option(help="May be given several times.")] = [  # noqa: B006 - typer copies it
+    name: Annotated[str, typer.Argument(help="A name for its user; logs show it.")],
+    scope: Annotated[list[Scope], typer.Option(help="What the key may do; may be repeated.")] = [  # noqa: B006 - typer copies it
         Scope.PRODUCE,
         Scope.READ,
     ],
     sender_prefix: Annotated[
         str,
-        typer.Option(help="Only for senders, and users who give receipts, whose id begins so."),
+        typer.Option(help="Only for senders, and users in receipts, whose id begins with this."),
     ] = "",
     conversation_prefix: Annotated[
-        str, typer.Option(help="Only for conversations whose id begins so.")
+        str, typer.Option(help="Only for conversations whose id begins with this.")
     ] = "",
     file: Annotated[
         Path | None, typer.Option(help="Add the entry to this file (API_KEYS_FILE) at once.")

@@ -16,11 +16,11 @@ Processes = Annotated[
         min=1,
         max=256,
         metavar="N",
-        help="So many processes accept on the port. They consume too, unless there are --workers.",
+        help="Number of processes that accept. They consume too, unless there are --workers.",
     ),
 ]
 Workers = Annotated[
-    int, typer.Option(min=0, max=256, metavar="M", help="So many processes only consume.")
+    int, typer.Option(min=0, max=256, metavar="M", help="Number of processes that only consume.")
 ]
 
 

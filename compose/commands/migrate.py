@@ -49,7 +49,7 @@ app.command()(forget_log)
 @app.command()
 def status(
     *,
-    events: Annotated[int, typer.Option(min=0, help="Show so many lines of history.")] = 10,
+    events: Annotated[int, typer.Option(min=0, help="Lines of history.")] = 10,
     as_json: Json = False,
     _wide: Wide = False,
 ) -> None:
@@ -83,7 +83,7 @@ def status(
 @app.command()
 def check(
     *,
-    back: Annotated[bool, typer.Option("--back", help="The step back instead.")] = False,
+    back: Annotated[bool, typer.Option("--back", help="Judge the step back instead.")] = False,
     window: Window = 300.0,
     as_json: Json = False,
 ) -> None:

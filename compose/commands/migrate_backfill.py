@@ -44,7 +44,7 @@ def backfill(
             min=0,
             max=LARGEST_INTEGER,
             metavar="N",
-            help="At most so many records a second; 0: no limit.",
+            help="Most records a second; 0: no limit.",
             show_default=f"{Request().rate}, or that of the one resumed",
         ),
     ] = None,
@@ -54,8 +54,12 @@ def backfill(
             "--everything", help="Also old records that workers are done with and it has trimmed."
         ),
     ] = False,
-    source: Annotated[str | None, typer.Option(help="The log to copy from; TRANSPORT.")] = None,
-    into: Annotated[str | None, typer.Option(help="The log to copy to; TRANSPORT_SHADOW.")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="The log to copy from; by default TRANSPORT.")
+    ] = None,
+    into: Annotated[
+        str | None, typer.Option(help="The log to copy to; by default TRANSPORT_SHADOW.")
+    ] = None,
     settle: Annotated[
         float | None,
         typer.Option(

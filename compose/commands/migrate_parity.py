@@ -57,8 +57,10 @@ def parity(
         str | None,
         typer.Option(metavar="AGE", help="So long from --since on; without it, until now."),
     ] = None,
-    primary: Annotated[str | None, typer.Option(help="One log; TRANSPORT.")] = None,
-    shadow: Annotated[str | None, typer.Option(help="The other; TRANSPORT_SHADOW.")] = None,
+    primary: Annotated[str | None, typer.Option(help="One log; by default TRANSPORT.")] = None,
+    shadow: Annotated[
+        str | None, typer.Option(help="The other; by default TRANSPORT_SHADOW.")
+    ] = None,
     settle: Annotated[
         float, typer.Option(min=0, help="Seconds that a copy may take before it is missed.")
     ] = ParityLimits().settle,

@@ -44,7 +44,9 @@ JUDGING = "Judging the gates; some read both logs ..."
 _REFUSED = 1
 _UNKNOWN = 3
 
-Why = Annotated[str, typer.Option(help="Kept in the history with your name.", callback=said)]
+Why = Annotated[
+    str, typer.Option(help="The reason; the history keeps it, with your name.", callback=said)
+]
 Window = Annotated[
     float, typer.Option(min=1, metavar="SECONDS", help="How far back parity has to have held.")
 ]

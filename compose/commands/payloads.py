@@ -39,7 +39,7 @@ _UNITS = {"m": 60, "h": 3600, "d": 86_400}
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="The payload store: delete what nothing refers to, verify it, copy it to another.",
+    help="Sweep, verify and copy the store of large payloads.",
 )
 
 

@@ -37,28 +37,28 @@ class _Sent(NamedTuple):
 def produce(
     body: Annotated[
         str | None,
-        typer.Argument(metavar="BODY", help="What it says; without it standard input is read."),
+        typer.Argument(metavar="BODY", help="The content; by default standard input."),
     ] = None,
     *,
     conversation: Annotated[
         str, typer.Option(metavar="ID", help="The conversation that it belongs to.")
     ],
     file: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Read what it says from a file; - is stdin.")
+        Path | None, typer.Option(metavar="PATH", help="Read the content from a file; - is stdin.")
     ] = None,
     sender: Annotated[
-        str | None, typer.Option(metavar="ID", help="Who sends; not given: you, as user@host.")
+        str | None, typer.Option(metavar="ID", help="The sender; by default user@host.")
     ] = None,
     key: Annotated[
         str | None,
         typer.Option(
-            metavar="ID", help="Its clientMessageId: repeated with it, it is stored once."
+            metavar="ID", help="The clientMessageId: sent twice with one, a message is stored once."
         ),
     ] = None,
     recipient: Annotated[
         list[str] | None, typer.Option("--to", metavar="ID", help="A recipient; may be repeated.")
     ] = None,
-    content_type: Annotated[str, typer.Option(help="What kind of text it is.")] = "text",
+    content_type: Annotated[str, typer.Option(help="The contentType of the message.")] = "text",
     header: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME:VALUE", help="A header of the request; may be repeated."),
@@ -66,11 +66,13 @@ def produce(
     wait: Annotated[bool, typer.Option("--wait", help="Return once it is persisted.")] = False,
     timeout: Annotated[
         float,
-        typer.Option(min=0.1, metavar="SECONDS", help="How long to try, and then to wait."),
+        typer.Option(
+            min=0.1, metavar="SECONDS", help="Time to try, and with --wait to wait after that."
+        ),
     ] = 30.0,
     url: Annotated[
         str | None,
-        typer.Option(help="The API; not given: CROSSFADE_URL, else the service found here."),
+        typer.Option(help="The API; by default CROSSFADE_URL, else the service on this machine."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

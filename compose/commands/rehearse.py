@@ -79,7 +79,8 @@ def rehearse(
         ),
     ] = 900.0,
     seed: Annotated[
-        int | None, typer.Option(help="Of all dice; another one each time where not given.")
+        int | None,
+        typer.Option(help="Seed of the random numbers; by default another one each time."),
     ] = None,
     report: Annotated[
         Path,

@@ -21,7 +21,7 @@ __all__ = ["app"]
 
 _COUNT_SECONDS = 3600.0
 
-app = typer.Typer(no_args_is_help=True, help="The rows of messages: archive the old ones.")
+app = typer.Typer(no_args_is_help=True, help="Archive old rows of messages.")
 
 
 @app.callback()

@@ -54,7 +54,8 @@ def soak(
     ] = 10.0,
     large: LargeShare = 0.0,
     seed: Annotated[
-        int | None, typer.Option(help="Of all dice; another one each time where not given.")
+        int | None,
+        typer.Option(help="Seed of the random numbers; by default another one each time."),
     ] = None,
     report: Annotated[
         Path, typer.Option(metavar="DIR", help="Where the record and the report go.")

@@ -38,7 +38,7 @@ def follow(
     conversation: Annotated[
         str | None, typer.Option(help="Only this conversation's messages.")
     ] = None,
-    content: Annotated[bool, typer.Option("--content", help="Show what they say.")] = False,
+    content: Annotated[bool, typer.Option("--content", help="Show the content, too.")] = False,
     as_json: JsonLines = False,
 ) -> None:
     """Follow messages as they are accepted and persisted.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from redis.exceptions import MovedError
 
 from transport.errors import ConfigurationError, TransportUnavailable
-from transport.redis.allocator import is_replaced
+from transport.redis.allocator import allocator
 from transport.redis.cluster_primary import ServerPool
 from transport.redis.connections import RedisConnections
 from transport.redis.errors import translate
@@ -83,7 +83,7 @@ async def _check_server(server: ServerPool) -> None:
             "This Redis has no append-only file: acknowledged messages are lost when its process "
             "ends; set appendonly yes and appendfsync always"
         )
-    if told.get("mem_allocator") == "libc" and not is_replaced(told.get("process_id", "")):
+    if allocator(told) == "libc":
         _log.warning(
             "This Redis was built with the C library's malloc: expect a third fewer appends a "
             "second than with jemalloc, and memory that is kept after a backlog was drained; "
