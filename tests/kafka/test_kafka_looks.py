@@ -13,6 +13,7 @@ from aiokafka.structs import TopicPartition
 from tests.support.eventually import eventually
 from transport.kafka import KafkaTransport
 from transport.kafka.connection import Connector
+from transport.kafka.looks import LOOK_MS
 from transport.settings import TransportSettings
 
 
@@ -27,7 +28,14 @@ async def sees_that_a_broker_is_free(client: AIOKafkaConsumer) -> None:
     client._fetcher._in_flight.discard(99)
 
 
-@pytest.mark.parametrize("event", [learns_of_leaders, sees_that_a_broker_is_free])
+async def resumes_a_partition(client: AIOKafkaConsumer) -> None:
+    """What is resumed is fetched at once."""
+    client.resume(*client.assignment())
+
+
+@pytest.mark.parametrize(
+    "event", [learns_of_leaders, sees_that_a_broker_is_free, resumes_a_partition]
+)
 async def test_a_client_looks_at_its_partitions_when_there_may_be_work(
     kafka_settings: TransportSettings,
     kafka_transport: KafkaTransport,
@@ -52,5 +60,33 @@ async def test_a_client_looks_at_its_partitions_when_there_may_be_work(
             looks.clear()
             await event(client)
             await eventually(lambda: len(looks) > 0)
+            client.pause(at)
+    finally:
+        await client.stop()
+
+
+async def test_a_client_whose_partitions_are_paused_goes_through_them_once(
+    kafka_settings: TransportSettings, kafka_transport: KafkaTransport
+) -> None:
+    """Each process has several such clients, which only answer questions."""
+    client = await Connector(kafka_settings).reader()
+    try:
+        at = TopicPartition(kafka_settings.kafka_topic, 0)
+        client.assign([at])
+        client.pause(at)
+        client.seek(at, 0)
+        fetcher, waits = client._fetcher, list[float]()
+        look = fetcher._get_actions_per_node
+
+        def noting(assignment: Any) -> Any:
+            requests, resets, wait, unknown, resumed = look(assignment)
+            waits.append(wait)
+            assert not resumed  # each of these futures would be waited for
+            return requests, resets, wait, unknown, resumed
+
+        fetcher._get_actions_per_node = noting
+        await eventually(lambda: bool(waits) and waits[-1] > 5 * LOOK_MS / 1000)
+        client.resume(at)
+        await eventually(lambda: waits[-1] <= LOOK_MS / 1000)
     finally:
         await client.stop()
