@@ -89,3 +89,25 @@ def test_leaders_are_found_between_any_number_of_replicas(replicas: int) -> None
     raw = BytesIO(UnsignedVarInt32.encode(4) + b"".join(partitions) + b"rest")
     assert PartitionLeaders.decode(raw) == [(0, 7, 3), (1, 7, 3), (2, 7, 3)]
     assert raw.read() == b"rest"
+
+
+_SAME = (3, 2, 1)  # nodes: replicas, in sync, offline
+
+
+@pytest.mark.parametrize(
+    "last",
+    [_SAME, (2, 2, 1), (4, 2, 1), (2, 3, 1), (3, 1, 2), (0, 0, 0), (127, 2, 1)],
+)
+def test_leaders_are_found_where_the_last_partition_has_other_nodes(
+    last: tuple[int, int, int],
+) -> None:
+    nodes = CompactArray(Int32)
+    partitions = [
+        struct.pack(">hiii", 0, number, 7 + number, 3)
+        + b"".join(nodes.encode(list(range(count))) for count in counts)
+        + b"\x00"
+        for number, counts in enumerate([_SAME, _SAME, _SAME, last])
+    ]
+    raw = BytesIO(UnsignedVarInt32.encode(5) + b"".join(partitions) + b"rest" * 100)
+    assert PartitionLeaders.decode(raw) == [(0, 7, 3), (1, 8, 3), (2, 9, 3), (3, 10, 3)]
+    assert raw.read() == b"rest" * 100

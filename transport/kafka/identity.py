@@ -45,6 +45,7 @@ _BY_NAME = uuid.UUID(int=0)
 _WITH_IDS = 12  # the version since which an id comes with each name
 _PARTITION = struct.Struct(">hiii")  # error, number, leader, its epoch
 _NODE_BYTES = 4
+_LONG = 0x80  # a length from which on takes more than one byte
 
 
 class PartitionLeaders(AbstractType):  # type: ignore[misc] # aiokafka is not typed
@@ -56,18 +57,44 @@ class PartitionLeaders(AbstractType):  # type: ignore[misc] # aiokafka is not ty
     @classmethod
     def decode(cls, data: BytesIO) -> list[tuple[int, int, int]]:
         """Read the field."""
-        found = []
-        for _ in range(UnsignedVarInt32.decode(data) - 1):
-            _error, partition, leader, epoch = _PARTITION.unpack(data.read(_PARTITION.size))
-            found.append((partition, leader, epoch))
-            for _nodes in range(3):  # the replicas, those in sync, those offline
-                count = data.read(1)[0]
-                if count >= 0x80:  # noqa: PLR2004 - 127 of them or more
-                    data.seek(-1, SEEK_CUR)
-                    count = UnsignedVarInt32.decode(data)
-                data.seek(_NODE_BYTES * max(0, count - 1), SEEK_CUR)
-            TaggedFields.decode(data)
-        return found
+        count = UnsignedVarInt32.decode(data) - 1
+        return _alike(data, count) or [_partition(data) for _ in range(count)]
+
+
+def _partition(data: BytesIO) -> tuple[int, int, int]:
+    _error, partition, leader, epoch = _PARTITION.unpack(data.read(_PARTITION.size))
+    for _nodes in range(3):  # the replicas, those in sync, those offline
+        count = data.read(1)[0]
+        if count >= _LONG:
+            data.seek(-1, SEEK_CUR)
+            count = UnsignedVarInt32.decode(data)
+        data.seek(_NODE_BYTES * max(0, count - 1), SEEK_CUR)
+    TaggedFields.decode(data)
+    return partition, leader, epoch
+
+
+def _alike(data: BytesIO, count: int) -> list[tuple[int, int, int]] | None:
+    """Read all partitions at once if each has as many nodes as the first; else read nothing."""
+    start = data.tell()
+    if count > 1:
+        _partition(data)
+        size = data.tell() - start
+        data.seek(start)
+        raw = data.read(size * count)
+        if len(raw) == size * count and _has_one_size(raw, size, count):
+            return list(struct.Struct(f">2xiii{size - _PARTITION.size}x").iter_unpack(raw))
+        data.seek(start)
+    return None
+
+
+def _has_one_size(raw: bytes, size: int, count: int) -> bool:
+    """Return whether the bytes that say how long a partition is are those of the first in each."""
+    at = _PARTITION.size
+    for _nodes in range(3):
+        if raw[at] >= _LONG or raw[at::size] != raw[at : at + 1] * count:
+            return False
+        at += 1 + _NODE_BYTES * max(0, raw[at] - 1)
+    return at == size - 1 and raw[at::size] == bytes(count)  # no tags
 
 
 class _MetadataResponse(Response):  # type: ignore[misc]
