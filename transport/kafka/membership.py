@@ -28,6 +28,7 @@ from transport.kafka.groups import Committed
 from transport.kafka.holds import Holds
 from transport.kafka.mark import Sight
 from transport.kafka.passing import GapPassing
+from transport.kafka.readable_ends import ReadableEnds
 from transport.kafka.timing import Timing
 from transport.kafka.watchdog import StalledError, Stalls, Watchdog
 
@@ -69,6 +70,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         """Whether the group let us in, and has no partition for us."""
         self._held = Holds(source.name, patience=timing.damage)
         self._continuity = Continuity(source.name, ids=context.ids, tails=context.tails)
+        self._readable_ends = ReadableEnds(context.reader)
         self._commits = Commits(client, source.name, timeout=timing.request)
         self._gaps = GapPassing(client, self.claims, source=source, commits=self._commits)
         self._fetching = Fetching(
@@ -208,9 +210,8 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
             read = {claim: claim.window.fetched for claim in self.claims.values()}
             try:
                 topic = await self._context.ids.describe(self._source.name)
-                where = self._everywhere()
-                ends = await self._context.reader.ends(where)
-                readable = await self._context.reader.readable_ends(where)
+                ends = await self._context.reader.ends(self._everywhere())
+                readable = await self._readable_ends.look(topic, ends)
             except TransportUnavailable as error:
                 self.fault = error
             else:
