@@ -42,12 +42,13 @@ class LoopDelay:
     """
 
     def __init__(self, metrics: Metrics) -> None:
-        self._gauge = Gauge(
+        self._recent: deque[float] = deque(maxlen=round(_WINDOW / _EVERY))
+        # Reckoned for a scrape, not ten times a second.
+        Gauge(
             "process_event_loop_delay_seconds",
             "How late the event loop ran a timer: the worst of the last 10 seconds.",
             registry=metrics.registry,
-        )
-        self._recent: deque[float] = deque(maxlen=round(_WINDOW / _EVERY))
+        ).set_function(lambda: max(self._recent, default=0.0))
         self._due = 0.0
         self._timer: asyncio.TimerHandle
 
@@ -66,5 +67,4 @@ class LoopDelay:
 
     def _measure(self) -> None:
         self._recent.append(max(0.0, time.perf_counter() - self._due))
-        self._gauge.set(max(self._recent))
         self._wait()

@@ -12,16 +12,30 @@ import uvicorn
 
 from compose.process.health import Application
 from compose.process.listening_socket import BACKLOG, listen
+from persistence.database.outage import stopped_within
 
 __all__ = ["serve"]
 
+_DATE_SECONDS = 1.0
 _KEEP_ALIVE = 75  # seconds; longer than the idle time of common proxies' connections (60)
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, stop: asyncio.Event, on_started: Callable[[], None]
+    ) -> None:
         super().__init__(config)
+        self._stop = stop
         self._on_started = on_started
+
+    async def main_loop(self) -> None:
+        """Renew the date of the answers each second until the stop.
+
+        uvicorn looks ten times a second whether to stop, which an idle process would feel.
+        """
+        while not self._stop.is_set():
+            await self.on_tick(0)
+            await stopped_within(self._stop, _DATE_SECONDS)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -88,17 +102,9 @@ async def serve(
             timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=grace_seconds,
         ),
+        stop,
         started,
     )
-
-    async def end() -> None:
-        await stop.wait()
-        server.should_exit = True
-
-    ending = asyncio.create_task(end())
-    try:
-        await server.serve(sockets=[bound])
-    finally:
-        ending.cancel()
+    await server.serve(sockets=[bound])
     if not server.started:
         raise RuntimeError("the application did not start; the log says why")
