@@ -59,7 +59,7 @@ class AppendNotifier:
         self._connections = connections
         self._is_appending = is_appending
         self._pause = _READ_SECONDS
-        self._waiters: dict[str, asyncio.Future[None]] = {}
+        self._waiters: dict[str, asyncio.Future[bool]] = {}  # whether it was rung
         self._watched: dict[str, str] = {}  # stream: the entry after which to listen
         self._covered: frozenset[str] = frozenset()  # by the read in flight
         self._armed = asyncio.Event()
@@ -92,20 +92,20 @@ class AppendNotifier:
             return True
         if self._listener and self._listener.done():
             self._listener.result()  # it ends before us only by a mistake of ours: show that
-        waiter = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
         self._waiters[stream] = waiter
         self._watched.setdefault(stream, after)
         if stream not in self._covered:
             self._arm()
+        # Cheaper than a timeout, which cancels through all callers' frames: idle claims end so.
+        timer = loop.call_later(seconds, _answer, waiter, False)
         try:
-            async with asyncio.timeout(seconds):
-                await waiter
-        except TimeoutError:
-            return False
+            return await waiter
         finally:
+            timer.cancel()
             if self._waiters.get(stream) is waiter:
                 del self._waiters[stream]
-        return True
 
     def watch(self, stream: str, *, after: str) -> None:
         """Have the next read tell of what is appended to ``stream`` after an entry."""
@@ -128,9 +128,8 @@ class AppendNotifier:
 
     def ring(self, stream: str) -> None:
         """End the wait for ``stream``, if anyone waits."""
-        waiter = self._waiters.pop(stream, None)
-        if waiter and not waiter.done():
-            waiter.set_result(None)
+        if waiter := self._waiters.pop(stream, None):
+            _answer(waiter, True)
 
     def forget(self, stream: str) -> None:
         """Listen to ``stream`` no longer."""
@@ -237,6 +236,11 @@ class AppendNotifier:
         except TransportError:  # users can be forbidden it
             return False
         return True
+
+
+def _answer(waiter: asyncio.Future[bool], is_rung: bool) -> None:
+    if not waiter.done():
+        waiter.set_result(is_rung)
 
 
 def _longest_pause(streams: int) -> float:

@@ -148,9 +148,8 @@ class RedisConsumer:
             if self._membership.of_several:  # of other servers than the one that has the members
                 await self._renew(list(self._held.values()))
             raise
-        for partition, claim in self._held.items():
-            if partition not in mine:
-                claim.revoke()
+        for partition in self._held.keys() - set(mine):
+            self._held[partition].revoke()
         await self._renew(list(self._held.values()))
         await self._take([p for p in mine if p not in self._held])
         return rung
