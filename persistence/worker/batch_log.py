@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import structlog
 
 from persistence.store.batch import PositionedEvent
+from persistence.worker.minute import Minute
 
 __all__ = ["BatchLog"]
 
@@ -33,9 +33,7 @@ class BatchLog:
     def __init__(self, event: str, outcome: str, *, seconds: float = 60.0) -> None:
         self._event = event
         self._outcome = outcome
-        self._seconds = seconds
-        self._minute: asyncio.TimerHandle | None = None
-        self._began = 0.0
+        self._minute = Minute(self.tell, seconds)
         self._count = 0
         self._partitions = set[int]()
         self._fields: dict[str, Any] = {}
@@ -44,9 +42,9 @@ class BatchLog:
         """Log a batch: now, or together with others of the same minute."""
         if _log.is_enabled_for(logging.DEBUG):
             _log.debug("Batch stored", outcome=self._outcome, **_described(rows))
-        if self._minute is None:
+        if not self._minute.is_running:
             _log.info(self._event, **_described(rows))
-            self._begin()
+            self._minute.begin()
             return
         if not self._count:
             self._fields = _described(rows)
@@ -61,22 +59,10 @@ class BatchLog:
         if self._count > 1:
             transport, partitions = fields["transport"], sorted(self._partitions)
             fields = {"count": self._count, "transport": transport, "partitions": partitions}
-        now = asyncio.get_running_loop().time()
-        _log.info(self._event, **fields, seconds=round(now - self._began, 1))
+        _log.info(self._event, **fields, seconds=self._minute.elapsed)
         self._count = 0
         self._partitions.clear()
-        self._begin()
-
-    def _begin(self) -> None:
-        loop = asyncio.get_running_loop()
-        if self._minute is not None:
-            self._minute.cancel()
-        self._began = loop.time()
-        self._minute = loop.call_later(self._seconds, self._end)
-
-    def _end(self) -> None:
-        self._minute = None
-        self.tell()
+        self._minute.begin()
 
 
 def _described(rows: Sequence[PositionedEvent]) -> dict[str, Any]:

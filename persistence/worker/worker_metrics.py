@@ -7,8 +7,6 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 
-import structlog
-
 from otel.latency import exemplar_of
 from otel.metrics import Metrics
 from persistence.metrics import IdempotencyMetrics, PersistenceMetrics
@@ -16,12 +14,11 @@ from persistence.store.batch import PositionedEvent, Written
 from persistence.worker.batch_log import BatchLog
 from persistence.worker.bisect import BatchOutcome
 from persistence.worker.decoding import trace_id_of
+from persistence.worker.letter_log import LetterLog
 from transport.contract import DeadLetter
-from transport.envelope import HEADER_CORRELATION_ID, HEADER_MESSAGE_ID, Message
+from transport.envelope import Message
 
 __all__ = ["WorkerMetrics"]
-
-_log = structlog.get_logger(__name__)
 
 
 class WorkerMetrics:
@@ -44,6 +41,7 @@ class WorkerMetrics:
         self._end_to_end = records.end_to_end
         self._persisted_log = BatchLog("Persisted", "persisted")
         self._duplicate_log = BatchLog("Idempotent: persisted earlier, no new row", "duplicate")
+        self._letter_log = LetterLog()
         # Of this turn of the event loop.
         self._asked = 0
         self._new_rows: list[PositionedEvent] = []
@@ -87,6 +85,7 @@ class WorkerMetrics:
         self._count()
         self._persisted_log.tell()
         self._duplicate_log.tell()
+        self._letter_log.tell()
 
     def refused(self) -> None:
         """Count one attempt on a single record that PostgreSQL refused."""
@@ -96,20 +95,9 @@ class WorkerMetrics:
         """Count and name the records that are dead letters now."""
         self._dead_lettered.inc(len(letters))
         for letter in letters:
-            record = letter.record
-            trace_id = trace_id_of(record)
-            self._reasons.labels(letter.reason.value).inc(exemplar=exemplar_of(trace_id))
-            _log.warning(
-                "Failed: the record is a dead letter now; see 'crossfade dlq list'",
-                reason=letter.reason.value,
-                error=letter.error,
-                attempts=letter.attempts,
-                partition=record.partition,
-                offset=record.offset,
-                message_id=_header(letter, HEADER_MESSAGE_ID),
-                correlation_id=_header(letter, HEADER_CORRELATION_ID),
-                trace_id=trace_id,
-            )
+            exemplar = exemplar_of(trace_id_of(letter.record))
+            self._reasons.labels(letter.reason.value).inc(exemplar=exemplar)
+        self._letter_log.add(letters)
 
     def acknowledged(self, records: int, seconds: float, *, trace_id: str | None) -> None:
         """Count a batch that took ``seconds`` from its delivery to its acknowledgement.
@@ -123,8 +111,3 @@ def _accepted(positioned: PositionedEvent) -> float:
     event = positioned.event
     text = event.accepted_at if isinstance(event, Message) else event.at
     return datetime.fromisoformat(text).timestamp()
-
-
-def _header(letter: DeadLetter, name: str) -> str | None:
-    value = letter.record.headers.get(name)
-    return value.decode("utf-8", "replace") if value else None

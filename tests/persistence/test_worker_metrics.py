@@ -11,9 +11,12 @@ from otel.metrics import Metrics
 from persistence.metrics import IdempotencyMetrics, PersistenceMetrics
 from persistence.worker.batch_log import BatchLog
 from persistence.worker.bisect import BatchOutcome
+from persistence.worker.letter_log import LetterLog
 from persistence.worker.worker_metrics import WorkerMetrics
-from tests.persistence.samples import message, placed
+from tests.persistence.samples import message, placed, raw_record
 from tests.support.metric_values import value_of
+from transport.clock import now
+from transport.contract import DeadLetter, Reason
 
 PARTITIONS = 40
 
@@ -88,6 +91,36 @@ async def test_a_worker_that_stops_says_what_no_line_said_yet() -> None:
         await asyncio.sleep(0)
         worker.tell()
     assert [log["count"] for log in _at("info", logs)] == [1, 3]
+
+
+async def test_dead_letters_without_end_are_a_bounded_number_of_lines(eventually: Any) -> None:
+    """Another producer may write thousands of records a second that are no messages."""
+    lines = LetterLog(most=3, seconds=0.05)
+    letters = [
+        DeadLetter(raw_record(b"?"), Reason.UNDECODABLE, f"{n}", 1, now()) for n in range(50)
+    ]
+    with structlog.testing.capture_logs() as logs:
+        for at in range(0, 50, 2):
+            lines.add(letters[at : at + 2])
+        assert [log["error"] for log in logs] == ["0", "1", "2"]
+        (last,) = await eventually(lambda: logs[3:])
+        lines.add(letters[:1])
+    assert (last["count"], last["reasons"]) == (47, {"undecodable": 47})
+    assert [log["error"] for log in logs[4:]] == ["0"]
+
+
+async def test_each_dead_letter_is_counted_and_a_stop_says_how_many_had_no_line() -> None:
+    metrics = Metrics()
+    worker = WorkerMetrics(metrics)
+    letter = DeadLetter(raw_record(b"?"), Reason.UNDECODABLE, "why", 1, now())
+    with structlog.testing.capture_logs() as logs:
+        worker.dead_lettered([letter] * 500)
+        worker.tell()
+    assert sum(log.get("count", 1) for log in logs) == 500
+    assert len(logs) < 30
+    counts = metrics.of(PersistenceMetrics)
+    assert value_of(counts.processed.labels("dead_lettered")) == 500
+    assert value_of(counts.dead_letters.labels("undecodable")) == 500
 
 
 def _at(level: str, logs: list[Any]) -> list[Any]:
