@@ -45,7 +45,7 @@ def watch(
     """
 
     async def main() -> None:
-        seen = _Seen(forward=not back, window=window)
+        seen = _SeenState(forward=not back, window=window)
         if as_json:
             while True:
                 out.json(await seen.data(), indent=None)
@@ -58,7 +58,7 @@ def watch(
     explained(main)
 
 
-class _Seen:
+class _SeenState:
     """The latest look; gates are asked less often."""
 
     def __init__(self, *, forward: bool, window: float) -> None:

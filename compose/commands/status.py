@@ -81,7 +81,7 @@ async def _watch(settings: Settings, *, as_json: bool) -> None:
 
 
 @asynccontextmanager
-async def _looking(settings: Settings) -> AsyncIterator[_Look]:
+async def _looking(settings: Settings) -> AsyncIterator[_StatusReader]:
     async with watching(settings) as look, AsyncExitStack() as stack:
         transport = look.consumed  # it was waited for for a moment only
         with suppress(TransportUnavailable):
@@ -91,10 +91,10 @@ async def _looking(settings: Settings) -> AsyncIterator[_Look]:
         from ingress.console.sampler import Sampler  # noqa: PLC0415
 
         sampler = Sampler(look.logs, look.pool, seen_by="crossfade status")
-        yield _Look(settings.transport, transport, look.pool, sampler.status)
+        yield _StatusReader(settings.transport, transport, look.pool, sampler.status)
 
 
-class _Look:
+class _StatusReader:
     """Asks everything that is shown, again and again on the same connections."""
 
     def __init__(
