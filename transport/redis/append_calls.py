@@ -135,8 +135,9 @@ class AppendCalls:
                 raise _TooWideError
             fields = _fields_of(e)
             arguments += (memo, len(fields), *fields)
-        name = "append_after" if self._own_appends.are_wanted else "append"
-        return self._functions.command(name, keys, *arguments)
+        if not self._own_appends.are_wanted:
+            return self._functions.command("append", keys, *arguments)
+        return self._functions.command("append_after", keys, *arguments, self._functions.database)
 
     def keys(self, partition: int | None, streams: Sequence[str]) -> list[str]:
         """Return all keys of a call; a call whose slot is being moved must name each."""

@@ -11,6 +11,7 @@ from transport.errors import AppendUnknown, TransportError, TransportUnavailable
 from transport.redis.connection import Reply
 from transport.redis.errors import is_refusal, translate
 from transport.redis.own_appends import Run
+from transport.redis.records import is_later
 
 __all__ = ["doubted", "left_behind", "outcomes_of", "remembered", "told_apart"]
 
@@ -30,7 +31,8 @@ def told_apart(
 ) -> list[bytes]:
     """Return the ids alone, and add each record to the run of its partition.
 
-    The server names the record before another one where a run begins.
+    The server names the record before another one where a run begins. A run whose ids are not later
+    is of a stream that was deleted, and began anew on a clock that was behind: it has to be read.
 
     Args:
         items: the replies, one for each envelope.
@@ -41,11 +43,13 @@ def told_apart(
     for index, item in enumerate(items):
         if item[0] == _FOUND or item[0] == _REFUSED:
             continue
-        before, told, offset = item.rpartition(b"<")
+        named, told, own = item.rpartition(b"<")
         envelope = envelopes[index]
         if told:
-            bare[index] = offset
-            runs[envelope.partition] = Run(before.decode(), [envelope], [offset.decode()])
+            bare[index] = own
+            before, offset = named.decode(), own.decode()
+            if is_later(offset, before):
+                runs[envelope.partition] = Run(before, [envelope], [offset])
         elif run := runs.get(envelope.partition):
             run.envelopes.append(envelope)
             run.offsets.append(item.decode())

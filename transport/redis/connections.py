@@ -61,6 +61,7 @@ class RedisConnections:
         self._lent: set[RedisConnection] = set()
         self._closed = False
         self._settings = settings
+        self.database = settings.redis_stream_db
         self._slots = asyncio.Semaphore(most or settings.redis_pool_size)
         self.server = ""
         """The replication id of the server that the last connection was made to."""

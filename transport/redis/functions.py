@@ -84,6 +84,11 @@ class Functions:
         self._loading: WeakKeyDictionary[ServerPool, asyncio.Lock] = WeakKeyDictionary()
 
     @property
+    def database(self) -> int:
+        """The number of the database that they work in."""
+        return self._connections.database
+
+    @property
     def are_of_several(self) -> bool:
         """Whether they are called on several servers, of which some may not answer."""
         return self._connections.cluster is not None

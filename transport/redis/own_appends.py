@@ -13,7 +13,7 @@ import msgspec
 
 from transport.contract import Envelope, Record, Topic
 from transport.envelope import HEADER_MESSAGE_ID
-from transport.redis.records import sort_key
+from transport.redis.records import is_later
 
 __all__ = ["OfferedClaim", "OwnAppends", "Run"]
 
@@ -54,7 +54,7 @@ class Run(msgspec.Struct, frozen=True, gc=False):
                 if read < len(self.offsets)
                 else None
             )
-        return self if sort_key(self.last) > sort_key(offset) else None
+        return self if is_later(self.last, offset) else None
 
     def records(self) -> list[Record]:
         """Return them as reading would."""

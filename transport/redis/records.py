@@ -21,6 +21,7 @@ __all__ = [
     "OUR_TRACED_HEADERS",
     "Entry",
     "Verbatim",
+    "is_later",
     "records",
     "sort_key",
 ]
@@ -108,3 +109,10 @@ def sort_key(offset: str) -> tuple[int, int]:
     """Return ``(ms, sequence)``: the order of entry ids."""
     ms, _, sequence = offset.partition("-")
     return int(ms), int(sequence or 0)
+
+
+def is_later(one: str, other: str) -> bool:
+    """Return whether the entry id ``one`` stands after ``other``."""
+    if len(one) == len(other):
+        return one > other  # as texts of one length they have the order of their numbers
+    return sort_key(one) > sort_key(other)

@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from transport.redis.records import sort_key
+from transport.redis.records import is_later
 
 __all__ = ["NO_WITNESS", "Witness"]
 
@@ -55,7 +55,7 @@ class Witness:
         seen = self._seen[partition]
         if not seen.last:
             seen.last, seen.connections = offset, self.connections()
-        elif seen.connections == self.connections() and sort_key(offset) > sort_key(seen.last):
+        elif seen.connections == self.connections() and is_later(offset, seen.last):
             seen.last = offset
 
     def acknowledged(self, partition: int, through: str) -> None:
@@ -71,7 +71,7 @@ class Witness:
         """
         seen = self._seen[partition]
         seen.added, seen.tail, seen.unread, seen.connections = str(added), tail, unread, connections
-        if added and (not seen.last or sort_key(tail) > sort_key(seen.last)):
+        if added and (not seen.last or is_later(tail, seen.last)):
             seen.last = tail
 
     def last(self, partition: int) -> str:
@@ -99,4 +99,4 @@ class Witness:
 
     def _is_acknowledged(self, partition: int, offset: str) -> bool:
         through = self._seen[partition].acknowledged
-        return bool(through) and sort_key(offset) <= sort_key(through)
+        return bool(through) and not is_later(offset, through)

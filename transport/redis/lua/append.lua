@@ -94,22 +94,27 @@ local function answerable(accounts, stream, group, one, other)
   return nil
 end
 
--- The id of the last record that is in the stream.
-local function last_of(stream)
-  local last = redis.pcall('XREVRANGE', stream, '+', '-', 'COUNT', 1)
-  return last[1] and last[1][1] or '0-0'
+-- The id of the last record that `append_after` added to each stream, by database. `last_of` asks for
+-- what stands after it, which is mostly nothing: to hand Lua a record costs the server three times as
+-- much. Any id would do there, so a server may forget these, or have some of a log that is gone.
+local last_added = {}
+
+-- The id of the last record of the stream, or `known` where no record is after it.
+local function last_of(stream, known)
+  local last = redis.pcall('XREVRANGE', stream, '+', '(' .. known, 'COUNT', 1)
+  return last[1] and last[1][1] or known
 end
 
--- `before`, if any, is a table: then the answer for the first record that is appended to each stream
--- says which one stood before it ('before<id').
-local function append(keys, args, before)
+-- `added`, if any, has an id for each stream. Then the answer for the first record that is appended to
+-- each says after which id it is the next one ('before<id').
+local function append(keys, args, added)
   local call = redis.pcall
   local seconds, key, body, message, correlation, kind, ours, parent, group, count =
     unpack(args, 1, FIRST_ID - 1)
   local is_remembered = seconds ~= '0'
   count = tonumber(count)
   local at = FIRST_ID + count
-  local one, other, memos_by_id, memos, out, accounts = {}, {}, {}, {}, {}, {}
+  local one, other, memos_by_id, memos, out, accounts, begun = {}, {}, {}, {}, {}, {}, {}
   if is_remembered then
     one = call('HMGET', keys[1], unpack(args, FIRST_ID, at - 1))
     other = call('HMGET', keys[2], unpack(args, FIRST_ID, at - 1))
@@ -140,9 +145,7 @@ local function append(keys, args, before)
     if known then
       out[i] = '=' .. known
     else
-      if before and before[stream] == nil then
-        before[stream] = last_of(stream)
-      end
+      local before = added and not begun[stream] and last_of(stream, added[stream] or '0-0')
       if shape == '' then
         offset = call('XADD', stream, '*', key, args[first], body, args[first + 1],
           message, id, correlation, args[first + 2], kind, ours)
@@ -159,9 +162,12 @@ local function append(keys, args, before)
         out[i] = '!' .. offset.err
       else
         out[i] = offset
-        if before and before[stream] then
-          out[i] = before[stream] .. '<' .. offset
-          before[stream] = false
+        if added then
+          added[stream] = offset
+          if before then
+            out[i] = before .. '<' .. offset
+            begun[stream] = true
+          end
         end
         if is_remembered then
           memo = offset .. ' ' .. memo
@@ -193,9 +199,11 @@ local function recall(keys, args)
 end
 
 -- The same, for a process that works on some of the streams: it may go on without reading where
--- nothing came in between.
+-- nothing came in between. The last of ARGV is the database: streams of others have the same names.
 local function append_after(keys, args)
-  return append(keys, args, {})
+  local database = args[#args]
+  last_added[database] = last_added[database] or {}
+  return append(keys, args, last_added[database])
 end
 
 register('append', append, {})

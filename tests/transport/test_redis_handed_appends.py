@@ -1,0 +1,195 @@
+"""What a process appends is handed to its own claim only where nothing stands in between.
+
+The server keeps the id that it appended last to each stream, and asks for what came after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+from redis.asyncio import Redis
+
+from transport.conformance.member import Member, contents, message, messages, until
+from transport.contract import HandingClaim, Record
+from transport.errors import PartitionLost, TopicMissing
+from transport.redis import RedisTransport
+from transport.settings import TransportSettings
+
+PATIENCE = 20.0
+ROUNDS = 3
+STREAM = "msg:stream:0"
+AHEAD = "9000000000000-5"  # as of a server whose clock was two centuries ahead
+
+
+class Work:
+    """What the owner of a partition got, in order, and which of it was handed over."""
+
+    def __init__(self, member: Member) -> None:
+        self.got: list[str] = []
+        self.handed: list[str] = []
+        self._member = member
+        self._claim: HandingClaim
+
+    def _take(self, records: Sequence[Record]) -> bool:
+        self.got += contents(records)
+        self.handed += contents(records)
+        self._claim.passed(records[-1].offset)
+        return True
+
+    async def run(self) -> None:
+        while True:
+            claim = await self._member.claim(0)
+            assert isinstance(claim, HandingClaim)
+            del self._member.claims[0]
+            self._claim = claim
+            with suppress(PartitionLost):  # its lease is gone, as all data
+                async with claim:
+                    claim.hand_over(self._take)
+                    while True:
+                        with suppress(TopicMissing):
+                            await self._read(claim)
+
+    async def _read(self, claim: HandingClaim) -> None:
+        if records := await claim.next(max_records=10, max_wait=0.2):
+            self.got += contents(records)
+            await claim.ack(records[-1].offset)
+
+    async def is_handed(
+        self, transport: RedisTransport, beside: RedisTransport | None = None
+    ) -> None:
+        """Append until it is handed that, and forget what it got.
+
+        ``beside`` gets as many records between these.
+        """
+        deadline = time.monotonic() + PATIENCE
+        for number in itertools.count():
+            text = f"before {number}"
+            if beside is not None:
+                await append(beside, text)
+            await append(transport, text)
+            await until(lambda t=text: t in self.got, patience=PATIENCE)  # type: ignore[misc]
+            if text in self.handed:
+                break
+            assert time.monotonic() < deadline, "it has to read each"
+        self.got.clear()
+        self.handed.clear()
+
+    async def has(self, *texts: str) -> None:
+        """Wait until it got these, in this order.
+
+        What it was handed before comes again where the record of its acknowledgement is gone.
+        """
+        await until(lambda: texts[-1] in self.got, patience=PATIENCE)
+        assert [text for text in self.got if text in texts] == list(texts)
+
+
+@asynccontextmanager
+async def working(transport: RedisTransport) -> AsyncIterator[Work]:
+    """Work on the partition: what is appended next is handed over."""
+    async with Member(transport) as member:
+        work = Work(member)
+        task = asyncio.create_task(work.run())
+        try:
+            await work.is_handed(transport)
+            yield work
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+async def append(transport: RedisTransport, *texts: str) -> None:
+    await transport.publish(messages(texts, partition=0, of=transport))
+
+
+async def append_as_stranger(
+    near: RedisTransport, client: Redis, text: str, *, at: str = "*"
+) -> None:
+    """Append with a plain command, which no function of ours knows of."""
+    body = message(text, partition=0, of=near).body
+    await client.xadd(STREAM, {"body": body}, id=at)
+
+
+async def delete_last(client: Redis) -> None:
+    last = str((await client.xinfo_stream(STREAM))["last-generated-id"], "ascii")
+    assert await client.xdel(STREAM, last) == 1
+
+
+@pytest.mark.parametrize("last", ["there", "deleted", "trimmed", "forgotten by the server"])
+async def test_a_strangers_record_between_two_of_ours_is_read_in_its_place(
+    near: RedisTransport, client: Redis, *, last: str
+) -> None:
+    async with working(near) as work:
+        for _ in range(ROUNDS):
+            await work.is_handed(near)
+            if last == "deleted":
+                await delete_last(client)
+            elif last == "trimmed":
+                await client.xtrim(STREAM, maxlen=0, approximate=False)
+            elif last != "there":
+                await client.function_flush()
+            await append_as_stranger(near, client, "a stranger's")
+            await append(near, "ours")
+            await work.has("a stranger's", "ours")
+
+
+async def test_a_record_after_one_that_was_deleted_is_handed_over(
+    near: RedisTransport, client: Redis
+) -> None:
+    """Nothing stands in between, so nothing has to be read."""
+    async with working(near) as work:
+        for _ in range(ROUNDS):
+            await work.is_handed(near)
+            await delete_last(client)
+            await append(near, "next")
+            await work.has("next")
+            if work.handed:
+                return
+        raise AssertionError("it had to read each")
+
+
+async def test_two_databases_of_a_server_have_logs_of_the_same_name(
+    near: RedisTransport, settings: TransportSettings
+) -> None:
+    other = settings.model_copy(update={"redis_stream_db": settings.redis_stream_db + 1})
+    async with (
+        RedisTransport.from_settings(other) as beside,
+        working(near) as work,
+        working(beside) as work_beside,
+    ):
+        for _ in range(ROUNDS):
+            await work.is_handed(near, beside)
+            await work_beside.is_handed(beside, near)
+
+
+@pytest.mark.parametrize("how", ["stream", "server"])
+async def test_a_log_that_was_deleted_takes_and_delivers_records(
+    near: RedisTransport, client: Redis, *, how: str
+) -> None:
+    async with working(near) as work:
+        await (client.delete(STREAM) if how == "stream" else client.flushall())
+        await append(near, "one", "two")
+        await until(lambda: {"one", "two"} <= set(work.got), patience=PATIENCE)
+        await append_as_stranger(near, client, "a stranger's")
+        await append(near, "three")
+        await until(lambda: "three" in work.got, patience=PATIENCE)
+        assert work.got.index("two") < work.got.index("a stranger's") < work.got.index("three")
+        await work.is_handed(near)
+
+
+async def test_a_log_whose_ids_begin_anew_below_the_last_one_is_read(
+    near: RedisTransport, client: Redis
+) -> None:
+    """The clock was ahead, and was set right; the stream was deleted, so all its ids are lower."""
+    async with working(near) as work:
+        await append_as_stranger(near, client, "ahead", at=AHEAD)
+        await work.is_handed(near)  # with ids after that
+        await client.delete(STREAM)
+        await append_as_stranger(near, client, "a stranger's")
+        await append(near, "ours")
+        await until(lambda: "ours" in work.got, patience=PATIENCE)
+        assert work.got.index("a stranger's") < work.got.index("ours")
