@@ -91,7 +91,7 @@ DELETE FROM messages WHERE seq <= (
 
 
 class AtSize(msgspec.Struct, kw_only=True):
-    """What was measured at one size. Latencies are milliseconds."""
+    """The measurements at one size. Latencies are milliseconds."""
 
     rows: int
     inserted: list[float]

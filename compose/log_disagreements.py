@@ -1,4 +1,4 @@
-"""What keeps the logs that the settings name from being used, alone or together."""
+"""Reasons why the logs that the settings name can't be used, alone or together."""
 
 from __future__ import annotations
 

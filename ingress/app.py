@@ -87,7 +87,7 @@ class Ingress:
         self._body_limit = min(settings.ingress_max_body_bytes, _ORDINARY_BODY)
         self._readiness = readiness
         self.followed = followed
-        """What consoles follow: each ends when this process drains."""
+        """The streams that consoles follow: each ends when this process drains."""
 
     def drain(self) -> None:
         """Make ``/readyz`` say no; requests are still served. Call it before stopping.

@@ -33,7 +33,7 @@ class Dead(msgspec.Struct, frozen=True):
 
 
 class _LogAnswer(NamedTuple):
-    """What the log says of a message: the record, and what it remembers of its append."""
+    """A message in the log: its record, and the remembered answer to its append."""
 
     found: Pending | None
     remembered: Pending | None

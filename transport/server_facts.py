@@ -1,4 +1,4 @@
-"""What the server of a log says of itself, for people who look for a fault."""
+"""Facts of a log's server, as it tells them, for people who look for a fault."""
 
 from __future__ import annotations
 

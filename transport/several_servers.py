@@ -24,7 +24,7 @@ class OnSeveralServers(Protocol):
 
     @property
     def server_of(self) -> ServerOf | None:
-        """What names a partition's server now; ``None`` while all are on one."""
+        """The name of a partition's server now; ``None`` while all are on one."""
 
 
 def on_several_servers(transport: Transport) -> OnSeveralServers | None:

@@ -48,7 +48,7 @@ class Overload(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Stretch(msgspec.Struct, kw_only=True):
-    """What became of one rate. Rates are messages a second; latencies seconds from when due."""
+    """The outcome of one rate. Rates are messages a second; latencies seconds from when due."""
 
     offered: float
     accepted: float

@@ -1,4 +1,4 @@
-"""What a change of the log costs while it lasts: more partitions, and both logs on one Redis."""
+"""The cost of a change of the log while it lasts: more partitions, and both logs on one Redis."""
 
 from __future__ import annotations
 

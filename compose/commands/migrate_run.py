@@ -154,7 +154,7 @@ def run(
 
 
 class _Runner(NamedTuple):
-    """What was asked for, and how to do it."""
+    """The migration that was asked for, and how to do it."""
 
     to: str
     who: str

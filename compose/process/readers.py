@@ -1,4 +1,4 @@
-"""What reads the logs in a process, and the order in which it begins and ends.
+"""The readers of the logs in a process, and the order in which they begin and end.
 
 While a step changes which log is read, what the worker gives up is read by nobody until another
 process reads the other log's partitions, of which this one's standbys have some. So a standby takes

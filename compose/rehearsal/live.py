@@ -1,4 +1,4 @@
-"""What the bar shows of a rehearsal while it runs."""
+"""The progress of a rehearsal, as the bar shows it."""
 
 from __future__ import annotations
 

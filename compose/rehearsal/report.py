@@ -64,7 +64,7 @@ class Finding(msgspec.Struct, rename="camel"):
 
 
 class SecondOpinion(msgspec.Struct, kw_only=True, rename="camel"):
-    """What the second checker, a program of its own, says about the same history."""
+    """The verdict of the second checker, a program of its own, on the same history."""
 
     verdict: dict[str, int] = {}
     """Violations, by promise. It may count a violation otherwise than the first checker does."""

@@ -24,7 +24,7 @@ class JudgeError(Exception):
 
 
 class Opinion(msgspec.Struct, kw_only=True):
-    """What the judge says about a history."""
+    """The judge's verdict on a history."""
 
     sound: bool
     verdict: dict[str, int]

@@ -35,7 +35,7 @@ class Flatness(msgspec.Struct, kw_only=True, rename="camel"):
     """The difference of ``first`` and ``last``, whenever it came about; what went up and came down
     again is no leak. Where it grows by design: bytes for each message."""
     limit: float
-    """What ``growth`` has to stay within."""
+    """The limit of ``growth``."""
 
     @property
     def flat(self) -> bool:

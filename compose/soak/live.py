@@ -1,4 +1,4 @@
-"""What the bar shows of a soak while it runs."""
+"""The progress of a soak, as the bar shows it."""
 
 from __future__ import annotations
 

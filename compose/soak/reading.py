@@ -24,7 +24,7 @@ AWAY = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # of a connection whose server was suspended
 )
-"""What reading from PostgreSQL, or from the archive, may raise meanwhile."""
+"""Errors that reading from PostgreSQL, or from the archive, may raise meanwhile."""
 
 _WITHIN = 300.0
 _AGAIN = 1.0

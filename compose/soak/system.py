@@ -1,4 +1,4 @@
-"""What the system knows of a process and of a folder. Linux alone has ``/proc``."""
+"""Figures of a process and of a folder, as the system tells them. Linux alone has ``/proc``."""
 
 from __future__ import annotations
 

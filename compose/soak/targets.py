@@ -1,4 +1,4 @@
-"""What faults may do to which part: some processes never end, or a leak would end with them."""
+"""The faults that each part may have: some processes never end, or a leak would end with them."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ _LONGEST_RETRY = 60
 
 
 class _LogReading(msgspec.Struct, frozen=True):
-    """What was seen of the log at one moment. Counts are of all partitions together."""
+    """One look at the log. Counts are of all partitions together."""
 
     at: float
     appended: int

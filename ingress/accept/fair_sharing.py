@@ -1,4 +1,4 @@
-"""What all clients share, and none of them takes whole: room, and turns.
+"""Room and turns that all clients share, and that none of them takes whole.
 
 A client is known by its API key. Requests without one can't be told apart, and count as one client
 that may take all.
@@ -25,7 +25,7 @@ class FairRoom:
         self._size = size
         self._by_client = Counter[str | None]()
         self.held = 0
-        """What all clients hold."""
+        """The room that all clients hold."""
 
     def has_some_for(self, client: str | None) -> bool:
         """Return whether the client may take more."""

@@ -1,4 +1,4 @@
-"""What pydantic found wrong with a body, a path or a query, in the words of the other errors."""
+"""Faults of a body, a path or a query that pydantic found, in the words of the other errors."""
 
 from __future__ import annotations
 

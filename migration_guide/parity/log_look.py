@@ -25,7 +25,7 @@ class _PartitionEnd(NamedTuple):
 
 
 class LogLook(NamedTuple):
-    """What a look saw.
+    """One look.
 
     ``moment``: the logs were looked at then or later, in seconds since the epoch. ``ends``: by log
     and partition, ``None`` where a log can't tell. ``lost``: the sum over both logs.

@@ -35,7 +35,7 @@ _FORMS: tuple[tuple[Callable[[str, Record], Row], str], ...] = (
     (plain_row_of, "fields"),
     (stub_of, "bytes"),
 )
-"""What a row may lack, the least first."""
+"""Columns that a row may lack, the least first."""
 
 
 class DeadLetterIndex:

@@ -23,7 +23,7 @@ FROM processes WHERE member <> $1 ORDER BY started_at, member
 
 
 class PayloadReader(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process says of payloads.
+    """A process's word on payloads.
 
     ``stores`` are the addresses that it reads, the one that it writes first; ``None`` of a version
     that does not say. A worker writes none.

@@ -86,7 +86,7 @@ class PayloadStore:
         self.name = name
         """Under which PostgreSQL knows its identity."""
         self.identity: str | None = None
-        """What its mark has to say, as PostgreSQL knows it; ``None``: not compared."""
+        """The identity of its mark, as PostgreSQL knows it; ``None``: not compared."""
         self.withheld: str | None = None
         """Why nothing may be written now, and nothing be taken for missing; one line."""
         self.elsewhere: str | None = None

@@ -158,7 +158,7 @@ class _Named(msgspec.Struct):
 
 
 class _Facts:
-    """What a file is, from its bytes as they come."""
+    """Facts of a file, from its bytes as they come."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()

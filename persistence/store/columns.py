@@ -35,7 +35,7 @@ class InsertColumn(NamedTuple):
     values: Callable[[Records, Events], list[Any]]
     """From records and their events to the column's values."""
     usual: int | None = None
-    """What most rows have. A batch in which each has it sends no values of this column."""
+    """The value of most rows. A batch in which each has it sends no values of this column."""
 
     def sent(self, records: Records, events: Events) -> list[Any]:
         """Return the column's values, or no value where each record has the usual one.
@@ -80,12 +80,12 @@ MESSAGE = (
     ),
     InsertColumn("trace_id", "text", lambda records, _: [r.trace_id for r in records]),
 )
-"""What a batch says of each message; the log's name, which all share, is beside them."""
+"""The values of each message in a batch; the log's name, which all share, is beside them."""
 
 RECEIPT = tuple(map(_of_field, tables.RECEIPT))
 
 SENT_RECEIPT = (*RECEIPT, _PARTITION)
-"""What a batch says of each receipt: its row, and the partition whose fence it is under."""
+"""The values of each receipt in a batch: its row, and the partition whose fence it is under."""
 
 
 class BatchColumns(msgspec.Struct):

@@ -95,7 +95,7 @@ class WriterFeed:
 
 
 class _Batch:
-    """What one statement writes, and the traces of what is sampled in it."""
+    """The rows of one statement, and the traces of those that are sampled."""
 
     __slots__ = ("began", "part", "traces")
 

@@ -25,7 +25,7 @@ class Backend:
     several processes would be. At least two partitions, and a short lease, keep the tests quick."""
 
     features: Features
-    """What the transport promises. The suite holds it to each."""
+    """The promises of the transport. The suite tests each."""
 
     append_raw: Callable[[int, bytes], Awaitable[None]] | None = None
     """Append these bytes to a partition, as another program would."""

@@ -1,4 +1,4 @@
-"""What a log says of itself: its name, and what tells it from others."""
+"""The identity of a log: its name, and the id that tells it from others."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ DLQ_GROUP = "dlq-processors"
 
 
 class Blockage(msgspec.Struct, frozen=True):
-    """What keeps a claimed partition from being read. ``reason`` says where, and the remedy.
+    """An obstacle to the reading of a claimed partition. ``reason`` says where, and the remedy.
 
     ``since`` is in seconds since the epoch.
     """

@@ -25,7 +25,7 @@ class Transport(Protocol):
     name: str
     """The log's name (``transport.log_name``): metrics, positions and fences have it."""
     system: str
-    """What OpenTelemetry calls the broker (``messaging.system``)."""
+    """OpenTelemetry's name of the broker (``messaging.system``)."""
     partitions: int
     """How many partitions this log has; another may have more, or fewer."""
     features: Features

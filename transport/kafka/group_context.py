@@ -25,6 +25,6 @@ class GroupContext:
     ids: TopicIds
     """Tell whether the topic was made anew, which a client can't."""
     losses: TopicLosses
-    """What was unread when the topic went."""
+    """Tell how many records were unread when the topic went."""
     tails: Tails
     """Tell whether the log lost records that it had."""

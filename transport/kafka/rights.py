@@ -1,4 +1,4 @@
-"""What our user may do with the topics and the groups (KIP-430): the broker tells it.
+"""The rights of our user on the topics and the groups (KIP-430): the broker tells them.
 
 An append or a claim that is forbidden fails only when the first message comes. So this is asked.
 """

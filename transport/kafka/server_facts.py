@@ -1,4 +1,4 @@
-"""What a Kafka cluster says of itself. It tells clients no version and no time."""
+"""Facts of a Kafka cluster. It tells clients no version and no time."""
 
 from __future__ import annotations
 

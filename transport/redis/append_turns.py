@@ -66,7 +66,7 @@ class AppendTurn:
 
     def __init__(self, turns: AppendTurns) -> None:
         self.over: asyncio.Future[None] | None = None
-        """What others wait for, if any have to."""
+        """The future that others wait for, if any have to."""
         self._turns = turns
 
     async def hold(self, slots: Slots) -> None:

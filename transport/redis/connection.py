@@ -38,7 +38,7 @@ __all__ = [
 
 Command = tuple[str | bytes | int, ...]
 Reply = Any
-"""What the server said: bytes, int, list, None, or the exception redis-py makes of an error."""
+"""A reply of the server: bytes, int, list, None, or the exception redis-py makes of an error."""
 
 _FRESH_SECONDS = 0.02
 # A younger connection is kept whatever its server answers: a server that stays unfit for minutes
@@ -84,7 +84,7 @@ class _Locator(Protocol):
 
 
 class ServerIdentity(NamedTuple):
-    """Who a server was when a connection was made to it; a text is empty where it was not told."""
+    """A server's identity when it was connected to; a text is empty where it was not told."""
 
     server: str = ""
     """Its replication id."""

@@ -31,7 +31,7 @@ _CALLS_PER_ROUND = 16  # at most; where more claims are due, a call has more of 
 
 
 class Passed(NamedTuple):
-    """What a claim is to acknowledge: ``records`` many after ``position``, where the group is."""
+    """An acknowledgement that is due, of ``records`` many after the group's ``position``."""
 
     position: str
     through: str

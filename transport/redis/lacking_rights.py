@@ -1,4 +1,4 @@
-"""What our user may not do in Redis, found by commands that change nothing.
+"""Rights that our user lacks in Redis, found by commands that change nothing.
 
 Redis looks at a user's rights before anything else. So a command about nothing (a key that is not
 there) is refused as one that matters would be. ``ACL DRYRUN`` would need a right of its own.

@@ -44,7 +44,7 @@ class StaticLocator:
 
 
 class _Primary(NamedTuple):
-    """What a sentinel says; the highest ``epoch`` is the latest failover's."""
+    """A sentinel's answer; the highest ``epoch`` is the latest failover's."""
 
     epoch: int
     host: str

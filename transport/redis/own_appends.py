@@ -1,4 +1,4 @@
-"""What this process appends, offered to its own claims.
+"""Appends of this process, offered to its own claims.
 
 An append answers, for each stream, which record stood before its first. Where that is the last one
 that the claim was given, the new ones are what it would read next, and it hands them over to its
@@ -18,7 +18,7 @@ from transport.redis.records import is_later
 __all__ = ["OfferedClaim", "OwnAppends", "Run"]
 
 _RECORD_BYTES = 1536
-"""What a record takes in memory beside its body, as measured."""
+"""The bytes that a record takes in memory beside its body, as measured."""
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):

@@ -15,7 +15,7 @@ __all__ = ["KeptTogether", "RecentAppend", "RecentAppends"]
 
 _MOST_BYTES = 32 << 20
 _RECORD_BYTES = 1024
-"""What an envelope takes beside its body, about."""
+"""The bytes that an envelope takes beside its body, about."""
 _LONGEST_OUTAGE_SECONDS = 3600.0
 
 
@@ -37,7 +37,7 @@ class _Trip(NamedTuple):
 
 
 class KeptTogether:
-    """What one process keeps, in a cluster of all partitions: the oldest of all goes first."""
+    """The appends that one process keeps, of all partitions: the oldest of all goes first."""
 
     def __init__(self) -> None:
         self.bytes = 0

@@ -29,9 +29,9 @@ __all__ = [
 FIELD_KEY = "key"
 FIELD_BODY = "body"
 OUR_HEADERS = (HEADER_MESSAGE_ID, HEADER_CORRELATION_ID, HEADER_CONTENT_TYPE)
-"""What a message without a trace has, in its order."""
+"""The fields of a message without a trace, in their order."""
 OUR_TRACED_HEADERS = (*OUR_HEADERS, HEADER_TRACEPARENT)
-"""What one with a trace has, sampled or not."""
+"""The fields of one with a trace, sampled or not."""
 OUR_FIELDS = (FIELD_KEY, FIELD_BODY, *OUR_HEADERS, CONTENT_TYPE, HEADER_TRACEPARENT)
 """Text that ``append`` gets once, so that each message carries only its own."""
 

@@ -1,4 +1,4 @@
-"""What a process reports as lost, in pages: one of up to 32 MB would hold up the new server.
+"""The records that a process reports as lost, in pages: 32 MB in one would block the new server.
 
 A page is a field of the rescue's hash, ``<member>.<number>``, with records in the order of the old
 log. The field ``<member>`` is written last: how many pages there are, and the first record of each

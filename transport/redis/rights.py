@@ -17,6 +17,6 @@ BETTER = (
     "+info +role +wait +config|get +client|id +client|unblock +script|load +evalsha +scan "
     "+memory|usage"
 )
-"""What else is of use. ``REDIS_WAIT_REPLICAS`` needs ``+wait``."""
+"""Rights that are of use besides. ``REDIS_WAIT_REPLICAS`` needs ``+wait``."""
 IN_CLUSTER = "+cluster|slots +cluster|info +cluster|myid +asking"
-"""What a cluster of several shards needs beside ``LEAST``."""
+"""Rights that a cluster of several shards needs beside ``LEAST``."""

@@ -1,4 +1,4 @@
-"""What a Redis or a Valkey says of itself."""
+"""Facts of a Redis or a Valkey, as it tells them."""
 
 from __future__ import annotations
 

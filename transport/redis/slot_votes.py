@@ -55,7 +55,7 @@ async def tell(address: Address, *commands: Command) -> list[Reply]:
 
 
 class _Vote(NamedTuple):
-    """What a server tells; the epoch is that of the last election that it heard of."""
+    """A server's answer; the epoch is that of the last election that it heard of."""
 
     node: object
     slots: SlotMap

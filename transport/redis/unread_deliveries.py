@@ -1,4 +1,4 @@
-"""What one claim handed its owner without reading it, until it is acknowledged.
+"""Records that one claim handed its owner without reading them, until they are acknowledged.
 
 The group's position stays before these records, and moves past them only with their acknowledgement
 (lua/delivery.lua, ``pass``). So whatever goes wrong ends in the same way: the claim goes back to

@@ -41,7 +41,7 @@ class Refusal(msgspec.Struct, kw_only=True, rename="camel"):
 
 
 class Replayed(msgspec.Struct, kw_only=True, rename="camel"):
-    """What became of a history's sample."""
+    """The outcome of a history's sample."""
 
     conversations: int
     pieces: int

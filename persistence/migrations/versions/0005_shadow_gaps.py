@@ -1,4 +1,4 @@
-"""What a shadow log was not given, for a backfill to find."""
+"""Messages that a shadow log was not given, for a backfill to find."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comparisons of two logs found, and backfills."""
+"""Reports of comparisons of two logs, and backfills."""
 
 from __future__ import annotations
 
