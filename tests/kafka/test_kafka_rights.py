@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -145,13 +146,28 @@ async def test_what_is_not_allowed_is_known_before_the_first_message(
     prefix = f"{TOPICS}no-{resource.name}-{operation.name}.".lower()
     grants = _grants(denying, prefix)
     given = [it for it in grants if (it.resource, it.operation) != (resource, operation)]
-    await allow(denying, given)
+    # A user who may write to no topic at all gets no further than the number of its producer.
+    elsewhere = Grant(
+        denying.security.username, Resource.TOPIC, f"{TOPICS}elsewhere.", Operation.WRITE
+    )
+    await allow(denying, [*given, elsewhere])
     async with KafkaTransport(_settings(denying, prefix)) as log:
         told = await log.lacking_rights()
         assert told is not None
         assert ", ".join(told.needed) == lacking.format(prefix)
         await allow(denying, grants)
         assert await log.lacking_rights() == LackingRights(needed=[])
+
+
+async def test_a_user_who_may_write_nowhere_is_told(tmp_path: Path) -> None:
+    security = Security.with_password("SASL_PLAINTEXT", "PLAIN")
+    async with run_kafka(tmp_path, security=security, config=AUTHORIZER) as server:
+        prefix = f"{TOPICS}reader."
+        grants = _grants(server, prefix)
+        await allow(server, [it for it in grants if it.operation is not Operation.WRITE])
+        with pytest.raises(ConfigurationError, match="allow our user Write on the topics"):
+            async with KafkaTransport(_settings(server, prefix)):
+                pass
 
 
 async def test_two_installations_on_one_cluster_keep_to_their_own_groups(

@@ -30,6 +30,8 @@ _REFUSED = "Kafka refused the request"
 _SEQUENCE = "the producer's sequence is broken; it is being rebuilt"
 _LOST = "the group gave this partition to another member"
 _ACL = "Kafka's access rules forbid it: allow our user the topics and the groups"
+# The number of a producer takes Write on any topic, or IdempotentWrite on the cluster (KIP-679).
+_ACL_TO_WRITE = "Kafka's access rules forbid it: allow our user Write on the topics"
 _AUTH = (
     "Kafka refused our credentials: check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD, or with "
     "OAUTHBEARER the token's audience, scope and time"
@@ -143,7 +145,7 @@ MEANING: dict[type[BaseException], tuple[type[TransportError], str]] = {
     kafka.PolicyViolationError: (ConfigurationError, _TOPIC),
     kafka.TopicAuthorizationFailedError: (ConfigurationError, _ACL),
     kafka.GroupAuthorizationFailedError: (ConfigurationError, _ACL),
-    kafka.ClusterAuthorizationFailedError: (ConfigurationError, _ACL),
+    kafka.ClusterAuthorizationFailedError: (ConfigurationError, _ACL_TO_WRITE),
     kafka.TransactionalIdAuthorizationFailed: (ConfigurationError, _ACL),
     kafka.AuthenticationFailedError: (ConfigurationError, _AUTH),
     kafka.SaslAuthenticationFailed: (ConfigurationError, _AUTH),
