@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -90,3 +90,64 @@ async def test_a_client_whose_partitions_are_paused_goes_through_them_once(
         await eventually(lambda: waits[-1] <= LOOK_MS / 1000)
     finally:
         await client.stop()
+
+
+async def test_a_client_finds_to_do_what_its_library_does(
+    kafka_settings: TransportSettings, kafka_transport: KafkaTransport
+) -> None:
+    """In each state of its partitions, but for the order in which they are fetched."""
+    client = await Connector(kafka_settings).reader()
+    try:
+        fetcher, cluster = client._fetcher, client._client.cluster
+        look = fetcher._get_actions_per_node
+        fetcher._get_actions_per_node = lambda _assignment: ([], {}, 1e6, False, [])  # ours alone
+        both = [TopicPartition(kafka_settings.kafka_topic, partition) for partition in (0, 1)]
+        client.assign(both)
+        client.pause(*both)
+        for at in both:
+            client.seek(at, at.partition)
+        assignment = client._subscription.subscription.assignment
+        await client._client.force_metadata_update()
+        await eventually(lambda: cluster.leader_for_partition(both[1]) not in (None, -1))
+
+        def same() -> dict[int, list[Any]]:
+            found, theirs = ([*side(assignment)] for side in (look, look._look))
+            assert _fetches(found) == _fetches(theirs)
+            assert found[1] == theirs[1]
+            assert found[3] == theirs[3]
+            return _fetches(found)
+
+        assert same() == {}
+        client.resume(both[1])
+        ((node, fetched),) = same().items()
+        assert fetched == [(1, 1)]
+        client.resume(both[0])
+        assert same() == {node: [(0, 0), (1, 1)]}
+        fetcher._in_flight.add(node)
+        assert same() == {}
+        fetcher._in_flight.discard(node)
+        assignment.state_value(both[0])._position = None
+        assert same() == {}  # its position is asked for first
+        assert look(assignment)[1] == {node: [both[0]]}
+        client.seek(both[0], 0)
+        fetcher._preferred_read_replica[both[0]] = (node, 1e12)
+        assert same() == {node: [(0, 0), (1, 1)]}
+        fetcher._preferred_read_replica.clear()
+        topic = cluster._partitions[kafka_settings.kafka_topic]
+        topic[0] = topic[0]._replace(leader=-1)
+        assert same() == {node: [(1, 1)]}
+        assert look(assignment)[3]
+    finally:
+        await client.stop()
+
+
+def _fetches(actions: Sequence[Any]) -> dict[int, list[Any]]:
+    """Return the places that are asked for, by node."""
+    return {
+        node: sorted(
+            (partition, position)
+            for _topic, partitions in request.topics
+            for partition, position, _most in partitions
+        )
+        for node, request in actions[0]
+    }

