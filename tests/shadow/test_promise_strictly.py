@@ -89,7 +89,7 @@ async def test_a_bad_shadow_leaves_the_p99_within_ten_percent(
         ]
         without, with_it = _sides(apps)
         rounds: list[tuple[float, ...]] = []
-        with apart(apps, shared=True) as placed, ahead() as urgent:
+        with apart([app.pid for app in apps], shared=True) as placed, ahead() as urgent:
             await _take_turns(apps, _WARM, "warm")
             for app in with_it:
                 await eventually(partial(has_no_backlog, app), timeout=30)
