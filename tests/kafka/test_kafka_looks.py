@@ -29,7 +29,7 @@ async def sees_that_a_broker_is_free(client: AIOKafkaConsumer) -> None:
 
 
 async def resumes_a_partition(client: AIOKafkaConsumer) -> None:
-    """What is resumed is fetched at once."""
+    """A resumed partition is fetched at once."""
     client.resume(*client.assignment())
 
 

@@ -90,7 +90,7 @@ class Work:
 
 @asynccontextmanager
 async def working(transport: RedisTransport) -> AsyncIterator[Work]:
-    """Work on the partition: what is appended next is handed over."""
+    """Work on the partition; the next append is handed over to the claim."""
     async with Member(transport) as member:
         work = Work(member)
         task = asyncio.create_task(work.run())
