@@ -62,6 +62,7 @@ class Uploads:
         *,
         held_bytes: int,
         metrics: Metrics,
+        outages: OutageWatch | None = None,
     ) -> None:
         self.store = store
         self._commits = commits
@@ -75,7 +76,7 @@ class Uploads:
         self._streams = FairRoom(_STREAMS)
         self._seconds = metrics.of(PayloadMetrics).upload
         self._tasks: set[asyncio.Task[None]] = set()
-        self._outages = OutageWatch()
+        self._outages = outages or OutageWatch()
         self.withheld: str | None = None
         """Why nothing may be uploaded now, if so."""
 

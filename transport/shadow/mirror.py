@@ -58,6 +58,7 @@ class Mirror:
         settings: TransportSettings,
         observer: ShadowObserver | None = None,
         gaps: GapLedger | None = None,
+        outages: OutageWatch | None = None,
     ) -> None:
         self.transport = transport
         self.mode: Literal["async", "sync"] = settings.transport_shadow_mode
@@ -80,7 +81,7 @@ class Mirror:
         self._sender: asyncio.Task[None] | None = None
         self._closed = False
         self._error = ""
-        self._outages = OutageWatch()
+        self._outages = outages or OutageWatch()
         self._since = time.time()
 
     async def __aenter__(self) -> Self:
