@@ -30,7 +30,8 @@ _TRIES = 3
 _ENGINE = """
 SELECT version() AS version,
     EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') AS citus,
-    to_regclass('sys.jobs') IS NOT NULL AS dsql
+    to_regclass('sys.jobs') IS NOT NULL AS dsql,
+    current_setting('server_encoding') AS encoding
 """
 _PID = "SELECT pg_backend_pid()"
 # The name of a session is the pooler's business.
@@ -55,6 +56,12 @@ _CITUS = (
     "it has the extension citus, whose shards can't keep a key unique: a message could be two "
     "rows. Use a database without it"
 )
+_ENCODING = (
+    "its encoding is {}, which has no place for most characters: messages with others would be "
+    "accepted, and become dead letters. Make a database for it with CREATE DATABASE ... ENCODING "
+    "'UTF8' TEMPLATE template0"
+)
+_ENCODINGS = ("UTF8", "SQL_ASCII")  # the latter keeps the bytes that it gets
 _LOSES_STATEMENTS = (
     "it is behind a pooler in transaction mode that loses prepared statements (pgbouncer below "
     "1.21, or with max_prepared_statements=0): set pool_mode=session there, or name the server "
@@ -149,7 +156,10 @@ def _engine_lacks(engine: Any) -> str | None:
         return _COCKROACH
     if engine["dsql"]:
         return _DSQL
-    return _CITUS if engine["citus"] else None
+    if engine["citus"]:
+        return _CITUS
+    encoding = engine["encoding"]
+    return None if encoding in _ENCODINGS else _ENCODING.format(encoding)
 
 
 async def _pooling(session: asyncpg.Connection[Any], another: Another) -> Pooling:

@@ -241,3 +241,25 @@ async def test_an_engine_that_lacks_what_is_needed_is_refused_by_name(
         assert name in await refusal(url)
     finally:
         await postgres_server.drop_database("posing")
+
+
+async def test_an_encoding_without_a_place_for_every_character_is_refused(postgres_server) -> None:
+    """A message with another character would be accepted, and never stored."""
+    server = await asyncpg.connect(postgres_server.url)
+    made = "CREATE DATABASE {} ENCODING '{}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+    try:
+        for name, encoding in (("narrow", "LATIN1"), ("bytes", "SQL_ASCII")):
+            await server.execute(made.format(name, encoding))
+        text = await refusal(postgres_server.url.rpartition("/")[0] + "/narrow")
+        assert text.startswith("DATABASE_URL leads to a server that can't be used: its encoding is")
+        assert "LATIN1" in text
+        assert "ENCODING 'UTF8' TEMPLATE template0" in text
+        pool = await connect(settings(postgres_server.url.rpartition("/")[0] + "/bytes"))
+        async with using(pool) as connection:
+            said = "\N{GRINNING FACE}"
+            assert await connection.fetchval("SELECT $1 || ''", said) == said
+        await pool.close()
+    finally:
+        for name in ("narrow", "bytes"):
+            await postgres_server.drop_database(name)
+        await server.close()
