@@ -14,7 +14,7 @@ from compose.commands.options import DryRun, Json, Yes
 from compose.output import client_settings, fail, out, run
 from compose.terminal import confirm
 from persistence.database.pool import Pool, connect
-from persistence.worker.gaps import Gap, accept, gaps
+from persistence.worker.recovery.gaps import Gap, accept, gaps
 from transport.contract import Transport
 from transport.existing import must_exist
 from transport.registry import create

@@ -17,7 +17,7 @@ _STALLED = 5.0
 A worker that is well acknowledges with every statement."""
 _LONG_LAG = 1000
 _OPERATOR = "an operator"
-"""The dependency of a partition whose rows are lost (``persistence.worker.positions``)."""
+"""The dependency of a partition whose rows are lost (``persistence.worker.recovery.positions``)."""
 _GROWING = 1.1
 _ORDER = {"alarm": 0, "warning": 1, "ok": 2, "notice": 3}
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400

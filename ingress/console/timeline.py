@@ -28,7 +28,7 @@ from persistence.reads.message_history import (
 )
 from persistence.reads.messages import Lost, StoredMessage, StoredPosition, StoredReceipt
 from persistence.reads.tombstones import Buried
-from persistence.worker.attempt_log import FailedAttempt, attempts_of
+from persistence.worker.batch.attempt_log import FailedAttempt, attempts_of
 from transport.clock import timestamp
 from transport.contract import Record, Topic, Transport
 from transport.envelope import Message, decode

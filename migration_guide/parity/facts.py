@@ -10,7 +10,7 @@ from hashlib import blake2b
 import msgspec
 
 from migration_guide.parity.result import ParityResult
-from persistence.worker.decoding import trace_id_of
+from persistence.worker.batch.decoding import trace_id_of
 from transport.contract import Record
 from transport.envelope import (
     HEADER_CONTENT_TYPE,

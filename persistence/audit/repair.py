@@ -24,8 +24,8 @@ from persistence.database.translation import translated
 from persistence.store.batch import PositionedEvent, Written
 from persistence.store.writer import insert
 from persistence.tables.columns import MESSAGE, names
-from persistence.worker.bisect import isolate
-from persistence.worker.decoding import trace_id_of
+from persistence.worker.batch.bisect import isolate
+from persistence.worker.batch.decoding import trace_id_of
 from transport.clock import now
 from transport.contract import DeadLetter, Reason, Record, Transport
 from transport.envelope import Event, Message, decode

@@ -20,7 +20,7 @@ from persistence.dead_letters.position import LetterPosition
 from persistence.settings import PersistenceSettings
 from persistence.store.writer import Writer
 from persistence.worker.claims import Claims
-from persistence.worker.positions import Floor, Positions
+from persistence.worker.recovery.positions import Floor, Positions
 from transport.contract import DLQ_GROUP, Claim, Record, RetainingClaim, Topic, Transport
 
 __all__ = ["DeadLetterIndexer"]

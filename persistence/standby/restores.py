@@ -1,8 +1,8 @@
 """Whether another log's workers still put rows back that PostgreSQL lost.
 
 A failover or a restore takes rows of records that are acknowledged, and the workers of their log
-put them back before they write anything new (``persistence.worker.catch_up``). This log has newer
-messages of the same conversations, and they would stand before what is put back.
+put them back before they write anything new (``persistence.worker.recovery.catch_up``). This log
+has newer messages of the same conversations, and they would stand before what is put back.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from persistence.database.outage import OutageBarrier
 from persistence.store.writer import Writer
-from persistence.worker.positions import acknowledged_through, is_behind
+from persistence.worker.recovery.positions import acknowledged_through, is_behind
 from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
 from transport.errors import TransportError
 from transport.shadow.homes import counterpart

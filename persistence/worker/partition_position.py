@@ -13,7 +13,7 @@ import structlog
 
 from persistence.errors import FenceLost
 from persistence.store.batch import Fence
-from persistence.worker.catch_up import CatchUp, Persist
+from persistence.worker.recovery.catch_up import CatchUp, Persist
 from persistence.worker.worker_context import WorkerContext
 from transport.contract import Claim
 

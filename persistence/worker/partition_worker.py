@@ -22,7 +22,7 @@ import structlog
 
 from otel.tracing.deliveries import UNTRACED, Delivery
 from persistence.errors import FenceLost
-from persistence.worker.batch_size import AdaptiveBatchSize
+from persistence.worker.batch.batch_size import AdaptiveBatchSize
 from persistence.worker.interruption import Interruption
 from persistence.worker.partition_position import PartitionPosition
 from persistence.worker.record_writer import RecordWriter

@@ -12,10 +12,10 @@ from persistence.errors import Outage, PersistenceError, Rejected, TooSlow, Unex
 from persistence.store.batch import Fence, PositionedEvent, Written
 from persistence.store.group_writer import STATEMENT_BYTES
 from persistence.store.lookup import buried_among
-from persistence.worker.attempt_log import Failed
-from persistence.worker.bisect import BatchOutcome, isolate
-from persistence.worker.contents import ContentFailure, has_payload, held_bytes
-from persistence.worker.decoding import decode_all
+from persistence.worker.batch.attempt_log import Failed
+from persistence.worker.batch.bisect import BatchOutcome, isolate
+from persistence.worker.batch.contents import ContentFailure, has_payload, held_bytes
+from persistence.worker.batch.decoding import decode_all
 from persistence.worker.worker_context import WorkerContext
 from transport.clock import now
 from transport.contract import DeadLetter, Reason, Record

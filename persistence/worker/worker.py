@@ -28,13 +28,13 @@ from persistence.payloads.store import PayloadStore
 from persistence.settings import PersistenceSettings
 from persistence.store.group_writer import GroupWriter
 from persistence.store.writer import Writer
-from persistence.worker.attempt_log import AttemptLog
+from persistence.worker.batch.attempt_log import AttemptLog
+from persistence.worker.batch.contents import Contents
+from persistence.worker.batch.worker_metrics import WorkerMetrics
 from persistence.worker.claims import Claims
-from persistence.worker.contents import Contents
 from persistence.worker.partition_worker import PartitionWorker
-from persistence.worker.positions import Positions
+from persistence.worker.recovery.positions import Positions
 from persistence.worker.worker_context import WorkerContext
-from persistence.worker.worker_metrics import WorkerMetrics
 from transport.contract import WORKER_GROUP, Claim, Topic, Transport
 
 __all__ = ["Worker", "WorkerStatus", "worker_context"]

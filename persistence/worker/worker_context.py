@@ -8,10 +8,10 @@ from otel.tracing.deliveries import Deliveries
 from persistence.database.outage import OutageBarrier
 from persistence.store.group_writer import GroupWriter
 from persistence.store.writer import Writer
-from persistence.worker.attempt_log import AttemptLog
-from persistence.worker.contents import Contents
-from persistence.worker.positions import Positions
-from persistence.worker.worker_metrics import WorkerMetrics
+from persistence.worker.batch.attempt_log import AttemptLog
+from persistence.worker.batch.contents import Contents
+from persistence.worker.batch.worker_metrics import WorkerMetrics
+from persistence.worker.recovery.positions import Positions
 from transport.contract import Transport
 
 __all__ = ["WorkerContext"]

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from otel.tracing.deliveries import UNTRACED, Deliveries, Delivery
 from persistence.store.batch import Fence, Written
 from persistence.store.group_writer import GroupWriter, PendingBatch
-from persistence.worker.contents import has_payload
-from persistence.worker.decoding import decode_all
-from persistence.worker.worker_metrics import WorkerMetrics
+from persistence.worker.batch.contents import has_payload
+from persistence.worker.batch.decoding import decode_all
+from persistence.worker.batch.worker_metrics import WorkerMetrics
 from transport.contract import WORKER_GROUP, HandingClaim, Record
 
 __all__ = ["WriterFeed"]

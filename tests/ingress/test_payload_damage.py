@@ -13,7 +13,7 @@ import pytest
 
 from otel.metrics import Metrics
 from persistence.payloads.store import PayloadStore
-from persistence.worker import contents
+from persistence.worker.batch import contents
 from tests.ingress.conftest import Service, Start, working
 from tests.ingress.large_content import (
     LARGE,

@@ -12,7 +12,7 @@ from otel.metrics import Metrics
 from otel.tracing.deliveries import Delivery
 from persistence.database.outage import Stopping
 from persistence.payloads.store import PayloadStore
-from persistence.worker.contents import Contents
+from persistence.worker.batch.contents import Contents
 from tests.payloads.stores import opened
 from tests.persistence.samples import message, placed
 from transport.payload import Payload

@@ -12,8 +12,8 @@ from functools import partial
 import pytest
 from redis.asyncio import Redis
 
-from persistence.worker.metrics import PositionMetrics
-from persistence.worker.positions import Positions
+from persistence.worker.recovery.metrics import PositionMetrics
+from persistence.worker.recovery.positions import Positions
 from tests.persistence.loglib import append, lag
 from tests.persistence.samples import PARTITIONS, message
 from tests.support.crossfade import Crossfade

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.registry import Collector
 
 from otel.latency import BOUNDS, LatencyHistogram
-from persistence.worker.batch_size import AdaptiveBatchSize
+from persistence.worker.batch.batch_size import AdaptiveBatchSize
 
 
 def ours() -> LatencyHistogram:

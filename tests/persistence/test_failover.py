@@ -12,7 +12,7 @@ from otel.metrics import Metrics
 from persistence.database.pool import connect
 from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.settings import PersistenceSettings
-from persistence.worker.metrics import PositionMetrics
+from persistence.worker.recovery.metrics import PositionMetrics
 from tests.persistence.loglib import append, broken, lag
 from tests.persistence.samples import PARTITIONS, message
 from tests.support.crossfade import Crossfade

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from persistence.errors import Rejected, TooSlow
 from persistence.store.batch import Written
-from persistence.worker.bisect import isolate
+from persistence.worker.batch.bisect import isolate
 from tests.persistence.samples import message, placed
 
 

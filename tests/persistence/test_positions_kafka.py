@@ -7,7 +7,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
-from persistence.worker.metrics import PositionMetrics
+from persistence.worker.recovery.metrics import PositionMetrics
 from tests.support.kafka import fresh_settings
 from tests.support.kafka_consumers import good
 from tests.support.metric_values import value_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from redis.asyncio import Redis
 
-from persistence.worker.metrics import PositionMetrics
+from persistence.worker.recovery.metrics import PositionMetrics
 from tests.persistence.loglib import append, contents, lag
 from tests.persistence.samples import PARTITIONS, message
 from tests.support.metric_values import value_of

@@ -13,7 +13,7 @@ import pytest
 
 from persistence.standby.standby import Standby
 from persistence.standby.takeover_rules import LogRole
-from persistence.worker.decoding import decode_all
+from persistence.worker.batch.decoding import decode_all
 from tests.persistence.loglib import contents
 from tests.persistence.samples import PARTITIONS, message
 from tests.support.mirrors import append, copy_of, drained, mirror, seal

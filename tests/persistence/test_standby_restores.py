@@ -9,7 +9,7 @@ import pytest
 
 from persistence.standby.restores import Restores
 from persistence.standby.takeover_rules import LogRole
-from persistence.worker.positions import Positions
+from persistence.worker.recovery.positions import Positions
 from tests.persistence.loglib import contents
 from tests.persistence.samples import message
 from tests.support.mirrors import append, drained, mirror

@@ -9,10 +9,10 @@ import structlog
 
 from otel.metrics import Metrics
 from persistence.metrics import IdempotencyMetrics, PersistenceMetrics
-from persistence.worker.batch_log import BatchLog
-from persistence.worker.bisect import BatchOutcome
-from persistence.worker.letter_log import LetterLog
-from persistence.worker.worker_metrics import WorkerMetrics
+from persistence.worker.batch.batch_log import BatchLog
+from persistence.worker.batch.bisect import BatchOutcome
+from persistence.worker.batch.letter_log import LetterLog
+from persistence.worker.batch.worker_metrics import WorkerMetrics
 from tests.persistence.samples import message, placed, raw_record
 from tests.support.metric_values import value_of
 from transport.clock import now

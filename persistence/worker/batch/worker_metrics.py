@@ -11,10 +11,10 @@ from otel.latency import exemplar_of
 from otel.metrics import Metrics
 from persistence.metrics import IdempotencyMetrics, PersistenceMetrics
 from persistence.store.batch import PositionedEvent, Written
-from persistence.worker.batch_log import BatchLog
-from persistence.worker.bisect import BatchOutcome
-from persistence.worker.decoding import trace_id_of
-from persistence.worker.letter_log import LetterLog
+from persistence.worker.batch.batch_log import BatchLog
+from persistence.worker.batch.bisect import BatchOutcome
+from persistence.worker.batch.decoding import trace_id_of
+from persistence.worker.batch.letter_log import LetterLog
 from transport.contract import DeadLetter
 from transport.envelope import Message
 

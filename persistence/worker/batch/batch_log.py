@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from persistence.store.batch import PositionedEvent
-from persistence.worker.minute import Minute
+from persistence.worker.batch.minute import Minute
 
 __all__ = ["BatchLog"]
 

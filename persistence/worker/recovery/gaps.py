@@ -9,8 +9,8 @@ import msgspec
 from persistence.database.pool import Pool, using
 from persistence.operator_actions import record_done
 from persistence.store.positions import known_positions, set_position
-from persistence.worker.log_begin import before_first, holds_all
-from persistence.worker.positions import acknowledged_through, is_behind
+from persistence.worker.recovery.log_begin import before_first, holds_all
+from persistence.worker.recovery.positions import acknowledged_through, is_behind
 from transport.contract import WORKER_GROUP, Progress, Topic, Transport
 from transport.progress import progress_everywhere
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from otel.metrics import Metrics
 from persistence.database.outage import Paused
 from persistence.metrics import PersistenceMetrics
-from persistence.worker.log_begin import before_first, holds_all
-from persistence.worker.metrics import PositionMetrics
+from persistence.worker.recovery.log_begin import before_first, holds_all
+from persistence.worker.recovery.metrics import PositionMetrics
 from transport.clock import timestamp
 from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
 from transport.errors import TransportUnavailable

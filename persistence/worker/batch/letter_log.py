@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import structlog
 
-from persistence.worker.decoding import trace_id_of
-from persistence.worker.minute import Minute
+from persistence.worker.batch.decoding import trace_id_of
+from persistence.worker.batch.minute import Minute
 from transport.contract import DeadLetter
 from transport.envelope import HEADER_CORRELATION_ID, HEADER_MESSAGE_ID
 

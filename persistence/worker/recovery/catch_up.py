@@ -19,7 +19,7 @@ import structlog
 
 from persistence.database.outage import OutageBarrier, Stopping, stopped_within
 from persistence.store.batch import Fence
-from persistence.worker.positions import Floor, Positions
+from persistence.worker.recovery.positions import Floor, Positions
 from transport.contract import Record
 
 __all__ = ["CatchUp"]

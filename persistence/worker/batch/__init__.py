@@ -1,0 +1,1 @@
+"""The parts of a batch: size, events, contents, the record at fault, metrics and log lines."""
