@@ -21,7 +21,7 @@ from tests.support.forked_commands import ForkedCommands
 from tests.support.kafka import KafkaNode, fresh_settings
 from tests.support.pgbouncer import Pgbouncer, needs_prepared_statements
 from transport.redis import RedisTransport
-from transport.redis.rights import BETTER, LEAST
+from transport.redis.connection.rights import BETTER, LEAST
 from transport.settings import TransportSettings
 
 NewRedis = Callable[..., Awaitable[ValkeyServer]]

@@ -18,7 +18,7 @@ from otel.metrics import Metrics
 from persistence.database.pool import Pool
 from tests.ingress.conftest import Start, message
 from tests.support.eventually import eventually
-from transport.redis.connections import RedisConnections
+from transport.redis.client.connections import RedisConnections
 from transport.settings import TransportSettings
 
 

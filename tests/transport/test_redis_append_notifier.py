@@ -16,8 +16,8 @@ from tests.transport.redis_backend import short_settings
 from transport.conformance.member import Member, contents, drain, message, until
 from transport.contract import Claim
 from transport.redis import RedisTransport
-from transport.redis.append_notifier import AppendNotifier
-from transport.redis.connections import RedisConnections
+from transport.redis.client.connections import RedisConnections
+from transport.redis.delivery.append_notifier import AppendNotifier
 from transport.settings import TransportSettings
 
 PATIENCE = 10.0

@@ -23,7 +23,7 @@ from transport.conformance.member import message
 from transport.contract import Appended, Remembered
 from transport.errors import ConfigurationError
 from transport.redis import RedisTransport
-from transport.redis.rights import LEAST
+from transport.redis.connection.rights import LEAST
 
 _BINARY, *_ = find_redis_servers().binaries
 _SLOTS = 16_384

@@ -15,8 +15,8 @@ from compose.local.valkey import ValkeyServer
 from tests.transport.redis_backend import backend_on
 from transport.conformance import *  # noqa: F403
 from transport.conformance import Backend
-from transport.redis.lacking_rights import probes
-from transport.redis.rights import BETTER, LEAST
+from transport.redis.administration.lacking_rights import probes
+from transport.redis.connection.rights import BETTER, LEAST
 from transport.rights import LackingRights, TellsRights
 
 _USER, _PASSWORD = "transport", "pw"

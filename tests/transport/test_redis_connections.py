@@ -19,7 +19,7 @@ from transport.conformance.member import ConformanceWorker, Member, message, unt
 from transport.contract import DLQ_GROUP, Topic
 from transport.errors import TransportUnavailable
 from transport.redis import RedisTransport
-from transport.redis.connections import RedisConnections
+from transport.redis.client.connections import RedisConnections
 
 
 @asynccontextmanager

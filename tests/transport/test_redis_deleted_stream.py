@@ -11,7 +11,7 @@ from transport.conformance.member import ConformanceWorker, Member, messages, un
 from transport.contract import WORKER_GROUP, Appended, Progress, Topic
 from transport.errors import TopicMissing, TransportError
 from transport.redis import RedisTransport
-from transport.redis.consumer import RedisConsumer
+from transport.redis.delivery.consumer import RedisConsumer
 
 PATIENCE = 10.0
 STREAM = "msg:stream:0"

@@ -19,8 +19,8 @@ from transport.conformance.member import Member, contents, drain, message, messa
 from transport.contract import WORKER_GROUP, Appended, DeadLetter, Reason, Topic
 from transport.errors import TransportError, TransportUnavailable
 from transport.redis import RedisTransport
-from transport.redis.errors import MEANING, is_wrong_server, translate
-from transport.redis.rights import BETTER, LEAST
+from transport.redis.connection.errors import MEANING, is_wrong_server, translate
+from transport.redis.connection.rights import BETTER, LEAST
 
 PATIENCE = 10.0
 

@@ -58,7 +58,7 @@ async def test_workers_that_start_on_a_full_server_drain_it_and_it_takes_appends
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Long before the retention of what they acknowledge is over, and not at once."""
-    monkeypatch.setattr("transport.redis.trimming._FULL_SECONDS", KEPT)
+    monkeypatch.setattr("transport.redis.delivery.trimming._FULL_SECONDS", KEPT)
     began = time.monotonic()
     async with _full(client, near) as count:
         assert count > 50

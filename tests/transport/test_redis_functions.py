@@ -20,8 +20,8 @@ from transport.conformance.member import (
 )
 from transport.contract import Appended, Topic
 from transport.redis import RedisTransport
-from transport.redis.connections import RedisConnections
-from transport.redis.functions import Functions, library_source
+from transport.redis.client.connections import RedisConnections
+from transport.redis.client.functions import Functions, library_source
 from transport.settings import TransportSettings
 
 PATIENCE = 10.0

@@ -12,9 +12,9 @@ from tests.transport.redis_backend import silence
 from transport.conformance.member import Member, message, until
 from transport.contract import WORKER_GROUP, Claim
 from transport.redis import RedisTransport
-from transport.redis.connections import RedisConnections
-from transport.redis.functions import Functions
-from transport.redis.joint_acks import JointAcks, Passed
+from transport.redis.client.connections import RedisConnections
+from transport.redis.client.functions import Functions
+from transport.redis.delivery.joint_acks import JointAcks, Passed
 from transport.settings import TransportSettings
 
 PATIENCE = 20.0

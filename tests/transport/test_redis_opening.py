@@ -16,7 +16,7 @@ from transport.conformance.member import Member, drain, message
 from transport.contract import WORKER_GROUP, Topic
 from transport.errors import ConfigurationError, TransportUnavailable
 from transport.redis import RedisTransport
-from transport.redis.connections import RedisConnections
+from transport.redis.client.connections import RedisConnections
 
 
 async def test_streams_and_groups_have_the_names_of_the_guide(

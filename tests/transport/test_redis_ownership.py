@@ -29,8 +29,8 @@ from transport.conformance.member import (
 from transport.contract import WORKER_GROUP, HandingClaim, Record, Topic
 from transport.errors import PartitionLost
 from transport.redis import RedisTransport
-from transport.redis.claim import RedisClaim
-from transport.redis.membership import RedisMembership
+from transport.redis.delivery.claim import RedisClaim
+from transport.redis.delivery.membership import RedisMembership
 from transport.settings import TransportSettings
 
 PATIENCE = 20.0

@@ -17,8 +17,8 @@ from transport.conformance.member import message
 from transport.contract import WORKER_GROUP, Claim, Consumer, Topic
 from transport.errors import PartitionLost, TransportUnavailable
 from transport.redis import RedisTransport
-from transport.redis.connections import RedisConnections
-from transport.redis.pipeline import Pipeline
+from transport.redis.client.connections import RedisConnections
+from transport.redis.client.pipeline import Pipeline
 from transport.settings import TransportSettings
 
 LARGE = 1 << 19
@@ -124,7 +124,7 @@ async def test_one_partitions_large_records_keep_no_other_from_its_own(
     near: RedisTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than the bytes that one trip may bring: each partition is then read alone."""
-    monkeypatch.setattr("transport.redis.consumer._REPLY_BYTES", 2 * LARGE)
+    monkeypatch.setattr("transport.redis.delivery.consumer._REPLY_BYTES", 2 * LARGE)
     async with near.consume(Topic.MESSAGES, group=WORKER_GROUP, member="m") as consumer:
         claims = await _claims(consumer, near.partitions)
         assert await _next(claims, 0.0) == [[]] * 4, "from now on they are read together"

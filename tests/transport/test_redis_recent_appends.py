@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from transport.contract import Appended, Envelope
-from transport.redis.recent_appends import KeptTogether, RecentAppends
+from transport.redis.rescue.recent_appends import KeptTogether, RecentAppends
 
 _MIB = 2**20
 

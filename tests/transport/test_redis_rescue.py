@@ -24,7 +24,7 @@ from transport.contract import Appended, Record, Topic
 from transport.errors import TransportError, TransportUnavailable
 from transport.redis import RedisTransport
 from transport.redis.keys import messages_log
-from transport.redis.recent_appends import RecentAppends
+from transport.redis.rescue.recent_appends import RecentAppends
 
 PATIENCE = 15.0
 AGAIN = "were appended again"
@@ -257,7 +257,7 @@ async def test_what_is_appended_whatever_is_remembered_is_rescued_so(
 async def test_a_rescue_waits_as_long_as_the_new_server_refuses_writes(
     failover: Failover, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("transport.redis.rescue_calls._MOST_SECONDS", 0.3)
+    monkeypatch.setattr("transport.redis.rescue.calls._MOST_SECONDS", 0.3)
     async with log_of(failover) as log, log_of(failover) as idle:
         await append(log, messages(["kept"], partition=0, of=log))
         await failover.cut()

@@ -17,8 +17,8 @@ from transport.contract import Appended
 from transport.errors import TransportUnavailable
 from transport.redis import RedisTransport
 from transport.redis.keys import messages_log
-from transport.redis.recent_appends import RecentAppend
-from transport.redis.rescue_report import RescueReport, field_of, pages
+from transport.redis.rescue.recent_appends import RecentAppend
+from transport.redis.rescue.report import RescueReport, field_of, pages
 
 
 @pytest_asyncio.fixture
@@ -71,8 +71,8 @@ async def test_reports_that_expire_meanwhile_are_made_again(
     failover: Failover, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As they do where the new server takes no appends for five minutes."""
-    monkeypatch.setattr("transport.redis.rescue_report._PAGE_RECORDS", 2)
-    monkeypatch.setattr("transport.redis.rescue_leader._RECORDS_PER_TURN", 2)
+    monkeypatch.setattr("transport.redis.rescue.report._PAGE_RECORDS", 2)
+    monkeypatch.setattr("transport.redis.rescue.leader._RECORDS_PER_TURN", 2)
     async with _log(failover) as log:
         await append(log, messages(["kept"], partition=0, of=log))
         await failover.cut()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from transport.contract import Envelope
-from transport.redis.recent_appends import RecentAppend
-from transport.redis.rescue_report import RescueReport, in_order, page_of, pages, told_by
+from transport.redis.rescue.recent_appends import RecentAppend
+from transport.redis.rescue.report import RescueReport, in_order, page_of, pages, told_by
 
 
 def _lost(offset: str, *, size: int = 10, partition: int = 0) -> RecentAppend:

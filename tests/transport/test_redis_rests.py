@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from transport.redis.rests import Rests
+from transport.redis.delivery.rests import Rests
 
 
 def _interrupted_twice() -> Rests:

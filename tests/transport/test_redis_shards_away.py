@@ -23,8 +23,8 @@ from transport.contract import Appended
 from transport.errors import (
     PartlyUnavailable,
 )
-from transport.redis.connections import RedisConnections
-from transport.redis.pipelines import Pipelines
+from transport.redis.client.connections import RedisConnections
+from transport.redis.client.pipelines import Pipelines
 
 
 async def test_a_primary_is_killed_under_load_and_its_replica_takes_over(

@@ -13,7 +13,7 @@ from tests.transport.redis_backend import short_settings, silence
 from transport.conformance import *  # noqa: F403
 from transport.conformance import Backend
 from transport.redis import RedisTransport
-from transport.redis.rights import BETTER, IN_CLUSTER, LEAST
+from transport.redis.connection.rights import BETTER, IN_CLUSTER, LEAST
 from transport.registry import create
 
 _USER, _PASSWORD = "transport", "pw"

@@ -12,7 +12,7 @@ from tests.transport.redis_backend import short_settings
 from transport.conformance.member import ConformanceWorker, Member, contents, drain, messages, until
 from transport.contract import DLQ_GROUP, WORKER_GROUP, DeadLetter, Reason, Topic
 from transport.redis import RedisTransport
-from transport.redis.trimming import Retention
+from transport.redis.delivery.trimming import Retention
 
 PATIENCE = 10.0
 STREAM = "msg:stream:0"

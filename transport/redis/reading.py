@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from transport.contract import READ_BYTES, Progress, Record
-from transport.redis.connection import Reply
-from transport.redis.errors import translate
-from transport.redis.functions import Functions
+from transport.redis.client.functions import Functions
+from transport.redis.connection.connection import Reply
+from transport.redis.connection.errors import translate
 from transport.redis.keys import TopicKeys, trimmed
 from transport.redis.records import records
-from transport.redis.witness import NO_WITNESS, Witness
+from transport.redis.rescue.witness import NO_WITNESS, Witness
 from transport.sizes import size_of
 
 __all__ = ["look_for", "progress", "reaches", "read", "read_back"]

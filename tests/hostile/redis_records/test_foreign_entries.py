@@ -317,7 +317,7 @@ async def test_a_letter_that_is_cut_keeps_no_letter_beside_it_from_the_log(site:
 async def test_records_too_large_to_be_read_together_are_read_one_by_one(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("transport.redis.inbox._REPLY_BYTES", 1 << 20)
+    monkeypatch.setattr("transport.redis.delivery.inbox._REPLY_BYTES", 1 << 20)
     for _ in range(4):
         await site.add(0, b"body", b"x" * (2 << 20))
     good = await site.good(0)

@@ -23,8 +23,8 @@ from transport.conformance.member import Member, contents, drain, message
 from transport.contract import Appended
 from transport.errors import AppendUnknown, TransportUnavailable
 from transport.redis import RedisTransport
-from transport.redis.connection import Address, RedisConnection
-from transport.redis.locator import SentinelLocator, StaticLocator
+from transport.redis.connection.connection import Address, RedisConnection
+from transport.redis.connection.locator import SentinelLocator, StaticLocator
 from transport.settings import TransportSettings
 
 NewRedis = Callable[..., Awaitable[ValkeyServer]]

@@ -1,5 +1,5 @@
 -- What a failover lost and those who appended it still have (rescue.py). The hash of a rescue has what
--- each writer reported (rescue_report.py), and '#leader', '#since' and '#done', and '#unknown' where the
+-- each writer reported (rescue/report.py), and '#leader', '#since' and '#done', and '#unknown' where the
 -- server did not know who wrote.
 local KEPT_SECONDS = 300
 local DAY_SECONDS = 86400

@@ -1,0 +1,1 @@
+"""The log on its server: made, described, checked for rights and durability, removed."""

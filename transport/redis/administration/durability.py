@@ -1,0 +1,52 @@
+"""Durability of Redis's acknowledgements, from its own configuration."""
+
+from __future__ import annotations
+
+import re
+
+from transport.durability import Durability
+from transport.redis.client.connections import RedisConnections
+from transport.redis.cluster.primary import ServerPool
+from transport.redis.connection.errors import translate
+
+__all__ = ["durability"]
+
+# By the user's rights, or by a provider that renames the command.
+_FORBIDDEN = re.compile(r"no permissions|NOPERM|unknown command", re.IGNORECASE)
+_ASKED = ("appendonly", "appendfsync", "min-replicas-to-write")
+
+
+async def durability(connections: RedisConnections) -> Durability:
+    """Return the faults that an append survives; unknown where ``CONFIG`` is forbidden.
+
+    Of the primaries of a cluster, the weakest counts.
+
+    Raises:
+        TransportUnavailable: the server can't be reached.
+    """
+    found = [await _of(pool) for pool in connections.pools]
+    return min(found, key=lambda it: (it.crash or False, it.power or False))
+
+
+async def _of(server: ServerPool) -> Durability:
+    replies = await server.exchange([("CONFIG", "GET", name) for name in _ASKED])
+    figures: dict[str, str] = {}
+    for reply in replies:
+        if isinstance(reply, Exception):
+            if _FORBIDDEN.search(str(reply)):
+                return Durability(None, None, None, {"CONFIG GET": str(reply)})
+            raise translate(reply)
+        pairs = list(reply.items()) if isinstance(reply, dict) else [tuple(reply)]
+        figures |= {_text(name): _text(value) for name, value in pairs if name}
+    on_disk = figures.get("appendonly") == "yes"
+    # Replicas are asynchronous whatever their number, so a lost disk is a lost tail.
+    return Durability(
+        crash=on_disk,
+        power=on_disk and figures.get("appendfsync") == "always",
+        disk=False,
+        figures=figures,
+    )
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,102 @@
+"""Make the prerequisites of the log: our functions, the streams and their groups."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from redis.exceptions import MovedError
+
+from transport.errors import ConfigurationError, TransportUnavailable
+from transport.redis.administration.allocator import allocator
+from transport.redis.client.connections import RedisConnections
+from transport.redis.client.functions import Functions
+from transport.redis.cluster.primary import ServerPool
+from transport.redis.connection.errors import translate
+from transport.redis.connection.rights import IN_CLUSTER
+from transport.redis.keys import TopicKeys
+
+__all__ = ["open_logs"]
+
+_log = logging.getLogger(__name__)
+_SECTIONS = ("server", "memory", "persistence")
+
+
+async def open_logs(
+    connections: RedisConnections, functions: Functions, logs: Sequence[tuple[TopicKeys, str]]
+) -> None:
+    """Load the functions and create the streams and groups that are missing.
+
+    Nothing is written that is there already: a full server, which workers are to drain, takes no
+    write of ours but those.
+
+    Raises:
+        TransportUnavailable: the server can't be reached or won't take writes.
+        ConfigurationError: the log was made with another number of partitions, or the server is
+            too old, or it throws records away when it is full. In a cluster: any server. Or it is
+            one of several of a cluster, and we may not ask for the others.
+    """
+    await connections.look_for_cluster()
+    for pool in connections.pools:
+        await _check_server(pool)
+    try:
+        await _check_partitions(connections, logs[0][0])
+        replies = await functions.exchange(
+            [
+                functions.command("open", (stream, log.lease(partition, group)), group)
+                for log, group in logs
+                for partition, stream in enumerate(log.streams)
+            ]
+        )
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise translate(reply)
+    except TransportUnavailable as error:
+        if connections.cluster is None and isinstance(error.__cause__, MovedError):
+            raise ConfigurationError(
+                "this Redis has a part of a cluster's slots, and its user may not ask where the "
+                f"others are: ACL SETUSER <name> {IN_CLUSTER}; or set REDIS_HOST to the primary"
+            ) from error
+        raise
+
+
+async def _check_server(server: ServerPool) -> None:
+    """Refuse a server that evicts records.
+
+    Warn of one that keeps nothing on disk, and of one that has the C library's allocator.
+    """
+    replies = await server.exchange([("INFO", section) for section in _SECTIONS])
+    told: dict[str, str] = {}
+    for reply in replies:
+        # Users can be forbidden INFO, then we can't know.
+        if isinstance(reply, bytes):
+            lines = (line.partition(":") for line in reply.decode().splitlines())
+            told |= {name: value for name, _, value in lines}
+    policy = told.get("maxmemory_policy", "")
+    if told.get("maxmemory", "0") != "0" and policy.startswith("allkeys"):
+        raise ConfigurationError(
+            f"this Redis has maxmemory-policy {policy}: when full it would throw away messages "
+            "that were acknowledged and are not persisted yet; set it to noeviction"
+        )
+    if told.get("aof_enabled") == "0":
+        _log.warning(
+            "This Redis has no append-only file: acknowledged messages are lost when its process "
+            "ends; set appendonly yes and appendfsync always"
+        )
+    if allocator(told) == "libc":
+        _log.warning(
+            "This Redis was built with the C library's malloc: expect a third fewer appends a "
+            "second than with jemalloc, and memory that is kept after a backlog was drained; "
+            "install your distribution's or the official image's, which have jemalloc"
+        )
+
+
+async def _check_partitions(connections: RedisConnections, messages: TopicKeys) -> None:
+    partitions = len(messages.streams)
+    known = await connections.set_once(messages.count, partitions)
+    if int(known) != partitions:
+        raise ConfigurationError(
+            f"STREAM_PARTITIONS={partitions}, but this Redis database holds a log of "
+            f"{int(known)} partitions: set STREAM_PARTITIONS={int(known)}, or name another log, "
+            f"redis@{partitions}"
+        )

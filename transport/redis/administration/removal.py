@@ -1,0 +1,165 @@
+"""Remove a log from Redis: its streams with their groups, its memories and its leases.
+
+The database may hold other logs, whose names begin with the same letters, and other programs' keys.
+So a key is taken only if all of it is a name that ``transport.redis.keys`` gives.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from transport.contract import GroupStanding, Holding
+from transport.errors import TransportError
+from transport.redis.client.connections import RedisConnections
+from transport.redis.connection.connection import Command, Reply
+from transport.redis.connection.errors import translate
+from transport.redis.keys import TopicKeys
+
+__all__ = ["RedisLogRemoval"]
+
+_SIDE = re.compile(
+    r"\{(?P<tag>[^{}]+)\}:(memory:[01]|partitions|identity|probe|trimmed|writers"
+    r"|(lease|members|bell|rescue):.*)",
+    re.DOTALL,
+)
+_SCANNED = 1000
+_KINDS = {"stream": "stream", "hash": "hash", "zset": "sorted set", "string": "string"}
+
+
+class RedisLogRemoval:
+    """The keys of one log. ``topics`` has each topic with our group of it."""
+
+    def __init__(
+        self, connections: RedisConnections, topics: Sequence[tuple[TopicKeys, str]]
+    ) -> None:
+        self._connections = connections
+        self._topics = topics
+        self._streams = {stream for log, _ in topics for stream in log.streams}
+        self._tags = {*self._streams, *(log.name for log, _ in topics)}
+
+    async def groups(self) -> list[GroupStanding]:
+        """Return every group; see ``transport.contract.Transport.groups``."""
+        found = []
+        for log, ours in self._topics:
+            lags = await self._lags(log)
+            members = await self._members(log, lags)
+            found += [
+                GroupStanding(log.topic, group, group == ours, lag, members[group])
+                for group, lag in sorted(lags.items())
+            ]
+        return found
+
+    async def remove(self, *, dry_run: bool) -> list[Holding]:
+        """Remove the log; see ``transport.contract.Transport.remove``."""
+        keys = await self._keys()
+        found = await self._holdings(keys)
+        if dry_run:
+            return found
+        for standing in await self.groups():
+            if standing.members:
+                raise TransportError(f"group {standing.group} has members: stop them first")
+        # A stream goes together with its leases, so that what is left of a removal that failed
+        # halfway is a log with partitions that are new. One slot a command, as a cluster wants it.
+        slots: dict[str, list[str]] = defaultdict(list)
+        for key in keys:
+            slots[_tag(key)].append(key)
+        for turn in (0, 1):  # an exchange for each: these are on several servers of a cluster
+            tags = [tag for tag in slots if self._turn(tag) == turn]
+            await self._all([("UNLINK", *slots[tag]) for tag in tags])
+        return found
+
+    def _turn(self, tag: str) -> int:
+        """Return 1 for what tells that the log is there: it goes last."""
+        return 0 if tag in self._streams else 1
+
+    async def _keys(self) -> list[str]:
+        """Return the keys of the log that there are."""
+        found = set()
+        for log, _ in self._topics:
+            for pool in self._connections.pools:
+                cursor = b"0"
+                while True:
+                    scan = ("SCAN", cursor, "MATCH", f"*{log.name}*", "COUNT", _SCANNED)
+                    cursor, page = await pool.call(*scan)
+                    found |= {key.decode("utf-8", "surrogateescape") for key in page}
+                    if cursor == b"0":
+                        break
+        return sorted(key for key in found if self._is_ours(key))
+
+    def _is_ours(self, key: str) -> bool:
+        side = _SIDE.fullmatch(key)
+        return side["tag"] in self._tags if side else key in self._streams
+
+    async def _holdings(self, keys: Sequence[str]) -> list[Holding]:
+        kinds = [reply.decode() for reply in await self._all([("TYPE", key) for key in keys])]
+        # A user may be forbidden to ask for it, and a key may expire meanwhile.
+        sizes = await self._exchange([("MEMORY", "USAGE", key) for key in keys])
+        streams = [key for key in keys if key in self._streams]
+        lengths = await self._all([("XLEN", key) for key in streams])
+        records = dict(zip(streams, lengths, strict=True))
+        found = [
+            Holding(
+                _KINDS.get(kind, kind),
+                key,
+                records=records.get(key),
+                bytes=size if isinstance(size, int) else None,
+            )
+            for key, kind, size in zip(keys, kinds, sizes, strict=True)
+        ]
+        return found + [
+            Holding("group", f"{group} on {log.name}")
+            for log, _ in self._topics
+            for group in sorted(await self._lags(log))
+        ]
+
+    async def _lags(self, log: TopicKeys) -> dict[str, int | None]:
+        """Return the lag of each group of a topic, ``None`` where a stream can't tell."""
+        found: dict[str, int | None] = {}
+        replies = await self._exchange([("XINFO", "GROUPS", stream) for stream in log.streams])
+        for reply in replies:
+            if isinstance(reply, Exception):
+                if "no such key" in str(reply):
+                    continue
+                raise translate(reply)
+            for told in reply:
+                group = dict(zip(told[::2], told[1::2], strict=True))
+                name = group[b"name"].decode("utf-8", "surrogateescape")
+                unread, before = group.get(b"lag"), found.get(name, 0)
+                if unread is None or before is None:
+                    found[name] = None
+                else:
+                    found[name] = before + unread + group[b"pending"]
+        return found
+
+    async def _members(self, log: TopicKeys, groups: Iterable[str]) -> dict[str, int]:
+        """Return how many members of each group say that they live."""
+        names = list(groups)
+        counts = [await self._living(log.members(name)) for name in names]
+        return dict(zip(names, counts, strict=True))
+
+    async def _living(self, members: str) -> int:
+        """Return how many live by the clock of the server that they tell it to."""
+        # One transaction, since in a cluster only what has a key goes to its server.
+        *_, told = await self._all([("MULTI",), ("EXISTS", members), ("TIME",), ("EXEC",)])
+        seconds, micros = told[1]
+        now = int(seconds) * 1000 + int(micros) // 1000
+        (count,) = await self._all([("ZCOUNT", members, now, "+inf")])
+        return int(count)
+
+    async def _all(self, commands: Sequence[Command]) -> list[Reply]:
+        replies = await self._exchange(commands)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise translate(reply)
+        return replies
+
+    async def _exchange(self, commands: Sequence[Command]) -> list[Reply]:
+        return await self._connections.exchange(commands) if commands else []
+
+
+def _tag(key: str) -> str:
+    """Return what Redis Cluster hashes of a key."""
+    side = _SIDE.fullmatch(key)
+    return side["tag"] if side else key

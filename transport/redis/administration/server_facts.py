@@ -1,0 +1,90 @@
+"""Facts of a Redis or a Valkey, as it tells them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from redis.exceptions import NoPermissionError
+
+from transport.redis.administration.allocator import allocator
+from transport.redis.client.connections import RedisConnections
+from transport.redis.cluster.primary import ServerPool
+from transport.redis.connection.errors import translate
+from transport.redis_url import RedisUrl
+from transport.server_facts import ServerFacts, is_far
+from transport.settings import TransportSettings
+
+__all__ = ["server_facts"]
+
+_MICROSECONDS = 1_000_000
+
+
+async def server_facts(connections: RedisConnections, settings: TransportSettings) -> ServerFacts:
+    """Return them; what the user may not ask for is unknown.
+
+    Of a cluster: those of a primary that lacks replicas, or of the first; with all in its role.
+
+    Raises:
+        TransportUnavailable: a server can't be reached, or does not say.
+    """
+    places = connections.cluster.places if connections.cluster else []
+    found = [await _of(pool, settings) for pool in connections.pools]
+    if connections.cluster is None:
+        return found[0]
+    shards = ", ".join(
+        f"{place} ({(it.replicas or 'unknown').partition(' ')[0]} replicas)"
+        for place, it in zip(places, found, strict=True)
+    )
+    weakest = next((it for it in found if it.lacks_replicas), found[0])
+    versions = ", ".join(dict.fromkeys(it.version for it in found))
+    role = f"cluster of {len(found)} primaries: {shards}"
+    return msgspec.structs.replace(weakest, version=versions, role=role)
+
+
+async def _of(server: ServerPool, settings: TransportSettings) -> ServerFacts:
+    info, when = await server.exchange([("INFO",), ("TIME",)])
+    if isinstance(info, Exception) and not isinstance(info, NoPermissionError):
+        raise translate(info)
+    said, place = _fields(info), settings.redis
+    role = said.get("role", "")
+    replicas, wanted = int(said.get("connected_slaves", "0")), settings.redis_wait_replicas
+    clock = None
+    if isinstance(when, list | tuple):
+        seconds, microseconds = map(int, when)
+        clock = seconds + microseconds / _MICROSECONDS
+    return ServerFacts(
+        version=_version(said),
+        role=_role(role, place),
+        replicas=f"{replicas} connected; an append waits for {wanted} (REDIS_WAIT_REPLICAS)"
+        if role == "master"
+        else None,
+        lacks_replicas=role == "master" and replicas < wanted,
+        writable=role != "slave" or said.get("slave_read_only") == "0",
+        clock=clock,
+        unencrypted=None
+        if place.tls
+        else next((host for host, _ in place.servers if is_far(host)), None),
+    )
+
+
+def _role(role: str, place: RedisUrl) -> str | None:
+    if not place.master:
+        return role or None
+    at = ", ".join(f"{host}:{port}" for host, port in place.servers)
+    return f"{role}, which the sentinels {at} call {place.master}"
+
+
+def _version(said: Mapping[str, str]) -> str:
+    if "valkey_version" in said:
+        product, version = "Valkey", said["valkey_version"]
+    else:
+        product, version = "Redis", said.get("redis_version", "of an unknown version")
+    named = allocator(said)
+    return f"{product} {version}" + (f", {named}" if named else "")
+
+
+def _fields(info: object) -> dict[str, str]:
+    text = info.decode(errors="replace") if isinstance(info, bytes) else str(info)
+    lines = (line.partition(":") for line in text.splitlines() if not line.startswith("#"))
+    return {name: value.strip() for name, colon, value in lines if colon}

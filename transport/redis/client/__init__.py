@@ -1,0 +1,1 @@
+"""The calls of a process: connections kept in a pool, pipelines, and our functions."""

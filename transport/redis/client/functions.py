@@ -1,0 +1,250 @@
+"""Our library of Redis Functions: loaded once, and again whenever the server has lost it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from hashlib import sha1, sha256
+from importlib.resources import files
+from weakref import WeakKeyDictionary
+
+from redis.exceptions import OutOfMemoryError, ResponseError
+
+from transport.errors import ConfigurationError, TransportError, TransportUnavailable
+from transport.redis.client.connections import RedisConnections
+from transport.redis.client.pipelines import Pipelines
+from transport.redis.cluster.cluster import Closing, IsAt
+from transport.redis.cluster.primary import ServerPool
+from transport.redis.connection.connection import Command, Reply, ServerChanged
+from transport.redis.connection.errors import is_function_missing, translate
+
+__all__ = ["Functions", "library_source"]
+
+_FILES = (
+    "common",
+    "accounts",
+    "back",
+    "append",
+    "lease",
+    "delivery",
+    "members",
+    "rescue",
+)  # as they build on others
+_LOADS = 3  # more than one, as it can be flushed again before the call gets there
+
+# A full server loads no library, and runs scripts that allow for that. So a function is called by a
+# script there, and one that has no such flag is refused in the server's own words. It is one script
+# for all functions: each takes as much memory as the library, and the server keeps it to its end.
+_AS_SCRIPT = """#!lua flags=allow-oom
+local PREFIX, NAME, called = '', ARGV[1], nil
+local redis = setmetatable({{
+  register_function = function(it)
+    if it.function_name == NAME then
+      called = it.flags[1] and it.callback or function()
+        return redis.error_reply("OOM command not allowed when used memory > 'maxmemory'.")
+      end
+    end
+  end,
+}}, {{__index = redis}})
+{source}
+local args = {{}}
+for i = 2, #ARGV do
+  args[i - 1] = ARGV[i]
+end
+return called(KEYS, args)
+"""
+
+
+def library_source() -> str:
+    """Return the text of the library of this release."""
+    folder = files("transport.redis").joinpath("lua")
+    return "\n".join(folder.joinpath(f"{name}.lua").read_text("utf-8") for name in _FILES)
+
+
+class Functions:
+    """Calls the functions of ``lua/``.
+
+    The library's name carries a digest of its text, so processes of two releases can share a
+    server. A server can lose it at any time (``FUNCTION FLUSH``, a restart without persistence, an
+    empty replica promoted); a call that finds it missing was not executed, and is made again.
+
+    Args:
+        connections: To the server.
+        source: The library's text; that of this release where not given.
+    """
+
+    def __init__(self, connections: RedisConnections, source: str | None = None) -> None:
+        self._connections = connections
+        self._calls = Pipelines(connections)
+        source = library_source() if source is None else source
+        self.library = f"crossfade_{sha256(source.encode()).hexdigest()[:8]}"
+        self._source = source
+        self._code = f"#!lua name={self.library}\nlocal PREFIX = '{self.library}_'\n{source}"
+        self._loading: WeakKeyDictionary[ServerPool, asyncio.Lock] = WeakKeyDictionary()
+
+    @property
+    def database(self) -> int:
+        """The number of the database that they work in."""
+        return self._connections.database
+
+    @property
+    def are_of_several(self) -> bool:
+        """Whether they are called on several servers, of which some may not answer."""
+        return self._connections.cluster is not None
+
+    def command(self, name: str, keys: Sequence[str], *arguments: str | bytes | int) -> Command:
+        """Return the command that calls function ``name``."""
+        return ("FCALL", f"{self.library}_{name}", len(keys), *keys, *arguments)
+
+    async def exchange(
+        self,
+        commands: Sequence[Command],
+        *,
+        closing: Sequence[Command] = (),
+        only_at: str = "",
+        is_at: IsAt | None = None,
+        within: float = 0.0,
+    ) -> list[Reply]:
+        """Send ``commands`` in one go and return their replies; load the library where it is gone.
+
+        ``closing`` follows them, on the same connection, also where they are sent again; its
+        replies come last. Nothing is sent to another server than ``only_at``, where both tell their
+        replication ids. See ``RedisConnection.exchange``.
+
+        In a cluster ``is_at`` stands for ``only_at``, ``closing`` is left to ``spread``, and
+        ``within`` bounds the seconds that one of its servers keeps the others' replies.
+
+        Raises:
+            TransportUnavailable: no connection could be had, or no library loaded.
+            ServerChanged: the connection leads to another server than ``only_at``.
+        """
+        if self._connections.cluster is not None:
+            are_at = [is_at] * len(commands) if is_at else ()
+            replies, _ = await self.spread(commands, within=within, are_at=are_at)
+            if is_at and any(isinstance(reply, ServerChanged) for reply in replies):
+                raise ServerChanged("the log is on another server now")
+            return replies
+        async with self._connections.lend() as connection:
+            if only_at and connection.server and connection.server != only_at:
+                if connection.server != self._connections.server:
+                    connection.hang_up()  # it is older than the change
+                raise ServerChanged("the log is on another server now")
+            replies = await connection.exchange([*commands, *closing])
+        return await self._with_library(commands, replies, closing)
+
+    async def spread(
+        self,
+        commands: Sequence[Command],
+        *,
+        closing: Closing | None = None,
+        within: float = 0.0,
+        are_at: Sequence[IsAt] = (),
+    ) -> tuple[list[Reply], list[Sequence[Reply]]]:
+        """Send ``commands`` to the servers of a cluster; see ``Cluster.spread``."""
+        cluster = self._connections.cluster
+        assert cluster is not None
+        full: list[BaseException] = []
+
+        async def load(pools: Sequence[ServerPool]) -> None:
+            try:
+                await self.load(pools)
+            except TransportUnavailable as error:  # the calls tell what else they find
+                if isinstance(error.__cause__, OutOfMemoryError):
+                    full.append(error.__cause__)
+
+        replies, closed = await cluster.spread(
+            commands, closing=closing, load=load, within=within, are_at=are_at
+        )
+        if closing is None and any(map(is_function_missing, replies)):  # it may be full
+            replies = await self._with_library(commands, replies)
+        elif full:  # appends: a full server would refuse them as scripts too
+            replies = [full[0] if is_function_missing(it) else it for it in replies]
+        return replies, closed
+
+    async def _with_library(
+        self,
+        commands: Sequence[Command],
+        replies: list[Reply],
+        closing: Sequence[Command] = (),
+    ) -> list[Reply]:
+        """Make the calls again that found no library, once it is loaded."""
+        for _ in range(_LOADS):
+            missing = [i for i in range(len(commands)) if is_function_missing(replies[i])]
+            if not missing:
+                break
+            calls = [commands[i] for i in missing]
+            try:
+                await self.load(self._connections.pools_of(calls))
+            except TransportUnavailable as error:
+                if not isinstance(error.__cause__, OutOfMemoryError):
+                    raise
+                again = await self._call_as_scripts(calls)
+            else:
+                again = await self._connections.exchange([*calls, *closing])
+                replies[len(commands) :] = again[len(calls) :]
+            for i, reply in zip(missing, again, strict=False):
+                replies[i] = reply
+        return replies
+
+    async def _call_as_scripts(self, calls: Sequence[Command]) -> list[Reply]:
+        """Make the calls on a server that is full and has no library: three trips, not one."""
+        script = _AS_SCRIPT.format(source=self._source)
+        digest = sha1(script.encode(), usedforsecurity=False).hexdigest()
+        for pool in self._connections.pools_of(calls):
+            with suppress(TransportUnavailable):
+                await pool.exchange([("SCRIPT", "LOAD", script)])
+        return await self._connections.exchange([self._by_script(digest, call) for call in calls])
+
+    def _by_script(self, digest: str, call: Command) -> Command:
+        """Return the call of a function through the script, which takes its name before all."""
+        name, keys = str(call[1]).removeprefix(f"{self.library}_"), call[3 : 3 + int(call[2])]
+        return ("EVALSHA", digest, call[2], *keys, name, *call[3 + len(keys) :])
+
+    async def call(self, name: str, keys: Sequence[str], *arguments: str | bytes | int) -> Reply:
+        """Call one function, in a trip with others' calls of this moment, and return its reply.
+
+        Raises:
+            TransportError: what the server's error, or its silence, means.
+        """
+        commands = [self.command(name, keys, *arguments)]
+        (reply,) = await self._with_library(commands, await self._calls.exchange(commands))
+        if isinstance(reply, Exception):
+            raise translate(reply)
+        return reply
+
+    async def load(self, pools: Sequence[ServerPool] = ()) -> None:
+        """Load the library where it is not there: at each primary of a cluster that answers.
+
+        ``pools``: at these servers alone.
+
+        Raises:
+            TransportUnavailable: the server can't be reached or forbids it, or is full.
+            ConfigurationError: the server is too old.
+        """
+        loads = [self._load_at(pool) for pool in pools or self._connections.answering]
+        told = await asyncio.gather(*loads)
+        refusals = [error for error in told if error is not None]  # others of a cluster may take it
+        full = [it for it in refusals if isinstance(it.__cause__, OutOfMemoryError)]
+        if refusals:  # of a full server: there is another way to call them
+            raise (full or refusals)[0]
+
+    async def _load_at(self, pool: ServerPool) -> TransportError | None:
+        async with self._loading.setdefault(pool, asyncio.Lock()):
+            try:
+                (reply,) = await pool.exchange([("FUNCTION", "LOAD", self._code)])
+                _check_loaded(reply)
+            except TransportError as error:
+                return error
+        return None
+
+
+def _check_loaded(reply: Reply) -> None:
+    if isinstance(reply, ResponseError) and "already exists" in str(reply):
+        return  # of the same digest, so the same text
+    if isinstance(reply, ResponseError) and "unknown command" in str(reply):
+        raise ConfigurationError(
+            "this server has no functions: Redis 7.0 or Valkey 8, or later, is needed"
+        ) from reply
+    if isinstance(reply, Exception):
+        raise translate(reply)

@@ -1,0 +1,37 @@
+"""A pipeline for each server: one that hangs holds up no call to another."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+
+from transport.redis.client.connections import RedisConnections
+from transport.redis.client.pipeline import Pipeline
+from transport.redis.cluster.routing import parts
+from transport.redis.connection.connection import Command, Reply
+
+__all__ = ["Pipelines"]
+
+
+class Pipelines:
+    """See ``Pipeline``; commands of one call belong to one slot, where there are several servers.
+
+    Which server has a slot may change: then calls of two servers share a pipeline for a moment.
+    """
+
+    def __init__(self, connections: RedisConnections, *, most: int = 0) -> None:
+        self.connections = connections
+        self._most = most
+        self._alone = Pipeline(connections, most=most)
+        self._by_place: dict[str, Pipeline] = {}
+
+    def exchange(self, commands: Sequence[Command]) -> Awaitable[list[Reply]]:
+        """Send ``commands`` with those that others send to the same server; see ``Pipeline``."""
+        cluster = self.connections.cluster
+        if cluster is None:
+            return self._alone.exchange(commands)
+        slot, _ = next(parts(commands))
+        place = cluster.place_of_slot(slot)
+        pipeline = self._by_place.get(place)
+        if pipeline is None:
+            pipeline = self._by_place[place] = Pipeline(self.connections, most=self._most)
+        return pipeline.exchange(commands)

@@ -1,0 +1,1 @@
+"""A cluster: which server has which slot, followed as that changes; one client of all servers."""

@@ -1,0 +1,86 @@
+"""A primary of a cluster: the connections to it, and whether it answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
+
+from transport.errors import TransportUnavailable
+from transport.redis.connection.connection import Address, Command, RedisConnection, Reply
+
+__all__ = ["ClusterPrimary", "MakePool", "ServerPool"]
+
+
+class ServerPool(Protocol):
+    """The connections to one server."""
+
+    server: str
+    """The replication id of the server that the last connection was made to."""
+    made: int
+    """How many connections were ever made."""
+
+    def lend(self) -> AbstractAsyncContextManager[RedisConnection]:
+        """Lend one."""
+
+    async def exchange(self, commands: Sequence[Command], *, most: int = 0) -> list[Reply]:
+        """Send commands and return their replies."""
+
+    async def call(self, *command: str | bytes | int) -> Reply:
+        """Send one command and return its reply."""
+
+    async def close(self) -> None:
+        """Close all but those in use."""
+
+    def hang_up(self) -> None:
+        """Close all."""
+
+
+MakePool = Callable[[Address, bool], ServerPool]
+"""Makes the connections to an address; the second argument: for those who wait for entries."""
+
+
+class ClusterPrimary:
+    """A primary. Those who wait for entries have connections of their own, as many as it takes."""
+
+    def __init__(self, address: Address, make: MakePool) -> None:
+        self.address = address
+        self.pool = make(address, False)
+        self.waits = make(address, True)
+        self.is_away = False
+        self._why = ""
+
+    def missed(self, error: Exception) -> None:
+        """Refuse what is for it from now on."""
+        if not self.is_away:  # or it is what we say ourselves
+            self._why = str(error)
+        self.is_away = True
+
+    @asynccontextmanager
+    async def lend(self) -> AsyncIterator[RedisConnection]:
+        """Lend a connection.
+
+        Raises:
+            TransportUnavailable: none can be had, or it did not answer lately.
+        """
+        self._refuse_while_away()
+        async with self.pool.lend() as connection:
+            self._refuse_while_away()  # all connections were in use until it was found to hang
+            yield connection
+
+    def _refuse_while_away(self) -> None:
+        if self.is_away:
+            raise TransportUnavailable(
+                f"{self} of the cluster does not answer: see that it runs, that this address, "
+                "which it announces, can be reached from here (cluster-announce-ip), and that it "
+                f"has the same users as the others ({self._why})"
+            )
+
+    async def close(self) -> None:
+        """Close all connections, those that somebody waits on too."""
+        self.waits.hang_up()
+        await self.waits.close()
+        await self.pool.close()
+
+    def __str__(self) -> str:
+        return f"{self.address.host}:{self.address.port}"

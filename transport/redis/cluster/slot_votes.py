@@ -1,0 +1,84 @@
+"""Ask the servers of a cluster which of them has which slots."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from transport.errors import TransportError
+from transport.redis.cluster.slot_map import SlotMap
+from transport.redis.connection.connection import Address, Command, RedisConnection, Reply
+from transport.redis.connection.errors import is_refusal, translate
+from transport.redis.connection.locator import StaticLocator
+
+__all__ = ["ask_for_slots", "tell"]
+
+_ASK_SECONDS = 1.0
+_EPOCH = re.compile(rb"^cluster_current_epoch:(\d+)", re.MULTILINE)
+
+
+async def ask_for_slots(addresses: Sequence[Address]) -> SlotMap | None:
+    """Return the map that most servers tell; ``None`` where none tells one.
+
+    Most: one that is cut off tells of how it was. Where it says that it is (``cluster_state``), it
+    counts only if all do; and a server that is known by two addresses counts once.
+    """
+    distinct = list({(it.host, it.port): it for it in addresses}.values())
+    told = await asyncio.gather(*(_ask(it) for it in distinct))
+    votes = list({vote.node: vote for vote in told if vote is not None}.values())
+    votes = [vote for vote in votes if vote.is_well] or votes
+    if not votes:
+        return None
+    counts = Counter(vote.slots for vote in votes)
+    return max(votes, key=lambda vote: (counts[vote.slots], vote.epoch)).slots
+
+
+async def tell(address: Address, *commands: Command) -> list[Reply]:
+    """Return the replies of a server, over a connection of its own.
+
+    Raises:
+        TransportUnavailable: it can't be reached.
+    """
+    connection = RedisConnection(StaticLocator(address))
+    try:
+        await connection.open()
+        replies = await connection.exchange(commands)
+    finally:
+        connection.hang_up()
+    for reply in replies:
+        if isinstance(reply, Exception) and not is_refusal(reply):
+            raise translate(reply)
+    return replies
+
+
+class _Vote(NamedTuple):
+    """A server's answer; the epoch is that of the last election that it heard of."""
+
+    node: object
+    slots: SlotMap
+    is_well: bool
+    epoch: int
+
+
+async def _ask(address: Address) -> _Vote | None:
+    try:
+        async with asyncio.timeout(_ASK_SECONDS):
+            reply, node, info = await tell(
+                address, ("CLUSTER", "SLOTS"), ("CLUSTER", "MYID"), ("CLUSTER", "INFO")
+            )
+    except (TransportError, TimeoutError):
+        return None
+    slots = SlotMap.read(reply, address.host) if isinstance(reply, list) else SlotMap()
+    if not slots.ranges:
+        return None
+    said = info if isinstance(info, bytes) else b""
+    epoch = _EPOCH.search(said)
+    return _Vote(
+        node if isinstance(node, bytes) else (address.host, address.port),
+        slots,
+        b"cluster_state:fail" not in said,
+        int(epoch[1]) if epoch else 0,
+    )

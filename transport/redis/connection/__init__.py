@@ -1,0 +1,1 @@
+"""One connection to a server: where that is, commands and replies, errors translated."""

@@ -1,0 +1,196 @@
+"""Translate redis-py's errors to the transport's. The one place where that is decided.
+
+Each class of ``redis.exceptions`` has a row in ``MEANING`` (a test looks for ones without),
+so a new release of the client can't slip an unknown error past us.
+"""
+
+from __future__ import annotations
+
+import re
+
+from redis import exceptions as redis
+
+from transport.errors import (
+    AppendUnknown,
+    ConfigurationError,
+    PartitionLost,
+    TopicMissing,
+    TransportError,
+    TransportUnavailable,
+)
+from transport.redis.connection.rights import BETTER, LEAST
+
+__all__ = [
+    "MEANING",
+    "is_function_missing",
+    "is_passing",
+    "is_refusal",
+    "is_wrong_server",
+    "translate",
+]
+
+_AUTH = "Redis refused our credentials: check REDIS_USERNAME and REDIS_PASSWORD"
+_ACL = (
+    f"Redis forbids its user a command or key we need: ACL SETUSER <name> {LEAST} (better also "
+    f"{BETTER})"
+)
+_FULL = "Redis is full (maxmemory): give it memory, or let workers drain the log"
+_NETWORK = (
+    "Redis can't be reached: check REDIS_HOST and REDIS_PORT (or REDIS_URL), and that it runs"
+)
+_CLUSTER = "the Redis Cluster can't serve this key now"
+_MOVING = "the Redis Cluster is moving this key's slot: if this goes on, end that move"
+_REFUSED = "Redis refused the command"
+_NO_DATABASE = "this Redis has no such database: set REDIS_STREAM_DB (a cluster has only 0)"
+_NOT_OURS = (
+    "a key of ours (msg:stream:<partition>, msg:dlq) holds something that is not ours: RENAME or "
+    "DEL it, and it is made anew"
+)
+_EXHAUSTED = (
+    "somebody appended the highest id there is, and none can follow it in that stream: once its "
+    "lag is 0, DEL the stream (msg:stream:<partition>), and it is made anew"
+)
+_PROTOCOL = "Redis answered what is no reply to our command: check what listens at REDIS_HOST"
+
+# The most derived class that an error is an instance of decides.
+MEANING: dict[type[Exception], tuple[type[TransportError], str]] = {
+    redis.RedisError: (TransportUnavailable, _REFUSED),
+    redis.ConnectionError: (TransportUnavailable, _NETWORK),
+    redis.TimeoutError: (TransportUnavailable, "Redis did not answer in time"),
+    redis.MaxConnectionsError: (TransportUnavailable, "all REDIS_POOL_SIZE connections are in use"),
+    redis.AuthenticationError: (TransportUnavailable, _AUTH),
+    redis.AuthorizationError: (TransportUnavailable, _AUTH),
+    redis.AuthenticationWrongNumberOfArgsError: (TransportUnavailable, _AUTH),
+    redis.ExternalAuthProviderError: (TransportUnavailable, _AUTH),
+    redis.NoPermissionError: (TransportUnavailable, _ACL),
+    redis.BusyLoadingError: (TransportUnavailable, "Redis is loading its data"),
+    redis.InvalidResponse: (TransportUnavailable, _PROTOCOL),
+    redis.ResponseError: (TransportUnavailable, _REFUSED),
+    redis.OutOfMemoryError: (TransportUnavailable, _FULL),
+    redis.ReadOnlyError: (TransportUnavailable, "Redis is a read-only replica: name the primary"),
+    redis.NoScriptError: (TransportUnavailable, _REFUSED),
+    redis.ExecAbortError: (TransportUnavailable, _REFUSED),
+    redis.ModuleError: (TransportUnavailable, _REFUSED),
+    redis.NoSuchFieldsetError: (TransportUnavailable, _REFUSED),
+    redis.WatchError: (TransportUnavailable, _REFUSED),
+    redis.PubSubError: (TransportUnavailable, _REFUSED),
+    redis.LockError: (TransportUnavailable, _REFUSED),
+    redis.LockNotOwnedError: (TransportUnavailable, _REFUSED),
+    redis.ClusterError: (TransportUnavailable, _CLUSTER),
+    redis.ClusterDownError: (TransportUnavailable, _CLUSTER),
+    redis.MasterDownError: (TransportUnavailable, "the primary of this Redis replica is down"),
+    redis.TryAgainError: (TransportUnavailable, _MOVING),
+    redis.AskError: (TransportUnavailable, _MOVING),
+    redis.MovedError: (TransportUnavailable, _MOVING),
+    redis.ClusterCrossSlotError: (TransportUnavailable, _CLUSTER),
+    redis.RedisClusterException: (TransportUnavailable, _CLUSTER),
+    redis.SlotNotCoveredError: (TransportUnavailable, _CLUSTER),
+    redis.CrossSlotTransactionError: (TransportUnavailable, _CLUSTER),
+    redis.InvalidPipelineStack: (TransportUnavailable, _PROTOCOL),
+    redis.ChildDeadlockedError: (TransportUnavailable, "a connection was used across a fork"),
+    redis.DataError: (ConfigurationError, "a value can't be sent to Redis"),
+    redis.IncorrectPolicyType: (ConfigurationError, "redis-py was given an unknown policy"),
+    OSError: (TransportUnavailable, _NETWORK),
+    TimeoutError: (TransportUnavailable, "Redis did not answer in time"),
+}
+
+# Replies that redis-py knows no class for, by their first word.
+_CODES: dict[str, tuple[type[TransportError], str]] = {
+    "FENCED": (PartitionLost, "another owner has this partition now"),
+    "TOPICMISSING": (TopicMissing, "the log was deleted under us"),
+    "NOGROUP": (TopicMissing, "the log was deleted under us"),
+    "WRONGTYPE": (TransportUnavailable, _NOT_OURS),
+    "MISCONF": (TransportUnavailable, "Redis can't write to its disk"),
+    "NOREPLICAS": (TransportUnavailable, "too few replicas are in step (min-replicas-to-write)"),
+    "BUSY": (TransportUnavailable, "Redis is busy with somebody's script"),
+    "UNKILLABLE": (TransportUnavailable, "Redis is busy with somebody's script"),
+    "UNBLOCKED": (TransportUnavailable, "the server ended the wait, as when it became a replica"),
+}
+
+
+# And those whose first word is ERR, by how they go on.
+_TEXTS: dict[str, tuple[type[TransportError], str]] = {
+    "SELECT is not allowed": (ConfigurationError, _NO_DATABASE),
+    "DB index is out of range": (ConfigurationError, _NO_DATABASE),
+    "exhausted the last possible ID": (TransportUnavailable, _EXHAUSTED),
+    "equal or smaller than the target stream top item": (TransportUnavailable, _EXHAUSTED),
+}
+
+
+# READONLY also inside the error of a script that met it in the middle.
+# What a server refuses everybody's writes with while it is not well.
+_PASSING = re.compile(
+    r"\b(READONLY|OOM|LOADING|NOREPLICAS|MISCONF|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|UNKILLABLE)\b"
+)
+_WRONG_SERVER = re.compile(r"^(UNBLOCKED|NOREPLICAS|MASTERDOWN|LOADING)\b|\bREADONLY\b")
+
+
+def translate(error: BaseException) -> TransportError:
+    """Return ``error`` as the transport's own, its cause chained; ours come back as they are."""
+    if isinstance(error, TransportError):
+        return error
+    meaning, remedy = _meaning(error)
+    translated = meaning(f"{remedy} ({type(error).__name__}: {error})")
+    translated.__cause__ = error
+    return translated
+
+
+def is_refusal(reply: object) -> bool:
+    """Return whether the server answered that it did not execute the command."""
+    return isinstance(
+        reply, (redis.ResponseError, redis.BusyLoadingError, redis.AuthenticationError)
+    )
+
+
+def is_wrong_server(error: Exception) -> bool:
+    """Return whether an error reply says that this server can't take writes as it stands now.
+
+    It is a replica or became one, it is loading another server's data, or it has lost its replicas
+    (a primary that was cut off keeps its sessions, and refuses where ``min-replicas-to-write`` is
+    set). After a failover another server can.
+    """
+    if isinstance(error, redis.ReadOnlyError | redis.MasterDownError | redis.BusyLoadingError):
+        return True
+    return isinstance(error, redis.ResponseError) and _WRONG_SERVER.search(str(error)) is not None
+
+
+def is_passing(error: TransportError) -> bool:
+    """Return whether the server is away, or refuses everybody's writes as it stands now."""
+    cause = error.__cause__
+    if isinstance(
+        cause,
+        redis.ReadOnlyError
+        | redis.OutOfMemoryError
+        | redis.MasterDownError
+        | redis.ClusterDownError
+        | redis.TryAgainError,
+    ):
+        return True
+    if isinstance(cause, redis.ResponseError):
+        return _PASSING.search(str(cause)) is not None
+    return isinstance(error, TransportUnavailable | AppendUnknown)
+
+
+def is_function_missing(reply: object) -> bool:
+    """Return whether a reply says that our library is not loaded (so nothing was executed).
+
+    Or that the server has no functions at all, which loading them then tells with the remedy.
+    """
+    return isinstance(reply, redis.ResponseError) and (
+        "Function not found" in str(reply) or "unknown command" in str(reply)
+    )
+
+
+def _meaning(error: BaseException) -> tuple[type[TransportError], str]:
+    if type(error) is redis.ResponseError:
+        text = str(error)
+        meaning = _CODES.get(text.split(" ", 1)[0])
+        if meaning:
+            return meaning
+        for words, meaning in _TEXTS.items():
+            if words in text:
+                return meaning
+    for cls in type(error).__mro__:
+        if cls in MEANING:
+            return MEANING[cls]
+    return TransportUnavailable, "unexpected failure"

@@ -1,0 +1,1 @@
+"""The way of an entry to its worker: leases, claims, reading, acknowledging, trimming."""

@@ -1,0 +1,247 @@
+"""One blocking read per consumer that tells its idle claims when something was appended.
+
+It is an ``XREAD`` over the streams of all idle claims, so an idle process holds one connection
+however many partitions it owns. It belongs to no group and moves nothing: a ring only says that a
+look is worth while, so a needless one costs a look and a missed one some time, never a record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, Self
+
+from transport.errors import TransportError
+from transport.redis.connection.connection import Command, RedisConnection, Reply
+from transport.redis.connection.errors import translate
+from transport.redis.records import sort_key
+
+__all__ = ["AppendNotifier", "ConnectionSource"]
+
+_BLOCK_MS = 5000
+_PAUSE_SECONDS = 0.1  # after a failure, so that a dead server is not asked in a busy loop
+_RACE_SECONDS = 0.001
+# Between the beginnings of two reads, so that a stream of appends wakes this process 200 times a
+# second and not once for each. What comes after a pause rings at once.
+_READ_SECONDS = 0.005
+# The same, while it tells of nothing but what this process appended and has handed over. A read
+# costs both sides more than a microsecond for each of its streams: of many it is made less often.
+_UNNEEDED_SECONDS = 0.02
+_SECONDS_PER_STREAM = 0.00025
+_MOST_SECONDS = 0.1
+_ANSWER_SECONDS = 0.001
+"""Within which the answer to an append is here, once the log tells of it."""
+
+
+class ConnectionSource(Protocol):
+    """Where the connections come from: of the server that has the streams."""
+
+    def lend(self) -> AbstractAsyncContextManager[RedisConnection]:
+        """Lend one open connection."""
+
+    async def call(self, *command: str | bytes | int) -> Reply:
+        """Send one command, over another."""
+
+
+class AppendNotifier:
+    """Wakes the waiter of a stream after an append. One waiter to a stream.
+
+    A stream stays in the read after it rang, listened to from the entry that rang: most often its
+    claim has read that entry by the time it waits again, and the read in flight already covers it.
+    If it rings while no claim waits, it leaves the read: a busy claim looks by itself when it is
+    done, and a stream under load would otherwise keep the read returning.
+    """
+
+    def __init__(
+        self, connections: ConnectionSource, is_appending: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._connections = connections
+        self._is_appending = is_appending
+        self._pause = _READ_SECONDS
+        self._waiters: dict[str, asyncio.Future[bool]] = {}  # whether it was rung
+        self._watched: dict[str, str] = {}  # stream: the entry after which to listen
+        self._covered: frozenset[str] = frozenset()  # by the read in flight
+        self._armed = asyncio.Event()
+        self._began = 0.0
+        self._closed = False
+        self._connection: RedisConnection | None = None
+        self._client_id: int | None = None
+        self._listener: asyncio.Task[None] | None = None
+        self._interrupter: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._listener = asyncio.create_task(self._listen(), name="append notifier")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._closed = True
+        self._ring_all()
+        tasks = [task for task in (self._interrupter, self._listener) if task]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def wait(self, stream: str, *, after: str, seconds: float) -> bool:
+        """Return True once ``stream`` may hold an entry after ``after``; False after ``seconds``.
+
+        ``ring`` ends the wait too, and so does closing.
+        """
+        if self._closed:
+            return True
+        if self._listener and self._listener.done():
+            self._listener.result()  # it ends before us only by a mistake of ours: show that
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
+        self._waiters[stream] = waiter
+        self._watched.setdefault(stream, after)
+        if stream not in self._covered:
+            self._arm()
+        # Cheaper than a timeout, which cancels through all callers' frames: idle claims end so.
+        timer = loop.call_later(seconds, _answer, waiter, False)
+        try:
+            return await waiter
+        finally:
+            timer.cancel()
+            if self._waiters.get(stream) is waiter:
+                del self._waiters[stream]
+
+    def watch(self, stream: str, *, after: str) -> None:
+        """Have the next read tell of what is appended to ``stream`` after an entry."""
+        self._watched.setdefault(stream, after)
+
+    def is_quiet(self, stream: str, *, after: str) -> bool:
+        """Return whether the read, or the next one, tells of any entry after ``after``.
+
+        Then nobody needs to look for one: mostly there is none.
+        """
+        if self._connection is None:
+            return False
+        listening = self._watched.get(stream)
+        return listening is not None and sort_key(listening) <= sort_key(after)
+
+    def heard(self, stream: str, offset: str) -> None:
+        """Tell of nothing through ``offset``: the claim was handed it."""
+        if stream in self._watched:
+            self._watched[stream] = offset
+
+    def ring(self, stream: str) -> None:
+        """End the wait for ``stream``, if anyone waits."""
+        if waiter := self._waiters.pop(stream, None):
+            _answer(waiter, True)
+
+    def forget(self, stream: str) -> None:
+        """Listen to ``stream`` no longer."""
+        self._watched.pop(stream, None)
+        self.ring(stream)
+
+    def _ring_all(self) -> None:
+        for stream in list(self._waiters):
+            self.ring(stream)
+
+    def _arm(self) -> None:
+        """Have the listener take up the streams watched now, in a moment if it is inside a read."""
+        self._armed.set()
+        if self._covered and (self._interrupter is None or self._interrupter.done()):
+            self._interrupter = asyncio.create_task(self._interrupt())
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async with self._connections.lend() as connection:
+                    (client_id,) = await connection.exchange([("CLIENT", "ID")])
+                    self._client_id = client_id if isinstance(client_id, int) else None
+                    self._connection = connection
+                    while connection.is_open:
+                        await self._armed.wait()
+                        await self._read(connection)
+            except TransportError:
+                # Each waiter reads by itself, meets the error, and raises it to its caller.
+                self._ring_all()
+                await asyncio.sleep(_PAUSE_SECONDS)
+            finally:
+                self._connection, self._covered = None, frozenset()
+
+    async def _read(self, connection: RedisConnection) -> None:
+        await self._not_too_often()
+        watched = dict(self._watched)
+        if not watched:
+            self._armed.clear()
+            return
+        self._covered = frozenset(watched)
+        self._began = asyncio.get_running_loop().time()
+        command: Command = (
+            "XREAD",
+            "COUNT",
+            1,
+            "BLOCK",
+            _BLOCK_MS,
+            "STREAMS",
+            *watched,
+            *watched.values(),
+        )
+        (reply,) = await connection.exchange([command], block=_BLOCK_MS / 1000)
+        self._covered = frozenset()
+        if self._connection is not connection:
+            return  # we hung up on it ourselves
+        if isinstance(reply, Exception):
+            raise translate(reply)
+        if reply and self._is_appending():
+            await asyncio.sleep(_ANSWER_SECONDS)
+        told = False
+        for name, entries in reply or ():
+            stream, last = name.decode(), entries[-1][0].decode()
+            listening = self._watched.get(stream)
+            if listening is not None and sort_key(last) <= sort_key(listening):
+                continue  # handed over
+            told = True
+            if stream in self._waiters:
+                self._watched[stream] = last
+                self.ring(stream)
+            else:
+                self._watched.pop(stream, None)
+        if told:
+            self._pause = _READ_SECONDS
+        elif reply:
+            self._pause = min(2 * self._pause, _longest_pause(len(watched)))
+
+    async def _not_too_often(self) -> None:
+        early = self._began + self._pause - asyncio.get_running_loop().time()
+        if early > 0:
+            await asyncio.sleep(early)
+
+    def _covers_too_little(self) -> bool:
+        return bool(self._covered) and not self._covered.issuperset(self._watched)
+
+    async def _interrupt(self) -> None:
+        """End the blocking read until there is one that covers all that is watched."""
+        while self._covers_too_little():
+            await self._not_too_often()
+            connection = self._connection
+            if connection is None or not self._covers_too_little():
+                return  # it ended by itself, and the next one covers what is watched now
+            if not await self._unblock():
+                self._connection = None if self._connection is connection else self._connection
+                connection.hang_up()
+                return
+            await asyncio.sleep(_RACE_SECONDS)  # it may have been sent and not yet have blocked
+
+    async def _unblock(self) -> bool:
+        """Return whether the server may be asked to end the read (``CLIENT UNBLOCK``)."""
+        if self._client_id is None:
+            return False
+        try:
+            await self._connections.call("CLIENT", "UNBLOCK", self._client_id)
+        except TransportError:  # users can be forbidden it
+            return False
+        return True
+
+
+def _answer(waiter: asyncio.Future[bool], is_rung: bool) -> None:
+    if not waiter.done():
+        waiter.set_result(is_rung)
+
+
+def _longest_pause(streams: int) -> float:
+    return min(max(_UNNEEDED_SECONDS, streams * _SECONDS_PER_STREAM), _MOST_SECONDS)

@@ -1,0 +1,295 @@
+"""One partition, owned: the batches, the waits between them, and the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Self
+
+from transport.contract import AckEnded, Record, Taker
+from transport.errors import PartitionLost, TopicMissing
+from transport.redis.append.own_appends import OwnAppends, Run
+from transport.redis.delivery.append_notifier import AppendNotifier
+from transport.redis.delivery.inbox import Inbox
+from transport.redis.delivery.joint_acks import JointAcks, Passed
+from transport.redis.delivery.kept_runs import KeptBytes, KeptRuns
+from transport.redis.delivery.rests import Rests
+from transport.redis.delivery.slot_notifiers import SlotNotifiers
+from transport.redis.delivery.trimming import Retention
+from transport.redis.delivery.unread_deliveries import UnreadDeliveries
+
+__all__ = ["RedisClaim"]
+
+
+class RedisClaim:
+    """See ``transport.contract.HandingClaim`` and ``RetainingClaim``."""
+
+    blocked = None
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        notifier: AppendNotifier | SlotNotifiers,
+        *,
+        retention: Retention,
+        own_appends: OwnAppends,
+        kept: KeptBytes,
+        acks: JointAcks,
+        left: Callable[[RedisClaim], Awaitable[None]],
+    ) -> None:
+        self.topic = inbox.topic
+        self.partition = inbox.partition
+        self.stream = inbox.stream
+        self.lease = inbox.lease
+        self.retention = retention
+        self._inbox = inbox
+        self._notifier = notifier
+        self._left = left
+        self._unread = UnreadDeliveries()
+        self._own_appends = own_appends
+        self._acks = acks
+        self._kept = KeptRuns(kept)
+        self._taker: Taker | None = None
+        self._is_needed: Callable[[], bool] | None = None
+        self.is_waiting = False
+        """Whether ``next`` waits for something to read."""
+        self._is_refused = False
+        self._must_read = False
+        self._rests = Rests()
+        self._was_handed = False  # anything, in the wait under way
+        self._revoked = False
+        self._lost = False
+
+    @property
+    def epoch(self) -> int:
+        """The fencing number, as it is now."""
+        return self._inbox.epoch
+
+    @property
+    def lost(self) -> bool:
+        """Whether nothing of this claim counts any more."""
+        return self._lost
+
+    @property
+    def awaits_acks(self) -> bool:
+        """Whether it reads no further until what was handed over is acknowledged."""
+        return self._unread.is_awaited
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._leave_appends()
+        if not any(isinstance(error, asyncio.CancelledError) for error in exc):
+            await self._all_acknowledged()
+        await self._left(self)
+
+    async def next(self, *, max_records: int, max_wait: float) -> Sequence[Record]:
+        """Return the next records in order; see ``transport.contract.Claim.next``."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + max_wait
+        may_skip = max_wait > 0  # the first look, and only that: the notifier may miss something
+        while True:
+            self._check_may_read()
+            self._rejoin(loop.time())
+            self._hand_kept()
+            is_quiet = may_skip and not self._must_read and self._is_quiet()
+            if self._unread.any and not is_quiet:
+                # What is read stands after it, and is read next: were more handed over before,
+                # under steady appends that would go on for ever.
+                await self._all_acknowledged()
+                self._check_may_read()  # its next owner waits for all that is read
+            try:
+                found = [] if is_quiet else await self._inbox.read(max_records)
+            except PartitionLost:
+                self.lose()
+                raise
+            except TopicMissing:
+                self._notifier.forget(self.stream)  # ids may begin anew, below what it listens to
+                raise
+            may_skip = self._must_read = False
+            if found:
+                self._note_read(loop.time())
+            remaining = deadline - loop.time()
+            if found or remaining <= 0:
+                return found
+            if self._lost or self._revoked:
+                continue  # while it read: no claim waited then, so none was woken
+            if not await self._wait(remaining):
+                return []
+
+    async def ack(self, through: str) -> None:
+        """Acknowledge through ``through``; see ``transport.contract.Claim.ack``."""
+        self._check()
+        try:
+            count = await self._inbox.ack(through)
+        except PartitionLost:
+            self.lose()
+            raise
+        self.retention.acked(count, through)
+
+    async def nack(self) -> None:
+        """Deliver the unacknowledged again; see ``transport.contract.Claim.nack``."""
+        self._check()
+        self._inbox.rewind()
+
+    async def raise_epoch(self, above: int) -> None:
+        """Exceed ``above``; see ``transport.contract.Claim.raise_epoch``."""
+        self._check()
+        try:
+            await self._inbox.raise_epoch(above)
+        except PartitionLost:
+            self.lose()
+            raise
+
+    def retain(self, is_needed: Callable[[], bool]) -> None:
+        """See ``transport.contract.RetainingClaim.retain``."""
+        self._is_needed = is_needed
+
+    @property
+    def may_trim(self) -> bool:
+        """Whether nobody needs what is acknowledged any more, but for its retention."""
+        return self._is_needed is None or not self._is_needed()
+
+    def hand_over(self, take: Taker) -> None:
+        """See ``transport.contract.HandingClaim.hand_over``."""
+        self._taker = take
+        self._own_appends.join(self.partition, self)
+
+    def _note_read(self, now: float) -> None:
+        self._kept.read(self._inbox.heard)
+        if self._taker is not None and self._rests.begin(now):
+            self._leave_appends()
+
+    def _rejoin(self, now: float) -> None:
+        if self._rests.end(now):
+            self._own_appends.join(self.partition, self)
+
+    def _leave_appends(self) -> None:
+        self._own_appends.leave(self.partition, self)
+        self._kept.forget()
+
+    def offer(self, run: Run, *, is_last: bool) -> None:
+        """Hand over what this process appended, or keep it for when it is what comes next."""
+        rest = run.after(self._inbox.heard)
+        if rest is None:
+            return  # it was read before the append's answer was here
+        if self.is_waiting and self._hand(rest):
+            if self._kept.any:
+                self._hand_kept()
+            return
+        self._kept.keep(rest)
+        if is_last and self.is_waiting:
+            self._must_read = True
+            self._notifier.ring(self.stream)
+
+    def _hand_kept(self) -> None:
+        inbox = self._inbox
+        while inbox.may_follow(inbox.heard) and (run := self._kept.after(inbox.heard)):
+            if not self._hand(run):
+                self._must_read = True
+                return
+
+    def _hand(self, run: Run) -> bool:
+        """Hand over records if they are what ``next`` would return now; return whether it did."""
+        inbox = self._inbox
+        if self._is_refused or self._lost or self._revoked or self._taker is None:
+            return False
+        if not inbox.may_follow(run.before):
+            return False
+        last = run.last
+        # Noted before it is taken: it may be passed at once.
+        self._unread.take(run.before, last, run.last_message, len(run.offsets))
+        if not self._taker(run.records()):
+            self._unread.take_back()
+            return False
+        inbox.follow(last)
+        self._was_handed = True
+        self._notifier.heard(self.stream, last)
+        return True
+
+    def passed(self, through: str, ended: AckEnded | None = None) -> None:
+        """See ``transport.contract.HandingClaim.passed``."""
+        if not self._lost and self._unread.passed(through, ended):
+            self._acks.add(self)
+            if self._unread.is_awaited:
+                self._acks.hurry(self)
+        elif ended:
+            ended(None)
+
+    def refused(self) -> None:
+        """See ``transport.contract.HandingClaim.refused``."""
+        if not self._unread.any:
+            return  # it went back already
+        self._is_refused = True
+        if self._unread.may_drop:
+            self._go_back()
+        else:
+            self._acks.hurry(self)
+
+    def begin_ack(self) -> Passed | None:
+        """Return what is to be acknowledged now, if anything."""
+        return self._unread.begin_ack()
+
+    def acked(self, count: int, through: str, began: int) -> None:
+        """Note that what was handed over is acknowledged through ``through``."""
+        self._unread.acked(through, began)
+        self.retention.acked(count, through)
+        self._inbox.note_ack(through)
+        if self._is_refused and self._unread.may_drop:
+            self._go_back()
+
+    def not_acked(self, error: Exception) -> None:
+        """Note that it is not, and read it: the log knows how far it is."""
+        if isinstance(error, PartitionLost):
+            self.lose()
+        self._go_back()
+
+    def _go_back(self) -> None:
+        self._is_refused = False
+        self._must_read = True
+        self._inbox.go_back(self._unread.drop())
+        self._notifier.ring(self.stream)
+
+    async def _all_acknowledged(self) -> None:
+        """Return once nothing that was handed over is left."""
+        if not self._lost:
+            self._acks.hurry(self)
+            await self._unread.none_left()
+
+    def revoke(self) -> None:
+        """Have the owner leave: ``next`` raises from now on, ``ack`` still counts."""
+        self._revoked = True
+        self._notifier.ring(self.stream)
+
+    def lose(self) -> None:
+        """Have every call raise from now on."""
+        self._lost = True
+        self._unread.drop()
+        self._notifier.ring(self.stream)
+
+    async def _wait(self, seconds: float) -> bool:
+        """Wait for something to read; return whether to look for it."""
+        self.is_waiting, self._was_handed = True, False
+        try:
+            rung = await self._notifier.wait(self.stream, after=self._inbox.heard, seconds=seconds)
+        finally:
+            self.is_waiting = False
+        return rung or not self._was_handed
+
+    def _is_quiet(self) -> bool:
+        """Return whether nothing was appended since the last look, as far as can be known here."""
+        inbox = self._inbox
+        if self._unread.any:
+            # What was handed over last is the last that it knows of, so it can listen from there.
+            self._notifier.watch(self.stream, after=inbox.heard)
+        return inbox.is_at_end and self._notifier.is_quiet(self.stream, after=inbox.heard)
+
+    def _check(self) -> None:
+        if self._lost:
+            raise PartitionLost(f"partition {self.partition} has another owner")
+
+    def _check_may_read(self) -> None:
+        self._check()
+        if self._revoked:
+            raise PartitionLost(f"partition {self.partition} moves to another member")

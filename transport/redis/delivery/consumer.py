@@ -1,0 +1,304 @@
+"""A member of a group: keeps its leases, takes and gives up partitions, yields claims."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+from typing import Self
+
+from transport.contract import Claim
+from transport.errors import PartitionLost, TransportError
+from transport.redis.append.own_appends import OwnAppends
+from transport.redis.client.connections import RedisConnections
+from transport.redis.client.functions import Functions
+from transport.redis.client.pipelines import Pipelines
+from transport.redis.connection.errors import translate
+from transport.redis.delivery.append_notifier import AppendNotifier
+from transport.redis.delivery.claim import RedisClaim
+from transport.redis.delivery.inbox import Inbox
+from transport.redis.delivery.joint_acks import JointAcks
+from transport.redis.delivery.kept_runs import KeptBytes
+from transport.redis.delivery.membership import RedisMembership, Renewed
+from transport.redis.delivery.slot_notifiers import SlotNotifiers
+from transport.redis.delivery.trimming import Retention
+
+__all__ = ["RedisConsumer"]
+
+_log = logging.getLogger(__name__)
+
+_CARE_EVERY = 4
+"""Looks between two at what can wait: records to trim, records that others were given."""
+
+_REPLY_BYTES = 64 << 20
+"""Of the reads that go together. Mostly they bring a few records each."""
+
+
+class RedisConsumer:
+    """See ``transport.contract.Consumer``.
+
+    One task looks, at least once per pace and whenever the group's bell rings, at who is alive and
+    who owns what; renews this member's leases; takes what falls to it; and asks for what no longer
+    does. Leases decide; the look only says what to try.
+
+    ``by_slot``: no call may touch two partitions, as a cluster wants it.
+    """
+
+    def __init__(
+        self,
+        connections: RedisConnections,
+        functions: Functions,
+        membership: RedisMembership,
+        notifier: AppendNotifier | SlotNotifiers,
+        *,
+        own_appends: OwnAppends,
+        by_slot: bool,
+        retention_seconds: int,
+        retention_records: int,
+    ) -> None:
+        self._reads = Pipelines(connections, most=_REPLY_BYTES)
+        self._functions = functions
+        self._membership = membership
+        self._notifier = notifier
+        self._own_appends = own_appends
+        self._connections = connections
+        self._by_slot = by_slot
+        self._acks: dict[str, JointAcks] = {}  # by server: one that hangs holds up no other's
+        self._kept = KeptBytes()
+        self._retention_seconds = retention_seconds
+        self._retention_records = retention_records
+        self._held: dict[int, RedisClaim] = {}
+        self._renewed_at: dict[RedisClaim, float] = {}
+        self._made = -1  # connections ever made, at the last look
+        self.looks = 0
+        """How often it has looked after the leases that it holds."""
+        self.unread: dict[int, int] = {}
+        """The unread records of each partition, when its lease was renewed last."""
+        self._refused: dict[int, str] = {}
+        self._arrived: asyncio.Queue[RedisClaim | None] = asyncio.Queue()
+        self._renewer: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()  # of a look, which says that this member lives
+        self._withdrawn = False
+
+    async def __aenter__(self) -> Self:
+        await self._notifier.__aenter__()
+        self._renewer = asyncio.create_task(self._keep(), name="lease renewer")
+        self._renewer.add_done_callback(lambda _: self._arrived.put_nowait(None))
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        for claim in self._held.values():
+            claim.lose()
+        try:
+            if self._renewer:
+                self._renewer.cancel()
+                await asyncio.wait([self._renewer])
+            await asyncio.gather(*(acks.close() for acks in self._acks.values()))
+            with contextlib.suppress(TransportError):  # what isn't released now runs out by itself
+                await self._membership.leave()
+        finally:
+            await self._notifier.__aexit__()
+
+    async def claims(self) -> AsyncIterator[Claim]:
+        """Yield partitions as they come; see ``transport.contract.Consumer.claims``."""
+        while (claim := await self._arrived.get()) is not None:
+            if not claim.lost:
+                yield claim
+        self._arrived.put_nowait(None)  # for other iterators
+        if self._renewer and self._renewer.done() and not self._renewer.cancelled():
+            self._renewer.result()  # it ends in no other way but by a mistake of ours: show that
+
+    async def withdraw(self) -> None:
+        """See ``transport.contract.WithdrawingConsumer.withdraw``."""
+        self._withdrawn = True
+        with contextlib.suppress(TransportError, TimeoutError):
+            async with asyncio.timeout(self._membership.pace), self._turn:
+                await self._membership.withdraw()
+        unserved = [self._arrived.get_nowait() for _ in range(self._arrived.qsize())]
+        self._arrived.put_nowait(None)
+        await asyncio.gather(*(self._give_back(claim) for claim in unserved if claim))
+
+    async def _keep(self) -> None:
+        membership = self._membership
+        while True:
+            try:
+                async with self._turn:
+                    rung = await self._look()
+            except TransportError as error:
+                _log.warning("Lease renewal failed; will retry: %s", error)
+                await asyncio.sleep(membership.pace)
+            else:
+                if rung is None:
+                    await asyncio.sleep(membership.pace)
+                else:
+                    await self._notifier.wait(membership.bell, after=rung, seconds=membership.pace)
+
+    async def _look(self) -> str | None:
+        """Return the last ring, after which to listen; ``None``: it takes nothing any more."""
+        for partition, claim in list(self._held.items()):
+            if claim.lost:
+                del self._held[partition]
+        if self._withdrawn:
+            await self._renew(list(self._held.values()))
+            return None
+        try:
+            rung, mine = await self._membership.look(frozenset(self._held))
+        except TransportError:
+            if self._membership.of_several:  # of other servers than the one that has the members
+                await self._renew(list(self._held.values()))
+            raise
+        for partition in self._held.keys() - set(mine):
+            self._held[partition].revoke()
+        await self._renew(list(self._held.values()))
+        await self._take([p for p in mine if p not in self._held])
+        return rung
+
+    async def _take(self, partitions: Sequence[int]) -> None:
+        if not partitions:
+            return
+        unread = [self.unread.get(p, 0) for p in partitions]
+        leases = await self._membership.take(partitions, unread)
+        for partition, lease in zip(partitions, leases, strict=True):
+            if isinstance(lease, Exception):
+                self._tell_refused(partition, str(translate(lease)))
+                continue
+            self._refused.pop(partition, None)
+            if lease:
+                self._begin(partition, *lease)
+
+    def _tell_refused(self, partition: int, why: str) -> None:
+        if self._refused.get(partition) != why:  # once, and not at every look
+            self._refused[partition] = why
+            _log.warning("Partition %d not taken; will retry: %s", partition, why)
+
+    def _begin(self, partition: int, epoch: int, position: str) -> None:
+        claim = RedisClaim(
+            Inbox(
+                self._reads,
+                self._functions,
+                self._membership.log,
+                partition,
+                group=self._membership.group,
+                epoch=epoch,
+                position=position,
+                witness=self._membership.witness,
+            ),
+            self._notifier,
+            retention=Retention(seconds=self._retention_seconds, records=self._retention_records),
+            own_appends=self._own_appends,
+            kept=self._kept,
+            acks=self._acks_of(partition),
+            left=self._give_back,
+        )
+        self._held[partition] = claim
+        self._arrived.put_nowait(claim)
+
+    def _acks_of(self, partition: int) -> JointAcks:
+        """Return the shared acknowledger of the server that has ``partition`` now."""
+        cluster = self._connections.cluster
+        place = cluster.place_of(self._membership.log.streams[partition]) if cluster else ""
+        acks = self._acks.get(place)
+        if acks is None:
+            acks = JointAcks(self._functions, self._membership.group, by_slot=self._by_slot)
+            self._acks[place] = acks
+        return acks
+
+    async def _renew(self, claims: Sequence[RedisClaim]) -> None:
+        if not claims:
+            return
+        await self._renew_due(claims)
+        self.looks += 1
+        due = claims[self.looks % _CARE_EVERY :: _CARE_EVERY]
+        full = [claim for claim in claims if claim.partition in self._membership.full]
+        await self._trim([*full, *(claim for claim in due if claim not in full)])
+        await self._gather_strays([claim for claim in due if not claim.lost])
+
+    async def _renew_due(self, claims: Sequence[RedisClaim]) -> None:
+        """Renew what was not renewed for long; all, where the server may be another one by now."""
+        now = asyncio.get_running_loop().time()
+        connections = self._membership.witness.connections()
+        latest = now - self._membership.renew_after
+        renewed_at = {claim: self._renewed_at.get(claim, latest) for claim in claims}
+        if connections == self._made:
+            claims = [claim for claim in claims if renewed_at[claim] <= latest]
+        self._renewed_at = renewed_at
+        if not claims:
+            return
+        for claim, reply in zip(claims, await self._membership.renew(claims), strict=True):
+            if isinstance(reply, Renewed):
+                renewed_at[claim] = now
+                self._renewed(claim, reply, connections)
+            elif isinstance(translate(reply), PartitionLost):
+                claim.lose()
+        self._made = connections
+
+    async def _trim(self, claims: Sequence[RedisClaim]) -> None:
+        full, trimmed = self._membership.full, 0
+        claims = [claim for claim in claims if claim.partition in full or claim.may_trim]
+        if not claims:
+            return
+        for claim, reply in zip(claims, await self._membership.trim(claims), strict=True):
+            if isinstance(reply, Exception):
+                _log.warning("Trim of %s failed; will retry: %s", claim.stream, translate(reply))
+            elif claim.partition in full:
+                trimmed += reply
+        if trimmed:
+            _log.warning(
+                "Redis is full (maxmemory): %d acknowledged records were removed before their "
+                "retention was over; give it memory, or set STREAM_RETENTION_SECONDS lower",
+                trimmed,
+            )
+
+    async def _gather_strays(self, claims: Sequence[RedisClaim]) -> None:
+        """Give up partitions of which another consumer of our group has records.
+
+        Another program, or a person, reads with our group. The partition is then claimed again, and
+        delivers those records first, with all others that are not acknowledged.
+        """
+        if not claims:
+            return
+        for claim, reply in zip(claims, await self._membership.strays(claims), strict=True):
+            if isinstance(reply, int) and reply > 0:
+                _log.warning(
+                    "Another consumer of group %s has %d records of %s: they are taken from it; "
+                    "use a group of your own to read the log",
+                    self._membership.group,
+                    reply,
+                    claim.stream,
+                )
+                claim.lose()
+                self._held.pop(claim.partition, None)
+                await self._membership.release([claim])
+
+    def _renewed(self, claim: RedisClaim, reply: Renewed, connections: int) -> None:
+        witness, partition = self._membership.witness, claim.partition
+        self.unread[partition] = reply.unread
+        if reply.lost >= 0:
+            _log.error(
+                "%s lost its tail: a replica that was behind was promoted, or an older file "
+                "restored. Confirmed records are gone, at least %d of them not yet persisted. "
+                "Run `crossfade audit`, and have clients retry",
+                claim.stream,
+                reply.lost,
+            )
+            witness.forget(partition)
+            # What this claim was given may be of the log as it was. The next one begins anew.
+            claim.lose()
+        witness.looked(
+            partition,
+            added=reply.appended,
+            tail=reply.end,
+            unread=reply.unread,
+            connections=connections,
+        )
+
+    async def _give_back(self, claim: RedisClaim) -> None:
+        self._notifier.forget(claim.stream)
+        if claim.lost:
+            self._notifier.ring(self._membership.bell)  # have members look for its owner
+            return
+        claim.lose()
+        self._held.pop(claim.partition, None)
+        with contextlib.suppress(TransportError):  # it runs out by itself
+            await self._membership.release([claim])

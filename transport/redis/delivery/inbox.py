@@ -1,0 +1,313 @@
+"""Reading and acknowledging one partition for one owner, so that nothing is passed over."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import NoReturn
+
+from redis.exceptions import OutOfMemoryError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from transport.contract import Record
+from transport.errors import PartitionLost, TopicMissing, TransportUnavailable
+from transport.redis.client.functions import Functions
+from transport.redis.client.pipelines import Pipelines
+from transport.redis.connection.connection import Command, Reply, ReplyTooLargeError
+from transport.redis.connection.errors import translate
+from transport.redis.keys import TopicKeys, consumer
+from transport.redis.records import Entry, records, sort_key
+from transport.redis.rescue.witness import Witness
+
+__all__ = ["Inbox"]
+
+_BEGINNING = "0-0"
+_MOST = 10_000
+_REPLY_BYTES = 256 << 20
+"""Of one read; Redis bounds the number of records and not their size."""
+
+
+class Inbox:
+    """The records of one partition, as the group's member of one epoch gets them.
+
+    What it knows of the log is the last record it was given. Each read is one transaction: the
+    lease's epoch, what was delivered after that record to the partition's one consumer name,
+    received or not, and only then new records. So a takeover, a reply that was
+    lost, a call that was cancelled, a command that the server got to late, and the last read of an
+    owner that has been replaced all end the same way: their records come first, in order.
+
+    A transaction and not a function, since passing records through Lua costs the server more than
+    twice as much. It can't refuse an old epoch, and needn't: what it delivered then waits for the
+    new owner, and the caller gets nothing.
+    """
+
+    def __init__(
+        self,
+        reads: Pipelines,
+        functions: Functions,
+        log: TopicKeys,
+        partition: int,
+        *,
+        group: str,
+        epoch: int,
+        position: str,
+        witness: Witness,
+    ) -> None:
+        self.topic = log.topic
+        self.partition = partition
+        self.epoch = epoch
+        self.stream = log.streams[partition]
+        self.lease = log.lease(partition, group)
+        self.heard = position
+        """The id up to which the group was given everything, as far as is known here."""
+        self._connections = reads.connections
+        self._functions = functions
+        self._reads = reads
+        self._is_large = True  # what it reads: more than goes into a trip with other partitions'
+        self._group = group
+        self._epoch = _text(epoch)
+        self._consumer = consumer(partition)
+        self._source = ("GROUP", group, self._consumer, "COUNT")
+        self._last = _BEGINNING
+        self._most = _MOST  # records a read may ask for; fewer after they were too large
+        self._behind = True  # records delivered before may still have to be delivered again
+        self._unacked: deque[str] = deque()
+        self._witness = witness
+        self._is_unsure = False  # of what the last read did: it failed, or was cut off
+        self._made = -1  # connections that had been made before the last read
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether all that comes next is new: nothing is to be delivered again."""
+        return not self._behind and not self._is_unsure
+
+    def may_follow(self, before: str) -> bool:
+        """Return whether the record after ``before`` is what the next read would begin with.
+
+        It is for certain while the connections are those of the last read: it has seen that the log
+        did not go back.
+        """
+        return (
+            before == self.heard
+            and self.is_at_end
+            and not self._unacked
+            and self._made == self._connections.made
+        )
+
+    def follow(self, through: str) -> None:
+        """Note that the caller has everything through ``through``, without reading it."""
+        self.heard = through
+        self._witness.stands(self.partition, through)
+
+    def go_back(self, position: str) -> None:
+        """Note that the caller wants what comes after ``position``, where the group is."""
+        self.heard = position
+
+    def note_ack(self, through: str) -> None:
+        """Note that what the caller got without reading is acknowledged."""
+        self._witness.acknowledged(self.partition, through)
+
+    async def read(self, count: int) -> list[Record]:
+        """Return up to ``count`` records, or none if there are none now.
+
+        Raises:
+            PartitionLost: the epoch is not the owner's, or the log went back to before it.
+            TopicMissing: the stream or the group was gone; it is there again, at the beginning.
+            TransportUnavailable: the log can't be read now.
+        """
+        while True:
+            await self._be_sure()
+            was_behind = self._behind
+            limit = min(count, self._most)
+            try:
+                before, fresh = await self._transaction(limit)
+            except TransportUnavailable as error:
+                if not self._asks_for_less(limit, error):
+                    raise
+                continue
+            self._most = min(_MOST, 2 * self._most)
+            self._behind = len(before) == limit
+            self._is_large = self._behind or len(before) + len(fresh) >= limit
+            found = await self._again(before) if before else []
+            if not self._behind:
+                found += records(self.topic, self.partition, fresh)
+            # Both together can be more than asked for. Records that are cut off are pending: they
+            # come next.
+            del found[limit:]
+            if found:
+                self._last = found[-1].offset
+                self._unacked.extend([record.offset for record in found])
+                return found
+            if not was_behind:
+                return found
+
+    def _asks_for_less(self, limit: int, error: TransportUnavailable) -> bool:
+        """Have the next reads ask for fewer records, where it may be their size that failed this.
+
+        Returns whether to read again at once. Of one record the reply may be as large as it is.
+        """
+        if not isinstance(error.__cause__, RedisTimeoutError):
+            return False
+        was_large, self._is_large = self._is_large, True
+        if was_large:
+            if limit == 1:
+                return False
+            self._most = max(1, limit // 8)
+        # Of a trip with others' reads it may have been theirs that was too much.
+        return isinstance(error.__cause__, ReplyTooLargeError)
+
+    async def ack(self, through: str) -> int:
+        """Acknowledge through ``through`` and return how many records that were.
+
+        Raises:
+            PartitionLost: the epoch is not the owner's.
+            TransportUnavailable: it may not have counted.
+        """
+        await self._be_sure()
+        delivered = self._unacked_through(through)
+        count: int = await self._call("ack", self._consumer, through, *delivered)
+        for offset in delivered:
+            if self._unacked and self._unacked[0] == offset:  # not rewound in the meantime
+                self._unacked.popleft()
+        self._witness.acknowledged(self.partition, through)
+        return count
+
+    def rewind(self) -> None:
+        """Begin again with the oldest unacknowledged record."""
+        self._last = _BEGINNING
+        self._behind = True
+        self._unacked.clear()
+
+    async def raise_epoch(self, above: int) -> int:
+        """Own the partition with an epoch greater than ``above`` from now on, and return it.
+
+        Raises:
+            PartitionLost: the epoch is not the owner's.
+            TransportUnavailable: it may have been raised, and then this one is no longer the owner.
+        """
+        raised = await self._functions.call("raise_epoch", (self.lease,), self.epoch, above)
+        self.epoch = int(raised)
+        self._epoch = _text(self.epoch)
+        return self.epoch
+
+    async def _be_sure(self) -> None:
+        """After a read that failed, see that the log did not go back meanwhile.
+
+        A server that went back (transport/redis/rescue/witness.py), and whose clock is behind, may
+        give new records ids below those already read here. Had such a read failed, its records
+        would be pending where this inbox looks no more, and be acknowledged with the next one.
+
+        Raises:
+            PartitionLost: it went back. Another inbox, which begins with all that is pending, will
+                do.
+        """
+        if not self._is_unsure:
+            return
+        position: bytes = await self._functions.call("position", (self.stream,), self._group)
+        if position and sort_key(position.decode()) < sort_key(self.heard):
+            raise self._gone_back(position.decode())
+        self._is_unsure = False
+
+    def _gone_back(self, to: str) -> PartitionLost:
+        return PartitionLost(
+            f"the log of partition {self.partition} went back from {self.heard} to {to}"
+        )
+
+    async def _transaction(self, count: int) -> tuple[list[Entry], list[Entry]]:
+        """Return the entries to deliver again, and the new ones."""
+        self._is_unsure = True
+        made = self._connections.made
+        after = (self._last,) if self._behind else (self._last, ">")
+        read: Command = ("XREADGROUP", *self._source, count, "STREAMS", self.stream)
+        transaction: list[Command] = [
+            ("MULTI",),
+            ("HGET", self.lease, "epoch"),
+            *((*read, place) for place in after),
+            ("EXEC",),
+        ]
+        if self._is_large:
+            most = _REPLY_BYTES if count > 1 else 0
+            replies = await self._connections.exchange(transaction, most=most)
+        else:
+            replies = await self._reads.exchange(transaction)
+        refusal = next((reply for reply in replies if isinstance(reply, Exception)), None)
+        if isinstance(refusal, OutOfMemoryError):
+            # A full server queues nothing. The function costs more, and makes room.
+            epoch, *found = await self._read_on_a_full_server(count, after)
+        elif refusal:
+            raise translate(refusal)
+        else:
+            epoch, *found = replies[-1]
+        if epoch != self._epoch:
+            raise PartitionLost(f"partition {self.partition} has another owner")
+        for reply in found:
+            if isinstance(reply, Exception):
+                await self._failed(reply)
+        before, fresh = [reply[0][1] if reply else [] for reply in (*found, None)][:2]
+        if fresh:
+            first, last = fresh[0][0].decode(), fresh[-1][0].decode()
+            if sort_key(first) <= sort_key(self.heard):
+                raise self._gone_back(first)
+            self.heard = last
+            self._witness.stands(self.partition, last)
+        self._is_unsure = False
+        self._made = made
+        return before, fresh
+
+    async def _read_on_a_full_server(self, count: int, after: Sequence[str]) -> list[Reply]:
+        call = self._functions.command(
+            "read",
+            (self.stream, self.lease),
+            self._group,
+            self.epoch,
+            self._consumer,
+            count,
+            *after,
+        )
+        (reply,) = await self._functions.exchange([call])
+        if isinstance(reply, Exception):
+            await self._failed(reply)
+        found: list[Reply] = reply
+        return found
+
+    async def _failed(self, error: Exception) -> NoReturn:
+        translated = translate(error)
+        if isinstance(translated, TopicMissing):
+            await self._call("reopen")
+            self.rewind()
+            self.heard = _BEGINNING
+        raise translated
+
+    async def _again(self, entries: Sequence[Entry]) -> list[Record]:
+        """Return records that were delivered before, with how often they have been now."""
+        if gone := [entry_id for entry_id, fields in entries if fields is None]:
+            await self._call("gone", *gone)
+            entries = [entry for entry in entries if entry[1] is not None]
+            if not entries:
+                return []
+        first, last = entries[0][0], entries[-1][0]
+        if sort_key(last.decode()) > sort_key(self.heard):
+            self.heard = last.decode()
+        pending = await self._connections.call(
+            "XPENDING", self.stream, self._group, first, last, len(entries), self._consumer
+        )
+        counts = {entry_id: count for entry_id, _, _, count in pending}
+        return records(self.topic, self.partition, entries, counts)
+
+    def _unacked_through(self, through: str) -> list[str]:
+        offsets = []
+        for offset in self._unacked:
+            offsets.append(offset)
+            if offset == through:
+                return offsets
+        limit = sort_key(through)
+        return [offset for offset in offsets if sort_key(offset) <= limit]
+
+    async def _call(self, function: str, *arguments: str | bytes) -> Reply:
+        return await self._functions.call(
+            function, (self.stream, self.lease), self._group, self.epoch, *arguments
+        )
+
+
+def _text(epoch: int) -> bytes:
+    return str(epoch).encode()

@@ -1,0 +1,156 @@
+"""The one that appends again what all lost, in the order of the old log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing
+from heapq import heapify, heappop, heapreplace
+
+from transport.contract import Appended, Envelope, Outcome
+from transport.errors import AppendUnknown, TransportError
+from transport.redis.records import sort_key
+from transport.redis.rescue.calls import LEADS, RescueCalls
+from transport.redis.rescue.recent_appends import RecentAppend
+from transport.redis.rescue.report import RescueReport
+
+__all__ = ["Append", "RescueLeader"]
+
+_log = logging.getLogger(__name__)
+
+_RECORDS_PER_TURN = 1000
+
+Append = Callable[[Sequence[Envelope], bool, str], Awaitable[Sequence[Outcome]]]
+"""Appends in order; whether repeats are told by their ids is the second argument, and the third is
+the replication id of the server."""
+
+
+class RescueLeader:
+    """Appends again what was lost.
+
+    Args:
+        calls: To the new server.
+        append: Appends there.
+        note: Called with how many records were just appended again.
+    """
+
+    def __init__(self, calls: RescueCalls, append: Append, note: Callable[[int], None]) -> None:
+        self._calls = calls
+        self._append = append
+        self._note = note
+
+    async def lead(self, *, is_alone: bool) -> bool:
+        """Append what all reported; return false if another leads meanwhile.
+
+        ``is_alone``: others may have more.
+        """
+        calls = self._calls
+        read: set[str] = set()
+        count, is_overtaken, is_over = 0, False, False
+        while not is_over:
+            members = await calls.members() - read
+            reports = await calls.reports(members)
+            is_overtaken |= await calls.is_overtaken(reports.values())
+            async with aclosing(self._lost(reports)) as lost:
+                async for some in _turns(lost):
+                    if await calls.turn(is_late=True) not in LEADS:
+                        return False
+                    count += await self._append_again(some)
+            if await calls.turn(is_late=True) not in LEADS:
+                return False  # another is done, and its count stands
+            read |= members
+            is_over = await calls.end(count, read)
+        if is_overtaken:
+            _tell(count, "in their order, but after newer ones that others appended meanwhile")
+        elif is_alone:
+            _tell(count, "in their order; not all that wrote lately had said what they lack")
+        else:
+            _tell(count, "in their order, before anything else")
+        return True
+
+    async def follow(self, mine: Iterable[RecentAppend]) -> None:
+        """Append what this process lost, as the rescue is over."""
+        count = 0
+        async for some in _turns(_each(mine)):
+            count += await self._append_again(some)
+        _tell(count, "after newer ones, since this process heard of it late")
+
+    async def _lost(
+        self, reports: Mapping[str, RescueReport]
+    ) -> AsyncGenerator[RecentAppend, None]:
+        """Yield what all reported, in the old log's order, and hold one page of each."""
+        readers = [self._calls.reported(it, reports[it].pages) for it in reports]
+        heads = []
+        for n, reader in enumerate(readers):
+            first = await anext(reader, None)
+            if first is not None:
+                heads.append((sort_key(first.offset), n, first))
+        heapify(heads)
+        while heads:
+            _, n, it = heads[0]
+            yield it
+            following = await anext(readers[n], None)
+            if following is None:
+                heappop(heads)
+            else:
+                heapreplace(heads, (sort_key(following.offset), n, following))
+
+    async def _append_again(self, lost: Sequence[RecentAppend]) -> int:
+        """Append records of one way to remember; return how many were not there."""
+        left, count = [it.envelope for it in lost], 0
+        unknown: set[str] = set()  # ids of what may be there by an append without an answer
+
+        async def advance() -> None:
+            nonlocal left, count
+            outcomes = await self._append(left, lost[0].remember, self._calls.server)
+            ended = next((it for it in outcomes if isinstance(it, TransportError)), None)
+            done = outcomes.index(ended) if ended is not None else len(outcomes)
+            new = sum(
+                type(outcome) is Appended or envelope.message_id in unknown
+                for envelope, outcome in zip(left, outcomes[:done], strict=False)
+            )
+            count += new
+            self._note(new)
+            left = left[done:]
+            if isinstance(ended, AppendUnknown):
+                unknown.update(envelope.message_id for envelope in left)
+            if ended is not None:
+                raise ended
+
+        await self._calls.patiently(advance)
+        return count
+
+
+async def _each(some: Iterable[RecentAppend]) -> AsyncIterator[RecentAppend]:
+    for it in some:
+        yield it
+
+
+async def _turns(lost: AsyncIterator[RecentAppend]) -> AsyncIterator[list[RecentAppend]]:
+    """Yield what is lost in its order, by trips of one way to remember."""
+    some: list[RecentAppend] = []
+    async for it in lost:
+        if some and (it.remember != some[0].remember or len(some) == _RECORDS_PER_TURN):
+            yield some
+            some = []
+        some.append(it)
+    if some:
+        yield some
+
+
+def _tell(count: int, place: str) -> None:
+    if count:
+        _log.error(
+            "A failover lost %d acknowledged records that this process and others still had: they "
+            "were appended again, %s",
+            count,
+            place,
+        )

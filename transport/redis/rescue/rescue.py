@@ -1,0 +1,244 @@
+"""After a failover that lost acknowledged records: those who appended them have them still.
+
+A replica that is promoted lacks what it was not sent yet. So each process keeps the last seconds of
+what it appended (``recent_appends``), and looks at the server's replication id whenever it opens a
+connection. Where that is another one, nothing is appended until a rescue is over: everybody who
+wrote lately reports what of its own is gone, one of them appends all of it in the order of the old
+log, and then all go on. If each appended its own, or went on before, messages that were sent after
+others' acknowledgement could stand before these.
+
+All of it is in the log's own server, so it works without PostgreSQL. Whoever is late, or leads and
+dies, is not waited for longer than some seconds. While the server refuses writes, the rescue waits:
+appends are refused then anyway.
+
+What is asked of the new server is in ``calls``, and who appends again in ``leader``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from uuid import uuid4
+
+from transport.errors import TransportUnavailable
+from transport.redis.client.functions import Functions
+from transport.redis.cluster.cluster import IsAt
+from transport.redis.connection.connection import Command, Reply, ServerChanged, ServerIdentity
+from transport.redis.keys import TopicKeys
+from transport.redis.rescue.calls import AWAITED_MS, LEADS, RescueCalls
+from transport.redis.rescue.leader import Append, RescueLeader
+from transport.redis.rescue.recent_appends import KeptTogether, RecentAppends
+from transport.redis.rescue.report import in_order
+
+__all__ = ["REFUSED_AFTER", "Rescue"]
+
+_log = logging.getLogger(__name__)
+
+_REGISTER_SECONDS = 1.0
+_POLL_SECONDS = 0.05
+# For those who wrote lately to report; each comes back within two seconds, whatever it does.
+_LATE_SECONDS = 2.5
+REFUSED_AFTER = 1.0
+"""Seconds for which an append waits for a rescue."""
+
+IsMove = Callable[[str, ServerIdentity], bool]
+"""Takes the former server's replication id and the new server's identity. Returns whether the
+partition was moved from a server that is still a primary: then nothing was lost."""
+
+
+def _no_move(_: str, __: ServerIdentity) -> bool:
+    return False
+
+
+class Rescue:
+    """Of one log, or of one partition in a cluster, for one process that appends to it.
+
+    Args:
+        functions: The Lua library.
+        log: The keys of the log.
+        seconds: How long what was appended is kept; 0: there is no rescue.
+        is_move: Tells a slot that was moved from a failover.
+        together: Counts what is kept, with that of other partitions.
+    """
+
+    def __init__(
+        self,
+        functions: Functions,
+        log: TopicKeys,
+        *,
+        seconds: float,
+        is_move: IsMove = _no_move,
+        together: KeptTogether | None = None,
+    ) -> None:
+        self.recent = RecentAppends(seconds, together)
+        self._is_move = is_move
+        self.server = ""
+        """The replication id of the server that is known to have all; empty if none is told."""
+        self.begun = 0
+        """How many rescues this process took part in: another one, and what was under way when it
+        began may stand on a server that nobody asks any more."""
+        self._functions = functions
+        self._log = log
+        self._is_on = seconds > 0
+        self._member = uuid4().hex
+        self._registered = -_REGISTER_SECONDS
+        self._writers: Sequence[bytes] = ()  # with the time of each, as the server told last
+        self._met = self._process = ""
+        self._running: asyncio.Task[None] | None = None
+        self._calls: RescueCalls | None = None  # of the last rescue
+        self._append: Append | None = None
+        self._note_again: Callable[[int], None] = lambda _: None
+        self._is_closed = False
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether nothing may be appended or recalled now."""
+        return self._running is not None
+
+    def begin(self, append: Append, note: Callable[[int], None]) -> None:
+        """Use ``append`` for what has to be appended again, and tell ``note`` how many were."""
+        self._append, self._note_again = append, note
+
+    def met(self, identity: ServerIdentity) -> None:
+        """Note which server a connection was made to."""
+        server, process, _ = identity
+        if not server or not self._is_on:
+            return
+        lives_on = process and process == self._process
+        self._met, self._process = server, process
+        if self.is_under_way or self._append is None or server == self.server:
+            return
+        if not self.server or lives_on or self._is_move(self.server, identity):
+            # A server that was no replica, and whose last one is away for an hour, has a new
+            # replication id as well; it lost nothing.
+            self.server = server
+        else:
+            self._start(self._append)
+
+    def is_at(self, identity: ServerIdentity) -> bool:
+        """Return whether appends may be sent to a server: it is known to have all."""
+        self.met(identity)
+        return self._running is None and identity.server in ("", self.server)
+
+    @property
+    def done_at(self) -> str:
+        """The key that tells what was appended again to the server that is known to have all."""
+        return self._log.rescue(self.server)
+
+    async def join(self) -> None:
+        """Take part in the rescue under way on the first server that was met.
+
+        Raises:
+            TransportError: the server can't be asked.
+        """
+        if not self.server or self._running is not None or self._append is None:
+            return
+        if await self._functions.call("is_under_way", (self._log.rescue(self.server),)):
+            self.server = ""
+            self._start(self._append)
+
+    async def over(self, *, within: float = REFUSED_AFTER) -> None:
+        """Return when no rescue is under way.
+
+        Raises:
+            TransportUnavailable: it takes longer than ``within`` seconds, or the log was closed
+                while one was under way.
+        """
+        if self._running is not None:
+            await asyncio.wait([self._running], timeout=within)
+        if self._running is not None:
+            why = f" ({self._calls.why})" if self._calls and self._calls.why else ""
+            raise TransportUnavailable(
+                "Redis failed over or was restarted, and what that lost is appended again "
+                f"first: retry{why}"
+            )
+        if self._is_closed:
+            raise TransportUnavailable("this log was closed while what it lost was appended again")
+
+    def registration(self) -> Sequence[Command]:
+        """Return the command that registers this process as a writer, where it is due."""
+        now = asyncio.get_running_loop().time()
+        if not self._is_on or now - self._registered < _REGISTER_SECONDS:
+            return ()
+        self._registered = now
+        return [self._functions.command("write_on", (self._log.writers,), self._member, AWAITED_MS)]
+
+    def note_writers(self, reply: Reply) -> None:
+        """Note who else writes, as ``registration`` was answered.
+
+        The new server may lack the last of them, so it is told.
+        """
+        if isinstance(reply, list):
+            self._writers = reply
+
+    async def close(self) -> None:
+        """End a rescue under way."""
+        if self._running is not None:
+            self._is_closed = True  # who waits would try again for ever: nothing is at the server
+            self._append = None
+            self._running.cancel()
+            await asyncio.wait([self._running])
+
+    def _start(self, append: Append) -> None:
+        self.begun += 1
+        self._running = asyncio.create_task(self._run(append), name="rescue")
+
+    async def _run(self, append: Append) -> None:
+        try:
+            while self._met != self.server:
+                server = self._met
+                self._calls = self._calls_to(server)
+                try:
+                    await self._rescue(self._calls, append)
+                except ServerChanged:
+                    continue
+                except Exception:  # noqa: BLE001 - or nothing would be appended any more
+                    _log.exception(
+                        "The rescue of what the new server may lack was given up: run `crossfade "
+                        "audit`, and have clients retry"
+                    )
+                self.server = server
+        finally:
+            self._running = None
+
+    def _calls_to(self, server: str) -> RescueCalls:
+        return RescueCalls(
+            self._functions,
+            self._log,
+            self._member,
+            server=server,
+            is_at=self.at(server),
+            is_current=lambda: self._met == server,
+        )
+
+    async def _rescue(self, calls: RescueCalls, append: Append) -> None:
+        leader = RescueLeader(calls, append, self._note_again)
+        mine = in_order(await calls.gone(self.recent.by_partition))
+        while await calls.report(mine, self._writers):
+            if await self._is_done(calls, leader):
+                break
+        else:
+            await leader.follow(mine)
+        self.recent.forget(mine)
+
+    async def _is_done(self, calls: RescueCalls, leader: RescueLeader) -> bool:
+        """Wait for the end of the rescue, or lead it; return false if reports are gone by then."""
+        loop = asyncio.get_running_loop()
+        late = loop.time() + _LATE_SECONDS
+        while True:
+            turn = await calls.turn(is_late=loop.time() > late)
+            if turn in {b"done", b"report"}:
+                return turn == b"done"
+            if turn in LEADS and await leader.lead(is_alone=turn == b"alone"):
+                return True
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def at(self, server: str) -> IsAt:
+        """Return a function that tells whether a server is the one that is rescued for."""
+
+        def is_at(identity: ServerIdentity) -> bool:
+            self.met(identity)
+            return identity.server in ("", server)
+
+        return is_at

@@ -1,0 +1,135 @@
+"""Rescues in a cluster: one for each partition, as each is in a slot of its own.
+
+All that a rescue needs is in the partition's slot, so it goes where that goes. A partition that is
+on another server than before was moved there, or a replica was promoted in its server's place. Only
+the latter loses anything. It counts as moved where the new server was known as a primary already,
+was no replica of the old one, and the old one still is a primary; in any doubt there is a rescue,
+which finds nothing gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+
+from transport.errors import TransportError
+from transport.redis.client.functions import Functions
+from transport.redis.cluster.cluster import Cluster
+from transport.redis.cluster.slot_map import Place
+from transport.redis.connection.connection import ServerIdentity
+from transport.redis.connection.errors import translate
+from transport.redis.keys import TopicKeys
+from transport.redis.rescue.leader import Append
+from transport.redis.rescue.recent_appends import KeptTogether
+from transport.redis.rescue.rescue import REFUSED_AFTER, Rescue
+
+__all__ = ["ShardRescues"]
+
+
+class ShardRescues:
+    """See ``Rescue``; one for each partition of ``log``.
+
+    Args:
+        functions: The Lua library.
+        log: The keys of the log.
+        cluster: Tells the cluster, once it is known that there is one.
+        seconds: How long what was appended is kept; 0: there is no rescue.
+    """
+
+    def __init__(
+        self,
+        functions: Functions,
+        log: TopicKeys,
+        *,
+        cluster: Callable[[], Cluster | None],
+        seconds: float,
+    ) -> None:
+        self._log = log
+        self._cluster = cluster
+        self._known: set[str] = set()  # replication ids of primaries
+        together = KeptTogether()
+        self._rescues = [
+            Rescue(
+                functions,
+                log.of_partition(partition),
+                seconds=seconds,
+                is_move=self._is_move,
+                together=together,
+            )
+            for partition in range(len(log.streams))
+        ]
+
+    def of(self, partition: int) -> Rescue:
+        """Return that of a partition."""
+        return self._rescues[partition]
+
+    def begin(self, append: Append, note: Callable[[int], None]) -> None:
+        """Use ``append`` for what has to be appended again, and tell ``note`` how many were."""
+        for rescue in self._rescues:
+            rescue.begin(append, note)
+
+    def met(self, place: Place, identity: ServerIdentity) -> None:
+        """Note which primary a connection was made to, for the partitions that it has."""
+        cluster = self._cluster()
+        for partition, stream in enumerate(self._log.streams):
+            if cluster is not None and cluster.is_on(stream, place):
+                self._rescues[partition].met(identity)
+        self._known.add(identity.server)
+
+    async def join(self) -> None:
+        """Take part in the rescues that are under way, as this process begins.
+
+        Raises:
+            TransportError: a server can't be asked.
+        """
+        await asyncio.gather(*(rescue.join() for rescue in self._rescues))
+
+    async def over(self, partitions: Collection[int]) -> dict[int, TransportError]:
+        """Return when no rescue is under way, and what keeps a partition from being appended to."""
+        awaited = [p for p in partitions if self._rescues[p].is_under_way]
+        if not awaited:
+            return {}
+        told = await asyncio.gather(*(self._over(partition) for partition in awaited))
+        return {p: error for p, error in zip(awaited, told, strict=True) if error is not None}
+
+    async def close(self) -> None:
+        """End the rescues under way."""
+        await asyncio.gather(*(rescue.close() for rescue in self._rescues))
+
+    async def age(self, partition: int) -> TransportError | None:
+        """Note that the server took a write; return what keeps appends from it, if so."""
+        if error := await self._over(partition, within=0.0):
+            return error
+        self._rescues[partition].recent.age()
+        return None
+
+    async def rescued(self, cluster: Cluster) -> int:
+        """Return how many records were appended again after each shard's last failover.
+
+        Raises:
+            TransportError: no server can be asked.
+        """
+        keys = [rescue.done_at for rescue in self._rescues if rescue.server]
+        if not keys:
+            return 0
+        replies = await cluster.exchange([("HGET", key, "#done") for key in keys])
+        errors = [reply for reply in replies if isinstance(reply, Exception)]
+        if len(errors) == len(replies):
+            raise translate(errors[0])
+        return sum(int(reply or 0) for reply in replies if not isinstance(reply, Exception))
+
+    async def _over(self, partition: int, within: float = REFUSED_AFTER) -> TransportError | None:
+        try:
+            await self._rescues[partition].over(within=within)
+        except TransportError as error:
+            return error
+        return None
+
+    def _is_move(self, before: str, identity: ServerIdentity) -> bool:
+        cluster = self._cluster()
+        return (
+            cluster is not None
+            and identity.server in self._known
+            and identity.former != before
+            and cluster.has(before)
+        )
