@@ -12,13 +12,21 @@ from compose.process.settings_warnings import cheaper_wal
 from persistence.database.failover import pooling_of
 from persistence.database.fitness import Pooling, not_set
 from persistence.database.pool import Connection, Pool, session_settings, using
-from persistence.errors import PersistenceError
+from persistence.errors import PersistenceError, UnfitDatabase
 from persistence.fleet.processes import processes
 from persistence.settings import PersistenceSettings
 
 __all__ = ["examine_database"]
 
 _WITHIN = 5.0
+_UNREACHED = "see that PostgreSQL runs where DATABASE_URL says"
+_REMEDIES = {  # by the start of PostgreSQL's code
+    "28": "correct the user and the password in DATABASE_URL, or let them in (pg_hba.conf)",
+    "3D": "make that database, or correct its name in DATABASE_URL",
+    "42501": "GRANT it to the user in DATABASE_URL",
+    "53300": "allow more connections (max_connections, ALTER ROLE ... CONNECTION LIMIT), or lower "
+    "DATABASE_POOL_SIZE of every process",
+}
 _SERVER = """
 SELECT version() AS version, pg_is_in_recovery() AS standby,
     extract(epoch FROM clock_timestamp())::float8 AS clock,
@@ -27,16 +35,31 @@ SELECT version() AS version, pg_is_in_recovery() AS standby,
     current_setting('synchronous_commit') AS synchronous_commit,
     current_setting('default_transaction_read_only') AS read_only,
     current_setting('max_connections')::int
-        - current_setting('superuser_reserved_connections')::int AS connections,
+        - current_setting('superuser_reserved_connections')::int
+        - coalesce(current_setting('reserved_connections', true)::int, 0) AS connections,
+    (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = session_user) AS of_role,
+    (SELECT nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database())
+        AS of_database,
+    current_schema() AS schema, current_setting('search_path') AS search_path,
     has_schema_privilege(current_schema(), 'CREATE') AS may_create,
     current_user AS role, current_database() AS database
 """
 _LACKING = """
 SELECT c.relname::text AS name, string_agg(wanted, ', ') AS rights
-FROM pg_class c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS wanted
-WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
-    AND c.relname <> 'alembic_version' AND NOT has_table_privilege(c.oid, wanted)
+FROM unnest($1::text[]) AS ours (name)
+    JOIN pg_class c ON c.oid = to_regclass(quote_ident(ours.name)),
+    unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS wanted
+WHERE NOT has_table_privilege(c.oid, wanted)
+    AND (wanted = 'SELECT' OR c.relname <> 'alembic_version')
 GROUP BY 1 ORDER BY 1
+"""
+_HIDDEN = """
+SELECT ours.name FROM unnest($1::text[]) AS ours (name)
+WHERE row_security_active(to_regclass(quote_ident(ours.name))) ORDER BY 1
+"""
+_ELSEWHERE = """
+SELECT relnamespace::regnamespace::text FROM pg_class
+WHERE relname = 'message_positions' AND relkind IN ('r', 'p') ORDER BY 1
 """
 _STANDBYS = """
 SELECT count(*) FILTER (WHERE sync_state = 'async') AS behind, count(*) AS every
@@ -70,15 +93,18 @@ async def examine_database(pool: Pool, settings: PersistenceSettings) -> AsyncIt
             if standbys["every"]:
                 yield fine("standbys", f"{standbys['every']}, {standbys['behind']} asynchronous")
     except (PersistenceError, TimeoutError) as error:
-        yield bad(
-            "connection",
-            str(error) or f"no answer within {_WITHIN:g} s",
-            "see that PostgreSQL runs where DATABASE_URL says; until it does, messages are "
-            "accepted and wait in the log",
-        )
+        yield bad("connection", str(error) or f"no answer within {_WITHIN:g} s", _remedy(error))
         return
-    async for observation in _processes(pool, server["connections"], settings, pooling):
+    async for observation in _processes(pool, server, settings, pooling):
         yield observation
+
+
+def _remedy(error: Exception) -> str:
+    """Return what to do about a database that can't be used; its text names the trouble."""
+    code = str(getattr(error.__cause__, "sqlstate", None) or "")
+    known = (remedy for start, remedy in _REMEDIES.items() if code.startswith(start))
+    remedy = "change it as the text says" if isinstance(error, UnfitDatabase) else _UNREACHED
+    return f"{next(known, remedy)}; until then, messages are accepted and wait in the log"
 
 
 def _of_server(server: Any) -> Iterator[Observation]:
@@ -111,11 +137,43 @@ async def _schema(
     connection: Connection, server: Any, settings: PersistenceSettings
 ) -> AsyncIterator[Observation]:
     from persistence import migrate  # noqa: PLC0415 - Alembic takes long to import
+    from persistence.tables.models import metadata  # noqa: PLC0415 - SQLAlchemy too
 
+    role, database = server["role"], server["database"]
+    if server["schema"] is None:
+        yield bad(
+            "schema",
+            f"{role} may use no schema of its search_path ({server['search_path']})",
+            f"GRANT USAGE ON SCHEMA public TO {role}, or ALTER ROLE {role} SET search_path",
+        )
+        return
+    tables = [*metadata.tables, "alembic_version"]
+    lacking = await connection.fetch(_LACKING, tables, timeout=_WITHIN)
+    if lacking:
+        which = "; ".join(f"{row['rights']} on {row['name']}" for row in lacking)
+        yield bad("rights", f"{role} lacks {which}", f"GRANT them to {role}")
+    if hidden := await connection.fetch(_HIDDEN, tables, timeout=_WITHIN):
+        which = ", ".join(row["name"] for row in hidden)
+        yield bad(
+            "row security",
+            f"it keeps rows of {which} from {role}",
+            f"ALTER ROLE {role} BYPASSRLS, or ALTER TABLE ... DISABLE ROW LEVEL SECURITY",
+        )
+    if any(row["name"] == "alembic_version" for row in lacking):
+        return  # its revision can't be told
     latest = migrate.latest()
     at = await migrate.current(settings.direct_url)
     if at is None:
-        yield bad("schema", f"none in database {server['database']}", "run 'crossfade db upgrade'")
+        elsewhere = [row[0] for row in await connection.fetch(_ELSEWHERE, timeout=_WITHIN)]
+        yield bad(
+            "schema",
+            f"none in schema {server['schema']} of database {database}"
+            + (f"; tables of Crossfade are in schema {', '.join(elsewhere)}" if elsewhere else ""),
+            f"ALTER ROLE {role} SET search_path = {elsewhere[0]}: 'crossfade db upgrade' would "
+            f"make empty tables beside those"
+            if elsewhere
+            else "run 'crossfade db upgrade'",
+        )
         return
     if at != latest:
         yield bad(
@@ -125,18 +183,16 @@ async def _schema(
         )
     else:
         yield fine("schema", f"at {at}, the latest")
-    lacking = await connection.fetch(_LACKING, timeout=_WITHIN)
     if lacking:
-        tables = "; ".join(f"{row['rights']} on {row['name']}" for row in lacking)
-        yield bad("rights", f"{server['role']} lacks {tables}", f"GRANT them to {server['role']}")
-    elif not server["may_create"]:
+        return
+    if not server["may_create"]:
         yield warning(
             "rights",
-            f"{server['role']} may not create tables here",
+            f"{role} may not create tables here",
             "migrate with a user who may, before a new version starts",
         )
     else:
-        yield fine("rights", f"{server['role']} may do all that is needed")
+        yield fine("rights", f"{role} may do all that is needed")
 
 
 async def _pooler(
@@ -155,7 +211,7 @@ async def _pooler(
 
 
 async def _processes(
-    pool: Pool, most: int, settings: PersistenceSettings, pooling: Pooling
+    pool: Pool, server: Any, settings: PersistenceSettings, pooling: Pooling
 ) -> AsyncIterator[Observation]:
     try:
         alive = [process for process in await processes(pool, within=_WITHIN) if process.live]
@@ -174,12 +230,24 @@ async def _processes(
     if pooling is not Pooling.NONE:
         return  # then the pooler says how many
     wanted = max(1, len(alive)) * settings.database_pool_size
+    most, limit, setting = min(_limits(server))
     if wanted > most:
         yield warning(
             "connections",
-            f"{len(alive)} processes may open {wanted}, and the server takes {most}",
-            "raise max_connections, or lower DATABASE_POOL_SIZE: a process that finds no "
+            f"{len(alive)} processes may open {wanted}, and {limit} takes {most}",
+            f"raise {setting}, or lower DATABASE_POOL_SIZE: a process that finds no "
             "connection waits, as in an outage",
         )
     else:
         yield fine("connections", f"{wanted} of {most} at most")
+
+
+def _limits(server: Any) -> Iterator[tuple[int, str, str]]:
+    """Yield how many connections each limit leaves, who has it, and how it is raised."""
+    role, database = server["role"], server["database"]
+    yield server["connections"], "the server", "max_connections"
+    if server["of_role"] is not None:
+        yield server["of_role"], f"the role {role}", f"it (ALTER ROLE {role} CONNECTION LIMIT)"
+    if server["of_database"] is not None:
+        how = f"it (ALTER DATABASE {database} CONNECTION LIMIT)"
+        yield server["of_database"], f"the database {database}", how

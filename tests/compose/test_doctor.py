@@ -218,6 +218,118 @@ async def test_a_user_without_rights_and_a_database_without_a_schema_are_bad(
     assert "crossfade db upgrade" in found["postgresql, schema"]["remedy"]
 
 
+@pytest_asyncio.fixture
+async def role(database_pool: Pool, database_url: str) -> AsyncIterator[str]:
+    """A role that may use all tables, and owns none."""
+    name = f"user_{database_url.rpartition('/')[2]}"
+    await database_pool.execute(f"CREATE ROLE {name} LOGIN")
+    await database_pool.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {name}")
+    yield name
+    await database_pool.execute(f"DROP OWNED BY {name}")
+    await database_pool.execute(f"DROP ROLE {name}")
+
+
+def _as(role: str, url: str) -> str:
+    return re.sub("//[^@]*@", f"//{role}@", url)
+
+
+@pytest.mark.parametrize(
+    ("change", "what", "found", "remedy"),
+    [
+        (
+            "REVOKE SELECT ON alembic_version FROM {role}",
+            "rights",
+            "{role} lacks SELECT on alembic_version",
+            "GRANT them to {role}",
+        ),
+        (
+            "REVOKE UPDATE ON fences FROM {role}",
+            "rights",
+            "{role} lacks UPDATE on fences",
+            "GRANT them to {role}",
+        ),
+        (
+            "ALTER TABLE messages ENABLE ROW LEVEL SECURITY",
+            "row security",
+            "it keeps rows of messages from {role}",
+            "ALTER ROLE {role} BYPASSRLS",
+        ),
+        (
+            "REVOKE USAGE ON SCHEMA public FROM PUBLIC",
+            "schema",
+            '{role} may use no schema of its search_path ("$user", public)',
+            "GRANT USAGE ON SCHEMA public TO {role}",
+        ),
+        (
+            "CREATE SCHEMA theirs AUTHORIZATION {role}; ALTER ROLE {role} SET search_path = theirs",
+            "schema",
+            "tables of Crossfade are in schema public",
+            "ALTER ROLE {role} SET search_path = public",
+        ),
+        (
+            "ALTER ROLE {role} CONNECTION LIMIT 7",
+            "connections",
+            "the role {role} takes 7",
+            "ALTER ROLE {role} CONNECTION LIMIT",
+        ),
+    ],
+)
+async def test_what_a_role_of_postgresql_lacks_is_named(
+    doctor: _Doctor,
+    database_pool: Pool,
+    database_url: str,
+    role: str,
+    change: str,
+    what: str,
+    found: str,
+    remedy: str,
+) -> None:
+    await database_pool.execute(change.format(role=role))
+    _, told = await doctor.examine(DATABASE_URL=_as(role, database_url))
+    said = told[f"postgresql, {what}"]
+    assert said["grade"] == ("warning" if what == "connections" else "bad")
+    assert found.format(role=role) in said["found"]
+    assert remedy.format(role=role) in said["remedy"]
+    assert "postgresql, connection" not in told, "it was reached"
+
+
+async def test_rights_are_looked_at_where_the_tables_are(
+    doctor: _Doctor, database_pool: Pool, database_url: str, role: str
+) -> None:
+    """A schema of the role's own comes before the one that has the tables, and has none."""
+    await database_pool.execute(f"CREATE SCHEMA {role} AUTHORIZATION {role}")
+    await database_pool.execute("CREATE TABLE strangers ()")
+    _, told = await doctor.examine(DATABASE_URL=_as(role, database_url))
+    assert told["postgresql, rights"]["grade"] == "fine"
+    await database_pool.execute(f"REVOKE INSERT ON messages FROM {role}")
+    _, told = await doctor.examine(DATABASE_URL=_as(role, database_url))
+    assert told["postgresql, rights"]["found"] == f"{role} lacks INSERT on messages"
+
+
+@pytest.mark.parametrize(
+    ("change", "url", "remedy"),
+    [
+        ("SELECT 1", "{url}_not_there", "make that database"),
+        ("ALTER ROLE {role} CONNECTION LIMIT 0", "{url}", "ALTER ROLE ... CONNECTION LIMIT"),
+        ("ALTER ROLE {role} NOLOGIN", "{url}", "correct the user and the password"),
+    ],
+)
+async def test_a_database_that_refuses_us_is_told_with_what_mends_that(
+    doctor: _Doctor,
+    database_pool: Pool,
+    database_url: str,
+    role: str,
+    change: str,
+    url: str,
+    remedy: str,
+) -> None:
+    await database_pool.execute(change.format(role=role))
+    given = url.format(url=_as(role, database_url))
+    status, told = await doctor.examine(DATABASE_URL=given)
+    assert status == 1
+    assert remedy in told["postgresql, connection"]["remedy"]
+
+
 async def test_more_processes_than_connections_are_a_warning(
     doctor: _Doctor, log: TransportSettings
 ) -> None:
