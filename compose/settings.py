@@ -326,7 +326,8 @@ def _address(secret: str) -> str:
     if not (parts.scheme.startswith("postgres") and parts.hostname):
         return masked_url(secret)
     user = f"{parts.username}:{MASK}@" if parts.password else f"{parts.username}@"
-    return f"{parts.scheme}://{user if parts.username else ''}{parts.hostname}{port}{parts.path}"
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{user if parts.username else ''}{host}{port}{parts.path}"
 
 
 def _allowed(info: FieldInfo) -> str:

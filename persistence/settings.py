@@ -7,6 +7,8 @@ from typing import Annotated, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from persistence.database_url import check_url
+
 __all__ = ["PersistenceSettings"]
 
 
@@ -16,8 +18,9 @@ class PersistenceSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
 
     database_url: SecretStr = SecretStr("postgresql://postgres@localhost:5432/crossfade")
-    """``postgresql://user:password@host:port/name``; the options of libpq (``sslmode``) work. Name
-    a primary and its standbys as ``one:5432,two:5432``: the one that takes writes is used."""
+    """``postgresql://user:password@host:port/name``, with options such as ``sslmode`` as libpq has
+    them; one that is not supported is refused. Name a primary and its standbys as
+    ``one:5432,two:5432``: the one that takes writes is used."""
     database_direct_url: SecretStr | None = None
     """The same servers past a pooler, where ``DATABASE_URL`` leads through one in transaction mode:
     for migrations of the schema, locks that a session holds, and commands that read all rows."""
@@ -70,6 +73,6 @@ class PersistenceSettings(BaseSettings):
     @field_validator("database_url", "database_direct_url", "database_read_url")
     @classmethod
     def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
-            raise ValueError("must start with postgresql://")
+        if value and value.get_secret_value():
+            check_url(value.get_secret_value())
         return value

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 from weakref import WeakSet
 
 import asyncpg
@@ -16,9 +16,10 @@ import structlog
 
 from persistence.database.fitness import Fitness, Pooling, examined, not_set, set_in_session
 from persistence.database.hang import HangWatch
+from persistence.database_url import place_of, urls_of
 from persistence.errors import Crowded, Outage
 
-__all__ = ["ServerConnection", "Servers", "urls_of"]
+__all__ = ["ServerConnection", "Servers"]
 
 _log = structlog.get_logger(__name__)
 
@@ -150,7 +151,7 @@ class Servers:
                 session = await asyncpg.connect(url, timeout=seconds / len(self._urls), **options)
             except _REFUSALS as error:
                 is_crowded |= isinstance(error, asyncpg.TooManyConnectionsError)
-                answers.append(f"{_place(url)}: {type(error).__name__} {error}".rstrip())
+                answers.append(f"{place_of(url)}: {type(error).__name__} {error}".rstrip())
             else:
                 self._begin_with(url)
                 return session, url
@@ -166,7 +167,9 @@ class Servers:
         primary = next((url for url, takes in zip(others, found, strict=True) if takes), None)
         if primary is None or self._urls[0] != hung:
             return
-        _log.warning("PostgreSQL gives no answer and was replaced: leaving it", server=_place(hung))
+        _log.warning(
+            "PostgreSQL gives no answer and was replaced: leaving it", server=place_of(hung)
+        )
         self._begin_with(primary)
         self.generation += 1
         for session in list(self._sessions):
@@ -185,30 +188,4 @@ class Servers:
     def _begin_with(self, url: str) -> None:
         if url != self._urls[0]:
             self._urls = [url, *(other for other in self._urls if other != url)]
-            _log.info("Another PostgreSQL server takes the writes", server=_place(url))
-
-
-def urls_of(url: str) -> list[str]:
-    """Return one address for each server that ``url`` names, in its order."""
-    parts = urlsplit(url)
-    user, at, hosts = parts.netloc.rpartition("@")
-    if "," in hosts:
-        return [urlunsplit(parts._replace(netloc=f"{user}{at}{host}")) for host in hosts.split(",")]
-    query = dict(parse_qsl(parts.query))
-    named = query.get("host", "").split(",")
-    if len(named) == 1:
-        return [url]
-    ports = query.get("port", "").split(",")
-    ports = ports * len(named) if len(ports) == 1 else ports
-    rest = f"{parts.scheme}://{parts.netloc}{parts.path}"  # urlunsplit leaves out an empty netloc
-    return [
-        f"{rest}?{urlencode(query | {'host': host, 'port': port})}"
-        for host, port in zip(named, ports, strict=False)
-    ]
-
-
-def _place(url: str) -> str:
-    """Return host and port of an address, without its password."""
-    parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query))
-    return parts.netloc.rpartition("@")[2] or f"{query.get('host')}:{query.get('port')}"
+            _log.info("Another PostgreSQL server takes the writes", server=place_of(url))

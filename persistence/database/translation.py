@@ -88,19 +88,23 @@ def translate(error: Exception) -> PersistenceError:  # noqa: PLR0911 - a table 
         return TooSlow("PostgreSQL gave no answer in time")
     if isinstance(error, OSError):
         return Outage(f"{_UNREACHED} ({error})")
-    if isinstance(
-        error, asyncpg.ClientConfigurationError | asyncpg.TargetServerAttributeNotMatched
-    ):
+    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
         return Outage(f"PostgreSQL can't be reached as configured: {type(error).__name__}")
     if isinstance(error, asyncpg.InterfaceError):
-        # Of these, an argument that can't be encoded is also a ValueError; its text quotes it.
-        if isinstance(error, ValueError):
-            return Rejected("a value can't be encoded for PostgreSQL")
-        return Outage(f"the connection to PostgreSQL is not usable: {error}")
+        return _from_client(error)
     if isinstance(error, asyncpg.InternalClientError):
         # asyncpg lost track of the protocol: seen where the server ends a session in a statement.
         return Outage("the connection to PostgreSQL broke in the middle of a statement")
     return Unexpected(f"{type(error).__name__} from the database client")
+
+
+def _from_client(error: asyncpg.InterfaceError) -> PersistenceError:
+    if isinstance(error, asyncpg.ClientConfigurationError):
+        return UnfitDatabase(f"DATABASE_URL can't be used as it is: {error.args[0]}")
+    # Of the rest, an argument that can't be encoded is also a ValueError; its text quotes it.
+    if isinstance(error, ValueError):
+        return Rejected("a value can't be encoded for PostgreSQL")
+    return Outage(f"the connection to PostgreSQL is not usable: {error}")
 
 
 def _from_server(error: asyncpg.PostgresError) -> PersistenceError:
@@ -112,6 +116,8 @@ def _from_server(error: asyncpg.PostgresError) -> PersistenceError:
         return SchemaOutdated(f"{_OUTDATED} (PostgreSQL: {error.message}, SQLSTATE {code})")
     if kind is UnfitDatabase:
         return UnfitDatabase(f"{_POOLED} (PostgreSQL: {error.message}, SQLSTATE {code})")
+    if code == "42704" and "configuration parameter" in (error.message or ""):
+        return UnfitDatabase(f"an option in DATABASE_URL is not PostgreSQL's: {error.message}")
     if code == "08P01" and "startup parameter" in (error.message or ""):
         return UnfitDatabase(f"{_UNKNOWN_PARAMETER} ({error.message})")
     return kind(f"PostgreSQL: {error.message or type(error).__name__} (SQLSTATE {code})")

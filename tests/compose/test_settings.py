@@ -96,6 +96,13 @@ def test_the_environment_goes_before_the_file_and_empty_counts_as_unset(
     assert rows["DATABASE_URL"].value == "postgresql://me:***@db:5433/colleging"
 
 
+def test_an_address_of_ipv6_is_shown_as_it_is_written() -> None:
+    given = {"DATABASE_URL": "postgresql://me:hunter2@[::1]:5433/x"}
+    rows = effective(load(given, env_file=NO_FILE), given, env_file=NO_FILE)
+    (shown,) = [row.value for row in rows if row.name == "DATABASE_URL"]
+    assert shown == "postgresql://me:***@[::1]:5433/x"
+
+
 def test_a_misspelt_variable_is_pointed_out(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("STREAM_PARTITION", "8")
     monkeypatch.setenv("REDIS_URL", "redis://somebody.elses")

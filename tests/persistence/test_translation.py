@@ -18,6 +18,7 @@ from persistence.errors import (
     SchemaOutdated,
     TooSlow,
     Unexpected,
+    UnfitDatabase,
 )
 from persistence.settings import PersistenceSettings
 from persistence.store.writer import Writer
@@ -84,7 +85,7 @@ def test_every_error_of_the_driver_itself_is_ruled_on():
             seen[kind.__name__] = type(translate(kind("…")))
     assert seen == {
         "InterfaceError": Outage,
-        "ClientConfigurationError": Outage,
+        "ClientConfigurationError": UnfitDatabase,
         "TargetServerAttributeNotMatched": Outage,
         "UnsupportedClientFeatureError": Outage,
         "UnsupportedServerFeatureError": Outage,

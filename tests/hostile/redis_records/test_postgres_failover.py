@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from compose.local.postgres import PostgresServer
 from persistence.database.pool import connect, using
-from persistence.database.servers import urls_of
+from persistence.database_url import urls_of
 from persistence.errors import Outage
 from persistence.fleet.leader_lock import elected
 from persistence.migrate import upgrade
