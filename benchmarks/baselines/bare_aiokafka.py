@@ -18,7 +18,7 @@ import uvloop
 from aiokafka import AIOKafkaProducer
 
 from benchmarks.samples import envelopes
-from transport.kafka.batch import BATCH_BYTES
+from transport.kafka.producer.batch import BATCH_BYTES
 
 _POOL = 40  # batches made in advance; Kafka does not mind seeing the same bytes again
 

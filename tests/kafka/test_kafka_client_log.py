@@ -20,9 +20,9 @@ from transport.conformance.member import Member
 from transport.contract import DLQ_GROUP, Topic
 from transport.errors import TransportUnavailable
 from transport.kafka import KafkaTransport
-from transport.kafka.client_log import OncePerOutage, SaidByUs
-from transport.kafka.node_outages import NodeOutages
-from transport.kafka.read_outage import ReadOutage
+from transport.kafka.client.client_log import OncePerOutage, SaidByUs
+from transport.kafka.client.node_outages import NodeOutages
+from transport.kafka.delivery.read_outage import ReadOutage
 
 _LOST, _BACK = "A Kafka node can't be reached", "A Kafka node can be reached again"
 _UNREAD, _READ = "Kafka can't be read", "Kafka can be read again"

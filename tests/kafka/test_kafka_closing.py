@@ -13,9 +13,9 @@ from aiokafka.errors import KafkaConnectionError
 
 from tests.support.eventually import eventually
 from transport.errors import TransportUnavailable
-from transport.kafka.client_pool import ClientPool
-from transport.kafka.closing import discard_admin, discard_consumer, discard_producer
-from transport.kafka.connection import Connector
+from transport.kafka.connection.client_pool import ClientPool
+from transport.kafka.connection.closing import discard_admin, discard_consumer, discard_producer
+from transport.kafka.connection.connection import Connector
 from transport.settings import TransportSettings
 
 

@@ -15,7 +15,7 @@ from transport.errors import (
     TransportError,
     TransportUnavailable,
 )
-from transport.kafka.errors import MEANING, append_error, translate
+from transport.kafka.client.errors import MEANING, append_error, translate
 
 _ALL = [
     cls

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from aiokafka.codec import snappy_decode, snappy_encode
 
-from transport.kafka.expansion import SNAPPY, expands_past
+from transport.kafka.client.expansion import SNAPPY, expands_past
 
 _MOST = 32 * 1024 * 1024
 

@@ -17,7 +17,7 @@ from tests.support.kafka_internals import send
 from transport.conformance.member import messages
 from transport.contract import GroupStanding
 from transport.kafka import KafkaTransport
-from transport.kafka.requests import OneVersion, Uuid
+from transport.kafka.client.requests import OneVersion, Uuid
 
 _TEXT = CompactString("utf-8")
 _OWNED = CompactArray(

@@ -13,8 +13,9 @@ from ingress.accept.backlog import Backlog
 from transport.conformance.member import messages
 from transport.contract import WORKER_GROUP, Topic
 from transport.errors import TransportUnavailable
-from transport.kafka import KafkaTransport, identity
-from transport.kafka.identity import Described
+from transport.kafka import KafkaTransport
+from transport.kafka.loss import identity
+from transport.kafka.loss.identity import Described
 from transport.progress import progress_everywhere
 
 

@@ -12,8 +12,8 @@ from aiokafka.structs import TopicPartition
 
 from tests.support.eventually import eventually
 from transport.kafka import KafkaTransport
-from transport.kafka.connection import Connector
-from transport.kafka.looks import LOOK_MS
+from transport.kafka.client.looks import LOOK_MS
+from transport.kafka.connection.connection import Connector
 from transport.settings import TransportSettings
 
 

@@ -30,9 +30,9 @@ from transport.envelope import HEADER_MIRROR_OF
 from transport.errors import TransportError, TransportUnavailable
 from transport.forwarding import Forwarding
 from transport.kafka import KafkaTransport
-from transport.kafka.groups import Committed
-from transport.kafka.mark import Anchor
-from transport.kafka.tails import KnownTail
+from transport.kafka.group.groups import Committed
+from transport.kafka.loss.mark import Anchor
+from transport.kafka.loss.tails import KnownTail
 from transport.settings import TransportSettings
 
 

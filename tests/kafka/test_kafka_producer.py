@@ -23,9 +23,9 @@ from tests.support.kafka_internals import (
 from transport.conformance.member import contents, message, messages
 from transport.contract import Appended, Envelope, Outcome, Topic
 from transport.kafka import KafkaTransport
-from transport.kafka.batch import Batch
-from transport.kafka.produce import Produce
-from transport.kafka.producer import Producer
+from transport.kafka.producer.batch import Batch
+from transport.kafka.producer.produce import Produce
+from transport.kafka.producer.producer import Producer
 from transport.kafka.records import Outgoing
 from transport.settings import TransportSettings
 

@@ -11,9 +11,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 
 from transport.kafka import KafkaTransport
-from transport.kafka.connection import Connector
-from transport.kafka.identity import Described, Leader
-from transport.kafka.readable_ends import ReadableEnds
+from transport.kafka.connection.connection import Connector
+from transport.kafka.delivery.readable_ends import ReadableEnds
+from transport.kafka.loss.identity import Described, Leader
 from transport.kafka.reader import KafkaReader
 from transport.settings import TransportSettings
 

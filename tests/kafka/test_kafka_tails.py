@@ -11,8 +11,8 @@ from aiokafka.structs import TopicPartition
 from tests.support.kafka_internals import ids_of, reader_of, tails_of
 from transport.conformance.member import messages
 from transport.kafka import KafkaTransport
-from transport.kafka.mark import Anchor
-from transport.kafka.tails import KnownTail
+from transport.kafka.loss.mark import Anchor
+from transport.kafka.loss.tails import KnownTail
 from transport.settings import TransportSettings
 
 

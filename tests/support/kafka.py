@@ -23,7 +23,7 @@ from tests.support.fault_proxy import FaultProxy
 from tests.support.kafka_format import format_data, new_id
 from tests.support.requirements import absent
 from tests.support.services import KIND, run_kafka_container
-from transport.kafka.identity import topic_id
+from transport.kafka.loss.identity import topic_id
 from transport.settings import TransportSettings
 
 __all__ = [

@@ -14,8 +14,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from transport.contract import Consumer, Topic
 from transport.kafka import KafkaTransport
-from transport.kafka.produce import Produce
-from transport.kafka.producer import PartitionQueue, Producer
+from transport.kafka.producer.produce import Produce
+from transport.kafka.producer.producer import PartitionQueue, Producer
 
 __all__ = [
     "abort",

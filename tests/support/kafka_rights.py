@@ -15,7 +15,7 @@ from aiokafka.protocol.types import Array, Boolean, Float64, Int16, Int32, Schem
 
 from compose.local.kafka import KafkaServer
 from tests.support.eventually import eventually
-from transport.kafka.requests import OneVersion
+from transport.kafka.client.requests import OneVersion
 
 __all__ = ["AUTHORIZER", "Grant", "Operation", "Resource", "allow", "limit_rates"]
 

@@ -24,7 +24,7 @@ from aiokafka.protocol.transaction import (
 from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
 
-from transport.kafka.produce import Produce
+from transport.kafka.producer.produce import Produce
 
 __all__ = ["CODECS", "Raw", "RawProducer", "encode_batch", "raw_producer"]
 

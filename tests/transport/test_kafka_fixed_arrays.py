@@ -18,8 +18,8 @@ from aiokafka.protocol.types import (
     UnsignedVarInt32,
 )
 
-from transport.kafka import fixed_arrays
-from transport.kafka.identity import PartitionLeaders
+from transport.kafka.client import fixed_arrays
+from transport.kafka.loss.identity import PartitionLeaders
 
 fixed_arrays.install()
 

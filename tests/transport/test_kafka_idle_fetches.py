@@ -7,7 +7,7 @@ import struct
 import pytest
 from aiokafka.protocol.fetch import FetchResponse_v11
 
-from transport.kafka import idle_fetches
+from transport.kafka.client import idle_fetches
 
 idle_fetches.install()
 

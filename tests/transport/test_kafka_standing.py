@@ -6,13 +6,13 @@ import pytest
 from aiokafka.structs import TopicPartition
 
 from transport.contract import Record, Topic
-from transport.kafka.gaps import Gaps, TopicEpoch
-from transport.kafka.groups import Committed
-from transport.kafka.identity import Leader
-from transport.kafka.mark import Anchor, Mark, Sight, anchor_of, read_mark
-from transport.kafka.sights import Sights
-from transport.kafka.standing import standing
-from transport.kafka.tails import Regress
+from transport.kafka.group.gaps import Gaps, TopicEpoch
+from transport.kafka.group.groups import Committed
+from transport.kafka.group.standing import standing
+from transport.kafka.loss.identity import Leader
+from transport.kafka.loss.mark import Anchor, Mark, Sight, anchor_of, read_mark
+from transport.kafka.loss.sights import Sights
+from transport.kafka.loss.tails import Regress
 
 _LAST, _BEFORE = Anchor(29, 1000, "aa", 3), Anchor(19, 900, "bb", 3)
 _SEEN = Sight(40, 3)

@@ -25,12 +25,12 @@ from transport.errors import (
     TransportError,
     TransportUnavailable,
 )
-from transport.kafka.batch import Batch, Call
-from transport.kafka.closing import discard_producer
-from transport.kafka.connection import Connector
-from transport.kafka.packed import Packed
-from transport.kafka.partition_queue import PartitionQueue
-from transport.kafka.producer import Producer
+from transport.kafka.connection.closing import discard_producer
+from transport.kafka.connection.connection import Connector
+from transport.kafka.producer.batch import Batch, Call
+from transport.kafka.producer.packed import Packed
+from transport.kafka.producer.partition_queue import PartitionQueue
+from transport.kafka.producer.producer import Producer
 from transport.kafka.records import Outgoing
 
 __all__ = ["Appender"]

@@ -20,8 +20,8 @@ from transport.contract import DeadLetter, Outcome, Topic
 from transport.dead_letters import HEADER_CUT
 from transport.errors import TransportError, TransportUnavailable
 from transport.kafka.appender import Appender
-from transport.kafka.damaged import HEADER_BATCH
-from transport.kafka.packed import Packed, pack
+from transport.kafka.client.damaged import HEADER_BATCH
+from transport.kafka.producer.packed import Packed, pack
 from transport.kafka.records import Headers, Outgoing, outgoing_dead_letter, raw_name
 
 __all__ = ["KafkaDeadLetters", "cut"]

@@ -10,14 +10,14 @@ from typing import NamedTuple
 from aiokafka.structs import TopicPartition
 
 from transport.contract import Progress
-from transport.kafka.claim import KafkaClaim
-from transport.kafka.gaps import Gaps, TopicEpoch
-from transport.kafka.group_context import GroupContext
-from transport.kafka.groups import Committed
-from transport.kafka.mark import Mark
+from transport.kafka.delivery.claim import KafkaClaim
+from transport.kafka.group.context import GroupContext
+from transport.kafka.group.gaps import Gaps, TopicEpoch
+from transport.kafka.group.groups import Committed
+from transport.kafka.group.standing import standing
+from transport.kafka.loss.mark import Mark
+from transport.kafka.loss.tails import KnownTail
 from transport.kafka.reader import FirstRecord, KafkaReader
-from transport.kafka.standing import standing
-from transport.kafka.tails import KnownTail
 
 __all__ = ["progress_of"]
 

@@ -11,9 +11,9 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.structs import OffsetAndTimestamp, TopicPartition
 
 from transport.contract import READ_BYTES
-from transport.kafka.client_pool import ClientPool
-from transport.kafka.closing import discard_consumer
-from transport.kafka.connection import Connector
+from transport.kafka.connection.client_pool import ClientPool
+from transport.kafka.connection.closing import discard_consumer
+from transport.kafka.connection.connection import Connector
 from transport.kafka.records import raw_size
 
 __all__ = ["FirstRecord", "KafkaReader"]

@@ -31,33 +31,33 @@ from transport.contract import (
 from transport.counted import counted, counted_key
 from transport.durability import Durability
 from transport.errors import ConfigurationError, TransportError, TransportUnavailable
+from transport.kafka.administration.durability import durability
+from transport.kafka.administration.removal import KafkaLogRemoval
+from transport.kafka.administration.rights import lacking_rights
+from transport.kafka.administration.server_facts import server_facts
+from transport.kafka.administration.topics import TopicSpec, ensure_topics, in_step, topic_specs
 from transport.kafka.appender import Appender
-from transport.kafka.claim import KafkaClaim
-from transport.kafka.client_pool import ClientPool
-from transport.kafka.closing import discard_admin
-from transport.kafka.connection import Connector
-from transport.kafka.consumer import KafkaConsumer
-from transport.kafka.durability import durability
-from transport.kafka.gaps import Gaps
-from transport.kafka.group_context import GroupContext
-from transport.kafka.groups import Groups
-from transport.kafka.identity import TopicIds
-from transport.kafka.leader_epochs import LeaderEpochs
+from transport.kafka.connection.client_pool import ClientPool
+from transport.kafka.connection.closing import discard_admin
+from transport.kafka.connection.connection import Connector
+from transport.kafka.delivery.claim import KafkaClaim
+from transport.kafka.delivery.consumer import KafkaConsumer
+from transport.kafka.delivery.membership import KafkaMembership
+from transport.kafka.delivery.read_outage import ReadOutage
+from transport.kafka.delivery.timing import Timing
+from transport.kafka.delivery.watchdog import Stalls
+from transport.kafka.group.context import GroupContext
+from transport.kafka.group.gaps import Gaps
+from transport.kafka.group.groups import Groups
 from transport.kafka.letters import KafkaDeadLetters
 from transport.kafka.log import TopicLayout
-from transport.kafka.losses import TopicLosses
-from transport.kafka.membership import KafkaMembership
+from transport.kafka.loss.identity import TopicIds
+from transport.kafka.loss.leader_epochs import LeaderEpochs
+from transport.kafka.loss.losses import TopicLosses
+from transport.kafka.loss.tails import Tails
 from transport.kafka.progress import progress_of
-from transport.kafka.read_outage import ReadOutage
 from transport.kafka.reader import KafkaReader
 from transport.kafka.records import outgoing_envelope, record_of
-from transport.kafka.removal import KafkaLogRemoval
-from transport.kafka.rights import lacking_rights
-from transport.kafka.server_facts import server_facts
-from transport.kafka.tails import Tails
-from transport.kafka.timing import Timing
-from transport.kafka.topics import TopicSpec, ensure_topics, in_step, topic_specs
-from transport.kafka.watchdog import Stalls
 from transport.log_name import LogName
 from transport.rights import LackingRights
 from transport.server_facts import ServerFacts

@@ -22,7 +22,7 @@ from tests.support.record_batches import RawProducer, encode_batch
 from transport.conformance.member import Member, contents, drain, messages
 from transport.contract import WORKER_GROUP, Topic
 from transport.kafka import KafkaTransport
-from transport.kafka.watchdog import Stalls
+from transport.kafka.delivery.watchdog import Stalls
 from transport.settings import TransportSettings
 
 _LENGTH_AT = 8

@@ -15,7 +15,7 @@ from persistence.dead_letters.republish import republish
 from tests.support.kafka_consumers import KafkaConsumers, good
 from tests.support.record_batches import Raw, RawProducer, encode_batch
 from transport.contract import Topic
-from transport.kafka.topics import MAX_RECORD_BYTES
+from transport.kafka.administration.topics import MAX_RECORD_BYTES
 from transport.settings import TransportSettings
 
 _MIB = 1024 * 1024

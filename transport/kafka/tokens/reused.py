@@ -74,7 +74,8 @@ class ReusedToken(AbstractTokenProvider):  # type: ignore[misc] # aiokafka is no
         return self._extensions
 
     async def _new(self) -> Token:
-        # aiokafka lets no errors through but its own; ``transport.kafka.errors`` finds the cause.
+        # aiokafka lets no errors through but its own; ``transport.kafka.client.errors`` finds the
+        # cause.
         try:
             async with asyncio.timeout(self._within):
                 return await self._provider.token()

@@ -1,0 +1,224 @@
+"""The two topics: made as the settings say, or found to be otherwise and refused."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import (
+    InvalidReplicationFactorError,
+    KafkaError,
+    NoError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
+
+from transport.contract import Topic
+from transport.errors import ConfigurationError, TopicMissing, TransportError, TransportUnavailable
+from transport.kafka.client.errors import translate
+from transport.settings import TransportSettings
+
+__all__ = ["MAX_RECORD_BYTES", "TopicSpec", "ensure_topics", "in_step", "topic_specs"]
+
+log = logging.getLogger(__name__)
+
+MAX_RECORD_BYTES = 4 * 1024 * 1024
+"""The largest record of the messages topic, and so the largest batch."""
+_DEAD_LETTER_ROOM = 256 * 1024  # for the headers that say what happened
+
+_VISIBLE_WITHIN = 10.0  # seconds from "created" to every partition having a leader
+_POLL = 0.05
+
+
+class TopicSpec(NamedTuple):
+    """Required configuration of a topic. ``settings`` names the variable behind each figure."""
+
+    name: str
+    partitions: int
+    replicas: int
+    config: Mapping[str, str]
+    settings: Mapping[str, str]
+
+
+def topic_specs(settings: TransportSettings, suffix: str = "") -> dict[Topic, TopicSpec]:
+    """Return both topics as the settings want them; ``suffix`` is that of the log's name."""
+    replicas = settings.kafka_replication_factor
+    in_sync = settings.kafka_min_insync_replicas or max(1, replicas - 1)
+    names = {
+        "partitions": "the log's name" if suffix else "STREAM_PARTITIONS",
+        "replication factor": "KAFKA_REPLICATION_FACTOR",
+        "min.insync.replicas": "KAFKA_MIN_INSYNC_REPLICAS",
+        "retention.ms": "KAFKA_RETENTION_MS",
+    }
+    common = {
+        # Compaction would drop all but the last message of a conversation.
+        "cleanup.policy": "delete",
+        # Ages and retention go by the broker's clock, not by the producer's.
+        "message.timestamp.type": "LogAppendTime",
+        "min.insync.replicas": str(in_sync),
+        "unclean.leader.election.enable": "false",
+    }
+    messages = {
+        **common,
+        "max.message.bytes": str(MAX_RECORD_BYTES),
+        "retention.ms": str(settings.kafka_retention_ms),
+    }
+    dead_letters = {
+        **common,
+        "max.message.bytes": str(MAX_RECORD_BYTES + _DEAD_LETTER_ROOM),
+        "retention.ms": "-1",  # a dead letter waits for a person, however long
+    }
+    count = settings.stream_partitions
+    topic, dlq = f"{settings.kafka_topic}{suffix}", f"{settings.kafka_dlq_topic}{suffix}"
+    return {
+        Topic.MESSAGES: TopicSpec(topic, count, replicas, messages, names),
+        Topic.DEAD_LETTERS: TopicSpec(dlq, 1, replicas, dead_letters, names),
+    }
+
+
+async def ensure_topics(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> list[str]:
+    """Create missing topics and check the others; return the names of those created.
+
+    Raises:
+        ConfigurationError: a topic differs from its spec; the text lists every difference.
+        TransportUnavailable: Kafka can't do it now.
+    """
+    created = [spec.name for spec in specs if await _create(admin, spec)]
+    differences = await _once_visible(admin, specs)
+    if differences:
+        raise ConfigurationError(
+            "Kafka's topics are not as configured; correct the variable, or alter the topic:\n  "
+            + "\n  ".join(differences)
+        )
+    return created
+
+
+async def in_step(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> None:
+    """Return if each partition has a leader and enough replicas in step to take an append.
+
+    Raises:
+        TransportUnavailable: one has not.
+    """
+    described = await _described(admin, specs)
+    for spec in specs:
+        found = len(described.get(spec.name, ()))
+        if 0 < found < spec.partitions:
+            raise TransportUnavailable(
+                f"topic {spec.name} has {found} partitions, and {spec.partitions} are needed "
+                f"({spec.settings['partitions']}): add the others"
+            )
+        needed = int(spec.config["min.insync.replicas"])
+        for partition in described.get(spec.name, ()):
+            if partition["leader"] < 0:
+                raise TransportUnavailable(f"{spec.name}-{partition['partition']} has no leader")
+            if len(partition["isr"]) < needed:
+                raise TransportUnavailable(
+                    f"{spec.name}-{partition['partition']} has {len(partition['isr'])} replicas in "
+                    f"step, fewer than min.insync.replicas={needed}"
+                )
+
+
+async def _create(admin: AIOKafkaAdminClient, spec: TopicSpec) -> bool:
+    wanted = NewTopic(spec.name, spec.partitions, spec.replicas, topic_configs=dict(spec.config))
+    # Asking first spares us the right to create topics where an operator makes them.
+    if spec.name in await _described(admin, [spec]):
+        return False
+    try:
+        response = await admin.create_topics([wanted])
+    except AttributeError as error:  # what aiokafka makes of a cluster without a controller
+        raise TransportUnavailable("Kafka has no controller now to make topics") from error
+    for _name, code, *texts in response.topic_errors:
+        refusal = for_code(code)
+        if refusal is TopicAlreadyExistsError:
+            return False
+        if refusal is not NoError:
+            raise _refused(refusal(f"{spec.name}: {' '.join(map(str, texts))}"))
+    return True
+
+
+def _refused(error: KafkaError) -> TransportError:
+    """Return the error for a topic that was not made.
+
+    A cluster that starts or wakes has its brokers fenced until they have reported to the
+    controller. KRaft then says that it can't place the replicas, which would be our settings' fault
+    for good if it said so of registered brokers (``StripedReplicaPlacer`` has both texts).
+    """
+    if isinstance(error, InvalidReplicationFactorError) and "fenced" in str(error):
+        return TransportUnavailable(f"Kafka's brokers are not ready yet ({error})")
+    return translate(error, starting=True)
+
+
+async def _once_visible(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> list[str]:
+    """Return the differences of all topics, once every broker that we ask has heard of them."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _VISIBLE_WITHIN
+    while True:
+        try:
+            return [line for spec in specs for line in await _differences(admin, spec)]
+        except TransportUnavailable:  # TopicMissing too: the news takes a moment to go round
+            if loop.time() > deadline:
+                raise
+            await asyncio.sleep(_POLL)
+
+
+async def _described(
+    admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the partitions of each topic that exists."""
+    found = {}
+    for topic in await admin.describe_topics([spec.name for spec in specs]):
+        error = for_code(topic["error_code"])
+        if error is UnknownTopicOrPartitionError:
+            continue
+        if error is not NoError and not error.retriable:
+            raise translate(error(topic["topic"]), starting=True)
+        found[topic["topic"]] = topic["partitions"]
+    return found
+
+
+async def _differences(admin: AIOKafkaAdminClient, spec: TopicSpec) -> list[str]:
+    partitions = (await _described(admin, [spec])).get(spec.name)
+    if not partitions:
+        raise TopicMissing(f"topic {spec.name} is not there")
+    if any(partition["leader"] < 0 for partition in partitions):
+        raise TransportUnavailable(f"topic {spec.name} has partitions without a leader")
+    if len(partitions) > spec.partitions:
+        # Kafka can't take them away again, so this is no reason not to start.
+        log.error(
+            "A topic has more partitions than configured: the others are read, but not written "
+            "and not in the lag",
+            extra={"topic": spec.name, "partitions": len(partitions), "written": spec.partitions},
+        )
+    actual = {
+        "partitions": str(min(len(partitions), spec.partitions)),
+        "replication factor": str(min(len(partition["replicas"]) for partition in partitions)),
+        **await _configuration(admin, spec),
+    }
+    wanted = {
+        "partitions": str(spec.partitions),
+        "replication factor": str(spec.replicas),
+        **spec.config,
+    }
+    return [
+        f"topic {spec.name}: {name} is {actual.get(name)}, wanted {value}"
+        + (f" ({spec.settings[name]})" if name in spec.settings else "")
+        for name, value in wanted.items()
+        if actual.get(name) != value
+    ]
+
+
+async def _configuration(admin: AIOKafkaAdminClient, spec: TopicSpec) -> dict[str, str]:
+    resource = ConfigResource(
+        ConfigResourceType.TOPIC, spec.name, configs=dict.fromkeys(spec.config, "")
+    )
+    (response,) = await admin.describe_configs([resource])
+    ((code, message, _kind, _name, entries),) = response.resources
+    error = for_code(code)
+    if error is not NoError:
+        raise translate(error(f"{spec.name}: {message}"), starting=True)
+    return {entry[0]: entry[1] for entry in entries}

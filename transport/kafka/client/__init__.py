@@ -1,0 +1,1 @@
+"""aiokafka, mended: what it lacks, does slowly, or tells badly."""

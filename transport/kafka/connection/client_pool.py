@@ -1,0 +1,137 @@
+"""A client that is connected when first needed, and dropped when it failed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from aiokafka import errors
+
+from transport.errors import TransportError, TransportUnavailable
+from transport.kafka.client.errors import translate
+
+__all__ = ["ClientPool"]
+
+_PAUSE = 0.1
+_GETTING_READY = (
+    errors.GroupCoordinatorNotAvailableError,
+    errors.GroupLoadInProgressError,
+    errors.NotCoordinatorForGroupError,
+    errors.LeaderNotAvailableError,
+    errors.NotLeaderForPartitionError,
+)
+_LATE = (TimeoutError, errors.KafkaTimeoutError, errors.RequestTimedOutError)
+
+
+class _ClosedMeanwhileError(TransportUnavailable):
+    """The pool was closed while a client connected for a request. Nothing to do: ask again."""
+
+
+_Client = TypeVar("_Client")
+_Result = TypeVar("_Result")
+
+
+class ClientPool(Generic[_Client]):
+    """Lends one client to any number of requests at a time, each bounded in time.
+
+    A request that failed may have left the client stuck (aiokafka's can stall in silence, and none
+    of them looks for its brokers at a new address), so the next request gets a new one.
+
+    Args:
+        connect: makes a client.
+        discard: closes a client that may be stuck.
+        timeout: seconds for a request, if it does not say.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[_Client]],
+        discard: Callable[[_Client], Awaitable[None]],
+        *,
+        timeout: float,
+    ) -> None:
+        self._connect = connect
+        self._discard = discard
+        self._timeout = timeout
+        self._client: _Client | None = None
+        self._connecting = asyncio.Lock()
+        self._closings = 0
+        self._discards: set[asyncio.Task[None]] = set()
+
+    async def ask(
+        self, request: Callable[[_Client], Awaitable[_Result]], *, within: float | None = None
+    ) -> _Result:
+        """Make a request, to be done ``within`` so many seconds, and return its answer.
+
+        It is made again while Kafka is only getting ready (electing a leader, or making the topic
+        of the groups at its very first one), and once with a new client where the first could not
+        connect: aiokafka asks any node it has heard of, among them one that has just died.
+
+        Raises:
+            ConfigurationError: a setting keeps the client from connecting.
+            TransportUnavailable: Kafka can't be reached, or did not answer well or in time.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (within or self._timeout)
+        reconnected = False
+        while True:
+            try:
+                return await self._once(request, deadline - loop.time())
+            except _ClosedMeanwhileError:
+                raise
+            except TransportUnavailable as error:
+                getting_ready = isinstance(error.__cause__, _GETTING_READY)
+                if not getting_ready and (reconnected or isinstance(error.__cause__, _LATE)):
+                    raise
+                if loop.time() + _PAUSE > deadline:
+                    raise
+                reconnected = reconnected or not getting_ready
+                await asyncio.sleep(_PAUSE if getting_ready else 0)
+
+    async def connect(self) -> None:
+        """Connect the client, for a first request that is in a hurry; raises as ``ask`` does."""
+
+        async def nothing(_: _Client) -> None: ...
+
+        await self.ask(nothing)
+
+    async def _once(
+        self, request: Callable[[_Client], Awaitable[_Result]], within: float
+    ) -> _Result:
+        async with self._connecting:
+            if self._client is None:
+                closings = self._closings
+                made = await self._connect()
+                if closings != self._closings:  # nobody would close this one
+                    await self._let_go(made)
+                    raise _ClosedMeanwhileError("closed while it was being connected")
+                self._client = made
+            client = self._client
+        try:
+            async with asyncio.timeout(within):
+                return await request(client)
+        except TransportError:
+            raise  # translated by the request itself
+        except Exception as error:
+            # Any error: aiokafka raises AttributeError for an answer that lacks an expected field.
+            if client is self._client and not isinstance(error, _GETTING_READY):
+                await self.close()
+            translated = translate(error)
+            if not isinstance(translated, TransportUnavailable):
+                translated = TransportUnavailable(str(translated))
+            raise translated from error
+
+    async def close(self) -> None:
+        """Disconnect; a later request connects again."""
+        self._closings += 1
+        client, self._client = self._client, None
+        if client is not None:
+            await self._let_go(client)
+
+    async def _let_go(self, client: _Client) -> None:
+        """Close a client; who waits for that may be cancelled, and it is closed all the same."""
+        closing = asyncio.ensure_future(self._discard(client))
+        self._discards.add(closing)
+        closing.add_done_callback(self._discards.discard)
+        await asyncio.shield(closing)

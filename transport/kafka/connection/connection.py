@@ -1,0 +1,260 @@
+"""How every client of ours connects: addresses, security, and telling why it can't."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import KafkaConnectionError, KafkaError
+
+from transport.errors import ConfigurationError, TransportError, TransportUnavailable
+from transport.kafka.client import (
+    broken_writes,
+    client_log,
+    fixed_arrays,
+    idle_fetches,
+    node_outages,
+    parsing,
+)
+from transport.kafka.client.errors import translate
+from transport.kafka.client.lingering import FETCH_WAIT_MS
+from transport.kafka.client.looks import LOOK_MS, look_when_due
+from transport.kafka.connection.closing import (
+    discard_admin,
+    discard_consumer,
+    discard_producer,
+    start,
+)
+from transport.kafka.connection.security import OPTIONS, security_options
+from transport.kafka.producer.producer import Producer
+from transport.kafka.producer.throttled import Throttled
+from transport.kafka.tokens import handshake
+from transport.settings import TransportSettings
+
+__all__ = ["Connector"]
+
+parsing.install()
+fixed_arrays.install()
+idle_fetches.install()
+handshake.install()
+client_log.install()
+node_outages.install()
+broken_writes.install()
+
+_METADATA_MAX_AGE_MS = 30_000  # leaders that moved while nothing was sent are known by then
+_CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}  # as record batches name them
+_NEVER_MS = 10 * 365 * 24 * 3600 * 1000
+_COMMITTED, _UNCOMMITTED = "read_committed", "read_uncommitted"
+_FETCH_BYTES = 1024 * 1024  # of one partition in one answer
+
+
+class Connector:
+    """Makes clients for one set of settings; ``suffix`` is that of the log's name."""
+
+    def __init__(self, settings: TransportSettings, suffix: str = "") -> None:
+        self.timeout = settings.kafka_timeout_ms / 1000
+        self.servers = settings.kafka_bootstrap_servers
+        self._settings = settings
+        instance = settings.kafka_group_instance_id
+        self._instance = f"{instance}{suffix}" if instance else None
+        self._options = self._common(settings)
+        self.throttled = Throttled()
+
+    async def admin(self) -> AIOKafkaAdminClient:
+        """Return a connected client for topics and groups.
+
+        Raises:
+            ConfigurationError: Kafka refuses us for a reason that a setting names.
+            TransportUnavailable: it can't be reached.
+        """
+        client = AIOKafkaAdminClient(**self._options, **self._requests(self.timeout))
+        await self._started(client, discard_admin)
+        return client
+
+    async def producer(
+        self, topics: Iterable[str], on_broken: Callable[[Producer, str], None]
+    ) -> Producer:
+        """Return a started idempotent producer: in order, once, on all replicas in step.
+
+        It knows the leaders of ``topics``.
+
+        Raises:
+            ConfigurationError: Kafka refuses us for a reason that a setting names.
+            TransportUnavailable: it can't be reached; ``TopicMissing``: a topic isn't there.
+        """
+        # Below our own deadline, so that a leader which died in silence is left in time.
+        requests = self._requests(self.timeout * 0.8)
+        producer = Producer(
+            AIOKafkaClient(**self._options, **requests),
+            compression=_CODECS[self._settings.kafka_compression],
+            milliseconds=requests["request_timeout_ms"],
+            on_broken=on_broken,
+            throttled=self.throttled,
+        )
+        await self._started(producer, discard_producer)
+        try:
+            await producer.find(*topics)
+        except KafkaError as error:
+            await discard_producer(producer)
+            raise translate(error, starting=True) from error
+        except BaseException:
+            await discard_producer(producer)
+            raise
+        return producer
+
+    async def reader(
+        self, *, fetch_bytes: int = _FETCH_BYTES, committed: bool = True
+    ) -> AIOKafkaConsumer:
+        """Return a started consumer that belongs to no group.
+
+        It fetches up to ``fetch_bytes`` of each partition at a time, or one batch if that is more.
+        ``committed``: it reads of transactions only what they committed, and nothing behind one
+        that is open; a partition ends there for it.
+        """
+        client = AIOKafkaConsumer(
+            **self._options,
+            **self._requests(self.timeout),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level=_COMMITTED if committed else _UNCOMMITTED,
+            max_partition_fetch_bytes=fetch_bytes,
+            fetch_max_wait_ms=50,
+            consumer_timeout_ms=LOOK_MS,
+            client_rack=self._settings.kafka_client_rack,  # KIP-392
+        )
+        look_when_due(client)
+        await self._started(client, discard_consumer)
+        return client
+
+    def member(
+        self,
+        *,
+        group: str,
+        member: str,
+        lease: float,
+        heartbeat: float,
+        rebalance: float,
+        linger: float,
+    ) -> AIOKafkaConsumer:
+        """Return a consumer of ``group``, not yet started. Durations are in seconds.
+
+        A broker keeps records for up to ``linger`` to send them with later ones.
+        """
+        client = AIOKafkaConsumer(
+            **{**self._options, "client_id": member},
+            # A join is answered when all members have joined, which may take the whole rebalance.
+            **self._requests(rebalance + self.timeout),
+            group_id=group,
+            group_instance_id=self._instance,  # static membership, KIP-345
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level=_COMMITTED,
+            client_rack=self._settings.kafka_client_rack,  # KIP-392
+            session_timeout_ms=round(lease * 1000),
+            # Heartbeats say that we live (KIP-62). What has no room is not asked for, however long.
+            max_poll_interval_ms=_NEVER_MS,
+            heartbeat_interval_ms=round(heartbeat * 1000),
+            rebalance_timeout_ms=round(rebalance * 1000),
+            max_partition_fetch_bytes=_FETCH_BYTES,
+            fetch_min_bytes=_FETCH_BYTES if linger else 1,
+            fetch_max_wait_ms=round(linger * 1000) or FETCH_WAIT_MS,
+            consumer_timeout_ms=LOOK_MS,
+        )
+        look_when_due(client)
+        return client
+
+    def _common(self, settings: TransportSettings) -> dict[str, Any]:
+        return {
+            "bootstrap_servers": self.servers,
+            "client_id": "crossfade",
+            "metadata_max_age_ms": _METADATA_MAX_AGE_MS,
+            **security_options(settings),
+        }
+
+    @staticmethod
+    def _requests(seconds: float) -> dict[str, int]:
+        return {"request_timeout_ms": round(seconds * 1000)}
+
+    async def _started(self, client: Any, discard: Callable[[Any], Awaitable[None]]) -> None:
+        try:
+            await start(client, within=self.timeout)
+        except (KafkaError, TimeoutError, OSError) as error:
+            await discard(client)
+            raise await self._reason(error) from error
+        except BaseException:
+            await discard(client)
+            raise
+
+    async def _reason(self, error: BaseException) -> TransportError:
+        """Find the reason why no client could start. aiokafka hides it, so ask once more."""
+        if not isinstance(error, KafkaConnectionError | TimeoutError):
+            return translate(error, starting=True)
+        # Where connecting is all that works, the listener may speak another protocol.
+        found = self._explained(error, self.servers)
+        for host, port, _family in collect_hosts(self.servers):
+            unknown = await self._unknown(host)
+            if unknown is not None:
+                found = unknown
+                continue
+            options = {k: v for k, v in self._options.items() if k in {"client_id", *OPTIONS}}
+            try:
+                connection = await create_conn(
+                    host, port, **options, **self._requests(self.timeout)
+                )
+            except (KafkaError, OSError, TimeoutError) as cause:
+                found = self._explained(cause, f"{host}:{port}")
+                if isinstance(found, ConfigurationError):
+                    break
+            else:
+                with contextlib.suppress(KafkaError, OSError):
+                    await connection.close()
+        return found
+
+    async def _unknown(self, host: str) -> TransportUnavailable | None:
+        """Return the error if ``host`` has no address, else ``None``."""
+        try:
+            async with asyncio.timeout(self.timeout):
+                await asyncio.get_running_loop().getaddrinfo(host, None)
+        except socket.gaierror as error:
+            why = error.strerror or "unknown"
+        except TimeoutError:
+            why = f"no name server answered within {self.timeout:g} s"
+        else:
+            return None
+        return TransportUnavailable(
+            f"there is no host {host!r} ({why}): check KAFKA_BOOTSTRAP_SERVERS={self.servers}, and "
+            "that Kafka runs there (in containers: --profile kafka starts it)"
+        )
+
+    def _explained(self, cause: BaseException, address: str) -> TransportError:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return ConfigurationError(
+                f"the certificate of {address} is not trusted ({cause.verify_message}): "
+                "check KAFKA_SSL_CAFILE and the host name in KAFKA_BOOTSTRAP_SERVERS"
+            )
+        if isinstance(cause, ssl.SSLError):
+            return ConfigurationError(
+                f"{address} speaks no TLS that we do ({cause}): check KAFKA_SECURITY_PROTOCOL"
+            )
+        if isinstance(cause.__cause__, ConfigurationError):  # a token that was not to be had
+            return cause.__cause__
+        told = translate(cause, starting=True)
+        if isinstance(told, TransportUnavailable):
+            protocol = self._settings.kafka_security_protocol
+            if "SSL" in protocol and isinstance(cause, KafkaConnectionError):
+                # With TLS 1.3 a client learns after its handshake that its certificate was refused.
+                told = TransportUnavailable(
+                    "it closed the connection: if it asks clients for a certificate, check "
+                    f"KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE ({cause})"
+                )
+            return TransportUnavailable(f"{address}, KAFKA_SECURITY_PROTOCOL={protocol}: {told}")
+        return told

@@ -1,0 +1,307 @@
+"""One partition, owned by one member of a group in one generation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from enum import Enum
+from typing import Protocol, Self
+
+from aiokafka import ConsumerRecord
+
+from transport.contract import Blockage, Record, Topic
+from transport.errors import PartitionLost, TransportUnavailable
+from transport.kafka.delivery.window import Window
+from transport.kafka.group.groups import Committed
+from transport.kafka.loss.mark import Anchor, Mark, Sight, anchor_of
+from transport.kafka.records import record_of
+
+__all__ = ["KafkaClaim", "Owner"]
+
+
+class Owner(Protocol):
+    """The part of its membership that a claim needs."""
+
+    @property
+    def fault(self) -> TransportUnavailable | None:
+        """Why nothing comes, while Kafka can't be read."""
+
+    def topic_id(self) -> str | None:
+        """Return the id of the topic as it was last seen: another than ours if made anew."""
+
+    async def commit(self, partition: int, committed: Committed) -> None:
+        """Commit; raises ``PartitionLost`` or ``TransportUnavailable``."""
+
+    def proved(self) -> bool:
+        """Return whether the group has confirmed our membership recently enough."""
+
+    def seen(self, partition: int) -> Sight | None:
+        """Return the end of the partition's log as last seen, and its leader then."""
+
+    def handed_back(self, claim: KafkaClaim) -> None:
+        """Note that the claim's user has left it, though the partition is still ours."""
+
+
+class _ClaimState(Enum):
+    OWNED = "owned"
+    ENDING = "ending"  # its log went back: what it holds is handed out, and then it is claimed anew
+    LEAVING = "leaving"  # the group wants it back: no more records, but finished ones may be acked
+    LOST = "lost"
+
+
+class _Leaders:
+    """The leader epochs of the held records. Elections are rare, so this is a short list."""
+
+    def __init__(self, leader: int) -> None:
+        self._changes = [(-1, leader)]
+
+    def note(self, offset: int, leader: int) -> None:
+        """Note that from ``offset`` on it is this one."""
+        if self._changes[-1][1] != leader:
+            self._changes.append((offset, leader))
+
+    def of(self, offset: int) -> int:
+        """Return that of ``offset``, and forget those before it: it is being acknowledged."""
+        while len(self._changes) > 1 and self._changes[1][0] <= offset:
+            del self._changes[0]
+        return self._changes[0][1]
+
+
+class KafkaClaim:
+    """A ``Claim``."""
+
+    def __init__(
+        self, owner: Owner, *, topic: Topic, partition: int, start: int, mark: Mark
+    ) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.epoch = mark.epoch
+        self.blocked: Blockage | None = None
+        self.window = Window(start)
+        self.topic_id = mark.topic_id
+        self._owner = owner
+        self.lost_records = mark.lost
+        self.leader = mark.last.leader if mark.last else -1
+        """The leader epoch of what was fetched last: another one may mean another log."""
+        self._last = mark.last
+        self._seen = mark.seen
+        self._leaders = _Leaders(self.leader)
+        self._state = _ClaimState.OWNED
+        self._in_use = False
+        self._changed = asyncio.Event()
+
+    @property
+    def owned(self) -> bool:
+        """Whether records may still be handed out."""
+        return self._state in (_ClaimState.OWNED, _ClaimState.ENDING) and not self._outlived
+
+    @property
+    def reading(self) -> bool:
+        """Whether it takes in fetched records."""
+        return self._state is _ClaimState.OWNED and not self._outlived
+
+    @property
+    def lost(self) -> bool:
+        """Whether nothing counts any longer: another owner has it, or its topic is gone."""
+        return self._state is _ClaimState.LOST or self._outlived
+
+    async def __aenter__(self) -> Self:
+        self._in_use = True
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._in_use = False
+        still_owned = self.owned
+        self.lose()
+        if still_owned:
+            self._owner.handed_back(self)
+
+    async def next(self, *, max_records: int, max_wait: float) -> Sequence[Record]:
+        """See ``transport.contract.Claim.next``."""
+        self._require_owned()
+        self._in_use = True
+        if not self.window.ready:
+            await self._arrival(max_wait)
+            self._require_owned()
+        if self._state is _ClaimState.ENDING and not self.window.unacknowledged:
+            self.lose()
+            self._owner.handed_back(self)
+            raise self._loss()
+        if not self.window.ready:
+            if self._owner.fault is not None:
+                raise self._owner.fault
+            return ()
+        if not self._owner.proved():
+            # Suspended for a while, or idle: what was fetched before may be another's by now.
+            await self._owner.commit(self.partition, self._committed(self.window.acked, self._last))
+            self._require_owned()
+        return self.window.take(max_records)
+
+    async def ack(self, through: str) -> None:
+        """See ``transport.contract.Claim.ack``."""
+        if self.lost:
+            raise self._loss()
+        # Past the offsets behind it that have no record (markers of transactions, say), as far as
+        # is known: they would count as unread.
+        offset = self.window.next_after(int(through) + 1)
+        if offset <= self.window.acked:
+            return
+        record = self.window.before(offset)
+        last = anchor_of(record, self._leaders.of(int(record.offset))) if record else self._last
+        committed = self._committed(offset, last)
+        await self._owner.commit(self.partition, committed)
+        self._last, self._seen = last, committed.mark.seen
+        self.window.ack(offset)
+        if self._state is _ClaimState.ENDING:
+            self._changed.set()
+
+    async def nack(self) -> None:
+        """See ``transport.contract.Claim.nack``."""
+        self._require_owned()
+        self.window.rewind()
+        self._changed.set()
+
+    async def raise_epoch(self, above: int) -> None:
+        """See ``transport.contract.Claim.raise_epoch``.
+
+        The epoch is in the mark of every commit, which the group takes of its current member only.
+        """
+        if self.lost:
+            raise self._loss()
+        self.epoch = max(self.epoch, above) + 1
+        await self._owner.commit(self.partition, self._committed(self.window.acked, self._last))
+
+    @property
+    def newest(self) -> Anchor | None:
+        """The record that was fetched last, or that stood last before the claim began."""
+        last = self.window.last
+        return self._last if last is None else anchor_of(last, self.leader)
+
+    def receive(self, records: Sequence[ConsumerRecord], leader: int = -1) -> int:
+        """Take fetched records in; return how many offsets were missing before the first new one.
+
+        ``leader`` is the leader epoch under which the first was appended.
+        What was fetched before a rewind of the client may come again; it is passed over.
+        """
+        expected = self.window.fetched
+        new = [record for record in records if record.offset >= expected]
+        if not new:
+            return 0
+        topic = self.topic
+        self._leaders.note(int(new[0].offset), leader)
+        self.leader = leader
+        self.window.add([(record.offset, record_of(topic, record)) for record in new])
+        self._changed.set()
+        return int(new[0].offset) - expected
+
+    def pass_over(self, offset: int) -> None:
+        """Note that all records below ``offset`` were fetched, though the last had a lower one."""
+        self.window.pass_over(offset)
+
+    def gap(self) -> Committed | None:
+        """Return the offset to commit where only offsets without a record are behind the last one.
+
+        They are committed once when they are passed, and once more when the log has been seen
+        beyond them: by that sight others know that no record has taken their place.
+        """
+        window = self.window
+        # First what mostly says no: each claim of an idle member is asked each second.
+        if window.unacknowledged or (window.fetched <= window.acked and not self._unvouched()):
+            return None
+        if not self.reading:
+            return None
+        return self._committed(window.fetched, self._last)
+
+    def _unvouched(self) -> bool:
+        """Return whether a committed gap has been seen since, and its mark does not say so yet."""
+        place = self.window.acked
+        if self._last is None or self._last.at + 1 >= place:
+            return False
+        now = self._owner.seen(self.partition)
+        is_seen = self._seen is not None and self._seen.end >= place
+        return not is_seen and now is not None and now.end >= place
+
+    def back_over_gap(self) -> bool:
+        """Expect the offsets behind the last record again; return whether there were any.
+
+        Where no record was, there may be one once the log was cut between the two.
+        """
+        newest = self.newest
+        return newest is not None and self.window.back_to(newest.at + 1)
+
+    def passed(self, gap: Committed) -> None:
+        """Note that a ``gap`` is committed."""
+        self._seen = gap.mark.seen
+        self.window.ack(gap.offset)
+
+    def lose_records(self, count: int) -> None:
+        """Count records that the log removed before they were read."""
+        self.lost_records += count
+
+    def finish(self) -> None:
+        """Take no more in. What was fetched is all that is left of it, so it is handed out first.
+
+        When all of it is acknowledged the claim is handed back.
+        """
+        if self._state is _ClaimState.OWNED:
+            self._state = _ClaimState.ENDING
+            self._changed.set()
+
+    def wake(self) -> None:
+        """Let a waiting ``next`` look at the state again."""
+        self._changed.set()
+
+    def revoke(self) -> None:
+        """Hand out no more: the group wants the partition back. ``ack`` still counts for now."""
+        if self.owned:
+            self._state = _ClaimState.LEAVING
+            self._changed.set()
+
+    def lose(self) -> None:
+        """Let everything raise: the partition is no longer ours."""
+        self._state = _ClaimState.LOST
+        self._changed.set()
+
+    async def left(self) -> None:
+        """Wait until no caller uses the claim any longer."""
+        while self._in_use:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _arrival(self, max_wait: float) -> None:
+        is_late = False
+
+        def expire() -> None:
+            nonlocal is_late
+            is_late = True
+            self._changed.set()
+
+        # Cheaper than a timeout, which cancels through all callers' frames: idle claims end so.
+        timer = asyncio.get_running_loop().call_later(max_wait, expire)
+        try:
+            while self.owned and not self.window.ready and self._owner.fault is None:
+                if is_late or (
+                    self._state is _ClaimState.ENDING and not self.window.unacknowledged
+                ):
+                    return
+                self._changed.clear()
+                await self._changed.wait()
+        finally:
+            timer.cancel()
+
+    @property
+    def _outlived(self) -> bool:
+        """Whether our topic was deleted: offsets of the new one mean other records."""
+        return self._owner.topic_id() != self.topic_id
+
+    def _committed(self, offset: int, last: Anchor | None) -> Committed:
+        seen = self._owner.seen(self.partition) or self._seen
+        mark = Mark(self.epoch, self.lost_records, self.topic_id, last, seen)
+        return Committed(offset, mark)
+
+    def _require_owned(self) -> None:
+        if not self.owned:
+            raise self._loss()
+
+    def _loss(self) -> PartitionLost:
+        return PartitionLost(f"partition {self.partition} is assigned anew")

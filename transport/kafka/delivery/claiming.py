@@ -1,0 +1,157 @@
+"""Claiming the partitions that the group assigned to us, however long Kafka keeps us waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from aiokafka.structs import TopicPartition
+
+from transport.backoff import Backoff
+from transport.errors import PartitionLost, TransportUnavailable
+from transport.kafka.delivery.claim import KafkaClaim, Owner
+from transport.kafka.delivery.continuity import Continuity
+from transport.kafka.group.commits import Commits
+from transport.kafka.group.context import GroupContext
+from transport.kafka.group.groups import Committed
+from transport.kafka.group.standing import standing
+from transport.kafka.loss.mark import Mark, next_epoch
+from transport.kafka.loss.tails import Regress
+
+__all__ = ["Claiming"]
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+
+
+class _Tried(NamedTuple):
+    """A first commit of a claim that may have counted, and the loss that it counts."""
+
+    committed: Committed
+    regress: Regress | None
+
+
+class Claiming:
+    """Makes the claims of one member. ``owner`` is what they belong to; ``ready`` gets each.
+
+    ``failed`` is told an error that nothing here can mend.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        context: GroupContext,
+        *,
+        continuity: Continuity,
+        commits: Commits,
+        ready: Callable[[KafkaClaim], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._owner = owner
+        self._context = context
+        self._source = context.source
+        self._continuity = continuity
+        self._commits = commits
+        self._ready = ready
+        self._failed = failed
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._tried: dict[int, _Tried] = {}
+
+    def start(self, partitions: Iterable[int]) -> None:
+        """Claim ``partitions`` in the background, until ``cancel``."""
+        task = asyncio.create_task(self._until_claimed(list(partitions)))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    async def cancel(self) -> None:
+        """Claim nothing more; return when nothing is under way."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self._tried.clear()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Report a failure: the partitions would be ours, and remain unread."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(error)
+
+    async def _until_claimed(self, partitions: list[int]) -> None:
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        told = ""
+        while True:
+            try:
+                claims = await self._claim(partitions)
+            except (PartitionLost, TransportUnavailable) as error:
+                # Where the group has moved on, it revokes first, which ends this task. Until then
+                # these are ours, and no other member will read them.
+                if told != (told := str(error)):
+                    log.warning("Partitions not claimed; will retry", extra={"error": told})
+                await asyncio.sleep(backoff.next())
+            else:
+                break
+        for claim in claims:
+            self._ready(claim)
+
+    async def _claim(self, partitions: Sequence[int]) -> list[KafkaClaim]:
+        """Raise the epoch of ``partitions``, under our generation, and return their claims."""
+        context, source = self._context, self._source
+        where = [source.at(partition) for partition in sorted(partitions)]
+        await context.reader.include([at for at in where if at.partition >= source.partitions])
+        count = max(source.partitions, *(partition + 1 for partition in partitions))
+        topic, committed = await asyncio.gather(
+            context.ids.describe(source.name),
+            context.groups.committed(context.group, source.name, count),
+        )
+        self._find_what_counted(partitions, committed)
+        # Asked after the commits: a commit beyond the end then means that the log lost records.
+        begins, ends = await asyncio.gather(
+            context.reader.begins(where), context.reader.ends(where)
+        )
+        regressed = await self._continuity.regressed(partitions, committed, topic)
+        marks: dict[int, Committed] = {}
+        for at in where:
+            now = standing(
+                committed.get(at.partition),
+                topic_id=topic.id,
+                begin=begins[at],
+                end=ends[at],
+                lost_before=max(
+                    context.losses.before(at.partition, topic.id),
+                    self._continuity.lost_before(at.partition),
+                ),
+                regress=regressed.get(at),
+            )
+            mark = Mark(
+                next_epoch(now.mark.epoch), now.mark.lost, topic.id, now.mark.last, now.mark.seen
+            )
+            marks[at.partition] = Committed(now.offset, mark)
+            self._tried[at.partition] = _Tried(marks[at.partition], regressed.get(at))
+        await self._commits.commit(marks)
+        self._claimed(partitions, regressed)
+        return [
+            KafkaClaim(self._owner, topic=source.topic, partition=partition, start=start, mark=mark)
+            for partition, (start, mark) in marks.items()
+        ]
+
+    def _find_what_counted(
+        self, partitions: Iterable[int], committed: Mapping[int, Committed]
+    ) -> None:
+        """Find commits of which no answer came, and which counted. No loss is counted twice."""
+        for partition in partitions:
+            tried = self._tried.get(partition)
+            if tried is None or committed.get(partition) != tried.committed:
+                continue
+            at, regress = self._source.at(partition), tried.regress
+            self._claimed([partition], {} if regress is None else {at: regress})
+
+    def _claimed(
+        self, partitions: Collection[int], regressed: Mapping[TopicPartition, Regress]
+    ) -> None:
+        for partition in partitions:
+            self._tried.pop(partition, None)
+        self._continuity.claimed(partitions, regressed)

@@ -1,0 +1,165 @@
+"""A member of a group that outlives the clients it reads with."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Self
+
+from aiokafka import AIOKafkaConsumer
+
+from transport.backoff import Backoff
+from transport.contract import Topic
+from transport.errors import ConfigurationError, TransportError, TransportUnavailable
+from transport.kafka.client.errors import translate
+from transport.kafka.connection.closing import discard_consumer
+from transport.kafka.delivery.claim import KafkaClaim
+from transport.kafka.delivery.membership import KafkaMembership
+from transport.kafka.delivery.read_outage import ReadOutage
+
+__all__ = ["KafkaConsumer"]
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+
+_Join = Callable[
+    [AIOKafkaConsumer, Callable[[KafkaClaim], None], Callable[[TransportUnavailable | None], None]],
+    KafkaMembership,
+]
+
+
+class KafkaConsumer:
+    """A ``Consumer``.
+
+    A member of ``group`` on ``topic``. ``connect`` makes a client that is not yet started; ``join``
+    makes the membership that runs it, offers its claims to the first callable that it is given, and
+    tells the second how each look at the log ended. ``outage`` is told when nothing can be read,
+    and ``on_unreadable`` is called again and again as long.
+    """
+
+    def __init__(
+        self,
+        *,
+        topic: Topic,
+        group: str,
+        connect: Callable[[], AIOKafkaConsumer],
+        join: _Join,
+        outage: ReadOutage,
+        on_unreadable: Callable[[], None],
+        on_closed: Callable[[KafkaConsumer], None],
+    ) -> None:
+        self.topic = topic
+        self.group = group
+        self._connect = connect
+        self._join = join
+        self._outage = outage
+        self._on_unreadable = on_unreadable
+        self._on_closed = on_closed
+        self._offers: asyncio.Queue[KafkaClaim | None] = asyncio.Queue()
+        self._membership: KafkaMembership | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
+        self._trouble: TransportError | None = None
+        self._was_assigned = False
+
+    @property
+    def fault(self) -> TransportError | None:
+        """Why nothing is being read now, as far as is known."""
+        if self._trouble is not None:
+            return self._trouble
+        return self._membership.fault if self._membership is not None else None
+
+    @property
+    def claims_now(self) -> dict[int, KafkaClaim]:
+        """The claims that are held now, by partition."""
+        return self._membership.claims if self._membership is not None else {}
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._live())
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        if self._ending is not None:
+            await self._ending
+        self._offers.put_nowait(None)
+        self._on_closed(self)
+
+    async def claims(self) -> AsyncIterator[KafkaClaim]:
+        """See ``transport.contract.Consumer.claims``.
+
+        Raises:
+            ConfigurationError: the group will never let us in as we are configured.
+        """
+        while True:
+            claim = await self._offers.get()
+            if claim is None:
+                self._offers.put_nowait(None)  # for other iterators
+                if isinstance(self._trouble, ConfigurationError):
+                    raise self._trouble
+                return
+            if claim.owned:
+                self._was_assigned = True
+                yield claim
+
+    async def _live(self) -> None:
+        """Be a member with one client after another, until closed."""
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, calm=_LONGEST_PAUSE)
+        while True:
+            error = await self._one_life()
+            self._trouble = translate(error, starting=not self._was_assigned)
+            if isinstance(self._trouble, ConfigurationError) and self._was_assigned:
+                self._trouble = TransportUnavailable(str(error))  # it worked before: wait for that
+            if isinstance(self._trouble, ConfigurationError):
+                self._offers.put_nowait(None)
+                return
+            self._outage.failed(self, self._trouble)
+            await asyncio.sleep(backoff.next())
+
+    async def _one_life(self) -> Exception:
+        client = self._connect()
+        membership = self._join(client, self._take, self._looked)
+        self._membership = membership
+        error: Exception = TransportUnavailable("the consumer ended")
+        try:
+            await membership.run()
+        except* Exception as group:  # noqa: BLE001 - a member that gave up would read nothing more
+            # Its traceback would keep this membership, and all that it has fetched, as long as the
+            # next one lives.
+            error = _first(group).with_traceback(None)
+        finally:
+            # In a task of its own: we may be cancelled here too, and it has to be finished.
+            self._ending = asyncio.create_task(_end(membership, client))
+            await asyncio.shield(self._ending)
+        return error
+
+    def _take(self, claim: KafkaClaim) -> None:
+        self._trouble = None
+        self._offers.put_nowait(claim)
+
+    def _looked(self, fault: TransportUnavailable | None) -> None:
+        if fault is not None:
+            self._outage.failed(self, fault)
+            self._on_unreadable()
+            return
+        if self._membership is not None and self._membership.spare:
+            self._trouble = None  # no claim will come and end it
+        if self._trouble is None:
+            self._outage.over(self)
+
+
+async def _end(membership: KafkaMembership, client: AIOKafkaConsumer) -> None:
+    await membership.end()
+    await discard_consumer(client)
+
+
+def _first(group: BaseExceptionGroup[Exception]) -> Exception:
+    error: Exception | BaseExceptionGroup[Exception] = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,141 @@
+"""Check that the log of a member's claims still is the one that they have read.
+
+Asked before a claim is made (of what the group's mark remembers), and of a claim that lives on
+whenever something may have happened to its log. See ``tails`` for how the log
+is compared, and ``sights`` for records that are unread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from aiokafka.structs import TopicPartition
+
+from transport.kafka.delivery.claim import KafkaClaim
+from transport.kafka.group.groups import Committed
+from transport.kafka.loss.identity import Described, Leader, TopicIds
+from transport.kafka.loss.mark import Sight
+from transport.kafka.loss.sights import Sights
+from transport.kafka.loss.tails import KnownTail, Regress, Tails
+
+__all__ = ["Continuity"]
+
+log = logging.getLogger(__name__)
+
+
+class Continuity:
+    """Of the partitions of Kafka's topic ``name`` that one member claims."""
+
+    def __init__(self, name: str, *, ids: TopicIds, tails: Tails) -> None:
+        self._name = name
+        self._ids = ids
+        self._tails = tails
+        self._sights = Sights()
+        self._remembered: dict[int, KnownTail] = {}
+        self._counted: dict[int, int] = {}
+
+    def seen(self, partition: int) -> Sight | None:
+        """Return the end of a partition's log as last seen; ``None`` if it is not known."""
+        return self._sights.of(partition)
+
+    def lost_before(self, partition: int) -> int:
+        """Return the uncommitted losses of a claim whose log went back."""
+        return self._counted.get(partition, 0)
+
+    # Making claims.
+
+    async def regressed(
+        self, partitions: Iterable[int], committed: Mapping[int, Committed], topic: Described
+    ) -> Mapping[TopicPartition, Regress]:
+        """Find the partitions to claim whose logs went back, and the offsets.
+
+        Raises:
+            TransportUnavailable: Kafka can't say now.
+        """
+        tails = {self._at(p): self._known(p, committed.get(p), topic.id) for p in partitions}
+        return await self._tails.regressed(tails, topic.leaders)
+
+    def claimed(
+        self, partitions: Iterable[int], regressed: Mapping[TopicPartition, Regress]
+    ) -> None:
+        """Note that these are claimed, and what was lost is counted in their marks."""
+        for partition in partitions:
+            self._remembered.pop(partition, None)
+            self._counted.pop(partition, None)
+            self._sights.forget(partition)
+        for at, regress in regressed.items():
+            log.error(
+                "Kafka lost the end of a partition: reading goes on from `offset`. "
+                "Run `crossfade audit`; see docs/durability.md, Kafka",
+                extra={
+                    "topic": self._name,
+                    "partition": at.partition,
+                    "offset": regress.offset,
+                    "lost": regress.lost,
+                },
+            )
+
+    def revoked(self) -> None:
+        """Forget our own claims: the next owner counts by the group's mark, and not we as well."""
+        self._remembered.clear()
+        self._counted.clear()
+
+    # Claims that live on.
+
+    async def broken(self, claims: Sequence[KafkaClaim]) -> Mapping[KafkaClaim, KnownTail]:
+        """Return the claims whose logs no longer have their remembered tails, with these tails.
+
+        Raises:
+            TransportUnavailable: Kafka can't say now.
+        """
+        tails = {self._at(claim.partition): self._known_by(claim) for claim in claims}
+        if not any(of.anchors or of.sights for of in tails.values()):
+            return {}
+        topic = await self._ids.describe(self._name)
+        regressed = await self._tails.regressed(tails, topic.leaders)
+        found = {claim: self._at(claim.partition) for claim in claims}
+        return {claim: tails[at] for claim, at in found.items() if at in regressed}
+
+    def remember(self, claim: KafkaClaim, tail: KnownTail) -> None:
+        """Remember what a broken claim knows, for when its partition is claimed anew by us."""
+        self._remembered[claim.partition] = tail
+        self._counted[claim.partition] = claim.lost_records
+
+    def look(
+        self,
+        read: Mapping[KafkaClaim, int],
+        ends: Mapping[int, int],
+        leaders: Mapping[int, Leader],
+        *,
+        doubtful: bool,
+    ) -> tuple[list[KafkaClaim], Collection[int]]:
+        """Note how the log is now; return the claims to compare, and where a leader changed.
+
+        ``read`` is how far each claim was before the log was asked. ``doubtful``: it could not be
+        asked the last time. Where nothing is broken ``whole`` is to be told of the changes.
+        """
+        ours = {claim.partition for claim in read}
+        changed = self._sights.look({p: end for p, end in ends.items() if p in ours}, leaders)
+        suspects = [
+            claim
+            for claim, place in read.items()
+            if doubtful or claim.partition in changed or ends.get(claim.partition, place) < place
+        ]
+        return suspects, changed
+
+    def whole(self, partitions: Iterable[int]) -> None:
+        """Note that these have all that was seen of them under the leaders that they had."""
+        for partition in partitions:
+            self._sights.forget(partition)
+
+    def _known(self, partition: int, committed: Committed | None, topic_id: str) -> KnownTail:
+        ours = self._remembered.get(partition, KnownTail())
+        return ours if committed is None else ours.and_of(KnownTail.by(committed.mark, topic_id))
+
+    def _known_by(self, claim: KafkaClaim) -> KnownTail:
+        newest, seen = claim.newest, self._sights.of(claim.partition)
+        return KnownTail((newest,) if newest else (), (seen,) if seen else ())
+
+    def _at(self, partition: int) -> TopicPartition:
+        return TopicPartition(self._name, partition)

@@ -1,0 +1,188 @@
+"""Moving what a member's client fetches into its claims, as far as these have room."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.errors import KafkaError
+from aiokafka.structs import TopicPartition
+
+from transport.errors import ConfigurationError, TransportUnavailable
+from transport.kafka.client.damaged import damage_of
+from transport.kafka.client.errors import translate
+from transport.kafka.client.lingering import Lingering
+from transport.kafka.delivery.claim import KafkaClaim
+from transport.kafka.delivery.continuity import Continuity
+from transport.kafka.delivery.holds import Holds
+from transport.kafka.delivery.passing import GapPassing
+from transport.kafka.log import TopicLayout
+from transport.kafka.loss.leader_epochs import epochs_of_fetches
+from transport.kafka.reader import KafkaReader
+
+__all__ = ["Fetching"]
+
+log = logging.getLogger(__name__)
+
+_FETCH_RECORDS = 500  # turned into ours before the loop gets to do something else
+_POLL_MS = 1000
+_POLL_FULL_MS = 20  # while a window is full: it may have room again at any moment
+_ERRORS_BORNE = 5  # in a row, half a second apart; then the client is replaced
+_ERROR_PAUSE = 0.5
+
+
+class Fetching:
+    """Of the claims of one member, which are in ``claims`` by partition.
+
+    Make it before the client is started.
+    """
+
+    def __init__(
+        self,
+        client: AIOKafkaConsumer,
+        claims: Mapping[int, KafkaClaim],
+        *,
+        source: TopicLayout,
+        reader: KafkaReader,
+        continuity: Continuity,
+        gaps: GapPassing,
+        held: Holds,
+    ) -> None:
+        self._client = client
+        self._claims = claims
+        self._source = source
+        self._reader = reader
+        self._continuity = continuity
+        self._gaps = gaps
+        self._held = held
+        self._fetched_under = epochs_of_fetches(client)
+        self._lingering = Lingering(client)
+        self._unchecked = False
+
+    async def run(self) -> None:
+        """Fetch until cancelled.
+
+        Raises:
+            KafkaError: the client fails again and again, or for a reason that a setting names.
+        """
+        failures = 0
+        while True:
+            # What has no room stays in the client's own buffer, which then asks for no more of it.
+            # (Pausing would throw that buffer away, to be fetched again.)
+            reading = {
+                p: claim
+                for p, claim in self._claims.items()
+                if claim.reading and p not in self._held
+            }
+            room = [self._source.at(p) for p, claim in reading.items() if not claim.window.full]
+            full = len(room) < len(reading)
+            if not room and (full or self._held.any()):  # asked for none, the client gives all
+                await asyncio.sleep(_POLL_FULL_MS / 1000)
+                continue
+            try:
+                fetched = await self._client.getmany(
+                    *room,
+                    timeout_ms=_POLL_FULL_MS if full else _POLL_MS,
+                    max_records=_FETCH_RECORDS,
+                )
+            except KafkaError as error:
+                failures += 1
+                translated = translate(error, starting=True)
+                if failures > _ERRORS_BORNE or isinstance(translated, ConfigurationError):
+                    raise
+                if failures == 1:
+                    log.warning("Read from Kafka failed; will retry", extra={"error": str(error)})
+                self._read_again()
+                await asyncio.sleep(_ERROR_PAUSE)
+                continue
+            failures = 0
+            self._lingering.fetched(records=bool(fetched))
+            await self._take_in(fetched)
+            await self._gaps.look(self._count_lost)
+            await asyncio.sleep(0)  # getmany returns at once while it has something
+
+    async def as_it_was(self, claims: Sequence[KafkaClaim]) -> bool:
+        """Return whether the log still has what these claims have read of it.
+
+        A claim whose log went back takes no more in, and is then claimed anew. Where Kafka can't
+        say, it reads again from where it was: nothing that is not compared is taken in.
+        """
+        try:
+            broken = await self._continuity.broken(claims)
+        except TransportUnavailable as error:
+            if not self._unchecked:
+                self._unchecked = True
+                log.warning(
+                    "Check that the log still has the records read failed; will retry",
+                    extra={"error": str(error)},
+                )
+            for claim in claims:
+                if self.holds(claim):
+                    self._client.seek(self._source.at(claim.partition), claim.window.fetched)
+            await asyncio.sleep(_ERROR_PAUSE)
+            return False
+        self._unchecked = False
+        for claim, tail in broken.items():
+            if self.holds(claim):
+                self._continuity.remember(claim, tail)
+                self._client.pause(self._source.at(claim.partition))
+                claim.finish()
+        return not broken and all(self.holds(claim) for claim in claims)
+
+    def holds(self, claim: KafkaClaim) -> bool:
+        """Return whether a claim is one of ours, and takes records in."""
+        return claim.reading and self._claims.get(claim.partition) is claim
+
+    def _read_again(self) -> None:
+        """Set the client back to the claims' places: it drops the records it took when it fails.
+
+        Else the records of a partition that reads well would be passed over for another one.
+        """
+        for partition, claim in self._claims.items():
+            if claim.reading:
+                self._client.seek(self._source.at(partition), claim.window.fetched)
+
+    async def _take_in(self, fetched: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> None:
+        """Move fetched records into their claims; first compare what may be of another log."""
+        under = {at: self._fetched_under.get(at, -1) for at in fetched}
+        for at, records in fetched.items():
+            claim = self._claims.get(at.partition)
+            if claim is None or not claim.reading:
+                continue
+            expected = claim.window.fetched
+            if records[0].offset < expected or under[at] != claim.leader:
+                if not await self.as_it_was([claim]):
+                    continue
+                claim.leader = under[at]
+                if claim.back_over_gap() or records[0].offset < expected:
+                    self._client.seek(at, claim.window.fetched)
+                    continue
+            damage = damage_of(records[0])
+            if damage is not None and self._held.holds(at.partition, records[0].offset, damage):
+                claim.blocked = self._held.blockage(at.partition)
+                self._client.seek(at, expected)
+                continue
+            self._held.forget(at.partition)
+            claim.blocked = None
+            missing = claim.receive(records, under[at])
+            if damage is not None and damage.end is not None:
+                claim.pass_over(damage.end)
+                claim.lose_records(damage.records)
+            if missing:
+                await self._count_lost(claim, expected)
+
+    async def _count_lost(self, claim: KafkaClaim, expected: int) -> None:
+        """Offsets are missing: count them if the log has removed them (else they never were)."""
+        at = self._source.at(claim.partition)
+        try:
+            begin = (await self._reader.begins([at]))[at]
+        except TransportUnavailable:
+            return
+        if begin > expected:
+            log.error(
+                "Kafka removed records before they were read. Run `crossfade audit`",
+                extra={"partition": claim.partition},
+            )
+            claim.lose_records(begin - expected)

@@ -1,0 +1,245 @@
+"""One client's life as a member of a group: partitions come and go, and records flow into claims.
+
+Rebalances are eager (aiokafka knows no others, its issue 1126; KIP-429 would keep what stays): all
+partitions are revoked and some come back, as claims of a new epoch.
+Between the two, the user of a claim gets a bounded time to finish its batch and to acknowledge it
+under the old generation, so a rebalance redelivers little or nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.structs import TopicPartition
+
+from transport.errors import TransportUnavailable
+from transport.kafka.connection.closing import start
+from transport.kafka.delivery.claim import KafkaClaim
+from transport.kafka.delivery.claiming import Claiming
+from transport.kafka.delivery.continuity import Continuity
+from transport.kafka.delivery.fetching import Fetching
+from transport.kafka.delivery.holds import Holds
+from transport.kafka.delivery.passing import GapPassing
+from transport.kafka.delivery.readable_ends import ReadableEnds
+from transport.kafka.delivery.timing import Timing
+from transport.kafka.delivery.watchdog import StalledError, Stalls, Watchdog
+from transport.kafka.group.commits import Commits
+from transport.kafka.group.context import GroupContext
+from transport.kafka.group.groups import Committed
+from transport.kafka.loss.mark import Sight
+
+__all__ = ["KafkaMembership"]
+
+log = logging.getLogger(__name__)
+
+
+class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is not typed
+    """Runs ``client`` in its group until it fails. ``offer`` gets each claim.
+
+    ``looked`` gets the outcome of each look at the log: an error while it can't be read. ``stalls``
+    tell where earlier clients came to a stop.
+    """
+
+    def __init__(
+        self,
+        client: AIOKafkaConsumer,
+        context: GroupContext,
+        *,
+        timing: Timing,
+        offer: Callable[[KafkaClaim], None],
+        looked: Callable[[TransportUnavailable | None], None],
+        stalls: Stalls,
+    ) -> None:
+        self._client = client
+        self._context = context
+        self._source = source = context.source
+        self._timing = timing
+        self._offer = offer
+        self._looked = looked
+        self._ended = False
+        self._ends: dict[int, int] = {}
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._watchdog = Watchdog(timing.lease, timing.rebalance, stalls)
+        self.claims: dict[int, KafkaClaim] = {}
+        self.fault: TransportUnavailable | None = None
+        self.spare = False
+        """Whether the group let us in, and has no partition for us."""
+        self._held = Holds(source.name, patience=timing.damage)
+        self._continuity = Continuity(source.name, ids=context.ids, tails=context.tails)
+        self._readable_ends = ReadableEnds(context.reader)
+        self._commits = Commits(client, source.name, timeout=timing.request)
+        self._gaps = GapPassing(client, self.claims, source=source, commits=self._commits)
+        self._fetching = Fetching(
+            client,
+            self.claims,
+            source=source,
+            reader=context.reader,
+            continuity=self._continuity,
+            gaps=self._gaps,
+            held=self._held,
+        )
+        self._claiming = Claiming(
+            self,
+            context,
+            continuity=self._continuity,
+            commits=self._commits,
+            ready=self._ready,
+            failed=self._fail,
+        )
+
+    async def run(self) -> None:
+        """Run the membership until it fails. Never returns; raises a group of the errors."""
+        # Asked for the first time ever, Kafka has yet to make the topic of its groups. We wait for
+        # that in peace; the client would tell each refusal as an error.
+        context, source = self._context, self._source
+        await context.groups.committed(context.group, source.name, source.partitions)
+        await context.reader.connect()  # others have given up their partitions when we claim ours
+        await start(self._client, within=self._timing.request)
+        self._client.subscribe([self._source.name], listener=self)
+        self._watchdog.joining()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._fetching.run())
+            tasks.create_task(self._watch())
+            await self._failure
+
+    async def end(self) -> None:
+        """Lose every claim; nothing is committed any more, also if the group still assigns some."""
+        self._ended = True
+        await self._claiming.cancel()
+        await self._lose_claims()
+
+    # What a claim asks of its owner.
+
+    async def commit(self, partition: int, committed: Committed) -> None:
+        """See ``transport.kafka.delivery.claim.Owner``."""
+        await self._commits.commit({partition: committed})
+
+    def topic_id(self) -> str | None:
+        """See ``transport.kafka.delivery.claim.Owner``."""
+        return self._context.ids.last_seen(self._source.name)
+
+    def proved(self) -> bool:
+        """See ``transport.kafka.delivery.claim.Owner``.
+
+        The group expels a member it has not heard of for a lease. A commit is being heard.
+        """
+        age = asyncio.get_running_loop().time() - self._commits.proved_at
+        return age < self._timing.lease / 2
+
+    def seen(self, partition: int) -> Sight | None:
+        """See ``transport.kafka.delivery.claim.Owner``."""
+        return self._continuity.seen(partition)
+
+    def handed_back(self, claim: KafkaClaim) -> None:
+        """See ``transport.kafka.delivery.claim.Owner``.
+
+        A single partition can't leave us: offer it.
+        """
+        if self.claims.get(claim.partition) is claim and not self._ended:
+            del self.claims[claim.partition]
+            self._held.forget(claim.partition)
+            self._client.pause(self._source.at(claim.partition))
+            self._claiming.start([claim.partition])
+
+    # What the group asks of us.
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """Let claims end in order; what hasn't by then is lost. The group waits for us."""
+        self._watchdog.joining()
+        self.spare = False
+        await self._claiming.cancel()
+        for claim in self.claims.values():
+            claim.revoke()
+        leaving = [asyncio.ensure_future(claim.left()) for claim in self.claims.values()]
+        if leaving:
+            _, late = await asyncio.wait(leaving, timeout=self._timing.drain)
+            for task in late:
+                task.cancel()
+        await self._lose_claims()
+        if revoked:  # on joining, there are none
+            log.info(
+                "Partitions revoked", extra={"group": self._context.group, "count": len(revoked)}
+            )
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Begin to claim the assigned partitions. Heartbeats wait for this, so it is short."""
+        self._watchdog.joined()
+        self.spare = not assigned
+        if assigned and not self._ended:
+            self._client.pause(*assigned)
+            self._claiming.start([at.partition for at in assigned])
+        log.info(
+            "Partitions assigned", extra={"group": self._context.group, "count": len(assigned)}
+        )
+
+    async def _lose_claims(self) -> None:
+        for partition, claim in self.claims.items():
+            claim.lose()
+            self._note(partition, claim)
+        # Still the old generation: a commit sent later would pass for one of the new.
+        await self._commits.abort()
+        self.claims.clear()
+        self._held.clear()
+        self._continuity.revoked()
+
+    # What becomes of claiming.
+
+    def _ready(self, claim: KafkaClaim) -> None:
+        at = self._source.at(claim.partition)
+        self._client.seek(at, claim.window.acked)
+        self._client.resume(at)
+        self.claims[claim.partition] = claim
+        self._offer(claim)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._failure.done():
+            self._failure.set_exception(error)
+
+    def _note(self, partition: int, claim: KafkaClaim) -> None:
+        """Remember what would be lost with the topic, as far as we know it."""
+        end = max(claim.window.fetched, self._ends.get(partition, 0))
+        unread = end - claim.window.acked
+        self._context.losses.note(partition, claim.topic_id, unread=unread, lost=claim.lost_records)
+
+    async def _watch(self) -> None:
+        """Tell claims whether Kafka can be read; raise if it can and yet nothing comes."""
+        while True:
+            await asyncio.sleep(self._watchdog.every)
+            doubtful = self.fault is not None
+            read = {claim: claim.window.fetched for claim in self.claims.values()}
+            try:
+                topic = await self._context.ids.describe(self._source.name)
+                ends = await self._context.reader.ends(self._everywhere())
+                readable = await self._readable_ends.look(topic, ends)
+            except TransportUnavailable as error:
+                self.fault = error
+            else:
+                self.fault = None
+                if any(claim.topic_id != topic.id for claim in self.claims.values()):
+                    raise StalledError(f"topic {self._source.name} was made anew")
+                self._ends = {at.partition: end for at, end in ends.items()}
+                # Behind a transaction that is open nothing can come.
+                self._gaps.readable = {at.partition: end for at, end in readable.items()}
+                suspects, changed = self._continuity.look(
+                    {claim: place for claim, place in read.items() if self._fetching.holds(claim)},
+                    self._ends,
+                    topic.leaders,
+                    doubtful=doubtful,
+                )
+                if not suspects or await self._fetching.as_it_was(suspects):
+                    self._continuity.whole(changed)
+                reading = {p: c for p, c in self.claims.items() if not self._held.waits(p)}
+                self._watchdog.check(reading, self._gaps.readable)
+            self._looked(self.fault)
+            if self.fault is not None:
+                for claim in self.claims.values():
+                    claim.wake()
+
+    def _everywhere(self) -> list[TopicPartition]:
+        """Return every partition, and those of ours that an operator added to the topic."""
+        added = [self._source.at(p) for p in self.claims if p >= self._source.partitions]
+        return self._source.all() + added

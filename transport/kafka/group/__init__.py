@@ -1,0 +1,1 @@
+"""A consumer group in Kafka: committed offsets, members, and where it stands."""

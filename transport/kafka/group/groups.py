@@ -1,0 +1,123 @@
+"""A group's state in Kafka: committed offsets with their marks, members, and owners."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import (
+    GroupIdNotFound,
+    GroupLoadInProgressError,
+    NoError,
+    NonEmptyGroup,
+    for_code,
+)
+from aiokafka.protocol.admin import DeleteGroupsRequest
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+
+from transport.errors import TransportError
+from transport.kafka.connection.client_pool import ClientPool
+from transport.kafka.group.describing import GroupMember, members_of
+from transport.kafka.loss.mark import Mark, read_mark
+
+__all__ = ["SHARE", "UNTOLD", "Committed", "Groups", "owners_of"]
+
+SHARE = "share"
+UNTOLD = frozenset({SHARE, "streams"})
+"""Kinds of groups whose members, and what they read, we can't ask for."""
+
+# A worker of Kafka Connect, and others, has a group of another kind, by which it reads no topic.
+_READERS = UNTOLD | {"", "consumer"}
+
+
+class Committed(NamedTuple):
+    """Offset of the first record that the group has not acknowledged, and the mark beside it."""
+
+    offset: int
+    mark: Mark
+
+
+class Groups:
+    """Reads and forgets groups through a lent admin client."""
+
+    def __init__(self, admin: ClientPool[AIOKafkaAdminClient]) -> None:
+        self._admin = admin
+
+    async def committed(self, group: str, topic: str, partitions: int) -> Mapping[int, Committed]:
+        """Return the committed offsets of ``group``; a partition without one is absent.
+
+        Raises:
+            TransportUnavailable: the coordinator can't say now.
+        """
+        wanted = [TopicPartition(topic, partition) for partition in range(partitions)]
+
+        async def fetch(admin: AIOKafkaAdminClient) -> Mapping[TopicPartition, OffsetAndMetadata]:
+            offsets: Mapping[
+                TopicPartition, OffsetAndMetadata
+            ] = await admin.list_consumer_group_offsets(group, partitions=wanted)
+            # A partition without an offset is answered with -1. A coordinator that is starting, or
+            # that has moved, answers with an error and no partition, and aiokafka hides the error.
+            if not offsets.keys() >= set(wanted):
+                raise GroupLoadInProgressError(group)
+            return offsets
+
+        offsets = await self._admin.ask(fetch)
+        return {
+            at.partition: Committed(found.offset, read_mark(found.metadata))
+            for at, found in offsets.items()
+            if found.offset >= 0
+        }
+
+    async def forget(self, group: str) -> None:
+        """Forget how far ``group`` is.
+
+        Raises:
+            TransportError: it has members.
+            TransportUnavailable: the coordinator can't do it now.
+        """
+
+        async def delete(admin: AIOKafkaAdminClient) -> None:
+            node = await admin.find_coordinator(group)
+            request = DeleteGroupsRequest([group])
+            answer = await admin._send_request(request, node)  # noqa: SLF001 - no public way
+            ((_group, code),) = answer.results
+            error = for_code(code)
+            if error is NonEmptyGroup:
+                raise TransportError(f"group {group} has members: stop them first")
+            if error not in (NoError, GroupIdNotFound):
+                raise error(group)
+
+        await self._admin.ask(delete)
+
+    async def kinds(self) -> dict[str, str]:
+        """Return the kind of each group that may read a topic, by name.
+
+        Raises:
+            TransportUnavailable: a broker can't say now.
+        """
+        found = await self._admin.ask(lambda admin: admin.list_consumer_groups())
+        return {name: kind for name, kind, *_ in sorted(found) if kind in _READERS}
+
+    async def members(self, group: str) -> list[GroupMember]:
+        """Return the members of ``group``.
+
+        Raises:
+            TransportUnavailable: the coordinator can't say now.
+        """
+        return await self._admin.ask(lambda admin: members_of(admin, group))
+
+    async def owners(self, group: str, topic: str) -> Mapping[int, str]:
+        """Return the owner of each partition of ``topic``, by the name that the member was given.
+
+        Raises:
+            TransportUnavailable: the coordinator can't say now.
+        """
+        return owners_of(await self.members(group), topic)
+
+
+def owners_of(members: Iterable[GroupMember], topic: str) -> dict[int, str]:
+    """Return the owner of each partition of ``topic`` that one of these members owns."""
+    return {
+        partition: member.client for member in members for partition in member.owns.get(topic, ())
+    }

@@ -1,0 +1,148 @@
+"""Where the records of a leader epoch end in a log: the request OffsetForLeaderEpoch (KIP-101).
+
+Each election of a partition's leader raises its leader epoch, and a broker keeps the offset at
+which each epoch began in its log. So a log that lost its tail says exactly where the loss began:
+the records of the epoch of what we read last now end before it (KIP-320). aiokafka (0.14) has
+neither the request nor the epoch of what it fetched.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import NoError, for_code
+from aiokafka.protocol.api import RequestStruct, Response
+from aiokafka.protocol.types import Array, Int16, Int32, Int64, Schema, String
+from aiokafka.structs import TopicPartition
+
+from transport.kafka.client.requests import OneVersion
+from transport.kafka.connection.client_pool import ClientPool
+from transport.kafka.loss.identity import described
+
+__all__ = ["LeaderEpochs", "epochs_of_fetches"]
+
+_FETCH, _OFFSET_FOR_LEADER_EPOCH = 1, 23
+_VERSION = 3
+_CONSUMER, _ANY_LEADER = -1, -1
+_EPOCH_AT, _MAGIC_AT, _MAGIC = 12, 16, 2  # in the head of a record batch
+
+
+class _EpochEndsResponse(Response):  # type: ignore[misc] # aiokafka is not typed
+    API_KEY = _OFFSET_FOR_LEADER_EPOCH
+    API_VERSION = _VERSION
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "topics",
+            Array(
+                ("topic", String("utf-8")),
+                (
+                    "partitions",
+                    Array(
+                        ("error_code", Int16),
+                        ("partition", Int32),
+                        ("leader_epoch", Int32),
+                        ("end_offset", Int64),
+                    ),
+                ),
+            ),
+        ),
+    )
+
+
+class _EpochEndsRequest(RequestStruct):  # type: ignore[misc]
+    API_KEY = _OFFSET_FOR_LEADER_EPOCH
+    API_VERSION = _VERSION
+    RESPONSE_TYPE = _EpochEndsResponse
+    SCHEMA = Schema(
+        ("replica_id", Int32),
+        (
+            "topics",
+            Array(
+                ("topic", String("utf-8")),
+                (
+                    "partitions",
+                    Array(
+                        ("partition", Int32),
+                        ("current_leader_epoch", Int32),
+                        ("leader_epoch", Int32),
+                    ),
+                ),
+            ),
+        ),
+    )
+
+
+class LeaderEpochs:
+    """Asks the leader of each partition."""
+
+    def __init__(self, admin: ClientPool[AIOKafkaAdminClient]) -> None:
+        self._admin = admin
+
+    async def ends(self, topic: str, epochs: Mapping[int, int]) -> Mapping[int, int]:
+        """Return the offset at which the records of each partition's epoch now end.
+
+        Records of earlier epochs count too.
+
+        A partition is absent where its log knows of no epoch as late as that.
+
+        Raises:
+            TransportUnavailable: Kafka can't say now.
+        """
+        if not epochs:
+            return {}
+        return await self._admin.ask(lambda admin: _ends(admin, topic, epochs))
+
+
+async def _ends(
+    admin: AIOKafkaAdminClient, topic: str, epochs: Mapping[int, int]
+) -> Mapping[int, int]:
+    leaders = (await described(admin, topic)).leaders
+    by_node: dict[int | None, dict[int, int]] = defaultdict(dict)
+    for partition, epoch in epochs.items():
+        # Without a leader any node says so, and the question is asked again.
+        leader = leaders.get(partition)
+        by_node[leader.node if leader else None][partition] = epoch
+    found: dict[int, int] = {}
+    for node, of in by_node.items():
+        query = [(partition, _ANY_LEADER, epoch) for partition, epoch in of.items()]
+        request = OneVersion(_EpochEndsRequest, _CONSUMER, [(topic, query)])
+        answer: Any = await admin._send_request(request, node)  # noqa: SLF001
+        for _topic, partitions in answer.topics:
+            for code, partition, _epoch, end in partitions:
+                error = for_code(code)
+                if error is not NoError:
+                    raise error(f"{topic}-{partition}")
+                if end >= 0:
+                    found[partition] = end
+    return found
+
+
+def epochs_of_fetches(client: AIOKafkaConsumer) -> Mapping[TopicPartition, int]:
+    """Return the leader epoch of the first batch in each partition's latest fetch, kept up to date.
+
+    Call it before the client is started. The batches of one fetch come from one state of the log,
+    so only the first can show that the log is another one than at the fetch before.
+    """
+    inner = client._client  # noqa: SLF001 - no public way
+    send = inner.send
+    found: dict[TopicPartition, int] = {}
+
+    async def noting(node_id: int, request: Any, **options: Any) -> Any:
+        answer = await send(node_id, request, **options)
+        if getattr(answer, "API_KEY", None) == _FETCH:
+            for topic, partitions in answer.topics:
+                for partition, *_others, batches in partitions:
+                    if batches and len(batches) > _MAGIC_AT and batches[_MAGIC_AT] == _MAGIC:
+                        epoch = batches[_EPOCH_AT : _EPOCH_AT + 4]
+                        found[TopicPartition(topic, partition)] = int.from_bytes(
+                            epoch, "big", signed=True
+                        )
+        return answer
+
+    inner.send = noting
+    return found

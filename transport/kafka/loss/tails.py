@@ -1,0 +1,233 @@
+"""Find logs that lost their tail: from which offset on, and how many offsets.
+
+An unclean election, a restored disk or a power cut without flush takes records away that were
+acknowledged, and Kafka gives their offsets to others. A committed
+offset then no longer means that the records before it were read. Kafka does not report this to a
+consumer, so it compares the log with its memory of it (``Anchor`` and ``Sight``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Self
+
+from aiokafka.structs import TopicPartition
+
+from transport.contract import Topic
+from transport.kafka.loss.identity import Leader
+from transport.kafka.loss.leader_epochs import LeaderEpochs
+from transport.kafka.loss.mark import Anchor, Mark, Sight, anchor_of
+from transport.kafka.reader import KafkaReader
+from transport.kafka.records import record_of
+
+__all__ = ["KnownTail", "Regress", "Tails"]
+
+
+class KnownTail(NamedTuple):
+    """The remembered end of one partition: by its group's mark, and by us since."""
+
+    anchors: tuple[Anchor, ...] = ()
+    sights: tuple[Sight, ...] = ()
+
+    @classmethod
+    def by(cls, mark: Mark, topic_id: str) -> Self:
+        """Return the tail that a mark remembers of the topic with this id."""
+        if mark.topic_id != topic_id:
+            return cls()
+        return cls((mark.last,) if mark.last else (), (mark.seen,) if mark.seen else ())
+
+    def and_of(self, other: KnownTail) -> KnownTail:
+        """Return both together."""
+        return KnownTail(self.anchors + other.anchors, self.sights + other.sights)
+
+
+class Regress(NamedTuple):
+    """A log went back: the records from ``offset`` on were never read. ``lost`` offsets had gone.
+
+    ``last`` is the record before ``offset``, which stayed, where that is known.
+    """
+
+    offset: int
+    lost: int
+    last: Anchor | None = None
+
+
+class _LogBounds(NamedTuple):
+    begins: Mapping[TopicPartition, int]
+    ends: Mapping[TopicPartition, int]
+
+
+class Tails:
+    """Compares the remembered tails of ``topic``'s partitions (Kafka's ``name``) with its log."""
+
+    def __init__(
+        self, topic: Topic, name: str, *, reader: KafkaReader, epochs: LeaderEpochs
+    ) -> None:
+        self._topic = topic
+        self._name = name
+        self._reader = reader
+        self._epochs = epochs
+        self._answers: dict[TopicPartition, tuple[KnownTail, int, Regress | None]] = {}
+
+    async def since_elections(
+        self, known: Mapping[TopicPartition, KnownTail], leaders: Mapping[int, Leader]
+    ) -> Mapping[TopicPartition, Regress]:
+        """Return the same as ``regressed``, for callers that ask repeatedly.
+
+        A log loses its tail with its leader. So only what was noted under another leader is
+        compared, and once under each.
+
+        Raises:
+            TransportUnavailable: Kafka can't say now.
+        """
+        compared: dict[TopicPartition, KnownTail] = {}
+        found: dict[TopicPartition, Regress] = {}
+        for at, of in known.items():
+            leader = leaders.get(at.partition)
+            if leader is None or all(
+                noted.leader == leader.epoch for noted in of.anchors + of.sights
+            ):
+                continue
+            answered = self._answers.get(at)
+            if answered is None or answered[:2] != (of, leader.epoch):
+                compared[at] = of
+            elif answered[2] is not None:
+                found[at] = answered[2]
+        new = await self.regressed(compared, leaders)
+        for at, of in compared.items():
+            self._answers[at] = (of, leaders[at.partition].epoch, new.get(at))
+        return {**found, **new}
+
+    async def regressed(
+        self, known: Mapping[TopicPartition, KnownTail], leaders: Mapping[int, Leader]
+    ) -> Mapping[TopicPartition, Regress]:
+        """Return the partitions whose log went back, and the offsets.
+
+        ``leaders`` are those of now.
+
+        Raises:
+            TransportUnavailable: Kafka can't say now.
+        """
+        where = list(known)
+        if not where:
+            return {}
+        # Asked after the known tail was noted: the log only grows from there, unless it lost
+        # records.
+        begins, ends = await asyncio.gather(self._reader.begins(where), self._reader.ends(where))
+        state = _LogBounds(begins, ends)
+        gone = await self._gone({at: of.anchors for at, of in known.items()}, state)
+        cut = await self._cut({at: of.sights for at, of in known.items()}, state, leaders)
+        if not gone and not cut:
+            return {}
+        oldest = {at: min(anchors, key=_place) for at, anchors in gone.items()}
+        back = await self._back(oldest, state)
+        return {at: _together(back.get(at), gone.get(at, ()), cut.get(at)) for at in {*gone, *cut}}
+
+    async def _gone(
+        self, anchors: Mapping[TopicPartition, Sequence[Anchor]], state: _LogBounds
+    ) -> Mapping[TopicPartition, Sequence[Anchor]]:
+        """Return the anchors that the log no longer has. What it removed as old tells nothing.
+
+        What it removes as old while it is looked at doesn't either, so its beginnings are asked for
+        again.
+        """
+        gone: dict[TopicPartition, list[Anchor]] = {}
+        for turn in range(max(map(len, anchors.values()), default=0)):
+            query = {
+                at: of[turn]
+                for at, of in anchors.items()
+                if len(of) > turn and of[turn].at >= state.begins[at]
+            }
+            there = await self._at({at: anchor.at for at, anchor in query.items()}, state)
+            for at, anchor in query.items():
+                found = there.get(at)
+                if found is None or (found.time, found.digest) != (anchor.time, anchor.digest):
+                    gone.setdefault(at, []).append(anchor)
+        if not gone:
+            return {}
+        begins = await self._reader.begins(list(gone))
+        held = {at: [anchor for anchor in of if anchor.at >= begins[at]] for at, of in gone.items()}
+        return {at: of for at, of in held.items() if of}
+
+    async def _cut(
+        self,
+        sights: Mapping[TopicPartition, Sequence[Sight]],
+        state: _LogBounds,
+        leaders: Mapping[int, Leader],
+    ) -> dict[TopicPartition, tuple[int, int]]:
+        """Return, for each log that was seen to be longer, its cut and its former end."""
+        cut: dict[TopicPartition, tuple[int, int]] = {}
+        for turn in range(max(map(len, sights.values()), default=0)):
+            sighted = {at: of[turn] for at, of in sights.items() if len(of) > turn}
+            then = {
+                at.partition: seen.leader
+                for at, seen in sighted.items()
+                if (leader := leaders.get(at.partition)) and leader.epoch != seen.leader
+            }
+            ends = await self._epochs.ends(self._name, then)
+            for at, seen in sighted.items():
+                end = min(ends.get(at.partition, state.ends[at]), state.ends[at])
+                if end < seen.end:
+                    lowest, known = cut.get(at, (end, seen.end))
+                    cut[at] = (min(lowest, end), max(known, seen.end))
+        return cut
+
+    async def _back(
+        self, gone: Mapping[TopicPartition, Anchor], state: _LogBounds
+    ) -> Mapping[TopicPartition, _Cut]:
+        """Return the offset at which each log was cut, at the latest its anchor's."""
+        ends = await self._epochs.ends(
+            self._name, {at.partition: of.leader for at, of in gone.items() if of.leader >= 0}
+        )
+        places = {
+            at: ends[at.partition]
+            for at, anchor in gone.items()
+            if state.begins[at] <= ends.get(at.partition, -1) <= min(anchor.at, state.ends[at])
+        }
+        before = await self._at({at: place - 1 for at, place in places.items()}, state)
+        cuts: dict[TopicPartition, _Cut] = {}
+        for at, anchor in gone.items():
+            place, last = places.get(at), before.get(at)
+            if last is not None and last.time > anchor.time:
+                # Epochs went back too, as where a whole node was restored, and counted up again: a
+                # record that is younger than what went does not come from before it.
+                place = None
+            if place is None or (last is None and place > state.begins[at]):
+                begin = state.begins[at]
+                cuts[at] = _Cut(begin, max(begin, min(anchor.at, state.ends[at])))
+            else:
+                kept = last and Anchor(last.at, last.time, last.digest, anchor.leader)
+                cuts[at] = _Cut(place, place, kept)
+        return cuts
+
+    async def _at(
+        self, places: Mapping[TopicPartition, int], state: _LogBounds
+    ) -> Mapping[TopicPartition, Anchor]:
+        held = {at: place for at, place in places.items() if place >= state.begins[at]}
+        found = await self._reader.at_each(held, state.ends)
+        return {at: anchor_of(record_of(self._topic, raw), -1) for at, raw in found.items()}
+
+
+class _Cut(NamedTuple):
+    """Read again from ``offset``; the lost records begin at ``at``, if that is known."""
+
+    offset: int
+    at: int
+    last: Anchor | None = None
+
+
+def _place(anchor: Anchor) -> int:
+    return anchor.at
+
+
+def _together(read: _Cut | None, gone: Iterable[Anchor], unread: tuple[int, int] | None) -> Regress:
+    """Return one answer of what was read and went, and of what was only seen and went."""
+    known = max([anchor.at + 1 for anchor in gone], default=0)
+    if unread is None:
+        assert read is not None
+        return Regress(read.offset, known - read.at, read.last)
+    cut, end = unread
+    if read is None:
+        return Regress(cut, end - cut)
+    return Regress(read.offset, max(known, end) - read.at, read.last)

@@ -1,0 +1,99 @@
+"""Records of a partition that are sent and answered as one, and the calls that wait for them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+
+from transport.errors import TransportError
+from transport.kafka.producer.packed import Packed, PackedBuilder
+from transport.kafka.records import Outgoing
+
+__all__ = ["BATCH_BYTES", "Batch", "Call"]
+
+# A batch never grows past this; one record may, up to the topic's max.message.bytes.
+BATCH_BYTES = 128 * 1024
+_MAGIC = 2
+
+
+class Call:
+    """One call of ``append``: ``answered`` when none of its batches is waited for any longer.
+
+    A future of its own, and no task, so that cancelling the call costs the others nothing.
+    """
+
+    __slots__ = ("answered", "batches")
+
+    def __init__(self) -> None:
+        self.answered = asyncio.get_running_loop().create_future()
+        self.batches = 0
+
+    def one_less(self) -> None:
+        """Take note that one of its batches is waited for no longer."""
+        self.batches -= 1
+        if self.batches == 0 and not self.answered.done():
+            self.answered.set_result(None)
+
+
+class Batch:
+    """It takes records until it is closed, is sent, and ends once: with an offset or an error.
+
+    ``base`` is the first record's offset once there is one, else -1. One that is made of a
+    ``packed`` record is closed from the beginning.
+    """
+
+    __slots__ = ("_builder", "base", "calls", "closed", "count", "data", "done", "error", "sent")
+
+    def __init__(self, compression: int, packed: Packed | None = None) -> None:
+        self._builder: Any = (
+            DefaultRecordBatchBuilder(_MAGIC, compression, False, -1, -1, 0, BATCH_BYTES)
+            if packed is None
+            else PackedBuilder(packed)
+        )
+        self.data: bytes = b""
+        self.calls: list[Call] = []
+        self.count = 0 if packed is None else 1
+        self.base = -1
+        self.closed = packed is not None
+        self.sent = False
+        self.done = False
+        self.error: TransportError | None = None
+
+    def add(self, record: Outgoing) -> bool:
+        """Add ``record`` at the end; ``False``, and the batch is closed, if it has no room."""
+        added = self._builder.append(self.count, None, record.key, record.value, record.headers)
+        if added is None:
+            self.closed = True
+            return False
+        self.count += 1
+        return True
+
+    def number(self, producer: int, epoch: int, sequence: int) -> None:
+        """Close it and make ``data``, under the numbers by which the broker knows it again."""
+        self.closed = True
+        builder, self._builder = self._builder, None
+        builder.set_producer_state(producer, epoch, sequence)
+        self.data = builder.build()
+
+    def await_by(self, call: Call) -> None:
+        """Let ``call`` wait for this batch."""
+        if not self.calls or self.calls[-1] is not call:
+            self.calls.append(call)
+            call.batches += 1
+
+    def answer(self) -> None:
+        """Let every call go on that waits for this batch."""
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call.one_less()
+
+    def end(self, *, base: int = -1, error: TransportError | None = None) -> None:
+        """Note how it ended, and answer. What comes after the first time is not heard."""
+        if self.done:
+            return
+        self.closed = self.done = True
+        self.base, self.error = base, error
+        self.data, self._builder = b"", None
+        self.answer()

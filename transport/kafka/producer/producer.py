@@ -1,0 +1,258 @@
+"""An idempotent producer (KIP-98) for the batches of a tick: one request to each leader.
+
+aiokafka's own makes a task and five futures for each batch, and describes each to the broker field
+by field. A tick of 46 messages is in fifteen partitions, so fifteen batches: a third of what the
+ingress did for a message. aiokafka still connects, knows the leaders, and packs the records.
+
+Why nothing is doubled or changes places
+----------------------------------------
+A partition has one batch under way. It gets its number when it is sent first, and is sent again,
+the same bytes, until a leader has answered for it; the next one is not sent before. The broker
+knows the numbers: it appends a batch once, and none whose predecessor it lacks. An answer after
+which there is no trying again leaves a hole in the numbers, behind which the broker would refuse
+everything (aiokafka issue 1017): so it breaks the producer, which is replaced by one with another
+identity.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import (
+    DuplicateSequenceNumber,
+    KafkaConnectionError,
+    KafkaError,
+    NoError,
+    TopicAuthorizationFailedError,
+    UnknownError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
+from aiokafka.protocol.transaction import InitProducerIdRequest
+from aiokafka.structs import TopicPartition
+
+from transport.errors import TransportUnavailable
+from transport.kafka.client.errors import append_error
+from transport.kafka.producer.batch import Batch
+from transport.kafka.producer.packed import Packed
+from transport.kafka.producer.partition_queue import PartitionQueue
+from transport.kafka.producer.produce import Produce
+from transport.kafka.producer.throttled import Throttled
+
+__all__ = ["Producer"]
+
+_REST = 0.1  # seconds before what failed is tried again
+_SEQUENCES = 2**31  # they are counted in 31 bits, and begin at 0 again
+_NO_TRANSACTIONS = _SEQUENCES - 1
+_NO_ANSWER = (UnknownError.errno, -1)
+
+
+class Producer:
+    """One identity at the brokers, from ``start`` to ``stop``.
+
+    Args:
+        client: the connection to the brokers.
+        compression: the codec of batches, by Kafka's number; 0 is none.
+        milliseconds: how long a request may take.
+        on_broken: called with the reason when nothing can be sent under this identity any more.
+    """
+
+    def __init__(
+        self,
+        client: AIOKafkaClient,
+        *,
+        compression: int,
+        milliseconds: int,
+        on_broken: Callable[[Producer, str], None],
+        throttled: Throttled,
+    ) -> None:
+        self._client = client
+        self._compression = compression
+        self._milliseconds = milliseconds
+        self._on_broken = on_broken
+        self._identity = (-1, -1)
+        self._queues: dict[str, dict[int, PartitionQueue]] = {}
+        self._ready: dict[PartitionQueue, None] = {}
+        self._requests: set[asyncio.Task[None]] = set()
+        self._throttled = throttled
+        self._woken = False
+        self._closed = False
+        self._answered = asyncio.Event()
+
+    async def start(self) -> None:
+        """Connect, and get an identity. Raises aiokafka's errors."""
+        await self._client.bootstrap()
+        while True:
+            try:
+                answer = await self._client.send(
+                    self._client.get_random_node(), InitProducerIdRequest(None, _NO_TRANSACTIONS)
+                )
+                error = for_code(answer.error_code)
+                if error is NoError:
+                    self._identity = (answer.producer_id, answer.producer_epoch)
+                    return
+                raise error
+            except KafkaError as failure:
+                if not failure.retriable:
+                    raise
+            self._client.force_metadata_update()
+            await asyncio.sleep(_REST)
+
+    async def find(self, *topics: str) -> None:
+        """Wait until the leaders of ``topics`` are known. Raises aiokafka's errors."""
+        cluster = self._client.cluster
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._milliseconds / 1000
+        await self._client.set_topics(topics)
+        for topic in topics:
+            while cluster.partitions_for_topic(topic) is None:
+                if topic in cluster.unauthorized_topics:
+                    raise TopicAuthorizationFailedError(topic)
+                if loop.time() > until:
+                    raise UnknownTopicOrPartitionError(topic)
+                await asyncio.sleep(_REST)
+                await self._client.force_metadata_update()
+
+    def queue(self, topic: str, partition: int) -> PartitionQueue:
+        """Return the queue of a partition."""
+        queues = self._queues.setdefault(topic, {})
+        queue = queues.get(partition)
+        if queue is None:
+            queue = queues[partition] = PartitionQueue(TopicPartition(topic, partition))
+        return queue
+
+    def queues(self) -> Iterator[PartitionQueue]:
+        """Return the queues of the partitions that there was something for."""
+        return (queue for queues in self._queues.values() for queue in queues.values())
+
+    def leader(self, queue: PartitionQueue) -> int | None:
+        """Return the node that leads this partition now; ``None``, and it is asked for, if none."""
+        leader: int | None = self._client.cluster.leader_for_partition(queue.partition)
+        if leader is None or leader < 0:
+            self._client.force_metadata_update()
+            return None
+        return leader
+
+    def knows(self, topic: str) -> bool:
+        """Return whether the brokers have such a topic, as far as is known."""
+        return bool(self._client.cluster.partitions_for_topic(topic))
+
+    def open(self, queue: PartitionQueue, packed: Packed | None = None) -> Batch:
+        """Return a new batch at the end of ``queue``: of ``packed``, or to be filled until sent."""
+        batch = Batch(self._compression, packed)
+        queue.waiting.append(batch)
+        if queue.under_way is None:
+            self._ready[queue] = None
+            self._wake()
+        return batch
+
+    def _wake(self) -> None:
+        if not self._woken and not self._closed:
+            self._woken = True
+            asyncio.get_running_loop().call_soon(self._send_what_waits)
+
+    def _send_what_waits(self) -> None:
+        self._woken = False
+        requests: dict[int, list[tuple[PartitionQueue, Batch]]] = {}
+        ready, self._ready = self._ready, {}
+        for queue in ready:
+            leader = self.leader(queue)
+            if leader is None:
+                self._rest(queue)
+            elif seconds := self._throttled.seconds(leader):
+                self._rest(queue, seconds)
+            elif (batch := self._next(queue)) is not None:
+                requests.setdefault(leader, []).append((queue, batch))
+        for leader, batches in requests.items():
+            task = asyncio.create_task(self._request(leader, batches))
+            self._requests.add(task)
+            task.add_done_callback(self._requests.discard)
+
+    def _next(self, queue: PartitionQueue) -> Batch | None:
+        batch = queue.next()
+        if batch is None:
+            return None
+        if not batch.sent:
+            batch.number(*self._identity, queue.sequence)
+            batch.sent = True
+            queue.sequence = (queue.sequence + batch.count) % _SEQUENCES
+        queue.in_flight = True
+        return batch
+
+    async def _request(self, leader: int, batches: list[tuple[PartitionQueue, Batch]]) -> None:
+        topics: dict[str, list[tuple[int, bytes]]] = {}
+        for queue, batch in batches:
+            topic, partition = queue.partition
+            topics.setdefault(topic, []).append((partition, batch.data))
+        try:
+            answer = await self._client.send(leader, Produce(topics, self._milliseconds))
+        except (KafkaError, OSError, TimeoutError) as error:
+            for queue, batch in batches:
+                self._failed(queue, batch, error)
+        else:
+            self._throttled.told(leader, answer.throttled_ms / 1000)
+            for queue, batch in batches:
+                code, base = answer.partitions.get(queue.partition, _NO_ANSWER)
+                # A duplicate that is too long ago for the broker to say where it stands.
+                if code in (NoError.errno, DuplicateSequenceNumber.errno):
+                    self._acknowledged(queue, batch, base)
+                else:
+                    self._failed(queue, batch, for_code(code)())
+        finally:
+            self._answered.set()
+            if self._ready:
+                self._wake()
+
+    def _acknowledged(self, queue: PartitionQueue, batch: Batch, base: int) -> None:
+        queue.in_flight, queue.under_way = False, None
+        batch.end(base=base)
+        if queue.waiting:
+            self._ready[queue] = None
+
+    def _failed(self, queue: PartitionQueue, batch: Batch, error: Exception) -> None:
+        queue.in_flight = False
+        if not isinstance(error, KafkaError) or error.invalid_metadata:
+            self._client.force_metadata_update()
+        if not isinstance(error, KafkaError) or error.retriable:
+            self._rest(queue)
+            return
+        queue.under_way = None
+        batch.end(error=append_error(error))
+        self._on_broken(self, f"{queue}: {error}")
+
+    def _rest(self, queue: PartitionQueue, seconds: float = _REST) -> None:
+        asyncio.get_running_loop().call_later(seconds, self._try_again, queue)
+
+    def _try_again(self, queue: PartitionQueue) -> None:
+        if not queue.in_flight:
+            self._ready[queue] = None
+            self._wake()
+
+    async def flush(self) -> None:
+        """Wait until nothing waits or is under way."""
+        while any(queue.has_work() for queue in self.queues()):
+            self._answered.clear()
+            await self._answered.wait()
+
+    def fail_all(self) -> None:
+        """End every batch: what was sent may have been appended, what waits never will be."""
+        self._closed = True
+        unknown = append_error(KafkaConnectionError("the producer was closed"))
+        unsent = TransportUnavailable("the producer was closed; not sent")
+        for queue in self.queues():
+            if queue.under_way is not None:
+                queue.under_way.end(error=unknown)
+            for batch in queue.waiting:
+                batch.end(error=unsent)
+        self._queues.clear()
+        self._ready.clear()
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        for task in self._requests:
+            task.cancel()
+        if self._requests:
+            await asyncio.wait(self._requests)
+        await self._client.close()
