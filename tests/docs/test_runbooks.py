@@ -40,6 +40,8 @@ _NO_SETTINGS = {
     *("OTEL_LOGS_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_SEMCONV_STABILITY_OPT_IN"),
     # an error of HTTP/2
     "PROTOCOL_ERROR",
+    # an encoding of PostgreSQL
+    "SQL_ASCII",
     # of the payload store's provider
     *("AWS_ACCESS_KEY_ID", "AWS_REGION"),
     # what a command that restarts processes finds in its environment
