@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from transport.clock import now
 from transport.contract import Envelope
-from transport.envelope import Message, seal_message
-from transport.identity import idempotency_key, message_id
+from transport.message.envelope import Message, seal_message
+from transport.message.identity import idempotency_key, message_id
 
 __all__ = ["envelopes"]
 

@@ -36,7 +36,7 @@ from persistence.store.batch import PositionedEvent
 from persistence.store.lookup import answers
 from persistence.store.reserved_connections import ReservedConnections
 from persistence.store.writer import insert
-from transport.envelope import Message
+from transport.message.envelope import Message
 
 __all__ = ["AtSize", "figures_of", "fill", "filled", "measure", "measure_at"]
 

@@ -6,7 +6,7 @@ For programs that read a log (``decode``) or write to it beside the service
 
 from __future__ import annotations
 
-from transport.envelope import (
+from transport.message.envelope import (
     CONTENT_TYPE,
     HEADER_CONTENT_TYPE,
     HEADER_CORRELATION_ID,
@@ -24,8 +24,8 @@ from transport.envelope import (
     seal_message,
     seal_receipt,
 )
-from transport.identity import idempotency_key, message_id, partition_of
-from transport.partitioner import partition_for
+from transport.message.identity import idempotency_key, message_id, partition_of
+from transport.message.partitioner import partition_for
 
 __all__ = [
     "CONTENT_TYPE",

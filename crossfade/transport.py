@@ -33,7 +33,6 @@ from transport.contract import (
     Transport,
 )
 from transport.counted import counted, counted_key
-from transport.dead_letters import dead_letter_headers
 from transport.durability import Durability
 from transport.errors import (
     AppendUnknown,
@@ -45,6 +44,7 @@ from transport.errors import (
     TransportUnavailable,
 )
 from transport.log_name import LogName
+from transport.message.dead_letters import dead_letter_headers
 from transport.registry import available, create
 from transport.settings import TransportSettings
 from transport.sizes import of_one_read

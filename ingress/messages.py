@@ -18,9 +18,9 @@ from persistence.reads import messages as queries
 from persistence.reads.messages import Lost, StoredMessage
 from persistence.reads.tombstones import Buried, buried
 from transport.contract import Record, Topic, Transport
-from transport.envelope import Message, decode
 from transport.errors import DecodeError, TransportUnavailable
-from transport.identity import partition_of
+from transport.message.envelope import Message, decode
+from transport.message.identity import partition_of
 
 __all__ = ["Dead", "Found", "Messages", "Pending", "visible"]
 

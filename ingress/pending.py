@@ -15,9 +15,9 @@ from ingress.schema.problems import LOG_UNAVAILABLE, Problem
 from ingress.shared_question import SharedQuestion, Waiting, answer_rest
 from otel.tracing.context import checked, sampled_trace_id
 from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
-from transport.envelope import HEADER_MESSAGE_ID, HEADER_TRACEPARENT, Message, decode
 from transport.errors import DecodeError, TransportError, TransportUnavailable
-from transport.identity import partition_of
+from transport.message.envelope import HEADER_MESSAGE_ID, HEADER_TRACEPARENT, Message, decode
+from transport.message.identity import partition_of
 
 __all__ = ["RETRY_AFTER", "Pending", "PendingMessages"]
 

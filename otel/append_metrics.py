@@ -10,9 +10,9 @@ from otel.latency import exemplar_of
 from otel.metrics import Metrics
 from otel.tracing.context import sampled_trace_id
 from transport.contract import Appended, Envelope, Outcome, Transport
-from transport.envelope import HEADER_TRACEPARENT
-from transport.rescuing import rescuing
-from transport.throttling import throttling
+from transport.features.rescuing import rescuing
+from transport.features.throttling import throttling
+from transport.message.envelope import HEADER_TRACEPARENT
 
 __all__ = ["AppendMetrics", "TransportMetrics", "count_rescued", "count_throttled"]
 

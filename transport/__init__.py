@@ -1,4 +1,4 @@
-"""The log: the contract, the envelope, the partitioner, and one adapter per broker.
+"""The log: the contract, the message with its envelope, and one adapter per broker.
 
 It knows neither HTTP nor SQL. Start at ``transport.contract``. The adapters (``redis``,
 ``kafka``, ``memory``) know nothing of each other and are made by name

@@ -8,8 +8,8 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from transport.clock import now
-from transport.envelope import Message
-from transport.identity import idempotency_key, message_id
+from transport.message.envelope import Message
+from transport.message.identity import idempotency_key, message_id
 
 __all__ = ["MessageBody", "accepted", "encode"]
 

@@ -18,8 +18,8 @@ from faststream.redis import RedisBroker, StreamSub
 
 from benchmarks.baselines.bodies import MessageBody, accepted, encode
 from benchmarks.baselines.rows import INSERT, message_columns
-from transport.envelope import Message
-from transport.partitioner import partition_for
+from transport.message.envelope import Message
+from transport.message.partitioner import partition_for
 
 _PARTITIONS = int(os.environ.get("STREAM_PARTITIONS", "16"))
 _BATCH = 500

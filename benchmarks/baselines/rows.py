@@ -7,7 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from transport.envelope import Message
+from transport.message.envelope import Message
 
 __all__ = ["INSERT", "columns", "message_columns"]
 

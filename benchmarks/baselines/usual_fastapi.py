@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from benchmarks.baselines.bodies import MessageBody, accepted, encode
 from benchmarks.baselines.hand_written_worker import drain, new_redis
-from transport.partitioner import partition_for
+from transport.message.partitioner import partition_for
 
 _TTL_SECONDS = 300
 _PARTITIONS = int(os.environ.get("STREAM_PARTITIONS", "16"))

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from transport.clock import now
 from transport.contract import Envelope
-from transport.envelope import Message, seal_message
-from transport.identity import idempotency_key, message_id
-from transport.payload import ContentDigest, payload_key
+from transport.message.envelope import Message, seal_message
+from transport.message.identity import idempotency_key, message_id
+from transport.message.payload import ContentDigest, payload_key
 
 __all__ = ["CONTENT_BYTES", "content", "envelopes", "keys"]
 

@@ -54,7 +54,7 @@ from persistence.operator_actions import Actions
 from persistence.tables.states import JobKind
 from transport.contract import Transport
 from transport.existing import must_exist
-from transport.observed import ObservedTransport
+from transport.features.observed import ObservedTransport
 from transport.registry import create
 
 __all__ = ["cancel", "redrive", "redrives", "watch"]

@@ -19,9 +19,9 @@ from persistence.reads.content_text import content_text
 from persistence.reads.outcomes import Fate, fates
 from transport.clock import timestamp
 from transport.contract import WORKER_GROUP, Record, Topic
-from transport.envelope import Message, decode
 from transport.errors import DecodeError
-from transport.partitioner import partition_for
+from transport.message.envelope import Message, decode
+from transport.message.partitioner import partition_for
 from transport.progress import progress_everywhere
 
 __all__ = ["follow"]

@@ -25,7 +25,7 @@ from compose.load.connection import HttpAnswer
 from compose.load.form import Form
 from compose.load.turns import turns
 from compose.local.proxy import SERVED_BY
-from transport.identity import idempotency_key
+from transport.message.identity import idempotency_key
 
 __all__ = ["PLAIN", "Load", "LoadOptions", "Mix", "Target", "acknowledges"]
 

@@ -20,7 +20,7 @@ from persistence.fleet.heartbeat import machine as this_machine
 from persistence.fleet.log_choice import choice_of
 from persistence.fleet.migration_state import MigrationState
 from persistence.metrics import PersistenceMetrics
-from transport.throttling import throttled_lately
+from transport.features.throttling import throttled_lately
 
 __all__ = ["heartbeat_of"]
 

@@ -17,8 +17,8 @@ from persistence.errors import PersistenceError
 from persistence.fleet.log_ends import End, known_ends, note_ends
 from transport.contract import Transport
 from transport.errors import TransportError
+from transport.features.witnessed import Witnessed, witnessed
 from transport.patience import answer
-from transport.witnessed import Witnessed, witnessed
 
 __all__ = ["LogEnds"]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from persistence.fleet.payload_readers import PayloadReader
 from persistence.payloads.moving import FALLBACK_SETTING
-from transport.envelope import NEWEST_VERSION
+from transport.message.envelope import NEWEST_VERSION
 
 __all__ = ["elsewhere", "silent", "unread"]
 

@@ -12,7 +12,7 @@ import structlog
 from transport.backoff import Backoff
 from transport.contract import Transport
 from transport.errors import ConfigurationError, TransportError, TransportUnavailable
-from transport.observed import AppendObserver, ObservedTransport
+from transport.features.observed import AppendObserver, ObservedTransport
 
 __all__ = ["ReconnectingTransport"]
 

@@ -11,9 +11,9 @@ import msgspec
 
 from compose.harness.content_name import name_of_digest
 from transport.contract import Record, Topic, Transport
-from transport.envelope import HEADER_MESSAGE_ID, HEADER_MIRROR_OF, HEADER_SHADOW_MODE
 from transport.errors import TransportError
-from transport.payload import sha256_in
+from transport.message.envelope import HEADER_MESSAGE_ID, HEADER_MIRROR_OF, HEADER_SHADOW_MODE
+from transport.message.payload import sha256_in
 from transport.shadow.origin import origin_of
 
 __all__ = ["Log", "LogEntry", "content_of", "entry_of", "read_log"]

@@ -20,7 +20,7 @@ from ingress.schema.problems import LOG_UNAVAILABLE, OUTCOME_UNKNOWN, OVERLOADED
 from ingress.settings import IngressSettings
 from otel.metrics import Metrics
 from transport.contract import Transport
-from transport.several_servers import ServerOf, on_several_servers
+from transport.features.several_servers import ServerOf, on_several_servers
 
 __all__ = ["Commit", "Decide", "GroupCommit"]
 

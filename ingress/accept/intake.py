@@ -22,7 +22,7 @@ from ingress.schema.requests import (
 )
 from ingress.schema.validation_errors import MOST_ERRORS, explain, field_problem
 from ingress.web.headers import Context
-from transport.identity import idempotency_key, message_id
+from transport.message.identity import idempotency_key, message_id
 
 __all__ = ["Intake", "Item"]
 

@@ -39,7 +39,7 @@ from ingress.web.inflate import coding_of
 from ingress.web.multipart import FormReader, PartEnd, PartHead, is_form
 from otel.tracing.requests import CLIENT_GONE
 from persistence.payloads.upload import PayloadUpload
-from transport.payload import ContentDigest
+from transport.message.payload import ContentDigest
 
 __all__ = ["PostForm"]
 

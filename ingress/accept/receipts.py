@@ -17,7 +17,7 @@ from persistence.reads import messages as queries
 from persistence.reads.messages import StoredMessage, StoredReceipt
 from persistence.reads.tombstones import Buried, buried
 from transport.clock import timestamp
-from transport.envelope import Receipt
+from transport.message.envelope import Receipt
 
 __all__ = ["Receipts"]
 

@@ -13,10 +13,10 @@ from ingress.web.headers import Context
 from ingress.web.key_entries import ApiKey
 from otel.tracing.requests import MessageTrace, Trace
 from transport.contract import Envelope
-from transport.envelope import Message, Receipt, seal_message, seal_receipt
-from transport.identity import partition_of
-from transport.partitioner import partition_for
-from transport.payload import Payload
+from transport.message.envelope import Message, Receipt, seal_message, seal_receipt
+from transport.message.identity import partition_of
+from transport.message.partitioner import partition_for
+from transport.message.payload import Payload
 
 __all__ = ["ReceiptSubmission", "Stored", "Submission", "Verdict", "Waiter"]
 

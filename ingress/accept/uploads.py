@@ -28,8 +28,8 @@ from persistence.payloads.errors import PayloadError
 from persistence.payloads.metrics import PayloadMetrics
 from persistence.payloads.store import PayloadStore
 from persistence.payloads.upload import PayloadUpload
+from transport.message.payload import Payload, payload_key
 from transport.outage_watch import OutageWatch
-from transport.payload import Payload, payload_key
 
 __all__ = ["Uploads"]
 

@@ -13,9 +13,9 @@ from persistence.reads import outcomes, search
 from persistence.reads.messages import StoredPosition
 from persistence.timestamps import rfc3339
 from transport.contract import Record, Topic, Transport
-from transport.envelope import Message, decode
 from transport.errors import DecodeError
 from transport.lookup import record_at
+from transport.message.envelope import Message, decode
 
 __all__ = ["Places"]
 

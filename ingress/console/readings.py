@@ -12,8 +12,8 @@ import msgspec
 from ingress.console.views import LogView, Part, PartitionView
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
 from transport.errors import TransportError
+from transport.features.rescuing import rescuing
 from transport.patience import answer
-from transport.rescuing import rescuing
 
 __all__ = ["Readings", "WatchedLog"]
 

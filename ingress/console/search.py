@@ -26,9 +26,9 @@ from persistence.reads import recent, search
 from persistence.reads.tombstones import buried, erased
 from persistence.timestamps import rfc3339
 from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
-from transport.envelope import Message, decode
 from transport.errors import DecodeError, TransportError
-from transport.partitioner import partition_for
+from transport.message.envelope import Message, decode
+from transport.message.partitioner import partition_for
 
 __all__ = ["Listing", "Search"]
 

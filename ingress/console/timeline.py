@@ -31,9 +31,9 @@ from persistence.reads.tombstones import Buried
 from persistence.worker.batch.attempt_log import FailedAttempt, attempts_of
 from transport.clock import timestamp
 from transport.contract import Record, Topic, Transport
-from transport.envelope import Message, decode
 from transport.errors import DecodeError, TransportError
 from transport.lookup import record_at
+from transport.message.envelope import Message, decode
 from transport.patience import answer
 from transport.shadow.origin import origin_of
 

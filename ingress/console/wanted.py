@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from ingress.console.views import Matched
-from transport.envelope import Message
+from transport.message.envelope import Message
 
 __all__ = ["LogPlace", "Wanted"]
 

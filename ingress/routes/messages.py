@@ -38,8 +38,8 @@ from persistence.reads import messages as queries
 from persistence.reads.messages import StoredMessage, StoredPosition, StoredReceipt
 from persistence.reads.tombstones import Buried
 from transport.contract import Reason
-from transport.envelope import Message
-from transport.payload import Payload
+from transport.message.envelope import Message
+from transport.message.payload import Payload
 
 __all__ = [
     "MessageId",

@@ -18,7 +18,7 @@ from ingress.schema.structs import ApiStruct
 from persistence.jobs.job import Job
 from persistence.json_types import Id, Small, Time
 from persistence.reads.messages import StoredPosition, StoredReceipt
-from transport.envelope import ReceiptState
+from transport.message.envelope import ReceiptState
 
 __all__ = [
     "MOST_RECEIPTS",

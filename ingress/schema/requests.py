@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from ingress.settings import IngressSettings
-from transport.envelope import Message
+from transport.message.envelope import Message
 
 __all__ = [
     "CONTENT_TYPE_LENGTH",

@@ -14,7 +14,8 @@ import asyncpg
 
 from persistence.tables.columns import message_of, receipt_of
 from transport.contract import Envelope, Record
-from transport.envelope import (
+from transport.errors import DecodeError
+from transport.message.envelope import (
     HEADER_MIRROR_OF,
     HEADER_MIRROR_PARTITION,
     HEADER_SHADOW_MODE,
@@ -23,7 +24,6 @@ from transport.envelope import (
     seal_message,
     seal_receipt,
 )
-from transport.errors import DecodeError
 from transport.shadow.copies import mirrored
 from transport.shadow.homes import Named, home_of
 from transport.shadow.origin import Origin

@@ -15,8 +15,8 @@ from migration_guide.backfill.latest import EQUAL, latest_place
 from migration_guide.backfill.ledger import close_gaps, open_gaps
 from persistence.reads.tombstones import erased
 from transport.contract import Envelope, Record, Topic
-from transport.envelope import decode
 from transport.errors import DecodeError
+from transport.message.envelope import decode
 
 __all__ = ["FromLog"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from transport.contract import Topic, Transport
-from transport.envelope import HEADER_MESSAGE_ID
+from transport.message.envelope import HEADER_MESSAGE_ID
 
 __all__ = ["ahead"]
 

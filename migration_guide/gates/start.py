@@ -21,7 +21,7 @@ from migration_guide.gates.losses import lost_of, words
 from migration_guide.gates.result import GateResult, Scene, green, red, unknown
 from persistence.standby.settled_query import SettlementQuery, UnsettledRecord, asked_of
 from transport.contract import WORKER_GROUP, Topic, Transport
-from transport.envelope import HEADER_MESSAGE_ID
+from transport.message.envelope import HEADER_MESSAGE_ID
 from transport.progress import progress_everywhere
 from transport.shadow.homes import counterpart
 

@@ -12,7 +12,8 @@ import msgspec
 from migration_guide.parity.result import ParityResult
 from persistence.worker.batch.decoding import trace_id_of
 from transport.contract import Record
-from transport.envelope import (
+from transport.errors import DecodeError
+from transport.message.envelope import (
     HEADER_CONTENT_TYPE,
     HEADER_CORRELATION_ID,
     HEADER_MESSAGE_ID,
@@ -22,7 +23,6 @@ from transport.envelope import (
     Message,
     decode,
 )
-from transport.errors import DecodeError
 
 __all__ = ["AGREEING", "Facts", "Mode", "SortKey", "accepted_at", "facts_of"]
 

@@ -11,8 +11,8 @@ from migration_guide.parity.beginning import NOWHERE, first_record
 from migration_guide.parity.cells import Cell, CellGroup
 from migration_guide.parity.facts import Facts, facts_of
 from transport.contract import Record, Topic, Transport
-from transport.envelope import HEADER_MIRROR_OF
 from transport.lookup import record_at
+from transport.message.envelope import HEADER_MIRROR_OF
 from transport.shadow.homes import counterpart
 
 __all__ = ["PAGE", "Merged"]

@@ -9,7 +9,7 @@ from otel.tracing.context import checked, derived_trace_id, is_sampled, new_id, 
 from otel.tracing.sampling import Sampling
 from otel.tracing.span import Attributes, Endpoint, Link, OperationKind, Record, Span
 from transport.contract import Appended, Envelope, Outcome, Remembered
-from transport.envelope import (
+from transport.message.envelope import (
     HEADER_CORRELATION_ID,
     HEADER_MESSAGE_ID,
     HEADER_REDRIVES,

@@ -26,7 +26,7 @@ from otel.tracing.sampling import Sampling
 from otel.tracing.span import Attributes, Endpoint, Link, OperationKind, Record, Span
 from transport.contract import DeadLetter
 from transport.contract import Record as LogRecord
-from transport.envelope import (
+from transport.message.envelope import (
     HEADER_CORRELATION_ID,
     HEADER_MESSAGE_ID,
     HEADER_REDRIVES,

@@ -17,7 +17,7 @@ from otel.tracing.sampling import Sampling
 from otel.tracing.settings import TracingSettings
 from otel.tracing.span import Endpoint, Record
 from transport.errors import ConfigurationError
-from transport.observed import AppendObserver
+from transport.features.observed import AppendObserver
 from transport.settings import TransportSettings
 
 __all__ = ["CLOSE_SECONDS", "OFF", "Tracing", "start"]

@@ -15,7 +15,7 @@ from persistence.audit.scan import scan
 from persistence.database.pool import Connection, Pool, using
 from persistence.timestamps import rfc3339
 from transport.contract import Transport
-from transport.identity import message_id
+from transport.message.identity import message_id
 
 __all__ = [
     "CONSTRAINTS",

@@ -28,8 +28,8 @@ from persistence.worker.batch.bisect import isolate
 from persistence.worker.batch.decoding import trace_id_of
 from transport.clock import now
 from transport.contract import DeadLetter, Reason, Record, Transport
-from transport.envelope import Event, Message, decode
 from transport.errors import DecodeError
+from transport.message.envelope import Event, Message, decode
 
 __all__ = ["repair"]
 

@@ -20,10 +20,10 @@ from persistence.database.pool import Pool, using
 from persistence.dead_letters.rows import identity_of
 from persistence.tables.columns import MESSAGE, names
 from transport.contract import WORKER_GROUP, DeadLetter, Progress, Record, Topic, Transport
-from transport.dead_letters import dead_letter_of
-from transport.envelope import Event, Message, Receipt, decode
 from transport.errors import DecodeError
-from transport.payload import sha256_in
+from transport.message.dead_letters import dead_letter_of
+from transport.message.envelope import Event, Message, Receipt, decode
+from transport.message.payload import sha256_in
 from transport.progress import progress_everywhere
 
 __all__ = ["REPAIRED", "AuditFinding", "Scan", "scan"]

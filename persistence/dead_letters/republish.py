@@ -9,17 +9,17 @@ import msgspec
 
 from persistence.dead_letters.rows import HEADER_REDRIVES
 from transport.contract import Appended, Envelope, Record, Remembered, Topic, Transport
-from transport.dead_letters import HEADER_CUT
-from transport.envelope import (
+from transport.errors import AppendUnknown, DecodeError, TransportUnavailable
+from transport.message.dead_letters import HEADER_CUT
+from transport.message.envelope import (
     HEADER_MIRROR_OF,
     HEADER_MIRROR_PARTITION,
     HEADER_SHADOW_MODE,
     Message,
     decode,
 )
-from transport.errors import AppendUnknown, DecodeError, TransportUnavailable
-from transport.identity import partition_of
-from transport.partitioner import partition_for
+from transport.message.identity import partition_of
+from transport.message.partitioner import partition_for
 
 __all__ = ["RedriveAttempt", "envelope_of", "republish"]
 

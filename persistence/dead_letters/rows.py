@@ -15,9 +15,9 @@ from persistence.database.pool import Connection
 from persistence.dead_letters.cause import cause_of
 from transport.clock import FIRST, LAST, moment, timestamp
 from transport.contract import DeadLetter, Reason, Record
-from transport.dead_letters import dead_letter_of
-from transport.envelope import HEADER_MESSAGE_ID, HEADER_REDRIVES, Message, decode
 from transport.errors import DecodeError
+from transport.message.dead_letters import dead_letter_of
+from transport.message.envelope import HEADER_MESSAGE_ID, HEADER_REDRIVES, Message, decode
 from transport.shadow.origin import Origin, origin_of
 
 __all__ = [

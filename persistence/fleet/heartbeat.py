@@ -28,7 +28,7 @@ from persistence.fleet.migration_state import COLUMNS, MigrationState, state_of
 from persistence.fleet.processes import LIVE_SECONDS
 from persistence.fleet.retired_logs import RETIRED, read_retired, refuse_retired
 from persistence.fleet.used_logs import NOTE
-from transport.envelope import NEWEST_VERSION
+from transport.message.envelope import NEWEST_VERSION
 
 __all__ = [
     "BEAT_SECONDS",

@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Record, Topic, Transport
-from transport.dead_letters import dead_letter_of
-from transport.envelope import HEADER_MESSAGE_ID, Message, decode
 from transport.errors import DecodeError
+from transport.message.dead_letters import dead_letter_of
+from transport.message.envelope import HEADER_MESSAGE_ID, Message, decode
 from transport.progress import progress_everywhere
 
 __all__ = ["NamedPayloads"]

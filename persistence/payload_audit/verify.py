@@ -13,7 +13,7 @@ from persistence.payload_audit.together import for_each
 from persistence.payloads.errors import PayloadCorrupt, PayloadMissing
 from persistence.payloads.reading import verify as check
 from persistence.payloads.store import PayloadStore
-from transport.payload import sha256_in
+from transport.message.payload import sha256_in
 
 __all__ = ["PayloadFault", "VerifyReport", "verify"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from persistence.payloads.errors import PayloadMissing
 from persistence.payloads.store import OpenObject, PayloadObject, PayloadStore
-from transport.payload import Payload
+from transport.message.payload import Payload
 
 __all__ = ["FALLBACK_SETTING", "MovingStore"]
 

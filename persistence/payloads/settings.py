@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from transport.payload import MOST_BYTES
+from transport.message.payload import MOST_BYTES
 
 __all__ = ["PayloadSettings", "known_store"]
 

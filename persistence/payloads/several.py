@@ -12,7 +12,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Any
 
-from transport.payload import Payload
+from transport.message.payload import Payload
 
 __all__ = ["SeveralObjects"]
 

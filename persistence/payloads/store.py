@@ -26,7 +26,7 @@ from persistence.payloads.metrics import OUTCOMES, PayloadMetrics
 from persistence.payloads.settings import PayloadSettings
 from persistence.payloads.several import SeveralObjects
 from persistence.payloads.translation import translate
-from transport.payload import Payload
+from transport.message.payload import Payload
 
 __all__ = ["OpenObject", "PayloadObject", "PayloadStore"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from transport.envelope import Message
+from transport.message.envelope import Message
 
 __all__ = ["content_text"]
 

@@ -12,7 +12,7 @@ from persistence.database.pool import Pool, using
 from persistence.json_types import Small, Time, known
 from persistence.tables.columns import MESSAGE, message_of, names
 from persistence.timestamps import rfc3339
-from transport.envelope import Message, ReceiptState
+from transport.message.envelope import Message, ReceiptState
 
 __all__ = [
     "Lost",

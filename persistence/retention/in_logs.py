@@ -11,10 +11,10 @@ from persistence.retention.burial import Doomed
 from persistence.retention.letters import doomed_of, event_of, scrubbed_row
 from persistence.retention.subject import Subject
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Record, Topic, Transport
-from transport.dead_letters import dead_letter_of
-from transport.envelope import Message
 from transport.errors import DecodeError
-from transport.partitioner import partition_for
+from transport.message.dead_letters import dead_letter_of
+from transport.message.envelope import Message
+from transport.message.partitioner import partition_for
 from transport.progress import progress_everywhere
 
 __all__ = ["LogPage", "Stretch", "read", "stretches"]

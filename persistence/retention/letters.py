@@ -15,8 +15,8 @@ from persistence.retention.burial import Doomed
 from persistence.retention.subject import Subject
 from transport.clock import FIRST, LAST
 from transport.contract import Record, Topic
-from transport.envelope import Event, Message, decode
 from transport.errors import DecodeError
+from transport.message.envelope import Event, Message, decode
 
 __all__ = [
     "PAGE",

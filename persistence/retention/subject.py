@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from transport.envelope import Event, Message
+from transport.message.envelope import Event, Message
 
 __all__ = ["Subject"]
 

@@ -22,8 +22,8 @@ import msgspec
 from persistence.database.pool import Pool, using
 from persistence.dead_letters.rows import identity_of
 from transport.contract import Record
-from transport.envelope import Message, Receipt, decode
 from transport.errors import DecodeError
+from transport.message.envelope import Message, Receipt, decode
 
 __all__ = ["SETTLED", "SettlementQuery", "UnsettledRecord", "asked_of"]
 

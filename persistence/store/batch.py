@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from transport.envelope import Message, Receipt
+from transport.message.envelope import Message, Receipt
 
 __all__ = ["Fence", "FencedBatch", "PositionedEvent", "Written"]
 

@@ -14,7 +14,7 @@ from msgspec import UNSET
 from persistence.errors import Rejected
 from persistence.store.batch import PositionedEvent
 from persistence.tables import columns as tables
-from transport.envelope import Message, Receipt
+from transport.message.envelope import Message, Receipt
 
 __all__ = ["MESSAGE", "RECEIPT", "SENT_RECEIPT", "BatchColumns", "InsertColumn", "columns"]
 

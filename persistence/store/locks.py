@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import gcd
 
-from transport.partitioner import partition_for
+from transport.message.partitioner import partition_for
 
 __all__ = ["BUCKETS", "inserters", "lock_of", "locks_of"]
 

@@ -306,7 +306,7 @@ async def _judge(
         if key not in bodies and identifier not in buried and identifier not in owners:
             raise Contended("the row that stood in the way is gone")
         # Of an erased message nothing is known by which to tell another body. And no row of that
-        # key: the id is another key's, which no log brings (``transport.envelope.decode``).
+        # key: the id is another key's, which no log brings (``transport.message.envelope.decode``).
         known = bodies.get(key, buried.get(identifier, ""))
         (same if known is None or known == body else other).append(index)
     return same, other

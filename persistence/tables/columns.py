@@ -16,7 +16,7 @@ from asyncpg.pgproto.pgproto import UUID
 from msgspec import UNSET
 
 from persistence.timestamps import rfc3339
-from transport.envelope import Message, Receipt
+from transport.message.envelope import Message, Receipt
 
 __all__ = [
     "MESSAGE",

@@ -19,7 +19,7 @@ from persistence.worker.batch.decoding import decode_all
 from persistence.worker.worker_context import WorkerContext
 from transport.clock import now
 from transport.contract import DeadLetter, Reason, Record
-from transport.envelope import Message
+from transport.message.envelope import Message
 
 __all__ = ["RecordWriter"]
 

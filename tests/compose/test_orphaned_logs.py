@@ -15,7 +15,7 @@ from persistence.fleet.used_logs import forget_used, used_logs
 from persistence.store.writer import Writer
 from tests.persistence.samples import message
 from tests.support.eventually import eventually
-from transport.envelope import seal_message
+from transport.message.envelope import seal_message
 from transport.redis import RedisTransport
 
 

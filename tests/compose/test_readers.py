@@ -19,8 +19,8 @@ from tests.persistence.samples import message
 from tests.support.eventually import eventually
 from transport.conformance.member import Member
 from transport.contract import Transport
-from transport.envelope import seal_message
 from transport.memory import MemoryTransport
+from transport.message.envelope import seal_message
 from transport.redis import RedisTransport
 
 PROCESS = """

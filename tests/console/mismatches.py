@@ -8,8 +8,8 @@ from tests.console.conftest import PARTITIONS, Place
 from tests.support.eventually import eventually
 from transport.clock import now
 from transport.contract import Appended, Envelope
-from transport.envelope import Message, seal_message
-from transport.identity import idempotency_key, message_id
+from transport.message.envelope import Message, seal_message
+from transport.message.identity import idempotency_key, message_id
 from transport.registry import create
 from transport.settings import TransportSettings
 from transport.shadow.copies import mirrored

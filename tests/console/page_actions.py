@@ -11,8 +11,8 @@ from playwright.async_api import Page, expect
 from tests.console.conftest import PARTITIONS, Place
 from tests.support.eventually import eventually
 from transport.clock import now
-from transport.envelope import Message, seal_message
-from transport.identity import idempotency_key, message_id
+from transport.message.envelope import Message, seal_message
+from transport.message.identity import idempotency_key, message_id
 
 __all__ = ["HOSTILE", "TRACEPARENT", "WHY", "bury", "connected", "sure"]
 

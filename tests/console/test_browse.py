@@ -8,7 +8,7 @@ from playwright.async_api import expect
 from tests.console.conftest import Open, Place
 from tests.console.page_actions import HOSTILE
 from transport.contract import Envelope, Topic
-from transport.partitioner import partition_for
+from transport.message.partitioner import partition_for
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compose.commands.up_panel import CURL
-from transport.identity import idempotency_key, message_id
+from transport.message.identity import idempotency_key, message_id
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 

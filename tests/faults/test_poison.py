@@ -11,9 +11,9 @@ from compose.harness.history import ClientAttempt, Outcome
 from tests.faults.deployment import Deployment
 from transport.clock import now
 from transport.contract import Appended, Envelope, Reason
-from transport.envelope import Message, Receipt, seal_message, seal_receipt
-from transport.identity import idempotency_key, message_id
-from transport.partitioner import partition_for
+from transport.message.envelope import Message, Receipt, seal_message, seal_receipt
+from transport.message.identity import idempotency_key, message_id
+from transport.message.partitioner import partition_for
 
 PARTITIONS = 16
 MAX_RETRIES = 3

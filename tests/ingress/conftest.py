@@ -31,7 +31,7 @@ from tests.support.databases import Databases
 from tests.support.eventually import eventually
 from tests.support.uvicorn_server import run_uvicorn
 from transport.contract import DLQ_GROUP, Topic, Transport
-from transport.observed import ObservedTransport
+from transport.features.observed import ObservedTransport
 from transport.registry import create
 from transport.settings import TransportSettings
 

@@ -14,7 +14,7 @@ from tests.ingress.conftest import Service, message
 from tests.payloads.stores import folder_of, opened
 from tests.support.fault_proxy import FaultProxy
 from transport.contract import Record, Topic
-from transport.dead_letters import dead_letter_of
+from transport.message.dead_letters import dead_letter_of
 
 __all__ = [
     "LARGE",

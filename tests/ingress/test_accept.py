@@ -11,8 +11,8 @@ from tests.ingress.conftest import Service, message, working
 from tests.support.eventually import eventually
 from transport.clock import now
 from transport.contract import Topic
-from transport.envelope import Message, decode, seal_message
-from transport.identity import idempotency_key, message_id, partition_of
+from transport.message.envelope import Message, decode, seal_message
+from transport.message.identity import idempotency_key, message_id, partition_of
 from transport.settings import TransportSettings
 
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")

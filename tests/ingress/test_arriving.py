@@ -20,7 +20,7 @@ from tests.persistence.samples import message
 from tests.support.eventually import eventually
 from tests.support.mirrors import seal
 from transport.contract import Progress, Remembered, Topic, Transport
-from transport.forwarding import Forwarding
+from transport.features.forwarding import Forwarding
 
 
 class _Forgetful(Forwarding):

@@ -12,9 +12,9 @@ from tests.ingress.conftest import JSON, Service, message, working
 from tests.ingress.gated_log import GatedLog
 from tests.support.eventually import eventually
 from transport.contract import Topic
-from transport.envelope import decode
 from transport.errors import TransportUnavailable
-from transport.identity import partition_of
+from transport.message.envelope import decode
+from transport.message.identity import partition_of
 
 URL = "/api/messages:batch"
 LINES = "application/x-ndjson"

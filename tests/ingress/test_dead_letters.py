@@ -14,7 +14,7 @@ from persistence.tables.states import JobState, LetterState
 from tests.ingress.conftest import Service, message, working
 from tests.support.eventually import eventually
 from transport.contract import DeadLetter, Reason, Topic
-from transport.identity import partition_of
+from transport.message.identity import partition_of
 
 URL = "/api/dead-letters"
 

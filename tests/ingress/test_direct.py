@@ -16,8 +16,8 @@ from persistence.settings import PersistenceSettings
 from tests.ingress.conftest import Service, message, working
 from tests.support.eventually import eventually
 from transport.errors import TransportUnavailable
-from transport.identity import partition_of
-from transport.partitioner import partition_for
+from transport.message.identity import partition_of
+from transport.message.partitioner import partition_for
 
 DIRECT = next(f"conv_{n}" for n in range(1000) if bucket(f"conv_{n}") >= 10)
 # A disk that takes seconds for an fsync is a 503, which is right and not what is tested here.

@@ -14,7 +14,7 @@ from persistence.retention.subject import Subject
 from tests.ingress.conftest import Service, message, working
 from tests.support.eventually import eventually
 from transport.contract import Topic
-from transport.partitioner import partition_for
+from transport.message.partitioner import partition_for
 
 CANARY = "kanarienvogel-41d0"
 BODY = message(

@@ -19,8 +19,8 @@ from tests.persistence.samples import message
 from tests.support.mirrors import seal
 from transport.contract import Progress, Record, Topic, Transport
 from transport.errors import TransportUnavailable
-from transport.forwarding import Forwarding
-from transport.identity import partition_of
+from transport.features.forwarding import Forwarding
+from transport.message.identity import partition_of
 from transport.registry import create
 from transport.settings import TransportSettings
 

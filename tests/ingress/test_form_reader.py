@@ -10,7 +10,7 @@ import pytest
 
 from ingress.schema.problems import MALFORMED, Problem
 from ingress.web.multipart import FormReader, PartEnd, PartHead
-from transport.payload import ContentDigest
+from transport.message.payload import ContentDigest
 
 _PIECE = 16 * 1024
 

@@ -22,7 +22,7 @@ from tests.payloads.stores import folder_of, opened
 from tests.support.eventually import eventually
 from tests.support.metric_values import value_of
 from transport.contract import Topic
-from transport.payload import sha256_in
+from transport.message.payload import sha256_in
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20

@@ -14,7 +14,7 @@ from persistence.database.pool import Pool
 from tests.ingress.conftest import Service, message
 from tests.support.eventually import eventually
 from transport.contract import Transport
-from transport.envelope import Message, seal_message
+from transport.message.envelope import Message, seal_message
 
 
 async def test_points_are_kept_while_nobody_looks_and_the_oldest_are_dropped(

@@ -17,7 +17,7 @@ from tests.support.eventually import eventually
 from tests.support.redis_cluster import RedisCluster
 from tests.transport.redis_backend import short_settings
 from transport.contract import WORKER_GROUP, Topic
-from transport.partitioner import partition_for
+from transport.message.partitioner import partition_for
 from transport.redis import RedisTransport
 
 _PARTITIONS = 6

@@ -15,7 +15,7 @@ from ingress.schema.requests import RequestLimits
 from ingress.schema.validation_errors import explain
 from ingress.web.headers import Context
 from otel.tracing.requests import Trace
-from transport.identity import idempotency_key, message_id
+from transport.message.identity import idempotency_key, message_id
 
 LIMITS = RequestLimits(content_bytes=60, recipients=3, batch_items=100)
 INTAKE = Intake(LIMITS)

@@ -9,8 +9,8 @@ import pytest
 from tests.ingress.conftest import Service, message, working
 from tests.support.eventually import eventually
 from transport.contract import DeadLetter, Reason, Topic
-from transport.envelope import Receipt, decode
-from transport.identity import partition_of
+from transport.message.envelope import Receipt, decode
+from transport.message.identity import partition_of
 
 
 async def _post(service: Service, identifier: str, body: dict, **headers: str):

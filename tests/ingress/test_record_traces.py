@@ -16,7 +16,7 @@ from persistence.worker.worker import Worker
 from tests.ingress.conftest import Service, Start, message, working
 from tests.support.spans import Tracing, hexadecimal, identity, linked, parent
 from transport.contract import Envelope, Transport
-from transport.partitioner import partition_for
+from transport.message.partitioner import partition_for
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SAMPLED, UNSAMPLED = f"00-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-00"

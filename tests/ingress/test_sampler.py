@@ -8,7 +8,7 @@ import json
 import pytest
 
 from ingress.console.sampler import Sampler
-from transport.throttling import throttled_lately
+from transport.features.throttling import throttled_lately
 
 INTERVAL = 0.4
 

@@ -10,7 +10,7 @@ from tests.ingress.conftest import Service, Start, message, working
 from tests.support.eventually import eventually
 from tests.support.redis_cluster import RedisCluster
 from tests.transport.redis_backend import short_settings
-from transport.partitioner import partition_for
+from transport.message.partitioner import partition_for
 from transport.redis import RedisTransport
 
 _PARTITIONS = 6

@@ -17,10 +17,10 @@ from persistence.worker.worker import Worker
 from tests.support.eventually import eventually
 from transport.conformance.member import Member, drain, message
 from transport.contract import WORKER_GROUP, Topic
-from transport.envelope import CONTENT_TYPE, Message, decode
-from transport.identity import idempotency_key, message_id
 from transport.kafka import KafkaTransport
-from transport.partitioner import partition_for
+from transport.message.envelope import CONTENT_TYPE, Message, decode
+from transport.message.identity import idempotency_key, message_id
+from transport.message.partitioner import partition_for
 from transport.settings import TransportSettings
 
 _SOURCE = Path(__file__).with_name("Clients.java")

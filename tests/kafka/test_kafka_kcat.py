@@ -9,10 +9,10 @@ import pytest
 
 from tests.support.requirements import program
 from transport.conformance.member import Member, drain, message
-from transport.envelope import CONTENT_TYPE, Message, decode
-from transport.identity import idempotency_key, message_id
 from transport.kafka import KafkaTransport
-from transport.partitioner import partition_for
+from transport.message.envelope import CONTENT_TYPE, Message, decode
+from transport.message.identity import idempotency_key, message_id
+from transport.message.partitioner import partition_for
 from transport.settings import TransportSettings
 
 

@@ -26,13 +26,13 @@ from tests.support.kafka_damage import cut_tail
 from tests.support.kafka_internals import commits_of, groups_of, ids_of, tails_of
 from transport.conformance.member import ConformanceWorker, Member, contents, drain, message
 from transport.contract import Progress, Record, Topic
-from transport.envelope import HEADER_MIRROR_OF
 from transport.errors import TransportError, TransportUnavailable
-from transport.forwarding import Forwarding
+from transport.features.forwarding import Forwarding
 from transport.kafka import KafkaTransport
 from transport.kafka.group.groups import Committed
 from transport.kafka.loss.mark import Anchor
 from transport.kafka.loss.tails import KnownTail
+from transport.message.envelope import HEADER_MIRROR_OF
 from transport.settings import TransportSettings
 
 

@@ -9,8 +9,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 
 from transport.clock import now
 from transport.contract import DeadLetter, Reason, Topic
-from transport.dead_letters import dead_letter_of
 from transport.kafka import KafkaTransport
+from transport.message.dead_letters import dead_letter_of
 from transport.settings import TransportSettings
 
 _Headers = Sequence[tuple[str, bytes | None]]

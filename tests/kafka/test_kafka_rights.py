@@ -27,10 +27,10 @@ from transport.clock import now
 from transport.conformance.member import Member, contents, drain, messages
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Appended, DeadLetter, Reason, Topic
 from transport.errors import ConfigurationError, TransportUnavailable
+from transport.features.throttling import throttled_lately
 from transport.kafka import KafkaTransport
 from transport.rights import LackingRights
 from transport.settings import TransportSettings
-from transport.throttling import throttled_lately
 
 _TOPIC = (
     Operation.CREATE,

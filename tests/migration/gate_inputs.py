@@ -10,7 +10,7 @@ from migration_guide.gates import judge
 from persistence.store.writer import Writer
 from tests.persistence.samples import placed
 from transport.contract import WORKER_GROUP, Progress, Topic, Transport
-from transport.forwarding import Forwarding
+from transport.features.forwarding import Forwarding
 
 __all__ = ["ReportedProgress", "acknowledge", "ask", "persist"]
 

@@ -17,7 +17,7 @@ from persistence.timestamps import rfc3339
 from tests.migration.gate_inputs import ask
 from tests.persistence.samples import message
 from tests.support.mirrors import append, copy_of, mirror, seal
-from transport.forwarding import Forwarding
+from transport.features.forwarding import Forwarding
 
 
 async def test_parity(scene, both, logs, eventually):

@@ -37,7 +37,7 @@ from tests.support.phases import CHOICES
 from transport.conformance.member import Member, drain
 from transport.contract import Topic, Transport
 from transport.errors import ConfigurationError
-from transport.partitioner import partition_for
+from transport.message.partitioner import partition_for
 from transport.redis import RedisTransport
 from transport.registry import create
 from transport.settings import TransportSettings

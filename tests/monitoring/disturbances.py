@@ -14,7 +14,7 @@ from tests.faults.test_poison import message
 from tests.monitoring.monitored import PARTITIONS, MonitoredDeployment
 from tests.support.forked_service import ForkedService
 from transport.contract import Envelope, Transport
-from transport.envelope import seal_message
+from transport.message.envelope import seal_message
 from transport.registry import create
 from transport.settings import TransportSettings
 

@@ -28,7 +28,7 @@ from tests.support.kafka import run_kafka
 from tests.support.kafka_rights import limit_rates
 from transport.clock import now
 from transport.contract import WORKER_GROUP, Appended, DeadLetter, Reason, Record, Topic
-from transport.envelope import seal_message
+from transport.message.envelope import seal_message
 from transport.shadow.copies import mirrored
 from transport.shadow.origin import Origin
 

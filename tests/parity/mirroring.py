@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from transport.clock import now
 from transport.contract import Appended, Envelope, Record, Topic, Transport
-from transport.envelope import Message, seal_message
-from transport.identity import idempotency_key, message_id
+from transport.message.envelope import Message, seal_message
+from transport.message.identity import idempotency_key, message_id
 from transport.shadow.copies import mirrored
 from transport.shadow.homes import home_of
 from transport.shadow.origin import Origin

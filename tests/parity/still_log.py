@@ -9,13 +9,13 @@ from typing import Any
 from transport.clock import timestamp
 from transport.contract import Progress, Record, Topic
 from transport.counted import counted_key
-from transport.envelope import (
+from transport.message.envelope import (
     HEADER_MIRROR_OF,
     HEADER_SHADOW_MODE,
     Message,
     seal_message,
 )
-from transport.identity import idempotency_key, message_id
+from transport.message.identity import idempotency_key, message_id
 
 __all__ = ["EPOCH", "StillLog", "body_of"]
 

@@ -22,8 +22,8 @@ from persistence.store.batch import PositionedEvent
 from persistence.store.writer import Writer
 from tests.parity.mirroring import every, message, send
 from transport.contract import Appended
-from transport.envelope import Receipt, decode, seal_receipt
 from transport.errors import TransportUnavailable
+from transport.message.envelope import Receipt, decode, seal_receipt
 
 # No clock is believed: `send` accepts all its messages before it appends the first, so on a busy
 # machine the clocks would show, rightly, that what a backfill exchanged had overlapped.

@@ -17,9 +17,9 @@ from tests.parity.mirroring import every, message, send
 from tests.parity.still_log import EPOCH, StillLog
 from tests.parity.test_backfill import AT_ONCE, counts, persist, request
 from transport.contract import Appended, Envelope
-from transport.envelope import HEADER_MIRROR_PARTITION, Receipt, seal_receipt
 from transport.kafka import KafkaTransport
-from transport.partitioner import partition_for
+from transport.message.envelope import HEADER_MIRROR_PARTITION, Receipt, seal_receipt
+from transport.message.partitioner import partition_for
 from transport.shadow.homes import home_of
 from transport.shadow.origin import origin_of
 

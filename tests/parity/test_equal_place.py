@@ -17,9 +17,9 @@ from migration_guide.parity.check import check
 from migration_guide.parity.comparison import ParityLimits
 from migration_guide.parity.result import ParityResult
 from tests.parity.still_log import EPOCH, StillLog
-from transport.envelope import HEADER_MIRROR_PARTITION
 from transport.errors import TransportUnavailable
-from transport.partitioner import partition_for
+from transport.message.envelope import HEADER_MIRROR_PARTITION
+from transport.message.partitioner import partition_for
 
 
 class Send(NamedTuple):

@@ -16,8 +16,8 @@ from migration_guide.parity.check import check
 from migration_guide.parity.comparison import ParityLimits
 from migration_guide.parity.result import ParityResult
 from tests.parity.still_log import StillLog
-from transport.envelope import HEADER_MIRROR_PARTITION
-from transport.partitioner import partition_for
+from transport.message.envelope import HEADER_MIRROR_PARTITION
+from transport.message.partitioner import partition_for
 
 # Between the steps in which times are drawn: at the very bound rounding would decide.
 TOLERANCE = 0.055

@@ -16,8 +16,8 @@ from persistence.store.batch import PositionedEvent
 from persistence.store.writer import Writer
 from tests.parity.mirroring import every, message, send
 from transport.contract import Transport
-from transport.envelope import Message, decode
-from transport.payload import ContentDigest
+from transport.message.envelope import Message, decode
+from transport.message.payload import ContentDigest
 from transport.settings import TransportSettings
 
 AT_ONCE = ParityLimits(settle=0.0, samples=100, tolerance=3600.0)

@@ -15,7 +15,7 @@ from persistence.payloads.store import PayloadStore
 from persistence.worker.batch.contents import Contents
 from tests.payloads.stores import opened
 from tests.persistence.samples import message, placed
-from transport.payload import Payload
+from transport.message.payload import Payload
 
 
 def _store(server: asyncio.Server) -> PayloadStore:

@@ -22,7 +22,7 @@ from persistence.payloads.settings import PayloadSettings
 from persistence.payloads.store import PayloadStore
 from persistence.payloads.upload import UPLOADING
 from tests.payloads.stores import folder_of, opened
-from transport.payload import Payload, payload_key
+from transport.message.payload import Payload, payload_key
 
 ID = "0188c0ff-5f5f-8abc-9def-0123456789ab"
 IDENTITY = "0" * 32

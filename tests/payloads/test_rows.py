@@ -8,8 +8,8 @@ import pytest
 from migration_guide.backfill.copies import of_row
 from persistence.store.writer import insert
 from tests.persistence.samples import PARTITIONS, message, placed
-from transport.envelope import Message, seal_message
-from transport.payload import ContentDigest
+from transport.message.envelope import Message, seal_message
+from transport.message.payload import ContentDigest
 
 
 def large(content: str = "hello " * 1000, client: str = "c1") -> Message:

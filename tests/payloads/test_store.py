@@ -22,7 +22,7 @@ from persistence.payloads.translation import translate
 from persistence.payloads.upload import UPLOADING, PayloadUpload
 from tests.payloads.stores import folder_of, opened
 from tests.support.fault_proxy import FaultProxy
-from transport.payload import Payload, payload_key
+from transport.message.payload import Payload, payload_key
 
 OnS3 = Callable[..., PayloadStore]
 

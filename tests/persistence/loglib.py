@@ -6,9 +6,9 @@ import msgspec
 
 from tests.persistence.samples import PARTITIONS
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Appended, DeadLetter, Envelope, Topic
-from transport.dead_letters import dead_letter_of
-from transport.envelope import Message, seal_message, seal_receipt
-from transport.partitioner import partition_for
+from transport.message.dead_letters import dead_letter_of
+from transport.message.envelope import Message, seal_message, seal_receipt
+from transport.message.partitioner import partition_for
 
 
 async def append(transport, *events, traceparent=None) -> None:

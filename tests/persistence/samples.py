@@ -7,8 +7,8 @@ from itertools import count
 from persistence.store.batch import PositionedEvent
 from transport.clock import now
 from transport.contract import Record, Topic
-from transport.envelope import Message, Receipt, seal_message, seal_receipt
-from transport.identity import idempotency_key, message_id
+from transport.message.envelope import Message, Receipt, seal_message, seal_receipt
+from transport.message.identity import idempotency_key, message_id
 
 _offsets = count(1)
 

@@ -15,8 +15,8 @@ from persistence.errors import PersistenceError
 from tests.persistence.loglib import append, broken, contents, lag, letters, raw
 from tests.persistence.samples import message, receipt
 from transport.contract import Reason, Topic
-from transport.envelope import seal_message
-from transport.forwarding import Forwarding
+from transport.features.forwarding import Forwarding
+from transport.message.envelope import seal_message
 
 COPY = """
 INSERT INTO messages (id, idempotency_key, correlation_id, conversation_id, sender_id,

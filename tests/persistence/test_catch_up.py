@@ -20,7 +20,7 @@ from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
 from tests.support.metric_values import value_of
 from transport.contract import Topic
-from transport.partitioner import partition_for
+from transport.message.partitioner import partition_for
 from transport.redis import RedisTransport
 from transport.redis.keys import trimmed
 

@@ -11,7 +11,7 @@ from persistence.store.columns import MESSAGE, RECEIPT, columns
 from persistence.tables import columns as tables
 from persistence.tables.models import MessageReceipt, MessageRow
 from tests.persistence.samples import message, placed
-from transport.envelope import Message, Receipt
+from transport.message.envelope import Message, Receipt
 
 BY_DATABASE = {"created_at", "seq"}
 WITH_THE_BATCH = {"transport"}

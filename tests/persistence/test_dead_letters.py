@@ -15,7 +15,7 @@ from tests.persistence.loglib import lag
 from tests.persistence.samples import message, raw_record, receipt, record
 from transport.clock import now
 from transport.contract import DeadLetter, Reason, Record, Topic
-from transport.dead_letters import dead_letter_headers
+from transport.message.dead_letters import dead_letter_headers
 
 
 @pytest.fixture

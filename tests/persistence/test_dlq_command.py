@@ -17,7 +17,7 @@ from tests.persistence.samples import message, raw_record, record
 from tests.support.crossfade import Crossfade
 from transport.clock import now
 from transport.contract import DeadLetter, Reason, Topic
-from transport.dead_letters import dead_letter_headers
+from transport.message.dead_letters import dead_letter_headers
 
 
 @pytest.fixture

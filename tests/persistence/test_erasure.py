@@ -36,9 +36,9 @@ from tests.persistence.loglib import append, broken, contents, lag, raw
 from tests.persistence.samples import message, placed, receipt
 from tests.support.canary import columns_with
 from transport.contract import WORKER_GROUP, Topic
-from transport.envelope import Message
-from transport.partitioner import partition_for
-from transport.payload import ContentDigest
+from transport.message.envelope import Message
+from transport.message.partitioner import partition_for
+from transport.message.payload import ContentDigest
 from transport.registry import create
 
 CANARY = "kanarienvogel-7f3a9c"

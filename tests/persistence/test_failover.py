@@ -21,9 +21,9 @@ from tests.support.kafka import fresh_settings
 from tests.support.metric_values import value_of
 from tests.support.postgres_pair import PostgresPair, base_backup, pair
 from transport.contract import WORKER_GROUP, Topic
-from transport.envelope import Message
 from transport.kafka import KafkaTransport
-from transport.partitioner import partition_for
+from transport.message.envelope import Message
+from transport.message.partitioner import partition_for
 from transport.redis import RedisTransport
 
 CONVERSATIONS = 7

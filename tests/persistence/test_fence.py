@@ -23,8 +23,8 @@ from tests.persistence.samples import message, placed, receipt
 from tests.support.metric_values import value_of
 from tests.transport.redis_backend import silence
 from transport.contract import WORKER_GROUP, Topic
-from transport.envelope import seal_message
 from transport.errors import PartitionLost
+from transport.message.envelope import seal_message
 
 
 async def test_a_newer_owner_shuts_out_the_older_one(writer, fence, database_pool):

@@ -12,7 +12,7 @@ from persistence.store import writer as writer_module
 from persistence.store.locks import BUCKETS, lock_of, locks_of
 from persistence.store.writer import insert
 from tests.persistence.samples import message, placed
-from transport.partitioner import partition_for
+from transport.message.partitioner import partition_for
 
 WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 

@@ -11,8 +11,8 @@ from tests.support.stepped_clock import SteppedClock
 from tests.transport.redis_backend import short_settings
 from tests.transport.redis_failover import Failover, pair
 from transport.contract import Appended
-from transport.envelope import seal_message
 from transport.errors import TransportError
+from transport.message.envelope import seal_message
 from transport.redis import RedisTransport
 
 

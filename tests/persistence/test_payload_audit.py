@@ -27,7 +27,7 @@ from tests.payloads.test_rows import large
 from tests.persistence.loglib import append, lag
 from tests.persistence.samples import message, placed
 from transport.contract import DLQ_GROUP, Reason, Topic
-from transport.envelope import Message
+from transport.message.envelope import Message
 
 SHORT, LONG = "in the row " * 400, "alone " * 1500
 """4,400 bytes, and 9,000: the store of these tests has rows of 5,000."""

@@ -9,7 +9,7 @@ from tests.persistence.loglib import append, contents, lag
 from tests.persistence.samples import PARTITIONS, message
 from tests.support.metric_values import value_of
 from transport.contract import WORKER_GROUP, Topic
-from transport.partitioner import partition_for
+from transport.message.partitioner import partition_for
 
 PARTITION = partition_for("conv", PARTITIONS)
 

@@ -20,10 +20,10 @@ from tests.persistence.loglib import append, broken, contents
 from tests.persistence.samples import PARTITIONS, message, raw_record, record
 from transport.clock import now
 from transport.contract import Appended, DeadLetter, Reason, Topic
-from transport.dead_letters import dead_letter_headers
 from transport.errors import ConfigurationError, TransportUnavailable
 from transport.memory import MemoryTransport
-from transport.partitioner import partition_for
+from transport.message.dead_letters import dead_letter_headers
+from transport.message.partitioner import partition_for
 from transport.settings import TransportSettings
 
 EVERYTHING = Selection()

@@ -18,7 +18,7 @@ from tests.persistence.samples import message
 from tests.support.mirrors import append, drained, lag, mirror
 from transport.contract import Topic
 from transport.memory import MemoryTransport
-from transport.partitioner import partition_for
+from transport.message.partitioner import partition_for
 from transport.settings import TransportSettings
 from transport.shadow import origin as origins
 

@@ -15,7 +15,7 @@ from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
 from transport.conformance.member import messages
 from transport.contract import Appended
-from transport.envelope import HEADER_MIRROR_OF
+from transport.message.envelope import HEADER_MIRROR_OF
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)

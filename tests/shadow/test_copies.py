@@ -9,8 +9,8 @@ from tests.support.eventually import eventually
 from transport.clock import now
 from transport.conformance.member import message, messages
 from transport.contract import Appended, Record, Remembered
-from transport.envelope import HEADER_MIRROR_OF, HEADER_SHADOW_MODE, Message, seal_message
-from transport.payload import ContentDigest
+from transport.message.envelope import HEADER_MIRROR_OF, HEADER_SHADOW_MODE, Message, seal_message
+from transport.message.payload import ContentDigest
 
 _ID = "0188c0ff-5f5f-8abc-9def-0123456789ab"
 

@@ -14,8 +14,8 @@ from migration_guide.parity.cells import Cell, cells
 from tests.persistence.samples import message, receipt
 from tests.shadow.log_pair import everything
 from transport.contract import Appended, Envelope, Record, Topic
-from transport.envelope import HEADER_MIRROR_PARTITION, seal_message, seal_receipt
 from transport.memory import MemoryTransport
+from transport.message.envelope import HEADER_MIRROR_PARTITION, seal_message, seal_receipt
 from transport.settings import TransportSettings
 from transport.shadow import Mirror, ShadowTransport
 from transport.shadow.copies import mirrored

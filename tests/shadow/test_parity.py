@@ -16,8 +16,8 @@ from tests.shadow.log_pair import LogPair, Shadowed
 from tests.support.eventually import eventually
 from transport.conformance.member import contents, message
 from transport.contract import Envelope, Record, Topic
-from transport.envelope import Message, decode, seal_message
 from transport.errors import TransportError
+from transport.message.envelope import Message, decode, seal_message
 from transport.registry import create
 
 # Kafka as the primary remembers no keys: a retry is a new record, which stands behind in both.

@@ -13,8 +13,8 @@ from tests.support.eventually import eventually
 from transport.clock import now
 from transport.conformance.member import message
 from transport.contract import Envelope, Outcome, Record, Remembered
-from transport.envelope import HEADER_MESSAGE_ID, Message, decode, seal_message
 from transport.errors import AppendUnknown, TransportError, TransportUnavailable
+from transport.message.envelope import HEADER_MESSAGE_ID, Message, decode, seal_message
 
 
 def _again(sent: Envelope, of: Shadowed) -> Envelope:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.persistence.samples import PARTITIONS
 from transport.contract import WORKER_GROUP, Appended, Envelope, Record, Topic, Transport
-from transport.envelope import Message, seal_message, seal_receipt
+from transport.message.envelope import Message, seal_message, seal_receipt
 from transport.shadow.copies import mirrored
 from transport.shadow.homes import home_of
 from transport.shadow.origin import Origin

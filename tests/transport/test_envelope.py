@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from transport.clock import now, timestamp
 from transport.contract import Envelope, Record, Remembered, Topic
-from transport.envelope import (
+from transport.errors import DecodeError
+from transport.message.envelope import (
     CONTENT_TYPE,
     CONTENT_TYPE_2,
     HEADER_CONTENT_TYPE,
@@ -26,10 +27,9 @@ from transport.envelope import (
     seal_message,
     seal_receipt,
 )
-from transport.errors import DecodeError
-from transport.identity import idempotency_key, message_id, partition_of
-from transport.partitioner import partition_for
-from transport.payload import ContentDigest, Payload
+from transport.message.identity import idempotency_key, message_id, partition_of
+from transport.message.partitioner import partition_for
+from transport.message.payload import ContentDigest, Payload
 
 text = st.text(max_size=40)
 name = st.text(min_size=1, max_size=40)

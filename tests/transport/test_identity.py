@@ -9,8 +9,8 @@ from uuid import RFC_4122, UUID
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from transport.identity import idempotency_key, message_id, partition_of
-from transport.partitioner import partition_for
+from transport.message.identity import idempotency_key, message_id, partition_of
+from transport.message.partitioner import partition_for
 
 part = st.text(max_size=30)
 triple = st.tuples(part, part, part)

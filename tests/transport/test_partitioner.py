@@ -7,7 +7,7 @@ from aiokafka.partitioner import murmur2 as aiokafka_murmur2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transport.partitioner import key_hash, murmur2, partition_for, partition_of_hash
+from transport.message.partitioner import key_hash, murmur2, partition_for, partition_of_hash
 
 # From Kafka's own UtilsTest.testMurmur2, as Java's signed ints.
 KAFKA = {

@@ -21,8 +21,8 @@ from transport.contract import (
     Remembered,
     Topic,
 )
-from transport.dead_letters import dead_letter_of
-from transport.envelope import seal_message
+from transport.message.dead_letters import dead_letter_of
+from transport.message.envelope import seal_message
 from transport.redis import RedisTransport
 from transport.redis.records import records, sort_key
 from transport.shadow.copies import mirrored

@@ -12,8 +12,8 @@ import json
 import sys
 
 from transport.contract import WORKER_GROUP, Claim, Topic
-from transport.envelope import Message, decode
 from transport.errors import PartitionLost
+from transport.message.envelope import Message, decode
 from transport.redis import RedisTransport
 from transport.settings import TransportSettings
 

@@ -8,7 +8,7 @@ from transport.clock import now
 from transport.conformance.backend import Backend
 from transport.conformance.member import Member, drain, message
 from transport.contract import DLQ_GROUP, DeadLetter, Reason, Record, Topic
-from transport.dead_letters import dead_letter_of
+from transport.message.dead_letters import dead_letter_of
 
 
 def _letter(record: Record, reason: Reason = Reason.REJECTED) -> DeadLetter:

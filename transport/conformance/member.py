@@ -12,10 +12,10 @@ from typing import Self
 
 from transport.clock import now
 from transport.contract import WORKER_GROUP, Claim, Consumer, Envelope, Record, Topic, Transport
-from transport.envelope import Message, decode, seal_message
 from transport.errors import PartitionLost, TransportUnavailable
-from transport.identity import idempotency_key, message_id
-from transport.partitioner import partition_for
+from transport.message.envelope import Message, decode, seal_message
+from transport.message.identity import idempotency_key, message_id
+from transport.message.partitioner import partition_for
 
 __all__ = ["ConformanceWorker", "Member", "contents", "drain", "message", "messages", "until"]
 

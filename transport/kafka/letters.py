@@ -17,12 +17,12 @@ from hashlib import sha256
 import msgspec
 
 from transport.contract import DeadLetter, Outcome, Topic
-from transport.dead_letters import HEADER_CUT
 from transport.errors import TransportError, TransportUnavailable
 from transport.kafka.appender import Appender
 from transport.kafka.client.damaged import HEADER_BATCH
 from transport.kafka.producer.packed import Packed, pack
 from transport.kafka.records import Headers, Outgoing, outgoing_dead_letter, raw_name
+from transport.message.dead_letters import HEADER_CUT
 
 __all__ = ["KafkaDeadLetters", "cut"]
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from aiokafka import ConsumerRecord
 
 from transport.contract import DeadLetter, Envelope, Record, Topic
-from transport.dead_letters import dead_letter_headers
+from transport.message.dead_letters import dead_letter_headers
 
 __all__ = [
     "Headers",

@@ -145,7 +145,7 @@ class KafkaTransport:
 
     @property
     def on_throttled(self) -> Callable[[float], None]:
-        """See ``transport.throttling.Throttling``."""
+        """See ``transport.features.throttling.Throttling``."""
         return self._connector.throttled.on_throttled
 
     @on_throttled.setter
@@ -153,7 +153,7 @@ class KafkaTransport:
         self._connector.throttled.on_throttled = called
 
     def throttled_lately(self) -> float:
-        """See ``transport.throttling.Throttling``."""
+        """See ``transport.features.throttling.Throttling``."""
         return self._connector.throttled.lately()
 
     async def server_facts(self) -> ServerFacts:

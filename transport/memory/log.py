@@ -17,10 +17,10 @@ from transport.contract import (
     Remembered,
     Topic,
 )
-from transport.envelope import HEADER_CORRELATION_ID
 from transport.errors import TransportError
 from transport.memory.group import MemoryGroup
 from transport.memory.partition import MemoryPartition
+from transport.message.envelope import HEADER_CORRELATION_ID
 from transport.settings import TransportSettings
 
 __all__ = ["MemoryLog"]

@@ -21,12 +21,12 @@ from transport.contract import (
     Topic,
 )
 from transport.counted import counted, counted_key
-from transport.dead_letters import dead_letter_headers
 from transport.durability import Durability
 from transport.log_name import LogName
 from transport.memory.group import MemoryConsumer, MemoryGroup
 from transport.memory.log import MemoryLog
 from transport.memory.partition import MemoryPartition
+from transport.message.dead_letters import dead_letter_headers
 from transport.settings import TransportSettings
 from transport.sizes import of_one_read
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from transport.contract import Record, Topic
-from transport.envelope import (
+from transport.message.envelope import (
     CONTENT_TYPE,
     HEADER_CONTENT_TYPE,
     HEADER_CORRELATION_ID,

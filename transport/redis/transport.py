@@ -117,7 +117,7 @@ class RedisTransport:
             rescue=self._rescue,
         )
         self.on_rescued: Callable[[int], None] = lambda _: None
-        """See ``transport.rescuing.Rescuing``."""
+        """See ``transport.features.rescuing.Rescuing``."""
         for rescue in (self._rescue, self._rescues):
             rescue.begin(self._append_again, self._note_rescued)
         self._connections.on_server = self._rescue.met
@@ -189,7 +189,7 @@ class RedisTransport:
 
     @property
     def server_of(self) -> Callable[[int], str] | None:
-        """See ``transport.several_servers``."""
+        """See ``transport.features.several_servers``."""
         cluster, streams = self._connections.cluster, self._messages.streams
         return None if cluster is None else lambda p: cluster.place_of(streams[p])
 
@@ -287,13 +287,13 @@ class RedisTransport:
         return await reading.progress(self._functions, self._log(topic), group, witness)
 
     def known_ends(self) -> dict[int, str]:
-        """Return the last known entry ids; see ``transport.witnessed.Witnessed``."""
+        """Return the last known entry ids; see ``transport.features.witnessed.Witnessed``."""
         witness = self._witnesses[Topic.MESSAGES, WORKER_GROUP]
         ends = {partition: witness.last(partition) for partition in range(self.partitions)}
         return {partition: end for partition, end in ends.items() if end}
 
     async def look_for(self, ends: Mapping[int, str]) -> None:
-        """Look for what others knew; see ``transport.witnessed.Witnessed``."""
+        """Look for what others knew; see ``transport.features.witnessed.Witnessed``."""
         witness = self._witnesses[Topic.MESSAGES, WORKER_GROUP]
         await reading.look_for(self._functions, self._messages, WORKER_GROUP, witness, ends)
 
@@ -339,7 +339,10 @@ class RedisTransport:
         self._rescue.recent.age()
 
     async def rescued(self) -> int:
-        """Return how many records the last failover lost; see ``transport.rescuing.Rescuing``."""
+        """Return how many records the last failover lost.
+
+        See ``transport.features.rescuing.Rescuing``.
+        """
         if self._connections.cluster is not None:
             return await self._rescues.rescued(self._connections.cluster)
         if not self._connections.server:

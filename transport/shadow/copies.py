@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from transport.contract import Envelope
-from transport.envelope import HEADER_MIRROR_OF, HEADER_MIRROR_PARTITION, HEADER_SHADOW_MODE
+from transport.message.envelope import HEADER_MIRROR_OF, HEADER_MIRROR_PARTITION, HEADER_SHADOW_MODE
 from transport.shadow.origin import Origin
 
 __all__ = ["Copy", "mirrored"]

@@ -14,8 +14,8 @@ from typing import Protocol
 from uuid import UUID
 
 from transport.contract import Envelope, Record
-from transport.envelope import HEADER_MESSAGE_ID
-from transport.partitioner import key_hash, partition_of_hash
+from transport.message.envelope import HEADER_MESSAGE_ID
+from transport.message.partitioner import key_hash, partition_of_hash
 from transport.shadow.origin import origin_of
 
 __all__ = ["Named", "counterpart", "home", "home_of"]

@@ -1,7 +1,7 @@
 """Tell copies from originals: how a copy was made, and where its original stands.
 
-A copy says so itself, in its headers (see ``transport.envelope``). A foreign producer's record
-says nothing, and neither does an original.
+A copy says so itself, in its headers (see ``transport.message.envelope``). A foreign producer's
+record says nothing, and neither does an original.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from transport.contract import Record
-from transport.envelope import HEADER_MIRROR_OF, HEADER_MIRROR_PARTITION, HEADER_SHADOW_MODE
+from transport.message.envelope import HEADER_MIRROR_OF, HEADER_MIRROR_PARTITION, HEADER_SHADOW_MODE
 
 __all__ = ["Origin", "is_original", "is_sync_copy", "origin_of"]
 

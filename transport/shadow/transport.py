@@ -2,8 +2,9 @@
 
 Everything but appending is the primary's business: a dead letter belongs to the log that its record
 was read from, and whether the shadow works is asked of the mirror. A copy has the primary's body,
-key and headers, and some headers more (``transport.envelope``). It stands in the conversation's
-home in the shadow (``transport.shadow.homes``), which need not have as many partitions.
+key and headers, and some headers more (``transport.message.envelope``). It stands in the
+conversation's home in the shadow (``transport.shadow.homes``), which need not have as many
+partitions.
 
 **async.** ``publish`` is the primary's, outcome and time; after it the copies are put in a queue.
 
@@ -47,10 +48,10 @@ from typing import Self
 import msgspec
 
 from transport.contract import Appended, Envelope, Outcome, Remembered, Topic, Transport
-from transport.envelope import CONTENT_TYPE, HEADER_CONTENT_TYPE, reseal
 from transport.errors import AppendUnknown, TransportError
-from transport.forwarding import Forwarding
+from transport.features.forwarding import Forwarding
 from transport.lookup import record_at
+from transport.message.envelope import CONTENT_TYPE, HEADER_CONTENT_TYPE, reseal
 from transport.shadow.copies import Copy
 from transport.shadow.homes import home_of
 from transport.shadow.mirror import Mirror

@@ -34,8 +34,8 @@ from persistence.payloads.store import PayloadStore
 from persistence.store.batch import PositionedEvent
 from transport.backoff import Backoff
 from transport.contract import Reason
-from transport.envelope import Message
-from transport.payload import Payload
+from transport.message.envelope import Message
+from transport.message.payload import Payload
 
 __all__ = ["ContentFailure", "Contents", "has_payload", "held_bytes"]
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from otel.tracing.context import checked, sampled_trace_id
 from persistence.store.batch import PositionedEvent
 from transport.contract import Record
-from transport.envelope import HEADER_TRACEPARENT, decode
 from transport.errors import DecodeError
+from transport.message.envelope import HEADER_TRACEPARENT, decode
 
 __all__ = ["decode_all", "trace_id_of"]
 

@@ -10,7 +10,7 @@ import structlog
 from persistence.worker.batch.decoding import trace_id_of
 from persistence.worker.batch.minute import Minute
 from transport.contract import DeadLetter
-from transport.envelope import HEADER_CORRELATION_ID, HEADER_MESSAGE_ID
+from transport.message.envelope import HEADER_CORRELATION_ID, HEADER_MESSAGE_ID
 
 __all__ = ["LetterLog"]
 

@@ -16,7 +16,7 @@ from persistence.worker.batch.bisect import BatchOutcome
 from persistence.worker.batch.decoding import trace_id_of
 from persistence.worker.batch.letter_log import LetterLog
 from transport.contract import DeadLetter
-from transport.envelope import Message
+from transport.message.envelope import Message
 
 __all__ = ["WorkerMetrics"]
 

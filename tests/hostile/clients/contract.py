@@ -16,7 +16,7 @@ from typing import Any
 
 from persistence.database.pool import Pool
 from tests.support.eventually import eventually
-from transport.identity import idempotency_key, message_id
+from transport.message.identity import idempotency_key, message_id
 
 __all__ = ["ALONE", "AT_ONCE", "IN_TURN", "Answer", "Contract", "Request", "talk"]
 

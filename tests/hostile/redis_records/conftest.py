@@ -27,7 +27,7 @@ from tests.support.eventually import eventually
 from tests.support.metric_values import value_of
 from tests.support.services import empty_redis
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Appended, Topic
-from transport.envelope import Message, seal_message
+from transport.message.envelope import Message, seal_message
 from transport.redis import RedisTransport
 from transport.settings import TransportSettings
 

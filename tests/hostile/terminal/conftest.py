@@ -16,8 +16,8 @@ from tests.support.hostile_rows import DEAD, MESSAGE, fill
 from tests.support.services import empty_redis
 from transport.clock import now
 from transport.contract import Envelope, Transport
-from transport.envelope import Message, seal_message
-from transport.identity import idempotency_key, message_id
+from transport.message.envelope import Message, seal_message
+from transport.message.identity import idempotency_key, message_id
 from transport.registry import create
 from transport.settings import TransportSettings
 

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from transport.contract import Envelope
-from transport.envelope import (
+from transport.message.envelope import (
     CONTENT_TYPE,
     HEADER_CONTENT_TYPE,
     HEADER_CORRELATION_ID,

@@ -15,8 +15,8 @@ import msgspec
 from redis.exceptions import RedisError, ResponseError
 
 from transport.contract import DLQ_GROUP, DeadLetter
-from transport.dead_letters import HEADER_CUT, dead_letter_headers, source_of
 from transport.errors import TransportUnavailable
+from transport.message.dead_letters import HEADER_CUT, dead_letter_headers, source_of
 from transport.redis.append.calls import MOST_VALUES, RECORDS_PER_CALL
 from transport.redis.client.functions import Functions
 from transport.redis.connection.connection import Command

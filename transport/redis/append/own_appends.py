@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from transport.contract import Envelope, Record, Topic
-from transport.envelope import HEADER_MESSAGE_ID
+from transport.message.envelope import HEADER_MESSAGE_ID
 from transport.redis.records import is_later
 
 __all__ = ["OfferedClaim", "OwnAppends", "Run"]

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from transport.contract import Appended, Envelope, Outcome, Remembered
 from transport.errors import TransportError
-from transport.identity import partition_of
+from transport.message.identity import partition_of
 from transport.redis.append.calls import RECORDS_PER_CALL, AppendCall, AppendCalls
 from transport.redis.append.confirmation import Confirmation
 from transport.redis.append.outcomes import (

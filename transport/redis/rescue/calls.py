@@ -11,8 +11,8 @@ from typing import TypeVar
 import msgspec
 from redis.exceptions import RedisError
 
-from transport.envelope import HEADER_MESSAGE_ID
 from transport.errors import TransportError
+from transport.message.envelope import HEADER_MESSAGE_ID
 from transport.redis.client.functions import Functions
 from transport.redis.cluster.cluster import IsAt
 from transport.redis.connection.connection import Command, Reply, ServerChanged

@@ -37,9 +37,9 @@ from msgspec import UNSET, UnsetType
 from transport.clock import timestamp
 from transport.contract import Envelope, Record, Remembered
 from transport.errors import DecodeError
-from transport.identity import idempotency_key, message_id, partition_of
-from transport.partitioner import partition_for
-from transport.payload import MOST_BYTES, Payload, payload_key, sha256_in
+from transport.message.identity import idempotency_key, message_id, partition_of
+from transport.message.partitioner import partition_for
+from transport.message.payload import MOST_BYTES, Payload, payload_key, sha256_in
 
 __all__ = [
     "CONTENT_TYPE",

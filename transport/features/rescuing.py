@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from transport.contract import Transport
-from transport.forwarding import innermost
+from transport.features.forwarding import innermost
 
 __all__ = ["Rescuing", "rescuing"]
 

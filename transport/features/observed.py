@@ -8,7 +8,7 @@ from typing import Protocol
 
 from transport.contract import Envelope, Outcome, Transport
 from transport.errors import TransportError
-from transport.forwarding import Forwarding
+from transport.features.forwarding import Forwarding
 
 __all__ = ["AppendObserver", "ObservedTransport"]
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 from hashlib import sha256
 from uuid import UUID
 
-from transport.partitioner import KNOWN_CONVERSATIONS, key_hash, partition_of_hash
+from transport.message.partitioner import KNOWN_CONVERSATIONS, key_hash, partition_of_hash
 
 __all__ = ["idempotency_key", "message_id", "partition_of"]
 

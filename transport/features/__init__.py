@@ -1,0 +1,1 @@
+"""Decorators of a log, and what only some logs have, found behind them."""
