@@ -40,8 +40,8 @@ from compose.commands.jobs import (
 from compose.commands.options import DryRun, Json, JsonLines, Wide
 from compose.output import client_settings, err, fail, out, run
 from compose.process.context import ProcessContext
-from compose.process.reconnecting import ReconnectingTransport
-from compose.process.transports import shadowed
+from compose.process.logs.reconnecting import ReconnectingTransport
+from compose.process.logs.transports import shadowed
 from compose.settings import Settings, otel_variables
 from compose.terminal import paragraph
 from otel.metrics import Metrics

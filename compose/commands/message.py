@@ -10,7 +10,7 @@ import typer
 from compose.commands.options import Json, Wide
 from compose.grid import Grid
 from compose.output import client_settings, err, fail, out, run, warn
-from compose.process.read_only import watching
+from compose.process.logs.read_only import watching
 from compose.settings import Settings
 from compose.terminal import milliseconds, styled
 from ingress.console.views import FoundMessages, Timeline

@@ -16,7 +16,7 @@ from compose.commands import shadow_status, standby_status
 from compose.commands.options import Json, Wide
 from compose.grid import Grid
 from compose.output import client_settings, must_still_run, out, run
-from compose.process.read_only import watching
+from compose.process.logs.read_only import watching
 from compose.settings import Settings
 from compose.terminal import styled
 from ingress.console.views import Sentence, Status

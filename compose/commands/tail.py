@@ -11,7 +11,7 @@ import typer
 
 from compose.commands.options import JsonLines
 from compose.output import client_settings, err, must_still_run, out, run
-from compose.process.read_only import Watching, watching
+from compose.process.logs.read_only import Watching, watching
 from compose.settings import Settings
 from compose.terminal import brief, milliseconds, styled
 from persistence.errors import Outage

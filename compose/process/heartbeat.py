@@ -7,9 +7,9 @@ import socket
 from datetime import UTC, datetime
 from importlib.metadata import version
 
+from compose.process.logs.transports import written_by
 from compose.process.metrics import ProcessMetrics
 from compose.process.role import Role
-from compose.process.transports import written_by
 from compose.process.wiring import Service
 from ingress.metrics import IngressMetrics
 from migration_guide.expectation import Expectation

@@ -22,15 +22,15 @@ from compose.process.health import (
     shadow_probe,
     worker_probe,
 )
-from compose.process.log_ends import LogEnds
-from compose.process.log_identities import LogIdentities
+from compose.process.logs.log_ends import LogEnds
+from compose.process.logs.log_identities import LogIdentities
+from compose.process.logs.orphaned_logs import OrphanedLogDrainer
+from compose.process.logs.read_only import watched
+from compose.process.logs.transports import Logs, open_logs, role_of, written_by
 from compose.process.metrics import process_metrics
-from compose.process.orphaned_logs import OrphanedLogDrainer
 from compose.process.payload_gate import PayloadGate
 from compose.process.payload_identity import PayloadIdentity
-from compose.process.read_only import watched
 from compose.process.role import Role
-from compose.process.transports import Logs, open_logs, role_of, written_by
 from compose.settings import Settings, otel_variables
 from ingress.app import Ingress
 from ingress.build import build

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import msgspec
 
 from compose.harness.waiting import wait_until
-from compose.process.reconnecting import ReconnectingTransport
+from compose.process.logs.reconnecting import ReconnectingTransport
 from compose.rehearsal.parity_watch import Parity, ParityWatch
 from compose.rehearsal.timeline import PlaceMark, RehearsalTimeline
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic

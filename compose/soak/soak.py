@@ -17,7 +17,7 @@ from compose.harness.service import RehearsedService
 from compose.harness.waiting import StuckError
 from compose.local.broker_settings import SMALL
 from compose.local.server import ServerError
-from compose.process.reconnecting import ReconnectingTransport
+from compose.process.logs.reconnecting import ReconnectingTransport
 from compose.rehearsal.faults import Faults
 from compose.rehearsal.options import Options
 from compose.rehearsal.stage import Stage

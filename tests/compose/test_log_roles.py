@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from compose.process.transports import role_of
+from compose.process.logs.transports import role_of
 from persistence.standby.takeover_rules import LogRole, Why
 from tests.support.phases import CHOICES
 from transport.contract import Record

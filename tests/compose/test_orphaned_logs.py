@@ -7,7 +7,7 @@ import asyncio
 import structlog
 
 from compose.process.context import ProcessContext
-from compose.process.orphaned_logs import OrphanedLogDrainer
+from compose.process.logs.orphaned_logs import OrphanedLogDrainer
 from compose.settings import load
 from otel.metrics import Metrics
 from persistence.fleet.retired_logs import retire_log

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from compose.process.context import ProcessContext
-from compose.process.orphaned_logs import OrphanedLogDrainer
+from compose.process.logs.orphaned_logs import OrphanedLogDrainer
 from compose.process.readers import Readers
 from compose.process.tasks import Tasks
 from compose.process.wiring import Consumers

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from compose.process.context import ProcessContext
-from compose.process.transports import open_logs
+from compose.process.logs.transports import open_logs
 from compose.settings import load
 from otel.metrics import Metrics
 from persistence.database.pool import Pool

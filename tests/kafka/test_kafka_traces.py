@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from compose.process.context import ProcessContext
-from compose.process.transports import Logs, open_logs
+from compose.process.logs.transports import Logs, open_logs
 from compose.settings import load
 from ingress.build import build
 from ingress.settings import IngressSettings

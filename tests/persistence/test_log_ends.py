@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from compose.local.valkey import ValkeyServer
-from compose.process.log_ends import LogEnds
+from compose.process.logs.log_ends import LogEnds
 from persistence.fleet.log_ends import End, known_ends, note_ends
 from tests.transport.redis_backend import short_settings
 from transport.conformance.member import ConformanceWorker, messages, until

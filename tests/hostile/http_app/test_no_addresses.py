@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from compose.local.ports import free_port
-from compose.process.reconnecting import ReconnectingTransport
+from compose.process.logs.reconnecting import ReconnectingTransport
 from persistence.database.pool import connect
 from persistence.migrate import upgrade
 from persistence.payloads.store import PayloadStore

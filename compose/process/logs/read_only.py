@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 
-from compose.process.reconnecting import ReconnectingTransport
+from compose.process.logs.reconnecting import ReconnectingTransport
 from compose.settings import Settings
 from ingress.console.readings import WatchedLog
 from ingress.console.views import Part

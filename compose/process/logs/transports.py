@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 
 from compose.process.context import ProcessContext
-from compose.process.reconnecting import ReconnectingTransport
+from compose.process.logs.reconnecting import ReconnectingTransport
 from compose.process.role import Role
 from otel.append_metrics import AppendMetrics, count_rescued, count_throttled
 from otel.shadow_metrics import ShadowMetrics

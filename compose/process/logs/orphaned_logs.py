@@ -18,8 +18,8 @@ from collections.abc import Mapping
 import structlog
 
 from compose.process.context import ProcessContext
+from compose.process.logs.reconnecting import ReconnectingTransport
 from compose.process.metrics import ProcessMetrics
-from compose.process.reconnecting import ReconnectingTransport
 from otel.lag_reporter import LagReporter
 from persistence.database.outage import stopped_within
 from persistence.errors import PersistenceError
