@@ -41,6 +41,8 @@ def check_url(url: str) -> None:
     Raises:
         ValueError: they can't. The text does not quote it, as it may hold a password.
     """
+    if url.startswith(("'", '"')):
+        raise ValueError("leave out the quotes around it: docker --env-file and others keep them")
     if not url.startswith(_SCHEMES):
         raise ValueError("must start with postgresql://")
     try:
@@ -55,6 +57,10 @@ def check_url(url: str) -> None:
         named = _HOST.fullmatch(host)
         if named is None or int(named["port"] or 1) not in range(1, _LAST_PORT + 1):
             raise ValueError(_ENCODE)
+    _check_options(options)
+
+
+def _check_options(options: dict[str, str]) -> None:
     for name in options:
         if name in _NOT_OURS:
             why = f"; {_INSTEAD[name]}" if name in _INSTEAD else ""

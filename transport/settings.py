@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
@@ -9,6 +10,7 @@ from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_valid
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from transport.errors import ConfigurationError
+from transport.host_ports import host, servers
 from transport.log_name import MOST_PARTITIONS, LogName
 from transport.redis_url import RedisUrl
 
@@ -20,6 +22,7 @@ ADDRESSES = {
 }
 """The settings that say where logs of a kind are."""
 
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,240}")
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -240,6 +243,24 @@ class TransportSettings(BaseSettings):
         parts = (pair.partition("=") for pair in pairs if pair.strip())
         return {name.strip(): value.strip() for name, _, value in parts}
 
+    @field_validator("redis_host")
+    @classmethod
+    def _redis_host_is_one(cls, value: str) -> str:
+        return host(value)
+
+    @field_validator("kafka_bootstrap_servers")
+    @classmethod
+    def _kafka_servers_are_some(cls, value: str) -> str:
+        return servers(value)
+
+    @field_validator("kafka_topic", "kafka_dlq_topic")
+    @classmethod
+    def _topic_is_a_name(cls, value: str) -> str:
+        # Kafka's rule; a number of partitions may follow ours.
+        if not _TOPIC.fullmatch(value) or value in {".", ".."}:
+            raise ValueError("a topic's name is of a-z, A-Z, 0-9, '.', '_' and '-', 240 at most")
+        return value
+
     @field_validator("redis_url")
     @classmethod
     def _redis_url_is_one(cls, url: SecretStr | None) -> SecretStr | None:
@@ -260,6 +281,15 @@ class TransportSettings(BaseSettings):
         if self.redis_tls_key_file and not self.redis_tls_cert_file:
             raise ValueError(
                 "REDIS_TLS_KEY_FILE needs REDIS_TLS_CERT_FILE, the certificate that it is for"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _topics_are_two(self) -> Self:
+        if self.kafka_topic == self.kafka_dlq_topic:
+            raise ValueError(
+                f"KAFKA_DLQ_TOPIC={self.kafka_dlq_topic} is also KAFKA_TOPIC: give dead letters a "
+                "topic of their own, or they come back as messages"
             )
         return self
 

@@ -30,6 +30,16 @@ def _problems(**overrides: object) -> list[str]:
         ("TRANSPORT", "kafca", "choose one of"),
         ("CONSUME_FROM", "carrier-pigeon", "choose one of"),
         ("DATABASE_URL", "mysql://me@db/x", "must start with postgresql://"),
+        ("REDIS_HOST", '"redis"', "no quotes"),
+        ("REDIS_HOST", "redis://redis", "no scheme"),
+        ("REDIS_HOST", "redis:6379", "no port"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "'one:9092'", "no quotes"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "SASL_SSL://one:9092", "no scheme"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "one:9092,two:port", "host:9092"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "one:99999", "host:9092"),
+        ("KAFKA_BOOTSTRAP_SERVERS", " , ", "host:9092"),
+        ("KAFKA_TOPIC", "our messages", "'.', '_' and '-'"),
+        ("KAFKA_DLQ_TOPIC", "msg.stream", "is also KAFKA_TOPIC"),
         ("METRICS_PORT", "3000", "is also PORT"),
         ("HOST", "0.0.0.0", "API_KEYS_WAIVED"),
         ("API_KEYS", "the-key-itself", "never the key itself"),
@@ -40,6 +50,20 @@ def test_one_line_names_the_variable_and_the_remedy(variable: str, value: str, s
     assert line.startswith(variable)
     assert says in line
     assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [("one", "one"), ("one.two_three-4", "one.two_three-4"), ("::1", "::1"), ("[::1]\r\n", "::1")],
+)
+def test_a_host_of_redis_is_a_name_or_an_address(given: str, taken: str) -> None:
+    assert load({"REDIS_HOST": given}, env_file=NO_FILE).transport.redis_host == taken
+
+
+def test_servers_of_kafka_may_have_spaces_between_them_and_no_port() -> None:
+    given = {"KAFKA_BOOTSTRAP_SERVERS": "one:9092, two ,[::1]:9093,\r\n"}
+    taken = load(given, env_file=NO_FILE).transport.kafka_bootstrap_servers
+    assert taken == "one:9092,two,[::1]:9093"
 
 
 def test_every_bad_setting_is_named_at_once():

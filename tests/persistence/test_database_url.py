@@ -25,6 +25,7 @@ ENCODED = "a%25b%40c%2Fd%3Ae%20f%23g%3Fh%C3%A9%27%22%2B%26%3D%2C"
     ("url", "words"),
     [
         ("mysql://me@h/x", "must start with postgresql://"),
+        ('"postgresql://me:hunter2@h/x"', "leave out the quotes"),
         ("postgresql://me:hunter2/a@h:5432/x", "%2F for /"),
         ("postgresql://me:1234/hunter2@h:5432/x", "%2F for /"),
         ("postgresql://me:hunter2@b@h/x", "%40 for @"),
