@@ -102,6 +102,17 @@ async def test_connecting_is_given_up_in_time(own_redis: ValkeyServer, proxy: Fa
         assert time.monotonic() - began < 10.0
 
 
+async def test_a_user_without_a_password_is_not_the_default_user(
+    own_redis: ValkeyServer, client: Redis
+) -> None:
+    await client.execute_command("ACL", "SETUSER", "open", "on", "nopass", "~*", "+@all")
+    async with _pool(own_redis, redis_username="open") as pool:
+        assert await pool.call("ACL", "WHOAMI") == b"open"
+    async with _pool(own_redis, redis_username="nobody") as pool:
+        with pytest.raises(TransportUnavailable, match="check REDIS_USERNAME and REDIS_PASSWORD"):
+            await pool.call("ACL", "WHOAMI")
+
+
 async def test_a_server_restart_is_noticed_before_the_next_command(
     own_redis: ValkeyServer,
 ) -> None:

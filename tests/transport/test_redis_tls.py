@@ -177,7 +177,16 @@ async def _appended(transport: RedisTransport, text: str) -> None:
     await eventually(all_are, timeout=20)
 
 
-async def test_plain_text_to_a_tls_port_is_an_outage(tls_port: int) -> None:
-    with pytest.raises(TransportUnavailable):
+async def test_plain_text_to_a_tls_port_is_an_outage_that_names_the_setting(tls_port: int) -> None:
+    with pytest.raises(TransportUnavailable, match="set REDIS_TLS=true"):
         async with RedisTransport.from_settings(short_settings(None, redis_port=tls_port)):
+            pass
+
+
+async def test_tls_to_a_port_of_plain_text_is_an_outage_that_names_the_setting(
+    own_redis: ValkeyServer,
+) -> None:
+    settings = short_settings(None, redis_port=own_redis.port, redis_tls=True)
+    with pytest.raises(TransportUnavailable, match=r"over TLS; .* set REDIS_TLS=false"):
+        async with RedisTransport.from_settings(settings):
             pass

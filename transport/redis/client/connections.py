@@ -330,9 +330,9 @@ def _locator(settings: TransportSettings) -> Locator:
 
 
 def _auth(username: str | None, password: str | None) -> list[Command]:
-    if password is None:
-        return []
-    return [("AUTH", username, password) if username else ("AUTH", password)]
+    if username:  # a user may have no password (nopass), and is not the default user then either
+        return [("AUTH", username, password or "")]
+    return [("AUTH", password)] if password is not None else []
 
 
 def _tls(settings: TransportSettings) -> SSLContext:

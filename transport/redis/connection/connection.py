@@ -44,6 +44,7 @@ _FRESH_SECONDS = 0.02
 # A younger connection is kept whatever its server answers: a server that stays unfit for minutes
 # must not cost a new connection for every command.
 _SECOND_LOOK_SECONDS = 0.5
+_CLOSED = "the server closed the connection"
 _ROLE: Command = ("ROLE",)
 _WHO: Command = ("INFO", "replication", "server")
 _REPLICATION_ID = re.compile(rb"^master_replid:(\w+)", re.MULTILINE)
@@ -164,7 +165,8 @@ class RedisConnection:
                 await self._begin(address)
         except TimeoutError as error:
             self.hang_up()
-            late = TimeoutError(f"{address.host}:{address.port} takes no connection")
+            over = " over TLS; if it speaks none, set REDIS_TLS=false" if address.tls else ""
+            late = TimeoutError(f"{address.host}:{address.port} takes no connection{over}")
             raise translate(late) from error
         except OSError as error:
             self.hang_up()
@@ -187,6 +189,9 @@ class RedisConnection:
                 continue
             if isinstance(reply, NoPermissionError) and command == _ROLE:
                 continue  # then its first refusal of a write tells
+            if address.tls is None and isinstance(reply, Exception) and str(reply) == _CLOSED:
+                told = f"{_CLOSED} at our first words; if it speaks TLS, set REDIS_TLS=true"
+                raise translate(RedisConnectionError(told))
             if isinstance(reply, Exception):
                 raise translate(reply)
             if command == _ROLE and reply[0] != b"master":
@@ -364,7 +369,7 @@ class _Wire(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the server, or we, hung up."""
-        self._lose(RedisConnectionError(str(exc) if exc else "the server closed the connection"))
+        self._lose(RedisConnectionError(str(exc) if exc else _CLOSED))
 
     def hang_up(self) -> None:
         """Close without waiting for unsent bytes."""
