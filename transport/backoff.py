@@ -36,7 +36,7 @@ class Backoff:
     ) -> None:
         self._first = first
         self._longest = longest
-        self._calm = calm
+        self.calm = calm
         self._clock = clock
         self._uniform = uniform
         self._upper = min(first, longest)
@@ -49,7 +49,7 @@ class Backoff:
     def next(self) -> float:
         """Return the seconds to wait after another failure."""
         now = self._clock()
-        if now - self._ends > self._calm:
+        if now - self._ends > self.calm:
             self.reset()
         pause = self._uniform(self._upper / 2, self._upper)
         self._upper = min(self._upper * 2, self._longest)

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
-import structlog
 
 from otel.metrics import Metrics
+from persistence.database.outage_lines import OutageLines
 from persistence.errors import Outage, PersistenceError, Unexpected
 from persistence.json_types import Time
 from persistence.metrics import PersistenceMetrics
@@ -32,8 +32,6 @@ __all__ = [
     "stopped_within",
     "unless",
 ]
-
-_log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
 
@@ -76,6 +74,7 @@ class OutageBarrier:
         self._dependency = dependency
         self._probe = probe
         self._backoff = backoff or _backoff(_LONGEST_PAUSE)
+        self._lines = OutageLines(dependency, min(self._backoff.calm, _calm(_LONGEST_PAUSE)))
         self._waits_for = outages
         self._verdicts = verdicts
         counts = metrics.of(PersistenceMetrics)
@@ -84,6 +83,7 @@ class OutageBarrier:
         self._turn = asyncio.Lock()
         self._outage = 0
         self._since: float | None = None
+        self._closed = 0.0
         self._error = ""
         self._last: Exception | None = None
 
@@ -91,7 +91,7 @@ class OutageBarrier:
         """Return for how many seconds it is closed, if its last error is of a kind; else 0."""
         if self._since is None or not isinstance(self._last, kind):
             return 0.0
-        return time.time() - self._since
+        return time.monotonic() - self._closed
 
     @property
     def outages(self) -> int:
@@ -146,23 +146,14 @@ class OutageBarrier:
         if self._since is not None:
             return
         self._outage += 1
-        self._since = time.time()
+        self._closed = time.monotonic()
+        self._since = self._lines.begins(self._error)
         self._gauge.inc()
-        _log.warning(
-            "Paused: a dependency fails; will resume when it works again",
-            dependency=self._dependency,
-            error=self._error,
-        )
 
     def _open(self) -> None:
-        since, self._since = self._since, None
+        self._since = None
         self._gauge.dec()
-        seconds = round(time.time() - (since or 0.0), 3)
-        _log.info(
-            "Resumed: the dependency works again",
-            dependency=self._dependency,
-            paused_seconds=seconds,
-        )
+        self._lines.ends()
 
 
 async def unless(stop: asyncio.Event, call: Awaitable[_T]) -> _T | None:
@@ -222,7 +213,11 @@ def database_barrier(
 def _backoff(longest: float) -> Backoff:
     longest = min(longest, _LONGEST_PAUSE)
     # A probe can succeed while the real work goes on failing: the pauses then go on growing.
-    return Backoff(_FIRST_PAUSE, longest, calm=2 * longest + _PROBE_SECONDS)
+    return Backoff(_FIRST_PAUSE, longest, calm=_calm(longest))
+
+
+def _calm(longest: float) -> float:
+    return 2 * longest + _PROBE_SECONDS
 
 
 def _line(error: Exception) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import structlog
 
 from persistence.database.outage import OutageBarrier, Stopping
 from persistence.errors import Outage
@@ -118,3 +119,26 @@ async def test_a_call_goes_through_after_outages_and_verdicts_come_out(metrics, 
     with pytest.raises(FileNotFoundError):
         await barrier.through(call, asyncio.Event())
     assert value_of(metrics.of(PersistenceMetrics).processed.labels("error")) == 2
+
+
+async def test_work_that_fails_while_probes_succeed_is_one_outage(dependency, metrics, eventually):
+    """A full disk, or a right that was taken away: PostgreSQL goes on answering."""
+    barrier = OutageBarrier(
+        "it", dependency.probe, metrics, outages=Outage, backoff=Backoff(0.01, 0.01, calm=0.5)
+    )
+    dependency.works = True
+    stop, since = asyncio.Event(), set()
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(20):
+            held = asyncio.create_task(barrier.hold(Outage("disk full"), stop))
+            await asyncio.sleep(0)
+            since.add(barrier.paused().since)
+            await held
+        await eventually(lambda: len(lines) == 4)
+        await barrier.hold(Outage("down"), stop)
+    assert len(since) == 1
+    assert [line["event"].split(":")[0] for line in lines] == [
+        "Paused", "Resumed", "Paused again", "Resumed", "Paused", "Resumed",
+    ]  # fmt: skip
+    assert "refuses the work" in lines[2]["event"]
+    assert lines[3]["paused_seconds"] > lines[1]["paused_seconds"]
