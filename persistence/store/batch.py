@@ -14,7 +14,8 @@ __all__ = ["Fence", "FencedBatch", "PositionedEvent", "Written"]
 class PositionedEvent(msgspec.Struct, frozen=True, gc=False):
     """An event and where it stands in its log. ``offset`` is empty for the direct ingress.
 
-    ``size`` is how many bytes its body has in the log (0 for the direct ingress).
+    ``size`` is how many bytes its body has in the log (0 for the direct ingress). ``fingerprint``
+    is the message's, where it was computed already.
     """
 
     event: Message | Receipt
@@ -24,6 +25,7 @@ class PositionedEvent(msgspec.Struct, frozen=True, gc=False):
     trace_id: str | None
     attempts: int = 1
     size: int = 0
+    fingerprint: str = ""
 
 
 class Fence(msgspec.Struct, gc=False):
@@ -40,7 +42,7 @@ class Fence(msgspec.Struct, gc=False):
     partition: int
     epoch: int
     through: str | None = None
-    place: tuple[int, int] | None = None
+    place: str | None = None
     keeps: bool = True
     is_first: bool = False
 

@@ -20,17 +20,17 @@ __all__ = [
     "take_position",
 ]
 
-Place = tuple[int, int]
-"""Where PostgreSQL has a row now: its ``ctid``, as block and number."""
+Place = str
+"""Where PostgreSQL has a row now: the text of its ``ctid``."""
 
 _TAKE = """
 UPDATE log_positions SET epoch = $3
 WHERE transport = $1 AND partition = $2
-RETURNING through, ctid AS place
+RETURNING through, ctid::text AS place
 """
 _NEW = """
 INSERT INTO log_positions (transport, partition, epoch) VALUES ($1, $2, $3)
-RETURNING through, ctid AS place
+RETURNING through, ctid::text AS place
 """
 _KNOWN = """
 SELECT partition, through FROM log_positions
@@ -40,7 +40,7 @@ _MOVE = """
 UPDATE log_positions SET through = $4
 WHERE transport = $1 AND partition = $2 AND epoch = $3
     AND ($5::text IS NULL OR through = $5 OR through = $4)
-RETURNING ctid AS place
+RETURNING ctid::text AS place
 """
 _FORGET = """
 UPDATE log_positions SET through = NULL WHERE transport = $1 AND partition = $2 AND epoch <= $3

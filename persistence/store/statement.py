@@ -63,15 +63,20 @@ $1 transport, $2 partition, $3 epoch, $4 owner.
 """
 
 
-def _batch(columns: Sequence[InsertColumn], first: int) -> str:
-    """Return the rows of a batch as a table; its columns are the parameters from ``first`` on."""
-    parameters = ", ".join(
-        # Rows have arrays of different lengths, which an array of arrays can't hold.
-        f"${number}::{column.type.removesuffix('[]')}[]"
-        for number, column in enumerate(columns, first)
-    )
+def _batch(columns: Sequence[InsertColumn], first: int, ids: str) -> str:
+    """Return the rows of a batch as a table.
+
+    Its columns are ``ids``, which are read already, and the parameters after ``first``.
+    """
+    rest = [_array(column, number) for number, column in enumerate(columns[1:], first + 1)]
     names = ", ".join(column.name for column in columns)
-    return f"unnest({parameters}) WITH ORDINALITY AS batch ({names}, place)"
+    return f"unnest({', '.join([ids, *rest])}) WITH ORDINALITY AS batch ({names}, place)"
+
+
+def _array(column: InsertColumn, number: int) -> str:
+    # Rows have arrays of different lengths, which an array of arrays can't hold.
+    of = column.type.removesuffix("[]")
+    return column.form.value.format(number=number, type=of, separator=_SEPARATOR)
 
 
 def _inserted(columns: Sequence[InsertColumn]) -> str:
@@ -84,14 +89,16 @@ def _selected(columns: Sequence[InsertColumn]) -> str:
 
 def _value(column: InsertColumn) -> str:
     if column.usual is not None:
-        return f"coalesce({column.name}, {column.usual})"
+        usual = column.usual if isinstance(column.usual, int) else f"'{column.usual}'"
+        return f"coalesce({column.name}, {usual})"
     return f"{column.name}::{column.type}" if column.type.endswith("[]") else column.name
 
 
-_FIRST_OF_MESSAGE = 9
+_SEPARATOR = 9
+_FIRST_OF_MESSAGE = 10
 _FIRST_OF_RECEIPT = _FIRST_OF_MESSAGE + len(MESSAGE)
 
-_MAY_WRITE = "($3::int[] IS NULL OR partition = ANY ((SELECT partitions FROM owned)::int[]))"
+_MAY_WRITE = "($3::text IS NULL OR partition = ANY ((SELECT partitions FROM owned)::int[]))"
 
 INSERT = f"""
 WITH bounded AS MATERIALIZED (
@@ -99,34 +106,38 @@ WITH bounded AS MATERIALIZED (
 ),
 locked AS MATERIALIZED (
     SELECT count(pg_advisory_xact_lock({LOCK_CLASS}, lock)) AS locks
-    FROM unnest($1::int[]) AS lock
+    FROM unnest($1::text::int[]) AS lock
     WHERE (SELECT coalesce(wait, '') FROM bounded) IS NOT NULL
 ),
 moved AS (
     UPDATE log_positions SET through = held.through
-    FROM unnest($3::int[], $4::bigint[], $6::text[], $7::text[], $8::tid[])
-        AS held (partition, epoch, before, through, place)
+    FROM unnest($3::text::int[], $4::text::bigint[], $6::text::text[], $7::text::text[],
+        $8::text::tid[]) AS held (partition, epoch, before, through, place)
     WHERE log_positions.ctid = held.place AND log_positions.transport = $2
         AND log_positions.partition = held.partition AND log_positions.epoch = held.epoch
         AND (held.before IS NULL OR log_positions.through IN (held.before, held.through))
         AND (SELECT locks FROM locked) >= 0
-    RETURNING log_positions.partition, log_positions.ctid AS place
+    RETURNING log_positions.partition, log_positions.ctid::text AS place
 ),
 owned AS MATERIALIZED (
     SELECT CASE WHEN (SELECT locks FROM locked) >= 0
         THEN coalesce(array_agg(partition), '{{}}') END AS partitions, array_agg(place) AS places
     FROM moved
 ),
+given AS MATERIALIZED (
+    SELECT ${_FIRST_OF_MESSAGE}::text::uuid[] AS messages,
+        ${_FIRST_OF_RECEIPT}::text::uuid[] AS receipts
+),
 buried AS MATERIALIZED (
     SELECT ARRAY(
         SELECT id FROM tombstones
-        WHERE id = ANY (${_FIRST_OF_MESSAGE}::uuid[] || ${_FIRST_OF_RECEIPT}::uuid[])
+        WHERE id = ANY ((SELECT messages || receipts FROM given)::uuid[])
     ) AS ids
 ),
 placed AS (
     INSERT INTO messages (transport, {_inserted(MESSAGE)})
     SELECT $2, {_selected(MESSAGE)}
-    FROM {_batch(MESSAGE, _FIRST_OF_MESSAGE)}
+    FROM {_batch(MESSAGE, _FIRST_OF_MESSAGE, "(SELECT messages FROM given)")}
     WHERE (SELECT partitions FROM owned) IS NOT NULL AND {_MAY_WRITE}
         AND batch.id <> ALL ((SELECT ids FROM buried)::uuid[])
     ORDER BY place
@@ -136,7 +147,7 @@ placed AS (
 received AS (
     INSERT INTO message_receipts ({_inserted(RECEIPT)})
     SELECT {_selected(RECEIPT)}
-    FROM {_batch(SENT_RECEIPT, _FIRST_OF_RECEIPT)}
+    FROM {_batch(SENT_RECEIPT, _FIRST_OF_RECEIPT, "(SELECT receipts FROM given)")}
     WHERE (SELECT partitions FROM owned) IS NOT NULL AND {_MAY_WRITE}
         AND batch.message_id <> ALL ((SELECT ids FROM buried)::uuid[])
     ON CONFLICT DO NOTHING
@@ -146,12 +157,12 @@ SELECT (SELECT partitions FROM owned) AS owned, (SELECT places FROM owned) AS pl
     placed_count, placed, received_count, received
 FROM (
     SELECT count(*) AS placed_count,
-        CASE WHEN count(*) < cardinality(${_FIRST_OF_MESSAGE}::uuid[])
+        CASE WHEN count(*) < (SELECT cardinality(messages) FROM given)
             THEN array_agg(id || '/' || idempotency_key) END AS placed
     FROM placed
 ) AS messages, (
     SELECT count(*) AS received_count,
-        CASE WHEN count(*) < cardinality(${_FIRST_OF_RECEIPT}::uuid[])
+        CASE WHEN count(*) < (SELECT cardinality(receipts) FROM given)
             THEN array_agg(message_id || '/' || state || '/' || user_id) END AS received
     FROM received
 ) AS receipts
@@ -161,13 +172,14 @@ FROM (
 $1 locks, in the order to take them, $2 transport, $3 and $4 the fences' partitions and epochs (null
 without any), $5 how long to wait for a lock (null: as the session has it), $6 and $7 the positions
 before and after it (a statement that is sent again may find its own), $8 the places of their rows,
-then the messages' columns and the receipts', each from its uuid on.
+$9 what separates texts, then the messages' columns and the receipts', each from its uuid on. Arrays
+go as literals, or as their column says.
 """
 
 CLASSIFY = """
-SELECT id, idempotency_key, fingerprint FROM messages WHERE id = ANY($1::uuid[])
+SELECT id::text, idempotency_key, fingerprint FROM messages WHERE id = ANY($1::uuid[])
 UNION ALL
-SELECT id, NULL, fingerprint FROM tombstones WHERE id = ANY($1::uuid[])
+SELECT id::text, NULL, fingerprint FROM tombstones WHERE id = ANY($1::uuid[])
 """
 """The rows that stood in the way of duplicates, and the tombstones. $1 ids."""
 

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from itertools import accumulate, chain, pairwise
 
+from persistence.array_literals import of_plain, of_texts_or_nulls
 from persistence.database.pool import Connection, Pool, asks_again, using
 from persistence.errors import Contended, FenceLost
 from persistence.store.batch import Fence, FencedBatch, PositionedEvent, Written
-from persistence.store.columns import BatchColumns, columns
+from persistence.store.columns import BatchColumns, columns, parameters
 from persistence.store.locks import locks_of
 from persistence.store.position_lookup import PositionLookup
 from persistence.store.positions import (
@@ -240,18 +241,18 @@ async def _insert(
     messages, receipts = columns(batch)
     pairs = list(zip(fences or (), passed, strict=True))
     after = [offset if fence.keeps else None for fence, offset in pairs]
+    locks = locks_of(messages.values["partition"], messages.values["conversation_id"])
     row = await connection.fetchrow(
         INSERT,
-        locks_of(messages.values["partition"], messages.values["conversation_id"]),
+        of_plain(locks),
         batch[0].transport,
-        None if fences is None else [fence.partition for fence in fences],
-        None if fences is None else [fence.epoch for fence in fences],
+        None if fences is None else of_plain([fence.partition for fence in fences]),
+        None if fences is None else of_plain([fence.epoch for fence in fences]),
         wait,
-        None if fences is None else [fence.through for fence in fences],
-        None if fences is None else after,
-        None if fences is None else [fence.place for fence in fences],
-        *messages.values.values(),
-        *receipts.values.values(),
+        None if fences is None else of_texts_or_nulls([fence.through for fence in fences]),
+        None if fences is None else of_texts_or_nulls(after),
+        None if fences is None else of_texts_or_nulls([fence.place for fence in fences]),
+        *parameters(messages, receipts),
     )
     assert row is not None
     places = dict(zip(row["owned"], row["places"] or (), strict=True))

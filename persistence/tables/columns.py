@@ -6,8 +6,9 @@ field added here (and to the event, the model and a migration) is written and re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -15,6 +16,7 @@ import msgspec
 from asyncpg.pgproto.pgproto import UUID
 from msgspec import UNSET
 
+from persistence.array_literals import of_texts
 from persistence.timestamps import rfc3339
 from transport.message.envelope import Message, Receipt
 
@@ -41,9 +43,10 @@ class Column(NamedTuple):
     field: str
     name: str
     type: str = "text"
-    """PostgreSQL's. An array of rows' arrays can't be sent: those go as text."""
+    """PostgreSQL's. An array of rows' arrays can't be sent: each goes as text."""
     write: Callable[[Any], object] = as_it_is
-    """From the field to what asyncpg takes. Raises ValueError for what the column can't hold."""
+    """From the field to what a statement takes: text for ids and times, which it casts. Raises
+    ValueError for what the column can't hold."""
     read: Callable[[Any], Any] = as_it_is
     """From what asyncpg gives to the field."""
     sent: bool = False
@@ -55,21 +58,17 @@ class Column(NamedTuple):
         return self.type.endswith("[]")
 
 
-def _moment(text: str) -> datetime:
+@lru_cache(maxsize=256)  # messages of one append have the same time
+def _moment(text: str) -> str:
+    """Return the time in the one spelling that PostgreSQL and we read alike."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("no offset")
-    return moment
+    return moment.isoformat()
 
 
-def _text_array(values: Sequence[str]) -> str:
-    """Return ``values`` as the text of a PostgreSQL array."""
-    if not values:
-        return "{}"
-    joined = '","'.join(values)
-    if "\\" in joined or joined.count('"') != 2 * (len(values) - 1):
-        joined = '","'.join(v.replace("\\", "\\\\").replace('"', '\\"') for v in values)
-    return '{"' + joined + '"}'
+def _uuid(text: str) -> str:
+    return str(UUID(text))
 
 
 def or_null(value: Any) -> Any:
@@ -82,13 +81,13 @@ def _or_unset(value: Any) -> Any:
 
 
 MESSAGE = (
-    Column("message_id", "id", "uuid", UUID, str),
+    Column("message_id", "id", "uuid", read=str),
     Column("idempotency_key", "idempotency_key"),
     Column("correlation_id", "correlation_id"),
     Column("conversation_id", "conversation_id", sent=True),
     Column("sender_id", "sender_id", sent=True),
     Column("client_message_id", "client_message_id", sent=True),
-    Column("recipient_ids", "recipient_ids", "text[]", _text_array, tuple, sent=True),
+    Column("recipient_ids", "recipient_ids", "text[]", of_texts, tuple, sent=True),
     Column("content", "content", sent=True),
     Column("content_type", "content_type", sent=True),
     Column("accepted_at", "accepted_at", "timestamptz", _moment, rfc3339),
@@ -101,7 +100,7 @@ MESSAGE = (
 """
 
 RECEIPT = (
-    Column("message_id", "message_id", "uuid", UUID, str),
+    Column("message_id", "message_id", "uuid", _uuid, str),
     Column("user_id", "user_id"),
     Column("state", "state"),
     Column("at", "at", "timestamptz", _moment, rfc3339),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from pathlib import Path
 
 import asyncpg
@@ -181,7 +182,9 @@ async def test_processes_that_start_together_migrate_once(empty_url):
 async def test_yesterdays_insert_works_on_todays_schema(database_pool):
     fence = await Writer(database_pool).take("redis", 0, 1, "yesterday")
     of_message, _ = columns([placed(message("a")), placed(message("b"))])
-    old = [of_message.values[name] for name in COLUMNS_0001]
+    values = of_message.values
+    values["accepted_at"] = list(map(datetime.fromisoformat, values["accepted_at"]))
+    old = [values[name] for name in COLUMNS_0001]
     row = await database_pool.fetchrow(INSERT_0001, 0, "redis", fence.epoch, *old)
     assert (row["placed"], row["received"]) == (2, 2)
     assert await database_pool.fetchval("SELECT min(attempts) FROM messages") == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 
 import pytest
 
@@ -52,7 +53,9 @@ async def test_the_writer_is_as_fast_as_a_bare_insert(writer, fence, database_po
     async with database_pool.acquire() as connection:
 
         async def insert(batch) -> None:
-            await connection.execute(BARE, *(columns(batch)[0].values[name] for name in COLUMNS))
+            values = columns(batch)[0].values
+            values["accepted_at"] = list(map(datetime.fromisoformat, values["accepted_at"]))
+            await connection.execute(BARE, *(values[name] for name in COLUMNS))
 
         async def write(batch) -> None:
             await writer.write(batch, fence)

@@ -7,6 +7,7 @@ import pytest
 
 from persistence.errors import Rejected
 from persistence.store.batch import Written
+from persistence.tables.columns import message_of, receipt_of
 from tests.persistence.samples import message, placed, receipt
 from transport.contract import Reason
 
@@ -51,6 +52,35 @@ async def test_a_row_has_the_usual_values_also_where_none_of_its_batch_was_sent(
         (3, None, None, None),
         (1, "f" * 32, None, None),
     ]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(
+    "text", ["", " ", "NULL", "{}", '{"a","b"}', '"', "\\", ",", "\x1f", "\x1fa\x1f", "ünï\x1f😀"]
+)
+async def test_a_row_has_each_text_as_it_came(writer, fence, database_pool, text, count):
+    """Texts of a batch go as one, with a separator that none of them has."""
+    events = [
+        message(
+            f"{number}{text}",
+            f"conv{text}",
+            text,
+            sender=f"{text}alice",
+            correlation_id=text,
+            recipient_ids=(text,),
+        )
+        for number in range(count)
+    ]
+    receipts = [receipt(event, f"{text}bob") for event in events]
+    records = [msgspec.structs.replace(placed(event), offset="") for event in [*events, *receipts]]
+    written = await writer.write(records, fence)
+    assert written == Written(list(range(2 * count)), [], [])
+    assert await writer.write(records, fence) == Written([], list(range(2 * count)), [])
+    rows = await database_pool.fetch("SELECT * FROM messages ORDER BY seq")
+    assert [message_of(row) for row in rows] == events
+    assert {row["log_offset"] for row in rows} == {""}
+    rows = await database_pool.fetch("SELECT * FROM message_receipts")
+    assert {receipt_of(row) for row in rows} == set(receipts)
 
 
 async def test_a_repeat_is_a_duplicate_across_batches_and_inside_one(writer, fence, database_pool):
