@@ -156,12 +156,16 @@ class Submission:
 
     def seal(self, accepted_at: str, partitions: int) -> Envelope:
         """Return the envelope to append."""
-        return seal_message(
-            self.event(accepted_at),
+        event = self.event(accepted_at)
+        envelope = seal_message(
+            event,
             partitions=partitions,
             traceparent=self.traceparent,
             tracestate=self.tracestate,
         )
+        if self.payload is not None:
+            return envelope  # which has less in it than the event
+        return msgspec.structs.replace(envelope, event=event)
 
     def fingerprint(self) -> str:
         """Return the digest of the sender's content."""
@@ -259,12 +263,14 @@ class ReceiptSubmission:
 
     def seal(self, accepted_at: str, partitions: int) -> Envelope:
         """Return the envelope to append."""
-        return seal_receipt(
-            self.event(accepted_at),
+        event = self.event(accepted_at)
+        envelope = seal_receipt(
+            event,
             partitions=partitions,
             traceparent=self.traceparent,
             tracestate=self.tracestate,
         )
+        return msgspec.structs.replace(envelope, event=event)
 
     def fingerprint(self) -> str:
         """Return nothing: a receipt has no body of its own to differ."""

@@ -15,6 +15,9 @@ from ingress.schema.requests import RequestLimits
 from ingress.schema.validation_errors import explain
 from ingress.web.headers import Context
 from otel.tracing.requests import Trace
+from transport.clock import now
+from transport.contract import Record, Topic
+from transport.message.envelope import decode
 from transport.message.identity import idempotency_key, message_id
 
 LIMITS = RequestLimits(content_bytes=60, recipients=3, batch_items=100)
@@ -41,6 +44,13 @@ _good = st.fixed_dictionaries(
     {"conversationId": _text, "senderId": _text, "content": _text, "clientMessageId": _text},
     optional={"contentType": _text, "recipientIds": st.lists(_text, max_size=4)},
 )
+_fine = st.text(
+    st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=12
+) | st.sampled_from(["a:b", "100%", '"', "\\", "\x01"])
+_accepted = st.fixed_dictionaries(
+    {"conversationId": _fine, "senderId": _fine, "content": _fine, "clientMessageId": _fine},
+    optional={"contentType": _fine, "recipientIds": st.lists(_fine, max_size=3)},
+)
 _bad = st.dictionaries(
     st.sampled_from(
         ["conversationId", "senderId", "content", "contentType", "clientMessageId",
@@ -48,7 +58,7 @@ _bad = st.dictionaries(
     ),
     _any,
 )  # fmt: skip
-_message = _good | _bad
+_message = _accepted | _good | _bad
 
 
 @st.composite
@@ -62,17 +72,17 @@ def _written(draw: st.DrawFn, value: st.SearchStrategy[Any]) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _judged(data: bytes) -> Submission | Problem:
+def _judged(data: bytes, key: str | None = None) -> Submission | Problem:
     try:
-        return INTAKE.message(data, NONE, "key")
+        return INTAKE.message(data, NONE, key)
     except Problem as problem:
         return problem
 
 
 @settings(max_examples=600, deadline=None)
-@given(_written(_message))
-def test_what_the_fast_judge_accepts_has_nothing_to_explain(data: bytes) -> None:
-    judged, problem = _judged(data), explain(data, LIMITS)
+@given(_written(_message), st.sampled_from([None, "key"]))
+def test_what_the_fast_judge_accepts_has_nothing_to_explain(data: bytes, key: str | None) -> None:
+    judged, problem = _judged(data, key), explain(data, LIMITS)
     if isinstance(judged, Submission):
         assert problem is None
         request = json.loads(data)
@@ -93,6 +103,18 @@ def test_what_the_fast_judge_accepts_has_nothing_to_explain(data: bytes) -> None
 
 
 @settings(max_examples=300, deadline=None)
+@given(_written(_accepted))
+def test_a_worker_that_is_handed_an_event_stores_what_the_body_says(data: bytes) -> None:
+    judged = _judged(data)
+    assert isinstance(judged, Submission)
+    envelope = judged.seal(now(), 16)
+    record = Record(Topic.MESSAGES, 0, "1-0", envelope.key, envelope.body, {}, 0.0)
+    read = decode(record)
+    assert envelope.event == read
+    assert envelope.fingerprint == read.fingerprint()
+
+
+@settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200) | _written(_any))
 def test_any_bytes_are_a_message_or_a_problem(data: bytes) -> None:
     assert isinstance(_judged(data), Submission | Problem)
@@ -107,18 +129,12 @@ def test_any_bytes_are_a_message_or_a_problem(data: bytes) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.lists(_written(_message), min_size=1, max_size=5))
 def test_an_item_is_judged_alike_alone_in_an_array_and_on_a_line(bodies: list[bytes]) -> None:
-    def alone(data: bytes) -> Submission | Problem:
-        try:
-            return INTAKE.message(data, NONE, None)
-        except Problem as problem:
-            return problem
-
     def shown(item: Submission | Problem) -> Any:
         if isinstance(item, Problem):
             return item.kind.name, item.detail, item.errors
         return item.key, item.message_id, item.request
 
-    expected = [shown(alone(data)) for data in bodies]
+    expected = [shown(_judged(data)) for data in bodies]
     array = b"[" + b",".join(bodies) + b"]"
     assert [shown(item) for item in INTAKE.batch(array, NONE)] == expected
     assert [shown(item) for item in INTAKE.lines(b"\n".join(bodies), NONE)] == expected

@@ -11,12 +11,14 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
 from transport.conformance.member import Member, contents, message, messages, until
 from transport.contract import HandingClaim, Record
 from transport.errors import PartitionLost, TopicMissing
+from transport.message.envelope import Message
 from transport.redis import RedisTransport
 from transport.settings import TransportSettings
 
@@ -32,12 +34,14 @@ class Work:
     def __init__(self, member: Member) -> None:
         self.got: list[str] = []
         self.handed: list[str] = []
+        self.events: list[object] = []
         self._member = member
         self._claim: HandingClaim
 
     def _take(self, records: Sequence[Record]) -> bool:
         self.got += contents(records)
         self.handed += contents(records)
+        self.events += [record.event for record in records]
         self._claim.passed(records[-1].offset)
         return True
 
@@ -148,6 +152,22 @@ async def test_a_record_after_one_that_was_deleted_is_handed_over(
             await append(near, "next")
             await work.has("next")
             if work.handed:
+                return
+        raise AssertionError("it had to read each")
+
+
+async def test_a_record_that_is_handed_over_has_the_event_that_was_encoded(
+    near: RedisTransport,
+) -> None:
+    async with working(near) as work:
+        for _ in range(ROUNDS):
+            await work.is_handed(near)
+            envelope = message("encoded", partition=0, of=near)
+            event = msgspec.json.decode(envelope.body, type=Message)
+            await near.publish([msgspec.structs.replace(envelope, event=event)])
+            await work.has("encoded")
+            if work.handed:
+                assert work.events[-1] is event
                 return
         raise AssertionError("it had to read each")
 

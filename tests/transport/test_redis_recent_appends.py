@@ -9,7 +9,7 @@ _MIB = 2**20
 
 
 def _add(recent: RecentAppends, text: str, *, size: int = 12 * _MIB) -> None:
-    envelope = Envelope(text, 0, "key", b"x" * size, {})
+    envelope = Envelope(text, 0, "key", b"x" * size, {}, event="decoded")
     recent.add([envelope], [Appended("1-0")], remember=True)
 
 
@@ -27,6 +27,13 @@ def test_the_oldest_goes_whatever_partition_it_is_of() -> None:
     assert (_kept(away), _kept(other)) == (["older"], ["new"])
     _add(other, "newest")
     assert (_kept(away), _kept(other)) == ([], ["new", "newest"])
+
+
+def test_the_decoded_event_of_an_append_is_not_kept() -> None:
+    recent = RecentAppends(10.0)
+    _add(recent, "small", size=10)
+    ((kept,),) = recent.by_partition().values()
+    assert kept.envelope.event is None
 
 
 def test_what_is_larger_than_all_that_may_be_kept_is_not_kept() -> None:

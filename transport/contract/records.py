@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -45,7 +46,8 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     ``body`` is what the codec wrote, identical in every log. ``headers`` travel beside it (Redis
     fields, Kafka headers) so that a consumer without our code can route and trace.
     ``fingerprint`` and ``accepted_at`` are what a transport that remembers keys gives back for a
-    repeat; they are not sent otherwise.
+    repeat; they are not sent otherwise. Nor is ``event``, the event that ``body``
+    encodes: a claim of the same process is handed it (``HandingClaim``), and need not decode it.
     """
 
     message_id: str
@@ -55,6 +57,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     headers: Mapping[str, str]
     accepted_at: str = ""
     fingerprint: str = ""
+    event: Any = None
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -62,7 +65,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     ``offset`` is opaque text (a Redis entry id, a decimal Kafka offset). Compare two with
     ``Transport.sort_key``. ``appended_at`` is the log's own clock in seconds since the epoch.
-    ``delivery_count`` is ``None`` where the log keeps none.
+    ``delivery_count`` is ``None`` where the log keeps none. ``event`` and ``fingerprint`` are the
+    envelope's, where this process appended it; a transport that read the record has neither.
     """
 
     topic: Topic
@@ -73,6 +77,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     headers: Mapping[str, bytes]
     appended_at: float
     delivery_count: int | None = None
+    event: Any = None
+    fingerprint: str = ""
 
 
 class Appended(msgspec.Struct, frozen=True, gc=False):

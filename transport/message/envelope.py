@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import re
 from hashlib import sha256
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -233,8 +233,13 @@ def reseal(envelope: Envelope, first: Remembered) -> Envelope:
         event = msgspec.structs.replace(event, accepted_at=at, correlation_id=correlation_id)
     else:
         event = msgspec.structs.replace(event, at=at, correlation_id=correlation_id)
-    headers = {**envelope.headers, HEADER_CORRELATION_ID: correlation_id}
-    return msgspec.structs.replace(envelope, body=_encode(event), headers=headers, accepted_at=at)
+    return msgspec.structs.replace(
+        envelope,
+        body=_encode(event),
+        headers={**envelope.headers, HEADER_CORRELATION_ID: correlation_id},
+        accepted_at=at,
+        event=None,
+    )
 
 
 def _headers(
@@ -262,6 +267,8 @@ def decode(record: Record) -> Event:
         DecodeError: the body is not an envelope of a version we know, or the message's id or key is
             another one's; the text says where.
     """
+    if record.event is not None:
+        return cast("Event", record.event)
     try:
         event = _decoder.decode(record.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:

@@ -38,6 +38,7 @@ def decode_all(
                 trace_id_of(record) or (begun.get(record.offset) if begun else None),
                 record.delivery_count or 1,
                 len(record.body),
+                record.fingerprint,
             )
         )
         indexes.append(index)

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from transport.contract import Appended, Envelope, Outcome
 from transport.redis.records import sort_key
 
@@ -69,6 +71,7 @@ class RecentAppends:
         if not self._seconds or not any(type(it) is Appended for it in outcomes):
             return
         now = time.monotonic()
+        envelopes = [msgspec.structs.replace(it, event=None) for it in envelopes]
         size = sum([len(envelope.body) for envelope in envelopes]) + _RECORD_BYTES * len(envelopes)
         self._trips.append(_Trip(now, size, envelopes, outcomes, remember))
         self._together.bytes += size
