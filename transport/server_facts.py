@@ -25,6 +25,10 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
     """How many replicas follow it, beside how many an append waits for, in words."""
     lacks_replicas: bool = False
     """Whether fewer replicas follow it than an append waits for."""
+    memory: str | None = None
+    """How much of its memory it uses, in words, where it has a limit."""
+    is_full: bool = False
+    """Whether it has no memory left for appends."""
     unencrypted: str | None = None
     """A host beyond our own networks that is spoken to without TLS."""
 

@@ -11,12 +11,18 @@ from compose.doctor.observation import Observation, bad, fine, unknown, warning
 from compose.process.settings_warnings import cheaper_wal
 from persistence.database.failover import pooling_of
 from persistence.database.fitness import Pooling, not_set
-from persistence.database.pool import Connection, Pool, session_settings, using
+from persistence.database.pool import (
+    Connection,
+    Pool,
+    connect_reads,
+    session_settings,
+    using,
+)
 from persistence.errors import PersistenceError, UnfitDatabase
 from persistence.fleet.processes import processes
 from persistence.settings import PersistenceSettings
 
-__all__ = ["examine_database"]
+__all__ = ["examine_database", "examine_reads"]
 
 _WITHIN = 5.0
 _UNREACHED = "see that PostgreSQL runs where DATABASE_URL says"
@@ -61,6 +67,10 @@ _ELSEWHERE = """
 SELECT relnamespace::regnamespace::text FROM pg_class
 WHERE relname = 'message_positions' AND relkind IN ('r', 'p') ORDER BY 1
 """
+_READS = """
+SELECT pg_is_in_recovery() AS standby, to_regclass('messages') IS NOT NULL AS ours,
+    extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8 AS replayed
+"""
 _STANDBYS = """
 SELECT count(*) FILTER (WHERE sync_state = 'async') AS behind, count(*) AS every
 FROM pg_stat_replication WHERE state = 'streaming'
@@ -97,6 +107,37 @@ async def examine_database(pool: Pool, settings: PersistenceSettings) -> AsyncIt
         return
     async for observation in _processes(pool, server, settings, pooling):
         yield observation
+
+
+async def examine_reads(settings: PersistenceSettings) -> AsyncIterator[Observation]:
+    """Yield what was found of ``DATABASE_READ_URL``."""
+    pool = await connect_reads(settings)
+    if pool is None:
+        return
+    try:
+        async with using(pool, within=_WITHIN) as connection:
+            server: Any = await connection.fetchrow(_READS, timeout=_WITHIN)
+    except (PersistenceError, TimeoutError) as error:
+        yield bad(
+            "connection",
+            str(error) or f"no answer within {_WITHIN:g} s",
+            "see that PostgreSQL runs where DATABASE_READ_URL says, or unset it: until then pages "
+            "of conversations and the console's search get 503",
+        )
+        return
+    finally:
+        pool.terminate()
+    if not server["ours"]:
+        yield bad(
+            "schema",
+            "it has no table of messages",
+            "lead DATABASE_READ_URL to a standby of the database in DATABASE_URL",
+        )
+    elif not server["standby"]:
+        yield fine("role", "it takes writes itself")
+    else:
+        at = server["replayed"]
+        yield fine("role", "standby" if at is None else f"standby, last replay {at:,.1f} s ago")
 
 
 def _remedy(error: Exception) -> str:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from compose.doctor.database import examine_database
+from compose.doctor.database import examine_database, examine_reads
 from compose.doctor.here import examine_here
 from compose.doctor.log import examine_log
 from compose.doctor.observation import Observation, unknown
@@ -40,6 +40,8 @@ async def examine(settings: Settings) -> dict[str, list[Observation]]:
             log = create(name, ours)
             parts[f"log {name}"] = examine_log(log, known=known, retired=retired)
         parts["postgresql"] = examine_database(pool, settings.persistence)
+        if settings.persistence.database_read_url is not None:
+            parts["postgresql reads"] = examine_reads(settings.persistence)
         payloads = settings.payloads
         if payloads.payload_store is not None:
             parts["payload store"] = examine_store(payloads, known=known)

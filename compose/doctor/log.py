@@ -82,6 +82,14 @@ def _of_server(facts: ServerFacts, asked: float, answered: float) -> Iterator[Ob
         )
     elif facts.replicas is not None:
         yield fine("replicas", facts.replicas)
+    if facts.is_full:
+        yield bad(
+            "memory",
+            f"full: {facts.memory}",
+            "give it memory, or let workers drain the log: until then POSTs get 503",
+        )
+    elif facts.memory is not None:
+        yield fine("memory", facts.memory)
     if facts.unencrypted is not None:
         yield warning(
             "encryption",

@@ -178,6 +178,35 @@ async def test_a_replica_takes_no_writes(
     assert "replica" in found["log redis, connection"]["found"]
 
 
+async def test_a_server_without_memory_for_appends_is_bad(
+    doctor: _Doctor, log: TransportSettings, redis: Redis
+) -> None:
+    await redis.config_set("maxmemory", "100mb")
+    status, found = await doctor.examine()
+    assert (status, found["log redis, memory"]["grade"]) == (0, "fine")
+    await redis.config_set("maxmemory", "1")
+    status, found = await doctor.examine()
+    assert status == 1
+    told = found["log redis, memory"]
+    assert told["grade"] == "bad"
+    assert told["found"].startswith("full: ")
+    assert "let workers drain the log" in told["remedy"]
+
+
+async def test_the_address_of_reads_is_looked_at(
+    doctor: _Doctor, log: TransportSettings, database_url: str
+) -> None:
+    status, found = await doctor.examine(DATABASE_READ_URL=database_url)
+    assert (status, found["postgresql reads, role"]["grade"]) == (0, "fine")
+    nowhere = re.sub("@[^/]*/", "@127.0.0.1:1/", database_url)
+    status, found = await doctor.examine(DATABASE_READ_URL=nowhere)
+    assert (status, found["postgresql reads, connection"]["grade"]) == (1, "bad")
+    assert "DATABASE_READ_URL" in found["postgresql reads, connection"]["remedy"]
+    empty = database_url.rpartition("/")[0] + "/postgres"
+    status, found = await doctor.examine(DATABASE_READ_URL=empty)
+    assert (status, found["postgresql reads, schema"]["grade"]) == (1, "bad")
+
+
 async def test_a_log_that_is_down_does_not_hide_the_rest(doctor: _Doctor, redis: Redis) -> None:
     await redis.shutdown(nosave=True)
     status, found = await doctor.examine(REDIS_TIMEOUT_MS="500")

@@ -23,7 +23,8 @@ _MICROSECONDS = 1_000_000
 async def server_facts(connections: RedisConnections, settings: TransportSettings) -> ServerFacts:
     """Return them; what the user may not ask for is unknown.
 
-    Of a cluster: those of a primary that lacks replicas, or of the first; with all in its role.
+    Of a cluster: those of a primary that is full or lacks replicas, or of the first; all are in its
+    role.
 
     Raises:
         TransportUnavailable: a server can't be reached, or does not say.
@@ -36,7 +37,7 @@ async def server_facts(connections: RedisConnections, settings: TransportSetting
         f"{place} ({(it.replicas or 'unknown').partition(' ')[0]} replicas)"
         for place, it in zip(places, found, strict=True)
     )
-    weakest = next((it for it in found if it.lacks_replicas), found[0])
+    weakest = next((it for it in found if it.is_full or it.lacks_replicas), found[0])
     versions = ", ".join(dict.fromkeys(it.version for it in found))
     role = f"cluster of {len(found)} primaries: {shards}"
     return msgspec.structs.replace(weakest, version=versions, role=role)
@@ -49,6 +50,8 @@ async def _of(server: ServerPool, settings: TransportSettings) -> ServerFacts:
     said, place = _fields(info), settings.redis
     role = said.get("role", "")
     replicas, wanted = int(said.get("connected_slaves", "0")), settings.redis_wait_replicas
+    most = int(said.get("maxmemory", "0"))
+    used = int(said.get("used_memory", "0")) - int(said.get("mem_not_counted_for_evict", "0"))
     clock = None
     if isinstance(when, list | tuple):
         seconds, microseconds = map(int, when)
@@ -62,6 +65,8 @@ async def _of(server: ServerPool, settings: TransportSettings) -> ServerFacts:
         lacks_replicas=role == "master" and replicas < wanted,
         writable=role != "slave" or said.get("slave_read_only") == "0",
         clock=clock,
+        memory=f"{used / 1e6:,.1f} of {most / 1e6:,.1f} MB (maxmemory)" if most else None,
+        is_full=0 < most <= used,
         unencrypted=None
         if place.tls
         else next((host for host, _ in place.servers if is_far(host)), None),
