@@ -285,6 +285,17 @@ class TransportSettings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _replicas_are_enough(self) -> Self:
+        needed, there = self.kafka_min_insync_replicas or 1, self.kafka_replication_factor
+        if needed > there:
+            raise ValueError(
+                f"KAFKA_MIN_INSYNC_REPLICAS={needed} is more than "
+                f"KAFKA_REPLICATION_FACTOR={there}: no append would ever be accepted; set both "
+                "before the topics are made, such as 2 and 3"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _topics_are_two(self) -> Self:
         if self.kafka_topic == self.kafka_dlq_topic:
             raise ValueError(

@@ -40,6 +40,7 @@ def _problems(**overrides: object) -> list[str]:
         ("KAFKA_BOOTSTRAP_SERVERS", " , ", "host:9092"),
         ("KAFKA_TOPIC", "our messages", "'.', '_' and '-'"),
         ("KAFKA_DLQ_TOPIC", "msg.stream", "is also KAFKA_TOPIC"),
+        ("KAFKA_MIN_INSYNC_REPLICAS", "2", "more than KAFKA_REPLICATION_FACTOR=1"),
         ("METRICS_PORT", "3000", "is also PORT"),
         ("HOST", "0.0.0.0", "API_KEYS_WAIVED"),
         ("API_KEYS", "the-key-itself", "never the key itself"),
