@@ -107,7 +107,8 @@ def parse(data: bytes, bounds: Bounds) -> RequestHead:
     keep_alive = version == "1.1"
     if b"connection" in meant:
         keep_alive = keep_alive and b"close" not in _tokens(meant[b"connection"])
-    expects = b"expect" in meant and meant[b"expect"].lower() == b"100-continue"
+    # RFC 9110, 10.1.1: a client of HTTP/1.0 does not know what 100 means.
+    expects = version == "1.1" and meant.get(b"expect", b"").lower() == b"100-continue"
     length = _body_length(meant, version)
     if not target.startswith(b"/"):
         target, headers = _other_target(method, target, headers)

@@ -157,6 +157,17 @@ async def test_a_client_that_waits_to_send_is_told_to_only_by_who_reads(serve: S
     assert got.startswith(b"HTTP/1.1 200 ")
 
 
+async def test_a_client_of_http_1_0_is_not_told_to_continue(serve: Serve) -> None:
+    async def handle(receive: Any, send: Any) -> None:
+        body = (await receive())["body"]
+        await send(_start(200, (b"content-length", b"%d" % len(body))))
+        await send(_body(body))
+
+    reader, writer = await serve(handle)
+    writer.write(b"POST / HTTP/1.0\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\nbody")
+    assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 200 ")
+
+
 async def test_the_application_learns_that_its_client_is_gone(serve: Serve) -> None:
     events: list[str] = []
 
