@@ -312,7 +312,8 @@ def _processes(processes: Sequence[ProcessView], now: datetime) -> Iterator[Sent
         yield Sentence(
             level="warning",
             text=f"{who} for {_dependency(dependency)}, for {ago(since, now)} now: {error}.",
-            next="Nothing is lost or given up meanwhile: work goes on when it answers.",
+            next="Nothing is lost or given up meanwhile. `crossfade doctor` says what is wrong "
+            "there; once it takes the work, it goes on by itself.",
         )
 
 

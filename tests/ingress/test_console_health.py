@@ -150,6 +150,16 @@ def test_a_partition_that_waits_for_an_operator_does_not_go_on_by_itself() -> No
     assert "RowsLost" in alarm.next
 
 
+def test_who_waits_for_a_server_is_told_with_the_command_that_says_why() -> None:
+    """It may answer all the while, and refuse the work: a full disk, a right that is missing."""
+    full = Paused("postgresql", "2026-11-25T11:59:00Z", "No space left on device")
+    told = said(log(partition(3)), processes=[process(paused=[full])])
+    (warning,) = [sentence for sentence in told if sentence.level == "warning"]
+    assert "for PostgreSQL" in warning.text
+    assert warning.text.endswith("No space left on device.")
+    assert "`crossfade doctor`" in (warning.next or "")
+
+
 def test_what_a_failover_lost_and_was_rescued_is_told_with_how_to_lose_none() -> None:
     calm, told = said(log(partition(0), rescued=50))
     assert (calm.level, told.level) == ("ok", "notice")
