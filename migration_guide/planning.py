@@ -7,7 +7,6 @@ that is written and read now.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 import msgspec
 
@@ -21,7 +20,7 @@ from persistence.fleet.processes import Process
 from persistence.store.locks import inserters
 from transport.contract import Transport
 from transport.errors import TransportUnavailable
-from transport.existing import Existing
+from transport.existing import Existing, must_be_shared
 from transport.log_name import LogName
 from transport.patience import answer
 from transport.registry import create
@@ -41,12 +40,15 @@ class MigrationPlan(msgspec.Struct, frozen=True, rename="camel"):
         epoch: the state that it was judged on.
         inserters: how many statements can insert rows at once from the new log without waiting for
             each other: at most as many as it has partitions.
+        unreached: why the new log could not be asked which one it is; ``None`` if it was. The gate
+            ``identity`` of the step to phase 2 asks again.
     """
 
     pair: LogPair
     partitions: dict[str, int]
     epoch: int
     inserters: int
+    unreached: str | None = None
 
 
 async def planned(look: MigrationStanding, new: str, settings: TransportSettings) -> MigrationPlan:
@@ -58,14 +60,14 @@ async def planned(look: MigrationStanding, new: str, settings: TransportSettings
         settings: with which logs are made.
 
     Raises:
-        ConfigurationError: ``new`` is no name of a log that can be made.
+        ConfigurationError: ``new`` is no name of a log that can be made, or one within a process.
         MigrationError: the migration does not rest, a process stands in the way, or the name means
-            another log than the one that is there. (A server that can't be reached now is left to
-            the gate ``identity``.)
+            another log than the one that is there.
     """
     must_rest(look.state)
     old = rests_on(look.state)
     logs = {name: create(name, settings) for name in (old, new)}
+    must_be_shared(logs[new])
     if new == old:
         raise NotPlanned(f"{old} is the log that is written and read now: name another one")
     if story := look.retired.get(new):
@@ -75,12 +77,13 @@ async def planned(look: MigrationStanding, new: str, settings: TransportSettings
         )
     _must_know_plans(look.processes, look.state)
     _must_know_label(look.processes, new)
-    await _must_mean_it(logs[new], look.known)
+    unreached = await _must_mean_it(logs[new], look.known)
     return MigrationPlan(
         pair=LogPair(old, new),
         partitions={name: log.partitions for name, log in logs.items()},
         epoch=look.state.epoch,
         inserters=inserters(logs[new].partitions),
+        unreached=unreached,
     )
 
 
@@ -122,28 +125,35 @@ def _must_know_label(processes: Sequence[Process], new: str) -> None:
         )
 
 
-async def _must_mean_it(log: Transport, known: Mapping[str, str]) -> None:
-    """Refuse a name that means another log, or a log that has another name."""
+async def _must_mean_it(log: Transport, known: Mapping[str, str]) -> str | None:
+    """Refuse a name that means another log, or a log that has another name.
+
+    Returns:
+        Why the log could not be asked, if it could not.
+    """
     if not isinstance(log, Existing):
-        return
-    with suppress(TransportUnavailable, TimeoutError):
+        return None
+    try:
         identity = await answer(_identity(log), within=_WITHIN_SECONDS)
-        if log.name in known and known[log.name] != identity:
-            found = "another log" if identity else "no log"
-            raise NotPlanned(
-                f"{log.name} is the name of a log that was used before, and {log.where} holds "
-                f"{found}: give another server a name of its own (a label), or, if the log was "
-                "emptied or made anew, say so with 'crossfade migrate forget-log "
-                f"{log.name} --why ...'"
-            )
-        if same := [
-            name for name, other in known.items() if other == identity and name != log.name
-        ]:
-            raise NotPlanned(
-                f"{log.name} is the same log as {same[0]}: compare their addresses, or, if "
-                f"{same[0]} is no longer used under this name, remove it with 'crossfade migrate "
-                f"forget-log {same[0]} --why ...'"
-            )
+    except TransportUnavailable as error:
+        return " ".join(str(error).split())
+    except TimeoutError:
+        return f"no answer within {_WITHIN_SECONDS:.0f} s"
+    if log.name in known and known[log.name] != identity:
+        found = "another log" if identity else "no log"
+        raise NotPlanned(
+            f"{log.name} is the name of a log that was used before, and {log.where} holds "
+            f"{found}: give another server a name of its own (a label), or, if the log was "
+            "emptied or made anew, say so with 'crossfade migrate forget-log "
+            f"{log.name} --why ...'"
+        )
+    if same := [name for name, other in known.items() if other == identity and name != log.name]:
+        raise NotPlanned(
+            f"{log.name} is the same log as {same[0]}: compare their addresses, or, if "
+            f"{same[0]} is no longer used under this name, remove it with 'crossfade migrate "
+            f"forget-log {same[0]} --why ...'"
+        )
+    return None
 
 
 async def _identity(log: Transport) -> str | None:

@@ -26,8 +26,7 @@ from persistence.fleet.log_identities import known_identities
 from persistence.fleet.processes import Process
 from persistence.fleet.used_logs import was_used
 from transport.contract import WORKER_GROUP, Holding, Topic, Transport
-from transport.errors import ConfigurationError
-from transport.existing import Existing
+from transport.existing import Existing, must_be_shared
 from transport.registry import create
 from transport.settings import TransportSettings
 
@@ -72,10 +71,7 @@ async def opened(name: str, settings: TransportSettings) -> AsyncIterator[Transp
         TransportUnavailable: it can't be reached.
     """
     made = create(name, settings)
-    if not made.features.shared:
-        raise ConfigurationError(
-            f"{name} is a log within one process, and ends with it: name one that outlives it"
-        )
+    must_be_shared(made)
     if isinstance(made, Existing) and not await made.exists():
         yield None
         return

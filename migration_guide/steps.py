@@ -106,7 +106,8 @@ class Steps:
             if (state.target > state.phase) == forward:
                 raise NotAStep(
                     f"the step to phase {state.target} is under way: it is complete when every "
-                    "process is restarted with its settings"
+                    "process is restarted with its settings; 'crossfade migrate status' shows "
+                    "them, and the processes that lack them"
                 )
             return step(state.target, state.phase)
         if state.pair.new is None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+from transport.contract import Transport
 from transport.errors import ConfigurationError, TransportUnavailable
 from transport.registry import create
 from transport.settings import TransportSettings
 
-__all__ = ["Existing", "must_exist"]
+__all__ = ["Existing", "must_be_shared", "must_exist"]
 
 
 @runtime_checkable
@@ -29,6 +30,18 @@ class Existing(Protocol):
         Raises:
             TransportUnavailable: the server can't be reached, or does not say.
         """
+
+
+def must_be_shared(log: Transport) -> None:
+    """Return if other processes can open the log.
+
+    Raises:
+        ConfigurationError: it is a log within one process.
+    """
+    if not log.features.shared:
+        raise ConfigurationError(
+            f"{log.name} is a log within one process, and ends with it: name one that outlives it"
+        )
 
 
 async def must_exist(name: str, settings: TransportSettings) -> None:

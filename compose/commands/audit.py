@@ -9,6 +9,7 @@ import msgspec
 import typer
 
 from compose.commands.dlq_selection import caller
+from compose.commands.log_option import named_log
 from compose.commands.options import DryRun, Json, Wide, Yes
 from compose.grid import Grid
 from compose.output import client_settings, err, fail, out, run
@@ -39,7 +40,10 @@ def audit(
     dry_run: DryRun = False,
     yes: Yes = False,
     transport: Annotated[
-        str | None, typer.Option(help="The log to compare with; CONSUME_FROM where not given.")
+        str | None,
+        typer.Option(
+            callback=named_log, help="The log to compare with; CONSUME_FROM where not given."
+        ),
     ] = None,
     as_json: Json = False,
     _wide: Wide = False,

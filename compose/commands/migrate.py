@@ -67,10 +67,9 @@ def status(
         out.print(migrate_tables.head(look.state))
         out.print()
         out.print(migrate_tables.processes(look.processes, look.state.pair, look.state.expected))
-        if look.state.under_way:
-            verdict = look.reached
+        if look.state.under_way or look.reached.verdict == "red":
             out.print()
-            out.print(f"Every process on {look.state.target}? {verdict.verdict}: {verdict.reason}")
+            out.print(migrate_tables.under_way(look))
         if lines:
             out.print()
             out.print(migrate_tables.history(lines))

@@ -12,6 +12,7 @@ import typer
 
 from compose.commands.dlq_selection import LARGEST_INTEGER, caller
 from compose.commands.jobs import Limit, cancel_job, database, show
+from compose.commands.log_option import named_log
 from compose.commands.migrate_logs import Since, moment, other, two_logs
 from compose.commands.options import DryRun, Json, Wide
 from compose.output import client_settings, err, fail, out, run
@@ -55,10 +56,12 @@ def backfill(
         ),
     ] = False,
     source: Annotated[
-        str | None, typer.Option(help="The log to copy from; by default TRANSPORT.")
+        str | None,
+        typer.Option(callback=named_log, help="The log to copy from; by default TRANSPORT."),
     ] = None,
     into: Annotated[
-        str | None, typer.Option(help="The log to copy to; by default TRANSPORT_SHADOW.")
+        str | None,
+        typer.Option(callback=named_log, help="The log to copy to; by default TRANSPORT_SHADOW."),
     ] = None,
     settle: Annotated[
         float | None,

@@ -35,17 +35,23 @@ def forget_log(
     the log is used under another name now. Never for another server, as what is known of the name,
     such as the positions of rows, is of the old one. Give the new server a label.
     """
-    if not dry_run and not yes:
+    identity = explained(lambda: _known(name))
+    if identity is None:
+        fail(f"no process ever met a log called {name}")
+    if dry_run:
+        if as_json:
+            out.json({"wouldForget": name})
+        else:
+            out.print(f"would forget {name} ({identity})")
+        return
+    if not yes:
         confirm(
             f"Forget which log {name} means? (It was emptied or made anew, was first named with a "
             "wrong address, or has another name now. Another server needs a label.)"
         )
 
-    async def main() -> str | None:
-        async with session() as (_, pool):
-            identity = (await known_identities(pool)).get(name)
-            if identity is None or dry_run:
-                return identity
+    async def main() -> None:
+        async with session(say=False) as (_, pool):
             await forget_identity(pool, name)
             async with using(pool) as connection:
                 await record_done(
@@ -56,12 +62,14 @@ def forget_log(
                     why=why,
                     result=f"it was {identity}",
                 )
-            return identity
 
-    identity = explained(main)
-    if identity is None:
-        fail(f"no process ever met a log called {name}")
+    explained(main)
     if as_json:
-        out.json({"wouldForget" if dry_run else "forgotten": name})
+        out.json({"forgotten": name})
         return
-    out.print(f"would forget {name} ({identity})" if dry_run else "forgotten")
+    out.print("forgotten")
+
+
+async def _known(name: str) -> str | None:
+    async with session() as (_, pool):
+        return (await known_identities(pool)).get(name)

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from compose.commands.dlq_selection import caller
+from compose.commands.log_option import named_log
 from compose.commands.migrate_logs import Since, moment, other, two_logs
 from compose.commands.options import Json, Wide
 from compose.grid import Cell, Grid
@@ -57,9 +58,11 @@ def parity(
         str | None,
         typer.Option(metavar="AGE", help="So long from --since on; without it, until now."),
     ] = None,
-    primary: Annotated[str | None, typer.Option(help="One log; by default TRANSPORT.")] = None,
+    primary: Annotated[
+        str | None, typer.Option(callback=named_log, help="One log; by default TRANSPORT.")
+    ] = None,
     shadow: Annotated[
-        str | None, typer.Option(help="The other; by default TRANSPORT_SHADOW.")
+        str | None, typer.Option(callback=named_log, help="The other; by default TRANSPORT_SHADOW.")
     ] = None,
     settle: Annotated[
         float, typer.Option(min=0, help="Seconds that a copy may take before it is missed.")

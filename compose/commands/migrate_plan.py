@@ -7,24 +7,30 @@ from typing import Annotated
 import typer
 
 from compose.commands.dlq_selection import caller
+from compose.commands.log_option import named_log
 from compose.commands.migrate_session import explained, session
 from compose.commands.migrate_take import Why
 from compose.commands.options import DryRun, Json, Yes
 from compose.grid import Grid
-from compose.output import client_settings, out
+from compose.output import client_settings, out, warn
 from compose.terminal import confirm, paragraph, styled
 from migration_guide.phases import phases
 from migration_guide.planning import MigrationPlan, planned
 from migration_guide.planning import plan as record
 from persistence.store.locks import BUCKETS
 
-__all__ = ["plan"]
+__all__ = ["plan", "tell_unreached"]
 
 
 def plan(
     *,
     to: Annotated[
-        str, typer.Option(metavar="LOG", help="The log to migrate to: kafka, redis@32, kafka.eu.")
+        str,
+        typer.Option(
+            metavar="LOG",
+            callback=named_log,
+            help="The log to migrate to: kafka, redis@32, kafka.eu.",
+        ),
     ],
     why: Why,
     dry_run: DryRun = False,
@@ -59,6 +65,7 @@ def plan(
             "to": chosen.pair.new,
             "partitions": chosen.partitions,
             "inserters": chosen.inserters,
+            "unreached": chosen.unreached,
         }
         settings = [phase.choice.environment() for phase in phases(chosen.pair)]
         out.json({**data, "phases": settings, "planned": not dry_run})
@@ -74,18 +81,26 @@ def plan(
     out.print(paragraph(f"  crossfade migrate advance --why '{phases(chosen.pair)[1].name}'"))
 
 
+def tell_unreached(chosen: MigrationPlan) -> None:
+    """Say that the new log does not answer, if it does not: the plan can be made all the same."""
+    if chosen.unreached:
+        warn(f"{chosen.pair.new} does not answer yet: {chosen.unreached}")
+
+
 def _show(chosen: MigrationPlan) -> None:
     counts = ", ".join(f"{name} has {count}" for name, count in chosen.partitions.items())
     out.print(f"Partitions: {counts}")
     new = chosen.partitions[chosen.pair.names[-1]]
     if chosen.inserters < new:
+        workers = "1 worker" if chosen.inserters == 1 else f"{chosen.inserters} workers"
         out.print(
             paragraph(
-                f"Rows of {new} partitions are inserted by {chosen.inserters} workers at once: "
-                "partitions whose numbers have the same remainder wait for each other. A count "
-                f"that divides {BUCKETS} has no such wait."
+                f"Rows of {new} partitions are inserted by {workers} at once: partitions whose "
+                "numbers have the same remainder wait for each other. A count that divides "
+                f"{BUCKETS} has no such wait."
             )
         )
+    tell_unreached(chosen)
     out.print()
     table = Grid("phase")
     table.add_column("what", prose=True)

@@ -9,6 +9,7 @@ import msgspec
 import typer
 
 from compose.commands.dlq_selection import caller
+from compose.commands.log_option import named_log
 from compose.commands.migrate_lost import give_up, refuse
 from compose.commands.migrate_session import explained, session
 from compose.commands.migrate_take import Why
@@ -26,7 +27,10 @@ _REFUSED = 1
 
 
 def retire(
-    log: Annotated[str, typer.Argument(metavar="LOG", help="The log: redis, kafka, redis@32.")],
+    log: Annotated[
+        str,
+        typer.Argument(metavar="LOG", callback=named_log, help="The log: redis, kafka, redis@32."),
+    ],
     *,
     why: Why,
     discard_letters: Annotated[

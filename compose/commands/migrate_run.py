@@ -6,7 +6,8 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -14,6 +15,8 @@ from rich.console import RenderableType
 
 from compose.commands import migrate_tables
 from compose.commands.dlq_selection import caller
+from compose.commands.log_option import named_log
+from compose.commands.migrate_plan import tell_unreached
 from compose.commands.migrate_reasons import (
     AcceptAt,
     GateReasons,
@@ -34,7 +37,7 @@ from compose.commands.migrate_take import (
 from compose.commands.migrate_waiting import STATUS, Ended, GatesStayedRed, see_through
 from compose.commands.options import DryRun, Json, Yes
 from compose.grid import Grid
-from compose.output import client_settings, err, fail, out
+from compose.output import client_settings, err, fail, out, warn
 from compose.terminal import confirm, styled
 from migration_guide.errors import NotStarted
 from migration_guide.phases import phases, step
@@ -64,7 +67,7 @@ class _Restarts(NamedTuple):
             hook = await asyncio.create_subprocess_shell(
                 command, env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=sys.stderr
             )
-            if status := await hook.wait():
+            if status := await _ended(hook):
                 fail(
                     f"the command ended with {status}: {command}\nThe step to phase "
                     f"{target.label} is under way. Run this command again when it is mended, or "
@@ -74,7 +77,12 @@ class _Restarts(NamedTuple):
 
 def run(
     *,
-    to: Annotated[str, typer.Option(metavar="LOG", help="The log to end at: the new or the old.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="LOG", callback=named_log, help="The log to end at: the new or the old."
+        ),
+    ],
     why: Why,
     rolling: Annotated[
         list[str] | None,
@@ -173,7 +181,11 @@ class _Runner(NamedTuple):
             look = await _first_look(migration)
             if record and await migration.complete(look, who=self.who):
                 look = await migration.look()
-            return way_to(look.settled, self.to) or way_of_plan((await self._planned(look)).pair)
+            if way := way_to(look.settled, self.to):
+                return way
+            chosen = await self._planned(look)
+            tell_unreached(chosen)
+            return way_of_plan(chosen.pair)
 
     async def run(self, way: Way) -> Ended:
         """Take every step, until one does not end.
@@ -181,6 +193,10 @@ class _Runner(NamedTuple):
         Raises:
             GatesStayedRed: a step was not begun.
         """
+        with self._told_if_interrupted():
+            return await self._walk(way)
+
+    async def _walk(self, way: Way) -> Ended:
         await self._plan()
         ended = Ended.COMPLETE
         if way.begun:
@@ -222,6 +238,35 @@ class _Runner(NamedTuple):
         elif not self.as_json:
             out.print(migrate_tables.instructions(phases(pair)[phase]))
         return await see_through(who=self.who, to=phase, timeout=self.timeout)
+
+    @contextmanager
+    def _told_if_interrupted(self) -> Iterator[None]:
+        """Say after Ctrl-C where that leaves the migration."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            warn(
+                "'crossfade migrate status' shows where the migration stands. The same command "
+                "goes on from there; 'crossfade migrate rollback --why ...' takes a step back",
+                label="interrupted",
+            )
+            raise
+
+
+async def _ended(hook: asyncio.subprocess.Process) -> int:
+    """Return a command's exit status. Interrupted, wait for its end all the same.
+
+    A terminal's Ctrl-C ends the command too. Where only this process was told to end, it goes on:
+    the next one must not begin beside it. A second Ctrl-C does not wait.
+    """
+    waiting = asyncio.ensure_future(hook.wait())
+    try:
+        return await asyncio.shield(waiting)
+    except asyncio.CancelledError:
+        if not waiting.done():
+            warn("waiting for the command that restarts the processes", label="interrupted")
+            await waiting
+        raise
 
 
 async def _first_look(migration: Steps) -> MigrationStanding:

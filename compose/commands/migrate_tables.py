@@ -27,7 +27,9 @@ __all__ = [
     "instructions",
     "plain_data",
     "processes",
+    "settings_of",
     "step_data",
+    "under_way",
 ]
 
 _COLOURS = {"green": "green", "red": "red", "unknown": "yellow"}
@@ -69,7 +71,7 @@ def head(state: MigrationState) -> RenderableType:
     phases = phases_of(state.pair)
     phase = phases[state.phase]
     under_way = f" -> {phases[state.target].label}, under way"
-    since = f"since {_short(state.changed_at)} by {state.changed_by}: {state.why}"
+    changed = f"last change {_short(state.changed_at)} by {state.changed_by}: {state.why}"
     lines: list[RenderableType] = [
         styled(
             (f"phase {phase.label}", "bold" if state.under_way else "bold green"),
@@ -77,7 +79,7 @@ def head(state: MigrationState) -> RenderableType:
             (f"   {describe(state.pair)}, epoch {state.epoch}", "dim"),
         ),
         phase.what,
-        styled((since, "dim")),
+        styled((changed, "dim")),
     ]
     if (queued := state.queued) is not None:
         waits = (
@@ -87,6 +89,21 @@ def head(state: MigrationState) -> RenderableType:
         )
         lines.append(styled((waits, "yellow")))
     return Group(*lines)
+
+
+def under_way(look: MigrationStanding) -> RenderableType:
+    """Return whether every process is on the step's target, and what those that are not need."""
+    target = phases_of(look.state.pair)[look.state.target]
+    reached = look.reached
+    return Group(
+        f"Every process on {target.label}? {reached.verdict}: {reached.reason}",
+        paragraph(f"Its settings: {settings_of(target)}"),
+    )
+
+
+def settings_of(phase: Phase) -> str:
+    """Return the settings of a phase on one line; those without a value are to be unset."""
+    return " ".join(f"{name}={value}" for name, value in phase.choice.environment().items())
 
 
 def processes(found: Sequence[Process], pair: LogPair, expected: frozenset[int]) -> RenderableType:

@@ -50,6 +50,10 @@ def watch(
             while True:
                 out.json(await seen.data(), indent=None)
                 await asyncio.sleep(_REFRESH)
+        if not out.is_terminal:
+            while True:
+                out.print(Group(await seen.look(), ""))
+                await asyncio.sleep(_REFRESH)
         with Live(console=out, auto_refresh=False) as live:
             while True:
                 live.update(out.fitted(await seen.look()), refresh=True)
@@ -105,8 +109,8 @@ class _SeenState:
             "",
             migrate_tables.processes(look.processes, look.state.pair, look.state.expected),
         ]
-        if look.state.under_way:
-            parts += ["", styled((f"waiting: {look.reached.reason}", "yellow"))]
+        if look.state.under_way or look.reached.verdict == "red":
+            parts += ["", migrate_tables.under_way(look)]
         if self._gates:
             parts += ["", styled((self._title, "bold")), migrate_tables.gates(self._gates)]
         return Group(*parts)

@@ -151,6 +151,7 @@ async def test_a_log_that_is_down_is_an_alarm_with_its_remedy(crossfade):
     assert "Start the redis server again" in shown.text
     (error,) = [line for line in shown.lines if line.startswith("error: ")]
     assert "Redis can't be reached" in error
+    assert "127.0.0.1:1" in error
 
 
 async def _append(transport, *, partition: int, count: int) -> None:

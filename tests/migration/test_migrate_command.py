@@ -75,6 +75,12 @@ async def test_a_step_is_taken_and_complete_when_the_last_process_has_come(
     refused = await crossfade("advance", "--why", "hurry", "--yes")
     assert await refused.ends() == 1
     assert "under way" in refused.text
+    assert "'crossfade migrate status' shows them" in refused.text
+    begun = await crossfade("status", "--wide")
+    assert await begun.ends() == 0
+    assert "Every process on 1 shadow? red: not on phase 1: b (serve, phase 0)" in begun.text
+    settings = "TRANSPORT=redis TRANSPORT_SHADOW=kafka TRANSPORT_SHADOW_MODE=async"
+    assert f"Its settings: {settings} CONSUME_FROM=redis" in begun.text
     await process("b", 1)
     assert await step.ends() == 0
     assert "complete: every process is on phase 1 shadow" in step.text
@@ -244,6 +250,9 @@ async def test_watch_completes_a_step_shows_it_and_ends_at_ctrl_c(
     await state_machine.adopt(CHOICES[0], "first")
     await process("a", 0)
     nowhere = {"REDIS_PORT": "1", "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    in_a_pipe = await crossfade("watch", **nowhere)
+    await in_a_pipe.says("phase 0 redis")
+    assert await in_a_pipe.interrupt() == 130
     # Drawn over and over as in a terminal, although it is read from a pipe.
     watched = await crossfade("watch", TTY_COMPATIBLE="1", **nowhere)
     await watched.says("phase 0 redis")
@@ -374,3 +383,44 @@ def test_a_reason_is_for_the_step_to_one_phase():
 def test_a_reason_without_its_step_is_refused(given, says):
     with pytest.raises(BadParameter, match=says):
         reasons_by_phase(None, [given])
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (("plan", "--to", "Redis@32", "--why", "x"), "--to='Redis@32'"),
+        (("run", "--to", "rabbit", "--why", "x"), "--to='rabbit'"),
+        (("retire", "rabbit", "--why", "x"), "LOG='rabbit'"),
+        (("backfill", "--source", "rabbit"), "--source='rabbit'"),
+        (("backfill", "--into", "redis@0"), "--into='redis@0'"),
+        (("parity", "--shadow", "rabbit"), "--shadow='rabbit'"),
+    ],
+)
+async def test_what_is_no_log_is_refused_by_the_option_that_named_it(crossfade, command, name):
+    refused = await crossfade(*command)
+    assert await refused.ends() == 2
+    assert f"error: {name} is not " in refused.text
+
+
+async def test_a_log_that_no_process_met_is_not_asked_about(crossfade):
+    refused = await crossfade("forget-log", "rabbit", "--why", "x")
+    assert await refused.ends() == 1
+    assert refused.text == "error: no process ever met a log called rabbit"
+
+
+async def test_run_waits_for_its_restart_command_when_it_is_interrupted(
+    crossfade, process, state_machine, tmp_path
+):
+    """The command would go on, and the next one would begin beside it."""
+    await state_machine.adopt(CHOICES[0], "first")
+    await process("a", 0)
+    hook = "touch begun; until [ -e go ]; do sleep 0.1; done; touch ended"
+    taken = await crossfade("run", "--to", "kafka", "--why", "x", "--yes", "--rolling", hook)
+    await eventually((tmp_path / "begun").exists, timeout=60)
+    ends = asyncio.create_task(taken.interrupt())
+    await taken.says("waiting for the command that restarts the processes")
+    (tmp_path / "go").touch()
+    assert await ends == 130
+    assert (tmp_path / "ended").exists()
+    assert "The same command goes on from there" in taken.text
+    assert "Traceback" not in taken.text

@@ -100,6 +100,7 @@ async def test_nothing_is_planned_during_a_step_or_before_one_that_waits(steps, 
         ("redis", NotPlanned, "written and read now"),
         ("rabbit", ConfigurationError, "'rabbit' is not a transport"),
         ("redis@0", ConfigurationError, "not the name of a log"),
+        ("memory", ConfigurationError, "a log within one process, and ends with it"),
     ],
 )
 async def test_a_log_that_cannot_be_migrated_to_is_named(steps, process, new, error, says):
@@ -218,3 +219,11 @@ async def test_it_says_how_many_insert_at_once(steps, process, count, inserters)
     await at_rest(steps, process, 0)
     made = await planned(await steps.look(), f"redis@{count}", SETTINGS)
     assert made.inserters == inserters
+
+
+async def test_a_log_that_does_not_answer_can_be_planned_and_is_told(steps, process):
+    await at_rest(steps, process, 0)
+    nowhere = SETTINGS.model_copy(update={"redis_host": "127.0.0.1", "redis_port": 1})
+    made = await planned(await steps.look(), "redis@32", nowhere)
+    assert made.unreached is not None
+    assert "Redis can't be reached" in made.unreached

@@ -170,6 +170,7 @@ class RedisConnection:
             raise translate(late) from error
         except OSError as error:
             self.hang_up()
+            error.filename = f"{address.host}:{address.port}"  # its text says where
             raise translate(error) from error
         except BaseException:
             self.hang_up()
