@@ -73,8 +73,7 @@ class Expectation:
         metrics.phase.set(state.phase)
         metrics.target.set(state.target)
         metrics.epoch.set(state.epoch)
-        expected = state.expected | ({state.queued.to} if state.queued else set())
-        unexpected = phase not in expected
+        unexpected = phase not in state.tolerated
         metrics.unexpected_settings.set(unexpected)
         if not unexpected:
             self._warned = None

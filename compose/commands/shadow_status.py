@@ -9,10 +9,18 @@ from persistence.errors import PersistenceError
 from persistence.fleet.processes import processes
 from persistence.shadow_gaps import open_gaps
 from transport.settings import TransportSettings
+from transport.shadow.outcomes import Drop
 
 __all__ = ["ask", "lines"]
 
 _WITHIN = 5.0
+_CAUSES = {
+    Drop.QUEUE_FULL: "too many copies waited",
+    Drop.BREAKER_OPEN: "too many copies waited while the shadow did not work",
+    Drop.REFUSED: "the shadow refused them",
+    Drop.CLOSED: "a process stopped before they were sent",
+    Drop.PRIMARY_UNKNOWN: "the primary did not say whether it has them",
+}
 
 
 async def ask(transport: TransportSettings, pool: Pool) -> dict[str, Any] | None:
@@ -53,8 +61,13 @@ def lines(shadow: dict[str, Any]) -> list[str]:
         f"({_seconds(status.get('oldest_age'))}), {status.get('dropped')} dropped"
         for member, status in shadow["processes"].items()
     ]
-    missed = ", ".join(f"{records} {kind}" for kind, records in shadow["missed"].items())
-    return [head, *said, f"  missed and not repaired: {missed or 'none'}"]
+    missed = [
+        f"  missed and not repaired: {records}, as {_CAUSES.get(kind, kind)}"
+        for kind, records in shadow["missed"].items()
+    ]
+    if missed:
+        missed.append("  'crossfade migrate backfill' appends them")
+    return [head, *said, *(missed or ["  missed and not repaired: none"])]
 
 
 def _seconds(value: object) -> str:

@@ -19,7 +19,8 @@ from persistence.database.pool import (
     using,
 )
 from persistence.errors import PersistenceError, UnfitDatabase
-from persistence.fleet.processes import processes
+from persistence.fleet.migration_state import state as migration_state
+from persistence.fleet.processes import processes, strays
 from persistence.settings import PersistenceSettings
 
 __all__ = ["examine_database", "examine_reads"]
@@ -256,10 +257,20 @@ async def _processes(
 ) -> AsyncIterator[Observation]:
     try:
         alive = [process for process in await processes(pool, within=_WITHIN) if process.live]
+        state = await migration_state(pool, within=_WITHIN)
     except (PersistenceError, TimeoutError) as error:
         yield unknown("processes", f"they can't be told: {error}")
         return
     versions = sorted({process.version for process in alive})
+    if state and (astray := strays(alive, state)):
+        who = ", ".join(process.member for process in astray)
+        yield warning(
+            "settings",
+            f"those of {who} are of another phase than the migration stands at: messages of a "
+            "conversation may be stored out of order",
+            "restart them with the settings that 'crossfade migrate status' shows",
+            promise=3,
+        )
     if len(versions) > 1:
         yield warning(
             "processes",

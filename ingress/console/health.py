@@ -32,6 +32,7 @@ def sentences(
     letters: Letters | None,
     *,
     throttled: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    strays: int = 0,
     now: datetime,
 ) -> list[Sentence]:
     """Word the state of everything, the worst first; one calm sentence where all is well.
@@ -41,6 +42,7 @@ def sentences(
         database: as it was last asked.
         processes: those that are known; ``None`` where they can't be told.
         letters: dead letters that wait; ``None`` where they can't be told.
+        strays: number of processes with the settings of a phase that the migration is not at.
         throttled: by log, the seconds that its quota made processes wait, one for each.
         now: for the ages of things.
     """
@@ -49,6 +51,7 @@ def sentences(
         *(sentence for log in logs for sentence in _log(log, processes, now)),
         *_throttled(throttled),
         *_processes(processes or (), now),
+        *_strays(strays),
         *_letters(letters, now),
     ]
     if all(sentence.level == "notice" for sentence in found):
@@ -314,6 +317,19 @@ def _processes(processes: Sequence[ProcessView], now: datetime) -> Iterator[Sent
             text=f"{who} for {_dependency(dependency)}, for {ago(since, now)} now: {error}.",
             next="Nothing is lost or given up meanwhile. `crossfade doctor` says what is wrong "
             "there; once it takes the work, it goes on by itself.",
+        )
+
+
+def _strays(count: int) -> Iterator[Sentence]:
+    if count:
+        who = "1 process has" if count == 1 else f"{count} processes have"
+        yield Sentence(
+            level="warning",
+            text=f"{who} the settings of another phase than the migration stands at, so no gate "
+            "was asked: messages of a conversation may be stored out of order. None is lost or "
+            "doubled.",
+            next="`crossfade migrate status` shows which, and the settings to restart with.",
+            page="migration",
         )
 
 

@@ -32,7 +32,7 @@ from otel.figures import quantile
 from persistence.database.pool import Pool
 from persistence.errors import Outage
 from persistence.fleet import migration_state
-from persistence.fleet.processes import Process, processes
+from persistence.fleet.processes import Process, processes, strays
 from persistence.reads import overview
 from persistence.retention.archives import ArchiveTable
 from transport.clock import now as now_text
@@ -210,7 +210,13 @@ class Sampler:
             dead_letters=letters,
             migration=MigrationBrief.of(state) if state else None,
             health=sentences(
-                logs, database, shown, letters, throttled=_throttled(there), now=datetime.now(UTC)
+                logs,
+                database,
+                shown,
+                letters,
+                throttled=_throttled(there),
+                strays=len(strays(there, state)) if there and state else 0,
+                now=datetime.now(UTC),
             ),
             history=[],
         )

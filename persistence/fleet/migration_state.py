@@ -70,6 +70,11 @@ class MigrationState(msgspec.Struct, frozen=True, rename="camel"):
         """The phases that a process is expected to be on now."""
         return frozenset({self.phase, self.target})
 
+    @property
+    def tolerated(self) -> frozenset[int]:
+        """The phases that a process may be on without a warning: the queued step's, too."""
+        return self.expected | ({self.queued.to} if self.queued else set())
+
 
 class MigrationEvent(msgspec.Struct, frozen=True, rename="camel"):
     """One line of the history. ``kind``: see ``persistence.tables.migration``."""

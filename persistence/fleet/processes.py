@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, NotRequired, TypedDict, TypeVar
 
 import asyncpg
@@ -10,9 +11,10 @@ import msgspec
 from persistence.database.outage import Paused
 from persistence.database.pool import Pool, using
 from persistence.fleet.log_choice import FIRST_PAIR, Choice, LogPair, phase_of
+from persistence.fleet.migration_state import MigrationState
 from persistence.timestamps import rfc3339
 
-__all__ = ["LIVE_SECONDS", "Process", "forget", "forget_all", "processes"]
+__all__ = ["LIVE_SECONDS", "Process", "forget", "forget_all", "processes", "strays"]
 
 LIVE_SECONDS = 10.0
 """A process not heard of for longer is *missing*: it may have died, or be cut off and at work."""
@@ -106,6 +108,11 @@ async def processes(pool: Pool, *, within: float | None = None) -> list[Process]
     async with using(pool, within=within) as connection:
         rows = await connection.fetch(_PROCESSES, timeout=within)
     return [_process(row) for row in rows]
+
+
+def strays(there: Iterable[Process], state: MigrationState) -> list[Process]:
+    """Return the live processes whose settings are of no phase that the migration stands at."""
+    return [process for process in there if process.live and process.phase not in state.tolerated]
 
 
 async def forget(pool: Pool, member: str) -> bool:

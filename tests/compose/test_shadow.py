@@ -74,7 +74,7 @@ async def test_an_async_shadow_that_is_away_degrades_and_is_noted(crossfade, pla
     assert (gap["records"], gap["repaired_at"]) == (1, None)
     status = await crossfade("status", **places)
     await status.ends()
-    assert "missed and not repaired: 1 closed" in status.text
+    assert "missed and not repaired: 1, as a process stopped before they were sent" in status.text
 
 
 async def test_without_a_sync_shadow_nothing_is_accepted(crossfade, places):

@@ -49,7 +49,7 @@ def cases(text: str) -> dict[str, list[Case]]:
         "status": [
             (["status"], {}),
             (["status", "--json"], {}),
-            (["status", "--watch"], {"until": "owner", "terminal": True}),
+            (["status", "--watch"], {"until": "not been heard of", "terminal": True}),
         ],
         "doctor": [(["doctor"], {}), (["doctor", "--json"], {})],
         "message": [
