@@ -19,6 +19,8 @@ _LONG_LAG = 1000
 _OPERATOR = "an operator"
 """The dependency of a partition whose rows are lost (``persistence.worker.recovery.positions``)."""
 _GROWING = 1.1
+_REFUSED = "POSTs are answered 503, and clients retry with the same key."
+_MISSED = "It is the shadow: what it misses is counted, and can be backfilled."
 _ORDER = {"alarm": 0, "warning": 1, "ok": 2, "notice": 3}
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _ARCHIVE_FAILS = 2 * _HOUR
@@ -49,6 +51,7 @@ def sentences(
     found = [
         *_database(database),
         *(sentence for log in logs for sentence in _log(log, processes, now)),
+        *_shadows(logs, processes or ()),
         *_throttled(throttled),
         *_processes(processes or (), now),
         *_strays(strays),
@@ -103,7 +106,7 @@ def _log(
     log: LogView, processes: Sequence[ProcessView] | None, now: datetime
 ) -> Iterator[Sentence]:
     if log.error:
-        yield _silent(log)
+        yield _silent(log, answers_wait=_answers_wait(log.name, processes or ()))
         return
     if lost := sum(partition.lost for partition in log.partitions):
         which = "1 record left" if lost == 1 else f"{lost} records left"
@@ -149,15 +152,43 @@ def _throttled(waits: Mapping[str, Sequence[float]]) -> Iterator[Sentence]:
         )
 
 
-def _silent(log: LogView) -> Sentence:
-    if "primary" in log.roles:
-        effect = "POSTs are answered 503, and clients retry with the same key."
+def _answers_wait(name: str, processes: Sequence[ProcessView]) -> bool:
+    """Return whether POSTs are answered only once this log, as a shadow, has them."""
+    shadows = [process.shadow for process in processes if process.live and process.shadow]
+    return any(shadow.get("name") == name and shadow.get("mode") == "sync" for shadow in shadows)
+
+
+def _shadows(logs: Sequence[LogView], processes: Sequence[ProcessView]) -> Iterator[Sentence]:
+    """Tell of shadows that answer, and take no writes: full, read-only, without a right."""
+    silent = {log.name for log in logs if log.error}
+    refusals: dict[str, list[str]] = defaultdict(list)
+    for process in processes:
+        shadow = process.shadow if process.live else None
+        if shadow and shadow.get("breaker") != "closed" and shadow.get("name") not in silent:
+            refusals[str(shadow.get("name"))].append(str(shadow.get("error")))
+    for name, errors in refusals.items():
+        answers_wait = _answers_wait(name, processes)
+        those = "1 process" if len(errors) == 1 else f"{len(errors)} processes"
+        yield Sentence(
+            level="alarm" if answers_wait else "warning",
+            text=f"The shadow {name} takes no copies of {those}: {errors[0]}. "
+            f"{_REFUSED if answers_wait else _MISSED}",
+            next="Mend the cause, and processes go on by themselves; or take a step back: "
+            "`crossfade migrate rollback --why ...`.",
+            page="migration",
+        )
+
+
+def _silent(log: LogView, *, answers_wait: bool) -> Sentence:
+    is_needed = "primary" in log.roles or answers_wait
+    if is_needed:
+        effect = _REFUSED
     elif "consumed" in log.roles:
         effect = "Messages are accepted; nothing is persisted until it is back."
     else:
-        effect = "It is the shadow: what it misses is counted, and can be backfilled."
+        effect = _MISSED
     return Sentence(
-        level="warning" if log.roles == ["shadow"] else "alarm",
+        level="warning" if log.roles == ["shadow"] and not is_needed else "alarm",
         text=f"The log {log.name} does not answer: {log.error}. {effect}",
         next=f"Start the {log.name} server again, or mend the network to it; processes reconnect "
         "by themselves.",

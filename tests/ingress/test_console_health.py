@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from ingress.console.health import sentences
 from ingress.console.views import (
     Database,
@@ -177,6 +179,26 @@ def test_a_log_that_slows_us_down_is_told_with_the_quota_to_raise() -> None:
     )
     assert warning.next is not None
     assert "producer_byte_rate" in warning.next
+
+
+@pytest.mark.parametrize(
+    ("mode", "level", "effect"),
+    [
+        ("sync", "alarm", "POSTs are answered 503"),
+        ("async", "warning", "what it misses is counted"),
+    ],
+)
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_shadow_without_copies_is_as_grave_as_its_mode(mode, level, effect, answers) -> None:
+    """Where it answers it is full, say: its readers see nothing of that."""
+    shadow = {"name": "kafka", "mode": mode, "breaker": "open", "error": "it is full"}
+    kafka = log(name="kafka", roles=["shadow"], error=None if answers else "refused")
+    told, *_ = said(log(partition(0)), kafka, processes=[process(shadow=shadow)])
+    assert told.level == level
+    assert effect in told.text
+    assert ("it is full" in told.text) is answers
+    well = process(shadow=shadow | {"breaker": "closed", "error": ""})
+    assert [it.level for it in said(log(partition(0)), processes=[well])] == ["ok"]
 
 
 def test_a_file_of_old_rows_that_is_never_finished_is_told() -> None:
