@@ -23,6 +23,7 @@ from redis.exceptions import InvalidResponse, NoPermissionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from transport.errors import TransportUnavailable
+from transport.redis.connection.addresses import connected
 from transport.redis.connection.errors import is_refusal, is_wrong_server, translate
 
 __all__ = [
@@ -159,8 +160,12 @@ class RedisConnection:
         self.place, self._timeout = (address.host, address.port), address.timeout
         try:
             async with asyncio.timeout(address.connect_timeout):
-                _, self._wire = await asyncio.get_running_loop().create_connection(
-                    _Wire, address.host, address.port, ssl=address.tls
+                self._wire = await connected(
+                    _Wire,
+                    address.host,
+                    address.port,
+                    tls=address.tls,
+                    seconds=address.connect_timeout,
                 )
                 await self._begin(address)
         except TimeoutError as error:
