@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple, NoReturn
 
@@ -19,7 +20,7 @@ from compose.commands.migrate_waiting import (
     wait_for_gates,
 )
 from compose.commands.options import DryRun, Json, Yes
-from compose.output import err, out, working
+from compose.output import err, out, warn, working
 from compose.terminal import confirm, paragraph, styled
 from migration_guide.gates.result import GateResult
 from migration_guide.phases import Phase, phases
@@ -137,7 +138,7 @@ def take(
     ended = Ended.UNDER_WAY
     if wait:
         to = checked.step.to
-        ended = explained(lambda: see_through(who=asked.who, to=to, timeout=timeout))
+        ended = explained(lambda: _see_through(asked.who, to, timeout))
     if as_json:
         out.json({**migrate_tables.step_data(checked), "taken": True, "ended": ended})
     raise typer.Exit(STATUS[ended] if wait else 0)
@@ -187,6 +188,15 @@ async def _judged_again(
     if turned := asked.reasons.in_the_way(again.results):
         refuse(again, turned, as_json=as_json)
     return again
+
+
+async def _see_through(who: str, to: int, seconds: float | None) -> Ended:
+    try:
+        return await see_through(who=who, to=to, timeout=seconds)
+    except asyncio.CancelledError:  # Ctrl-C
+        text = "the step is under way, and 'crossfade migrate watch' goes on from here"
+        warn(text, label="interrupted")
+        raise
 
 
 def _preview(checked: Checked, in_the_way: Sequence[GateResult], *, as_json: bool) -> None:

@@ -408,6 +408,18 @@ async def test_a_log_that_no_process_met_is_not_asked_about(crossfade):
     assert refused.text == "error: no process ever met a log called rabbit"
 
 
+async def test_a_step_that_is_interrupted_says_that_it_is_under_way(
+    crossfade, process, state_machine
+):
+    await state_machine.adopt(CHOICES[0], "first")
+    await process("a", 0)
+    # Drawn as in a terminal, although it is read from a pipe.
+    step = await crossfade("advance", "--why", "x", "--yes", TTY_COMPATIBLE="1")
+    await step.says("waiting: not on phase 1")
+    assert await step.interrupt() == 130
+    assert "the step is under way, and 'crossfade migrate watch'" in step.text
+
+
 async def test_run_waits_for_its_restart_command_when_it_is_interrupted(
     crossfade, process, state_machine, tmp_path
 ):
