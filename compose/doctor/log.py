@@ -84,12 +84,12 @@ def _of_server(facts: ServerFacts, asked: float, answered: float) -> Iterator[Ob
         yield fine("replicas", facts.replicas)
     if facts.is_full:
         yield bad(
-            "memory",
+            "server memory",
             f"full: {facts.memory}",
             "give it memory, or let workers drain the log: until then POSTs get 503",
         )
     elif facts.memory is not None:
-        yield fine("memory", facts.memory)
+        yield fine("server memory", facts.memory)
     if facts.unencrypted is not None:
         yield warning(
             "encryption",

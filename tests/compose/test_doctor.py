@@ -183,11 +183,11 @@ async def test_a_server_without_memory_for_appends_is_bad(
 ) -> None:
     await redis.config_set("maxmemory", "100mb")
     status, found = await doctor.examine()
-    assert (status, found["log redis, memory"]["grade"]) == (0, "fine")
+    assert (status, found["log redis, server memory"]["grade"]) == (0, "fine")
     await redis.config_set("maxmemory", "1")
     status, found = await doctor.examine()
     assert status == 1
-    told = found["log redis, memory"]
+    told = found["log redis, server memory"]
     assert told["grade"] == "bad"
     assert told["found"].startswith("full: ")
     assert "let workers drain the log" in told["remedy"]
