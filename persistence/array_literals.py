@@ -29,8 +29,11 @@ def of_texts(values: Sequence[str]) -> str:
     return f'{{"{joined}"}}'
 
 
-def of_texts_or_nulls(values: Iterable[str | None]) -> str:
+def of_texts_or_nulls(values: Sequence[str | None]) -> str:
     """Return the literal of an array of texts, some of which may be null."""
+    texts = [value for value in values if value is not None]
+    if len(texts) == len(values):
+        return of_texts(texts)
     elements = ["NULL" if value is None else f'"{_escaped(value)}"' for value in values]
     return f"{{{','.join(elements)}}}"
 
