@@ -28,8 +28,8 @@ __all__ = [
     "RECEIPT",
     "SENT_RECEIPT",
     "BatchColumns",
-    "Form",
     "InsertColumn",
+    "ParameterForm",
     "columns",
     "parameters",
 ]
@@ -43,7 +43,7 @@ Events = Sequence[Any]
 """The messages of the records, or their receipts."""
 
 
-class Form(Enum):
+class ParameterForm(Enum):
     """The form in which a statement takes the values of a column."""
 
     ARRAY = "${number}::{type}[]"
@@ -61,7 +61,7 @@ class InsertColumn(NamedTuple):
     """PostgreSQL's, of the column."""
     values: Callable[[Records, Events], list[Any]]
     """From records and their events to the column's values."""
-    form: Form
+    form: ParameterForm
     usual: int | str | None = None
     """The value of most rows. A batch in which each has it sends no values of this column."""
 
@@ -78,20 +78,20 @@ class InsertColumn(NamedTuple):
 
 
 _FORMS = {
-    "uuid": Form.LITERAL,
-    "timestamptz": Form.LITERAL,
-    "text": Form.SEPARATED,
-    "text[]": Form.ARRAY,
-    "bigint": Form.ARRAY,
+    "uuid": ParameterForm.LITERAL,
+    "timestamptz": ParameterForm.LITERAL,
+    "text": ParameterForm.SEPARATED,
+    "text[]": ParameterForm.ARRAY,
+    "bigint": ParameterForm.ARRAY,
 }
 _LONG_OR_NULL = {"content", "payload_key"}
 
 
 def _of_field(column: tables.Column) -> InsertColumn:
     """Return the column that holds a field of the event."""
-    form = Form.ARRAY if column.name in _LONG_OR_NULL else _FORMS[column.type]
+    form = ParameterForm.ARRAY if column.name in _LONG_OR_NULL else _FORMS[column.type]
     # An empty text between no separators is no value: it counts as the usual one.
-    usual = "" if form is Form.SEPARATED else None
+    usual = "" if form is ParameterForm.SEPARATED else None
     return InsertColumn(column.name, column.type, _values_of(column), form, usual)
 
 
@@ -105,7 +105,7 @@ def _values_of(column: tables.Column) -> Callable[[Records, Events], list[Any]]:
 
 
 _PARTITION = InsertColumn(
-    "partition", "int", lambda records, _: [r.partition for r in records], Form.LITERAL
+    "partition", "int", lambda records, _: [r.partition for r in records], ParameterForm.LITERAL
 )
 
 MESSAGE = (
@@ -116,20 +116,26 @@ MESSAGE = (
         lambda records, events: [
             r.fingerprint or e.fingerprint() for r, e in zip(records, events, strict=True)
         ],
-        Form.SEPARATED,
+        ParameterForm.SEPARATED,
     ),
     _PARTITION,
     InsertColumn(
-        "log_offset", "text", lambda records, _: [r.offset for r in records], Form.SEPARATED, ""
+        "log_offset",
+        "text",
+        lambda records, _: [r.offset for r in records],
+        ParameterForm.SEPARATED,
+        "",
     ),
     InsertColumn(
         "attempts",
         "smallint",
         lambda records, _: [min(r.attempts, _MOST_ATTEMPTS) for r in records],
-        Form.LITERAL,
+        ParameterForm.LITERAL,
         1,
     ),
-    InsertColumn("trace_id", "text", lambda records, _: [r.trace_id for r in records], Form.ARRAY),
+    InsertColumn(
+        "trace_id", "text", lambda records, _: [r.trace_id for r in records], ParameterForm.ARRAY
+    ),
 )
 """The values of each message in a batch; the log's name, which all share, is beside them."""
 
@@ -154,9 +160,9 @@ class BatchColumns(msgspec.Struct):
         """Return the statement's parameters; ``None`` where a text has ``separator`` in it."""
         sent = list[Any]()
         for column, values in zip(self.table, self.values.values(), strict=True):
-            if column.form is Form.ARRAY:
+            if column.form is ParameterForm.ARRAY:
                 sent.append(values)
-            elif column.form is Form.LITERAL:
+            elif column.form is ParameterForm.LITERAL:
                 sent.append(of_plain(values))
             else:
                 joined = separator.join(values)
