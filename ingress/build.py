@@ -70,6 +70,7 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
     payloads: PayloadStore | None = None,
     unwritten: Callable[[], str | None] = lambda: None,
     reads: Pool | None = None,
+    tried: Callable[[str | None], None] = lambda _: None,
 ) -> Ingress:
     """Build the application. It starts nothing and connects to nothing of its own.
 
@@ -88,6 +89,7 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
         payloads: Where large content is kept; without one, in the log.
         unwritten: Tells why this process's rows are not taken, while they are not.
         reads: For pages and the console's search; by default ``pool``.
+        tried: Is told by each readiness probe why ``transport`` takes no writes, or ``None``.
 
     Raises:
         ConfigurationError: The API keys can't be used.
@@ -110,6 +112,7 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
         worker=worker,
         probes=probes,
         unwritten=unwritten,
+        tried=tried,
     )
     messages = Messages(
         transport=read,

@@ -53,6 +53,7 @@ class ReadinessChecks:
         worker: Tells how this process's workers are, if it has any.
         probes: Further dependencies.
         unwritten: Tells why this process's rows are not taken, while they are not.
+        tried: Is told at each report why the log takes no writes, ``None`` where it does.
     """
 
     def __init__(
@@ -65,7 +66,9 @@ class ReadinessChecks:
         worker: WorkerProbe | None = None,
         probes: Sequence[Probe] = (),
         unwritten: Callable[[], str | None] = lambda: None,
+        tried: Callable[[str | None], None] = lambda _: None,
     ) -> None:
+        self._tried = tried
         self._probes = probes
         self._unwritten = unwritten
         self._transport = transport
@@ -97,10 +100,12 @@ class ReadinessChecks:
         name = f"log ({self._transport.name})"
         try:
             await answer(self._transport.ping(), within=self._timeout)
-        except PartlyUnavailable as error:
-            return ComponentState(name, "degraded", True, _text(error, self._timeout))
         except (TransportError, TimeoutError) as error:
-            return ComponentState(name, "down", True, _text(error, self._timeout))
+            detail = _text(error, self._timeout)
+            self._tried(detail.removesuffix("."))
+            partly = isinstance(error, PartlyUnavailable)
+            return ComponentState(name, "degraded" if partly else "down", True, detail)
+        self._tried(None)
         return ComponentState(name, "up", True, "It takes appends.")
 
     async def _database(self) -> ComponentState:

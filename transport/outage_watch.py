@@ -61,5 +61,11 @@ class OutageWatch:
         self._failures, self._steady_since = 0, None
         return past
 
+    def ongoing(self) -> tuple[float, float] | None:
+        """Return when, by the clock, the outage under way began and had its last failure."""
+        if not self._failures or self._is_steady(self._clock()):
+            return None
+        return self._began, self._last
+
     def _is_steady(self, now: float) -> bool:
         return self._steady_since is not None and now - self._steady_since >= _STEADY

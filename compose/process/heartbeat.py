@@ -82,6 +82,7 @@ def _report(parts: Service, figures: Figures) -> HeartbeatReport:
             shadow=shadow,
             logs=parts.identities.report(),
             throttled=throttled,
+            append_outage=parts.logs.appends.outage(),
         )
     consumers = parts.consumers
     status = consumers.worker.status()
@@ -100,4 +101,5 @@ def _report(parts: Service, figures: Figures) -> HeartbeatReport:
         figures=figures.report(),
         logs=parts.identities.report(),
         throttled=throttled,
+        append_outage=parts.logs.appends.outage(),
     )

@@ -246,6 +246,7 @@ def _application(
         ),
         payloads=context.payloads,
         reads=context.reads,
+        tried=logs.appends.tried,
         **({"unwritten": consumers.worker.unwritten} if consumers else {}),
     )
 

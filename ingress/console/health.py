@@ -8,6 +8,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from ingress.console.views import Database, LogView, PartitionView, ProcessView, Sentence
+from persistence.fleet.append_outage import AppendOutage
 from persistence.reads.overview import Letters
 
 __all__ = ["ago", "sentences", "span"]
@@ -18,6 +19,8 @@ A worker that is well acknowledges with every statement."""
 _LONG_LAG = 1000
 _OPERATOR = "an operator"
 """The dependency of a partition whose rows are lost (``persistence.worker.recovery.positions``)."""
+_UNTRIED = 60.0
+"""Seconds after a refused append from which on, without another one, it proves nothing."""
 _GROWING = 1.1
 _REFUSED = "POSTs are answered 503, and clients retry with the same key."
 _MISSED = "It is the shadow: what it misses is counted, and can be backfilled."
@@ -34,6 +37,7 @@ def sentences(
     letters: Letters | None,
     *,
     throttled: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    append_outages: Sequence[AppendOutage] = (),
     strays: int = 0,
     now: datetime,
 ) -> list[Sentence]:
@@ -45,6 +49,7 @@ def sentences(
         processes: those that are known; ``None`` where they can't be told.
         letters: dead letters that wait; ``None`` where they can't be told.
         strays: number of processes with the settings of a phase that the migration is not at.
+        append_outages: those that processes have, one for each.
         throttled: by log, the seconds that its quota made processes wait, one for each.
         now: for the ages of things.
     """
@@ -52,6 +57,7 @@ def sentences(
         *_database(database),
         *(sentence for log in logs for sentence in _log(log, processes, now)),
         *_shadows(logs, processes or ()),
+        *_refusing(logs, append_outages, now),
         *_throttled(throttled),
         *_processes(processes or (), now),
         *_strays(strays),
@@ -77,10 +83,15 @@ def span(seconds: float) -> str:
 
 def ago(moment: str, now: datetime) -> str:
     """Word how long before ``now`` an RFC 3339 time was, or that it can't be read."""
+    age = _age(moment, now)
+    return "an unknown time" if age is None else span(age)
+
+
+def _age(moment: str, now: datetime) -> float | None:
     try:
-        return span(max(0.0, (now - datetime.fromisoformat(moment)).total_seconds()))
+        return max(0.0, (now - datetime.fromisoformat(moment)).total_seconds())
     except (ValueError, TypeError):  # no time, or one without its offset
-        return "an unknown time"
+        return None
 
 
 def _database(database: Database) -> Iterator[Sentence]:
@@ -139,6 +150,38 @@ def _log(
         yield from _stalled(log, processes, now)
         yield from _unowned(log)
         yield from _behind(log)
+
+
+def _refusing(
+    logs: Sequence[LogView], outages: Sequence[AppendOutage], now: datetime
+) -> Iterator[Sentence]:
+    """Tell of primaries that answer, and take no appends: full, read-only, without a right."""
+    silent = {log.name for log in logs if log.error}
+    refusals: dict[str, list[AppendOutage]] = defaultdict(list)
+    for outage in outages:
+        if outage.log not in silent:
+            refusals[outage.log].append(outage)
+    for name, those in refusals.items():
+        latest = max(those, key=lambda outage: outage.last)
+        whose = "1 process" if len(those) == 1 else f"{len(those)} processes"
+        is_tried = (_age(latest.last, now) or 0.0) < _UNTRIED
+        if is_tried:
+            since = ago(min(outage.since for outage in those), now)
+            effect = _REFUSED
+            text = f"{name} refuses messages of {whose}, for {since} now: {latest.error}."
+        else:
+            effect = "None came since, so whether it takes them now is not known."
+            text = (
+                f"{name} refused the last message of {whose}, {ago(latest.last, now)} ago: "
+                f"{latest.error}."
+            )
+        yield Sentence(
+            level="alarm" if is_tried else "warning",
+            text=f"{text} {effect}",
+            next="`crossfade doctor` says what is wrong there. Mend it, and processes go on by "
+            "themselves.",
+            page="partitions",
+        )
 
 
 def _throttled(waits: Mapping[str, Sequence[float]]) -> Iterator[Sentence]:

@@ -32,6 +32,7 @@ from otel.figures import quantile
 from persistence.database.pool import Pool
 from persistence.errors import Outage
 from persistence.fleet import migration_state
+from persistence.fleet.append_outage import AppendOutage
 from persistence.fleet.processes import Process, processes, strays
 from persistence.reads import overview
 from persistence.retention.archives import ArchiveTable
@@ -215,6 +216,7 @@ class Sampler:
                 shown,
                 letters,
                 throttled=_throttled(there),
+                append_outages=_append_outages(there),
                 strays=len(strays(there, state)) if there and state else 0,
                 now=datetime.now(UTC),
             ),
@@ -251,6 +253,12 @@ def _throttled(there: list[Process] | None) -> dict[str, list[float]]:
             for name, seconds in (process.throttled or {}).items():
                 waits[name].append(seconds)
     return waits
+
+
+def _append_outages(there: list[Process] | None) -> list[AppendOutage]:
+    """Return why live processes can't append to their primaries, one for each that can't."""
+    live = (process.append_outage for process in there or () if process.live)
+    return [outage for outage in live if outage is not None]
 
 
 def _latency(there: list[Process] | None, name: str) -> Latency | None:

@@ -23,6 +23,7 @@ import structlog
 from persistence.database.outage import Paused, stopped_within
 from persistence.database.pool import Pool, using
 from persistence.errors import PersistenceError
+from persistence.fleet.append_outage import AppendOutage
 from persistence.fleet.log_identities import KNOWN, RECORD
 from persistence.fleet.migration_state import COLUMNS, MigrationState, state_of
 from persistence.fleet.processes import LIVE_SECONDS
@@ -58,20 +59,22 @@ _BEAT = f"""
 WITH me AS (
     INSERT INTO processes (member, role, host, machine, pid, version, api_url, metrics_url,
         transport, transport_shadow, transport_shadow_mode, consume_from, started_at,
-        payload_stores, owned, paused, shadow, standby, figures, logs, throttled, envelope)
+        payload_stores, owned, paused, shadow, standby, figures, logs, throttled,
+        append_outage, envelope)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-        $20, $21, {NEWEST_VERSION})
+        $20, $21, $22, {NEWEST_VERSION})
     ON CONFLICT (member) DO UPDATE SET seen_at = now(), owned = excluded.owned,
         paused = excluded.paused, shadow = excluded.shadow, standby = excluded.standby,
-        figures = excluded.figures, logs = excluded.logs, throttled = excluded.throttled
+        figures = excluded.figures, logs = excluded.logs, throttled = excluded.throttled,
+        append_outage = excluded.append_outage
 ), noted AS ({NOTE.format(transport="$9", owner="$1")}
 ), met AS ({RECORD.format(logs="$20")}
 ), silent AS (
     SELECT array_agg(member) AS members, array_agg(pid) AS pids FROM processes
-    WHERE machine = $4 AND member <> $1 AND abs(extract(epoch FROM now() - seen_at)) > $22
+    WHERE machine = $4 AND member <> $1 AND abs(extract(epoch FROM now() - seen_at)) > $23
 )
 SELECT silent.members, silent.pids, ({KNOWN}) AS known,
-    ({RETIRED.format(which="name = ANY($23::text[])")}) AS retired, {COLUMNS}
+    ({RETIRED.format(which="name = ANY($24::text[])")}) AS retired, {COLUMNS}
 FROM silent LEFT JOIN migration ON true
 """  # noqa: S608 - constants only
 
@@ -98,7 +101,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HeartbeatReport(msgspec.Struct, frozen=True):
-    """Changing part of a process's row: claims, outages, holdings, logs, quotas."""
+    """Changing part of a process's row: claims, outages, holdings, logs, quotas, appends."""
 
     owned: dict[str, dict[str, int]] = {}
     paused: list[Paused] = []
@@ -107,6 +110,7 @@ class HeartbeatReport(msgspec.Struct, frozen=True):
     figures: dict[str, Any] | None = None
     logs: Mapping[str, str | None] | None = None
     throttled: Mapping[str, float] | None = None
+    append_outage: AppendOutage | None = None
 
 
 Heard = Callable[[MigrationState | None], Awaitable[None]]

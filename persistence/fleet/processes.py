@@ -10,6 +10,7 @@ import msgspec
 
 from persistence.database.outage import Paused
 from persistence.database.pool import Pool, using
+from persistence.fleet.append_outage import AppendOutage
 from persistence.fleet.log_choice import FIRST_PAIR, Choice, LogPair, phase_of
 from persistence.fleet.migration_state import MigrationState
 from persistence.timestamps import rfc3339
@@ -64,7 +65,8 @@ class Process(msgspec.Struct, frozen=True, rename="camel"):
     ``shadow`` and ``standby`` are those parts' status, ``None`` where it has none; ``figures`` its
     latencies. ``logs`` is the identity of each log that it knows by name, ``None`` of one that it
     was not connected to yet. ``throttled`` has the seconds of the last wait for each log whose
-    quota it used up just now.
+    quota it used up just now. ``append_outage`` is why its primary takes no appends of it, where
+    that is so.
 
     Another version of the service may write its row otherwise: a value without the shape that this
     version reads counts as not said.
@@ -93,6 +95,7 @@ class Process(msgspec.Struct, frozen=True, rename="camel"):
     figures: dict[str, Any] | None = None
     logs: dict[str, str | None] | None = None
     throttled: dict[str, float] | None = None
+    append_outage: AppendOutage | None = None
 
     @property
     def live(self) -> bool:
@@ -159,6 +162,7 @@ def _process(row: asyncpg.Record) -> Process:
         figures=_shaped(row["figures"], dict[str, list[int]]),
         logs=_shaped(row["logs"], dict[str, str | None]),
         throttled=_shaped(row["throttled"], dict[str, float]),
+        append_outage=_shaped(row["append_outage"], AppendOutage),
     )
 
 

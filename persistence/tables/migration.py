@@ -99,7 +99,8 @@ class ProcessRow(Table, table=True):
     it knows by name. ``envelope`` is the newest version of one that it reads; null is 1.
     ``payload_stores`` are the addresses of those that it reads, first the one that it writes; null:
     its version does not say. ``throttled`` has the seconds of the last wait for each log whose
-    quota it used up in the last minute.
+    quota it used up in the last minute. ``append_outage`` says since when its primary takes no
+    appends of it, and why; null where it takes them.
     """
 
     __tablename__ = "processes"
@@ -128,6 +129,7 @@ class ProcessRow(Table, table=True):
     envelope: int | None = Field(sa_column=_small(null=True))
     payload_stores: list[str] | None = Field(sa_column=Column(ARRAY(Text), nullable=True))
     throttled: dict[str, Any] | None = Field(sa_column=_json())
+    append_outage: dict[str, Any] | None = Field(sa_column=_json())
 
 
 class LogIdentity(Table, table=True):

@@ -16,6 +16,7 @@ from ingress.console.views import (
     Sentence,
 )
 from persistence.database.outage import Paused
+from persistence.fleet.append_outage import AppendOutage
 from persistence.reads.overview import Letters
 
 NOW = datetime(2026, 11, 25, 12, 0, 0, tzinfo=UTC)
@@ -51,8 +52,15 @@ def process(member: str = "w1", **changes: Any) -> ProcessView:
 
 def said(*logs: LogView, database: Database = UP, **more: Any) -> list[Sentence]:
     processes = more.get("processes", [process()])
-    throttled = more.get("throttled", {})
-    return sentences(logs, database, processes, more.get("letters"), throttled=throttled, now=NOW)
+    return sentences(
+        logs,
+        database,
+        processes,
+        more.get("letters"),
+        throttled=more.get("throttled", {}),
+        append_outages=more.get("append_outages", ()),
+        now=NOW,
+    )
 
 
 def test_all_well_is_one_calm_sentence() -> None:
@@ -179,6 +187,41 @@ def test_a_log_that_slows_us_down_is_told_with_the_quota_to_raise() -> None:
     )
     assert warning.next is not None
     assert "producer_byte_rate" in warning.next
+
+
+def refused(**changes: str) -> AppendOutage:
+    usual = {"since": "2026-11-25T11:57:00Z", "last": "2026-11-25T11:59:58Z"}
+    return AppendOutage(
+        **({"log": "redis", "error": "Redis is full (maxmemory)"} | usual | changes)
+    )
+
+
+def test_a_primary_that_takes_no_appends_is_an_alarm_with_what_clients_get() -> None:
+    told, *others = said(
+        log(partition(0)),
+        append_outages=[refused(), refused(since="2026-11-25T11:58:00Z", error="gone")],
+    )
+    assert not others, "the calm sentence is not said beside it"
+    assert told.level == "alarm"
+    assert told.text == (
+        "redis refuses messages of 2 processes, for 3 min now: Redis is full (maxmemory). "
+        "POSTs are answered 503, and clients retry with the same key."
+    )
+    assert told.next is not None
+    assert "`crossfade doctor`" in told.next
+
+
+def test_a_primary_that_was_not_tried_since_is_a_warning() -> None:
+    told, *others = said(log(partition(0)), append_outages=[refused(last="2026-11-25T11:58:00Z")])
+    assert not others
+    assert told.level == "warning"
+    assert "refused the last message of 1 process, 2 min ago: Redis is full" in told.text
+    assert "not known" in told.text
+
+
+def test_a_primary_that_is_down_is_told_once() -> None:
+    (told,) = said(log(partition(0), error="refused"), append_outages=[refused()])
+    assert "does not answer" in told.text
 
 
 @pytest.mark.parametrize(

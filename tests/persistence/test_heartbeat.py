@@ -8,11 +8,13 @@ import sys
 import time
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from compose.process.scrape_targets import described
 from persistence.database.outage import Paused
 from persistence.database.pool import connect
+from persistence.fleet.append_outage import AppendOutage
 from persistence.fleet.heartbeat import _WITHIN, Heartbeat, HeartbeatReport, Identity, machine
 from persistence.fleet.processes import forget, processes
 from persistence.fleet.used_logs import note_drained, used_logs
@@ -70,12 +72,15 @@ async def test_a_process_is_seen_as_it_is_and_gone_when_it_stops(database_pool):
     assert seen.live
     waits = {"kafka": 9.2}
     reports.append(HeartbeatReport(paused=[Paused("redis", "now", "gone")], throttled=waits))
+    full = AppendOutage("redis", "2026-11-25T11:59:20Z", "2026-11-25T11:59:58Z", "it is full")
+    reports.append(msgspec.structs.replace(reports[-1], append_outage=full))
 
     async def paused():
         return (await processes(database_pool))[0].paused
 
     assert (await eventually(paused))[0].dependency == "redis"
-    assert [seen.throttled for seen in await processes(database_pool)] == [waits]
+    (seen,) = await processes(database_pool)
+    assert (seen.throttled, seen.append_outage) == (waits, full)
     stop.set()
     await running
     assert await names(database_pool) == []
@@ -87,7 +92,7 @@ async def test_a_process_is_seen_as_it_is_and_gone_when_it_stops(database_pool):
         {"owned": '{"redis": {"x": 1}}'}, {"owned": "[]"}, {"paused": '["redis"]'},
         {"paused": '[{"dependency": 1}]'}, {"shadow": '{"breaker": "closed"}'}, {"shadow": "7"},
         {"standby": '{"redis": []}'}, {"figures": '{"ack": "many"}'},
-        {"throttled": '{"kafka": "long"}'}, {"metrics_url": "http://["},
+        {"throttled": '{"kafka": "long"}'}, {"append_outage": '{"log": "redis"}'}, {"metrics_url": "http://["},
         {"metrics_url": "http://a:99999"}, {"host": "'\u202e'"},
     ],
 )  # fmt: skip
@@ -99,7 +104,14 @@ async def test_a_row_of_another_shape_is_read_as_far_as_it_says_something(databa
         written = value if name == "host" else f"'{value}'"
         await database_pool.execute(f"UPDATE processes SET {name} = {written}")
     (seen,) = await processes(database_pool)
-    for name in {"owned", "paused", "standby", "figures", "throttled"} & odd.keys():
+    for name in {
+        "owned",
+        "paused",
+        "standby",
+        "figures",
+        "throttled",
+        "append_outage",
+    } & odd.keys():
         assert not getattr(seen, name)
     assert seen.shadow == (None if "shadow" in odd else SHADOW)
     assert seen.member == good.member

@@ -181,4 +181,7 @@ def _json(table: str, name: str, text: str) -> Any:
         ("processes", "figures"): None,
         ("processes", "logs"): {text: text},
         ("processes", "throttled"): {text[:16]: 1.5},
+        ("processes", "append_outage"): {
+            "log": text, "since": text, "last": text, "error": text,
+        },
     }[table, name]  # fmt: skip

@@ -56,6 +56,22 @@ def test_an_outage_without_calls_goes_on(watch: OutageWatch, clock: _Clock) -> N
     assert watch.succeeded() is None  # it may be one success between two failures
 
 
+def test_an_outage_is_ongoing_until_calls_have_succeeded_for_a_while(
+    watch: OutageWatch, clock: _Clock
+) -> None:
+    assert watch.ongoing() is None
+    watch.failed()
+    clock.now += 30.0
+    watch.failed()
+    clock.now += 3600.0
+    assert watch.ongoing() == (100.0, 130.0)
+    watch.succeeded()
+    clock.now += 9.0
+    assert watch.ongoing() == (100.0, 130.0)
+    clock.now += 1.0
+    assert watch.ongoing() is None, "no call has to come to say so"
+
+
 def test_a_failure_long_after_the_last_success_is_another_outage(
     watch: OutageWatch, clock: _Clock
 ) -> None:

@@ -11,6 +11,7 @@ from compose.process.logs.reconnecting import ReconnectingTransport
 from compose.process.role import Role
 from otel.append_metrics import AppendMetrics, count_rescued, count_throttled
 from otel.shadow_metrics import ShadowMetrics
+from persistence.fleet.append_outage import AppendWatch
 from persistence.shadow_gaps import ShadowGaps
 from persistence.standby.takeover_rules import LogRole
 from transport.contract import Transport
@@ -31,6 +32,8 @@ class Logs(NamedTuple):
     written: Transport
     consumed: Transport
     mirror: Mirror | None
+    appends: AppendWatch
+    """Tells whether the primary takes this process's appends."""
 
 
 @asynccontextmanager
@@ -46,6 +49,7 @@ async def open_logs(context: ProcessContext) -> AsyncIterator[Logs]:
     if settings.transport_shadow_mode == "sync":
         needed.add(shadow or settings.transport)
     names = dict.fromkeys((settings.transport, settings.consumed, shadow or settings.transport))
+    appends = AppendWatch(settings.transport)
     async with AsyncExitStack() as stack:
         logs: dict[str, ReconnectingTransport] = {}
         for name in names:
@@ -58,16 +62,17 @@ async def open_logs(context: ProcessContext) -> AsyncIterator[Logs]:
                 observers=(
                     AppendMetrics(context.metrics, name, made.partitions),
                     *context.tracing.append_observers(name),
+                    *([appends] if name == settings.transport else []),
                 ),
             )
             logs[name] = await stack.enter_async_context(log)
         every = list(logs.values())
         primary, consumed = logs[settings.transport], logs[settings.consumed]
         if shadow is None:
-            yield Logs(every, primary, consumed, None)
+            yield Logs(every, primary, consumed, None, appends)
             return
         both = await stack.enter_async_context(shadowed(context, primary, logs[shadow]))
-        yield Logs(every, both, consumed, both.mirror)
+        yield Logs(every, both, consumed, both.mirror, appends)
 
 
 @asynccontextmanager

@@ -1,0 +1,76 @@
+"""What a process knows of its primary, which may answer readers and refuse appends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from persistence.json_types import Time
+from transport.clock import timestamp
+from transport.contract import Envelope, Outcome
+from transport.errors import AppendUnknown, TransportUnavailable
+from transport.outage_watch import OutageWatch
+
+__all__ = ["AppendOutage", "AppendWatch"]
+
+_OUTAGES = (TransportUnavailable, AppendUnknown)
+"""Not an error of the record: a log that refuses one for its own fault works."""
+
+
+class AppendOutage(msgspec.Struct, frozen=True):
+    """An outage of the appends of one process to the log ``log``, that is not over."""
+
+    log: str
+    since: Time
+    last: Time
+    """When an append, or the readiness probe, failed last."""
+    error: str
+    """The last one."""
+
+
+class AppendWatch:
+    """Watches a process's appends to its primary ``name``. An ``AppendObserver``.
+
+    Args:
+        name: the log's.
+        clock: returns seconds that never go back.
+    """
+
+    def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._name = name
+        self._clock = clock
+        self._outages = OutageWatch(clock)
+        self._error = ""
+
+    def published(
+        self,
+        envelopes: Sequence[Envelope],  # noqa: ARG002 - the observer's
+        outcomes: Sequence[Outcome],
+        began: int,  # noqa: ARG002 - the observer's
+    ) -> None:
+        """Note whether the log takes appends."""
+        failure = next((it for it in outcomes if isinstance(it, _OUTAGES)), None)
+        if outcomes:
+            self.tried(str(failure) if failure is not None else None)
+
+    def interrupted(self, envelopes: Sequence[Envelope], error: BaseException, began: int) -> None:
+        """Note nothing: whether the log refused anything is not known."""
+
+    def tried(self, error: str | None) -> None:
+        """Note that the log took a write, or why it did not."""
+        if error is None:
+            self._outages.succeeded()
+        else:
+            self._error = error
+            self._outages.failed()
+
+    def outage(self) -> AppendOutage | None:
+        """Return the outage that is under way."""
+        ongoing = self._outages.ongoing()
+        if ongoing is None:
+            return None
+        offset = time.time() - self._clock()
+        began, last = (timestamp(moment + offset) for moment in ongoing)
+        return AppendOutage(self._name, began, last, self._error)
