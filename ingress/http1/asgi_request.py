@@ -166,6 +166,7 @@ class AsgiRequest:
             self._send_head(message["status"], message.get("headers", ()))
             if self._left is None:
                 self._write(b"")  # of a stream, whose body may begin much later
+                self._connection.begin_stream()
 
     def _send_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         lines = []

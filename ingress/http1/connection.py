@@ -18,7 +18,7 @@ from ingress.http1.answer_writer import AnswerWriter
 from ingress.http1.answers import rendered
 from ingress.http1.asgi_request import AsgiRequest, scope_of
 from ingress.http1.http2 import REFUSAL, Http2RefusedError
-from ingress.http1.kernel import has_unread
+from ingress.http1.kernel import has_unread, is_reset
 from ingress.http1.parser import END, RequestParser
 from ingress.http1.request_head import RequestHead
 from ingress.schema.problems import TIMED_OUT, TOO_MANY_CONNECTIONS, Problem
@@ -108,6 +108,8 @@ class HttpConnection(asyncio.Protocol):
         self._stage = "between"  # what the next bytes belong to, as the parser has it; or "waiting"
         self._since = 0.0  # when the stage began; or the last answer or the end of writing was
         self._read_paused = False
+        self._half_closed = False  # the client sends nothing more
+        self._streaming = False  # the answer under way has no length
         self._lingering = False  # the writing side is closed
         self._discarded = 0  # bytes read since then
 
@@ -145,6 +147,27 @@ class HttpConnection(asyncio.Protocol):
         self._parser.receive(data)
         self._advance()
 
+    def eof_received(self) -> bool:
+        """Go on without reading: answer the requests that are complete, and close after the last.
+
+        A client that closes only its sending side (``nc -N``) and one that closes its connection
+        look the same: both send FIN, and only the second resets the connection when an answer
+        comes. So both are answered, and the second has its place for as long as the requests that
+        it sent, and no longer. A stream may have no end and nothing to write for a while, so it
+        ends with its client's FIN.
+
+        Returns:
+            Whether the connection stays open for writing.
+        """
+        self._half_closed = True
+        self._fresh = False
+        if self._lingering or self._streaming:
+            return False
+        if self._exchange is not None and self._is_last:
+            self._exchange.keep_alive = False
+        self._advance()
+        return not self._transport.is_closing()
+
     def _advance(self) -> None:
         """Go on with the buffered bytes, until more are needed or an answer has to come first."""
         if self._ended:
@@ -163,6 +186,9 @@ class HttpConnection(asyncio.Protocol):
         if again:
             self.pause_reading()
             self.loop.call_soon(self._advance)
+        elif self._half_closed:
+            if not self._waits:
+                self._transport.close()  # what is left of a request will never be complete
         elif self._waits and (self._parser.buffered or self.writer.paused):
             self.pause_reading()
         elif self._read_paused and not (self._reading is not None and self._reading.is_full):
@@ -182,7 +208,9 @@ class HttpConnection(asyncio.Protocol):
             self.listener.connections.hold(self, max(0, buffered - _FREE_BYTES))
 
     def _is_fresh(self) -> bool:
-        return self._stage == "between" and not self._health_only and not self.writer.paused
+        if self._health_only or self._half_closed or self.writer.paused:
+            return False
+        return self._stage == "between"
 
     def _take_events(self) -> bool:
         """Take a few events; tell whether more may be there."""
@@ -235,9 +263,22 @@ class HttpConnection(asyncio.Protocol):
 
     def begin(self, exchange: Exchange) -> None:
         """Note that ``exchange`` is under way."""
-        if self._last or self.listener.leaving:
+        if self._is_last:
             exchange.keep_alive = False
         self._exchange = exchange
+
+    def begin_stream(self) -> None:
+        """Note that the answer under way has no length; end it if its client sends no more."""
+        self._streaming = True
+        if self._half_closed:
+            self._transport.close()
+
+    @property
+    def _is_last(self) -> bool:
+        """Whether the request that is begun, or under way, is the last one of the connection."""
+        if self._last or self.listener.leaving:
+            return True
+        return self._half_closed and not self._parser.buffered
 
     @property
     def _waits(self) -> bool:
@@ -247,13 +288,13 @@ class HttpConnection(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """Leave to the kernel what the client sends."""
-        if not self._read_paused:
+        if not (self._read_paused or self._half_closed):
             self._read_paused = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Take bytes from the client again."""
-        if self._read_paused:
+        if self._read_paused and not self._half_closed:
             self._read_paused = False
             self._transport.resume_reading()
 
@@ -266,6 +307,7 @@ class HttpConnection(asyncio.Protocol):
     def finish(self, exchange: Exchange) -> None:
         """Go on after an answer: with what came while it was made, or to the end."""
         self._exchange = None
+        self._streaming = False
         self._served = True
         self._server_state.total_requests += 1
         if not exchange.keep_alive:
@@ -307,13 +349,17 @@ class HttpConnection(asyncio.Protocol):
         """Close for writing, and read over what comes for a while.
 
         A connection closed with bytes unread is reset, and the client may never see its answer.
+        Of a client that sends nothing more, nothing is unread.
         """
         self._fresh = False
         if self._ended:
             return
+        self.listener.connections.hold(self, 0)
+        if self._half_closed:
+            self._transport.close()
+            return
         self._lingering = True
         self._since = self.loop.time()
-        self.listener.connections.hold(self, 0)
         self._transport.write_eof()
         self.resume_reading()
 
@@ -355,6 +401,9 @@ class HttpConnection(asyncio.Protocol):
             if self.writer.is_unread:
                 self._since = now
             elif now - self._since > _LINGER_SECONDS:
+                self._transport.abort()
+        elif self._half_closed:
+            if is_reset(self._transport):  # the loop, which does not read, does not tell
                 self._transport.abort()
         elif not self._transport.is_closing():
             self._check_stage(now - self._since)

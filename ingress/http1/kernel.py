@@ -12,7 +12,7 @@ import select
 import struct
 import termios
 
-__all__ = ["has_unread", "unsent"]
+__all__ = ["has_unread", "is_reset", "unsent"]
 
 
 def unsent(transport: asyncio.Transport) -> int:
@@ -29,9 +29,19 @@ def unsent(transport: asyncio.Transport) -> int:
 
 def has_unread(transport: asyncio.Transport) -> bool:
     """Return whether bytes came that this process has not read yet."""
+    return bool(_events(transport, select.POLLIN))
+
+
+def is_reset(transport: asyncio.Transport) -> bool:
+    """Return whether the client reset the connection, or its kernel gave no answer for too long."""
+    return bool(_events(transport, 0) & (select.POLLERR | select.POLLHUP))
+
+
+def _events(transport: asyncio.Transport, mask: int) -> int:
+    """Return those events of ``mask`` that are there, and errors."""
     connection = transport.get_extra_info("socket")
     if connection is None or connection.fileno() < 0:
-        return False
+        return 0
     poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+    poll.register(connection.fileno(), mask)
+    return next((found for _, found in poll.poll(0)), 0)

@@ -175,6 +175,22 @@ async def test_a_client_that_leaves_leaves_nothing(start: Start, tmp_path: Path)
     assert (await send(service, b"y")).status_code == 202
 
 
+@pytest.mark.parametrize("door", ["protocol"])  # the server of the other one does not answer it
+async def test_a_client_that_sends_nothing_after_its_form_is_answered(service: Service) -> None:
+    """It closes its sending side, as ``nc -N`` does."""
+    parts = (
+        "--b\r\nContent-Disposition: form-data; name=message\r\n\r\n"
+        f"{json.dumps(described())}\r\n--b\r\nContent-Disposition: form-data; name=content\r\n\r\n"
+    )
+    form = parts.encode() + os.urandom(2**20) + b"\r\n--b--\r\n"
+    for data, answer in ((_REQUEST % len(form) + form, b"HTTP/1.1 202 "), (_REQUEST % 10**6, b"")):
+        reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+        writer.write(data)
+        writer.write_eof()
+        assert (await asyncio.wait_for(reader.read(), 10))[:13] == answer
+        writer.close()
+
+
 async def begun(service: Service, content: bytes, *, key: str = "") -> Connection:
     """Send the beginning of a form, and then nothing more."""
     head = (

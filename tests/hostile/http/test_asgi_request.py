@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -181,7 +183,9 @@ async def test_the_application_learns_that_its_client_is_gone(serve: Serve) -> N
     _, writer = await serve(handle)
     writer.write(GET)
     await eventually(lambda: events == ["http.request"])
-    writer.close()
+    raw = writer.get_extra_info("socket")  # reset: a FIN may be of one that still reads
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
     await eventually(lambda: events == ["http.request", "http.disconnect", "sent"])
 
 
