@@ -64,9 +64,10 @@ async def test_it_ends_when_the_process_that_runs_it_is_ended(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     program = textwrap.dedent(f"""
-        import sys
+        import signal, sys
         from pathlib import Path
         from compose.local.guarded import guarded_output
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job may ignore it
         command = [sys.executable, "-c", {_ENDLESS!r}]
         with guarded_output(command, Path({str(tmp_path)!r}), seconds=600) as output:
             print(output.readline(), flush=True)
