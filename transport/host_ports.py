@@ -1,4 +1,4 @@
-"""Hosts and ports in settings: what is none is refused before it is tried as a name for ever."""
+"""Hosts and ports in settings, checked at start. Otherwise a wrong one is looked up for ever."""
 
 from __future__ import annotations
 

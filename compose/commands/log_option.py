@@ -1,4 +1,4 @@
-"""An option or an argument that names a log: what is no log is refused by the option's own name."""
+"""Options and arguments that name a log. A name that is no log is refused with the option."""
 
 from __future__ import annotations
 

@@ -295,7 +295,7 @@ async def _processes(
 
 
 def _limits(server: Any) -> Iterator[tuple[int, str, str]]:
-    """Yield how many connections each limit leaves, who has it, and how it is raised."""
+    """Yield each limit of connections: the number left, the role or database, and the remedy."""
     role, database = server["role"], server["database"]
     yield server["connections"], "the server", "max_connections"
     if server["of_role"] is not None:

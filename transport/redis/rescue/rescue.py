@@ -11,7 +11,7 @@ All of it is in the log's own server, so it works without PostgreSQL. Whoever is
 dies, is not waited for longer than some seconds. While the server refuses writes, the rescue waits:
 appends are refused then anyway.
 
-What is asked of the new server is in ``calls``, and who appends again in ``leader``.
+The questions to the new server are in ``calls``, and the choice of a leader in ``leader``.
 """
 
 from __future__ import annotations
