@@ -32,7 +32,6 @@ from transport.contract import (
     Topic,
     Transport,
 )
-from transport.counted import counted, counted_key
 from transport.durability import Durability
 from transport.errors import (
     AppendUnknown,
@@ -45,6 +44,7 @@ from transport.errors import (
 )
 from transport.log_name import LogName
 from transport.message.dead_letters import dead_letter_headers
+from transport.numeric_offsets import offset_number, offset_sort_key
 from transport.registry import available, create
 from transport.settings import TransportSettings
 from transport.sizes import of_one_read
@@ -84,10 +84,10 @@ __all__ = [
     "TransportSettings",
     "TransportUnavailable",
     "available",
-    "counted",
-    "counted_key",
     "create",
     "dead_letter_headers",
     "fair_shares",
     "of_one_read",
+    "offset_number",
+    "offset_sort_key",
 ]

@@ -10,8 +10,8 @@ from ingress.schema.structs import ApiStruct
 from persistence.database.pool import Pool, using
 from persistence.errors import Outage
 from transport.contract import Transport
+from transport.deadline import answer
 from transport.errors import PartlyUnavailable, TransportError
-from transport.patience import answer
 
 __all__ = ["ComponentState", "Probe", "ReadinessChecks", "ReadinessReport", "WorkerProbe"]
 

@@ -19,10 +19,10 @@ from persistence.fleet.migration_state import MigrationState
 from persistence.fleet.processes import Process
 from persistence.store.locks import inserters
 from transport.contract import Transport
+from transport.deadline import answer
 from transport.errors import TransportUnavailable
 from transport.existing import Existing, must_be_shared
 from transport.log_name import LogName
-from transport.patience import answer
 from transport.registry import create
 from transport.settings import TransportSettings
 

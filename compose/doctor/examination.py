@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 from compose.doctor.database import examine_database, examine_reads
-from compose.doctor.here import examine_here
 from compose.doctor.log import examine_log
+from compose.doctor.machine import examine_machine
 from compose.doctor.observation import Observation, unknown
 from compose.doctor.payloads import examine_fallback, examine_processes, examine_store
 from compose.settings import Settings
@@ -49,7 +49,7 @@ async def examine(settings: Settings) -> dict[str, list[Observation]]:
                 parts["payload fallback store"] = examine_fallback(payloads, known=known)
             parts["payload stores"] = examine_processes(pool, payloads)
         found = await asyncio.gather(*map(_all, parts.values()))
-        return {"here": list(examine_here(settings)), **dict(zip(parts, found, strict=True))}
+        return {"here": list(examine_machine(settings)), **dict(zip(parts, found, strict=True))}
     finally:
         pool.terminate()
 

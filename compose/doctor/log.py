@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from compose.doctor.clock import clock
 from compose.doctor.observation import Observation, bad, fine, unknown, warning
 from transport.contract import WORKER_GROUP, Topic, Transport
+from transport.deadline import answer
 from transport.durability import Durability
 from transport.errors import ConfigurationError, TransportError
 from transport.existing import Existing
-from transport.patience import answer
 from transport.rights import LackingRights, TellsRights
 from transport.server_facts import ServerFacts, TellsServerFacts
 

@@ -16,8 +16,8 @@ from persistence.payloads.mark import STORE_NAME
 from persistence.payloads.opening import folder_at, open_at
 from persistence.payloads.settings import PayloadSettings
 from persistence.payloads.store import PayloadStore
+from transport.deadline import answer
 from transport.message.payload import payload_key
-from transport.patience import answer
 
 __all__ = ["examine_fallback", "examine_processes", "examine_store"]
 

@@ -20,8 +20,8 @@ from persistence.payloads.store import PayloadStore
 from persistence.standby.standby import Standby, StandbyStatus
 from persistence.worker.worker import Worker
 from transport.contract import Transport
+from transport.deadline import answer
 from transport.errors import TransportError
-from transport.patience import answer
 from transport.shadow import Mirror
 
 __all__ = [

@@ -24,8 +24,8 @@ from otel.metrics import Metrics
 from persistence.metrics import IdempotencyMetrics
 from persistence.store.lookup import StoredAnswer
 from transport.contract import Remembered, Transport
+from transport.deadline import answer
 from transport.errors import TransportError
-from transport.patience import answer
 
 __all__ = ["Repeats"]
 

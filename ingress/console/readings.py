@@ -11,9 +11,9 @@ import msgspec
 
 from ingress.console.views import LogView, Part, PartitionView
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
+from transport.deadline import answer
 from transport.errors import TransportError
 from transport.features.rescuing import rescuing
-from transport.patience import answer
 
 __all__ = ["Readings", "WatchedLog"]
 

@@ -21,9 +21,9 @@ from persistence.database.pool import Pool
 from persistence.errors import Outage
 from persistence.reads.tombstones import erased
 from transport.contract import READ_BYTES, Record, Topic, Transport
+from transport.deadline import answer
 from transport.errors import DecodeError, TransportUnavailable
 from transport.message.envelope import Message, decode
-from transport.patience import answer
 from transport.sizes import size_of
 
 __all__ = ["BrowsedPlace", "RecordPage", "Records", "page_of"]

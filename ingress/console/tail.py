@@ -25,9 +25,9 @@ from persistence.reads.content_text import content_text
 from persistence.reads.outcomes import fates
 from transport.clock import timestamp
 from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
+from transport.deadline import answer
 from transport.errors import DecodeError, TransportError
 from transport.message.envelope import Message, decode
-from transport.patience import answer
 
 __all__ = ["MOST_FOLLOWERS", "MOST_HELD", "Tail", "TailFilter", "TailNews"]
 

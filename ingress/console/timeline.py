@@ -31,10 +31,10 @@ from persistence.reads.tombstones import Buried
 from persistence.worker.batch.attempt_log import FailedAttempt, attempts_of
 from transport.clock import timestamp
 from transport.contract import Record, Topic, Transport
+from transport.deadline import answer
 from transport.errors import DecodeError, TransportError
 from transport.lookup import record_at
 from transport.message.envelope import Message, decode
-from transport.patience import answer
 from transport.shadow.origin import origin_of
 
 __all__ = ["Timelines", "in_order"]

@@ -8,7 +8,6 @@ from typing import Any
 
 from transport.clock import timestamp
 from transport.contract import Progress, Record, Topic
-from transport.counted import counted_key
 from transport.message.envelope import (
     HEADER_MIRROR_OF,
     HEADER_SHADOW_MODE,
@@ -16,6 +15,7 @@ from transport.message.envelope import (
     seal_message,
 )
 from transport.message.identity import idempotency_key, message_id
+from transport.numeric_offsets import offset_sort_key
 
 __all__ = ["EPOCH", "StillLog", "body_of"]
 
@@ -112,7 +112,7 @@ class StillLog:
         return before[-1].offset if before else None
 
     def sort_key(self, offset: str) -> bytes:
-        return counted_key(offset)
+        return offset_sort_key(offset)
 
 
 def body_of(number: int, conversation: str, accepted: float, content: str | None = None) -> Any:

@@ -31,9 +31,9 @@ from crossfade.transport import (
     TransportError,
     TransportSettings,
     TransportUnavailable,
-    counted,
-    counted_key,
     dead_letter_headers,
+    offset_number,
+    offset_sort_key,
 )
 from tests.sqlite_log.database import CommitFailed, Database
 from tests.sqlite_log.group import SqliteConsumer
@@ -141,14 +141,14 @@ class SqliteTransport:
         self, topic: Topic, partition: int, *, after: str | None = None, limit: int = 1000
     ) -> Sequence[Record]:
         """Return records without a group; see the contract."""
-        first = 0 if after is None else counted(after) + 1
+        first = 0 if after is None else offset_number(after) + 1
         return await self._db.run(lambda db: select(db, topic, partition, limit, first=first))
 
     async def read_back(
         self, topic: Topic, partition: int, *, before: str | None = None, limit: int = 1000
     ) -> Sequence[Record]:
         """Return the last records before an offset; see the contract."""
-        bound = {} if before is None else {"before": counted(before)}
+        bound = {} if before is None else {"before": offset_number(before)}
         return await self._db.run(
             lambda db: select(db, topic, partition, limit, last=True, **bound)
         )
@@ -159,7 +159,7 @@ class SqliteTransport:
 
     def offset_before(self, offset: str) -> str | None:
         """Return the number before an offset; see the contract."""
-        number = counted(offset)
+        number = offset_number(offset)
         return str(number - 1) if number else None
 
     async def offset_before_time(self, topic: Topic, partition: int, time: float) -> str | None:
@@ -178,7 +178,7 @@ class SqliteTransport:
 
     def sort_key(self, offset: str) -> bytes:
         """Return a key that orders offsets; see the contract."""
-        return counted_key(offset)
+        return offset_sort_key(offset)
 
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
         """Return a group's progress; see the contract."""

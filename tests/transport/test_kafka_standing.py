@@ -10,12 +10,12 @@ from transport.kafka.group.gaps import Gaps, TopicEpoch
 from transport.kafka.group.groups import Committed
 from transport.kafka.group.standing import standing
 from transport.kafka.loss.identity import Leader
-from transport.kafka.loss.mark import Anchor, Mark, Sight, anchor_of, read_mark
-from transport.kafka.loss.sights import Sights
+from transport.kafka.loss.mark import Anchor, Mark, SeenEnd, anchor_of, read_mark
+from transport.kafka.loss.seen_ends import SeenEnds
 from transport.kafka.loss.tails import Regress
 
 _LAST, _BEFORE = Anchor(29, 1000, "aa", 3), Anchor(19, 900, "bb", 3)
-_SEEN = Sight(40, 3)
+_SEEN = SeenEnd(40, 3)
 _MARK = Mark(epoch=7, lost=2, topic_id="ours", last=_LAST, seen=_SEEN)
 
 
@@ -26,7 +26,7 @@ def _stands(
     begin: int = 0,
     end: int = 30,
     regress: Regress | None = None,
-    trust_sight: bool = False,
+    trust_seen_end: bool = False,
 ) -> Committed:
     return standing(
         Committed(offset, mark),
@@ -35,7 +35,7 @@ def _stands(
         end=end,
         lost_before=0,
         regress=regress,
-        trust_sight=trust_sight,
+        trust_seen_end=trust_seen_end,
     )
 
 
@@ -78,7 +78,7 @@ def test_another_record_at_the_offset_is_another_anchor(other: Record) -> None:
 
 
 def test_a_mark_is_small_and_is_read_again_as_it_was_also_from_before_it_had_anchors() -> None:
-    big = Mark(2**44, 2**40, "d2719a53-7d6c-4c1f-9b06-6fb0b2ce2b30", _LAST, Sight(2**50, 2**20))
+    big = Mark(2**44, 2**40, "d2719a53-7d6c-4c1f-9b06-6fb0b2ce2b30", _LAST, SeenEnd(2**50, 2**20))
     assert read_mark(big.text()) == big
     assert len(big.text()) < 250
     assert read_mark('{"epoch":5,"lost":1,"topic_id":"ours"}') == Mark(5, 1, "ours")
@@ -87,17 +87,17 @@ def test_a_mark_is_small_and_is_read_again_as_it_was_also_from_before_it_had_anc
 
 def test_an_end_counts_as_seen_between_two_looks_at_the_same_leader() -> None:
     """Or a broker that hears late of an election would make an ordinary one look like a loss."""
-    sights = Sights()
-    assert sights.look({0: 10}, {0: Leader(1, 5)}) == []
-    assert sights.of(0) is None
-    assert sights.look({0: 12}, {0: Leader(1, 5)}) == []
-    assert sights.of(0) == Sight(10, 5)
-    assert sights.look({0: 14}, {0: Leader(2, 6)}) == [0]
-    assert sights.look({0: 16}, {0: Leader(2, 6)}) == [0], "until it is compared"
-    assert sights.of(0) == Sight(10, 5)
-    sights.forget(0)
-    assert sights.look({0: 16}, {0: Leader(2, 6)}) == []
-    assert sights.of(0) is None
+    seen_ends = SeenEnds()
+    assert seen_ends.look({0: 10}, {0: Leader(1, 5)}) == []
+    assert seen_ends.of(0) is None
+    assert seen_ends.look({0: 12}, {0: Leader(1, 5)}) == []
+    assert seen_ends.of(0) == SeenEnd(10, 5)
+    assert seen_ends.look({0: 14}, {0: Leader(2, 6)}) == [0]
+    assert seen_ends.look({0: 16}, {0: Leader(2, 6)}) == [0], "until it is compared"
+    assert seen_ends.of(0) == SeenEnd(10, 5)
+    seen_ends.forget(0)
+    assert seen_ends.look({0: 16}, {0: Leader(2, 6)}) == []
+    assert seen_ends.of(0) is None
 
 
 def test_offsets_without_a_record_behind_the_last_one_are_read_again() -> None:
@@ -109,13 +109,13 @@ def test_offsets_without_a_record_behind_the_last_one_are_read_again() -> None:
 
 def test_offsets_without_a_record_that_the_log_was_seen_to_go_beyond_need_no_second_look() -> None:
     """A gigabyte that was aborted would be looked through at each question."""
-    assert _stands(33, _MARK, end=40, trust_sight=True) == (33, _MARK)
-    assert _stands(40, _MARK, end=40, trust_sight=True).offset == 40
-    assert _stands(41, _MARK, end=41, trust_sight=True).offset == 30, "seen only up to 40"
+    assert _stands(33, _MARK, end=40, trust_seen_end=True) == (33, _MARK)
+    assert _stands(40, _MARK, end=40, trust_seen_end=True).offset == 40
+    assert _stands(41, _MARK, end=41, trust_seen_end=True).offset == 30, "seen only up to 40"
     unseen = Mark(epoch=7, topic_id="ours", last=_LAST)
-    assert _stands(33, unseen, end=40, trust_sight=True).offset == 30
+    assert _stands(33, unseen, end=40, trust_seen_end=True).offset == 30
     cut = Regress(33, 7, _LAST)
-    assert _stands(36, _MARK, end=40, regress=cut, trust_sight=True).offset == 33
+    assert _stands(36, _MARK, end=40, regress=cut, trust_seen_end=True).offset == 33
 
 
 def test_what_was_looked_through_is_remembered_for_the_same_log_only() -> None:

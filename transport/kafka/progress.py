@@ -56,7 +56,7 @@ async def progress_of(
             end=ends[at],
             lost_before=losses.before(at.partition, topic_id),
             regress=regressed.get(at),
-            trust_sight=True,
+            trust_seen_end=True,
         )
         for at in where
     }

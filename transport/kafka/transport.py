@@ -28,7 +28,6 @@ from transport.contract import (
     Remembered,
     Topic,
 )
-from transport.counted import counted, counted_key
 from transport.durability import Durability
 from transport.errors import ConfigurationError, TransportError, TransportUnavailable
 from transport.kafka.administration.durability import durability
@@ -59,6 +58,7 @@ from transport.kafka.progress import progress_of
 from transport.kafka.reader import KafkaReader
 from transport.kafka.records import outgoing_envelope, record_of
 from transport.log_name import LogName
+from transport.numeric_offsets import offset_number, offset_sort_key
 from transport.rights import LackingRights
 from transport.server_facts import ServerFacts
 from transport.settings import TransportSettings
@@ -247,21 +247,21 @@ class KafkaTransport:
         self, topic: Topic, partition: int, *, before: str | None = None, limit: int = 1000
     ) -> Sequence[Record]:
         """See ``transport.contract.Transport.read_back``."""
-        stop = None if before is None else counted(before)
+        stop = None if before is None else offset_number(before)
         at = TopicPartition(self._logs[topic].name, partition)
         found = await self._reader.read_back(at, stop, limit)
         return of_one_read([record_of(topic, raw) for raw in found], last=True)
 
     def offset_before(self, offset: str) -> str | None:
         """See ``transport.contract.Transport.offset_before``."""
-        number = counted(offset)
+        number = offset_number(offset)
         return str(number - 1) if number else None
 
     async def reaches(self, topic: Topic, partition: int, *, after: str | None) -> bool:
         """See ``transport.contract.Transport.reaches``."""
         at = TopicPartition(self._logs[topic].name, partition)
         begin = (await self._reader.begins([at]))[at]
-        return begin <= (0 if after is None else counted(after) + 1)
+        return begin <= (0 if after is None else offset_number(after) + 1)
 
     async def offset_before_time(self, topic: Topic, partition: int, time: float) -> str | None:
         """See ``transport.contract.Transport.offset_before_time``."""
@@ -282,7 +282,7 @@ class KafkaTransport:
 
     def sort_key(self, offset: str) -> bytes:
         """See ``transport.contract.Transport.sort_key``."""
-        return counted_key(offset)
+        return offset_sort_key(offset)
 
     async def identity(self) -> str:
         """Return the id of the messages' topic; see the contract."""

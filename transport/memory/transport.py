@@ -20,13 +20,13 @@ from transport.contract import (
     Remembered,
     Topic,
 )
-from transport.counted import counted, counted_key
 from transport.durability import Durability
 from transport.log_name import LogName
 from transport.memory.group import MemoryConsumer, MemoryGroup
 from transport.memory.log import MemoryLog
 from transport.memory.partition import MemoryPartition
 from transport.message.dead_letters import dead_letter_headers
+from transport.numeric_offsets import offset_number, offset_sort_key
 from transport.settings import TransportSettings
 from transport.sizes import of_one_read
 
@@ -100,7 +100,7 @@ class MemoryTransport:
     ) -> Sequence[Record]:
         """Return the last records before an offset; see the contract."""
         log = self._log.topics[topic][partition]
-        end = log.end if before is None else min(counted(before), log.end)
+        end = log.end if before is None else min(offset_number(before), log.end)
         start = max(log.first, end - limit)
         return of_one_read(log.since(start, max(0, end - start)), last=True)
 
@@ -110,7 +110,7 @@ class MemoryTransport:
 
     def offset_before(self, offset: str) -> str | None:
         """Return the number before an offset; see the contract."""
-        number = counted(offset)
+        number = offset_number(offset)
         return str(number - 1) if number else None
 
     async def offset_before_time(self, topic: Topic, partition: int, time: float) -> str | None:
@@ -130,7 +130,7 @@ class MemoryTransport:
 
     def sort_key(self, offset: str) -> bytes:
         """Return a key that orders offsets; see the contract."""
-        return counted_key(offset)
+        return offset_sort_key(offset)
 
     async def identity(self) -> str:
         """Return the identity of the log in memory."""

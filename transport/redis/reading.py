@@ -12,7 +12,7 @@ from transport.redis.connection.connection import Reply
 from transport.redis.connection.errors import translate
 from transport.redis.keys import TopicKeys, trimmed
 from transport.redis.records import records
-from transport.redis.rescue.witness import NO_WITNESS, Witness
+from transport.redis.rescue.last_seen import NOTHING_SEEN, LastSeen
 from transport.sizes import size_of
 
 __all__ = ["look_for", "progress", "reaches", "read", "read_back"]
@@ -86,7 +86,7 @@ async def _range(
 
 
 async def progress(
-    functions: Functions, log: TopicKeys, group: str, witness: Witness | None
+    functions: Functions, log: TopicKeys, group: str, last_seen: LastSeen | None
 ) -> Sequence[Progress]:
     """Return the progress of ``group`` in every partition; see ``Transport.progress``.
 
@@ -96,12 +96,12 @@ async def progress(
         TransportError: no partition's is told, or one's is not and there is one server.
     """
     keys = [(stream, log.lease(partition, group)) for partition, stream in enumerate(log.streams)]
-    connections = witness.connections() if witness else 0
-    witnessed = [witness.arguments(p) if witness else NO_WITNESS for p in range(len(keys))]
+    connections = last_seen.connections() if last_seen else 0
+    seen = [last_seen.arguments(p) if last_seen else NOTHING_SEEN for p in range(len(keys))]
     replies = await functions.exchange(
         [
             functions.command("inspect", key, group, *what)
-            for key, what in zip(keys, witnessed, strict=True)
+            for key, what in zip(keys, seen, strict=True)
         ],
         within=_SHARD_SECONDS,
     )
@@ -109,19 +109,19 @@ async def progress(
     if errors and not (functions.are_of_several and len(errors) < len(replies)):
         raise translate(errors[0])
     found = [_progress(partition, reply) for partition, reply in enumerate(replies)]
-    if witness is None:
+    if last_seen is None:
         return [progress for progress, _ in found]
     back = [progress.partition for progress, lost in found if lost >= 0]
     uncounted = set(back)
     if back:
         # Counted where it outlives this process. Whether or not that can be done now, it is told.
         counted = await functions.exchange(
-            [functions.command("went_back", keys[p], *witnessed[p]) for p in back],
+            [functions.command("went_back", keys[p], *seen[p]) for p in back],
             within=_SHARD_SECONDS,
         )
         for partition, reply in zip(back, counted, strict=True):
             if isinstance(reply, int):
-                witness.forget(partition)
+                last_seen.forget(partition)
                 uncounted.discard(partition)
     if unowned := [
         progress.partition for progress, _ in found if progress.owner is None and progress.lag
@@ -135,7 +135,7 @@ async def progress(
     for progress, _ in found:
         # A loss that is not counted yet is compared with the same figures at the next report.
         if progress.lag is not None and progress.appended and progress.partition not in uncounted:
-            witness.looked(
+            last_seen.looked(
                 progress.partition,
                 added=progress.appended,
                 tail=progress.end or "0-0",
@@ -149,16 +149,16 @@ async def progress(
 
 
 async def look_for(
-    functions: Functions, log: TopicKeys, group: str, witness: Witness, ends: Mapping[int, str]
+    functions: Functions, log: TopicKeys, group: str, last_seen: LastSeen, ends: Mapping[int, str]
 ) -> None:
-    """Count what is gone, of what this process knew and of ``ends``; see ``Witnessed.look_for``."""
+    """Count what is gone, of what this process knew and of ``ends``; see ``KnowsEnds.look_for``."""
     partitions = [partition for partition in ends if partition < len(log.streams)]
     calls = []
     for partition in partitions:
         keys = (log.streams[partition], log.lease(partition, group))
         # What this process knew goes first: it has figures, and those of one loss are not added.
-        calls.append(functions.command("went_back", keys, *witness.arguments(partition)))
-        known = witness.arguments_for(partition, ends[partition])
+        calls.append(functions.command("went_back", keys, *last_seen.arguments(partition)))
+        known = last_seen.arguments_for(partition, ends[partition])
         calls.append(functions.command("went_back", keys, *known))
     replies = await functions.exchange(calls) if calls else []
     for reply in replies:
@@ -166,7 +166,7 @@ async def look_for(
             raise translate(reply)
     for partition, lost in zip(partitions, replies[::2], strict=True):
         if lost >= 0:
-            witness.forget(partition)
+            last_seen.forget(partition)
 
 
 def _progress(partition: int, reply: Reply) -> tuple[Progress, int]:

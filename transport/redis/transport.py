@@ -46,9 +46,9 @@ from transport.redis.delivery.membership import RedisMembership
 from transport.redis.delivery.slot_notifiers import SlotNotifiers
 from transport.redis.entry_ids import LARGEST, entry_id, id_before, id_key, time_in
 from transport.redis.keys import TopicKeys, dead_letter_log, messages_log
+from transport.redis.rescue.last_seen import LastSeen
 from transport.redis.rescue.rescue import Rescue
 from transport.redis.rescue.shard_rescues import ShardRescues
-from transport.redis.rescue.witness import Witness
 from transport.rights import LackingRights
 from transport.server_facts import ServerFacts
 from transport.settings import TransportSettings
@@ -90,9 +90,9 @@ class RedisTransport:
         self._connections = RedisConnections(settings)
         self._functions = Functions(self._connections)
         seconds = settings.idempotency_ttl_seconds
-        self._witnesses = {
-            (Topic.MESSAGES, WORKER_GROUP): self._new_witness(self.partitions),
-            (Topic.DEAD_LETTERS, DLQ_GROUP): self._new_witness(1),
+        self._last_seen = {
+            (Topic.MESSAGES, WORKER_GROUP): self._new_last_seen(self.partitions),
+            (Topic.DEAD_LETTERS, DLQ_GROUP): self._new_last_seen(1),
         }
         self._own_appends = OwnAppends()
         self._rescue = Rescue(
@@ -111,7 +111,7 @@ class RedisTransport:
             self._messages,
             group=WORKER_GROUP,
             seconds=seconds,
-            witness=self._witnesses[Topic.MESSAGES, WORKER_GROUP],
+            last_seen=self._last_seen[Topic.MESSAGES, WORKER_GROUP],
             own_appends=self._own_appends,
             confirmation=Confirmation(settings, self._messages),
             rescue=self._rescue,
@@ -224,7 +224,7 @@ class RedisTransport:
             member=member,
             lease_ms=settings.stream_lease_ms,
             # Another group has its own: records that are unread there say nothing of ours.
-            witness=self._witnesses.get((topic, group)) or self._new_witness(self.partitions),
+            last_seen=self._last_seen.get((topic, group)) or self._new_last_seen(self.partitions),
             of_several=cluster is not None,
         )
         own_appends = self._own_appends
@@ -283,19 +283,19 @@ class RedisTransport:
 
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
         """Return a group's progress; see the contract."""
-        witness = self._witnesses.get((topic, group))
-        return await reading.progress(self._functions, self._log(topic), group, witness)
+        last_seen = self._last_seen.get((topic, group))
+        return await reading.progress(self._functions, self._log(topic), group, last_seen)
 
     def known_ends(self) -> dict[int, str]:
-        """Return the last known entry ids; see ``transport.features.witnessed.Witnessed``."""
-        witness = self._witnesses[Topic.MESSAGES, WORKER_GROUP]
-        ends = {partition: witness.last(partition) for partition in range(self.partitions)}
+        """Return the last known entry ids; see ``transport.features.known_ends.KnowsEnds``."""
+        last_seen = self._last_seen[Topic.MESSAGES, WORKER_GROUP]
+        ends = {partition: last_seen.last(partition) for partition in range(self.partitions)}
         return {partition: end for partition, end in ends.items() if end}
 
     async def look_for(self, ends: Mapping[int, str]) -> None:
-        """Look for what others knew; see ``transport.features.witnessed.Witnessed``."""
-        witness = self._witnesses[Topic.MESSAGES, WORKER_GROUP]
-        await reading.look_for(self._functions, self._messages, WORKER_GROUP, witness, ends)
+        """Look for what others knew; see ``transport.features.known_ends.KnowsEnds``."""
+        last_seen = self._last_seen[Topic.MESSAGES, WORKER_GROUP]
+        await reading.look_for(self._functions, self._messages, WORKER_GROUP, last_seen, ends)
 
     def sort_key(self, offset: str) -> bytes:
         """Return a key that orders entry ids; see the contract."""
@@ -378,8 +378,8 @@ class RedisTransport:
     def _note_rescued(self, count: int) -> None:
         self.on_rescued(count)
 
-    def _new_witness(self, partitions: int) -> Witness:
-        return Witness(partitions, lambda: self._connections.made)
+    def _new_last_seen(self, partitions: int) -> LastSeen:
+        return LastSeen(partitions, lambda: self._connections.made)
 
     def _log(self, topic: Topic) -> TopicKeys:
         return self._messages if topic is Topic.MESSAGES else self._dead

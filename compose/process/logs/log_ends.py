@@ -16,9 +16,9 @@ from persistence.database.pool import Pool
 from persistence.errors import PersistenceError
 from persistence.fleet.log_ends import End, known_ends, note_ends
 from transport.contract import Transport
+from transport.deadline import answer
 from transport.errors import TransportError
-from transport.features.witnessed import Witnessed, witnessed
-from transport.patience import answer
+from transport.features.known_ends import KnowsEnds, knows_ends
 
 __all__ = ["LogEnds"]
 
@@ -31,7 +31,7 @@ class LogEnds:
 
     def __init__(self, pool: Pool, logs: Sequence[Transport]) -> None:
         self._pool = pool
-        self._logs = [(log, inner) for log in logs if (inner := witnessed(log))]
+        self._logs = [(log, inner) for log in logs if (inner := knows_ends(log))]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Exchange again and again until ``stop`` is set, and a last time then."""
@@ -43,7 +43,7 @@ class LogEnds:
         """Exchange once; what can't be told now is told later."""
         await asyncio.gather(*(self._exchange(log, inner) for log, inner in self._logs))
 
-    async def _exchange(self, log: Transport, inner: Witnessed) -> None:
+    async def _exchange(self, log: Transport, inner: KnowsEnds) -> None:
         with suppress(TransportError, PersistenceError, TimeoutError):
             identity = await answer(log.identity(), within=_WITHIN)
             known = await known_ends(self._pool, identity, within=_WITHIN)

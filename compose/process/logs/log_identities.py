@@ -15,8 +15,8 @@ import structlog
 from ingress.readiness import ComponentState
 from persistence.database.outage import stopped_within
 from transport.contract import Transport
+from transport.deadline import answer
 from transport.errors import TransportError
-from transport.patience import answer
 
 __all__ = ["LogIdentities"]
 

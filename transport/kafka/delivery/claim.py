@@ -13,7 +13,7 @@ from transport.contract import Blockage, Record, Topic
 from transport.errors import PartitionLost, TransportUnavailable
 from transport.kafka.delivery.window import Window
 from transport.kafka.group.groups import Committed
-from transport.kafka.loss.mark import Anchor, Mark, Sight, anchor_of
+from transport.kafka.loss.mark import Anchor, Mark, SeenEnd, anchor_of
 from transport.kafka.records import record_of
 
 __all__ = ["KafkaClaim", "Owner"]
@@ -35,7 +35,7 @@ class Owner(Protocol):
     def proved(self) -> bool:
         """Return whether the group has confirmed our membership recently enough."""
 
-    def seen(self, partition: int) -> Sight | None:
+    def seen(self, partition: int) -> SeenEnd | None:
         """Return the end of the partition's log as last seen, and its leader then."""
 
     def handed_back(self, claim: KafkaClaim) -> None:
@@ -202,7 +202,7 @@ class KafkaClaim:
         """Return the offset to commit where only offsets without a record are behind the last one.
 
         They are committed once when they are passed, and once more when the log has been seen
-        beyond them: by that sight others know that no record has taken their place.
+        beyond them: by that others know that no record has taken their place.
         """
         window = self.window
         # First what mostly says no: each claim of an idle member is asked each second.

@@ -1,8 +1,8 @@
 """Check that the log of a member's claims still is the one that they have read.
 
 Asked before a claim is made (of what the group's mark remembers), and of a claim that lives on
-whenever something may have happened to its log. See ``tails`` for how the log
-is compared, and ``sights`` for records that are unread.
+whenever something may have happened to its log. ``transport.kafka.loss.tails`` compares the log,
+and ``transport.kafka.loss.seen_ends`` bounds what was unread.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from aiokafka.structs import TopicPartition
 from transport.kafka.delivery.claim import KafkaClaim
 from transport.kafka.group.groups import Committed
 from transport.kafka.loss.identity import Described, Leader, TopicIds
-from transport.kafka.loss.mark import Sight
-from transport.kafka.loss.sights import Sights
+from transport.kafka.loss.mark import SeenEnd
+from transport.kafka.loss.seen_ends import SeenEnds
 from transport.kafka.loss.tails import KnownTail, Regress, Tails
 
 __all__ = ["Continuity"]
@@ -31,13 +31,13 @@ class Continuity:
         self._name = name
         self._ids = ids
         self._tails = tails
-        self._sights = Sights()
+        self._seen_ends = SeenEnds()
         self._remembered: dict[int, KnownTail] = {}
         self._counted: dict[int, int] = {}
 
-    def seen(self, partition: int) -> Sight | None:
+    def seen(self, partition: int) -> SeenEnd | None:
         """Return the end of a partition's log as last seen; ``None`` if it is not known."""
-        return self._sights.of(partition)
+        return self._seen_ends.of(partition)
 
     def lost_before(self, partition: int) -> int:
         """Return the uncommitted losses of a claim whose log went back."""
@@ -63,7 +63,7 @@ class Continuity:
         for partition in partitions:
             self._remembered.pop(partition, None)
             self._counted.pop(partition, None)
-            self._sights.forget(partition)
+            self._seen_ends.forget(partition)
         for at, regress in regressed.items():
             log.error(
                 "Kafka lost the end of a partition: reading goes on from `offset`. "
@@ -90,7 +90,7 @@ class Continuity:
             TransportUnavailable: Kafka can't say now.
         """
         tails = {self._at(claim.partition): self._known_by(claim) for claim in claims}
-        if not any(of.anchors or of.sights for of in tails.values()):
+        if not any(of.anchors or of.seen_ends for of in tails.values()):
             return {}
         topic = await self._ids.describe(self._name)
         regressed = await self._tails.regressed(tails, topic.leaders)
@@ -116,7 +116,7 @@ class Continuity:
         asked the last time. Where nothing is broken ``whole`` is to be told of the changes.
         """
         ours = {claim.partition for claim in read}
-        changed = self._sights.look({p: end for p, end in ends.items() if p in ours}, leaders)
+        changed = self._seen_ends.look({p: end for p, end in ends.items() if p in ours}, leaders)
         suspects = [
             claim
             for claim, place in read.items()
@@ -127,14 +127,14 @@ class Continuity:
     def whole(self, partitions: Iterable[int]) -> None:
         """Note that these have all that was seen of them under the leaders that they had."""
         for partition in partitions:
-            self._sights.forget(partition)
+            self._seen_ends.forget(partition)
 
     def _known(self, partition: int, committed: Committed | None, topic_id: str) -> KnownTail:
         ours = self._remembered.get(partition, KnownTail())
         return ours if committed is None else ours.and_of(KnownTail.by(committed.mark, topic_id))
 
     def _known_by(self, claim: KafkaClaim) -> KnownTail:
-        newest, seen = claim.newest, self._sights.of(claim.partition)
+        newest, seen = claim.newest, self._seen_ends.of(claim.partition)
         return KnownTail((newest,) if newest else (), (seen,) if seen else ())
 
     def _at(self, partition: int) -> TopicPartition:

@@ -16,7 +16,7 @@ from transport.kafka.client.errors import translate
 from transport.kafka.client.lingering import Lingering
 from transport.kafka.delivery.claim import KafkaClaim
 from transport.kafka.delivery.continuity import Continuity
-from transport.kafka.delivery.holds import Holds
+from transport.kafka.delivery.damaged_partitions import DamagedPartitions
 from transport.kafka.delivery.passing import GapPassing
 from transport.kafka.log import TopicLayout
 from transport.kafka.loss.leader_epochs import epochs_of_fetches
@@ -48,7 +48,7 @@ class Fetching:
         reader: KafkaReader,
         continuity: Continuity,
         gaps: GapPassing,
-        held: Holds,
+        damaged: DamagedPartitions,
     ) -> None:
         self._client = client
         self._claims = claims
@@ -56,7 +56,7 @@ class Fetching:
         self._reader = reader
         self._continuity = continuity
         self._gaps = gaps
-        self._held = held
+        self._damaged = damaged
         self._fetched_under = epochs_of_fetches(client)
         self._lingering = Lingering(client)
         self._unchecked = False
@@ -74,11 +74,11 @@ class Fetching:
             reading = {
                 p: claim
                 for p, claim in self._claims.items()
-                if claim.reading and p not in self._held
+                if claim.reading and p not in self._damaged
             }
             room = [self._source.at(p) for p, claim in reading.items() if not claim.window.full]
             full = len(room) < len(reading)
-            if not room and (full or self._held.any()):  # asked for none, the client gives all
+            if not room and (full or self._damaged.any()):  # asked for none, the client gives all
                 await asyncio.sleep(_POLL_FULL_MS / 1000)
                 continue
             try:
@@ -160,11 +160,13 @@ class Fetching:
                     self._client.seek(at, claim.window.fetched)
                     continue
             damage = damage_of(records[0])
-            if damage is not None and self._held.holds(at.partition, records[0].offset, damage):
-                claim.blocked = self._held.blockage(at.partition)
+            if damage is not None and self._damaged.must_read_again(
+                at.partition, records[0].offset, damage
+            ):
+                claim.blocked = self._damaged.blockage(at.partition)
                 self._client.seek(at, expected)
                 continue
-            self._held.forget(at.partition)
+            self._damaged.forget(at.partition)
             claim.blocked = None
             missing = claim.receive(records, under[at])
             if damage is not None and damage.end is not None:

@@ -21,8 +21,8 @@ from transport.kafka.connection.closing import start
 from transport.kafka.delivery.claim import KafkaClaim
 from transport.kafka.delivery.claiming import Claiming
 from transport.kafka.delivery.continuity import Continuity
+from transport.kafka.delivery.damaged_partitions import DamagedPartitions
 from transport.kafka.delivery.fetching import Fetching
-from transport.kafka.delivery.holds import Holds
 from transport.kafka.delivery.passing import GapPassing
 from transport.kafka.delivery.readable_ends import ReadableEnds
 from transport.kafka.delivery.timing import Timing
@@ -30,7 +30,7 @@ from transport.kafka.delivery.watchdog import StalledError, Stalls, Watchdog
 from transport.kafka.group.commits import Commits
 from transport.kafka.group.context import GroupContext
 from transport.kafka.group.groups import Committed
-from transport.kafka.loss.mark import Sight
+from transport.kafka.loss.mark import SeenEnd
 
 __all__ = ["KafkaMembership"]
 
@@ -68,7 +68,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         self.fault: TransportUnavailable | None = None
         self.spare = False
         """Whether the group let us in, and has no partition for us."""
-        self._held = Holds(source.name, patience=timing.damage)
+        self._damaged = DamagedPartitions(source.name, patience=timing.damage)
         self._continuity = Continuity(source.name, ids=context.ids, tails=context.tails)
         self._readable_ends = ReadableEnds(context.reader)
         self._commits = Commits(client, source.name, timeout=timing.request)
@@ -80,7 +80,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
             reader=context.reader,
             continuity=self._continuity,
             gaps=self._gaps,
-            held=self._held,
+            damaged=self._damaged,
         )
         self._claiming = Claiming(
             self,
@@ -130,7 +130,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         age = asyncio.get_running_loop().time() - self._commits.proved_at
         return age < self._timing.lease / 2
 
-    def seen(self, partition: int) -> Sight | None:
+    def seen(self, partition: int) -> SeenEnd | None:
         """See ``transport.kafka.delivery.claim.Owner``."""
         return self._continuity.seen(partition)
 
@@ -141,7 +141,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         """
         if self.claims.get(claim.partition) is claim and not self._ended:
             del self.claims[claim.partition]
-            self._held.forget(claim.partition)
+            self._damaged.forget(claim.partition)
             self._client.pause(self._source.at(claim.partition))
             self._claiming.start([claim.partition])
 
@@ -183,7 +183,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         # Still the old generation: a commit sent later would pass for one of the new.
         await self._commits.abort()
         self.claims.clear()
-        self._held.clear()
+        self._damaged.clear()
         self._continuity.revoked()
 
     # What becomes of claiming.
@@ -232,7 +232,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
                 )
                 if not suspects or await self._fetching.as_it_was(suspects):
                     self._continuity.whole(changed)
-                reading = {p: c for p, c in self.claims.items() if not self._held.waits(p)}
+                reading = {p: c for p, c in self.claims.items() if not self._damaged.waits(p)}
                 self._watchdog.check(reading, self._gaps.readable)
             self._looked(self.fault)
             if self.fault is not None:

@@ -17,14 +17,15 @@ def standing(
     end: int,
     lost_before: int,
     regress: Regress | None = None,
-    trust_sight: bool = False,
+    trust_seen_end: bool = False,
 ) -> Committed:
     """Return the group's place: the next offset to read, and the losses before it.
 
     ``regress`` says where the log went back, if it did. Behind the last record that the group has
     acknowledged there may be offsets without a record, which are read again: if the log was cut
-    there they may have records by now. With ``trust_sight`` they are not read again where the log
-    was seen, and compared, beyond them: looking through an aborted transaction can take minutes.
+    there they may have records by now. With ``trust_seen_end`` they are not read again where the
+    log was seen, and compared, beyond them: looking through an aborted transaction can take
+    minutes.
     """
     if committed is None:
         return Committed(begin, Mark(lost=lost_before))
@@ -39,7 +40,7 @@ def standing(
         return Committed(place, Mark(mark.epoch, lost + regress.lost, topic_id, last))
     # Records that were removed as old went from the head: the remembered tail stays.
     lost += max(0, begin - offset)
-    vouched = trust_sight and mark.seen is not None and mark.seen.end >= offset
+    vouched = trust_seen_end and mark.seen is not None and mark.seen.end >= offset
     if mark.last is not None and not vouched:
         # Behind it are offsets without a record, unless the log was cut there and has some now.
         offset = min(offset, mark.last.at + 1)

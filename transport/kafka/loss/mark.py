@@ -13,7 +13,7 @@ import msgspec
 
 from transport.contract import Record
 
-__all__ = ["Anchor", "Mark", "Sight", "anchor_of", "next_epoch", "read_mark"]
+__all__ = ["Anchor", "Mark", "SeenEnd", "anchor_of", "next_epoch", "read_mark"]
 
 _DIGEST_BYTES = 8
 _DIGESTED = 65_536  # bytes of a body: one is digested with each acknowledgement
@@ -32,7 +32,7 @@ class Anchor(msgspec.Struct, frozen=True, gc=False, array_like=True):
     leader: int
 
 
-class Sight(msgspec.Struct, frozen=True, gc=False, array_like=True):
+class SeenEnd(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Where the log was seen to end, while its leader epoch was ``leader``."""
 
     end: int
@@ -52,7 +52,7 @@ class Mark(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     lost: int = 0
     topic_id: str = ""
     last: Anchor | None = None
-    seen: Sight | None = None
+    seen: SeenEnd | None = None
 
     def text(self) -> str:
         """Return it as the metadata of a commit."""

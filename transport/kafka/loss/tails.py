@@ -3,7 +3,7 @@
 An unclean election, a restored disk or a power cut without flush takes records away that were
 acknowledged, and Kafka gives their offsets to others. A committed
 offset then no longer means that the records before it were read. Kafka does not report this to a
-consumer, so it compares the log with its memory of it (``Anchor`` and ``Sight``).
+consumer, so it compares the log with its memory of it (``Anchor`` and ``SeenEnd``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from aiokafka.structs import TopicPartition
 from transport.contract import Topic
 from transport.kafka.loss.identity import Leader
 from transport.kafka.loss.leader_epochs import LeaderEpochs
-from transport.kafka.loss.mark import Anchor, Mark, Sight, anchor_of
+from transport.kafka.loss.mark import Anchor, Mark, SeenEnd, anchor_of
 from transport.kafka.reader import KafkaReader
 from transport.kafka.records import record_of
 
@@ -28,7 +28,7 @@ class KnownTail(NamedTuple):
     """The remembered end of one partition: by its group's mark, and by us since."""
 
     anchors: tuple[Anchor, ...] = ()
-    sights: tuple[Sight, ...] = ()
+    seen_ends: tuple[SeenEnd, ...] = ()
 
     @classmethod
     def by(cls, mark: Mark, topic_id: str) -> Self:
@@ -39,7 +39,7 @@ class KnownTail(NamedTuple):
 
     def and_of(self, other: KnownTail) -> KnownTail:
         """Return both together."""
-        return KnownTail(self.anchors + other.anchors, self.sights + other.sights)
+        return KnownTail(self.anchors + other.anchors, self.seen_ends + other.seen_ends)
 
 
 class Regress(NamedTuple):
@@ -86,7 +86,7 @@ class Tails:
         for at, of in known.items():
             leader = leaders.get(at.partition)
             if leader is None or all(
-                noted.leader == leader.epoch for noted in of.anchors + of.sights
+                noted.leader == leader.epoch for noted in of.anchors + of.seen_ends
             ):
                 continue
             answered = self._answers.get(at)
@@ -117,7 +117,7 @@ class Tails:
         begins, ends = await asyncio.gather(self._reader.begins(where), self._reader.ends(where))
         state = _LogBounds(begins, ends)
         gone = await self._gone({at: of.anchors for at, of in known.items()}, state)
-        cut = await self._cut({at: of.sights for at, of in known.items()}, state, leaders)
+        cut = await self._cut({at: of.seen_ends for at, of in known.items()}, state, leaders)
         if not gone and not cut:
             return {}
         oldest = {at: min(anchors, key=_place) for at, anchors in gone.items()}
@@ -152,21 +152,21 @@ class Tails:
 
     async def _cut(
         self,
-        sights: Mapping[TopicPartition, Sequence[Sight]],
+        seen_ends: Mapping[TopicPartition, Sequence[SeenEnd]],
         state: _LogBounds,
         leaders: Mapping[int, Leader],
     ) -> dict[TopicPartition, tuple[int, int]]:
         """Return, for each log that was seen to be longer, its cut and its former end."""
         cut: dict[TopicPartition, tuple[int, int]] = {}
-        for turn in range(max(map(len, sights.values()), default=0)):
-            sighted = {at: of[turn] for at, of in sights.items() if len(of) > turn}
+        for turn in range(max(map(len, seen_ends.values()), default=0)):
+            asked = {at: of[turn] for at, of in seen_ends.items() if len(of) > turn}
             then = {
                 at.partition: seen.leader
-                for at, seen in sighted.items()
+                for at, seen in asked.items()
                 if (leader := leaders.get(at.partition)) and leader.epoch != seen.leader
             }
             ends = await self._epochs.ends(self._name, then)
-            for at, seen in sighted.items():
+            for at, seen in asked.items():
                 end = min(ends.get(at.partition, state.ends[at]), state.ends[at])
                 if end < seen.end:
                     lowest, known = cut.get(at, (end, seen.end))

@@ -27,9 +27,9 @@ from transport.redis.client.functions import Functions
 from transport.redis.connection.connection import Command, Reply, ServerChanged
 from transport.redis.connection.errors import translate
 from transport.redis.keys import TopicKeys
+from transport.redis.rescue.last_seen import LastSeen
 from transport.redis.rescue.rescue import Rescue
 from transport.redis.rescue.shard_rescues import ShardRescues
-from transport.redis.rescue.witness import Witness
 
 __all__ = ["Publisher"]
 
@@ -53,7 +53,7 @@ class Publisher:
         *,
         group: str,
         seconds: int,
-        witness: Witness,
+        last_seen: LastSeen,
         own_appends: OwnAppends,
         confirmation: Confirmation,
         rescue: Rescue,
@@ -61,7 +61,7 @@ class Publisher:
         self._rescue = rescue
         self._confirmation = confirmation
         self._functions = functions
-        self._witness = witness
+        self._last_seen = last_seen
         self._log = log
         self._group = group
         self._seconds = seconds
@@ -244,7 +244,7 @@ class Publisher:
             self._own_appends.appended(partition, run)
         last = outcomes[-1]
         if type(last) is Appended:  # one of a call is enough to tell whether the log goes back
-            self._witness.stands(envelopes[-1].partition, last.offset)
+            self._last_seen.saw(envelopes[-1].partition, last.offset)
         return outcomes
 
     def _outcomes_by_partition(

@@ -10,10 +10,10 @@ from transport.contract import AckEnded, Record, Taker
 from transport.errors import PartitionLost, TopicMissing
 from transport.redis.append.own_appends import OwnAppends, Run
 from transport.redis.delivery.append_notifier import AppendNotifier
+from transport.redis.delivery.hand_over_pauses import HandOverPauses
 from transport.redis.delivery.inbox import Inbox
 from transport.redis.delivery.joint_acks import JointAcks, Passed
 from transport.redis.delivery.kept_runs import KeptBytes, KeptRuns
-from transport.redis.delivery.rests import Rests
 from transport.redis.delivery.slot_notifiers import SlotNotifiers
 from transport.redis.delivery.trimming import Retention
 from transport.redis.delivery.unread_deliveries import UnreadDeliveries
@@ -55,7 +55,7 @@ class RedisClaim:
         """Whether ``next`` waits for something to read."""
         self._is_refused = False
         self._must_read = False
-        self._rests = Rests()
+        self._pauses = HandOverPauses()
         self._was_handed = False  # anything, in the wait under way
         self._revoked = False
         self._lost = False
@@ -158,11 +158,11 @@ class RedisClaim:
 
     def _note_read(self, now: float) -> None:
         self._kept.read(self._inbox.heard)
-        if self._taker is not None and self._rests.begin(now):
+        if self._taker is not None and self._pauses.begin(now):
             self._leave_appends()
 
     def _rejoin(self, now: float) -> None:
-        if self._rests.end(now):
+        if self._pauses.end(now):
             self._own_appends.join(self.partition, self)
 
     def _leave_appends(self) -> None:

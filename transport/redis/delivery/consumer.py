@@ -182,7 +182,7 @@ class RedisConsumer:
                 group=self._membership.group,
                 epoch=epoch,
                 position=position,
-                witness=self._membership.witness,
+                last_seen=self._membership.last_seen,
             ),
             self._notifier,
             retention=Retention(seconds=self._retention_seconds, records=self._retention_records),
@@ -217,7 +217,7 @@ class RedisConsumer:
     async def _renew_due(self, claims: Sequence[RedisClaim]) -> None:
         """Renew what was not renewed for long; all, where the server may be another one by now."""
         now = asyncio.get_running_loop().time()
-        connections = self._membership.witness.connections()
+        connections = self._membership.last_seen.connections()
         latest = now - self._membership.renew_after
         renewed_at = {claim: self._renewed_at.get(claim, latest) for claim in claims}
         if connections == self._made:
@@ -272,7 +272,7 @@ class RedisConsumer:
                 await self._membership.release([claim])
 
     def _renewed(self, claim: RedisClaim, reply: Renewed, connections: int) -> None:
-        witness, partition = self._membership.witness, claim.partition
+        last_seen, partition = self._membership.last_seen, claim.partition
         self.unread[partition] = reply.unread
         if reply.lost >= 0:
             _log.error(
@@ -282,10 +282,10 @@ class RedisConsumer:
                 claim.stream,
                 reply.lost,
             )
-            witness.forget(partition)
+            last_seen.forget(partition)
             # What this claim was given may be of the log as it was. The next one begins anew.
             claim.lose()
-        witness.looked(
+        last_seen.looked(
             partition,
             added=reply.appended,
             tail=reply.end,

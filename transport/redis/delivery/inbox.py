@@ -17,7 +17,7 @@ from transport.redis.connection.connection import Command, Reply, ReplyTooLargeE
 from transport.redis.connection.errors import translate
 from transport.redis.keys import TopicKeys, consumer
 from transport.redis.records import Entry, records, sort_key
-from transport.redis.rescue.witness import Witness
+from transport.redis.rescue.last_seen import LastSeen
 
 __all__ = ["Inbox"]
 
@@ -51,7 +51,7 @@ class Inbox:
         group: str,
         epoch: int,
         position: str,
-        witness: Witness,
+        last_seen: LastSeen,
     ) -> None:
         self.topic = log.topic
         self.partition = partition
@@ -72,7 +72,7 @@ class Inbox:
         self._most = _MOST  # records a read may ask for; fewer after they were too large
         self._behind = True  # records delivered before may still have to be delivered again
         self._unacked: deque[str] = deque()
-        self._witness = witness
+        self._last_seen = last_seen
         self._is_unsure = False  # of what the last read did: it failed, or was cut off
         self._made = -1  # connections that had been made before the last read
 
@@ -97,7 +97,7 @@ class Inbox:
     def follow(self, through: str) -> None:
         """Note that the caller has everything through ``through``, without reading it."""
         self.heard = through
-        self._witness.stands(self.partition, through)
+        self._last_seen.saw(self.partition, through)
 
     def go_back(self, position: str) -> None:
         """Note that the caller wants what comes after ``position``, where the group is."""
@@ -105,7 +105,7 @@ class Inbox:
 
     def note_ack(self, through: str) -> None:
         """Note that what the caller got without reading is acknowledged."""
-        self._witness.acknowledged(self.partition, through)
+        self._last_seen.acknowledged(self.partition, through)
 
     async def read(self, count: int) -> list[Record]:
         """Return up to ``count`` records, or none if there are none now.
@@ -169,7 +169,7 @@ class Inbox:
         for offset in delivered:
             if self._unacked and self._unacked[0] == offset:  # not rewound in the meantime
                 self._unacked.popleft()
-        self._witness.acknowledged(self.partition, through)
+        self._last_seen.acknowledged(self.partition, through)
         return count
 
     def rewind(self) -> None:
@@ -193,8 +193,8 @@ class Inbox:
     async def _be_sure(self) -> None:
         """After a read that failed, see that the log did not go back meanwhile.
 
-        A server that went back (transport/redis/rescue/witness.py), and whose clock is behind, may
-        give new records ids below those already read here. Had such a read failed, its records
+        A server that went back (transport/redis/rescue/last_seen.py), and whose clock is behind,
+        may give new records ids below those already read here. Had such a read failed, its records
         would be pending where this inbox looks no more, and be acknowledged with the next one.
 
         Raises:
@@ -249,7 +249,7 @@ class Inbox:
             if sort_key(first) <= sort_key(self.heard):
                 raise self._gone_back(first)
             self.heard = last
-            self._witness.stands(self.partition, last)
+            self._last_seen.saw(self.partition, last)
         self._is_unsure = False
         self._made = made
         return before, fresh

@@ -14,7 +14,7 @@ from transport.redis.connection.connection import Command, Reply
 from transport.redis.connection.errors import translate
 from transport.redis.delivery.claim import RedisClaim
 from transport.redis.keys import TopicKeys, consumer
-from transport.redis.rescue.witness import Witness
+from transport.redis.rescue.last_seen import LastSeen
 
 __all__ = ["RedisMembership", "Renewed"]
 
@@ -43,7 +43,7 @@ class RedisMembership:
         group: the group's name.
         member: the name of this member, unique among live processes.
         lease_ms: milliseconds after which a silent member loses its partitions.
-        witness: remembers the streams, to notice a loss.
+        last_seen: remembers the streams, to notice a loss.
         of_several: each partition may be on another server of a cluster.
     """
 
@@ -55,7 +55,7 @@ class RedisMembership:
         group: str,
         member: str,
         lease_ms: int,
-        witness: Witness,
+        last_seen: LastSeen,
         of_several: bool,
     ) -> None:
         self.log = log
@@ -67,7 +67,7 @@ class RedisMembership:
         self.renew_after = min(lease_ms / 4000, _LONGEST_UNRENEWED)
         """Seconds after which a look renews a lease: it outlives some looks that fail after that.
         With the renewal this member sees whether the stream lost anything."""
-        self.witness = witness
+        self.last_seen = last_seen
         """The memory of the streams, where the group is the log's own."""
         self._functions = functions
         self._member = member
@@ -145,7 +145,7 @@ class RedisMembership:
                         self._member,
                         self._lease_ms,
                         progress,
-                        self.witness.last(p),
+                        self.last_seen.last(p),
                     )
                     for p, progress in zip(partitions, unread, strict=True)
                 ]
@@ -162,7 +162,7 @@ class RedisMembership:
                     self.group,
                     claim.epoch,
                     self._lease_ms,
-                    *self.witness.arguments(claim.partition),
+                    *self.last_seen.arguments(claim.partition),
                 )
                 for claim in claims
             ],

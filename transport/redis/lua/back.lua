@@ -1,5 +1,5 @@
 -- A log that went back: a replica that was behind was promoted, or an older file was read. All that
--- Redis keeps went back together, so only what a process knows from before can tell (witness.py):
+-- Redis keeps went back together, so only what a process knows from before can tell (last_seen.py):
 -- `added` records were appended up to `tail` when it last looked, `unread` of them not acknowledged;
 -- since then it was told of `last`, which `may_be_unread` ('1') or is acknowledged ('0').
 -- The lease keeps what is accounted for: `back_upto`, the highest id that is lost, `back_lost`, how
@@ -26,10 +26,10 @@ local function counted_before(lease)
   end
 end
 
--- Returns how many records went with a log that went back and were not acknowledged, as far as this
--- witness knows; nothing if the log did not go back. Mostly the last record is there, and so is
+-- Returns how many records went with a log that went back and were not acknowledged, as far as the
+-- process knows; nothing if the log did not go back. Mostly the last record is there, and so is
 -- everything before it.
-local function lost_by_this_witness(stream, lease, args)
+local function lost_of_last_seen(stream, lease, args)
   local added, tail, unread, last, may_be_unread = unpack(args)
   if last == '' or #redis.pcall('XRANGE', stream, last, last) > 0 then
     return nil
@@ -59,7 +59,7 @@ end
 
 -- The same, less what is accounted for already.
 local function lost_by_going_back(stream, lease, args)
-  local lost, last = lost_by_this_witness(stream, lease, args), args[4]
+  local lost, last = lost_of_last_seen(stream, lease, args), args[4]
   local upto = lost and redis.call('HGET', lease, 'back_upto')
   if not lost or upto == last then
     return nil -- the last id is that of no record since account_for() set it

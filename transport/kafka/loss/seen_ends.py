@@ -11,26 +11,26 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from transport.kafka.loss.identity import Leader
-from transport.kafka.loss.mark import Sight
+from transport.kafka.loss.mark import SeenEnd
 
-__all__ = ["Sights"]
+__all__ = ["SeenEnds"]
 
 
-class Sights:
-    """The sights of one topic's partitions, of those that this process has claimed."""
+class SeenEnds:
+    """The ends of one topic's partitions as last seen, of those that this process has claimed."""
 
     def __init__(self) -> None:
-        self._confirmed: dict[int, Sight] = {}
-        self._looked: dict[int, Sight] = {}
+        self._confirmed: dict[int, SeenEnd] = {}
+        self._looked: dict[int, SeenEnd] = {}
 
-    def of(self, partition: int) -> Sight | None:
+    def of(self, partition: int) -> SeenEnd | None:
         """Return the last end that counts, if any."""
         return self._confirmed.get(partition)
 
     def look(self, ends: Mapping[int, int], leaders: Mapping[int, Leader]) -> Collection[int]:
         """Note the ``leaders``, and the ``ends`` found after them; return where a leader changed.
 
-        There the old sights stay until they are compared, and ``forget`` is called.
+        There the old ends stay until they are compared, and ``forget`` is called.
         """
         changed = []
         for partition, leader in leaders.items():
@@ -42,7 +42,7 @@ class Sights:
                 continue
             if before is not None:
                 self._confirmed[partition] = before
-            self._looked[partition] = Sight(ends[partition], leader.epoch)
+            self._looked[partition] = SeenEnd(ends[partition], leader.epoch)
         return changed
 
     def forget(self, partition: int) -> None:

@@ -8,11 +8,11 @@ from typing import Protocol, runtime_checkable
 from transport.contract import Transport
 from transport.features.forwarding import innermost
 
-__all__ = ["Witnessed", "witnessed"]
+__all__ = ["KnowsEnds", "knows_ends"]
 
 
 @runtime_checkable
-class Witnessed(Protocol):
+class KnowsEnds(Protocol):
     """A transport that compares its log with what it was told of it before."""
 
     def known_ends(self) -> dict[int, str]:
@@ -29,7 +29,7 @@ class Witnessed(Protocol):
         """
 
 
-def witnessed(transport: Transport) -> Witnessed | None:
+def knows_ends(transport: Transport) -> KnowsEnds | None:
     """Return the transport behind ``transport``'s decorators, if it is such a one."""
     inner = innermost(transport)
-    return inner if isinstance(inner, Witnessed) else None
+    return inner if isinstance(inner, KnowsEnds) else None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["counted", "counted_key"]
+__all__ = ["offset_number", "offset_sort_key"]
 
 _NUMBER = re.compile(r"[0-9]{1,19}")
 _LARGEST = 2**63 - 1
 
 
-def counted(offset: str) -> int:
+def offset_number(offset: str) -> int:
     """Return the number that an offset is.
 
     Raises:
@@ -21,10 +21,10 @@ def counted(offset: str) -> int:
     return int(offset)
 
 
-def counted_key(offset: str) -> bytes:
+def offset_sort_key(offset: str) -> bytes:
     """Return a key that orders such offsets; see ``transport.contract.Transport.sort_key``.
 
     Raises:
         ValueError: it is no number, or one that takes more than 63 bits.
     """
-    return counted(offset).to_bytes(8, "big")
+    return offset_number(offset).to_bytes(8, "big")

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from transport.contract import Blockage
 from transport.kafka.client.damaged import Damage
 
-__all__ = ["Holds"]
+__all__ = ["DamagedPartitions"]
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class _Hold(NamedTuple):
     passable: bool
 
 
-class Holds:
+class DamagedPartitions:
     """Of the partitions of Kafka's topic ``name``. ``patience`` is in seconds."""
 
     def __init__(self, name: str, *, patience: float) -> None:
@@ -53,7 +53,7 @@ class Holds:
         """Return whether the partition stands still, also while it is looked at again."""
         return partition in self._holds
 
-    def holds(self, partition: int, offset: int, damage: Damage) -> bool:
+    def must_read_again(self, partition: int, offset: int, damage: Damage) -> bool:
         """Return whether the damage at ``offset`` is to be read again; else pass over it."""
         now = _now()
         hold = self._holds.get(partition)

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from transport.deadline import answer
 from transport.errors import TransportUnavailable
-from transport.patience import answer
 
 
 class Slow:

@@ -10,12 +10,12 @@ from compose.doctor.observation import Observation, fine, warning
 from compose.interpreter import is_plain, label
 from compose.settings import Settings, misspelt
 
-__all__ = ["examine_here"]
+__all__ = ["examine_machine"]
 
 _FILES = 4096
 
 
-def examine_here(settings: Settings) -> Iterator[Observation]:
+def examine_machine(settings: Settings) -> Iterator[Observation]:
     """Yield what was found of the interpreter, the settings, and this process's limits."""
     yield fine("version", f"crossfade {version('crossfade')}")
     if is_plain():

@@ -1,4 +1,4 @@
-"""This process's memory of the streams, to detect records that Redis itself forgot.
+"""The last record of each stream that this process saw, to detect records that Redis forgot.
 
 A replica that was behind and is promoted, or a server started from an older file, is consistent in
 itself: records, group, accounts and memory all went back together. Only those who were told of the
@@ -21,10 +21,10 @@ import msgspec
 
 from transport.redis.records import is_later
 
-__all__ = ["NO_WITNESS", "Witness"]
+__all__ = ["NOTHING_SEEN", "LastSeen"]
 
 _NOTHING = ""
-NO_WITNESS = (_NOTHING, _NOTHING, 0, _NOTHING, 0)
+NOTHING_SEEN = (_NOTHING, _NOTHING, 0, _NOTHING, 0)
 """The arguments of one that knows nothing, as of a group that is not the log's own."""
 
 
@@ -40,7 +40,7 @@ class _LastLook(msgspec.Struct):
     """How many connections had ever been made at the last look."""
 
 
-class Witness:
+class LastSeen:
     """Of all streams of a log, and of the group that works on it.
 
     ``connections`` tells how many connections to the server were ever made.
@@ -50,7 +50,7 @@ class Witness:
         self.connections = connections
         self._seen = [_LastLook() for _ in range(partitions)]
 
-    def stands(self, partition: int, offset: str) -> None:
+    def saw(self, partition: int, offset: str) -> None:
         """Note that ``offset`` was appended, or read."""
         seen = self._seen[partition]
         if not seen.last:
