@@ -12,6 +12,8 @@ import uvicorn
 
 __all__ = ["run_uvicorn"]
 
+_STOP_SECONDS = 10.0
+
 
 class _Server(uvicorn.Server):
     @contextmanager
@@ -21,7 +23,11 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def run_uvicorn(app: Any, **options: Any) -> AsyncIterator[int]:
-    """Serve ``app`` on a free loopback port, which is yielded; end it as a signal would."""
+    """Serve ``app`` on a free loopback port, which is yielded; end it as a signal would.
+
+    Raises:
+        AssertionError: it did not end. uvicorn waits for ever for a connection that stays open.
+    """
     # Named as TCP, or asyncio would not switch Nagle's algorithm off, and each answer take 40 ms.
     bound = socket.socket(proto=socket.IPPROTO_TCP)
     bound.bind(("127.0.0.1", 0))
@@ -37,5 +43,18 @@ async def run_uvicorn(app: Any, **options: Any) -> AsyncIterator[int]:
         yield bound.getsockname()[1]
     finally:
         server.should_exit = True
-        await task
+        await _ended(server, task)
         bound.close()
+
+
+async def _ended(server: uvicorn.Server, task: asyncio.Task[None]) -> None:
+    done, _ = await asyncio.wait([task], timeout=_STOP_SECONDS)
+    if done:
+        return task.result()
+    state = server.server_state
+    left = f"{len(state.connections)} connections and {len(state.tasks)} requests"
+    server.force_exit = True
+    for running in (*state.tasks, task):
+        running.cancel()
+    await asyncio.wait([*state.tasks, task], timeout=_STOP_SECONDS)
+    raise AssertionError(f"the server did not stop within {_STOP_SECONDS:g} s: it has {left} open")

@@ -24,6 +24,7 @@ from tests.support.metric_values import value_of
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Handle = Callable[[Any, Any], Awaitable[None]]
 _MIB = 2**20
+_SOON = 10.0  # seconds without any progress, after which something waits for ever
 
 
 class _Site:
@@ -82,12 +83,46 @@ async def _half_closed(port: int, data: bytes) -> Connection:
     return reader, writer
 
 
+async def _rest(reader: asyncio.StreamReader) -> bytes:
+    """Return what comes until the server closes the connection."""
+    got = b""
+    while True:
+        try:
+            piece = await asyncio.wait_for(reader.read(_MIB), _SOON)
+        except TimeoutError:
+            pytest.fail(f"neither bytes nor the end came for {_SOON:g} s, after {got[-200:]!r}")
+        if not piece:
+            return got
+        got += piece
+
+
 async def _read(connection: Connection) -> list[Any]:
     reader, writer = connection
     try:
-        return answers(await asyncio.wait_for(reader.read(), 10))
+        return answers(await _rest(reader))
     finally:
         writer.close()
+
+
+async def _has(here: _Site, count: int) -> None:
+    """Wait until the server has so many connections."""
+
+    def there() -> bool:
+        found = len(here.connections)
+        assert found == count, f"the server has {found} connections, not {count}"
+        return True
+
+    await eventually(there, _SOON)
+
+
+async def _hears(events: list[str], *expected: str) -> None:
+    """Wait until the application was told these events."""
+
+    def heard() -> bool:
+        assert events == list(expected), f"the application was told {events}, not {expected}"
+        return True
+
+    await eventually(heard, _SOON)
 
 
 async def _all(port: int, data: bytes) -> list[Any]:
@@ -106,7 +141,7 @@ async def test_a_request_is_answered(site: _Site) -> None:
     batch = post(content=b"[" + body(3) + b"," + body(4) + b"]", path="/api/messages:batch")
     (found,) = await _all(site.port, batch)
     assert ["messageId" in each for each in found.json] == [True, True]
-    await eventually(lambda: len(site.connections) == 0)
+    await _has(site, 0)
 
 
 async def test_requests_before_it_are_answered_in_order(site: _Site) -> None:
@@ -117,7 +152,7 @@ async def test_requests_before_it_are_answered_in_order(site: _Site) -> None:
     assert [each.status for each in found] == [207, 200, 202, 200]
     sent = b"".join(post(content=body(number)) + GET for number in range(100, 400))
     assert [each.status for each in await _all(site.port, sent)] == [202, 200] * 300
-    await eventually(lambda: len(site.connections) == 0)
+    await _has(site, 0)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +170,7 @@ async def test_requests_before_it_are_answered_in_order(site: _Site) -> None:
 )
 async def test_half_a_request_is_dropped(site: _Site, half: bytes) -> None:
     assert await _all(site.port, half) == []
-    await eventually(lambda: len(site.connections) == 0)
+    await _has(site, 0)
     assert [each.status for each in await _all(site.port, post() + half)] == [202]
 
 
@@ -165,7 +200,7 @@ async def test_many_that_leave_have_their_places_until_they_are_answered(serve: 
     go_on.set()
     (found,) = await _read(connection)
     assert (found.status, found.headers["connection"]) == (200, "close")
-    await eventually(lambda: len(here.connections) == 0, timeout=2)
+    await _has(here, 0)
 
 
 async def test_one_that_resets_then_is_gone_before_its_answer(serve: Any) -> None:
@@ -177,12 +212,12 @@ async def test_one_that_resets_then_is_gone_before_its_answer(serve: Any) -> Non
 
     here = await serve(handle)
     _, writer = await _half_closed(here.port, GET)
-    await eventually(lambda: events == ["http.request"])
+    await _hears(events, "http.request")
     raw = writer.get_extra_info("socket")
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
-    await eventually(lambda: events == ["http.request", "http.disconnect"])
-    await eventually(lambda: len(here.connections) == 0)
+    await _hears(events, "http.request", "http.disconnect")
+    await _has(here, 0)
 
 
 @pytest.mark.parametrize("begun", [True, False], ids=["begun", "not_begun"])
@@ -202,13 +237,13 @@ async def test_a_stream_ends_with_it(serve: Any, begun: bool) -> None:
     writer.write(GET)
     if begun:
         go_on.set()
-        await eventually(lambda: events == ["http.request", "stream"])
+        await _hears(events, "http.request", "stream")
     writer.write_eof()
     await eventually(lambda: events[:1] == ["http.request"])
     go_on.set()
-    await eventually(lambda: events == ["http.request", "stream", "http.disconnect"])
-    assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 200 ")
-    await eventually(lambda: len(here.connections) == 0)
+    await _hears(events, "http.request", "stream", "http.disconnect")
+    assert (await _rest(reader)).startswith(b"HTTP/1.1 200 ")
+    await _has(here, 0)
     writer.close()
 
 
@@ -219,8 +254,8 @@ async def test_one_that_does_not_read_is_ended_as_others_are(serve: Any) -> None
 
     here = await serve(handle, Bounds(write_seconds=0.5))
     _, writer = await _half_closed(here.port, GET)
-    await eventually(lambda: len(here.connections) == 1)
-    await eventually(lambda: len(here.connections) == 0)
+    await _has(here, 1)
+    await _has(here, 0)
     assert value_of(here.ended.labels("unread")) == 1
     writer.close()
 
@@ -236,9 +271,9 @@ async def test_a_stop_waits_for_its_answer(serve: Any, stack: AsyncExitStack) ->
 
     here = await serve(handle)
     connection = await _half_closed(here.port, GET)
-    await waiting.wait()
+    await asyncio.wait_for(waiting.wait(), _SOON)
     asyncio.get_running_loop().call_later(0.2, go_on.set)
-    await asyncio.wait_for(stack.aclose(), 10)
+    await stack.aclose()
     assert [each.status for each in await _read(connection)] == [200]
     assert len(here.connections) == 0
 
