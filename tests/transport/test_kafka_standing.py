@@ -53,6 +53,10 @@ def test_a_tail_that_nobody_had_read_leaves_the_place_where_it_is() -> None:
     assert (offset, mark.lost, mark.last) == (30, 9, _LAST)
 
 
+def test_a_log_that_lost_both_its_head_and_its_tail_is_read_from_what_is_left() -> None:
+    assert _stands(10, _MARK, begin=15, end=35, regress=Regress(33, 7)).offset == 15
+
+
 def test_a_mark_without_an_anchor_beyond_the_end_begins_anew_and_counts() -> None:
     offset, mark = _stands(30, Mark(epoch=7, topic_id="ours"), begin=4, end=24)
     assert (offset, mark.lost) == (4, 6)
