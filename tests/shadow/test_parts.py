@@ -15,7 +15,7 @@ from tests.shadow.recording_observer import RecordingObserver
 from tests.shadow.scripted_transport import ScriptedTransport, hang, lose_reply, refuse, work
 from tests.support.eventually import eventually
 from transport.conformance.member import message, messages
-from transport.contract import Appended
+from transport.contract import Appended, Topic
 from transport.errors import AppendUnknown, TransportError
 from transport.memory import MemoryTransport
 from transport.redis.entry_ids import id_key
@@ -118,6 +118,62 @@ def test_one_copy_that_waits_keeps_none_of_those_that_passed_it() -> None:
     assert sum(reference() is not None for reference in seen) < 100
 
 
+def _copies(*remembered: bool) -> list[Copy]:
+    """Copies of one partition, which are to be remembered or not."""
+    log = MemoryTransport(TransportSettings(stream_partitions=2))
+    sent = [message(str(number), partition=0, of=log) for number in range(len(remembered))]
+    return [Copy(it, "0", 0, remember) for it, remember in zip(sent, remembered, strict=True)]
+
+
+def test_copies_of_a_partition_are_taken_in_order_whatever_is_remembered() -> None:
+    """A call remembers all of its records or none, and a redrive is not remembered."""
+    queue = Queue(2, records=10, size=1 << 20)
+    copies = _copies(True, True, False, True)
+    for copy in copies:
+        assert queue.put(copy)
+    for expected in (copies[:2], copies[2:3], copies[3:]):
+        taken = queue.take(10)
+        assert taken == expected
+        for copy in taken:
+            queue.remove(copy)
+
+
+def test_a_copy_is_found_by_its_key_and_body_until_it_is_removed() -> None:
+    queue = Queue(2, records=10, size=1 << 20)
+    (first,) = _copies(True)
+    another = msgspec.structs.replace(first.envelope, fingerprint="f" * 32)
+    second = Copy(another, "1", 0)
+    queue.put(first)
+    assert queue.waiting(first.envelope) is first
+    assert queue.waiting(another) is None
+    queue.put(second)
+    queue.remove(first)
+    assert queue.waiting(another) is second
+    queue.remove(second)
+    assert queue.waiting(another) is None
+
+
+async def test_two_bodies_under_one_key_are_two_copies() -> None:
+    """Kafka remembers no keys. Which of the two is the row, the workers of each log find out."""
+
+    async def forgetful(inner, envelopes, remember):
+        return await inner.publish(envelopes, remember=False)
+
+    settings = TransportSettings(stream_partitions=2, transport_shadow_mode="sync")
+    shadow = ScriptedTransport(MemoryTransport(settings), forgetful)
+    mirror = Mirror(shadow, primary="memory", settings=settings)
+    async with ShadowTransport(
+        ScriptedTransport(MemoryTransport(settings), forgetful), mirror
+    ) as transport:
+        first, other = messages(["first", "other"], partition=0, of=transport)
+        forged = msgspec.structs.replace(other, message_id=first.message_id, fingerprint="f" * 32)
+        sent = [first, forged, first]
+        outcomes = await transport.publish(sent)
+        assert all(isinstance(outcome, Appended) for outcome in outcomes)
+        stands = await shadow.read(Topic.MESSAGES, 0)
+        assert [record.body for record in stands] == [first.body, forged.body]
+
+
 async def test_a_copy_that_the_sender_brought_meanwhile_is_not_offered_again() -> None:
     lost, calls = asyncio.Event(), 0
 
@@ -172,6 +228,7 @@ def test_the_breaker_opens_tries_once_and_closes() -> None:
         breaker.failed()
     assert breaker.state == "open"
     assert not breaker.begin()
+    breaker.failed()  # a call that was under way
     assert 0 < breaker.wait() <= 0.5
     now += 0.5
     assert breaker.begin()
