@@ -7,6 +7,7 @@ import pytest
 from ingress.accept.admission import Admission
 from ingress.schema.problems import Problem
 from transport.contract import Progress
+from transport.errors import TransportUnavailable
 
 _MOST = 10.0
 
@@ -17,9 +18,12 @@ class _CountedLog:
     def __init__(self) -> None:
         self.appended = self.acknowledged = 0
         self.late = [0.0] * 16
+        self.is_away = False
 
     async def progress(self, _topic, *, group) -> list[Progress]:
         del group
+        if self.is_away:
+            raise TransportUnavailable("told to")
         rest = [0] * 15
         return [
             Progress(number, lag, 0, late, None, None, appended=appended)
@@ -122,6 +126,39 @@ async def test_nothing_is_refused_while_nothing_is_persisted_nor_while_workers_c
         assert await stand.second(500, persisted=0) == 500
     for persisted in (100, 1500, 1500):
         assert await stand.second(500, persisted=persisted) == 500
+
+
+@pytest.mark.parametrize("away", ["database", "log"])
+async def test_an_outage_ends_an_overload(away: str):
+    """The log takes everything that it can, as long as nothing is persisted."""
+    stand = await _overloaded()
+    assert await stand.second(2000, persisted=1000) < 2000
+    stand.log.is_away = away == "log"
+    for _ in range(4):
+        await stand.second(2000, persisted=0)
+    assert await stand.second(2000, persisted=0) == 2000
+    stand.log.is_away = False
+    assert await stand.second(2000, persisted=1000) == 2000, "what was before it says nothing"
+
+
+async def test_less_and_less_is_not_accepted_because_refusing_takes_processor_time():
+    stand = await _overloaded()
+    stand.log.late = [_MOST] * 16
+    for _ in range(5):
+        accepted = await stand.second(2000, persisted=100)
+    assert accepted >= 400
+
+
+async def test_a_debt_is_paid_within_a_minute():
+    stand = await _overloaded()
+    stand.now += 1
+    stand.admission.take()
+    stand.admission.count(1_000_000)
+    stand.now += 1
+    with pytest.raises(Problem):
+        stand.admission.take()
+    stand.now += 60
+    stand.admission.take()
 
 
 async def test_retry_after_is_when_the_log_is_short_enough_again():
