@@ -40,6 +40,19 @@ async def test_nothing_is_written_where_the_database_is_not_where_its_owner_left
     assert (await writer.write([placed(message("c"))], again)).persisted == [0]
 
 
+async def test_a_database_that_is_elsewhere_takes_nothing_where_the_row_has_the_same_place(
+    writer, fence, database_pool
+):
+    """A standby that was promoted has rows of its own in the places that the owner knows."""
+    await writer.write([placed(message("a"))], fence)
+    fence.place = await database_pool.fetchval(
+        "UPDATE log_positions SET through = '1-0' RETURNING ctid::text"
+    )
+    with pytest.raises(FenceLost, match="not where this owner left it"):
+        await writer.write([placed(message("b"))], fence)
+    assert await database_pool.fetchval("SELECT count(*) FROM messages") == 1
+
+
 async def test_a_statement_whose_answer_was_lost_may_be_sent_again(writer, fence):
     stored = placed(message("a"))
     await writer.write([placed(message("first"))], fence)
