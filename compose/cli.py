@@ -30,10 +30,10 @@ _EPILOG = (
     "all of it."
 )
 _COMMANDS = {
-    "up": "compose.commands.up:up",
+    "up": "compose.commands.up.up:up",
     "serve": "compose.commands.serve:serve",
     "worker": "compose.commands.serve:worker",
-    "status": "compose.commands.status:show",
+    "status": "compose.commands.status.status:show",
     "doctor": "compose.commands.doctor:examine",
     "settings": "compose.commands.settings:show",
     "capacity": "compose.commands.capacity:show",
@@ -44,12 +44,12 @@ _COMMANDS = {
     "audit": "compose.commands.audit:audit",
     "erase": "compose.commands.erase:erase",
     "completion": "compose.commands.completion:completion",
-    "dlq": "compose.commands.dlq:app",
-    "db": "compose.commands.db:app",
+    "dlq": "compose.commands.dlq.dlq:app",
+    "db": "compose.commands.db.db:app",
     "dev": "compose.commands.dev:app",
     "jobs": "compose.commands.jobs:app",
     "keys": "compose.commands.keys:app",
-    "migrate": "compose.commands.migrate:app",
+    "migrate": "compose.commands.migrate.migrate:app",
     "payloads": "compose.commands.payloads:app",
     "rows": "compose.commands.rows:app",
     "soak": "compose.commands.soak:soak",

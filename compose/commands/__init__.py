@@ -1,1 +1,1 @@
-"""The ``crossfade`` command, one file for each of its verbs."""
+"""The ``crossfade`` command: a file or a room for each of its verbs, by its name."""

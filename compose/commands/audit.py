@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 import typer
 
-from compose.commands.dlq_selection import caller
+from compose.commands.dlq.selection import caller
 from compose.commands.log_option import named_log
 from compose.commands.options import DryRun, Json, Wide, Yes
 from compose.grid import Grid

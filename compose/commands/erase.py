@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from compose.commands.dlq_selection import caller, said
+from compose.commands.dlq.selection import caller, said
 from compose.commands.every_log import every_log
 from compose.commands.options import DryRun, Json, Yes
 from compose.grid import Grid

@@ -66,7 +66,7 @@ def test_what_belongs_to_another_user(theirs: str) -> None:
         if theirs == ".":
             shutil.rmtree(folder / ".crossfade")
         # What is imported later, too: the other user may not be able to read it.
-        first = "import compose.cli, compose.commands.up, compose.commands.up_stack"
+        first = "import compose.cli, compose.commands.up.up, compose.commands.up.stack"
         ended = run_as_other_user(first, "compose.cli.main()", "crossfade", "up", cwd=folder)
         path = folder if theirs == "." else folder / theirs
         assert ended.returncode == 1

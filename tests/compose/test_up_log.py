@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from compose.commands.up_log import Notices, RotatingFile
+from compose.commands.up.log import Notices, RotatingFile
 from compose.terminal import Terminal
 from otel.logging import configure
 from otel.settings import OtelSettings

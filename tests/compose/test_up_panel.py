@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from compose.commands.up_panel import part
+from compose.commands.up.panel import part
 from compose.local.stack import Stack
 from compose.settings import load
 from tests.support.phases import CHOICES

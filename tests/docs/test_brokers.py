@@ -21,11 +21,11 @@ NAMES_THEM = {
     "compose/process/settings_warnings.py": "the same",
     "compose/local": "starts servers",
     "compose/soak/measures.py": "the memory of a process is no broker",
-    "compose/commands/rehearse.py": "names the servers that it can start",
+    "compose/commands/migrate/rehearse.py": "names the servers that it can start",
     "compose/rehearsal": "starts servers, and draws each in its colour",
     "compose/commands/soak.py": "the same",
     "compose/soak": "starts servers, and measures each",
-    "compose/commands/up_panel.py": "shows the servers that were started",
+    "compose/commands/up/panel.py": "shows the servers that were started",
     "compose/dashboards": "texts for people",
 }
 READS_ONE = {"otel/tracing/span.py": "OpenTelemetry wants a number where the log says it is one"}

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from compose.commands.up_panel import CURL
+from compose.commands.up.panel import CURL
 from transport.message.identity import idempotency_key, message_id
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 from typer import BadParameter
 
-from compose.commands.migrate_reasons import GateReasons, reasons_by_phase
+from compose.commands.migrate.reasons import GateReasons, reasons_by_phase
 from migration_guide.expectation import Expectation, MigrationMetrics
 from migration_guide.gates.result import GateResult
 from migration_guide.steps import passed, refused, way_on

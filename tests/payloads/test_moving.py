@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from compose.commands.up_payloads import take_over
+from compose.commands.up.payloads import take_over
 from compose.process.payload_identity import PayloadIdentity
 from otel.metrics import Metrics
 from persistence.database.pool import Pool

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from compose.commands.dlq_selection import caller
+from compose.commands.dlq.selection import caller
 from compose.commands.log_option import named_log
-from compose.commands.migrate_session import explained, session
-from compose.commands.migrate_take import Why
+from compose.commands.migrate.session import explained, session
+from compose.commands.migrate.take import Why
 from compose.commands.options import DryRun, Json, Yes
 from compose.grid import Grid
 from compose.output import client_settings, out, warn

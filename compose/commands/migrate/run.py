@@ -13,18 +13,18 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from rich.console import RenderableType
 
-from compose.commands import migrate_tables
-from compose.commands.dlq_selection import caller
+from compose.commands.dlq.selection import caller
 from compose.commands.log_option import named_log
-from compose.commands.migrate_plan import tell_unreached
-from compose.commands.migrate_reasons import (
+from compose.commands.migrate import tables
+from compose.commands.migrate.plan import tell_unreached
+from compose.commands.migrate.reasons import (
     AcceptAt,
     GateReasons,
     OverruleAt,
     reasons_by_phase,
 )
-from compose.commands.migrate_session import explained, session
-from compose.commands.migrate_take import (
+from compose.commands.migrate.session import explained, session
+from compose.commands.migrate.take import (
     StepAsked,
     Sure,
     Timeout,
@@ -34,7 +34,7 @@ from compose.commands.migrate_take import (
     judge_step,
     show_gates,
 )
-from compose.commands.migrate_waiting import STATUS, Ended, GatesStayedRed, see_through
+from compose.commands.migrate.waiting import STATUS, Ended, GatesStayedRed, see_through
 from compose.commands.options import DryRun, Json, Yes
 from compose.grid import Grid
 from compose.output import client_settings, err, fail, out, warn
@@ -155,7 +155,7 @@ def run(
         ended = explained(lambda: runner.run(way))
     except GatesStayedRed as error:
         ended = Ended.REFUSED
-        told["step"] = migrate_tables.step_data(error.checked)
+        told["step"] = tables.step_data(error.checked)
     done = styled(("done:", "green"), f" {to} is written and read")
     _say(told, ended, done if ended is Ended.COMPLETE else None, as_json=as_json)
     raise typer.Exit(STATUS[ended])
@@ -236,7 +236,7 @@ class _Runner(NamedTuple):
         if self.restarts.commands:
             await self.restarts.run(pair, phase)
         elif not self.as_json:
-            out.print(migrate_tables.instructions(phases(pair)[phase]))
+            out.print(tables.instructions(phases(pair)[phase]))
         return await see_through(who=self.who, to=phase, timeout=self.timeout)
 
     @contextmanager

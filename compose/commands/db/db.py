@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from compose.commands.db_gap import accept_gap
+from compose.commands.db.accept_gap import accept_gap
 from compose.commands.options import DryRun, Json, Yes
 from compose.output import client_settings, err, out, run
 from compose.terminal import confirm
@@ -33,7 +33,7 @@ def upgrade(
 
     It is safe from several processes at once, and while the service runs.
     """
-    from persistence import migrate  # noqa: PLC0415 - Alembic: see compose.commands.up
+    from persistence import migrate  # noqa: PLC0415 - Alembic: see compose.commands.up.up
 
     at = run(lambda: migrate.upgrade(_url(), revision))
     if as_json:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TextIO, cast
 
-from compose.commands.up_key import PassingKey, passing_key
-from compose.commands.up_log import NAME, Notices, RotatingFile
-from compose.commands.up_panel import UpPanel, moved_ports
-from compose.commands.up_payloads import forget_earlier_run, take_over
+from compose.commands.up.key import PassingKey, passing_key
+from compose.commands.up.log import NAME, Notices, RotatingFile
+from compose.commands.up.panel import UpPanel, moved_ports
+from compose.commands.up.payloads import forget_earlier_run, take_over
 from compose.local import run_file
 from compose.local.folder import Folder
 from compose.local.ports import pick

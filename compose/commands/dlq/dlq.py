@@ -11,9 +11,9 @@ from typing import Annotated
 import msgspec
 import typer
 
-from compose.commands import dlq_redrive
-from compose.commands.dlq_groups import list_groups
-from compose.commands.dlq_selection import (
+from compose.commands.dlq import redrive
+from compose.commands.dlq.groups import list_groups
+from compose.commands.dlq.selection import (
     LARGEST_ID,
     All,
     Cause,
@@ -42,10 +42,10 @@ from persistence.tables.states import LetterState
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="List, read, redrive and discard dead letters.")
-app.command(name="redrive")(dlq_redrive.redrive)
-app.command(name="redrives")(dlq_redrive.redrives)
-app.command(name="watch")(dlq_redrive.watch)
-app.command(name="cancel")(dlq_redrive.cancel)
+app.command(name="redrive")(redrive.redrive)
+app.command(name="redrives")(redrive.redrives)
+app.command(name="watch")(redrive.watch)
+app.command(name="cancel")(redrive.cancel)
 
 
 @app.command(name="list")

@@ -8,11 +8,11 @@ from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
 
-from compose.commands import migrate_tables
-from compose.commands.dlq_selection import caller, said
-from compose.commands.migrate_reasons import Accept, GateReasons, Overrule
-from compose.commands.migrate_session import explained, session
-from compose.commands.migrate_waiting import (
+from compose.commands.dlq.selection import caller, said
+from compose.commands.migrate import tables
+from compose.commands.migrate.reasons import Accept, GateReasons, Overrule
+from compose.commands.migrate.session import explained, session
+from compose.commands.migrate.waiting import (
     STATUS,
     Ended,
     GatesStayedRed,
@@ -133,14 +133,14 @@ def take(
         raise typer.Exit(STATUS[Ended.REFUSED]) from None
     if not as_json:
         out.print()
-        out.print(migrate_tables.instructions(_ends(checked)[1], checked.step.note))
+        out.print(tables.instructions(_ends(checked)[1], checked.step.note))
         out.print()
     ended = Ended.UNDER_WAY
     if wait:
         to = checked.step.to
         ended = explained(lambda: _see_through(asked.who, to, timeout))
     if as_json:
-        out.json({**migrate_tables.step_data(checked), "taken": True, "ended": ended})
+        out.json({**tables.step_data(checked), "taken": True, "ended": ended})
     raise typer.Exit(STATUS[ended] if wait else 0)
 
 
@@ -203,12 +203,12 @@ def _preview(checked: Checked, in_the_way: Sequence[GateResult], *, as_json: boo
     waits = [result.name for result in in_the_way]
     if as_json:
         outcome: dict[str, Any] = {"taken": False, "ended": "dry_run", "wouldWaitFor": waits}
-        out.json({**migrate_tables.step_data(checked), **outcome})
+        out.json({**tables.step_data(checked), **outcome})
         return
     out.print()
     out.print(f"would wait for {', '.join(waits)}, and then say:" if waits else "would say:")
     out.print()
-    out.print(migrate_tables.instructions(_ends(checked)[1], checked.step.note))
+    out.print(tables.instructions(_ends(checked)[1], checked.step.note))
 
 
 def show_gates(checked: Checked) -> None:
@@ -216,7 +216,7 @@ def show_gates(checked: Checked) -> None:
     origin, to = _ends(checked)
     step = (f"{origin.label} -> {to.label}", "bold")
     out.print(styled(step, f"   epoch {checked.look.state.epoch}"))
-    out.print(migrate_tables.gates(checked.results))
+    out.print(tables.gates(checked.results))
 
 
 def _ends(checked: Checked) -> tuple[Phase, Phase]:
@@ -252,4 +252,4 @@ def refuse(checked: Checked, in_the_way: Sequence[GateResult], *, as_json: bool)
 
 def refusal_data(checked: Checked) -> dict[str, Any]:
     """Return a step that was not taken, for JSON."""
-    return {**migrate_tables.step_data(checked), "taken": False, "ended": Ended.REFUSED}
+    return {**tables.step_data(checked), "taken": False, "ended": Ended.REFUSED}

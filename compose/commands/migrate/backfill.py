@@ -10,10 +10,10 @@ from uuid import UUID
 import msgspec
 import typer
 
-from compose.commands.dlq_selection import LARGEST_INTEGER, caller
+from compose.commands.dlq.selection import LARGEST_INTEGER, caller
 from compose.commands.jobs import Limit, cancel_job, database, show
 from compose.commands.log_option import named_log
-from compose.commands.migrate_logs import Since, moment, other, two_logs
+from compose.commands.migrate.logs import Since, moment, other, two_logs
 from compose.commands.options import DryRun, Json, Wide
 from compose.output import client_settings, err, fail, out, run
 from compose.settings import Settings

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 import typer
 
-from compose.commands.dlq_selection import (
+from compose.commands.dlq.selection import (
     LARGEST_INTEGER,
     All,
     Cause,

@@ -11,9 +11,9 @@ import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
 
-from compose.commands import migrate_tables
-from compose.commands.dlq_selection import caller
-from compose.commands.migrate_session import explained, session
+from compose.commands.dlq.selection import caller
+from compose.commands.migrate import tables
+from compose.commands.migrate.session import explained, session
 from compose.commands.options import JsonLines, Wide
 from compose.output import out
 from compose.terminal import styled
@@ -86,8 +86,8 @@ class _SeenState:
             async with session(say=False) as (migration, _):
                 look = await self._take(migration)
                 return {
-                    **migrate_tables.plain_data(migrate_tables.as_data(look)),
-                    "gates": migrate_tables.plain_data(self._gates),
+                    **tables.plain_data(tables.as_data(look)),
+                    "gates": tables.plain_data(self._gates),
                 }
         except (Outage, TransportError, Overtaken) as error:
             return {"waiting": " ".join(str(error).split())}
@@ -105,14 +105,14 @@ class _SeenState:
     async def _picture(self, migration: Steps) -> RenderableType:
         look = await self._take(migration)
         parts: list[RenderableType] = [
-            migrate_tables.head(look.state),
+            tables.head(look.state),
             "",
-            migrate_tables.processes(look.processes, look.state.pair, look.state.expected),
+            tables.processes(look.processes, look.state.pair, look.state.expected),
         ]
         if look.state.under_way or look.reached.verdict == "red":
-            parts += ["", migrate_tables.under_way(look)]
+            parts += ["", tables.under_way(look)]
         if self._gates:
-            parts += ["", styled((self._title, "bold")), migrate_tables.gates(self._gates)]
+            parts += ["", styled((self._title, "bold")), tables.gates(self._gates)]
         return Group(*parts)
 
     async def _ask(self, migration: Steps, epoch: int) -> None:

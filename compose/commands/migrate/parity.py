@@ -13,9 +13,9 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from compose.commands.dlq_selection import caller
+from compose.commands.dlq.selection import caller
 from compose.commands.log_option import named_log
-from compose.commands.migrate_logs import Since, moment, other, two_logs
+from compose.commands.migrate.logs import Since, moment, other, two_logs
 from compose.commands.options import Json, Wide
 from compose.grid import Cell, Grid
 from compose.output import client_settings, err, out, run, warn, working

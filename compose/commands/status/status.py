@@ -12,8 +12,8 @@ import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
 
-from compose.commands import shadow_status, standby_status
 from compose.commands.options import Json, Wide
+from compose.commands.status import shadow, standby
 from compose.grid import Grid
 from compose.output import client_settings, must_still_run, out, run
 from compose.process.logs.read_only import watching
@@ -122,8 +122,8 @@ class _StatusReader:
             ],
             "dead_letters_unread": _total(dead),
             "dead_letters_pending": waiting.pending if waiting else None,
-            "shadow": await shadow_status.ask(self._settings, self._pool),
-            "standbys": await standby_status.ask(self._pool),
+            "shadow": await shadow.ask(self._settings, self._pool),
+            "standbys": await standby.ask(self._pool),
             "health": msgspec.to_builtins(status.health),
         }
 
@@ -149,10 +149,10 @@ class _StatusReader:
     async def _logs(self) -> list[RenderableType]:
         messages, dead = await self._progress()
         parts: list[RenderableType] = [_partitions(self._transport.name, messages, dead)]
-        if shadow := await shadow_status.ask(self._settings, self._pool):
-            parts += shadow_status.lines(shadow)
-        if standbys := await standby_status.ask(self._pool):
-            parts += standby_status.lines(standbys)
+        if reports := await shadow.ask(self._settings, self._pool):
+            parts += shadow.lines(reports)
+        if standbys := await standby.ask(self._pool):
+            parts += standby.lines(standbys)
         return parts
 
     async def data_or_outage(self) -> dict[str, Any]:

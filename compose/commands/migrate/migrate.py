@@ -6,19 +6,19 @@ from typing import Annotated
 
 import typer
 
-from compose.commands import migrate_tables
-from compose.commands.dlq_selection import caller
-from compose.commands.migrate_backfill import backfill, backfills
-from compose.commands.migrate_forget_log import forget_log
-from compose.commands.migrate_parity import parity
-from compose.commands.migrate_plan import plan
-from compose.commands.migrate_retire import retire
-from compose.commands.migrate_run import run
-from compose.commands.migrate_session import explained, session
-from compose.commands.migrate_take import JUDGING, Why, Window, show_gates, status_of, take
-from compose.commands.migrate_watch import watch
+from compose.commands.dlq.selection import caller
+from compose.commands.migrate import tables
+from compose.commands.migrate.backfill import backfill, backfills
+from compose.commands.migrate.forget_log import forget_log
+from compose.commands.migrate.parity import parity
+from compose.commands.migrate.plan import plan
+from compose.commands.migrate.rehearse import rehearse
+from compose.commands.migrate.retire import retire
+from compose.commands.migrate.run import run
+from compose.commands.migrate.session import explained, session
+from compose.commands.migrate.take import JUDGING, Why, Window, show_gates, status_of, take
+from compose.commands.migrate.watch import watch
 from compose.commands.options import DryRun, Json, Wide, Yes
-from compose.commands.rehearse import rehearse
 from compose.output import fail, out, working
 from compose.terminal import confirm, styled
 from migration_guide.steps import Checked
@@ -61,18 +61,18 @@ def status(
             found = await read_history(pool, events + 1) if events else []
         lines, more = found[:events], len(found) > events
         if as_json:
-            data = {**migrate_tables.as_data(look), "history": lines, "history_goes_on": more}
-            out.json(migrate_tables.plain_data(data))
+            data = {**tables.as_data(look), "history": lines, "history_goes_on": more}
+            out.json(tables.plain_data(data))
             return
-        out.print(migrate_tables.head(look.state))
+        out.print(tables.head(look.state))
         out.print()
-        out.print(migrate_tables.processes(look.processes, look.state.pair, look.state.expected))
+        out.print(tables.processes(look.processes, look.state.pair, look.state.expected))
         if look.state.under_way or look.reached.verdict == "red":
             out.print()
-            out.print(migrate_tables.under_way(look))
+            out.print(tables.under_way(look))
         if lines:
             out.print()
-            out.print(migrate_tables.history(lines))
+            out.print(tables.history(lines))
         if more:
             out.print(styled((f"These are the latest {events}; --events shows more.", "dim")))
 
@@ -99,7 +99,7 @@ def check(
     with working(JUDGING):
         checked = explained(main)
     if as_json:
-        out.json(migrate_tables.step_data(checked))
+        out.json(tables.step_data(checked))
     else:
         show_gates(checked)
     raise typer.Exit(status_of(checked.results))

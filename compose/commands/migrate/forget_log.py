@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from compose.commands.dlq_selection import caller
-from compose.commands.migrate_session import explained, session
-from compose.commands.migrate_take import Why
+from compose.commands.dlq.selection import caller
+from compose.commands.migrate.session import explained, session
+from compose.commands.migrate.take import Why
 from compose.commands.options import DryRun, Json, Yes
 from compose.output import fail, out
 from compose.terminal import confirm

@@ -10,8 +10,8 @@ from enum import StrEnum
 from rich.console import Group, RenderableType
 from rich.live import Live
 
-from compose.commands import migrate_tables
-from compose.commands.migrate_session import session
+from compose.commands.migrate import tables
+from compose.commands.migrate.session import session
 from compose.output import err, out
 from compose.terminal import styled
 from migration_guide.errors import Overtaken
@@ -148,7 +148,7 @@ async def _look(who: str, to: int) -> tuple[MigrationState | None, RenderableTyp
                 return done, ""
             reached = look.reached
             view = Group(
-                migrate_tables.processes(look.processes, look.state.pair, frozenset({to})),
+                tables.processes(look.processes, look.state.pair, frozenset({to})),
                 styled((f"waiting: {reached.reason}", "yellow")),
             )
             return None, view
@@ -160,4 +160,4 @@ async def _look(who: str, to: int) -> tuple[MigrationState | None, RenderableTyp
 
 def _waiting(results: Sequence[GateResult], deadline: float) -> RenderableType:
     left = max(0.0, deadline - time.monotonic())
-    return Group(migrate_tables.gates(results), styled((f"queued; {left:.0f} s left", "yellow")))
+    return Group(tables.gates(results), styled((f"queued; {left:.0f} s left", "yellow")))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from compose.commands.up_key import PassingKey
+from compose.commands.up.key import PassingKey
 from compose.local.stack import Stack
 from compose.output import err
 from compose.settings import Settings

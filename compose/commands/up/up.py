@@ -38,7 +38,7 @@ def up(
     --workers the service runs as 'crossfade serve' does with them.
     """
     # FastAPI and Alembic take most of a second to import: other commands do without.
-    from compose.commands import up_stack  # noqa: PLC0415
+    from compose.commands.up import stack  # noqa: PLC0415
 
     layout = layout_of(processes, workers)
-    run(lambda: up_stack.up(Folder(data), layout, s3=s3, verbose=verbose))
+    run(lambda: stack.up(Folder(data), layout, s3=s3, verbose=verbose))

@@ -1,0 +1,1 @@
+"""``crossfade db``: the schema, and rows that PostgreSQL lost."""

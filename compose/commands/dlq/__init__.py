@@ -1,0 +1,1 @@
+"""``crossfade dlq``: dead letters selected, listed, redriven, discarded."""

@@ -1,0 +1,1 @@
+"""``crossfade migrate``: each of its commands, and what they share."""

@@ -1,0 +1,1 @@
+"""``crossfade status``: the partitions, the shadow and the standbys."""
