@@ -140,7 +140,7 @@ def _headers(fields: bytes) -> tuple[list[tuple[bytes, bytes]], dict[bytes, byte
             elif name == b"connection":
                 meant[name] += b"," + value
             else:
-                raise _refused(f"{name.decode()} stands there twice.")
+                raise _refused(f"The header {name.decode()} is given twice.")
     return headers, meant
 
 

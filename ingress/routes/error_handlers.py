@@ -88,17 +88,20 @@ def _of_status(request: Request, error: HTTPException) -> Problem:
     path = request.url.path
     match error.status_code:
         case 404:
-            near = near_path(path)
-            meant = f" Did you mean {near}?" if near else ""
-            return Problem(NOT_FOUND, f"Nothing is at {path[:200]}.{meant}")
+            return Problem(NOT_FOUND, f"Nothing is at {path[:200]}.{_meant(path)}")
         case 405:
             allowed = ", ".join(allowed_methods(request.app, request.scope))
-            detail = f"{request.method} is not for {path[:200]}; use {allowed}."
+            detail = f"{request.method} is not for {path[:200]}; use {allowed}.{_meant(path)}"
             return Problem(METHOD, detail, headers={"Allow": allowed})
         case 413:
             return Problem(TOO_LARGE, str(error.detail))
         case _:
             return malformed(str(error.detail))
+
+
+def _meant(path: str) -> str:
+    near = near_path(path)
+    return f" Did you mean {near}?" if near and near != path else ""
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:

@@ -91,7 +91,7 @@ def _judged(text: str, limits: RequestLimits, most: int) -> Problem | None:
         error = FieldError(
             "(body)",
             f"is {kind.get(first, 'a number')}, not an object",
-            "Send one JSON object.",
+            "Send one JSON object; an array of messages goes to /api/messages:batch.",
         )
         return field_problem([error])
     members = Members(text, tokens=limits.recipients + _TOKENS)
@@ -143,7 +143,7 @@ def _content(name: str, value: Value, limits: RequestLimits) -> Iterator[FieldEr
 
 def _recipients(name: str, value: Value, limits: RequestLimits) -> Iterator[FieldError]:
     if not isinstance(value, Array):
-        yield FieldError(name, f"is {_kind_of(value)}, not an array", "Send an array of ids.")
+        yield _other_kind(name, value, "an array", "Send an array of ids")
         return
     if len(value.items) > limits.recipients:
         counted = f"{len(value.items)} entries, " if value.whole else ""
@@ -156,7 +156,7 @@ def _recipients(name: str, value: Value, limits: RequestLimits) -> Iterator[Fiel
 
 def _text(name: str, value: Value, *, at_least: int, at_most: int | None) -> Iterator[FieldError]:
     if not isinstance(value, str):
-        yield FieldError(name, f"is {_kind_of(value)}, not a string", "Send a JSON string.")
+        yield _other_kind(name, value, "a string", "Send a JSON string")
         return
     _encodable(value)
     if len(value) < at_least:
@@ -166,6 +166,17 @@ def _text(name: str, value: Value, *, at_least: int, at_most: int | None) -> Ite
         yield FieldError(name, message, f"Send at most {at_most} characters.")
     elif "\0" in value:
         yield FieldError(name, "holds U+0000", "Leave that character out.")
+
+
+def _other_kind(name: str, value: Value, wanted: str, remedy: str) -> FieldError:
+    """Return the error of a value of another kind than ``wanted``.
+
+    Many libraries write a field that was not set as null: the remedy says if it may be left out.
+    """
+    kind = _kind_of(value)
+    if kind == "null" and name in _WITH_DEFAULT:
+        remedy += ", or leave the field out"
+    return FieldError(name, f"is {kind}, not {wanted}", f"{remedy}.")
 
 
 def _encodable(value: str) -> str:
@@ -206,6 +217,8 @@ def _text_check(kind: msgspec.inspect.Type) -> _Check:
 _STRUCT = msgspec.inspect.type_info(MessageRequest)
 assert isinstance(_STRUCT, msgspec.inspect.StructType)
 _REQUIRED = [field.encode_name for field in _STRUCT.fields if field.required]
+_WITH_DEFAULT = {"contentType", "recipientIds"}
+"""The fields that a client may leave out without sending anything in their place."""
 _LIMITED: dict[str, _Check] = {"content": _content, "recipientIds": _recipients}
 """The fields with a limit that is a setting."""
 _CHECKS = {

@@ -144,8 +144,9 @@ def media_type(headers: Headers, accepted: tuple[bytes, ...], *, beside: str = "
     essence = essence.strip().lower()
     names = " or ".join(item.decode() for item in accepted)
     if essence not in accepted:
-        given = essence[:80].decode("latin-1") or "none"
-        raise Problem(MEDIA, f"The content type is {given}; send {names}{beside}.")
+        given = essence[:80].decode("latin-1")
+        fault = f"The content type is {given}" if given else "There is no Content-Type"
+        raise Problem(MEDIA, f"{fault}; send {names}{beside}.")
     if not _utf8(parameters):
         raise Problem(MEDIA, f"Send {names} in UTF-8, the one encoding JSON has.")
     coding_of(headers)

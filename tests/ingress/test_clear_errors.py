@@ -125,6 +125,39 @@ async def test_a_path_that_is_nearly_right_is_corrected(service: Service, path: 
     assert answer.json()["detail"] == f"Nothing is at {path}. Did you mean /api/messages?"
 
 
+async def test_a_post_to_batch_with_a_slash_is_told_the_right_path(service: Service) -> None:
+    answer = await service.client.post("/api/messages/batch", json=[message()])
+    assert answer.status_code == 405
+    assert answer.json()["detail"].endswith("Did you mean /api/messages:batch?")
+
+
+@pytest.mark.parametrize("field", ["contentType", "recipientIds"])
+async def test_a_field_that_may_be_left_out_says_so_when_it_is_null(
+    service: Service, field: str
+) -> None:
+    """Libraries write fields that were not set as null: Jackson, Go's encoder, json.dumps."""
+    answer = await service.client.post(URL, json={**message(), field: None})
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["field"] == field
+    assert error["remedy"].endswith(", or leave the field out.")
+
+
+@pytest.mark.parametrize("field", ["conversationId", "content"])
+async def test_a_field_that_is_needed_does_not_say_so(service: Service, field: str) -> None:
+    answer = await service.client.post(URL, json={**message(), field: None})
+    (error,) = answer.json()["errors"]
+    assert error["remedy"] == "Send a JSON string."
+
+
+async def test_an_array_where_one_message_belongs_is_told_the_path_of_batches(
+    service: Service,
+) -> None:
+    answer = await service.client.post(URL, json=[message()])
+    (error,) = answer.json()["errors"]
+    assert error["remedy"].endswith("an array of messages goes to /api/messages:batch.")
+
+
 def test_no_path_is_suggested_for_one_of_another_kind() -> None:
     assert near_path("/favicon.ico") is None
     assert near_path("/" * 5000) is None

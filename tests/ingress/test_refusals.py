@@ -136,7 +136,7 @@ async def test_a_huge_number_is_no_trouble(service: Service) -> None:
 @pytest.mark.parametrize(
     ("headers", "words"),
     [
-        ({}, "none"),
+        ({}, "There is no Content-Type"),
         ({"Content-Type": "text/plain"}, "text/plain"),
         ({"Content-Type": "application/xml"}, "application/xml"),
         ({"Content-Type": "application/json; charset=latin1"}, "UTF-8"),
