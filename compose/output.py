@@ -89,21 +89,21 @@ def settings_or_exit(overrides: Mapping[str, Any] | None = None) -> Settings:
 def client_settings(*, say: bool = True, needed: bool = True) -> Settings:
     """Return the settings of a command that joins what runs.
 
-    Where no database is named, and a ``crossfade up`` runs in this folder, its own are taken: what
-    the environment and ``.env`` name still goes before them. ``say`` once where they lead. Where no
-    server is named at all and none runs here, the command ends with status 1 if one is ``needed``:
-    at the addresses that are the defaults there may be a stranger's servers.
+    Where a ``crossfade up`` runs in this folder, its own are taken, unless another database is
+    named: what the environment and ``.env`` name still goes before them. ``say`` once where they
+    lead. Where no server is named at all and none runs here, the command ends with status 1 if one
+    is ``needed``: at the addresses that are the defaults there may be a stranger's servers.
 
     Raises:
         Outage: that ``crossfade up``, which this command has joined before, is stopped now.
     """
     named = _named()
-    if "DATABASE_URL" in named:
+    found = running_settings()
+    if named.get("DATABASE_URL", found.get("DATABASE_URL")) != found.get("DATABASE_URL"):
         _alone.clear()
         return _located(settings_or_exit(), say=say)
     must_still_run()
-    found = running_settings()
-    if not found and needed and not named.intersection(_SERVERS):
+    if not found and needed and not named.keys() & _SERVERS:
         _nothing_runs()
     _alone[:] = [not found]
     _taken.clear()
@@ -125,10 +125,10 @@ def must_still_run() -> None:
         raise Outage("the 'crossfade up' of this folder is stopped")
 
 
-def _named() -> set[str]:
-    """Return the names of the variables that the environment or ``.env`` gives a value."""
-    every = (*os.environ.items(), *dotenv_values(ENV_FILE).items())
-    return {name for name, value in every if value}
+def _named() -> dict[str, str]:
+    """Return the variables that the environment or ``.env`` gives a value."""
+    every = (*dotenv_values(ENV_FILE).items(), *os.environ.items())
+    return {name: value for name, value in every if value}
 
 
 def _nothing_runs() -> NoReturn:

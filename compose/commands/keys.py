@@ -94,7 +94,7 @@ def list_keys(*, as_json: Json = False, _wide: Wide = False) -> None:
         out.json([_data(*key) for key in keys])
         return
     if not keys:
-        err.print("No API keys are configured.")
+        err.print("API_KEYS and API_KEYS_FILE name no keys.")
         return
     table = Grid()
     for heading, drop in _COLUMNS.items():

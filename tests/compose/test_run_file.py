@@ -66,6 +66,16 @@ def test_what_the_environment_names_goes_before_it(tmp_path, monkeypatch):
     assert other.persistence.database_url.get_secret_value() == "postgresql://elsewhere/two"
 
 
+def test_its_own_database_named_again_names_no_other(tmp_path, monkeypatch):
+    """`make up` shows the URL for psql; who exports it means the servers beside it too."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / ".crossfade"
+    folder.mkdir()
+    run_file.write(folder, {"DATABASE_URL": "postgresql://here/one", "TRANSPORT": "kafka"})
+    monkeypatch.setenv("DATABASE_URL", "postgresql://here/one")
+    assert console.client_settings().transport.transport == "kafka"
+
+
 def test_settings_are_shown_as_they_are_in_force_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / ".crossfade"
