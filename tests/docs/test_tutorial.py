@@ -37,7 +37,7 @@ async def test_the_tutorial_does_what_it_says(typed_up, tmp_path: Path) -> None:
     program("curl", package="curl")
     program("pgrep", package="procps")
     blocks = re.findall(r"<!-- run -->\n```bash\n(.*?)```", PAGE, re.DOTALL)
-    first, other, story, stop, second, go_on, page, spoil, letters, discard = blocks
+    first, other, problem, story, stop, second, go_on, page, spoil, letters, discard = blocks
     running, api, _ = await typed_up()
 
     async def typed(command: str) -> str:
@@ -53,6 +53,7 @@ async def test_the_tutorial_does_what_it_says(typed_up, tmp_path: Path) -> None:
     refused = await typed(other)
     assert '"status":422' in refused
     assert "idempotency-conflict" in refused
+    assert '"remedy":' in await typed(problem)
     assert "Persisted" in await typed(story)
 
     await typed(stop)
