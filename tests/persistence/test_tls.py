@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
 from compose.local.postgres import PostgresServer
-from compose.local.server import ServerError
 from persistence.database.pool import connect, using
 from persistence.errors import Outage
 from persistence.migrate import upgrade
@@ -18,37 +15,12 @@ from persistence.settings import PersistenceSettings
 from persistence.store.writer import Writer
 from tests.persistence.samples import message, placed
 from tests.support.certificates import Certificate, issued_by, self_signed
+from tests.support.postgres_tls import made_of, running
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory) -> Certificate:
     return self_signed(tmp_path_factory.mktemp("tls"))
-
-
-def made_of(initialized: Path, data: Path, certificate: Certificate) -> PostgresServer:
-    """Return a server, not started, that takes connections over TLS and shows ``certificate``."""
-    shutil.copytree(initialized, data)
-    for kept, name in ((certificate.certificate, "server.crt"), (certificate.key, "server.key")):
-        shutil.copy(kept, data / name)
-        (data / name).chmod(0o600)
-        shutil.chown(data / name, data.stat().st_uid, data.stat().st_gid)
-    with (data / "postgresql.auto.conf").open("a") as conf:
-        conf.write("ssl = on\n")
-    return PostgresServer(data)
-
-
-@asynccontextmanager
-async def running(made: PostgresServer):
-    """Run it, with an empty database."""
-    try:
-        await made.start()
-    except ServerError as error:
-        pytest.skip(f"PostgreSQL was built without TLS: {error}")
-    try:
-        await made.create_database("crossfade")
-        yield made
-    finally:
-        await made.stop()
 
 
 @pytest.fixture

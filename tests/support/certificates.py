@@ -19,15 +19,15 @@ class Certificate:
     key: Path
 
 
-def self_signed(folder: Path, name: str = "server") -> Certificate:
-    """Make one in ``folder`` for ``localhost`` and 127.0.0.1."""
+def self_signed(folder: Path, name: str = "server", host: str = "localhost") -> Certificate:
+    """Make one in ``folder`` for ``host`` and 127.0.0.1."""
     made = Certificate(folder / f"{name}.pem", folder / f"{name}.key")
     openssl = program("openssl", package="openssl")
     subprocess.run(
         [
             *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-keyout", str(made.key), "-out", str(made.certificate), "-subj", "/CN=localhost"),
-            *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+            *("-keyout", str(made.key), "-out", str(made.certificate), "-subj", f"/CN={host}"),
+            *("-addext", f"subjectAltName=DNS:{host},IP:127.0.0.1"),
         ],
         check=True,
         capture_output=True,

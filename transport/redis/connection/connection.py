@@ -22,8 +22,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, NoPermissionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from transport.addresses import connected_socket
 from transport.errors import TransportUnavailable
-from transport.redis.connection.addresses import connected
 from transport.redis.connection.errors import is_refusal, is_wrong_server, translate
 
 __all__ = [
@@ -160,12 +160,11 @@ class RedisConnection:
         self.place, self._timeout = (address.host, address.port), address.timeout
         try:
             async with asyncio.timeout(address.connect_timeout):
-                self._wire = await connected(
+                _, self._wire = await asyncio.get_running_loop().create_connection(
                     _Wire,
-                    address.host,
-                    address.port,
-                    tls=address.tls,
-                    seconds=address.connect_timeout,
+                    sock=await connected_socket(address.host, address.port),
+                    ssl=address.tls,
+                    server_hostname=address.host if address.tls else None,
                 )
                 await self._begin(address)
         except TimeoutError as error:
