@@ -22,6 +22,7 @@ from sqlalchemy.pool import NullPool
 
 from persistence.database.servers import Servers
 from persistence.database.translation import translated
+from persistence.schemas import misplacement
 from transport.errors import ConfigurationError
 
 __all__ = ["Revision", "current", "downgrade", "latest", "steps_down", "upgrade"]
@@ -51,11 +52,12 @@ async def upgrade(url: str, revision: str = "head") -> str | None:
     """Migrate the database at ``url`` up to ``revision``, and return where it now stands.
 
     Raises:
-        ConfigurationError: there is no such revision.
+        ConfigurationError: there is no such revision, or the tables that there are would not be
+            found (``persistence.schemas``).
         Outage: the database can't be reached, or refused.
     """
     _must_exist(revision)
-    return await _locked(url, lambda config: command.upgrade(config, revision))
+    return await _locked(url, lambda config: command.upgrade(config, revision), goes_up=True)
 
 
 async def downgrade(url: str, revision: str) -> str | None:
@@ -130,7 +132,7 @@ def _revision_of(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
-async def _locked(url: str, run: Callable[[Config], None]) -> str | None:
+async def _locked(url: str, run: Callable[[Config], None], *, goes_up: bool = False) -> str | None:
     refused: list[CommandError] = []
 
     def migrate(connection: Connection) -> str | None:
@@ -150,9 +152,14 @@ async def _locked(url: str, run: Callable[[Config], None]) -> str | None:
                 "SELECT pg_try_advisory_lock($1)", _LOCK
             ):
                 await asyncio.sleep(_ASK_AGAIN)
-            at = await _with_connection(url, migrate)
+            at = await _with_connection(url, _revision_of)
+            astray = await misplacement(guard) if goes_up and at != latest() else None
+            if not astray:
+                at = await _with_connection(url, migrate)
         finally:
             await guard.close()
+    if astray:
+        raise ConfigurationError(astray)
     for error in refused:
         raise ConfigurationError(f"the schema can't be taken there: {error}") from error
     return at

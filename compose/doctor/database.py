@@ -21,6 +21,7 @@ from persistence.database.pool import (
 from persistence.errors import PersistenceError, UnfitDatabase
 from persistence.fleet.migration_state import state as migration_state
 from persistence.fleet.processes import processes, strays
+from persistence.schemas import schemas_with_tables
 from persistence.settings import PersistenceSettings
 
 __all__ = ["examine_database", "examine_reads"]
@@ -63,10 +64,6 @@ GROUP BY 1 ORDER BY 1
 _HIDDEN = """
 SELECT ours.name FROM unnest($1::text[]) AS ours (name)
 WHERE row_security_active(to_regclass(quote_ident(ours.name))) ORDER BY 1
-"""
-_ELSEWHERE = """
-SELECT relnamespace::regnamespace::text FROM pg_class
-WHERE relname = 'message_positions' AND relkind IN ('r', 'p') ORDER BY 1
 """
 _READS = """
 SELECT pg_is_in_recovery() AS standby, to_regclass('messages') IS NOT NULL AS ours,
@@ -206,13 +203,13 @@ async def _schema(
     latest = migrate.latest()
     at = await migrate.current(settings.direct_url)
     if at is None:
-        elsewhere = [row[0] for row in await connection.fetch(_ELSEWHERE, timeout=_WITHIN)]
+        elsewhere = await schemas_with_tables(connection, within=_WITHIN)
         yield bad(
             "schema",
             f"none in schema {server['schema']} of database {database}"
             + (f"; tables of Crossfade are in schema {', '.join(elsewhere)}" if elsewhere else ""),
-            f"ALTER ROLE {role} SET search_path = {elsewhere[0]}: 'crossfade db upgrade' would "
-            f"make empty tables beside those"
+            f"ALTER ROLE {role} SET search_path = {elsewhere[0]}: 'crossfade db upgrade' makes no "
+            f"empty tables beside those unless it is asked to"
             if elsewhere
             else "run 'crossfade db upgrade'",
         )

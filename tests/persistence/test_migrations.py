@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import datetime
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from sqlalchemy.pool import NullPool
 from persistence import migrate
 from persistence.database.pool import Pool, connect
 from persistence.errors import FenceLost
+from persistence.schemas import schemas_with_tables
 from persistence.settings import PersistenceSettings
 from persistence.store.columns import columns
 from persistence.store.writer import Writer
@@ -23,6 +25,7 @@ from persistence.tables.models import metadata
 from tests.persistence.samples import message, placed
 from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
+from transport.errors import ConfigurationError
 
 INSERT_0001 = (Path(__file__).parent / "fixtures" / "insert_0001.sql").read_text()
 COLUMNS_0001 = (
@@ -229,3 +232,74 @@ async def test_a_step_back_that_would_misread_the_migration_is_refused_in_one_li
     row = await connection.fetchrow("SELECT * FROM migration")
     assert (row["phase"], row["target"], "old_log" in row) == (5, 5, False), "Kafka alone"
     await connection.close()
+
+
+@pytest.fixture
+async def owner(empty_url: str):
+    """A role that may make schemas and tables in the database."""
+    name = f"owner_{empty_url.rpartition('/')[2]}"
+    for statement in (
+        f"CREATE ROLE {name} LOGIN",
+        f"GRANT CREATE ON DATABASE unmigrated TO {name}",
+        f"GRANT ALL ON SCHEMA public TO {name}",
+    ):
+        await _execute(empty_url, statement)
+    yield name
+    await _execute(empty_url, f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def _as(role: str, url: str) -> str:
+    return re.sub("//[^@]*@", f"//{role}@", url)
+
+
+async def _schemas(url: str) -> list[str]:
+    connection = await asyncpg.connect(url)
+    try:
+        return await schemas_with_tables(connection)
+    finally:
+        await connection.close()
+
+
+async def test_no_second_set_of_tables_is_made_unless_it_is_asked_for(
+    empty_url: str, owner: str
+) -> None:
+    """A role whose search_path has not the schema that has the tables."""
+    await migrate.upgrade(empty_url)
+    await _execute(empty_url, f"CREATE SCHEMA theirs AUTHORIZATION {owner}")
+    await _execute(empty_url, f"ALTER ROLE {owner} SET search_path = theirs")
+    refused = (
+        "(?s)in schema public of database unmigrated.*made in schema theirs.*"
+        f"ALTER ROLE {owner} SET search_path = public.*options=-csearch_path%3Dtheirs"
+    )
+    with pytest.raises(ConfigurationError, match=refused):
+        await migrate.upgrade(_as(owner, empty_url))
+    assert await _schemas(empty_url) == ["public"]
+    asked = f"{_as(owner, empty_url)}?options=-csearch_path%3Dtheirs"
+    assert await migrate.upgrade(asked) == migrate.latest()
+    assert await _schemas(empty_url) == ["public", "theirs"]
+    assert await migrate.upgrade(_as(owner, empty_url)) == migrate.latest(), "its own are there"
+
+
+async def test_no_new_table_is_made_in_another_schema_than_the_others_are_in(
+    empty_url: str, owner: str
+) -> None:
+    """A schema of the role's own name comes first in every search_path."""
+    await migrate.upgrade(_as(owner, empty_url), "0003")
+    await _execute(empty_url, f"CREATE SCHEMA {owner} AUTHORIZATION {owner}")
+    refused = (
+        f"in schema public of.*made in schema {owner},.*ALTER ROLE {owner} SET search_path = public"
+    )
+    with pytest.raises(ConfigurationError, match=refused):
+        await migrate.upgrade(_as(owner, empty_url))
+    assert await migrate.current(empty_url) == "0003"
+    await _execute(empty_url, f"ALTER ROLE {owner} SET search_path = public")
+    assert await migrate.upgrade(_as(owner, empty_url)) == migrate.latest()
+    assert await _schemas(empty_url) == ["public"]

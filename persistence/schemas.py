@@ -1,0 +1,50 @@
+"""The schema that our tables are made in: two sets in one database are hardly ever meant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["misplacement", "schemas_with_tables"]
+
+_OURS = """
+SELECT relnamespace::regnamespace::text FROM pg_class
+WHERE relname IN ('fences', 'message_receipts') AND relkind IN ('r', 'p')
+GROUP BY relnamespace HAVING count(*) = 2 ORDER BY 1
+"""
+_HERE = """
+SELECT current_schema() AS first, current_user AS role, current_database() AS database,
+    (SELECT relnamespace::regnamespace::text FROM pg_class
+        WHERE oid = to_regclass('alembic_version')) AS at,
+    (SELECT source = 'client' FROM pg_settings WHERE name = 'search_path') AS asked
+"""
+
+
+async def schemas_with_tables(connection: Any, *, within: float | None = None) -> list[str]:
+    """Return the names of the schemas that hold tables of ours, seen by this role or not."""
+    return [row[0] for row in await connection.fetch(_OURS, timeout=within)]
+
+
+async def misplacement(connection: Any) -> str | None:
+    """Return what would go wrong with a migration, and the remedy; ``None`` if nothing would.
+
+    It would make tables in another schema than those are in that there are.
+    """
+    found = await connection.fetchrow(_HERE)
+    ours = await schemas_with_tables(connection)
+    first, at, role = found["first"], found["at"], found["role"]
+    if at in ours and at != first:
+        return (
+            f"nothing was changed: the tables of Crossfade are in schema {at} of database "
+            f"{found['database']}, and new ones would be made in schema {first}, which is the "
+            f"first in the search_path of {role}. Name the other one first: "
+            f"ALTER ROLE {role} SET search_path = {at}"
+        )
+    if ours and at is None and not found["asked"]:
+        return (
+            f"nothing was changed: the tables of Crossfade are in schema {', '.join(ours)} of "
+            f"database {found['database']}, and a second, empty set would be made in schema "
+            f"{first}, which is the first in the search_path of {role}. To use those that there "
+            f"are: ALTER ROLE {role} SET search_path = {ours[0]}. To have a second set: add "
+            f"options=-csearch_path%3D{first} to DATABASE_URL"
+        )
+    return None
