@@ -28,15 +28,15 @@ class ProcessContext:
     pool: Pool
     metrics: Metrics
     member: str
-    """The name of this process in the consumer groups and among the processes."""
+    """The name of this process: in the consumer groups, and in the table of processes."""
     tracing: Tracing = OFF
     losses: Losses = field(default_factory=Losses)
     payloads: PayloadStore | None = None
-    """Where large content is kept."""
+    """The payload store, which keeps large content."""
     reads: Pool | None = None
-    """For pages and the console's search, where these have a server of their own."""
+    """Connections for pages and the console's search, if those have a server of their own."""
     archive: PayloadStore | None = None
-    """Where old rows go."""
+    """The store that old rows are archived in."""
 
     def worker(self, transport: Transport) -> Worker:
         """Return a worker on ``transport``."""

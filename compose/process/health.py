@@ -1,4 +1,4 @@
-"""Health of the workers, and the small application that serves it where there is no API."""
+"""Health probes of a process's parts, and the small application that serves them without an API."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Application(Protocol):
     """An ASGI application that can be made to answer "not ready"."""
 
     listener: Listener
-    """Makes the connections that it is served on."""
+    """Makes the HTTP connections of the application."""
 
     def drain(self) -> None:
         """Make ``/readyz`` say no from now on."""
@@ -54,8 +54,8 @@ class Application(Protocol):
 class HealthOnly:
     """``/healthz`` and ``/readyz`` of a process that has workers and no API.
 
-    Such a process is of no use without PostgreSQL, so it is not ready without it. ``probes`` ask
-    further dependencies.
+    Such a process can do nothing without PostgreSQL, so it is ready only while PostgreSQL answers.
+    ``probes`` check further dependencies.
     """
 
     def __init__(
@@ -95,9 +95,9 @@ class HealthOnly:
 def worker_probe(
     worker: Worker, standbys: Sequence[Standby] = (), *, required: bool
 ) -> WorkerProbe:
-    """Return the probe of the workers: degraded while they wait for something.
+    """Return the probe of the workers: degraded while they wait for a dependency.
 
-    A standby that waits is named, and degrades nothing: no message waits for it.
+    The probe names a standby that waits, but reports "up": no message waits for a standby.
     """
 
     def probe() -> ComponentState:
@@ -137,9 +137,8 @@ def _standby(status: StandbyStatus) -> str:
 def loss_probe(losses: Losses) -> Probe:
     """Return the probe that reports lost records: degraded for an hour after a loss was seen.
 
-    A loss that is older than the process is reported and degrades nothing.
-
-    The process goes on accepting and persisting, so a loss never makes it unavailable.
+    A loss from before the start of the process is reported, and the state stays "up". A loss never
+    makes the process unavailable: it goes on accepting and persisting messages.
     """
 
     async def probe() -> ComponentState:
@@ -158,7 +157,7 @@ def loss_probe(losses: Losses) -> Probe:
 
 
 def payload_probe(store: PayloadStore, *, timeout_seconds: float) -> Probe:
-    """Return the probe of the payload store. Small messages do without it, so none is required."""
+    """Return the probe of the payload store: never required, since small messages don't use it."""
 
     async def probe() -> ComponentState:
         name = f"payload store ({store.settings.payload_store})"
@@ -176,7 +175,7 @@ def payload_probe(store: PayloadStore, *, timeout_seconds: float) -> Probe:
 
 
 def shadow_probe(mirror: Mirror, *, timeout_seconds: float) -> Probe:
-    """Return the probe of the shadow. Only in sync mode is nothing accepted without it."""
+    """Return the probe of the shadow: required in sync mode, where every message needs a copy."""
     required = mirror.mode == "sync"
     name = f"shadow ({mirror.transport.name}, {mirror.mode})"
 

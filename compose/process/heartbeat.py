@@ -1,4 +1,4 @@
-"""A process's report to the others: settings, addresses, and how its parts are."""
+"""A process's report to the other processes: its settings, addresses and the state of its parts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,14 @@ __all__ = ["heartbeat_of"]
 
 
 def heartbeat_of(role: Role, parts: Service, *, url: str, metrics_url: str) -> Heartbeat:
-    """Return the heartbeat of this process, whose parts are ``parts``."""
+    """Return the heartbeat of this process.
+
+    Args:
+        role: The process's role.
+        parts: The process's parts; each heartbeat reports their state.
+        url: The address of the API, or of the health endpoints of a worker.
+        metrics_url: The address of the metrics.
+    """
     context = parts.context
     settings, metrics = context.settings.transport, context.metrics
     choice = choice_of(settings)

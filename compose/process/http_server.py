@@ -29,9 +29,9 @@ class _Server(uvicorn.Server):
         self._on_started = on_started
 
     async def main_loop(self) -> None:
-        """Renew the date of the answers each second until the stop.
+        """Renew the ``Date`` header each second until ``stop`` is set.
 
-        uvicorn looks ten times a second whether to stop, which an idle process would feel.
+        uvicorn's own loop wakes ten times a second, which would cost an idle process CPU time.
         """
         while not self._stop.is_set():
             await self.on_tick(0)
@@ -43,7 +43,7 @@ class _Server(uvicorn.Server):
             self._on_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve what the kernel has accepted already, too: it would be reset with its listener."""
+        """Serve also the connections in the listen queue: closing the listener would reset them."""
         waiting = [each for listener in sockets or [] for each in _accepted(listener)]
         for server in self.servers:
             server.close()
@@ -65,9 +65,9 @@ class _Server(uvicorn.Server):
 
 
 def _accepted(listener: socket.socket) -> Iterator[socket.socket]:
-    """Yield the connections that still wait in ``listener``."""
+    """Yield the connections that wait in the queue of ``listener``."""
     listener.setblocking(False)
-    with suppress(OSError):  # no more (BlockingIOError), or no descriptor for it
+    with suppress(OSError):  # the queue is empty (BlockingIOError), or descriptors ran out
         while True:
             yield listener.accept()[0]
 
@@ -80,14 +80,22 @@ async def serve(
     grace_seconds: int,
     started: Callable[[], None],
 ) -> None:
-    """Serve until ``stop`` is set, then finish the requests under way, for ``grace_seconds``.
+    """Serve until ``stop`` is set, then finish the requests under way within ``grace_seconds``.
 
-    The application's lifespan ends after the last request: there it flushes what it holds.
+    The application's lifespan ends after the last request, and flushes the application's buffers.
+
+    Args:
+        app: The application.
+        bound: The bound socket; this function makes it listen.
+        stop: Ends serving.
+        grace_seconds: Time for the requests that are under way at the stop.
+        started: Called once the server accepts requests.
 
     Raises:
-        ConfigurationError: another process listens on the port of ``bound`` since it was bound.
+        ConfigurationError: another process began to listen on the port after ``bound`` was bound.
+        RuntimeError: the application did not start.
     """
-    listen(bound)  # another process may have bound it too, as long as neither listens
+    listen(bound)  # two processes can bind a port, and only the first to listen gets it
     server = _Server(
         uvicorn.Config(
             app,

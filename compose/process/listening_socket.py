@@ -1,4 +1,4 @@
-"""The socket that the API is served on: bound first, so that a port that is taken is told early."""
+"""The API's listening socket, bound before all else so that a taken port is reported early."""
 
 from __future__ import annotations
 
@@ -11,20 +11,26 @@ from transport.errors import ConfigurationError
 __all__ = ["BACKLOG", "PortTakenError", "bind", "listen", "listen_near"]
 
 BACKLOG = 2048
-# Bytes, of each connection (they inherit it). The kernel's own choice goes up to megabytes, which a
-# client that reads nothing makes us fill.
+# Bytes per connection (connections inherit it). The kernel's default grows to megabytes, and a
+# client that does not read its answers would make us fill them.
 _SEND_BUFFER = 128 * 1024
 
 
 class PortTakenError(ConfigurationError):
-    """Another program listens on PORT."""
+    """The port of ``PORT`` is taken by another program."""
 
 
 def bind(host: str, port: int, *, several: bool = False) -> socket.socket:
-    """Return a socket bound to ``host:port``; ``several`` may be, and share the connections.
+    """Return a socket bound to ``host:port``.
+
+    Args:
+        host: Name or address of an interface of this machine.
+        port: The port.
+        several: Set ``SO_REUSEPORT``: several sockets can then share the port's connections.
 
     Raises:
-        ConfigurationError: the port is taken or the address is not ours.
+        PortTakenError: the port is taken.
+        ConfigurationError: ``host`` is not an address of this machine, or can't be bound.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -50,7 +56,7 @@ def listen(bound: socket.socket) -> None:
     """Listen on a bound socket.
 
     Raises:
-        PortTakenError: another process listens on its port since it was bound.
+        PortTakenError: another process began to listen on the port after this socket was bound.
     """
     try:
         bound.listen(BACKLOG)
@@ -61,15 +67,16 @@ def listen(bound: socket.socket) -> None:
 
 
 def listen_near(host: str, port: int) -> tuple[socket.socket, int]:
-    """Return a socket that listens on ``host:port`` or the next free port up, and that port.
+    """Return a socket that listens on ``host:port`` or the next free port above, and that port.
 
-    Nobody else can take it from now on. What connects waits until the application is served.
+    No other process can take the port from now on. Clients that connect wait until the application
+    is served.
 
     Raises:
-        ConfigurationError: the address is not ours.
+        ConfigurationError: ``host`` is not an address of this machine.
     """
     while True:
-        candidate = pick(port, host)  # never the same one twice
+        candidate = pick(port, host)  # another port at each call
         try:
             bound = bind(host, candidate)
             listen(bound)

@@ -1,4 +1,4 @@
-"""Every metric of a process, each exposed from its start on."""
+"""All metrics of a process, exposed from its start."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ProcessMetrics:
 
 
 def process_metrics() -> Metrics:
-    """Return the metrics of all rooms, so that none is absent until it is first counted."""
+    """Return the metrics of all packages: each is exposed before it is first counted."""
     metrics = Metrics()
     for room in (
         TransportMetrics,

@@ -1,4 +1,4 @@
-"""The limit of files and sockets that this process has open."""
+"""The limit on open files and sockets of this process."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ __all__ = ["raise_limit"]
 
 
 def raise_limit() -> None:
-    """Raise the limit of open files as far as this process may.
+    """Raise the soft limit on open files to the hard limit.
 
-    The usual 1,024 are for programs that call select(2), which nothing here does.
+    The usual soft limit of 1,024 protects programs that call select(2), and nothing here does.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError):  # macOS has a lower limit than it names
+        except (OSError, ValueError):  # macOS allows less than the hard limit that it reports
             return

@@ -1,4 +1,4 @@
-"""Large content leaves the log only while every process can read the records without it."""
+"""Withholds uploads to the payload store unless every process can read them there."""
 
 from __future__ import annotations
 
@@ -27,21 +27,22 @@ _FOR_CLIENTS = "Not every process reads the payload store of this one, or that i
 
 
 class PayloadGate:
-    """Looks at the other processes every two seconds.
+    """Compares this process's payload stores with those of the other processes every two seconds.
 
-    While one of them can't read what this one writes, uploads are held back. While one of them
-    writes to a store that this one doesn't read, nothing is missing for this one: its workers wait.
+    While another process can't read the store that this one writes, uploads are withheld. While
+    another process writes to a store that this one doesn't read, its workers wait for a payload
+    that they don't find, and do not dead-letter the message.
 
-    Until PostgreSQL was asked, both hold; once it was, its outage changes nothing. A process of the
-    release before that is started later is met within two seconds of its first heartbeat, and can
-    have dead-lettered large messages until then: redrive those.
+    Both hold until PostgreSQL has answered once; a later outage of PostgreSQL changes nothing. A
+    process of the previous release that starts later is seen within two seconds of its first
+    heartbeat. Until then it can dead-letter large messages: redrive those.
 
     Args:
-        pool: of the database with the rows.
-        store: that this process reads, with its fallback.
-        uploads: to that store; ``None`` in a process that accepts no messages.
-        member: this process.
-        within: seconds to wait for PostgreSQL at each look.
+        pool: Connections to the database that has the rows.
+        store: The store that this process reads, with its fallback.
+        uploads: The uploads to that store; ``None`` in a process that accepts no messages.
+        member: The name of this process.
+        within: Seconds to wait for PostgreSQL at each comparison.
     """
 
     def __init__(
@@ -65,15 +66,14 @@ class PayloadGate:
         self._apply()
 
     async def begin(self) -> None:
-        """Look, and refuse to start beside processes that disagree.
+        """Compare once, and refuse to start beside processes whose stores don't fit.
 
-        To be called before this process is seen by the others, so that one which can't start does
-        not hold them up; and again afterwards, since only then two see each other that start at
-        once.
+        Call it before the first heartbeat, so that a process that can't start does not hold up the
+        others; and again after it, since two processes that start at once see each other only then.
 
         Raises:
-            ConfigurationError: another process can't read what this one would write, or writes
-                where this one doesn't read.
+            ConfigurationError: another process can't read the store that this one writes, or
+                writes to a store that this one doesn't read.
         """
         await self.look()
         for text in (self._unread, self._elsewhere):
@@ -81,12 +81,12 @@ class PayloadGate:
                 raise ConfigurationError(text)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look until ``stop`` is set."""
+        """Compare every two seconds until ``stop`` is set."""
         while not await stopped_within(stop, _EVERY):
             await self.look()
 
     async def look(self) -> None:
-        """Look once; while PostgreSQL can't tell, what it told last goes on."""
+        """Compare once; while PostgreSQL does not answer, the last result stays valid."""
         try:
             others = await payload_readers(self._pool, besides=self._member, within=self._within)
         except PersistenceError:
@@ -110,11 +110,11 @@ class PayloadGate:
 
     @property
     def refusal(self) -> str | None:
-        """Why uploads are held back, for operators; ``None`` where they are not."""
+        """Why uploads are withheld, for operators; ``None`` if they are not."""
         return self._unread or self._elsewhere
 
     def _apply(self) -> None:
         if self._uploads:
             self._uploads.withheld = _FOR_CLIENTS if self.refusal else None
-        # Of two stores the last one decides that an object is missing.
+        # An object counts as missing only when the last store of the chain does not have it.
         self._last.elsewhere = self._elsewhere

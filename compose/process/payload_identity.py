@@ -1,4 +1,4 @@
-"""A process uses a payload store only once it is known to be this database's own."""
+"""Confirms that a payload store belongs to this database, before the process uses it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _WITHIN = 1.0
 
 
 class PayloadIdentity:
-    """Looks every two seconds, until the store was once found to be the right one.
+    """Checks a store's identity every two seconds, until it is confirmed.
 
-    Until then large messages are refused, and content is missing for no message. A store that it
-    falls back to is looked at for itself: nothing is written there.
+    Until then large messages are refused, and no message is dead-lettered for missing content. The
+    fallback store is checked separately: nothing is written there.
     """
 
     def __init__(self, pool: Pool, store: PayloadStore) -> None:
@@ -33,23 +33,23 @@ class PayloadIdentity:
         self._stores = [store] if store.fallback is None else [store, store.fallback]
 
     async def begin(self) -> None:
-        """Look for the first time."""
+        """Withhold the stores, and check them for the first time."""
         for store in self._stores:
             store.withheld = "PostgreSQL has not told yet which payload store is its own"
         await self.look()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look until ``stop`` is set."""
+        """Check every two seconds until ``stop`` is set."""
         while not await stopped_within(stop, _EVERY):
             await self.look()
 
     async def look(self) -> None:
-        """Look once at each that is withheld; while nobody can tell, it stays so."""
+        """Check each withheld store once; a store that can't be confirmed stays withheld."""
         for store in self._stores:
             if store.withheld is not None:
                 await self._look(store)
             if store.identity is None:
-                return  # the identity is that of the first, which has to be known before
+                return  # both have the first store's identity, so it has to be known first
 
     async def _look(self, store: PayloadStore) -> None:
         try:

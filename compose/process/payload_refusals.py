@@ -1,6 +1,6 @@
-"""Why a process may not write payloads, or not take one for missing: whom it disagrees with.
+"""The reasons why a process must not write payloads, or must not treat a payload as missing.
 
-Texts for people. Each names the processes, the setting and the remedy.
+They are texts for operators: each names the processes, the setting and the remedy.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _FORGET = "one that is gone for good is forgotten by 'crossfade migrate forget N
 
 
 def unread(stores: Sequence[str], others: Sequence[PayloadReader]) -> str | None:
-    """Return why what this process writes may be lost for others; ``None`` where all read it.
+    """Return why others might not read this process's payloads; ``None`` if all can read them.
 
     Args:
-        stores: that this process reads, the one that it writes first.
-        others: the other processes.
+        stores: The stores that this process reads; it writes to the first.
+        others: The other processes.
     """
     written = stores[0]
     if outdated := [other for other in others if other.envelope < NEWEST_VERSION]:
@@ -31,7 +31,7 @@ def unread(stores: Sequence[str], others: Sequence[PayloadReader]) -> str | None
             f"{_names(outdated)}. Restart them with this version first, PAYLOAD_STORE unset where "
             f"they accept messages; {_FORGET}"
         )
-    # Those that read no store at all wait for one, and take nothing for missing.
+    # Processes without a store wait for one, and treat no payload as missing.
     if blind := [other for other in others if other.stores and written not in other.stores]:
         reads = ", ".join(
             f"{other.member} reads {' and '.join(other.stores or ())}" for other in blind
@@ -51,7 +51,12 @@ def unread(stores: Sequence[str], others: Sequence[PayloadReader]) -> str | None
 
 
 def elsewhere(stores: Sequence[str], others: Iterable[PayloadReader]) -> str | None:
-    """Return the processes that write a store which this one does not read; ``None``: none does."""
+    """Return why others' payloads may be in a store that this process doesn't read, or ``None``.
+
+    Args:
+        stores: The stores that this process reads; it writes to the first.
+        others: The other processes.
+    """
     lacking = {
         other.member: other.written
         for other in others
@@ -68,7 +73,7 @@ def elsewhere(stores: Sequence[str], others: Iterable[PayloadReader]) -> str | N
 
 
 def silent(others: Iterable[PayloadReader]) -> list[PayloadReader]:
-    """Return those whose version does not say which stores they read."""
+    """Return the processes whose version does not report which stores they read."""
     return [other for other in others if other.stores is None]
 
 

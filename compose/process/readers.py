@@ -1,8 +1,9 @@
-"""The readers of the logs in a process, and the order in which they begin and end.
+"""The readers of a process's logs, and the order in which they start and stop.
 
-While a step changes which log is read, what the worker gives up is read by nobody until another
-process reads the other log's partitions, of which this one's standbys have some. So a standby takes
-its share only when the worker has its own, and gives it up before.
+While a migration step changes the consumed log, workers of some processes still read the old log
+and others already read the new one, whose remaining partitions this process's standbys own. So a
+standby claims partitions only after the worker has its own, and gives them up before the worker
+does: otherwise messages would wait until another process's worker gets the standby's partitions.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ class Readers:
 
     Args:
         consumers: The readers.
-        tasks: Gets their tasks.
-        partitions_within: For how many seconds a standby waits for the worker to have partitions:
-            it may get none.
-        hand_over: Within how many seconds others have a standby's partitions. A member of a group
-            of Kafka hears of it in a quarter of a second, and takes as long to claim them.
+        tasks: Runs their tasks.
+        partitions_within: Longest time, in seconds, that a standby waits for the worker to own
+            partitions: the worker may get none.
+        hand_over: Seconds in which other processes get a standby's partitions. A member of a Kafka
+            consumer group hears of them in a quarter of a second, and takes as long to claim them.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Readers:
         self._others: list[Task] = []
 
     def start(self) -> None:
-        """Start them."""
+        """Start all readers."""
         tasks, consumers, stop = self._tasks, self._consumers, self._stop
         self._others = [
             *(tasks.add("dead letters", indexer.run(stop)) for indexer in consumers.indexers),
@@ -63,9 +64,13 @@ class Readers:
         ]
 
     async def end(self, *, within: float) -> None:
-        """End the standbys, and then, after half of the time at most, the others.
+        """End the standbys, and then, after half of ``within`` at most, the other readers.
 
-        In between, where workers of other processes read a standby's log, these get its partitions.
+        If workers of other processes read a standby's log, the pause in between lets them claim
+        its partitions.
+
+        Args:
+            within: Seconds for all of it.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + within

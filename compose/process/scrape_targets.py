@@ -1,11 +1,11 @@
-"""Where Prometheus finds every process: ``GET /metrics/targets`` on any one's metrics port.
+"""Scrape targets for Prometheus: ``GET /metrics/targets`` on the metrics port of any process.
 
-Several processes on one host take the ports from ``METRICS_PORT`` upwards, so no list written by
-hand stays right. Each process has its own row among the processes, with its metrics' address; the
-answer is those, as Prometheus's HTTP service discovery reads it.
+Several processes on one host take the ports from ``METRICS_PORT`` upwards, so a list written by
+hand does not stay right. Each process's heartbeat notes the address of its metrics in PostgreSQL;
+the answer lists those addresses in the format of Prometheus's HTTP service discovery.
 
-Processes that are silent stay listed: their failing scrape raises an alert. While
-PostgreSQL can't be asked there is no answer, and Prometheus goes on with the list it has.
+Silent processes stay listed: their failing scrape raises an alert. While PostgreSQL can't be
+asked there is no answer, and Prometheus goes on with the list that it has.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ _GOOD_FOR = 3 * _EVERY
 
 
 class Targets:
-    """The list, asked for every few seconds and answered from memory: scrapes come in threads.
+    """The list of targets, refreshed every few seconds and served from memory.
+
+    Scrapes arrive in threads, which can't use the event loop's connections.
 
     Args:
-        pool: Of the database that has the processes.
-        every: Seconds from one question to the next.
-        good_for: Seconds after which an answer is too old to be given.
+        pool: Connections to the database that has the processes.
+        every: Seconds from one refresh to the next.
+        good_for: Seconds after which a list is too old to be served.
     """
 
     def __init__(self, pool: Pool, *, every: float = _EVERY, good_for: float = _GOOD_FOR) -> None:
@@ -47,13 +49,13 @@ class Targets:
         self._asked = float("-inf")
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Keep the list until ``stop`` is set."""
+        """Refresh the list every few seconds until ``stop`` is set."""
         while not stop.is_set():
             await self.refresh()
             await stopped_within(stop, self._every)
 
     async def refresh(self) -> None:
-        """Ask once."""
+        """Read the processes from PostgreSQL once; keep the old list if it does not answer."""
         try:
             found = await processes(self._pool, within=_WITHIN)
         except PersistenceError:
@@ -62,12 +64,12 @@ class Targets:
         self._asked = time.monotonic()
 
     def answer(self) -> bytes | None:
-        """Return the list as JSON, ``None`` if it is out of date."""
+        """Return the list as JSON; ``None`` if it is too old."""
         return self._answer if time.monotonic() - self._asked < self._good_for else None
 
 
 def described(found: Iterable[Process]) -> list[dict[str, object]]:
-    """Return the processes as Prometheus's service discovery has them."""
+    """Return the processes in the format of Prometheus's HTTP service discovery."""
     return [
         {"targets": [address], "labels": {"role": process.role}}
         for process in found
@@ -76,7 +78,7 @@ def described(found: Iterable[Process]) -> list[dict[str, object]]:
 
 
 def _address(process: Process) -> str | None:
-    """Return the address for Prometheus; ``None`` if it names none that can be one."""
+    """Return ``host:port`` for Prometheus; ``None`` if the process's URL has no valid port."""
     try:
         parts = urlsplit(process.metrics_url)
         port = parts.port
@@ -89,6 +91,6 @@ def _address(process: Process) -> str | None:
         anywhere = ipaddress.ip_address(host).is_unspecified
     except ValueError:
         anywhere = False
-    if anywhere:  # it listens on every address, of which its host's name is one
+    if anywhere:  # it listens on every address, so its host's name works too
         host = process.host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -35,11 +35,11 @@ __all__ = ["Running", "run"]
 log = structlog.get_logger(__name__)
 
 _YOUNG_OBJECTS = 20_000
-_FLUSH_SECONDS = 5.0  # after the last request, the application's lifespan flushes what it holds
+_FLUSH_SECONDS = 5.0  # for the application's lifespan, which flushes after the last request
 
 
 class Running(NamedTuple):
-    """Where a started process can be reached."""
+    """The addresses and parts of a started process."""
 
     url: str
     metrics_url: str
@@ -60,19 +60,20 @@ async def run(
     bound: socket.socket | None = None,
     supervised: bool = False,
 ) -> None:
-    """Run until ``stop`` is set; return when everything is handed back and closed.
+    """Run until ``stop`` is set; return when all partitions are given up and everything is closed.
 
-    The order: readiness says no; the API ends its requests and flushes; standbys, and then workers,
-    end their batches and hand back their partitions; metrics go last.
+    The order of the stop: readiness answers "not ready"; the API finishes its requests and
+    flushes; standbys, then workers, finish their batches and give up their partitions; the metrics
+    server closes last.
 
     Args:
-        settings: Of the process.
-        role: Its parts.
-        stop: Ends it.
-        started: Called once it serves.
+        settings: The settings of the process.
+        role: Decides which parts the process has.
+        stop: Ends the process.
+        started: Called once the process serves requests.
         logging: Sets up where the process logs.
-        bound: Where the API is served; by default on HOST and PORT.
-        supervised: Whether others run beside it, which take ports for their metrics too.
+        bound: The API's socket; by default one on HOST and PORT.
+        supervised: Whether further processes run beside this one, and need metrics ports too.
 
     Raises:
         ConfigurationError: a setting can't work (the port is taken, the log disagrees).
@@ -84,7 +85,7 @@ async def run(
     host, port = settings.ingress.host, settings.ingress.port
     if bound is not None:
         port = bound.getsockname()[1]
-    elif role is Role.WORKER:  # several have to fit on one host
+    elif role is Role.WORKER:  # several workers can run on one host
         port = pick(port, host)
     bound = bound or bind(host, port)
     try:
@@ -107,16 +108,16 @@ async def run(
                     role, parts, url=running.url, metrics_url=running.metrics_url
                 )
                 log.info("Starting", role=role.value, url=running.url, metrics=exposed.url)
-                # Before it appends: what it appends is newer than what the log may have lost.
+                # Before the first append: new records would hide that the log lost older ones.
                 await asyncio.gather(parts.identities.ask(), parts.ends.exchange())
                 try:
                     if parts.payload_gate is not None:
                         await parts.payload_gate.begin()
-                    await heartbeat.beat()  # seen before it takes a request, where that is possible
+                    await heartbeat.beat()  # others see this process before it takes a request
                     if parts.payload_identity is not None:
                         await parts.payload_identity.begin()
                     if parts.payload_gate is not None:
-                        await parts.payload_gate.begin()  # of two that start at once, again
+                        await parts.payload_gate.begin()  # another may have started meanwhile
                     process = _Process(parts, heartbeat, targets, role)
                     await process.run(bound, stop, partial(started, running))
                 except ConfigurationError:
@@ -128,13 +129,14 @@ async def run(
 
 
 def _calm_collector() -> None:
-    """Look for cycles less often, and never among what lives as long as the process.
+    """Run the garbage collector less often, and never on objects from before this call.
 
-    Nearly everything a message allocates is freed by its count. The default (every 700 objects)
-    walks the requests in flight some hundred times a second for nothing.
+    Nearly every object of a message is freed by its reference count. With the default threshold
+    (700 objects), the collector would walk the requests in flight some hundred times a second and
+    find nothing.
 
-    What is garbage by now is half a megabyte, and is kept too: looking for it among all that is
-    imported would be a tenth of the start.
+    Garbage from the start, about half a megabyte, is kept too: a collection over all imported
+    modules would take a tenth of the start time.
     """
     gc.freeze()
     gc.enable()
@@ -146,7 +148,7 @@ class _Process:
 
     def __init__(self, parts: Service, heartbeat: Heartbeat, targets: Targets, role: Role) -> None:
         self._settings = parts.context.settings.process
-        # No load balancer sends a worker anything.
+        # Load balancers send no requests to a worker, so it need not wait for them.
         self._delay = 0.0 if role is Role.WORKER else self._settings.shutdown_delay_seconds
         self._parts = parts
         self._heartbeat = heartbeat
@@ -175,7 +177,7 @@ class _Process:
             tasks.add("log identities", parts.identities.run(self._observers_stop)),
             tasks.add("log ends", parts.ends.run(self._observers_stop)),
             tasks.add("metrics targets", self._targets.run(self._observers_stop)),
-            # Ends after the workers: a process without a heartbeat is taken for stopped.
+            # Ends after the workers: others take a process without a heartbeat for stopped.
             tasks.add("heartbeat", self._heartbeat.run(self._observers_stop)),
         ]
         advice = settings_warnings.warn_of_database(context.pool, self._observers_stop)

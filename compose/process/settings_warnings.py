@@ -1,4 +1,4 @@
-"""Warnings about settings that work, but not well: of the migration's phases, of PostgreSQL."""
+"""Warnings about settings that work, but not well: settings of the logs and of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SELECT current_setting('max_connections')::int
 
 
 def warn(settings: TransportSettings) -> None:
-    """Say once, at start, what these settings may leave unread, late or slow, and the remedy."""
+    """Warn of settings that may leave messages unread, late or slow, with the remedy."""
     _warn_of_counts(settings)
     _warn_of_sentinels(settings)
     written, shadow, read = settings.transport, settings.transport_shadow, settings.consumed
@@ -89,9 +89,9 @@ def _url(name: LogName) -> str:
 
 
 async def warn_of_database(pool: Pool, stop: asyncio.Event) -> None:
-    """Say once, when PostgreSQL can be reached, which of its settings make writes expensive.
+    """Warn once, when PostgreSQL can be reached, of its settings that make writes expensive.
 
-    And whether it takes as many connections as the processes may open.
+    Warn too if it allows fewer connections than the live processes may open.
     """
     while not stop.is_set():
         try:
@@ -102,7 +102,7 @@ async def warn_of_database(pool: Pool, stop: asyncio.Event) -> None:
             await stopped_within(stop, _PAUSE)
             continue
         alive = 1
-        with suppress(PersistenceError):  # a database that is not migrated yet knows no processes
+        with suppress(PersistenceError):  # before its first migration the database has no table
             alive = sum(process.live for process in await processes(pool))
         wanted = max(1, alive) * pool.get_max_size()
         if wanted > most:
@@ -122,7 +122,7 @@ async def warn_of_database(pool: Pool, stop: asyncio.Event) -> None:
 
 
 async def cheaper_wal(connection: Connection) -> list[str]:
-    """Return the settings, as ``ALTER SYSTEM SET`` takes them, that would make writes cheaper."""
+    """Return settings, in the form of ``ALTER SYSTEM SET``, that would make writes cheaper."""
     return list(_changes({row["name"]: row for row in await connection.fetch(_WAL)}))
 
 

@@ -1,6 +1,6 @@
-"""Ctrl-C, SIGTERM and a closed terminal: the first asks for an orderly stop, the second forces.
+"""Signals: the first SIGINT, SIGTERM or SIGHUP asks for an orderly stop, the second forces it.
 
-SIGHUP from anything but a terminal that closes can mean "reload".
+A closed terminal sends SIGHUP. A SIGHUP from elsewhere can mean "reload" (``reload_by_hangup``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Interrupted", "Signals", "unless_set"]
 
 _HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _FORCED = 130
-# One Ctrl-C may come twice: from the terminal, and passed on by a wrapper (timeout, npm).
+# One Ctrl-C may arrive twice: from the terminal, and forwarded by a wrapper (timeout, npm).
 _ECHO_SECONDS = 0.5
 
 T = TypeVar("T")
@@ -39,13 +39,13 @@ class Signals:
         """Called before the second signal ends the process."""
 
     def install(self) -> None:
-        """Take the signals over, on the running loop."""
+        """Install the handlers on the running loop."""
         loop = asyncio.get_running_loop()
         for number in _HANDLED:
             loop.add_signal_handler(number, self._received)
 
     def reload_by_hangup(self) -> asyncio.Event:
-        """Return an event that SIGHUP sets, unless the terminal that there is now has closed."""
+        """Return an event that SIGHUP sets, except when it comes from the terminal closing."""
         reload = asyncio.Event()
         had_terminal = _has_terminal()
 
@@ -62,7 +62,7 @@ class Signals:
         """Run ``work`` and return its result; cancel it when a stop is asked for.
 
         Raises:
-            Interrupted: it was cancelled, and has cleaned up.
+            Interrupted: ``work`` was cancelled, and has cleaned up.
         """
         return await unless_set(self.stop, work)
 
@@ -72,7 +72,7 @@ class Signals:
                 return
             err.print("Stopping at once. Nothing acknowledged is lost.")
             self.forced()
-            # Not sys.exit: a task that hangs would be waited for. Guards stop our servers.
+            # Not sys.exit, which would wait for a task that hangs. Guards stop our servers.
             os._exit(_FORCED)
         self._asked = time.monotonic()
         self.stop.set()
@@ -82,7 +82,7 @@ async def unless_set(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
     """Run ``work`` and return its result; cancel it when ``stop`` is set.
 
     Raises:
-        Interrupted: it was cancelled, and has cleaned up.
+        Interrupted: ``work`` was cancelled, and has cleaned up.
     """
     task = asyncio.ensure_future(work)
     stopped = asyncio.ensure_future(stop.wait())

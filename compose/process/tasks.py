@@ -1,4 +1,4 @@
-"""The tasks of a process: if one fails the process ends, and each ends when its turn comes."""
+"""The long-lived tasks of a process: a failed task ends the process; a stop ends them in order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Tasks:
         self._may_return: set[Task] = set()
 
     def add(self, name: str, work: Coroutine[Any, Any, None], *, may_return: bool = False) -> Task:
-        """Start ``work``. Unless it ``may_return``, returning early is a failure too."""
+        """Start ``work``. Unless it ``may_return``, returning before the stop is a failure too."""
         task = asyncio.create_task(work, name=name)
         self._tasks.append(task)
         if may_return:
@@ -34,8 +34,8 @@ class Tasks:
         """Wait until ``stop`` is set.
 
         Raises:
-            BaseException: what a task failed with.
-            RuntimeError: a task returned that should have gone on.
+            BaseException: a task failed with this error.
+            RuntimeError: a task returned before the stop.
         """
         stopping = asyncio.create_task(stop.wait())
         watched: set[asyncio.Task[Any]] = set(self._tasks)
@@ -53,14 +53,14 @@ class Tasks:
             stopping.cancel()
 
     async def end(self, tasks: Sequence[Task], *, within: float) -> None:
-        """Wait for ``tasks``, which were asked to end; cancel what is left after ``within`` s."""
+        """Wait for ``tasks``, which were asked to end; cancel the rest after ``within`` seconds."""
         if not tasks:
             return
         _, late = await asyncio.wait(tasks, timeout=within)
         for task in late:
             log.warning("Cut off", task=task.get_name(), after_seconds=within)
             task.cancel()
-        # One by one, each with its say: a failure while stopping hides none of the others.
+        # Log each failure by itself, so that one does not hide another.
         for result, task in zip(
             await asyncio.gather(*tasks, return_exceptions=True), tasks, strict=True
         ):

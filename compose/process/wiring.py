@@ -1,4 +1,4 @@
-"""Put the parts of one process together: from settings to parts that are connected."""
+"""Makes the parts of one process from its settings, and connects them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ from transport.registry import create
 
 __all__ = ["PRIVATE_ERRORS", "Consumers", "Service", "service"]
 
-# Their texts may quote what a client sent: logs say that they happened, not what they say.
+# The texts of these errors may quote a client's message, so they are left out of the logs.
 PRIVATE_ERRORS: tuple[type[BaseException], ...] = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
@@ -62,8 +62,8 @@ PRIVATE_ERRORS: tuple[type[BaseException], ...] = (
     UnicodeError,
 )
 
-_FIT_WITHIN = 3.0  # a pooler is looked at from several sides
-_WITHIN = 1.0  # seconds for a look into PostgreSQL before the logs are connected
+_FIT_WITHIN = 3.0  # seconds; checking a pooler takes several queries
+_WITHIN = 1.0  # seconds for a query to PostgreSQL before the logs are connected
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Consumers:
 
 @dataclass(frozen=True)
 class Service:
-    """The parts of one process, connected where their servers are up, and not yet running.
+    """The parts of one process, not yet running; those whose servers are up are connected.
 
     A process that only ingests has no ``consumers``.
     """
@@ -99,10 +99,10 @@ class Service:
 
 @asynccontextmanager
 async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
-    """Make the parts; close them, last made first, when the block ends.
+    """Make the parts; close them in reverse order when the block ends.
 
     Raises:
-        ConfigurationError: a setting can't work against the servers that are there.
+        ConfigurationError: a setting can't work with the servers at its addresses.
     """
     async with AsyncExitStack() as stack:
         context = await _context(settings, stack)
@@ -163,10 +163,10 @@ async def _context(settings: Settings, stack: AsyncExitStack) -> ProcessContext:
 
 
 async def _must_be_fit(pool: Pool) -> None:
-    """Refuse a database that can't be used as it is. One that is down may be what it should be.
+    """Refuse a database that can't be used as it is; pass one that is down, which may be fine.
 
     Raises:
-        ConfigurationError: it lacks what is needed; the text has the remedy.
+        ConfigurationError: the database lacks a property that is needed; the text has the remedy.
     """
     try:
         async with asyncio.timeout(_FIT_WITHIN), using(pool):
@@ -174,24 +174,25 @@ async def _must_be_fit(pool: Pool) -> None:
     except UnfitDatabase as error:
         raise ConfigurationError(str(error)) from error
     except (PersistenceError, TimeoutError):
-        return  # who uses it waits for it, and tells
+        return  # the database's users wait for it, and report the outage
 
 
 async def _look_for_retired(context: ProcessContext, role: Role) -> None:
-    """Refuse to connect, and so to make, a log that was retired.
+    """Refuse to start with a log that was retired: connecting would create it anew.
 
     Raises:
-        ConfigurationError: one was.
+        ConfigurationError: a log that this process writes or consumes was retired.
     """
-    with suppress(PersistenceError):  # the first heartbeat looks again
+    with suppress(PersistenceError):  # the first heartbeat checks again
         names = written_by(role, context.settings.transport)
         await must_not_be_retired(context.pool, names, within=_WITHIN)
 
 
 def _consumers(context: ProcessContext, logs: Logs) -> Consumers:
-    """Return the worker on the consumed log, and a standby on each other log.
+    """Return the readers of a process that consumes.
 
-    With them come the drainer of orphaned logs, and an indexer of dead letters for every log.
+    They are a worker on the consumed log, a standby on each other log, the drainer of orphaned
+    logs, and an indexer of dead letters for every log.
     """
     by_name = {log.name: log for log in logs.every}
     return Consumers(
@@ -213,7 +214,7 @@ def _application(
     identities: LogIdentities,
     consumers: Consumers | None,
 ) -> Application:
-    """Return the API; of a process that is a worker only, its health."""
+    """Return the API; for a worker process, the application with its health only."""
     settings, probe = context.settings, None
     always = [loss_probe(context.losses), identities.probe]
     if context.payloads is not None:
@@ -252,7 +253,7 @@ def _application(
 
 
 def _old_rows(context: ProcessContext) -> OldRows | None:
-    """Return the task that archives old rows; ``None`` where the settings ask for none."""
+    """Return the archiver of old rows; ``None`` if the settings ask for none."""
     days, store = context.settings.persistence.rows_retention_days, context.archive
     if days is None or store is None:
         return None
@@ -260,9 +261,9 @@ def _old_rows(context: ProcessContext) -> OldRows | None:
 
 
 def _parity(context: ProcessContext) -> ParityMonitor | None:
-    """Return the monitor of two logs, if there are two.
+    """Return the parity monitor of primary and shadow; ``None`` without a shadow.
 
-    A process that only ingests has none: comparing would delay its answers.
+    A process that only ingests runs none: comparing would delay its answers.
     """
     ours = context.settings.transport
     if ours.transport_shadow is None:
@@ -286,5 +287,5 @@ def _probes(settings: Settings, logs: Logs) -> list[Probe]:
 
 
 async def _close(pool: Pool) -> None:
-    # Its users have ended: a connection that is still busy waits for a server that is silent.
+    # The pool's users have ended: a connection that is still busy waits for a silent server.
     pool.terminate()

@@ -1,6 +1,7 @@
-"""One process of a supervisor's: ``python -m compose.supervisor.child NAME ROLE LIFELINE ...``.
+"""A process that a supervisor runs: ``python -m compose.supervisor.child NAME ROLE LIFELINE ...``.
 
-``LIFELINE`` and ``LISTENER`` are descriptors that it inherits. All else is in the environment.
+``LIFELINE`` and, for a process that accepts, ``LISTENER`` are file descriptors that it inherits.
+The settings are in the environment.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _BAD_SETTINGS = 2
 
 
 def main(name: str, role: Role, lifeline: Lifeline, listener: socket.socket | None) -> None:
-    """Run until SIGTERM, or until the supervisor is gone."""
+    """Run until SIGTERM or until the supervisor ends."""
     structlog.contextvars.bind_contextvars(process=name)
     try:
         settings = load()

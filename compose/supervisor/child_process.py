@@ -1,4 +1,4 @@
-"""One process of the supervisor's, as the supervisor sees it."""
+"""A child process, as its supervisor sees it: started, heard, signalled, ended."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from compose.supervisor.lifeline import Addresses
 __all__ = ["ChildProcess", "Said"]
 
 Said = Callable[[str], None]
-"""Is given each line that a process says on standard error."""
+"""Called with each line that a process writes to standard error."""
 
 
 class ChildProcess:
-    """A running process. Made by ``start``."""
+    """A running process. Make one with ``start``."""
 
     def __init__(
         self, process: asyncio.subprocess.Process, lifeline: asyncio.StreamReader, said: Said | None
@@ -31,13 +31,13 @@ class ChildProcess:
         self._process = process
         self.pid = process.pid
         self.addresses: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
-        """Where it is reached; done once it serves, cancelled if it ends before."""
+        """Its addresses: set once it serves, cancelled if it ends before."""
         self.heard = False
-        """Whether it has shown a sign of life."""
+        """Whether a heartbeat has come."""
         self.silent = 0
-        """How often in a row the supervisor has looked and heard nothing."""
+        """Checks of the supervisor since the last heartbeat."""
         self.ended = asyncio.create_task(self._run(lifeline, said))
-        """Done when it has ended: its exit status, or less than 0 for a signal."""
+        """Done when the process has ended: its exit status; negative for a signal's number."""
 
     @classmethod
     async def start(
@@ -49,9 +49,16 @@ class ChildProcess:
         environment: Mapping[str, str],
         said: Said | None,
     ) -> ChildProcess:
-        """Start a process that accepts on the socket ``listener``, where it is given.
+        """Start a process.
 
-        It is in a session of its own: Ctrl-C in the terminal reaches the supervisor alone.
+        It runs in a session of its own, so Ctrl-C in the terminal reaches only the supervisor.
+
+        Args:
+            name: Its name in the logs.
+            role: Its role.
+            listener: Descriptor of the socket that it accepts on; ``None`` for a worker.
+            environment: Variables that differ from this process's environment.
+            said: Gets its log lines; ``None``: it shares our standard error.
         """
         ours, its = socket.socketpair()
         with its:
@@ -71,7 +78,7 @@ class ChildProcess:
         return child
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal, if it still runs."""
+        """Send a signal to the process; do nothing if it has ended."""
         with suppress(ProcessLookupError):
             self._process.send_signal(number)
 
@@ -96,7 +103,7 @@ async def _pass_on(lines: asyncio.StreamReader, said: Said) -> None:
     while True:
         try:
             line = await lines.readline()
-        except ValueError:  # longer than the buffer; it goes on behind it
+        except ValueError:  # the line is longer than the buffer: drop that part, go on behind it
             continue
         if not line:
             return

@@ -1,7 +1,7 @@
-"""The connection between a supervisor and one process of its own.
+"""The lifeline: the connection between a supervisor and one of its processes.
 
-The process says each second that its event loop turns, and where it is reached once it serves. When
-the supervisor ends, even by SIGKILL, the connection ends, and the process stops.
+The process sends a heartbeat from its event loop each second, and its addresses once it serves.
+When the supervisor ends, even by SIGKILL, the connection ends, and the process stops.
 """
 
 from __future__ import annotations
@@ -23,41 +23,45 @@ BEAT_SECONDS = 1.0
 
 
 class Addresses(msgspec.Struct, frozen=True):
-    """Where a process of the supervisor's is reached."""
+    """The addresses of a process's API and of its metrics."""
 
     url: str
     metrics_url: str
 
 
 class Lifeline:
-    """The process's end of it."""
+    """The process's end of the lifeline.
+
+    Args:
+        descriptor: File descriptor of the socket.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
         self._socket.setblocking(False)
 
     def ready(self, addresses: Addresses) -> None:
-        """Say that requests are served."""
+        """Tell the supervisor that this process serves requests at ``addresses``."""
         self._say(msgspec.json.encode(addresses))
 
     async def run(self) -> None:
-        """Say each second that the event loop turns. Never returns."""
+        """Send a heartbeat each second. Never returns."""
         while True:
             self._say(b"")
             await asyncio.sleep(BEAT_SECONDS)
 
     def watch(self, gone: Callable[[], None], *, within: float) -> None:
-        """Call ``gone`` on this loop when the supervisor ends, and exit ``within`` seconds then.
+        """Call ``gone`` on this loop when the supervisor ends; exit after ``within`` more seconds.
 
-        In a thread, so that a process whose event loop is stuck ends as well.
+        The watch runs in a thread, so that a process whose event loop is stuck ends as well.
         """
         loop = asyncio.get_running_loop()
 
         def wait() -> None:
             poll = select.poll()
-            poll.register(self._socket, 0)  # the end is always reported
+            poll.register(self._socket, 0)  # poll(2) reports a hang-up always
             poll.poll()
-            with suppress(RuntimeError):  # the loop is closed: it ends already
+            with suppress(RuntimeError):  # the loop is closed: the process ends already
                 loop.call_soon_threadsafe(gone)
             time.sleep(within)
             os._exit(1)
@@ -65,5 +69,5 @@ class Lifeline:
         threading.Thread(target=wait, name="lifeline", daemon=True).start()
 
     def _say(self, line: bytes) -> None:
-        with suppress(OSError):  # the supervisor does not read now, or is gone
+        with suppress(OSError):  # the supervisor does not read now, or has ended
             self._socket.send(line + b"\n")

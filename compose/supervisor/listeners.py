@@ -1,11 +1,11 @@
-"""The listening sockets of one port, which the supervisor keeps and hands to its processes.
+"""The listening sockets of one port, which the supervisor keeps and its processes inherit.
 
-Each process has a socket of its own (``SO_REUSEPORT``): the kernel spreads connections over them by
-a hash. One socket that all of them share gave 62 of 64 connections to one of two processes. Since
-the supervisor keeps the sockets, a process that replaces another goes on with its socket, and what
-waits in it is neither refused nor reset.
+Each process has a socket of its own (``SO_REUSEPORT``), and the kernel spreads connections over
+them by a hash. With one shared socket, one of two processes got 62 of 64 connections. The
+supervisor keeps the sockets open, so a process that replaces another takes over its socket, and the
+connections that wait there are neither refused nor reset.
 
-Outside Linux the option spreads nothing: there they share one.
+Outside Linux the option does not spread connections, so all processes share one socket.
 """
 
 from __future__ import annotations
@@ -21,15 +21,20 @@ _SPREADS = sys.platform == "linux"
 
 
 class Listeners:
-    """One socket for each process that accepts, bound to ``host:port``; processes listen.
+    """A bound socket for each process that accepts; the processes call ``listen``.
+
+    Args:
+        host: Name or address of an interface of this machine.
+        port: The port.
+        count: Number of sockets.
 
     Raises:
-        ConfigurationError: the port is taken or the address is not ours.
+        ConfigurationError: the port is taken, or ``host`` is not an address of this machine.
     """
 
     def __init__(self, host: str, port: int, count: int) -> None:
         self._host, self._port = host, port
-        # Without the option first: another program that sets it could share the port otherwise.
+        # First without the option: with it, another program that sets it too could share the port.
         with bind(host, port) as alone:
             listen(alone)
         self._shared = None if _SPREADS else bind(host, port)
@@ -43,15 +48,15 @@ class Listeners:
         return self._sockets[index].fileno()
 
     def renew(self, index: int) -> None:
-        """Give up the socket of a process that died: others get its connections until it is back.
+        """Replace the socket of a process that died, so that the others get its connections.
 
-        The new one is bound, and gets none before a process listens.
+        The new socket gets no connections until a process listens on it.
         """
         if self._shared is None:
             self._sockets[index].close()
             self._sockets[index] = self._bind()
 
     def close(self) -> None:
-        """Close the supervisor's copies. Processes have theirs."""
+        """Close the supervisor's copies; the processes keep theirs."""
         for held in self._sockets:
             held.close()

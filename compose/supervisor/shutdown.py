@@ -1,4 +1,4 @@
-"""The longest time that a process of the service takes to stop."""
+"""The longest time that a process of the service may take to stop."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from compose.settings import ProcessSettings
 
 __all__ = ["longest_stop"]
 
-_SLACK = 8.0  # seconds: to flush what the application holds, and to close
+_SLACK = 8.0  # seconds for flushing the application's buffers and closing connections
 
 
 def longest_stop(settings: ProcessSettings) -> float:
-    """Return the seconds after which a process that was asked to stop is stuck."""
+    """Return the seconds after which a process that was asked to stop counts as stuck."""
     return settings.shutdown_delay_seconds + settings.shutdown_grace_seconds + _SLACK

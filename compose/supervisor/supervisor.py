@@ -22,17 +22,17 @@ __all__ = ["Layout", "StartFailedError", "Supervisor"]
 
 log = structlog.get_logger(__name__)
 
-_BAD_SETTINGS = 2  # the status of a command that finds a setting which can't work
+_BAD_SETTINGS = 2  # exit status of a command whose settings can't work
 _FIRST_PAUSE = 1.0  # seconds; doubled up to the longest
 _LONGEST_PAUSE = 30.0
-_CALM_SECONDS = 60.0  # a process that ran for so long died of something new
+_CALM_SECONDS = 60.0  # a process that ran this long died of a new cause: the backoff starts over
 _START_SECONDS = 60.0
 _START_BEATS = int(_START_SECONDS / BEAT_SECONDS)
 _SILENT_SECONDS = 30.0
 
 
 class StartFailedError(Exception):
-    """A process ended as it started, and has said why."""
+    """A process ended while it started; its log says why."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"a process that was started ended with {_how(status)}")
@@ -41,15 +41,15 @@ class StartFailedError(Exception):
 
 @dataclass(frozen=True)
 class Layout:
-    """How many processes of each role there are."""
+    """The number of processes of each role."""
 
     processes: int
-    """Accept messages; consume too, unless there are ``workers``."""
+    """Processes that accept messages; they consume too, unless there are ``workers``."""
     workers: int = 0
-    """Consume only."""
+    """Processes that only consume."""
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return the layout in words."""
         if not self.workers:
             return _count(self.processes, "process", "processes")
         accept = _count(self.processes, "process accepts", "processes accept")
@@ -69,20 +69,20 @@ class _Slot:
         self.listener = number - 1 if role is Role.SERVE else None
         self.child: ChildProcess | None = None
         self.changing = asyncio.Lock()
-        """Held while a process is started for it."""
+        """Held while a process is started for this slot."""
         self.backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, calm=_CALM_SECONDS)
 
 
 class Supervisor:
-    """The processes of one port.
+    """Starts, watches, replaces and stops the processes of one port.
 
     Args:
-        layout: How many there are.
+        layout: The number of processes.
         listeners: A socket for each process that accepts.
-        stop_seconds: How long a process may take to stop; then it is killed.
+        stop_seconds: How long a process may take to stop before it is killed.
         environment: Settings that differ from this process's environment.
-        said: Gets what the processes log; without it they share our standard error.
-        silent_seconds: After so long without a sign of its event loop, a process is killed.
+        said: Gets the processes' log lines; without it they share our standard error.
+        silent_seconds: How long a process may send no heartbeat before it is killed.
     """
 
     def __init__(
@@ -110,12 +110,12 @@ class Supervisor:
         ]
 
     async def start(self) -> Addresses:
-        """Start every process; return where the first is reached once all of them serve.
+        """Start every process; return the first one's addresses once all of them serve.
 
-        The first one alone, so that a setting that can't work is told once.
+        The first process starts alone, so that a setting that can't work is reported once.
 
         Raises:
-            StartFailedError: one ended before it served.
+            StartFailedError: a process ended before it served.
         """
         first, *others = self._slots
         addresses = await self._first(first)
@@ -128,14 +128,14 @@ class Supervisor:
             return await child.addresses
         except asyncio.CancelledError:
             if not child.ended.done():
-                raise  # it is us who are cancelled
+                raise  # this task was cancelled
             raise StartFailedError(child.ended.result()) from None
 
     async def run(self, stop: asyncio.Event, reload: asyncio.Event) -> None:
         """Keep the processes running until ``stop`` is set; replace each when ``reload`` is set.
 
         Raises:
-            StartFailedError: soon after the start, one found that a setting can't work.
+            StartFailedError: within the first minute, a process ended because of its settings.
         """
         self._began = time.monotonic()
         tasks = Tasks()
@@ -149,12 +149,12 @@ class Supervisor:
             await tasks.cancel_all()
 
     async def stop(self) -> None:
-        """Stop all at once, each in good order. Returns when none is left."""
-        self._listeners.close()  # theirs are open until each has taken what waits
+        """Stop all processes at once, each in good order; return when none is left."""
+        self._listeners.close()  # each process has its own copy, and serves what waits there
         await asyncio.gather(*map(self._end, set(self._children)))
 
     def kill(self) -> None:
-        """End all on the spot."""
+        """Send SIGKILL to all processes."""
         for child in self._children:
             child.send(signal.SIGKILL)
 
@@ -168,7 +168,7 @@ class Supervisor:
         return child
 
     async def _keep(self, slot: _Slot) -> None:
-        """Start another process for each that ends unasked."""
+        """Start another process each time the slot's process ends unasked."""
         while True:
             child = slot.child
             assert child is not None
@@ -202,9 +202,9 @@ class Supervisor:
                 return
 
     async def _watch(self) -> None:
-        """Kill processes that show no sign of life.
+        """Kill processes that send no heartbeat.
 
-        Looks are counted, not seconds: a machine that was suspended has not looked.
+        It counts checks and not seconds: while the machine is suspended, nothing is checked.
         """
         while True:
             await asyncio.sleep(BEAT_SECONDS)
@@ -227,7 +227,11 @@ class Supervisor:
                 log.info("Reloaded")
 
     async def _replace(self, slot: _Slot) -> bool:
-        """Start another process for the slot, and stop the old one once the new one serves."""
+        """Start another process for the slot, and stop the old one once the new one serves.
+
+        Returns:
+            Whether the new process serves; if not, the old one goes on.
+        """
         async with slot.changing:
             old = slot.child
             assert old is not None

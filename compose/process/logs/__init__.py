@@ -1,1 +1,1 @@
-"""The logs of a process: put together, connected late, identified, and found where orphaned."""
+"""The logs of a process: composed, connected late, identified; orphaned logs found and drained."""

@@ -1,8 +1,9 @@
-"""Tell in PostgreSQL which records of each log are there, and hear of it what others knew.
+"""Detects records that a log lost, by the last offsets that processes share in PostgreSQL.
 
-So a process that was just started notices that its log lost what an earlier one was told of. It
-looks for what others knew before it tells of its own, which is newer: that would take its place,
-and nobody could notice any more.
+Each process notes the last record of each partition that its log confirmed, and looks in its log
+for the records that others noted. So a process that was just started notices that the log lost
+records that an earlier process knew. It first looks for the noted records and then notes its own,
+which are newer: noted first, they would replace the others, and the loss would stay unnoticed.
 """
 
 from __future__ import annotations
@@ -27,20 +28,25 @@ _WITHIN = 1.0
 
 
 class LogEnds:
-    """Those of the logs of one process that can lose a tail without a sign of it."""
+    """Notes and compares the ends of a process's logs; skips logs that can't lose their tail.
+
+    Args:
+        pool: Connections to the database that has the noted offsets.
+        logs: The logs of this process. Those that implement ``KnowsEnds`` are compared.
+    """
 
     def __init__(self, pool: Pool, logs: Sequence[Transport]) -> None:
         self._pool = pool
         self._logs = [(log, inner) for log in logs if (inner := knows_ends(log))]
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Exchange again and again until ``stop`` is set, and a last time then."""
+        """Exchange every two seconds until ``stop`` is set, and once more after that."""
         while not await stopped_within(stop, _SECONDS):
             await self.exchange()
         await self.exchange()
 
     async def exchange(self) -> None:
-        """Exchange once; what can't be told now is told later."""
+        """Compare and note the ends once; skip logs that don't answer within a second."""
         await asyncio.gather(*(self._exchange(log, inner) for log, inner in self._logs))
 
     async def _exchange(self, log: Transport, inner: KnowsEnds) -> None:

@@ -1,7 +1,8 @@
-"""Which log each name means to this process: asked of the logs, and compared with the record.
+"""The identity of each log, compared with the identity that PostgreSQL has for the log's name.
 
-Two processes with the same ``TRANSPORT`` and another ``REDIS_HOST`` write two logs under one name.
-Each works, and messages of one conversation end up in both: so it is told, as loudly as it can be.
+Two processes with the same ``TRANSPORT`` and different ``REDIS_HOST`` write two logs under one
+name. Both work, and the messages of one conversation end up in both logs. So such a process logs
+an error and is degraded.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ _WITHIN = 1.0
 
 
 class LogIdentities:
-    """The identity of each log, as last heard of it.
+    """The identity of each log, as the log last answered.
 
     Args:
-        logs: those that this process connects to.
-        others: names that it knows besides.
+        logs: The logs that this process connects to.
+        others: Names of further logs that the settings have; these are not asked.
     """
 
     def __init__(self, logs: Sequence[Transport], others: Iterable[str] = ()) -> None:
@@ -40,12 +41,12 @@ class LogIdentities:
         self._strangers: list[str] = []
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Ask again and again until ``stop`` is set: an address may lead to another server."""
+        """Ask every two seconds until ``stop`` is set: an address may come to lead elsewhere."""
         while not await stopped_within(stop, _SECONDS):
             await self.ask()
 
     async def ask(self) -> None:
-        """Ask every log, for a moment; one that does not answer is the one that it was."""
+        """Ask every log, for a second at most; a log that does not answer keeps its identity."""
         await asyncio.gather(*map(self._ask, self._logs))
 
     async def _ask(self, log: Transport) -> None:
@@ -53,11 +54,15 @@ class LogIdentities:
             self._met[log.name] = await answer(log.identity(), within=_WITHIN)
 
     def report(self) -> dict[str, str | None]:
-        """Return the identity of each log by name, ``None`` where it was not met yet."""
+        """Return the identity of each log by name; ``None`` if it has not answered yet."""
         return dict(self._met)
 
     def compare(self, known: Mapping[str, str]) -> None:
-        """Compare the logs with those that their names mean; warn of each that is another one."""
+        """Compare each log with the known identity of its name; log an error if they differ.
+
+        Args:
+            known: The identity that PostgreSQL has, by the log's name.
+        """
         before = self._strangers
         self._strangers = [
             name
@@ -76,7 +81,7 @@ class LogIdentities:
                 )
 
     async def probe(self) -> ComponentState:
-        """Return the component of readiness: degraded where a name means another log here."""
+        """Return the readiness component: degraded if a name means another log here."""
         if not self._strangers:
             return ComponentState("identity", "up", False, "Each log is the one its name means.")
         detail = " ".join(

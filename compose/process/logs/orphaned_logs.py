@@ -1,12 +1,12 @@
-"""Logs that may hold messages and that the settings of this process don't name.
+"""Drains orphaned logs: logs that may hold messages and that this process's settings don't name.
 
-A change of ``TRANSPORT`` by hand may leave messages behind, accepted and not persisted. A change
-for some processes only has them accept messages that no worker looks for. So a process with workers
-looks, every few seconds, which logs are used by others or were used before. It is a standby on
-those that its settings don't name: copies are acknowledged once their originals are rows, and
-originals, which no other log will bring, are persisted. That loses and doubles nothing. Only the
-order can't be kept, which is logged once. A log that stays empty, and that no process uses, is left
-alone from then on.
+Changing ``TRANSPORT`` by hand can leave accepted messages behind that are not rows yet. Changing it
+for some processes only makes them accept messages that no worker reads. So a process with workers
+looks every five seconds for logs that other processes use, or that were used before, and runs a
+standby on each one that its settings don't name. The standby acknowledges copies once their
+originals are rows, and persists originals, which no other log delivers. No message is lost or
+stored twice; only the order can't be kept, and a warning says so once. A log that stays empty for a
+minute, and that no process uses, is drained: it is not looked at again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 5.0
 _EMPTY_SECONDS = 60.0
-"""How long a log has to stay empty: processes of yesterday's settings may still append to it."""
+"""How long a log must stay empty: processes with the earlier settings may still append to it."""
 
 
 class OrphanedLogDrainer:
@@ -45,8 +45,8 @@ class OrphanedLogDrainer:
 
     Args:
         context: The parts of this process.
-        configured: The logs that are, by name.
-        empty_seconds: How long a log has to stay empty until it is left alone.
+        configured: The configured logs, by name.
+        empty_seconds: How long a log must stay empty before it counts as drained.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class OrphanedLogDrainer:
         return {name: standby.status() for name, standby in self._standbys.items()}
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look for such logs, and drain each while it needs it, until ``stop`` is set."""
+        """Look for orphaned logs and drain each of them, until ``stop`` is set."""
         draining: dict[str, asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as tasks:
             while not stop.is_set():
@@ -106,7 +106,7 @@ class OrphanedLogDrainer:
             _log.info(said, transport=name)
 
     async def _warn(self, log: ReconnectingTransport) -> None:
-        """Say once what may be left there, or come there, and what that does to the order."""
+        """Warn once: how many records the log may hold, and that their order may be lost."""
         try:
             whose = "another process uses it" if await is_used(self._context.pool, log.name) else ""
         except PersistenceError:
@@ -129,7 +129,11 @@ class OrphanedLogDrainer:
         )
 
     async def _stand_by(self, log: ReconnectingTransport, stop: asyncio.Event) -> bool:
-        """Be a standby until nothing is left, or ``stop``; return whether the log was retired."""
+        """Run a standby until the log is drained or ``stop`` is set.
+
+        Returns:
+            Whether an operator retired the log.
+        """
         ending = asyncio.Event()
         logs = {**self._configured, log.name: log}
         standby = self._context.standby(log, role=LogRole.OTHER, logs=logs)
@@ -150,7 +154,11 @@ class OrphanedLogDrainer:
         return was_retired
 
     async def _until_empty(self, log: Transport, stop: asyncio.Event) -> bool:
-        """Return once nothing is left, or ``stop`` is set; return whether the log was retired."""
+        """Wait until the log is drained, retired, or ``stop`` is set.
+
+        Returns:
+            Whether an operator retired the log.
+        """
         loop = asyncio.get_running_loop()
         since: float | None = None
         while not await stopped_within(stop, self._look):
@@ -168,7 +176,7 @@ class OrphanedLogDrainer:
         try:
             return name in await retired_logs(self._context.pool, [name])
         except PersistenceError:
-            return True  # else nobody would have forgotten it before it is empty
+            return True  # only retiring makes PostgreSQL forget a log before it is empty
 
     async def _is_forgotten(self, name: str) -> bool:
         """Return whether another worker found it drained, or an operator retired it."""

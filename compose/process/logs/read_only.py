@@ -1,4 +1,4 @@
-"""Every configured log with the parts it plays: for the console, and for commands that look on."""
+"""Every configured log with its roles, for the console and for commands that only read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Watching", "watched", "watching"]
 
 
 class Watching(NamedTuple):
-    """Connections that only look. A log or a database that is down shows when it is asked."""
+    """Connections that only read. A log or a database that is down fails at its first call."""
 
     logs: list[WatchedLog]
     consumed: Transport
@@ -28,7 +28,7 @@ class Watching(NamedTuple):
 
 
 def watched(settings: TransportSettings, logs: Iterable[Transport]) -> list[WatchedLog]:
-    """Return each of ``logs`` with the parts it plays under ``settings``."""
+    """Return each of ``logs`` with its roles under ``settings``."""
     parts: list[tuple[Part, str | None]] = [
         ("primary", settings.transport),
         ("consumed", settings.consumed),
@@ -41,10 +41,10 @@ def watched(settings: TransportSettings, logs: Iterable[Transport]) -> list[Watc
 
 @asynccontextmanager
 async def watching(settings: Settings) -> AsyncIterator[Watching]:
-    """Open every log and the database to look on; join no group, change nothing.
+    """Open every configured log and the database for reading; join no group, change nothing.
 
     Raises:
-        ConfigurationError: the server of the log that is consumed has no log of ours.
+        ConfigurationError: the server of the consumed log has no log of ours.
     """
     chosen = settings.transport
     await must_exist(chosen.consumed, chosen)

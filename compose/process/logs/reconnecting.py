@@ -1,4 +1,4 @@
-"""A transport that may be connected later, so that the service starts while its log is down."""
+"""A transport that connects later, so that the service can start while its log is down."""
 
 from __future__ import annotations
 
@@ -27,12 +27,17 @@ _LOG_AGAIN_SECONDS = 60.0
 class ReconnectingTransport(ObservedTransport):
     """The transport ``inner``; until it connects, every call fails with ``TransportUnavailable``.
 
-    So from the first second health answers, readiness names the log, and a POST gets 503. Only an
-    outage is waited for: a setting that can't work ends ``connect`` with the error.
+    So health answers from the first second, readiness names the log, and a POST gets 503.
 
-    Entering waits for it a moment only: a server may be silent, and health has to answer meanwhile.
-    For a log that is not ``needed`` the moment is shorter. A setting that turns out later not to
-    work for it is logged, and tried again.
+    Entering tries to connect for five seconds at most (two for a log that is not ``needed``): a
+    server may be silent, and health must answer meanwhile. ``connect`` goes on trying. It waits
+    for outages only: with a setting that can't work it raises the error if the log is ``needed``;
+    else it logs the error and tries again.
+
+    Args:
+        inner: The transport.
+        needed: Whether the process can't work without this log.
+        observers: Told of each append.
     """
 
     def __init__(
@@ -47,7 +52,7 @@ class ReconnectingTransport(ObservedTransport):
         self._logged_at = 0.0
 
     async def __aenter__(self) -> Self:
-        """Try once; ``connect`` goes on trying."""
+        """Try to connect once; ``connect`` goes on trying."""
         self._first = asyncio.create_task(self._try())
         try:
             seconds = _NEEDED_SECONDS if self._needed else _OPTIONAL_SECONDS
@@ -71,7 +76,7 @@ class ReconnectingTransport(ObservedTransport):
         """Return once connected, however long that takes.
 
         Raises:
-            ConfigurationError: a setting or the server's own state can't work.
+            ConfigurationError: the log is needed, and a setting or the server's state can't work.
         """
         if self._connected:
             return
@@ -105,7 +110,7 @@ class ReconnectingTransport(ObservedTransport):
             self._connected = True
 
     def _log_error(self) -> None:
-        """Log why it is not connected: a new reason at once, the same one every minute."""
+        """Log why the transport is not connected: a new reason at once, the same every minute."""
         now = time.monotonic()
         if self._error == self._logged and now - self._logged_at < _LOG_AGAIN_SECONDS:
             return

@@ -1,4 +1,4 @@
-"""The logs of one process: the primary, the one that is read, and the shadow, put together."""
+"""The logs of one process: the primary, the consumed log and the shadow, made and connected."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ __all__ = ["Logs", "open_logs", "role_of", "shadowed", "written_by"]
 
 
 class Logs(NamedTuple):
-    """Each log once, however many parts it plays.
-
-    ``written`` gets the appends: the primary, with the shadow behind it where there is one.
-    """
+    """The logs of one process."""
 
     every: list[ReconnectingTransport]
+    """Each log once, even if it has several roles."""
     written: Transport
+    """Gets the appends: the primary, with its shadow if there is one."""
     consumed: Transport
+    """The log that the workers read."""
     mirror: Mirror | None
+    """Copies the appends to the shadow."""
     appends: AppendWatch
     """Tells whether the primary takes this process's appends."""
 
@@ -41,7 +42,7 @@ async def open_logs(context: ProcessContext) -> AsyncIterator[Logs]:
     """Make the logs and try to connect each; close them when the block ends.
 
     Raises:
-        ConfigurationError: a setting can't work against the servers that are there.
+        ConfigurationError: a setting can't work with the servers at its addresses.
     """
     settings = context.settings.transport
     shadow = settings.transport_shadow
@@ -79,7 +80,7 @@ async def open_logs(context: ProcessContext) -> AsyncIterator[Logs]:
 async def shadowed(
     context: ProcessContext, primary: Transport, shadow: Transport
 ) -> AsyncIterator[ShadowTransport]:
-    """Return ``primary`` with ``shadow`` behind it; send what waits for it when the block ends."""
+    """Return ``primary`` with ``shadow`` behind it; send waiting copies when the block ends."""
     gaps = ShadowGaps(
         context.pool,
         transport=primary.name,
@@ -99,16 +100,16 @@ async def shadowed(
 
 
 def role_of(name: str, settings: TransportSettings) -> LogRole:
-    """Return the role of the log ``name``, which is not consumed, with these settings."""
+    """Return the role of the log ``name``, which is not the consumed log, with these settings."""
     if name != settings.transport or settings.consumed != settings.transport_shadow:
         return LogRole.OTHER  # the consumed log gets no copies from here
     return LogRole.MIRRORED if settings.transport_shadow_mode == "sync" else LogRole.PRIMARY
 
 
 def written_by(role: Role, settings: TransportSettings) -> set[str]:
-    """Return the logs that a process accepts messages into, or reads those that others accept.
+    """Return the logs that a process registers as used: those that it writes, and the consumed one.
 
-    None of a worker: one may be run on a retired log to empty it.
+    A worker registers none: it may be run on a retired log to empty it.
     """
     if role is Role.WORKER:
         return set()
