@@ -1,1 +1,1 @@
-"""Write batches: one statement, each batch in the order of its log and under its own fence."""
+"""Write batches in one statement, each in the order of its log and under its own fence."""

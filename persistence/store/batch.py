@@ -12,10 +12,10 @@ __all__ = ["Fence", "FencedBatch", "PositionedEvent", "Written"]
 
 
 class PositionedEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event and where it stands in its log. ``offset`` is empty for the direct ingress.
+    """An event with its position in the log. ``offset`` is empty for the direct ingress.
 
-    ``size`` is how many bytes its body has in the log (0 for the direct ingress). ``fingerprint``
-    is the message's, where it was computed already.
+    ``size`` is the length of its body in the log, in bytes (0 for the direct ingress).
+    ``fingerprint`` is the message's; empty if nobody has computed it yet.
     """
 
     event: Message | Receipt
@@ -29,13 +29,14 @@ class PositionedEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class Fence(msgspec.Struct, gc=False):
-    """The right to write one partition of one log, until a higher epoch is taken.
+    """The right to write one partition of one log, until an owner with a higher epoch takes it.
 
-    ``through`` is the offset up to which the partition is settled in PostgreSQL, as its owner left
-    it; empty before the first record, ``None`` where nothing is known. What is written moves it,
-    unless it ``keeps`` none: a standby acknowledges what others persisted. ``place`` is where
-    PostgreSQL has the position now (``persistence.store.positions``). ``is_first``: PostgreSQL knew
-    of no owner of the partition before this one, nor of any of another log's.
+    ``through`` is the partition's position, as this owner left it: PostgreSQL has the outcome of
+    every record up to this offset. It is empty before the first record, and ``None`` if no position
+    is known. Each write moves it, unless ``keeps`` is false: a standby acknowledges records that
+    others persisted. ``place`` is the current location of the position's row
+    (``persistence.store.positions``). ``is_first`` is true if PostgreSQL has never had an owner of
+    this partition, nor of any partition of another log.
     """
 
     transport: str

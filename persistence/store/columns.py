@@ -1,7 +1,7 @@
-"""A batch as columns: the arrays that ``unnest`` takes.
+"""A batch as columns, in the form that ``unnest`` takes.
 
-Mostly each goes as one text, which is cheaper than an array (``persistence.array_literals``).
-Values that may be long or null go as an array.
+Most columns are sent as one text, which is cheaper than an array (``persistence.array_literals``).
+Columns with long or null values are sent as arrays.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
     "parameters",
 ]
 
-_MOST_ATTEMPTS = 32_767  # of a smallint
+_MOST_ATTEMPTS = 32_767  # the largest smallint
 _SEPARATOR = "\x1f"  # ASCII's "unit separator"; hardly any text has one
 
 
@@ -48,7 +48,7 @@ class ParameterForm(Enum):
 
     ARRAY = "${number}::{type}[]"
     LITERAL = "${number}::text::{type}[]"
-    """Of numbers, ids or times; a literal of any texts costs the server more than an array."""
+    """For numbers, ids and times. A literal of arbitrary texts costs more than an array."""
     SEPARATED = "string_to_array(${number}::text, ${separator})"
     """One text, with a separator between two values."""
 
@@ -58,18 +58,19 @@ class InsertColumn(NamedTuple):
 
     name: str
     type: str
-    """PostgreSQL's, of the column."""
+    """The column's type in PostgreSQL."""
     values: Callable[[Records, Events], list[Any]]
-    """From records and their events to the column's values."""
+    """Makes the column's values from the records and their events."""
     form: ParameterForm
     usual: int | str | None = None
-    """The value of most rows. A batch in which each has it sends no values of this column."""
+    """The value of most rows. If all rows of a batch have it, the batch sends no values here."""
 
     def of(self, records: Records, events: Events) -> list[Any]:
-        """Return the column's values, or no value where each record has the usual one.
+        """Return the column's values; an empty list if every record has the usual value.
 
-        The driver looks at each value, and so does PostgreSQL. ``unnest`` pads a shorter array with
-        nulls, which the statement replaces by the usual value. There is at least one record.
+        The driver and PostgreSQL inspect each value, so sending none is cheaper. ``unnest`` pads a
+        shorter array with nulls, and the statement replaces them by the usual value. ``records``
+        must not be empty.
         """
         values = self.values(records, events)
         if values[0] == self.usual and values.count(self.usual) == len(values):
@@ -90,7 +91,7 @@ _LONG_OR_NULL = {"content", "payload_key"}
 def _of_field(column: tables.Column) -> InsertColumn:
     """Return the column that holds a field of the event."""
     form = ParameterForm.ARRAY if column.name in _LONG_OR_NULL else _FORMS[column.type]
-    # An empty text between no separators is no value: it counts as the usual one.
+    # ``string_to_array`` makes no value of one empty text, so the usual value has to be empty.
     usual = "" if form is ParameterForm.SEPARATED else None
     return InsertColumn(column.name, column.type, _values_of(column), form, usual)
 
@@ -99,7 +100,7 @@ def _values_of(column: tables.Column) -> Callable[[Records, Events], list[Any]]:
     field, write = attrgetter(column.field), column.write
     if write is tables.as_it_is:
         return lambda _, events: list(map(field, events))
-    if write is tables.or_null:  # mostly nothing: a call for each costs more than the rest of it
+    if write is tables.or_null:  # mostly UNSET: a call for each value would cost more than the rest
         return lambda _, events: [None if v is UNSET else v for v in map(field, events)]
     return lambda _, events: [write(field(event)) for event in events]
 
@@ -137,27 +138,27 @@ MESSAGE = (
         "trace_id", "text", lambda records, _: [r.trace_id for r in records], ParameterForm.ARRAY
     ),
 )
-"""The values of each message in a batch; the log's name, which all share, is beside them."""
+"""The columns of a message. All messages share the log's name, which is its own parameter."""
 
 RECEIPT = tuple(map(_of_field, tables.RECEIPT))
 
 SENT_RECEIPT = (*RECEIPT, _PARTITION)
-"""The values of each receipt in a batch: its row, and the partition whose fence it is under."""
+"""The columns of a receipt, and the partition whose fence it is written under."""
 
 
 class BatchColumns(msgspec.Struct):
-    """The messages of a batch, or its receipts; ``indexes`` says where in it each stood."""
+    """The messages of a batch, or its receipts. ``indexes`` are their indexes in the batch."""
 
     table: Sequence[InsertColumn]
     indexes: list[int]
     values: dict[str, list[Any]]
-    """By the name of the column, in the order of the statement's parameters.
+    """The values by column name, in the order of the statement's parameters.
 
-    Of a column in which each record has the usual value there are none.
+    A column has no values if every record has its usual value.
     """
 
     def parameters(self, separator: str) -> list[Any] | None:
-        """Return the statement's parameters; ``None`` where a text has ``separator`` in it."""
+        """Return the statement's parameters; ``None`` if a text contains ``separator``."""
         sent = list[Any]()
         for column, values in zip(self.table, self.values.values(), strict=True):
             if column.form is ParameterForm.ARRAY:
@@ -172,7 +173,7 @@ class BatchColumns(msgspec.Struct):
         return sent
 
     def without(self, partitions: AbstractSet[int]) -> BatchColumns:
-        """Return the same without the records of ``partitions``."""
+        """Return a copy without the records of ``partitions``."""
         kept = [partition not in partitions for partition in self.values["partition"]]
         return BatchColumns(
             self.table,
@@ -182,13 +183,13 @@ class BatchColumns(msgspec.Struct):
 
 
 def parameters(messages: BatchColumns, receipts: BatchColumns) -> list[Any]:
-    """Return the separator of texts, and the columns of both as the statement takes them."""
+    """Return the statement's parameters: the separator of texts, then both tables' columns."""
     separator = _SEPARATOR
     while True:
         of_messages, of_receipts = messages.parameters(separator), receipts.parameters(separator)
         if of_messages is not None and of_receipts is not None:
             return [separator, *of_messages, *of_receipts]
-        separator = uuid4().hex  # no sender can know it
+        separator = uuid4().hex  # no sender can guess it
 
 
 def columns(batch: Records) -> tuple[BatchColumns, BatchColumns]:

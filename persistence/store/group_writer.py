@@ -1,15 +1,15 @@
-"""One statement for the batches of all partitions that have one ready.
+"""Write the batches that several partitions have ready in one statement.
 
-A statement costs PostgreSQL and its driver far more than a row does, and partitions that are worked
-on one by one have few rows each. So whatever is handed in while a statement is under way waits,
-and makes the next one. Where messages come one after the other, a statement would still have a row
-or two: one that follows another closely waits for company, for some milliseconds at most. The first
-one after a pause begins at once, and so does one that has rows enough.
+A statement costs PostgreSQL and its driver far more than a row does, and a partition that writes
+alone has few rows for each statement. So batches that are handed in while a statement is under way
+wait, and form the next statement. If messages arrive one after another, a statement would still
+have only one or two rows. So a statement that closely follows another waits some milliseconds for
+more rows. The first statement after a pause begins at once, and so does one with enough rows.
 
-No partition depends on another (promise 6). Where a joint statement is refused, each batch of it
-is written alone, and only what *that* statement says counts. A partition that failed alone stays
-alone until several of its statements have succeeded in a row: the halves of a batch that is
-bisected are, and a stream of bad records spoils the statements of its own partition only.
+No partition depends on another (promise 6). If PostgreSQL refuses a joint statement, each of its
+batches is written alone, and only the outcome of *that* statement counts. A partition that failed
+alone stays alone until several of its statements have succeeded in a row. So the halves of a
+bisected batch are written alone, and bad records spoil only their own partition's statements.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ __all__ = ["STATEMENT_BYTES", "Attempted", "Ended", "GroupWriter", "PendingBatch
 # A statement has to stay far below the protocol's limit of 1 GiB, and be quick.
 STATEMENT_BYTES = 8 * 2**20
 _CLEAN_STATEMENTS = 8
-_MOST_STATEMENTS = 2  # that may wait of what is handed in without waiting
-# A statement costs PostgreSQL and its driver as much as some 16 rows, whatever it holds.
+_MOST_STATEMENTS = 2  # how many statements' worth of handed-in rows may wait
+# The fixed cost of a statement, in PostgreSQL and its driver, is that of some 16 rows.
 _FEW_ROWS = 48
 _PACE_SECONDS = 0.005
-# A joint statement that takes longer is waited for by its own partitions only.
+# After this time, other partitions no longer wait for a joint statement to end.
 _OVERDUE_SECONDS = 1.0
 
 Attempted = Callable[[int, BaseException | None], None]
-"""Told of each attempt on a batch: when it began (ns), and its error."""
+"""Called after each attempt on a batch: with its beginning (Unix time, ns) and its error."""
 Ended = Callable[[Written | Exception], None]
-"""Told of the outcome of a batch."""
+"""Called with the outcome of a batch."""
 _Write = Callable[[Sequence[PositionedEvent], Fence], Awaitable[Written]]
 
 
 class PendingBatch:
-    """A batch that was handed in, and whoever is told of its outcome."""
+    """A batch that was handed in, with the callbacks for its attempts and its outcome."""
 
     __slots__ = ("_attempted", "_began", "_ended", "batch", "is_done", "partition", "rows", "size")
 
@@ -54,51 +54,54 @@ class PendingBatch:
         self.rows = len(batch.records)
         self.size = sum([record.size for record in batch.records])
         self.is_done = False
-        """Whether its outcome was told, or nobody waits for it any more."""
+        """Whether its outcome was reported, or nobody waits for it any more."""
         self._attempted = attempted
         self._ended = ended
         self._began = 0
 
     def extend(self, records: Sequence[PositionedEvent]) -> None:
-        """Add records; no statement with it is under way."""
+        """Add records. The batch must not be part of a statement under way."""
         self.batch = FencedBatch([*self.batch.records, *records], self.batch.fence)
         self.rows += len(records)
         self.size += sum([record.size for record in records])
 
     def begin(self) -> None:
-        """Note that a statement with the batch in it begins."""
+        """Record that a statement with this batch begins."""
         self._began = time.time_ns()
 
     def attempted(self, error: BaseException | None) -> None:
-        """Tell how the statement under way ended for the batch, if one is, and once only."""
+        """Report the end of the statement under way, if there is one; at most once for each."""
         if self._began:
             self._attempted(self._began, error)
         self._began = 0
 
     def end(self, outcome: Written | Exception) -> None:
-        """Tell the outcome, once."""
+        """Report the outcome, once."""
         if not self.is_done:
             ended = self._ended
             self.forget()
             ended(outcome)
 
     def forget(self) -> None:
-        """Tell nobody anything more.
+        """Drop the callbacks: nothing more is reported.
 
-        Who is told mostly holds the batch: a circle, and its records, would stay until the garbage
-        collector came by, and it would come often and for long.
+        A callback mostly refers to the batch. Such a cycle, with its records, would stay until the
+        garbage collector runs, and it would run often and for long.
         """
         self.is_done = True
         self._attempted, self._ended = _untold_attempt, _untold_end
 
 
 class GroupWriter:
-    """Writes the batches of one log's partitions, many in a statement.
+    """Writes the batches of one log's partitions, several batches in a statement.
 
-    ``most_rows`` is the size of a statement; a batch of more has one to itself. ``slots`` is how
-    many statements may be under way. A full one begins beside others; a smaller one waits for those
-    under way, and grows meanwhile. A statement of few rows is followed by the next one ``pace``
-    seconds after it began at the earliest, unless that has rows enough before.
+    Args:
+        writer: sends the statements.
+        most_rows: rows of a full statement. A larger batch has a statement to itself.
+        slots: how many statements may be under way. A full one begins beside others; a smaller one
+            waits for those under way, and grows meanwhile.
+        pace: seconds from the beginning of a statement of few rows to that of the next. The next
+            one begins earlier if it has enough rows.
     """
 
     def __init__(
@@ -108,11 +111,11 @@ class GroupWriter:
         self._most_rows = most_rows
         self._pace = pace
         self._most_joint = max(1, slots - 1)
-        # Their own, so that none of them, however long it takes, holds up a joint statement.
+        # Single batches have slots of their own, so a slow one never delays a joint statement.
         self._alone_slots = asyncio.Semaphore(max(1, slots // 2))
         self._locked_slots = asyncio.Semaphore(1)
         self._waiting: dict[PendingBatch, None] = {}
-        self._rows = self._bytes = 0  # of what waits
+        self._rows = self._bytes = 0  # of the batches that wait
         self._running: dict[asyncio.Task[None], Sequence[PendingBatch]] = {}
         self._joint = self._overdue = 0
         self._suspects: dict[int, int] = {}
@@ -122,10 +125,10 @@ class GroupWriter:
     async def write(
         self, records: Sequence[PositionedEvent], fence: Fence, attempted: Attempted
     ) -> Written:
-        """Do what ``Writer.write`` does for one partition, in a statement with others' records.
+        """Write records of one partition, in a statement with others; see ``Writer.write``.
 
-        ``attempted`` is told of each statement. A call that is cancelled leaves its statement to
-        the others in it, so its records may be written.
+        ``attempted`` is called for each statement. A cancelled call does not cancel a statement
+        that other batches share, so its records may still be written.
         """
         if not records:
             return Written([], [], [])
@@ -143,9 +146,9 @@ class GroupWriter:
     def hand_in(
         self, records: Sequence[PositionedEvent], fence: Fence, attempted: Attempted, ended: Ended
     ) -> PendingBatch:
-        """Do what ``write`` does, without waiting: ``ended`` is told of the outcome.
+        """Write as ``write`` does, without waiting; ``ended`` is called with the outcome.
 
-        It is called in the middle of other work, so it must be quick and must not raise.
+        ``ended`` is called in the middle of other work, so it must be quick and must not raise.
         """
         part = PendingBatch(FencedBatch(records, fence), attempted, ended)
         self._wait(part)
@@ -153,7 +156,7 @@ class GroupWriter:
         return part
 
     def extend(self, part: PendingBatch, records: Sequence[PositionedEvent]) -> bool:
-        """Add records to a batch that was handed in; return whether it was still time."""
+        """Add records to a batch that was handed in; return ``False`` if it no longer waits."""
         if part not in self._waiting:
             return False
         rows, size = part.rows, part.size
@@ -162,13 +165,13 @@ class GroupWriter:
         return True
 
     def withdraw(self, part: PendingBatch) -> None:
-        """Take a batch back, unless a statement with it is under way; it is told nothing more."""
+        """Withdraw a batch, unless its statement is under way. Drops its callbacks in any case."""
         part.forget()
         if part in self._waiting:
             self._unwait(part)
 
     def has_room(self, size: int) -> bool:
-        """Whether so many bytes more may wait: a statement or two, or what waits is the log's."""
+        """Return whether ``size`` more bytes may wait here; otherwise records wait in the log."""
         return (
             self._rows < _MOST_STATEMENTS * self._most_rows
             and self._bytes + size <= STATEMENT_BYTES
@@ -187,7 +190,7 @@ class GroupWriter:
             return
         closed = self._busy().union(self._suspects)
         if any(part.partition not in closed for part in self._waiting):
-            # It takes what waits when its turn comes: what others hand in until then is part of it.
+            # The task takes batches when its turn comes, so it also has those handed in until then.
             self._is_due = True
             self._run(self._write_in_turn(), ())
 
@@ -201,7 +204,7 @@ class GroupWriter:
                     self._run(self._write_alone(part), [part])
 
     def _may_begin(self, beside: int) -> bool:
-        """Return whether a joint statement may begin beside so many others."""
+        """Return whether a joint statement may begin while ``beside`` others are under way."""
         if beside >= self._most_joint:
             return False
         is_full = self._rows >= self._most_rows or self._bytes >= STATEMENT_BYTES
@@ -227,11 +230,11 @@ class GroupWriter:
         return {part.partition for parts in self._running.values() for part in parts}
 
     def _take(self, beside: int | None = None) -> list[PendingBatch]:
-        """Take the parts of the next joint statement from what waits, if it may begin."""
+        """Take waiting batches for the next joint statement; none if it may not begin yet."""
         if not self._may_begin(self._joint if beside is None else beside):
             return []
         chosen = list[PendingBatch]()
-        # One statement to a partition: that of an earlier claim has to end first.
+        # A partition has one statement at a time: that of an earlier claim has to end first.
         taken, rows, size = self._busy().union(self._suspects), 0, 0
         for part in self._waiting:
             if part.partition in taken:
@@ -254,14 +257,15 @@ class GroupWriter:
     def _ended(self, task: asyncio.Task[None]) -> None:
         parts = self._running.pop(task)
         if not task.cancelled() and isinstance(error := task.exception(), Exception):
-            for part in parts:  # a mistake of ours: shown where the batch is, not lost
+            for part in parts:  # a defect of ours: reported with the batch, not lost
                 part.end(error)
         self._begin()
 
     async def _write_in_turn(self) -> None:
-        """Write what waits, and what has come meanwhile, until nothing waits.
+        """Write joint statements until no batch waits.
 
-        Over one connection: to hand it back and take it again costs as much as a small statement.
+        They share one connection: handing it back and taking it again costs as much as a small
+        statement.
         """
         task = asyncio.current_task()
         assert task is not None
@@ -273,7 +277,7 @@ class GroupWriter:
                 async with self._writer.connection() as connection:
                     while parts:
                         self._running[task] = parts
-                        self._begin()  # one beside it, if a full one is left
+                        self._begin()  # another beside it, if a full one still waits
                         for part in parts:
                             part.begin()
                         batches = [part.batch for part in parts]
@@ -286,7 +290,7 @@ class GroupWriter:
                         if rows < _FEW_ROWS:
                             await self._linger(began + self._pace)
                         parts = self._take(beside=self._joint - 1)
-            except Exception as error:  # noqa: BLE001 - handed to whoever waits
+            except Exception as error:  # noqa: BLE001 - handed to the callers
                 self._tell(parts, [error] * len(parts))
             finally:
                 self._joint -= 1
@@ -294,7 +298,7 @@ class GroupWriter:
             self._begin_alone()
 
     async def _linger(self, until: float) -> None:
-        """Return once there are rows enough, or at the time ``until``."""
+        """Wait for more rows until there are enough, or until the monotonic time ``until``."""
         left = until - time.monotonic()
         if left <= 0 or self._rows >= _FEW_ROWS or self._lingering is not None:
             return
@@ -321,7 +325,7 @@ class GroupWriter:
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
-        """Let others begin beside the statement of the block once it is overdue."""
+        """Let other statements begin beside the one in the block once it is overdue."""
         is_overdue = False
 
         def overdue() -> None:
@@ -338,7 +342,7 @@ class GroupWriter:
             self._overdue -= is_overdue
 
     async def _write_alone(self, part: PendingBatch) -> None:
-        """Write one batch; where a lock stops it, apart from those that none does."""
+        """Write one batch alone; if a lock stops it, again in the one slot for such batches."""
         async with self._alone_slots:
             outcome = await self._attempt(part, self._writer.write_unless_locked)
         if isinstance(outcome, Contended) and not part.is_done:
@@ -350,7 +354,7 @@ class GroupWriter:
         part.begin()
         try:
             outcome: Written | Exception = await write(part.batch.records, part.batch.fence)
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+        except Exception as error:  # noqa: BLE001 - handed to the callers
             outcome = error
         part.attempted(outcome if isinstance(outcome, Exception) else None)
         return outcome
@@ -384,12 +388,13 @@ def _wake(waiter: asyncio.Future[Written], outcome: Written | Exception) -> None
 
 
 def _is_verdict(outcome: Written | Exception, *, of_one: bool) -> bool:
-    """Return whether the outcome of a joint statement is that of a batch in it.
+    """Return whether the outcome of a joint statement counts for a batch in it.
 
-    An outage is: what its cause is can't be told apart, and who waits it out comes back alone.
+    An outage counts: no single batch can be named as its cause. Each caller waits it out, and then
+    its batch is written alone.
     """
     if isinstance(outcome, Written | FenceLost):
         return True
     if isinstance(outcome, Contended):
-        return False  # written alone, it may wait longer, and is tried again
+        return False  # it is tried again alone, and may wait longer for locks
     return of_one or (isinstance(outcome, Outage) and not isinstance(outcome, Unexpected))

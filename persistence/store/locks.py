@@ -1,12 +1,12 @@
-"""The advisory locks of an insert: all inserts of one conversation share one, so they are serial.
+"""The advisory locks of inserts: a conversation has one lock, so its inserts are serial.
 
-Whatever log a message comes from, and however many partitions that log has: the lock depends on the
-conversation's hash alone. It is one of a fixed number of buckets, so PostgreSQL's lock table can't
-be filled. Partitions share no bucket where their number divides ``BUCKETS``, so processes that own
-different ones never wait for each other.
+The lock depends only on the hash of the conversation id, not on the log or its number of
+partitions. It is one of a fixed number of buckets, so PostgreSQL's lock table can't be filled. If
+the number of partitions divides ``BUCKETS``, no two partitions share a bucket, so processes that
+own different partitions never wait for each other.
 
-The release before this one locks the number of the partition. While processes of both may run, a
-statement takes those locks too, first.
+The previous release locks the number of the partition instead. While processes of both releases may
+run, a statement takes those locks too, first.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BUCKETS = 960
 
 
 def lock_of(conversation_id: str) -> int:
-    """Return the lock of a conversation. Negative, so that it is no partition's number."""
+    """Return the lock of a conversation. It is negative, so it is never a partition's number."""
     return partition_for(conversation_id, BUCKETS) - BUCKETS
 
 

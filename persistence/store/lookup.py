@@ -1,4 +1,4 @@
-"""The ingress's query of each tick: the messages that are rows already (promise 4)."""
+"""The query of each ingress tick: which messages have a row already (promise 4)?"""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from persistence.timestamps import rfc3339
 
 __all__ = ["StoredAnswer", "answers", "buried_among"]
 
-# The ids go as one text, an array literal: encoding a list costs the driver a type check per item,
-# half of what the whole question cost the ingress.
+# The ids are sent as one text, an array literal. To encode a list, the driver checks the type of
+# each item, which was half of the query's cost in the ingress.
 ANSWERS = """
 SELECT id, accepted_at, fingerprint, correlation_id, 'persisted' AS state FROM messages
 WHERE id = ANY($1::text::uuid[])
@@ -27,10 +27,10 @@ FROM tombstones WHERE id = ANY($1::text::uuid[])
 
 
 class StoredAnswer(msgspec.Struct, frozen=True, gc=False):
-    """Answer to the first request, and the digest of its body (promise 5).
+    """The answer to the first request with a key, and the digest of its body (promise 5).
 
-    ``accepted_at`` is the RFC 3339 text the first answer had. Of an erased message the digest is
-    empty, and the correlation id is the message's.
+    ``accepted_at`` is the RFC 3339 text of the first answer. For an erased message, the digest is
+    empty, and the correlation id is the message's own id.
     """
 
     accepted_at: str
@@ -42,12 +42,12 @@ class StoredAnswer(msgspec.Struct, frozen=True, gc=False):
 async def answers(
     connections: ReservedConnections, message_ids: Sequence[str], *, within: float
 ) -> dict[str, StoredAnswer]:
-    """Return the answer of each id that is a row; ids are canonical UUID text.
+    """Return the answer of each id that has a row or a tombstone; ids are canonical UUID text.
 
-    ``within`` bounds, in seconds, the wait for a connection and that for its answer.
+    ``within`` bounds, in seconds, the wait for a connection and the wait for the result.
 
     Raises:
-        Outage: PostgreSQL can't tell now.
+        Outage: PostgreSQL can't answer now.
     """
     if not message_ids:
         return {}

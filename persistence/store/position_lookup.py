@@ -1,7 +1,7 @@
-"""How far partitions are settled, asked for all that ask in one moment.
+"""Look up positions of partitions: one query for all that ask at about the same time.
 
-A partition looks each few seconds while it has nothing to do, and 256 of them look together. A
-query for each would cost an idle process more than everything else.
+An idle partition checks its position every few seconds, and 256 partitions check together. A query
+for each would cost an idle process more than everything else.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _GATHER_SECONDS = 0.02
 
 
 class PositionLookup:
-    """Asks PostgreSQL for positions, those of one log together."""
+    """Asks PostgreSQL for positions: one query for all waiting partitions of a log."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -25,10 +25,10 @@ class PositionLookup:
         self._asking: set[asyncio.Task[None]] = set()
 
     async def of(self, transport: str, partition: int) -> str | None:
-        """Return up to where a partition is settled, ``None`` where nothing is known.
+        """Return a partition's position; ``None`` if it is not known.
 
         Raises:
-            Outage: the database can't tell now.
+            Outage: the database can't answer now.
         """
         if transport not in self._asked:
             self._asked[transport] = {}
@@ -46,10 +46,10 @@ class PositionLookup:
         try:
             async with using(self._pool) as connection:
                 known = await known_positions(connection, transport, list(asked))
-        except Exception as error:  # noqa: BLE001 - handed to whoever asked
+        except Exception as error:  # noqa: BLE001 - handed to the callers
             for answer in asked.values():
                 answer.set_exception(error)
-                answer.exception()  # who asked may be gone: then nobody else retrieves it
+                answer.exception()  # the caller may be gone: this marks the error as retrieved
         else:
             for partition, answer in asked.items():
                 answer.set_result(known.get(partition))

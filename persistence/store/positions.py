@@ -1,7 +1,7 @@
-"""Read and write positions where no row is inserted; the statement with rows moves them itself.
+"""Read and write positions when no row is inserted; an insert moves them itself.
 
-An update of a position waits for the statement that has its row locked. A statement that waited for
-an update inserts nothing if the epoch or the position has changed. See
+An update of a position waits for a statement that has the position's row locked. A statement that
+waited for an update inserts nothing if the epoch or the position has changed. See
 ``persistence.tables.positions``.
 """
 
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 Place = str
-"""Where PostgreSQL has a row now: the text of its ``ctid``."""
+"""The current location of a row in PostgreSQL: the text of its ``ctid``."""
 
 _TAKE = """
 UPDATE log_positions SET epoch = $3
@@ -54,9 +54,10 @@ RETURNING true
 async def take_position(
     connection: Connection, transport: str, partition: int, epoch: int
 ) -> tuple[str | None, Place]:
-    """Have the owner with ``epoch`` keep a partition's position; return it, and its place.
+    """Give a partition's position to the owner with ``epoch``; return it, and its row's place.
 
-    The caller has the partition's row of ``fences`` locked, so no two make the first one.
+    The caller has the partition's row of ``fences`` locked, so nobody else inserts the first
+    position at the same time.
     """
     taken = await connection.fetchrow(_TAKE, transport, partition, epoch)
     if taken is None:
@@ -68,7 +69,7 @@ async def take_position(
 async def known_positions(
     connection: Connection, transport: str, partitions: Sequence[int]
 ) -> dict[int, str | None]:
-    """Return up to where partitions are settled, of those of which anything is known."""
+    """Return the position of each partition that has a row; ``None`` if it is unknown."""
     rows = await connection.fetch(_KNOWN, transport, partitions)
     return {row["partition"]: row["through"] for row in rows}
 
@@ -82,9 +83,10 @@ async def move_position(
     through: str,
     before: str | None,
 ) -> Place | None:
-    """Move a position that is at ``before``, if that is known; return the row's place.
+    """Move a position from ``before`` to ``through``; return its row's place.
 
-    ``None`` where it is not there, or another owner keeps it.
+    If ``before`` is ``None``, the position may be anywhere. Returns ``None`` if the position is
+    elsewhere, or if another owner has it.
     """
     place: Place | None = await connection.fetchval(
         _MOVE, transport, partition, epoch, through, before
@@ -95,12 +97,12 @@ async def move_position(
 async def forget_position(
     connection: Connection, transport: str, partition: int, epoch: int
 ) -> None:
-    """Have the position of a partition be unknown, unless an owner after ``epoch`` keeps it."""
+    """Set a partition's position to unknown, unless an owner with a higher epoch has it."""
     await connection.execute(_FORGET, transport, partition, epoch)
 
 
 async def set_position(
     connection: Connection, transport: str, partition: int, through: str | None, *, before: str
 ) -> bool:
-    """Set a position if it is at ``before``, for any owner; return whether it was."""
+    """Set a position that is at ``before``, for any owner; return whether it was there."""
     return bool(await connection.fetchval(_SET, transport, partition, through, before))

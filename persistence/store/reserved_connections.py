@@ -1,7 +1,7 @@
 """Connections that are kept between queries, for callers with hundreds of queries a second.
 
-Taking one from the pool and handing it back costs as much as a small question itself (60 of 120
-microseconds measured): a task, a check for listeners, a proxy each time.
+To take a connection from the pool and hand it back costs as much as a small query itself (60 of 120
+microseconds measured): a task, a check for listeners and a proxy each time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SHARE = 4
 
 
 class ReservedConnections:
-    """Asks over ``pool``, and keeps up to ``most`` of its connections, or a quarter if fewer."""
+    """Runs queries over ``pool``, and keeps up to ``most`` connections, at most a quarter of it."""
 
     def __init__(self, pool: Pool, *, most: int) -> None:
         self._pool = pool
@@ -30,7 +30,9 @@ class ReservedConnections:
         self._held = 0
 
     async def fetch(self, query: str, *arguments: Any, within: float) -> list[Any]:
-        """Return the rows. ``within`` bounds the wait for a connection, and that for the answer.
+        """Return the rows of a query.
+
+        ``within`` bounds, in seconds, the wait for a connection and the wait for the answer.
 
         Raises:
             PersistenceError: see ``persistence.errors``.
@@ -42,7 +44,7 @@ class ReservedConnections:
             except BaseException as error:
                 self._held -= 1
                 if isinstance(error, TimeoutError | CancelledError):
-                    connection.terminate()  # its answer may still be to come
+                    connection.terminate()  # its answer may still arrive
                 else:
                     await leave_if_demoted(self._pool, connection, error)
                 await self._pool.release(connection)
@@ -55,7 +57,7 @@ class ReservedConnections:
             return rows
 
     async def close(self) -> None:
-        """Hand back the idle connections. A question under way hands its own back."""
+        """Hand back the idle connections. A query under way hands back its own."""
         self._most = 0
         while self._idle:
             self._held -= 1
@@ -66,7 +68,7 @@ class ReservedConnections:
             connection = self._idle.pop()
             if _is_usable(connection):
                 return connection
-            self._held -= 1  # the pool took it back as it closed
+            self._held -= 1  # the pool took it back when it closed
         connection = await self._pool.acquire(timeout=within)
         self._held += 1
         return connection

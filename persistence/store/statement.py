@@ -3,33 +3,33 @@
 One statement does everything, for one partition or for several, in an order that its data
 dependencies force:
 
-1. ``bounded``: where others' rows are in the statement too, a lock is not waited for long.
-2. ``locked``: the advisory locks of the conversations (``persistence.store.locks``), in one order.
-   So within a conversation ``seq`` is the order in which rows become visible, and a page cursor
-   never skips one. It has to come before the rows: ``seq`` is drawn as rows are inserted, and
-   nothing is inserted before the locks are held.
-3. ``moved``: how far each partition is settled once this is committed. The row of a position is
-   the partition's fence, too. It has the owner's epoch, it is locked until commit, and a new owner
-   has to update it. Of a partition that has another owner, or that is not where its owner left it
-   (a standby that was behind was promoted), nothing is inserted, and the caller learns that it
+1. ``bounded`` limits the wait for a lock, if the statement has rows of several partitions.
+2. ``locked`` takes the advisory locks of the conversations (``persistence.store.locks``), in one
+   order. So within a conversation ``seq`` is the order in which rows become visible, and a page
+   cursor never skips a row. The locks come before the rows: ``seq`` is drawn as a row is inserted,
+   and no row is inserted before the locks are held.
+3. ``moved`` moves the position of each partition behind its batch. The row of a position is also
+   the partition's fence: it has the owner's epoch, it is locked until commit, and a new owner has
+   to update it. If a partition has another owner, or its position is not where its owner left it (a
+   standby that was behind was promoted), its batch is not inserted, and the caller learns that it
    lost the partition.
-4. ``buried``: the ids whose rows were archived or erased. Nothing is inserted for them again.
-5. ``placed``: the messages, in log order. The unique key decides duplicates.
-6. ``received``: the receipts. Their foreign key is checked when the statement ends, so a receipt
-   may come in the same batch as its message.
+4. ``buried`` finds the ids whose rows were archived or erased. They are not inserted again.
+5. ``placed`` inserts the messages, in log order. The unique key decides duplicates.
+6. ``received`` inserts the receipts. Their foreign key is checked when the statement ends, so a
+   receipt may come in the same batch as its message.
 
-Two statements can't wait for each other's locks in a circle: each takes all its advisory locks
-first, in one order, then positions, of which no two owners can write the same. A new owner takes
-one at a time, and waits for nothing else while it has it. Only rows can close a circle: the same
-two keys in two logs, in different orders. PostgreSQL then ends one of the two, which is tried
-again.
+Locks can't deadlock two statements. Each takes all its advisory locks first, in one order, and then
+locks positions, and no two owners can write the same position. A new owner locks one position at a
+time, and waits for nothing else while it holds it. Only rows can cause a deadlock: the same two
+keys in two logs, in different orders. PostgreSQL then cancels one of the two statements, and the
+writer sends it again.
 
-A position's row is found by its place in the table, and has another after each statement. By a
-key it would be looked for among all its older versions, which stay for as long as somebody's
-snapshot needs them: during an hour of ``pg_dump`` every statement would become dearer and dearer.
+A position's row is found by its place in the table, which changes with each statement. A search by
+key would look through all older versions of the row, which stay for as long as any snapshot needs
+them: during an hour of ``pg_dump``, every statement would cost more than the one before.
 
-Sent outside a transaction block it is its own transaction, committed with PostgreSQL's
-``synchronous_commit`` when the answer arrives.
+Outside a transaction block, the statement is its own transaction. When its answer arrives, it is
+committed with PostgreSQL's ``synchronous_commit``.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from persistence.store.columns import MESSAGE, RECEIPT, SENT_RECEIPT, InsertColu
 __all__ = ["BEFORE", "CLASSIFY", "CLASSIFY_BY_KEY", "INSERT", "LOCK_CLASS", "OTHERS", "TAKE"]
 
 LOCK_CLASS = 0x63726673
-"""The first key of our two-key advisory locks, so that they can't meet another program's."""
+"""The first key of our two-key advisory locks: they never collide with another program's."""
 
 BEFORE = "SELECT epoch FROM fences WHERE transport = $1 AND partition = $2 FOR UPDATE"
-"""The epoch that holds a fence, which nobody else can take until this transaction ends."""
+"""The epoch that holds a fence. Locks the fence until this transaction ends."""
 
 OTHERS = "SELECT EXISTS (SELECT FROM fences WHERE transport <> $1 AND epoch >= 0)"
 """Whether another log was ever consumed. $1 transport. No owner has an epoch below 0."""
@@ -64,9 +64,9 @@ $1 transport, $2 partition, $3 epoch, $4 owner.
 
 
 def _batch(columns: Sequence[InsertColumn], first: int, ids: str) -> str:
-    """Return the rows of a batch as a table.
+    """Return SQL that turns the parameters of a batch into a table.
 
-    Its columns are ``ids``, which are read already, and the parameters after ``first``.
+    The first column is the expression ``ids``; the others are the parameters after ``first``.
     """
     rest = [_array(column, number) for number, column in enumerate(columns[1:], first + 1)]
     names = ", ".join(column.name for column in columns)
@@ -167,13 +167,13 @@ FROM (
     FROM received
 ) AS receipts
 """  # noqa: S608 - constants only
-"""Insert batches. The new rows' names come back only when some are not new: mostly all are.
+"""Insert batches. Returns the new rows' names only if some rows are not new, which is rare.
 
-$1 locks, in the order to take them, $2 transport, $3 and $4 the fences' partitions and epochs (null
-without any), $5 how long to wait for a lock (null: as the session has it), $6 and $7 the positions
-before and after it (a statement that is sent again may find its own), $8 the places of their rows,
-$9 what separates texts, then the messages' columns and the receipts', each from its uuid on. Arrays
-go as literals, or as their column says.
+$1 locks, in the order to take them; $2 transport; $3 and $4 the fences' partitions and epochs (null
+without fences); $5 the longest wait for a lock, in ms (null: the session's setting); $6 and $7 the
+positions before and after the statement (a repeated statement may find the latter); $8 the places
+of the positions' rows; $9 the separator of texts; then the columns of the messages and of the
+receipts, each from its uuid on. Arrays are sent as literals, or in their column's form.
 """
 
 CLASSIFY = """
@@ -181,12 +181,12 @@ SELECT id::text, idempotency_key, fingerprint FROM messages WHERE id = ANY($1::u
 UNION ALL
 SELECT id::text, NULL, fingerprint FROM tombstones WHERE id = ANY($1::uuid[])
 """
-"""The rows that stood in the way of duplicates, and the tombstones. $1 ids."""
+"""The rows and tombstones that have the ids of duplicates. $1 ids."""
 
 CLASSIFY_BY_KEY = """
 SELECT idempotency_key, fingerprint FROM messages WHERE idempotency_key = ANY($1::text[])
 """
-"""The same for those that no row has the id of: their row may have another one. $1 keys.
+"""The rows that have the keys of duplicates whose own id has no such row. $1 keys.
 
-Releases before this one made such rows of other producers' records.
+Earlier releases made rows with another id of other producers' records.
 """

@@ -29,7 +29,7 @@ __all__ = ["Fence", "PositionedEvent", "Writer", "Written", "insert"]
 
 _CONTENDED_RETRIES = 3
 _TOGETHER_LOCK_MS = "1000"
-"""How long others' rows may keep a statement of several partitions waiting."""
+"""The longest wait of a statement of several partitions for a lock, in milliseconds."""
 
 
 class Writer:
@@ -42,7 +42,7 @@ class Writer:
     async def take(self, transport: str, partition: int, epoch: int, owner: str) -> Fence:
         """Take the fence of a partition: from now on every lower epoch is refused.
 
-        Waits for the statement that the last owner may have under way: it has the position.
+        Waits for the last owner's statement if one is under way, because it moves the position.
 
         Returns:
             The fence, with the position that is committed with the rows.
@@ -66,10 +66,11 @@ class Writer:
         return Fence(transport, partition, epoch, through, place, is_first=is_first)
 
     async def move(self, fence: Fence, through: str) -> None:
-        """Note that the partition is settled up to ``through``, with no row to commit it with.
+        """Move the partition's position to ``through``, without inserting a row.
 
         Raises:
-            FenceLost: a newer owner has the partition, or PostgreSQL is not where it was left.
+            FenceLost: a newer owner has the partition, or the position is not where this one left
+                it.
             Outage: the database can't do it now.
         """
         async with using(self._pool) as connection:
@@ -86,15 +87,15 @@ class Writer:
         fence.through, fence.place = through, place
 
     async def position(self, transport: str, partition: int) -> str | None:
-        """Return up to where a partition is settled, ``None`` where nothing is known.
+        """Return a partition's position; ``None`` if it is not known.
 
         Raises:
-            Outage: the database can't tell now.
+            Outage: the database can't answer now.
         """
         return await self._positions.of(transport, partition)
 
     async def forget_position(self, transport: str, partition: int, epoch: int) -> None:
-        """Have the position of a partition be unknown, unless an owner after ``epoch`` keeps it.
+        """Set a partition's position to unknown, unless an owner with a higher epoch has it.
 
         Raises:
             Outage: the database can't do it now.
@@ -103,12 +104,12 @@ class Writer:
             await forget_position(connection, transport, partition, epoch)
 
     async def probe(self) -> None:
-        """Return if batches can be written: connected, migrated, permitted, not read-only.
+        """Check that batches can be written: connected, migrated, permitted, not read-only.
 
-        Leaves nothing behind.
+        The check leaves nothing behind.
 
         Raises:
-            Outage: they can't.
+            Outage: batches can't be written.
         """
         async with using(self._pool) as connection:
             await connection.prepare(INSERT)
@@ -122,8 +123,8 @@ class Writer:
     async def write(self, batch: Sequence[PositionedEvent], fence: Fence | None) -> Written:
         """Insert ``batch`` in its order, all or nothing, and return the outcome of each record.
 
-        With a fence the batch is of its partition. Without one (the direct ingress) it may span
-        several. All of it comes from one transport.
+        With a fence, all records are of its partition. Without one (the direct ingress), they may
+        be of several. All come from one transport.
 
         Raises:
             FenceLost: a newer owner has the partition; nothing was written.
@@ -144,7 +145,7 @@ class Writer:
     async def write_unless_locked(
         self, batch: Sequence[PositionedEvent], fence: Fence | None
     ) -> Written:
-        """Do what ``write`` does, once, and give up where it has to wait for a lock.
+        """Write once, as ``write`` does, and give up if a lock takes more than a second.
 
         Raises:
             Contended: another transaction stood in the way; nothing was written.
@@ -153,7 +154,7 @@ class Writer:
             return await insert(connection, batch, fence, wait=_TOGETHER_LOCK_MS)
 
     def connection(self) -> AbstractAsyncContextManager[Connection]:
-        """Lend a connection for ``write_together``. Errors come out of the block as ours."""
+        """Lend a connection for ``write_together``. The block raises our errors, not asyncpg's."""
         return using(self._pool)
 
     async def write_together(
@@ -161,15 +162,15 @@ class Writer:
     ) -> list[Written | FenceLost]:
         """Insert batches of different partitions of one log, in one statement; see ``write``.
 
-        Returns, in their order, the outcome of each. Of a batch whose partition has a newer owner
-        nothing is written, and the others are.
+        Returns the outcome of each batch, in their order. A batch whose partition has a newer owner
+        is not written; the others are.
 
         Raises:
-            Rejected: some record of them can't be stored; nothing was written.
+            Rejected: a record can't be stored; nothing was written.
             Contended: another transaction stood in the way; nothing was written.
             Outage: the database can't do it now; it *may* have been written.
 
-        asyncpg's errors come out of ``connection`` as these.
+        The block of ``connection`` translates asyncpg's errors into these.
         """
         asks_again(connection)
         fences = [batch.fence for batch in batches]
@@ -191,10 +192,10 @@ async def insert(
     *,
     wait: str | None = None,
 ) -> Written:
-    """Do what ``Writer.write`` does, once, on a connection (in its transaction, if any).
+    """Write once, as ``Writer.write`` does, on a connection (in its transaction, if any).
 
-    ``wait`` is how many milliseconds it waits for a lock, if not as long as the connection does.
-    asyncpg's errors come out as they are; wrap it in ``using`` or ``translated``.
+    ``wait`` is the longest wait for a lock, in milliseconds; without it, the connection's setting
+    counts. asyncpg's errors are raised as they are: wrap the call in ``using`` or ``translated``.
     """
     fences, passed = ([fence], [batch[-1].offset]) if fence else (None, ())
     written, lost = await _insert(connection, batch, fences, passed=passed, wait=wait)
@@ -211,7 +212,7 @@ def _lost(fence: Fence) -> FenceLost:
 
 
 def _parts(written: Written, batches: Sequence[FencedBatch]) -> list[Written]:
-    """Split the outcome of batches that were written together into theirs."""
+    """Split the outcome of a joint statement into one for each batch."""
     sizes = [len(batch.records) for batch in batches]
     if len(written.persisted) == sum(sizes):  # as nearly always: each record is a new row
         return [Written(list(range(size)), [], []) for size in sizes]
@@ -234,9 +235,10 @@ async def _insert(
     passed: Sequence[str] = (),
     wait: str | None = None,
 ) -> tuple[Written, set[int]]:
-    """Return the outcome, and the partitions whose fence is lost: of these nothing is in it.
+    """Insert; return the outcome, and the partitions whose fence is lost.
 
-    ``passed`` has the last offset of each fence's records.
+    The outcome has no records of lost partitions. ``passed`` has the last offset of each fence's
+    records.
     """
     messages, receipts = columns(batch)
     pairs = list(zip(fences or (), passed, strict=True))
@@ -282,7 +284,7 @@ async def _insert(
 async def _judge(
     connection: Connection, messages: BatchColumns, again: set[int]
 ) -> tuple[list[int], list[int]]:
-    """Tell repeats from conflicts among messages whose key or id was there already."""
+    """Return the indexes of repeats and of conflicts, among messages whose key or id existed."""
     waiting = [
         (index, identifier, key, body)
         for index, identifier, key, body in zip(
@@ -306,17 +308,19 @@ async def _judge(
     for index, identifier, key, body in waiting:
         if key not in bodies and identifier not in buried and identifier not in owners:
             raise Contended("the row that stood in the way is gone")
-        # Of an erased message nothing is known by which to tell another body. And no row of that
-        # key: the id is another key's, which no log brings (``transport.message.envelope.decode``).
+        # An erased message has no fingerprint, so another body can't be detected: it is a repeat.
+        # If no row has the key, the id is another key's; no log has such a record
+        # (``transport.message.envelope.decode``).
         known = bodies.get(key, buried.get(identifier, ""))
         (same if known is None or known == body else other).append(index)
     return same, other
 
 
 def _message_keys(messages: BatchColumns) -> Iterator[str]:
-    """Return the messages' names as the statement spells them: of a stranger, one may be another's.
+    """Return the messages' names as the statement spells them: id and key.
 
-    Made one by one as they are asked for, which mostly none is.
+    Both are needed, because a foreign producer's record may share one of them with another message.
+    Names are made one by one as they are asked for; mostly none is.
     """
     values = messages.values
     pairs = zip(values["id"], values["idempotency_key"], strict=True)
@@ -333,7 +337,7 @@ def _receipt_keys(receipts: BatchColumns) -> Iterator[str]:
 def _split(
     indexes: list[int], keys: Iterable[str], count: int, new: Sequence[str] | None
 ) -> tuple[list[int], list[int]]:
-    """Split ``indexes`` into new ones and duplicates. Of equals the first is new."""
+    """Split ``indexes`` into new ones and duplicates. Of equal keys, the first is new."""
     if count == len(indexes):
         return indexes, []
     left = set(new or ())

@@ -1,4 +1,4 @@
-"""Read claimed partitions, store batches, isolate records at fault, acknowledge.
+"""Turn the records of claimed partitions into rows, isolate bad records, acknowledge.
 
-Two rooms: ``batch`` has the parts of a batch, and ``recovery`` puts back what PostgreSQL lost.
+``batch`` has the parts of a batch; ``recovery`` puts back rows that PostgreSQL lost.
 """

@@ -1,8 +1,8 @@
-"""Serve every partition this process is given: one task per claim, until asked to stop.
+"""Run one task for each claim of this process, until it is asked to stop.
 
 Used for the messages log (``persistence.worker.worker``) and for the dead-letter log
-(``persistence.dead_letters.indexer``). What is done with a claim is theirs; that no claim's end
-disturbs another, and that a stop drains, is here.
+(``persistence.dead_letters.indexer``), which pass the function that works on a claim. This module
+sees to it that no claim's end disturbs another, and that a stop drains.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Claims"]
 
 _log = structlog.get_logger(__name__)
 
-# A claim that is stale by the database's fence would be given to us again at once.
+# Without a pause, the log would give the claim whose fence was lost to this process again at once.
 _STALE_SECONDS = 1.0
 
 Serve = Callable[[Claim, asyncio.Event], Awaitable[None]]
@@ -55,7 +55,7 @@ class Claims:
         self._serve = serve
         self._linger = linger
         self.arrived = asyncio.Event()
-        """Set once there was a claim."""
+        """Set when the first claim has arrived."""
         self._owned: dict[int, Claim] = {}
         self._unexpected: dict[str, OutageBarrier] = {}
         self._fence_losses = FenceLosses()
@@ -69,7 +69,7 @@ class Claims:
         return {partition: claim.epoch for partition, claim in self._owned.items()}
 
     def paused(self) -> list[Paused]:
-        """Return the partitions that wait: on an error, for their fence, or blocked in the log."""
+        """Return the partitions that wait: after an error, for a fence, or blocked in the log."""
         unexpected = [
             paused for barrier in self._unexpected.values() if (paused := barrier.paused())
         ]
@@ -99,7 +99,8 @@ class Claims:
             await unless(stop, self._assign(consumer, tasks, stop))
             if isinstance(consumer, WithdrawingConsumer):
                 await consumer.withdraw()
-        # Leaving the block above waited for every claim's task; leaving the consumer hands back.
+        # Leaving the task group waited for every claim's task. Leaving the consumer returns the
+        # claims.
 
     async def _assign(
         self, consumer: Consumer, tasks: asyncio.TaskGroup, stop: asyncio.Event
@@ -110,7 +111,7 @@ class Claims:
                     tasks.create_task(self._own(claim, stop))
             except TransportError as error:
                 await self._hold(self._log_barrier, error, stop)
-            except Exception as error:  # noqa: BLE001 - the claims that there are go on
+            except Exception as error:  # noqa: BLE001 - existing claims go on
                 await self._pause_on("claims", error, stop)
             else:
                 return
@@ -188,4 +189,4 @@ class Claims:
 
 
 async def _works() -> None:
-    """Probe nothing: the cause is not known, so only trying again can tell."""
+    """Probe nothing: the cause is unknown, so only another try can show that it is gone."""

@@ -1,7 +1,7 @@
 """Find partitions that lose their fence repeatedly: owned, but not persisted here.
 
-Losing a fence once is how a partition moves. A second loss soon after the first means that the log
-gives the partition to this process, and PostgreSQL keeps it for another.
+A partition that moves to another process loses its fence once. A second loss soon after the first
+means that the log gives the partition to this process, and PostgreSQL keeps it for another.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class _LossCount(NamedTuple):
 
 
 class FenceLosses:
-    """The losses of one process's claims, by partition. Ages are of the monotonic clock."""
+    """The lost fences of one process, by partition. Ages are of the monotonic clock."""
 
     def __init__(self) -> None:
         self._losses: dict[int, _LossCount] = {}
 
     def note(self, partition: int, error: Exception) -> None:
-        """Note that the fence of ``partition`` was lost."""
+        """Record that the fence of ``partition`` was lost."""
         now = time.monotonic()
         before = self._losses.get(partition)
         if before is None or now - before.last > _SOON_SECONDS:
@@ -40,7 +40,7 @@ class FenceLosses:
         self._losses[partition] = _LossCount(before.times + 1, before.began, now, str(error))
 
     def paused(self) -> list[Paused]:
-        """Return the partitions whose fence was lost repeatedly, and a moment ago."""
+        """Return the partitions whose fence was lost repeatedly, the last time a moment ago."""
         now = time.monotonic()
         return [
             Paused(f"the fence of partition {partition}", _since(now, loss.began), loss.error)

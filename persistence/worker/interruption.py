@@ -1,4 +1,4 @@
-"""Waits that a stop ends, for who waits thousands of times a second: no task is made for a wait."""
+"""Waits that a stop ends, without a task for each wait: cheap enough for thousands a second."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The position of one partition in PostgreSQL, which is its fence, too.
+"""The position of one partition in PostgreSQL, which is also its fence.
 
-Its owner takes it, puts back rows that PostgreSQL lost, and then moves it with what it writes. It
-looks now and then whether PostgreSQL is still where it left it: it may be another server by now.
+The partition's owner takes it, puts back rows that PostgreSQL lost, and then moves it with each
+write. While idle, the owner checks now and then that the position is where it left it: PostgreSQL
+may be another server by now.
 """
 
 from __future__ import annotations
@@ -21,21 +22,23 @@ __all__ = ["PartitionPosition"]
 
 _log = structlog.get_logger(__name__)
 
-# A fence that is lost again so soon after it was taken anew is another's.
+# A fence that is lost again so soon after it was retaken belongs to another owner.
 _LOST_AGAIN_SECONDS = 1.0
 
 
 class PartitionPosition:
     """The position of a claim's partition. Waits out outages of the log and of the database.
 
-    ``fence`` is the same one for good, so who writes with it has what was taken last.
+    ``fence`` stays the same object, so code that writes with it has the epoch and the position that
+    were taken last.
 
     Args:
-        claim: The partition's.
-        context: Of its log.
+        claim: The partition's claim.
+        context: The dependencies of the workers of its log.
         restore: Persists records that are acknowledged already.
         stop: Ends every wait.
-        keeps: What is acknowledged is what the owner wrote, so PostgreSQL has a true position.
+        keeps: Whether PostgreSQL keeps the position: only if the owner acknowledges nothing but
+            records that it wrote.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class PartitionPosition:
         self._elsewhere: tuple[str, str | None] | None = None
 
     async def open(self) -> None:
-        """Take the fence, and put back rows that are gone.
+        """Take the fence, and put back rows that PostgreSQL lost.
 
         Raises:
             PartitionLost, FenceLost: another owner has the partition.
@@ -72,13 +75,13 @@ class PartitionPosition:
         self.seen(outages)
 
     async def take_again(self, lost: FenceLost) -> None:
-        """Go on from where PostgreSQL is, if no newer owner has the partition.
+        """Retake a lost fence and go on from PostgreSQL's position, if no newer owner has it.
 
-        It may be another server than before, with other rows. Or a statement was committed and its
-        answer lost. Whatever is not acknowledged is delivered again.
+        PostgreSQL may be another server than before, with other rows. Or a statement was committed
+        and its answer was lost. The log delivers all unacknowledged records again.
 
         Raises:
-            FenceLost: it was lost soon after it was taken anew, or another owner has it.
+            FenceLost: the fence was lost soon after it was retaken, or another owner has it.
         """
         if time.monotonic() - self._taken_again < _LOST_AGAIN_SECONDS:
             raise lost
@@ -95,29 +98,30 @@ class PartitionPosition:
         self._taken_again = time.monotonic()
 
     def seen(self, outages: int) -> None:
-        """Note that PostgreSQL was where this left it after so many outages."""
+        """Record that the position was as this owner left it after ``outages`` outages."""
         self._seen_in = outages
 
     def may_have_lost_rows(self) -> bool:
-        """Return whether PostgreSQL was not found where this left it since its last outage.
+        """Return whether the position was not found as left since PostgreSQL's last outage.
 
-        Until it is, the log keeps what is acknowledged: the rows may have to be put back from it.
+        Until it is found so, the log keeps acknowledged records: lost rows may have to be put back
+        from it.
         """
         return self._seen_in != self._context.database.outages
 
     async def move(self, through: str) -> None:
-        """Note that everything through an offset is settled, where no row says so."""
+        """Move the position to ``through`` when no statement with rows does it."""
         context, fence = self._context, self.fence
         if fence.keeps:
             await context.database.through(lambda: context.writer.move(fence, through), self._stop)
 
     async def look(self) -> None:
-        """Look whether PostgreSQL is still where this left it, while nothing is to be written.
+        """Check that the position is still where this owner left it; called while it is idle.
 
-        Another position is believed when it is seen a second time: a statement may be under way.
+        Another position counts only when it is seen a second time: a statement may be under way.
 
         Raises:
-            FenceLost: it is not.
+            FenceLost: the position is elsewhere.
         """
         context, fence = self._context, self.fence
         left, outages = fence.through, context.database.outages
@@ -131,7 +135,8 @@ class PartitionPosition:
         if elsewhere and elsewhere == self._elsewhere:
             raise FenceLost(f"PostgreSQL is at {found}, and was left at {left}")
         self._elsewhere = elsewhere
-        # It also moves on from nowhere else than where it was left.
+        # A write since the last look proves the same: it moves only a position that is where it was
+        # left.
         before = self._looked or (-1, None)
         has_moved = before[0] == outages and before[1] != left
         if found == left or has_moved:
@@ -139,10 +144,10 @@ class PartitionPosition:
         self._looked = outages, left
 
     async def catch_up_from(self, through: str) -> None:
-        """Put back rows that PostgreSQL lost behind a position that a worker left.
+        """Put back rows that PostgreSQL lost after ``through``, the position that a worker left.
 
-        Raises what ``open`` does. The position moves with the rows, so what is interrupted goes on
-        from there.
+        The position moves with the rows, so an interrupted catch-up goes on from there. Raises as
+        ``open`` does.
         """
         known = Fence(self.fence.transport, self.fence.partition, 0, through)
         floor = await self._catch_up.floor(known)
@@ -175,11 +180,12 @@ class PartitionPosition:
         fence.through, fence.place = taken.through, taken.place
 
     async def _outbid(self, held: int) -> None:
-        """Have the log raise the claim's epoch above the one that holds the fence.
+        """Raise the claim's epoch in the log above the epoch that holds the fence.
 
-        Either a newer owner has the partition, and the log refuses. Or the log lost its epochs, and
-        seeded new ones from a clock that is behind the one of before: then this is the owner, and
-        the process with the fence is not. An epoch of the log's alone could stay below for hours.
+        If a newer owner has the partition, the log refuses. Otherwise the log lost its epochs, and
+        seeded new ones from a clock that is behind the earlier one. Then this claim is the owner,
+        and the process that holds the fence is not. Without this call, the log's epochs could stay
+        below for hours.
         """
         claim, below = self._claim, self._claim.epoch
         await self._context.log.through(lambda: claim.raise_epoch(held), self._stop)
@@ -194,7 +200,7 @@ class PartitionPosition:
         )
 
     async def _catch_up_rows(self) -> None:
-        """Put back rows that PostgreSQL lost, and note how far the partition is settled."""
+        """Put back rows that PostgreSQL lost, and move the position to the group's."""
         fence = self.fence
         if not fence.keeps:
             return

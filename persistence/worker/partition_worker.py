@@ -1,14 +1,14 @@
-"""One claim of the messages log: read, decode, write, dead-letter, acknowledge; in that order.
+"""Work on one claimed partition: read, decode, write, dead-letter, acknowledge, in that order.
 
 ::
 
     next ──► decode ──► one statement ──► dead letters, if any ──► ack
-      │          │       └── with what other partitions have ready
+      │          │       └── together with batches of other partitions
       │          └── content from the payload store, where a record has only its key
       └── while a full batch is written, the next one is read
 
-Nothing is acknowledged before it is a committed row or a durable dead letter (promise 1), and what
-becomes of a record never depends on what else was in its batch (promise 6).
+A record is acknowledged only once it is a committed row or a durable dead letter (promise 1). Its
+outcome never depends on the other records of its batch (promise 6).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _DeliveredBatch(msgspec.Struct, frozen=True):
     records: Sequence[Record]
     delivered: float
     is_full: bool
-    """As many as were asked for: more are probably waiting."""
+    """Whether there are as many records as were asked for: more are probably waiting."""
     trace: Delivery = UNTRACED
 
 
@@ -55,9 +55,10 @@ _NOTHING = _DeliveredBatch((), 0.0, is_full=False)
 
 
 class PartitionWorker:
-    """Works on one claim. Waits out outages of the log and of the database where it meets them.
+    """Works on one claim. Waits out outages of the log and of the database.
 
-    ``keeps_position``: what is acknowledged is what it wrote, so PostgreSQL has a true position.
+    ``keeps_position``: whether PostgreSQL keeps the partition's position. It does if this worker
+    acknowledges only records that it wrote.
     """
 
     def __init__(
@@ -79,12 +80,12 @@ class PartitionWorker:
         self._writer = RecordWriter(context, self._position.fence, stop)
 
     async def run(self) -> None:
-        """Persist batches until the stop event is set; then finish what is in hand.
+        """Persist batches until the stop event is set; then finish the batch in hand.
 
         Raises:
             PartitionLost, FenceLost: another owner goes on from what was acknowledged.
             Stopping: stopped while it waited for a dependency.
-            Unexpected: an error there is no rule for. ``nack`` and run again.
+            Unexpected: an error without a rule. Call ``nack``, and run again.
         """
         partition = self._claim.partition
         if isinstance(self._claim, RetainingClaim):
@@ -123,11 +124,11 @@ class PartitionWorker:
             claim.hand_over(feed.take)
 
     async def open(self) -> None:
-        """Take the partition's fence, and put back rows that are gone; raises as ``run`` does."""
+        """Take the partition's fence, and put back lost rows; raises as ``run`` does."""
         await self._position.open()
 
     async def catch_up_from(self, through: str) -> None:
-        """Put back rows that PostgreSQL lost behind a position that a worker left.
+        """Put back rows that PostgreSQL lost after ``through``, the position that a worker left.
 
         For the standby, when nobody reads the log any more; raises as ``run`` does.
         """
@@ -153,7 +154,7 @@ class PartitionWorker:
         )
 
     async def _read(self) -> _DeliveredBatch:
-        """Wait for records; empty only when stopping."""
+        """Wait for records; return an empty batch only when stopping."""
         while not self._stop.is_set():
             # Records that arrive just as the stop does are redelivered to the next owner.
             batch = await self._context.log.through(
@@ -179,7 +180,7 @@ class PartitionWorker:
         return self._context.deliveries.begin(name, WORKER_GROUP, records, asked)
 
     async def _persist(self, batch: _DeliveredBatch) -> _DeliveredBatch | None:
-        """Write a batch, dead-letter, acknowledge; return the next if it was read ahead."""
+        """Write, dead-letter and acknowledge a batch; return the next one if it was read ahead."""
         outages = self._context.database.outages
         with batch.trace as trace:
             began = time.perf_counter()
@@ -200,7 +201,7 @@ class PartitionWorker:
         return ahead
 
     async def _send(self, letters: Sequence[DeadLetter], trace: Delivery) -> None:
-        """Append dead letters. Where the answer is lost that is done twice, and indexed once."""
+        """Append dead letters. If the answer is lost, they are appended twice and indexed once."""
         if not letters:
             return
         sending = time.time_ns()
@@ -230,6 +231,6 @@ class PartitionWorker:
         try:
             batch = await self._next(0.0)
         except TransportError:
-            # Met again, and dealt with, where the batch in hand is acknowledged or the next read.
+            # The error comes again, and is handled, at the next acknowledgement or read.
             return None
         return batch if batch.records else None

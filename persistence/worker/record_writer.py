@@ -1,4 +1,4 @@
-"""Make a committed row of every record that can be one, and a dead letter of the rest."""
+"""Turn each record into a committed row or, if that is impossible, into a dead letter."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["RecordWriter"]
 
 
 class RecordWriter:
-    """Writes records of the partition that ``fence`` is of. Waits out outages of the database."""
+    """Writes records of the fence's partition. Waits out outages of the database."""
 
     def __init__(self, context: WorkerContext, fence: Fence, stop: asyncio.Event) -> None:
         self._context = context
@@ -39,7 +39,7 @@ class RecordWriter:
         """Write records, in their order.
 
         Returns:
-            The letters of those that can't be rows, and how many rows are new.
+            The dead letters of records that can't be rows, and the number of new rows.
 
         Raises:
             FenceLost: another owner goes on from what was acknowledged.
@@ -75,7 +75,7 @@ class RecordWriter:
         trace: Delivery,
         letters: dict[int, DeadLetter],
     ) -> tuple[list[PositionedEvent], list[int]]:
-        """Return the records with their content, and their places; the rest become letters."""
+        """Return records with their content, and their indexes; the others go to ``letters``."""
         context = self._context
         found = await context.contents.of(chunk, self._content_failed, trace, self._stop)
         kept, places = list[PositionedEvent](), list[int]()
@@ -98,7 +98,7 @@ class RecordWriter:
         return kept, places
 
     async def _buried(self, failed: Sequence[PositionedEvent]) -> set[str]:
-        """Return the ids of those whose rows were archived or erased, perhaps with the content."""
+        """Return the ids whose rows were archived or erased, perhaps together with the content."""
         ids = [positioned.event.message_id for positioned in failed]
 
         async def ask() -> set[str]:
@@ -178,9 +178,9 @@ def _letter(record: Record, reason: Reason, error: Exception, attempts: int) -> 
 def _chunks(
     positioned: Sequence[PositionedEvent], row_bytes: int
 ) -> Iterator[tuple[int, Sequence[PositionedEvent]]]:
-    """Split a batch where it would make too large a statement; mostly it is one chunk.
+    """Split a batch so that no statement is too large; mostly it is one chunk.
 
-    Content in the payload store counts where it is to be held: up to ``row_bytes``.
+    Content from the payload store counts if the row will hold it: up to ``row_bytes``.
     """
     start = size = 0
     for index, event in enumerate(positioned):

@@ -1,7 +1,7 @@
-"""The worker of a process: takes its share of the partitions and persists what is in them.
+"""The worker of a process: takes its share of the partitions and persists their records.
 
-Any number of processes share the partitions; the transport gives each to one of them. What is done
-with a partition is in ``persistence.worker.partition_worker``.
+Any number of processes share the partitions; the transport gives each partition to one of them. The
+work on a partition is in ``persistence.worker.partition_worker``.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 0.5
 _CROWDED_SECONDS = 5.0
-"""An outage of all processes ends as often within it as not: nobody's partitions move for that."""
+"""Outages of all processes often end sooner; no partition should move because of those."""
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
-    """Partitions that this process owns, and dependencies it waits for.
+    """The partitions that this process owns, and the dependencies that it waits for.
 
-    ``epochs`` are the fencing numbers of the partitions it owns. ``surplus`` are those of them that
-    the log should not have, by the settings: they are persisted, and nothing counts their lag.
+    ``epochs`` are the fencing epochs of its partitions. ``surplus`` are the partitions beyond the
+    number that is configured: their records are persisted, but their lag is not counted.
     """
 
     partitions: list[int]
@@ -60,7 +60,7 @@ class WorkerStatus(msgspec.Struct, frozen=True):
 
 
 class Worker:
-    """Consumes the messages log with the group of the workers. ``member`` names this process."""
+    """Consumes the messages log with the workers' consumer group. ``member`` names this process."""
 
     def __init__(
         self,
@@ -89,7 +89,8 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set; then finish the batches in hand and hand back the rest.
 
-        While PostgreSQL has no connection left for this process, others have the partitions.
+        While PostgreSQL has no connection left for this process, it leaves the partitions to
+        others.
         """
         database = self._context.database
         while not stop.is_set():
@@ -111,7 +112,7 @@ class Worker:
         self._context.metrics.tell()
 
     async def _watch(self, stop: asyncio.Event, leave: asyncio.Event) -> None:
-        """Set ``leave`` once ``stop`` is set, or no connection was to be had for a while."""
+        """Set ``leave`` once ``stop`` is set, or no connection could be had for a while."""
         while not await stopped_within(stop, _LOOK_SECONDS):
             if self._context.database.waited_for(Crowded) > _CROWDED_SECONDS:
                 break
@@ -124,7 +125,7 @@ class Worker:
                 await self._claims.arrived.wait()
 
     def unwritten(self) -> str | None:
-        """Return why PostgreSQL takes no rows; ``None`` while it does."""
+        """Return the reason why PostgreSQL takes no rows; ``None`` while it does."""
         paused = self._context.database.paused()
         return paused.error if paused else None
 
@@ -155,8 +156,8 @@ def worker_context(
 ) -> WorkerContext:
     """Make the dependencies that one process's partition workers on one log share.
 
-    ``label`` is what ``stream_worker_paused`` calls the log while it is waited for. ``payloads`` is
-    where large content is kept.
+    ``label`` is the log's name in ``stream_worker_paused`` while workers wait for it. ``payloads``
+    is the store of large content.
     """
     writer = Writer(pool)
     poll = settings.stream_poll_interval_ms / 1000
@@ -166,8 +167,8 @@ def worker_context(
         group_writer=GroupWriter(
             writer,
             most_rows=settings.stream_batch_size,
-            # Half of the pool: more at once insert no faster (measured), and the ingress asks its
-            # questions over the same pool.
+            # Half of the pool: more at once insert no faster (measured), and the ingress runs its
+            # queries over the same pool.
             slots=max(1, settings.database_pool_size // 2),
         ),
         log=log_barrier(transport, metrics, longest=poll, label=label),

@@ -18,7 +18,7 @@ __all__ = ["WorkerContext"]
 
 
 class WorkerContext(msgspec.Struct, frozen=True):
-    """Of one log in one process. ``poll`` is the longest idle wait, in seconds."""
+    """The dependencies of one log in one process. ``poll`` is the longest idle wait (seconds)."""
 
     transport: Transport
     writer: Writer

@@ -1,7 +1,7 @@
-"""Records that a claim hands over: straight into the next statement, with no turn of their own.
+"""Put records that a claim hands over straight into the next statement.
 
-This is the short way of what goes well. What does not (a record that can't be stored, a conflict,
-an outage, a lost fence) is refused: it comes again from the log, to ``PartitionWorker``.
+This is the fast path. Records with a problem (one can't be stored, a conflict, an outage, a lost
+fence) are refused: the log delivers them again, to ``PartitionWorker``.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from transport.contract import WORKER_GROUP, HandingClaim, Record
 
 __all__ = ["WriterFeed"]
 
-# Why a batch was not acknowledged, in its trace, where no error of its own says so.
+# Why a batch was not acknowledged, for its trace, if it has no error of its own.
 _CONFLICT = "Conflict"
 _WITHDRAWN = "Withdrawn"
 _NOT_ACKNOWLEDGED = "NotAcknowledged"
 
 
 class WriterFeed:
-    """Feeds the group writer with what one claim hands over."""
+    """Feeds the group writer with the records that one claim hands over."""
 
     def __init__(
         self,
@@ -48,13 +48,13 @@ class WriterFeed:
         self._batches: deque[_Batch] = deque()
 
     def take(self, records: Sequence[Record]) -> bool:
-        """Have them written; see ``transport.contract.Taker``."""
+        """Hand records to the group writer, if it has room; see ``transport.contract.Taker``."""
         if not self._group_writer.has_room(sum([len(record.body) for record in records])):
-            return False  # then the log is what waits, and not this process's memory
+            return False  # the records wait in the log, not in this process's memory
         trace = self._deliveries.begin(self._transport, WORKER_GROUP, records, time.time_ns())
         positioned, _, undecodable = decode_all(records, self._transport, trace.begun)
         if undecodable or any(map(has_payload, positioned)):
-            return False  # content is fetched in the usual turn
+            return False  # ``PartitionWorker`` fetches content
         last = self._batches[-1] if self._batches else None
         if last is None or not self._group_writer.extend(last.part, positioned):
             last = _Batch()
@@ -95,7 +95,7 @@ class WriterFeed:
 
 
 class _Batch:
-    """The rows of one statement, and the traces of those that are sampled."""
+    """The rows of one pending batch, and the traces of those that are sampled."""
 
     __slots__ = ("began", "part", "traces")
 

@@ -1,6 +1,6 @@
-"""Every attempt that PostgreSQL refused, so that a message's history is complete.
+"""Stores every attempt that PostgreSQL refused, so that a message's history is complete.
 
-Only records that failed alone come here: what is stored at once costs nothing.
+Only records that failed alone come here: records that are stored at once cost nothing.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ SELECT kind, transport, partition, log_offset, attempt, failed_at, error, worker
 FROM delivery_attempts WHERE message_id = $1::uuid ORDER BY id LIMIT 200
 """
 _ID = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_MOST_ATTEMPTS = 32_767  # of a smallint
-# Never for long in the way of the partition, which has a dead letter to write.
+_MOST_ATTEMPTS = 32_767  # the largest smallint
+# A short limit: meanwhile the partition waits, and has a dead letter to write.
 _WITHIN = 1.0
 
 
@@ -51,7 +51,7 @@ class Failed(msgspec.Struct, frozen=True):
 
 
 class FailedAttempt(msgspec.Struct, frozen=True, rename="camel"):
-    """A failed attempt as it is on record. ``failed_at`` is RFC 3339, UTC."""
+    """A failed attempt as PostgreSQL has it. ``failed_at`` is RFC 3339, UTC."""
 
     kind: str
     transport: str
@@ -64,14 +64,14 @@ class FailedAttempt(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class AttemptLog:
-    """Writes failed attempts down. Best effort: it never stops a worker."""
+    """Stores failed attempts. Best effort: it never stops a worker."""
 
     def __init__(self, pool: Pool, worker: str) -> None:
         self._pool = pool
         self._worker = worker
 
     async def add(self, failed: Sequence[Failed]) -> None:
-        """Keep these attempts; where PostgreSQL can't, say so in the log and go on."""
+        """Store these attempts; if PostgreSQL can't, log a warning and go on."""
         # A record without an id has no history to add to.
         rows = [
             (UUID(attempt.message_id), attempt)
@@ -110,7 +110,7 @@ async def attempts_of(pool: Pool, message_id: str) -> list[FailedAttempt]:
     """Return the failed attempts on a message and its receipts, oldest first.
 
     Raises:
-        Outage: PostgreSQL can't tell now.
+        Outage: PostgreSQL can't answer now.
     """
     async with using(pool) as connection:
         rows = await connection.fetch(_OF, message_id)

@@ -52,7 +52,7 @@ class BatchLog:
         self._partitions.update(positioned.partition for positioned in rows)
 
     def tell(self) -> None:
-        """Log what was added up until now, before the minute is over."""
+        """Log the sum so far, before the minute is over."""
         if not self._count:
             return
         fields = self._fields

@@ -1,4 +1,4 @@
-"""How many records to take at once: what waits, up to a limit that follows the database's speed."""
+"""Batch size: everything that waits, up to a limit that adapts to the database's speed."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ __all__ = ["AdaptiveBatchSize"]
 _QUICK_SECONDS = 0.1
 _SLOW_SECONDS = 0.25
 _FEWEST = 10
-_HALF, _AS_SLOW = 0.6, 0.75  # of the records, and of the seconds, of the batch before
+_HALF, _AS_SLOW = 0.6, 0.75  # fractions of the records and the seconds of the slow batch before
 
 
 class AdaptiveBatchSize:
     """The batch size of one partition: halved when batches get slow, doubled when they are quick.
 
-    Small batches cost throughput and large ones latency, but only when the log has that many
-    waiting; below the limit a batch is all that has arrived.
+    Small batches cost throughput and large batches cost latency. The limit matters only while that
+    many records wait; below it, a batch is everything that has arrived.
 
-    Batches are also slow where the process has no time for them. Then a smaller one takes as long:
-    the size is the largest again, and is not halved for batches that take no longer than twice
-    that, until one is quick.
+    Batches are also slow if the process is short of time. Then a smaller batch takes as long as a
+    larger one. In this case the size returns to its maximum, and a batch counts as slow only if it
+    takes more than twice that time, until a batch is quick.
     """
 
     def __init__(self, most: int) -> None:
@@ -29,7 +29,7 @@ class AdaptiveBatchSize:
         self.size = most
 
     def took(self, records: int, seconds: float) -> None:
-        """Learn from a batch that was persisted and acknowledged."""
+        """Adapt the size to a batch that was persisted and acknowledged in ``seconds``."""
         if seconds > self._slow:
             if records < self.size // 2:
                 return  # it was not large, so it was slow for another reason
@@ -49,5 +49,5 @@ class AdaptiveBatchSize:
     def _is_as_slow(
         records_before: int, seconds_before: float, records: int, seconds: float
     ) -> bool:
-        """Return whether a batch of half as many took hardly less time."""
+        """Return whether a batch of about half as many records took hardly less time."""
         return records <= _HALF * records_before and seconds > _AS_SLOW * seconds_before

@@ -19,7 +19,7 @@ Write = Callable[[Sequence[PositionedEvent]], Awaitable[Written]]
 
 
 class Refused(msgspec.Struct):
-    """A record that was tried ``attempts`` times alone, and why it can't be stored."""
+    """A record that was tried ``attempts`` times alone, and the error."""
 
     index: int
     error: Rejected
@@ -44,8 +44,8 @@ class BatchOutcome(msgspec.Struct):
 async def isolate(batch: Sequence[PositionedEvent], write: Write, *, attempts: int) -> BatchOutcome:
     """Write ``batch``, isolating every record that is refused ``attempts`` times when alone.
 
-    ``write`` is ``Writer.write`` or something around it; everything
-    it raises but ``Rejected`` (and ``TooSlow``, while there is something to halve) comes through.
+    ``write`` is ``Writer.write`` or a wrapper of it. Its errors are raised from here, except
+    ``Rejected``, and ``TooSlow`` of a batch that can be halved.
     """
     outcome = BatchOutcome([], [], [], [])
     # A stack, the left half on top: depth first from the left is log order.

@@ -1,12 +1,12 @@
 """Content from the payload store, for records that have only its key.
 
-It is read before the statement and held against length and SHA-256, so a statement never waits for
-the store. Of content that the row does not hold, the object's length is compared and nothing is
-read: readers compare the bytes, and the partition does not wait for them.
+Content is read before the statement, so a statement never waits for the store, and its length and
+SHA-256 are checked. Content that the row will not hold is not read: only the object's length is
+compared. Readers check its bytes later, so the partition does not wait for them.
 
-An outage of the store is waited out like the database's. A record whose content is missing or
-damaged is tried a few times alone; the others go on. So is one whose object can't be read for
-another reason, again and again, while others can.
+An outage of the store is waited out like one of the database. A record whose content is missing or
+damaged is tried a few times alone, and the others go on. The same holds for an object that can't be
+read for another reason, again and again, while others can.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ __all__ = ["ContentFailure", "Contents", "has_payload", "held_bytes"]
 _AT_ONCE = 16
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _ALONE_SECONDS = 20.0
-"""How long an object fails while others are read, for that to be one failed attempt of its own."""
+"""If an object fails this long while others can be read, that is one failed attempt."""
 
 _Named = tuple[int, PositionedEvent, Payload]
-"""Where it stands in its batch, the record, and the content that it names."""
+"""The record's index in its batch, the record, and the payload that it names."""
 
 Failed = Callable[[PositionedEvent, PersistenceError], None]
-"""Told of each attempt on a record whose content is missing or damaged."""
+"""Called after each failed attempt to read a record's content."""
 
 
 class ContentFailure(msgspec.Struct, frozen=True):
-    """Why the content of a record can't be had."""
+    """The reason why a record's content can't be read."""
 
     reason: Reason
     error: PersistenceError
@@ -65,7 +65,7 @@ def has_payload(positioned: PositionedEvent) -> bool:
 
 
 def held_bytes(positioned: PositionedEvent, row_bytes: int) -> int:
-    """Return how many bytes of content the record will hold, of those that it does not yet."""
+    """Return how many bytes of content the record will get from the payload store."""
     if not has_payload(positioned):
         return 0
     assert isinstance(positioned.event, Message)
@@ -77,11 +77,12 @@ class Contents:
     """Reads the content of records. One for each log of a process.
 
     Args:
-        store: ``None`` where ``PAYLOAD_STORE`` is not set: such records wait, as in an outage.
-        metrics: of this process.
-        attempts: on content that is missing or damaged.
-        longest: seconds between two looks at a store that is out.
-        label: what the metrics call the store while it is waited for.
+        store: ``None`` if ``PAYLOAD_STORE`` is not set: records with a payload wait, as in an
+            outage.
+        metrics: those of this process.
+        attempts: how often missing or damaged content is tried.
+        longest: the longest time between two probes of a store that is out, in seconds.
+        label: the store's name in the metrics while workers wait for it.
     """
 
     def __init__(
@@ -106,16 +107,12 @@ class Contents:
             label=label,
         )
         self.row_bytes = store.settings.payload_row_bytes if store else 0
-        """Text of up to so many bytes is held, and becomes part of the row."""
+        """Text of up to this many bytes becomes part of the row."""
 
     async def of(
         self, batch: Sequence[PositionedEvent], failed: Failed, trace: Delivery, stop: asyncio.Event
     ) -> list[PositionedEvent | ContentFailure]:
-        """Return each record with its content, or why it has none. ``trace`` is their delivery's.
-
-        Raises:
-            Stopping: ``stop`` was set while it waited for the store.
-        """
+        """Return each record with its content, or the failure. ``trace`` is their delivery's."""
         ready = await self._several(batch, trace, stop)
         slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -142,7 +139,7 @@ class Contents:
     async def _several(
         self, batch: Sequence[PositionedEvent], trace: Delivery, stop: asyncio.Event
     ) -> dict[int, PositionedEvent]:
-        """Return records with their content, by index, as far as one look has it."""
+        """Look for all contents at once; return the records, by index, whose content was found."""
         if self._store is None:
             return {}
         held = list[_Named]()
@@ -202,7 +199,7 @@ class Contents:
                 with _traced(trace, positioned.offset, payload):
                     content = await self._read(payload)
             except PayloadOutage as outage:
-                # That the store answers is not enough: it may answer, and give no content.
+                # A probe that succeeds is not enough: the store may answer, and give no content.
                 if self._read_at > failing_since + _ALONE_SECONDS:
                     failing_since = time.monotonic()
                     attempts += 1
@@ -218,12 +215,12 @@ class Contents:
                     reason = Reason.PAYLOAD_MISSING if missing else Reason.PAYLOAD_CORRUPT
                     return ContentFailure(reason, error)
                 if await stopped_within(stop, backoff.next()):
-                    raise Stopping from error  # its attempts are not over: the next owner has them
+                    raise Stopping from error  # attempts are left, for the next owner
             else:
                 return _with_content(positioned, content)
 
     async def _read(self, payload: Payload) -> str:
-        """Return text that the row holds, verified; nothing where it holds none."""
+        """Return the verified text for the row; empty if the row will not hold it."""
         if self._store is None:
             raise _no_store()
         content = ""
@@ -242,7 +239,7 @@ class Contents:
             raise _no_store()
         await self._store.probe()
         if self._store.identity is not None:
-            self._read_at = time.monotonic()  # its mark was read, which is an object as others are
+            self._read_at = time.monotonic()  # its mark is an object too, and was read
 
 
 def _payload(positioned: PositionedEvent) -> Payload | None:
@@ -276,7 +273,7 @@ def _no_store() -> PayloadOutage:
 
 
 def _text(data: bytes | memoryview) -> str:
-    """Return the text that the bytes are, nothing where they are none."""
+    """Return the bytes as text; empty if they are none that PostgreSQL can hold."""
     try:
         text = str(data, "utf-8")
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Records into events with their place, and those that are none set apart with their reason."""
+"""Decode records into events with their positions; records that can't be decoded are set apart."""
 
 from __future__ import annotations
 
@@ -46,6 +46,6 @@ def decode_all(
 
 
 def trace_id_of(record: Record) -> str | None:
-    """Return the trace id in the record's ``traceparent``, if there is a trace under it."""
+    """Return the trace id of the record's ``traceparent``, if that trace is sampled."""
     header = record.headers.get(HEADER_TRACEPARENT)
     return sampled_trace_id(checked(header)) if header else None

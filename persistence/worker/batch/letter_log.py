@@ -1,4 +1,4 @@
-"""The log lines of dead letters: named one by one, up to a number a minute."""
+"""The log lines of dead letters: one line for each, up to a limit a minute."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ class LetterLog:
     """Logs records that became dead letters.
 
     Another producer may write thousands of records a second that are no messages. The first of a
-    minute have a line each, with their ids; the others are counted and logged when it is over.
+    minute have a line each, with their ids; the others are counted, and logged when the minute is
+    over.
 
     Args:
-        most: letters of a minute that have a line each.
+        most: how many letters of a minute have a line each.
         seconds: the length of that minute.
     """
 
@@ -35,7 +36,7 @@ class LetterLog:
         self._minute = Minute(self._end, seconds)
 
     def add(self, letters: Sequence[DeadLetter]) -> None:
-        """Log letters, or count those that are too many."""
+        """Log letters up to the limit; count the others."""
         if letters and not self._minute.is_running:
             self._minute.begin()
         room = self._most - self._named
@@ -45,7 +46,7 @@ class LetterLog:
         self._more.update(letter.reason.value for letter in letters[room:])
 
     def tell(self) -> None:
-        """Log what was counted until now, before the minute is over."""
+        """Log the count so far, before the minute is over."""
         if not self._more:
             return
         _log.warning(

@@ -9,11 +9,11 @@ __all__ = ["Minute"]
 
 
 class Minute:
-    """Calls ``over`` when it has ended. It may be begun again, also before that.
+    """A timer that calls ``over`` at its end. It may be begun again, also while it runs.
 
     Args:
-        over: called once for each time that it was begun.
-        seconds: its length.
+        over: called when the time is over; not for a run that was begun again.
+        seconds: the time of one run.
     """
 
     def __init__(self, over: Callable[[], None], seconds: float) -> None:
@@ -33,7 +33,7 @@ class Minute:
         return round(asyncio.get_running_loop().time() - self._began, 1)
 
     def begin(self) -> None:
-        """Begin it, from now on."""
+        """Begin the time anew."""
         loop = asyncio.get_running_loop()
         if self._timer is not None:
             self._timer.cancel()

@@ -1,4 +1,4 @@
-"""A worker's metrics and log lines of its batches. Content never appears; ids and counts do."""
+"""A worker's metrics and log lines for its batches: ids and counts, never content."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class WorkerMetrics:
         self._persisted_log = BatchLog("Persisted", "persisted")
         self._duplicate_log = BatchLog("Idempotent: persisted earlier, no new row", "duplicate")
         self._letter_log = LetterLog()
-        # Of this turn of the event loop.
+        # Collected in this turn of the event loop.
         self._asked = 0
         self._new_rows: list[PositionedEvent] = []
         self._old_rows: list[PositionedEvent] = []
@@ -68,7 +68,8 @@ class WorkerMetrics:
         if persisted:
             self._persisted.inc(len(persisted))
             arrived = time.time()
-            # Of two machines' clocks: where ours is behind the ingress', as short as can be.
+            # The times are of two machines: if our clock is behind the ingress', the age counts as
+            # 0.
             ages = [max(0.0, arrived - _accepted(positioned)) for positioned in persisted]
             traces = (positioned.trace_id for positioned in persisted)
             both = zip(ages, traces, strict=True)
@@ -81,7 +82,7 @@ class WorkerMetrics:
             self._duplicate_log.add(duplicates)
 
     def tell(self) -> None:
-        """Count and log what no line in the log says yet: the worker stops."""
+        """Count and log everything collected so far, because the worker stops."""
         self._count()
         self._persisted_log.tell()
         self._duplicate_log.tell()
@@ -92,7 +93,7 @@ class WorkerMetrics:
         self._error.inc()
 
     def dead_lettered(self, letters: Sequence[DeadLetter]) -> None:
-        """Count and name the records that are dead letters now."""
+        """Count and log the records that are dead letters now."""
         self._dead_lettered.inc(len(letters))
         for letter in letters:
             exemplar = exemplar_of(trace_id_of(letter.record))

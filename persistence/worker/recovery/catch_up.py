@@ -1,4 +1,4 @@
-"""Bring a partition's rows to where its group is, before anything new is written.
+"""Put back a partition's lost rows, up to its group's position, before anything new is written.
 
 ::
 
@@ -7,7 +7,7 @@
              PostgreSQL's position     the group's
 
 So a failover to a standby that was behind, or a restore from a backup, costs no message and no
-order: what is new stands behind what was put back.
+order: new rows come after those that were put back.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ Persist = Callable[[Sequence[Record]], Awaitable[int]]
 
 
 class CatchUp:
-    """Catches one partition up.
+    """Puts back the lost rows of one partition.
 
     Args:
-        positions: of the partition's log.
+        positions: the positions of the partition's log.
         log: the barrier in front of the log.
         persist: see ``Persist``.
         at_once: how many records to read at once.
@@ -59,23 +59,23 @@ class CatchUp:
         self._stop = stop
 
     async def floor(self, fence: Fence) -> Floor:
-        """Return how far the group is in the fence's partition."""
+        """Return the group's position in the fence's partition."""
         return await self._log.through(lambda: self._positions.floor(fence.partition), self._stop)
 
     async def is_covered(self, fence: Fence, floor: Floor) -> bool:
-        """Return whether the log still holds whatever is acknowledged and may have no row."""
+        """Return whether the log still holds every acknowledged record that may have no row."""
         through = fence.through
         if through is None or not self._positions.is_behind(through, floor):
             return True
         return await self._reaches(fence.partition, through)
 
     async def begin(self, fence: Fence, floor: Floor) -> str | None:
-        """Return the position to put rows back from, where none is known; ``None``: the group's.
+        """Return where to put rows back from if no position is known; ``None``: the group's one.
 
-        A database that never had an owner of a partition is not the one that the workers wrote
-        before: it was emptied, or is another. All that the log holds is to become rows then. In
-        other cases the release before kept no position, or a standby acknowledged what others
-        persisted: each partition comes to that once, and no row need be gone.
+        A database that never had an owner of the partition is not the one that workers wrote
+        before: it was emptied, or is another one. Then all records of the log become rows.
+        Otherwise the previous release kept no position, or a standby acknowledged records that
+        others persisted. This happens once for each partition, and no row need be lost.
         """
         log = _log.bind(partition=fence.partition, acknowledged=floor.offset)
         if not fence.is_first:
@@ -89,7 +89,7 @@ class CatchUp:
         return await self._log.through(lambda: self._positions.begin(fence.partition), self._stop)
 
     def warn(self, fence: Fence, floor: Floor) -> None:
-        """Tell of rows that are lost where nothing waits for them: another log is read."""
+        """Log lost rows for which no partition waits, because workers read another log."""
         self._positions.lost()
         _log.error(
             "Rows lost that this log no longer holds: another log or a backup may have them",
@@ -101,9 +101,10 @@ class CatchUp:
     async def wait_for_operator(
         self, fence: Fence, floor: Floor, position: Callable[[], Awaitable[str | None]]
     ) -> None:
-        """Wait until the log is covered, or the gap accepted: the position is behind it then.
+        """Wait until the log holds the records again, or the gap is accepted.
 
-        ``position`` tells what it is now; it may raise what ends the wait.
+        An accepted gap moves the position behind it. ``position`` returns the current position; an
+        error that it raises ends the wait.
         """
         assert fence.through is not None
         why = self._positions.wait(fence.partition, fence.through, floor)
@@ -126,13 +127,14 @@ class CatchUp:
     async def restore(
         self, fence: Fence, after: str, floor: Floor, *, passes_holes: bool = False
     ) -> bool:
-        """Persist what the log holds between ``after`` and ``floor``, in its order.
+        """Persist the records between ``after`` and ``floor``, in the order of the log.
 
-        ``passes_holes``: goes on behind records that the log no longer holds.
+        With ``passes_holes``, it goes on after records that the log no longer holds.
 
         Returns:
-            Whether that is all: ``False`` where the log lost records while this went on. What stood
-            before them is persisted, and nothing behind them.
+            Whether those were all: ``False`` if the log lost records meanwhile. Records before the
+                lost
+            ones are persisted, and none after them.
         """
         if not self._positions.is_behind(after, floor):
             return True
@@ -140,7 +142,7 @@ class CatchUp:
         records = restored = 0
         is_whole = True
         while page := await self._page(fence.partition, after, floor):
-            # Asked after the page was read: what was removed before that is not in it.
+            # Checked after the page was read: records that were removed before are not in it.
             if not passes_holes and not (is_whole := await self._reaches(fence.partition, after)):
                 break
             if not records:  # there may be none, where offsets hold no record

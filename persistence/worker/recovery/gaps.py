@@ -1,4 +1,4 @@
-"""Gaps: what PostgreSQL lost and the log no longer holds. A person accepts them."""
+"""Gaps: records whose rows PostgreSQL lost and that left the log. An operator accepts them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Gap(msgspec.Struct, frozen=True, rename="camel"):
     """Records that a partition's log no longer holds, and that may have no row.
 
     ``through`` is PostgreSQL's position, empty at the beginning. ``resumes_after`` is the offset
-    just before the first record that the log holds; where it holds none, the group's place.
+    just before the first record that the log holds; if it holds none, the group's position.
     """
 
     partition: int
@@ -30,10 +30,10 @@ class Gap(msgspec.Struct, frozen=True, rename="camel"):
 
 
 async def gaps(log: Transport, pool: Pool, partitions: Sequence[int]) -> list[Gap]:
-    """Return the gaps of those partitions that have one: their workers wait, or are to wait.
+    """Return the gaps of ``partitions``. The worker of a partition with a gap waits, or will.
 
     Raises:
-        Outage, TransportUnavailable: it can't be told now.
+        Outage, TransportUnavailable: PostgreSQL or the log can't answer now.
     """
     async with using(pool) as connection:
         known = await known_positions(connection, log.name, partitions)
@@ -64,12 +64,9 @@ async def _gap(
 
 
 async def accept(log: Transport, pool: Pool, gap: Gap, *, who: str, why: str) -> bool:
-    """Have a partition go on behind its gap; return whether its position was still the gap's.
+    """Let a partition go on after its gap; return whether its position was still the gap's.
 
-    What the log holds becomes rows first, in order.
-
-    Raises:
-        Outage: PostgreSQL can't do it now.
+    The worker first persists the records that the log holds, in order.
     """
     async with using(pool) as connection, connection.transaction():
         moved = await set_position(

@@ -1,4 +1,4 @@
-"""Metrics of positions: rows that PostgreSQL lost, and what became of them."""
+"""Metrics of rows that PostgreSQL lost: put back from the log, or gone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["PositionMetrics"]
 
 
 class PositionMetrics:
-    """Rows that a failover or a restore of PostgreSQL took along."""
+    """Counts rows that a failover or a restore of PostgreSQL lost."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.restored = Counter(

@@ -1,7 +1,7 @@
-"""How far a log's partitions are settled in PostgreSQL, held against how far the group is.
+"""Compare each partition's position in PostgreSQL with the position of the workers' group.
 
-Both are the same while all goes well, but for what is under way. PostgreSQL's is behind where rows
-are gone whose records are acknowledged: a standby that lagged was promoted, or a backup restored.
+Both are the same while all goes well, except for records under way. PostgreSQL's is behind if rows
+of acknowledged records are gone: a standby that lagged was promoted, or a backup was restored.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ _REMEDY = (
 
 
 class Floor(NamedTuple):
-    """How far the workers' group is in a partition.
+    """The position of the workers' group in a partition.
 
-    ``offset`` is that of the last record that is acknowledged: empty before the first one, ``None``
-    where that is not known.
+    ``offset`` is that of the last acknowledged record: empty before the first one, ``None`` if it
+    is not known.
     """
 
     offset: str | None
 
 
 class Positions:
-    """The positions of one log, for all who work on it in this process.
+    """The positions of one log, shared by all its workers in this process.
 
-    ``topic`` is the log's, and ``group`` the one that works on it.
+    ``group`` is the consumer group that works on ``topic``.
     """
 
     def __init__(
@@ -71,13 +71,13 @@ class Positions:
             ).set_function(lambda: len(self._waiting))
 
     async def floor(self, partition: int) -> Floor:
-        """Return how far the group is, as of this call or later.
+        """Return the group's position in a partition, as of this call or later.
 
         Raises:
             TransportUnavailable: the log can't be asked now.
         """
         wanted = time.monotonic()
-        async with self._turn:  # one question answers all who wait for their turn
+        async with self._turn:  # one query answers all callers that wait for their turn
             if self._asked <= wanted:
                 asked = time.monotonic()
                 self._progress = await self._transport.progress(self._topic, group=self._group)
@@ -90,7 +90,7 @@ class Positions:
         return _floor(told[partition])
 
     def is_behind(self, through: str, floor: Floor) -> bool:
-        """Return whether records between the two are acknowledged and not known to be rows."""
+        """Return whether records between the two are acknowledged and may have no row."""
         return is_behind(self._transport, through, floor.offset)
 
     async def reaches(self, partition: int, through: str) -> bool:
@@ -98,7 +98,7 @@ class Positions:
         return await holds_all(self._transport, self._topic, partition, through)
 
     async def begin(self, partition: int) -> str:
-        """Return the position before all that the log holds, empty at the beginning."""
+        """Return the position just before the first record of the log; empty if it has none."""
         return await before_first(self._transport, self._topic, partition) or ""
 
     async def read(self, partition: int, through: str, floor: Floor, limit: int) -> list[Record]:
@@ -118,11 +118,11 @@ class Positions:
         self._restored.inc(rows)
 
     def lost(self) -> None:
-        """Count that rows are lost which the log no longer has, nobody knows how many."""
+        """Count a loss of rows that the log no longer has. Their number is unknown."""
         self._rows_lost.inc()
 
     def wait(self, partition: int, through: str, floor: Floor) -> str:
-        """Note that a partition waits for an operator; return why, and the remedy."""
+        """Record that a partition waits for an operator; return the reason with its remedy."""
         why = _REMEDY.format(
             log=self._transport.name,
             partition=partition,
@@ -136,7 +136,7 @@ class Positions:
         return why
 
     def go_on(self, partition: int) -> None:
-        """Note that a partition waits no more."""
+        """Record that a partition waits no more."""
         if self._waiting.pop(partition, None):
             self._lost.labels(self._transport.name, str(partition)).set(0)
 
@@ -146,16 +146,16 @@ class Positions:
 
 
 def acknowledged_through(progress: Progress) -> str | None:
-    """Return the last record that a group has acknowledged, ``None`` where none is known.
+    """Return the offset of the last record that a group acknowledged; ``None`` if unknown.
 
-    The group's place is beyond it where offsets hold no record (markers of transactions, say). No
-    row is to be expected of these.
+    The group's own offset is beyond it where offsets hold no record (markers of transactions, for
+    example). Those offsets have no row.
     """
     return progress.floor if progress.acknowledged is None else progress.acknowledged
 
 
 def is_behind(log: Transport, through: str, acknowledged: str | None) -> bool:
-    """Return whether records of ``log`` between the two are acknowledged, and maybe no rows."""
+    """Return whether records between the two offsets are acknowledged and may have no row."""
     if not acknowledged:
         return False
     return not through or log.sort_key(through) < log.sort_key(acknowledged)
