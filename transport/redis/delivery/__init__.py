@@ -1,1 +1,1 @@
-"""The way of an entry to its worker: leases, claims, reading, acknowledging, trimming."""
+"""Delivery of entries to workers: leases, claims, reading, acknowledging, trimming."""

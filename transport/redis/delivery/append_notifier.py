@@ -1,8 +1,8 @@
-"""One blocking read per consumer that tells its idle claims when something was appended.
+"""The notifier that wakes a consumer's idle claims after an append, by one blocking read.
 
 It is an ``XREAD`` over the streams of all idle claims, so an idle process holds one connection
-however many partitions it owns. It belongs to no group and moves nothing: a ring only says that a
-look is worth while, so a needless one costs a look and a missed one some time, never a record.
+however many partitions it owns. The read belongs to no group and changes no position. A ring only
+tells a claim to look: a needless ring costs a look, a missed one some time, and neither a record.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ __all__ = ["AppendNotifier", "ConnectionSource"]
 _BLOCK_MS = 5000
 _PAUSE_SECONDS = 0.1  # after a failure, so that a dead server is not asked in a busy loop
 _RACE_SECONDS = 0.001
-# Between the beginnings of two reads, so that a stream of appends wakes this process 200 times a
-# second and not once for each. What comes after a pause rings at once.
+# The time between the beginnings of two reads. With it steady appends wake this process 200 times a
+# second, and not once each. An append after a longer silence rings at once.
 _READ_SECONDS = 0.005
-# The same, while it tells of nothing but what this process appended and has handed over. A read
-# costs both sides more than a microsecond for each of its streams: of many it is made less often.
+# The longest such time while the reads find only records that this process has appended and handed
+# over. It is longer with many streams: a read costs both sides more than a microsecond per stream.
 _UNNEEDED_SECONDS = 0.02
 _SECONDS_PER_STREAM = 0.00025
 _MOST_SECONDS = 0.1
 _ANSWER_SECONDS = 0.001
-"""Within which the answer to an append is here, once the log tells of it."""
+"""The time by which the answer to an append is here, once a read finds the record."""
 
 
 class ConnectionSource(Protocol):
-    """Where the connections come from: of the server that has the streams."""
+    """Lends connections to the server that has the streams."""
 
     def lend(self) -> AbstractAsyncContextManager[RedisConnection]:
         """Lend one open connection."""
 
     async def call(self, *command: str | bytes | int) -> Reply:
-        """Send one command, over another."""
+        """Send one command, over another connection."""
 
 
 class AppendNotifier:
-    """Wakes the waiter of a stream after an append. One waiter to a stream.
+    """Wakes the waiter of a stream after an append. Each stream has at most one waiter.
 
-    A stream stays in the read after it rang, listened to from the entry that rang: most often its
-    claim has read that entry by the time it waits again, and the read in flight already covers it.
-    If it rings while no claim waits, it leaves the read: a busy claim looks by itself when it is
-    done, and a stream under load would otherwise keep the read returning.
+    After a ring the read goes on with the stream, from the entry that rang: mostly the claim has
+    read that entry when it waits again, and the read in flight already covers the stream. If a
+    stream rings while no claim waits for it, it leaves the read. A busy claim looks by itself when
+    it is done, and a stream under load would end one read after the other.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class AppendNotifier:
         self._pause = _READ_SECONDS
         self._waiters: dict[str, asyncio.Future[bool]] = {}  # whether it was rung
         self._watched: dict[str, str] = {}  # stream: the entry after which to listen
-        self._covered: frozenset[str] = frozenset()  # by the read in flight
+        self._covered: frozenset[str] = frozenset()  # the streams of the read in flight
         self._armed = asyncio.Event()
         self._began = 0.0
         self._closed = False
@@ -91,14 +91,15 @@ class AppendNotifier:
         if self._closed:
             return True
         if self._listener and self._listener.done():
-            self._listener.result()  # it ends before us only by a mistake of ours: show that
+            self._listener.result()  # only a bug of ours can have ended it: raise that error
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[bool] = loop.create_future()
         self._waiters[stream] = waiter
         self._watched.setdefault(stream, after)
         if stream not in self._covered:
             self._arm()
-        # Cheaper than a timeout, which cancels through all callers' frames: idle claims end so.
+        # Cheaper than asyncio.timeout, which cancels through the frames of all callers. The wait of
+        # an idle claim always ends by this timer.
         timer = loop.call_later(seconds, _answer, waiter, False)
         try:
             return await waiter
@@ -108,13 +109,13 @@ class AppendNotifier:
                 del self._waiters[stream]
 
     def watch(self, stream: str, *, after: str) -> None:
-        """Have the next read tell of what is appended to ``stream`` after an entry."""
+        """Add ``stream`` to the next read, from the entry ``after``."""
         self._watched.setdefault(stream, after)
 
     def is_quiet(self, stream: str, *, after: str) -> bool:
-        """Return whether the read, or the next one, tells of any entry after ``after``.
+        """Return whether this or the next read will notice any entry after ``after``.
 
-        Then nobody needs to look for one: mostly there is none.
+        Then the claim need not look: most likely there is no such entry.
         """
         if self._connection is None:
             return False
@@ -122,12 +123,12 @@ class AppendNotifier:
         return listening is not None and sort_key(listening) <= sort_key(after)
 
     def heard(self, stream: str, offset: str) -> None:
-        """Tell of nothing through ``offset``: the claim was handed it."""
+        """Don't ring for entries through ``offset``: they were handed to the claim."""
         if stream in self._watched:
             self._watched[stream] = offset
 
     def ring(self, stream: str) -> None:
-        """End the wait for ``stream``, if anyone waits."""
+        """End the wait for ``stream``, if a claim waits."""
         if waiter := self._waiters.pop(stream, None):
             _answer(waiter, True)
 
@@ -141,7 +142,7 @@ class AppendNotifier:
             self.ring(stream)
 
     def _arm(self) -> None:
-        """Have the listener take up the streams watched now, in a moment if it is inside a read."""
+        """Make the listener read all watched streams; a read in flight is ended for that."""
         self._armed.set()
         if self._covered and (self._interrupter is None or self._interrupter.done()):
             self._interrupter = asyncio.create_task(self._interrupt())
@@ -157,7 +158,7 @@ class AppendNotifier:
                         await self._armed.wait()
                         await self._read(connection)
             except TransportError:
-                # Each waiter reads by itself, meets the error, and raises it to its caller.
+                # Each waiter then reads by itself, and raises the error to its caller.
                 self._ring_all()
                 await asyncio.sleep(_PAUSE_SECONDS)
             finally:
@@ -184,7 +185,7 @@ class AppendNotifier:
         (reply,) = await connection.exchange([command], block=_BLOCK_MS / 1000)
         self._covered = frozenset()
         if self._connection is not connection:
-            return  # we hung up on it ourselves
+            return  # _interrupt closed this connection
         if isinstance(reply, Exception):
             raise translate(reply)
         if reply and self._is_appending():
@@ -194,7 +195,7 @@ class AppendNotifier:
             stream, last = name.decode(), entries[-1][0].decode()
             listening = self._watched.get(stream)
             if listening is not None and sort_key(last) <= sort_key(listening):
-                continue  # handed over
+                continue  # these entries were handed over
             told = True
             if stream in self._waiters:
                 self._watched[stream] = last
@@ -215,25 +216,25 @@ class AppendNotifier:
         return bool(self._covered) and not self._covered.issuperset(self._watched)
 
     async def _interrupt(self) -> None:
-        """End the blocking read until there is one that covers all that is watched."""
+        """End the blocking read, until one covers all watched streams."""
         while self._covers_too_little():
             await self._not_too_often()
             connection = self._connection
             if connection is None or not self._covers_too_little():
-                return  # it ended by itself, and the next one covers what is watched now
+                return  # the read ended by itself, and the next one covers all watched streams
             if not await self._unblock():
                 self._connection = None if self._connection is connection else self._connection
                 connection.hang_up()
                 return
-            await asyncio.sleep(_RACE_SECONDS)  # it may have been sent and not yet have blocked
+            await asyncio.sleep(_RACE_SECONDS)  # the read may have been sent and not blocked yet
 
     async def _unblock(self) -> bool:
-        """Return whether the server may be asked to end the read (``CLIENT UNBLOCK``)."""
+        """Ask the server to end the read (``CLIENT UNBLOCK``); return whether that worked."""
         if self._client_id is None:
             return False
         try:
             await self._connections.call("CLIENT", "UNBLOCK", self._client_id)
-        except TransportError:  # users can be forbidden it
+        except TransportError:  # the user may lack the right
             return False
         return True
 

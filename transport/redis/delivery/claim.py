@@ -1,4 +1,4 @@
-"""One partition, owned: the batches, the waits between them, and the end."""
+"""The claim of one partition: delivers its records, waits for more, and ends with its lease."""
 
 from __future__ import annotations
 
@@ -56,23 +56,23 @@ class RedisClaim:
         self._is_refused = False
         self._must_read = False
         self._pauses = HandOverPauses()
-        self._was_handed = False  # anything, in the wait under way
+        self._was_handed = False  # whether records were handed over during the current wait
         self._revoked = False
         self._lost = False
 
     @property
     def epoch(self) -> int:
-        """The fencing number, as it is now."""
+        """The current fencing number."""
         return self._inbox.epoch
 
     @property
     def lost(self) -> bool:
-        """Whether nothing of this claim counts any more."""
+        """Whether the partition is lost: every call raises then."""
         return self._lost
 
     @property
     def awaits_acks(self) -> bool:
-        """Whether it reads no further until what was handed over is acknowledged."""
+        """Whether reading pauses until the handed-over records are acknowledged."""
         return self._unread.is_awaited
 
     async def __aenter__(self) -> Self:
@@ -88,24 +88,24 @@ class RedisClaim:
         """Return the next records in order; see ``transport.contract.Claim.next``."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + max_wait
-        may_skip = max_wait > 0  # the first look, and only that: the notifier may miss something
+        may_skip = max_wait > 0  # only the first look: the notifier may miss an entry
         while True:
             self._check_may_read()
             self._rejoin(loop.time())
             self._hand_kept()
             is_quiet = may_skip and not self._must_read and self._is_quiet()
             if self._unread.any and not is_quiet:
-                # What is read stands after it, and is read next: were more handed over before,
-                # under steady appends that would go on for ever.
+                # The entries to read come after the handed-over ones. Hand over nothing more before
+                # they are read: under steady appends that would never end.
                 await self._all_acknowledged()
-                self._check_may_read()  # its next owner waits for all that is read
+                self._check_may_read()  # revoked: its next owner waits for all it reads
             try:
                 found = [] if is_quiet else await self._inbox.read(max_records)
             except PartitionLost:
                 self.lose()
                 raise
             except TopicMissing:
-                self._notifier.forget(self.stream)  # ids may begin anew, below what it listens to
+                self._notifier.forget(self.stream)  # ids of the new stream may be lower
                 raise
             may_skip = self._must_read = False
             if found:
@@ -114,12 +114,12 @@ class RedisClaim:
             if found or remaining <= 0:
                 return found
             if self._lost or self._revoked:
-                continue  # while it read: no claim waited then, so none was woken
+                continue  # that happened during the read, when no wait could be ended by a ring
             if not await self._wait(remaining):
                 return []
 
     async def ack(self, through: str) -> None:
-        """Acknowledge through ``through``; see ``transport.contract.Claim.ack``."""
+        """Acknowledge the records through ``through``; see ``transport.contract.Claim.ack``."""
         self._check()
         try:
             count = await self._inbox.ack(through)
@@ -129,12 +129,12 @@ class RedisClaim:
         self.retention.acked(count, through)
 
     async def nack(self) -> None:
-        """Deliver the unacknowledged again; see ``transport.contract.Claim.nack``."""
+        """Deliver unacknowledged records again; see ``transport.contract.Claim.nack``."""
         self._check()
         self._inbox.rewind()
 
     async def raise_epoch(self, above: int) -> None:
-        """Exceed ``above``; see ``transport.contract.Claim.raise_epoch``."""
+        """Raise the epoch above ``above``; see ``transport.contract.Claim.raise_epoch``."""
         self._check()
         try:
             await self._inbox.raise_epoch(above)
@@ -148,7 +148,7 @@ class RedisClaim:
 
     @property
     def may_trim(self) -> bool:
-        """Whether nobody needs what is acknowledged any more, but for its retention."""
+        """Whether acknowledged records may be trimmed once their retention is over."""
         return self._is_needed is None or not self._is_needed()
 
     def hand_over(self, take: Taker) -> None:
@@ -170,10 +170,10 @@ class RedisClaim:
         self._kept.forget()
 
     def offer(self, run: Run, *, is_last: bool) -> None:
-        """Hand over what this process appended, or keep it for when it is what comes next."""
+        """Hand over records that this process appended, or keep them until they come next."""
         rest = run.after(self._inbox.heard)
         if rest is None:
-            return  # it was read before the append's answer was here
+            return  # the records were read before the answer to their append arrived
         if self.is_waiting and self._hand(rest):
             if self._kept.any:
                 self._hand_kept()
@@ -191,14 +191,14 @@ class RedisClaim:
                 return
 
     def _hand(self, run: Run) -> bool:
-        """Hand over records if they are what ``next`` would return now; return whether it did."""
+        """Hand over records if ``next`` would return them now; return whether they were taken."""
         inbox = self._inbox
         if self._is_refused or self._lost or self._revoked or self._taker is None:
             return False
         if not inbox.may_follow(run.before):
             return False
         last = run.last
-        # Noted before it is taken: it may be passed at once.
+        # Note the records first: the taker may pass them at once.
         self._unread.take(run.before, last, run.last_message, len(run.offsets))
         if not self._taker(run.records()):
             self._unread.take_back()
@@ -220,7 +220,7 @@ class RedisClaim:
     def refused(self) -> None:
         """See ``transport.contract.HandingClaim.refused``."""
         if not self._unread.any:
-            return  # it went back already
+            return  # the claim already went back
         self._is_refused = True
         if self._unread.may_drop:
             self._go_back()
@@ -228,11 +228,14 @@ class RedisClaim:
             self._acks.hurry(self)
 
     def begin_ack(self) -> Passed | None:
-        """Return what is to be acknowledged now, if anything."""
+        """Return the acknowledgement that is due now, if any."""
         return self._unread.begin_ack()
 
     def acked(self, count: int, through: str, began: int) -> None:
-        """Note that what was handed over is acknowledged through ``through``."""
+        """Note that ``count`` handed-over records, through ``through``, are acknowledged.
+
+        ``began``: when the call began, in nanoseconds.
+        """
         self._unread.acked(through, began)
         self.retention.acked(count, through)
         self._inbox.note_ack(through)
@@ -240,7 +243,7 @@ class RedisClaim:
             self._go_back()
 
     def not_acked(self, error: Exception) -> None:
-        """Note that it is not, and read it: the log knows how far it is."""
+        """Note that an acknowledgement failed; go back to the group's position, and read."""
         if isinstance(error, PartitionLost):
             self.lose()
         self._go_back()
@@ -252,24 +255,27 @@ class RedisClaim:
         self._notifier.ring(self.stream)
 
     async def _all_acknowledged(self) -> None:
-        """Return once nothing that was handed over is left."""
+        """Return once all handed-over records are acknowledged."""
         if not self._lost:
             self._acks.hurry(self)
             await self._unread.none_left()
 
     def revoke(self) -> None:
-        """Have the owner leave: ``next`` raises from now on, ``ack`` still counts."""
+        """Ask the owner to leave: ``next`` raises from now on, ``ack`` still counts."""
         self._revoked = True
         self._notifier.ring(self.stream)
 
     def lose(self) -> None:
-        """Have every call raise from now on."""
+        """Mark the partition as lost: every call raises from now on."""
         self._lost = True
         self._unread.drop()
         self._notifier.ring(self.stream)
 
     async def _wait(self, seconds: float) -> bool:
-        """Wait for something to read; return whether to look for it."""
+        """Wait for an append; return whether to look for new entries.
+
+        ``False`` if records were handed over during the wait, and nothing rang.
+        """
         self.is_waiting, self._was_handed = True, False
         try:
             rung = await self._notifier.wait(self.stream, after=self._inbox.heard, seconds=seconds)
@@ -278,10 +284,10 @@ class RedisClaim:
         return rung or not self._was_handed
 
     def _is_quiet(self) -> bool:
-        """Return whether nothing was appended since the last look, as far as can be known here."""
+        """Return whether a look is needless: the notifier has noticed no append since the last."""
         inbox = self._inbox
         if self._unread.any:
-            # What was handed over last is the last that it knows of, so it can listen from there.
+            # The notifier knows of the records that were handed over, and can listen after them.
             self._notifier.watch(self.stream, after=inbox.heard)
         return inbox.is_at_end and self._notifier.is_quiet(self.stream, after=inbox.heard)
 

@@ -1,4 +1,4 @@
-"""A member of a group: keeps its leases, takes and gives up partitions, yields claims."""
+"""The consumer: a member of a group that keeps leases of partitions and yields their claims."""
 
 from __future__ import annotations
 
@@ -29,20 +29,21 @@ __all__ = ["RedisConsumer"]
 _log = logging.getLogger(__name__)
 
 _CARE_EVERY = 4
-"""Looks between two at what can wait: records to trim, records that others were given."""
+"""Every how many looks a claim is trimmed, and checked for records that other consumers have."""
 
 _REPLY_BYTES = 64 << 20
-"""Of the reads that go together. Mostly they bring a few records each."""
+"""The most bytes of the reads that share a trip. Mostly each brings a few records."""
 
 
 class RedisConsumer:
     """See ``transport.contract.Consumer``.
 
-    One task looks, at least once per pace and whenever the group's bell rings, at who is alive and
-    who owns what; renews this member's leases; takes what falls to it; and asks for what no longer
-    does. Leases decide; the look only says what to try.
+    One task looks at the members and owners of the group, at least once per pace and whenever the
+    group's bell rings. It renews this member's leases, takes the partitions that are due to it, and
+    revokes the claims of those that no longer are. The leases decide who owns a partition; a look
+    only says which ones to try.
 
-    ``by_slot``: no call may touch two partitions, as a cluster wants it.
+    ``by_slot``: no call may touch two partitions, as a cluster requires.
     """
 
     def __init__(
@@ -64,21 +65,21 @@ class RedisConsumer:
         self._own_appends = own_appends
         self._connections = connections
         self._by_slot = by_slot
-        self._acks: dict[str, JointAcks] = {}  # by server: one that hangs holds up no other's
+        self._acks: dict[str, JointAcks] = {}  # by server, so that one that hangs delays no other
         self._kept = KeptBytes()
         self._retention_seconds = retention_seconds
         self._retention_records = retention_records
         self._held: dict[int, RedisClaim] = {}
         self._renewed_at: dict[RedisClaim, float] = {}
-        self._made = -1  # connections ever made, at the last look
+        self._made = -1  # how many connections had ever been made at the last look
         self.looks = 0
-        """How often it has looked after the leases that it holds."""
+        """How many looks at held leases there were."""
         self.unread: dict[int, int] = {}
-        """The unread records of each partition, when its lease was renewed last."""
+        """The number of unread records of each partition at the last renewal of its lease."""
         self._refused: dict[int, str] = {}
         self._arrived: asyncio.Queue[RedisClaim | None] = asyncio.Queue()
         self._renewer: asyncio.Task[None] | None = None
-        self._turn = asyncio.Lock()  # of a look, which says that this member lives
+        self._turn = asyncio.Lock()  # held during a look, which sends this member's heartbeat
         self._withdrawn = False
 
     async def __aenter__(self) -> Self:
@@ -95,7 +96,7 @@ class RedisConsumer:
                 self._renewer.cancel()
                 await asyncio.wait([self._renewer])
             await asyncio.gather(*(acks.close() for acks in self._acks.values()))
-            with contextlib.suppress(TransportError):  # what isn't released now runs out by itself
+            with contextlib.suppress(TransportError):  # leases that are not released expire
                 await self._membership.leave()
         finally:
             await self._notifier.__aexit__()
@@ -107,7 +108,7 @@ class RedisConsumer:
                 yield claim
         self._arrived.put_nowait(None)  # for other iterators
         if self._renewer and self._renewer.done() and not self._renewer.cancelled():
-            self._renewer.result()  # it ends in no other way but by a mistake of ours: show that
+            self._renewer.result()  # only a bug of ours can have ended it: raise that error
 
     async def withdraw(self) -> None:
         """See ``transport.contract.WithdrawingConsumer.withdraw``."""
@@ -135,7 +136,10 @@ class RedisConsumer:
                     await self._notifier.wait(membership.bell, after=rung, seconds=membership.pace)
 
     async def _look(self) -> str | None:
-        """Return the last ring, after which to listen; ``None``: it takes nothing any more."""
+        """Look once; return the id of the last ring, after which to listen.
+
+        ``None`` once the consumer has withdrawn: it takes no more partitions.
+        """
         for partition, claim in list(self._held.items()):
             if claim.lost:
                 del self._held[partition]
@@ -145,7 +149,7 @@ class RedisConsumer:
         try:
             rung, mine = await self._membership.look(frozenset(self._held))
         except TransportError:
-            if self._membership.of_several:  # of other servers than the one that has the members
+            if self._membership.of_several:  # leases on other servers can still be renewed
                 await self._renew(list(self._held.values()))
             raise
         for partition in self._held.keys() - set(mine):
@@ -168,7 +172,7 @@ class RedisConsumer:
                 self._begin(partition, *lease)
 
     def _tell_refused(self, partition: int, why: str) -> None:
-        if self._refused.get(partition) != why:  # once, and not at every look
+        if self._refused.get(partition) != why:  # log it once, not at every look
             self._refused[partition] = why
             _log.warning("Partition %d not taken; will retry: %s", partition, why)
 
@@ -215,7 +219,7 @@ class RedisConsumer:
         await self._gather_strays([claim for claim in due if not claim.lost])
 
     async def _renew_due(self, claims: Sequence[RedisClaim]) -> None:
-        """Renew what was not renewed for long; all, where the server may be another one by now."""
+        """Renew the leases that are due; all of them if the server may have changed."""
         now = asyncio.get_running_loop().time()
         connections = self._membership.last_seen.connections()
         latest = now - self._membership.renew_after
@@ -253,8 +257,8 @@ class RedisConsumer:
     async def _gather_strays(self, claims: Sequence[RedisClaim]) -> None:
         """Give up partitions of which another consumer of our group has records.
 
-        Another program, or a person, reads with our group. The partition is then claimed again, and
-        delivers those records first, with all others that are not acknowledged.
+        That happens if another program, or a person, reads with our group. The partition is then
+        claimed again, and delivers those and all other unacknowledged records first.
         """
         if not claims:
             return
@@ -283,7 +287,7 @@ class RedisConsumer:
                 reply.lost,
             )
             last_seen.forget(partition)
-            # What this claim was given may be of the log as it was. The next one begins anew.
+            # This claim may have been given records that are gone. The next claim starts afresh.
             claim.lose()
         last_seen.looked(
             partition,
@@ -296,9 +300,9 @@ class RedisConsumer:
     async def _give_back(self, claim: RedisClaim) -> None:
         self._notifier.forget(claim.stream)
         if claim.lost:
-            self._notifier.ring(self._membership.bell)  # have members look for its owner
+            self._notifier.ring(self._membership.bell)  # look for the partition's owner now
             return
         claim.lose()
         self._held.pop(claim.partition, None)
-        with contextlib.suppress(TransportError):  # it runs out by itself
+        with contextlib.suppress(TransportError):  # the lease expires by itself
             await self._membership.release([claim])

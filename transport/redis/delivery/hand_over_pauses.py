@@ -1,7 +1,7 @@
-"""Pauses in which a claim is handed no records: others append to its partition, too.
+"""Pauses during which a claim only reads, because other processes append to its partition as well.
 
-To change between the two ways costs more than to read. So a claim that reads again soon after it
-could be handed records pauses, longer each time.
+Switching between reading and handing over costs more than reading. So a claim that has to read
+again soon after it could be handed records pauses, longer each time.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ class HandOverPauses:
 
     def __init__(self) -> None:
         self.is_paused = False
-        self._has_paused = False  # and nothing was read since
+        self._has_paused = False  # whether a pause has ended and nothing was read since
         self._seconds = 0.0
         self._resumed = -_INTERRUPTED_SECONDS  # when the last pause ended, or ends
 
     def begin(self, now: float) -> bool:
-        """Note that records were read; return whether a pause begins with that."""
+        """Note that records were read; return whether a pause begins now."""
         if self.is_paused:
             return False
-        if self._has_paused:  # this is what came meanwhile
+        if self._has_paused:  # these records came during the pause
             self._has_paused = False
             return False
         if now - self._resumed > _INTERRUPTED_SECONDS:
@@ -38,7 +38,7 @@ class HandOverPauses:
         return self.is_paused
 
     def end(self, now: float) -> bool:
-        """Return whether a pause is over now; once for each."""
+        """Return whether a pause is over now; true once for each pause."""
         if not self.is_paused or now < self._resumed:
             return False
         self.is_paused, self._has_paused = False, True

@@ -1,4 +1,4 @@
-"""Reading and acknowledging one partition for one owner, so that nothing is passed over."""
+"""The inbox of one partition: reads and acknowledges for one owner, and skips no record."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ __all__ = ["Inbox"]
 _BEGINNING = "0-0"
 _MOST = 10_000
 _REPLY_BYTES = 256 << 20
-"""Of one read; Redis bounds the number of records and not their size."""
+"""The most bytes of one read: Redis bounds the number of records, but not their size."""
 
 
 class Inbox:
-    """The records of one partition, as the group's member of one epoch gets them.
+    """Delivers the records of one partition, in order, to the owner with one epoch.
 
-    What it knows of the log is the last record it was given. Each read is one transaction: the
-    lease's epoch, what was delivered after that record to the partition's one consumer name,
-    received or not, and only then new records. So a takeover, a reply that was
-    lost, a call that was cancelled, a command that the server got to late, and the last read of an
-    owner that has been replaced all end the same way: their records come first, in order.
+    It remembers only the last record it was given. Each read is one transaction. It returns the
+    lease's epoch; then the records after the last one that were already delivered to the
+    partition's one consumer name, received or not; and only then new records. So a takeover, a lost
+    reply, a cancelled call, a command that the server executed late, and the last read of a former
+    owner all end in the same way: their records come first, in order.
 
-    A transaction and not a function, since passing records through Lua costs the server more than
-    twice as much. It can't refuse an old epoch, and needn't: what it delivered then waits for the
-    new owner, and the caller gets nothing.
+    It is no function, since passing records through Lua costs the server more than twice as much. A
+    transaction can't refuse an old epoch, and need not: the records that it delivered stay pending
+    for the new owner, and the caller gets none.
     """
 
     def __init__(
@@ -59,33 +59,33 @@ class Inbox:
         self.stream = log.streams[partition]
         self.lease = log.lease(partition, group)
         self.heard = position
-        """The id up to which the group was given everything, as far as is known here."""
+        """The id up to which the group was given all records, as far as this process knows."""
         self._connections = reads.connections
         self._functions = functions
         self._reads = reads
-        self._is_large = True  # what it reads: more than goes into a trip with other partitions'
+        self._is_large = True  # whether a read is too large to share a trip with other partitions
         self._group = group
         self._epoch = _text(epoch)
         self._consumer = consumer(partition)
         self._source = ("GROUP", group, self._consumer, "COUNT")
         self._last = _BEGINNING
-        self._most = _MOST  # records a read may ask for; fewer after they were too large
-        self._behind = True  # records delivered before may still have to be delivered again
+        self._most = _MOST  # the records that a read may ask for; fewer if a reply was too large
+        self._behind = True  # whether pending records may have to be delivered again
         self._unacked: deque[str] = deque()
         self._last_seen = last_seen
-        self._is_unsure = False  # of what the last read did: it failed, or was cut off
-        self._made = -1  # connections that had been made before the last read
+        self._is_unsure = False  # whether the last read failed or was cut off
+        self._made = -1  # how many connections had been made before the last read
 
     @property
     def is_at_end(self) -> bool:
-        """Whether all that comes next is new: nothing is to be delivered again."""
+        """Whether only new records come next: none has to be delivered again."""
         return not self._behind and not self._is_unsure
 
     def may_follow(self, before: str) -> bool:
-        """Return whether the record after ``before`` is what the next read would begin with.
+        """Return whether the next read would begin with the record right after ``before``.
 
-        It is for certain while the connections are those of the last read: it has seen that the log
-        did not go back.
+        That is certain only if no connection was made since the last read, which has seen that the
+        log did not go back.
         """
         return (
             before == self.heard
@@ -95,24 +95,25 @@ class Inbox:
         )
 
     def follow(self, through: str) -> None:
-        """Note that the caller has everything through ``through``, without reading it."""
+        """Note that the caller was handed the records through ``through``, without a read."""
         self.heard = through
         self._last_seen.saw(self.partition, through)
 
     def go_back(self, position: str) -> None:
-        """Note that the caller wants what comes after ``position``, where the group is."""
+        """Continue after ``position``, the group's position."""
         self.heard = position
 
     def note_ack(self, through: str) -> None:
-        """Note that what the caller got without reading is acknowledged."""
+        """Record that the handed-over records through ``through`` are acknowledged."""
         self._last_seen.acknowledged(self.partition, through)
 
     async def read(self, count: int) -> list[Record]:
         """Return up to ``count`` records, or none if there are none now.
 
         Raises:
-            PartitionLost: the epoch is not the owner's, or the log went back to before it.
-            TopicMissing: the stream or the group was gone; it is there again, at the beginning.
+            PartitionLost: the partition has another owner, or the log went back.
+            TopicMissing: the stream or the group was gone; it was made again, and reading begins
+                at its beginning.
             TransportUnavailable: the log can't be read now.
         """
         while True:
@@ -131,8 +132,8 @@ class Inbox:
             found = await self._again(before) if before else []
             if not self._behind:
                 found += records(self.topic, self.partition, fresh)
-            # Both together can be more than asked for. Records that are cut off are pending: they
-            # come next.
+            # Both together can exceed the limit. Records that are cut off are pending, and come
+            # next.
             del found[limit:]
             if found:
                 self._last = found[-1].offset
@@ -142,9 +143,9 @@ class Inbox:
                 return found
 
     def _asks_for_less(self, limit: int, error: TransportUnavailable) -> bool:
-        """Have the next reads ask for fewer records, where it may be their size that failed this.
+        """Ask for fewer records in the next reads, if this one may have failed for its size.
 
-        Returns whether to read again at once. Of one record the reply may be as large as it is.
+        Returns whether to read again at once. A read of one record has no limit of size.
         """
         if not isinstance(error.__cause__, RedisTimeoutError):
             return False
@@ -153,15 +154,15 @@ class Inbox:
             if limit == 1:
                 return False
             self._most = max(1, limit // 8)
-        # Of a trip with others' reads it may have been theirs that was too much.
+        # In a shared trip, the reads of other partitions may have been too large.
         return isinstance(error.__cause__, ReplyTooLargeError)
 
     async def ack(self, through: str) -> int:
-        """Acknowledge through ``through`` and return how many records that were.
+        """Acknowledge the records through ``through``; return how many these were.
 
         Raises:
-            PartitionLost: the epoch is not the owner's.
-            TransportUnavailable: it may not have counted.
+            PartitionLost: the partition has another owner.
+            TransportUnavailable: it is unknown whether they are acknowledged.
         """
         await self._be_sure()
         delivered = self._unacked_through(through)
@@ -173,17 +174,18 @@ class Inbox:
         return count
 
     def rewind(self) -> None:
-        """Begin again with the oldest unacknowledged record."""
+        """Continue with the oldest unacknowledged record."""
         self._last = _BEGINNING
         self._behind = True
         self._unacked.clear()
 
     async def raise_epoch(self, above: int) -> int:
-        """Own the partition with an epoch greater than ``above`` from now on, and return it.
+        """Raise the epoch of this ownership above ``above``, and return it.
 
         Raises:
-            PartitionLost: the epoch is not the owner's.
-            TransportUnavailable: it may have been raised, and then this one is no longer the owner.
+            PartitionLost: the partition has another owner.
+            TransportUnavailable: it is unknown whether the epoch was raised; if it was, this inbox
+                is fenced.
         """
         raised = await self._functions.call("raise_epoch", (self.lease,), self.epoch, above)
         self.epoch = int(raised)
@@ -191,15 +193,15 @@ class Inbox:
         return self.epoch
 
     async def _be_sure(self) -> None:
-        """After a read that failed, see that the log did not go back meanwhile.
+        """After a failed read, check that the log did not go back.
 
         A server that went back (transport/redis/rescue/last_seen.py), and whose clock is behind,
-        may give new records ids below those already read here. Had such a read failed, its records
-        would be pending where this inbox looks no more, and be acknowledged with the next one.
+        may give new records lower ids than those already read here. If a read of such records
+        failed, they would be pending where this inbox no longer looks, and the next acknowledgement
+        would include them undelivered.
 
         Raises:
-            PartitionLost: it went back. Another inbox, which begins with all that is pending, will
-                do.
+            PartitionLost: the log went back. The next claim begins with all pending records.
         """
         if not self._is_unsure:
             return
@@ -232,7 +234,7 @@ class Inbox:
             replies = await self._reads.exchange(transaction)
         refusal = next((reply for reply in replies if isinstance(reply, Exception)), None)
         if isinstance(refusal, OutOfMemoryError):
-            # A full server queues nothing. The function costs more, and makes room.
+            # A full server refuses transactions. The function costs more, but works there.
             epoch, *found = await self._read_on_a_full_server(count, after)
         elif refusal:
             raise translate(refusal)
@@ -279,7 +281,7 @@ class Inbox:
         raise translated
 
     async def _again(self, entries: Sequence[Entry]) -> list[Record]:
-        """Return records that were delivered before, with how often they have been now."""
+        """Return the records of redelivered entries, with their delivery counts."""
         if gone := [entry_id for entry_id, fields in entries if fields is None]:
             await self._call("gone", *gone)
             entries = [entry for entry in entries if entry[1] is not None]

@@ -1,9 +1,9 @@
-"""Acknowledges what several claims delivered without reading it, in one call for many of them.
+"""Joint acknowledgements: one call acknowledges the handed-over records of many claims.
 
 Each partition in a call costs the server 20 to 40 us, however few records it is for, and the server
-does nothing else during a call. So the claims that are due take turns: some of them in each call,
-and the more there are, the longer each waits for its turn. What a crash leaves unacknowledged is
-read again, and finds its row.
+does nothing else during a call. So the claims take turns, some in each call, and the more of them
+are due, the longer each waits for its turn. Records that a crash leaves unacknowledged are read
+again, and turn out to have a row.
 """
 
 from __future__ import annotations
@@ -22,47 +22,51 @@ from transport.redis.connection.errors import translate
 
 __all__ = ["JointAcks", "Passed"]
 
-# How long a round of all claims that are due takes: then it is a hundredth of the server's time.
+# The time of a round of all claims that are due, so that rounds take a hundredth of the server's
+# time.
 _ROUND_SECONDS = 0.05
 _SECONDS_PER_CLAIM = 0.004
 _LONGEST_ROUND_SECONDS = 1.0
-_CLAIMS_PER_CALL = 16  # half a millisecond: 256 at once were seen in the p99 of answers and rows
-_CALLS_PER_ROUND = 16  # at most; where more claims are due, a call has more of them
+_CLAIMS_PER_CALL = 16  # half a millisecond; with 256 the p99 of answers and rows rose
+_CALLS_PER_ROUND = 16  # at most; if more claims are due, each call has more of them
 
 
 class Passed(NamedTuple):
-    """An acknowledgement that is due, of ``records`` many after the group's ``position``."""
+    """A due acknowledgement: so many ``records`` after the group's ``position``."""
 
     position: str
     through: str
-    message: str  # of the last one, which tells that the log is still the same
+    message: str  # the message id of the last record, which shows that the log is the same
     records: int
 
 
 class Acknowledging(Protocol):
-    """A claim, as far as its acknowledgements go."""
+    """The part of a claim that acknowledges handed-over records."""
 
     stream: str
     lease: str
 
     @property
     def epoch(self) -> int:
-        """Its fencing number."""
+        """The fencing number."""
 
     def begin_ack(self) -> Passed | None:
-        """Return what it is to acknowledge now, if anything."""
+        """Return the acknowledgement that is due now, if any."""
 
     def acked(self, count: int, through: str, began: int) -> None:
-        """Note that ``count`` records are acknowledged; ``began``: when that began (ns)."""
+        """Note that ``count`` records are acknowledged.
+
+        ``began``: when the call began, in nanoseconds.
+        """
 
     def not_acked(self, error: Exception) -> None:
-        """Note that it is not known how far they are."""
+        """Note that the acknowledgement failed, or may have."""
 
 
 class JointAcks:
-    """The claims of one consumer that have something to acknowledge.
+    """Acknowledges the handed-over records of one consumer's claims, in turns.
 
-    ``by_slot``: each call touches one partition, as a cluster wants it.
+    ``by_slot``: each call touches only one partition, as a cluster requires.
     """
 
     def __init__(self, functions: Functions, group: str, *, by_slot: bool) -> None:
@@ -76,15 +80,12 @@ class JointAcks:
         self._pause = _ROUND_SECONDS
 
     def add(self, claim: Acknowledging) -> None:
-        """Acknowledge what the claim has passed, when its turn comes."""
+        """Acknowledge the records that the claim's owner passed, when its turn comes."""
         self._due[claim] = None
         self._wait()
 
     def hurry(self, claim: Acknowledging) -> None:
-        """Acknowledge what the claim has passed, if anything, now.
-
-        Where a call is under way, as soon as it has its answer.
-        """
+        """Acknowledge the records that the claim's owner passed now, or after a call under way."""
         if claim in self._due:
             self._hurried[claim] = None
             if self._running is None:
@@ -110,15 +111,15 @@ class JointAcks:
         self._running = asyncio.create_task(self._run(self._next()))
 
     def _next(self) -> list[Acknowledging]:
-        """Take the claims whose turn it is, and note how long the next ones wait for theirs."""
+        """Take the claims whose turn it is, and set the pause before the next turn."""
         due = len(self._due)
         turns = max(_CLAIMS_PER_CALL, -(-due // _CALLS_PER_ROUND))
-        # Others beside those in a hurry: under steady hurries, too, every claim has its turn.
+        # Hurried claims first. The rest follows, so that every claim has its turn.
         chosen = list(islice({**self._hurried, **self._due}, turns))
         for claim in chosen:
             del self._due[claim]
             self._hurried.pop(claim, None)
-        # As many are likely to be due next time.
+        # Assume that as many claims are due next time.
         whole = min(max(_ROUND_SECONDS, due * _SECONDS_PER_CLAIM), _LONGEST_ROUND_SECONDS)
         self._pause = whole * min(1.0, turns / max(1, due))
         return chosen
@@ -128,7 +129,7 @@ class JointAcks:
         began = time.time_ns()
         try:
             replies = await self._ask(asked) if asked else []
-        except Exception as error:  # noqa: BLE001 - each claim goes back, and meets it as it reads
+        except Exception as error:  # noqa: BLE001 - each claim goes back, and its read raises it
             replies = [error] * len(asked)
         finally:
             self._running = None
@@ -145,7 +146,7 @@ class JointAcks:
             self._wait()
 
     async def _ask(self, asked: Sequence[tuple[Acknowledging, Passed]]) -> list[Reply]:
-        # In a cluster a call may touch one partition only.
+        # In a cluster a call may touch only one partition.
         calls = [[one] for one in asked] if self._by_slot else [asked]
         replies: list[Reply] = []
         answers = await self._functions.exchange([self._command(call) for call in calls])

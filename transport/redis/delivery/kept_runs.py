@@ -1,6 +1,7 @@
-"""Appended records that are not what comes next yet: other records stand before them.
+"""Appended records that a claim keeps in memory, because other records come before them.
 
-A claim keeps them until it has got there, within bounds. What it forgets it reads from the log.
+The claim hands them over when it gets there. Their size is bounded; records that are dropped are
+read from the log.
 """
 
 from __future__ import annotations
@@ -10,25 +11,26 @@ from transport.redis.append.own_appends import Run
 __all__ = ["KeptBytes", "KeptRuns"]
 
 _MOST_OF_A_CLAIM = 256 << 10
-# Of all claims of a process: some 5,000 small records, half a second of what one can append. What
-# is kept longer waits for a database that is down, and then the log is where it should wait.
+# For all claims of a process together: some 5,000 small records, as many as one process appends in
+# half a second. Records that are kept longer wait for a database that is down; the log is the place
+# for that.
 _MOST = 8 << 20
 
 
 class KeptBytes:
-    """How many bytes the claims of one process keep together."""
+    """The number of bytes that all claims of one process keep."""
 
     def __init__(self) -> None:
         self.count = 0
 
     @property
     def are_too_many(self) -> bool:
-        """Whether something has to be forgotten."""
+        """Whether some records have to be dropped."""
         return self.count > _MOST
 
 
 class KeptRuns:
-    """Runs that one claim keeps."""
+    """The runs that one claim keeps."""
 
     def __init__(self, together: KeptBytes) -> None:
         self._together = together
@@ -41,7 +43,7 @@ class KeptRuns:
         return bool(self._runs)
 
     def keep(self, run: Run) -> None:
-        """Keep a run; forget all of this claim where they, or all claims', become too large."""
+        """Keep a run; drop all runs of this claim if its bytes, or those of all, are too many."""
         self.after(run.before)
         self._runs[run.before] = run
         self._grow(run.size)
@@ -49,21 +51,21 @@ class KeptRuns:
             self.forget()
 
     def after(self, offset: str) -> Run | None:
-        """Return the run right after the record at ``offset``, if there is one, and forget it."""
+        """Remove and return the run right after the record at ``offset``, if there is one."""
         run = self._runs.pop(offset, None)
         if run is not None:
             self._grow(-run.size)
         return run
 
     def read(self, offset: str) -> None:
-        """Forget what is not after the record at ``offset``."""
+        """Drop the records up to ``offset``, which were read."""
         kept = [rest for run in self._runs.values() if (rest := run.after(offset))]
         self.forget()
         self._runs = {run.before: run for run in kept}
         self._grow(sum(run.size for run in kept))
 
     def forget(self) -> None:
-        """Forget all."""
+        """Drop all runs."""
         self._runs.clear()
         self._grow(-self._size)
 

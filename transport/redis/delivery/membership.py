@@ -1,4 +1,4 @@
-"""The calls by which the members of a group share its partitions."""
+"""The calls to Redis by which the members of a group share its partitions."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ _LONGEST_UNRENEWED = 2.5
 
 
 class Renewed(NamedTuple):
-    """A stream when its lease was renewed: records unread and ever appended, the last one's id.
+    """The state of a stream when its lease was renewed.
 
-    ``lost`` is how many records went with a log that went back, -1 if it did not.
+    ``unread`` and ``appended`` are numbers of records, ``end`` is the last record's id. ``lost`` is
+    the number of records lost if the log went back; -1 if it did not.
     """
 
     unread: int
@@ -35,7 +36,7 @@ class Renewed(NamedTuple):
 
 
 class RedisMembership:
-    """One member of one group of one log. Every method raises ``TransportUnavailable``.
+    """One member of one group of one log. Every method may raise ``TransportUnavailable``.
 
     Args:
         functions: the Lua library.
@@ -62,13 +63,13 @@ class RedisMembership:
         self.group = group
         self.bell = log.bell(group)
         self.pace = min(lease_ms / 3000, _LONGEST_PACE)
-        """Seconds between two looks: a lease outlives two that fail. A server of a cluster that
-        takes longer to answer is not waited for: leases at the others are renewed meanwhile."""
+        """Seconds between two looks: a lease outlives two looks that fail. It is also the time that
+        a server of a cluster has to answer, so that leases on other servers are renewed in time."""
         self.renew_after = min(lease_ms / 4000, _LONGEST_UNRENEWED)
-        """Seconds after which a look renews a lease: it outlives some looks that fail after that.
-        With the renewal this member sees whether the stream lost anything."""
+        """Seconds after which a look renews a lease: the lease outlives some failed looks after
+        that. The renewal also tells this member whether the stream lost records."""
         self.last_seen = last_seen
-        """The memory of the streams, where the group is the log's own."""
+        """The last records seen in each stream, to notice a loss."""
         self._functions = functions
         self._member = member
         self._lease_ms = lease_ms
@@ -78,18 +79,18 @@ class RedisMembership:
         """Whether each partition may be on another server of a cluster."""
         self._owners: list[str | None] = [None] * len(self._leases)
         self.full: AbstractSet[int] = frozenset()
-        """Partitions of a server that refused a write for want of memory at the last look."""
+        """Partitions on servers that were full (out of memory) at the last look."""
 
     async def look(self, held: AbstractSet[int]) -> tuple[str, list[int]]:
-        """Say that this member lives. Return the last ring's id and the partitions due to it.
+        """Send a heartbeat; return the id of the last ring, and the partitions due to this member.
 
-        Of those in ``held`` it takes itself for the owner: that a lease is lost, its renewal tells.
-        Where a shard of a cluster does not answer, owners are as they were, and nothing is due.
+        It counts as the owner of the partitions in ``held``; their renewal tells if a lease is
+        lost. If a shard of a cluster does not answer, its partitions keep their known owners, and
+        are not due.
         """
-        held = frozenset(held)  # claims are given back meanwhile
+        held = frozenset(held)  # a copy, since claims are given back meanwhile
         others = [p for p in range(len(self._leases)) if p not in held]
-        # With a write that a full server refuses, and that changes nothing: it refuses nothing
-        # else here.
+        # The probe is a write without effect. Of all calls here, a full server refuses only that.
         probes = [self.log.probing_at(p) for p in held] if self.of_several else [self.log.probing]
         replies = await self._functions.exchange(
             [
@@ -125,13 +126,16 @@ class RedisMembership:
     async def take(
         self, partitions: Sequence[int], unread: Sequence[int]
     ) -> list[tuple[int, str] | Exception | None]:
-        """Take the leases of ``partitions``; return ``None`` for those that another has.
+        """Take the leases of ``partitions``.
 
-        For the others, the epoch and the id up to which everything has been delivered, or the
-        error: one stream that something is wrong with must not keep us from the rest.
+        Args:
+            partitions: The partitions to take.
+            unread: For each, the number of unread records that this member last knew of. They count
+                as lost if the log has lost all its data.
 
-        ``unread`` says how many unread records this member last knew of in each, which counts as
-        lost where the log has lost all its data.
+        Returns:
+            For each partition, its epoch and the id up to which all records have been delivered;
+            ``None`` if another member has the lease; or the error of this partition alone.
         """
         return [
             (int(reply[0]), reply[1].decode()) if isinstance(reply, list) else reply
@@ -153,7 +157,7 @@ class RedisMembership:
         ]
 
     async def renew(self, claims: Sequence[RedisClaim]) -> list[Renewed | Exception]:
-        """Renew leases; return for each how its stream is now, or the error."""
+        """Renew leases; return for each the state of its stream, or the error."""
         replies = await self._functions.exchange(
             [
                 self._functions.command(
@@ -200,14 +204,14 @@ class RedisMembership:
         )
 
     async def release(self, claims: Sequence[RedisClaim]) -> None:
-        """Give up leases, and have every member look for them."""
+        """Give up leases, and ring for every member to take them."""
         await self._then(
             [self._functions.command("release", (c.lease,), c.epoch) for c in claims],
             self._functions.command("ring", (self.bell,), self._member),
         )
 
     async def withdraw(self) -> None:
-        """Give up the membership, and no lease: others take each when it is released."""
+        """Give up the membership but no lease: others take each one once it is released."""
         (reply,) = await self._functions.exchange([self._leaving()])
         if isinstance(reply, Exception):
             raise translate(reply)
@@ -223,7 +227,7 @@ class RedisMembership:
         return self._functions.command("leave", (self._members, self.bell), self._member)
 
     async def _then(self, commands: Sequence[Command], last: Command) -> None:
-        """Send ``last`` after the others: to another server of a cluster perhaps."""
+        """Send ``last`` after the other commands, also if they go to different servers."""
         if self.of_several:
             await self._functions.exchange(commands)
             commands = ()

@@ -1,7 +1,7 @@
-"""Wakes idle claims in a cluster, where one read can't wait for streams of two slots.
+"""The notifier of a cluster, where one blocking read can't wait for streams of two slots.
 
-So each stream has a notifier of its own, over a connection of its own. A server has no way to wait
-for several slots with one (Valkey 9 refuses it with CROSSSLOT, also where it has both of them).
+Each stream has a notifier and a connection of its own. No server can wait for several slots over
+one connection: Valkey 9 refuses that with CROSSSLOT even if it has both slots.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["SlotNotifiers"]
 
 
 class SlotNotifiers:
-    """See ``AppendNotifier``; a stream gets one when it is first waited for."""
+    """Has an ``AppendNotifier`` for each stream, made when a claim first waits for the stream."""
 
     def __init__(self, cluster: Cluster, is_appending: Callable[[], bool] = lambda: False) -> None:
         self._cluster = cluster
@@ -47,22 +47,22 @@ class SlotNotifiers:
         return await notifier.wait(stream, after=after, seconds=seconds)
 
     def watch(self, stream: str, *, after: str) -> None:
-        """Have the next read tell of what is appended to ``stream`` after an entry."""
+        """Add ``stream`` to the next read, from the entry ``after``."""
         if notifier := self._notifiers.get(stream):
             notifier.watch(stream, after=after)
 
     def is_quiet(self, stream: str, *, after: str) -> bool:
-        """Return whether the read tells of any entry after ``after``."""
+        """Return whether this or the next read will notice any entry after ``after``."""
         notifier = self._notifiers.get(stream)
         return notifier is not None and notifier.is_quiet(stream, after=after)
 
     def heard(self, stream: str, offset: str) -> None:
-        """Tell of nothing through ``offset``."""
+        """Don't ring for entries through ``offset``: they were handed to the claim."""
         if notifier := self._notifiers.get(stream):
             notifier.heard(stream, offset)
 
     def ring(self, stream: str) -> None:
-        """End the wait for ``stream``, if anyone waits."""
+        """End the wait for ``stream``, if a claim waits."""
         if notifier := self._notifiers.get(stream):
             notifier.ring(stream)
 
@@ -73,7 +73,7 @@ class SlotNotifiers:
 
 
 class _PlaceOf:
-    """Lends connections to wherever a stream is."""
+    """Lends connections to the server that has a stream now."""
 
     def __init__(self, cluster: Cluster, stream: str) -> None:
         self._cluster = cluster
@@ -83,4 +83,4 @@ class _PlaceOf:
         return self._cluster.lend_waiting(self._stream)
 
     async def call(self, *command: str | bytes | int) -> Reply:
-        raise NotImplementedError  # a read that covers its only stream is never ended
+        raise NotImplementedError  # it only ends reads that lack a stream; this has all of one

@@ -1,4 +1,4 @@
-"""Choose acknowledged records to remove. Unacknowledged records always stay."""
+"""Trimming: which acknowledged records to remove. Unacknowledged records always stay."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from transport.redis.keys import trimmed
 
 __all__ = ["Retention"]
 
-_STEPS = 16  # how finely "at most so many records" is kept
+_STEPS = 16  # the limit of records is kept in steps of a sixteenth of it
 _FULL_SECONDS = 60
-"""How long an acknowledged record stays at least on a full server: PostgreSQL may fail over to a
-standby that lacks its row, which is put back from the log."""
+"""The seconds that an acknowledged record stays even on a full server. PostgreSQL may fail over to
+a standby that lacks its row; then the row is restored from the log."""
 
 
 class Retention:
-    """How long acknowledged records of one partition stay: for a time, and up to a number.
+    """The retention of one partition's acknowledged records: for a time, and up to a number.
 
-    Redis can't tell the id of the n-th record from the end without reading n records, so the claim
-    notes ids as it acknowledges, a few of them. A new owner starts without notes: for a while up to
-    twice the number may stay, or as many as the time allows.
+    Redis can't tell the id of the n-th record from the end without reading n records. So the claim
+    notes some ids as it acknowledges. A new owner starts without notes, so for a while up to twice
+    the number of records may stay, within the time.
 
     Args:
         seconds: how long an acknowledged record stays.
@@ -36,7 +36,7 @@ class Retention:
 
     @property
     def notes(self) -> int:
-        """How many ids are noted."""
+        """The number of noted ids."""
         return len(self._notes)
 
     def acked(self, count: int, through: str) -> None:
@@ -48,9 +48,10 @@ class Retention:
             self._notes.popleft()
 
     def command(self, functions: Functions, stream: str, *, is_full: bool = False) -> Command:
-        """Return the command that trims ``stream`` below what every group has acknowledged.
+        """Return the command that trims ``stream``, up to what every group has acknowledged.
 
-        ``is_full``: the server refuses appends for want of memory, so less stays than may.
+        ``is_full``: the server is out of memory and refuses appends, so the retention is shortened
+        to ``_FULL_SECONDS``.
         """
         acked, through = self._notes[0]
         crowded = through if self._acked - acked >= self._records else "0-0"

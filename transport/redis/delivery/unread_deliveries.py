@@ -1,8 +1,8 @@
-"""Records that one claim handed its owner without reading them, until they are acknowledged.
+"""Records that a claim handed over to its owner without a read, until they are acknowledged.
 
-The group's position stays before these records, and moves past them only with their acknowledgement
-(lua/delivery.lua, ``pass``). So whatever goes wrong ends in the same way: the claim goes back to
-what is acknowledged, and reads.
+The group's position moves past these records only when they are acknowledged (lua/delivery.lua,
+``pass``). So every failure ends in the same way: the claim goes back to the last acknowledged
+record, and reads.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ __all__ = ["UnreadDeliveries"]
 
 
 class UnreadDeliveries:
-    """Records that were taken, then passed by the claim's owner, then acknowledged."""
+    """Records that one claim handed over: taken, then passed by the owner, then acknowledged."""
 
     def __init__(self) -> None:
-        self._position = ""  # of the group, while there is anything here
-        self._taken: deque[tuple[str, str, int]] = deque()  # through, its message, how many
+        self._position = ""  # the group's position, while there are records here
+        self._taken: deque[tuple[str, str, int]] = deque()  # through, its message id, the number
         self._through, self._message = "", ""
-        self._count = 0  # of what is passed, and not being acknowledged
+        self._count = 0  # records that are passed, and whose acknowledgement has not begun
         self._acking = False
         self._told: deque[tuple[str, AckEnded]] = deque()
         self._none_left: asyncio.Future[None] | None = None
 
     @property
     def any(self) -> bool:
-        """Whether anything is not yet acknowledged."""
+        """Whether any record is not yet acknowledged."""
         return bool(self._taken or self._count or self._acking)
 
     @property
     def is_awaited(self) -> bool:
-        """Whether anybody waits until there is nothing here."""
+        """Whether a caller of ``none_left`` waits."""
         return self._none_left is not None
 
     @property
@@ -45,20 +45,31 @@ class UnreadDeliveries:
         return not self._count and not self._acking
 
     def take(self, position: str, through: str, message: str, count: int) -> None:
-        """Note records that were handed over; before the first, the group is at ``position``."""
+        """Note records that are handed over.
+
+        Args:
+            position: The group's position before the first record.
+            through: The offset of the last record.
+            message: The message id of the last record.
+            count: The number of records.
+        """
         if not self.any:
             self._position = position
         self._taken.append((through, message, count))
 
     def take_back(self) -> None:
-        """Forget the last ones noted: they were not taken."""
+        """Forget the records noted last: the owner did not take them."""
         self._taken.pop()
         self._look()
 
     def passed(self, through: str, ended: AckEnded | None) -> bool:
-        """Note that everything up to ``through`` is stored; whether that was handed over."""
+        """Note that all records through ``through`` are stored.
+
+        Returns whether ``through`` was handed over. If so, ``ended`` is called once it is
+        acknowledged.
+        """
         taken = self._taken
-        # Mostly it is the first. Of each partition in each statement this is asked.
+        # Mostly it is the first. This runs for each partition in each statement.
         if not taken or (taken[0][0] != through and all(last != through for last, *_ in taken)):
             return False
         self._through = ""
@@ -70,7 +81,7 @@ class UnreadDeliveries:
         return True
 
     def begin_ack(self) -> Passed | None:
-        """Return what is to be acknowledged now, if anything."""
+        """Return the acknowledgement that is due now, if any."""
         if not self._count:
             return None
         passed = Passed(self._position, self._through, self._message, self._count)
@@ -79,7 +90,10 @@ class UnreadDeliveries:
         return passed
 
     def acked(self, through: str, began: int) -> None:
-        """Note where the group is now, and tell those who asked to be."""
+        """Note that records through ``through`` are acknowledged, and call their ``ended``.
+
+        ``began``: when the call began, in nanoseconds.
+        """
         self._position = through
         limit = sort_key(through)
         while self._told and sort_key(self._told[0][0]) <= limit:
@@ -88,7 +102,7 @@ class UnreadDeliveries:
         self._look()
 
     def drop(self) -> str:
-        """Forget all; return up to where everything is acknowledged for certain."""
+        """Forget all records; return the last position known to be acknowledged."""
         self._taken.clear()
         self._count = 0
         self._acking = False
@@ -99,7 +113,7 @@ class UnreadDeliveries:
         return self._position
 
     async def none_left(self) -> None:
-        """Return once there is nothing here."""
+        """Return once all records are acknowledged."""
         while self.any:
             if self._none_left is None:
                 self._none_left = asyncio.get_running_loop().create_future()
