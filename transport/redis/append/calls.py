@@ -1,4 +1,4 @@
-"""Appends as calls of ``lua/append.lua``: which records go together, and how each is written."""
+"""The calls of ``lua/append.lua``: which records share a call, and how each is encoded."""
 
 from __future__ import annotations
 
@@ -28,24 +28,27 @@ from transport.redis.records import (
 
 __all__ = ["MOST_VALUES", "RECORDS_PER_CALL", "AppendCall", "AppendCalls"]
 
-# The server does nothing else during a call: at some 5 us a record, this bounds it to a few ms. And
-# Lua's stack bounds how many values one command of the call may have.
+# The server does nothing else during a call. At some 5 us a record, this bounds a call to a few ms.
+# Lua's stack also bounds how many values one command of the call may have.
 RECORDS_PER_CALL = 1000
-# The same bound, for one record's names and values: Lua's is 8000.
+# The most names and values of one record; Lua's own limit is 8000.
 MOST_VALUES = 7000
-# What `append` knows by a letter instead of by all its field names.
+# The shapes that `append` knows by a short text, so that a record need not carry its field names.
 _SHAPES = {OUR_HEADERS: "", OUR_TRACED_HEADERS: "t"}
 
 
 class AppendCall(NamedTuple):
-    """A command, and what it appends, in order. Calls of one trip touch different partitions."""
+    """A command, and the envelopes that it appends, in order.
+
+    If a trip has several calls, each is for another partition.
+    """
 
     command: Command
     envelopes: Sequence[Envelope]
 
     @property
     def partition(self) -> int:
-        """The partition of all of them, in a cluster."""
+        """The partition of all envelopes; only in a cluster."""
         return self.envelopes[0].partition
 
 
@@ -55,29 +58,33 @@ class AppendCalls:
     Args:
         functions: The Lua library.
         log: The keys of the log.
-        group: That works on the records.
-        own_appends: Says whether claims of this process want what is appended.
+        group: The consumer group that works on the records.
+        own_appends: Says whether claims of this process want the appended records.
     """
 
     def __init__(
         self, functions: Functions, log: TopicKeys, *, group: str, own_appends: OwnAppends
     ) -> None:
         self.by_slot = False
-        """Whether a call may touch one partition only, as a cluster wants it."""
+        """Whether a call may touch only one partition, as a cluster requires."""
         self._functions = functions
         self._log = log
         self._group = group
         self._own_appends = own_appends
 
     def trips(self, envelopes: Sequence[Envelope], seconds: int) -> Iterator[list[AppendCall]]:
-        """Yield the calls that append ``envelopes``, trip by trip."""
+        """Yield the calls that append ``envelopes``, one list for each trip.
+
+        ``seconds``: how long to remember the message ids; 0: not at all.
+        """
         for first in range(0, len(envelopes), RECORDS_PER_CALL):
             chunk = envelopes[first : first + RECORDS_PER_CALL]
             try:
                 calls = self._calls(chunk, seconds)
             except _TooWideError:
-                # Other programs' records, redriven or copied from another log. What no function
-                # can take has a command of its own, and is not remembered: the row tells repeats.
+                # Other programs' records, redriven or copied from another log. A record that is too
+                # wide for a function gets an XADD of its own. It is not remembered; PostgreSQL's
+                # row recognises a repeat.
                 for is_wide, group in groupby(chunk, key=_is_wide):
                     if is_wide:
                         yield from ([self._lone_call(envelope)] for envelope in group)
@@ -105,7 +112,10 @@ class AppendCalls:
     def _command(
         self, envelopes: Sequence[Envelope], seconds: int, partition: int | None
     ) -> Command:
-        """Return the call that appends ``envelopes``; all are of ``partition``, if it is one."""
+        """Return the call that appends ``envelopes``.
+
+        ``partition``: the partition of all envelopes, in a cluster; else ``None``.
+        """
         streams = self._log.streams
         keys = self.keys(partition, [streams[e.partition] for e in envelopes])
         arguments: list[str | bytes | int] = [seconds, *OUR_FIELDS, self._group, len(envelopes)]
@@ -140,7 +150,7 @@ class AppendCalls:
         return self._functions.command("append_after", keys, *arguments, self._functions.database)
 
     def keys(self, partition: int | None, streams: Sequence[str]) -> list[str]:
-        """Return all keys of a call; a call whose slot is being moved must name each."""
+        """Return all keys of a call: while a slot is being moved, a call must name every key."""
         log = self._log
         lease = () if partition is None else (log.lease(partition, self._group),)
         return [*log.memories(partition), *streams, *lease]

@@ -1,4 +1,4 @@
-"""Have replicas confirm an append before it counts (``WAIT``)."""
+"""Confirmation of appends by replicas (``WAIT``)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["Confirmation"]
 class Confirmation:
     """The commands that end a trip of appends, and what their replies mean.
 
-    ``WAIT`` speaks of what its own connection wrote. An answer to a repeat writes nothing, and its
-    record may be on the primary alone: so a write goes before it, which no replica has before all
-    that precedes it.
+    ``WAIT`` counts the replicas that have the writes of its own connection. The answer to a repeat
+    writes nothing, and its record may be on the primary alone. So another write goes before
+    ``WAIT``: a replica that has that write has everything before it.
     """
 
     def __init__(self, settings: TransportSettings, log: TopicKeys) -> None:
@@ -37,16 +37,17 @@ class Confirmation:
         }
 
     def commands_at(self, slot: int) -> Sequence[Command]:
-        """Return the same for the server that has ``slot``: in a cluster."""
+        """Return the commands for the server that has ``slot``, in a cluster."""
         return (self._probes[slot], self._wait) if self._replicas else ()
 
     def doubts_at(
         self, replies: Sequence[Reply]
     ) -> tuple[AppendUnknown | None, AppendUnknown | None]:
-        """Return the doubt of what was appended, and of what was there already: in a cluster.
+        """Return the errors that make appended, and repeated, records uncertain in a cluster.
 
-        Where the slot of the write that goes before ``WAIT`` is on its way, it may be refused. The
-        appends themselves are writes of the connection, so ``WAIT`` speaks of them all the same.
+        Each is ``None`` if those records are confirmed. While a slot is being moved, the write
+        before ``WAIT`` may be refused. ``WAIT`` then still covers the appends, which are writes of
+        its connection, but not the repeats.
         """
         doubt = self.doubt(replies)
         if doubt and isinstance(replies[0] if replies else None, AskError | TryAgainError):
@@ -54,7 +55,7 @@ class Confirmation:
         return doubt, doubt
 
     def doubt(self, replies: Sequence[Reply]) -> AppendUnknown | None:
-        """Return why the appends may not outlive their server, ``None`` if they do."""
+        """Return the error of appends that too few replicas confirmed; ``None`` if enough did."""
         if not self.commands:
             return None
         confirmed = replies[-1] if replies else 0

@@ -1,8 +1,8 @@
-"""Appending dead letters: bytes intact, durable, and once however often the call is repeated.
+"""Appends of dead letters: with intact bytes, and once even if the call is repeated.
 
-A letter that Redis can't take whole, because its settings changed since it took the record, is
-*cut*: it keeps what fits, and says in the header ``HEADER_CUT`` and in
-its error what the record was.
+Redis may refuse a letter for its size, if its limits were lowered since it took the record. Such a
+letter is *cut*: it keeps as much as fits, and describes the whole record in the header
+``HEADER_CUT`` and in its error.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ Fields = list[str | bytes | int]
 
 _CALL_BYTES = 8 << 20
 _LEAST_BYTES = 64 << 10
-"""No limit of Redis's is smaller than this: 1 MiB is the least that proto-max-bulk-len can be."""
+"""No letter is cut below this size: proto-max-bulk-len can't be set below 1 MiB."""
 
 
 class RedisDeadLetters:
     """Appends to the dead-letter log.
 
-    A letter whose reply was lost is sent again by the worker: for ``seconds`` the log remembers
-    where each came from, and appends the second no more.
+    The worker sends a letter again if the reply was lost. The log remembers the source of each
+    letter for ``seconds``, and does not append a repeat.
     """
 
     def __init__(self, functions: Functions, log: TopicKeys, *, seconds: int) -> None:
@@ -60,7 +60,7 @@ class RedisDeadLetters:
         except TransportUnavailable as error:
             if not await self._is_too_large(error, [p for _, fields in letters for p in fields]):
                 raise
-            if len(letters) > 1:  # some of them may be in: each is remembered
+            if len(letters) > 1:  # some may have been appended: those are remembered
                 for item in letters:
                     await self._append([item])
                 return
@@ -68,7 +68,7 @@ class RedisDeadLetters:
             await self._cut(letter, fields, error)
 
     async def _cut(self, letter: DeadLetter, fields: Fields, error: TransportUnavailable) -> None:
-        """Append what fits of a letter that Redis does not take whole."""
+        """Append as much of a letter as Redis takes."""
         most = _size(fields)
         while most > _LEAST_BYTES:
             most = most // 4
@@ -92,7 +92,8 @@ class RedisDeadLetters:
     async def _is_too_large(self, error: TransportUnavailable, fields: Fields) -> bool:
         """Return whether a letter was refused for its size, and not for the state of the server.
 
-        Redis says so and hangs up; bytes that are on their way then can cost us the answer.
+        Redis answers with an error and hangs up. If bytes are still being sent at that moment, the
+        answer can be lost; then the server's limit is asked for.
         """
         cause = error.__cause__
         if isinstance(cause, ResponseError):
@@ -100,17 +101,17 @@ class RedisDeadLetters:
             return "bulk length" in text or "too large to be stored" in text
         if not isinstance(cause, RedisError) or _largest(fields) <= _LEAST_BYTES:
             return False
-        # One transaction, since in a cluster only what has a key goes to its server.
+        # A transaction with the key: in a cluster, CONFIG alone would go to any server.
         asked = ("CONFIG", "GET", "proto-max-bulk-len")
         *_, told = await self._functions.exchange(
             [("MULTI",), ("EXISTS", self._stream), asked, ("EXEC",)]
         )
         if not isinstance(told, list) or not isinstance(told[1], list) or len(told[1]) != 2:  # noqa: PLR2004
-            return False  # it is forbidden, or the server is away
+            return False  # CONFIG is forbidden, or the server is away
         return _largest(fields) > int(told[1][1])
 
     async def _call(self, letters: Sequence[tuple[DeadLetter, Fields]]) -> None:
-        if len(letters[0][1]) > MOST_VALUES:  # then it is alone; the table tells repeats apart
+        if len(letters[0][1]) > MOST_VALUES:  # then it is alone; the table recognises repeats
             (reply,) = await self._functions.exchange([self._plain(letters[0][1])])
             if isinstance(reply, Exception):
                 raise translate(reply)
@@ -132,7 +133,7 @@ class RedisDeadLetters:
 def _calls(
     letters: Sequence[tuple[DeadLetter, Fields]],
 ) -> Iterator[Sequence[tuple[DeadLetter, Fields]]]:
-    """Split letters into calls: of bounded size, and one for each that no function can take."""
+    """Split letters into calls of bounded size; one too wide for a function has its own call."""
     some: list[tuple[DeadLetter, Fields]] = []
     size = 0
     for letter in letters:
@@ -155,7 +156,7 @@ def _fields(letter: DeadLetter) -> Fields:
     added = dead_letter_headers(letter)
     if isinstance(record.headers, Verbatim):
         fields: Fields = list(record.headers.fields)
-        # What we add comes last, and so counts, also where the record has a field of that name.
+        # Our headers come last, so that they count even if the record has fields of these names.
         added = {n: v for n, v in added.items() if record.headers.get(n) != v}
     else:
         fields = [FIELD_KEY, _bytes(record.key), FIELD_BODY, record.body]
@@ -165,7 +166,10 @@ def _fields(letter: DeadLetter) -> Fields:
 
 
 def cut(letter: DeadLetter, fields: Fields, *, most: int) -> Fields:
-    """Return the fields of a letter of some ``most`` bytes, a quarter of them for the headers."""
+    """Return the fields of a letter cut to about ``most`` bytes.
+
+    The key and the record's headers get up to a quarter each, the body up to half.
+    """
     record = letter.record
     size = _size(fields)
     error = (
@@ -204,4 +208,4 @@ def _size(fields: Fields) -> int:
 
 
 def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")  # as it was before it became text
+    return text.encode("utf-8", "surrogateescape")  # the original bytes

@@ -1,4 +1,4 @@
-"""Translate the server's replies to appends into outcomes."""
+"""The outcomes of appends, made of the server's replies."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ def remembered(value: bytes) -> Remembered:
 def told_apart(
     items: Sequence[bytes], envelopes: Sequence[Envelope], runs: dict[int, Run]
 ) -> list[bytes]:
-    """Return the ids alone, and add each record to the run of its partition.
+    """Return the replies without their markers, and add each record to the run of its partition.
 
-    The server names the record before another one where a run begins. A run whose ids are not later
-    is of a stream that was deleted, and began anew on a clock that was behind: it has to be read.
+    The first record of a run comes as ``before<id``, with the id of the record before it. If the
+    new id is not later than that, the stream was deleted and made anew on a clock that is behind.
+    Such records make no run: they have to be read.
 
     Args:
         items: the replies, one for each envelope.
         envelopes: the records, in the order of the call.
-        runs: by partition, the records that stand next to each other; changed here.
+        runs: the runs of adjacent records, by partition; filled here.
     """
     bare = list(items)
     for index, item in enumerate(items):
@@ -57,18 +58,18 @@ def told_apart(
 
 
 def left_behind() -> AppendUnknown:
-    """Return the outcome of a record whose server was replaced before it answered.
+    """Return the outcome of a record whose server was replaced while the append was under way.
 
-    The old primary may have hung, and append the record after the rescue is over. No process
-    could report it as lost by then.
+    A hung primary may append the record after the rescue has ended. No process could report that
+    record as lost.
     """
     return AppendUnknown("Redis failed over while the append was under way: retry")
 
 
 def doubted(outcome: Outcome, doubt: AppendUnknown) -> Outcome:
-    """Return ``doubt`` for a record that was appended, since too few replicas confirmed it.
+    """Return ``doubt`` for an appended or repeated record, since too few replicas confirmed it.
 
-    A record that was refused keeps its error.
+    A refused record keeps its own error.
     """
     return outcome if isinstance(outcome, TransportError) else doubt
 

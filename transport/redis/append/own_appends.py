@@ -1,8 +1,8 @@
-"""Appends of this process, offered to its own claims.
+"""The appends of this process, offered to the claims of this process.
 
-An append answers, for each stream, which record stood before its first. Where that is the last one
-that the claim was given, the new ones are what it would read next, and it hands them over to its
-owner. In every other case it reads.
+The answer to an append says, for each stream, which record is right before the first new one. If
+that is the last record that the claim has delivered, the claim hands the new records over to its
+owner without reading them. In every other case it reads.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from transport.redis.records import is_later
 __all__ = ["OfferedClaim", "OwnAppends", "Run"]
 
 _RECORD_BYTES = 2048
-"""The bytes that a record and its event take in memory beside the body, about."""
+"""The approximate bytes of a record and its event in memory, without the body."""
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):
-    """Records of one partition that stand next to each other in the log, right after ``before``."""
+    """Adjacent records of one partition, right after the record ``before``."""
 
     before: str
     envelopes: list[Envelope]
@@ -30,21 +30,21 @@ class Run(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def last(self) -> str:
-        """The last one's id."""
+        """The id of the last record."""
         return self.offsets[-1]
 
     @property
     def last_message(self) -> str:
-        """The last one's message id, or an empty string."""
+        """The message id of the last record, or an empty string."""
         return self.envelopes[-1].headers.get(HEADER_MESSAGE_ID, "")
 
     @property
     def size(self) -> int:
-        """How many bytes it takes in memory, about."""
+        """The approximate bytes of this run in memory."""
         return sum(_RECORD_BYTES + 2 * len(envelope.body) for envelope in self.envelopes)
 
     def after(self, offset: str) -> Run | None:
-        """Return what of it stands after the record at ``offset``; ``None`` if nothing does."""
+        """Return the records of this run after ``offset``; ``None`` if there are none."""
         if offset == self.before:
             return self
         if offset in self.offsets:
@@ -57,7 +57,7 @@ class Run(msgspec.Struct, frozen=True, gc=False):
         return self if is_later(self.last, offset) else None
 
     def records(self) -> list[Record]:
-        """Return them as reading would."""
+        """Return the records as a read would."""
         return [
             Record(
                 Topic.MESSAGES,
@@ -76,36 +76,39 @@ class Run(msgspec.Struct, frozen=True, gc=False):
 
 
 class OfferedClaim(Protocol):
-    """The claim of a partition, as far as it takes what this process appends."""
+    """A claim that takes records that its own process appended."""
 
     def offer(self, run: Run, *, is_last: bool) -> None:
-        """Take the records if they are what comes next; ``is_last``: no append is under way."""
+        """Take the records if they come next.
+
+        ``is_last``: no other append is under way.
+        """
 
 
 class OwnAppends:
-    """The appends of this process, and its claims, by partition, that they are offered to."""
+    """Offers the appends of this process to its claims, by partition."""
 
     def __init__(self) -> None:
         self.under_way = 0
-        """How many. The log may show their records before the answers are here."""
+        """How many appends wait for their answer. The log may already show their records."""
         self._claims: dict[int, OfferedClaim] = {}
 
     @property
     def are_wanted(self) -> bool:
-        """Whether there is any claim to offer them to."""
+        """Whether any claim takes appends."""
         return bool(self._claims)
 
     def join(self, partition: int, claim: OfferedClaim) -> None:
-        """Offer this claim what is appended to its partition from now on."""
+        """Offer the appends to ``partition`` to this claim from now on."""
         self._claims[partition] = claim
 
     def leave(self, partition: int, claim: OfferedClaim) -> None:
-        """Offer it nothing more."""
+        """Offer nothing more to this claim."""
         if self._claims.get(partition) is claim:
             del self._claims[partition]
 
     def appended(self, partition: int, run: Run) -> None:
-        """Offer what an append that is still counted in ``under_way`` has added."""
+        """Offer the records of an append that ``under_way`` still counts."""
         claim = self._claims.get(partition)
         if claim is not None:
             claim.offer(run, is_last=self.under_way == 1)

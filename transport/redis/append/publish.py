@@ -1,8 +1,8 @@
-"""Append a whole tick with one round trip and one function call, for all its partitions.
+"""Publishing: a whole tick, for all its partitions, in one round trip and one function call.
 
-A call for each of sixteen partitions made a quarter of the server's work and half of ours. Only in
-a cluster it is a call for each: a partition has a slot of its own, with its side keys, and no call
-may touch two. The calls are written in ``calls``, and their answers read in ``outcomes``.
+One call for each of sixteen partitions would take up a quarter of the server's work and half of
+this process's. A cluster does need a call for each partition: each has a slot of its own, and no
+call may touch two slots. ``calls`` encodes the calls, and ``outcomes`` decodes the replies.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from transport.redis.rescue.shard_rescues import ShardRescues
 
 __all__ = ["Publisher"]
 
-_CHANGES = 8  # of servers, in a moment, after which a call is refused
+_CHANGES = 8  # attempts of a call that finds another server each time, before it is refused
 
 
 class Publisher:
-    """Appends to one log's partitions, and remembers for ``seconds`` what it appended.
+    """Appends to one log's partitions, and remembers the message ids for ``seconds``.
 
-    A repeat is answered from memory only if its record is in the log, or left it after ``group``
-    acknowledged it. Any other record may not be a row, so the repeat is appended.
+    A repeat is answered from this memory only if its record is in the log, or left the log after
+    ``group`` acknowledged it. In any other case there may be no row, so the repeat is appended.
 
-    ``own_appends`` gets what was appended, for the claims of this process. ``confirmation`` says
-    whether replicas have to have it.
+    ``own_appends`` gets the appended records, for the claims of this process. ``confirmation`` says
+    whether replicas have to confirm them.
     """
 
     def __init__(
@@ -70,9 +70,9 @@ class Publisher:
         self._rescues: ShardRescues | None = None
 
     def keep_slots_apart(self, rescues: ShardRescues | None) -> None:
-        """Touch one partition a call from now on, as a cluster wants it.
+        """Touch only one partition in each call from now on, as a cluster requires.
 
-        ``rescues``: those of its partitions, where they are on several servers.
+        ``rescues``: the rescues of the partitions, if they are on several servers.
         """
         self._calls.by_slot, self._rescues = True, rescues
 
@@ -81,19 +81,20 @@ class Publisher:
     ) -> list[Outcome]:
         """Append in order; see ``transport.contract.Transport.publish``.
 
-        ``rescued_at``: what a failover lost is appended again to the server of that replication id,
-        while all else waits. No replica has to confirm what was acknowledged already.
+        ``rescued_at``: the replication id of the server to which a rescue appends lost records
+        again, while all other appends wait. Replicas need not confirm these: they were
+        acknowledged already.
         """
         if self._rescues is not None:
             return await self._publish_by_slot(self._rescues, envelopes, remember, rescued_at)
         outcomes: list[Outcome] = []
         recent = self._rescue.recent
-        # One trip after the other: a call that is made again because the library was missing could
-        # otherwise change places with the next.
+        # One trip after the other. Otherwise a call that is repeated because the library was
+        # missing could come after the next one.
         for calls in self._calls.trips(envelopes, self._seconds if remember else 0):
             self._own_appends.under_way += 1
             try:
-                # Here and not in a method: a message passes each frame between it and the socket.
+                # Inline, not in a method: every message pays for each frame down to the socket.
                 first, closing, passing = self._around(rescued_at)
                 replies: list[Reply] | None = None
                 while replies is None:
@@ -122,7 +123,7 @@ class Publisher:
                 recent.add(envelopes[len(outcomes) :][: len(some)], some, remember=remember)
                 outcomes += some
             except TransportError as error:
-                # What follows must not overtake it.
+                # Fail the rest as well: later records must not overtake this one.
                 return outcomes + [error] * (len(envelopes) - len(outcomes))
             finally:
                 self._own_appends.under_way -= 1
@@ -135,9 +136,9 @@ class Publisher:
         remember: bool,
         rescued_at: str,
     ) -> list[Outcome]:
-        """Append in the order of each partition; one that is refused holds up no other's."""
+        """Append each partition's records in order; a refusal fails only its own partition."""
         outcomes: list[Outcome] = []
-        refused: dict[int, TransportError] = {}  # what follows must not overtake it
+        refused: dict[int, TransportError] = {}  # later records of the partition fail as well
         for calls in self._calls.trips(envelopes, self._seconds if remember else 0):
             self._own_appends.under_way += 1
             try:
@@ -171,7 +172,7 @@ class Publisher:
     async def _tell_by_slot(
         self, rescues: ShardRescues, calls: Sequence[AppendCall], rescued_at: str
     ) -> dict[int, tuple[Reply, Sequence[Reply]]]:
-        """Return the reply to each partition's call, and those to what ended its trip."""
+        """Return, by partition, the reply to its call and the replies to the closing commands."""
         told: dict[int, tuple[Reply, Sequence[Reply]]] = {}
         if rescued_at:
             replies, _ = await self._functions.spread(
@@ -207,9 +208,10 @@ class Publisher:
     def _around(
         self, rescued_at: str
     ) -> tuple[Sequence[Command], Sequence[Command], tuple[type[ServerChanged], ...]]:
-        """Return what goes before and after a trip of appends, and the errors to try again after.
+        """Return the commands before and after a trip, and the errors after which to try again.
 
-        What is rescued belongs to one server, and its rescue begins anew where that changed.
+        A rescue gets none of these: its records are for one server, and if the server changes, the
+        rescue itself begins again.
         """
         if rescued_at:
             return (), (), ()
@@ -218,9 +220,9 @@ class Publisher:
     async def _exchange(
         self, commands: Sequence[Command], memories: Sequence[int | None]
     ) -> list[Reply]:
-        """Exchange with a server that is known to have all that was appended.
+        """Exchange with servers on which no rescue is under way.
 
-        ``memories``: the partition whose memories each command is for.
+        ``memories``: for each command, the partition whose memories it reads.
         """
         if (rescues := self._rescues) is not None:
             partitions = [it for it in memories if it is not None]
@@ -243,14 +245,14 @@ class Publisher:
         for partition, run in runs.items():
             self._own_appends.appended(partition, run)
         last = outcomes[-1]
-        if type(last) is Appended:  # one of a call is enough to tell whether the log goes back
+        if type(last) is Appended:  # one record of a call is enough to notice a log that went back
             self._last_seen.saw(envelopes[-1].partition, last.offset)
         return outcomes
 
     def _outcomes_by_partition(
         self, replies: Sequence[Reply], calls: Sequence[AppendCall], envelopes: Sequence[Envelope]
     ) -> list[Outcome]:
-        """Return the outcomes of one trip in the order of ``envelopes``, which begin with it."""
+        """Return the outcomes of one trip; its envelopes are the first of ``envelopes``."""
         outcomes = {
             call.partition: iter(self._outcomes(reply, call.envelopes))
             for call, reply in zip(calls, replies, strict=True)
@@ -259,7 +261,7 @@ class Publisher:
         return [next(outcomes[envelope.partition]) for envelope in envelopes[:count]]
 
     async def recall(self, message_ids: Sequence[str]) -> list[Remembered | None]:
-        """Look up what was appended under each message id, within the idempotency window.
+        """Look up the record of each message id, within the idempotency window.
 
         Raises:
             TransportUnavailable: the log can't be asked now.
@@ -288,11 +290,14 @@ class Publisher:
         return [found.get(identifier) for identifier in message_ids]
 
     def _places(self, message_ids: Sequence[str]) -> dict[int | None, list[tuple[str, str]]]:
-        """Return streams and ids by the partition whose memories hold them, ``None``: the log's."""
+        """Return the stream and id of each message, by the partition whose memories hold them.
+
+        ``None``: the memories of the whole log.
+        """
         streams = self._log.streams
         places: dict[int | None, list[tuple[str, str]]] = {}
         for identifier in message_ids:
-            # A receipt's id begins with its message's.
+            # A receipt's id begins with the id of its message.
             partition = partition_of(identifier.partition("/")[0], len(streams))
             memory = partition if self._calls.by_slot else None
             places.setdefault(memory, []).append((streams[partition], identifier))
