@@ -1,1 +1,1 @@
-"""The calls of a process: connections kept in a pool, pipelines, and our functions."""
+"""The client of one process: a pool of connections, pipelines, and our functions."""

@@ -1,7 +1,7 @@
-"""The pool of connections; in a cluster, a pool for each primary.
+"""The pool of connections to Redis; in a cluster, one pool for each primary.
 
-redis-py's client and pool are not used: their retries resend commands whose reply was lost, which
-doubles appends and skips deliveries.
+redis-py's client and pool are not used: they retry commands whose reply was lost, which duplicates
+appends and skips deliveries.
 """
 
 from __future__ import annotations
@@ -36,25 +36,26 @@ __all__ = ["RedisConnections"]
 
 _CONNECT_SECONDS = 5.0
 _IN_CLUSTER, _NO_CLUSTER = b"cluster_enabled:1", "cluster support disabled"
-_ANY_KEY = "msg:any"  # of those that its user may ask for
-_MOST_WAITING = 4096  # one for each stream that somebody waits for
-_REPLICA_SECONDS = 0.1  # between two looks whether an address leads to a primary again
-_SENTINEL_SECONDS = 1.0  # most have to answer within that, and may be asked again
+_ANY_KEY = "msg:any"  # any key that our user may access
+_MOST_WAITING = 4096  # connections for blocking reads: one for each stream
+_REPLICA_SECONDS = 0.1  # between two attempts to connect to an address that led to a replica
+_SENTINEL_SECONDS = 1.0  # the timeout of a sentinel; the majority has to answer within it
 
 
 class RedisConnections:
-    """At most ``REDIS_POOL_SIZE`` connections, opened when needed; to each primary of a cluster.
+    """A pool of at most ``REDIS_POOL_SIZE`` connections, opened when needed.
 
-    ``locator`` and ``most`` are for the pool of one primary.
+    In a cluster it sends commands through ``cluster``, which has such a pool for each primary. Then
+    ``locator`` and ``most`` (the size) are those of one primary's pool.
     """
 
     def __init__(
         self, settings: TransportSettings, *, locator: Locator | None = None, most: int = 0
     ) -> None:
         self.cluster: Cluster | None = None
-        """Where commands go, once ``look_for_cluster`` found one of several shards."""
+        """The cluster of several shards that ``look_for_cluster`` found; it sends the commands."""
         self.by_slot = False
-        """Whether no call may touch two slots: also in a cluster of one shard."""
+        """Whether no call may touch two slots; true also in a cluster of one shard."""
         self.made = 0
         """How many connections were ever made."""
         self._idle: list[RedisConnection] = []
@@ -66,36 +67,36 @@ class RedisConnections:
         self.server = ""
         """The replication id of the server that the last connection was made to."""
         self.on_server: Callable[[ServerIdentity], None] = lambda _: None
-        """Called with who the server is, after each; of a cluster, for no single server."""
+        """Called with the server's identity after each new connection; not in a cluster."""
         self.on_shard: Callable[[Place, ServerIdentity], None] = lambda _, __: None
-        """The same for the primaries of a cluster, with where each is."""
-        self._place = ("", 0)  # where the last connection was made to
-        self._replica: tuple[float, LeadsToReplica] | None = None  # when one was met last
+        """Called in a cluster with a primary's place and identity after each new connection."""
+        self._place = ("", 0)  # of the server of the last connection
+        self._replica: tuple[float, LeadsToReplica] | None = None  # the last replica met, and when
         self._locator = locator or _locator(settings)
 
     @property
     def pools(self) -> Sequence[ServerPool]:
-        """The connections to each server: itself, unless it is a cluster."""
+        """One pool for each server: in a cluster for each primary, else only this one."""
         return [self] if self.cluster is None else self.cluster.pools
 
     @property
     def answering(self) -> Sequence[ServerPool]:
-        """Those that answer."""
+        """The pools of servers that answer."""
         return [self] if self.cluster is None else self.cluster.answering
 
     def pools_of(self, commands: Sequence[Command]) -> Sequence[ServerPool]:
-        """Those that ``commands`` go to."""
+        """Return the pools of the servers that ``commands`` go to."""
         return [self] if self.cluster is None else self.cluster.pools_of(commands)
 
     async def look_for_cluster(self) -> None:
-        """Learn whether the server is one of a cluster, and where its slots are.
+        """Learn whether the server belongs to a cluster, and where the slots are.
 
-        A server that is named alone and has all slots is used as any other: at the address that is
-        named, whatever it calls itself, and with the rights that it takes.
+        If the settings name one server and it has all slots, it is used like a single server: at
+        the address in the settings, whatever address it announces, and without further rights.
 
         Raises:
-            TransportUnavailable: no server that is named can be reached.
-            ConfigurationError: several are named that are no cluster.
+            TransportUnavailable: none of the servers in the settings can be reached.
+            ConfigurationError: the settings name several servers, which are no cluster.
         """
         if self._settings.redis.master is not None or self.cluster is not None:
             return
@@ -127,7 +128,7 @@ class RedisConnections:
         return pool
 
     def _count(self) -> None:
-        """Have it known that what is asked next may be another server."""
+        """Count as a new connection: the next command may reach another server than before."""
         self.made += 1
 
     @asynccontextmanager
@@ -135,7 +136,7 @@ class RedisConnections:
         """Lend one open connection.
 
         Raises:
-            TransportUnavailable: none could be had, so nothing was sent.
+            TransportUnavailable: no connection could be opened, so nothing was sent.
         """
         async with self._slots:
             connection = self._idle.pop() if self._idle else RedisConnection(self._locator)
@@ -160,10 +161,12 @@ class RedisConnections:
                     self._idle.append(connection)
 
     def _refuse_replica(self) -> None:
-        """Refuse at once where a replica was met just now, or each call would make a connection.
+        """Refuse at once if the address led to a replica a moment ago.
+
+        Otherwise each call would open a connection to it.
 
         Raises:
-            LeadsToReplica: as then.
+            LeadsToReplica: the address led to a replica within the last ``_REPLICA_SECONDS``.
         """
         if self._replica is not None:
             met, error = self._replica
@@ -178,17 +181,17 @@ class RedisConnections:
             raise
 
     def _moved_to(self, place: tuple[str, int]) -> None:
-        """Leave every other server, where the locator names another than before."""
+        """Leave the connections to all other servers, if the locator names a new one."""
         if place != self._place:
             self._place = place
             for connection in (*self._idle, *self._lent):
                 connection.leave_unless_at(place)
 
     def _retire(self) -> None:
-        """Close every connection that is as old as one whose server is no longer the primary.
+        """Close every connection made before the failover that one connection has noticed.
 
-        Each would otherwise fail a call before it is replaced, and one that only reads or waits
-        for entries would stay with a server that gets none.
+        Otherwise each would fail a call before it is replaced. A connection that only reads or
+        waits for entries would even stay with a server that gets no more entries.
         """
         for connection in (*self._idle, *self._lent):
             connection.retire()
@@ -199,7 +202,7 @@ class RedisConnections:
         See ``RedisConnection.exchange``.
 
         Raises:
-            TransportUnavailable: no connection could be had, so nothing was sent.
+            TransportUnavailable: no connection could be opened, so nothing was sent.
         """
         if self.cluster is not None:
             return await self.cluster.exchange(commands, most=most)
@@ -210,7 +213,7 @@ class RedisConnections:
         """Send one command and return its reply.
 
         Raises:
-            TransportError: what the server's error, or its silence, means.
+            TransportError: the server answered with an error, or not at all.
         """
         (reply,) = await self.exchange([command])
         if isinstance(reply, Exception):
@@ -218,12 +221,12 @@ class RedisConnections:
         return reply
 
     async def set_once(self, key: str, value: str | int) -> bytes:
-        """Set ``key`` to ``value`` if it is not there; return its value.
+        """Set ``key`` to ``value`` if it has no value; return its value.
 
-        Nothing is written where it holds something: a full server refuses that.
+        Nothing is written if it has one, because a full server refuses writes.
 
         Raises:
-            TransportError: what the server's error, or its silence, means.
+            TransportError: the server answered with an error, or not at all.
         """
         known: bytes | None = await self.call("GET", key)
         while known is None:
@@ -232,7 +235,7 @@ class RedisConnections:
         return known
 
     async def close(self) -> None:
-        """Close every connection that is not in use, and the others when they come back."""
+        """Close every connection that is not in use, and the others when they are returned."""
         self._closed = True
         while self._idle:
             self._idle.pop().hang_up()
@@ -247,11 +250,11 @@ class RedisConnections:
 
 
 async def _is_cluster(seeds: Sequence[Address]) -> bool:
-    """Return whether the first of ``seeds`` that answers is a cluster's.
+    """Return whether the first of ``seeds`` that answers belongs to a cluster.
 
     Raises:
-        TransportUnavailable: none can be reached, or tells.
-        ConfigurationError: it is none, and several are named.
+        TransportUnavailable: none can be reached, or none of several says whether it does.
+        ConfigurationError: there are several seeds, and one is not in a cluster.
     """
     refused: Exception | None = None
     for seed in seeds:
@@ -277,7 +280,7 @@ async def _is_cluster(seeds: Sequence[Address]) -> bool:
 async def _has_all_slots(server: Address) -> bool:
     """Return whether a cluster has one shard, and ``server`` is its primary.
 
-    Also where it can't be known, since we may not ask: then what it has not, it tells (MOVED).
+    True also if our user may not ask: then the server refuses keys of other slots (MOVED).
     """
     reply, any_key = await tell(server, ("CLUSTER", "SLOTS"), ("EXISTS", _ANY_KEY))
     if not isinstance(reply, list):
@@ -288,7 +291,7 @@ async def _has_all_slots(server: Address) -> bool:
 
 
 def _addresses(settings: TransportSettings) -> list[Address]:
-    """Return the servers, or the sentinels, each with how to begin with the server."""
+    """Return the addresses of the servers or sentinels, each with the Redis server's greeting."""
     redis = settings.redis
     tls = _tls(settings) if redis.tls else None
     greeting = _auth(redis.username, redis.password)
@@ -330,16 +333,16 @@ def _locator(settings: TransportSettings) -> Locator:
 
 
 def _auth(username: str | None, password: str | None) -> list[Command]:
-    if username:  # a user may have no password (nopass), and is not the default user then either
+    if username:  # also without a password: a user may be set to nopass
         return [("AUTH", username, password or "")]
     return [("AUTH", password)] if password is not None else []
 
 
 def _tls(settings: TransportSettings) -> SSLContext:
-    """Return the trusted authorities, and our certificate if one is set.
+    """Return a TLS context with the trusted authorities, and with our certificate if one is set.
 
     Raises:
-        ConfigurationError: a file can't be read, or is no PEM file of that kind.
+        ConfigurationError: a file can't be read, or is no PEM file of the right kind.
     """
     field, path = "REDIS_TLS_CA_FILE", settings.redis_tls_ca_file
     try:

@@ -1,4 +1,4 @@
-"""Our library of Redis Functions: loaded once, and again whenever the server has lost it."""
+"""Our library of Redis Functions: loaded when needed, and again if the server has lost it."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ _FILES = (
     "delivery",
     "members",
     "rescue",
-)  # as they build on others
-_LOADS = 3  # more than one, as it can be flushed again before the call gets there
+)  # each builds on those before it
+_LOADS = 3  # the library can be flushed again before the call arrives
 
-# A full server loads no library, and runs scripts that allow for that. So a function is called by a
-# script there, and one that has no such flag is refused in the server's own words. It is one script
-# for all functions: each takes as much memory as the library, and the server keeps it to its end.
+# A full server (maxmemory) loads no library, but runs scripts that have the flag allow-oom. So a
+# script calls the function there. A function without that flag is refused with the server's own
+# error. One script serves all functions: a script takes as much memory as the library, and the
+# server keeps it until it ends.
 _AS_SCRIPT = """#!lua flags=allow-oom
 local PREFIX, NAME, called = '', ARGV[1], nil
 local redis = setmetatable({{
@@ -65,13 +66,14 @@ def library_source() -> str:
 class Functions:
     """Calls the functions of ``lua/``.
 
-    The library's name carries a digest of its text, so processes of two releases can share a
-    server. A server can lose it at any time (``FUNCTION FLUSH``, a restart without persistence, an
-    empty replica promoted); a call that finds it missing was not executed, and is made again.
+    The library's name contains a digest of its text, so processes of two releases can share a
+    server. A server can lose the library at any time (``FUNCTION FLUSH``, a restart without
+    persistence, an empty replica promoted). A call that finds it missing was not executed, and is
+    repeated once it is loaded.
 
     Args:
-        connections: To the server.
-        source: The library's text; that of this release where not given.
+        connections: The connections to the server.
+        source: The library's text; by default that of this release.
     """
 
     def __init__(self, connections: RedisConnections, source: str | None = None) -> None:
@@ -85,12 +87,12 @@ class Functions:
 
     @property
     def database(self) -> int:
-        """The number of the database that they work in."""
+        """The number of the Redis database."""
         return self._connections.database
 
     @property
     def are_of_several(self) -> bool:
-        """Whether they are called on several servers, of which some may not answer."""
+        """Whether the functions are called on several servers, of which some may not answer."""
         return self._connections.cluster is not None
 
     def command(self, name: str, keys: Sequence[str], *arguments: str | bytes | int) -> Command:
@@ -106,18 +108,23 @@ class Functions:
         is_at: IsAt | None = None,
         within: float = 0.0,
     ) -> list[Reply]:
-        """Send ``commands`` in one go and return their replies; load the library where it is gone.
+        """Send ``commands`` in one go and return their replies; load the library if it is missing.
 
-        ``closing`` follows them, on the same connection, also where they are sent again; its
-        replies come last. Nothing is sent to another server than ``only_at``, where both tell their
-        replication ids. See ``RedisConnection.exchange``.
+        See ``RedisConnection.exchange``.
 
-        In a cluster ``is_at`` stands for ``only_at``, ``closing`` is left to ``spread``, and
-        ``within`` bounds the seconds that one of its servers keeps the others' replies.
+        Args:
+            commands: The commands to send.
+            closing: Commands to send after them on the same connection, also if calls are repeated.
+                Their replies come last. Ignored in a cluster: see ``spread``.
+            only_at: The replication id of the only server to send to, if the server's id is known.
+                Ignored in a cluster.
+            is_at: In a cluster, tells whether a server is the one to send to.
+            within: In a cluster, the seconds after which a server's commands fail, so that it can't
+                delay the others' replies; 0: the connection's timeout.
 
         Raises:
-            TransportUnavailable: no connection could be had, or no library loaded.
-            ServerChanged: the connection leads to another server than ``only_at``.
+            TransportUnavailable: no connection could be opened, or the library not loaded.
+            ServerChanged: the connection leads to another server than ``only_at`` or ``is_at``.
         """
         if self._connections.cluster is not None:
             are_at = [is_at] * len(commands) if is_at else ()
@@ -149,16 +156,16 @@ class Functions:
         async def load(pools: Sequence[ServerPool]) -> None:
             try:
                 await self.load(pools)
-            except TransportUnavailable as error:  # the calls tell what else they find
+            except TransportUnavailable as error:  # the calls report any other error
                 if isinstance(error.__cause__, OutOfMemoryError):
                     full.append(error.__cause__)
 
         replies, closed = await cluster.spread(
             commands, closing=closing, load=load, within=within, are_at=are_at
         )
-        if closing is None and any(map(is_function_missing, replies)):  # it may be full
+        if closing is None and any(map(is_function_missing, replies)):  # the server may be full
             replies = await self._with_library(commands, replies)
-        elif full:  # appends: a full server would refuse them as scripts too
+        elif full:  # appends: a full server would refuse them as scripts as well
             replies = [full[0] if is_function_missing(it) else it for it in replies]
         return replies, closed
 
@@ -168,7 +175,7 @@ class Functions:
         replies: list[Reply],
         closing: Sequence[Command] = (),
     ) -> list[Reply]:
-        """Make the calls again that found no library, once it is loaded."""
+        """Load the library, and repeat the calls that found it missing."""
         for _ in range(_LOADS):
             missing = [i for i in range(len(commands)) if is_function_missing(replies[i])]
             if not missing:
@@ -188,7 +195,7 @@ class Functions:
         return replies
 
     async def _call_as_scripts(self, calls: Sequence[Command]) -> list[Reply]:
-        """Make the calls on a server that is full and has no library: three trips, not one."""
+        """Make the calls on a full server without the library: in three trips instead of one."""
         script = _AS_SCRIPT.format(source=self._source)
         digest = sha1(script.encode(), usedforsecurity=False).hexdigest()
         for pool in self._connections.pools_of(calls):
@@ -197,15 +204,15 @@ class Functions:
         return await self._connections.exchange([self._by_script(digest, call) for call in calls])
 
     def _by_script(self, digest: str, call: Command) -> Command:
-        """Return the call of a function through the script, which takes its name before all."""
+        """Return the call of a function through the script: its name is the first argument."""
         name, keys = str(call[1]).removeprefix(f"{self.library}_"), call[3 : 3 + int(call[2])]
         return ("EVALSHA", digest, call[2], *keys, name, *call[3 + len(keys) :])
 
     async def call(self, name: str, keys: Sequence[str], *arguments: str | bytes | int) -> Reply:
-        """Call one function, in a trip with others' calls of this moment, and return its reply.
+        """Call one function and return its reply; calls of the same moment share a round trip.
 
         Raises:
-            TransportError: what the server's error, or its silence, means.
+            TransportError: the server answered with an error, or not at all.
         """
         commands = [self.command(name, keys, *arguments)]
         (reply,) = await self._with_library(commands, await self._calls.exchange(commands))
@@ -214,19 +221,19 @@ class Functions:
         return reply
 
     async def load(self, pools: Sequence[ServerPool] = ()) -> None:
-        """Load the library where it is not there: at each primary of a cluster that answers.
+        """Load the library into each server that answers and lacks it.
 
-        ``pools``: at these servers alone.
+        ``pools``: load it only into these servers.
 
         Raises:
-            TransportUnavailable: the server can't be reached or forbids it, or is full.
-            ConfigurationError: the server is too old.
+            TransportUnavailable: a server can't be reached, forbids it, or is full.
+            ConfigurationError: a server is too old.
         """
         loads = [self._load_at(pool) for pool in pools or self._connections.answering]
         told = await asyncio.gather(*loads)
-        refusals = [error for error in told if error is not None]  # others of a cluster may take it
+        refusals = [error for error in told if error is not None]  # all servers were tried
         full = [it for it in refusals if isinstance(it.__cause__, OutOfMemoryError)]
-        if refusals:  # of a full server: there is another way to call them
+        if refusals:  # a full server's error first: callers can use a script there
             raise (full or refusals)[0]
 
     async def _load_at(self, pool: ServerPool) -> TransportError | None:
@@ -241,7 +248,7 @@ class Functions:
 
 def _check_loaded(reply: Reply) -> None:
     if isinstance(reply, ResponseError) and "already exists" in str(reply):
-        return  # of the same digest, so the same text
+        return  # the name has the same digest, so it is the same text
     if isinstance(reply, ResponseError) and "unknown command" in str(reply):
         raise ConfigurationError(
             "this server has no functions: Redis 7.0 or Valkey 8, or later, is needed"

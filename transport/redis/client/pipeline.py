@@ -1,8 +1,8 @@
-"""Pipelining across callers: what is asked in one turn of the loop goes out in one trip.
+"""A pipeline for several callers: commands of one turn of the event loop share a round trip.
 
-The partitions of a process are read and acknowledged by a task each, and those come in waves: an
-append wakes several, a statement ends for several. A trip costs this process several times what
-one command more in it does.
+Each partition of a process has a task that reads and acknowledges it. These tasks become active in
+waves: one append wakes several, one statement ends for several. A trip costs this process several
+times as much as one more command in a trip.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Pipeline"]
 
 
 class _Asked:
-    """Commands of one caller, and its replies once they are here."""
+    """The commands of one caller, and the future of their replies."""
 
     __slots__ = ("commands", "replies")
 
@@ -27,10 +27,10 @@ class _Asked:
 
 
 class Pipeline:
-    """Exchanges commands over ``connections``, those of several callers together.
+    """Exchanges the commands of several callers together, over ``connections``.
 
-    One trip is under way at a time: what is asked meanwhile makes the next one. ``most`` bounds the
-    bytes of the replies of a trip (0: any number).
+    One trip is under way at a time; commands that arrive meanwhile make up the next one. ``most``
+    bounds the bytes of a trip's replies (0: no bound).
     """
 
     def __init__(self, connections: RedisConnections, *, most: int = 0) -> None:
@@ -43,16 +43,16 @@ class Pipeline:
     async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
         """Send ``commands`` next to each other and return their replies.
 
-        See ``RedisConnection.exchange``. A call that is cancelled leaves the trip to the others
-        in it, so its commands may be executed.
+        See ``RedisConnection.exchange``. If a call is cancelled, its trip goes on for the other
+        callers, so its commands may still be executed.
 
         Raises:
-            TransportUnavailable: no connection could be had, so nothing was sent.
+            TransportUnavailable: no connection could be opened, so nothing was sent.
         """
         asked = _Asked(commands)
         self._next.append(asked)
         if self._running is None:
-            # It takes what there is when its turn comes, so what others ask until then goes along.
+            # The task starts in the next turn of the loop, and takes all commands added by then.
             self._running = asyncio.create_task(self._run())
         try:
             return await asked.replies
@@ -62,7 +62,7 @@ class Pipeline:
             raise
 
     def _give_up(self) -> None:
-        """End the trip under way, which nobody waits for, and make the next one if there is one."""
+        """Cancel the trip under way, which no caller waits for, and begin the next one, if any."""
         if self._running is not None:
             self._running.cancel()
         self._running = asyncio.create_task(self._run()) if self._next else None

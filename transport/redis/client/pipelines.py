@@ -1,4 +1,4 @@
-"""A pipeline for each server: one that hangs holds up no call to another."""
+"""One pipeline for each server, so that a server that hangs delays no call to another."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ __all__ = ["Pipelines"]
 
 
 class Pipelines:
-    """See ``Pipeline``; commands of one call belong to one slot, where there are several servers.
+    """Picks the ``Pipeline`` of the server that a call goes to.
 
-    Which server has a slot may change: then calls of two servers share a pipeline for a moment.
+    In a cluster all commands of a call belong to one slot. When a slot moves to another server,
+    calls to two servers share a pipeline for a moment.
     """
 
     def __init__(self, connections: RedisConnections, *, most: int = 0) -> None:
@@ -25,7 +26,7 @@ class Pipelines:
         self._by_place: dict[str, Pipeline] = {}
 
     def exchange(self, commands: Sequence[Command]) -> Awaitable[list[Reply]]:
-        """Send ``commands`` with those that others send to the same server; see ``Pipeline``."""
+        """Send ``commands`` together with other calls to the same server; see ``Pipeline``."""
         cluster = self.connections.cluster
         if cluster is None:
             return self._alone.exchange(commands)

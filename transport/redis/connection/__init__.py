@@ -1,1 +1,1 @@
-"""One connection to a server: where that is, commands and replies, errors translated."""
+"""One connection to a server: locate the server, exchange commands, translate errors."""

@@ -1,9 +1,9 @@
-"""One connection to Redis: send commands, read their replies, one trip, nothing sent twice.
+"""One connection to Redis: sends commands and reads their replies in one trip; never resends.
 
-By hand on hiredis, because of what it costs: redis-py's connection awaits each reply on its own.
-Here the replies to a whole trip wake their reader once, which takes less than half the CPU time
-(measured with 5 replies, which a read has, and with 17, as many as a publish). Errors are still
-redis-py's, made by its parser.
+It uses hiredis directly, to save CPU time. redis-py's connection awaits each reply on its own. Here
+all replies of a trip wake their reader once, which takes less than half the CPU time (measured with
+5 replies, as a read has, and with 17, as a publish has). Errors are still made by redis-py's
+parser.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ Reply = Any
 """A reply of the server: bytes, int, list, None, or the exception redis-py makes of an error."""
 
 _FRESH_SECONDS = 0.02
-# A younger connection is kept whatever its server answers: a server that stays unfit for minutes
-# must not cost a new connection for every command.
+# A younger connection is kept whatever its server answers. Otherwise a server that takes no writes
+# for minutes would cost a new connection for every command.
 _SECOND_LOOK_SECONDS = 0.5
 _CLOSED = "the server closed the connection"
 _ROLE: Command = ("ROLE",)
@@ -62,17 +62,17 @@ class ReplyTooLargeError(RedisTimeoutError):
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Where the server is, and how to begin with it. Times are in seconds."""
+    """The address of a server, and how to open a connection to it. Times are in seconds."""
 
     host: str
     port: int
     tls: SSLContext | None
     greeting: tuple[Command, ...]
-    """Sent first on each connection (AUTH, SELECT); an error among the replies ends it."""
+    """The first commands on each connection (AUTH, SELECT); an error reply closes it."""
     timeout: float
     connect_timeout: float
     wants_primary: bool = False
-    """Whether to refuse a server whose ``ROLE`` is another."""
+    """Whether to refuse a server whose ``ROLE`` is not master."""
     asks_who: bool = False
     """Whether to ask for the server's replication id."""
 
@@ -86,35 +86,35 @@ class _Locator(Protocol):
 
 
 class ServerIdentity(NamedTuple):
-    """A server's identity when it was connected to; a text is empty where it was not told."""
+    """The identity of a server, asked when a connection is opened; unknown ids are empty."""
 
     server: str = ""
-    """Its replication id."""
+    """The replication id."""
     process: str = ""
-    """Its run id; empty where it was promoted from a replica."""
+    """The run id; empty if the server was promoted from a replica."""
     former: str = ""
-    """The replication id of the primary that it was a replica of."""
+    """The replication id of the primary that the server was a replica of."""
 
 
 class ServerChanged(TransportUnavailable):
-    """A connection was made to another server than before; nothing was sent."""
+    """The connection leads to another server than before; nothing was sent."""
 
 
 class LeadsToReplica(TransportUnavailable):
-    """The address leads to a replica: a failover is under way, or it was not moved since."""
+    """The address leads to a replica: a failover is under way, or the address was not updated."""
 
 
 class RedisConnection:
-    """A connection that is made when needed, used by one task at a time.
+    """A connection that is opened when needed, and used by one task at a time.
 
-    ``locator`` is asked where to, each time.
+    ``locator`` is asked for the address each time it is opened.
     """
 
     def __init__(self, locator: _Locator) -> None:
         self.place = ("", 0)
-        """Host and port of the server that it was connected to last."""
+        """Host and port of the server of the last connection."""
         self.identity = ServerIdentity()
-        """That server's, then."""
+        """The identity of that server when the connection was opened."""
         self._locator = locator
         self._timeout = 0.0
         self._wire: _Wire | None = None
@@ -123,37 +123,38 @@ class RedisConnection:
 
     @property
     def server(self) -> str:
-        """The replication id of the server that it was connected to last."""
+        """The replication id of the server of the last connection."""
         return self.identity.server
 
     @property
     def is_open(self) -> bool:
-        """Whether it is connected, as far as it can tell."""
+        """Whether the connection is open, as far as this process knows."""
         return self._wire is not None and self._wire.lost is None
 
     @property
     def is_misplaced(self) -> bool:
-        """Whether its server refused as one that can't take writes (it became a replica).
+        """Whether the server refused a command because it can't take writes: it became a replica.
 
-        Connecting again leads to the new primary where the address is that of a proxy, a service
-        name or a floating IP, which move at a failover and leave old sessions where they were.
+        Reconnecting leads to the new primary if the address is a proxy, a service name or a
+        floating IP: these move at a failover, but existing sessions stay with the old server.
         """
         wire = self._wire
         return wire is not None and wire.errors.has_wrong_server and _is_old(wire)
 
     async def open(self) -> bool:
-        """Connect, if it is not, or if the server hung up since the last trip; return if it did.
+        """Connect, unless the connection is open; return whether a new connection was made.
 
         Raises:
             TransportUnavailable: no connection could be made.
         """
         if self._wire is not None:
-            # A turn of the loop, in which a close that has come meanwhile is noticed: what is sent
-            # after it would be neither written nor known not to be. A wire that spoke a moment ago
-            # needs none: on a busy loop that turn costs as much as the trip.
+            # Give the loop a turn to notice that the server has closed the connection. Commands
+            # sent after that would be lost, and we would not know whether they were executed. A
+            # connection that was heard a moment ago needs no such turn, which on a busy loop costs
+            # as much as the trip.
             if asyncio.get_running_loop().time() - self._wire.heard > _FRESH_SECONDS:
                 await asyncio.sleep(0)
-            if self.is_open:  # and not retired in that turn
+            if self.is_open:  # and was not retired in that turn
                 return False
             self.hang_up()
         address = await self._locator.locate()
@@ -193,7 +194,7 @@ class RedisConnection:
                     self.identity = _identity(reply, address)
                 continue
             if isinstance(reply, NoPermissionError) and command == _ROLE:
-                continue  # then its first refusal of a write tells
+                continue  # then a replica shows when it refuses the first write
             if address.tls is None and isinstance(reply, Exception) and str(reply) == _CLOSED:
                 told = f"{_CLOSED} at our first words; if it speaks TLS, set REDIS_TLS=true"
                 raise translate(RedisConnectionError(told))
@@ -210,9 +211,13 @@ class RedisConnection:
     ) -> list[Reply]:
         """Send ``commands`` in one go and return their replies, one each.
 
-        ``block`` is how many seconds a command may rightly keep the server waiting, and ``most``
-        how many bytes of replies to take (0: any number). A command whose reply did not arrive has
-        redis-py's ConnectionError or TimeoutError in its place: it may have been executed.
+        If a reply did not arrive, redis-py's ConnectionError or TimeoutError stands in its place:
+        the command may have been executed.
+
+        Args:
+            commands: The commands to send.
+            block: Seconds that a blocking command may wait, added to the timeout.
+            most: The most bytes of replies to accept; 0: no limit.
         """
         wire = self._wire
         if wire is None or wire.lost is not None:
@@ -223,7 +228,7 @@ class RedisConnection:
         try:
             replies = await wire.trip([_pack(command) for command in commands], seconds, most)
         except BaseException:
-            # Cancelled: the replies that are still to come must not answer the next command.
+            # Cancelled. Close, so that late replies are not taken for those to the next command.
             self.hang_up()
             raise
         if self._is_retired or wire.errors.is_last:
@@ -234,21 +239,21 @@ class RedisConnection:
         return replies
 
     def hang_up(self) -> None:
-        """Close at once; ``open`` connects anew. A trip under way ends with what it has."""
+        """Close at once; ``open`` connects again. A trip under way ends with the replies so far."""
         self._is_retired = False
         if self._wire is not None:
             self._wire.hang_up()
             self._wire = None
 
     def leave_unless_at(self, place: tuple[str, int]) -> None:
-        """Close it, as ``retire`` does, if it is connected to another server."""
+        """Close, as ``retire`` does, if connected to another server than the one at ``place``."""
         if self._wire is not None and self.place != place:
             self._leave(self._wire)
 
     def retire(self) -> None:
-        """Close it if it was opened before the failover that another connection met.
+        """Close, unless the connection is so young that it was opened after the failover.
 
-        A trip under way gets its replies first, unless it only waits for something to happen.
+        A trip under way gets its replies first, unless it is a blocking read.
         """
         wire = self._wire
         if wire is not None and _is_old(wire):
@@ -262,11 +267,11 @@ class RedisConnection:
 
 
 def _identity(told: bytes, address: Address) -> ServerIdentity:
-    """Return who a primary is.
+    """Return the identity of a primary.
 
     Raises:
-        LeadsToReplica: it is a replica. That has its primary's id, and would take appends
-            under it once it is promoted, as if nothing had been lost.
+        LeadsToReplica: the server is a replica. A replica has its primary's replication id. After
+            its promotion it would take appends under that id, as if nothing had been lost.
     """
     if _REPLICA.search(told):
         raise LeadsToReplica(
@@ -283,17 +288,17 @@ def _is_old(wire: _Wire) -> bool:
 
 
 class _Errors:
-    """Makes redis-py's exceptions of error replies, and notes those of a server to leave.
+    """Makes redis-py's exceptions of error replies, and notes errors that end the connection.
 
-    The parser calls it for each error, also for one inside the reply to a transaction, and for
-    nothing else: replies that are no errors cost nothing more. (Not a method of the wire: the
-    parser would keep its wire alive, and the wire its parser.)
+    hiredis calls it for each error reply, also inside the reply to a transaction. Other replies
+    cost nothing more. (This is no method of ``_Wire``: wire and reader would then hold references
+    to each other.)
     """
 
     def __init__(self) -> None:
         self.has_wrong_server = False
         self.is_last = False
-        """Whether the server hangs up after what it said."""
+        """Whether the server hangs up after the last error."""
 
     def __call__(self, text: str) -> Exception:
         error = _error(text)
@@ -305,7 +310,7 @@ class _Errors:
 
 
 class _Wire(asyncio.Protocol):
-    """One socket's life."""
+    """The protocol of one socket, from connecting to closing."""
 
     def __init__(self) -> None:
         self.lost: Exception | None = None
@@ -327,14 +332,17 @@ class _Wire(asyncio.Protocol):
         return self._done is not None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Keep the socket's transport, and turn on TCP keepalive."""
         self._transport = cast("asyncio.Transport", transport)
         sock = transport.get_extra_info("socket")
         if sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     async def trip(self, packed: list[bytes], seconds: float, most: int) -> list[Reply]:
-        """Send, and return the replies; fewer than were asked for if ``lost`` is set."""
+        """Send ``packed`` commands and return the replies; fewer than commands if ``lost`` is set.
+
+        ``seconds``: the time to wait. ``most``: the most bytes of replies; 0: no limit.
+        """
         assert self._transport is not None
         assert self._done is None, "one trip at a time"
         loop = asyncio.get_running_loop()
@@ -352,7 +360,7 @@ class _Wire(asyncio.Protocol):
         return replies
 
     def data_received(self, data: bytes) -> None:
-        """Collect replies; the last one that is wanted wakes the trip."""
+        """Collect replies; the last one of a trip wakes it."""
         reader, replies = self._reader, self._replies
         try:
             reader.feed(data)
@@ -373,7 +381,7 @@ class _Wire(asyncio.Protocol):
                 self._lose(ReplyTooLargeError(f"a reply of more than {self._most} bytes"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note that the server, or we, hung up."""
+        """Note that the connection is closed."""
         self._lose(RedisConnectionError(str(exc) if exc else _CLOSED))
 
     def hang_up(self) -> None:

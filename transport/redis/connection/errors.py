@@ -1,7 +1,7 @@
-"""Translate redis-py's errors to the transport's. The one place where that is decided.
+"""The translation of redis-py's errors to the transport's errors, in one place.
 
-Each class of ``redis.exceptions`` has a row in ``MEANING`` (a test looks for ones without),
-so a new release of the client can't slip an unknown error past us.
+Each class of ``redis.exceptions`` has a row in ``MEANING``. A test looks for missing rows, so a new
+release of the client can't bring an error that we don't know.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _EXHAUSTED = (
 )
 _PROTOCOL = "Redis answered what is no reply to our command: check what listens at REDIS_HOST"
 
-# The most derived class that an error is an instance of decides.
+# An error's class is looked up first, then its base classes, in the order of inheritance.
 MEANING: dict[type[Exception], tuple[type[TransportError], str]] = {
     redis.RedisError: (TransportUnavailable, _REFUSED),
     redis.ConnectionError: (TransportUnavailable, _NETWORK),
@@ -94,7 +94,7 @@ MEANING: dict[type[Exception], tuple[type[TransportError], str]] = {
     TimeoutError: (TransportUnavailable, "Redis did not answer in time"),
 }
 
-# Replies that redis-py knows no class for, by their first word.
+# Error replies for which redis-py has no class, by their first word.
 _CODES: dict[str, tuple[type[TransportError], str]] = {
     "FENCED": (PartitionLost, "another owner has this partition now"),
     "TOPICMISSING": (TopicMissing, "the log was deleted under us"),
@@ -108,7 +108,7 @@ _CODES: dict[str, tuple[type[TransportError], str]] = {
 }
 
 
-# And those whose first word is ERR, by how they go on.
+# Error replies that begin with ERR, by words in them.
 _TEXTS: dict[str, tuple[type[TransportError], str]] = {
     "SELECT is not allowed": (ConfigurationError, _NO_DATABASE),
     "DB index is out of range": (ConfigurationError, _NO_DATABASE),
@@ -117,8 +117,8 @@ _TEXTS: dict[str, tuple[type[TransportError], str]] = {
 }
 
 
-# READONLY also inside the error of a script that met it in the middle.
-# What a server refuses everybody's writes with while it is not well.
+# Errors with which a server refuses everybody's writes for a time. They may stand inside the error
+# of a script that met them on its way, as READONLY does.
 _PASSING = re.compile(
     r"\b(READONLY|OOM|LOADING|NOREPLICAS|MISCONF|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|UNKILLABLE)\b"
 )
@@ -126,7 +126,10 @@ _WRONG_SERVER = re.compile(r"^(UNBLOCKED|NOREPLICAS|MASTERDOWN|LOADING)\b|\bREAD
 
 
 def translate(error: BaseException) -> TransportError:
-    """Return ``error`` as the transport's own, its cause chained; ours come back as they are."""
+    """Return the transport's error for ``error``, with ``error`` as its cause.
+
+    A ``TransportError`` is returned unchanged.
+    """
     if isinstance(error, TransportError):
         return error
     meaning, remedy = _meaning(error)
@@ -136,18 +139,18 @@ def translate(error: BaseException) -> TransportError:
 
 
 def is_refusal(reply: object) -> bool:
-    """Return whether the server answered that it did not execute the command."""
+    """Return whether a reply is an error that says that the command was not executed."""
     return isinstance(
         reply, (redis.ResponseError, redis.BusyLoadingError, redis.AuthenticationError)
     )
 
 
 def is_wrong_server(error: Exception) -> bool:
-    """Return whether an error reply says that this server can't take writes as it stands now.
+    """Return whether an error reply says that this server can't take writes now.
 
-    It is a replica or became one, it is loading another server's data, or it has lost its replicas
-    (a primary that was cut off keeps its sessions, and refuses where ``min-replicas-to-write`` is
-    set). After a failover another server can.
+    The server is or became a replica, or loads data, or has lost its replicas. (A primary that was
+    cut off keeps its sessions, and refuses writes if ``min-replicas-to-write`` is set.) After a
+    failover another server takes the writes.
     """
     if isinstance(error, redis.ReadOnlyError | redis.MasterDownError | redis.BusyLoadingError):
         return True
@@ -155,7 +158,10 @@ def is_wrong_server(error: Exception) -> bool:
 
 
 def is_passing(error: TransportError) -> bool:
-    """Return whether the server is away, or refuses everybody's writes as it stands now."""
+    """Return whether an error may pass by itself.
+
+    The server is away, or refuses everybody's writes for now.
+    """
     cause = error.__cause__
     if isinstance(
         cause,
@@ -172,9 +178,10 @@ def is_passing(error: TransportError) -> bool:
 
 
 def is_function_missing(reply: object) -> bool:
-    """Return whether a reply says that our library is not loaded (so nothing was executed).
+    """Return whether a reply says that our library is not loaded, so nothing was executed.
 
-    Or that the server has no functions at all, which loading them then tells with the remedy.
+    True also for a server that has no functions at all: loading them then raises an error with the
+    remedy.
     """
     return isinstance(reply, redis.ResponseError) and (
         "Function not found" in str(reply) or "unknown command" in str(reply)

@@ -1,4 +1,4 @@
-"""Where the server is that takes writes: asked whenever a connection is opened."""
+"""Locators: they find the server that takes writes, each time that a connection is opened."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ __all__ = ["Locator", "SentinelLocator", "StaticLocator"]
 
 
 class Locator(Protocol):
-    """Knows the server that takes writes now."""
+    """Finds the server that takes writes now."""
 
     async def locate(self) -> Address:
-        """Return its address.
+        """Return the server's address.
 
         Raises:
-            TransportUnavailable: nobody can tell.
+            TransportUnavailable: the address can't be found out.
         """
 
     def close(self) -> None:
-        """Close what it asks."""
+        """Close the connections that the locator uses."""
 
 
 class StaticLocator:
-    """One address, whatever is behind it."""
+    """Always returns the same address."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
@@ -40,11 +40,11 @@ class StaticLocator:
         return self._address
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
 
 class _Primary(NamedTuple):
-    """A sentinel's answer; the highest ``epoch`` is the latest failover's."""
+    """A sentinel's answer; the latest failover has the highest ``epoch``."""
 
     epoch: int
     host: str
@@ -52,16 +52,16 @@ class _Primary(NamedTuple):
 
 
 class SentinelLocator:
-    """The primary that sentinels name.
+    """Asks sentinels for the address of the primary.
 
-    All are asked at once, and most of them have to answer: the latest failover is known to most,
-    and one that is cut off may name a primary that is no more. Not redis-py's Sentinel pool, which
-    tries the old primary again (redis-py issues 3560 and 3874).
+    It asks all sentinels at once, and a majority has to answer: a majority knows the latest
+    failover, while a sentinel that is cut off may name a former primary. redis-py's Sentinel pool
+    is not used, since it tries the old primary again (redis-py issues 3560 and 3874).
 
     Args:
-        sentinels: Where they are, and how to begin with them.
-        master: The primary's name, as they know it.
-        address: How to begin with the primary; host and port are replaced.
+        sentinels: The addresses of the sentinels.
+        master: The name that the sentinels have for the primary.
+        address: The address of the primary; its host and port are replaced.
     """
 
     def __init__(self, sentinels: Sequence[Address], master: str, address: Address) -> None:
@@ -72,10 +72,10 @@ class SentinelLocator:
         self._asking: asyncio.Task[Address] | None = None
 
     async def locate(self) -> Address:
-        """Return the primary's address; those who ask at the same time share one answer.
+        """Return the primary's address; concurrent callers share one answer.
 
         Raises:
-            TransportUnavailable: too few sentinels answer, or they don't know it.
+            TransportUnavailable: no majority of the sentinels answers with an address.
         """
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask())
@@ -123,6 +123,6 @@ class SentinelLocator:
 
 
 def _looked_at(task: asyncio.Task[Address]) -> None:
-    """Have nothing said of an error whose waiters have all gone."""
+    """Retrieve the task's error, so that asyncio logs nothing if all waiters were cancelled."""
     if not task.cancelled():
         task.exception()

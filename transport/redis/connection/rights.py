@@ -1,7 +1,7 @@
-"""The rights of a Redis user that this transport needs, as ``ACL SETUSER`` takes them.
+"""The rights that our Redis user needs, in the form of ``ACL SETUSER``.
 
-The categories are of commands that name their keys, so each is bound to ours. ``+@write`` would
-not be: it has ``FLUSHALL``.
+All commands of these categories name their keys, so the key patterns restrict each to our keys.
+They could not restrict ``+@write``, which contains ``FLUSHALL``.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ LEAST = (
     "~msg:* ~{msg:* +@stream +@hash +@sortedset +get +set +exists +del +unlink +type +expire "
     "+pexpire +pttl +time +multi +exec +select +fcall +function|load"
 )
-"""Without one of these nothing works."""
+"""Rights that are all required."""
 BETTER = (
     "+info +role +wait +config|get +client|id +client|unblock +script|load +evalsha +scan "
     "+memory|usage"
 )
-"""Rights that are of use besides. ``REDIS_WAIT_REPLICAS`` needs ``+wait``."""
+"""Rights that are useful but optional. ``REDIS_WAIT_REPLICAS`` needs ``+wait``."""
 IN_CLUSTER = "+cluster|slots +cluster|info +cluster|myid +asking"
-"""Rights that a cluster of several shards needs beside ``LEAST``."""
+"""Rights that a cluster of several shards requires in addition to ``LEAST``."""
