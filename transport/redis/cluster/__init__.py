@@ -1,1 +1,1 @@
-"""A cluster: which server has which slot, followed as that changes; one client of all servers."""
+"""Redis Cluster: the map of slots to servers, kept up to date, and one client for all servers."""

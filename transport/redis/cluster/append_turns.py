@@ -1,4 +1,4 @@
-"""Keep appends to a slot in order while one of them is being sent again: later ones wait."""
+"""Turns that keep appends to a slot in order: later ones wait while an earlier one is resent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Slots = AbstractSet[int | None]
 
 
 class AppendTurns:
-    """Whose turn it is, by slot; where nothing is sent again, it is everybody's."""
+    """The turns of appends, by slot. Nobody waits unless an append is being sent again."""
 
     def __init__(self) -> None:
         self._held: dict[int | None, asyncio.Future[None]] = {}
@@ -22,7 +22,10 @@ class AppendTurns:
 
     @asynccontextmanager
     async def next(self, slots: Slots) -> AsyncIterator[AppendTurn]:
-        """Wait for those before; have others wait, from when ``AppendTurn.hold`` is called."""
+        """Wait for earlier appends that are being sent again; then it is this append's turn.
+
+        Later appends wait for this one only once it calls ``AppendTurn.hold``.
+        """
         turn = AppendTurn(self)
         try:
             if self._held:
@@ -33,9 +36,9 @@ class AppendTurns:
                 turn.over.set_result(None)
 
     async def wait(self, slots: Slots, turn: AppendTurn) -> None:
-        """Wait for appends to these slots that are being sent again, and for who waited before.
+        """Wait for appends to these slots that are being sent again, and for earlier waiters.
 
-        Who holds others up waits for nobody, or two could wait for each other.
+        A turn that holds up others does not wait: two could otherwise wait for each other.
         """
         if turn.over is not None or not any(slot in self._held for slot in slots):
             return
@@ -48,7 +51,7 @@ class AppendTurns:
         self.hold({slot for slot in slots if self._queued[slot]}, turn)
 
     def hold(self, slots: Slots, turn: AppendTurn) -> None:
-        """Have later appends to these slots wait until ``turn`` is over."""
+        """Make later appends to these slots wait until ``turn`` is over."""
         if not slots:
             return
         if turn.over is None:
@@ -62,14 +65,14 @@ class AppendTurns:
 
 
 class AppendTurn:
-    """One spread of appends, which holds up later ones once it is sent again."""
+    """The turn of one spread of appends. Later ones wait for it once it is being sent again."""
 
     def __init__(self, turns: AppendTurns) -> None:
         self.over: asyncio.Future[None] | None = None
-        """The future that others wait for, if any have to."""
+        """The future that later appends wait for, if any have to."""
         self._turns = turns
 
     async def hold(self, slots: Slots) -> None:
-        """Wait for others once more, and have later appends wait, as these are sent again."""
+        """Before sending again: wait for earlier appends, and make later ones wait for these."""
         await self._turns.wait(slots, self)
         self._turns.hold(slots, self)

@@ -1,9 +1,9 @@
-"""A Redis Cluster: each command to the primary that has its slot, wherever that is now.
+"""The client of a Redis Cluster: sends each command to the primary that has its slot now.
 
-What a server refuses because the slot is elsewhere, or on its way (MOVED, ASK, TRYAGAIN), was not
-executed, so it is sent again; what was sent and got no answer never is. The servers are
-independent of each other: one that is away, or hangs, costs the commands of its own slots an
-error, and others' one wait at most. While it is away, its commands are refused at once.
+A command that a server refuses because the slot is elsewhere, or is being moved (MOVED, ASK,
+TRYAGAIN), was not executed, so it is sent again. A command that got no answer never is. Servers do
+not affect each other: if one is away or hangs, the commands of its slots fail, and other commands
+wait for it once at most. While it is away, its commands are refused at once.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ from transport.redis.connection.errors import is_function_missing
 __all__ = ["Closing", "Cluster", "IsAt"]
 
 _PAUSE_SECONDS = 0.05
-_AT_ONCE = 3  # redirections; servers that disagree for a moment are asked after a pause
-_STUCK_SECONDS = 2.0  # is waited for a slot that can't be served now
-_STUCK_BESIDE_OTHERS_SECONDS = 0.2  # where replies of other slots wait for this one's
+_AT_ONCE = 3  # redirections to follow without a pause; then servers may disagree for a moment
+_STUCK_SECONDS = 2.0  # the wait for a slot that can't be served now
+_STUCK_BESIDE_OTHERS_SECONDS = 0.2  # that wait if commands of other slots are in the same call
 _LOADS = 3
 
 Load = Callable[[Sequence[ServerPool]], Awaitable[None]]
 Closing = Callable[[int], Sequence[Command]]
-"""Returns what ends a trip to the server of a slot."""
+"""Returns the commands that end a trip to the server of a slot."""
 IsAt = Callable[[ServerIdentity], bool]
-"""Returns whether a command may be sent to a server that is this one."""
+"""Returns whether a command may be sent to the server with this identity."""
 
 
 class _SlotCommands:
-    """Commands that one server is to execute, and what it answered."""
+    """Commands of one slot, which one server has to execute, and their replies."""
 
     __slots__ = (
         "asked",
@@ -70,12 +70,12 @@ class _SlotCommands:
     def __init__(self, slot: int | None, where: slice, commands: Sequence[Command]) -> None:
         self.use = SlotUse(slot, has_several_keys(commands))
         self.waits = _STUCK_SECONDS
-        self.is_at: IsAt | None = None  # any
+        self.is_at: IsAt | None = None  # None: any server
         self.where = where
         self.commands = commands
         self.replies: Sequence[Reply] = ()
         self.closing: Sequence[Reply] = ()
-        self.asked: ClusterPrimary | None = None  # the one that has the key, of a slot on its way
+        self.asked: ClusterPrimary | None = None  # the server named by ASK, while the slot moves
         self.redirects = 0
         self.loads = 0
         self.is_due = True
@@ -90,7 +90,7 @@ class _SlotCommands:
 
 
 class Cluster:
-    """Sends commands to the primaries of a cluster, which ``known`` has by slot."""
+    """Sends commands to the primaries of a cluster; ``known`` maps slots to primaries."""
 
     def __init__(self, known: ClusterMap) -> None:
         self._map = known
@@ -108,7 +108,7 @@ class Cluster:
         return [server.pool for server in self._map.servers if not server.is_away]
 
     def pools_of(self, commands: Sequence[Command]) -> list[ServerPool]:
-        """The pools of the primaries that have the slots of ``commands``."""
+        """Return the pools of the primaries that have the slots of ``commands``."""
         return self._pools_at({slot for slot, _ in parts(commands)})
 
     def _pools_at(self, slots: AbstractSet[int | None]) -> list[ServerPool]:
@@ -117,34 +117,34 @@ class Cluster:
 
     @property
     def places(self) -> list[str]:
-        """Host and port of each primary, for people."""
+        """Host and port of each primary, as text for messages."""
         return [str(server) for server in self._map.servers]
 
     def place_of(self, key: str) -> str:
-        """Return host and port of the primary that has ``key``, for people."""
+        """Return host and port of the primary that has ``key``, as text for messages."""
         return self.place_of_slot(slot_of_key(key))
 
     def place_of_slot(self, slot: int | None) -> str:
-        """Return the same for a slot; of ``None``, that of any primary."""
+        """Return host and port of the primary that has ``slot``; ``None``: of any primary."""
         try:
             return str(self._map.server_of(slot))
         except TransportUnavailable:
             return "no server"
 
     def is_on(self, key: str, place: Place) -> bool:
-        """Return whether the primary at ``place`` has ``key``, as far as is known."""
+        """Return whether the primary at ``place`` has ``key``, by the current map."""
         return self._map.place_of(slot_of_key(key)) == place
 
     def has(self, server: str) -> bool:
-        """Return whether a primary that answers had this replication id when it was met last."""
+        """Return whether a primary that answers had this replication id at the last connection."""
         return any(it.pool.server == server for it in self._map.servers if not it.is_away)
 
     async def exchange(self, commands: Sequence[Command], *, most: int = 0) -> list[Reply]:
         """Send each command to its server, all servers at once, and return the replies.
 
-        A command whose server can't be reached has the error in its place. Commands of different
-        slots are executed in any order; of two of one slot, the first may be redirected and come
-        later: so what has to come after another is another exchange.
+        If a command's server can't be reached, the error stands in place of the reply. Commands may
+        be executed in any order: those of different slots anyway, and of two commands of one slot
+        the first may be redirected. So if one has to follow another, call this twice.
         """
         replies, _ = await self.spread(commands, most=most)
         return replies
@@ -159,21 +159,25 @@ class Cluster:
         within: float = 0.0,
         are_at: Sequence[IsAt] = (),
     ) -> tuple[list[Reply], list[Sequence[Reply]]]:
-        """Do the same; also return the replies to what ended the trip of each command.
+        """Do the same as ``exchange``, with more options.
 
         Args:
-            commands: What to send.
-            most: Bounds the bytes of each server's replies; see ``RedisConnection.exchange``. With
-                it these are reads, which go together with those of all partitions: none waits for a
-                slot that can't be served now.
-            closing: What follows the last command on the same connection, at each server. With it
-                these are appends, which are kept in order: none is sent while an earlier one to
+            commands: The commands to send.
+            most: The most bytes of each server's replies; see ``RedisConnection.exchange``. Only
+                reads have it. They share a trip with the reads of all partitions, so they don't
+                wait for a slot that can't be served now.
+            closing: The commands to send after the last one on the same connection, to each server.
+                Only appends have it. They are kept in order: none is sent while an earlier one to
                 the same slot is being sent again.
-            load: Loads our functions where a server lacks them.
-            within: Bounds the seconds that a server's replies are waited for; 0: its timeout. Then
-                a server that is slower fails its own commands, and others' are not kept.
-            are_at: For each command, whether its server is the one that it is meant for. Where it
-                is not, nothing is sent, and ``ServerChanged`` stands in place of the reply.
+            load: Loads our functions into servers that lack them.
+            within: The seconds to wait for a server's replies; 0: its timeout. The commands of a
+                slower server fail, so that it can't delay the others' replies.
+            are_at: For each command, tells whether a server is the one that it is meant for. To any
+                other server nothing is sent, and ``ServerChanged`` stands in place of the reply.
+
+        Returns:
+            The reply to each command; and for each command, the replies to the closing commands of
+            its trip.
         """
         asked = [_SlotCommands(slot, where, commands[where]) for slot, where in parts(commands)]
         for part, is_at in zip(asked, are_at, strict=False):
@@ -226,10 +230,10 @@ class Cluster:
 
     @asynccontextmanager
     async def lend_waiting(self, stream: str) -> AsyncIterator[RedisConnection]:
-        """Lend a connection to the server of ``stream``, for who waits for its entries.
+        """Lend a connection to the server of ``stream``, for a blocking read.
 
         Raises:
-            TransportUnavailable: none could be had.
+            TransportUnavailable: no connection could be opened.
         """
         async with self._map.server_of(slot_of_key(stream)).waits.lend() as connection:
             yield connection
@@ -246,7 +250,7 @@ class Cluster:
         closing: Closing | None,
         within: float,
     ) -> None:
-        """Send parts to one server, and see which of them have to be sent again."""
+        """Send parts to one server, and mark those that have to be sent again."""
         try:
             async with asyncio.timeout(within or None), server.lend() as connection:
                 some = _meant_for(server, connection, some)
@@ -257,7 +261,7 @@ class Cluster:
             for part in some:
                 part.fail(late)
         except LeadsToReplica as error:
-            # The others made another one the primary: nothing was sent, and the map tells soon.
+            # Another server was promoted. Nothing was sent, and the map will soon name it.
             for part in some:
                 part.fail(error)
                 part.redirects += _AT_ONCE + 1
@@ -298,14 +302,14 @@ class Cluster:
             self._map.miss(server, lost[0])
 
     def _settled_slot(self, some: Sequence[_SlotCommands]) -> int | None:
-        """Return the slot of a part that is not on its way, if there is one."""
+        """Return a slot of these parts that is not being moved, if there is one."""
         for part in some:
             if part.asked is None and self._stuck.is_settled(part.slot):
                 return part.slot
         return some[0].slot
 
     def _look_at(self, part: _SlotCommands, server: ClusterPrimary) -> None:
-        """Have a part sent again that was refused for where its slot is."""
+        """Mark a part to be sent again, if it was refused because of its slot."""
         for reply in part.replies:
             if isinstance(reply, AskError) and reply.host != NO_HOST:
                 place = (reply.host or server.address.host, reply.port)
@@ -320,8 +324,8 @@ class Cluster:
                 part.redirects += _AT_ONCE + 1
                 part.is_due = self._may_wait(part)
                 if not isinstance(reply, TryAgainError) or not part.is_due:
-                    # It may be cut off from the others, who gave its slots to another one since.
-                    # Or the slot went to one that it has no host name of: the map has its address.
+                    # This server may be cut off, and the others have given its slots to another.
+                    # Or the slot went to a server without a host name: the map has its address.
                     self._map.watch_again()
                 return
         self._stuck.note_served(part.use)
@@ -330,7 +334,7 @@ class Cluster:
         return self._stuck.may_wait(part.use, part.waits)
 
     async def _load(self, some: Sequence[_SlotCommands], load: Load) -> None:
-        """Load our functions where calls found none, and have these made again."""
+        """Load our functions into servers that lack them, and mark their calls to be repeated."""
         lacking = [
             part
             for part in some
@@ -349,13 +353,13 @@ class Cluster:
 def _meant_for(
     server: ClusterPrimary, connection: RedisConnection, some: Sequence[_SlotCommands]
 ) -> Sequence[_SlotCommands]:
-    """Return the parts that may be sent over a connection; the others are refused.
+    """Return the parts that may be sent over a connection; fail the others.
 
-    A slot on its way is not looked at: the server that gives it up still has all of it, and tells.
+    A part that follows an ASK is not checked: the server that sent it here was checked.
     """
     if all(part.is_at is None for part in some):
         return some
-    is_old = connection.server != server.pool.server  # older than a change that another met
+    is_old = connection.server != server.pool.server  # made before the server changed
     meant = []
     for part in some:
         if part.is_at is None:

@@ -1,7 +1,7 @@
-"""The primaries of a cluster and the slots of each, kept as they change.
+"""The primaries of a cluster and their slots, kept up to date.
 
-A primary that did not answer is asked until it does, and everybody for whoever is promoted in its
-place, by one task.
+If a primary does not answer, one task asks it until it does, and asks all servers whether another
+one was promoted in its place.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _log = logging.getLogger(__name__)
 
 _ANSWER_SECONDS = 1.0
 _LOOK_SECONDS = 0.2
-_LONGEST_LOOK_SECONDS = 1.5  # for as long as a server is away, each of the others is asked
+_LONGEST_LOOK_SECONDS = 1.5  # between two requests for the map, while a server is away
 
 
 class ClusterMap:
-    """The primaries that are known, by slot.
+    """The known primaries, by slot.
 
     Args:
-        seeds: Where to ask for the map; any server of the cluster.
-        slots: The map as it was told first.
+        seeds: The servers of the settings, which can be asked for the map.
+        slots: The first map.
         make: Makes a pool of connections.
         changed: Called when a slot may be on another server than before.
     """
@@ -51,7 +51,7 @@ class ClusterMap:
         self._changed = changed
         self._servers: dict[Place, ClusterPrimary] = {}
         self._slots = SlotMap()
-        self._moved: dict[int, Place] = {}  # that the map does not have yet
+        self._moved: dict[int, Place] = {}  # slots that were moved since the map was told
         self._looked = 0.0
         self._watching: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -60,14 +60,14 @@ class ClusterMap:
 
     @property
     def servers(self) -> list[ClusterPrimary]:
-        """The primaries."""
+        """All primaries."""
         return list(self._servers.values())
 
     def server_of(self, slot: int | None) -> ClusterPrimary:
-        """Return the primary that has ``slot``; ``None``: any that answers, if one does.
+        """Return the primary that has ``slot``; ``None``: any one, if possible one that answers.
 
         Raises:
-            TransportUnavailable: nobody has it.
+            TransportUnavailable: no primary has the slot.
         """
         if slot is None and self._servers:
             servers = self.servers
@@ -81,11 +81,11 @@ class ClusterMap:
         return self.server_at(place)
 
     def place_of(self, slot: int) -> Place | None:
-        """Return where a slot is, as far as is known."""
+        """Return the place of the server that is known to have a slot; ``None`` if none is."""
         return self._moved.get(slot) or self._slots.place_of(slot)
 
     def server_at(self, place: Place) -> ClusterPrimary:
-        """Return the server at an address."""
+        """Return the server at a place; a new one is added."""
         server = self._servers.get(place)
         if server is None:
             host, port = place
@@ -94,27 +94,27 @@ class ClusterMap:
         return server
 
     def note_moved(self, slot: int, place: Place) -> None:
-        """Note that a server said where a slot is."""
+        """Note where a slot is now, as a server's MOVED said."""
         if self._moved.get(slot) != place:
             self._moved[slot] = place
             self._changed()
             self.watch()
 
     def miss(self, server: ClusterPrimary, error: Exception) -> None:
-        """Refuse what is for ``server`` until it answers again."""
+        """Refuse commands to ``server`` until it answers again."""
         if self._servers.get((server.address.host, server.address.port)) is server:
             server.missed(error)
             self.watch()
 
     def watch(self) -> None:
-        """Ask for the map, unless it is being asked for."""
+        """Begin to ask for the map, unless that is under way."""
         if self._closed:
-            return  # a trip that was under way ends
+            return  # called by a trip that ends after closing
         if self._watching is None or self._watching.done():
             self._watching = asyncio.create_task(self._look_for_all(), name="cluster watch")
 
     def watch_again(self) -> None:
-        """Ask for the map, unless that was done just now."""
+        """Ask for the map, unless that was done a moment ago."""
         if asyncio.get_running_loop().time() - self._looked >= _LOOK_SECONDS:
             self.watch()
 
@@ -130,22 +130,23 @@ class ClusterMap:
             await asyncio.wait(self._closing)
 
     async def _look_for_all(self) -> None:
-        """Ask for the map, until every primary answers and is known to have its slots."""
+        """Ask for the map until there is one and every primary answers."""
         pause = _LOOK_SECONDS
         while True:
             moved = dict(self._moved)
             addresses = [it.address for it in self._servers.values()]
-            # At the same time: one that only closed a connection is not away for as long as another
-            # one that hangs takes to be asked.
+            # Concurrently: a server that only closed a connection must not count as away while
+            # another one, which hangs, is asked for the map.
             away = [it for it in self.servers if it.is_away]
             slots, _ = await asyncio.gather(
                 ask_for_slots([*addresses, *self._seeds]), _try_all(away)
             )
             if slots is not None:
-                # What moved while it was told may not be in it.
+                # The map may lack slots that were moved since it was asked for: keep those.
                 self._moved = dict(self._moved.items() - moved.items())
                 self._take(slots)
-                await _try_all([it for it in self.servers if not it.pool.made])  # who they are
+                # Connect to new servers, to learn their identity.
+                await _try_all([it for it in self.servers if not it.pool.made])
             self._looked = asyncio.get_running_loop().time()
             if slots is not None and not any(it.is_away for it in self._servers.values()):
                 return
@@ -156,7 +157,7 @@ class ClusterMap:
         before, self._slots = self._slots, slots
         for place in slots.places:
             self.server_at(place)
-        # Also where the map is as it was: of a move that was begun and given up, a server is known.
+        # Also if the map did not change: a move that was given up may have added a server.
         gone = set(self._servers) - set(slots.places) - set(self._moved.values())
         for place in gone:
             task = asyncio.create_task(self._servers.pop(place).close())

@@ -1,4 +1,4 @@
-"""A primary of a cluster: the connections to it, and whether it answers."""
+"""One primary of a cluster: its pools of connections, and whether it answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ServerPool(Protocol):
     """How many connections were ever made."""
 
     def lend(self) -> AbstractAsyncContextManager[RedisConnection]:
-        """Lend one."""
+        """Lend one connection."""
 
     async def exchange(self, commands: Sequence[Command], *, most: int = 0) -> list[Reply]:
         """Send commands and return their replies."""
@@ -30,18 +30,18 @@ class ServerPool(Protocol):
         """Send one command and return its reply."""
 
     async def close(self) -> None:
-        """Close all but those in use."""
+        """Close every connection that is not in use, and the others when they are returned."""
 
     def hang_up(self) -> None:
-        """Close all."""
+        """Close every connection, also those in use."""
 
 
 MakePool = Callable[[Address, bool], ServerPool]
-"""Makes the connections to an address; the second argument: for those who wait for entries."""
+"""Makes the pool of an address; the second argument says whether it is for blocking reads."""
 
 
 class ClusterPrimary:
-    """A primary. Those who wait for entries have connections of their own, as many as it takes."""
+    """One primary. Blocking reads have a pool of their own, with one connection for each stream."""
 
     def __init__(self, address: Address, make: MakePool) -> None:
         self.address = address
@@ -51,8 +51,8 @@ class ClusterPrimary:
         self._why = ""
 
     def missed(self, error: Exception) -> None:
-        """Refuse what is for it from now on."""
-        if not self.is_away:  # or it is what we say ourselves
+        """Refuse its commands from now on, because of ``error``."""
+        if not self.is_away:  # else the error may be our own refusal
             self._why = str(error)
         self.is_away = True
 
@@ -61,11 +61,11 @@ class ClusterPrimary:
         """Lend a connection.
 
         Raises:
-            TransportUnavailable: none can be had, or it did not answer lately.
+            TransportUnavailable: no connection can be opened, or the server is away.
         """
         self._refuse_while_away()
         async with self.pool.lend() as connection:
-            self._refuse_while_away()  # all connections were in use until it was found to hang
+            self._refuse_while_away()  # it may have been found to hang during the wait
             yield connection
 
     def _refuse_while_away(self) -> None:
@@ -77,7 +77,7 @@ class ClusterPrimary:
             )
 
     async def close(self) -> None:
-        """Close all connections, those that somebody waits on too."""
+        """Close all connections, also those of blocking reads."""
         self.waits.hang_up()
         await self.waits.close()
         await self.pool.close()

@@ -1,4 +1,4 @@
-"""Which slot of a cluster a command belongs to, and which commands have to stay together."""
+"""Routing: the slot that a command belongs to, and the commands that must stay together."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _WITHOUT = frozenset(
 
 @lru_cache(maxsize=4096)
 def slot_of_key(key: str) -> int:
-    """Return the slot that a key hashes to."""
+    """Return the cluster slot of a key."""
     return key_slot(key.encode("utf-8", "surrogateescape"))
 
 
 def parts(commands: Sequence[Command]) -> Iterator[tuple[int | None, slice]]:
-    """Yield slots, and the commands of each that go to one server together.
+    """Yield the parts of ``commands`` that must go to one server: the slot, and which commands.
 
-    A transaction is one part, and each other command is one of its own. The slot of a part
-    without keys is ``None``: any server will do.
+    A transaction is one part. Each other command is a part of its own. The slot of a part without
+    keys is ``None``: any server can execute it.
     """
     first, slot = 0, None
     is_open = False
@@ -42,7 +42,10 @@ def parts(commands: Sequence[Command]) -> Iterator[tuple[int | None, slice]]:
 
 
 def has_several_keys(commands: Sequence[Command]) -> bool:
-    """Return whether a server that has only a part of a slot refuses one of ``commands``."""
+    """Return whether any of ``commands`` names several keys.
+
+    While a slot is being moved, a server may have only some of its keys, and refuse such a command.
+    """
     return any(it[0] in _WITH_COUNT and int(it[2]) > 1 for it in commands)
 
 

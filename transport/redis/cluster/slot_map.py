@@ -1,4 +1,4 @@
-"""Which server of a cluster has which slots, as one of them tells (``CLUSTER SLOTS``)."""
+"""The map of a cluster's slots to servers, made of a server's answer (``CLUSTER SLOTS``)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transport.redis.connection.connection import Reply
 __all__ = ["NO_HOST", "Place", "SlotMap"]
 
 NO_HOST = "?"
-"""What a server calls another one that it is to call by its host name, and knows none of."""
+"""A server's answer in place of the host name of another server, if it does not know that name."""
 
 Place = tuple[str, int]
 """Host and port."""
@@ -27,9 +27,9 @@ class SlotMap(msgspec.Struct, frozen=True):
     def read(cls, told: Reply, by: str) -> SlotMap:
         """Read the answer of a server at the host ``by``.
 
-        ``CLUSTER SLOTS`` and not ``CLUSTER SHARDS``: it has the owner of each range first, where
-        the other may have two primaries in a shard, one of them the one that failed. It also has
-        the port that suits the connection, TLS or not.
+        ``CLUSTER SLOTS`` names the owner of each range first, and has the port that suits the
+        connection, with TLS or without. ``CLUSTER SHARDS`` may name two primaries in a shard, one
+        of which has failed.
         """
         ranges = []
         for first, last, primary, *_ in told:
@@ -45,7 +45,7 @@ class SlotMap(msgspec.Struct, frozen=True):
         return list(dict.fromkeys(place for _, _, place in self.ranges))
 
     def place_of(self, slot: int) -> Place | None:
-        """Return the primary of a slot, or ``None`` where nobody has it."""
+        """Return the place of the primary that has a slot; ``None`` if no primary has it."""
         at = bisect_right(self.ranges, slot, key=lambda it: it[0]) - 1
         if at < 0:
             return None
@@ -54,7 +54,7 @@ class SlotMap(msgspec.Struct, frozen=True):
 
 
 def _address(primary: Sequence[Reply]) -> str:
-    """Return the IP address of a server that has no host name, as its entry goes on with it."""
+    """Return the IP address of a server without a host name, from the rest of its entry."""
     beside = primary[3] if len(primary) > 3 else ()  # noqa: PLR2004 - host, port and id come first
     named = dict(zip(beside[::2], beside[1::2], strict=False))
     address: bytes = named.get(b"ip", b"")

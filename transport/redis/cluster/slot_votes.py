@@ -1,4 +1,4 @@
-"""Ask the servers of a cluster which of them has which slots."""
+"""A vote among the servers of a cluster about the map of slots."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ _EPOCH = re.compile(rb"^cluster_current_epoch:(\d+)", re.MULTILINE)
 
 
 async def ask_for_slots(addresses: Sequence[Address]) -> SlotMap | None:
-    """Return the map that most servers tell; ``None`` where none tells one.
+    """Return the map that most servers agree on; ``None`` if no server has one.
 
-    Most: one that is cut off tells of how it was. Where it says that it is (``cluster_state``), it
-    counts only if all do; and a server that is known by two addresses counts once.
+    A server that is cut off has an outdated map. If it says so (``cluster_state:fail``), its answer
+    counts only if all servers say so. A server with two addresses counts once. The latest election
+    decides a tie.
     """
     distinct = list({(it.host, it.port): it for it in addresses}.values())
     told = await asyncio.gather(*(_ask(it) for it in distinct))
@@ -37,10 +38,10 @@ async def ask_for_slots(addresses: Sequence[Address]) -> SlotMap | None:
 
 
 async def tell(address: Address, *commands: Command) -> list[Reply]:
-    """Return the replies of a server, over a connection of its own.
+    """Return a server's replies to ``commands``, over a new connection.
 
     Raises:
-        TransportUnavailable: it can't be reached.
+        TransportUnavailable: the server can't be reached.
     """
     connection = RedisConnection(StaticLocator(address))
     try:
@@ -55,7 +56,7 @@ async def tell(address: Address, *commands: Command) -> list[Reply]:
 
 
 class _Vote(NamedTuple):
-    """A server's answer; the epoch is that of the last election that it heard of."""
+    """A server's answer; ``epoch`` is that of the last election it knows."""
 
     node: object
     slots: SlotMap

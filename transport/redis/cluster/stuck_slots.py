@@ -1,7 +1,7 @@
-"""How long a command waits for a slot that can't be served now.
+"""Slots that can't be served now, and how long a command waits for them.
 
-After that it fails at once, until one of its kind succeeds: a slot whose move has stopped halfway
-must not hold up all others for as long, again and again.
+After that time, commands for such a slot fail at once until one succeeds. Otherwise a slot whose
+move stopped halfway would hold up commands of other slots again and again.
 """
 
 from __future__ import annotations
@@ -13,25 +13,28 @@ __all__ = ["SlotUse", "StuckSlots"]
 
 
 class SlotUse(NamedTuple):
-    """The slot of a call. Of a slot that is being moved, a server may have one key of two."""
+    """The slot of a call, and whether the call names several keys.
+
+    While a slot is being moved, a server may have only one of two keys.
+    """
 
     slot: int | None
     has_several_keys: bool
 
 
 class StuckSlots:
-    """The slots that can't be served, and since when."""
+    """The slots that can't be served, with the time since when."""
 
     def __init__(self) -> None:
         self._since: dict[SlotUse, float] = {}
 
     def may_wait(self, use: SlotUse, seconds: float) -> bool:
-        """Note that ``use`` is not served; return whether that is so for less than ``seconds``."""
+        """Note that ``use`` can't be served; return whether that is so for under ``seconds``."""
         now = asyncio.get_running_loop().time()
         return now - self._since.setdefault(use, now) < seconds
 
     def note_served(self, use: SlotUse) -> None:
-        """Note that ``use`` is served."""
+        """Note that ``use`` was served."""
         if not self._since:
             return
         self._since.pop(use, None)
@@ -39,5 +42,5 @@ class StuckSlots:
             self._since.pop(SlotUse(use.slot, False), None)
 
     def is_settled(self, slot: int | None) -> bool:
-        """Return whether nothing is known to hold up commands of several keys of ``slot``."""
+        """Return whether commands with several keys of ``slot`` are not known to be stuck."""
         return SlotUse(slot, True) not in self._since
