@@ -1,4 +1,4 @@
-"""Entry ids as text, checked: ``ms-sequence``, each an unsigned 64-bit number."""
+"""Entry ids: ``ms-sequence``, two unsigned 64-bit numbers as text, and checks of them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _ID = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
 
 
 def entry_id(text: str) -> str:
-    """Return ``text`` as Redis writes it; a sequence that is not given is 0.
+    """Return ``text`` as Redis writes it; a missing sequence is 0.
 
     Raises:
-        ValueError: it is no entry id.
+        ValueError: ``text`` is no entry id.
     """
     return _spelled(*_parts(text))
 
@@ -23,7 +23,7 @@ def id_before(text: str) -> str | None:
     """Return the id right before the one in ``text``; ``None`` before the first.
 
     Raises:
-        ValueError: it is no entry id.
+        ValueError: ``text`` is no entry id.
     """
     ms, sequence = _parts(text)
     if sequence:
@@ -35,14 +35,17 @@ def id_key(text: str) -> bytes:
     """Return a key that orders ids; see ``transport.contract.Transport.sort_key``.
 
     Raises:
-        ValueError: it is no entry id.
+        ValueError: ``text`` is no entry id.
     """
     ms, sequence = _parts(text)
     return ms.to_bytes(8, "big") + sequence.to_bytes(8, "big")
 
 
 def time_in(text: str) -> float | None:
-    """Return the seconds since the epoch that an id begins with; ``None`` if it is none."""
+    """Return the time that an id begins with, in seconds since the Unix epoch.
+
+    ``None`` if ``text`` is no entry id.
+    """
     try:
         return _parts(text)[0] / 1000
     except ValueError:

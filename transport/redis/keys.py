@@ -10,11 +10,11 @@
 ``{msg:stream}:members:<group>``          sorted set: members of the group, by when they expire
 ``{msg:stream}:bell:<group>``             stream of one entry: rung when ownership may change
 ``{msg:stream}:partitions``               string: how many partitions this log was made with
-``{msg:stream}:identity``                  string: a UUID that tells this log from any other
+``{msg:stream}:identity``                  string: the UUID of this log
 ``{msg:stream}:writers``                  sorted set: processes that append, by when they expire
-``{msg:stream}:rescue:2:<repl. id>``      hash: what a failover lost, while it is appended again
-``{msg:stream}:probe``                    string: written to see whether writes are taken; expires
-``{<stream>}:writers``                    the last three, of one partition: in a cluster
+``{msg:stream}:rescue:2:<repl. id>``      hash: records lost in a failover, until appended again
+``{msg:stream}:probe``                    string: written to test for writes; expires
+``{<stream>}:writers``                    in a cluster: the last three, for one partition
 ``{<stream>}:rescue:2:<repl. id>``
 ``{<stream>}:probe``
 ========================================  ==============================================
@@ -22,9 +22,9 @@
 The log ``redis@32`` has ``msg:stream@32`` and ``msg:dlq@32`` in place of ``msg:stream`` and
 ``msg:dlq`` in all of these, so it shares a database with ``redis`` and no key.
 
-``{p}`` above stands for a number; other braces are literal: a Redis Cluster hashes what is inside,
-so a partition's side keys live in the slot of its stream, and a function may touch them together.
-``msg:dlq`` has side keys of the same names with its own in the braces.
+``{p}`` above stands for a number. Other braces are literal hash tags: a Redis Cluster hashes only
+the text inside them. So a partition's side keys live in the slot of its stream, and one function
+may touch them together. ``msg:dlq`` has the same side keys, with its own name in the braces.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ __all__ = ["TopicKeys", "consumer", "dead_letter_log", "messages_log", "trimmed"
 
 
 _PROBE_MS = 60_000
-_REPORT_VERSION = 2  # of what is reported to a rescue: a release that writes it anew counts on
+_REPORT_VERSION = 2  # of the format of rescue reports: raise it when the format changes
 
 
 class TopicKeys(msgspec.Struct, frozen=True):
-    """The names of one topic."""
+    """The names of one topic's keys."""
 
     topic: Topic
     name: str
@@ -56,29 +56,32 @@ class TopicKeys(msgspec.Struct, frozen=True):
 
     @property
     def identity(self) -> str:
-        """The key of what tells the log from any other."""
+        """The key of the log's UUID."""
         return f"{{{self.name}}}:identity"
 
     @property
     def probing(self) -> tuple[str | int, ...]:
-        """The command that writes to see whether writes are taken."""
+        """The command that tests whether the server takes writes, by writing a key that expires."""
         return ("SET", f"{{{self.name}}}:probe", "1", "PX", _PROBE_MS)
 
     def probing_at(self, partition: int) -> tuple[str | int, ...]:
-        """The same for the server that has ``partition``: in a cluster."""
+        """Return the command that tests for writes on the server of ``partition``, in a cluster."""
         return ("SET", f"{{{self.streams[partition]}}}:probe", "1", "PX", _PROBE_MS)
 
     @property
     def writers(self) -> str:
-        """The key of those who append, by when that is forgotten."""
+        """The key of the processes that append, sorted by when they expire."""
         return f"{{{self.name}}}:writers"
 
     def of_partition(self, partition: int) -> TopicKeys:
-        """Return the same names, with those of the writers and a rescue in a partition's slot."""
+        """Return these names with the writers' and the rescue's keys in the partition's slot."""
         return msgspec.structs.replace(self, name=self.streams[partition])
 
     def rescue(self, server: str) -> str:
-        """Return the key of what is to be appended again to a server (lua/rescue.lua)."""
+        """Return the key of the rescue to one server (lua/rescue.lua).
+
+        ``server``: the server's replication id.
+        """
         return f"{{{self.name}}}:rescue:{_REPORT_VERSION}:{server}"
 
     def lease(self, partition: int, group: str) -> str:
@@ -86,10 +89,10 @@ class TopicKeys(msgspec.Struct, frozen=True):
         return f"{{{self.streams[partition]}}}:lease:{group}"
 
     def memories(self, partition: int | None = None) -> tuple[str, str]:
-        """Return the keys of the two hashes that remember what was appended (lua/append.lua).
+        """Return the keys of the two hashes that remember message ids (lua/append.lua).
 
-        One pair for the whole log, so that one call appends to all its partitions; or a
-        partition's own pair, in the slot of its stream, where a cluster needs it.
+        ``partition``: ``None`` for the pair of the whole log, with which one call appends to all
+        partitions. In a cluster each partition has its own pair, in the slot of its stream.
         """
         tag = self.name if partition is None else self.streams[partition]
         return f"{{{tag}}}:memory:0", f"{{{tag}}}:memory:1"
@@ -111,14 +114,14 @@ def trimmed(stream: str) -> str:
 def consumer(partition: int) -> str:
     """Return the consumer name for a partition.
 
-    The same for every owner: registrations can't leak, and records that the last owner left
-    unacknowledged already belong to the next one.
+    It is the same for every owner. So no consumer registrations are left behind, and records that
+    the last owner left unacknowledged already belong to the next one.
     """
     return f"p{partition}"
 
 
 def messages_log(partitions: int, suffix: str = "") -> TopicKeys:
-    """Return the names of the messages log; ``suffix`` is that of the log's name."""
+    """Return the names of the messages log; ``suffix`` is the suffix of the log's name."""
     name = f"msg:stream{suffix}"
     streams = [f"{name}:{p}" for p in range(partitions)]
     return TopicKeys(topic=Topic.MESSAGES, name=name, streams=streams)

@@ -1,4 +1,4 @@
-"""Reading without a group, and how far groups are. Neither changes anything in the log."""
+"""Reads without a group, and the progress of groups."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["look_for", "progress", "reaches", "read", "read_back"]
 
 _NOWHERE = b"0-0"
 _AT_ONCE = 100
-"""Records of a call. The server does nothing else meanwhile, nor do we while they become records:
-a quarter of a millisecond each, for which appends wait. A record costs the same in calls of 100 and
+"""Records per call. Appends wait while the server runs the call, and again while this process makes
+records of the reply: a quarter of a millisecond each. A record costs the same in calls of 100 and
 of 1000."""
-_SHARD_SECONDS = 1.0  # a server of a cluster that takes longer keeps nobody from what others tell
+_SHARD_SECONDS = 1.0  # a server of a cluster that takes longer fails, and the others' replies count
 
 
 async def read(
@@ -66,7 +66,10 @@ async def _range(
     beyond: str | None,
     limit: int,
 ) -> list[Record]:
-    """Return up to ``limit`` records beyond an offset, in calls of some each."""
+    """Return up to ``limit`` records beyond an offset, in calls of up to ``_AT_ONCE`` records.
+
+    ``which`` returns the Redis command and its range for an offset.
+    """
     stream = log.streams[partition]
     found: list[Record] = []
     room = READ_BYTES
@@ -79,7 +82,7 @@ async def _range(
         some = records(log.topic, partition, reply)
         found += some
         if len(some) < count:
-            break  # it is the end, or they come to enough bytes
+            break  # the end of the stream, or enough bytes
         beyond = some[-1].offset
         room -= sum(map(size_of, some))
     return found
@@ -90,10 +93,10 @@ async def progress(
 ) -> Sequence[Progress]:
     """Return the progress of ``group`` in every partition; see ``Transport.progress``.
 
-    Of a server of a cluster that does not answer, partitions are unavailable.
+    Where a server of a cluster does not answer, its partitions are marked as unavailable.
 
     Raises:
-        TransportError: no partition's is told, or one's is not and there is one server.
+        TransportError: no server answers; without a cluster, also if any partition has an error.
     """
     keys = [(stream, log.lease(partition, group)) for partition, stream in enumerate(log.streams)]
     connections = last_seen.connections() if last_seen else 0
@@ -114,7 +117,7 @@ async def progress(
     back = [progress.partition for progress, lost in found if lost >= 0]
     uncounted = set(back)
     if back:
-        # Counted where it outlives this process. Whether or not that can be done now, it is told.
+        # Count the loss in the lease, which outlives this process. Report it even if that fails.
         counted = await functions.exchange(
             [functions.command("went_back", keys[p], *seen[p]) for p in back],
             within=_SHARD_SECONDS,
@@ -133,7 +136,7 @@ async def progress(
             within=_SHARD_SECONDS,
         )
     for progress, _ in found:
-        # A loss that is not counted yet is compared with the same figures at the next report.
+        # Keep the figures of partitions whose loss is not counted yet: the next report needs them.
         if progress.lag is not None and progress.appended and progress.partition not in uncounted:
             last_seen.looked(
                 progress.partition,
@@ -151,12 +154,15 @@ async def progress(
 async def look_for(
     functions: Functions, log: TopicKeys, group: str, last_seen: LastSeen, ends: Mapping[int, str]
 ) -> None:
-    """Count what is gone, of what this process knew and of ``ends``; see ``KnowsEnds.look_for``."""
+    """Count lost records, by this process's knowledge and by ``ends``.
+
+    See ``KnowsEnds.look_for``.
+    """
     partitions = [partition for partition in ends if partition < len(log.streams)]
     calls = []
     for partition in partitions:
         keys = (log.streams[partition], log.lease(partition, group))
-        # What this process knew goes first: it has figures, and those of one loss are not added.
+        # This process's knowledge goes first, since it has figures. One loss is counted once.
         calls.append(functions.command("went_back", keys, *last_seen.arguments(partition)))
         known = last_seen.arguments_for(partition, ends[partition])
         calls.append(functions.command("went_back", keys, *known))
@@ -170,7 +176,7 @@ async def look_for(
 
 
 def _progress(partition: int, reply: Reply) -> tuple[Progress, int]:
-    """Return it, and how many records went with a log that went back (-1: it did not)."""
+    """Return the progress, and how many records were lost if the log went back (-1: it did not)."""
     if isinstance(reply, Exception):  # a server of a cluster is away
         return Progress(partition, None, None, None, None, None, unavailable=True), -1
     undelivered, pending, oldest, floor, end, owner, lost, now_ms, added, back, through = reply
@@ -185,7 +191,7 @@ def _progress(partition: int, reply: Reply) -> tuple[Progress, int]:
         owner=owner.decode() or None,
         lost=lost,
         appended=added,
-        # Never given anything, or nothing of it acknowledged: then nothing was trimmed.
+        # Nothing was appended, or nothing is acknowledged: then nothing was trimmed.
         untrimmed=added in (0, lag),
         acknowledged=_position(through),
     )

@@ -1,4 +1,4 @@
-"""Stream entries as records. Nothing is decoded here that a foreign producer could have broken."""
+"""Records made of stream entries, without decoding anything that a foreign producer may break."""
 
 from __future__ import annotations
 
@@ -29,27 +29,28 @@ __all__ = [
 FIELD_KEY = "key"
 FIELD_BODY = "body"
 OUR_HEADERS = (HEADER_MESSAGE_ID, HEADER_CORRELATION_ID, HEADER_CONTENT_TYPE)
-"""The fields of a message without a trace, in their order."""
+"""The headers of a message without a trace, in their order."""
 OUR_TRACED_HEADERS = (*OUR_HEADERS, HEADER_TRACEPARENT)
-"""The fields of one with a trace, sampled or not."""
+"""The headers of a message with a trace, sampled or not, in their order."""
 OUR_FIELDS = (FIELD_KEY, FIELD_BODY, *OUR_HEADERS, CONTENT_TYPE, HEADER_TRACEPARENT)
-"""Text that ``append`` gets once, so that each message carries only its own."""
+"""Field names, and our content type, that a call of ``append`` gets once for all its messages."""
 
 _KEY, _BODY = b"key", b"body"
-_KEY_AND_BODY = 4  # how many values they are, with their names
+_KEY_AND_BODY = 4  # the number of values of key and body, with their names
 Entry = tuple[bytes, Sequence[bytes]]
-"""An entry id, and field, value, field, value ... as a stream gives them."""
+"""An entry id and its fields: field, value, field, value ..., as Redis returns them."""
 
-# Field names repeat from record to record; foreign ones may be any bytes, kept reversibly.
+# A cache: field names repeat from record to record. Foreign names may be any bytes, and are decoded
+# so that they can be encoded again.
 _names: dict[bytes, str] = {}
 _NAMES_KEPT = 256
 
 
 class Verbatim(dict[str, bytes]):
-    """Headers of an entry that the contract's types can't hold whole, with its fields as they were.
+    """Headers of a foreign entry that a ``Record`` can't hold whole, with the original fields.
 
-    Redis allows what we never write: no key or no body, and a field twice (of which the last one
-    counts, as in most clients). A dead letter of such an entry must still have the same fields.
+    Redis allows entries that we never write: without a key or a body, or with a field twice (the
+    last one counts, as in most clients). A dead letter of such an entry keeps the same fields.
     """
 
     fields: Sequence[bytes]
@@ -68,7 +69,10 @@ def records(
     entries: Sequence[Entry],
     counts: Mapping[bytes, int] | None = None,
 ) -> list[Record]:
-    """Return one record per entry, in order. ``counts`` has delivery counts by id, 1 if absent."""
+    """Return one record per entry, in order.
+
+    ``counts``: delivery counts by entry id; 1 if absent.
+    """
     made = []
     for entry_id, fields in entries:
         headers: dict[str, bytes] = {}
@@ -106,7 +110,7 @@ def _verbatim(headers: dict[str, bytes], fields: Sequence[bytes]) -> Verbatim:
 
 
 def sort_key(offset: str) -> tuple[int, int]:
-    """Return ``(ms, sequence)``: the order of entry ids."""
+    """Return ``(ms, sequence)``, which orders entry ids."""
     ms, _, sequence = offset.partition("-")
     return int(ms), int(sequence or 0)
 
@@ -114,5 +118,5 @@ def sort_key(offset: str) -> tuple[int, int]:
 def is_later(one: str, other: str) -> bool:
     """Return whether the entry id ``one`` stands after ``other``."""
     if len(one) == len(other):
-        return one > other  # as texts of one length they have the order of their numbers
+        return one > other  # texts of the same length sort as their numbers do
     return sort_key(one) > sort_key(other)

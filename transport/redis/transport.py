@@ -1,4 +1,4 @@
-"""The log on Redis Streams or Valkey, put together. Requires Redis 7.0 or Valkey 8, or later."""
+"""The ``Transport`` on Redis Streams. Requires Redis 7.0 or Valkey 8, or later."""
 
 from __future__ import annotations
 
@@ -56,16 +56,16 @@ from transport.settings import TransportSettings
 __all__ = ["RedisTransport"]
 
 _NAME = LogName("redis")
-_PROBE_SECONDS = 0.5  # for a server of a cluster, so that the others are told of in time
+_PROBE_SECONDS = 0.5  # the time of each server of a cluster, so that one can't delay the report
 
 
 class RedisTransport:
     """See ``transport.contract.Transport``; one instance per process and event loop.
 
-    How durable an acknowledged append is, the server's configuration says: ``appendonly yes`` with
-    ``appendfsync always`` survives a power cut, ``everysec`` may lose the last second; replicas
-    are asynchronous, so ``min-replicas-to-write`` narrows what a failover may lose and does not
-    close it.
+    The server's configuration decides how durable an acknowledged append is. With ``appendonly
+    yes`` and ``appendfsync always`` it survives a power cut; with ``everysec`` the last second may
+    be lost. Replicas are asynchronous: ``min-replicas-to-write`` reduces the loss in a failover,
+    but can't exclude it.
     """
 
     system = "redis"
@@ -129,7 +129,7 @@ class RedisTransport:
 
     @classmethod
     def from_settings(cls, settings: TransportSettings, name: LogName = _NAME) -> Self:
-        """Return the log ``name``, whose ``settings`` these are, not yet connected."""
+        """Return the log ``name`` with its ``settings``, not yet connected."""
         return cls(settings, name)
 
     @property
@@ -147,7 +147,7 @@ class RedisTransport:
         try:
             await connections.look_for_cluster()
             keys = [self._messages.count, *self._messages.streams, *self._dead.streams]
-            # One by one: they lie in several slots of a cluster.
+            # One command for each key: they are in several slots of a cluster.
             for reply in await connections.exchange([("EXISTS", key) for key in keys]):
                 if isinstance(reply, Exception):
                     raise translate(reply)
@@ -223,7 +223,7 @@ class RedisTransport:
             group=group,
             member=member,
             lease_ms=settings.stream_lease_ms,
-            # Another group has its own: records that are unread there say nothing of ours.
+            # Any other group gets a memory of its own, since its unread records differ.
             last_seen=self._last_seen.get((topic, group)) or self._new_last_seen(self.partitions),
             of_several=cluster is not None,
         )
@@ -293,7 +293,7 @@ class RedisTransport:
         return {partition: end for partition, end in ends.items() if end}
 
     async def look_for(self, ends: Mapping[int, str]) -> None:
-        """Look for what others knew; see ``transport.features.known_ends.KnowsEnds``."""
+        """Look for records that others know; see ``transport.features.known_ends.KnowsEnds``."""
         last_seen = self._last_seen[Topic.MESSAGES, WORKER_GROUP]
         await reading.look_for(self._functions, self._messages, WORKER_GROUP, last_seen, ends)
 
@@ -302,7 +302,7 @@ class RedisTransport:
         return id_key(offset)
 
     async def identity(self) -> str:
-        """Return a UUID that the first who asks has set; see the contract."""
+        """Return the log's UUID, and set it if there is none; see the contract."""
         known = await self._connections.set_once(self._messages.identity, str(uuid4()))
         return known.decode()
 
@@ -327,9 +327,9 @@ class RedisTransport:
         return await lacking_rights(self._connections.pools, self._messages.name)
 
     async def ping(self) -> None:
-        """Return if a write is taken; see the contract.
+        """Return if the server takes a write; see the contract.
 
-        PING would be answered by a replica, by a full server, and by one whose disk is full.
+        PING is no test: a replica answers it, and so does a server whose memory or disk is full.
         """
         if self._connections.cluster is not None:
             await self._ping_shards(self._connections.cluster)

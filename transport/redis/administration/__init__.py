@@ -1,1 +1,1 @@
-"""The log on its server: made, described, checked for rights and durability, removed."""
+"""Administration of the log: open, describe, check rights and durability, remove."""

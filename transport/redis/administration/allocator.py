@@ -1,4 +1,4 @@
-"""The allocator of a server, which need not be the one that it was built with."""
+"""The memory allocator of a server: the one it was built with, or a preloaded one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _OTHERS = ("jemalloc", "mimalloc", "tcmalloc")
 
 
 def allocator(info: Mapping[str, str]) -> str | None:
-    """Return the allocator that a server runs with, by its ``INFO``; ``None`` if it does not say.
+    """Return the allocator that a server runs with; ``None`` if its ``INFO`` does not say.
 
-    INFO has what the server was built with, and nothing of LD_PRELOAD.
+    ``INFO`` names the allocator that the server was built with, and ignores ``LD_PRELOAD``.
     """
     built = info.get("mem_allocator")
     if built == "libc" and (name := replacement(info.get("process_id", ""))):
@@ -22,12 +22,12 @@ def allocator(info: Mapping[str, str]) -> str | None:
 
 
 def replacement(process_id: str) -> str | None:
-    """Return the allocator that a process has loaded, as far as can be seen from here.
+    """Return the allocator library that a local process has loaded, if any.
 
-    A process of another machine, user or container can't be looked into.
+    ``None`` also for a process of another machine, user or container, which can't be inspected.
     """
     try:
-        # The number may be another process's here, where the server is not on this machine.
+        # If the server is on another machine, this number may be that of some other local process.
         if "-server" not in Path(f"/proc/{process_id}/comm").read_text():
             return None
         maps = Path(f"/proc/{process_id}/maps").read_text()

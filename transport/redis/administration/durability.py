@@ -1,4 +1,4 @@
-"""Durability of Redis's acknowledgements, from its own configuration."""
+"""The durability of an acknowledged append, as the configuration of Redis says."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transport.redis.connection.errors import translate
 
 __all__ = ["durability"]
 
-# By the user's rights, or by a provider that renames the command.
+# Forbidden by the user's rights, or by a provider that renames the command.
 _FORBIDDEN = re.compile(r"no permissions|NOPERM|unknown command", re.IGNORECASE)
 _ASKED = ("appendonly", "appendfsync", "min-replicas-to-write")
 
@@ -19,7 +19,7 @@ _ASKED = ("appendonly", "appendfsync", "min-replicas-to-write")
 async def durability(connections: RedisConnections) -> Durability:
     """Return the faults that an append survives; unknown where ``CONFIG`` is forbidden.
 
-    Of the primaries of a cluster, the weakest counts.
+    In a cluster the weakest primary counts.
 
     Raises:
         TransportUnavailable: the server can't be reached.
@@ -39,7 +39,7 @@ async def _of(server: ServerPool) -> Durability:
         pairs = list(reply.items()) if isinstance(reply, dict) else [tuple(reply)]
         figures |= {_text(name): _text(value) for name, value in pairs if name}
     on_disk = figures.get("appendonly") == "yes"
-    # Replicas are asynchronous whatever their number, so a lost disk is a lost tail.
+    # Replicas are asynchronous, so a lost disk loses the last records however many there are.
     return Durability(
         crash=on_disk,
         power=on_disk and figures.get("appendfsync") == "always",

@@ -1,4 +1,4 @@
-"""Forget a group, with all that Redis has of it."""
+"""Removal of a consumer group: its members, leases and positions in Redis."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Rights that our user lacks in Redis, found by commands that change nothing.
 
-Redis looks at a user's rights before anything else. So a command about nothing (a key that is not
-there) is refused as one that matters would be. ``ACL DRYRUN`` would need a right of its own.
+Redis checks a user's rights first. So it refuses a command on a missing key just as it would refuse
+one on a real key. ``ACL DRYRUN`` would need a right of its own.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ _FORBIDDEN = re.compile(r"no permissions|NOPERM", re.IGNORECASE)
 
 
 def probes(name: str) -> Mapping[str, Sequence[Command]]:
-    """Return commands for each right, for the log whose streams begin with ``name``.
+    """Return the commands that probe each right, for the log whose streams begin with ``name``.
 
-    Not those that are used when a connection or the log is opened, or that would change something.
+    Left out are rights that opening a connection or the log already uses, and commands that would
+    change something.
     """
     stream, key = f"{name}:rights", f"{{{name}}}:rights"
     return {
@@ -59,7 +60,7 @@ def probes(name: str) -> Mapping[str, Sequence[Command]]:
 
 
 async def lacking_rights(servers: Iterable[ServerPool], name: str) -> LackingRights:
-    """Return the rights that our user lacks on any of ``servers``, for streams at ``name``.
+    """Return the rights that our user lacks on any of ``servers``, for streams named ``name``.
 
     Raises:
         TransportUnavailable: a server can't be reached.

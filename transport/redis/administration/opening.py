@@ -1,4 +1,4 @@
-"""Make the prerequisites of the log: our functions, the streams and their groups."""
+"""Opening the log: checks of the server, our functions, the streams and their groups."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ async def open_logs(
 ) -> None:
     """Load the functions and create the streams and groups that are missing.
 
-    Nothing is written that is there already: a full server, which workers are to drain, takes no
-    write of ours but those.
+    Existing ones are not written again, so that a full server can be opened: workers have to drain
+    it, and it refuses other writes.
 
     Raises:
         TransportUnavailable: the server can't be reached or won't take writes.
-        ConfigurationError: the log was made with another number of partitions, or the server is
-            too old, or it throws records away when it is full. In a cluster: any server. Or it is
-            one of several of a cluster, and we may not ask for the others.
+        ConfigurationError: the log was made with another number of partitions; or a server is too
+            old, or evicts records when it is full; or it has only a part of a cluster's slots, and
+            our user may not ask where the others are.
     """
     await connections.look_for_cluster()
     for pool in connections.pools:
@@ -63,12 +63,12 @@ async def open_logs(
 async def _check_server(server: ServerPool) -> None:
     """Refuse a server that evicts records.
 
-    Warn of one that keeps nothing on disk, and of one that has the C library's allocator.
+    Warn if the server keeps nothing on disk, or uses the C library's allocator.
     """
     replies = await server.exchange([("INFO", section) for section in _SECTIONS])
     told: dict[str, str] = {}
     for reply in replies:
-        # Users can be forbidden INFO, then we can't know.
+        # A user may be forbidden INFO; then nothing can be checked.
         if isinstance(reply, bytes):
             lines = (line.partition(":") for line in reply.decode().splitlines())
             told |= {name: value for name, _, value in lines}

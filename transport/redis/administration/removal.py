@@ -1,7 +1,7 @@
-"""Remove a log from Redis: its streams with their groups, its memories and its leases.
+"""Removal of a log from Redis: its streams with their groups, its memories and its leases.
 
-The database may hold other logs, whose names begin with the same letters, and other programs' keys.
-So a key is taken only if all of it is a name that ``transport.redis.keys`` gives.
+The database may hold other programs' keys, and other logs whose names begin with the same letters.
+So a key is removed only if its whole name is one that ``transport.redis.keys`` gives.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ _KINDS = {"stream": "stream", "hash": "hash", "zset": "sorted set", "string": "s
 
 
 class RedisLogRemoval:
-    """The keys of one log. ``topics`` has each topic with our group of it."""
+    """Lists and removes the keys of one log.
+
+    ``topics``: the keys of each topic, with our group for it.
+    """
 
     def __init__(
         self, connections: RedisConnections, topics: Sequence[tuple[TopicKeys, str]]
@@ -60,22 +63,23 @@ class RedisLogRemoval:
         for standing in await self.groups():
             if standing.members:
                 raise TransportError(f"group {standing.group} has members: stop them first")
-        # A stream goes together with its leases, so that what is left of a removal that failed
-        # halfway is a log with partitions that are new. One slot a command, as a cluster wants it.
+        # Each command removes the keys of one slot, as a cluster requires: a stream goes together
+        # with its leases. So a removal that failed halfway leaves a log in which the removed
+        # partitions look new.
         slots: dict[str, list[str]] = defaultdict(list)
         for key in keys:
             slots[_tag(key)].append(key)
-        for turn in (0, 1):  # an exchange for each: these are on several servers of a cluster
+        for turn in (0, 1):  # one exchange each: a cluster's servers run one exchange in any order
             tags = [tag for tag in slots if self._turn(tag) == turn]
             await self._all([("UNLINK", *slots[tag]) for tag in tags])
         return found
 
     def _turn(self, tag: str) -> int:
-        """Return 1 for what tells that the log is there: it goes last."""
+        """Return 1 for the keys that show that the log exists, which are removed last; else 0."""
         return 0 if tag in self._streams else 1
 
     async def _keys(self) -> list[str]:
-        """Return the keys of the log that there are."""
+        """Return the existing keys of the log."""
         found = set()
         for log, _ in self._topics:
             for pool in self._connections.pools:
@@ -94,7 +98,7 @@ class RedisLogRemoval:
 
     async def _holdings(self, keys: Sequence[str]) -> list[Holding]:
         kinds = [reply.decode() for reply in await self._all([("TYPE", key) for key in keys])]
-        # A user may be forbidden to ask for it, and a key may expire meanwhile.
+        # An error counts as an unknown size: the user may lack the right, or the key expired.
         sizes = await self._exchange([("MEMORY", "USAGE", key) for key in keys])
         streams = [key for key in keys if key in self._streams]
         lengths = await self._all([("XLEN", key) for key in streams])
@@ -134,14 +138,14 @@ class RedisLogRemoval:
         return found
 
     async def _members(self, log: TopicKeys, groups: Iterable[str]) -> dict[str, int]:
-        """Return how many members of each group say that they live."""
+        """Return the number of live members of each group."""
         names = list(groups)
         counts = [await self._living(log.members(name)) for name in names]
         return dict(zip(names, counts, strict=True))
 
     async def _living(self, members: str) -> int:
-        """Return how many live by the clock of the server that they tell it to."""
-        # One transaction, since in a cluster only what has a key goes to its server.
+        """Return the number of live members, by the clock of the server that has their key."""
+        # A transaction with the key: in a cluster, TIME alone would go to any server.
         *_, told = await self._all([("MULTI",), ("EXISTS", members), ("TIME",), ("EXEC",)])
         seconds, micros = told[1]
         now = int(seconds) * 1000 + int(micros) // 1000
@@ -160,6 +164,6 @@ class RedisLogRemoval:
 
 
 def _tag(key: str) -> str:
-    """Return what Redis Cluster hashes of a key."""
+    """Return the part of a key that Redis Cluster hashes."""
     side = _SIDE.fullmatch(key)
     return side["tag"] if side else key

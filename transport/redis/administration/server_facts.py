@@ -1,4 +1,4 @@
-"""Facts of a Redis or a Valkey, as it tells them."""
+"""Facts about a Redis or Valkey server, from its own answers."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ _MICROSECONDS = 1_000_000
 
 
 async def server_facts(connections: RedisConnections, settings: TransportSettings) -> ServerFacts:
-    """Return them; what the user may not ask for is unknown.
+    """Return version, role, replicas, clock and memory of the server.
 
-    Of a cluster: those of a primary that is full or lacks replicas, or of the first; all are in its
-    role.
+    Facts that our user may not ask for are unknown. In a cluster these are the facts of the first
+    primary that is full or lacks replicas, or else of the first primary. The role names all.
 
     Raises:
-        TransportUnavailable: a server can't be reached, or does not say.
+        TransportUnavailable: a server can't be reached, or refuses to tell for another reason than
+            our user's rights.
     """
     places = connections.cluster.places if connections.cluster else []
     found = [await _of(pool, settings) for pool in connections.pools]
