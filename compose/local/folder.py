@@ -1,4 +1,4 @@
-"""The folder that ``crossfade up`` keeps its data in, held by one process at a time."""
+"""The data folder of ``crossfade up``, locked by one process at a time."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["Folder"]
 
 
 class Folder:
-    """A project's ``.crossfade``. Its lock ends with our process, in whatever way that ends."""
+    """A project's ``.crossfade`` folder. The system frees its lock when our process ends."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
         self._lock: IO[str] | None = None
 
     def hold(self) -> None:
-        """Take the folder, and make it where it is missing.
+        """Lock the folder; create it if it is missing.
 
         Raises:
-            ServerError: another ``crossfade up`` has it, or it can't be written.
+            ServerError: another ``crossfade up`` holds the lock, or the folder can't be written.
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -50,11 +50,11 @@ class Folder:
 
     @property
     def held(self) -> bool:
-        """Whether this process holds the folder now."""
+        """Whether this process holds the lock."""
         return self._lock is not None
 
     def release(self) -> None:
-        """Give the folder back."""
+        """Release the lock."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None

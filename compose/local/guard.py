@@ -1,15 +1,15 @@
-"""Run one server, and stop it when the process that asked for it ends, even by SIGKILL.
+"""The guard: runs one server, and stops it when the process that owns it ends, even by SIGKILL.
 
-Started by ``compose.local.server`` as a program of its own, with the standard library alone:
+``compose.local.server`` starts it as a program of its own, which uses only the standard library:
 
     python guard.py SIGNAL GRACE LOCK_FD UID:GID -- command argument ...
 
-Standard input is a pipe without a writer; it ends when the other side closes it or dies. The guard
-then sends ``SIGNAL`` to the server, waits ``GRACE`` seconds, and kills the processes that are left.
-It runs in a session of its own, so a Ctrl-C in the terminal reaches the program that owns it, which
-stops its servers in order, and not the servers themselves. The first line on standard output is the
-server's process id. Guard and server both hold ``LOCK_FD``, a locked file: while either lives, no
-other process can start a server on the same data.
+Standard input is a pipe to which nothing is written; it ends when the owner closes it or dies. The
+guard then sends ``SIGNAL`` to the server, waits ``GRACE`` seconds, and kills the processes that are
+left. The guard runs in a session of its own: Ctrl-C in the terminal reaches only the owner, which
+stops its servers in order. The first line on standard output is the server's process id. Guard and
+server both hold ``LOCK_FD``, a locked file: while either lives, no other process can start a server
+on the same data.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _STAT_PARENT = 1  # fields of /proc/PID/stat after the command's closing parenth
 
 
 def _parents() -> dict[int, int]:
-    """Return every process's parent. From /proc where there is one, else from ``ps``."""
+    """Return the parent of every process, by process id: from /proc, or from ``ps`` without it."""
     parents: dict[int, int] = {}
     if Path("/proc/self/stat").exists():
         for entry in Path("/proc").iterdir():
@@ -53,7 +53,7 @@ def _parents() -> dict[int, int]:
 def family(pid: int) -> list[int]:
     """Return ``pid`` and all its descendants, parents first.
 
-    PostgreSQL's backends each have a session of their own, so a process group won't do.
+    A process group would not do: each backend of PostgreSQL has a session of its own.
     """
     parents = _parents()
     found = [pid]
@@ -63,7 +63,7 @@ def family(pid: int) -> list[int]:
 
 
 def signal_all(pid: int, number: signal.Signals) -> None:
-    """Send a signal to ``pid`` and all its descendants; those already gone are passed over."""
+    """Send a signal to ``pid`` and all its descendants; skip processes that have ended."""
     for member in family(pid):
         with contextlib.suppress(ProcessLookupError):
             os.kill(member, number)
@@ -72,8 +72,9 @@ def signal_all(pid: int, number: signal.Signals) -> None:
 def _dies_with_guard() -> Callable[[], None] | None:
     """Return the server's pre-exec hook, which also ends the server if the guard is killed.
 
-    Linux only, and lost where the server changes its user (the kernel clears it): a second line of
-    defence. The library is loaded here because loading it after fork isn't safe.
+    This works on Linux only, and not for a server that changes its user (the kernel clears the
+    setting), so it is a second line of defence. The C library is loaded here because loading it
+    after the fork isn't safe.
     """
     if not sys.platform.startswith("linux"):
         return None

@@ -1,4 +1,4 @@
-"""A program that is run to its end, and that ends with us if we end first, even by SIGKILL."""
+"""Runs a program to its end; the program ends too if our process ends first, even by SIGKILL."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GRACE_SECONDS = "5"
 
 
 class Ending:
-    """Ends, from any thread, the programs that other threads run to their end."""
+    """Ends the programs that other threads run; may be called from any thread."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -27,7 +27,7 @@ class Ending:
         self._ends: list[Callable[[], None]] = []
 
     def begin(self) -> None:
-        """End those that run, and each that is started from now on."""
+        """End the running programs, and each program that is started from now on."""
         with self._lock:
             self._begun = True
             ends, self._ends = self._ends, []
@@ -35,7 +35,7 @@ class Ending:
             end()
 
     def add(self, end: Callable[[], None]) -> None:
-        """Call ``end`` once, when programs are to be ended."""
+        """Register ``end``, which ``begin`` calls once; call it now if ``begin`` was called."""
         with self._lock:
             if not self._begun:
                 self._ends.append(end)
@@ -47,16 +47,16 @@ class Ending:
 def guarded_output(
     command: Sequence[str], folder: Path, *, seconds: float, ending: Ending | None = None
 ) -> Iterator[IO[str]]:
-    """Run a program under ``compose.local.guard``; it has ended when the block is left.
+    """Run a program under ``compose.local.guard``; leaving the block ends the program.
 
     Args:
         command: The program and its arguments.
         folder: Its working directory.
-        seconds: After which it is killed.
-        ending: Kills it earlier.
+        seconds: Time limit; after it the program is killed.
+        ending: Can kill the program earlier.
 
     Yields:
-        What it says on both of its outputs.
+        The program's standard output and standard error, as one stream.
     """
     with (
         tempfile.TemporaryFile() as unlocked,  # a guard holds a lock; nothing is to be kept here

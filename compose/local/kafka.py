@@ -22,8 +22,8 @@ from compose.local.server import LocalServer, ServerError, all_started
 
 __all__ = ["KafkaCluster", "KafkaServer"]
 
-# A laptop's Kafka: few threads and small buffers (the cleaner alone would take 128 MB), failures
-# noticed in seconds, groups formed at once, and no topic made by accident with the wrong shape.
+# For a laptop: few threads and small buffers (the cleaner alone would take 128 MB), failures
+# detected in seconds, groups formed at once, and no topics created automatically.
 _SMALL = {
     "auto.create.topics.enable": "false",
     "background.threads": "2",
@@ -33,9 +33,9 @@ _SMALL = {
     "controller.quorum.fetch.timeout.ms": "1000",
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "500",
-    # Between two entries of an idle controller, by which monitors see that it lives: none looks
-    # here, and elections, heartbeats and commits don't need them. Twice a second, they took a
-    # quarter of what an idle node takes.
+    # How often an idle controller appends an entry, by which monitors see that it lives. Nothing
+    # monitors it here, and elections, heartbeats and commits don't need these entries. At the
+    # default of two per second they took a quarter of an idle node's CPU time.
     "metadata.max.idle.interval.ms": "5000",
     "log.cleaner.dedupe.buffer.size": "2097152",
     "num.io.threads": "4",
@@ -46,17 +46,17 @@ _SMALL = {
     "transaction.state.log.num.partitions": "1",
 }
 _LONE_NODE = {
-    # fsync before every acknowledgement: there is no replica to survive a power cut with.
+    # fsync before every acknowledgement: no replica would survive a power cut.
     "log.flush.interval.messages": "1",
-    # No other node could take over, so a slow report is no reason to fence this one: on a busy
-    # machine it lost all its leaders again and again. A node that was killed is let in again after
-    # as long.
+    # No other node could take over, so a late heartbeat should not fence this one: on a busy
+    # machine it lost all its leaders again and again. The cost: a node that was killed can
+    # register again only after this time.
     "broker.session.timeout.ms": "5000",
 }
 
-# Small and ready at once beats fast at the peak: start-up is most of what such a JVM does.
+# Optimized for a quick start and little memory: such a JVM spends most of its time starting.
 _QUICK = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xms64m")
-# As Kafka's own start script has it: what it compiles takes a minute of load, and is then fast.
+# The options of Kafka's own start script: code is fast after a minute of load, once compiled.
 _THOROUGH = ("-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20")
 _JVM = (
     "-Xss512k", "-Xshare:auto",
@@ -65,37 +65,37 @@ _JVM = (
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
 )  # fmt: skip
 
-# Metadata, version 2 (the first with a cluster id), of no topic; framed, without a client id.
+# A Metadata request, version 2 (the first with a cluster id), for no topic; framed, no client id.
 _METADATA = struct.pack(">ihhihi", 14, 3, 2, 1, -1, 0)
 _PATIENCE = 2.0  # seconds for one answer while starting
-_WRITTEN_WITHIN = 120.0  # seconds for a JVM to end that writes what it has loaded
+_WRITTEN_WITHIN = 120.0  # seconds for a JVM to write its class archive and exit
 _LONGEST_ANSWER = 1 << 20
 
 
 class KafkaServer(LocalServer):
-    """One node, broker and controller in one, on ``data_dir``.
+    """One Kafka node, broker and controller in one, with its data in ``data_dir``.
 
-    It has a name made for this object, which the broker tells clients as its rack. So an answer is
-    known to be this server's and not another's on its port, even one on a copy of our data (which
-    has our cluster id).
+    Each object has a random name, which the broker reports to clients as its rack. It identifies
+    this server among others that may get its port, even one on a copy of its data, which has the
+    same cluster id.
 
     Args:
-        data_dir: Its data, formatted at the first start.
-        port: The port that it must have.
-        near: The port that it has where that is free, else another.
-        advertised_port: Where clients are told to connect, for a proxy between.
-        security: What the client listener demands.
+        data_dir: The data; formatted at the first start.
+        port: The port that the server must have.
+        near: The preferred port; if it is taken, the server gets another.
+        advertised_port: The port that clients are told to use, for a proxy in between.
+        security: Authentication and encryption of the client listener.
         config: Adds to or replaces the defaults.
-        jvm: More options of the JVM.
-        classes: Folders of classes that the configuration names, besides Kafka's own.
-        heap_mb: The JVM's heap.
-        thorough: Begin slowly and run fast, as a broker that stays does, instead of the reverse.
-        node_id: Its number in the cluster.
+        jvm: Further options of the JVM.
+        classes: Folders with further classes that the configuration names.
+        heap_mb: The JVM's heap, in MB.
+        thorough: Use the JVM options of a long-lived broker: slow to start, fast once warm.
+        node_id: The node's id in the cluster.
         cluster_id: Given by ``KafkaCluster``.
-        voters: Node id to controller port; given by ``KafkaCluster``.
+        voters: Controller port by node id; given by ``KafkaCluster``.
     """
 
-    # A few seconds alone; on a busy machine a JVM was seen to take most of a minute.
+    # A start takes a few seconds on an idle machine; most of a minute was seen on a busy one.
     ready_within = 240.0
 
     def __init__(  # noqa: PLR0913 - options, of which each server sets few
@@ -137,24 +137,24 @@ class KafkaServer(LocalServer):
 
     @property
     def rack(self) -> str:
-        """The rack that it tells clients of: its name."""
+        """The rack that the broker reports to clients: the random name of this object."""
         return self._nonce
 
     @property
     def internal(self) -> str:
-        """Address of the listener that other brokers use, which demands nothing."""
+        """Address of the listener for other brokers, without authentication or TLS."""
         return f"{self.host}:{self._internal_port}"
 
     async def start(self) -> None:
-        """Start it; return once it takes requests. See ``LocalServer.start``."""
+        """Start the node; return once it takes requests. See ``LocalServer.start``."""
         if self._archives is None:
             await self._archive_classes()
         await super().start()
 
     async def _archive_classes(self) -> None:
-        """Have a broker on a folder of its own start and stop, once on a machine."""
+        """Start and stop a broker in a temporary folder to make the archive, once per machine."""
         java, jars = await asyncio.to_thread(find_java), await asyncio.to_thread(kafka_jars)
-        # Why Kafka does not start here is told by the broker that was asked for.
+        # If Kafka can't start on this machine, the start of the requested broker reports why.
         with suppress(ServerError), class_archive.making(java, jars) as options:
             if options is not None:
                 with tempfile.TemporaryDirectory(prefix="crossfade-classes-") as folder:
@@ -164,7 +164,7 @@ class KafkaServer(LocalServer):
                         pass
 
     async def initialize(self) -> None:
-        """Make the data folder, without starting the server."""
+        """Make and format the data folder, without starting the server."""
         await asyncio.to_thread(self._prepare)
 
     def _command(self) -> list[str]:
@@ -255,10 +255,10 @@ class KafkaServer(LocalServer):
             raise ServerError(f"Kafka could not format {self.data_dir}:\n{said}")
 
     async def _is_ready(self) -> bool:
-        """Return whether clients that connect to the ports reach this node, and are served.
+        """Return whether this node answers at its ports, and is registered.
 
-        It answers before the controller has let it in, so it has to be among the brokers that it
-        tells clients of. A listener that demands a password or TLS is not asked.
+        A broker answers before the controller has registered it, so this node must be among the
+        brokers of its Metadata response. A listener that needs a password or TLS is not asked.
         """
         ports = [self._internal_port]
         if self.security.protocol == PLAINTEXT.protocol:
@@ -270,7 +270,7 @@ class KafkaServer(LocalServer):
 
 
 async def _brokers_at(host: str, port: int) -> set[tuple[int, str]]:
-    """Return id and rack of the brokers that a server tells clients of; empty if it is no Kafka."""
+    """Return id and rack of the brokers that a server lists; empty if it is not a Kafka."""
     try:
         async with asyncio.timeout(_PATIENCE):
             reader, writer = await asyncio.open_connection(host, port)
@@ -285,7 +285,7 @@ async def _brokers_at(host: str, port: int) -> set[tuple[int, str]]:
 
 
 def _brokers(body: bytes) -> set[tuple[int, str]]:
-    """Return id and rack of the brokers in a Metadata response, version 2, past its header."""
+    """Return id and rack of the brokers in the body of a Metadata response, version 2."""
     (count,) = struct.unpack_from(">i", body)
     at, found = 4, set()
     for _ in range(count):
@@ -304,7 +304,13 @@ def _new_id() -> str:
 
 
 class KafkaCluster:
-    """Several nodes on one machine, some of which a test may stop."""
+    """Several nodes on one machine; tests stop some of them.
+
+    Args:
+        data_dir: The folder with the data of all nodes.
+        nodes: Number of nodes.
+        config: Adds to or replaces the defaults of each node.
+    """
 
     def __init__(
         self, data_dir: Path, *, nodes: int = 3, config: Mapping[str, str] | None = None
@@ -325,7 +331,7 @@ class KafkaCluster:
 
     @property
     def bootstrap(self) -> str:
-        """Every node's address."""
+        """The addresses of all nodes, for ``bootstrap.servers``."""
         return ",".join(node.bootstrap for node in self.nodes)
 
     def node(self, node_id: int) -> KafkaServer:
@@ -337,12 +343,12 @@ class KafkaCluster:
         await all_started(node.start() for node in self.nodes)
 
     async def kill(self) -> None:
-        """SIGKILL all nodes."""
+        """Send SIGKILL to all nodes, one after the other."""
         for node in self.nodes:
             await node.kill()
 
     async def stop(self) -> None:
-        """Stop all nodes at once: the last ones would wait for a controller that is gone."""
+        """Stop all nodes at once: one by one, the last would wait for a controller that is gone."""
         async with asyncio.TaskGroup() as tasks:
             for node in self.nodes:
                 tasks.create_task(node.stop())

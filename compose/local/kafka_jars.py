@@ -29,11 +29,11 @@ __all__ = [
 ]
 
 KAFKA_VERSION = os.environ.get("CROSSFADE_KAFKA_VERSION") or "4.3.1"
-"""Another one is for tests of the range of versions that we claim (`make kafka-versions`)."""
+"""Tests of the supported range of versions set another one (`make kafka-versions`)."""
 JAVA_AT_LEAST = 17
 
-# Kafka leaves the logging back end to its operator. This one is a single small jar that writes
-# to standard error; its version must be of the line that kafka_2.13 names for slf4j-api.
+# Kafka leaves the choice of a logging back end to its operator. slf4j-simple is one small jar that
+# writes to standard error; its version must fit the slf4j-api that kafka_2.13 depends on.
 _DEPENDENCIES = (
     ("org.apache.kafka", "kafka_2.13", KAFKA_VERSION),
     ("org.slf4j", "slf4j-simple", "1.7.36"),
@@ -53,16 +53,16 @@ class Java(NamedTuple):
 
 
 def cache_dir() -> Path:
-    """Return the folder of downloads that are fetched once per user."""
+    """Return the user's folder for downloads, which are fetched once."""
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(home) / "crossfade"
 
 
 def find_java() -> Java:
-    """Return the Java to use: ``JAVA_HOME``'s, the PATH's, or one where systems install them.
+    """Return the Java to use: of ``JAVA_HOME``, the PATH, or the usual folders of a system.
 
     Raises:
-        ServerError: there is none, or only ones that are too old; the text says what to do.
+        ServerError: there is no Java, or none that is new enough; the text says what to do.
     """
     seen: list[str] = []
     for path in _java_candidates():
@@ -109,9 +109,9 @@ def _folder() -> Path:
 
 
 def kafka_jars() -> Path:
-    """Return the folder with Kafka's jars, fetching them first where that has not been done.
+    """Return the folder with Kafka's jars; fetch them if they are not in the cache.
 
     Raises:
-        ServerError: they are not in the cache and Maven is missing or fails.
+        ServerError: the jars are not in the cache, and Maven is missing or fails.
     """
     return fetched_jars(_folder(), f"Kafka {KAFKA_VERSION}", _DEPENDENCIES)

@@ -16,7 +16,7 @@ _LOGIN = "org.apache.kafka.common.security"
 
 
 class Security(NamedTuple):
-    """One listener's demands. ``mechanism`` counts where ``protocol`` begins with ``SASL``."""
+    """The security of one listener. ``mechanism`` is used if ``protocol`` begins with ``SASL``."""
 
     protocol: str = "PLAINTEXT"
     mechanism: str = "PLAIN"
@@ -25,7 +25,7 @@ class Security(NamedTuple):
 
     @classmethod
     def with_password(cls, protocol: str, mechanism: str = "PLAIN") -> Security:
-        """Return one with a new random password."""
+        """Return a configuration with a new random password."""
         return cls(protocol, mechanism, password=secrets.token_urlsafe(16))
 
     @property
@@ -33,14 +33,14 @@ class Security(NamedTuple):
         return self.protocol.startswith("SASL")
 
     def format_arguments(self) -> list[str]:
-        """Return arguments for the storage tool: SCRAM's users live in the metadata log."""
+        """Return arguments for the storage tool, which stores SCRAM users in the metadata log."""
         if not self._sasl or not self.mechanism.startswith("SCRAM"):
             return []
         who = f"{self.mechanism}=[name={self.username},password={self.password}]"
         return ["--add-scram", who]
 
     def broker(self, folder: Path, java: Java) -> dict[str, str]:
-        """Return the broker's properties, its certificate made in ``folder`` if need be."""
+        """Return the broker's properties; make its certificate in ``folder`` if TLS needs it."""
         properties: dict[str, str] = {}
         if self._sasl:
             properties |= self._sasl_properties()
@@ -49,7 +49,7 @@ class Security(NamedTuple):
         return properties
 
     def authority(self, folder: Path) -> Path:
-        """Return the PEM file that a client of the server on ``folder`` has to trust."""
+        """Return the PEM file of the authority that clients have to trust; see ``broker``."""
         return folder / "authority.pem"
 
     def _sasl_properties(self) -> dict[str, str]:

@@ -42,12 +42,17 @@ _TIMEOUT = 600.0  # seconds
 
 
 def fetched_jars(folder: Path, name: str, wanted: Sequence[Coordinates]) -> Path:
-    """Return ``folder/jars`` with the jars of ``wanted`` and all that they need at run time.
+    """Return ``folder/jars`` with the jars of ``wanted`` and their runtime dependencies.
 
-    They are fetched where that has not been done. ``name`` is what the errors call them.
+    The jars are fetched if the folder is missing.
+
+    Args:
+        folder: Where the jars are kept.
+        name: The name of the jars in errors.
+        wanted: The artifacts.
 
     Raises:
-        ServerError: they are not in the folder and Maven is missing or fails.
+        ServerError: the jars are not in the folder, and Maven is missing or fails.
     """
     jars = folder / "jars"
     if jars.is_dir():
@@ -87,4 +92,4 @@ def _fetch(folder: Path, name: str, wanted: Sequence[Coordinates], jars: Path) -
         if result.returncode != 0:
             said = "\n".join((result.stdout + result.stderr).splitlines()[-8:])
             raise ServerError(f"Maven could not fetch {name}:\n{said}")
-        fetched.rename(jars)  # whole or not at all
+        fetched.rename(jars)  # atomic: the folder never has a part of the jars

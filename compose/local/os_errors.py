@@ -1,4 +1,4 @@
-"""Explain errors of the system (another user's folder, a full disk), each with a remedy."""
+"""Explains errors of the system (another user's folder, a full disk), each with a remedy."""
 
 from __future__ import annotations
 
@@ -32,7 +32,12 @@ def explained(error: OSError) -> str | None:
 
 
 def explained_by(said: str, path: Path) -> str | None:
-    """Return the same for what another program said before it ended, which was to use ``path``."""
+    """Explain the error in another program's output; return ``None`` if it has none of these.
+
+    Args:
+        said: The output.
+        path: The folder that the program uses.
+    """
     for number in (*_FULL, errno.EROFS):
         if os.strerror(number) in said:
             return explained(OSError(number, "", str(path)))
@@ -42,7 +47,7 @@ def explained_by(said: str, path: Path) -> str | None:
 
 
 def _forbidden(path: Path) -> str:
-    """Say whose the nearest folder or file is that stands in the way."""
+    """Name the nearest existing folder or file of ``path``, and its owner."""
     at, uid = next((at, uid) for at in (path, *path.parents) if (uid := _owner(at)) is not None)
     if uid == os.geteuid():
         return f"{path} can't be used: the permissions of {at} forbid it (chmod u+rwX {at})"

@@ -1,9 +1,9 @@
 """Free TCP ports on loopback.
 
-A port is chosen some time before the server binds it. The processes of Crossfade of one user agree
-by claims: locked bytes of a file. Other programs don't know of those, so a server that was started
-must be asked whether it is ours (``compose.local.server``), and one that lost its port gets
-another.
+A port is chosen some time before a server binds it. Meanwhile a claim, a locked byte of a file,
+keeps the other Crossfade processes of this user away from it. Other programs don't know of the
+claims. So a server that answers at a port must prove that it is ours (``compose.local.server``),
+and a server that lost its port gets another.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from pathlib import Path
 __all__ = ["free_port", "is_free", "pick"]
 
 _TRIES = 200
-# Below what Linux (32768) and macOS (49152) choose from, above what servers are known by.
+# Below the ephemeral ports of Linux (from 32768) and macOS (from 49152), above well-known ports.
 _CHOSEN = range(20_000, 32_000)
 _ours: set[int] = set()
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
-    """Return whether a server of ours could be reached at ``host:port``.
+    """Return whether a server of ours could bind ``host:port`` and be reached there.
 
-    A listener on ``::1`` counts too: ``curl http://localhost:...`` would find it before ours.
+    A listener on ``::1`` makes the port taken, too: ``curl http://localhost:...`` would reach it
+    instead of ours.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -50,15 +51,14 @@ def _listens(host: str, port: int) -> bool:
 
 
 def free_port(chosen: range = _CHOSEN) -> int:
-    """Return a port of this process's own, to be bound whenever it likes, and again after that.
+    """Claim a free port for the life of this process, and return it.
 
-    Nothing is bound by this, so the system could give a port of its own choice to another program
-    before it is, or while a server of ours is down and comes back. So it is one that systems do not
-    choose by themselves, and that no other process of Crossfade's gets from here as long as this
-    one lives.
+    The port is not bound. It is outside the range of ephemeral ports, so the system does not give
+    it to another program before a server binds it, or while the server restarts. No other Crossfade
+    process gets it while this one lives.
 
     Args:
-        chosen: The ports to choose from, while one of them is free.
+        chosen: The ports to choose from. If all are taken, the system chooses.
     """
     for _ in chosen:
         port = random.choice(chosen)  # noqa: S311 - no secret
@@ -72,7 +72,7 @@ def free_port(chosen: range = _CHOSEN) -> int:
 
 @cache
 def _claims() -> int:
-    """Open the file of which each byte is a port; the system unlocks ours when we end."""
+    """Open the file of claims, one byte per port; the system unlocks ours when we end."""
     name = Path(tempfile.gettempdir()) / f"crossfade-ports-{os.getuid()}"
     return os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
@@ -83,7 +83,7 @@ def _claim(port: int) -> bool:
         return False
     try:
         claims = _claims()
-    except OSError:  # no folder for it: each server's proof of its identity has to do
+    except OSError:  # the file can't be opened: rely on each server's proof of its identity
         claims = None
     if claims is not None:
         try:
@@ -95,10 +95,10 @@ def _claim(port: int) -> bool:
 
 
 def pick(preferred: int, host: str = "127.0.0.1") -> int:
-    """Return ``preferred`` where it is free, else the next one up that is.
+    """Return ``preferred`` if it is free, else the next free port above.
 
-    It is this process's own from now on, as with ``free_port``, and is not returned again. A
-    program that knows nothing of these claims may still bind it first.
+    The port is claimed for this process, as with ``free_port``, and is not returned again. A
+    program that knows nothing of the claims may still bind it first.
     """
     for port in range(preferred, min(preferred + _TRIES, 65536)):
         if is_free(port, host) and _claim(port):

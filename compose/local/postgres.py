@@ -30,13 +30,14 @@ _STATUS_LINE = 7  # postmaster.pid, counted from 0; 'ready' once it takes connec
 _INITDB = ("--username", _USER, "--auth=trust", "--encoding=UTF8", "--locale=C")
 _OPTIONS = (
     "listen_addresses=127.0.0.1",
-    # No socket file: its path may be longer than the system allows, and nothing needs it.
+    # No Unix socket: its path may be longer than the system allows, and nothing needs it.
     "unix_socket_directories=",
     "fsync=on",
     "synchronous_commit=on",
     "max_connections=200",
-    # After a checkpoint the first change of a page writes all of it to the WAL. Keys are spread
-    # over the pages of a large index, so that is nearly every row's cost: rarer, and compressed.
+    # The first change of a page after a checkpoint writes the whole page to the WAL. Keys are
+    # spread over the pages of a large index, so nearly every row causes it. So checkpoints are
+    # rare, and these pages are compressed (see ``_compression``).
     "max_wal_size=4GB",
     "checkpoint_timeout=15min",
     "timezone=UTC",
@@ -45,7 +46,7 @@ _OPTIONS = (
 
 
 class RunAs(NamedTuple):
-    """How to run a program of PostgreSQL's: behind a prefix, or as another user and group."""
+    """How to run PostgreSQL's programs: behind a command prefix, or as another user and group."""
 
     prefix: tuple[str, ...]
     identity: tuple[int, int] | None
@@ -53,11 +54,14 @@ class RunAs(NamedTuple):
 
 @cache
 def run_as() -> RunAs:
-    """Decide how to run a server that refuses to run as uid 0.
+    """Decide how to run PostgreSQL, which refuses to run as uid 0.
 
-    As root, a user namespace in which we have another number keeps every file ours, so the data may
-    lie under folders that only root can enter. Where the kernel allows none, the server runs as an
-    unprivileged user, who must own the data and be able to reach it.
+    As root, run it in a user namespace that maps us to another uid: all files stay ours, so the
+    data may lie below folders that only root can enter. If the kernel allows no namespace, run it
+    as an unprivileged user, who must own the data and be able to reach it.
+
+    Raises:
+        ServerError: we are root, and this machine has no other user.
     """
     if os.geteuid() != 0:
         return RunAs((), None)
@@ -77,14 +81,14 @@ def run_as() -> RunAs:
 
 
 class PostgresServer(LocalServer):
-    """One server on ``data_dir``, which ``initdb`` fills at the first start.
+    """One PostgreSQL server on ``data_dir``, which ``initdb`` fills at the first start.
 
     Args:
-        data_dir: Its data.
-        port: The port that it must have.
-        near: The port that it has where that is free, else another.
+        data_dir: The data.
+        port: The port that the server must have.
+        near: The preferred port; if it is taken, the server gets another.
         binary: By default one of the major version that made the data.
-        config: Settings of the server, beside ours.
+        config: Further settings of the server.
     """
 
     def __init__(
@@ -117,9 +121,9 @@ class PostgresServer(LocalServer):
         return f"postgresql://{_USER}@{self.host}:{self.port}/{database}"
 
     async def create_database(self, name: str, *, template: str | None = None) -> str:
-        """Create a database where it doesn't exist; return its address.
+        """Create a database if it doesn't exist; return its URL.
 
-        A ``template`` is copied whole and must have no sessions.
+        A ``template`` is a database to copy; it must have no sessions.
         """
         return await create_database(self.url, name, template=template)
 
@@ -158,7 +162,7 @@ class PostgresServer(LocalServer):
             return
         self.data_dir.parent.mkdir(parents=True, exist_ok=True)
         prefix, identity = run_as()
-        # Into another folder first: one that was interrupted half-way is never taken for a whole.
+        # Fill another folder first, so that an interrupted initdb is never taken for complete.
         fresh = self.data_dir.with_name(f"{self.data_dir.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
@@ -185,7 +189,7 @@ class PostgresServer(LocalServer):
         fresh.rename(self.data_dir)
 
     def _major(self) -> int | None:
-        """Return the major version that made the data, ``None`` where there is none yet."""
+        """Return the major version that made the data; ``None`` if there is no data yet."""
         try:
             return int((self.data_dir / "PG_VERSION").read_text())
         except FileNotFoundError:
@@ -201,11 +205,14 @@ class PostgresServer(LocalServer):
             )
 
     def _forget_dead_postmaster(self) -> None:
-        """Remove the pid file of a server that died, or refuse if a stranger runs on our data.
+        """Remove the pid file of a server that died.
 
-        PostgreSQL itself would refuse to start when another program has that number by now. A
-        server started by us holds the lock of the data folder, and all its backends do, so
-        removing the file is safe: a start still waits for the lock.
+        PostgreSQL would refuse to start if another program has that process id by now. A server
+        that we started, and all its backends, hold the lock of the data folder, so removing the
+        file is safe: a start waits for the lock.
+
+        Raises:
+            ServerError: a PostgreSQL that we did not start runs on the data.
         """
         pid_file = self.data_dir / "postmaster.pid"
         try:
@@ -221,9 +228,10 @@ class PostgresServer(LocalServer):
             pid_file.unlink(missing_ok=True)
 
     async def _is_ready(self) -> bool:
-        """Return whether our server takes connections, and is what clients reach at the port.
+        """Return whether our server takes connections, and clients reach it at the port.
 
-        It says the first in its data folder. What answers at the port is asked for its own.
+        Its ``postmaster.pid`` says whether it takes connections; the server that answers at the
+        port is asked for its data folder.
         """
         try:
             lines = (self.data_dir / "postmaster.pid").read_text().splitlines()
@@ -249,13 +257,13 @@ class PostgresServer(LocalServer):
 
 @cache
 def _compression(binary: Binary) -> str:
-    """Return the best way to compress pages in the WAL that ``binary`` was built with."""
+    """Return the best WAL compression that ``binary`` was built with."""
     has_lz4 = b"LZ4_compress_default" in binary.path.read_bytes()
-    return "lz4" if has_lz4 else "on"  # its own, slower
+    return "lz4" if has_lz4 else "on"  # PostgreSQL's own method (pglz), which is slower
 
 
 def _works_in(pid: int, folder: Path) -> bool:
-    """Return whether a live process has ``folder`` as working directory, as a postmaster has."""
+    """Return whether a live process has ``folder`` as its working directory (a postmaster has)."""
     at = Path(f"/proc/{pid}/cwd")
     if Path("/proc/self").exists():
         with contextlib.suppress(OSError):

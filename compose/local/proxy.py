@@ -1,7 +1,7 @@
-"""A proxy in front of several processes of the service: nginx or HAProxy, as this machine has it.
+"""A proxy (nginx or HAProxy) in front of several processes of the service.
 
-Its configuration is the one of ``docs/proxies.md``, for these processes. In addition it says in
-each answer which of them it is from (``SERVED_BY``), as many proxies are told to.
+Its configuration is that of ``docs/proxies.md``, with one addition: the header ``SERVED_BY`` of
+each answer names the process that sent it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from compose.local.server import LocalServer, ServerError
 __all__ = ["SERVED_BY", "ProxyKind", "ProxyServer"]
 
 SERVED_BY = "x-served-by"
-"""The header that names the process: ``host:port``."""
+"""The header with the address of the process that answered: ``host:port``."""
 
 _NGINX_SITE = """\
 upstream crossfade {{
@@ -93,7 +93,7 @@ _SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
 class ProxyKind(StrEnum):
-    """A program that can be the proxy."""
+    """The program of a proxy."""
 
     NGINX = "nginx"
     HAPROXY = "haproxy"
@@ -104,7 +104,7 @@ class ProxyServer(LocalServer):
 
     Args:
         kind: The program.
-        folder: For its configuration, its log and its temporary files.
+        folder: The folder for its configuration, log and temporary files.
         upstreams: The ports of the processes on this machine.
     """
 
@@ -116,14 +116,16 @@ class ProxyServer(LocalServer):
 
     @property
     def url(self) -> str:
-        """Where clients reach it."""
+        """The URL that clients use."""
         return f"http://127.0.0.1:{self.port}"
 
     async def sends_to(self, upstream: int) -> None:
-        """Return once it sends requests to the process at a port: before that, stop no other one.
+        """Wait until the proxy sends requests to the process at the port ``upstream``.
+
+        Stop no other process before this returns.
 
         Raises:
-            ServerError: it does not within ``ready_within``.
+            ServerError: it sent none to that process for ``ready_within`` seconds.
         """
         deadline = time.monotonic() + self.ready_within
         while await asyncio.to_thread(self._server_of_one) != f"127.0.0.1:{upstream}":
@@ -132,7 +134,7 @@ class ProxyServer(LocalServer):
             await asyncio.sleep(_LOOK_SECONDS)
 
     def _server_of_one(self) -> str:
-        """Return which process answers a request."""
+        """Send one request; return the address of the process that answered, or ``""``."""
         asked = HTTPConnection(self.host, self.port, timeout=5)
         with closing(asked), suppress(OSError, HTTPException):
             asked.request("GET", "/healthz")
@@ -168,7 +170,7 @@ class ProxyServer(LocalServer):
 
 
 def nginx_with(site: str) -> str:
-    """Return a whole configuration of nginx that has a site, and writes beside it alone."""
+    """Return a complete configuration of nginx with ``site``; it writes only to its own folder."""
     return _NGINX.format(user=getpass.getuser(), site=site)
 
 

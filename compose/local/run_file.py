@@ -1,7 +1,7 @@
-"""The file by which commands in another terminal find a running ``crossfade up``.
+"""The run file: lets commands in another terminal find a running ``crossfade up``.
 
-``run.json`` in its folder, readable by its owner alone, holds the settings that another terminal
-does not see, by variable name. It counts while that process is there.
+``run.json`` in the data folder has the settings of that process, by variable name. Only its owner
+can read it. It is valid while the process lives.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ __all__ = ["DEFAULT_FOLDER", "is_starting", "remove", "running_settings", "write
 
 DEFAULT_FOLDER = Path(".crossfade")
 _NAME = "run.json"
-_STAT_STARTED = 19  # of the fields of /proc/PID/stat after the command's closing parenthesis
+_STAT_STARTED = 19  # index in the fields of /proc/PID/stat after the command's closing parenthesis
 
 
 def write(folder: Path, settings: Mapping[str, str]) -> None:
-    """Write it, whole or not at all. The caller holds ``folder``.
+    """Write the run file atomically. The caller holds the lock of ``folder``.
 
-    Without ``settings`` it says that the process is starting, and can't be reached yet.
+    Empty ``settings`` mean that the process is starting, and can't be reached yet.
     """
     path = folder / _NAME
     draft = path.with_suffix(".new")
@@ -34,7 +34,7 @@ def write(folder: Path, settings: Mapping[str, str]) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Take it away."""
+    """Remove the run file."""
     (folder / _NAME).unlink(missing_ok=True)
 
 
@@ -42,7 +42,7 @@ def running_settings(folder: Path = DEFAULT_FOLDER) -> dict[str, str]:
     """Return the settings of the ``crossfade up`` that runs in ``folder``; empty if none does.
 
     Raises:
-        PermissionError: another user's does.
+        PermissionError: the run file is another user's.
     """
     return _running(folder) or {}
 
@@ -55,10 +55,10 @@ def is_starting(folder: Path = DEFAULT_FOLDER) -> bool:
 def _running(folder: Path) -> dict[str, str] | None:
     try:
         content = json.loads((folder / _NAME).read_text())
-        # Not the folder's lock: trying it would be in the way of one that starts just now.
+        # The lock is not tried instead: that could stop a process that starts at this moment.
         os.kill(content["pid"], 0)
         if content.get("born") != _born(content["pid"]):
-            return None  # it was killed, and another process has its number
+            return None  # the process was killed, and another one has its id
         return {str(name): str(value) for name, value in content["settings"].items()}
     except PermissionError:
         raise
@@ -67,7 +67,7 @@ def _running(folder: Path) -> dict[str, str] | None:
 
 
 def _born(pid: int) -> str | None:
-    """Return a process's start in the kernel's ticks; ``None`` where the kernel does not say."""
+    """Return a process's start time in clock ticks (proc(5)); ``None`` without /proc."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -1,10 +1,10 @@
 """A real S3 server on loopback: SeaweedFS, for payloads.
 
-It takes the one key that is made for this process, and refuses requests without a signature. So it
-is known to be ours, and not another program's on the same port.
+The server accepts one key, which is made for this process, and refuses unsigned requests. By that
+it is told apart from another program on the same port.
 
-It does not flush what it stores: an object survives the end of the server's process, and may be
-lost in a power cut. It is for tests and for trying S3 out; a folder is as durable as the log.
+It does not fsync objects: they survive the end of its process, and may be lost in a power cut. It
+is for tests and for trying S3; payloads in a folder are as durable as the log.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["SeaweedServer"]
 
 _REGION = "us-east-1"
 _QUICK: tuple[str, ...] = (
-    "-master.telemetry=false",  # it reports to its makers by default
+    "-master.telemetry=false",  # by default it reports to its makers
     "-master.electionTimeout=1s",
     "-master.volumeSizeLimitMB=1024",
     "-volume.max=0",  # as many as the disk has room for
@@ -37,23 +37,23 @@ _QUICK: tuple[str, ...] = (
     "-s3.port.iceberg=0",
     "-s3.port.lance=0",
 )
-# So that it can be asked to encrypt (PAYLOAD_SSE). It protects nothing: the key is beside the data.
+# Lets requests ask for encryption (PAYLOAD_SSE). It protects nothing: this key is public.
 _ENVIRONMENT = {"WEED_S3_SSE_KEY": "crossfade"}
-_LOGGED = re.compile(r"[IWEF]\d{4} ")  # no line of the stacks that follow the last one
+_LOGGED = re.compile(r"[IWEF]\d{4} ")  # a log line; the lines of a stack trace don't match
 _PARTS = ("master", "volume", "filer", "s3")
 _READY = ".ready"
 _PATIENCE = timedelta(seconds=5)  # for one answer while starting
 
 
 class SeaweedServer(LocalServer):
-    """One server on ``data_dir``, with one bucket.
+    """One SeaweedFS server on ``data_dir``, with one bucket.
 
     Args:
-        data_dir: Its data.
-        port: The port of S3 that it must have.
-        near: The port that it has where that is free, else another.
-        bucket: Made where it is missing.
-        binary: By default the first that can be found.
+        data_dir: The data.
+        port: The port that its S3 API must have.
+        near: The preferred port; if it is taken, the server gets another.
+        bucket: The bucket; made if it is missing.
+        binary: By default the first one found.
     """
 
     def __init__(
@@ -74,7 +74,8 @@ class SeaweedServer(LocalServer):
             data_dir,
             port=port,
             near=near,
-            # It keeps nothing in memory alone, and an orderly stop waits 15 s for its own clients.
+            # All its data is in files, so SIGKILL loses none. SIGTERM takes 15 s: the server waits
+            # for its own clients.
             stop_signal=signal.SIGKILL,
             environment=_ENVIRONMENT,
             folder=data_dir.resolve(),
@@ -82,11 +83,11 @@ class SeaweedServer(LocalServer):
 
     @property
     def url(self) -> str:
-        """The address of its S3 API."""
+        """The URL of its S3 API."""
         return f"http://{self.host}:{self.port}"
 
     def settings(self, prefix: str) -> dict[str, str]:
-        """Return the settings that keep payloads here, below ``prefix``, by variable name."""
+        """Return the settings for payloads on this server, below ``prefix``, by variable name."""
         return {
             "PAYLOAD_STORE": f"s3://{self.bucket}/{prefix}",
             "PAYLOAD_ENDPOINT_URL": self.url,
@@ -97,13 +98,13 @@ class SeaweedServer(LocalServer):
 
     def _choose_ports(self, port: int | None) -> None:
         super()._choose_ports(port)
-        # A part without a port of its own for gRPC takes the one that is 10,000 higher.
+        # Without an explicit gRPC port, a part takes its own port plus 10,000.
         self._ports = {
             f"{part}.port{kind}": free_port() for part in _PARTS for kind in ("", ".grpc")
         } | {"s3.port": self.port}
 
     async def stop(self) -> None:
-        """Stop it. The sockets that it makes outside its data folder go too."""
+        """Stop the server, and remove the sockets that it makes outside its data folder."""
         await super().stop()
         await asyncio.to_thread(self._remove_sockets)
 
@@ -130,7 +131,7 @@ class SeaweedServer(LocalServer):
         return [
             str(self.binary.path), "server", "-filer", "-s3", f"-dir={self.data_dir}",
             f"-ip={self.host}", f"-ip.bind={self.host}", f"-s3.config={self._config_path}",
-            # Their paths are short, and in the data folder, which is the working directory.
+            # Socket paths must be short, so they are relative to the working directory (data_dir).
             "-filer.localSocket=filer.sock", "-s3.localSocket=s3.sock",
             *_QUICK,
             *(f"-{name}={port}" for name, port in self._ports.items()),
@@ -140,12 +141,13 @@ class SeaweedServer(LocalServer):
         return _LOGGED.match(line) is not None
 
     async def _is_ready(self) -> bool:
-        """Return whether it gives and takes objects, for our key alone.
+        """Return whether the server serves and stores objects, for our key only.
 
-        It takes new objects before it finds those that it had. The first one makes the bucket.
+        The test reads before it writes: the server accepts new objects before it finds its old
+        ones. The first write makes the bucket.
         """
         try:
-            with suppress(FileNotFoundError):  # what obstore makes of a 404
+            with suppress(FileNotFoundError):  # obstore's error for a 404
                 await (await self.store().get_async(_READY)).bytes_async()
             await self.store().put_async(_READY, b"ready")
         except BaseError:
@@ -157,7 +159,7 @@ class SeaweedServer(LocalServer):
         return False
 
     def store(self, *, signed: bool = True) -> S3Store:
-        """Return a client of its bucket, which does not retry; it may leave its signature out."""
+        """Return a client of the bucket that does not retry; unsigned with ``signed=False``."""
         return S3Store(
             self.bucket,
             endpoint=self.url,

@@ -1,8 +1,8 @@
-"""One server process under its guard: start, stop, and the faults that tests cause.
+"""One server process under its guard: started, stopped, and damaged by tests.
 
-A server counts as started when it proves to be this one: another may have taken its port meanwhile,
-and would answer in its place. Each asks for something that only its own process can know (a
-password or name made for this start, or its data folder).
+A server counts as started once it proves its identity: another server may have taken its port and
+answer there. The proof is something that only the right process knows (a password or name made for
+it, or its data folder).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from compose.local.ports import free_port, pick
 __all__ = ["LocalServer", "ServerError", "ServerPortTakenError", "all_started"]
 
 _POLL = 0.02
-_OTHERS_STOP = 20.0  # seconds for an earlier run's guard to finish stopping its server
+_OTHERS_STOP = 20.0  # seconds for the guard of an earlier run to stop its server
 _LOG_TAIL = 12
 _PORT_RACES = 20
 _TAKEN = os.strerror(errno.EADDRINUSE)
@@ -43,20 +43,21 @@ class ServerPortTakenError(ServerError):
 
 
 class LocalServer(ABC):
-    """A real server on loopback: ours to start, stop and hurt, one at a time on its data folder.
+    """Base class of the real servers on loopback: start, stop, kill, suspend.
 
-    A kind of server is a subclass that says its command and when it takes requests.
+    Subclasses define the command, and when the server takes requests. A data folder has one server
+    at a time.
 
     Args:
         name: The product, for messages.
-        data_dir: Its log is beside this folder, as is the lock that keeps a second one away.
-        port: The one that it must have.
-        near: The one that it has where that is free, else another.
+        data_dir: The data. The server's log and the lock of the data are beside this folder.
+        port: The port that the server must have.
+        near: The preferred port; if it is taken, the server gets another.
         stop_signal: Asks the server to stop in good order.
-        grace: Seconds after which it is killed.
-        identity: User and group to run as; ours where ``None``.
-        environment: Variables beside our own; read at each start.
-        folder: Its working directory; ours where ``None``.
+        grace: Seconds from that signal until the server is killed.
+        identity: User and group to run as; ``None``: ours.
+        environment: Variables in addition to our own; read at each start.
+        folder: The working directory; ``None``: ours.
     """
 
     host = "127.0.0.1"
@@ -101,18 +102,18 @@ class LocalServer(ABC):
 
     @property
     def running(self) -> bool:
-        """Whether the process lives (suspended counts)."""
+        """Whether the process lives, suspended or not."""
         return self._guard is not None and self._guard.poll() is None
 
     def _choose_ports(self, port: int | None) -> None:
-        """Set the ports: at first, and again if another program took one before we bound it."""
+        """Set the ports; called again if another program took one before the server bound it."""
         self.port = port or (pick(self._near) if self._near else free_port())
 
     def _prepare(self) -> None:  # noqa: B027 - most servers need it, not all
         """Make the files that the server needs. Called before each start, in a thread."""
 
     def _tells(self, line: str) -> bool:  # noqa: ARG002 - for subclasses
-        """Return whether a line of its log says something to people."""
+        """Return whether a line of the server's log helps a person; others are left out."""
         return True
 
     @abstractmethod
@@ -124,11 +125,11 @@ class LocalServer(ABC):
         """Return whether this server, and no other on its port, takes requests."""
 
     async def start(self) -> None:
-        """Start it; return once it takes requests.
+        """Start the server; return once it takes requests.
 
         Raises:
-            ServerPortTakenError: it ended because another program has the port that it must have.
-            ServerError: it ended, was not ready in time, or its data is in use.
+            ServerPortTakenError: another program has the port that the server must have.
+            ServerError: the server ended, was not ready in time, or its data is in use.
         """
         if self.running:
             raise ServerError(f"{self.name} is running already (pid {self.pid})")
@@ -166,7 +167,7 @@ class LocalServer(ABC):
             await asyncio.sleep(_POLL)
 
     async def stop(self) -> None:
-        """Stop the server in good order, by the way that also serves when we die: end of input."""
+        """Stop the server in good order: closing the guard's input does it, as our death would."""
         running = self._guard
         if running is None:
             return
@@ -176,21 +177,21 @@ class LocalServer(ABC):
         self._guard = self.pid = None
 
     async def kill(self) -> None:
-        """SIGKILL the server and all its children; return when it is gone."""
+        """Send SIGKILL to the server and all its children; return once it has ended."""
         if self._guard is not None and self.pid is not None and self.running:
             signal_all(self.pid, signal.SIGKILL)
         await self.stop()
 
     async def suspend(self) -> None:
-        """SIGSTOP the server and all its children."""
+        """Send SIGSTOP to the server and all its children."""
         signal_all(self._live_pid(), signal.SIGSTOP)
 
     async def resume(self) -> None:
-        """SIGCONT the server and all its children."""
+        """Send SIGCONT to the server and all its children."""
         signal_all(self._live_pid(), signal.SIGCONT)
 
     def held(self) -> bool:
-        """Return whether some server of ours, of this run or an earlier one, has the data now."""
+        """Return whether a server of ours, from this run or an earlier one, uses the data now."""
         try:
             with self._lock_path.open("a+b") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -201,7 +202,7 @@ class LocalServer(ABC):
         return False
 
     def log_tail(self) -> str:
-        """Return the last lines of what the server has logged since it was started last."""
+        """Return the last log lines of the server since its last start."""
         try:
             with self.log_path.open("rb") as log:
                 log.seek(self._log_began)
@@ -261,9 +262,9 @@ class LocalServer(ABC):
             lock.write(line)
 
     def _lock(self) -> IO[bytes]:
-        """Lock the data folder. The lock lives as long as the guard or any process of the server.
+        """Lock the data folder; guard and server inherit the lock and hold it while either lives.
 
-        So a server that outlived a killed guard is seen, and so is one that is still stopping.
+        So a start notices a server that outlived a killed guard, and one that is still stopping.
         """
         lock = self._lock_path.open("a+b")
         deadline = time.monotonic() + _OTHERS_STOP
@@ -285,10 +286,10 @@ class LocalServer(ABC):
 
 
 async def all_started(starts: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Start servers at once. Where one can't be started, the start of the others is stopped.
+    """Start servers at once. If one can't be started, cancel the start of the others.
 
     Raises:
-        ServerError: what the first one failed with; not a group, since one sentence is shown.
+        ServerError: the first failure; not an exception group, since one sentence is shown.
     """
     tasks = [asyncio.ensure_future(start) for start in starts]
     try:

@@ -1,4 +1,4 @@
-"""The servers of ``crossfade up``: found, started on free ports, kept running, stopped in order."""
+"""The servers of ``crossfade up``: found, started on free ports, kept running, stopped."""
 
 from __future__ import annotations
 
@@ -38,16 +38,19 @@ _WITH_LIBC = (
 
 
 class Stack:
-    """PostgreSQL and the servers of the named transports, with their data in ``folder``.
+    """PostgreSQL, the brokers of the named transports and the payload store, in ``folder``.
 
-    Payloads are in a folder beside them; in an S3 server where ``s3`` asks for one, or where such a
-    server has the payloads of earlier messages.
+    Payloads go to a folder beside the servers' data. They go to an S3 server if ``s3`` asks for it,
+    or if the data folder has one from earlier. Payloads of earlier messages in the folder are then
+    read from there as well, until they are copied.
 
-    With a folder that has the payloads of earlier messages, those are read from there too, until
-    they are copied.
+    Args:
+        folder: The folder of all data.
+        transports: The brokers to start: ``redis``, ``kafka``.
+        s3: Whether to keep payloads in an S3 server.
 
     Raises:
-        ServerError: one of them can't be had here.
+        ServerError: the binary of a server is not on this machine.
     """
 
     def __init__(self, folder: Path, transports: Collection[str], *, s3: bool = False) -> None:
@@ -84,21 +87,22 @@ class Stack:
 
     @property
     def database_url(self) -> str:
-        """The service's own database."""
+        """The URL of the service's database."""
         return self.postgres.url_of(_DATABASE)
 
     def settings(self) -> dict[str, str]:
-        """Return the settings that lead the service to these servers, by variable name.
+        """Return the settings with which the service uses these servers, by variable name.
 
-        They are right once the servers are started: one may have lost its port to another program.
+        They are valid after the start: a server may lose its port to another program before.
 
-        A log that is not among them gets an address where no server is: at the usual port there may
-        be another service's log, and 'crossfade audit --repair' would make rows of its records.
+        A broker that is not part of the stack gets an address without a server: at its usual port
+        there may be another service's log, and 'crossfade audit --repair' would make rows of its
+        records.
         """
         found = {
             **self._payloads(),
             "DATABASE_URL": self.database_url,
-            # Ctrl-C is to be quick, and no load balancer is told.
+            # No load balancer has to notice the stop, so Ctrl-C stops at once.
             "SHUTDOWN_DELAY_SECONDS": os.environ.get("SHUTDOWN_DELAY_SECONDS", "0"),
             "REDIS_URL": "",
             "REDIS_HOST": "127.0.0.1",
@@ -131,10 +135,10 @@ class Stack:
         return {**self.s3.settings(_PAYLOADS), "PAYLOAD_FALLBACK_STORE": earlier}
 
     async def start(self) -> None:
-        """Start all of them, and make the service's database where it is missing.
+        """Start all servers, and create the service's database if it is missing.
 
         Raises:
-            ServerError: one of them can't be started; the text says why and what to do.
+            ServerError: a server can't be started; the text says why and what to do.
         """
         await all_started(server.start() for server in self.servers)
         try:
@@ -148,11 +152,15 @@ class Stack:
             ) from error
 
     async def stop(self) -> None:
-        """Stop all of them in good order."""
+        """Stop all servers in good order."""
         await asyncio.gather(*(server.stop() for server in self.servers))
 
     async def keep_running(self, say: Callable[[str], None]) -> None:
-        """Restart servers that end by themselves. The service waits, and loses nothing."""
+        """Restart servers that end by themselves; the service waits meanwhile, and loses nothing.
+
+        Args:
+            say: Called with a line for people at each restart.
+        """
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
             for server in self.servers:
@@ -165,19 +173,22 @@ class Stack:
 
 
 def logs_in(folder: Path) -> set[str]:
-    """Return the logs whose data ``folder`` has: one that was left may hold unread messages."""
+    """Return the brokers that have data in ``folder``; even an unused one may hold messages."""
     kept = {"redis": ("valkey", "redis"), "kafka": ("kafka",)}
     return {name for name, parts in kept.items() if any((folder / part).is_dir() for part in parts)}
 
 
 def _has_files(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())  # a mark alone: the database knows the folder
+    return folder.is_dir() and any(folder.iterdir())  # its identity file counts: it was in use
 
 
 def _redis_binary(folder: Path) -> tuple[Binary, list[str]]:
-    """Return the server for the log, the one that made the data where there is some, and notes.
+    """Return the binary for the log, and notes on skipped binaries.
 
-    Valkey and Redis can't read each other's newer files, so the data decides, not the PATH.
+    Existing data decides between Valkey and Redis: they can't read each other's newer files.
+
+    Raises:
+        ServerError: this machine has no binary, or not the one that made the data.
     """
     found = find_redis_servers()
     made_by = [name for name in ("valkey", "redis") if (folder / name).is_dir()]

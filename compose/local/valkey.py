@@ -1,12 +1,12 @@
-"""A real Valkey or Redis on loopback, as durable as promise 1 needs it.
+"""A real Valkey or Redis on loopback, with the durability that promise 1 needs.
 
-A server that was built with the C library's malloc gets mimalloc in its place: with the former it
-publishes a third less, and keeps the memory of a backlog that has been drained.
+A server that was built with the C library's malloc runs with mimalloc instead: with malloc it
+publishes a third less, and keeps the memory of a backlog after it was drained.
 
-Beside the default user, which needs no password, it has one whose password is made for this
-process. A client that uses it is refused by any other server, so it can neither read nor write
-another one's log: not when two servers are started at once, and not when this one has ended and
-another has got its port.
+Besides the default user, which has no password, the server has a user whose password is made for
+this process. Any other server refuses that user, so its clients can't read or write another
+server's log: not when two servers start at once, and not when another server gets the port of one
+that ended.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from compose.local.server import LocalServer
 
 __all__ = ["ValkeyServer"]
 
-# fsync before every reply: an acknowledged record is on disk. Nothing is ever evicted: a full
-# memory refuses appends, which the ingress answers with 503, and loses none.
+# fsync before every reply, so that an acknowledged record is on disk. No eviction: with its memory
+# full, the server refuses appends (the ingress answers 503), and loses no record.
 _DURABLE = {
     "appendonly": "yes",
     "appendfsync": "always",
     "save": "",
     "maxmemory-policy": "noeviction",
-    # Redis rewrites its append-only file whenever it has doubled, from 64 MB on by its default:
-    # that is every few seconds of a busy log, and takes a fifth of the throughput while it lasts.
-    # The price of rewriting from here on: up to 3 s more to read it at a start (330 MB took 1.6 s).
+    # Redis rewrites its append-only file each time it has doubled, by default from 64 MB on. On a
+    # busy log that is every few seconds, and a rewrite takes a fifth of the throughput while it
+    # lasts. The price of 512 MB: a start reads up to 3 s longer (330 MB took 1.6 s).
     "auto-aof-rewrite-min-size": "512mb",
-    # The memory of a busy log is millions of fields, which expire as one key when appends stop.
-    # They are freed in the background (Valkey's default), not in the way of commands (Redis's
-    # default; 0.3 s a million).
+    # The record of recent appends has millions of fields, which expire as one key when appends
+    # stop. Free them in the background (Valkey's default): by Redis's default, commands would wait
+    # (0.3 s per million).
     "lazyfree-lazy-expire": "yes",
 }
 _USER = "crossfade"
@@ -45,13 +45,13 @@ _PATIENCE = 5.0  # seconds for one reply while starting
 
 
 class ValkeyServer(LocalServer):
-    """One server on ``data_dir``.
+    """One Valkey or Redis server on ``data_dir``.
 
     Args:
-        data_dir: Its data.
-        port: The port that it must have.
-        near: The port that it has where that is free, else another.
-        binary: By default the first that can be found.
+        data_dir: The data.
+        port: The port that the server must have.
+        near: The preferred port; if it is taken, the server gets another.
+        binary: By default the first one found.
         config: Adds to or replaces the durable defaults.
     """
 
@@ -114,23 +114,23 @@ class ValkeyServer(LocalServer):
         return [*self._preloaded(), str(self.binary.path), *options, *ours]
 
     def _preloaded(self) -> list[str]:
-        """Return the program that runs the server with another allocator, where there is one."""
+        """Return the command prefix that makes the server use mimalloc; empty without it."""
         if self._mimalloc is None:
             return []
         own = os.environ.get("LD_LIBRARY_PATH")
-        # By its name: LD_PRELOAD would cut a path at its spaces.
+        # Only the file's name: LD_PRELOAD splits a path at its spaces.
         return [
             "/usr/bin/env",
             ":".join(filter(None, (f"LD_LIBRARY_PATH={self._mimalloc.parent}", own))),
             f"LD_PRELOAD={self._mimalloc.name}",
-            "MIMALLOC_PURGE_DELAY=10",  # ms; at once, small appends pay with system calls
+            "MIMALLOC_PURGE_DELAY=10",  # ms; without a delay, small appends cost system calls
         ]
 
     async def _is_ready(self) -> bool:
         """Return whether our server, and not another on the same port, takes requests.
 
-        The password is sent before anything else, and no other server knows it. Spoken by hand, so
-        that starting a server needs no client library.
+        The first command sends the password, which no other server knows. The commands are written
+        by hand, so that starting a server needs no client library.
         """
         try:
             reader, writer = await asyncio.open_connection(self.host, self.port)
