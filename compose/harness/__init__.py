@@ -1,5 +1,5 @@
-"""A load on real processes that records what each client was told, and a checker of the outcome.
+"""A load on real processes that records every answer, and a checker of the outcome.
 
-The rehearsal runs on it, and so do the tests of faults: production code that tests use as theirs.
-It may touch the processes of the service (``compose.local``) and nothing inside them.
+The rehearsal and the fault tests both use it. It starts and ends the service's processes
+(``compose.local``), and uses nothing inside them.
 """

@@ -1,4 +1,4 @@
-"""Anomalies that a run can have, by name."""
+"""The kinds of anomaly that the checkers find in a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHOWN = 12
 
 
 class What(StrEnum):
-    """The kinds of anomaly, each the breach of a promise."""
+    """The kind of an anomaly; each kind breaks a promise."""
 
     LOST = "acknowledged and nowhere"
     DOUBLED = "one body in more than one row"
@@ -36,7 +36,7 @@ class What(StrEnum):
 
 
 class Anomaly(NamedTuple):
-    """One finding: what, where (a key, an id or a conversation), and the facts."""
+    """One finding: its kind, its place (a key, an id or a conversation), and the facts."""
 
     what: What
     where: str
@@ -47,7 +47,7 @@ class Anomaly(NamedTuple):
 
 
 def report(anomalies: Sequence[Anomaly]) -> str:
-    """Return the anomalies for people: how many of each, then the first ones."""
+    """Return the anomalies for people: the count of each kind, then the first ones."""
     if not anomalies:
         return "no anomaly"
     counts = Counter(anomaly.what for anomaly in anomalies)

@@ -1,8 +1,9 @@
-"""The checker: compares a client's history with the rows and logs in the end.
+"""The checker: compares the clients' history with the final rows, receipts and dead letters.
 
-In the spirit of Jepsen's log checker: an ``ok`` must be there, a ``failed`` must not, an
-``unknown`` may or may not. It trusts no unique constraint of the database: contents are unique to
-a key and a version of its body, so a message stored twice under two keys is seen as well.
+It works like Jepsen's log checker: a message whose outcome is ``ok`` must have a row, one that
+``failed`` must have none, and an ``unknown`` one may have a row or not. It does not rely on unique
+constraints of the database: each content belongs to one key and one version of its body, so it
+also finds a message that is stored twice under two keys.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ __all__ = ["check"]
 
 
 class _Case:
-    """History and final state, indexed once for all the rules."""
+    """History and final state, with the indexes that the rules use."""
 
     def __init__(self, history: ClientHistory, final: Final) -> None:
         self.history = history
@@ -34,7 +35,7 @@ class _Case:
 
 
 def check(history: ClientHistory, final: Final) -> list[Anomaly]:
-    """Return everything that is wrong, empty when the promises held."""
+    """Return the anomalies; empty if every promise was kept."""
     case = _Case(history, final)
     return [anomaly for rule in _RULES for anomaly in rule(case)]
 
@@ -45,7 +46,7 @@ def _lost(case: _Case) -> Iterator[Anomaly]:
         if not oks or key in case.row_by_key:
             continue
         letters = case.letters.get(oks[0].message_id or "", [])
-        # A letter for a conflict proves nothing: it says that there is a row to conflict with.
+        # A dead letter for a conflict is no proof: it says that another message has the row.
         if all(letter.reason is Reason.IDEMPOTENCY_CONFLICT for letter in letters):
             yield Anomaly(
                 What.LOST, key, f"acknowledged {len(oks)}x, first at {oks[0].ended:.3f} by "
@@ -58,7 +59,7 @@ def _lost(case: _Case) -> Iterator[Anomaly]:
 
 
 def _doubled(case: _Case) -> Iterator[Anomaly]:
-    # A body is known by its content: whatever key or id a second row claims, it is the same one.
+    # The content identifies a body: a second row with it is a double, whatever its key and id.
     identities: tuple[Callable[[FinalRow], str], ...] = (
         lambda row: row.key,
         lambda row: row.message_id,
@@ -104,7 +105,8 @@ def _reordered(case: _Case) -> Iterator[Anomaly]:
     for row in case.final.rows:
         conversations[row.conversation].append(row)
     for rows in conversations.values():
-        # Of all rows above, the one first sent last is the most likely to be in the wrong place.
+        # Compare with the latest-sent of the rows before: if that one was sent before this row's
+        # acknowledgement, all of them were.
         latest: tuple[float, FinalRow] | None = None
         for row in rows:
             attempts = [a for a in case.messages.get(row.key, []) if a.content == row.content]
@@ -158,7 +160,7 @@ def _dead_letters(case: _Case) -> Iterator[Anomaly]:
     for key, attempts in case.messages.items():
         contents = {a.content for a in attempts}
         ids = {a.message_id for a in attempts if a.message_id}
-        if row := case.row_by_key.get(key):  # where no answer came, the row tells the id
+        if row := case.row_by_key.get(key):  # without an answer, the id is known from the row
             ids.add(row.message_id)
         for message_id in ids:
             bodies[message_id] |= contents

@@ -1,7 +1,8 @@
-"""The name of a content in a history: the content itself where it is small, else its digest.
+"""The name of a content in a history: small content is its own name, large content has its SHA-256.
 
-A content is unique to a key and a version of its body, and so is its digest: histories, rows and
-records are compared by names alone. A name that is made from what was *read* proves the bytes.
+Each content belongs to one key and one version of its body, and so does its digest. So histories,
+rows and records are compared by these names. A name computed from the bytes that were *read* proves
+those bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def name_of_digest(digest: str) -> str:
 
 
 def is_large(name: str) -> bool:
-    """Return whether the content has to be in the payload store."""
+    """Return whether the content is large, and so in the payload store."""
     return name.startswith(_LARGE)
 
 
@@ -34,5 +35,5 @@ def digest_of(name: str) -> str:
 
 
 def text_in_log(name: str) -> str:
-    """Return text that a record of the content has, and no record of another one."""
+    """Return text that every record of this content has, and no record of another content."""
     return name.removeprefix(_LARGE)

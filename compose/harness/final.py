@@ -14,13 +14,13 @@ __all__ = ["Final", "FinalRow", "Letter", "gather"]
 
 
 class FinalRow(msgspec.Struct, kw_only=True):
-    """A row of ``messages``, as much as the checker compares."""
+    """The columns of a row of ``messages`` that the checker compares."""
 
     message_id: str
     key: str
     conversation: str
     content: str
-    """Its name, as of an attempt: what was read decides, not what the row says of it."""
+    """The name of its content (``content_name``), computed from the bytes that were read."""
     seq: int = 0
     """Ascends in the reading order of its conversation."""
     transport: str = ""
@@ -29,11 +29,11 @@ class FinalRow(msgspec.Struct, kw_only=True):
     inserted_at: float = 0.0
     """When its insert began, by PostgreSQL's clock."""
     committed_at: float | None = None
-    """When it was committed, where PostgreSQL keeps that (``track_commit_timestamp``)."""
+    """When it was committed; ``None`` unless ``track_commit_timestamp`` is on."""
 
 
 class Letter(msgspec.Struct, kw_only=True):
-    """A dead letter. ``message_id`` is the header's; ``body`` is as it stood in the log."""
+    """A dead letter. ``message_id`` is from its header; ``body`` is the record's body."""
 
     message_id: str
     reason: Reason
@@ -50,7 +50,7 @@ class Final(msgspec.Struct, kw_only=True):
     """Each ``messageId/state/user``."""
     letters: Sequence[Letter] = ()
     pages: Mapping[str, Sequence[str]] = {}
-    """The message ids of some conversations, in the order in which a reader of pages saw them."""
+    """Message ids by conversation, in the order in which a reader of pages saw them."""
 
 
 async def gather(
@@ -59,12 +59,12 @@ async def gather(
     *,
     conversations: Sequence[str] | None = None,
 ) -> Final:
-    """Read the final state: rows from PostgreSQL, and large contents from an ingress, one by one.
+    """Read the final state: rows from PostgreSQL, and large contents over HTTP from an ingress.
 
     Args:
         database_url: The service's database.
-        api_url: An ingress. Without one no large content can be read, and each counts as another.
-        conversations: Reads what belongs to these alone; ``None`` reads everything.
+        api_url: An ingress. Without one, large contents are not read, and count as altered.
+        conversations: Reads only these conversations; ``None`` reads all.
     """
     connection = await asyncpg.connect(database_url)
     try:

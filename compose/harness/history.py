@@ -1,4 +1,4 @@
-"""A client's history: every attempt it made, and the outcome of each as far as it can tell."""
+"""The clients' history: every request they sent, and its outcome as far as they know it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["ClientAttempt", "ClientHistory", "Outcome", "RequestKind"]
 
 
 class Outcome(StrEnum):
-    """How an attempt ended. A timeout, a reset or a 503 proves nothing: ``unknown``."""
+    """How an attempt ended. After a timeout, a reset or a 503 the outcome is ``unknown``."""
 
     OK = "ok"
     FAILED = "failed"
@@ -30,10 +30,10 @@ class RequestKind(StrEnum):
 
 
 class ClientAttempt(msgspec.Struct, kw_only=True):
-    """One request. Times are this process's monotonic clock, so two of them can be compared.
+    """One request. Its times are of the machine's monotonic clock.
 
-    ``key`` is the idempotency key (of a receipt: ``messageId/state/user``). The contents that a
-    load sends are unique to a key and a version of its body.
+    ``key`` is the idempotency key (for a receipt: ``messageId/state/user``). Each content that a
+    load sends belongs to one key and one version of its body.
     """
 
     key: str
@@ -41,14 +41,14 @@ class ClientAttempt(msgspec.Struct, kw_only=True):
     content: str
     sent: float
     due: float | None = None
-    """When its message was due: earlier than ``sent`` where the sender was kept waiting."""
+    """When its message was due; earlier than ``sent`` if the writer was late."""
     kind: RequestKind = RequestKind.MESSAGE
     client: str = ""
-    """The writer that the message is from."""
+    """The writer that sent it."""
     via: str = ""
     """The ingress that it went to."""
     phase: int | None = None
-    """The migration's phase that this ingress ran then, where there was a migration."""
+    """The migration phase that this ingress ran at that time; ``None`` without a migration."""
     ended: float = math.inf
     outcome: Outcome = Outcome.UNKNOWN
     status: int | None = None
@@ -60,25 +60,25 @@ class ClientAttempt(msgspec.Struct, kw_only=True):
 
     @property
     def answered(self) -> bool:
-        """Whether the client got what it should: 2xx, or 422 for another body under its key."""
+        """Whether the answer was as it should be: 2xx, or 422 for another body under its key."""
         return self.outcome is Outcome.OK or self.status == 422
 
     @property
     def took(self) -> float:
-        """Seconds until it ended, from when it was due: a wait for the sender's turn counts too."""
+        """Seconds from when it was due (or sent) until it ended: the writer's delay counts too."""
         return self.ended - (self.sent if self.due is None else self.due)
 
 
 class ClientHistory:
-    """Attempts in the order they were begun, and the poison that a test planted in the log."""
+    """Attempts in the order they were sent, and the poison records that a test planted."""
 
     def __init__(self, attempts: Sequence[ClientAttempt] = ()) -> None:
         self.attempts: list[ClientAttempt] = list(attempts)
         self.planted: dict[str, Reason] = {}
-        """Message ids (from the header) of records that must end as dead letters, and why."""
+        """Records that must become dead letters: the reason, by message id (from the header)."""
 
     def begin(self, attempt: ClientAttempt) -> ClientAttempt:
-        """Record an attempt before it is sent; the caller fills in how it ended."""
+        """Record an attempt before it is sent, and return it; the caller sets its outcome."""
         self.attempts.append(attempt)
         return attempt
 
@@ -95,7 +95,7 @@ class ClientHistory:
         return (a for a in self.attempts if a.kind is kind and a.outcome is Outcome.OK)
 
     def in_order(self) -> None:
-        """Put attempts that were added as they ended in the order they were sent."""
+        """Sort the attempts by the time they were sent; needed if they were added as they ended."""
         self.attempts.sort(key=lambda attempt: attempt.sent)
 
     def count(self, outcome: Outcome) -> int:

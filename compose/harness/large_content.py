@@ -1,4 +1,4 @@
-"""Large content for a load: a share of its messages, of many sizes, text and not, both ways in."""
+"""Large content for a load: many sizes, text and binary, sent as JSON and as forms."""
 
 from __future__ import annotations
 
@@ -18,15 +18,20 @@ _BINARY = 0.3  # a share of the large ones
 
 
 class SentContent(NamedTuple):
-    """Content as it is sent. ``name`` is the history's."""
+    """The content of a request, with its name in the history."""
 
     name: str
     data: bytes | None
-    """``None``: the content is its name."""
+    """The bytes of large content; ``None``: ``name`` is the content itself."""
     is_text: bool = True
 
     def request(self, body: dict[str, Any], *, as_form: bool) -> dict[str, Any] | Form:
-        """Return the request of a message with this content."""
+        """Return the request for a message with this content.
+
+        Args:
+            body: The message, with its small content.
+            as_form: Send a form even if the content fits into JSON.
+        """
         if self.data is None:
             return body
         if self.is_text and not as_form and len(self.data) <= _MOST_AS_JSON:
@@ -37,17 +42,17 @@ class SentContent(NamedTuple):
 
 
 class LargeContent:
-    """Makes large content from a small one. The same small one always becomes the same bytes.
+    """Replaces a share of small contents by large ones; equal contents get equal replacements.
 
     Args:
-        share: Of the contents, how many become large.
+        share: The share of contents that become large, from 0 to 1.
     """
 
     def __init__(self, share: float) -> None:
         self._share = share
 
     def of(self, content: str) -> SentContent:
-        """Return the content to send in place of ``content``: the same, or a larger one."""
+        """Return the content to send for ``content``: the same, or a large one."""
         dice = random.Random(content)
         if dice.random() >= self._share:
             return SentContent(content, None)

@@ -1,9 +1,9 @@
 """A load for the tests of faults: many conversations, retries, repeats, conflicts, receipts.
 
-Most conversations have one writer that sends its next message only when the last one was
-acknowledged, and through another ingress than the last, so that "sent after" is exact and spans
-processes; some have several writers at once. Every attempt goes into the
-``ClientHistory``.
+Most conversations have one writer. It sends its next message only after the last one was
+acknowledged, and through another ingress. So it is certain which message was sent after which, and
+the order spans processes. Some conversations have several writers at once. Every attempt is
+recorded in the ``ClientHistory``.
 """
 
 from __future__ import annotations
@@ -40,30 +40,30 @@ class Target(Protocol):
 
     name: str
     phase: int | None
-    """The migration's phase whose settings it runs with, where there is a migration."""
+    """The migration phase that it runs; ``None`` without a migration."""
 
     @property
     def url(self) -> str:
-        """Where its API is."""
+        """The URL of its API."""
 
     @property
     def up(self) -> bool:
-        """False while it is stopped on purpose: a client would know another."""
+        """Whether clients should use it: false while it is stopped on purpose."""
 
 
 class Mix(NamedTuple):
-    """Follow-up requests of acknowledged messages, as shares of them; the rest get none."""
+    """The shares of acknowledged messages that get a follow-up request; the rest get none."""
 
     repeat: float = 0.06
     """The same request once more."""
     old: float = 0.03
     """A repeat of a message from earlier in the run."""
     other_body: float = 0.03
-    """Its key, claimed for another body."""
+    """The same key with another body."""
     race: float = 0.03
     """Two bodies for one new key at once: one becomes a row, one is refused or dead-lettered."""
     receipt: float = 0.12
-    """A receipt for it."""
+    """A receipt for the message."""
 
 
 PLAIN = Mix(repeat=0, old=0, other_body=0, race=0, receipt=0)
@@ -73,25 +73,25 @@ class LoadOptions(msgspec.Struct, kw_only=True, frozen=True):
     """The requests of a load, and their rate."""
 
     run: str
-    """Begins the name of every conversation."""
+    """Prefix of every conversation's name."""
     seed: int = 0
     conversations: int = 24
     """Conversations with one writer each."""
     crowded: int = 4
     """Conversations with three writers each, whose requests overlap."""
     pause: float = 0.04
-    """The mean time from one message of a writer to its next, in seconds."""
+    """Mean seconds between two messages of a writer."""
     catch_up: bool = False
-    """A writer that had to wait sends what was due meanwhile as fast as it is answered."""
+    """Whether a late writer sends the messages that were due meanwhile, as fast as answers come."""
     patience: float = 0.9
     """The share of messages that are retried until they are acknowledged; the rest stay unknown."""
     timeout: float = 2.0
-    """Seconds that a request may take."""
+    """Time limit of a request, in seconds."""
     mix: Mix = Mix()
     proxy: str | None = None
-    """The address of a proxy, to which all is sent; its answers name the ingress."""
+    """URL of a proxy that gets all requests; its answers name the ingress (``SERVED_BY``)."""
     large: float = 0.0
-    """The share of bodies whose content is large: JSON or a form, from 2 kB to more than 1 MB."""
+    """Share of bodies with large content: JSON or a form, from 2 kB to more than 1 MB."""
 
     def writers(self) -> list[tuple[str, str]]:
         """Return the conversation and the name of each writer."""
@@ -101,10 +101,15 @@ class LoadOptions(msgspec.Struct, kw_only=True, frozen=True):
 
 
 async def acknowledges(count: Callable[[], int], messages: int, within: float) -> None:
-    """Return once ``count``, of acknowledged messages, has grown by ``messages``.
+    """Wait until ``messages`` more messages are acknowledged.
+
+    Args:
+        count: Returns the number of acknowledged messages so far.
+        messages: How many more to wait for.
+        within: Seconds to wait.
 
     Raises:
-        StuckError: it was not ``within`` seconds.
+        StuckError: they were not acknowledged within that time.
     """
     goal = count() + messages
     await wait_until(
@@ -115,12 +120,15 @@ async def acknowledges(count: Callable[[], int], messages: int, within: float) -
 
 
 class Load:
-    """``async with`` runs it: leaving stops new messages, and retries those without an answer.
+    """A load that runs during ``async with``.
+
+    Leaving the block starts no new messages, and retries those without an answer, for 40 seconds
+    at most.
 
     Args:
         history: Gets every attempt.
         targets: The ingresses.
-        options: What is sent, and how often.
+        options: The requests and their rate.
         ended: Called with each attempt when it has ended.
     """
 
@@ -134,9 +142,9 @@ class Load:
         self.history = history
         self.acknowledged = 0
         self.answered = 0
-        """Requests answered as they should be."""
+        """Number of requests that were answered as they should be."""
         self.unanswered = 0
-        """Requests that were not."""
+        """Number of requests that were not."""
         self.options = options
         self._targets = targets
         self._ended = ended
@@ -168,19 +176,19 @@ class Load:
 
     @property
     def conversations(self) -> list[str]:
-        """The ids of the conversations it writes to."""
+        """The ids of the conversations that the load writes to."""
         return sorted({conversation for conversation, _ in self._writers})
 
     async def goes_on(self, messages: int = 100, within: float = 30.0) -> None:
-        """Return once this many more messages have been acknowledged.
+        """Wait until this many more messages are acknowledged.
 
         Raises:
-            StuckError: they were not ``within`` seconds.
+            StuckError: they were not acknowledged within ``within`` seconds.
         """
         await acknowledges(self._count, messages, within)
 
     def _count(self) -> int:
-        # A writer that broke is a broken test: say so at once and not after a time-out.
+        # A writer's exception is a bug of the test: raise it at once and not after a time-out.
         for task in self.tasks:
             if task.done() and not task.cancelled() and (error := task.exception()):
                 raise error
@@ -211,7 +219,7 @@ class Load:
             self._keep(body)
 
     async def _afterwards(self, body: dict[str, Any], first: ClientAttempt) -> None:
-        """Now and then: repeat it, claim its key for another body, or send a receipt for it."""
+        """Send a follow-up request for some messages, as ``Mix`` has it."""
         mix = self.options.mix
         chosen = self._random.choices(range(len(mix) + 1), [*mix, 1 - sum(mix)])
         match chosen[0]:
@@ -231,7 +239,7 @@ class Load:
                 await self._until_answered(lambda: self._receipt(first), patient=True)
 
     def _keep(self, body: dict[str, Any]) -> None:
-        """Keep a sample of what was sent in the whole of the run, to repeat it later."""
+        """Keep a uniform sample of all messages of the run, for repeats (reservoir sampling)."""
         if len(self._old) < _OLD_KEPT:
             self._old.append(body)
         elif self._random.random() < _OLD_KEPT / self.acknowledged:
@@ -259,7 +267,7 @@ class Load:
             due=due,
             sent=0.0,
         )
-        # A retry may come another way than the first try: it is the same message.
+        # A retry may be a form after JSON, or the reverse: it is the same message.
         as_form = content.data is not None and self._random.random() < _AS_FORM
         request = content.request(body, as_form=as_form)
         return await self._send(attempt, "/api/messages", request)
@@ -277,7 +285,7 @@ class Load:
         return await self._send(attempt, f"/api/messages/{message.message_id}/receipts", body)
 
     def _another(self, conversation: str) -> Target:
-        """Return an ingress that is up, and not the last one of this conversation if possible."""
+        """Return an ingress that is up; not the conversation's last one, if another is up."""
         up = [t for t in self._targets if t.up] or list(self._targets)
         last = self._last_via.get(conversation)
         chosen = self._random.choice([t for t in up if t.name != last] or up)
@@ -285,7 +293,7 @@ class Load:
         return chosen
 
     def _served(self, attempt: ClientAttempt, response: HttpAnswer) -> None:
-        """Note which ingress an answer is from: the last that the proxy has tried."""
+        """Set the ingress that answered: the last one that the proxy tried."""
         address = response.headers.get(SERVED_BY, "").rpartition(",")[2].strip()
         for target in self._targets:
             if address and target.url.endswith(f"//{address}"):

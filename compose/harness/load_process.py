@@ -1,8 +1,9 @@
-"""A load in a process of its own, so that the checks beside it don't distort its times.
+"""Runs a load in a process of its own, so that checks in this process don't distort its times.
 
-``python -m compose.harness`` is the process. It reads a ``Start``, then a ``TargetState`` whenever
-an ingress goes or comes, and stops at the end of its input; it writes each attempt when it ended.
-All of them are one JSON object a line. Times are the machine's monotonic clock, which both share.
+The process is ``python -m compose.harness``. On standard input it reads a ``Start``, then a
+``TargetState`` each time an ingress stops or starts; it stops at the end of its input. It writes
+each attempt to standard output when the attempt has ended. Each is one JSON object on one line.
+Times are of the machine's monotonic clock, which both processes share.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _LONGEST_LINE = 1 << 20
 
 
 class TargetState(msgspec.Struct, kw_only=True):
-    """An ingress, as ``Target`` has it."""
+    """The state of an ingress; a ``Target`` on the other side of the pipe."""
 
     name: str
     url: str
@@ -34,7 +35,7 @@ class TargetState(msgspec.Struct, kw_only=True):
 
 
 class Start(msgspec.Struct):
-    """The first line."""
+    """The first line of the process's input."""
 
     options: LoadOptions
     targets: list[TargetState]
@@ -44,10 +45,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class LoadProcess:
-    """Runs the process until the block ends; its attempts become ``history``'s.
+    """Runs the load's process until the block ends, and adds its attempts to ``history``.
 
-    An error of the block doesn't cut the load off: what was sent and not answered yet counts too,
-    or its row would look made up.
+    After an error in the block the load still ends in order: requests under way belong to the
+    history, or the checker would take their rows for made up.
     """
 
     def __init__(
@@ -55,9 +56,9 @@ class LoadProcess:
     ) -> None:
         self.acknowledged = 0
         self.answered = 0
-        """Requests answered as they should be."""
+        """Number of requests that were answered as they should be."""
         self.unanswered = 0
-        """Requests that were not."""
+        """Number of requests that were not."""
         self._history = history
         self._targets = targets
         self._options = options
@@ -73,7 +74,7 @@ class LoadProcess:
             stdin=PIPE,
             stdout=PIPE,
             limit=_LONGEST_LINE,
-            start_new_session=True,  # Ctrl-C is for us, who end it in order
+            start_new_session=True,  # Ctrl-C reaches only this process, which ends it in order
         )
         states = self._states()
         self._tell(Start(self._options, states))
@@ -84,7 +85,7 @@ class LoadProcess:
         reading, watching = self._tasks
         watching.cancel()
         if kind is not None and not issubclass(kind, Exception):
-            self._process.kill()  # cancelled: nobody asks what its clients were told
+            self._process.kill()  # cancelled: the history is not needed
         assert self._process.stdin
         self._process.stdin.close()
         await asyncio.gather(watching, return_exceptions=True)
@@ -95,14 +96,14 @@ class LoadProcess:
 
     @property
     def pid(self) -> int:
-        """The process."""
+        """The id of the load's process."""
         return self._process.pid
 
     async def goes_on(self, messages: int = 100, within: float = 30.0) -> None:
-        """Return once this many more messages have been acknowledged.
+        """Wait until this many more messages are acknowledged.
 
         Raises:
-            StuckError: they were not ``within`` seconds.
+            StuckError: they were not acknowledged within ``within`` seconds.
         """
         await acknowledges(self._count, messages, within)
 
@@ -139,19 +140,19 @@ class LoadProcess:
 
 
 class _Forgetful(ClientHistory):
-    """Keeps nothing: the other process does."""
+    """A history that keeps nothing: the parent process keeps the attempts."""
 
     def begin(self, attempt: ClientAttempt) -> ClientAttempt:
-        """Return it."""
+        """Return ``attempt`` without keeping it."""
         return attempt
 
 
 async def serve() -> None:
-    """Be the process: load from standard input's first line to its end."""
+    """Run the load's process: from the first line of standard input to its end."""
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader(_LONGEST_LINE)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-    # A buffer without bounds: a slow reader must not look like a slow service.
+    # The output buffer has no limit: a slow parent must not look like a slow service.
     answers, output = await loop.connect_write_pipe(_Output, sys.stdout)
     start = msgspec.json.decode(await lines.readline(), type=Start)
     targets = {target.name: target for target in start.targets}
@@ -170,20 +171,20 @@ async def serve() -> None:
 
 
 async def _give_up_without(output: _Output, load: Load) -> None:
-    """End the load, requests under way too, if the process that hears its answers is gone."""
+    """Cancel the load and its requests under way if the parent process has ended."""
     await output.written.wait()
     for task in load.tasks:
         task.cancel()
 
 
 class _Output(asyncio.Protocol):
-    """Says when all is written and the pipe is closed."""
+    """Sets ``written`` when everything is written and the pipe is closed."""
 
     def __init__(self) -> None:
         self.written = asyncio.Event()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
-        """Take the end."""
+        """Note that the pipe is closed."""
         self.written.set()
 
 

@@ -1,4 +1,4 @@
-"""A client that follows conversations page by page while they are written."""
+"""A client that reads conversations page by page while messages are added to them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from compose.load.client import Client
 
 __all__ = ["PageReader"]
 
-_FOUND, _AWAY = 200, 503  # away: the database
+_FOUND, _AWAY = 200, 503  # 503: the database does not answer
 _REST = 0.05
-_LIMIT = 7  # small, so that there are many page borders
+_LIMIT = 7  # items per page; few, so that there are many page borders
 
 
 class PageReader:
-    """Reads on from its cursors until the block ends; ``catch_up`` reads the rest."""
+    """Reads the conversations' next pages until the block ends; ``catch_up`` reads the rest."""
 
     def __init__(self, targets: Sequence[Target], conversations: Sequence[str]) -> None:
         self.seen: dict[str, list[str]] = {conversation: [] for conversation in conversations}
@@ -38,7 +38,7 @@ class PageReader:
         await self._client.close()
 
     async def catch_up(self) -> Mapping[str, Sequence[str]]:
-        """Read to the end of every conversation; return the ids each was seen to have."""
+        """Read to the end of every conversation; return the message ids read, by conversation."""
         client = Client(10.0)
         for conversation in self.seen:
             while await self._page(client, conversation):
@@ -51,12 +51,12 @@ class PageReader:
             for conversation in self.seen:
                 try:
                     await self._page(self._client, conversation)
-                except ConnectionError:  # an ingress that was killed: read on from another
+                except ConnectionError:  # the ingress was killed: read on from another
                     await asyncio.sleep(_REST)
             await asyncio.sleep(_REST)
 
     async def _page(self, client: Client, conversation: str) -> bool:
-        """Read one page; return whether it held anything."""
+        """Read one page; return whether it had items."""
         target = self._random.choice([t for t in self._targets if t.up] or list(self._targets))
         parameters = {"limit": str(_LIMIT)}
         if cursor := self._cursors.get(conversation):

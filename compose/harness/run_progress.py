@@ -1,4 +1,4 @@
-"""The progress of a long run: a bar on a terminal, a line at each step elsewhere."""
+"""The progress of a long run: a bar on a terminal, else a line at each step."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from compose.terminal import Part, Terminal, run_bar
 __all__ = ["RunProgress", "Standing"]
 
 _EVERY = 0.5
-_STEP = 24  # characters: what follows a shorter step stays where it is
+_STEP = 24  # characters: shorter steps are padded, so that the text behind them does not move
 
 
 class Standing(NamedTuple):
     """How far a run has come."""
 
     done: float
-    """Of the total, in its unit."""
+    """The part of the total that is done, in the total's unit."""
     counts: tuple[Part, ...]
 
 
 class RunProgress:
-    """Follows one run on ``console``.
+    """Shows the progress of one run.
 
     Args:
-        console: Where it is shown.
-        estimated: Show the time that is left too: what is done grows evenly.
+        console: The terminal that shows it.
+        estimated: Show an estimate of the remaining time, for a run that proceeds evenly.
     """
 
     def __init__(self, console: Terminal, *, estimated: bool = False) -> None:
@@ -46,7 +46,12 @@ class RunProgress:
 
     @contextmanager
     def following(self, standing: Callable[[], Standing], *, total: float) -> Iterator[None]:
-        """Show how the run gets on until the block ends."""
+        """Show the bar until the block ends.
+
+        Args:
+            standing: Returns the current progress.
+            total: The value of ``Standing.done`` at the end.
+        """
         if not self._console.is_terminal:
             yield
             return

@@ -1,4 +1,4 @@
-"""Large contents as a reader gets them: over HTTP, whole, named by the bytes that came."""
+"""Large contents as a reader gets them: fetched over HTTP, and named by the bytes received."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from compose.load.client import Client
 __all__ = ["served_contents"]
 
 _AT_ONCE = 8
-_PATIENCE = 60.0  # seconds that the service may need to get over a last fault
+_PATIENCE = 60.0  # seconds that the service may need to recover from a last fault
 
 
 async def served_contents(api_url: str, message_ids: Iterable[str]) -> Mapping[str, str]:
-    """GET the content of each message; return their names, or what was answered in place of it."""
+    """GET the content of each message; return its name, or the error in its place, by id."""
     client = Client(timeout=10.0)
     slots = asyncio.Semaphore(_AT_ONCE)
     give_up = time.monotonic() + _PATIENCE

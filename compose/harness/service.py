@@ -1,4 +1,4 @@
-"""One real ``crossfade`` process of ours: started, and ended in every way a process can end."""
+"""One real ``crossfade`` process: started, stopped, killed, suspended."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ _COMMAND = [sys.executable, "-c", "from compose.cli import main; main()"]
 
 
 class RehearsedService(LocalServer):
-    """``crossfade serve`` or ``crossfade worker``. Ports stay the same across restarts."""
+    """``crossfade serve`` or ``crossfade worker``; keeps its ports across restarts.
+
+    Args:
+        name: Its name in the report and in the names of its files.
+        command: Which of the two.
+        folder: The folder for its log; also its working directory.
+        environment: Its settings, by variable name.
+    """
 
     def __init__(
         self,
@@ -32,42 +39,46 @@ class RehearsedService(LocalServer):
             port=free_port(),
             grace=20.0,
             environment=environment,
-            folder=folder,  # where no .env lies
+            folder=folder,  # has no .env file
         )
         self.up = False
-        """Whether a client would still try it: false from before it is ended until it is back."""
+        """Whether clients should use it: false from before it is stopped until it is up again."""
         self.phase: int | None = None
         self.metrics_port = free_port()
         self._service = command
 
     @property
     def url(self) -> str:
-        """Where its API is (``serve`` only)."""
+        """The URL of its API (``serve`` only)."""
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self, **environment: str) -> None:
-        """Start it and return once it takes requests, with these settings changed from now on."""
+        """Start the process; return once it takes requests.
+
+        Args:
+            **environment: Changes of its settings, which later starts keep.
+        """
         ours = {
             "PORT": str(self.port),
             "METRICS_PORT": str(self.metrics_port),
-            "SHUTDOWN_DELAY_SECONDS": "0",  # for proxies, of which there is none by default
+            "SHUTDOWN_DELAY_SECONDS": "0",  # the delay is for proxies; by default there is none
         }
         self.environment.update({**ours, **self.environment, **environment})
         await super().start()
         self.up = True
 
     async def stop(self) -> None:
-        """SIGTERM: it drains, then ends."""
+        """Send SIGTERM, and wait until the process has drained and ended."""
         self.up = False
         await super().stop()
 
     async def kill(self) -> None:
-        """SIGKILL. Clients learn it from their broken connections."""
+        """Send SIGKILL. Clients notice it by their broken connections."""
         await super().kill()
         self.up = False
 
     async def restart(self, **environment: str) -> None:
-        """End it in good order and start it again, with these settings changed."""
+        """Stop the process in good order, and start it with changed settings."""
         await self.stop()
         await self.start(**environment)
 
@@ -82,14 +93,14 @@ class RehearsedService(LocalServer):
         )
 
     async def owns(self) -> float:
-        """Return the number of partitions that it owns, by its own account."""
+        """Return the number of partitions that it owns, by its own metrics."""
         return await self.metric("stream_partition_owned")
 
     async def owns_eventually(self, at_least: int = 1, within: float = 20.0) -> None:
-        """Return once it owns so many partitions.
+        """Wait until it owns this many partitions.
 
         Raises:
-            StuckError: it does not ``within`` seconds.
+            StuckError: it does not own them within ``within`` seconds.
         """
 
         async def enough() -> bool:

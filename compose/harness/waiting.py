@@ -1,4 +1,4 @@
-"""Wait until a condition holds, or fail after some time."""
+"""Waits until a condition holds, or fails after a time limit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["StuckError", "wait_until"]
 
 
 class StuckError(Exception):
-    """A condition did not hold in time. The message says which."""
+    """A condition did not hold in time. The message says which condition."""
 
 
 async def wait_until(
@@ -24,13 +24,13 @@ async def wait_until(
     """Call ``condition``, plain or a coroutine function, until it returns true.
 
     Args:
-        condition: Is called at least once, also where no time is left.
+        condition: The condition; called at least once, even if no time is left.
         within: Seconds until it must hold.
-        otherwise: Returns the error's message, called after the last look.
-        every: Seconds between two looks.
+        otherwise: Returns the error's message; called after the last try.
+        every: Seconds between two tries.
 
     Raises:
-        StuckError: It did not hold in time.
+        StuckError: The condition did not hold in time.
     """
     deadline = time.monotonic() + within
     while True:

@@ -1,4 +1,4 @@
-"""Seconds between one request and the next, as iterators without an end."""
+"""The seconds between one request and the next, as endless iterators."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Literal
 __all__ = ["Arrivals", "gaps"]
 
 Arrivals = Literal["even", "poisson"]
-"""Evenly spaced, or as independent clients come: with the same mean, and in crowds at times."""
+"""Evenly spaced, or as a Poisson process: independent clients, with the same mean rate."""
 
 
 def gaps(rate: float, arrivals: Arrivals = "even", seed: int | str = 0) -> Iterator[float]:
-    """Return the seconds between arrivals, ``rate`` of them a second."""
+    """Yield the seconds between arrivals at ``rate`` arrivals per second."""
     if arrivals == "even":
         yield from itertools.repeat(1 / rate)
     dice = random.Random(seed)  # noqa: S311 - dice for a load

@@ -1,4 +1,4 @@
-"""A client that tells apart a request that never left and one that was sent and not answered."""
+"""An HTTP client that tells requests that were never sent from requests without an answer."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ __all__ = ["Client", "NeverSentError", "UnansweredError"]
 
 
 class NeverSentError(ConnectionError):
-    """No connection could be made: the request never left."""
+    """No connection could be made, so the request was never sent."""
 
 
 class UnansweredError(ConnectionError):
-    """It was sent, and no answer came: it may have been done or not."""
+    """The request was sent and no answer came: the server may have processed it or not."""
 
 
 class Client:
-    """Keeps connections open between requests. ``timeout`` bounds one request, in seconds."""
+    """An HTTP client that keeps connections open between requests.
+
+    Args:
+        timeout: Time limit of one request, in seconds.
+    """
 
     def __init__(self, timeout: float = 5.0) -> None:
         self._timeout = timeout
@@ -32,22 +36,22 @@ class Client:
         self._waiting: dict[LoadConnection, asyncio.Future[HttpAnswer | None]] = {}
 
     async def get(self, url: str) -> HttpAnswer:
-        """GET it. Raises as ``post`` does."""
+        """GET ``url``. Raises the same errors as ``post``."""
         return await self._request("GET", url, b"")
 
     async def post(self, url: str, body: Mapping[str, Any] | Form) -> HttpAnswer:
-        """POST ``body`` as JSON, or as the form that it is.
+        """POST ``body``: a ``Form`` as it is, a mapping as JSON.
 
         Raises:
-            NeverSentError: it can't have been done.
-            UnansweredError: it may have been done.
+            NeverSentError: the request was never sent.
+            UnansweredError: the request was sent, and may have been processed.
         """
         if isinstance(body, Form):
             return await self._request("POST", url, body.body, body.media_type)
         return await self._request("POST", url, json.dumps(body).encode())
 
     async def close(self) -> None:
-        """Drop every connection that is idle."""
+        """Close all idle connections."""
         for connections in self._idle.values():
             for connection in connections:
                 connection.close()
@@ -86,7 +90,7 @@ class Client:
         while idle:
             connection = idle.pop()
             if connection.open:
-                return connection  # else the server ended it while nothing was asked of it
+                return connection  # else the server closed it while it was idle
         return await LoadConnection.to(address, self._answered)
 
     async def _exchange(self, connection: LoadConnection, request: bytes) -> HttpAnswer | None:

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection that parses no more of an answer than its status and length."""
+"""An HTTP/1.1 connection that parses only the status and the length of an answer."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["HttpAnswer", "LoadConnection"]
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _HEAD_END = b"\r\n\r\n"
-_READ_AT_ONCE = 1 << 14  # each read allocates it: 256 KB cost more than all the rest of a request
+_READ_AT_ONCE = 1 << 14  # bytes; each read allocates them: 256 KB cost more than the whole request
 
 
 class HttpAnswer:
-    """An answer, parsed when it is asked: a generator wants no more than the status."""
+    """An answer, parsed lazily: a generator needs only the status."""
 
     def __init__(self, data: bytes, body_at: int) -> None:
         self._data = data
@@ -38,7 +38,7 @@ class HttpAnswer:
 
     @property
     def body(self) -> bytes:
-        """The body as it came."""
+        """The body's bytes."""
         return self._data[self._body_at :]
 
     @property
@@ -57,9 +57,13 @@ Answered = Callable[["LoadConnection", HttpAnswer | None], None]
 class LoadConnection:
     """Sends one request at a time and calls back with its answer.
 
-    ``answered(connection, answer)`` gets ``None`` when the connection broke before the answer came.
-    A plain socket on the event loop: with a transport and a protocol a request costs three times as
-    much processor time on asyncio's own loop.
+    It uses a plain socket on the event loop: with asyncio's transport and protocol, a request costs
+    three times as much CPU time.
+
+    Args:
+        connected: The connected socket.
+        answered: Called with this connection and the answer; with ``None`` if the connection broke
+            before the answer came.
     """
 
     def __init__(
@@ -80,10 +84,10 @@ class LoadConnection:
 
     @classmethod
     async def to(cls, address: tuple[str, int], answered: Answered) -> Self:
-        """Connect.
+        """Connect to ``address`` (host, port).
 
         Raises:
-            OSError: nothing listens at ``address``.
+            OSError: no server listens there.
         """
         loop = asyncio.get_running_loop()
         host, port = address
@@ -99,20 +103,20 @@ class LoadConnection:
         return cls(made, answered)
 
     def send(self, request: bytes) -> None:
-        """Write one request. Only when the last one has been answered."""
+        """Write one request. Call it only after the last one was answered."""
         self.busy = True
         try:
             sent = self._socket.send(request)
         except BlockingIOError:
             sent = 0
         except OSError:
-            return  # the socket is readable now, and what is read finds it broken
+            return  # the socket is readable now, and the read will find it broken
         if sent < len(request):
             self._unsent = memoryview(request)[sent:]
             self._loop.add_writer(self._socket, self._writable)
 
     def close(self) -> None:
-        """Drop the connection without a callback."""
+        """Close the connection, without a callback."""
         self.busy = False
         if self.open:
             self.open = False
@@ -147,12 +151,12 @@ class LoadConnection:
         except BlockingIOError:
             return
         except OSError:
-            self._unsent = memoryview(b"")  # the read that follows finds it broken
+            self._unsent = memoryview(b"")  # the next read will find the socket broken
         if not self._unsent:
             self._loop.remove_writer(self._socket)
 
     def _ended(self) -> None:
-        """Take the end of what the server sends: an answer without a length ends so too."""
+        """Handle the end of the stream, which also ends an answer without a Content-Length."""
         was_busy, rest = self.busy, self._rest
         self.close()
         if was_busy:

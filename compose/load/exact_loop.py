@@ -1,4 +1,4 @@
-"""An event loop whose time limits are exact: epoll's are whole milliseconds, so up to one late."""
+"""An event loop with exact timers: epoll rounds up to whole milliseconds, so up to 1 ms late."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def run_exactly(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on such a loop."""
+    """Run a coroutine on an event loop with exact timers."""
     with asyncio.Runner(loop_factory=_loop) as runner:
         return runner.run(main)
 
@@ -27,7 +27,7 @@ def _loop() -> asyncio.AbstractEventLoop:
 if sys.platform == "linux":
 
     class _Exact(selectors.EpollSelector):
-        """Waits by ``select`` for epoll itself, of which there is one, and asks epoll then."""
+        """Waits with ``select`` for epoll's own descriptor, then asks epoll for the events."""
 
         def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
             if timeout is None or timeout > 0:

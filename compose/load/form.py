@@ -1,4 +1,4 @@
-"""A message as ``multipart/form-data``: its JSON, then its content."""
+"""A message as ``multipart/form-data``: its JSON part, then its content."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 __all__ = ["Form"]
 
-_BOUNDARY = "crossfade-5f0e7f6c2f8b4d0a"  # in no content that a load sends
+_BOUNDARY = "crossfade-5f0e7f6c2f8b4d0a"  # occurs in no content that a load sends
 
 
 class Form(NamedTuple):

@@ -1,4 +1,4 @@
-"""Many connections that take one workload's requests: closed loop, or open at given moments."""
+"""The generator: sends a workload's requests over many connections, closed or open loop."""
 
 from __future__ import annotations
 
@@ -16,30 +16,32 @@ _GRACE_SECONDS = 10.0
 
 
 class Workload(Protocol):
-    """Makes the requests, and takes their answers. Requests are numbered from 0."""
+    """Makes the requests and takes their answers. Requests are numbered from 0."""
 
     def request(self, number: int) -> bytes:
-        """Return a whole request."""
+        """Return the bytes of one request."""
 
     def answered(self, number: int, due: float, answer: HttpAnswer | None) -> None:
-        """Take an answer, ``None`` where the connection broke before it came.
+        """Take an answer.
 
-        ``due`` (``time.monotonic``) is when the request was to be sent; a latency counts from
-        there, so that a stall of the server shows in every request that it delayed.
+        Args:
+            number: The request's number.
+            due: When the request was due, by ``time.monotonic``. Count latency from here, so that
+                a stall of the server shows in every request that it delayed.
+            answer: The answer; ``None`` if the connection broke before it came.
         """
 
 
 class Generator:
-    """Sends requests over connections that ``async with`` holds open.
+    """Sends requests over connections that ``async with`` opens.
 
-    A connection that breaks is not made again.
+    A connection that breaks is not replaced.
 
     Args:
         address: Host and port.
-        connections: How many.
+        connections: Number of connections.
         workload: Makes the requests and takes their answers.
-        may_wait: Whether a request of an open loop waits for a free connection, where there is
-            none; otherwise it is not sent.
+        may_wait: Open loop: whether a request waits if no connection is free; else it is not sent.
     """
 
     def __init__(
@@ -63,11 +65,11 @@ class Generator:
         self._all_sent = asyncio.Event()
         self._all_answered = asyncio.Event()
         self.sent = 0
-        """Requests, those that wait for a free connection included."""
+        """Number of requests, including those that wait for a free connection."""
         self.unsent = 0
-        """Open loop: requests for which no connection was free, where none may wait."""
+        """Open loop without waiting: number of requests for which no connection was free."""
         self.late: list[float] = []
-        """Open loop: how late the generator itself was, in seconds, by request."""
+        """Open loop: the generator's own delay of each request, in seconds."""
 
     async def __aenter__(self) -> Self:
         try:
@@ -83,7 +85,12 @@ class Generator:
         self._close()
 
     async def closed(self, enough: asyncio.Event, seconds: float) -> None:
-        """Send on each connection whenever its last request is answered, until one says stop."""
+        """Closed loop: each connection sends its next request when its last one is answered.
+
+        Args:
+            enough: Ends the loop when set.
+            seconds: Ends the loop after this time.
+        """
         self._closed_loop = True
         for connection in self._connections:
             self._fire(connection, self._next(), time.monotonic())
@@ -94,12 +101,12 @@ class Generator:
             pass
 
     async def open(self, moments: Iterable[float]) -> None:
-        """Send at these moments (``time.monotonic``), whatever the answers do.
+        """Open loop: send at these times (``time.monotonic``), independent of the answers.
 
-        A request waits for a free connection if there is none.
+        If no connection is free, ``may_wait`` decides whether a request waits for one.
 
         Raises:
-            TimeoutError: some are not answered 10 s after the last was due.
+            TimeoutError: a request is not answered 10 s after the last one was due.
         """
         self._moments = iter(moments)
         self._send_due(next(self._moments, None))
@@ -109,7 +116,7 @@ class Generator:
                 await self._all_answered.wait()
 
     def _send_due(self, due: float | None) -> None:
-        """Send whatever is due now, and come back when the next one is."""
+        """Send the requests that are due, and schedule the next call."""
         now = time.monotonic()
         while due is not None and due <= now:
             self.late.append(now - due)

@@ -1,4 +1,4 @@
-"""Latencies in little memory: counts of ranges that are 2 % wide."""
+"""A histogram of latencies that needs little memory: its buckets are 2 % wide."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Latencies:
         self._counts: Counter[int] = Counter()
 
     def add(self, seconds: float) -> None:
-        """Note one."""
+        """Add one latency."""
         self._counts[ceil(log(max(seconds, 1e-6)) / _WIDTH)] += 1
 
     def quantile(self, share: float) -> float | None:
-        """Return the latency that ``share`` of them do not exceed; ``None`` without any."""
+        """Return the quantile ``share`` (0 to 1) in seconds; ``None`` without latencies."""
         wanted = share * self._counts.total()
         seen = 0
         for bucket in sorted(self._counts):

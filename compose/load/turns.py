@@ -1,4 +1,4 @@
-"""A sender's moments: for workloads that wait for an answer before they go on."""
+"""The times at which a sender is due, for workloads that wait for an answer before they go on."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ __all__ = ["turns"]
 async def turns(
     gaps: Iterable[float], stopped: asyncio.Event, *, first: float = 0.0, catch_up: bool = True
 ) -> AsyncIterator[float]:
-    """Yield the moments (``time.monotonic``) at which a sender is due, once each has come.
+    """Wait for each time at which a sender is due, and yield it (``time.monotonic``).
 
-    The first is in ``first`` seconds, each other a gap later. A sender that is late goes on at
-    once: with ``catch_up`` until it has sent what was due meanwhile, otherwise with the next gap
-    from when it really went on.
+    Args:
+        gaps: Seconds from one due time to the next.
+        stopped: Ends the iteration when set.
+        first: Seconds until the first due time.
+        catch_up: Whether a late sender sends all requests that were due meanwhile, at once. If not,
+            the next gap counts from when it went on.
     """
     due = time.monotonic() + first
     for gap in gaps:
