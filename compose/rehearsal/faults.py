@@ -1,4 +1,4 @@
-"""Faults, one after another, from a shuffled deck: each is healed before the next is dealt."""
+"""Faults, injected one after another from a shuffled deck: each is healed before the next."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from persistence.fleet.log_choice import LogPair, choices
 
 __all__ = ["FaultedLoad", "Faults"]
 
-_GOES_ON = 20  # messages acknowledged after a fault, before the next
-# The load has to go on, however slowly: a machine that is busy with other things takes ten times as
-# long as it would alone.
+_GOES_ON = 20  # messages that must be acknowledged between two faults
+# The load must go on, even slowly: on a busy machine everything takes ten times as long.
 _GOES_ON_WITHIN = 180.0
 _LONGEST = 3.5  # seconds; longer than a lease, so that some faults outlast it and some don't
 _REST = (0.2, 1.5)
@@ -28,20 +27,21 @@ class FaultedLoad(Protocol):
     """The load that has to go on after each fault."""
 
     async def goes_on(self, messages: int, within: float) -> None:
-        """Return once this many more messages have been acknowledged; ``StuckError`` if not."""
+        """Wait until this many more messages are acknowledged; raise ``StuckError`` if not."""
 
 
 class Faults:
     """Injects faults into the processes and servers that the current phase uses.
 
     Args:
-        stage: What can be hurt.
-        timeline: Gets each fault.
-        dice: Choose the victims, the ways and the durations.
-        pair: The logs that phases are between.
-        rest: The least and the most seconds between two faults.
-        victims: Returns the parts of a kind that may be hurt in a way; all of the kind by default.
-        ways: Returns the ways in which a kind can be hurt.
+        stage: The processes and servers.
+        timeline: Gets a mark for each fault.
+        dice: Chooses victims, ways and durations.
+        pair: The logs of the migration.
+        rest: Shortest and longest time between two faults, in seconds.
+        victims: Returns the parts of a kind that a way of fault may hit; by default all of the
+            kind.
+        ways: Returns the ways in which a kind of part can be hurt.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class Faults:
         self._pair = pair
 
     async def run(self, load: FaultedLoad, *, most: int | None, until: Callable[[], bool]) -> None:
-        """Deal faults until ``until`` says so or ``most`` were dealt; the last one is healed.
+        """Inject faults until ``until`` returns true or ``most`` were injected; heal each.
 
         Raises:
-            StuckError: the load did not go on after one.
+            StuckError: the load did not go on after a fault.
         """
         for dealt, (kind, way) in enumerate(self._deck(), 1):
             if until():
@@ -78,7 +78,7 @@ class Faults:
             await asyncio.sleep(self._dice.uniform(*self._rest))
 
     async def inject(self, load: FaultedLoad, kind: str, way: str) -> None:
-        """Inject a fault into a part of a kind; wait until messages are acknowledged again."""
+        """Inject one fault into a part of ``kind``; wait until messages are acknowledged again."""
         part = self._dice.choice(self._victims(kind, way))
         lasts = self._dice.uniform(0.0, _LONGEST)
         async with part.held():
@@ -109,7 +109,7 @@ class Faults:
         return [part for part in self._stage.parts if part.kind == kind]
 
     def _deck(self) -> Iterator[tuple[str, str]]:
-        """Yield victims and ways: every victim in use once, in any way, then all of them in all."""
+        """Yield (kind, way) pairs: first each kind in use with one way, then all other pairs."""
         kinds = self._in_use()
         while True:
             every = [(kind, way) for kind in kinds for way in self._ways(kind)]

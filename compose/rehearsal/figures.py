@@ -1,4 +1,4 @@
-"""Figures from the history: what clients got, by phase and over time."""
+"""Figures from the history: availability and latency for clients, by phase and over time."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ __all__ = ["PhaseFigures", "Posts", "Series", "by_phase", "first_tries", "over_t
 
 
 class Posts(msgspec.Struct, kw_only=True, rename="camel"):
-    """How POSTs fared. A second body that is refused for its key (422) was answered rightly."""
+    """The outcomes and latencies of POSTs. A correct refusal (422, another body) counts as ok."""
 
     posts: int
     ok: int
-    """Answered 2xx, or rightly refused."""
+    """POSTs that were answered 2xx, or correctly refused."""
     unknown: int
-    """Answered 503, or not at all."""
+    """POSTs that were answered 503, or not at all."""
     availability: float | None
-    """``ok / posts``; ``None`` of nothing. Clients here retry at once, against ``Retry-After``, so
-    each second of an outage weighs as many failures as there are tries."""
+    """``ok / posts``; ``None`` without POSTs. These clients ignore ``Retry-After`` and retry at
+    once, so each second of an outage counts as many failures as they make tries."""
     first_try: float | None
-    """The share of requests, each with all its retries, that were answered at the first try."""
+    """The share of requests that were answered at the first try. A request includes its retries."""
     p50_ms: float | None
     p99_ms: float | None
     max_ms: float | None
 
 
 class PhaseFigures(Posts, kw_only=True):
-    """One phase of the walk, its rolling restart included."""
+    """The figures of one phase of the walk, including its rolling restart."""
 
     phase: int
     back: bool
@@ -47,15 +47,15 @@ class PhaseFigures(Posts, kw_only=True):
     ended: float
     faults: int
     restarting: Posts
-    """Those sent while processes were being restarted to it."""
+    """The POSTs sent while processes were being restarted to this phase."""
     settled: Posts
-    """Those sent when all of them had been."""
+    """The POSTs sent after all processes had been restarted."""
     rows: RowDelays
-    """The rows of the messages that were sent first in this phase."""
+    """The rows of messages whose first try was in this phase."""
 
 
 class Series(msgspec.Struct, kw_only=True, rename="camel"):
-    """Pictures over time: one number for each ``step`` seconds; ``None`` where nothing is known."""
+    """Series over time: one value per ``step`` seconds; ``None`` where nothing is known."""
 
     step: float
     ok: list[int]
@@ -63,16 +63,16 @@ class Series(msgspec.Struct, kw_only=True, rename="camel"):
     p50_ms: list[float | None]
     p99_ms: list[float | None]
     lag: dict[str, list[int | None]]
-    """Records not acknowledged by the workers' group, by log."""
+    """Records not acknowledged by the workers' consumer group, by log."""
     parity: dict[str, list[int | None]]
     """The service's own comparison of the logs: ``differing``, ``waiting``."""
     where: dict[str, list[int]]
-    """Messages acknowledged then, by where they stand in the end: ``redis``, ``kafka`` (in that
-    log alone), ``both``, ``nowhere``."""
+    """Messages acknowledged in each step, by the logs that have them at the end: ``old``, ``new``
+    (in that log only), ``both``, ``nowhere``."""
 
 
 def first_tries(history: ClientHistory) -> frozenset[int]:
-    """Return the identities of the attempts that are the first of their request."""
+    """Return the ``id()`` of each attempt that is the first of its request."""
     first: dict[tuple[str, str], int] = {}
     for attempt in history.attempts:
         first.setdefault((attempt.key, attempt.content), id(attempt))
@@ -161,7 +161,7 @@ def over_time(
     logs: Mapping[str, Log],
     pair: LogPair,
 ) -> Series:
-    """Return the series of the whole rehearsal, in steps that make some hundreds of points."""
+    """Return the series of the whole rehearsal, with 600 points at most."""
     length = max((band.ended or timeline.now for band in timeline.bands), default=timeline.now)
     step = max(1.0, round(length / 600, 1))
     count = max(1, math.ceil(length / step))
@@ -220,7 +220,7 @@ def over_time(
 def _sampled(
     samples: Iterable[tuple[float, int | None]], count: int, place: Callable[[float], int]
 ) -> list[int | None]:
-    """Return samples as a series: the last one of each step."""
+    """Return samples as a series, which has the last sample of each step."""
     values: list[int | None] = [None] * count
     for at, value in samples:
         values[place(at)] = value

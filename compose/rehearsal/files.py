@@ -1,4 +1,4 @@
-"""The report on disk: a page, a JSON document, and everything needed to look into a failure."""
+"""Saves the report: a page, a JSON document, and the logs that help to explain a failure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ __all__ = ["save"]
 def save(folder: Path, report: RehearsalReport, rehearsal: Rehearsal, data: Path) -> Path:
     """Write ``report.html``, ``report.json`` and ``history.jsonl``; return the page's path.
 
-    Where something is wrong, every process's log goes beside them.
+    If the rehearsal failed, copy every process's log to ``failure/``.
+
+    Args:
+        folder: The folder for the report.
+        report: The report.
+        rehearsal: Has the history's file.
+        data: The rehearsal's folder, which has the logs of processes and servers.
     """
     shutil.rmtree(folder / "failure", ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The migration's gates between two phases, as ``crossfade migrate`` asks them."""
+"""The migration's gates between two phases, checked as ``crossfade migrate`` checks them."""
 
 from __future__ import annotations
 
@@ -28,52 +28,61 @@ from transport.settings import TransportSettings
 __all__ = ["GateRedError", "Gates", "Open", "RehearsalGate"]
 
 _WHO = "rehearsal"
-# It compares both logs from their beginnings, on a machine that is busy with the load.
+# A backfill compares both logs from their beginnings, while the load keeps the machine busy.
 _BACKFILL_SECONDS = 1800.0
 
 _Attempt = Callable[[Pool], Coroutine[Any, Any, dict[str, str]]]
 
 
 class GateRedError(Exception):
-    """A step was refused until the time was up."""
+    """A gate refused a step until its time limit."""
 
 
 class RehearsalGate(Protocol):
-    """Asked before the processes are restarted to a phase, and told when all of them were."""
+    """Decides when the processes may be restarted to a phase, and when all of them run it."""
 
     async def pass_to(self, phase: int, mark: GateMark) -> None:
-        """Return once all are green. Raises ``GateRedError``.
+        """Wait until the step to ``phase`` is allowed.
 
-        Notes in ``mark`` what each said last, and which of them the step waited for.
+        Args:
+            phase: The phase.
+            mark: Gets each gate's last answer, and how long the step waited for which gate.
+
+        Raises:
+            GateRedError: a gate stayed red.
         """
 
     async def reached(self, phase: int) -> None:
-        """Return once it is known that every process runs it. Raises ``GateRedError``."""
+        """Wait until every process is seen to run ``phase``.
+
+        Raises:
+            GateRedError: a process does not run it in time.
+        """
 
 
 class Open:
-    """No gate at all: the settings are changed by hand, and the checker alone decides."""
+    """No gates: phases change without ``crossfade migrate``, and the checker judges the outcome."""
 
     async def pass_to(self, phase: int, mark: GateMark) -> None:
-        """Let everything pass."""
+        """Return at once."""
         del phase, mark
 
     async def reached(self, phase: int) -> None:
-        """Pass without a gate."""
+        """Return at once."""
 
 
 class Gates:
-    """``advance`` and ``rollback`` as an operator takes them, waiting for red gates. No overrides.
+    """Takes the steps ``advance`` and ``rollback`` as an operator would: waits, never overrides.
 
-    Where a gate says that copies were dropped, they are backfilled.
+    If a gate reports dropped copies, it runs a backfill.
 
     Args:
         database_url: The service's database.
-        settings: Of both logs.
+        settings: The settings of both logs.
         patience: Seconds that a gate may stay red.
-        window: How many seconds back parity is asked for.
-        pair: The logs to walk between; planned where another migration is recorded.
-        every: Seconds from one attempt to the next.
+        window: Seconds of the past that the parity gate covers.
+        pair: The logs of the migration; planned if another migration is recorded.
+        every: Seconds from one try to the next.
     """
 
     def __init__(
@@ -95,11 +104,11 @@ class Gates:
         self.backfills = 0
 
     async def pass_to(self, phase: int, mark: GateMark) -> None:
-        """Begin the step once no gate stands in its way."""
+        """Begin the step once every gate allows it."""
         await self._until(partial(self._begin, phase, mark), f"the step to phase {phase}", mark)
 
     async def reached(self, phase: int) -> None:
-        """Complete the step once every process is seen on the phase."""
+        """Complete the step once every process is seen to run the phase."""
         await self._until(partial(self._complete, phase), f"every process on phase {phase}")
 
     async def _until(self, attempt: _Attempt, what: str, mark: GateMark | None = None) -> None:
@@ -117,7 +126,7 @@ class Gates:
             await asyncio.sleep(self._every)
 
     async def _refused(self, attempt: _Attempt) -> dict[str, str]:
-        """Try once; return the gate that refused and its reason, or nothing if it was done."""
+        """Try once; return the reason of each gate that refused, by name; empty if it was done."""
         try:
             pool = await connect(self._persistence)
             try:
@@ -146,7 +155,7 @@ class Gates:
         return {}
 
     async def _backfill(self, pool: Pool, choice: Choice) -> None:
-        """Run ``crossfade migrate backfill``, as the gate asks."""
+        """Run a backfill, as ``crossfade migrate backfill`` does."""
         assert choice.shadow is not None
         self.backfills += 1
         request = Request(by=_WHO)
@@ -173,7 +182,7 @@ class Gates:
 
 
 def _note(waited: list[Waited], reasons: dict[str, str], seconds: float) -> None:
-    """Add to how long a step waited for each of these."""
+    """Add ``seconds`` to the wait for each of these gates, and keep its latest reason."""
     for name, reason in reasons.items():
         entry = next((wait for wait in waited if wait.name == name), None)
         if entry is None:

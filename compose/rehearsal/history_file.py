@@ -1,4 +1,7 @@
-"""A history as a file, for other checkers: one JSON object a line (docs/history_format.md)."""
+"""Writes a history to a file for other checkers: one JSON object per line.
+
+``docs/history_format.md`` describes the format.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +35,12 @@ def write_history(
     """Write everything that a checker compares.
 
     Args:
-        path: Of the file.
-        history: What the clients did, and what they were told.
-        final: Rows, receipts, dead letters and pages in the end.
-        logs: Each log's records; none where only the rows are to be judged.
-        pair: The logs that the phases of the attempts are between.
-        timeline: What the rehearsal did; nothing where there was none.
+        path: The file.
+        history: The clients' requests and the answers.
+        final: The final rows, receipts, dead letters and pages.
+        logs: The records of each log; none if only the rows are to be checked.
+        pair: The logs of the migration.
+        timeline: The phases and processes of the rehearsal; ``None`` without a rehearsal.
     """
     encode = msgspec.json.Encoder().encode
     count = 0
@@ -76,7 +79,7 @@ def _lines(
 
 
 def _walk(timeline: RehearsalTimeline) -> Iterator[_Line]:
-    """Yield the processes, the steps and the group's places, by the attempts' clock."""
+    """Yield the lines of processes, steps and the group's places, by the attempts' clock."""
 
     def moment(at: float | None) -> float | None:
         return None if at is None else timeline.zero + at
@@ -94,7 +97,7 @@ def _walk(timeline: RehearsalTimeline) -> Iterator[_Line]:
             "type": "step", "from": mark.frm, "to": mark.to, "asked": moment(mark.begun),
             "begun": moment(band.begun), "rolled": moment(band.rolled),
         }  # fmt: skip
-    if len(timeline.gates) > len(others):  # a step that no gate let pass
+    if len(timeline.gates) > len(others):  # the last step was refused
         mark = timeline.gates[-1]
         yield {"type": "step", "from": mark.frm, "to": mark.to, "asked": moment(mark.begun)}
     for place in timeline.places:

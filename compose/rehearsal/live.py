@@ -10,7 +10,7 @@ __all__ = ["standing"]
 
 
 def standing(rehearsal: Rehearsal) -> Standing:
-    """Return how many phases are behind it, and its counts."""
+    """Return the number of completed phases, and the counts of requests and faults."""
     return Standing(max(0, len(rehearsal.timeline.bands) - 1), _counts(rehearsal))
 
 

@@ -1,9 +1,9 @@
-"""Compare the client's history with both logs, and the logs with each other.
+"""Compares the clients' history with both logs, and the logs with each other.
 
-What stands in a log is what every later phase, every redrive and every other consumer builds on, so
-it is held to more than the rows are: an acknowledgement says that the message *is* in the log that
-was primary then, in both where both were asked; that it stands there before whatever was sent
-later; and a copy says of which record it is one.
+Later phases, redrives and other consumers all read the logs, so the rules for a log are stricter
+than those for rows: an acknowledged message must be in the log that was primary at that time (in a
+sync phase, in both logs); it must stand there before every message that was sent after its
+acknowledgement; and a copy must name the record that it copies.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Logs = Mapping[str, Log]
 
 
 def asked_of(phase: int | None, pair: LogPair = FIRST_PAIR) -> tuple[str, ...]:
-    """Return the logs that must have a message before an ingress on this phase says so."""
+    """Return the logs that must have a message before an ingress in ``phase`` acknowledges it."""
     if phase is None:
         return ()
     choice = choices(pair)[phase]
@@ -34,7 +34,14 @@ def asked_of(phase: int | None, pair: LogPair = FIRST_PAIR) -> tuple[str, ...]:
 def check_logs(
     history: ClientHistory, logs: Logs, rows: Sequence[FinalRow], pair: LogPair = FIRST_PAIR
 ) -> list[Anomaly]:
-    """Return everything that is wrong in the logs, empty when they are as was promised."""
+    """Return the anomalies of the logs; empty if every promise was kept.
+
+    Args:
+        history: The clients' requests and the answers.
+        logs: The records of both logs, by log name.
+        rows: The final rows.
+        pair: The logs of the migration.
+    """
     first = {name: _first_places(log) for name, log in logs.items()}
     return [
         *_absent(history, logs, first, pair),
@@ -46,7 +53,7 @@ def check_logs(
 
 
 def _first_places(log: Log) -> dict[str, LogEntry]:
-    """Return the first place of each content. Contents are unique to a key and a body."""
+    """Return the first entry of each content. Each content belongs to one key and one body."""
     first: dict[str, LogEntry] = {}
     for entries in log.values():
         for entry in entries:
@@ -56,7 +63,7 @@ def _first_places(log: Log) -> dict[str, LogEntry]:
 
 
 def _appends(history: ClientHistory) -> Iterator[ClientAttempt]:
-    """Yield the attempts whose answer says that they appended. A repeat's may have found a row."""
+    """Yield the attempts that appended; a repeat may have found its row instead."""
     return (a for a in history.acknowledged(RequestKind.MESSAGE) if not a.hit)
 
 
@@ -73,8 +80,8 @@ def _absent(
     }
     for attempt in _appends(history):
         for name in asked_of(attempt.phase, pair):
-            # A log that remembers ids keeps the first body of a key, from any sender, also if its
-            # sender had no answer. The other log may have kept another body.
+            # A log that deduplicates by id keeps the first body of a key, even one without an
+            # answer. The other log may have kept another body of this key.
             settled = len(bodies[attempt.key]) > 1 and attempt.message_id in ids.get(name, ())
             if attempt.content not in first.get(name, {}) and not settled:
                 yield Anomaly(
@@ -84,7 +91,7 @@ def _absent(
 
 
 def _other_ids(history: ClientHistory, logs: Logs) -> Iterator[Anomaly]:
-    """Find records of a message with another id than its answers had."""
+    """Find records whose message id differs from the id in the answers."""
     told = {a.content: a.message_id for a in history.acknowledged(RequestKind.MESSAGE)}
     for name, log in logs.items():
         for entries in log.values():
@@ -98,7 +105,7 @@ def _other_ids(history: ClientHistory, logs: Logs) -> Iterator[Anomaly]:
 def _reordered(
     name: str, history: ClientHistory, first: Mapping[str, LogEntry], pair: LogPair
 ) -> Iterator[Anomaly]:
-    """Find messages that stand after one that was sent after their acknowledgement."""
+    """Find messages that stand behind a message that was sent after their acknowledgement."""
     sent: dict[str, float] = {}
     acked: dict[str, float] = {}
     conversations: dict[str, dict[str, LogEntry]] = defaultdict(dict)
@@ -116,7 +123,7 @@ def _reordered(
         if len(homes := {entry.partition for entry in entries.values()}) > 1:
             text = f"in {name} it stands in the partitions {sorted(homes)}"
             yield Anomaly(What.TWO_HOMES, conversation, text)
-            continue  # such places can't be compared
+            continue  # places in two partitions can't be compared
         latest: tuple[float, str, LogEntry] | None = None
         for content, entry in sorted(entries.items(), key=lambda item: item[1].place):
             ended = acked.get(content)
@@ -155,7 +162,7 @@ def _bad_copies(logs: Logs) -> Iterator[Anomaly]:
 
 
 def _unfounded(logs: Logs, rows: Sequence[FinalRow]) -> Iterator[Anomaly]:
-    """Find rows that say they come from a record that is not theirs, or not there."""
+    """Find rows whose named record does not exist, or belongs to another message."""
     by_offset = {name: _by_offset(log) for name, log in logs.items()}
     for row in rows:
         if row.transport not in by_offset:

@@ -1,4 +1,4 @@
-"""Both logs, read from beginning to end: what stands where, without the bytes themselves."""
+"""Reads both logs from beginning to end; keeps each record's place and digest, not its bytes."""
 
 from __future__ import annotations
 
@@ -23,19 +23,23 @@ _AGAIN_SECONDS = 0.5
 
 
 class LogEntry(msgspec.Struct, frozen=True, gc=False):
-    """One record. ``place`` counts from 0 in its partition; ``digest`` is of key and body."""
+    """One record of a log.
+
+    ``place`` is its index in the partition, from 0; ``digest`` is the BLAKE2b of key and body.
+    """
 
     partition: int
     place: int
     offset: str
     message_id: str
     content: str | None
-    """The name of a message's content; ``None`` for a receipt, and for what can't be decoded."""
+    """The name of the message's content; ``None`` if the record is a receipt or can't be decoded.
+    """
     digest: bytes
     appended_at: float
     mirror_of: str | None = None
     mirror_partition: int | None = None
-    """The original's partition, where that is another."""
+    """The original's partition, if it differs from this record's."""
     shadow_mode: str | None = None
 
 
@@ -52,13 +56,13 @@ _decoder = msgspec.json.Decoder(_Body)
 
 
 async def read_log(transport: Transport, *, patience: float = 120.0) -> Log:
-    """Read every record that the log holds.
+    """Read all records of a log.
 
-    The service's time limits are short in a rehearsal, and its machine may be busy: a read that
-    failed is tried again for ``patience`` seconds.
+    The time limits are short in a rehearsal, and the machine may be busy, so a failed read is
+    retried for ``patience`` seconds.
 
     Raises:
-        TransportError: no read worked for so long.
+        TransportError: a read failed for that long.
     """
     reader = _PatientReader(transport, patience)
     return {p: await _read_partition(reader, p) for p in range(transport.partitions)}
@@ -92,7 +96,7 @@ async def _read_partition(reader: _PatientReader, partition: int) -> list[LogEnt
 
 
 def content_of(body: bytes) -> str | None:
-    """Return the name of the content that a body has or refers to, if it is a message's."""
+    """Return the name of the content in a message's body or payload; ``None`` for other bodies."""
     try:
         found = _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -103,7 +107,7 @@ def content_of(body: bytes) -> str | None:
 
 
 def entry_of(record: Record, place: int) -> LogEntry:
-    """Return a record as the checker compares it."""
+    """Return the facts of a record that the checker compares."""
     origin = origin_of(record)
     elsewhere = origin is not None and origin.partition != record.partition
     return LogEntry(

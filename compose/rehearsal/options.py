@@ -16,14 +16,15 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Options of a rehearsal: its length, its load and its faults."""
 
     seconds_per_phase: float = 12.0
-    """How long each phase is stayed in, after its rolling restart."""
+    """How long each phase lasts after its rolling restart."""
     minutes: float | None = None
-    """How long the whole walk takes instead; a phase is stayed in for at least two seconds."""
+    """How long the whole walk takes, in place of ``seconds_per_phase``; a phase lasts two seconds
+    at least."""
     rate: float | None = None
-    """New messages a second, all writers together, as long as they are answered in time; ``None``:
-    half of what the machine sustains, which is tried out first."""
+    """New messages per second of all writers together, if answers come in time. ``None``: half of
+    what the machine sustains, which is measured first."""
     conversations: int | None = None
-    """Conversations with one writer each; ``None``: as many as keep the rate."""
+    """Conversations with one writer each; ``None``: enough to keep the rate."""
     crowded: int = 6
     """Conversations with three writers each, whose requests overlap."""
     ingresses: int = 2
@@ -31,28 +32,29 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     faults: bool = False
     """Kill, suspend and restart processes and servers, in every phase and in every restart."""
     faults_per_phase: int | None = None
-    """Faults in each phase, and none in its restarts; ``None``: as many as fit, in both."""
+    """Number of faults in each phase, with none in its restart; ``None``: as many as fit, in
+    both."""
     large: float = 0.0
-    """The share of bodies whose content is large, and so in a payload store."""
+    """Share of bodies with large content, which goes to a payload store."""
     s3: bool = False
-    """Whether that store is an S3 server, which has faults too, and not a folder."""
+    """Whether that store is an S3 server, which gets faults too; else it is a folder."""
     seed: int = 0
-    """Seeds the load's and the faults' dice. The same seed gives the same faults in the same order,
-    though not at the same instants."""
+    """Seed of the load and the faults. The same seed gives the same faults in the same order, but
+    not at the same times."""
     gate_seconds: float = 300.0
-    """How long a gate may stay red before the rehearsal stops there."""
+    """How long a gate may stay red before the rehearsal stops."""
     parity_seconds: float = 20.0
-    """How far back gates ask for parity. What a fault left behind in the logs' order stays there,
-    and a rehearsal has a fault every few seconds."""
+    """Seconds of the past that the parity gate covers. A fault can leave a lasting difference in
+    the order of the logs, and a rehearsal has a fault every few seconds."""
     phases: tuple[int, ...] = THERE_AND_BACK
-    """The phases to walk through; each a neighbour of the one before."""
+    """The phases of the walk; each is next to the one before."""
     replayed_conversations: int = 6
-    """How many conversations are replayed against the specification."""
+    """Number of conversations to replay against the specification."""
     replayed_messages: int = 1000
-    """About how many of their messages."""
+    """Approximate number of messages to replay."""
     replay_seconds: float = 900.0
-    """How long TLC may take for all of them, in seconds; 0: none is replayed."""
+    """Time limit of TLC for the whole replay, in seconds; 0: no replay."""
     proxy: ProxyKind | None = None
-    """The proxy that all clients use; ``None``: they know each ingress, and which one is down."""
+    """The proxy that all clients use; ``None``: clients know each ingress and its state."""
     pair: LogPair = FIRST_PAIR
-    """The logs to walk between."""
+    """The logs of the migration."""

@@ -1,4 +1,4 @@
-"""The rate of a rehearsal that was given none: half of what this machine sustains in any phase."""
+"""The default rate of a rehearsal: half of the rate that this machine sustains in every phase."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from compose.harness.load_process import LoadProcess
 __all__ = ["chosen_rate", "writers_for"]
 
 _HALF = 0.5
-# Where each message is appended to both logs before its answer, a machine answers at least so many
-# of what it does with one log: 4,124 of 11,650 a second were seen, and 5,845 of 12,522
-# (docs/figures.md, the sync shadow).
+# With a sync shadow, a machine sustains at least this share of its rate with one log: 4,124 of
+# 11,650 messages per second were measured, and 5,845 of 12,522 (docs/figures.md, the sync shadow).
 _BOTH_LOGS = 0.35
 _WRITERS = 48
-_PAUSE = 0.0005  # so short that every writer is late: each sends as soon as it has its answer
+_PAUSE = 0.0005  # seconds; so short that each writer sends as soon as it has its answer
 _WARM_SECONDS = 1.0
 _SECONDS = 3.0
 _LEAST = 10.0
-_ANSWER_SECONDS = 0.15  # a writer waits for its answer; a rolling restart delays some
+_ANSWER_SECONDS = 0.15  # assumed time of an answer; a rolling restart delays some
 
 
 async def chosen_rate(
     history: ClientHistory, targets: Sequence[Target], run: str, mix: Mix, *, proxy: str | None
 ) -> float:
-    """Try for some seconds how much is answered; return messages a second, in two digits.
+    """Measure for some seconds how many messages are answered; return a rate from that.
 
-    The service has to be in a phase of one log. What is sent belongs to the history.
+    The rate is in messages per second, rounded to two digits. The service must be in a phase with
+    one log. The requests are recorded in ``history``.
     """
     options = LoadOptions(
         run=f"{run}-try",
@@ -53,7 +53,7 @@ async def chosen_rate(
 
 
 def writers_for(rate: float) -> int:
-    """Return how many conversations keep a rate while their answers are slow."""
+    """Return the number of conversations that keeps ``rate`` even with slow answers."""
     return max(60, math.ceil(rate * _ANSWER_SECONDS))
 
 

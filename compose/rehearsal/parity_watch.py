@@ -31,14 +31,14 @@ class Parity(msgspec.Struct, rename="camel"):
 
 
 class ParityWatch:
-    """Reads the latest of the running comparison's rows."""
+    """Reads the latest result of the running comparison from PostgreSQL."""
 
     def __init__(self, database_url: str) -> None:
         self._url = database_url
         self._connection: asyncpg.Connection | None = None
 
     async def look(self) -> Parity | None:
-        """Return its latest figures; ``None`` if no process compares or PostgreSQL is out."""
+        """Return the latest figures; ``None`` if no process compares or PostgreSQL is down."""
         try:
             with translated():
                 async with asyncio.timeout(_WITHIN):
@@ -57,7 +57,7 @@ class ParityWatch:
         )
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         if self._connection is not None:
             with contextlib.suppress(Exception):
                 self._connection.terminate()

@@ -1,4 +1,4 @@
-"""One process or server of the rehearsal: started, stopped, faulted, and noted in the timeline."""
+"""One process or server of the rehearsal; its states go to the timeline."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from compose.rehearsal.timeline import RehearsalTimeline
 __all__ = ["CUT", "WAYS", "Part"]
 
 WAYS = ("kill", "suspend", "restart")
-"""How a part can be hurt: SIGKILL, SIGSTOP, or an orderly stop; each until it is healed."""
+"""The ways to hurt a part: SIGKILL, SIGSTOP, or an orderly stop; each lasts until it is healed."""
 
 CUT = "cut"
-"""Another way, of servers that can: all their clients' connections are ended, once."""
+"""A further way for servers that support it: end all client connections once."""
 
 
 class _Runs(Protocol):
@@ -42,10 +42,10 @@ class Part:
     """One process or server of the rehearsal.
 
     Args:
-        runs: Starts and ends it.
-        kind: ``ingress``, ``worker`` or the server's product: redis, kafka, postgres.
+        runs: The process or server.
+        kind: ``ingress``, ``worker`` or the server's product: ``redis``, ``kafka``, ``postgres``.
         timeline: Gets its states.
-        name: By default that of ``runs``.
+        name: Its name in the timeline; by default that of ``runs``.
     """
 
     def __init__(
@@ -57,25 +57,25 @@ class Part:
         self._timeline = timeline
         self._hand = asyncio.Lock()
         self.was_found_down = False
-        """Whether a fault ever came to it after it had ended by itself."""
+        """Whether it had ended by itself before any of its faults."""
 
     @property
     def pid(self) -> int | None:
-        """Its process, ``None`` while it is down."""
+        """Its process id; ``None`` while it is down."""
         return self._runs.pid if self._runs.running else None
 
     @property
     def ended_alone(self) -> bool:
-        """Whether it is down although nobody stopped or hurt it."""
+        """Whether it ended by itself: it is down, and was neither stopped nor hurt."""
         return self.pid is None and self._timeline.tracks[self.name][-1].state == "up"
 
     @property
     def ways(self) -> tuple[str, ...]:
-        """All ways in which it can be hurt."""
+        """All ways to hurt it."""
         return (*WAYS, CUT) if isinstance(self._runs, _Cuts) else WAYS
 
     async def start(self, phase: int | None = None) -> None:
-        """Start it and return once it answers."""
+        """Start it; return once it answers."""
         await self._begin()
         self._timeline.mark(self.name, "up", phase)
 
@@ -85,14 +85,14 @@ class Part:
         await self._runs.stop()
 
     async def raise_up(self, phase: int | None) -> None:
-        """Start it if it was stopped or killed and not started since, or that was cut short."""
+        """Start it if it was stopped or killed, and not started completely since then."""
         if self._timeline.state_of(self.name) != "down":
             return
         await self._runs.stop()  # a stop that was cancelled may still be under way
         await self.start(phase)
 
     async def _begin(self) -> None:
-        """Start it; once more if it did not come up: a slow machine is no reason not to heal it."""
+        """Start it; try a second time if it does not come up, since the machine may be slow."""
         try:
             await self._runs.start()
         except ServerError:
@@ -100,14 +100,14 @@ class Part:
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
-        """Hold the part exclusively: a restart and a fault take turns."""
+        """Lock the part, so that a restart and a fault do not overlap."""
         async with self._hand:
             yield
 
     @asynccontextmanager
     async def hurt(self, way: str, phase: int | None) -> AsyncIterator[None]:
-        """Hurt it (see ``ways``); heal it when the block ends, however it ends."""
-        # Healing starts it anew: nobody would see any more that it was down.
+        """Hurt it (see ``ways``); heal it when the block ends, even by an exception."""
+        # Note this now: healing starts the part, and hides that it had ended by itself.
         self.was_found_down |= self.ended_alone
         if way == CUT:
             assert isinstance(self._runs, _Cuts)

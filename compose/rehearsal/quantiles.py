@@ -1,4 +1,4 @@
-"""Quantiles of what was measured."""
+"""Quantiles of measured values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["quantile"]
 
 
 def quantile(ordered: Sequence[float], share: float) -> float | None:
-    """Return the nearest-rank quantile of sorted values, ``None`` of nothing."""
+    """Return the nearest-rank quantile of sorted values; ``None`` without values."""
     if not ordered:
         return None
     return round(ordered[max(0, math.ceil(share * len(ordered)) - 1)], 2)

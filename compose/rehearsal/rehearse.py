@@ -1,4 +1,4 @@
-"""A whole rehearsal: set the stage, walk, settle, judge, report."""
+"""A whole rehearsal: start the servers, walk through the phases, drain, check, report."""
 
 from __future__ import annotations
 
@@ -42,24 +42,26 @@ from transport.errors import TransportError
 __all__ = ["Rehearsal"]
 
 _DRAINED_WITHIN = 300.0
-_DRAINED_SOON = 30.0  # after an interruption: somebody waits for the end
+_DRAINED_SOON = 30.0  # after an interruption, when a person waits for the end
 _TRY_SECONDS = 2.0
-_PATIENT_TRY_SECONDS = 15.0  # longer than the service's own limits: it says what became of a try
+_PATIENT_TRY_SECONDS = (
+    15.0  # longer than the service's own limits, so that every try gets an answer
+)
 _MIX = Mix(repeat=0.05, old=0.03, other_body=0.01, race=0.01, receipt=0.1)
 
 
 class Rehearsal:
-    """One run in ``folder``, which it fills with servers' data and logs.
+    """One rehearsal, with the data and logs of its servers in ``folder``.
 
-    ``timeline``, ``history`` and ``load`` can be read while it runs. ``run`` comes first, and
-    ``replay`` takes its report, so that the report can be saved before what takes longest.
+    Call ``run``, then ``replay`` with its report: the replay takes longest, and the report can be
+    saved before it. ``timeline``, ``history`` and ``load`` can be read meanwhile.
 
     Args:
-        folder: For the servers' data and the logs.
-        options: Of the run.
-        say: Called with a line at every step.
-        service: Starts its processes.
-        stop: Set to interrupt it: what is known by then is judged.
+        folder: The folder for data and logs.
+        options: The options of the rehearsal.
+        say: Called with a line for people at every step.
+        service: The class of the service's processes.
+        stop: Interrupts the rehearsal when set; the history so far is checked.
     """
 
     def __init__(
@@ -82,10 +84,12 @@ class Rehearsal:
         self._say = say
 
     async def run(self) -> RehearsalReport:
-        """Walk and judge; everything it started has ended when this returns or raises.
+        """Walk through the phases, check the outcome and return the report.
+
+        All processes and servers have ended when this returns or raises.
 
         Raises:
-            Interrupted: before the walk, so there is nothing to judge.
+            Interrupted: ``stop`` was set before the walk, so there is nothing to check.
         """
         self._say("starting the servers")
         async with AsyncExitStack() as stack:
@@ -101,7 +105,7 @@ class Rehearsal:
             return await self._judge(stopped)
 
     async def replay(self, report: RehearsalReport) -> None:
-        """Add to the report what the specification allows of some conversations."""
+        """Replay some conversations against the specification; add the outcome to the report."""
         if self._stop.is_set():
             take_replay(report, "the rehearsal was interrupted")
             return
@@ -127,7 +131,7 @@ class Rehearsal:
         )
 
     async def _raise_up(self) -> None:
-        """Start what the walk's end left down: the verdict is read from it."""
+        """Start the parts that are down at the end of the walk: the checks read from them."""
         for part in reversed(self.stage.parts):  # processes need the servers
             try:
                 await part.raise_up(self.stage.phase_of(part))
@@ -135,7 +139,7 @@ class Rehearsal:
                 self._say(f"{part.name} does not start any more: {error}")
 
     async def _walk(self) -> str | None:
-        """Walk; return why it ended early, ``None`` if it did not."""
+        """Walk through the phases; return why the walk ended early, or ``None``."""
         run = f"r{self.timeline.started_at:%H%M%S}"
         try:
             plan = await unless_set(self._stop, self._plan(run))
@@ -157,12 +161,12 @@ class Rehearsal:
             except Interrupted:
                 return f"interrupted in phase {self.timeline.phase}"
             except (GateRedError, StuckError, ServerError) as error:
-                # The load ends as usual: requests under way belong to the history.
+                # The load ends in order: requests under way belong to the history.
                 return str(error)
         return None
 
     async def _plan(self, run: str) -> LoadOptions:
-        """Return the load; choose its rate if none was asked for."""
+        """Return the options of the load; choose a rate if the options have none."""
         options = self.options
         proxy = self.stage.proxy.url if self.stage.proxy else None
         rate, conversations = options.rate, options.conversations
@@ -200,10 +204,10 @@ class Rehearsal:
             except TransportError as error:
                 anomalies.append(Anomaly(What.STUCK, name, f"can't be read: {error}"))
         self._say("checking")
-        # In threads: a second signal is to be heard meanwhile.
+        # In threads, so that a second signal is handled meanwhile.
         anomalies += await asyncio.to_thread(check, self.history, final)
         if len(logs) != len(self.observer.logs):
-            logs = {}  # one that can't be read is an anomaly; half of them would be many more
+            logs = {}  # an unreadable log is one anomaly; checking the other alone would add many
         else:
             anomalies += await asyncio.to_thread(
                 check_logs, self.history, logs, final.rows, self.options.pair
@@ -223,7 +227,7 @@ class Rehearsal:
         return report
 
     def _second_opinion(self, final: Final, logs: Mapping[str, Log]) -> Opinion | str:
-        """Write the history's file and ask the second checker; return why if it can't be asked."""
+        """Write the history's file and run the second checker; return why if it can't run."""
         write_history(
             self.history_file, self.history, final, logs, self.options.pair, self.timeline
         )
@@ -233,7 +237,7 @@ class Rehearsal:
             return str(error)
 
     def _replayed(self, report: RehearsalReport, ending: Ending) -> Replayed | str:
-        """Replay some conversations; return why it can't be done."""
+        """Replay some conversations; return the reason if that can't be done."""
         if not report.totals.records:
             return "a log could not be read"
         if not self.options.replayed_conversations or not self.options.replay_seconds:

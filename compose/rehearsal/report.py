@@ -1,4 +1,4 @@
-"""The report: one document that the terminal table, the JSON and the page are made from."""
+"""The report: the document behind the terminal table, the JSON file and the page."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ PROMISES: Mapping[str, tuple[What, ...]] = {
     "dead letters without cause": (What.DEAD_LETTERED,),
     "wrong answers": (What.REFUSED, What.FALSE_HIT, What.SERVER_ERROR, What.STUCK),
 }
-"""Promises, each with the anomalies that break it. Every kind of anomaly is in one."""
+"""The kinds of anomaly that break each promise. Every kind belongs to one promise."""
 
 
 class Finding(msgspec.Struct, rename="camel"):
-    """One anomaly: its name, where, and the facts."""
+    """One anomaly: its kind, its place, and the facts."""
 
     what: str
     where: str
@@ -64,38 +64,38 @@ class Finding(msgspec.Struct, rename="camel"):
 
 
 class SecondOpinion(msgspec.Struct, kw_only=True, rename="camel"):
-    """The verdict of the second checker, a program of its own, on the same history."""
+    """The verdict of the second checker, an independent program, on the same history."""
 
     verdict: dict[str, int] = {}
-    """Violations, by promise. It may count a violation otherwise than the first checker does."""
+    """Violations by promise. The two checkers may count a violation differently."""
     findings: list[Finding] = []
     agrees: bool = False
-    """Whether both say that the same promises were kept."""
+    """Whether both checkers found the same promises kept."""
     missing: str | None = None
-    """Why there is no second opinion."""
+    """Why there is no verdict; ``None`` if there is one."""
 
 
 class Totals(msgspec.Struct, kw_only=True, rename="camel"):
-    """How much there was to judge."""
+    """The amounts of data that were checked."""
 
     messages: int
     """Acknowledged messages, each counted once."""
     large: int = 0
-    """Of these, how many had content that is in the payload store."""
+    """The acknowledged messages whose content is in the payload store."""
     receipts: int
     repeats: int
-    """Acknowledgements of a key that had been acknowledged before."""
+    """Acknowledgements of a key that was acknowledged before."""
     rows: int
     receipt_rows: int
     records: dict[str, int]
-    """Records in each log, receipts and copies among them."""
+    """Records in each log, including receipts and copies."""
     copies: dict[str, int]
-    """Records that are copies of the other log's, by mode."""
+    """Records that are copies from the other log, by shadow mode."""
     dead_letters: dict[str, int]
 
 
 class RehearsalReport(msgspec.Struct, kw_only=True, rename="camel"):
-    """A rehearsal. Times are seconds since ``started_at``."""
+    """The report of a rehearsal. Times are seconds since ``started_at``."""
 
     version: int = 1
     started_at: str
@@ -103,22 +103,22 @@ class RehearsalReport(msgspec.Struct, kw_only=True, rename="camel"):
     options: Options
     passed: bool
     stopped: str | None
-    """Why it ended early: a gate that stayed red, or a service that did not go on."""
+    """Why it ended early (a gate stayed red, the service did not go on); ``None`` if it did not."""
     verdict: dict[str, int]
-    """Violations, by promise."""
+    """Violations by promise."""
     findings: list[Finding]
-    """The first ones."""
+    """The first anomalies."""
     second: SecondOpinion = msgspec.field(
         default_factory=lambda: SecondOpinion(missing="it was not asked")
     )
     replayed: Replayed | None = None
-    """Some conversations, replayed against the specification of the order argument."""
+    """The replay of some conversations against the specification of the order argument."""
     not_replayed: str | None = "the replay did not end"
-    """Why none was."""
+    """Why there is no replay; ``None`` if there is one."""
     totals: Totals
     overall: Posts
     rows: RowDelays
-    """How late rows were in the whole walk."""
+    """The delays of rows in the whole walk."""
     phases: list[PhaseFigures]
     gates: list[GateMark]
     faults: list[FaultMark]
@@ -137,9 +137,9 @@ def make_report(
     anomalies: Sequence[Anomaly],
     stopped: str | None,
 ) -> RehearsalReport:
-    """Put the report together. ``hear`` adds the second checker's opinion.
+    """Make the report from the facts of a rehearsal. ``hear`` adds the second checker's verdict.
 
-    The figures begin with the walk: what was sent before only found out the rate.
+    The figures leave out requests from before the walk, which only measured a rate.
     """
     walked = _since(timeline.zero + timeline.bands[0].begun, history)
     delays = row_delays(walked, final.rows, timeline.clock()[0])
@@ -173,11 +173,11 @@ def verdict_of(anomalies: Sequence[Anomaly]) -> dict[str, int]:
 
 
 def hear(report: RehearsalReport, anomalies: Sequence[Anomaly], opinion: Opinion | str) -> None:
-    """Add the second checker's opinion, or why there is none."""
+    """Add the second checker's verdict, or the reason why there is none."""
     if isinstance(opinion, str):
         report.second = SecondOpinion(missing=opinion)
         return
-    # That a service stood still is in no history.
+    # The second checker sees only the history, which does not show a service that stood still.
     first = verdict_of([a for a in anomalies if a.what is not What.STUCK])
     report.second = SecondOpinion(
         verdict=opinion.verdict,
@@ -188,7 +188,7 @@ def hear(report: RehearsalReport, anomalies: Sequence[Anomaly], opinion: Opinion
 
 
 def take_replay(report: RehearsalReport, replayed: Replayed | str) -> None:
-    """Add what the specification allows, or why it was not asked."""
+    """Add the outcome of the replay, or the reason why there is none."""
     if isinstance(replayed, str):
         report.not_replayed = replayed
         return

@@ -1,4 +1,4 @@
-"""How late rows are: from when a message was due until its row was committed."""
+"""The delays of rows: from when a message was due until its row was committed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["RowDelay", "RowDelays", "row_delays", "summed_up"]
 
 
 class RowDelay(NamedTuple):
-    """One row: when its message was sent first, and how long its row took, in seconds."""
+    """One row: when its message was first sent, and its delay, in seconds."""
 
     sent: float
     took: float
 
 
 class RowDelays(msgspec.Struct, kw_only=True, rename="camel"):
-    """How late the rows of acknowledged messages were committed, from when each was due."""
+    """The delays of the rows of acknowledged messages, from when each was due."""
 
     rows: int
     p50_ms: float | None
@@ -31,14 +31,14 @@ class RowDelays(msgspec.Struct, kw_only=True, rename="camel"):
 
 
 def row_delays(history: ClientHistory, rows: Iterable[FinalRow], lead: float) -> list[RowDelay]:
-    """Return the delay of each message's row, by when the message was sent first.
+    """Return the delay of each message's row, sorted by when the message was first sent.
 
-    A message that was never acknowledged is left out, and so is a row whose commit has no time.
+    Messages that were never acknowledged are left out, and rows without a commit time.
 
     Args:
-        history: Tells when messages were due, by the monotonic clock.
-        rows: Tell when they were committed, by PostgreSQL's.
-        lead: Of PostgreSQL's clock on the monotonic one, in seconds.
+        history: Has the times at which messages were due, by the monotonic clock.
+        rows: Have the commit times, by PostgreSQL's clock.
+        lead: PostgreSQL's clock minus the monotonic clock, in seconds.
     """
     acknowledged = {attempt.key for attempt in history.acknowledged()}
     first: dict[str, ClientAttempt] = {}
@@ -56,7 +56,7 @@ def row_delays(history: ClientHistory, rows: Iterable[FinalRow], lead: float) ->
 
 
 def summed_up(delays: Sequence[RowDelay]) -> RowDelays:
-    """Return the figures of these rows."""
+    """Return the count and the quantiles of these delays."""
     took = sorted(delay.took * 1000 for delay in delays)
     return RowDelays(
         rows=len(took),

@@ -1,4 +1,4 @@
-"""Sample the workers' lag on both logs, and the running comparison, once a second."""
+"""Samples the workers' lag on both logs, and the running parity comparison, once a second."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WITHIN = 1.5
 
 
 class Lag(msgspec.Struct, rename="camel"):
-    """``lag`` is of all partitions together, by log; ``None`` where it could not be known."""
+    """One sample. ``lag`` sums all partitions of a log, by log; ``None`` if it is unknown."""
 
     at: float
     lag: dict[str, int | None]
@@ -32,7 +32,7 @@ class Lag(msgspec.Struct, rename="camel"):
 
 
 class Observer:
-    """Looks at both logs from outside. A log is ``watch``-ed once the service has used it."""
+    """Reads both logs beside the service. Call ``watch`` for a log once the service uses it."""
 
     def __init__(self, timeline: RehearsalTimeline, parity: ParityWatch) -> None:
         self.samples: list[Lag] = []
@@ -57,7 +57,7 @@ class Observer:
                 self._parity.close()
 
     async def watch(self, name: str, settings: TransportSettings) -> None:
-        """Look at this log too from now on, now or when it can be reached."""
+        """Sample this log too, from now on or from when it can be reached."""
         if name not in self.logs:
             log = await self._stack.enter_async_context(
                 ReconnectingTransport(create(name, settings))
@@ -66,10 +66,10 @@ class Observer:
             self._tasks.add(asyncio.create_task(log.connect()))
 
     async def drained(self, log: str, within: float = 300.0) -> None:
-        """Return once everything in a log is acknowledged, dead letters too.
+        """Wait until every record of a log is acknowledged, including its dead letters.
 
         Raises:
-            StuckError: it is not ``within`` seconds.
+            StuckError: records are left after ``within`` seconds.
         """
         transport = self.logs[log]
         left: dict[tuple[str, int], int | None] | None = None
@@ -106,7 +106,7 @@ class Observer:
             await asyncio.sleep(max(0.0, _EVERY - (self._timeline.now - began)))
 
     async def look(self) -> None:
-        """See where the workers' group is in every log."""
+        """Sample the position of the workers' group in every log once."""
         await asyncio.gather(*map(self._lag, self.logs))
 
     async def _lag(self, name: str) -> int | None:

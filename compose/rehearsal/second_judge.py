@@ -1,4 +1,4 @@
-"""The second checker: a Go program in ``judge/`` that reads the history's file."""
+"""Builds and runs the second checker: a Go program in ``judge/`` that reads the history's file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 __all__ = ["SOURCE", "JudgeError", "Opinion", "SecondJudge"]
 
 SOURCE = Path(__file__).with_name("judge")
-"""Where the program's source is."""
+"""The folder of the program's source."""
 
 _BUILD_SECONDS = 240
 _JUDGE_SECONDS = 900
@@ -20,30 +20,31 @@ _BROKEN = 1
 
 
 class JudgeError(Exception):
-    """The judge can't be built here, or can't read a history."""
+    """The program can't be built on this machine, or can't read a history."""
 
 
 class Opinion(msgspec.Struct, kw_only=True):
-    """The judge's verdict on a history."""
+    """The second checker's verdict on a history."""
 
     sound: bool
+    """Whether there are no violations."""
     verdict: dict[str, int]
-    """Violations, by class."""
+    """Violations by class."""
     judged: dict[str, int] = {}
-    """How many attempts, messages, rows and records it has read."""
+    """The numbers of attempts, messages, rows and records that it read."""
     findings: list[dict[str, str]] = []
-    """The first ones of each class: its class, where, and the facts."""
+    """The first violations of each class: ``class``, ``where`` and ``facts``."""
     seconds: float = 0.0
 
 
 class SecondJudge:
-    """The program, compiled. Go's standard library is all that it needs.
+    """The compiled program. It uses only Go's standard library.
 
     Args:
-        folder: Where the program goes.
+        folder: The folder for the compiled program.
 
     Raises:
-        JudgeError: there is no Go here, or it can't compile the program.
+        JudgeError: this machine has no Go, or Go can't compile the program.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -51,15 +52,15 @@ class SecondJudge:
         if go is None:
             raise JudgeError("there is no `go` on the PATH")
         self._program = folder / "judge"
-        # Go keeps what it compiled in a cache of its own: a second build takes a moment.
+        # Go caches compiled packages, so a second build takes a moment only.
         command = [go, "build", "-buildvcs=false", "-o", str(self._program), "."]
         _run(command, _BUILD_SECONDS, cwd=SOURCE)
 
     def judge(self, *histories: Path) -> list[Opinion]:
-        """Return its opinion of each history.
+        """Return the verdict on each history.
 
         Raises:
-            JudgeError: one can't be read.
+            JudgeError: a history can't be read.
         """
         command = [str(self._program), "-json", *map(str, histories)]
         said = _run(command, _JUDGE_SECONDS, fine=(0, _BROKEN))

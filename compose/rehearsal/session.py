@@ -1,4 +1,4 @@
-"""A rehearsal as a command runs it: its report is on disk before TLC begins, and after a signal."""
+"""Runs a rehearsal for a command; saves its report before TLC begins, and also after a signal."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ async def rehearse(
     as_json: bool = False,
     service: type[RehearsedService] = RehearsedService,
 ) -> int:
-    """Run one until it ends or a signal comes; return the exit status.
+    """Run a rehearsal until it ends or a signal comes; return the exit status.
 
     Args:
-        options: Of the run.
+        options: The options of the rehearsal.
         report: The folder for the report and the history.
-        keep: Whether the servers' data and the logs are kept.
-        as_json: Whether the report is printed as JSON.
-        service: Starts the rehearsal's processes.
+        keep: Whether to keep the servers' data and the logs.
+        as_json: Whether to print the report as JSON.
+        service: The class of the service's processes.
     """
     signals = Signals()
     signals.install()
@@ -69,6 +69,6 @@ async def rehearse(
     if signals.stop.is_set():
         err.print("Interrupted; everything it started has been stopped.")
         return _INTERRUPTED
-    # Nothing may go unjudged in CI because a program was not installed.
+    # In CI, fail if the second checker could not run, for example because Go is not installed.
     judged = made.second.missing is None or os.environ.get("CI", "").lower() != "true"
     return 0 if made.passed and judged else _VIOLATED

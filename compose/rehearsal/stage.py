@@ -1,4 +1,4 @@
-"""Everything that runs in a rehearsal: real servers, and processes of ours beside them."""
+"""The servers of a rehearsal, and the service's processes that use them."""
 
 from __future__ import annotations
 
@@ -32,41 +32,41 @@ _DATABASE = "rehearsal"
 _PAYLOADS = "payloads"
 _DELAY_SECONDS: float = ProcessSettings.model_fields["shutdown_delay_seconds"].default
 _SETTINGS = {
-    # Short, so that little of a rehearsal is spent waiting for a partition to change hands.
+    # Short, so that partitions change their owner quickly.
     "STREAM_LEASE_MS": "2000",
     "STREAM_POLL_INTERVAL_MS": "1000",
-    # Copies are there in milliseconds, and unrepaired gaps have a gate of their own.
+    # Copies arrive within milliseconds, and unrepaired gaps have a gate of their own.
     "TRANSPORT_SHADOW_SETTLE_MS": "2000",
     # The checker reads both logs from their beginnings.
     "STREAM_RETENTION_SECONDS": "86400",
     "STREAM_RETENTION_RECORDS": "100000000",
     "LOG_FORMAT": "json",
 }
-# Tells when each row was committed, and so how late it was.
+# Keeps the commit time of each row, from which the report computes its delay.
 _POSTGRES = {"track_commit_timestamp": "on"}
-# So that the service is past an outage soon. Without faults it has the limits that users have: a
-# busy machine would exceed these, and the answers "outcome unknown" would be of our making.
+# With faults: short limits, so that the service recovers soon after an outage. Without faults the
+# defaults stay: a busy machine would exceed these limits, and cause the answers "outcome unknown".
 _IMPATIENT = {
     "INGRESS_MAX_WAIT_MS": "1000",
     "KAFKA_TIMEOUT_MS": "1500",
     "REDIS_TIMEOUT_MS": "1500",
     "TRANSPORT_SHADOW_TIMEOUT_MS": "1500",
-    # Twice the others: an upload of a megabyte has to pass on a busy machine too, or every large
-    # message is refused and retried, which keeps the machine busy.
+    # Twice the others: an upload of a megabyte must succeed on a busy machine too. If not, every
+    # large message is refused and retried, which keeps the machine busy.
     "PAYLOAD_TIMEOUT_MS": "3000",
 }
 
 
 class Stage:
-    """The servers and processes of a rehearsal. The load is sent to ``ingresses``.
+    """The servers and processes of a rehearsal. The load goes to ``ingresses``.
 
     Args:
-        folder: For data and logs.
-        options: How many processes there are.
+        folder: The folder for data and logs.
+        options: The options of the rehearsal, such as the number of processes.
         timeline: Gets the states of all parts.
-        service: Starts a process.
-        settings: Go before those of a rehearsal, by variable name.
-        configuration: Of the servers, by product: ``redis``, ``kafka``.
+        service: The class of the service's processes.
+        settings: Override the settings of a rehearsal, by variable name.
+        configuration: Settings of the brokers, by product: ``redis``, ``kafka``.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Stage:
         if self._s3 is not None:
             self.servers.append(Part(self._s3, "s3", timeline, "s3"))
         self._has_payloads = options.large > 0
-        # With no workers of their own, the processes that accept persist as well.
+        # Without worker processes, the ingresses persist as well.
         self._consuming = "true" if options.workers == 0 else "false"
         self.ingresses = [self._service("serve", n + 1) for n in range(options.ingresses)]
         self.workers = [self._service("worker", n + 1) for n in range(options.workers)]
@@ -117,23 +117,23 @@ class Stage:
 
     @property
     def parts(self) -> list[Part]:
-        """Every process and server."""
+        """All processes and servers."""
         return [*self.processes, *self.servers]
 
     @property
     def folders(self) -> Mapping[str, Path]:
-        """Where the data of each server of a log, and PostgreSQL's, is."""
+        """The data folders of the brokers and of PostgreSQL, by name."""
         servers = {**self._logs, "postgres": self.postgres}
         return {name: server.data_dir for name, server in servers.items()}
 
     @property
     def database_url(self) -> str:
-        """The service's own database."""
+        """The URL of the service's database."""
         return self.postgres.url_of(_DATABASE)
 
     @property
     def reader_url(self) -> str:
-        """An ingress to read messages from."""
+        """The URL of an ingress to read messages from; one that is up, if there is one."""
         up = [ingress for ingress in self.ingresses if ingress.up]
         return (up or self.ingresses)[0].url
 
@@ -144,7 +144,7 @@ class Stage:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Run the servers and, on phase 0, the processes; end all of them with the block."""
+        """Run the servers, and the processes in phase 0; stop all of them when the block ends."""
         async with AsyncExitStack() as stack:
             for server in self.servers:
                 stack.push_async_callback(server.stop)
@@ -169,7 +169,7 @@ class Stage:
                 await self.proxy.sends_to(service.port)
 
     def phase_of(self, part: Part) -> int | None:
-        """Return the phase that a process runs; a server has none."""
+        """Return the phase that a process runs; ``None`` for a server."""
         service = self._services.get(part.name)
         return service.phase if service else None
 
@@ -193,10 +193,10 @@ class Stage:
             **_SETTINGS,
             **self._limits,
             **self._settings,
-            # Clients that know every ingress stop using one before it is stopped; a proxy looks.
+            # Only a proxy needs the delay: other clients know in advance that an ingress stops.
             "SHUTDOWN_DELAY_SECONDS": str(_DELAY_SECONDS if self.proxy else 0.0),
             **choices(self._pair)[phase].environment(),
-            # A label's settings are there in phases that do not name its log, too.
+            # The settings of a labelled log must be valid in phases that don't use the log, too.
             "OTHER_LOGS": ",".join(name for name in self._pair.names if "." in name),
             "DATABASE_URL": self.database_url,
             **self._payloads(),
@@ -216,9 +216,10 @@ class Stage:
 
 
 def _compiled(folder: Path) -> dict[str, str]:
-    """Return variables by which a restart finds its modules compiled, as an installed one does.
+    """Return variables that let processes cache compiled modules, as an installation does.
 
-    Without, each start would compile them: a quarter of its processor time, while others serve.
+    Without the cache each start would compile all modules, which takes a quarter of its CPU time,
+    while other processes serve requests.
     """
     if not sys.dont_write_bytecode:
         return {}
@@ -227,7 +228,7 @@ def _compiled(folder: Path) -> dict[str, str]:
 
 
 def place_of(log: str) -> str:
-    """Return where a log is: its kind, and its label if it has one."""
+    """Return the server of a log: its kind, and its label if it has one."""
     return log.partition("@")[0]
 
 

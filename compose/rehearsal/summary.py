@@ -15,8 +15,8 @@ from migration_guide.phases import phases
 __all__ = ["show"]
 
 _SHOWN = 12
-# Each with how soon it is left out of a narrow terminal. "then" is p99 after the restarts, "last
-# row" the longest that a row took.
+# Column names, and how early each is dropped on a narrow terminal (0: never). "then" is the p99
+# after the restarts, "last row" the longest delay of a row.
 _COLUMNS = {
     "for": 3, "POSTs": 0, "answered": 0, "at once": 5, "restarting": 4, "p50": 2, "p99": 0,
     "then": 2, "row p99": 2, "last row": 1, "faults": 1,
@@ -24,7 +24,7 @@ _COLUMNS = {
 
 
 def show(console: Terminal, report: RehearsalReport, page: Path) -> None:
-    """Print the verdict, a line for each phase, and where the page is."""
+    """Print the verdict, a line for each phase, and the path of the page."""
     console.print(_phases(report))
     console.print(_verdict(report))
     console.print(_second(report.second))

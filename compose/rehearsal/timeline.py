@@ -1,4 +1,4 @@
-"""Timeline of a rehearsal, in seconds since it began: phases, processes, faults, gates."""
+"""The timeline of a rehearsal: phases, processes, faults and gates, in seconds since its start."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TICKS = 0.005
 
 
 class Band(msgspec.Struct, kw_only=True, rename="camel"):
-    """One phase of the walk: ``begun`` when the first process was restarted to it."""
+    """One phase of the walk; it begins when the first process is restarted to it."""
 
     phase: int
     back: bool
@@ -35,7 +35,7 @@ class Band(msgspec.Struct, kw_only=True, rename="camel"):
 
 
 class StateSpan(msgspec.Struct, kw_only=True, rename="camel"):
-    """A period of one process or server. ``state`` is ``up``, ``down`` or ``suspended``."""
+    """A period in which a process or server was ``up``, ``down`` or ``suspended``."""
 
     state: str
     begun: float
@@ -44,7 +44,7 @@ class StateSpan(msgspec.Struct, kw_only=True, rename="camel"):
 
 
 class FaultMark(msgspec.Struct, kw_only=True, rename="camel"):
-    """A fault: when it was done, undone, and when the load was seen to go on."""
+    """A fault: when it began, when it was healed, and when the load was seen to go on."""
 
     victim: str
     way: str
@@ -57,7 +57,7 @@ class FaultMark(msgspec.Struct, kw_only=True, rename="camel"):
 
 
 class Waited(msgspec.Struct, rename="camel"):
-    """A gate that kept a step waiting, for how many seconds in all, and what it said last."""
+    """A gate that delayed a step: its name, the seconds in all, and its last reason."""
 
     name: str
     seconds: float
@@ -65,7 +65,7 @@ class Waited(msgspec.Struct, rename="camel"):
 
 
 class GateMark(msgspec.Struct, kw_only=True, rename="camel"):
-    """A step that was asked for, which gates it waited for, and what each said in the end."""
+    """A requested step, the gates that it waited for, and each gate's last answer."""
 
     frm: int = msgspec.field(name="from")
     to: int
@@ -76,7 +76,7 @@ class GateMark(msgspec.Struct, kw_only=True, rename="camel"):
 
 
 class PlaceMark(msgspec.Struct):
-    """The workers' group was seen at ``offset`` in a partition: it had acknowledged up to there."""
+    """A position of the workers' group: it had acknowledged the partition up to ``offset``."""
 
     log: str
     partition: int
@@ -85,7 +85,7 @@ class PlaceMark(msgspec.Struct):
 
 
 class RehearsalTimeline:
-    """The record of one rehearsal. Its clock is the monotonic one that attempts are timed by."""
+    """The record of one rehearsal, by the monotonic clock that the attempts use too."""
 
     def __init__(self) -> None:
         self.zero = time.monotonic()
@@ -95,7 +95,7 @@ class RehearsalTimeline:
         self.faults: list[FaultMark] = []
         self.gates: list[GateMark] = []
         self.places: list[PlaceMark] = []
-        """Where the workers' group was seen, whenever that was another place than before."""
+        """The positions of the workers' group; one entry for each change that was seen."""
         self._wall = _wall_minus_monotonic()
 
     @property
@@ -104,10 +104,10 @@ class RehearsalTimeline:
         return round(time.monotonic() - self.zero, 3)
 
     def clock(self) -> tuple[float, float]:
-        """Return the wall clock's lead on the monotonic one, and the error of the former in it.
+        """Return the wall clock minus the monotonic clock, and the error of that, in seconds.
 
-        Both in seconds. The servers' moments are the wall clock's, which may be corrected while the
-        rehearsal runs. A server's clock ticks in milliseconds.
+        Servers' times are by the wall clock, which may be corrected during the rehearsal. The error
+        includes such a correction, and the resolution of the servers' times.
         """
         now = _wall_minus_monotonic()
         return (self._wall + now) / 2, abs(now - self._wall) / 2 + _TICKS
@@ -119,11 +119,11 @@ class RehearsalTimeline:
 
     @property
     def rolling(self) -> bool:
-        """Whether processes are being restarted to it."""
+        """Whether processes are being restarted to the phase."""
         return self.bands[-1].rolled is None
 
     def begin(self) -> None:
-        """Count from now on: everything before was preparation."""
+        """Set the start of the rehearsal to now, after its preparation."""
         self.zero = time.monotonic()
         self.started_at = datetime.now(UTC)
         for spans in self.tracks.values():
@@ -131,7 +131,7 @@ class RehearsalTimeline:
             spans[0].begun = 0.0
 
     def enter(self, phase: int, *, back: bool = False) -> Band:
-        """Begin a phase, which ends the one before."""
+        """Begin a phase; end the one before."""
         if self.bands:
             self.bands[-1].ended = self.now
         band = Band(phase=phase, back=back, begun=self.now)
@@ -139,7 +139,7 @@ class RehearsalTimeline:
         return band
 
     def mark(self, track: str, state: str, phase: int | None = None) -> None:
-        """Say that a process or server is in another state from now on."""
+        """Note a new state of a process or server."""
         spans = self.tracks.setdefault(track, [])
         if spans:
             spans[-1].ended = self.now

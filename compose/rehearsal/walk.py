@@ -1,4 +1,4 @@
-"""The walk itself: from phase to phase by rolling restarts, under load and, if asked, faults."""
+"""The walk from phase to phase by rolling restarts, under load and, if asked for, with faults."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ Say = Callable[[str], None]
 
 
 class Walk:
-    """One rehearsal's way through ``options.phases``.
+    """Takes a rehearsal through ``options.phases``.
 
     Args:
-        options: Of the rehearsal.
+        options: The options of the rehearsal.
         stage: Its servers and processes.
         observer: Samples the logs that are in use.
         timeline: Gets the phases and the gates.
-        gate: Asked before each phase.
-        say: Called with a line at every step.
+        gate: Decides when the next phase may begin.
+        say: Called with a line for people at every step.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class Walk:
         self._faults = Faults(stage, timeline, random.Random(options.seed + 1), options.pair)
 
     async def run(self, load: LoadProcess) -> None:
-        """Walk all the way.
+        """Walk through all phases.
 
         Raises:
             GateRedError: a gate stayed red.
-            StuckError: the service did not go on after a fault.
+            StuckError: the load did not go on.
         """
         first, *others = self._options.phases
         self._timeline.enter(first).rolled = self._timeline.now
@@ -78,7 +78,7 @@ class Walk:
         mark.passed = self._timeline.now
 
     async def _roll(self, load: LoadProcess, phase: int) -> None:
-        """Restart the processes one by one, in any order: neighbours are safe beside each other."""
+        """Restart the processes one by one, in random order: adjacent phases may run together."""
         band = self._timeline.enter(phase, back=phase < self._timeline.phase)
         order = list(self._stage.processes)
         self._dice.shuffle(order)
@@ -106,7 +106,7 @@ class Walk:
         await load.goes_on(1, within=180.0)
 
     def _rest(self) -> float:
-        """Return the seconds to stay in this phase."""
+        """Return how long to stay in this phase, in seconds."""
         options = self._options
         if options.minutes is None:
             return options.seconds_per_phase
@@ -114,7 +114,7 @@ class Walk:
         return max(_SHORTEST, options.minutes * 60 * share - self._timeline.now)
 
     async def _hurting(self, load: LoadProcess, work: Coroutine[Any, Any, None]) -> None:
-        """Do ``work`` and deal faults beside it, of which the last is healed at the end."""
+        """Run ``work`` and inject faults meanwhile; return when the last fault is healed."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 task = tasks.create_task(work)

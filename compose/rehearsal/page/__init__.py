@@ -1,4 +1,4 @@
-"""The report as one HTML page: no outside address, no build, readable in light, dark and narrow."""
+"""The report as one HTML page: self-contained, for light and dark mode and narrow windows."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Lines and areas over time, as paths of SVG: 1000 wide, 100 high, drawn to stretch.
+"""Lines and areas over time as SVG paths, 1000 wide and 100 high.
 
-So a picture fills its container's width; its labels are HTML, and stay as large as they are.
+The browser stretches a chart to the width of its container. Labels are HTML and keep their size.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from typing import NamedTuple
 __all__ = ["Axis", "Chart", "decades", "line", "linear", "stacked"]
 
 _WIDE, _HIGH = 1000.0, 100.0
-_TOP = 92.0  # the highest value: a label fits above it
+_TOP = 92.0  # the height of the highest value; a label fits above it
 
 Values = Sequence[float | None]
 
 
 class Axis(NamedTuple):
-    """Where values stand, from 0 (bottom) to 100."""
+    """A vertical axis from 0 (bottom) to 100: the height of values, and the ticks."""
 
     height: Callable[[float], float]
+    """Returns the height of a value."""
     ticks: list[tuple[float, str]]
-    """Height and label of each."""
+    """Height and label of each tick."""
 
 
 class Path(NamedTuple):
@@ -33,7 +34,7 @@ class Path(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """One picture over time."""
+    """One chart over time."""
 
     title: str
     says: str
@@ -65,7 +66,7 @@ def linear(highest: float, unit: str) -> Axis:
 
 
 def decades(highest: float, lowest: float, label: Callable[[float], str]) -> Axis:
-    """Return a logarithmic axis that starts a little below ``lowest``; less than that is bottom."""
+    """Return a logarithmic axis; values below ``lowest`` are drawn at the bottom."""
     start = math.log10(lowest)
     end = max(math.log10(max(highest, lowest)), start + 1)
 
@@ -78,18 +79,18 @@ def decades(highest: float, lowest: float, label: Callable[[float], str]) -> Axi
 
 
 def line(kind: str, values: Values, axis: Axis) -> Path:
-    """Return a line, interrupted where nothing is known."""
+    """Return a line with gaps where values are ``None``."""
     return Path(kind, "".join(f"M{_points(run)}" for run in _runs(values, axis)))
 
 
 def stacked(layers: Iterable[tuple[str, Sequence[float]]], axis: Axis) -> list[Path]:
-    """Return areas that stand on each other, the first one at the bottom."""
+    """Return stacked areas, the first one at the bottom."""
     totals: Sequence[float] = ()
     paths = []
     for kind, values in layers:
         totals = [a + b for a, b in zip(totals, values, strict=True)] if totals else values
         paths.append(_area(kind, totals, axis))
-    return paths[::-1]  # the tallest first, so that each hides what is not its own
+    return paths[::-1]  # the tallest first: each area is drawn from 0, over the taller ones
 
 
 def _area(kind: str, values: Values, axis: Axis) -> Path:
@@ -103,14 +104,14 @@ def _area(kind: str, values: Values, axis: Axis) -> Path:
 
 
 def _runs(values: Values, axis: Axis) -> list[list[tuple[float, float]]]:
-    """Return the points, in runs of neighbours of which something is known."""
+    """Return the points of each run of consecutive known values."""
     runs: list[list[tuple[float, float]]] = [[]]
     for n, value in enumerate(values):
         if value is None:
             runs.append([])
         else:
             runs[-1].append(((n + 0.5) / len(values) * _WIDE, _HIGH - axis.height(value)))
-    # A lone point is drawn as a short line: it would not be seen.
+    # Draw a single point as a short line; as a point it would be invisible.
     return [run if len(run) > 1 else [*run, (run[0][0] + 1, run[0][1])] for run in runs if run]
 
 

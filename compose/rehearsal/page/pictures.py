@@ -1,4 +1,4 @@
-"""The pictures over time, as data. All share one axis of time."""
+"""The report's charts over time, as data. All share one time axis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Values = Sequence[float | None]
 
 
 def pictures(series: Series, pair: LogPair) -> list[Chart]:
-    """Return every picture but the last one, which is of processes and not of figures."""
+    """Return all charts of figures; the template draws the last chart, the processes."""
     return [
         _crossfade(series, pair),
         _throughput(series),
@@ -99,7 +99,7 @@ def _parity(series: Series) -> Chart:
 def _counts(
     title: str, says: str, label: str, legend: dict[str, str], lines: Mapping[str, Values]
 ) -> Chart:
-    """Return lines of counts. Each is drawn as one more than it is, so that 0 has a place."""
+    """Return a chart of counts on a logarithmic axis, each plus one so that 0 can be drawn."""
     drawn = {
         kind: [None if value is None else value + 1 for value in values]
         for kind, values in lines.items()

@@ -23,7 +23,7 @@ _LAST = "postgres"
 
 
 class _Track(NamedTuple):
-    """A process or a server: what it ran when, and what was done to it."""
+    """A process or a server over time: its states and its faults."""
 
     name: str
     spans: list[StateSpan]
@@ -31,7 +31,7 @@ class _Track(NamedTuple):
 
 
 def pages(*packages: str) -> Environment:
-    """Return the templates of this package, and of ``packages`` besides."""
+    """Return the template environment of this package and of ``packages``."""
     made = Environment(
         loader=ChoiceLoader(
             [PackageLoader(name, ".") for name in ("compose.rehearsal.page", *packages)]
@@ -46,7 +46,7 @@ def pages(*packages: str) -> Environment:
 
 
 def render(report: RehearsalReport) -> str:
-    """Return the page. It asks nothing of any network."""
+    """Return the page as HTML; it loads nothing from a network."""
     template = pages().get_template("page.html")
     return template.render(
         report=report,
@@ -62,14 +62,14 @@ def render(report: RehearsalReport) -> str:
 
 
 def percent(share: float | None) -> str:
-    """Return a share for people; never rounded up to 100 %."""
+    """Return a share as text; a share below 1 is never rounded up to 100 %."""
     if share is None:
         return "-"
     return "100 %" if share == 1 else f"{min(share * 100, 99.99):.2f} %"
 
 
 def milliseconds(value: float | None) -> str:
-    """Return a duration for people."""
+    """Return a duration as text."""
     if value is None:
         return "-"
     return f"{value / 1000:.2f} s" if value >= 1000 else f"{value:.1f} ms"
@@ -108,7 +108,7 @@ def _command(report: RehearsalReport) -> str:
 
 
 def _marks(report: RehearsalReport) -> Iterator[int]:
-    """Yield the seconds that the axis of time names."""
+    """Yield the labelled seconds of the time axis."""
     length = report.series.step * len(report.series.ok)
     step = next((step for step in _CLOCK_STEPS if length / step <= _MARKS), _CLOCK_STEPS[-1])
     yield from range(step, int(length * 0.985), step)
@@ -129,6 +129,6 @@ def _tracks(report: RehearsalReport) -> Iterator[_Track]:
 
 
 def _data(report: RehearsalReport) -> Markup:
-    """Return the script's input as JSON. ``</script>`` can't stand in it."""
+    """Return the script's input as JSON, with ``<`` escaped: ``</script>`` would end the script."""
     kept = {"series": report.series, "phases": report.phases, "faults": report.faults}
     return Markup(msgspec.json.encode(kept).decode().replace("<", "\\u003c"))  # noqa: S704 - JSON

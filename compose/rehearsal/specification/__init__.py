@@ -1,1 +1,1 @@
-"""The specification in TLA+, its checker, and histories replayed against it: docs/proof.md."""
+"""The TLA+ specification, its checker TLC, and the replay of histories (docs/proof.md)."""

@@ -1,4 +1,4 @@
-"""The lines of a history that are replayed, read from its file (``docs/history_format.md``)."""
+"""Reads the lines of a history's file that the replay needs (``docs/history_format.md``)."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ __all__ = [
 
 
 class HistoryError(Exception):
-    """A file is no history, or one of another version."""
+    """The file is not a history, or has another version."""
 
 
 class _Line(msgspec.Struct, tag_field="type", rename="camel", gc=False):
-    """Any line. Fields that are not replayed are not read."""
+    """Any line. Fields that the replay does not need are skipped."""
 
 
 class HeadLine(_Line, tag="history"):
@@ -56,12 +56,12 @@ class AttemptLine(_Line, tag="attempt"):
 
     @property
     def end(self) -> float:
-        """When it ended."""
+        """When it ended; infinity if it never did."""
         return math.inf if self.ended is None else self.ended
 
 
 class ProcessLine(_Line, tag="process"):
-    """A period of one process."""
+    """A period in which one process had one state."""
 
     name: str
     state: str
@@ -81,7 +81,7 @@ class StepLine(_Line, tag="step"):
 
 
 class PlaceLine(_Line, tag="place"):
-    """A place of the workers' group."""
+    """A position of the workers' consumer group."""
 
     log: str
     partition: int
@@ -99,7 +99,7 @@ class RowLine(_Line, tag="row"):
 
 
 class RecordLine(_Line, tag="record"):
-    """A record. ``ordinal`` counts its partition's records from 1."""
+    """A record. ``ordinal`` is its number in the partition, from 1."""
 
     log: str
     partition: int
@@ -136,7 +136,7 @@ class ConversationLines:
 
 @dataclass
 class Story:
-    """A history, as far as it is replayed."""
+    """The parts of a history that the replay needs."""
 
     old: str
     new: str
@@ -144,15 +144,16 @@ class Story:
     conversations: dict[str, ConversationLines] = field(default_factory=dict)
     steps: list[StepLine] = field(default_factory=list)
     places: Mapping[tuple[str, int], list[tuple[float, int]]] = field(default_factory=dict)
-    """The places of the workers' group in a partition: when, and how many records it had passed."""
+    """The positions of the workers' group by log and partition: time, and number of records passed.
+    """
     first_phase: int = 0
 
     def role(self, log: str) -> str:
-        """Return a log's name in the model: ``old``, ``new``, or the empty text."""
+        """Return the log's name in the model: ``old`` or ``new``; empty for another log."""
         return {self.old: "old", self.new: "new"}.get(log, "")
 
     def phase_at(self, begins: float, ends: float) -> int | None:
-        """Return the one phase that was run in this time; ``None`` if a step was under way."""
+        """Return the phase that all processes ran in this period; ``None`` during a step."""
         phase: int = self.first_phase
         for step in self.steps:
             if step.asked > ends:
@@ -164,10 +165,10 @@ class Story:
 
 
 def read_story(path: Path, conversations: int) -> Story:
-    """Read so many conversations; among them one that several clients wrote to, if there is one.
+    """Read a number of conversations, including one with several writers if there is one.
 
     Raises:
-        HistoryError: The file is no history, or one of another version.
+        HistoryError: The file is not a history, or has another version.
     """
     decode = msgspec.json.Decoder(_Ours).decode
     with path.open("rb") as file:
@@ -256,7 +257,7 @@ class _StoryReader:
 
 
 def _arrived(processes: Iterable[ProcessLine], step: StepLine) -> float | None:
-    """Return when the last process was up with the step's phase."""
+    """Return when the last process was up in the step's phase."""
     if step.begun is None:
         return None
     first: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""Replay traces against the specification, by TLC: is each of them among its behaviours?"""
+"""Replays traces against the specification with TLC: does it allow each of them?"""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ __all__ = ["SLACK", "Refusal", "Replayed", "failed", "refusals", "replay"]
 _LEAST = 40  # messages in a piece
 _LONGEST = 1000
 _AT_ONCE = 400  # messages in one run: a JVM takes a second to start
-SLACK = 5.25  # a server may have been suspended with a record or a row under way
-_RUNS = 4  # one run of TLC may take this part of the time: others are not to wait for it in vain
+SLACK = 5.25  # seconds; a server may have been suspended with a record or a row under way
+_RUNS = 4  # one run of TLC may take 1/4 of the time, so that the others get some
 _CLEAN = "Model checking completed. No error has been found."
 _WHOLE = re.compile(r'<<"whole", (\d+)>>')
 _TAKEN = re.compile(r'<<"taken", (\d+), <<([\d, ]+)>>>>')
@@ -35,23 +35,23 @@ class Refusal(msgspec.Struct, kw_only=True, rename="camel"):
     after: list[str]
     """The last event of each thread that could be taken."""
     stuck: list[str]
-    """The next event of each thread. One of them can't happen then."""
+    """The next event of each thread. At least one of them is not allowed at this point."""
     is_undecided: bool = False
-    """TLC's time was over before every way was tried."""
+    """Whether TLC's time ended before it had tried every order of events."""
 
 
 class Replayed(msgspec.Struct, kw_only=True, rename="camel"):
-    """The outcome of a history's sample."""
+    """The outcome of replaying some conversations of a history."""
 
     conversations: int
     pieces: int
     messages: int
     events: int
     steps: int
-    """Steps of the walk that happened within a piece."""
+    """Steps of the walk that are part of a piece."""
     refused: list[Refusal]
     undecided: list[Refusal] = []
-    """Traces that were not decided in TLC's time."""
+    """Traces that TLC did not decide in time."""
 
 
 def replay(
@@ -66,15 +66,15 @@ def replay(
 
     Args:
         history: The file.
-        conversations: How many.
-        most: Of their messages, about so many: first those around a step of the walk.
-        seconds: For TLC in all. What it has not decided by then stays undecided.
+        conversations: Number of conversations.
+        most: Approximate number of messages; pieces with a step of the walk come first.
+        seconds: Time limit of TLC in all. Traces that are not decided by then stay undecided.
         ending: Ends TLC earlier.
 
     Raises:
         CheckerMissingError: There is no Java, or no TLC.
         CheckerError: TLC failed.
-        HistoryError: The file is no history, or one of another version.
+        HistoryError: The file is not a history, or has another version.
     """
     story = read_story(history, conversations)
     chosen = _chosen(traces_of(story, least=_LEAST, slack=SLACK), most)
@@ -91,7 +91,7 @@ def replay(
 
 
 def failed(why: str) -> Replayed:
-    """Return the outcome where TLC gave no verdict: nothing counts as allowed."""
+    """Return the outcome of a replay in which TLC failed: it counts as refused."""
     refusal = Refusal(conversation="all", after=[], stuck=[why])
     return Replayed(conversations=0, pieces=0, messages=0, events=0, steps=0, refused=[refusal])
 
@@ -108,14 +108,14 @@ def _chosen(traces: Iterable[ConversationTrace], most: int) -> list[Conversation
 def refusals(
     traces: Sequence[ConversationTrace], seconds: float = 900.0, ending: Ending | None = None
 ) -> list[Refusal]:
-    """Return those that are no behaviour of the specification, or are undecided."""
+    """Return the traces that the specification does not allow, and those left undecided."""
     until = time.monotonic() + seconds
     first = list[_Stuck]()
     for part in _parts(traces):
         first += _stuck(part, min(seconds / _RUNS, until - time.monotonic()), ending)
     doubtful = [of for of in first if of.is_undecided]
     refused = [of for of in first if not of.is_undecided]
-    # One that takes long keeps those beside it from their end: each has another look alone.
+    # A slow trace delays the others of its run, so each undecided trace gets a run of its own.
     for left, of in zip(range(len(doubtful), 0, -1), doubtful, strict=True):
         share = (until - time.monotonic()) / left
         refused += _stuck([of.trace], share, ending) if share > 0 else [of]
@@ -137,21 +137,21 @@ def _parts(traces: Iterable[ConversationTrace]) -> Iterator[list[ConversationTra
 class _Stuck(NamedTuple):
     trace: ConversationTrace
     taken: Sequence[int]
-    """How far each thread came."""
+    """The number of events that each thread could take."""
     is_undecided: bool
 
 
 def _stuck(
     traces: Sequence[ConversationTrace], seconds: float, ending: Ending | None
 ) -> list[_Stuck]:
-    """Run TLC, if there is time left; return the traces whose end it did not reach."""
+    """Run TLC if time is left; return the traces whose end it did not reach."""
     text = ""
     if seconds > 0:
         text = "\n".join(
             run_tlc(trace_module(traces), CONFIGURATION, workers=1, seconds=seconds, ending=ending)
         )
     if "Error:" in text and _CLEAN not in text:
-        raise CheckerError(text[-4000:])  # also where a trace ends and a promise does not hold
+        raise CheckerError(text[-4000:])  # also if an invariant is violated
     whole = {int(number) for number in _WHOLE.findall(text)}
     taken = {
         int(number): [int(n) for n in counts.split(",")] for number, counts in _TAKEN.findall(text)

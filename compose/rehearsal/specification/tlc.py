@@ -1,6 +1,6 @@
-"""Run TLC, the model checker of TLA+: in a folder of its own, with a bounded heap.
+"""Runs TLC, the model checker of TLA+, in a temporary folder and with a bounded heap.
 
-It ends when this process does, however that ends: a check can take hours.
+A check can take hours, so TLC ends when this process ends, even by SIGKILL.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LARGE = ("-XX:+UseParallelGC", "-Xms256m")
 
 
 class CheckerError(Exception):
-    """TLC ended without a verdict; the text is what it said."""
+    """TLC ended without a verdict; the text is its output."""
 
 
 class CheckerMissingError(CheckerError):
@@ -39,15 +39,18 @@ def run_tlc(
     ending: Ending | None = None,
     heard: Callable[[str], None] = lambda _: None,
 ) -> list[str]:
-    """Check a module named ``Run``, which extends those beside this file; return what TLC said.
+    """Check a module named ``Run``, which may extend the modules beside this file.
 
     Args:
-        module: Its text.
-        configuration: Its configuration's text.
-        workers: Threads. One is for a short run: its JVM compiles little.
-        seconds: After which it is ended.
-        ending: Ends it earlier.
-        heard: Is called with each line as it comes.
+        module: The module's text.
+        configuration: The text of its configuration.
+        workers: Number of threads. Use one for a short run: its JVM then compiles little.
+        seconds: Time limit.
+        ending: Can end TLC earlier.
+        heard: Called with each line of TLC's output.
+
+    Returns:
+        The lines of TLC's output.
 
     Raises:
         CheckerMissingError: There is no Java, or no TLC.

@@ -1,4 +1,4 @@
-"""Traces as a module for TLC, which extends ``Trace.tla``, and its configuration."""
+"""Makes a TLA+ module of traces, which extends ``Trace.tla``, and has its configuration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from compose.rehearsal.specification.traces import THREADS, ConversationTrace, E
 
 __all__ = ["CONFIGURATION", "trace_module"]
 
-_UNITS = 10_000  # of time, in a second; TLC's numbers have 31 bits
+_UNITS = 10_000  # time units per second; TLC's integers have 31 bits
 _EVER = 2_000_000_000
 
 CONFIGURATION = """\
@@ -31,11 +31,11 @@ INVARIANT Kept
 
 
 def trace_module(traces: Sequence[ConversationTrace], more: str = "") -> str:
-    """Return a module ``Run`` that replays all of them; their messages are numbered through.
+    """Return a module ``Run`` that replays all traces; it numbers their messages consecutively.
 
     Args:
-        traces: To be replayed.
-        more: Definitions, in TLA+.
+        traces: The traces.
+        more: Further definitions, in TLA+.
     """
     numbers: dict[tuple[int, str], int] = {}
     for at, trace in enumerate(traces):
@@ -88,7 +88,7 @@ def _trace(trace: ConversationTrace, numbers: Mapping[str, int]) -> str:
 
 
 def _copied(trace: ConversationTrace, log: str, other: str) -> str:
-    """Return, of each record of a log, which event of the other log is its last copy; 0: none."""
+    """Return, for each record of a log, the number of its last copy's event; 0 without a copy."""
     last = {
         event.fields["index"]: number
         for number, event in enumerate(trace.threads[other], 1)

@@ -1,8 +1,8 @@
-"""A history's conversations as traces: what the model's variables did, as far as it was recorded.
+"""Turns the conversations of a history into traces: recorded changes of the model's variables.
 
-See ``docs/proof.md``. A conversation is cut into pieces at quiet moments: everything that was sent
-before is settled then, and nothing is under way. The model says that such states are one, whatever
-was settled (``Future`` in ``Crossfade.tla``), so each piece begins with empty logs.
+See ``docs/proof.md``. A conversation is cut into pieces at quiet times, when every message sent
+before is settled and nothing is under way. The model treats all such states as equal, whatever was
+settled (``Future`` in ``Crossfade.tla``), so each piece begins with empty logs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["THREADS", "ConversationTrace", "Event", "traces_of"]
 THREADS = ("answers", "steps", "old", "new", "rows", "old places", "new places")
 NEVER = math.inf
 _WRITERS: Mapping[str, set[int | None]] = {"async": {1}, "sync": {2, 3, 4}}
-"""The phases whose ingresses make copies of a mode."""
+"""By shadow mode, the phases in which ingresses make such copies."""
 
 
 class Event(NamedTuple):
@@ -37,15 +37,16 @@ class Event(NamedTuple):
     lo: float
     hi: float
     key: str | None = None
-    """Of its message."""
+    """The key of the event's message, if it has one."""
     fields: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
 class ConversationTrace:
-    """A piece of one conversation's life. ``after`` has what was acknowledged before each message.
+    """A piece of one conversation.
 
-    ``messages`` are keys, in the order in which they were first sent.
+    ``messages`` are keys, in the order in which they were first sent. ``after`` has, by key, the
+    messages that were acknowledged before this one was sent.
     """
 
     conversation: str
@@ -58,7 +59,7 @@ class ConversationTrace:
 
 @dataclass
 class _Message:
-    """Everything that is known of one key."""
+    """All attempts, rows and records of one key."""
 
     key: str
     attempts: list[AttemptLine] = field(default_factory=list)
@@ -71,12 +72,12 @@ class _Message:
 
     @property
     def told(self) -> float:
-        """When a client first saw that it was acknowledged."""
+        """When a client first got the acknowledgement."""
         return min((a.end for a in self.attempts if a.outcome == "ok"), default=NEVER)
 
     @property
     def settled(self) -> float:
-        """When nothing more can come of it that matters."""
+        """The time after which nothing of this message can change any more."""
         if not self.rows:
             return NEVER if self.records else max(a.end for a in self.attempts)
         first = min((r.at for r in self.records), default=0.0)
@@ -87,12 +88,12 @@ class _Message:
 
 
 def traces_of(story: Story, *, least: int, slack: float) -> Iterator[ConversationTrace]:
-    """Yield the pieces of each conversation, of at least so many messages if it has as many.
+    """Yield the pieces of each conversation.
 
     Args:
         story: A history.
-        least: Messages in a piece.
-        slack: Seconds by which a record or a row may be later than its time says.
+        least: Smallest number of messages in a piece; the last piece may have fewer.
+        slack: Seconds by which a record or a row may really be later than its timestamp.
     """
     for conversation in story.conversations.values():
         for messages, begins, ends in _pieces(story, conversation, least):
@@ -115,7 +116,7 @@ def _messages(conversation: ConversationLines) -> dict[str, _Message]:
 def _pieces(
     story: Story, conversation: ConversationLines, least: int
 ) -> Iterator[tuple[list[_Message], float, float]]:
-    """Yield the messages of each piece, and when it begins and ends."""
+    """Yield the messages of each piece, and the piece's begin and end."""
     messages = sorted(_messages(conversation).values(), key=lambda message: message.sent)
     orders = _orders(conversation)
     piece: list[_Message] = []
@@ -140,7 +141,7 @@ def _pieces(
 
 
 def _orders(conversation: ConversationLines) -> list[list[str]]:
-    """Return the orders that were recorded, each message at its first place."""
+    """Return the recorded orders (rows, each log), with each message at its first place."""
     keys = {a.digest: a.key for a in conversation.attempts}
     of_log: dict[str, list[str]] = defaultdict(list)
     for record in conversation.records:
@@ -150,7 +151,7 @@ def _orders(conversation: ConversationLines) -> list[list[str]]:
 
 
 def _is_prefix(order: Sequence[str], keys: set[str]) -> bool:
-    """Whether the first of an order are exactly those of its members that are in ``keys``."""
+    """Return whether the members of ``order`` that are in ``keys`` come before all others."""
     count = sum(key in keys for key in order)
     return all(key in keys for key in order[:count])
 
@@ -172,7 +173,7 @@ def _trace(
     }
     standing: dict[tuple[str, int], list[int]] = defaultdict(list)  # ordinals, by log and partition
     places: dict[tuple[str, int, str], int] = {}
-    # What came later of a message was settled by then.
+    # Later records of these messages come after they were settled, and are left out.
     ours = [r for r in conversation.records if r.digest in keys and r.at <= ends]
     for record in ours:
         among = standing[record.log, record.partition]
@@ -237,7 +238,7 @@ def _places(
     role: str, seen: Iterable[tuple[float, int]], standing: Sequence[int],
     begins: float, ends: float,
 ) -> Iterator[Event]:  # fmt: skip
-    """Yield the places at which the group was seen, counted in this conversation's records."""
+    """Yield the group's positions, as the number of this conversation's records it has passed."""
     last = 0
     for at, ordinal in seen:
         count = bisect_left(standing, ordinal + 1)
@@ -248,20 +249,20 @@ def _places(
 
 
 def _after(messages: Sequence[_Message]) -> dict[str, list[str]]:
-    """Return those that were acknowledged before each was sent, less what follows from the rest."""
+    """Return, for each message, those acknowledged before it was sent, without implied ones."""
     found: dict[str, list[str]] = {}
     told = sorted((m.told, m.sent, m.key) for m in messages if m.told < NEVER)
     moments = [at for at, _, _ in told]
     for message in messages:
         earlier = told[: bisect_left(moments, message.sent)]
-        # Whatever was acknowledged before another of these was sent follows from that one.
+        # A message acknowledged before another of these was sent is implied by that one.
         latest = max((sent for _, sent, _ in earlier), default=-NEVER)
         found[message.key] = [key for at, _, key in earlier if at >= latest]
     return found
 
 
 def _tight(events: Sequence[Event]) -> list[Event]:
-    """Return the events with times that agree with their order."""
+    """Return the events with their intervals narrowed to agree with their order."""
     los: list[float] = []
     for event in events:
         los.append(max(event.lo, los[-1] if los else -NEVER))
