@@ -59,15 +59,19 @@ def log() -> _Waiting:
 
 async def test_what_is_acknowledged_is_no_longer_ahead(log: _Waiting) -> None:
     backlog = Backlog(log, limit=100)
-    asked = [(0, f"c{number}") for number in range(8)]
+    asked = [(0, f"c{number}") for number in range(12)]
     for floor in (0, 3, 5):
         log.floor = floor
         ahead = {f"c{number}" for number in range(floor + 1, 7)}
         assert await backlog.behind(asked) == ahead
-    log.floor = 6
+    for number in range(7, 11):
+        log.put(number, number, conversation=f"c{number}")
+    log.floor = 9  # beyond all that was read
+    assert await backlog.behind(asked) == {"c10"}
+    log.floor = 10
     assert await backlog.behind(asked) == set()
-    log.put(7, 7, conversation="c7")
-    assert await backlog.behind(asked) == {"c7"}
+    log.put(11, 11, conversation="c11")
+    assert await backlog.behind(asked) == {"c11"}
 
 
 @pytest.mark.parametrize("is_lag_known", [True, False])

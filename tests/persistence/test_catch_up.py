@@ -5,6 +5,7 @@ PostgreSQL is set back by hand here; ``test_failover`` promotes a standby.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from functools import partial
@@ -12,14 +13,19 @@ from functools import partial
 import pytest
 from redis.asyncio import Redis
 
+from otel.metrics import Metrics
+from persistence.errors import FenceLost
+from persistence.settings import PersistenceSettings
+from persistence.worker.partition_position import PartitionPosition
 from persistence.worker.recovery.metrics import PositionMetrics
 from persistence.worker.recovery.positions import Positions
+from persistence.worker.worker import worker_context
 from tests.persistence.loglib import append, lag
 from tests.persistence.samples import PARTITIONS, message
 from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
 from tests.support.metric_values import value_of
-from transport.contract import Topic
+from transport.contract import WORKER_GROUP, Topic
 from transport.message.partitioner import partition_for
 from transport.redis import RedisTransport
 from transport.redis.keys import trimmed
@@ -172,6 +178,40 @@ async def test_the_log_keeps_what_is_acknowledged_while_postgresql_is_down(
         return len(await brief.read(Topic.MESSAGES, P)) < len(lost)
 
     await eventually(trimmed_again, timeout=20)
+
+
+@pytest.mark.parametrize("is_behind", [False, True])
+async def test_rows_may_be_lost_until_postgresql_is_found_where_it_was_left(
+    is_behind: bool, transport, database_pool, database_url
+) -> None:
+    """So long the log keeps what is acknowledged. Nothing comes that would be written meanwhile."""
+
+    async def restore(_records) -> int:
+        raise AssertionError("nothing is to be put back")
+
+    settings = PersistenceSettings(database_url=database_url)
+    context = worker_context(transport, database_pool, settings, Metrics(), "w1")
+    async with transport.consume(Topic.MESSAGES, group=WORKER_GROUP, member="w1") as consumer:
+        claim = await anext(consumer.claims())
+        position = PartitionPosition(claim, context, restore, asyncio.Event(), keeps=True)
+        await position.open()
+        await position.move("5-0")
+        assert not position.may_have_lost_rows()
+        await database_pool.execute("ALTER TABLE log_positions RENAME TO away")
+        looking = asyncio.create_task(position.look())
+        await eventually(position.may_have_lost_rows)
+        await database_pool.execute("ALTER TABLE away RENAME TO log_positions")
+        await looking
+        if is_behind:
+            await database_pool.execute("UPDATE log_positions SET through = '4-0'")
+            await position.look()
+            assert position.may_have_lost_rows(), "a statement may be under way, or not"
+            with pytest.raises(FenceLost):
+                await position.look()
+            assert position.may_have_lost_rows()
+        else:
+            await position.look()
+            assert not position.may_have_lost_rows()
 
 
 async def test_accept_gap_gives_up_nothing_that_the_log_holds(

@@ -10,9 +10,10 @@ from redis.asyncio import Redis
 from compose.local.valkey import ValkeyServer
 from tests.transport.redis_backend import short_settings
 from transport.conformance.member import ConformanceWorker, Member, contents, drain, messages, until
-from transport.contract import DLQ_GROUP, WORKER_GROUP, DeadLetter, Reason, Topic
+from transport.contract import DLQ_GROUP, WORKER_GROUP, Appended, DeadLetter, Reason, Topic
 from transport.redis import RedisTransport
 from transport.redis.delivery.trimming import Retention
+from transport.redis.keys import trimmed
 
 PATIENCE = 10.0
 STREAM = "msg:stream:0"
@@ -67,6 +68,23 @@ async def test_acknowledged_records_go_when_they_are_old(
         assert await transport.reaches(Topic.MESSAGES, 0, after=first)
 
 
+async def test_what_was_trimmed_up_to_a_record_reaches_back_to_that_record(
+    near: RedisTransport, client: Redis
+) -> None:
+    """Redis trims whole nodes, so of what is noted as gone some may still be there."""
+    sent = await near.publish(messages(list("abcde"), partition=0, of=near))
+    offsets = [outcome.offset for outcome in sent if isinstance(outcome, Appended)]
+
+    async def reached() -> list[bool]:
+        return [await near.reaches(Topic.MESSAGES, 0, after=offset) for offset in offsets]
+
+    await client.xtrim(STREAM, minid=offsets[3], approximate=False)
+    await client.set(trimmed(STREAM), offsets[2])
+    assert await reached() == [False, False, True, True, True]
+    await client.set(trimmed(STREAM), offsets[3])
+    assert await reached() == [False, False, False, True, True]
+
+
 async def test_nothing_is_trimmed_that_any_group_has_not_acknowledged(
     own_redis: ValkeyServer, client: Redis
 ) -> None:
@@ -82,10 +100,10 @@ async def test_nothing_is_trimmed_that_any_group_has_not_acknowledged(
             async with worker.working():
                 await until(lambda: len(worker.records) == 1000, patience=PATIENCE)
 
-                async def trimmed() -> bool:
+                async def short() -> bool:
                     return bool(await client.xlen(STREAM) < 1000)
 
-                await until(trimmed, patience=PATIENCE)
+                await until(short, patience=PATIENCE)
                 await asyncio.sleep(0.7)  # two more rounds of trimming
             assert 650 <= await client.xlen(STREAM) <= 650 + NODE
             await claim.nack()
@@ -137,10 +155,10 @@ async def test_trimming_does_not_disturb_the_counting_of_lag(
                 await transport.publish(messages(["x"] * 400, partition=0, of=transport))
                 await until(_read(worker, 400), patience=PATIENCE)
 
-                async def trimmed() -> bool:
+                async def short() -> bool:
                     return bool(await client.xlen(STREAM) <= NODE)
 
-                await until(trimmed, patience=PATIENCE)
+                await until(short, patience=PATIENCE)
             await transport.publish(messages(["y"] * 5, partition=0, of=transport))
             progress = (await transport.progress(Topic.MESSAGES, group=WORKER_GROUP))[0]
             assert (progress.lag, progress.lost) == (5, 0)

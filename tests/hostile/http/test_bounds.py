@@ -317,6 +317,38 @@ async def test_past_the_cap_what_is_idle_is_closed_first(site: Any) -> None:
     assert await _all(silent[0][0]) == b""
 
 
+async def test_past_the_cap_one_whose_request_has_come_is_not_idle(site: Any) -> None:
+    """It is about to be served: closed now, it would lose the request."""
+    here = await site()
+    reader, writer = await here.connect()
+    writer.write(GET)
+    await reader.readuntil(b"\r\n\r\n")
+    (mine,) = here.connections
+    assert mine.idle_since() is not None
+    raw_send = socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno()))
+    raw_send.send(post("Connection: close"))  # the loop, which would read it, has no turn
+    assert mine.idle_since() is None
+    raw_send.close()
+    assert b" 202 " in await _all(reader)
+
+
+async def test_past_the_cap_an_address_with_more_connections_ends_no_others(site: Any) -> None:
+    here = await site(ingress_max_connections=3, ingress_health_connections=2)
+    others, writer = await asyncio.open_connection(
+        "127.0.0.1", here.port, local_addr=("127.0.0.2", 0)
+    )
+    for _ in range(2):
+        _, mine = await here.connect()
+        mine.write(post()[:-1])  # busy
+    await asyncio.sleep(1.1)  # what is idle for less may have a request on its way
+    reader, _ = await here.connect()
+    writer.write(post("Connection: close"))
+    assert b" 202 " in await _all(others)
+    writer.close()
+    assert here.ended("idle") == 0
+    assert not reader.at_eof()
+
+
 async def test_those_that_may_ask_for_health_only_do_not_keep_it_from_others(site: Any) -> None:
     here = await site(ingress_max_connections=2, ingress_health_connections=2)
     for _ in range(10):
