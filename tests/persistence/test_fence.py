@@ -85,6 +85,27 @@ async def test_taking_a_fence_waits_for_the_batch_under_way(
     assert (await taking).epoch == 2
 
 
+async def test_who_waited_for_the_first_owner_is_not_the_first(
+    writer, database_url, eventually, database_pool
+):
+    """The first owner of all puts back what the log holds, and nobody after it does that again."""
+    await database_pool.execute(
+        "INSERT INTO fences (transport, partition, epoch, owner) VALUES ('redis', 0, -1, 'ingress')"
+    )
+    first = await asyncpg.connect(database_url)
+    taking = first.transaction()
+    await taking.start()
+    await first.fetchval(TAKE, "redis", 0, 1, "first")
+    second = asyncio.create_task(writer.take("redis", 0, 2, "second"))
+    await eventually(
+        lambda: database_pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    )
+    await taking.commit()
+    await first.close()
+    assert not (await second).is_first
+    assert (await writer.take("redis", 1, 1, "second")).is_first
+
+
 async def test_a_batch_that_waited_while_the_fence_was_taken_writes_nothing(
     writer, fence, database_url, eventually, database_pool
 ):

@@ -336,6 +336,29 @@ async def test_a_full_statement_does_not_wait_for_the_others(counted, fences):
     assert sorted(counted.joint) == [[0], [1], [2], [3]]
 
 
+async def test_a_full_batch_waits_for_the_one_before_it_in_its_partition(
+    counted, fences, database_url, database_pool, eventually
+):
+    """Beside it, it would find the position moved, and the fence lost."""
+    group = GroupWriter(counted, most_rows=3, slots=5)
+    ended: list[Written | Exception] = []
+    blocker = await asyncpg.connect(database_url)
+    blocking = blocker.transaction()
+    await blocking.start()
+    await blocker.execute("LOCK TABLE messages IN SHARE MODE")
+    group.hand_in(batch(0, *"abc"), fences[0], nobody, ended.append)
+    group.hand_in(batch(0, *"def", name="n"), fences[0], nobody, ended.append)
+    other = asyncio.create_task(group.write(batch(1, *"ghi"), fences[1], nobody))
+    await eventually(lambda: len(counted.joint) == 2)
+    assert sorted(counted.joint) == [[0], [1]]
+    await blocking.rollback()
+    await blocker.close()
+    assert await other == Written([0, 1, 2], [], [])
+    await eventually(lambda: len(ended) == 2)
+    assert ended == [Written([0, 1, 2], [], [])] * 2
+    assert await rows(database_pool, 0) == list("abcdef")
+
+
 async def test_statements_of_two_processes_that_meet_in_their_rows_both_end(writer, database_pool):
     """The same messages, read from two logs of other partition counts, in opposite orders."""
     mine = [await writer.take("redis", p, 1, "mine") for p in (0, 1)]

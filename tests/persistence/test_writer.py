@@ -6,10 +6,15 @@ import msgspec
 import pytest
 
 from persistence.errors import Rejected
+from persistence.store import writer as writer_module
 from persistence.store.batch import Written
 from persistence.tables.columns import message_of, receipt_of
 from tests.persistence.samples import message, placed, receipt
 from transport.contract import Reason
+
+NOTHING = """
+SELECT id::text, idempotency_key, fingerprint FROM messages WHERE id = ANY($1::uuid[]) AND false
+"""
 
 
 async def contents(pool, conversation="conv"):
@@ -125,6 +130,18 @@ async def test_a_key_whose_row_has_an_id_of_its_own_is_settled_by_that_row(
         placed(message("a", content="second")),
     ]
     assert await writer.write(batch, fence) == Written([1], [0], [2])
+
+
+async def test_a_record_whose_earlier_row_is_gone_by_now_is_a_row_and_no_conflict(
+    writer, fence, database_pool, monkeypatch
+):
+    """It stood in the way of the insert, and a repair removed it before it was looked at."""
+    await writer.write([placed(message("a"))], fence)
+    monkeypatch.setattr(
+        writer_module, "CLASSIFY", "WITH removed AS (DELETE FROM messages) " + NOTHING
+    )
+    assert await writer.write([placed(message("a"))], fence) == Written([0], [], [])
+    assert await contents(database_pool) == ["hello"]
 
 
 async def test_a_receipt_may_come_in_the_same_batch_as_its_message(writer, fence, database_pool):

@@ -10,6 +10,8 @@ from typing import Any
 
 import uvicorn
 
+from ingress.http1.connection import HttpConnection
+
 __all__ = ["run_uvicorn"]
 
 _STOP_SECONDS = 10.0
@@ -53,6 +55,9 @@ async def _ended(server: uvicorn.Server, task: asyncio.Task[None]) -> None:
         return task.result()
     state = server.server_state
     left = f"{len(state.connections)} connections and {len(state.tasks)} requests"
+    for connection in tuple(state.connections):
+        if isinstance(connection, HttpConnection):
+            connection.end()  # or a loop that is closed would wait for it, too
     server.force_exit = True
     for running in (*state.tasks, task):
         running.cancel()

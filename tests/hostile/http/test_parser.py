@@ -77,3 +77,13 @@ def test_a_body_of_a_known_length_is_whole_or_is_not_taken(parser: RequestParser
     parser.receive(request[-1:] + GET)
     assert parser.whole_body() == b"hello"
     assert isinstance(parser.next(), RequestHead)
+
+
+@pytest.mark.parametrize("lines", ["close\r\nConnection: x", "x\r\nConnection: Close", "x, close"])
+def test_a_wish_to_close_counts_in_whichever_of_its_headers_it_is(
+    parser: RequestParser, lines: str
+) -> None:
+    parser.receive(post(f"Connection: {lines}"))
+    head = parser.next()
+    assert isinstance(head, RequestHead)
+    assert not head.keep_alive
