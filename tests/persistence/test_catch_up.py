@@ -17,6 +17,7 @@ from otel.metrics import Metrics
 from persistence.errors import FenceLost
 from persistence.settings import PersistenceSettings
 from persistence.worker.partition_position import PartitionPosition
+from persistence.worker.recovery.log_begin import before_first, holds_all
 from persistence.worker.recovery.metrics import PositionMetrics
 from persistence.worker.recovery.positions import Positions
 from persistence.worker.worker import worker_context
@@ -119,8 +120,9 @@ async def trim(transport_settings):
         yield below
 
 
+@pytest.mark.parametrize("left", ["some", "none"])
 async def test_records_that_go_while_rows_are_put_back_are_not_skipped(
-    start, transport, database_pool, trim, monkeypatch
+    left: str, start, transport, database_pool, trim, monkeypatch
 ) -> None:
     """The log held all when it began, and was full a moment later."""
     running = start(stream_batch_size=10)
@@ -130,23 +132,42 @@ async def test_records_that_go_while_rows_are_put_back_are_not_skipped(
     await persisted(transport, *lost)
     await running.kill()
     await lose(database_pool, "lost", behind)
+    await append(transport, *late)
     held = [r.offset for r in await transport.read(Topic.MESSAGES, P)]
+    first_left = held[40] if left == "some" else held[len(early) + len(lost)]
     read, pages = Positions.read, 0
 
     async def meanwhile(self, *what):
         nonlocal pages
         pages += 1
         if pages == 2:
-            await trim(held[40])
+            await trim(first_left)
         return await read(self, *what)
 
     monkeypatch.setattr(Positions, "read", meanwhile)
     running = start(member="w2", stream_batch_size=10)
-    await append(transport, *late)
     await eventually(lambda: running.consumer.status().paused, timeout=20)
     assert "no longer holds" in running.consumer.status().paused[0].error
     assert value_of(running.metrics.of(PositionMetrics).rows_lost.labels("redis")) == 1
     assert await names(database_pool) == names_of(early, lost[:10])
+
+
+async def test_a_log_that_notes_no_trimming_holds_what_follows_the_place_before_its_first(
+    transport, transport_settings
+) -> None:
+    """A release before this one trimmed it, and the gap was accepted: nothing is lost again."""
+    await append(transport, *some("early", 5))
+    offsets = [record.offset for record in await transport.read(Topic.MESSAGES, P)]
+    where = transport_settings
+    async with Redis(
+        host=where.redis_host, port=where.redis_port, db=where.redis_stream_db, protocol=2
+    ) as client:
+        await client.xtrim(f"msg:stream:{P}", minid=offsets[2], approximate=False)
+    before = await before_first(transport, Topic.MESSAGES, P)
+    assert before is not None
+    assert await holds_all(transport, Topic.MESSAGES, P, before)
+    assert not await holds_all(transport, Topic.MESSAGES, P, offsets[0])
+    assert not await holds_all(transport, Topic.MESSAGES, P, "")
 
 
 async def test_the_log_keeps_what_is_acknowledged_while_postgresql_is_down(

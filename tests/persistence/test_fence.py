@@ -103,7 +103,20 @@ async def test_who_waited_for_the_first_owner_is_not_the_first(
     await taking.commit()
     await first.close()
     assert not (await second).is_first
-    assert (await writer.take("redis", 1, 1, "second")).is_first
+
+
+async def test_a_log_that_is_written_and_was_never_read_makes_no_owner_the_second(
+    writer, database_pool
+):
+    """A process notes the logs that it writes, also in a database that was emptied."""
+    await database_pool.execute(
+        "INSERT INTO fences (transport, partition, epoch, owner)"
+        " VALUES ('redis', 0, -1, 'ingress'), ('kafka', 0, -1, 'ingress')"
+    )
+    for partition in (0, 1):
+        assert (await writer.take("redis", partition, 1, "w")).is_first
+    assert not (await writer.take("redis", 0, 2, "w")).is_first
+    assert not (await writer.take("kafka", 0, 1, "w")).is_first, "another log was read"
 
 
 async def test_a_batch_that_waited_while_the_fence_was_taken_writes_nothing(

@@ -64,6 +64,17 @@ async def test_a_statement_whose_answer_was_lost_may_be_sent_again(writer, fence
     assert (await writer.write([stored], fence)).duplicates == [0]
 
 
+async def test_a_move_whose_answer_was_lost_may_be_made_again(writer, fence):
+    await writer.move(fence, "1-0")
+    left = fence.through
+    await writer.move(fence, "2-0")
+    fence.through = left  # as the writer knows it that heard nothing
+    await writer.move(fence, "2-0")
+    fence.through = left
+    with pytest.raises(FenceLost):
+        await writer.move(fence, "3-0")
+
+
 async def test_who_keeps_no_position_leaves_it_unknown(writer, fence):
     await writer.write([placed(message("a"))], fence)
     fence.keeps = False

@@ -9,12 +9,13 @@ import asyncio
 import json
 import re
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import pytest
 import pytest_asyncio
+import structlog
 
 from ingress.build import build
 from ingress.http1.bounds import Bounds
@@ -161,6 +162,16 @@ async def ingress(door: str, **settings: Any) -> AsyncIterator[int]:
     bounds = Bounds.of(IngressSettings(**settings))
     async with ingress_app(**settings) as app, listening(app, door, bounds) as port:
         yield port
+
+
+@pytest.fixture(autouse=True)
+def _plain_tracebacks() -> Iterator[None]:
+    """Where each of a hundred requests fails, to draw their tracebacks takes minutes."""
+    before = structlog.get_config()["processors"]
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*before[:-1], plain])
+    yield
+    structlog.configure(processors=before)
 
 
 @pytest_asyncio.fixture(scope="module", params=DOORS)
