@@ -7,7 +7,7 @@ import asyncio
 import asyncpg
 import pytest
 
-from persistence.errors import FenceLost, Outage, Rejected
+from persistence.errors import FenceLost, Outage, Rejected, Unexpected
 from persistence.store.batch import FencedBatch, Written
 from persistence.store.group_writer import GroupWriter
 from persistence.store.writer import Writer
@@ -201,6 +201,26 @@ async def test_a_bad_record_fails_its_own_batch_alone(group, counted, fences, da
     assert outcomes == [Written([0], [], [])] * 3
     assert sorted(counted.alone) == [0, 1, 2, 3]
     assert [await rows(database_pool, p) for p in range(PARTITIONS)] == [["a"], [], ["c"], ["d"]]
+
+
+async def test_an_error_that_is_not_understood_is_that_of_its_own_partition(
+    group, counted, fences, database_pool
+):
+    """What no rule is for may be the fault of one record."""
+    await database_pool.execute(
+        """
+        CREATE FUNCTION puzzle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.content = 'puzzle' THEN RAISE EXCEPTION 'odd' USING ERRCODE = 'ZZ999'; END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER puzzle BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION puzzle()
+        """
+    )
+    batches = [batch(0, "a"), batch(1, "puzzle"), batch(2, "c")]
+    first, puzzled, last = await write_all(group, fences, batches)
+    assert first == last == Written([0], [], [])
+    assert isinstance(puzzled, Unexpected)
+    assert (counted.joint, sorted(counted.alone)) == ([[0, 1, 2]], [0, 1, 2])
 
 
 async def test_a_partition_that_failed_spoils_no_other_statement(group, counted, fences):

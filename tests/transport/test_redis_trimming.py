@@ -81,7 +81,7 @@ async def test_what_was_trimmed_up_to_a_record_reaches_back_to_that_record(
     await client.xtrim(STREAM, minid=offsets[3], approximate=False)
     await client.set(trimmed(STREAM), offsets[2])
     assert await reached() == [False, False, True, True, True]
-    await client.set(trimmed(STREAM), offsets[3])
+    await client.set(trimmed(STREAM), offsets[4])
     assert await reached() == [False, False, False, True, True]
 
 

@@ -179,6 +179,28 @@ async def test_what_is_refused_afterwards_is_read_in_its_place(backend: Backend)
 
 
 @pytest.mark.asyncio
+async def test_what_is_refused_behind_what_is_stored_is_read_in_its_place(
+    backend: Backend,
+) -> None:
+    """The first is not acknowledged yet when the second is refused."""
+    backend.need("hands_over")
+    async with backend.create() as transport, Member(transport) as member:
+        owner = await _owner(member, backend)
+        async with owner.reading(transport, backend):
+            owner.passes = False
+            await owner.until_handed("a", transport, patience=backend.patience)
+            (stored,) = await transport.read_back(Topic.MESSAGES, 0, limit=1)
+            await transport.publish(messages(["b"], partition=0, of=transport))
+            await until(lambda: owner.handed == ["a", "b"], patience=backend.patience)
+            owner.passes = True
+            owner.claim.passed(stored.offset)
+            owner.claim.refused()
+            await transport.publish(messages(["c"], partition=0, of=transport))
+            await until(lambda: _is_acknowledged(transport), patience=backend.patience)
+            assert owner.seen == ["a", "b", "b", "c"]
+
+
+@pytest.mark.asyncio
 async def test_what_is_not_taken_is_read(backend: Backend) -> None:
     backend.need("hands_over")
     async with backend.create() as transport, Member(transport) as member:
