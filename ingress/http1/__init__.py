@@ -1,1 +1,1 @@
-"""HTTP/1.1 on the wire, with limits on a client's syntax, sizes and slowness."""
+"""The HTTP/1.1 server: parser, connections, and limits on syntax, sizes and slow clients."""

@@ -1,4 +1,4 @@
-"""Answers on their way to a client that may read them slowly, or not at all."""
+"""The writing side of a connection. It detects clients that read slowly or not at all."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from ingress.http1.kernel import unsent
 
 __all__ = ["AnswerWriter"]
 
-_SLOWEST = 1024  # bytes a second that an answer has to be read at, once its time is up
+_SLOWEST = 1024  # bytes a second: after the time limit, a client that reads slower is stuck
 
 
 class AnswerWriter:
-    """The writing side of one connection."""
+    """Writes answers to one connection's transport, and measures how fast the client reads."""
 
     __slots__ = ("_transport", "_unread", "_writable", "_written", "paused")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._written = 0
-        # Since when bytes were always unread, and how many had been read then.
+        # The time since which some bytes were always unread, and the bytes read until then.
         self._unread: tuple[float, int] | None = None
         self._writable = asyncio.Event()
         self._writable.set()
@@ -27,7 +27,7 @@ class AnswerWriter:
         """Whether the transport's buffer is full."""
 
     def write(self, data: bytes) -> None:
-        """Send bytes; those that the kernel does not take are buffered."""
+        """Send bytes. The transport buffers those that the kernel does not take."""
         self._written += len(data)
         self._transport.write(data)
 
@@ -36,23 +36,23 @@ class AnswerWriter:
         await self._writable.wait()
 
     def pause(self) -> None:
-        """Note that the buffer is full."""
+        """Record that the transport's buffer is full."""
         self.paused = True
         self._writable.clear()
 
     def resume(self) -> None:
-        """Note that the client has read, or that the connection is lost."""
+        """Record that the buffer has room again, or that the connection is lost."""
         self.paused = False
         self._unread = None  # the client read some 48 KiB
         self._writable.set()
 
     @property
     def is_unread(self) -> bool:
-        """Whether bytes waited for the client at the last ``is_stuck``."""
+        """Whether the last call of ``is_stuck`` found bytes that the client has not read."""
         return self._unread is not None
 
     def is_stuck(self, now: float, seconds: float) -> bool:
-        """Return whether the client left an answer unread for more than ``seconds``."""
+        """Return whether an answer waited ``seconds`` or more, read at less than 1 KiB/s."""
         pending = self._transport.get_write_buffer_size()
         if not pending:
             self._unread = None

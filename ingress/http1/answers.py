@@ -1,4 +1,4 @@
-"""Whole answers as bytes, for requests that are answered without ASGI."""
+"""Answers as bytes: status lines, header lines, and whole answers that close the connection."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ STATUS_LINES = {
 
 
 def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Write headers without ``Connection``, which each connection decides itself."""
+    """Return headers as lines, without ``Connection``: each connection decides that itself."""
     return b"".join([b"%b: %b\r\n" % pair for pair in headers if pair[0] != b"connection"])
 
 
 def rendered(answer: Answer) -> bytes:
-    """Write an answer after which the connection is closed."""
+    """Return a whole answer as bytes, with ``Connection: close``."""
     status, headers, body = answer
     return b"%b%bconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (
         STATUS_LINES[status],

@@ -1,4 +1,4 @@
-"""One request served by the ASGI application: body in, answer out (ASGI's HTTP protocol, 2.3)."""
+"""The server side of ASGI for one request (HTTP protocol, version 2.3)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = ["AsgiRequest", "scope_of"]
 
 _log = structlog.get_logger(__name__)
 
-_BODY_BYTES = 64 * 1024  # of a body, received and not yet taken; past them reading pauses
+_BODY_BYTES = 64 * 1024  # body bytes buffered for the application; past them reading pauses
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")
 _NOT_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _BODILESS = {204, 304}
 
 
 def scope_of(head: RequestHead) -> Scope:
-    """Return the ASGI scope of a request, without the members that its connection adds."""
+    """Return the ASGI scope of a request. The connection adds ``client``, ``server``, ``state``."""
     path, _, query = head.target.partition(b"#")[0].partition(b"?")
     return {
         "type": "http",
@@ -66,22 +66,22 @@ class AsgiRequest:
         """Whether a part of the answer was sent."""
         self._continue = head.expects_continue
         self._body = bytearray()  # received, and not yet taken by the application
-        self._complete = False  # the body was received as a whole
-        self._changed = asyncio.Event()  # there is something to receive
-        self._gone = False  # there is no client to answer any more
-        self._done = False  # the answer was sent as a whole
-        # It goes with the first piece of the body: a client that is refused before it sent its own
-        # body may answer the head alone with the end of its stream. A proxy that speaks HTTP/2 with
-        # it resets the stream then, as that is shorter than its Content-Length, and what was still
-        # to come of our answer is lost.
+        self._complete = False  # the whole body was received
+        self._changed = asyncio.Event()  # the application has something to receive
+        self._gone = False  # the client is gone
+        self._done = False  # the whole answer was sent
+        # The answer's head waits for the first piece of the answer's body. A client that is refused
+        # before it has sent its own body may end its stream as soon as it sees the head alone. Its
+        # stream is then shorter than its Content-Length, so an HTTP/2 proxy in between resets it,
+        # and the rest of our answer is lost.
         self._answer_head: bytes | None = None
         self._chunked = False
-        self._left: int | None = None  # bytes of the answer's body, where its length was given
+        self._left: int | None = None  # bytes of the answer's body to come, if its length is known
 
-    # What the connection says.
+    # Called by the connection.
 
     def feed(self, data: bytes) -> None:
-        """Take a piece of the body; one that comes after the answer is dropped."""
+        """Take a piece of the body. After the whole answer was sent, the piece is dropped."""
         if self._done:
             return
         self._body += data
@@ -91,23 +91,23 @@ class AsgiRequest:
 
     @property
     def is_full(self) -> bool:
-        """Whether the application has to take some of the body before more of it is read."""
+        """Whether reading pauses until the application has taken the buffered body."""
         return not self._done and len(self._body) > _BODY_BYTES
 
     def end(self) -> None:
-        """Note that the body is complete."""
+        """Record that the whole body has come."""
         self._complete = True
         self._changed.set()
 
     def disconnect(self) -> None:
-        """Note that there is no client to answer any more."""
+        """Record that the client is gone."""
         self._gone = True
         self._changed.set()
 
-    # What the application does.
+    # Run and called by the application.
 
     async def run(self, app: AsgiApp, scope: Scope) -> None:
-        """Have the application serve the request. What it does not answer is answered with 500."""
+        """Run the application for this request; answer 500 if it returns without an answer."""
         try:
             await app(scope, self.receive, self.send)
         except Exception:  # noqa: BLE001 - the client has to be answered
@@ -119,7 +119,7 @@ class AsgiRequest:
                 self._fail()
 
     def _fail(self) -> None:
-        if self.started:  # the client can tell by the length, or by the missing last chunk
+        if self.started:  # the client sees a body shorter than its length, or no last chunk
             self._gone = True
             self._connection.linger()
             return
@@ -130,7 +130,10 @@ class AsgiRequest:
         self._finish()
 
     async def receive(self) -> MutableMapping[str, Any]:
-        """Return the next piece of the body, or that the client is gone or answered."""
+        """Return the next piece of the body, or ``http.disconnect``.
+
+        The latter means that the client is gone, or that it has its whole answer.
+        """
         connection = self._connection
         if self._continue and not self._gone:
             self._continue = False
@@ -148,7 +151,8 @@ class AsgiRequest:
         """Send the answer's head, or a piece of its body.
 
         Raises:
-            RuntimeError: The message is not what has to come next, or breaks a rule of HTTP.
+            RuntimeError: The message is out of order, has an invalid header, or does not agree with
+                ``Content-Length``.
         """
         writer = self._connection.writer
         if writer.paused and not self._gone:
@@ -165,7 +169,7 @@ class AsgiRequest:
         else:
             self._send_head(message["status"], message.get("headers", ()))
             if self._left is None:
-                self._write(b"")  # of a stream, whose body may begin much later
+                self._write(b"")  # send the head of a stream now: its body may begin much later
                 self._connection.begin_stream()
 
     def _send_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
@@ -179,7 +183,7 @@ class AsgiRequest:
                     self.keep_alive = False
                 continue
             if name == b"transfer-encoding":
-                continue  # it is decided here
+                continue  # this method decides it
             if name == b"content-length":
                 self._left = int(value)
             lines.append(b"%b: %b\r\n" % (name, value))
@@ -210,7 +214,7 @@ class AsgiRequest:
             self._finish()
 
     def _write(self, data: bytes) -> None:
-        """Send a piece of the answer, its head first where that was not sent yet."""
+        """Send a piece of the answer, after the head if that still waits."""
         head, self._answer_head = self._answer_head, None
         if head is not None:
             self.started = True

@@ -1,4 +1,4 @@
-"""Limits of requests and connections: sizes, times and numbers."""
+"""Limits of requests and connections: sizes, times and counts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from transport.errors import ConfigurationError
 
 __all__ = ["Bounds"]
 
-_OWN = 200  # descriptors for the log, PostgreSQL, metrics, files
-_MOST = 10_000  # connections, where nothing else is said
+_OWN = 200  # descriptors that the process keeps for the log, PostgreSQL, metrics, files
+_MOST = 10_000  # connections, if INGRESS_MAX_CONNECTIONS is not set
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits of one listening port; see the settings of the same names. Times in seconds."""
+    """The limits of one listening port, from the ``INGRESS_*`` settings. Times in seconds."""
 
     head_bytes: int = 64 * 1024
     target_bytes: int = 8 * 1024
@@ -27,14 +27,16 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = _MOST
     health_connections: int = 32
     held_bytes: int = 64 * 1024 * 1024
-    """Bytes of incomplete heads and of requests that wait for another's answer, together."""
+    """Unparsed bytes that all connections together may buffer: incomplete heads, and requests that
+    wait for the answer before them."""
 
     @classmethod
     def of(cls, settings: IngressSettings) -> Bounds:
         """Return the limits that the settings give.
 
         Raises:
-            ConfigurationError: so many connections can't be, for lack of descriptors.
+            ConfigurationError: ``INGRESS_MAX_CONNECTIONS`` is more than the process's file
+                descriptors allow.
         """
         reserve = settings.ingress_health_connections
         return cls(
@@ -51,12 +53,12 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def timeouts(self) -> tuple[float, float, float]:
-        """Every time limit."""
+        """The time limits of heads, bodies and answers."""
         return self.head_seconds, self.body_seconds, self.write_seconds
 
 
 def _connections(wanted: int | None, reserve: int) -> int:
-    """Return the most connections that there may be, beside ``reserve`` for health."""
+    """Return the connection limit, which does not count ``reserve`` connections for health."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     possible = descriptors - reserve - _OWN
     if wanted is None:

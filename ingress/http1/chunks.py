@@ -1,7 +1,7 @@
-"""Read a chunked body strictly, as RFC 9112 section 7.1 writes it.
+"""A strict reader of chunked bodies (RFC 9112, section 7.1).
 
-Chunk extensions and trailers are read over: nothing here knows one. Each has its bound, for their
-bytes count towards no body.
+Chunk extensions and trailers are skipped. Each has a limit of its own, because their bytes count
+towards no body.
 """
 
 from __future__ import annotations
@@ -12,34 +12,35 @@ from ingress.schema.problems import MALFORMED_REQUEST, Problem
 
 __all__ = ["Chunks"]
 
-# Possessive repeats: what does not match is refused in linear time.
+# All repeats are possessive, so that text that does not match is refused in linear time.
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15}+)(?:;[\t\x20-\x7e\x80-\xff]*+)?\r\n")
 _SIZE_START = re.compile(rb"(?:[0-9A-Fa-f]{1,15}+(?:;[\t\x20-\x7e\x80-\xff]*+)?\r?)?")
 _LONGEST_SIZE = 256
 _TRAILERS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+\r\n")
 _FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?![\n]|\Z)")
 _LONGEST_TRAILERS = 8 * 1024
-_AT_ONCE = 500  # chunks; more of them in one read are for a later turn of the loop
+_AT_ONCE = 500  # chunks in one turn of the event loop; the rest wait for a later turn
 _CRLF = b"\r\n"
 
 
 class Chunks:
-    """The state of one chunked body that is being read."""
+    """Reads one chunked body."""
 
     def __init__(self) -> None:
-        self._left = 0  # of the chunk's data
-        self._in_chunk = False  # its data, or the line break after it, is to come
-        self._last = False  # only trailers are to come
+        self._left = 0  # bytes of the current chunk's data to come
+        self._in_chunk = False  # the chunk's data, or the line break after it, is to come
+        self._last = False  # the last chunk has come; only trailers follow
         self.complete = False
         """Whether the whole body was read."""
 
     def read(self, buffer: bytearray) -> bytes:
-        """Take the buffered part of the body out of ``buffer`` and return its data.
+        """Take chunks out of ``buffer`` and return their data.
 
-        Empty where more bytes are needed or the body is complete.
+        Returns:
+            Empty if more bytes are needed, or if the body is complete.
 
         Raises:
-            Problem: these are not chunks.
+            Problem: The bytes are not well-formed chunks, or extensions or trailers are too long.
         """
         pieces: list[bytes] = []
         at = 0

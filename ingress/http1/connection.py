@@ -1,9 +1,8 @@
-"""One client's connection: its requests one after another, within the bounds.
+"""One client's connection. It serves requests one after another, within the limits.
 
-Bytes go to a ``RequestParser``, which gives one event at a time. A
-request that has come as a whole is offered to the hot path. Every other one is an
-``AsgiRequest``. A request is begun when the one before it is
-answered; until then it is only bytes.
+A ``RequestParser`` makes events of the bytes, one at a time. A request that has come as a whole is
+offered to the hot path; every other request becomes an ``AsgiRequest``. The next request begins
+when the one before it is answered; until then it stays in the buffer, unparsed.
 """
 
 from __future__ import annotations
@@ -29,15 +28,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Exchange", "HotPath", "HttpConnection"]
 
-_EVENTS = 32  # of one connection in one turn of the loop, so that no client has it for long
-# Enough for a client to send the rest of the largest batch before it reads that it is refused.
+_EVENTS = 32  # of one connection in one turn of the event loop, so that other clients get theirs
+# A client may send the rest of the largest batch before it reads that the batch is refused.
 _LINGER_SECONDS = 5.0
 _LINGER_BYTES = 32 * 1024 * 1024
 _LAST_REQUEST_SECONDS = 0.25
-_BODY_GRACE = 1.0  # seconds; a route that has the same limit answers first
-_HEALTH_SECONDS = 2.0  # for the head on a connection that may ask for health only
+_BODY_GRACE = 1.0  # seconds beyond the body's limit, so that a route with that limit answers first
+_HEALTH_SECONDS = 2.0  # for the head, on a connection that may ask for health only
 _HEALTH = (b"/healthz", b"/readyz")
-_FREE_BYTES = 4096  # of an incomplete head, that are not counted: nearly every head is shorter
+_FREE_BYTES = 4096  # buffered bytes that are not counted: nearly every head is shorter
 
 
 class Exchange(Protocol):
@@ -51,30 +50,30 @@ class Exchange(Protocol):
         """Whether a part of the answer was sent."""
 
     def disconnect(self) -> None:
-        """Note that there is no client to answer any more."""
+        """Record that the client is gone."""
 
 
 class HotPath(Protocol):
-    """Serves some requests without ASGI, if they have come as a whole."""
+    """Serves some requests without ASGI, if the whole request has come."""
 
     def take(self, connection: HttpConnection, data: bytes) -> bool:
-        """Serve ``data`` if it is one whole request of the hot path; tell whether it is."""
+        """Serve ``data`` if it is one whole request for the hot path; return whether it is."""
 
     def wants(self, head: RequestHead) -> bool:
-        """Return whether a request is for the hot path, if its body has come."""
+        """Return whether the hot path serves requests with this head, once the body has come."""
 
     def serve(self, connection: HttpConnection, head: RequestHead, body: bytes) -> bool:
-        """Serve a request that is wanted; tell whether its body can be taken."""
+        """Serve a request that ``wants`` accepted; return ``False`` to leave it to ASGI."""
 
 
 class HttpConnection(asyncio.Protocol):
     """One client's connection.
 
     Args:
-        listener: Bounds, hot path and the other connections of its process.
-        config: uvicorn's; has the application.
-        server_state: uvicorn's: connections and tasks that a stop waits for.
-        app_state: The lifespan's state, for each scope.
+        listener: Has the limits, the hot path and the port's other connections.
+        config: uvicorn's configuration; has the application.
+        server_state: uvicorn's list of connections and tasks that a stop waits for.
+        app_state: The lifespan's state; each request's scope gets a copy.
     """
 
     def __init__(
@@ -94,27 +93,27 @@ class HttpConnection(asyncio.Protocol):
         self._hot_path = listener.hot_path
         self._parser = RequestParser(listener.bounds)
         self.address = ""
-        """The client's, without its port."""
+        """The client's address, without its port."""
         self.held = 0
-        """Bytes of an incomplete head, beyond a few."""
-        self._exchange: Exchange | None = None  # the request that is not answered
-        self._reading: AsgiRequest | None = None  # the request that the body is of
-        self._served = False  # a request was answered
+        """Unparsed bytes in the buffer, beyond the first 4 KiB."""
+        self._exchange: Exchange | None = None  # the request that waits for its answer
+        self._reading: AsgiRequest | None = None  # the request whose body is being read
+        self._served = False  # at least one request was answered
         self._advancing = False
         # Nothing is buffered, unread or begun: the next read may be one whole request.
         self._fresh = False
         self._health_only = False
-        self._last = False  # each answer is the last one on this connection
-        self._stage = "between"  # what the next bytes belong to, as the parser has it; or "waiting"
-        self._since = 0.0  # when the stage began; or the last answer or the end of writing was
+        self._last = False  # the next answer is the last one on this connection
+        self._stage = "between"  # the parser's stage; or "waiting": a head waits for an answer
+        self._since = 0.0  # when the stage began, the last answer was sent, or writing ended
         self._read_paused = False
-        self._half_closed = False  # the client sends nothing more
+        self._half_closed = False  # the client has closed its sending side
         self._streaming = False  # the answer under way has no length
-        self._lingering = False  # the writing side is closed
-        self._discarded = 0  # bytes read since then
+        self._lingering = False  # our writing side is closed
+        self._discarded = 0  # bytes read since our writing side was closed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take a place among the other connections."""
+        """Register the connection; beyond the limit it may ask for health only."""
         self._transport = cast("asyncio.Transport", transport)
         self.writer = AnswerWriter(self._transport)
         self._since = self.loop.time()
@@ -126,18 +125,18 @@ class HttpConnection(asyncio.Protocol):
         self._fresh = self._is_fresh()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        """Give the place back, and end the request under way."""
+        """Remove the connection, and tell the request under way that its client is gone."""
         self.listener.connections.remove(self)
         self._server_state.connections.discard(self)
         if self._exchange is not None:
             self._exchange.disconnect()
-        self._exchange = self._reading = None  # they refer back to this connection
+        self._exchange = self._reading = None  # cleared to avoid reference cycles
         self.writer.resume()
 
-    # What comes.
+    # Reading.
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes and go as far as they lead."""
+        """Take bytes, and serve the requests that they complete."""
         if self._fresh and self._exchange is None:
             if self._hot_path is not None and self._hot_path.take(self, data):
                 return
@@ -148,13 +147,13 @@ class HttpConnection(asyncio.Protocol):
         self._advance()
 
     def eof_received(self) -> bool:
-        """Go on without reading: answer the requests that are complete, and close after the last.
+        """Answer the requests that have come as a whole, then close the connection.
 
-        A client that closes only its sending side (``nc -N``) and one that closes its connection
-        look the same: both send FIN, and only the second resets the connection when an answer
-        comes. So both are answered, and the second has its place for as long as the requests that
-        it sent, and no longer. A stream may have no end and nothing to write for a while, so it
-        ends with its client's FIN.
+        A client that closes only its sending side (``nc -N``) and a client that closes its
+        connection look the same: both send FIN, and only the second resets the connection when an
+        answer comes. So both are answered, and the second keeps its connection only until the
+        requests that it sent are answered. A stream may have no end, and nothing to write for a
+        while, so it ends with its client's FIN.
 
         Returns:
             Whether the connection stays open for writing.
@@ -169,7 +168,7 @@ class HttpConnection(asyncio.Protocol):
         return not self._transport.is_closing()
 
     def _advance(self) -> None:
-        """Go on with the buffered bytes, until more are needed or an answer has to come first."""
+        """Parse and serve buffered bytes, until more are needed or an answer has to come first."""
         if self._ended:
             return
         self._advancing = True
@@ -188,14 +187,14 @@ class HttpConnection(asyncio.Protocol):
             self.loop.call_soon(self._advance)
         elif self._half_closed:
             if not self._waits:
-                self._transport.close()  # what is left of a request will never be complete
+                self._transport.close()  # the rest of an incomplete request will never come
         elif self._waits and (self._parser.buffered or self.writer.paused):
             self.pause_reading()
         elif self._read_paused and not (self._reading is not None and self._reading.is_full):
             self.resume_reading()
 
     def _note(self) -> None:
-        """Note which part of an incomplete request is awaited."""
+        """Record which part of a request is awaited, and count the buffered bytes."""
         stage: str = self._parser.stage
         if stage == "head" and self._waits:
             stage = "waiting"
@@ -213,7 +212,7 @@ class HttpConnection(asyncio.Protocol):
         return self._stage == "between"
 
     def _take_events(self) -> bool:
-        """Take a few events; tell whether more may be there."""
+        """Handle up to 32 events of the parser; return whether more may be there."""
         parser = self._parser
         for _ in range(_EVENTS):
             if self._waits:
@@ -231,7 +230,8 @@ class HttpConnection(asyncio.Protocol):
             elif self._reading is not None:
                 self._reading.feed(cast("bytes", event))
                 if self._exchange is not None:
-                    # Its route bounds the whole: of a form, the silence and the rate.
+                    # The time limit begins again: the route has a limit for the whole body, and
+                    # for a form limits of silence and of the rate.
                     self._since = self.loop.time()
             if self._ended:
                 return False
@@ -262,50 +262,50 @@ class HttpConnection(asyncio.Protocol):
         task.add_done_callback(tasks.discard)
 
     def begin(self, exchange: Exchange) -> None:
-        """Note that ``exchange`` is under way."""
+        """Record that ``exchange`` waits for its answer."""
         if self._is_last:
             exchange.keep_alive = False
         self._exchange = exchange
 
     def begin_stream(self) -> None:
-        """Note that the answer under way has no length; end it if its client sends no more."""
+        """Record that the answer has no length; close if the client has closed its sending side."""
         self._streaming = True
         if self._half_closed:
             self._transport.close()
 
     @property
     def _is_last(self) -> bool:
-        """Whether the request that is begun, or under way, is the last one of the connection."""
+        """Whether the current request is the last one of the connection."""
         if self._last or self.listener.leaving:
             return True
         return self._half_closed and not self._parser.buffered
 
     @property
     def _waits(self) -> bool:
-        """Whether the next event is of a request that has to wait: for an answer, or its reader."""
+        """Whether the next request has to wait, for an answer or for a client that reads slowly."""
         waits = self._exchange is not None or self.writer.paused
         return waits and self._parser.stage != "body"
 
     def pause_reading(self) -> None:
-        """Leave to the kernel what the client sends."""
+        """Stop reading. The kernel buffers further bytes, then holds the client back."""
         if not (self._read_paused or self._half_closed):
             self._read_paused = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Take bytes from the client again."""
+        """Read from the client again."""
         if self._read_paused and not self._half_closed:
             self._read_paused = False
             self._transport.resume_reading()
 
-    # What goes.
+    # Writing.
 
     def common_headers(self) -> bytes:
-        """Return the header lines of every answer: ``Date``, which uvicorn keeps."""
+        """Return the header lines that every answer has: ``Date``, which uvicorn keeps."""
         return self.listener.header_lines(self._server_state.default_headers)
 
     def finish(self, exchange: Exchange) -> None:
-        """Go on after an answer: with what came while it was made, or to the end."""
+        """Go on after a whole answer: serve the next request, or close the connection."""
         self._exchange = None
         self._streaming = False
         self._served = True
@@ -324,18 +324,21 @@ class HttpConnection(asyncio.Protocol):
             self.loop.call_soon(self._advance)
 
     def pause_writing(self) -> None:
-        """Take no more requests from a client that does not read its answers."""
+        """Begin no more requests: the client does not read its answers fast enough."""
         self.writer.pause()
         self._fresh = False
         self.pause_reading()
 
     def resume_writing(self) -> None:
-        """Go on: the client has read."""
+        """Go on: the client has read, and the write buffer has room again."""
         self.writer.resume()
         self._go_on()
 
     def refuse(self, problem: Problem) -> None:
-        """Answer a malformed request, and close: the beginning of the next one can't be known."""
+        """Answer with ``problem``, and close the connection.
+
+        After a malformed request, nobody can tell where the next one begins.
+        """
         self.listener.connections.ended.labels(problem.kind.name).inc()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -346,10 +349,11 @@ class HttpConnection(asyncio.Protocol):
         self.linger()
 
     def linger(self) -> None:
-        """Close for writing, and read over what comes for a while.
+        """Close the writing side; go on reading for a while, and discard the bytes.
 
-        A connection closed with bytes unread is reset, and the client may never see its answer.
-        Of a client that sends nothing more, nothing is unread.
+        A connection that is closed with bytes unread is reset, and the client may never see its
+        answer. If the client has closed its sending side, nothing is unread, and the connection is
+        closed at once.
         """
         self._fresh = False
         if self._ended:
@@ -371,10 +375,11 @@ class HttpConnection(asyncio.Protocol):
     # The end of the process.
 
     def shutdown(self) -> None:
-        """Close after the answer under way; where there is none, after one more, for a moment.
+        """Close after the answer under way.
 
-        A proxy may send its next request on a connection that is idle until now. Closed at the same
-        time, that is an error to it, and POST is a request that it may not send again.
+        An idle connection stays open for 0.25 s, and takes one more request in that time. A proxy
+        may be sending a request on it just now: if the connection closes under that request, the
+        proxy sees an error, and it may not send a POST again.
         """
         self._last = True
         if self._exchange is not None:
@@ -390,10 +395,10 @@ class HttpConnection(asyncio.Protocol):
     def _ended(self) -> bool:
         return self._lingering or self._transport.is_closing()
 
-    # What waits.
+    # Time limits.
 
     def check(self, now: float) -> None:
-        """End the connection if it waits too long for the client."""
+        """Close the connection if it has waited too long for the client."""
         if self.writer.is_stuck(now, self.bounds.write_seconds):
             self.listener.connections.ended.labels("unread").inc()
             self._transport.abort()
@@ -403,7 +408,7 @@ class HttpConnection(asyncio.Protocol):
             elif now - self._since > _LINGER_SECONDS:
                 self._transport.abort()
         elif self._half_closed:
-            if is_reset(self._transport):  # the loop, which does not read, does not tell
+            if is_reset(self._transport):  # the event loop does not read, so it does not notice
                 self._transport.abort()
         elif not self._transport.is_closing():
             self._check_stage(now - self._since)
@@ -414,7 +419,7 @@ class HttpConnection(asyncio.Protocol):
             if waited > bounds.body_seconds + _BODY_GRACE:
                 self._end_late(f"The body was not complete within {bounds.body_seconds:g} s.")
         elif self._exchange is not None or self._stage == "waiting":
-            pass  # it is the client who waits
+            pass  # the client waits for us
         elif self._stage == "between" and self._served:
             if waited > self.keep_alive_seconds and not has_unread(self._transport):
                 self._transport.close()
@@ -432,14 +437,14 @@ class HttpConnection(asyncio.Protocol):
 
     def _end_late(self, detail: str) -> None:
         if self._stage == "body" and self._exchange is None:
-            self.linger()  # it is answered, and its body goes on
+            self.linger()  # the request is answered already, and its body still comes
         else:
             self.refuse(Problem(TIMED_OUT, detail, headers={"Connection": "close"}))
 
-    # What the other connections ask, where there are too many.
+    # Called by ``Connections`` at the limit.
 
     def idle_since(self) -> float | None:
-        """Return since when it could be closed without loss; ``None`` if it could not."""
+        """Return since when the connection is idle, or ``None`` if closing it loses something."""
         if self._lingering:
             return self._since
         if self._exchange is not None or self._stage == "body":
@@ -448,11 +453,11 @@ class HttpConnection(asyncio.Protocol):
         return None if self._stage == "between" and has_unread(self._transport) else self._since
 
     def end(self) -> None:
-        """Close it at once."""
+        """Close the connection at once."""
         self._transport.abort()
 
     def turn_away(self) -> None:
-        """Answer that there are too many, and close."""
+        """Answer 503 (too many connections), and close."""
         if not self._ended:
             self.listener.connections.ended.labels(TOO_MANY_CONNECTIONS.name).inc()
             if self._exchange is None:
@@ -461,7 +466,7 @@ class HttpConnection(asyncio.Protocol):
 
 
 def _address(name: Any) -> tuple[str, int] | None:
-    """Return host and port of a socket's name; ``None`` for a socket that has neither."""
+    """Return host and port of a socket's address; ``None`` for a socket that has neither."""
     return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None
 
 

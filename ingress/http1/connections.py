@@ -1,9 +1,9 @@
-"""All connections of one listening port: how many there may be, and which of them wait too long.
+"""All connections of one listening port: their number is limited, and late ones are closed.
 
-Each holds a descriptor, and the process needs some of its own. So at the limit an idle connection
-is closed for each new one. Where none is idle, a new one may ask for health alone: a flood must not
-look like an outage to a supervisor that restarts the process. An address that holds more
-connections than another can't have the other's closed.
+Each connection holds a descriptor, and the process needs some descriptors for itself. So at the
+limit an idle connection is closed for each new one. If none is idle, the new one may only ask for
+health: a flood must not look like an outage to a supervisor that restarts the process. A client
+address never displaces connections of an address that has fewer of them.
 """
 
 from __future__ import annotations
@@ -20,33 +20,38 @@ from ingress.http1.bounds import Bounds
 
 __all__ = ["Connection", "Connections"]
 
-_LOOK_AGAIN = 0.1  # seconds between looks for idle connections, each of which takes a while
-_IDLE = 1.0  # seconds; what was idle for less may have a request on its way
-_SWEEP = 1.0  # seconds between looks for late connections, at most
+_LOOK_AGAIN = 0.1  # seconds between searches for idle connections: each search takes a while
+_IDLE = 1.0  # seconds; a connection that is idle for less may have a request on its way
+_SWEEP = 1.0  # seconds between checks for late connections, at most
 
 
 class Connection(Protocol):
-    """One of them."""
+    """One connection, as ``Connections`` sees it."""
 
     address: str
     held: int
-    """Bytes that came and can't be used yet, beyond a few."""
+    """Unparsed bytes in the connection's buffer, beyond the first few."""
 
     def idle_since(self) -> float | None:
-        """Return since when it could be closed without loss; ``None`` if it could not."""
+        """Return since when the connection is idle, or ``None`` if closing it loses something."""
 
     def check(self, now: float) -> None:
-        """End it if it waits too long for the client."""
+        """Close the connection if it has waited too long for the client."""
 
     def end(self) -> None:
-        """Close it at once."""
+        """Close the connection at once."""
 
     def turn_away(self) -> None:
-        """Answer that there are too many, and close."""
+        """Answer 503 (too many connections), and close."""
 
 
 class Connections:
-    """Those that are open. ``ended`` counts those that the service ends, by reason."""
+    """The open connections of one port.
+
+    Args:
+        bounds: The limits of their number, times and buffered bytes.
+        ended: Counts the connections that the service closes, by reason.
+    """
 
     def __init__(self, bounds: Bounds, ended: Counter) -> None:
         self._bounds = bounds
@@ -67,7 +72,7 @@ class Connections:
         return iter((*self._open, *self._for_health))
 
     def add(self, connection: Connection) -> bool:
-        """Take in a new connection; return whether it may ask for anything, else for health."""
+        """Add a new connection; return whether it may ask for anything, or only for health."""
         self._addresses[connection.address] += 1
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._sweep, self._check)
@@ -93,7 +98,10 @@ class Connections:
             del self._addresses[connection.address]
 
     def hold(self, connection: Connection, held: int) -> None:
-        """Note that ``connection`` holds ``held`` bytes. Past the limit, the largest is closed."""
+        """Record that ``connection`` buffers ``held`` bytes.
+
+        If all together are past the limit, the connection that holds most is closed.
+        """
         self._held += held - connection.held
         connection.held = held
         if self._held > self._bounds.held_bytes:
@@ -112,7 +120,7 @@ class Connections:
             connection = self._idle[0]
             since = connection.idle_since() if connection in self._open else None
             if since is None or now - since < _IDLE:
-                self._idle.popleft()  # it was closed, or asked for something
+                self._idle.popleft()  # it was closed, or has sent a request
                 continue
             if self._addresses[connection.address] < share:
                 return False
@@ -124,7 +132,7 @@ class Connections:
         return False
 
     def _idle_ones(self, now: float) -> list[Connection]:
-        """Return the idle connections, of the addresses with most connections first."""
+        """Return the idle connections; those of addresses with most connections come first."""
         found = [
             (-self._addresses[connection.address], since, number, connection)
             for number, connection in enumerate(self._open)
@@ -134,7 +142,7 @@ class Connections:
 
     def _check(self) -> None:
         loop = asyncio.get_running_loop()
-        # First, so that an error in one connection's check ends no later sweep.
+        # The timer is set first, so that an error in one connection's check stops no later sweep.
         self._timer = loop.call_later(self._sweep, self._check) if len(self) else None
         now = loop.time()
         for connection in self:

@@ -1,6 +1,6 @@
-"""HTTP/2 by prior knowledge, refused in its own words: ``HTTP_1_1_REQUIRED`` (RFC 9113).
+"""The refusal of HTTP/2 by prior knowledge: a GOAWAY frame ``HTTP_1_1_REQUIRED`` (RFC 9113).
 
-An answer in HTTP/1.1 is only a broken frame to such a client, which then reports a protocol error.
+To such a client an answer in HTTP/1.1 is a broken frame, and it reports a protocol error.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class Http2RefusedError(Problem):
 
 
 def _frame(kind: int, payload: bytes) -> bytes:
-    """Return a frame of the whole connection, without flags (section 4.1)."""
+    """Return a frame of stream 0 (the whole connection), without flags (section 4.1)."""
     return len(payload).to_bytes(3, "big") + bytes([kind, 0]) + bytes(4) + payload
 
 
-# A server's preface is a SETTINGS frame, empty where it wants nothing else than the defaults. The
-# last stream that was processed is 0: none, so the client may send its requests again elsewhere.
+# A server's preface is a SETTINGS frame; an empty one keeps the defaults. The last processed stream
+# is 0, which means none: the client may send its requests again elsewhere.
 REFUSAL = _frame(_SETTINGS, b"") + _frame(
     _GOAWAY, bytes(4) + _HTTP_1_1_REQUIRED.to_bytes(4, "big") + b"Send HTTP/1.1."
 )

@@ -1,7 +1,7 @@
-"""Query the kernel's buffers of a connection.
+"""Queries to the kernel about a connection: unsent bytes, unread bytes, a reset.
 
-It takes megabytes for a client that reads slowly, and asks for more only when a third of that is
-read: by our own buffer alone, such a client looks as if it read nothing.
+For a client that reads slowly, the kernel buffers megabytes, and takes more from us only when a
+third of that is read. By our own buffer alone, such a client looks as if it read nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["has_unread", "is_reset", "unsent"]
 
 
 def unsent(transport: asyncio.Transport) -> int:
-    """Return the bytes that the client's kernel has not confirmed; 0 if unknown."""
+    """Return the number of bytes that the client's kernel has not acknowledged; 0 if unknown."""
     connection = transport.get_extra_info("socket")
     if connection is None:
         return 0
@@ -28,17 +28,17 @@ def unsent(transport: asyncio.Transport) -> int:
 
 
 def has_unread(transport: asyncio.Transport) -> bool:
-    """Return whether bytes came that this process has not read yet."""
+    """Return whether bytes (or an end of stream) wait in the kernel for this process to read."""
     return bool(_events(transport, select.POLLIN))
 
 
 def is_reset(transport: asyncio.Transport) -> bool:
-    """Return whether the client reset the connection, or its kernel gave no answer for too long."""
+    """Return whether the client reset the connection, or the kernel gave it up as unreachable."""
     return bool(_events(transport, 0) & (select.POLLERR | select.POLLHUP))
 
 
 def _events(transport: asyncio.Transport, mask: int) -> int:
-    """Return those events of ``mask`` that are there, and errors."""
+    """Return the socket's pending poll events: those of ``mask``, errors and hang-ups."""
     connection = transport.get_extra_info("socket")
     if connection is None or connection.fileno() < 0:
         return 0

@@ -1,4 +1,4 @@
-"""State that the connections of one listening port share."""
+"""The listening port: it makes uvicorn's connections, and has the state that they share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Listener:
     Args:
         bounds: Limits of each request and connection, and of all connections together.
         ended: Counts the connections that the service ends, by reason.
-        hot_path: Serves some requests without ASGI; all of them go through ASGI without it.
+        hot_path: Serves some requests without ASGI. If ``None``, all requests go through ASGI.
     """
 
     def __init__(self, bounds: Bounds, ended: Counter, hot_path: HotPath | None = None) -> None:
@@ -31,7 +31,7 @@ class Listener:
         self.connections = Connections(bounds, ended)
         self.hot_path = hot_path
         self.leaving = False
-        """Whether each answer is the last one on its connection, because the process will end."""
+        """Whether connections close after their next answer, because the process will end."""
         self._headers: list[tuple[bytes, bytes]] = []
         self._header_lines = b""
 
@@ -44,15 +44,15 @@ class Listener:
     ) -> HttpConnection:
         """Return the protocol of a new connection.
 
-        This method is what ``uvicorn.Config(http=...)`` takes. uvicorn names its arguments, and
+        Pass this method to ``uvicorn.Config(http=...)``. uvicorn calls it with keyword arguments;
         ``_loop`` is the running loop.
         """
         return HttpConnection(self, config, server_state, app_state)
 
     def header_lines(self, headers: list[tuple[bytes, bytes]]) -> bytes:
-        """Return the lines of headers that are the same for many answers.
+        """Return ``headers`` as lines, cached for as long as the list is the same object.
 
-        They are written anew for another list only; uvicorn makes one each second.
+        uvicorn makes a new list each second.
         """
         if headers is not self._headers:
             self._headers = headers

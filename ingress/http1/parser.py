@@ -1,7 +1,7 @@
-"""Split a stream of bytes into requests.
+"""The request parser: it splits a connection's bytes into heads, pieces of bodies, and ends.
 
-It gives one event at a time, and only when asked. So a connection never holds parsed requests that
-wait for their answer, only their bytes.
+It returns one event at a time, and only when asked. So requests that wait for an answer before
+theirs are held as bytes, and not parsed.
 """
 
 from __future__ import annotations
@@ -23,45 +23,45 @@ __all__ = ["END", "Event", "RequestParser", "Stage"]
 
 
 class _End:
-    """A request is complete."""
+    """The event that a request is complete."""
 
 
 END: Final = _End()
 Event = RequestHead | bytes | _End | None
-"""A head, a piece of its body, the end of the request; ``None``: more bytes are needed."""
+"""A head, a piece of its body, or the end of the request. ``None``: more bytes are needed."""
 
 Stage = Literal["between", "head", "body"]
 
 _HEAD_END = b"\r\n\r\n"
 _CRLF = b"\r\n"
-_REST_OF_LINE = 48  # method and version
+_REST_OF_LINE = 48  # bytes of a request line beside the target: method, version, spaces
 
 
 class RequestParser:
-    """The requests of one connection."""
+    """Splits the bytes of one connection into events."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._buffer = bytearray()
-        self._looked_at = 0  # bytes of a head that was not complete yet
-        self._empty_line = False  # one came before this head
+        self._looked_at = 0  # bytes of an incomplete head that were checked already
+        self._empty_line = False  # an empty line came before this head
         self._body: Chunks | None = None
         self._left = 0
         self._in_body = False
-        self._piece = b""  # of the body, taken out of the buffer and not given yet
+        self._piece = b""  # a piece of the body, taken out of the buffer and not returned yet
 
     def receive(self, data: bytes) -> None:
-        """Take bytes, to be made events of when they are asked for."""
+        """Buffer bytes; ``next`` parses them."""
         self._buffer += data
 
     @property
     def buffered(self) -> int:
-        """How many bytes are not yet events."""
+        """The number of bytes that are not parsed yet."""
         return len(self._buffer)
 
     @property
     def stage(self) -> Stage:
-        """Part that the next bytes belong to; ``between``: a request that has not begun."""
+        """The part of a request that the next bytes belong to; ``between``: none has begun."""
         if self._in_body:
             return "body"
         return "head" if self._buffer or self._empty_line else "between"
@@ -70,8 +70,8 @@ class RequestParser:
         """Return the next event of the stream.
 
         Raises:
-            Problem: it is not HTTP/1.1, can be read in two ways, or is past a limit. Nothing that
-                follows on this connection may be answered.
+            Problem: The bytes are not HTTP/1.1, can be read in two ways, or are past a limit.
+                Nothing that follows on this connection may be answered.
         """
         if not self._in_body:
             return self._next_head() if self._buffer else None
@@ -95,13 +95,13 @@ class RequestParser:
         return END
 
     def whole_body(self) -> bytes | None:
-        """Return the body of the head that was just given, and end its request.
+        """Return the whole body of the head that ``next`` just returned, and end the request.
 
         Returns:
-            ``None`` if a part of the body is missing; ``next`` gives it in pieces then.
+            ``None`` if a part of the body is missing; then ``next`` returns it in pieces.
 
         Raises:
-            Problem: The body's chunks are not chunks.
+            Problem: The body's chunks are malformed.
         """
         if self._body is not None:
             body = self._body.read(self._buffer)

@@ -1,8 +1,8 @@
-"""Read a request's head strictly, as RFC 9112 writes it.
+"""A strict parser of request heads (RFC 9112).
 
-Two parsers that read one stream of bytes differently are what request smuggling needs. So nothing
-is guessed or repaired here: a head that another parser could read in another way is refused, and
-its connection closed. ``Upgrade`` is ignored, as RFC 9110 section 7.8 lets a server do.
+Request smuggling needs two parsers that read the same bytes differently. So nothing is guessed or
+repaired here: a head that another parser could read in another way is refused, and its connection
+closed. ``Upgrade`` is ignored, as RFC 9110 section 7.8 allows.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _HEAD = re.compile(
 _LONGEST_METHOD = 32
 _TLS = b"\x16\x03"
 _START = re.compile(rb"\r|" + _TOKEN + rb"{1,32}+(?: |\Z)")
-# What no head holds: control characters, and a CR or LF without the other.
+# Bytes that no head may hold: control characters, and a CR or LF without the other.
 _FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?![\n]|\Z)")
 _ABSOLUTE = re.compile(rb"https?://([^/?#@]++)((?:[/?][^#]*+)?)", re.IGNORECASE)
 _HOST = re.compile(rb"(?:[0-9A-Za-z.~_%!$&'()*+,;=-]*+|\[[0-9A-Fa-f:.]++\])(?::\d{0,5}+)?")
@@ -47,11 +47,11 @@ _MEANT = {b"host", b"content-length", b"transfer-encoding", b"connection", b"exp
 
 
 class RequestHead(msgspec.Struct, frozen=True, gc=False):
-    """One request's head. Header names are in lower case."""
+    """The head of one request. Header names are in lower case."""
 
     method: bytes
     target: bytes
-    """In origin form, or ``*``."""
+    """The request target: path and query (origin form), or ``*``."""
     version: str
     headers: list[tuple[bytes, bytes]]
     length: int
@@ -61,17 +61,21 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
 
 
 def _refused(detail: str) -> Problem:
-    """Return the answer to bytes that are not a request."""
+    """Return the problem (400) for bytes that are not a request."""
     return Problem(MALFORMED_REQUEST, detail, headers={"Connection": "close"})
 
 
 def check_start(data: bytearray, looked_at: int) -> None:
-    """Refuse ``data`` if no head starts so; ``looked_at`` bytes of it were checked before.
+    """Refuse an incomplete head that can't become a valid one.
 
-    So bytes that are not HTTP (a TLS handshake, say) are refused as they come, and not waited for.
+    So bytes that are not HTTP (a TLS handshake, say) are refused as soon as they come.
+
+    Args:
+        data: The bytes so far.
+        looked_at: How many of them an earlier call has checked.
 
     Raises:
-        Problem: no head begins like that.
+        Problem: No head begins with these bytes.
     """
     if looked_at <= _LONGEST_METHOD and not _START.match(data):
         if data.startswith(_TLS):
@@ -82,10 +86,14 @@ def check_start(data: bytearray, looked_at: int) -> None:
 
 
 def parse(data: bytes, bounds: Bounds) -> RequestHead:
-    """Parse a head; ``data`` is all of it, with the empty line.
+    """Parse a head.
+
+    Args:
+        data: The whole head, with the empty line at its end.
+        bounds: The limits of the target's length and of the number of headers.
 
     Raises:
-        Problem: it is not one, it can be read in two ways, or it is past a limit.
+        Problem: ``data`` is not a head, can be read in two ways, or is past a limit.
     """
     found = _HEAD.fullmatch(data)
     if found is None:
@@ -107,7 +115,7 @@ def parse(data: bytes, bounds: Bounds) -> RequestHead:
     keep_alive = version == "1.1"
     if b"connection" in meant:
         keep_alive = keep_alive and b"close" not in _tokens(meant[b"connection"])
-    # RFC 9110, 10.1.1: a client of HTTP/1.0 does not know what 100 means.
+    # RFC 9110, 10.1.1: an HTTP/1.0 client does not know the status 100.
     expects = version == "1.1" and meant.get(b"expect", b"").lower() == b"100-continue"
     length = _body_length(meant, version)
     if not target.startswith(b"/"):
@@ -126,13 +134,16 @@ def _other_version(data: bytes, number: bytes) -> Problem:
 
 
 def _headers(fields: bytes) -> tuple[list[tuple[bytes, bytes]], dict[bytes, bytes]]:
-    """Return all headers, and those that say how a request is read, each of which comes once."""
+    """Return all headers, and by name those that say how the request is read.
+
+    The latter may come only once; several ``Connection`` headers are joined.
+    """
     headers: list[tuple[bytes, bytes]] = []
     meant: dict[bytes, bytes] = {}
     for line in fields.split(b"\r\n")[:-1]:
         name, _, value = line.partition(b":")
         name = name.lower()
-        value = value.strip()  # of space and tab: no other white space gets here
+        value = value.strip()  # removes space and tab: the pattern lets no other white space here
         headers.append((name, value))
         if name in _MEANT:
             if name not in meant:
@@ -149,7 +160,7 @@ def _tokens(value: bytes) -> list[bytes]:
 
 
 def too_large(bounds: Bounds) -> Problem:
-    """Return the answer to a head of too many bytes."""
+    """Return the problem (431) for a head of too many bytes."""
     return Problem(
         HEAD_TOO_LARGE,
         f"The request line and headers have more than {bounds.head_bytes} bytes "
@@ -159,7 +170,7 @@ def too_large(bounds: Bounds) -> Problem:
 
 
 def too_many(bounds: Bounds) -> Problem:
-    """Return the answer to a head of too many headers."""
+    """Return the problem (431) for a head of too many headers."""
     return Problem(
         HEAD_TOO_LARGE,
         f"The request has more than {bounds.headers} headers (INGRESS_MAX_HEADERS).",
@@ -168,7 +179,7 @@ def too_many(bounds: Bounds) -> Problem:
 
 
 def too_long(bounds: Bounds) -> Problem:
-    """Return the answer to a request target of too many bytes."""
+    """Return the problem (414) for a request target of too many bytes."""
     return Problem(
         TARGET_TOO_LONG,
         f"The request target has more than {bounds.target_bytes} bytes (INGRESS_MAX_TARGET_BYTES).",
@@ -177,10 +188,10 @@ def too_long(bounds: Bounds) -> Problem:
 
 
 def _body_length(meant: dict[bytes, bytes], version: str) -> int:
-    """Return the body's length.
+    """Return the body's length in bytes, or ``CHUNKED``.
 
-    RFC 9112 section 6: a server may refuse a coding that it does not know with 501, and a request
-    that has both headers; and has to take HTTP/1.0 with a coding for faulty.
+    RFC 9112, section 6: a server may answer an unknown coding with 501, may refuse a request that
+    has both headers, and must treat HTTP/1.0 with a coding as faulty.
     """
     stated, coding = meant.get(b"content-length"), meant.get(b"transfer-encoding")
     if coding is None:
@@ -207,7 +218,7 @@ def _other_target(
 ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """Return target and headers of a request whose target is not a path.
 
-    RFC 9112 section 3.2.2: the host of an absolute target goes before ``Host``.
+    RFC 9112, section 3.2.2: the host in an absolute target replaces the ``Host`` header.
     """
     if method == b"CONNECT":
         raise Problem(
@@ -228,7 +239,7 @@ def _other_target(
 
 
 def _why(data: bytes) -> str:
-    """Explain the fault of a head that is not one."""
+    """Return the text that explains why ``data`` is not a head."""
     if _FORBIDDEN.search(data):
         return _NO_LINES
     line, _, _ = data.partition(b"\r\n")
