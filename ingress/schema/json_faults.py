@@ -1,8 +1,8 @@
-"""Name the fault of a body that is not well-formed JSON in UTF-8.
+"""Explanations of bodies that are not well-formed JSON in UTF-8.
 
-The decoder names a byte at most. A client's author wants to read the cause, which is nearly always
-one of a few: no body, a byte order mark, a value of another language such as ``NaN``, or half of a
-surrogate pair.
+The decoder says at most which byte is wrong. A client's author needs the cause, and there are few:
+no body, a byte order mark, a value that JSON does not have such as ``NaN``, or half of a surrogate
+pair.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ingress.schema.problems import MALFORMED, Problem
 __all__ = ["SHOWN", "check_json", "json_fault", "malformed", "repeated"]
 
 SHOWN = 64
-"""Characters of a name that are repeated to the client."""
+"""The most characters of a member's name that an error text repeats."""
 _EMPTY = "The body is empty; send JSON."
 _DEEP = "The body is nested too deeply."
 _MARK = "The body begins with a byte order mark, which JSON does not have; leave it out."
@@ -28,28 +28,28 @@ _CUT = "The JSON ends before it is complete."
 _BOM = b"\xef\xbb\xbf"
 _AT = re.compile(r"\(byte (\d+)\)$")
 _WORD = re.compile(rb"[A-Za-z_]{1,16}")
-# A high surrogate without a low one after it, where no backslash before it escapes this one.
-# msgspec takes that for the end of the data.
+# An escaped high surrogate without a low one after it (and its backslash is not itself escaped).
+# msgspec reports truncated data for it.
 _HIGH_ALONE = re.compile(
     rb"\\u[Dd][89ABab][0-9A-Fa-f]{2}(?!\\u[Dd][C-Fc-f][0-9A-Fa-f]{2})(?<!\\\\u....)", re.DOTALL
 )
-# msgspec is the judge of well-formedness everywhere, so that all routes agree. It passes over a
-# value without building it: 16 MiB take 10 to 30 ms.
+# msgspec decides on all routes whether JSON is well-formed, so that they agree. It skips a value
+# without building it: 16 MiB take 10 to 30 ms.
 _judge = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 def malformed(detail: str) -> Problem:
-    """Return the problem of a body that can't be parsed at all."""
+    """Return the problem for a body that can't be parsed (400)."""
     return Problem(MALFORMED, detail)
 
 
 def repeated(name: str) -> Problem:
-    """Return the problem of an object that has a member twice."""
+    """Return the problem for an object that has a member twice (400)."""
     return malformed(f"The member {name[:SHOWN]!r} stands more than once in an object.")
 
 
 def json_fault(data: bytes) -> Problem | None:
-    """Return the problem of bytes that are not well-formed JSON in UTF-8, ``None`` if they are."""
+    """Return the problem with ``data``, or ``None`` if it is well-formed JSON in UTF-8."""
     try:
         data.decode()
         _judge(data)
@@ -63,9 +63,9 @@ def json_fault(data: bytes) -> Problem | None:
 
 
 def check_json(data: bytes) -> None:
-    """Refuse a body that is not JSON, or whose objects have a member twice.
+    """Refuse a body that is not JSON, or has an object with the same member twice.
 
-    It builds every value, so it is for the short bodies of the ordinary routes.
+    This builds every value, so it is only for the short bodies of routes outside the hot path.
 
     Raises:
         Problem: The body is malformed (400).

@@ -1,9 +1,9 @@
-"""A JSON object read member by member, no further than it has to be.
+"""A reader of one JSON object, member by member, with a limit on the work.
 
-``json.loads`` builds everything that a text holds: a million members, or a third of a million empty
-arrays, take a second, and other requests wait. Here names and strings are read one by one, the
-inside of anything else is passed over, and past a number of tokens the reading ends. A message that
-can be accepted never has that many.
+``json.loads`` builds every value of a text: a million members, or a third of a million empty
+arrays, take a second, and other requests wait. This reader builds names and strings only, skips the
+inside of other values, and stops after a number of tokens. A message that can be accepted never has
+that many.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _KINDS = {"{": "an object", "[": "an array", "t": "a boolean", "f": "a boolean",
 
 
 class Other(NamedTuple):
-    """A member's value that is neither text nor an array: only its kind, such as ``a number``."""
+    """A value that is neither a string nor an array: only its kind is kept (``a number``)."""
 
     kind: str
 
 
 class Array(NamedTuple):
-    """The items of an array: the ``whole`` of them, or those read before the reading ended."""
+    """The items of an array: all of them (``whole``), or those before the token limit."""
 
     items: list[str | Other]
     whole: bool
@@ -38,13 +38,15 @@ Value = str | Array | Other
 
 
 class _EndedError(Exception):
-    """The tokens are used up."""
+    """The token limit is reached."""
 
 
 class Members:
-    """Reads the members of ``text``, a well-formed JSON object.
+    """Reads the members of a JSON object.
 
-    ``tokens`` bounds the work: each name, string, bracket and scalar is one.
+    Args:
+        text: A well-formed JSON object.
+        tokens: The most tokens to read: each name, string, bracket and scalar is one.
     """
 
     def __init__(self, text: str, *, tokens: int) -> None:
@@ -52,13 +54,13 @@ class Members:
         self._left = tokens
         self._at = 0
         self.cut = False
-        """Whether the reading ended before the object did."""
+        """Whether the token limit was reached before the end of the object."""
 
     def __iter__(self) -> Iterator[tuple[str, Value]]:
-        """Yield each name with its value; the last value may be the beginning of one (``cut``).
+        """Yield each name with its value. If ``cut``, the last value may be incomplete.
 
         Raises:
-            JSONDecodeError: a string is not well-formed.
+            JSONDecodeError: A string is not well-formed.
         """
         text = self._text
         self._skip(1)
@@ -74,7 +76,7 @@ class Members:
                 self._skip(1)
 
     def _skip(self, characters: int) -> None:
-        """Go past so many characters after the white space here, and the white space after them."""
+        """Skip white space, then a number of characters, then white space again."""
         match = _SPACE.match
         at = match(self._text, self._at).end() + characters  # type: ignore[union-attr] # matches ""
         self._at = match(self._text, at).end()  # type: ignore[union-attr]
@@ -92,7 +94,7 @@ class Members:
         return value
 
     def _value(self) -> Value:
-        """Read the value here; where the tokens end in it, what there is of it."""
+        """Read the value at this place; at the token limit, return the part that was read."""
         if self._text[self._at] == "[":
             items: list[str | Other] = []
             try:
@@ -116,7 +118,7 @@ class Members:
         self._skip(1)
 
     def _one(self) -> str | Other:
-        """Read a string; pass over anything else."""
+        """Read a string, or skip any other value and return its kind."""
         first = self._text[self._at]
         if first == '"':
             return self._string()
@@ -133,7 +135,7 @@ class Members:
         return _KINDS.get(self._text[self._at], "a number")
 
     def _pass_over(self) -> None:
-        """Go to the end of the object or array that begins here."""
+        """Skip the object or array that begins at this place."""
         depth = 0
         while True:
             self._spend()

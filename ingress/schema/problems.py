@@ -1,7 +1,7 @@
-"""Errors as RFC 9457 problem details: every type there is, and how one becomes bytes.
+"""The service's errors as problem documents (RFC 9457): every type, and the exception for it.
 
-A type's URI is a path of this service (``/problems/<name>``) that answers with its description,
-so a reader of a log finds its meaning and its remedy there.
+A type's URI is a path of this service (``/problems/<name>``). It answers with the type's meaning
+and remedy, so that a reader of a log file finds both there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BASE = "/problems/"
 
 
 class ProblemKind(msgspec.Struct, frozen=True):
-    """One problem type: its name, status, title, and what the client should do."""
+    """One problem type: its name, HTTP status, title, and remedy for the client."""
 
     name: str
     status: int
@@ -36,12 +36,12 @@ class ProblemKind(msgspec.Struct, frozen=True):
 
     @property
     def uri(self) -> str:
-        """The ``type`` member."""
+        """The document's ``type`` member, such as ``/problems/too-large``."""
         return BASE + self.name
 
 
 class FieldError(msgspec.Struct, frozen=True):
-    """One thing wrong with one field. ``field`` is a path such as ``recipientIds[3]``."""
+    """One fault of one field. ``field`` is a path such as ``recipientIds[3]``."""
 
     field: str
     message: str
@@ -49,7 +49,7 @@ class FieldError(msgspec.Struct, frozen=True):
 
 
 class ProblemBody(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """The members of a problem document, as RFC 9457 section 3.1 names them, and our own."""
+    """A problem document (RFC 9457, section 3.1), with ``errors`` and ``correlationId``."""
 
     type: str
     title: str
@@ -63,10 +63,10 @@ class Problem(Exception):  # noqa: N818 - the field's own word (RFC 9457)
     """Raised to answer a request with a problem document.
 
     Args:
-        kind: Its type, title and status.
-        detail: What is wrong with this request.
-        errors: The fields at fault.
-        headers: Of the answer, such as ``Retry-After``.
+        kind: The problem's type, title and status.
+        detail: The text that says what is wrong with this request.
+        errors: The faulty fields.
+        headers: Headers of the answer, such as ``Retry-After``.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Problem(Exception):  # noqa: N818 - the field's own word (RFC 9457)
         self.headers = dict(headers or {})
 
     def body(self, correlation_id: str | None = None) -> ProblemBody:
-        """Return the document."""
+        """Return the problem document."""
         return ProblemBody(
             type=self.kind.uri,
             title=self.kind.title,

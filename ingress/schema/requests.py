@@ -1,7 +1,7 @@
-"""The request struct of a message, decoded and checked at C speed.
+"""The request body of a message: msgspec decodes it and checks it at C speed.
 
-A body that passes costs about a microsecond. One that may not goes to
-``ingress.schema.validation_errors``, which takes its time to name each fault exactly.
+A valid body costs about a microsecond. A body that may be invalid goes to
+``ingress.schema.validation_errors``, which is slower and names each fault.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ ID_LENGTH = 256
 """The most characters an id may have."""
 CONTENT_TYPE_LENGTH = 128
 KEY_BYTES = 2_600
-"""The longest idempotency key. PostgreSQL's B-tree takes no entry of more than 2,704 bytes: a
-longer key would be accepted here and then refused there, for ever."""
+"""The longest idempotency key, in bytes. PostgreSQL's B-tree takes no entry of more than 2,704
+bytes: a longer key would be accepted into the log, and PostgreSQL would refuse its row for ever."""
 
 _COLON = ord(":")
 _BACKSLASH = ord("\\")
 
-# PostgreSQL's text can't hold U+0000, so no text that has one is taken (see `suspicious`).
+# PostgreSQL's text can't hold U+0000, so a text with one is refused (see `suspicious`).
 _NO_NUL = {"pattern": "^[^\\u0000]*$"}
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=ID_LENGTH, extra_json_schema=_NO_NUL)]
@@ -69,7 +69,7 @@ class MessageRequest(
         accepted_at: str = "",
         correlation_id: str = "",
     ) -> Message:
-        """Return the message that was sent, with the identity and the times that it was given."""
+        """Return the request's message, with the ids, the key and the time that it was given."""
         return Message(
             self.conversation_id,
             self.sender_id,
@@ -93,16 +93,16 @@ _optional = attrgetter(
 def names_given(request: MessageRequest) -> int:
     """Return the number of fields that the JSON of ``request`` names.
 
-    A decoder keeps the last of two equal names in silence. More colons in the text than this number
-    is how the other shows; a colon in a value is a false alarm, which
-    ``ingress.schema.validation_errors.explain`` tells from a real one.
+    The decoder silently keeps the last of two equal names. If the text has more colons than this
+    number, a name may stand twice. A colon in a value is a false alarm, which
+    ``ingress.schema.validation_errors.explain`` recognises.
     """
     unset: int = _optional(request).count(UNSET)
     return _FIELDS - unset
 
 
 class RequestLimits(msgspec.Struct, frozen=True):
-    """The limits that are settings (those of ids are fixed)."""
+    """The limits of a message that are settings. The limits of ids are fixed."""
 
     content_bytes: int
     recipients: int
@@ -127,12 +127,12 @@ decode_message = msgspec.json.Decoder(MessageRequest).decode
 def suspicious(request: MessageRequest, data: bytes, limits: RequestLimits) -> bool:
     """Return whether a decoded request may break a rule that the decoder can't check.
 
-    Those are: the two limits that are settings, no U+0000 (which JSON has to escape), and no name
-    twice in the object (see ``names_given``).
+    These rules are: the two limits that are settings, no U+0000 (which JSON has to escape), and no
+    name twice in the object (see ``names_given``).
     """
     return (
         data.count(_COLON) != names_given(request)
-        # Most texts have no backslash at all, and to look for one byte is ten times as fast.
+        # Most texts have no backslash, and a search for one byte is ten times as fast.
         or (_BACKSLASH in data and b"\\u0000" in data)
         or exceeds(request, limits)
     )
@@ -143,7 +143,7 @@ def exceeds(request: MessageRequest, limits: RequestLimits) -> bool:
     content, recipients = request.content, request.recipient_ids
     most = limits.content_bytes
     return (
-        # A character is at most 4 bytes of UTF-8: short text needs no encoding to be sure.
+        # A character is at most 4 bytes of UTF-8, so short text need not be encoded to be measured.
         (len(content) * 4 > most and len(content.encode()) > most)
         or (recipients is not UNSET and len(recipients) > limits.recipients)
     )

@@ -1,4 +1,4 @@
-"""Answers of the hot path. The ordinary routes' are in ``ingress.routes.models``."""
+"""Answers of the hot path. Other routes have theirs in ``ingress.routes.models``."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from persistence.json_types import Id, Time
 __all__ = ["Ack", "AckResult", "BatchResult", "ProblemResult", "State", "encode", "encode_lines"]
 
 State = Literal["pending", "persisted", "dead_lettered", "archived", "erased"]
-"""``pending``: in the log. ``persisted``: has its row. ``dead_lettered``: could not be stored.
-``archived``: was a row, and is in a file of the archive. ``erased``: nothing of it is kept."""
+"""The state of a message. ``pending``: in the log. ``persisted``: has its row. ``dead_lettered``:
+could not be stored. ``archived``: was a row, and is now in a file of the archive. ``erased``: its
+content is deleted."""
 
 
 class Ack(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """The acknowledgement of a message. It is durable before this is sent."""
+    """The acknowledgement of a message. The message is durable before this is sent."""
 
     message_id: Id
     state: State
@@ -27,7 +28,7 @@ class Ack(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class AckResult(msgspec.Struct, frozen=True, gc=False, rename="camel", tag_field="kind", tag="ack"):
-    """One acknowledged item of a batch; ``status`` is what it would have had on its own."""
+    """One acknowledged message of a batch; ``status`` is the status of a request on its own."""
 
     status: Literal[200, 202]
     message_id: Id
@@ -38,11 +39,11 @@ class AckResult(msgspec.Struct, frozen=True, gc=False, rename="camel", tag_field
 
 
 class ProblemResult(ProblemBody, frozen=True, tag_field="kind", tag="problem"):
-    """Why one item of a batch was not acknowledged; ``status`` is as if it had come alone."""
+    """The problem of one message of a batch; ``status`` is the status of a request on its own."""
 
 
 BatchResult = AckResult | ProblemResult
-"""One item's answer, told apart by ``kind``, and by ``status``."""
+"""The result of one message of a batch; ``kind`` says which of the two it is."""
 
 _encoder = msgspec.json.Encoder()
 encode = _encoder.encode

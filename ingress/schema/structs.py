@@ -1,7 +1,7 @@
-"""Lets FastAPI answer with msgspec's structs, and describe the routes that do.
+"""Support for msgspec structs as answers of FastAPI's routes.
 
-FastAPI leaves a type to pydantic, and pydantic asks the type itself. What it learns here is the
-name of a component; ``ingress.openapi.documents`` has msgspec write the component.
+FastAPI asks pydantic for a type's schema, and pydantic asks the type itself. The schema here has
+only the name of a component; ``ingress.openapi.documents`` lets msgspec write the component.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ AS_ANSWER = _AsAnswer()
 
 
 class ApiStruct(msgspec.Struct, frozen=True, rename="camel"):
-    """Base of what ordinary routes answer. Camel case on the wire."""
+    """Base class of answers of FastAPI's routes. Names are in camel case on the wire."""
 
     @classmethod
     def of(cls, thing: object) -> Self:
-        """Convert a struct of another package, by the names of its attributes."""
+        """Return an answer made of an object of another package, by its attributes' names."""
         return msgspec.convert(thing, cls, from_attributes=True)
 
     @classmethod

@@ -1,8 +1,8 @@
-"""Explain why a body is invalid, in the client's own terms. Slow; only for bodies in doubt.
+"""Explanations of invalid bodies. This is slow, and only for bodies that may be invalid.
 
-Faults are reported together, each with the field's name and the remedy, so that a client is not
-sent through them one by one. They are bounded: a body with a million faults is answered as quickly,
-and as briefly, as one with twenty.
+Faults are reported together, each with the field's name and the remedy, so that a client need not
+find them one by one. Their number is bounded: a body with a million faults is answered as quickly,
+and as briefly, as a body with twenty.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from ingress.schema.requests import ID_LENGTH, MessageRequest, RequestLimits
 __all__ = ["MOST_ERRORS", "explain", "field_problem"]
 
 MOST_ERRORS = 20
-"""The errors that are listed for one message, or for one request to an ordinary route."""
+"""The most errors that are listed for one message, or for one request to another route."""
 
 _COUNTED = 100
-"""Errors are counted up to here; any others are "more"."""
+"""The most errors that are counted; past it the text says "at least"."""
 _TOKENS = 1_000
-"""Names, strings and brackets to look at, beside the recipients that a message may have."""
+"""The most names, strings and brackets to read, beside the recipients that a message may have."""
 _SUGGESTED = 32
-"""The longest name that a suggestion is looked for: it takes the square of the length."""
+"""The longest unknown name that gets a suggestion: the search takes the square of its length."""
 
 _Check = Callable[[str, Value, RequestLimits], Iterator[FieldError]]
 
@@ -36,7 +36,7 @@ _Check = Callable[[str, Value, RequestLimits], Iterator[FieldError]]
 def explain(data: bytes, limits: RequestLimits, most: int = MOST_ERRORS) -> Problem | None:
     """Return the problem with a message's JSON, or ``None`` if there is none after all.
 
-    It lists at most ``most`` errors and says how many more there are.
+    The problem lists at most ``most`` errors, and says how many more there are.
     """
     if fault := json_fault(data):
         return fault
@@ -55,8 +55,8 @@ def field_problem(
 
     Args:
         errors: The faults, or the first of them.
-        total: How many there are, where ``errors`` are only the first.
-        or_more: Whether they were not counted to the end.
+        total: The number of all faults, if ``errors`` are only the first.
+        or_more: Whether the count stopped before the end, so that there may be more than ``total``.
     """
     first = errors[0]
     more = (len(errors) if total is None else total) - 1
@@ -67,7 +67,7 @@ def field_problem(
 
 
 class _Faults:
-    """The first ``most`` errors, and how many there are."""
+    """Collects the first ``most`` errors, and counts all up to 100."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -84,7 +84,7 @@ class _Faults:
 
 
 def _judged(text: str, limits: RequestLimits, most: int) -> Problem | None:
-    """Judge a well-formed text."""
+    """Return the problem with the fields of a well-formed JSON text, or ``None``."""
     first = text.lstrip(" \t\n\r")[:1]
     if first != "{":
         kind = {"[": "an array", '"': "a string", "n": "null", "t": "a boolean", "f": "a boolean"}
@@ -180,10 +180,10 @@ def _other_kind(name: str, value: Value, wanted: str, remedy: str) -> FieldError
 
 
 def _encodable(value: str) -> str:
-    """Return ``value``.
+    """Return ``value`` if it can be encoded.
 
     Raises:
-        UnicodeEncodeError: it holds half of a surrogate pair.
+        UnicodeEncodeError: ``value`` holds half of a surrogate pair.
     """
     if not value.isascii():
         value.encode()
@@ -201,9 +201,9 @@ def _kind_of(value: Value) -> str:
 
 
 def _text_check(kind: msgspec.inspect.Type) -> _Check:
-    """Return the check of a text of the lengths that the request's struct gives it."""
+    """Return the check of a text field, with the length limits of its type in the struct."""
     while not isinstance(kind, msgspec.inspect.StrType):
-        # Beside "is not given" in a union, and with a description around it.
+        # The text's type is inside a union with UNSET, or inside a type with a description.
         assert isinstance(kind, msgspec.inspect.UnionType | msgspec.inspect.Metadata)
         kind = kind.type if isinstance(kind, msgspec.inspect.Metadata) else kind.types[0]
     at_least, at_most = kind.min_length or 0, kind.max_length
@@ -220,7 +220,7 @@ _REQUIRED = [field.encode_name for field in _STRUCT.fields if field.required]
 _WITH_DEFAULT = {"contentType", "recipientIds"}
 """The fields that a client may leave out without sending anything in their place."""
 _LIMITED: dict[str, _Check] = {"content": _content, "recipientIds": _recipients}
-"""The fields with a limit that is a setting."""
+"""The checks of the fields whose limit is a setting."""
 _CHECKS = {
     field.encode_name: _LIMITED.get(field.encode_name) or _text_check(field.type)
     for field in _STRUCT.fields
