@@ -1,4 +1,4 @@
-"""HTTP beside the bodies: API keys, host names, browsers, headers, methods.
+"""HTTP apart from JSON bodies: API keys, host names, browsers, headers, forms, compression.
 
-It touches no log and no database.
+Nothing here uses the log or the database.
 """

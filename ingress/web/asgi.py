@@ -1,4 +1,4 @@
-"""Answers as ASGI messages, assembled without a framework."""
+"""ASGI's types, and functions that send an answer without a framework."""
 
 from __future__ import annotations
 
@@ -31,14 +31,17 @@ Answer = tuple[int, Headers, bytes]
 
 
 async def respond(send: Send, status: int, headers: Headers, body: bytes) -> None:
-    """Send a whole response; ``Content-Length`` is added to ``headers``."""
+    """Send a whole response. This appends ``Content-Length`` to ``headers``."""
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
 def problem_answer(problem: Problem, correlation_id: str | None) -> Answer:
-    """Return a problem's response. It always has a correlation id, so that it can be reported."""
+    """Return a problem's response. It gets a new correlation id if ``correlation_id`` is missing.
+
+    So a client can report every problem by its correlation id.
+    """
     correlation_id = correlation_id or str(uuid4())
     headers = [
         (b"content-type", MEDIA_TYPE.encode()),

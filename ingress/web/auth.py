@@ -1,8 +1,8 @@
-"""API keys: the permissions of callers.
+"""Authentication by API keys.
 
-A key is ``cf_`` and 32 random bytes; only its SHA-256 is configured. A plain hash is right here,
-where a password would need a slow one: guessing 256 random bits is hopeless at any speed. Finding
-a key by its digest leaks nothing through time either: without the key, no one can choose digests.
+A key is ``cf_`` and 32 random bytes; only its SHA-256 is configured. A password would need a slow
+hash; a key does not, because nobody can guess 256 random bits at any speed. The look-up of a key by
+its digest leaks nothing through its duration: without a key, nobody can choose digests.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Authenticator:
-    """Knows the configured keys, and reads the file again when it has changed."""
+    """Checks requests against the configured keys; reads the keys file again when it changes."""
 
     def __init__(self, settings: IngressSettings) -> None:
         given = settings.api_keys.get_secret_value() if settings.api_keys else ""
@@ -46,14 +46,17 @@ class Authenticator:
             )
 
     def check(self, headers: Headers, *scopes: Scope, limited: bool = False) -> ApiKey | None:
-        """Return the request's key, ``None`` where none is needed, if it has one of ``scopes``.
+        """Return the request's key, or ``None`` if no keys are needed.
 
-        A key with a prefix is refused unless the caller says by ``limited`` that it holds what it
-        takes and gives against the prefix.
+        Args:
+            headers: The request's headers.
+            scopes: The key needs one of these.
+            limited: Whether a key with a prefix is allowed. The caller then compares the prefix
+                with the senders and conversations of the request.
 
         Raises:
-            Problem: no key, an unknown one (401), one without any of the scopes, or with a prefix
-                where there is nothing to hold against it (403).
+            Problem: The request has no key or an unknown one (401), or the key has none of
+                ``scopes``, or has a prefix and ``limited`` is false (403).
         """
         if not self.required:
             return None
@@ -94,7 +97,7 @@ class Authenticator:
         self._seen = (stat.st_mtime_ns, stat.st_size)
 
     def reload(self) -> None:
-        """Read the keys file again if it has changed; ``check`` does so each second."""
+        """Read the keys file again if it has changed. ``check`` calls this at most each second."""
         path = self._path
         if path is None:
             return
@@ -105,7 +108,7 @@ class Authenticator:
                 return
             self._load(path)
         except (OSError, ConfigurationError) as error:
-            # The keys that worked go on working: a slip of an editor must not shut everyone out.
+            # The keys from before stay valid: a mistake in the file must not lock everyone out.
             _log.error(
                 "API keys not reloaded: the earlier keys stay valid; correct API_KEYS_FILE",
                 path=str(path),

@@ -1,14 +1,15 @@
-"""Callers that are browsers: the console's session, and requests that other sites make them send.
+"""Protection of requests that browsers send: the console's session cookie, and cross-site checks.
 
-A browser can't be told to put a key into every request, so the console hands its key in once and
-the browser keeps it in a cookie that no script can read (``HttpOnly``) and no other site can have
-sent along (``SameSite=Strict``). The cookie holds the key itself: there is no session to share
-between processes or to lose with PostgreSQL, and a key that is taken away ends its sessions.
+A browser does not put a key into every request by itself, so the console hands its key in once, and
+the browser keeps it in a cookie. No script can read the cookie (``HttpOnly``), and requests of
+other sites do not carry it (``SameSite=Strict``). The cookie holds the key itself: no session has
+to be shared between processes or can be lost with PostgreSQL, and removing a key ends its sessions.
 
-What a browser sends by itself proves nothing about who asked for it. So a request that changes
-something and names no key in a header must come from a page of this service. ``Sec-Fetch-Site`` or
-``Origin`` say so, which pages can't forge; and, with the cookie, a header no other site may set.
-Where no keys are needed, ``Guard`` asks that of every request, and by which name it comes.
+A browser sends a cookie with a request whichever page made the request. So a request that changes
+something and has no key in a header must come from a page of this service. ``Sec-Fetch-Site`` or
+``Origin`` say where it comes from, and pages can't forge them. With the cookie, the request also
+needs a header that no other site may set. If no keys are needed, ``Guard`` checks the origin of
+every request that changes something, and the host name of every request.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ __all__ = ["COOKIE", "MARK", "SAFE", "Guard", "cookie", "expired_cookie", "same_
 
 COOKIE = "crossfade_console"
 MARK = b"x-crossfade-console"
-"""The header that every request of the console carries. A form can't, nor another site's script."""
+"""The header of every request of the console. Forms and other sites' scripts can't set it."""
 
 SAFE = {"GET", "HEAD", "OPTIONS"}
 """The methods that change nothing (RFC 9110, section 9.2.1)."""
@@ -34,17 +35,21 @@ _OURS = re.compile(rb"(?:^|;)[ \t]*%b=([^;]{1,%d})(?:;|$)" % (COOKIE.encode(), _
 
 
 class Guard:
-    """Guards every route if no keys are needed; otherwise it lets all requests through."""
+    """Protects all routes while no keys are needed. With keys, it lets all requests through."""
 
     def __init__(self, hosts: Hosts, *, keys_required: bool) -> None:
         self._hosts = hosts
         self.needed = not keys_required
 
     def check(self, headers: Headers, *, changes: bool) -> None:
-        """Refuse a request by an unknown name, or sent by another site.
+        """Refuse a request for an unknown host name, or one that another site's page sent.
+
+        Args:
+            headers: The request's headers.
+            changes: Whether the request may change something; only then is its origin checked.
 
         Raises:
-            Problem: it is one of these (421, 403).
+            Problem: The host name is unknown (421), or another site's page sent the request (403).
         """
         if self.needed:
             self._hosts.check(headers)
@@ -55,13 +60,18 @@ class Guard:
 def visitor(
     auth: Authenticator, method: str, headers: Headers, *scopes: Scope, limited: bool = False
 ) -> ApiKey | None:
-    """Return the key that a request may use one of ``scopes`` with, ``None`` where none is needed.
+    """Return the request's key, from a header or the cookie, or ``None`` if no keys are needed.
 
-    ``limited`` is as for ``check``.
+    Args:
+        auth: Knows the keys.
+        method: The request's method.
+        headers: The request's headers.
+        scopes: The key needs one of these.
+        limited: Whether a key with a prefix is allowed; see ``Authenticator.check``.
 
     Raises:
-        Problem: no key, an unknown one (401), one that may not do this, or another site's doing
-            (403).
+        Problem: The request has no key or an unknown one (401), the key does not allow this, or
+            another site's page sent the request (403).
     """
     if b"authorization" in headers or b"x-api-key" in headers:
         return auth.check(headers, *scopes, limited=limited)
@@ -73,24 +83,24 @@ def visitor(
 
 
 def cookie(key: bytes, headers: Headers) -> str:
-    """Return the ``Set-Cookie`` that makes a browser hold ``key`` until it is closed."""
+    """Return the ``Set-Cookie`` that makes the browser keep ``key`` until the browser is closed."""
     value = urlsafe_b64encode(key).decode().rstrip("=")
     return f"{COOKIE}={value}; {_attributes(headers)}"
 
 
 def expired_cookie(headers: Headers) -> str:
-    """Return the ``Set-Cookie`` that makes it forget."""
+    """Return the ``Set-Cookie`` that makes the browser forget the key."""
     return f"{COOKIE}=; Max-Age=0; {_attributes(headers)}"
 
 
 def _attributes(headers: Headers) -> str:
-    # TLS ends at the proxy; what the browser itself used is in its Origin.
+    # TLS ends at the proxy; the browser's Origin says whether the browser itself used https.
     secure = "; Secure" if headers.get(b"origin", b"").startswith(b"https://") else ""
     return f"Path=/; HttpOnly; SameSite=Strict{secure}"
 
 
 def _held(headers: Headers) -> bytes | None:
-    # One search over all of the header: it may hold tens of thousands of other cookies.
+    # One search over the whole header: it may hold tens of thousands of other cookies.
     found = _OURS.search(headers.get(b"cookie", b""))
     if found is None:
         return None
@@ -98,16 +108,18 @@ def _held(headers: Headers) -> bytes | None:
     try:
         return urlsafe_b64decode(value + b"=" * (-len(value) % 4))
     except ValueError:
-        return b"?"  # no key there is; the answer says so
+        return b"?"  # this is no known key, so the answer is 401
 
 
 def same_site(headers: Headers, *, marked: bool = False) -> None:
-    """Refuse a request that changes something if another site sent it.
+    """Refuse a request that another site's page sent, as its headers tell.
 
-    With ``marked`` it has to carry the console's own header too.
+    Args:
+        headers: The request's headers.
+        marked: Whether the request needs the console's own header (``MARK``) too.
 
     Raises:
-        Problem: it is another site's, as far as its headers say.
+        Problem: Another site's page sent the request, or the header is missing (403).
     """
     site = headers.get(b"sec-fetch-site")
     origin = headers.get(b"origin")

@@ -1,7 +1,7 @@
-"""``Content-Digest`` and ``Repr-Digest`` (RFC 9530): the sender's SHA-256 of what it sent.
+"""The check of ``Content-Digest`` and ``Repr-Digest`` (RFC 9530): the sender's SHA-256 of a body.
 
-Both are of the bytes as they came: a request has its representation as a whole, and where it is
-compressed, the compressed one is what the headers are about.
+Both headers are about the bytes as they came. A request carries a whole representation, and if the
+body is compressed, both are digests of the compressed bytes.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _NAMES = {b"content-digest": "Content-Digest", b"repr-digest": "Repr-Digest"}
 _SHA256 = re.compile(rb"(?:^|,)\s*sha-256=(?::([A-Za-z0-9+/=]*):\s*(?:,|;|$))?")
 
 _LONG = 256 * 1024
-"""Bytes from which on a digest is computed in a thread."""
+"""Bytes. The digest of a body of this size or more is computed in a thread."""
 
 
 def has_digest(headers: Headers) -> bool:
-    """Return whether one of the two headers is there."""
+    """Return whether the request has one of the two headers."""
     return not _NAMES.keys().isdisjoint(headers)
 
 
 async def check_body(headers: Headers, body: bytes) -> None:
-    """Return if a whole body, as it came, is what its headers announce.
+    """Compare a whole body, as it came, with the digests in its headers.
 
     Raises:
-        Problem: it has another SHA-256.
+        Problem: A digest differs, or can't be read (400).
     """
     if expected := announced(headers):
         digest = sha256(body) if len(body) < _LONG else await asyncio.to_thread(sha256, body)
@@ -41,10 +41,10 @@ async def check_body(headers: Headers, body: bytes) -> None:
 
 
 def announced(headers: Headers) -> dict[str, bytes]:
-    """Return the SHA-256 that each header gives; those of other algorithms are passed over.
+    """Return the SHA-256 of each header, by the header's name. Other algorithms are ignored.
 
     Raises:
-        Problem: a header gives one that is none.
+        Problem: A header's SHA-256 is not in Base64, as ``sha-256=:BASE64:`` (400).
     """
     found: dict[str, bytes] = {}
     for name, shown in _NAMES.items():
@@ -60,10 +60,10 @@ def announced(headers: Headers) -> dict[str, bytes]:
 
 
 def check(expected: dict[str, bytes], digest: bytes) -> None:
-    """Return if what came has the SHA-256 that was announced.
+    """Compare the SHA-256 of the bytes that came with those of the headers.
 
     Raises:
-        Problem: it has another one.
+        Problem: One differs (400).
     """
     for name, given in expected.items():
         if given != digest:

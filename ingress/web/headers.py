@@ -1,4 +1,4 @@
-"""The request headers that mean something here, checked."""
+"""The request headers that this service reads: each has a function that checks and returns it."""
 
 from __future__ import annotations
 
@@ -31,11 +31,12 @@ Headers = dict[bytes, bytes]
 
 CORRELATION_LENGTH = 128
 CORRELATION_PATTERN = r"^[A-Za-z0-9._~:/+=@-]{1,128}$"
-"""No spaces, quotes or controls: the id goes into headers, logs and other people's queries."""
+"""The pattern of a correlation id. It has no spaces, quotes or control characters, because the id
+goes into headers, logs and other people's queries."""
 
 _CORRELATION = re.compile(CORRELATION_PATTERN[1:-1].encode())
-# draft-ietf-httpapi-idempotency-key-header: a structured-field string, that is, in quotes. Bare
-# ones are common in the wild and taken too.
+# draft-ietf-httpapi-idempotency-key-header: the key is a structured-field string, that is, in
+# quotes. Keys without quotes are common in practice, and accepted too.
 _QUOTED = re.compile(rb'"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _BARE = re.compile(rb"[\x21\x23-\x7e]+")
 
@@ -45,9 +46,9 @@ _JOINED = (b"content-encoding", b"idempotency-key")
 def by_name(pairs: Sequence[tuple[bytes, bytes]]) -> Headers:
     """Return a request's headers by name.
 
-    Of a name that is repeated the last line counts. ``Content-Encoding`` is a list (RFC 9110, 5.3
-    and 8.4), so its lines are put together; so are those of ``Idempotency-Key``, which may not be
-    one: two keys are refused, and not one of them chosen.
+    If a name is repeated, the last line counts. ``Content-Encoding`` is a list (RFC 9110, 5.3 and
+    8.4), so its lines are joined. Those of ``Idempotency-Key`` are joined too, so that two keys are
+    refused later, and none of them is silently chosen.
     """
     headers = dict(pairs)
     if len(headers) < len(pairs):
@@ -58,7 +59,7 @@ def by_name(pairs: Sequence[tuple[bytes, bytes]]) -> Headers:
 
 
 class Context(msgspec.Struct, frozen=True, gc=False):
-    """Properties of a request that its headers give to every message in it."""
+    """Properties that a request's headers give to every message in it."""
 
     correlation_id: str | None
     trace: Trace
@@ -68,7 +69,7 @@ def correlation_id(headers: Headers) -> str | None:
     """Return the client's ``X-Correlation-ID``, if it sent one.
 
     Raises:
-        Problem: it holds something other than the characters of ``CORRELATION_PATTERN``.
+        Problem: The id does not match ``CORRELATION_PATTERN`` (422).
     """
     value = headers.get(b"x-correlation-id")
     if value is None:
@@ -87,20 +88,20 @@ def correlation_id(headers: Headers) -> str | None:
 
 
 def header_safe(correlation: str, otherwise: str) -> bytes:
-    """Return a stored correlation id as a header value, ``otherwise`` where it can't be one.
+    """Return a stored correlation id as a header's value, or ``otherwise`` if it is unsafe.
 
-    Another producer may have put anything into the log; a line break in a header would let it
-    write headers of its own.
+    Another producer may have put anything into the log. A line break in a header would let it write
+    headers of its own.
     """
     value = correlation.encode("ascii", "replace")
     return value if _CORRELATION.fullmatch(value) else otherwise.encode()
 
 
 def idempotency_key(headers: Headers) -> str | None:
-    """Return the key that ``Idempotency-Key`` gives in place of ``clientMessageId``, if any.
+    """Return the ``Idempotency-Key``, which stands in for ``clientMessageId``, if any.
 
     Raises:
-        Problem: it is empty, too long, or has characters other than printable ASCII.
+        Problem: The key is empty, too long, or not printable ASCII (422).
     """
     value = headers.get(b"idempotency-key")
     if value is None:
@@ -129,13 +130,13 @@ def media_type(headers: Headers, accepted: tuple[bytes, ...], *, beside: str = "
     """Return the body's media type, one of ``accepted``, in lower case and without parameters.
 
     Args:
-        headers: the request's.
-        accepted: what is taken.
-        beside: what else a client may send, for the answer.
+        headers: The request's headers.
+        accepted: The media types that the route takes.
+        beside: A text for the error that names further types, which another part takes.
 
     Raises:
-        Problem: it is another one, none is given, or the body is compressed in a way that is not
-            taken here.
+        Problem: The media type is another or missing, its charset is not UTF-8, or the body's
+            compression is not supported (415).
     """
     value = headers.get(b"content-type", b"")
     if value in accepted and b"content-encoding" not in headers:
@@ -154,7 +155,7 @@ def media_type(headers: Headers, accepted: tuple[bytes, ...], *, beside: str = "
 
 
 def is_json(headers: Headers) -> bool:
-    """Return whether a request says that its body is JSON."""
+    """Return whether the request's ``Content-Type`` is ``application/json``."""
     essence = headers.get(b"content-type", b"").partition(b";")[0]
     return essence.strip().lower() == b"application/json"
 

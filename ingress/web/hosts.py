@@ -1,13 +1,13 @@
-"""The names that a service without API keys answers under.
+"""The check of ``Host``, which protects a service without API keys from DNS rebinding.
 
-A page of another site can have its own name point at this machine (DNS rebinding), and its scripts
-are then of the same origin as this service as far as the browser can tell. Only the ``Host`` that
-the browser sends gives them away. With keys this matters little: such a page has none. Without
-keys, every client may do everything, so the name is asked for on every route.
+Another site can let its own name point at this machine. To the browser, that site's scripts then
+have the same origin as this service; only the ``Host`` that the browser sends shows the difference.
+With API keys this matters little, because such a page has no key. Without keys every client may do
+everything, so the host name is checked on every route.
 
-An IP address is safe: a page under one was served from that address, and no resolver is asked for
-it. So probes and scrapers that use a pod's address need no setting. ``localhost`` and names below
-it stand for this machine in every browser (RFC 6761, section 6.3).
+An IP address is safe: a page under an IP address was served from it, without a resolver. So probes
+and scrapers that use a pod's address need no setting. ``localhost`` and names below it stand for
+this machine in every browser (RFC 6761, section 6.3).
 """
 
 from __future__ import annotations
@@ -30,13 +30,18 @@ _log = structlog.get_logger(__name__)
 
 
 class Hosts:
-    """The known names. ``guarded`` is false where every request has to bring a key."""
+    """Checks requests against the known host names.
+
+    Args:
+        settings: Has the names, and the address to listen on.
+        guarded: Whether names are checked: false if every request needs a key.
+    """
 
     def __init__(self, settings: IngressSettings, *, guarded: bool) -> None:
         names = settings.allowed_hosts
         self._names = {name.lower() for name in (*names, settings.host)}
         self.guarded = guarded and _ANY not in names
-        # HTTP/1.0 has requests without a Host, and no browser speaks it.
+        # HTTP/1.0 allows requests without a Host, and no browser speaks HTTP/1.0.
         self._seen: set[bytes | None] = {None}
         if guarded and not self.guarded:
             _log.warning(
@@ -53,14 +58,14 @@ class Hosts:
 
     @property
     def remembered(self) -> int:
-        """How many names are remembered as known."""
+        """The number of ``Host`` values that are remembered as known."""
         return len(self._seen)
 
     def check(self, headers: Headers) -> None:
-        """Refuse a request for an unknown name, if names are guarded.
+        """Refuse a request for an unknown host name, if names are guarded.
 
         Raises:
-            Problem: its ``Host`` is unknown (421).
+            Problem: The request's ``Host`` is unknown (421).
         """
         if self.guarded and headers.get(b"host") not in self._seen:
             self._judge(headers[b"host"])

@@ -1,8 +1,9 @@
 """Compressed request bodies: ``gzip`` and ``deflate`` (RFC 9110, section 8.4.1).
 
-A few bytes can stand for gigabytes, and one body for thousands of empty gzip members. So a body is
-inflated in steps, each of few bytes in and few bytes out, and refused at the step that passes its
-limit. Other codings are refused as RFC 7694 says: with 415 and the codings that are taken.
+A few compressed bytes can stand for gigabytes, and a body can consist of thousands of empty gzip
+members. So a body is inflated in small steps, with limits of bytes in and bytes out, and refused at
+the step that passes the body's limit. Other codings are refused as RFC 7694 says: with 415 and the
+supported codings.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ ACCEPTED = "gzip, deflate"
 _GZIP = 16 + zlib.MAX_WBITS
 _WINDOWS = {b"gzip": _GZIP, b"x-gzip": _GZIP, b"deflate": zlib.MAX_WBITS}
 _NONE = {b"", b"identity"}
-# Bytes. At the end of a gzip member the rest of a step is copied: steps are short.
+# Bytes of a step. At the end of a gzip member zlib copies the rest of the step: steps are short.
 _IN = 4 * 1024
 _OUT = 64 * 1024
 
 
 def coding_of(headers: dict[bytes, bytes]) -> bytes | None:
-    """Return the coding that the body is compressed with, ``None`` if it is not compressed.
+    """Return the coding that the body is compressed with, or ``None`` if it is not compressed.
 
     Raises:
-        Problem: It is a coding that is not taken here, or there are several (415).
+        Problem: The coding is not supported, or there are several (415).
     """
     given = headers.get(b"content-encoding", b"").lower()
     codings = [coding for part in given.split(b",") if (coding := part.strip()) not in _NONE]
@@ -45,19 +46,24 @@ def coding_of(headers: dict[bytes, bytes]) -> bytes | None:
 
 
 class Inflater:
-    """Inflates one body. ``grown`` gets the number of bytes that each step adds, and may raise."""
+    """Inflates one body.
+
+    Args:
+        coding: A coding that ``coding_of`` returned.
+        grown: Called at each step with the number of bytes that it adds; may raise to refuse them.
+    """
 
     def __init__(self, coding: bytes, grown: Callable[[int], None]) -> None:
         self._window = _WINDOWS[coding]
         self._grown = grown
-        self._stream: Any = None  # of the member that is being read
+        self._stream: Any = None  # the decompressor of the current member
         self._members = 0
 
     def take(self, data: bytes) -> Iterator[bytes | None]:
-        """Inflate ``data``; yield the bytes piece by piece, or ``None`` for a step without any.
+        """Inflate ``data``; yield its bytes piece by piece, or ``None`` for a step without any.
 
         Raises:
-            Problem: it is not compressed in this coding (400).
+            Problem: ``data`` is not in this coding (400).
         """
         for at in range(0, len(data), _IN):
             yield from self._step(data[at : at + _IN])
@@ -66,13 +72,13 @@ class Inflater:
         """Refuse a body that is not complete.
 
         Raises:
-            Problem: it ends in the middle (400).
+            Problem: The compressed body is cut off (400).
         """
         if self._stream is not None or not self._members:
             raise _broken("it ends before its end")
 
     def _step(self, left: bytes) -> Iterator[bytes | None]:
-        full = False  # there may be more to come out without anything more to go in
+        full = False  # the output limit was reached: more may come out without further input
         while left or full:
             if self._stream is None:
                 if self._members and self._window != _GZIP:

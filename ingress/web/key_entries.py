@@ -1,8 +1,9 @@
-"""Entries of ``API_KEYS`` and ``API_KEYS_FILE``: what each key may do, and with whose messages.
+"""Entries of ``API_KEYS`` and ``API_KEYS_FILE``: the scopes and the prefixes of each key.
 
 An entry is ``name:scope+scope:sha256hex``, and optionally ``:sender=prefix`` and
-``:conversation=prefix``. What is no letter, digit or one of ``. _ ~ / @ + -`` in a prefix is
-percent-encoded UTF-8 (RFC 3986, section 2.1), so that it can't be taken for a part of the entry.
+``:conversation=prefix``. In a prefix, characters other than letters, digits and ``. _ ~ / @ + -``
+are percent-encoded UTF-8 (RFC 3986, section 2.1), so that they can't be taken for a part of the
+entry.
 """
 
 from __future__ import annotations
@@ -24,36 +25,40 @@ NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """The pattern of a key's name."""
 _ENTRY = re.compile(r"([A-Za-z0-9._-]{1,64}):([a-z+]+):([0-9a-f]{64})((?::[^:\s]*)*)")
 _PREFIX = re.compile(r"(sender|conversation)=((?:[A-Za-z0-9._~/@+-]|%[0-9A-Fa-f]{2})+)")
-_PLAIN = "/@+"  # beside those that `quote` leaves alone
+_PLAIN = "/@+"  # not encoded, beside the characters that `quote` never encodes
 
 
 class Scope(StrEnum):
-    """Permission of a key."""
+    """A permission of a key."""
 
     PRODUCE = "produce"
     """Post messages and receipts."""
     READ = "read"
     """Read messages, conversations and receipts."""
     ADMIN = "admin"
-    """List, read, redrive and discard dead letters; change phases. What changes is recorded."""
+    """List, read, redrive and discard dead letters; change the migration's phase. Changes are
+    recorded."""
 
 
 class ApiKey(msgspec.Struct, frozen=True):
-    """One configured key; ``name`` is for logs. An empty prefix allows every id."""
+    """One configured key. ``name`` is for logs. An empty prefix allows every id."""
 
     name: str
     scopes: frozenset[Scope]
     sender_prefix: str = ""
-    """Prefix that ids of senders, and of users who give receipts, must have."""
+    """The prefix of all senders, and of all users who give receipts."""
     conversation_prefix: str = ""
 
     @property
     def limited(self) -> bool:
-        """Whether it is for some senders or some conversations only."""
+        """Whether the key has a prefix, and so is for some senders or conversations only."""
         return bool(self.sender_prefix or self.conversation_prefix)
 
     def sees(self, sender: str | None, conversation: str | None) -> bool:
-        """Return whether it may read a message; with a prefix, never one of unknown parties."""
+        """Return whether the key may read a message of this sender in this conversation.
+
+        A key with a prefix may not read a message whose sender or conversation is unknown.
+        """
         if not self.limited:
             return True
         return (
@@ -64,10 +69,11 @@ class ApiKey(msgspec.Struct, frozen=True):
         )
 
     def answers_for(self, *, sender: str = "", conversation: str = "") -> None:
-        """Refuse a key that may not act as ``sender`` in ``conversation``; empty: not checked.
+        """Refuse a key that may not act as ``sender`` in ``conversation``. Empty ids are skipped.
 
         Raises:
-            Problem: it may not (403). Both are the client's own words, so this tells it nothing.
+            Problem: An id lacks the key's prefix (403). The client sent both ids itself, so the
+                answer tells it nothing new.
         """
         if sender and not sender.startswith(self.sender_prefix):
             raise self._refused("senders and users", self.sender_prefix)
@@ -78,7 +84,7 @@ class ApiKey(msgspec.Struct, frozen=True):
         """Refuse a key that is not for all senders and conversations.
 
         Raises:
-            Problem: it has a prefix (403).
+            Problem: The key has a prefix (403).
         """
         if self.limited:
             raise Problem(
@@ -95,7 +101,7 @@ class ApiKey(msgspec.Struct, frozen=True):
 
 
 def entry_of(key: ApiKey, digest: str) -> str:
-    """Return the entry of a key whose SHA-256 is ``digest``."""
+    """Return the entry of a key as text; ``digest`` is the key's SHA-256 in hex."""
     parts = [key.name, "+".join(sorted(key.scopes)), digest]
     for name, prefix in (("sender", key.sender_prefix), ("conversation", key.conversation_prefix)):
         if prefix:
@@ -104,11 +110,15 @@ def entry_of(key: ApiKey, digest: str) -> str:
 
 
 def parse_entries(text: str, source: str) -> dict[str, ApiKey]:
-    """Return the keys in ``text`` by digest: entries between commas or on lines, ``#`` comments.
+    """Return the keys in ``text`` by the SHA-256 of each.
+
+    Args:
+        text: Entries, separated by commas or line breaks; ``#`` begins a comment.
+        source: The setting that ``text`` comes from, for errors.
 
     Raises:
-        ConfigurationError: an entry is faulty, or has the key of another. It is named by its
-            number and not repeated: it may be a key someone pasted in the clear.
+        ConfigurationError: An entry is faulty, or two have the same SHA-256. The error names the
+            entry by its number and does not repeat it: somebody may have pasted a key itself.
     """
     keys: dict[str, ApiKey] = {}
     lines = (line.partition("#")[0] for line in text.splitlines())
@@ -143,7 +153,7 @@ def parse_entries(text: str, source: str) -> dict[str, ApiKey]:
 
 
 def _prefixes(text: str, where: str) -> Iterator[tuple[str, str]]:
-    """Yield the prefixes in the rest of an entry."""
+    """Yield name and value of each prefix in the rest of an entry."""
     seen: set[str] = set()
     for part in text.split(":")[1:]:
         match = _PREFIX.fullmatch(part)

@@ -1,4 +1,4 @@
-"""The methods that every path answers the same way: HEAD, OPTIONS, and those it does not have."""
+"""Methods that all paths answer alike: HEAD, OPTIONS, and methods that a path does not have."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _HEAD = "crossfade.head"
 
 
 def head(scope: Scope, send: Send) -> tuple[Scope, Send]:
-    """Return the request as GET, and a ``send`` that keeps its body back (RFC 9110, 9.3.2)."""
+    """Return a HEAD request as GET, and a ``send`` that drops the answer's body.
+
+    RFC 9110, section 9.3.2: the answer has the headers that GET would have.
+    """
     ended = False
 
     async def bodiless(message: MutableMapping[str, Any]) -> None:
@@ -22,7 +25,7 @@ def head(scope: Scope, send: Send) -> tuple[Scope, Send]:
         if message["type"] == "http.response.body":
             if ended:
                 return
-            ended = True  # at once: a stream of events would never end, and nor would the answer
+            ended = True  # end the answer at once: a stream of events may have no end
             message = {"type": "http.response.body", "body": b""}
         await send(message)
 
@@ -30,12 +33,15 @@ def head(scope: Scope, send: Send) -> tuple[Scope, Send]:
 
 
 def is_head(scope: Scope) -> bool:
-    """Return whether the request was HEAD: a route may spare itself what its body would take."""
+    """Return whether the request was HEAD, so that a route need not make the body."""
     return _HEAD in scope
 
 
 async def other_method(scope: Scope, send: Send, allowed: Sequence[str]) -> None:
-    """Answer OPTIONS with what the path takes, and any other method with 405 (404: no path)."""
+    """Answer OPTIONS with the allowed methods, and any other method with 405.
+
+    If ``allowed`` is empty, the path does not exist, and the answer is 404.
+    """
     path = scope["path"][:200]
     if not allowed:
         await respond_problem(send, Problem(NOT_FOUND, f"Nothing is at {path}."), None)

@@ -1,8 +1,8 @@
-"""The parts of a ``multipart/form-data`` body, as they come from the socket.
+"""A streaming parser of ``multipart/form-data`` bodies.
 
-A splitter of our own: it looks for the boundary by ``bytes.find``, so that no content takes much
-longer than another. A parser that looks at each byte in Python takes a hundred times as long for
-content that is full of beginnings of its boundary, and the event loop waits.
+It is our own because of speed: it searches the boundary by ``bytes.find``, so that all content
+takes about the same time. A parser that looks at each byte in Python takes a hundred times as long
+for content that is full of beginnings of its boundary, and blocks the event loop.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ _PARAMETER = re.compile(
     rb";[ \t]*+(" + _TOKEN + rb')[ \t]*+=[ \t]*+(?:"((?:[^"\\]++|\\.)*+)"|([^;"]*+))', re.DOTALL
 )
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
-# RFC 2046, 5.1.1: there is no CR in it, so a delimiter that has begun can't begin again inside.
+# RFC 2046, 5.1.1: a boundary holds no CR, so a delimiter can't begin inside another delimiter.
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
 _LINE_REST = re.compile(rb"(--)|[ \t]{0,64}+(?=\r\n)")
 _LINE_REST_BEGUN = re.compile(rb"-?|[ \t]{0,64}+\r?")
 
 
 class PartHead(msgspec.Struct, frozen=True):
-    """A part begins. ``name`` is its field's; the headers' names are in lower case."""
+    """The event that a part begins. ``name`` is the field; header names are in lower case."""
 
     name: str
     headers: Headers
 
 
 class PartEnd(Enum):
-    """A part is complete."""
+    """The event that a part is complete."""
 
     END = "end"
 
@@ -50,7 +50,7 @@ FormEvent = PartHead | bytes | PartEnd
 
 
 class _Expected(Enum):
-    """The next part of a form."""
+    """The piece of a form that the parser expects next."""
 
     FIRST = "the first delimiter"
     LINE_REST = "the rest of the line that a delimiter begins"
@@ -65,13 +65,13 @@ def is_form(headers: Headers) -> bool:
 
 
 class FormReader:
-    """Splits the body of one request.
+    """Splits the body of one request into parts.
 
     Args:
-        headers: Of the request.
+        headers: The request's headers.
 
     Raises:
-        Problem: ``Content-Type`` has no boundary that can be used.
+        Problem: ``Content-Type`` has no valid boundary (400).
     """
 
     def __init__(self, headers: Headers) -> None:
@@ -86,10 +86,10 @@ class FormReader:
         self._in_part = False
 
     def feed(self, data: bytes) -> Iterator[FormEvent]:
-        """Yield what the next bytes of the body are.
+        """Take the next bytes of the body, and yield the heads, data and ends of parts in them.
 
         Raises:
-            Problem: they are not part of such a body.
+            Problem: The body is not well-formed (400).
         """
         self._buffer += data
         waiting = False
@@ -116,16 +116,19 @@ class FormReader:
             waiting = self._expected is before
 
     def end(self) -> None:
-        """Note that the body has ended.
+        """Record that the body has ended.
 
         Raises:
-            Problem: its last boundary is missing.
+            Problem: The closing boundary is missing (400).
         """
         if self._expected is not _Expected.NOTHING:
             raise malformed("The multipart body ends before its last boundary.")
 
     def _data(self) -> bytes:
-        """Take the bytes that are before the next delimiter for sure, and it, if it is there."""
+        """Return the bytes before the next delimiter, and remove them from the buffer.
+
+        A complete delimiter is removed too. Bytes that may be the beginning of one stay.
+        """
         buffer, delimiter = self._buffer, self._delimiter
         at = buffer.find(delimiter)
         if at >= 0:
@@ -147,7 +150,7 @@ class FormReader:
             raise _broken("its boundary is followed by something else than a new line")
 
     def _head(self) -> PartHead | None:
-        # The line break before it is still there: a head may have no lines.
+        # The buffer still has the line break before the head, because a head may have no lines.
         end = self._buffer.find(b"\r\n\r\n", 0, _HEAD_BYTES)
         if end < 0:
             if len(self._buffer) >= _HEAD_BYTES:
@@ -166,7 +169,7 @@ class FormReader:
 
 
 def _parameter(value: bytes, name: bytes) -> bytes | None:
-    """Return a parameter of a header such as ``Content-Type``; the first one of that name."""
+    """Return the first parameter ``name`` of a header such as ``Content-Type``, if there is one."""
     for match in _PARAMETER.finditer(value):
         if match[1].lower() == name:
             return match[3].strip(b" \t") if match[2] is None else _ESCAPED.sub(rb"\1", match[2])
