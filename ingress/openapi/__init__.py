@@ -1,8 +1,9 @@
 """The OpenAPI documents: one for producers and operators, one for the console's own routes.
 
-They are made of FastAPI's document and of the two routes that FastAPI never sees, in schemas that
-code generators of many languages read alike. ``tests/ingress/test_openapi.py`` holds them against
-what is served, ``tests/generated_clients`` against what generators make of them.
+They combine FastAPI's document with the two routes of the hot path, which FastAPI does not serve.
+Their schemas keep to forms that code generators of many languages understand.
+``tests/ingress/test_openapi.py`` compares the documents with the service's answers, and
+``tests/generated_clients`` tests generated clients.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The head of a document: the API's title, its servers and its tags."""
+"""The head of a document: the API's title, servers and tags."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 __all__ = ["CONSOLE", "PUBLIC", "VERSION", "head"]
 
 VERSION = "3.0.3"
-"""OpenAPI's version. Code generators call their support of 3.1 a beta; all of them read 3.0."""
+"""OpenAPI's version. All code generators read 3.0; they call their support of 3.1 a beta."""
 
 PUBLIC = {
     "messages": "Send messages, read them, and read conversations in order.",
@@ -17,7 +17,7 @@ PUBLIC = {
     "health": "For load balancers and orchestrators. These routes need no key.",
     "problems": "The types of errors (RFC 9457), and what to do about each.",
 }
-"""The tags of the public document, in its order, with their descriptions."""
+"""The tags of the public document with their descriptions, in the document's order."""
 
 CONSOLE = {
     "console": "What the console at `/console` reads, and its session.",
@@ -51,7 +51,7 @@ def head(*, console: bool) -> dict[str, Any]:
     return {
         "openapi": VERSION,
         "info": {"title": title, "description": text, **_ABOUT},
-        # Relative to where the document was read: the service does not know its proxies' names.
+        # The URL is relative to the document's: the service does not know its proxies' names.
         "servers": [{"url": "/", "description": "Where this document was read."}],
         "tags": [{"name": name, "description": words} for name, words in tags.items()],
         "externalDocs": {

@@ -1,4 +1,4 @@
-"""A document's security schemes, and its answers to requests that are refused."""
+"""A document's security schemes, and the error answers that follow from them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _SCHEMES = {
 
 
 def add_access(document: dict[str, Any], *, required: bool) -> None:
-    """Mark the operations that need a key, and add the answers that follow from it.
+    """Mark the operations that need a key, and add their error answers.
 
-    Where no keys are configured they are optional, so that a client generated from a developer's
-    own service can still hold a key.
+    If no keys are configured, they are marked as optional, so that a client that is generated from
+    a developer's own service can still send a key.
     """
     document["components"]["securitySchemes"] = _SCHEMES
     document["security"] = []

@@ -1,7 +1,7 @@
-"""Schemas as OpenAPI 3.0 writes them, from what pydantic and msgspec write (JSON Schema 2020-12).
+"""The translation of pydantic's and msgspec's schemas (JSON Schema 2020-12) to OpenAPI 3.0.
 
-Each rule here is one that a code generator needs: a ``null`` among the types of a schema breaks
-some, an integer without its size is 32 bits to most, and a title of each property names nothing.
+Code generators need each of these rules: some fail at a ``null`` among the types of a schema, most
+take an integer without a size for 32 bits, and a title of a property is no useful name.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _SAY_NOTHING: tuple[tuple[str, Any], ...] = (("default", None), ("required", [])
 
 
 def plain(schema: Schema, *, title: str | None = None) -> Schema:
-    """Return ``schema`` without what OpenAPI 3.0 or a code generator can't take.
+    """Return ``schema`` in forms that OpenAPI 3.0 and code generators understand.
 
-    ``title`` is the name of a component; other schemas get none.
+    ``title`` is the name of a component; other schemas get no title.
     """
     made = {name: value for name, value in schema.items() if name not in {"title", "examples"}}
     made = {name: value for name, value in made.items() if (name, value) not in _SAY_NOTHING}
@@ -35,7 +35,7 @@ def plain(schema: Schema, *, title: str | None = None) -> Schema:
         made.setdefault("type", _type_of(made["enum"]))
     _plain_inner(made)
     if "$ref" in made and (nullable or len(made) > 1):
-        made["allOf"] = [{"$ref": made.pop("$ref")}]  # beside a reference nothing else is read
+        made["allOf"] = [{"$ref": made.pop("$ref")}]  # 3.0 ignores members beside a reference
     if nullable:
         made["nullable"] = True
     _sized(made)
@@ -45,7 +45,7 @@ def plain(schema: Schema, *, title: str | None = None) -> Schema:
 
 
 def plain_parameter(schema: Schema) -> Schema:
-    """Return the schema of a parameter, which is there or not, and never null."""
+    """Return the schema of a parameter. A parameter may be missing, but is never null."""
     made = plain(schema)
     made.pop("nullable", None)
     if made.keys() == {"allOf"}:
@@ -55,7 +55,7 @@ def plain_parameter(schema: Schema) -> Schema:
 
 
 def plain_text(text: str) -> str:
-    """Return a docstring as Markdown in one paragraph a paragraph."""
+    """Return a docstring as Markdown, with each paragraph on one line."""
     text = _MARKUP.sub(r"`\1`", text)
     return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
@@ -74,7 +74,7 @@ def referred(value: Any) -> Iterator[str]:
 
 
 def _without_null(schema: Schema) -> tuple[Schema, bool]:
-    """Return the schema without the type null, and whether it had it."""
+    """Return the schema without the type null, and whether the schema allowed null."""
     kind = schema.get("type")
     if isinstance(kind, list):
         (only,) = [name for name in kind if name != "null"]

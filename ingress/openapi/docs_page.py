@@ -1,8 +1,8 @@
 """The documentation page: ``assets/docs.html`` filled in with the OpenAPI documents.
 
-FastAPI's own pages load Swagger UI from other people's servers: they stay blank where there is no
-way out, and hand scripts from elsewhere the page on which an API key is typed. This page needs
-nothing but this service, and can send each request.
+FastAPI's own pages load Swagger UI from other people's servers. Without internet access they stay
+blank, and foreign scripts run on a page where users type an API key. This page loads everything
+from this service, and can send each request.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Schema = dict[str, Any]
 
 
 def page(public: dict[str, Any], console: dict[str, Any]) -> str:
-    """Return the page for the two documents; the console's routes stand last."""
+    """Return the HTML page for the two documents; the console's routes come last."""
     pages = Environment(
         loader=PackageLoader("ingress.openapi", "assets"),
         autoescape=True,
@@ -45,7 +45,7 @@ def page(public: dict[str, Any], console: dict[str, Any]) -> str:
 
 
 def kind(schema: Schema) -> str:
-    """Return a schema's type for people, with its format and its limits."""
+    """Return a schema's type as text for readers, with its format and limits."""
     if schema.get("nullable"):
         return f"{kind({**schema, 'nullable': False})} or null"
     if "$ref" in schema:

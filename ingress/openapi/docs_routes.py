@@ -1,6 +1,6 @@
-"""``/docs`` and the OpenAPI documents: the API's description for people and for programs.
+"""The routes of ``/docs`` and of the OpenAPI documents.
 
-Served without an address outside this service, and made once: all can be asked for without a key.
+They need no key. Pages and documents are made once, and refer to no other server.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def docs_router(documents: Documents) -> APIRouter:
 
     @lru_cache(maxsize=1)
     def rendered() -> str:
-        # Its templates take a twentieth of the imports of a process, and few processes show it.
+        # Imported late: Jinja takes a twentieth of a process's import time, and few show the page.
         from ingress.openapi.docs_page import page  # noqa: PLC0415
 
         return page(documents.public, documents.console)

@@ -1,4 +1,4 @@
-"""The two documents, each made when it is first asked for."""
+"""The two OpenAPI documents. Each is made when it is first asked for."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ _NAMES = {
     "StoredPosition": "Position",
     "StoredReceipt": "ReceiptView",
 }
-"""Components whose classes are named for their own packages, where the name says enough."""
+"""The component names of classes whose own name is clear only within its package."""
 
 
 class Documents:
-    """Describes ``app``, and the hot path in front of it.
+    """The OpenAPI documents of ``app`` and of the hot path in front of it.
 
     Args:
-        app: The ordinary routes.
-        settings: The limits that the schemas name.
-        payload_bytes: The largest content of a form; ``None`` where there is no payload store.
-        keys_required: Whether operations ask for an API key.
+        app: The FastAPI application, with all routes outside the hot path.
+        settings: Has the limits that the schemas state.
+        payload_bytes: The largest content of a form; ``None`` if there is no payload store.
+        keys_required: Whether operations need an API key.
     """
 
     def __init__(
@@ -80,14 +80,14 @@ class Documents:
 
     @cached_property
     def _whole(self) -> dict[str, Any]:
-        """FastAPI's document and the hot path's, as they are."""
+        """FastAPI's document with the hot path's routes, before any rewriting."""
         document = get_openapi(title="", version="", routes=self._app.routes)
         document["paths"] |= hot_paths(self._settings, self._payload_bytes)
         schemas = document["components"]["schemas"]
         kinds = [MessageRequest, *_structs(ApiStruct)]
         _, components = msgspec.json.schema_components(kinds, ref_template=REF)
         schemas |= components | hot_components(self._settings)
-        # Without the hot path's limits: the smaller limit of this route's body applies.
+        # Not with the hot path's limits: this route's own limit of the body is smaller.
         _add_message(schemas["TestMessage"], components["MessageRequest"])
         return document
 
@@ -119,7 +119,7 @@ def _add_message(test: dict[str, Any], message: dict[str, Any]) -> None:
 
 
 def _paths(whole: dict[str, Any], tags: list[str]) -> dict[str, Any]:
-    """Return the paths with one of ``tags``, in the order of the tags."""
+    """Return the paths that have one of ``tags``, in the order of the tags."""
     chosen: dict[str, Any] = {}
     for tag in tags:
         for path, method, operation in sorted(operations(whole), key=lambda found: found[0]):
@@ -129,7 +129,7 @@ def _paths(whole: dict[str, Any], tags: list[str]) -> dict[str, Any]:
 
 
 def _make_plain(document: dict[str, Any]) -> None:
-    """Rewrite every schema, and name the components."""
+    """Rewrite every schema for OpenAPI 3.0, and rename the components."""
     schemas = document["components"]["schemas"]
     document["components"]["schemas"] = {
         _NAMES.get(name, name): plain(schema, title=_NAMES.get(name, name))
@@ -174,7 +174,7 @@ def _rename_references(value: Any) -> None:
 
 
 def _add_types(schemas: dict[str, Any], value: Any) -> None:
-    """Give each reference that may be null the type of its component, which 3.0 asks for."""
+    """Give each nullable reference the type of its component, which OpenAPI 3.0 requires."""
     for member in _members(value):
         _add_types(schemas, member)
     if isinstance(value, dict) and value.get("nullable") is True and "allOf" in value:
@@ -190,9 +190,9 @@ def _members(value: Any) -> Iterator[Any]:
 
 
 def _add_refusal(document: dict[str, Any]) -> None:
-    """Describe the answer to a head that is too large where no other refusal is described.
+    """Add the answer 431 (head too large) to operations that describe no other 4xx answer.
 
-    Every operation can be answered so, by the connection itself.
+    The connection itself can give this answer, for every operation.
     """
     for _, _, operation in operations(document):
         if not any(status.startswith("4") for status in operation["responses"]):
@@ -201,7 +201,7 @@ def _add_refusal(document: dict[str, Any]) -> None:
 
 
 def _reached(document: dict[str, Any], begin: Iterator[str]) -> set[str]:
-    """Return the names of the components that are reached from ``begin``."""
+    """Return the names of ``begin`` and of all components that these refer to."""
     schemas = document["components"]["schemas"]
     reached: set[str] = set()
     left = list(begin)
@@ -222,10 +222,10 @@ def _keep_reached(document: dict[str, Any]) -> None:
 
 
 def _open_answers(document: dict[str, Any]) -> None:
-    """Let the objects of answers have members that are not described.
+    """Allow unknown members in the objects of answers.
 
-    A later version of the service may add some, and clients generated in several languages refuse
-    what they do not know unless this is said.
+    A later version of the service may add members, and generated clients of several languages
+    refuse unknown members unless the schema allows them.
     """
     bodies = [
         operation["requestBody"]

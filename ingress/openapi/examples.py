@@ -115,7 +115,7 @@ _REFUSED = {
 
 
 def add_examples(document: dict[str, Any]) -> None:
-    """Put the examples where they belong."""
+    """Add the examples to their operations' requests and answers."""
     for _, _, operation in operations(document):
         name = operation["operationId"]
         for media, example in _ASKED.get(name, {}).items():

@@ -1,4 +1,4 @@
-"""The headers of answers, as the documents describe them."""
+"""The descriptions of answers' headers: ``X-Correlation-ID`` and ``Retry-After``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNAVAILABLE = "503"
 
 
 def add_headers(document: dict[str, Any]) -> None:
-    """Describe the headers that every problem has."""
+    """Describe the headers of every problem: a correlation id, and with 503 ``Retry-After``."""
     for _, _, operation in operations(document):
         for status, response in operation["responses"].items():
             if MEDIA_TYPE in response.get("content", {}):

@@ -1,6 +1,6 @@
-"""The two routes that FastAPI never sees, described.
+"""The description of the hot path's two routes, which FastAPI does not serve.
 
-Their schemas come from the very structs that decode and encode them.
+Their schemas are made from the structs that decode requests and encode answers.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ def hot_components(settings: IngressSettings) -> dict[str, Any]:
 
 
 def hot_paths(settings: IngressSettings, payload_bytes: int | None) -> dict[str, Any]:
-    """Return the two routes' paths; ``payload_bytes`` is the largest content of a form, if any."""
+    """Return the two routes' paths.
+
+    ``payload_bytes`` is the largest content of a form; ``None`` if there is no payload store.
+    """
     first = _post_message()
     if payload_bytes is not None:
         first["requestBody"]["content"]["multipart/form-data"] = {"schema": _form(payload_bytes)}
@@ -49,7 +52,7 @@ def hot_paths(settings: IngressSettings, payload_bytes: int | None) -> dict[str,
 
 
 def _form(most: int) -> dict[str, Any]:
-    """Return the schema of a message whose content is a part of its own."""
+    """Return the schema of a form: a message, and its content of at most ``most`` bytes."""
     return {
         "type": "object",
         "required": ["message", "content"],

@@ -1,4 +1,4 @@
-"""The operations of a document, one by one."""
+"""Iteration over the operations of a document."""
 
 from __future__ import annotations
 
