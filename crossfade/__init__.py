@@ -1,4 +1,4 @@
-"""The public face of Crossfade. This package itself is the client of the service's HTTP API.
+"""Crossfade's public API. This package itself is the Python client of the service's HTTP API.
 
     from crossfade import Client, NewMessage
 
@@ -6,10 +6,13 @@
         ack = client.send(NewMessage("order-7", "alice", "Hello"))
         client.wait(ack.message_id)
 
-The client is all that is imported with this package. What else is public has a module of its own:
-``crossfade.transport`` (the contract of a log), ``crossfade.envelope`` (what a record
-carries), ``crossfade.conformance`` (the contract as tests), ``crossfade.settings`` and
-``crossfade.kafka_tokens`` (tokens for a managed Kafka).
+``import crossfade`` imports only the client. Further public modules are:
+
+- ``crossfade.transport``: the contract of a log.
+- ``crossfade.envelope``: the content of a record.
+- ``crossfade.conformance``: the contract as tests.
+- ``crossfade.settings``: the service's settings.
+- ``crossfade.kafka_tokens``: tokens for a managed Kafka.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The transport contract as tests. pytest and pytest-asyncio must be installed.
+"""The transport contract as tests. They need pytest and pytest-asyncio.
 
-In a test module of your own:
+To test a transport of your own, write a test module such as this:
 
     import pytest
     from crossfade.conformance import *  # the tests

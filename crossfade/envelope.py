@@ -1,7 +1,7 @@
 """The envelope of a record: messages and receipts, their ids and their partition.
 
-For programs that read a log (``decode``) or write to it beside the service
-(``seal_message``). The format is described in ``docs/records.md``.
+Use it in programs that read a log (``decode``) or write to it beside the service
+(``seal_message``). ``docs/records.md`` describes the format.
 """
 
 from __future__ import annotations

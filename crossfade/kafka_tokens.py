@@ -1,7 +1,7 @@
-"""Tokens for Kafka's SASL/OAUTHBEARER: what a provider of your own returns, and how it is found.
+"""Types for a token provider of your own, for Kafka's SASL/OAUTHBEARER.
 
-Register it under the entry point ``crossfade.kafka_token_providers``; docs/managed_kafka.md has an
-example.
+Register the provider under the entry point ``crossfade.kafka_token_providers``;
+``docs/managed_kafka.md`` has an example.
 """
 
 from __future__ import annotations

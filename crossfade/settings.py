@@ -1,6 +1,6 @@
-"""The settings, typed, as the service reads them from the environment.
+"""The service's settings as typed objects, read from the environment.
 
-``docs/settings.md`` has every variable with its default. Secrets are masked when printed.
+``docs/settings.md`` lists every variable with its default. Secrets are masked when printed.
 """
 
 from __future__ import annotations

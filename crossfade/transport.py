@@ -1,7 +1,7 @@
-"""The transport contract that every log keeps, its records and its errors.
+"""The transport contract, which every log keeps, with its records and errors.
 
-For programs that write a transport of their own (``docs/write_a_transport.md``) or read a log
-without the service. Start at ``Transport``.
+Use it to write a transport of your own (``docs/write_a_transport.md``), or to read a log without
+the service. Start at ``Transport``.
 """
 
 from __future__ import annotations

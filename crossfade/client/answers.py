@@ -1,4 +1,4 @@
-"""Decode an answer's bytes. Unknown members are ignored."""
+"""Decoders of answers. They ignore unknown members."""
 
 from __future__ import annotations
 
@@ -48,20 +48,20 @@ T = TypeVar("T")
 _OK = range(200, 300)
 _SHA256 = re.compile("[0-9a-f]{64}")
 _QUOTED = 200
-"""Characters of a foreign answer that an error repeats."""
+"""The most characters of a foreign answer that an error text repeats."""
 
 
 def ack_of(reply: Reply) -> Ack:
     """Return the acknowledgement in an answer.
 
     Raises:
-        UnexpectedAnswerError: the answer is something else (so do all of these).
+        UnexpectedAnswerError: The answer is something else. All decoders here raise this.
     """
     return _read(reply, lambda body: _made(Ack, body))
 
 
 def results_of(reply: Reply, count: int) -> list[Ack | ProblemError]:
-    """Return the outcomes of the ``count`` messages of a batch, in their order."""
+    """Return the results of the ``count`` messages of a batch, in their order."""
     wait = retry_after(reply.headers)
 
     def result(item: Any) -> Ack | ProblemError:
@@ -82,9 +82,13 @@ def message_of(reply: Reply) -> Message:
 
 
 def content_of(reply: Reply) -> bytes:
-    """Return the content in an answer, all of it and as it was sent."""
+    """Return the content in an answer.
+
+    Raises:
+        UnexpectedAnswerError: The content's SHA-256 differs from the service's ``ETag``.
+    """
     named = reply.headers.get("etag", "").strip('"')
-    # The store, where the service led there, has ETags of another kind.
+    # After a redirect, the payload store answers; its ETags are of another kind.
     if _SHA256.fullmatch(named) and named != sha256(reply.body).hexdigest():
         raise UnexpectedAnswerError("the content is not the one that was sent", reply.status)
     return reply.body
@@ -116,7 +120,7 @@ def receipts_of(reply: Reply) -> Receipts:
 
 
 def problem_of(reply: Reply) -> ProblemError:
-    """Return the problem in an error answer, or one made of its status where it has none."""
+    """Return the problem in an error answer; without a document, one made of the status."""
     wait = retry_after(reply.headers)
     try:
         body = json.loads(reply.body)
@@ -130,7 +134,7 @@ def problem_of(reply: Reply) -> ProblemError:
 
 
 def reason_of(reply: Reply) -> str:
-    """Describe an answer that is not the service's, for a person."""
+    """Return a text that describes an answer which is not the service's."""
     if "location" in reply.headers:
         return f"it leads to {reply.headers['location'][:_QUOTED]}"
     kind = reply.headers.get("content-type", "no content type")
@@ -178,14 +182,14 @@ def _message(body: dict[str, Any]) -> Message:
 
 
 def _made(kind: type[T], body: dict[str, Any]) -> T:
-    """Return a dataclass of the members of ``body`` that it has."""
+    """Return an object of the dataclass ``kind``, made of those members of ``body`` it knows."""
     members = _members(cast("Hashable", kind))
     return kind(**{members[name]: value for name, value in body.items() if name in members})
 
 
 @cache
 def _members(kind: Any) -> dict[str, str]:
-    """Return the fields of a dataclass by their names in JSON."""
+    """Return the fields of a dataclass: from the name in JSON to the name in Python."""
     return {_camel(field.name): field.name for field in dataclasses.fields(kind)}
 
 

@@ -33,10 +33,10 @@ T = TypeVar("T")
 
 
 class AsyncClient:
-    """A client of one Crossfade service; several tasks may share it.
+    """The asynchronous client of one Crossfade service. Several tasks may share it.
 
-    The same methods as ``Client``, awaited. A call that is cancelled may have been accepted: send
-    the same ``NewMessage`` again.
+    It has the methods of ``Client``, to be awaited. If a call is cancelled, the service may have
+    accepted the message: send the same ``NewMessage`` again.
     """
 
     def __init__(  # noqa: PLR0913 - the public options
@@ -52,10 +52,10 @@ class AsyncClient:
         limits: httpx.Limits | None = None,
         http: httpx.AsyncClient | None = None,
     ) -> None:
-        """Make a client, as ``Client`` says. It connects when it is first used.
+        """Create a client. It connects when it is first used. ``Client`` describes the arguments.
 
         Raises:
-            ValueError: the URL or the key can't be one.
+            ValueError: The URL or the key is not valid.
         """
         self._connection = Connection.of(base_url, api_key, headers or {}, connect_timeout)
         self._operations = Operations(retry or Retry(), timeout, batch_limits or BatchLimits())
@@ -77,7 +77,7 @@ class AsyncClient:
         return f"{type(self).__name__}({self._connection.base_url!r})"
 
     async def close(self) -> None:
-        """Close the connections, unless ``http`` was given."""
+        """Close the connections. A client that was given as ``http`` stays open."""
         if self._owned:
             await self._http.aclose()
 
@@ -88,7 +88,7 @@ class AsyncClient:
         correlation_id: str | None = None,
         trace: TraceContext | None = None,
     ) -> Ack:
-        """Send a message; return once it is durable in the log. See ``Client.send``."""
+        """Send a message. Return when it is durable in the log. See ``Client.send``."""
         return await self._run(self._operations.send(message, correlation_id, trace))
 
     async def send_batch(
@@ -98,11 +98,11 @@ class AsyncClient:
         correlation_id: str | None = None,
         trace: TraceContext | None = None,
     ) -> list[BatchResult]:
-        """Send messages; return one result for each. See ``Client.send_batch``."""
+        """Send messages. Return one result for each. See ``Client.send_batch``."""
         return await self._run(self._operations.send_batch(messages, correlation_id, trace))
 
     async def message(self, message_id: str) -> Message:
-        """Read a message, wherever it is now. See ``Client.message``."""
+        """Read a message, in whichever state it is. See ``Client.message``."""
         return await self._run(self._operations.message(message_id))
 
     async def content(
@@ -111,11 +111,11 @@ class AsyncClient:
         *,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> bytes:
-        """Read the content of a message, whatever it is. See ``Client.content``."""
+        """Read the content of a message as bytes. See ``Client.content``."""
         return await self._run(self._operations.content(message_id, timeout))
 
     async def wait(self, message_id: str, *, timeout: float = 30.0) -> Message:  # noqa: ASYNC109
-        """Return the message once it is persisted. See ``Client.wait``."""
+        """Wait until the message is persisted, and return it. See ``Client.wait``."""
         return await self._run(self._operations.wait(message_id, timeout))
 
     async def page(
@@ -147,7 +147,7 @@ class AsyncClient:
         correlation_id: str | None = None,
         trace: TraceContext | None = None,
     ) -> ReceiptAck:
-        """Record that a user got or saw a message. See ``Client.give_receipt``."""
+        """Record that a user has received or read a message. See ``Client.give_receipt``."""
         operation = self._operations.give_receipt(message_id, user_id, state, correlation_id, trace)
         return await self._run(operation)
 
@@ -188,7 +188,7 @@ class AsyncClient:
 
     async def _exchange(self, send: Send) -> Reply | Failure:
         request = self._connection.request(self._http, send.call, send.timeout)
-        # httpx's timeouts are for each read; this one is for all of them.
+        # httpx's timeouts are for each read; this one is for the whole answer.
         with anyio.move_on_after(send.timeout):
             response = await self._http.send(request, follow_redirects=send.call.follow)
             return Reply(response.status_code, dict(response.headers), response.content)

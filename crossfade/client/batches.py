@@ -1,4 +1,4 @@
-"""Many messages: cut to the service's limits, sent in order, and only what needs it sent again."""
+"""Sending of many messages: in requests within the service's limits, in order, with retries."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ _PATH = "/api/messages:batch"
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """The most that one request may hold. The defaults are the service's."""
+    """The limits of one batch request. The defaults are the service's defaults."""
 
     items: int = 1_000
+    """The most messages."""
     size: int = 16 * 1024 * 1024
-    """Bytes of the whole body."""
+    """The most bytes of the whole body."""
 
 
 @dataclass(slots=True)
 class _Item:
-    """One message with its index in the caller's list, and its outcome so far."""
+    """One message: its index in the caller's list, and its JSON."""
 
     place: int
     body: bytes
@@ -51,8 +52,8 @@ def encoded(message: NewMessage) -> bytes:
     """Return a message as JSON.
 
     Raises:
-        ValueError: a text in it can't be written as UTF-8.
-        TypeError: its content is bytes.
+        ValueError: A text in it can't be encoded as UTF-8.
+        TypeError: Its content is bytes.
     """
     if isinstance(message.content, bytes):
         raise TypeError("the content is bytes, which no batch can hold; use send()")
@@ -60,10 +61,10 @@ def encoded(message: NewMessage) -> bytes:
 
 
 def described(message: NewMessage, *, content: str | None, content_type: str) -> bytes:
-    """Return a message as JSON, without content where that is ``None``.
+    """Return a message as JSON, with this content, or without any if ``content`` is ``None``.
 
     Raises:
-        ValueError: a text in it can't be written as UTF-8.
+        ValueError: A text in it can't be encoded as UTF-8.
     """
     body: dict[str, Any] = {
         "conversationId": message.conversation_id,
@@ -90,10 +91,10 @@ def sent(
     timeout: float,
     headers: Mapping[str, str],
 ) -> Operation[list[BatchResult]]:
-    """Send ``messages`` in order, and return the outcome of each, in the same order.
+    """Send ``messages`` in order, and return the result of each, in the same order.
 
-    A request is sent after the one before it has its answer. If that does not come, the messages
-    of later requests are not sent: they would overtake.
+    Each request is sent after the answer to the one before it. If a request fails, the messages of
+    later requests are not sent, because they would overtake its messages.
     """
     outcomes: Outcomes = {}
     items = [_Item(place, encoded(message)) for place, message in enumerate(messages)]
@@ -110,7 +111,7 @@ def sent(
 
 
 class _Request:
-    """The messages of one request, sent until each has its outcome."""
+    """Sends the messages of one request, and sends them again until each has its outcome."""
 
     def __init__(
         self,
@@ -121,7 +122,7 @@ class _Request:
         headers: Mapping[str, str],
     ) -> None:
         self.stopped_by: CrossfadeError | None = None
-        """Why nothing may be sent after this."""
+        """The error after which no later request may be sent, if any."""
         self._left = items
         self._outcomes = outcomes
         self._retry = retry
@@ -131,7 +132,12 @@ class _Request:
         self._attempts = 0
 
     def settle(self) -> Operation[list[Sequence[_Item]]]:
-        """Return once each message has its outcome; or the messages in parts, if too many."""
+        """Send until each message has its outcome.
+
+        Returns:
+            Empty; or the messages in two parts, to be sent in requests of their own, if the
+            request was too large.
+        """
         while True:
             try:
                 results = yield from self._results()
@@ -167,7 +173,7 @@ class _Request:
         return results
 
     def _failed(self, error: CrossfadeError) -> list[Sequence[_Item]]:
-        """Give the messages the error of their request; or return them in parts."""
+        """Set the request's error for its messages; if it was too large, return them in parts."""
         too_much = _too_much(error)
         if too_much and len(self._left) > 1:
             half = len(self._left) // 2
@@ -180,7 +186,7 @@ class _Request:
         return []
 
     def _note(self, item: _Item, result: Ack | ProblemError) -> bool:
-        """Note the outcome of a message; return whether to send it again."""
+        """Record the outcome of a message; return whether to send the message again."""
         self._outcomes[item.place] = result
         if isinstance(result, Ack):
             return False
@@ -192,7 +198,7 @@ class _Request:
         return self._outcomes[item.place]
 
     def _rest(self) -> Retry:
-        """Return the remaining time and attempts."""
+        """Return the retry policy with the remaining time and attempts."""
         ends, attempts = self._ends, self._retry.attempts
         return replace(
             self._retry,
@@ -206,7 +212,7 @@ _UNKNOWN = ("/outcome-unknown", "/internal")
 
 
 def _cut(items: Sequence[_Item], limits: BatchLimits) -> Iterator[Sequence[_Item]]:
-    """Yield ``items`` in parts that one request may hold. A message too large for any is alone."""
+    """Yield ``items`` in parts within the limits. A message that is too large is a part alone."""
     start = 0
     size = 2
     for place, item in enumerate(items):
@@ -220,7 +226,7 @@ def _cut(items: Sequence[_Item], limits: BatchLimits) -> Iterator[Sequence[_Item
 
 
 def _too_much(error: CrossfadeError) -> bool:
-    """Return whether the request as a whole was too large: the service's limits can be lower."""
+    """Return whether the whole request was too large: the service's limits may be lower."""
     if isinstance(error, TooLargeError):
         return True
     return isinstance(error, InvalidRequestError) and error.field == "(body)"

@@ -1,4 +1,4 @@
-"""The part that both clients share of httpx: addresses, headers, translation of errors."""
+"""The use of httpx that both clients share: the base URL, headers, and translated errors."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ __all__ = ["LIMITS", "Connection", "failure"]
 LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)
 _DEFAULT_URL = "http://localhost:3000"
 _BLANK = re.compile(r"\s")
-# What no host may hold (WHATWG URL, "forbidden domain code point"); httpx escapes some of it.
+# Characters that no host may hold (WHATWG URL, "forbidden domain code point"); httpx would escape
+# some of them.
 _NO_HOST = re.compile(r"[\s\0-\x20\x7f#%/<>?@\[\\\]^|]|^$")
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Where the service is, and how it is asked."""
+    """The service's base URL, and the headers and the connect timeout of every request."""
 
     base_url: str
     headers: Mapping[str, str] = field(repr=False)
@@ -35,10 +36,16 @@ class Connection:
     def of(
         cls, base_url: str | None, api_key: str | None, headers: Mapping[str, str], connect: float
     ) -> Connection:
-        """Return the connection; options that are not given are read from the environment.
+        """Return a connection. The URL and the key default to the environment's.
+
+        Args:
+            base_url: By default CROSSFADE_URL, else http://localhost:3000.
+            api_key: By default CROSSFADE_API_KEY.
+            headers: Further headers of every request.
+            connect: The connect timeout in seconds.
 
         Raises:
-            ValueError: the URL or the key can't be one.
+            ValueError: The URL or the key is not valid.
         """
         url = base_url or os.environ.get("CROSSFADE_URL") or _DEFAULT_URL
         _check(url)
@@ -52,7 +59,7 @@ class Connection:
     def request(
         self, http: httpx.Client | httpx.AsyncClient, call: Call, timeout: float
     ) -> httpx.Request:
-        """Return a call as a request of httpx."""
+        """Return a call as an httpx request; ``timeout`` is in seconds."""
         query = f"?{urlencode(call.query)}" if call.query else ""
         return http.build_request(
             call.method,
@@ -64,10 +71,10 @@ class Connection:
 
 
 def _check(url: str) -> None:
-    """Return if it can be the base of others.
+    """Check a base URL.
 
     Raises:
-        ValueError: it can't.
+        ValueError: It is not an http or https URL, or has a query or a fragment.
     """
     try:
         parts = httpx.URL(url)
@@ -85,10 +92,10 @@ def _check(url: str) -> None:
 
 
 def failure(error: httpx.RequestError) -> Failure:
-    """Translate an error of httpx.
+    """Translate an httpx error.
 
     Raises:
-        httpx.RequestError: it is none of the connection's: the request itself can't be made.
+        httpx.RequestError: The request itself is invalid, so that no retry can help.
     """
     if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
         raise error
@@ -97,7 +104,7 @@ def failure(error: httpx.RequestError) -> Failure:
 
 
 def _distrusted(error: BaseException | None) -> bool:
-    """Return whether the server's certificate is the reason."""
+    """Return whether the reason of the error is an untrusted certificate of the server."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return True

@@ -1,25 +1,25 @@
-"""Every error that the client raises, and what to do about it.
+"""All errors that the client raises, each with its remedy.
 
-Catch any of them by its class or by a class above it:
+Catch an error by its class or by a class above it:
 
     CrossfadeError
     +-- UnreachableError          no connection
-    +-- NoAnswerError             a connection, and no answer
+    +-- NoAnswerError             a connection, but no answer
     +-- UnexpectedAnswerError     an answer that is not Crossfade's
     +-- NotSentError              left out of a batch after an earlier failure
     +-- ProblemError              an error answer (RFC 9457)
     |   +-- InvalidRequestError   400, 405, 411, 414, 415, 421, 422, 431
     |   |   +-- TooLargeError     413
-    |   |   +-- KeyConflictError  422, the key stands for another body
+    |   |   +-- KeyConflictError  422, the key was used for another body
     |   +-- UnauthenticatedError  401
     |   +-- ForbiddenError        403
     |   +-- NotFoundError         404
     |   +-- ConflictError         409
     |   +-- UnavailableError      408, 425, 429, 502, 503, 504
     |   |   +-- OutcomeUnknownError
-    |   +-- ServiceError          500 and what else the service says of itself
+    |   +-- ServiceError          500 and other 5xx
     +-- WaitTimeoutError          not persisted in time
-    +-- DeadLetteredError         not persisted, and given up
+    +-- DeadLetteredError         a dead letter, not persisted
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One thing wrong with one field, as the service says it."""
+    """One fault of one field, in the service's words."""
 
     field: str
     """The field's path, such as ``recipientIds[3]``."""
@@ -66,11 +66,11 @@ class FieldError:
 
 
 class CrossfadeError(Exception):
-    """Anything the client raises about the service. ``remedy`` says what to do.
+    """Base class of the client's errors. ``remedy`` says what to do.
 
-    ``attempts`` is the number of requests that were made. ``maybe_accepted`` tells of a message
-    or a receipt whether the service may have accepted it although this error was raised: send the
-    same ``NewMessage`` again, whose key makes sure that it is stored once.
+    ``attempts`` is the number of requests that were made. ``maybe_accepted`` says whether the
+    service may have accepted the message or receipt although this error was raised. Then send the
+    same ``NewMessage`` again: its key makes sure that it is stored once.
     """
 
     remedy: str = ""
@@ -79,7 +79,7 @@ class CrossfadeError(Exception):
 
 
 class UnreachableError(CrossfadeError):
-    """No connection to the service could be made. Nothing was sent.
+    """The client could not connect to the service. Nothing was sent.
 
     Remedy: check the base URL, that the service runs, and for https its certificate.
     """
@@ -88,7 +88,7 @@ class UnreachableError(CrossfadeError):
 
 
 class NoAnswerError(CrossfadeError):
-    """The request was sent or begun, and no whole answer came in time.
+    """The request was sent, at least in part, and no complete answer came in time.
 
     Remedy: send the same message again, with the same key; allow more time with ``timeout``.
     """
@@ -97,9 +97,9 @@ class NoAnswerError(CrossfadeError):
 
 
 class UnexpectedAnswerError(CrossfadeError):
-    """The answer is not one of Crossfade's API. Something else answered.
+    """The answer is not from Crossfade's API. Something else answered.
 
-    Remedy: check the base URL and what stands between (a proxy, a login page).
+    Remedy: check the base URL, and proxies or login pages in between.
     """
 
     remedy = "Check the base URL and what stands between (a proxy, a login page)."
@@ -111,18 +111,18 @@ class UnexpectedAnswerError(CrossfadeError):
 
 
 class NotSentError(CrossfadeError):
-    """The message was left out: messages before it in the batch could not be sent.
+    """The message was not sent, because messages before it in the batch could not be sent.
 
-    Remedy: mend what ``__cause__`` says, and send these messages again.
+    Remedy: fix the error in ``__cause__``, and send these messages again.
     """
 
     remedy = "Mend what the cause says, and send these messages again."
 
 
 class ProblemError(CrossfadeError):
-    """The service answered with an error. It has the members of the problem document (RFC 9457).
+    """The service answered with an error. The attributes are those of RFC 9457's problem document.
 
-    An error answer without such a document, which a proxy may give, has the type ``about:blank``.
+    An error answer without such a document, for example a proxy's, has the type ``about:blank``.
     """
 
     usual_remedy: ClassVar[str] = "See the page that `type` points to."
@@ -141,15 +141,15 @@ class ProblemError(CrossfadeError):
         super().__init__(_line(status, title, detail, fields))
         self.status = status
         self.type = type
-        """A URI reference of the service: its page says what it means."""
+        """A URI reference to the service's page that explains this type."""
         self.title = title
         self.detail = detail
         self.fields = tuple(fields)
-        """A field, and the fault that it has."""
+        """The faulty fields, each with its fault."""
         self.correlation_id = correlation_id
-        """Finds this request in the service's logs."""
+        """The id of this request in the service's logs."""
         self.retry_after = retry_after
-        """Seconds that the service asked to wait."""
+        """Seconds to wait before a retry, from ``Retry-After``."""
         self.remedy = " ".join(field.remedy for field in self.fields) or self.usual_remedy
 
     @property
@@ -159,7 +159,7 @@ class ProblemError(CrossfadeError):
 
 
 class InvalidRequestError(ProblemError):
-    """The service can't accept this request, however often it is sent.
+    """The service can't accept this request, and a retry does not help.
 
     Remedy: change what ``fields`` or ``detail`` name.
     """
@@ -168,7 +168,7 @@ class InvalidRequestError(ProblemError):
 
 
 class TooLargeError(InvalidRequestError):
-    """The message is larger than the service, or a proxy in front, takes.
+    """The message is larger than the service, or a proxy in front, allows.
 
     Remedy: keep large contents elsewhere, and send a reference.
     """
@@ -186,7 +186,7 @@ class KeyConflictError(InvalidRequestError):
 
 
 class UnauthenticatedError(ProblemError):
-    """The service wants an API key and got none that it knows.
+    """The service needs an API key, and the request had none or an unknown one.
 
     Remedy: give ``api_key``, or set CROSSFADE_API_KEY, to a key made by ``crossfade keys new``.
     """
@@ -222,7 +222,7 @@ class ConflictError(ProblemError):
 
 
 class UnavailableError(ProblemError):
-    """The service could not take the request for now; retries did not help until the deadline.
+    """The service can't take the request now, and retries did not help until the deadline.
 
     Remedy: send the same message again later, with the same key.
     """
@@ -240,9 +240,9 @@ class OutcomeUnknownError(UnavailableError):
 
 
 class ServiceError(ProblemError):
-    """The service made a mistake.
+    """The service had an internal error.
 
-    Remedy: report ``correlation_id`` to its operator. The message may be sent again, same key.
+    Remedy: report ``correlation_id`` to its operator. You may send the message again, same key.
     """
 
     usual_remedy = "Report the correlation id to the operator. Send again with the same key."
@@ -251,9 +251,9 @@ class ServiceError(ProblemError):
 class WaitTimeoutError(CrossfadeError, TimeoutError):
     """The message was not persisted within the time given to ``wait``.
 
-    ``state`` is the last one seen: ``pending``, or ``None`` where the service did not find the
-    message or could not be asked (then ``__cause__`` says why). Remedy: it is safe in the log; wait
-    again, and where it stays pending look at the workers (``crossfade status``).
+    ``state`` is the last known state: ``pending``, or ``None`` if the service did not find the
+    message or did not answer (then ``__cause__`` says why). Remedy: an acknowledged message is safe
+    in the log, so wait again; if it stays pending, look at the workers (``crossfade status``).
     """
 
     remedy = "Wait again. Where it stays pending, look at the workers ('crossfade status')."
@@ -266,9 +266,9 @@ class WaitTimeoutError(CrossfadeError, TimeoutError):
 
 
 class DeadLetteredError(CrossfadeError):
-    """The message could not be persisted and is a dead letter. ``message`` is all there is of it.
+    """The message could not be persisted, and is a dead letter. ``message`` is its present view.
 
-    Remedy: an operator mends the cause and redrives it (``crossfade dlq redrive``).
+    Remedy: an operator fixes the cause and redrives it (``crossfade dlq redrive``).
     """
 
     remedy = "Mend the cause and redrive it ('crossfade dlq redrive')."
@@ -301,7 +301,7 @@ _SERVERS = 500
 
 
 def problem_class(name: str, status: int) -> type[ProblemError]:
-    """Return the class for a problem type's name (the last part of its URI) and a status."""
+    """Return the error class for a problem type's name (the last part of its URI) and a status."""
     usual = ServiceError if status >= _SERVERS else InvalidRequestError
     return _BY_NAME.get(name) or _BY_STATUS.get(status, usual)
 

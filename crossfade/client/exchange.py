@@ -1,7 +1,8 @@
-"""One call as a generator: it yields operations, and is sent their results.
+"""One call with its retries, as a generator: it yields actions, and gets their results.
 
-Nothing here does I/O, sleeps or knows an HTTP library. A driver carries out each ``Send`` and
-``Pause``, hands on each ``Emit``, and sends back a ``Reply`` or a ``Failure``.
+Nothing here does I/O, sleeps or uses an HTTP library. A driver (one of the clients) carries out
+each ``Send`` and ``Pause``, passes each ``Emit`` to the caller, and sends back a ``Reply`` or a
+``Failure``.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, the same on every attempt."""
+    """One request. It is the same on every attempt."""
 
     method: str
     path: str
@@ -37,12 +38,12 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
     follow: bool = False
-    """Whether to go where the service leads: to the payload store, with a URL that it signed."""
+    """Whether to follow a redirect, such as one to a signed URL of the payload store."""
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Make a request. ``timeout`` is for all of it, in seconds."""
+    """Action: make one request. ``timeout`` is for the whole exchange, in seconds."""
 
     call: Call
     timeout: float
@@ -50,26 +51,27 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Wait so many seconds."""
+    """Action: wait."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """Hand a value to the iterating caller."""
+    """Action: hand a value to the caller, who iterates."""
 
     value: object
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A request without an answer. ``sent``: whether the service may have got it."""
+    """A request that got no answer."""
 
     error: Exception
     sent: bool
+    """Whether the service may have received the request."""
     lasting: bool = False
-    """Whether a retry can't help, as with a certificate that is not trusted."""
+    """Whether a retry can't help, for example if the certificate is not trusted."""
 
 
 Action = Send | Pause | Emit
@@ -80,21 +82,26 @@ _OK = range(200, 300)
 _NOT_ENQUEUED = frozenset(
     {"overloaded", "too-many-connections", "log-unavailable", "payloads-unavailable"}
 )
-"""Problem types that promise that nothing of the request was taken."""
+"""Problem types that promise that no message of the request was accepted."""
 _CERTAIN = 500
 
 
 def tried(call: Call, retry: Retry, timeout: float) -> Operation[Reply]:
-    """Return the first answer that is no error, trying again where that may help.
+    """Send a call until it succeeds, and return its answer (2xx).
+
+    Args:
+        call: The request.
+        retry: How long and how often to try again.
+        timeout: Seconds for one attempt.
 
     Raises:
-        CrossfadeError: the last attempt's error; a retry can't help, or there is no time for one.
+        CrossfadeError: The last attempt's error. A retry can't help, or there is no time for one.
     """
     ends = None if retry.deadline is None else time.monotonic() + retry.deadline
     attempts, maybe = 0, False
     while True:
         left = float("inf") if ends is None else max(0.0, ends - time.monotonic())
-        # The first attempt is made however little time is left, and none gets less than this.
+        # The first attempt is made even if no time is left, and every attempt gets at least 50 ms.
         outcome = yield Send(call, min(timeout, max(left, 0.05)))
         attempts += 1
         if isinstance(outcome, Reply) and outcome.status in _OK:
@@ -110,7 +117,7 @@ def tried(call: Call, retry: Retry, timeout: float) -> Operation[Reply]:
 
 
 def _judged(outcome: Outcome) -> tuple[CrossfadeError, bool]:
-    """Return the error in an outcome, and whether a retry may help."""
+    """Return the error of an unsuccessful outcome, and whether a retry may help."""
     assert outcome is not None
     if isinstance(outcome, Reply):
         if outcome.status >= _FAULTY:
@@ -126,7 +133,7 @@ _FAULTY = 400
 
 
 def _may_be_accepted(outcome: Outcome) -> bool:
-    """Return whether the service may have taken what it was sent."""
+    """Return whether the service may have accepted a message of the failed request."""
     if isinstance(outcome, Failure):
         return outcome.sent
     assert outcome is not None

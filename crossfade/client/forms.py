@@ -1,4 +1,4 @@
-"""Messages whose content is bytes, as ``multipart/form-data``."""
+"""Requests with a message whose content is bytes, as ``multipart/form-data``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def form_of(message: NewMessage, content: bytes) -> tuple[dict[str, str], bytes]
     """Return the headers and the body that send a message with this content.
 
     Raises:
-        ValueError: a text of it can't be written as UTF-8.
+        ValueError: A text in the message can't be encoded as UTF-8.
     """
     kind = _BYTES if message.content_type == _TEXT else message.content_type
     boundary = secrets.token_hex(16)

@@ -1,4 +1,4 @@
-"""Requests and answers. Times are RFC 3339 text in UTC, as the service writes them."""
+"""Requests and answers as dataclasses. Times are RFC 3339 text in UTC, as the service has them."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ __all__ = [
 ]
 
 State = Literal["pending", "persisted", "dead_lettered", "archived", "erased"]
-"""``pending``: in the log. ``persisted``: has its row. ``dead_lettered``: could not be stored.
-``archived``: was a row, and is in a file of the archive. ``erased``: nothing of it is kept."""
+"""The state of a message. ``pending``: in the log. ``persisted``: has its row. ``dead_lettered``:
+could not be stored. ``archived``: was a row, and is now in a file of the archive. ``erased``: its
+content is deleted."""
 ReceiptState = Literal["delivered", "read"]
 
-# In the order of time where Python has it (3.14): kinder to a database's index.
+# UUIDs in the order of time, if Python has them (3.14): a database's index takes them better.
 _new_uuid: Callable[[], uuid.UUID] = getattr(uuid, "uuid7", uuid.uuid4)
 
 
@@ -43,14 +44,15 @@ def new_key() -> str:
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message to send. Sent again, as the same object or an equal one, it is stored once.
+    """A message to send. If it is sent again (the same object, or an equal one), it is stored once.
 
-    Its key is (``sender_id``, ``conversation_id``, ``client_message_id``). ``client_message_id`` is
-    made where none is given; give one that the application keeps, such as the id of the row that
-    the message tells of, and it is stored once also when the application restarts in between.
+    Its key is (``sender_id``, ``conversation_id``, ``client_message_id``). By default
+    ``client_message_id`` is a new UUID. Give an id that the application keeps, such as the id of a
+    row that the message is about: then the message is stored once even if the application restarts
+    between two attempts.
 
-    ``content`` may be bytes, of any kind and up to ``INGRESS_MAX_PAYLOAD_BYTES``, where the service
-    has a payload store. ``send`` takes them, ``send_batch`` does not.
+    ``content`` may be bytes, up to ``INGRESS_MAX_PAYLOAD_BYTES``, if the service has a payload
+    store. ``send`` accepts bytes, ``send_batch`` does not.
     """
 
     conversation_id: str
@@ -77,13 +79,13 @@ class Ack:
     state: State
     accepted_at: str
     idempotent_hit: bool
-    """Whether the service had it already. Then ``accepted_at`` is that first time."""
+    """Whether the service had accepted the message before. ``accepted_at`` is that first time."""
     correlation_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """Outcome of one message of a batch: an acknowledgement or an error."""
+    """The outcome of one message of a batch: either ``ack`` or ``error``."""
 
     message: NewMessage
     ack: Ack | None = None
@@ -92,7 +94,7 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a message stands in one log. ``offset`` is that log's own text."""
+    """The position of a message in one log. ``offset`` is text in that log's own format."""
 
     transport: str
     partition: int
@@ -101,7 +103,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A user's receipt: they got or saw a message."""
+    """A user's receipt: the user has received (``delivered``) or read a message."""
 
     user_id: str
     state: str
@@ -110,7 +112,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Why a message could not be persisted."""
+    """The dead letter of a message that could not be persisted: the reason and the error."""
 
     id: int
     reason: str
@@ -120,13 +122,16 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """Content that is not beside its message: it is large, or no text. ``content()`` reads it."""
+    """Content that is stored apart from its message: it is large, or not text.
+
+    ``Client.content`` reads it.
+    """
 
     bytes: int
     sha256: str
     content_type: str
     url: str
-    """Relative to the service."""
+    """The content's URL, relative to the service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +146,7 @@ class Message:
     recipient_ids: tuple[str, ...] = ()
     content: str | None = None
     payload: Payload | None = None
-    """Set, and ``content`` is ``None``, where the content has to be read by ``content()``."""
+    """Set if the content is stored apart. Then ``content`` is ``None``; use ``Client.content``."""
     content_type: str | None = None
     accepted_at: str | None = None
     persisted_at: str | None = None
@@ -151,18 +156,21 @@ class Message:
     positions: tuple[Position, ...] = ()
     attempts: int | None = None
     receipts: tuple[Receipt, ...] = ()
-    """The first 1,000."""
+    """The first 1,000 receipts."""
     dead_letter: DeadLetter | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of a conversation, oldest first. It may be empty although there are more."""
+    """A page of a conversation, oldest message first.
+
+    A page may be empty although more messages follow (``has_more``).
+    """
 
     items: tuple[Message, ...]
     next: str | None
-    """The cursor for what follows, also for what will be written later; ``None`` only while the
-    conversation is empty."""
+    """The cursor for the messages that follow, also for those that are written later. ``None`` only
+    while the conversation is empty."""
     has_more: bool
 
 
@@ -180,7 +188,7 @@ class ReceiptAck:
 
 @dataclass(frozen=True, slots=True)
 class Receipts:
-    """A message's receipts, oldest first: the first 1,000."""
+    """The first 1,000 receipts of a message, oldest first."""
 
     items: tuple[Receipt, ...]
     has_more: bool

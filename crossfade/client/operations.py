@@ -1,4 +1,4 @@
-"""Each operation of the API as a generator of requests and pauses. See ``exchange``."""
+"""The API's operations, each as a generator of requests and pauses. See ``exchange``."""
 
 from __future__ import annotations
 
@@ -39,11 +39,17 @@ from crossfade.client.tracing import trace_headers
 __all__ = ["Operations"]
 
 _FIRST_LOOK, _SLOWEST_LOOK = 0.02, 1.0
-"""Seconds between two looks at a message that is waited for: a row usually takes milliseconds."""
+"""Seconds between two requests while ``wait`` waits; a row usually takes milliseconds."""
 
 
 class Operations:
-    """The API's operations, for a driver to carry out."""
+    """The API's operations as generators. A client carries out their actions.
+
+    Args:
+        retry: How long and how often to try again.
+        timeout: Seconds for one attempt.
+        limits: The limits of one batch request.
+    """
 
     def __init__(self, retry: Retry, timeout: float, limits: batches.BatchLimits) -> None:
         self._retry = retry
@@ -67,7 +73,7 @@ class Operations:
         correlation_id: str | None,
         trace: TraceContext | None,
     ) -> Operation[list[BatchResult]]:
-        """Send many messages, in as many requests as the limits ask for, one after the other."""
+        """Send many messages, one request after the other, each within the limits."""
         given = list(messages)
         headers = trace_headers(trace) | _correlation(correlation_id)
         return (yield from batches.sent(given, self._limits, self._retry, self._timeout, headers))
@@ -86,11 +92,11 @@ class Operations:
         return answers.content_of(reply)
 
     def wait(self, message_id: str, timeout: float) -> Operation[Message]:
-        """Return the message once it is persisted.
+        """Wait until the message is persisted, and return it.
 
         Raises:
-            WaitTimeoutError: it was not within ``timeout`` seconds.
-            DeadLetteredError: it can't be.
+            WaitTimeoutError: The message was not persisted within ``timeout`` seconds.
+            DeadLetteredError: The message is a dead letter.
         """
         ends = time.monotonic() + timeout
         looks = 0
@@ -101,13 +107,13 @@ class Operations:
             try:
                 message = yield from self.message(message_id, retry=self._within(left))
             except (NotFoundError, UnreachableError, NoAnswerError, UnavailableError) as error:
-                # Also what the service doesn't find: a message far back in the log, whose
-                # acknowledgement is no longer in a cache, is found when it has its row.
+                # Go on waiting, also after 404: the service may not find a message far back in the
+                # log that is no longer in a cache. It finds the message when that has its row.
                 if cause is None or not isinstance(error, NoAnswerError):
-                    cause = error  # not the end of the waiting itself, if there is a better one
+                    cause = error  # prefer another error to the timeout that ends the waiting
             else:
                 state, cause = message.state, None
-                if state in {"persisted", "archived", "erased"}:  # it has been a row
+                if state in {"persisted", "archived", "erased"}:  # it has or had a row
                     return message
                 if state == "dead_lettered":
                     raise DeadLetteredError(message)
@@ -166,7 +172,7 @@ class Operations:
         return tried(call, retry or self._retry, self._timeout)
 
     def _within(self, left: float) -> Retry:
-        """Return the retries of one look: they end when the waiting does."""
+        """Return the retry policy of one request of ``wait``: it ends when the waiting ends."""
         own = self._retry.deadline
         return replace(self._retry, deadline=max(0.05, min(left, left if own is None else own)))
 
@@ -186,7 +192,7 @@ class Operations:
 
 
 def _part(identifier: str) -> str:
-    """Return an id as one part of a path. A lone dot or two would be taken for a folder."""
+    """Return an id as one segment of a path. ``.`` and ``..`` are escaped: they mean folders."""
     if identifier in {".", ".."}:
         return identifier.replace(".", "%2E")
     return quote(identifier, safe="")

@@ -1,4 +1,4 @@
-"""An answer as it came."""
+"""An HTTP answer before it is decoded."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["Reply"]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole answer. Names of ``headers`` are in lower case."""
+    """A complete answer. Names of ``headers`` are in lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     attempts: int = 1
-    """How many requests were made for it."""
+    """The number of requests that were made."""
     maybe_accepted: bool = False
-    """Whether the service may have accepted what one of the requests before it sent."""
+    """Whether the service may have accepted a message of an earlier attempt."""

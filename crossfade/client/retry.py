@@ -1,4 +1,4 @@
-"""Retries: after which failures, how often, after how long, and until when."""
+"""The retry policy: which failures are retried, how often, after which pause, and until when."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ from email.utils import parsedate_to_datetime
 __all__ = ["RETRIED", "Retry", "retry_after"]
 
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""The statuses after which the same request may succeed. No other 4xx is ever retried."""
+"""The statuses that are retried: the same request may succeed later. No other status is retried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How long and how often a call goes on trying. ``Retry(attempts=1)`` tries once."""
+    """How long and how often a call is tried. ``Retry(attempts=1)`` tries once."""
 
     deadline: float | None = 30.0
-    """Seconds for one call with all its attempts and pauses (for each request of a batch that is
-    sent in several). ``None`` goes on for ever."""
+    """Seconds for one call with all its attempts and pauses. If a batch needs several requests,
+    each has this deadline. ``None``: no deadline."""
     attempts: int | None = None
-    """The most requests for one call; ``None`` leaves it to the deadline."""
+    """The most requests for one call. ``None``: only the deadline limits them."""
     first_pause: float = 0.1
     """Seconds. The pause before the first retry is drawn between 0 and this, and the range doubles
     with each retry (full jitter), so that many clients do not come back at once."""
     longest_pause: float = 5.0
-    """Seconds. A server's ``Retry-After`` may be longer; the jitter is added to it."""
+    """Seconds, the limit of that range. A server's ``Retry-After`` may be longer; the jitter is
+    added to it."""
 
     def __post_init__(self) -> None:
-        """Refuse what can't be meant.
+        """Check the values.
 
         Raises:
-            ValueError: a figure is out of range.
+            ValueError: A value is out of range.
         """
         if self.deadline is not None and self.deadline <= 0:
             raise ValueError(f"deadline is {self.deadline}: give seconds above 0, or None")
@@ -46,8 +47,8 @@ class Retry:
         """Return the seconds to wait before the next attempt.
 
         Args:
-            failures: how many attempts have failed, 1 or more.
-            at_least: the seconds in the server's ``Retry-After``, if there were any.
+            failures: The number of failed attempts, 1 or more.
+            at_least: The seconds in the server's ``Retry-After``, if it was sent.
         """
         # The exponent is bounded: 2.0**1024 would overflow.
         longest = min(self.longest_pause, self.first_pause * 2.0 ** min(failures - 1, 64))
@@ -55,9 +56,9 @@ class Retry:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds in ``Retry-After`` (RFC 9110, section 10.2.3); ``None`` if there are none.
+    """Return ``Retry-After`` in seconds (RFC 9110, section 10.2.3), or ``None`` if it is missing.
 
-    A date is counted from the answer's own ``Date`` where it has one: the clocks may differ.
+    A date is compared with the answer's own ``Date``, if it has one, as the clocks may differ.
     """
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
@@ -72,6 +73,6 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 def _date(text: str) -> datetime | None:
     try:
         date = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):  # the latter of an offset past all clocks
+    except (ValueError, OverflowError):  # OverflowError: a time zone's offset is out of range
         return None
     return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -33,11 +33,10 @@ T = TypeVar("T")
 
 
 class Client:
-    """A client of one Crossfade service; several threads may share it.
+    """The synchronous client of one Crossfade service. Several threads may share it.
 
-    It tries again where that may help (``Retry``) and always with the same key, so
-    that nothing is stored twice. Every method raises a
-    ``CrossfadeError`` whose docstring and ``remedy`` say what to do.
+    It retries failures that may pass (``Retry``), always with the same key, so that nothing is
+    stored twice. Its errors are ``CrossfadeError``; their docstrings and ``remedy`` say what to do.
     """
 
     def __init__(  # noqa: PLR0913 - the public options
@@ -53,22 +52,22 @@ class Client:
         limits: httpx.Limits | None = None,
         http: httpx.Client | None = None,
     ) -> None:
-        """Make a client. It connects when it is first used.
+        """Create a client. It connects when it is first used.
 
         Args:
-            base_url: the service; if not given, CROSSFADE_URL, else http://localhost:3000.
-            api_key: the key to send; if not given, CROSSFADE_API_KEY.
-            retry: how long and how often to try again.
-            timeout: seconds for one attempt.
-            connect_timeout: seconds for one connection to be made.
-            batch_limits: the most that one request of ``send_batch`` carries.
-            headers: headers to send with each request.
-            limits: the most connections, for the client of httpx that is made.
-            http: a client of httpx with settings of its own (proxies, certificates). The caller
+            base_url: The service's URL; by default CROSSFADE_URL, else http://localhost:3000.
+            api_key: The API key; by default CROSSFADE_API_KEY.
+            retry: How long and how often to try again.
+            timeout: Seconds for one attempt.
+            connect_timeout: Seconds for making a connection.
+            batch_limits: The limits of one request of ``send_batch``.
+            headers: Headers to send with each request.
+            limits: httpx's limits of connections; not used if ``http`` is given.
+            http: An httpx client with settings of its own (proxies, certificates). The caller
                 closes it.
 
         Raises:
-            ValueError: the URL or the key can't be one.
+            ValueError: The URL or the key is not valid.
         """
         self._connection = Connection.of(base_url, api_key, headers or {}, connect_timeout)
         self._operations = Operations(retry or Retry(), timeout, batch_limits or BatchLimits())
@@ -90,7 +89,7 @@ class Client:
         return f"{type(self).__name__}({self._connection.base_url!r})"
 
     def close(self) -> None:
-        """Close the connections, unless ``http`` was given."""
+        """Close the connections. A client that was given as ``http`` stays open."""
         if self._owned:
             self._http.close()
 
@@ -101,20 +100,20 @@ class Client:
         correlation_id: str | None = None,
         trace: TraceContext | None = None,
     ) -> Ack:
-        """Send a message; return once it is durable in the log.
+        """Send a message. Return when it is durable in the log.
 
         Args:
-            message: the message, with its key. Keep it until this returns.
-            correlation_id: an id of the caller's, kept with the message.
-            trace: the trace to continue; if not given, OpenTelemetry's current span, if any.
+            message: The message, with its key. Keep it until this returns.
+            correlation_id: An id of your own, kept with the message.
+            trace: The trace to continue; by default OpenTelemetry's current span, if any.
 
         Returns:
-            The acknowledgement; ``idempotent_hit`` if the message had been accepted before.
+            The acknowledgement. ``idempotent_hit`` is true if the message was accepted before.
 
         Raises:
-            CrossfadeError: it was not acknowledged. ``maybe_accepted`` tells whether it may be
-                stored all the same; send the same ``message`` again.
-            ValueError: a text of it can't be written as UTF-8.
+            CrossfadeError: The message was not acknowledged. ``maybe_accepted`` says whether it
+                may be stored nevertheless; then send the same ``message`` again.
+            ValueError: A text in it can't be encoded as UTF-8.
         """
         return self._run(self._operations.send(message, correlation_id, trace))
 
@@ -125,60 +124,62 @@ class Client:
         correlation_id: str | None = None,
         trace: TraceContext | None = None,
     ) -> list[BatchResult]:
-        """Send messages in as few requests as the limits allow; return one result for each.
+        """Send messages in as few requests as the limits allow. Return one result for each.
 
-        Only messages that were refused for the moment are sent again. If one can't be sent before
-        the deadline, those of later requests are left out (``NotSentError``), so that none
+        Only messages whose error may pass are sent again. If a message can't be sent before the
+        deadline, the messages of later requests are not sent (``NotSentError``), so that none
         overtakes it.
 
         Args:
-            messages: the messages, in the order to send them.
-            correlation_id: an id of the caller's, kept with each message.
-            trace: the trace to continue; if not given, OpenTelemetry's current span, if any.
+            messages: The messages, in the order to send them.
+            correlation_id: An id of your own, kept with each message.
+            trace: The trace to continue; by default OpenTelemetry's current span, if any.
 
         Returns:
-            One result for each message, in their order, with its acknowledgement or its error.
-            Nothing is raised for a message that failed.
+            One result for each message, in the same order, with its acknowledgement or its error.
+            A message that failed raises nothing.
 
         Raises:
-            ValueError: a text can't be written as UTF-8; nothing was sent.
+            ValueError: A text can't be encoded as UTF-8. Nothing was sent.
+            TypeError: The content of a message is bytes. Nothing was sent.
         """
         return self._run(self._operations.send_batch(messages, correlation_id, trace))
 
     def message(self, message_id: str) -> Message:
-        """Read a message, wherever it is now.
+        """Read a message, in whichever state it is.
 
         Args:
-            message_id: its id, from the acknowledgement.
+            message_id: The message's id, from the acknowledgement.
 
         Raises:
-            NotFoundError: there is none, in the log or among the rows.
+            NotFoundError: There is no such message, in the log or in PostgreSQL.
         """
         return self._run(self._operations.message(message_id))
 
     def content(self, message_id: str, *, timeout: float | None = None) -> bytes:
-        """Read the content of a message, whatever it is. Text is UTF-8.
+        """Read the content of a message as bytes. Text is UTF-8.
 
         Args:
-            message_id: its id, from the acknowledgement.
-            timeout: seconds for one attempt; large content needs more than other answers.
+            message_id: The message's id, from the acknowledgement.
+            timeout: Seconds for one attempt, by default the client's; large content may need more.
 
         Raises:
-            NotFoundError: there is no such message.
-            ServiceError: the payload store has lost the content.
+            NotFoundError: There is no such message.
+            ServiceError: The payload store has lost the content.
         """
         return self._run(self._operations.content(message_id, timeout))
 
     def wait(self, message_id: str, *, timeout: float = 30.0) -> Message:
-        """Return the message once it is persisted: it has its row in PostgreSQL.
+        """Wait until the message is persisted (has its row in PostgreSQL), and return it.
 
         Args:
-            message_id: its id, from the acknowledgement.
-            timeout: seconds to wait for the row.
+            message_id: The message's id, from the acknowledgement.
+            timeout: Seconds to wait for the row.
 
         Raises:
-            WaitTimeoutError: it has no row in that time. It is safe in the log nevertheless.
-            DeadLetteredError: it could not be persisted.
+            WaitTimeoutError: The message has no row in that time. It is safe in the log
+                nevertheless.
+            DeadLetteredError: The message could not be persisted.
         """
         return self._run(self._operations.wait(message_id, timeout))
 
@@ -186,21 +187,21 @@ class Client:
         """Read one page of a conversation's persisted messages, oldest first.
 
         Args:
-            conversation_id: the conversation.
-            after: ``next`` of an earlier page; if not given, the first page.
-            limit: the most messages of the page, at most 200.
+            conversation_id: The conversation's id.
+            after: ``next`` of an earlier page; by default the first page is read.
+            limit: The most messages of the page, at most 200.
         """
         return self._run(self._operations.page(conversation_id, after, limit))
 
     def pages(
         self, conversation_id: str, *, after: str | None = None, page_size: int = 100
     ) -> Iterator[Page]:
-        """Iterate over the pages of a conversation. Keep ``next`` of the last to go on later.
+        """Iterate over the pages of a conversation. Keep ``next`` of the last page to go on later.
 
         Args:
-            conversation_id: the conversation.
-            after: ``next`` of an earlier page; if not given, the beginning.
-            page_size: the most messages of a page, at most 200.
+            conversation_id: The conversation's id.
+            after: ``next`` of an earlier page; by default the iteration starts at the beginning.
+            page_size: The most messages of a page, at most 200.
         """
         pages = self._iterate(self._operations.pages(conversation_id, after, page_size))
         return cast("Iterator[Page]", pages)
@@ -211,9 +212,9 @@ class Client:
         """Iterate over the persisted messages of a conversation, oldest first.
 
         Args:
-            conversation_id: the conversation.
-            after: ``next`` of an earlier page; if not given, the beginning.
-            page_size: the most messages of one request, at most 200.
+            conversation_id: The conversation's id.
+            after: ``next`` of an earlier page; by default the iteration starts at the beginning.
+            page_size: The most messages of one request, at most 200.
         """
         messages = self._iterate(self._operations.messages(conversation_id, after, page_size))
         return cast("Iterator[Message]", messages)
@@ -227,18 +228,20 @@ class Client:
         correlation_id: str | None = None,
         trace: TraceContext | None = None,
     ) -> ReceiptAck:
-        """Record that a user got (``delivered``) or saw (``read``) a message; once for each.
+        """Record that a user has received (``delivered``) or read (``read``) a message.
+
+        Each of the two is stored once for a user and a message.
 
         Args:
-            message_id: the message.
-            user_id: the user.
+            message_id: The message's id.
+            user_id: The user's id.
             state: ``delivered`` or ``read``.
-            correlation_id: an id of the caller's, kept with the receipt.
-            trace: the trace to continue; if not given, OpenTelemetry's current span, if any.
+            correlation_id: An id of your own, kept with the receipt.
+            trace: The trace to continue; by default OpenTelemetry's current span, if any.
 
         Raises:
-            NotFoundError: there is no such message.
-            ConflictError: it is a dead letter.
+            NotFoundError: There is no such message.
+            ConflictError: The message is a dead letter.
         """
         operation = self._operations.give_receipt(message_id, user_id, state, correlation_id, trace)
         return self._run(operation)
@@ -247,10 +250,10 @@ class Client:
         """Read a message's receipts.
 
         Args:
-            message_id: the message.
+            message_id: The message's id.
 
         Raises:
-            NotFoundError: there is no such message.
+            NotFoundError: There is no such message.
         """
         return self._run(self._operations.receipts(message_id))
 
@@ -290,7 +293,7 @@ class Client:
         request = self._connection.request(self._http, send.call, send.timeout)
         response = self._http.send(request, stream=True, follow_redirects=send.call.follow)
         try:
-            # httpx's timeouts are for each read; this one is for all of them.
+            # httpx's timeouts are for each read; this one is for the whole answer.
             parts: list[bytes] = []
             for part in response.iter_bytes():
                 parts.append(part)

@@ -1,4 +1,4 @@
-"""The trace context that goes with a request: the caller's, or OpenTelemetry's current span."""
+"""The trace context of a request: the caller's, or OpenTelemetry's current span."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["trace_headers"]
 
 
 def trace_headers(given: TraceContext | None) -> dict[str, str]:
-    """Return ``traceparent`` and ``tracestate`` for a request, as far as there are any."""
+    """Return the headers ``traceparent`` and ``tracestate`` for a request, if there is a trace."""
     if given is not None:
         headers = {"traceparent": given.traceparent}
         return headers | ({"tracestate": given.tracestate} if given.tracestate else {})
-    # A program that has not imported it has no span: nothing is imported for its sake.
+    # A program that has not imported OpenTelemetry has no span, so nothing is imported for it.
     if "opentelemetry.trace" not in sys.modules:
         return {}
     from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415
