@@ -1,1 +1,1 @@
-"""From HTTP to the log: the hot path, group commit, idempotency, and the ordinary routes."""
+"""The HTTP API: messages on their way to the log (the hot path), and all other routes."""

@@ -35,25 +35,25 @@ __all__ = ["Ingress"]
 _ORDINARY_BODY = 64 * 1024
 """The largest body of the routes behind FastAPI, in bytes: a redrive names 1,000 ids in 20 KiB.
 
-Pydantic validates a body whole, at up to a microsecond a byte, and other requests wait meanwhile.
+Pydantic validates a whole body at once, at up to a microsecond a byte, and other requests wait.
 """
 _ORDINARY_LIMIT = "INGRESS_MAX_BODY_BYTES, and 64 KiB on this route"
 _FOR_PROBES = {"/healthz", "/readyz"}
-"""They tell nothing of any message, and a load balancer may send any name."""
-_TRACED = "/api/"  # not health and documents: they would be most of the traces
+"""Paths that answer under any ``Host``: they show no message, and a load balancer may send any."""
+_TRACED = "/api/"  # health and documents are not traced: they would be most of the traces
 
 
 class Ingress:
-    """The ASGI application. Its lifespan ends when every message handed in has its verdict.
+    """The ASGI application. Its lifespan ends when every accepted message has its outcome.
 
     Args:
-        api: The ordinary routes.
+        api: The FastAPI application, with all routes outside the hot path.
         documents: The OpenAPI documents of all routes.
-        accept: The parts that messages pass on their way in.
+        accept: The parts that every message passes on its way in.
         readiness: Answers ``/readyz``.
         settings: Limits of requests and connections.
-        metrics: Count the connections.
-        followed: Streams that consoles follow; ``drain`` ends them.
+        metrics: Counts the connections that the service closes.
+        followed: Event streams that consoles follow; ``drain`` ends them.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Ingress:
             metrics.of(IngressMetrics).connections_ended,
             MessageHotPath(post, bounds, forms=accept.uploads is not None),
         )
-        """Makes uvicorn's connections; any other ASGI server does without, more slowly."""
+        """Makes uvicorn's connections. Other ASGI servers work without it, more slowly."""
         first: AsgiApp = post
         if accept.uploads is not None:
             seconds = settings.ingress_body_timeout_ms / 1000
@@ -87,15 +87,14 @@ class Ingress:
         self._body_limit = min(settings.ingress_max_body_bytes, _ORDINARY_BODY)
         self._readiness = readiness
         self.followed = followed
-        """The streams that consoles follow: each ends when this process drains."""
+        """The event streams that consoles follow; ``drain`` ends them."""
 
     def drain(self) -> None:
-        """Make ``/readyz`` say no; requests are still served. Call it before stopping.
+        """Make ``/readyz`` say no, and go on serving requests. Call it before stopping.
 
-        Each answer from now on is the last on its connection, so that clients which keep theirs
-        come to another process before this one ends.
-
-        Consoles that follow along are let go: they connect to another process.
+        Each answer from now on is the last on its connection, so that clients with open connections
+        move to another process before this one ends. The consoles' event streams end too; the
+        consoles connect to another process.
         """
         self._readiness.drain()
         self.listener.leaving = True
@@ -109,7 +108,7 @@ class Ingress:
             return
         route = self._hot.get(scope["path"])
         if route is not None and scope["method"] == "POST":
-            await route(scope, receive, send)  # it asks the guard itself, at both doors
+            await route(scope, receive, send)  # the route calls the guard itself
             return
         try:
             if scope["path"] not in _FOR_PROBES:
@@ -125,7 +124,7 @@ class Ingress:
             return
 
     async def _ordinary(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request that FastAPI has a route for, or none."""
+        """Serve a request for any path outside the hot path."""
         method = scope["method"]
         if method == "OPTIONS":
             await other_method(scope, send, error_handlers.allowed_methods(self.api, scope))

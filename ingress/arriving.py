@@ -1,7 +1,7 @@
-"""Wait a moment for the row of a message that was just accepted; all that wait share a statement.
+"""A short wait for the rows of messages that were just accepted, with one statement for all.
 
-Its row comes some milliseconds later. One question to PostgreSQL for all such messages costs far
-less than a look into a log that remembers no ids, and is answered sooner.
+A row comes some milliseconds after its message was accepted. One query for all such messages costs
+far less than a search in a log that remembers no ids, and is answered sooner.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _QUESTIONS = 2
 
 
 class ArrivingRows:
-    """Tells whether messages have their rows within a moment.
+    """Waits for rows of messages.
 
     Args:
-        pool: connections to PostgreSQL.
-        timeout_seconds: how long an answer of PostgreSQL may take.
-        pause: seconds before each question.
-        questions: how often a message is asked for.
+        pool: Connections to PostgreSQL.
+        timeout_seconds: How long PostgreSQL may take for an answer.
+        pause: Seconds before each query.
+        questions: The number of queries for a message.
     """
 
     def __init__(
@@ -38,16 +38,16 @@ class ArrivingRows:
         questions: int = _QUESTIONS,
     ) -> None:
         self.asked = 0
-        """Questions to PostgreSQL."""
+        """The number of queries to PostgreSQL so far."""
         self._pool = pool
         self._timeout = timeout_seconds
         self._questions = questions
         self._question = SharedQuestion(self._ask, unanswered=lambda: False, pause=pause)
 
     async def arrives(self, message_id: str) -> bool:
-        """Return whether the message has its row within a few moments.
+        """Return ``True`` as soon as the message has its row.
 
-        ``False`` says nothing: its row may come later, or PostgreSQL could not be asked.
+        ``False`` is no proof: the row may come later, or PostgreSQL could not be asked.
         """
         for _ in range(self._questions):
             if await self._question.answer(message_id):
@@ -66,4 +66,4 @@ class ArrivingRows:
             async with asyncio.timeout(self._timeout):
                 return await queries.with_rows(self._pool, message_ids)
         except (Outage, TimeoutError):
-            return set()  # the caller asks elsewhere, and says so
+            return set()  # the caller then asks the log, and reports the outage

@@ -1,4 +1,4 @@
-"""The parts of the HTTP application, put together: one group commit for all doors."""
+"""Builds the HTTP application of its parts. All routes that accept messages share them."""
 
 from __future__ import annotations
 
@@ -72,27 +72,28 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
     reads: Pool | None = None,
     tried: Callable[[str | None], None] = lambda _: None,
 ) -> Ingress:
-    """Build the application. It starts nothing and connects to nothing of its own.
+    """Build the application. This starts no task and opens no connection.
 
     Args:
-        settings: Of the ingress.
+        settings: The ingress's settings.
         transport: The log that messages are appended to.
         pool: Connections to PostgreSQL.
-        metrics: Of this process.
-        worker: Tells how this process's workers are, if it has any.
-        consumed: The log that workers read, where it is not ``transport``.
-        probes: Tell how other dependencies are.
-        tracer: Begins the trace of each request; without one, clients' traces are passed on.
-        logs: All logs that the console shows; ``transport`` and ``consumed`` without them.
+        metrics: This process's metrics.
+        worker: Returns the state of this process's workers, if it has any.
+        consumed: The log that workers read, if it is not ``transport``.
+        probes: Checks of further dependencies for ``/readyz``.
+        tracer: Begins the trace of each request; by default clients' traces are passed on.
+        logs: The logs that the console shows; by default ``transport`` and ``consumed``.
         seen_by: The name that the console gives this process.
-        migration: Shows and steers the migration between logs, in the console.
-        payloads: Where large content is kept; without one, in the log.
-        unwritten: Tells why this process's rows are not taken, while they are not.
-        reads: For pages and the console's search; by default ``pool``.
-        tried: Is told by each readiness probe why ``transport`` takes no writes, or ``None``.
+        migration: The console's actions on the migration between logs.
+        payloads: The store for large content; without one, all content is in the log.
+        unwritten: Returns why PostgreSQL takes no rows from this process, or ``None``.
+        reads: Connections for pages and the console's search; by default ``pool``.
+        tried: Called by each readiness check with the reason why ``transport`` takes no writes, or
+            with ``None``.
 
     Raises:
-        ConfigurationError: The API keys can't be used.
+        ConfigurationError: The API keys, or the number of connections, can't be used.
     """
     read = consumed or transport
     accept = _accept_context(
@@ -199,7 +200,7 @@ def _routers(console: ConsoleState, readiness: ReadinessChecks) -> list[APIRoute
         message_routes.router,
         content.router,
         receipt_routes.router,
-        # Before the routes of single letters: "redrives" is not one of their ids.
+        # Before the routes of single dead letters, which would take "redrives" for an id.
         redrives.router,
         dead_letters.router,
         jobs.router,
@@ -213,7 +214,7 @@ def _routers(console: ConsoleState, readiness: ReadinessChecks) -> list[APIRoute
 def _closing(
     accept: AcceptContext, redriver: Redriver, console: ConsoleState
 ) -> list[Callable[[], Awaitable[None]]]:
-    """Return the closing calls in their order: no message is handed in to a closed part."""
+    """Return the closing calls in order: a part closes after those that hand messages to it."""
     uploads = [accept.uploads.close] if accept.uploads else []
     return [
         accept.admission.close,

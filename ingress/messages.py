@@ -1,4 +1,4 @@
-"""Find a message: in its row, in the log, among the dead letters, or by its tombstone."""
+"""The search for a message by id: in its row, its tombstone, the dead letters, or the log."""
 
 from __future__ import annotations
 
@@ -26,26 +26,32 @@ __all__ = ["Dead", "Found", "Messages", "Pending", "visible"]
 
 
 class Dead(msgspec.Struct, frozen=True):
-    """A message that is a dead letter. ``message`` is null where it can't be read as one."""
+    """A message that is a dead letter.
+
+    ``message`` is ``None`` if it was not asked for, or if the record can't be decoded.
+    """
 
     lost: Lost
     message: Message | None = None
 
 
 class _LogAnswer(NamedTuple):
-    """A message in the log: its record, and the remembered answer to its append."""
+    """The log's answer: the message in its record, and the remembered answer to its append."""
 
     found: Pending | None
     remembered: Pending | None
     failure: TransportUnavailable | Problem | None = None
-    """Why it could not say it."""
+    """The error, if the log could not answer."""
 
 
 Found = StoredMessage | Dead | Pending | Buried
 
 
 def visible(found: Found, key: ApiKey | None) -> bool:
-    """Return whether ``key`` may read the message; with a prefix, never one of unknown parties."""
+    """Return whether ``key`` may read the message.
+
+    A key with a prefix may not read a message whose sender or conversation is unknown.
+    """
     if key is None or not key.limited:
         return True
     message = found.message
@@ -56,11 +62,11 @@ class Messages:
     """Finds messages by id: a row, a tombstone, a dead letter, or a record that waits in the log.
 
     Args:
-        transport: the log that workers read.
-        pool: connections to PostgreSQL.
-        scan: the most unacknowledged records of a partition to look through.
-        timeout_seconds: how long to wait for PostgreSQL.
-        arriving: waits for rows where the log remembers no ids.
+        transport: The log that workers read.
+        pool: Connections to PostgreSQL.
+        scan: The most unacknowledged records of a partition to read in a search.
+        timeout_seconds: How long to wait for PostgreSQL.
+        arriving: Waits for rows, if the log remembers no ids.
     """
 
     def __init__(
@@ -80,12 +86,16 @@ class Messages:
         self._timeout = timeout_seconds
 
     async def find(self, message_id: str, *, content: bool) -> Found | None:
-        """Return the message; ``content`` asks for a pending one's content too.
+        """Return the message, or ``None`` if it is nowhere.
+
+        Args:
+            message_id: The message's id.
+            content: Whether the content of a pending message or a dead letter is needed too.
 
         Raises:
-            Problem: PostgreSQL can't tell, and the log does not have it or can't tell either; or
-                there is no row, and more waits in the log than is looked through.
-            TransportUnavailable: there is no row, and the log can't tell.
+            Problem: PostgreSQL can't answer, and the message was not found in the log; or there is
+                no row, and more records wait in the log than are searched.
+            TransportUnavailable: There is no row, and the log can't answer.
         """
         outage: Exception | None = None
         try:
@@ -99,8 +109,8 @@ class Messages:
         if log.found is not None:
             return log.found
         if outage is None:
-            # It may have moved from the log to its row while we looked in the one, then the other.
-            # If neither has it yet it is on its way to the dead letters.
+            # The message may have moved from the log to its row between the two looks. If it has no
+            # row either, it is on its way to the dead letters.
             try:
                 found = await self._stored(message_id, content=content) or log.remembered
             except (Outage, TimeoutError) as error:
@@ -123,7 +133,7 @@ class Messages:
     async def _stored_soon(
         self, message_id: str, *, content: bool
     ) -> StoredMessage | Buried | Dead | None:
-        """As ``_stored``; where the log remembers nothing, wait a moment for a row to come."""
+        """Return as ``_stored`` does; if the log remembers no ids, wait a moment for the row."""
         stored = await self._stored(message_id, content=content)
         if stored is not None or self._transport.features.remembers:
             return stored
@@ -161,7 +171,7 @@ class Messages:
 
 
 def _unknown(outage: Exception | None, failure: Exception | None) -> Exception:
-    """Return the error that names what could not be asked: PostgreSQL, the log, or both."""
+    """Return the error that says which could not be asked: PostgreSQL, the log, or both."""
     if outage is None and failure is not None:
         return failure
     detail = "The message does not wait in the log, and the database can't be asked."

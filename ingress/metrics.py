@@ -10,7 +10,7 @@ __all__ = ["IngressMetrics"]
 
 
 class IngressMetrics:
-    """Metrics from a request's body to its acknowledgement."""
+    """Metrics of messages from their request to their acknowledgement, and of connections."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.queue = Gauge(

@@ -1,8 +1,8 @@
-"""Look for messages without a row in what workers have not acknowledged.
+"""The search for messages without a row among the log's unacknowledged records.
 
 A message that was accepted a moment ago has no row yet, and Kafka remembers no ids. Clients ask for
-such messages all the time (a receipt follows its message), so look-ups share their questions: those
-that come while a look is under way are the next one's.
+such messages all the time (a receipt follows its message), so they share a search: those that ask
+while one is under way wait for the next.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ _PAGE = 500
 
 
 class Pending(msgspec.Struct, frozen=True):
-    """A message in the log without a row yet. ``message`` is null where it was not looked up."""
+    """A message in the log without a row yet.
+
+    ``message`` is ``None`` if only the log's remembered answer was read, and not the record.
+    """
 
     transport: str
     partition: int
@@ -43,12 +46,12 @@ _Answer = Pending | TransportError | Problem | None
 class PendingMessages:
     """Finds messages that wait in the log.
 
-    A look asks the log once how far its workers are, and reads each partition once, however many
-    messages are looked for.
+    A search asks the log once for the workers' progress, and reads each partition once, for any
+    number of messages.
 
     Args:
-        transport: the log that workers read.
-        scan: the most records of a partition to look through.
+        transport: The log that workers read.
+        scan: The most records of a partition to read in a search.
     """
 
     def __init__(self, transport: Transport, scan: int) -> None:
@@ -60,8 +63,8 @@ class PendingMessages:
         """Return the message if it waits for a worker now.
 
         Raises:
-            Problem: it may, but behind more records than are looked through.
-            TransportError: it may, and the log can't tell.
+            Problem: The message may wait behind more records than are searched.
+            TransportError: The log can't tell whether the message waits.
         """
         found = await self._question.answer(message_id)
         if isinstance(found, Exception):
@@ -69,7 +72,7 @@ class PendingMessages:
         return found
 
     async def _look_for(self, waiting: Waiting[_Answer]) -> None:
-        """Answer all of ``waiting``."""
+        """Search the log for all messages of ``waiting``, and set each answer."""
         log, sought = self._transport, dict[int, dict[str, asyncio.Future[_Answer]]]()
         for message_id, answer in waiting.items():
             partition = partition_of(message_id, log.partitions)
@@ -84,7 +87,7 @@ class PendingMessages:
         )
 
     async def _look_in(self, progress: Progress, sought: Waiting[_Answer]) -> None:
-        """Answer those of one partition."""
+        """Search one partition, and set the answers of all its messages."""
         try:
             await self._read(progress, sought)
         except (TransportError, Problem) as error:
@@ -93,7 +96,7 @@ class PendingMessages:
             answer_rest(sought, None)
 
     async def _read(self, progress: Progress, sought: Waiting[_Answer]) -> None:
-        """Read the unacknowledged records until all messages are found; answer each that is."""
+        """Read unacknowledged records until all messages are found; set the answers of those."""
         partition = progress.partition
         if progress.unavailable:
             raise TransportUnavailable(f"no server has partition {partition} now")
@@ -128,7 +131,7 @@ class PendingMessages:
             )
 
     def _compare(self, record: Record, sought: Waiting[_Answer]) -> None:
-        """Answer who looks for the message in ``record``; the first record of a message counts."""
+        """Set the answer of the message in ``record``, unless an earlier record set it."""
         try:
             event = decode(record)
         except DecodeError:

@@ -1,4 +1,4 @@
-"""Readiness of this process, dependency by dependency."""
+"""The readiness of this process (``/readyz``), dependency by dependency."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Status = Literal["up", "degraded", "down"]
 
 
 class ComponentState(ApiStruct, frozen=True):
-    """One dependency. ``detail`` says what an operator should know."""
+    """The state of one dependency. ``detail`` explains it to an operator."""
 
     name: str
     status: Status
     required: bool
-    """Without it the process can't do its work."""
+    """Whether the process can't do its work without it."""
     detail: str
 
 
@@ -37,23 +37,23 @@ class ReadinessReport(ApiStruct, frozen=True):
 
 
 WorkerProbe = Callable[[], ComponentState]
-"""Reports the state of this process's workers; made by the code that starts them."""
+"""Returns the state of this process's workers."""
 Probe = Callable[[], Awaitable[ComponentState]]
-"""Asks one more dependency, in its own time limit; made by the code that added it."""
+"""Checks one more dependency, within a time limit of its own."""
 
 
 class ReadinessChecks:
-    """Asks the dependencies, all at the same time.
+    """Checks all dependencies at the same time.
 
     Args:
         transport: The log that messages are appended to.
-        pool: For PostgreSQL.
+        pool: Connections to PostgreSQL.
         database_required: Whether the process is unavailable without PostgreSQL.
-        timeout_seconds: The longest wait for each.
-        worker: Tells how this process's workers are, if it has any.
-        probes: Further dependencies.
-        unwritten: Tells why this process's rows are not taken, while they are not.
-        tried: Is told at each report why the log takes no writes, ``None`` where it does.
+        timeout_seconds: The longest wait for the log, and for PostgreSQL.
+        worker: Returns the state of this process's workers, if it has any.
+        probes: Checks of further dependencies.
+        unwritten: Returns why PostgreSQL takes no rows from this process, or ``None``.
+        tried: Called at each report with the reason why the log takes no writes, or with ``None``.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class ReadinessChecks:
         self._draining = False
 
     def drain(self) -> None:
-        """From now on say not ready, so that no new traffic is sent while this process stops."""
+        """Report "not ready" from now on, so that load balancers send no new traffic."""
         self._draining = True
 
     async def report(self) -> ReadinessReport:
@@ -120,7 +120,7 @@ class ReadinessChecks:
             if not self._database_required:
                 detail += " Messages are accepted all the same, and persisted when it is back."
             return ComponentState("database", "down", self._database_required, detail)
-        if why := self._unwritten():  # its disk is full: it goes on answering
+        if why := self._unwritten():  # with a full disk, PostgreSQL goes on answering
             detail = f"It answers, and takes no rows: {why}."
             return ComponentState("database", "degraded", self._database_required, detail)
         return ComponentState("database", "up", self._database_required, "It answers.")

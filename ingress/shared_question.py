@@ -1,4 +1,4 @@
-"""One question for many message ids. Ids that come while it is under way wait for the next one."""
+"""Queries shared by all callers that wait: ids that come during a query join the next one."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ __all__ = ["SharedQuestion", "Waiting", "answer_rest"]
 _Answer = TypeVar("_Answer")
 
 Waiting = Mapping[str, "asyncio.Future[_Answer]"]
-"""The answers that are waited for, by message id."""
+"""The answers that callers wait for, by message id."""
 
 
 class SharedQuestion(Generic[_Answer]):
-    """Asks about message ids, many at once and one question at a time.
+    """Asks about message ids, many in one query and one query at a time.
 
     Args:
-        ask: Sets the answers, each as soon as it is known.
-        unanswered: Returns the answer for those that ``ask`` left without one, as when it is
-            cancelled: nobody may wait for ever.
-        pause: Seconds before each question, in which more may join it.
+        ask: Runs one query, and sets each answer as soon as it is known.
+        unanswered: Returns the answer for ids that ``ask`` left without one, also when it is
+            cancelled, so that no caller waits for ever.
+        pause: Seconds before each query, in which more ids may join it.
     """
 
     def __init__(
@@ -38,9 +38,9 @@ class SharedQuestion(Generic[_Answer]):
         self._asking: asyncio.Task[None] | None = None
 
     async def answer(self, message_id: str) -> _Answer:
-        """Return the answer for a message, of a question that is asked from now on."""
+        """Return the answer for a message, from a query that begins after this call."""
         loop = asyncio.get_running_loop()
-        # One that is under way may have been asked before the message was there.
+        # A query that is under way may have begun before the message was there.
         answer = self._waiting.setdefault(message_id, loop.create_future())
         if self._asking is None:
             self._asking = loop.create_task(self._run())
@@ -63,7 +63,7 @@ class SharedQuestion(Generic[_Answer]):
 
 
 def answer_rest(waiting: Waiting[_Answer], answer: _Answer) -> None:
-    """Give those that have no answer yet this one."""
+    """Set ``answer`` for all of ``waiting`` that have no answer yet."""
     for future in waiting.values():
         if not future.done():
             future.set_result(answer)
