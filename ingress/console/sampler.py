@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 import structlog
 from msgspec.structs import replace
 
-from ingress.console.health import sentences
+from ingress.console.health.sentences import sentences
 from ingress.console.readings import Readings, WatchedLog
 from ingress.console.views import (
     Database,

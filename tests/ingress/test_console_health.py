@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ingress.console.health import sentences
+from ingress.console.health.sentences import sentences
 from ingress.console.views import (
     Database,
     LogView,

@@ -1,0 +1,1 @@
+"""Health in sentences: the state, its cause, and the remedy. Figures in, words out."""

@@ -1,0 +1,33 @@
+"""PostgreSQL, and the archive of old rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ingress.console.health.wording import span
+from ingress.console.views import Database, Sentence
+
+__all__ = ["database_sentences"]
+
+_ARCHIVE_FAILS = 2 * 3600.0  # seconds
+"""From which age on a file of old rows was tried anew, and failed again."""
+
+
+def database_sentences(database: Database) -> Iterator[Sentence]:
+    """Tell of a PostgreSQL that can't be used, and of an archive that is not finished."""
+    if not database.up:
+        error = (database.error or "").removeprefix("PostgreSQL: ")
+        yield Sentence(
+            level="alarm",
+            text=f"PostgreSQL can't be used: {error}. Messages are accepted all the same and wait "
+            "in the log; nothing is persisted.",
+            next="Start PostgreSQL again, or correct DATABASE_URL; workers go on by themselves. "
+            "WorkersPaused in RUNBOOKS.md has more.",
+        )
+    if database.archive_waits > _ARCHIVE_FAILS:
+        yield Sentence(
+            level="warning",
+            text="A file of old rows was begun and is not finished for "
+            f"{span(database.archive_waits)}: nothing is lost, and the table grows.",
+            next="Run `crossfade rows archive`, which says what ROWS_ARCHIVE_URL lacks.",
+        )

@@ -1,0 +1,113 @@
+"""A log that is silent, lost records, has no worker, or falls behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from ingress.console.health.shadows import answers_wait_for
+from ingress.console.health.stalled import stalled_partitions
+from ingress.console.health.wording import MISSED, REFUSED, named, span
+from ingress.console.views import LogView, ProcessView, Sentence
+
+__all__ = ["log_sentences"]
+
+_LONG_LAG = 1000
+_GROWING = 1.1
+
+
+def log_sentences(
+    log: LogView, processes: Sequence[ProcessView] | None, now: datetime
+) -> Iterator[Sentence]:
+    """Tell of a log: silent, or what it lost, what is unread in it, and who reads it."""
+    if log.error:
+        yield _silent(log, answers_wait=answers_wait_for(log.name, processes or ()))
+        return
+    if lost := sum(partition.lost for partition in log.partitions):
+        which = "1 record left" if lost == 1 else f"{lost} records left"
+        yield Sentence(
+            level="alarm",
+            text=f"{which} {log.name} unread, or went with the end of its log: trimmed, deleted, "
+            "or lost by the server (its disk, a failover, a restored backup).",
+            next="Run `crossfade audit` to see which messages have no row.",
+            page="partitions",
+        )
+    if log.rescued:
+        records = "1 record" if log.rescued == 1 else f"{log.rescued} records"
+        yield Sentence(
+            level="notice",
+            text=f"A failover of {log.name} lost {records} in the last day. The processes that had "
+            "them appended them again.",
+            next="Set REDIS_WAIT_REPLICAS to the number of replicas, and a failover loses none; "
+            "`crossfade audit` compares what is in the log with the rows.",
+            page="partitions",
+        )
+    if unknown := [partition.partition for partition in log.partitions if partition.lag is None]:
+        yield Sentence(
+            level="warning",
+            text=f"The lag of {named(unknown)} of {log.name} can't be told.",
+            next="Records ahead of the workers were removed by hand; it is known again when they "
+            "have read past them.",
+            page="partitions",
+        )
+    if "consumed" in log.roles:
+        yield from stalled_partitions(log, processes, now)
+        yield from _unowned(log)
+        yield from _behind(log)
+
+
+def _silent(log: LogView, *, answers_wait: bool) -> Sentence:
+    is_needed = "primary" in log.roles or answers_wait
+    if is_needed:
+        effect = REFUSED
+    elif "consumed" in log.roles:
+        effect = "Messages are accepted; nothing is persisted until it is back."
+    else:
+        effect = MISSED
+    return Sentence(
+        level="warning" if log.roles == ["shadow"] and not is_needed else "alarm",
+        text=f"The log {log.name} does not answer: {log.error}. {effect}",
+        next=f"Start the {log.name} server again, or mend the network to it; processes reconnect "
+        "by themselves.",
+        page="partitions",
+    )
+
+
+def _unowned(log: LogView) -> Iterator[Sentence]:
+    free = [
+        partition
+        for partition in log.partitions
+        if partition.owner is None and not partition.stalled_seconds
+    ]
+    if free:
+        everyone = len(free) == len(log.partitions)
+        whom = "any partition" if everyone else named([partition.partition for partition in free])
+        yield Sentence(
+            level="warning",
+            text=f"No worker owns {whom} of {log.name}: what comes in waits.",
+            next="Start a worker (`crossfade worker`). After a worker's death this lasts as long "
+            "as its lease, STREAM_LEASE_MS.",
+            page="partitions",
+        )
+
+
+def _behind(log: LogView) -> Iterator[Sentence]:
+    if log.lag is None or log.lag < _LONG_LAG or log.in_rate is None or log.out_rate is None:
+        return
+    if log.in_rate > log.out_rate * _GROWING:
+        yield Sentence(
+            level="warning",
+            text=f"{log.name} falls behind: {log.in_rate:.0f} records a second come in and "
+            f"{log.out_rate:.0f} are persisted; {log.lag} wait.",
+            next="Add workers (up to one process for each partition), or look at what PostgreSQL "
+            "waits for.",
+            page="partitions",
+        )
+    elif log.out_rate > log.in_rate:
+        eta = log.lag / (log.out_rate - log.in_rate)
+        yield Sentence(
+            level="notice",
+            text=f"{log.name} catches up: {log.lag} records wait, and at this rate none in "
+            f"{span(eta)}.",
+            page="partitions",
+        )

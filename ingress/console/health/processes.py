@@ -1,0 +1,77 @@
+"""Processes that are silent, wait, or have the settings of another phase."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from ingress.console.health.wording import ago, dependency_name, span
+from ingress.console.views import ProcessView, Sentence
+
+__all__ = ["process_sentences", "stray_sentences"]
+
+_OPERATOR = "an operator"
+"""The dependency of a partition whose rows are lost (``persistence.worker.recovery.positions``)."""
+
+
+def process_sentences(processes: Sequence[ProcessView], now: datetime) -> Iterator[Sentence]:
+    """Tell of processes that are silent, and of what the others wait for."""
+    waits: dict[tuple[str, str], list[ProcessView]] = defaultdict(list)
+    if len(processes) > 1 and not any(process.live for process in processes):
+        silent = min(process.silent_seconds for process in processes)
+        yield Sentence(
+            level="alarm",
+            text=f"None of {len(processes)} processes has been heard of for {span(silent)}. "
+            "PostgreSQL takes none of their writes (its disk is full, or it is read-only), or all "
+            "of them have ended.",
+            next="Look at PostgreSQL's disk and log first: what is accepted meanwhile waits in the "
+            "log, and processes that live go on by themselves.",
+            page="migration",
+        )
+        return
+    for process in processes:
+        if not process.live:
+            yield Sentence(
+                level="warning",
+                text=f"The process {process.member} has not been heard of for "
+                f"{span(process.silent_seconds)}: it died, or is cut off from PostgreSQL and works "
+                "on.",
+                next="If it is dead for good, take it off the list with "
+                f"`crossfade migrate forget {process.member} --why ...`.",
+                page="migration",
+            )
+        elif process.paused:
+            paused = process.paused[0]
+            waits[paused.dependency, paused.error].append(process)
+    for (dependency, error), those in waits.items():
+        since = min(process.paused[0].since for process in those)
+        who = f"{len(those)} processes wait" if len(those) > 1 else f"{those[0].member} waits"
+        if dependency.startswith(_OPERATOR):
+            yield Sentence(
+                level="alarm",
+                text=f"{who} for {dependency}, for {ago(since, now)} now: {error}.",
+                next="What is accepted waits in the log. See RowsLost in RUNBOOKS.md before you "
+                "accept the loss.",
+            )
+            continue
+        yield Sentence(
+            level="warning",
+            text=f"{who} for {dependency_name(dependency)}, for {ago(since, now)} now: {error}.",
+            next="Nothing is lost or given up meanwhile. `crossfade doctor` says what is wrong "
+            "there; once it takes the work, it goes on by itself.",
+        )
+
+
+def stray_sentences(count: int) -> Iterator[Sentence]:
+    """Tell of processes with the settings of a phase that the migration is not at."""
+    if count:
+        who = "1 process has" if count == 1 else f"{count} processes have"
+        yield Sentence(
+            level="warning",
+            text=f"{who} the settings of another phase than the migration stands at, so no gate "
+            "was asked: messages of a conversation may be stored out of order. None is lost or "
+            "doubled.",
+            next="`crossfade migrate status` shows which, and the settings to restart with.",
+            page="migration",
+        )

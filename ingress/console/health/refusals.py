@@ -1,0 +1,60 @@
+"""Primaries that refuse appends, and logs that slow them down."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+
+from ingress.console.health.wording import REFUSED, ago, seconds_since, span
+from ingress.console.views import LogView, Sentence
+from persistence.fleet.append_outage import AppendOutage
+
+__all__ = ["refused_appends", "throttled_logs"]
+
+_UNTRIED = 60.0
+"""Seconds after a refused append from which on, without another one, it proves nothing."""
+
+
+def refused_appends(
+    logs: Sequence[LogView], outages: Sequence[AppendOutage], now: datetime
+) -> Iterator[Sentence]:
+    """Tell of primaries that answer, and take no appends: full, read-only, without a right."""
+    silent = {log.name for log in logs if log.error}
+    refusals: dict[str, list[AppendOutage]] = defaultdict(list)
+    for outage in outages:
+        if outage.log not in silent:
+            refusals[outage.log].append(outage)
+    for name, those in refusals.items():
+        latest = max(those, key=lambda outage: outage.last)
+        whose = "1 process" if len(those) == 1 else f"{len(those)} processes"
+        is_tried = (seconds_since(latest.last, now) or 0.0) < _UNTRIED
+        if is_tried:
+            since = ago(min(outage.since for outage in those), now)
+            effect = REFUSED
+            text = f"{name} refuses messages of {whose}, for {since} now: {latest.error}."
+        else:
+            effect = "None came since, so whether it takes them now is not known."
+            text = (
+                f"{name} refused the last message of {whose}, {ago(latest.last, now)} ago: "
+                f"{latest.error}."
+            )
+        yield Sentence(
+            level="alarm" if is_tried else "warning",
+            text=f"{text} {effect}",
+            next="`crossfade doctor` says what is wrong there. Mend it, and processes go on by "
+            "themselves.",
+            page="partitions",
+        )
+
+
+def throttled_logs(waits: Mapping[str, Sequence[float]]) -> Iterator[Sentence]:
+    """Tell of logs whose quota makes processes wait."""
+    for name, seconds in sorted(waits.items()):
+        those = "1 process" if len(seconds) == 1 else f"{len(seconds)} processes"
+        yield Sentence(
+            level="warning",
+            text=f"{name} slows down {those}, as a quota is used up: the last wait was "
+            f"{span(max(seconds))}. POSTs that can't wait so long are answered 503.",
+            next="Raise producer_byte_rate of our user or client id at the brokers, or send less.",
+        )

@@ -1,0 +1,75 @@
+"""The state of everything in sentences, the worst first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from types import MappingProxyType
+
+from ingress.console.health.database import database_sentences
+from ingress.console.health.letters import letter_sentences
+from ingress.console.health.logs import log_sentences
+from ingress.console.health.processes import process_sentences, stray_sentences
+from ingress.console.health.refusals import refused_appends, throttled_logs
+from ingress.console.health.shadows import shadow_sentences
+from ingress.console.health.wording import span
+from ingress.console.views import Database, LogView, ProcessView, Sentence
+from persistence.fleet.append_outage import AppendOutage
+from persistence.reads.overview import Letters
+
+__all__ = ["sentences"]
+
+_ORDER = {"alarm": 0, "warning": 1, "ok": 2, "notice": 3}
+
+
+def sentences(
+    logs: Sequence[LogView],
+    database: Database,
+    processes: Sequence[ProcessView] | None,
+    letters: Letters | None,
+    *,
+    throttled: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    append_outages: Sequence[AppendOutage] = (),
+    strays: int = 0,
+    now: datetime,
+) -> list[Sentence]:
+    """Word the state of everything, the worst first; one calm sentence where all is well.
+
+    Args:
+        logs: as they were last seen.
+        database: as it was last asked.
+        processes: those that are known; ``None`` where they can't be told.
+        letters: dead letters that wait; ``None`` where they can't be told.
+        strays: number of processes with the settings of a phase that the migration is not at.
+        append_outages: those that processes have, one for each.
+        throttled: by log, the seconds that its quota made processes wait, one for each.
+        now: for the ages of things.
+    """
+    found = [
+        *database_sentences(database),
+        *(sentence for log in logs for sentence in log_sentences(log, processes, now)),
+        *shadow_sentences(logs, processes or ()),
+        *refused_appends(logs, append_outages, now),
+        *throttled_logs(throttled),
+        *process_sentences(processes or (), now),
+        *stray_sentences(strays),
+        *letter_sentences(letters, now),
+    ]
+    if all(sentence.level == "notice" for sentence in found):
+        found.append(_calm(logs))
+    return sorted(found, key=lambda sentence: _ORDER[sentence.level])
+
+
+def _calm(logs: Sequence[LogView]) -> Sentence:
+    read = next((log for log in logs if "consumed" in log.roles), None)
+    if read is None or read.lag is None:
+        return Sentence(level="ok", text="Nothing that is known is wrong.")
+    if read.lag == 0:
+        return Sentence(level="ok", text=f"Everything that {read.name} has is persisted.")
+    oldest = max(partition.oldest_age or 0.0 for partition in read.partitions)
+    records = "1 record is" if read.lag == 1 else f"{read.lag} records are"
+    return Sentence(
+        level="ok",
+        text=f"All partitions of {read.name} move: {records} on the way, the oldest for "
+        f"{span(oldest)}.",
+    )

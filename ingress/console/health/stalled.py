@@ -1,0 +1,84 @@
+"""Partitions that make no progress, and the cause."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from ingress.console.health.wording import ago, dependency_name, named, span
+from ingress.console.views import LogView, PartitionView, ProcessView, Sentence
+
+__all__ = ["stalled_partitions"]
+
+_STALLED = 5.0
+"""Seconds without an acknowledgement while records wait, from which on a partition is not moving.
+A worker that is well acknowledges with every statement."""
+
+
+def stalled_partitions(
+    log: LogView, processes: Sequence[ProcessView] | None, now: datetime
+) -> Iterator[Sentence]:
+    """List the partitions that make no progress, grouped by cause."""
+    causes: dict[tuple[str, str], list[PartitionView]] = defaultdict(list)
+    for partition in log.partitions:
+        if partition.stalled_seconds is not None and partition.stalled_seconds >= _STALLED:
+            causes[_cause(partition, log.name, processes, now)].append(partition)
+    for (why, remedy), stuck in causes.items():
+        waiting = sum(partition.lag or 0 for partition in stuck)
+        longest = max(partition.stalled_seconds or 0.0 for partition in stuck)
+        verb = "is" if len(stuck) == 1 else "are"
+        records = "1 record waits" if waiting == 1 else f"{waiting} records wait"
+        yield Sentence(
+            level="alarm",
+            text=f"{named([each.partition for each in stuck]).capitalize()} of {log.name} {verb} "
+            f"not moving: {why}. {records}, for {span(longest)} now.",
+            next=remedy,
+            page="partitions",
+        )
+
+
+def _cause(
+    partition: PartitionView, log: str, processes: Sequence[ProcessView] | None, now: datetime
+) -> tuple[str, str]:
+    if partition.owner is None:
+        return (
+            "no worker owns it",
+            "Start a worker (`crossfade worker`), or set ENABLE_STREAM_CONSUMERS=true.",
+        )
+    if processes is None:
+        return (
+            "PostgreSQL does not answer",
+            "Bring PostgreSQL back; the workers go on by themselves.",
+        )
+    owner = next((p for p in processes if p.member == partition.owner), None)
+    if owner is None:
+        return (
+            f"its worker {partition.owner} is not among the processes that report",
+            "Look at that worker's log; when its lease is over another one takes the partition.",
+        )
+    if wait := _wait(owner, f"partition {partition.partition} of {log}", now):
+        return wait
+    if not owner.live:
+        return (
+            f"its worker {partition.owner} has not been heard of for {span(owner.silent_seconds)}",
+            "If that process is dead or suspended, another takes over within STREAM_LEASE_MS.",
+        )
+    return (
+        f"its worker {partition.owner} is alive and waits for nothing it knows of",
+        f"Look at the log of process {owner.pid} on {owner.host}, and at locks in PostgreSQL.",
+    )
+
+
+def _wait(owner: ProcessView, place: str, now: datetime) -> tuple[str, str] | None:
+    """Return why the owner of ``place`` waits, by its own account, and the remedy."""
+    for pause in owner.paused:
+        if pause.dependency == place:
+            return f"it has been blocked for {ago(pause.since, now)}", f"{pause.error}."
+        if not pause.dependency.startswith("partition "):  # another one's, that is
+            name = dependency_name(pause.dependency)
+            return (
+                f"its worker lost {name} {ago(pause.since, now)} ago ({pause.error})",
+                f"Bring {name} back where {owner.host} can reach it; the worker goes on by itself.",
+            )
+    return None

@@ -1,0 +1,59 @@
+"""Lengths of time, partitions and dependencies, as people say them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+__all__ = ["MISSED", "REFUSED", "ago", "dependency_name", "named", "seconds_since", "span"]
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+REFUSED = "POSTs are answered 503, and clients retry with the same key."
+MISSED = "It is the shadow: what it misses is counted, and can be backfilled."
+
+
+def span(seconds: float) -> str:
+    """Return a length of time as people say it."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 2 * _MINUTE:
+        return f"{seconds:.0f} s"
+    if seconds < 2 * _HOUR:
+        return f"{seconds / _MINUTE:.0f} min"
+    if seconds < 2 * _DAY:
+        return f"{seconds / _HOUR:.0f} h"
+    return f"{seconds / _DAY:.0f} days"
+
+
+def ago(moment: str, now: datetime) -> str:
+    """Word how long before ``now`` an RFC 3339 time was, or that it can't be read."""
+    age = seconds_since(moment, now)
+    return "an unknown time" if age is None else span(age)
+
+
+def seconds_since(moment: str, now: datetime) -> float | None:
+    """Return how long before ``now`` an RFC 3339 time was; ``None`` if it can't be read."""
+    try:
+        return max(0.0, (now - datetime.fromisoformat(moment)).total_seconds())
+    except (ValueError, TypeError):  # no time, or one without its offset
+        return None
+
+
+def dependency_name(name: str) -> str:
+    """Return what people call a dependency."""
+    return "PostgreSQL" if name == "postgresql" else name
+
+
+def named(numbers: Sequence[int]) -> str:
+    """Return partitions in words, those that follow each other as a range."""
+    if len(numbers) == 1:
+        return f"partition {numbers[0]}"
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    texts = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+    return f"partitions {', '.join(texts)}"
