@@ -19,10 +19,11 @@ from ingress.accept.repeats import Repeats
 from ingress.accept.row_lookup import RowLookup
 from ingress.accept.uploads import Uploads
 from ingress.app import Ingress
-from ingress.console.build import console_of, console_routers, watched
+from ingress.console.build import console_of, watched
 from ingress.console.migration import MigrationActions
 from ingress.console.readings import WatchedLog
-from ingress.console.state import ConsoleState
+from ingress.console.routes.routers import console_routers
+from ingress.console.routes.state import ConsoleState
 from ingress.messages import Messages
 from ingress.metrics import IngressMetrics
 from ingress.openapi import Documents

@@ -66,7 +66,7 @@ def show(
 
 async def _find(settings: Settings, text: str) -> Timeline | FoundMessages:
     # FastAPI's models take a moment to import: the other commands do without.
-    from ingress.console.search import Search  # noqa: PLC0415
+    from ingress.console.search.search import Search  # noqa: PLC0415
     from ingress.console.timeline import Timelines  # noqa: PLC0415
     from ingress.messages import Messages  # noqa: PLC0415
 

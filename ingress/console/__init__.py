@@ -1,6 +1,6 @@
 """The operator's console: its data, its pages, and the routes that serve them.
 
-Files named ``…routes``, ``pages``, ``session`` and ``build`` need FastAPI; the others do not.
+``routes`` and ``build`` need FastAPI; the others do not.
 
 The terminal (``crossfade status``, ``tail``, ``message``) tells the same from the same parts.
 """

@@ -1,29 +1,17 @@
-"""The console's parts put together: one sampler, its readers, and the routes to both."""
+"""The console's parts put together: one sampler, and its readers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fastapi import APIRouter
-
 from ingress.accept.context import AcceptContext
 from ingress.accept.intake import Intake
-from ingress.console import (
-    find_routes,
-    log_routes,
-    migration_routes,
-    pages,
-    produce_routes,
-    routes,
-    session,
-    tail_routes,
-)
 from ingress.console.hour import LastHour
 from ingress.console.migration import MigrationActions
 from ingress.console.readings import WatchedLog
+from ingress.console.routes.state import ConsoleState
 from ingress.console.sampler import Sampler
-from ingress.console.search import Search
-from ingress.console.state import ConsoleState
+from ingress.console.search.search import Search
 from ingress.console.tail import Tail
 from ingress.console.timeline import Timelines
 from ingress.messages import Messages
@@ -33,7 +21,7 @@ from persistence.database.pool import Pool
 from persistence.operator_actions import Actions
 from transport.contract import Transport
 
-__all__ = ["console_of", "console_routers", "watched"]
+__all__ = ["console_of", "watched"]
 
 
 def watched(written: Transport, read: Transport) -> list[WatchedLog]:
@@ -81,19 +69,3 @@ def console_of(  # noqa: PLR0913 - what a console is made of, once
         migration=migration,
         timeout_seconds=timeout,
     )
-
-
-def console_routers(console: ConsoleState) -> list[APIRouter]:
-    """Return the routes of ``console``; they find it on the application's state."""
-    parts = [
-        session,
-        find_routes,  # before the routes of single messages
-        log_routes,
-        tail_routes,
-        produce_routes,
-        routes,
-        pages,
-    ]
-    if console.migration is not None:
-        parts.append(migration_routes)
-    return [part.router for part in parts]

@@ -13,7 +13,7 @@ from ingress.console.hour import LastHour
 from ingress.console.migration import MigrationActions
 from ingress.console.readings import WatchedLog
 from ingress.console.sampler import Sampler
-from ingress.console.search import Search
+from ingress.console.search.search import Search
 from ingress.console.tail import Tail
 from ingress.console.timeline import Timelines
 from ingress.routes.described import caller

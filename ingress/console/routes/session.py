@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from ingress.console.models import Login, Session
-from ingress.console.state import Console
+from ingress.console.routes.models import Login, Session
+from ingress.console.routes.state import Console
 from ingress.routes.described import json_body, problems
 from ingress.schema import problems as p
 from ingress.schema.problems import Problem

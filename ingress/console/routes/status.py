@@ -1,4 +1,4 @@
-"""The console's routes: status and its stream, timelines, groups, recorded actions."""
+"""The status of everything, its stream, and the last hour."""
 
 from __future__ import annotations
 
@@ -8,33 +8,18 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from ingress.console.models import (
-    STATUS_EVENT,
-    ActionPage,
-    LetterGroups,
-)
+from ingress.console.routes.models import STATUS_EVENT
+from ingress.console.routes.state import READER, Console
 from ingress.console.sampler import Sampler
-from ingress.console.state import READER, Console, OwnKey
-from ingress.console.views import Hour, Status, Timeline
-from ingress.routes import cursor
+from ingress.console.views import Hour, Status
 from ingress.routes.described import problems, scoped
-from ingress.routes.messages import MessageId, canonical, not_found
-from ingress.schema.problems import (
-    DATABASE_UNAVAILABLE,
-    INVALID,
-    LOG_UNAVAILABLE,
-    NOT_FOUND,
-    Problem,
-)
+from ingress.schema.problems import INVALID, Problem
 from ingress.schema.responses import encode
 from ingress.web.auth import Scope
 from ingress.web.browser import visitor
-from persistence.dead_letters.groups import letter_groups
 
 __all__ = ["router"]
 
-_ACTIONS = "operator actions"
-_GROUPS = "groups of dead letters"
 _NO_STORE = {"Cache-Control": "no-store"}
 # Told to every client: how long to wait before it connects again, in milliseconds.
 _RETRY = b"retry: 1000\n\n"
@@ -104,77 +89,6 @@ async def follow_status(
 
     return StreamingResponse(
         _events(console.sampler, limit, check), media_type="text/event-stream", headers=headers
-    )
-
-
-@router.get(
-    "/messages/{message_id}",
-    summary="Read a message's whole story",
-    description="Every step with its time and place, from acceptance to the row, the dead "
-    "letter and the receipts.",
-    operation_id="getTimeline",
-    responses=problems(INVALID, NOT_FOUND, DATABASE_UNAVAILABLE, LOG_UNAVAILABLE),
-    openapi_extra=scoped(Scope.READ),
-)
-async def get_timeline(message_id: MessageId, console: Console, key: OwnKey) -> Timeline:
-    identifier = canonical(message_id)
-    found = await console.timelines.of(identifier)
-    if found is None:
-        raise not_found(identifier)
-    if key is not None and not key.sees(found.message.sender_id, found.message.conversation_id):
-        raise not_found(identifier)
-    return found
-
-
-@router.get(
-    "/dead-letters",
-    summary="See pending dead letters grouped by reason and cause",
-    description="Each group with its count and its latest error. Its reason and its cause are "
-    "the filter of an action on all of it.",
-    operation_id="groupDeadLetters",
-    dependencies=[READER],
-    responses=problems(INVALID, DATABASE_UNAVAILABLE),
-    openapi_extra=scoped(Scope.READ),
-)
-async def group_dead_letters(
-    console: Console,
-    after: Annotated[
-        str | None, Query(max_length=64, description="`next` of the page before.")
-    ] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 25,
-) -> LetterGroups:
-    place = cursor.decode(after, _GROUPS) if after is not None else None
-    page = await letter_groups(console.pool, after=place, limit=limit)
-    return LetterGroups(
-        items=page.items,
-        next=None if page.next is None else cursor.encode(page.next, _GROUPS),
-        ungrouped=page.ungrouped,
-    )
-
-
-@router.get(
-    "/actions",
-    summary="Read what was done by hand, newest first",
-    description="Redrives, discards, steps of the migration: who, when, why, and how it ended.",
-    operation_id="listActions",
-    dependencies=[READER],
-    responses=problems(INVALID, DATABASE_UNAVAILABLE),
-    openapi_extra=scoped(Scope.READ),
-)
-async def list_actions(
-    console: Console,
-    after: Annotated[
-        str | None, Query(max_length=64, description="`next` of the page before.")
-    ] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-) -> ActionPage:
-    before = cursor.decode(after, _ACTIONS) if after is not None else None
-    rows = await console.actions.recent(before=before, limit=limit + 1)
-    page = rows[:limit]
-    more = len(rows) > limit
-    return ActionPage(
-        items=page,
-        next=cursor.encode(page[-1].id, _ACTIONS) if more else None,
     )
 
 

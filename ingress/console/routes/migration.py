@@ -13,8 +13,8 @@ from ingress.console.migration import (
     StepRequest,
     StepView,
 )
-from ingress.console.models import CancelRequest, Recorded
-from ingress.console.state import ADMIN, READER, Caller, Console, Migration
+from ingress.console.routes.models import CancelRequest, Recorded
+from ingress.console.routes.state import ADMIN, READER, Caller, Console, Migration
 from ingress.routes.described import json_body, problems, scoped
 from ingress.schema import problems as p
 from ingress.schema.problems import STATE

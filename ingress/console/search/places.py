@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from uuid import UUID
 
+from ingress.console.search.wanted import LogPlace
 from ingress.console.views import FoundMessage
-from ingress.console.wanted import LogPlace
 from ingress.schema.responses import State
 from persistence.database.pool import Pool
 from persistence.reads import outcomes, search

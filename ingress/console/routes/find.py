@@ -8,8 +8,8 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Query
 
-from ingress.console.search import Listing
-from ingress.console.state import Console, OwnKey
+from ingress.console.routes.state import Console, OwnKey
+from ingress.console.search.search import Listing
 from ingress.console.views import FoundMessages, FoundPage
 from ingress.routes import cursor
 from ingress.routes.described import problems, scoped

@@ -8,8 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 
-from ingress.console.models import TAIL_EVENT
-from ingress.console.state import Console
+from ingress.console.routes.models import TAIL_EVENT
+from ingress.console.routes.state import Console
 from ingress.console.tail import MOST_FOLLOWERS, Tail, TailFilter
 from ingress.routes.described import problems, scoped
 from ingress.routes.models import Text

@@ -15,9 +15,9 @@ import asyncpg
 import msgspec
 from msgspec.structs import replace
 
-from ingress.console.places import Places
+from ingress.console.search.places import Places
+from ingress.console.search.wanted import Wanted
 from ingress.console.views import FoundMessage, FoundMessages, FoundPage, Matched
-from ingress.console.wanted import Wanted
 from ingress.schema.responses import State
 from ingress.web.key_entries import ApiKey
 from persistence.database.pool import Pool

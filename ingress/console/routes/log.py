@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import Field, model_validator
 
 from ingress.console.records import BrowsedPlace, Records
-from ingress.console.state import Console, OwnKey
+from ingress.console.routes.state import Console, OwnKey
 from ingress.console.views import LogNames, LogRecords, NamedLog
 from ingress.routes.dead_letter_models import Moment
 from ingress.routes.described import problems, scoped

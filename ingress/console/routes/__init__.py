@@ -1,0 +1,1 @@
+"""The console's routes, with FastAPI: its page, its session, and its API."""

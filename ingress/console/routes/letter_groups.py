@@ -1,0 +1,47 @@
+"""Pending dead letters in groups."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from ingress.console.routes.models import LetterGroups
+from ingress.console.routes.state import READER, Console
+from ingress.routes import cursor
+from ingress.routes.described import problems, scoped
+from ingress.schema.problems import DATABASE_UNAVAILABLE, INVALID
+from ingress.web.auth import Scope
+from persistence.dead_letters.groups import letter_groups
+
+__all__ = ["router"]
+
+_GROUPS = "groups of dead letters"
+
+router = APIRouter(prefix="/api/console", tags=["console"])
+
+
+@router.get(
+    "/dead-letters",
+    summary="See pending dead letters grouped by reason and cause",
+    description="Each group with its count and its latest error. Its reason and its cause are "
+    "the filter of an action on all of it.",
+    operation_id="groupDeadLetters",
+    dependencies=[READER],
+    responses=problems(INVALID, DATABASE_UNAVAILABLE),
+    openapi_extra=scoped(Scope.READ),
+)
+async def group_dead_letters(
+    console: Console,
+    after: Annotated[
+        str | None, Query(max_length=64, description="`next` of the page before.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 25,
+) -> LetterGroups:
+    place = cursor.decode(after, _GROUPS) if after is not None else None
+    page = await letter_groups(console.pool, after=place, limit=limit)
+    return LetterGroups(
+        items=page.items,
+        next=None if page.next is None else cursor.encode(page.next, _GROUPS),
+        ungrouped=page.ungrouped,
+    )

@@ -1,0 +1,35 @@
+"""The story of one message."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from ingress.console.routes.state import Console, OwnKey
+from ingress.console.views import Timeline
+from ingress.routes.described import problems, scoped
+from ingress.routes.messages import MessageId, canonical, not_found
+from ingress.schema.problems import DATABASE_UNAVAILABLE, INVALID, LOG_UNAVAILABLE, NOT_FOUND
+from ingress.web.auth import Scope
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/api/console", tags=["console"])
+
+
+@router.get(
+    "/messages/{message_id}",
+    summary="Read a message's whole story",
+    description="Every step with its time and place, from acceptance to the row, the dead "
+    "letter and the receipts.",
+    operation_id="getTimeline",
+    responses=problems(INVALID, NOT_FOUND, DATABASE_UNAVAILABLE, LOG_UNAVAILABLE),
+    openapi_extra=scoped(Scope.READ),
+)
+async def get_timeline(message_id: MessageId, console: Console, key: OwnKey) -> Timeline:
+    identifier = canonical(message_id)
+    found = await console.timelines.of(identifier)
+    if found is None:
+        raise not_found(identifier)
+    if key is not None and not key.sees(found.message.sender_id, found.message.conversation_id):
+        raise not_found(identifier)
+    return found
