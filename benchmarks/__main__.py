@@ -12,7 +12,8 @@ import msgspec
 import typer
 from rich.console import Console
 
-from benchmarks import (
+from benchmarks.figure import Figure
+from benchmarks.figures import (
     batch_post,
     drain,
     posted_memory,
@@ -22,7 +23,6 @@ from benchmarks import (
     table_sizes,
     tracing,
 )
-from benchmarks.figure import Figure
 from benchmarks.logs import LOGS
 from benchmarks.payloads.measure import measure as payloads
 from benchmarks.plan import FULL, QUICK, Plan

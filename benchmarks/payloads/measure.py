@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from benchmarks.drain import Drained, drain
 from benchmarks.figure import Compared, Figure, Limit
+from benchmarks.figures.drain import Drained, drain
 from benchmarks.payloads.posts import large_in_the_log, small_beside_without
 from benchmarks.payloads.samples import CONTENT_BYTES, envelopes
 from benchmarks.payloads.stores import DISTANT, STORES, Store

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from benchmarks.drain import drain
 from benchmarks.figure import Compared, Figure, Limit, Point
+from benchmarks.figures.drain import drain
+from benchmarks.figures.single_post import fill_table
 from benchmarks.logs import KafkaLog
 from benchmarks.plan import Plan
-from benchmarks.single_post import fill_table
 from benchmarks.stand import Stand
 from benchmarks.whole_path.contenders import CONTENDERS, Contender
 from benchmarks.whole_path.measure import measure

@@ -26,7 +26,9 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
     job = dumps({"seconds": plan.seconds, "batch": _BATCH, "writers": _WRITERS})
     ours, bare = [], []
     for _ in range(plan.runs):
-        ours.append(float(await program("benchmarks.publisher", job, stand.log_environment())))
+        ours.append(
+            float(await program("benchmarks.figures.publisher", job, stand.log_environment()))
+        )
         bare.append(float(await program(module, job, stand.log_environment())))
     return [
         Compared(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from benchmarks.figure import Compared, Figure
+from benchmarks.figures.publish import BARE
+from benchmarks.figures.single_post import fill_table
 from benchmarks.load.job import Job
 from benchmarks.plan import Plan
 from benchmarks.processes import crossfade, dumps, load, program
-from benchmarks.publish import BARE
-from benchmarks.single_post import fill_table
 from benchmarks.stand import Stand
 
 __all__ = ["measure"]

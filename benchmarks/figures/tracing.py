@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from benchmarks.figure import Figure, Limit, median
+from benchmarks.figures.single_post import fill_table
 from benchmarks.load.job import Job
 from benchmarks.metrics_page import fetch
 from benchmarks.plan import Plan
 from benchmarks.processes import Running, crossfade, load
-from benchmarks.single_post import fill_table
 from benchmarks.stand import Stand
 
 __all__ = ["measure"]

@@ -1,0 +1,1 @@
+"""Figures, one a file: what is measured, and beside which baseline."""
