@@ -1,8 +1,8 @@
-"""The cause of a dead letter: its error's text without what differs from letter to letter.
+"""The cause of a dead letter: its error's text without the parts that differ between letters.
 
-Letters that failed for one cause are shown, redriven and discarded together, so two texts that say
-the same of two records have to become one. Ids, numbers, times and quoted values are replaced;
-the name of something in the schema (``constraint "messages_pkey"``) names the fault, and stays.
+Letters that failed for one cause are shown, redriven and discarded together. So two texts that
+report the same fault of two records have to become one. Ids, numbers, times and quoted values are
+replaced. The name of a schema object (``constraint "messages_pkey"``) names the fault, and stays.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import re
 __all__ = ["LONGEST_CAUSE", "cause_of"]
 
 LONGEST_CAUSE = 200
-"""Characters. An index takes no more than 2,704 bytes, and no reader more than two lines."""
+"""In characters. An index takes at most 2,704 bytes, and a reader hardly more than two lines."""
 
 _READ = 1000
-"""Characters of the error that are looked at."""
+"""How many characters of the error are examined."""
 
-# One pass, so that what replaces a part is never replaced itself. The order decides.
+# One pass, so that a replacement is never replaced itself. The order of alternatives matters.
 _VARIABLE = re.compile(
     r"""
       (?P<name> \b (?:column|constraint|encoding|function|index|relation|role|schema|table|trigger
@@ -37,7 +37,7 @@ _PLACEHOLDERS = {"quoted": "'…'", "time": "<time>", "id": "<id>", "number": "<
 
 
 def cause_of(error: str) -> str:
-    """Return the cause that ``error`` tells of, in at most ``LONGEST_CAUSE`` characters."""
+    """Return the cause of ``error``, in at most ``LONGEST_CAUSE`` characters."""
     text = _VARIABLE.sub(_replaced, " ".join(error[:_READ].split()))
     return text if len(text) <= LONGEST_CAUSE else f"{text[: LONGEST_CAUSE - 1]}…"
 

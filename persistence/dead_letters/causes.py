@@ -1,7 +1,7 @@
-"""Causes for dead letters that became rows before causes were kept, or by an older release.
+"""Compute causes for dead letters from before causes were kept, or from an older release.
 
-A few at a time, in transactions of their own: no caller waits for it, and a letter that is redriven
-meanwhile is left for the next time.
+A few letters at a time, each time in a transaction of its own. No caller waits for it, and a letter
+that is being redriven is left for the next time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WHERE letter.id = given.id
 
 
 async def give_causes(connection: Connection, at_once: int) -> int:
-    """Give up to ``at_once`` pending letters their cause; return to how many."""
+    """Give up to ``at_once`` pending letters their cause; return their number."""
     async with connection.transaction():
         rows = await connection.fetch(_WITHOUT, at_once)
         await connection.execute(

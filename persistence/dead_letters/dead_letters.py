@@ -1,6 +1,6 @@
-"""The dead letters as an operator handles them: list, read, count, discard (promise 7).
+"""List, read, count and discard dead letters, for operators (promise 7).
 
-Redriving is ``persistence.dead_letters.redrive``.
+``persistence.dead_letters.redrive`` redrives them.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from persistence.timestamps import rfc3339
 __all__ = ["LOOKED_AT", "DeadLetterBytes", "DeadLetters", "LetterPage", "StoredDeadLetter"]
 
 LOOKED_AT = 10_000
-"""Letters of one index that are looked at for one page, where the index does not say it all."""
+"""How many letters of an index are read for one page, if the index alone can't decide."""
 _AT_ONCE = 1_000
-"""Letters that are discarded in one transaction."""
+"""How many letters are discarded in one transaction."""
 
 
 class StoredDeadLetter(msgspec.Struct, frozen=True, rename="camel"):
     """A dead letter without its bytes; `size` is its body's. Times are RFC 3339, UTC.
 
-    `cause` is the error without what differs from letter to letter; null until it is known.
+    `cause` is the error without the parts that differ between letters; null until it is computed.
     """
 
     id: int
@@ -50,7 +50,7 @@ class StoredDeadLetter(msgspec.Struct, frozen=True, rename="camel"):
     offset: str
     size: int
     resolved_at: Time | None
-    """When it was redriven or discarded, by whom and why."""
+    """When it was redriven or discarded; the next fields say by whom and why."""
     resolved_by: str | None
     resolved_why: str | None
 
@@ -64,9 +64,9 @@ class DeadLetterBytes(msgspec.Struct, frozen=True):
 
 
 class LetterPage(msgspec.Struct, frozen=True):
-    """Some dead letters, newest first, and where the page after them begins.
+    """A page of dead letters, newest first, and the cursor of the next page.
 
-    ``next`` may be given where ``items`` are few, or none: what was looked at held no more.
+    ``next`` may be set even if ``items`` are few or none: the letters that were read held no more.
     """
 
     items: list[StoredDeadLetter]
@@ -80,7 +80,7 @@ _COLUMNS = """id, kind, message_id, conversation_id, reason, error, cause, attem
 
 
 class DeadLetters:
-    """Reads and settles dead letters. Every method raises ``Outage`` when PostgreSQL can't."""
+    """Reads and resolves dead letters. Methods raise ``Outage`` if PostgreSQL can't answer."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -113,9 +113,9 @@ class DeadLetters:
         before: int | None = None,
         limit: int = 100,
     ) -> LetterPage:
-        """Return a page of dead letters whose error has ``text`` in it, upper or lower case.
+        """Return a page of dead letters whose error contains ``text``, in upper or lower case.
 
-        However many there are, one index is read, and no more than ``LOOKED_AT`` letters of it.
+        It reads one index, and at most ``LOOKED_AT`` letters of it, however many there are.
         """
         part = narrowed(
             selection,
@@ -143,7 +143,7 @@ class DeadLetters:
         return LetterPage([_stored(row) for row in rows], end)
 
     async def get(self, identifier: int) -> tuple[StoredDeadLetter, DeadLetterBytes] | None:
-        """Return one dead letter with its bytes, ``None`` where there is none of that id."""
+        """Return one dead letter with its bytes; ``None`` if no letter has that id."""
         sql = f"SELECT {_COLUMNS}, record_key, body, header_names, header_values FROM dead_letters WHERE id = $1"  # noqa: E501, S608 - constants only
         async with using(self._pool) as connection:
             row = await connection.fetchrow(sql, identifier)
@@ -164,10 +164,11 @@ class DeadLetters:
     async def discard(
         self, selection: Selection, *, by: str, why: str, most: int | None = None
     ) -> int:
-        """Settle the pending ones of ``selection`` for good; return how many there were.
+        """Discard the pending letters of ``selection`` for good; return their number.
 
-        They stay listed as discarded, with who and why, and can't be redriven. A thousand at once,
-        the oldest first, those that were there when it began; ``most`` is where it ends.
+        They stay listed as discarded, with caller and reason, and can't be redriven. A thousand are
+        discarded at once, the oldest first: those that existed when the call began, at most
+        ``most``.
         """
         discarded, last = 0, 0
         async with using(self._pool) as connection:

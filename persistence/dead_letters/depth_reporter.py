@@ -1,7 +1,7 @@
 """Report how many dead letters wait: in the table for a decision, in the log for the table.
 
-Every process reports them, so that the figures outlive any one of them; over several processes
-take the largest, never a sum. Unknown is absent, never zero.
+Every process reports the same numbers, so they outlive any one process. Over several processes take
+the largest, never a sum. An unknown number is absent, never zero.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from transport.errors import TransportError
 __all__ = ["DepthReporter"]
 
 _MOST = 100_000
-"""Counted no further: a table that full is a figure one knows what to do about."""
+"""The count ends here: a larger number would change no decision."""
 _WITHIN = 5.0
 
 _COUNT = f"""
@@ -49,7 +49,7 @@ class DepthReporter:
                 await asyncio.wait_for(stop.wait(), self._interval)
 
     async def report(self) -> None:
-        """Ask once and set every gauge. Outages are told by others, with their reasons."""
+        """Query once and set every gauge. Other modules report outages, with their reasons."""
         await asyncio.gather(self._in_table(), *(self._in_log(log) for log in self._logs))
 
     async def _in_table(self) -> None:

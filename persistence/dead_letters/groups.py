@@ -1,7 +1,7 @@
-"""Pending dead letters by cause: a page of groups, each looked at no further than a bound.
+"""Pending dead letters grouped by cause: a page of groups, each read only up to a bound.
 
-Nothing here reads every letter. From one cause to the next the index is entered anew, and the
-letters of a cause are counted, in the index alone, up to ``COUNTED``.
+No query reads every letter. For each cause the index is searched anew, and the letters of a cause
+are counted in the index alone, up to ``COUNTED``.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from persistence.timestamps import rfc3339
 __all__ = ["COUNTED", "SAMPLED", "CauseGroups", "LetterGroup", "letter_groups"]
 
 COUNTED = 10_000
-"""Letters of a group that are counted; of a larger one it is said that there are more."""
+"""How many letters of a group are counted; beyond that, only that there are more is reported."""
 SAMPLED = 1_000
-"""The latest letters of a group, whose conversations are counted."""
+"""How many of a group's latest letters are read to count their conversations."""
 
-# Rows are compared, and every column of the index is in the order: no other index gives it, so
-# the planner takes this one whatever it thinks of a cause that it has not met.
+# Row comparisons, with every column of the index in the order: no other index gives this order, so
+# the planner takes this one even for a cause that its statistics don't have.
 _WAITING = "FROM dead_letters WHERE state = 'pending'"
 _NEXT = "AND cause IS NOT NULL AND (reason, cause) > {} ORDER BY reason, cause LIMIT 1"
 _OF_GROUP = f"""{_WAITING} AND (reason, cause) >= (one.reason, one.cause)
@@ -66,11 +66,12 @@ SELECT count(*) FROM (SELECT id {_WAITING} AND cause IS NULL LIMIT {COUNTED + 1}
 
 
 class LetterGroup(msgspec.Struct, frozen=True, rename="camel"):
-    """Pending dead letters of one reason and one cause, which are an action's filter.
+    """Pending dead letters of one reason and one cause, which select them for an action.
 
-    ``cause`` is the error without what differs from letter to letter; ``error`` is the whole of
-    the letter ``latest``. Of more than 10,000 letters so many are counted, and ``more`` is true.
-    ``conversations`` are those of the latest 1,000. They failed from ``oldest`` to ``newest``.
+    ``cause`` is the error without the parts that differ between letters; ``error`` is the whole
+    error of the letter ``latest``. At most 10,000 letters are counted; ``more`` is true if there
+    are more. ``conversations`` counts those of the latest 1,000 letters. ``oldest`` and ``newest``
+    are the times of the first and the last failure.
     """
 
     reason: str
@@ -80,7 +81,7 @@ class LetterGroup(msgspec.Struct, frozen=True, rename="camel"):
     oldest: Time
     newest: Time
     redrives: int
-    """The most that one of those counted was redriven."""
+    """The highest number of redrives among the counted letters."""
     error: str
     latest: int
     conversations: int
@@ -89,8 +90,8 @@ class LetterGroup(msgspec.Struct, frozen=True, rename="camel"):
 class CauseGroups(msgspec.Struct, frozen=True, rename="camel"):
     """A page of groups in the order of reason and cause.
 
-    ``next`` is the cursor, where there are more groups: a letter of the last one. ``ungrouped``
-    letters, counted as those of a group are, have not been given a cause yet.
+    ``next`` is the cursor if there are more groups: a letter of the last group. ``ungrouped``
+    counts letters without a cause yet, up to the same limit.
     """
 
     items: list[LetterGroup]
@@ -99,10 +100,10 @@ class CauseGroups(msgspec.Struct, frozen=True, rename="camel"):
 
 
 async def letter_groups(pool: Pool, *, after: int | None = None, limit: int = 25) -> CauseGroups:
-    """Return up to ``limit`` groups behind that of the letter ``after``.
+    """Return up to ``limit`` groups after the group of the letter ``after``.
 
     Raises:
-        Outage: PostgreSQL can't tell now.
+        Outage: PostgreSQL can't answer now.
     """
     async with using(pool) as connection:
         place = await connection.fetchrow(_PLACE, after) if after is not None else None

@@ -1,8 +1,8 @@
 """Write a row for each record of the dead-letter log, also for foreign programs' records.
 
-A batch that PostgreSQL refuses is halved until the record at fault stands alone. Its row then gets
-less of it: without what was read out of its bytes, then without its bytes. No letter keeps those
-behind it from being listed.
+A batch that PostgreSQL refuses is halved until the record at fault stands alone. Its row then holds
+less: first without the fields decoded from its bytes, then without the bytes. So no letter keeps
+later ones from being listed.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ __all__ = ["DeadLetterIndex"]
 
 _log = structlog.get_logger(__name__)
 
-# PostgreSQL takes no message of 1 GiB, and says so by ending the connection.
+# PostgreSQL refuses a message of 1 GiB, by closing the connection.
 _MOST_BYTES = 900 << 20
 _LARGE_BYTES = 16 << 20
-"""What may itself be why a statement took too long; of a smaller one it is the server's fault."""
+"""From this size on, a letter may itself make a statement slow; below it, the server is slow."""
 _ATTEMPTS = 3
 _SLOW_SECONDS = 600.0
 
@@ -35,13 +35,14 @@ _FORMS: tuple[tuple[Callable[[str, Record], Row], str], ...] = (
     (plain_row_of, "fields"),
     (stub_of, "bytes"),
 )
-"""Columns that a row may lack, the least first."""
+"""Forms of a row: each has less of the record than the one before."""
 
 
 class DeadLetterIndex:
-    """The table ``dead_letters`` as the indexer writes it.
+    """Writes the rows of the table ``dead_letters``.
 
-    ``patience`` is for how many seconds the server is at fault where a large letter takes too long.
+    ``patience``: for this many seconds, a slow statement with a large letter is put down to a slow
+    server, and not to the letter.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class DeadLetterIndex:
         """Make a row of each record, in order. Repeats change nothing.
 
         Raises:
-            Outage: the database can't do it now. Some of them may be in; call again.
+            Outage: the database can't do it now. Some rows may exist; call again.
         """
         waiting = [(0, len(records))]  # a stack, the left half on top
         while waiting:
@@ -93,12 +94,12 @@ class DeadLetterIndex:
     async def _attempt(
         self, form: Callable[[str, Record], Row], record: Record, size: int
     ) -> Exception | None:
-        """Try to insert a row of one form; return the error that rules the form out, if any."""
+        """Try to insert a row of one form; return the error if it rules this form out."""
         for attempt in range(_ATTEMPTS):
             try:
                 await self._insert([form(self._transport, record)])
             except (TooSlow, Unexpected) as error:
-                # Neither says that the letter is at fault: it may be the network, or the server.
+                # Neither error blames the letter: the cause may be the network, or the server.
                 if isinstance(error, TooSlow) and self._is_server_slow(record, size):
                     raise
                 await self._probe()
@@ -113,10 +114,10 @@ class DeadLetterIndex:
         return None
 
     def _is_server_slow(self, record: Record, size: int) -> bool:
-        """Return whether to wait until the server is faster, rather than list less of a letter.
+        """Return whether to wait for a faster server, instead of listing less of a letter.
 
-        A busy server is no reason to keep a letter's bytes out of the table. But no letter may keep
-        those behind it from being listed for ever.
+        A busy server is no reason to leave a letter's bytes out of the table. But no letter may
+        keep later ones from being listed for ever.
         """
         since = self._slow_since.setdefault(record.offset, time.monotonic())
         return size < _LARGE_BYTES or time.monotonic() - since < self._patience
@@ -126,7 +127,7 @@ class DeadLetterIndex:
             await insert_rows(connection, rows)
 
     async def _probe(self) -> None:
-        """Return if the database answers now.
+        """Check that the database answers now.
 
         Raises:
             Outage: it does not, so nothing is known about the letter.

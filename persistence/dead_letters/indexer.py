@@ -1,7 +1,7 @@
-"""From the dead-letter log to the table ``dead_letters``, with the group ``dlq-processors``.
+"""Copy the dead-letter log to the table ``dead_letters``, with the group ``dlq-processors``.
 
-The log is where a dead letter is durable before its source is acknowledged; the table is what can
-be listed, redriven and discarded. Any process may index; the letters are one partition.
+The log makes a dead letter durable before its source record is acknowledged. The table lets
+operators list, redrive and discard it. Any process may index; the letters are one partition.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class DeadLetterIndexer:
         await self._claims.run(stop)
 
     def paused(self) -> list[Paused]:
-        """Return the dependency that it waits for (empty: none)."""
+        """Return the dependency that the indexer waits for (empty: none)."""
         waiting = [paused for gate in (self._log, self._database) if (paused := gate.paused())]
         return waiting + self._claims.paused()
 
@@ -89,9 +89,9 @@ class DeadLetterIndexer:
         await self._database.through(partial(self._position.note, records[-1].offset), stop)
 
     async def _catch_up(self, left: str | None, stop: asyncio.Event) -> str | None:
-        """Index again what PostgreSQL lost since it was ``left`` there; return where it is now.
+        """Index again the letters after ``left`` that PostgreSQL lost; return the position now.
 
-        A failover to a standby that was behind, or a restore, takes rows of acknowledged letters.
+        A failover to a standby that was behind, or a restore, loses rows of acknowledged letters.
         """
         known = await self._database.through(self._position.known, stop)
         if known is not None and known == left:

@@ -1,7 +1,7 @@
-"""Count the letters of a dead-letter log whose bytes are nowhere else.
+"""Count the letters of a dead-letter log whose bytes exist nowhere else.
 
-A letter is redriven from its row in PostgreSQL. One that is not indexed yet, or of whose bytes the
-row has none, is in its log alone.
+A letter is redriven from its row in PostgreSQL. If it is not indexed yet, or its row has no bytes,
+only the log has them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ async def count_letters(
     Args:
         pool: of the database with the rows.
         log: the log.
-        compared: called with how many letters more were looked for.
+        compared: called with the number of further letters that were compared.
 
     Raises:
         Outage: PostgreSQL can't answer.

@@ -8,7 +8,7 @@ __all__ = ["DeadLetterMetrics"]
 
 
 class DeadLetterMetrics:
-    """How many wait, and their outcomes."""
+    """Counts of waiting dead letters, and of their outcomes."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.depth = Gauge(

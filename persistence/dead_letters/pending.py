@@ -22,9 +22,9 @@ WHERE id = ANY($1::bigint[])
 
 
 class RedriveOrder(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """Order of a redrive: the pending letters of ``selection`` up to ``until_id``.
+    """The order of a redrive: the pending letters of ``selection`` up to ``until_id``.
 
-    Those that were redriven ``most_redrives`` times already are left out; ``None`` leaves out none.
+    Letters that were redriven ``most_redrives`` times already are left out, unless it is ``None``.
     """
 
     selection: Selection
@@ -35,7 +35,7 @@ class RedriveOrder(msgspec.Struct, frozen=True, omit_defaults=True, rename="came
 async def census(
     connection: Connection, selection: Selection, most_redrives: int | None
 ) -> tuple[int, dict[str, int], int]:
-    """Count the pending letters that a redrive would take, by reason, and leave out."""
+    """Count the pending letters that a redrive would take: all, by reason, and those left out."""
     condition, values = where(selection, ("state = {}", LetterState.PENDING))
     allowed = f"(${len(values) + 1}::int IS NULL OR redrives < ${len(values) + 1})"
     sql = f"""
@@ -49,7 +49,7 @@ async def census(
 
 
 async def newest(connection: Connection) -> int:
-    """Return the id of the newest letter, 0 where there is none."""
+    """Return the id of the newest letter; 0 if there is none."""
     return int(await connection.fetchval(_NEWEST))
 
 
@@ -76,5 +76,5 @@ async def take(
 async def record_redriven(
     connection: Connection, letters: Sequence[int], *, by: str, why: str
 ) -> None:
-    """Say of letters, by their ids, that they were appended again."""
+    """Record that letters, by their ids, were appended again."""
     await connection.execute(_REDRIVEN, letters, by, why, LetterState.REDRIVEN)

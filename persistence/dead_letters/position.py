@@ -1,6 +1,6 @@
-"""How far a log's dead letters are indexed in PostgreSQL, beside the positions of its messages.
+"""The position up to which a log's dead letters are indexed in PostgreSQL.
 
-It is noted after the rows, so it is never ahead of them; a failover or a restore takes back both.
+It is stored after the rows, so it is never ahead of them; a failover or a restore takes back both.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from persistence.database.pool import Pool, using
 __all__ = ["LETTERS", "LetterPosition"]
 
 LETTERS = -1
-"""The number of the partition under which a log's dead letters have their position."""
+"""The partition number under which the position of a log's dead letters is stored."""
 
 _KNOWN = "SELECT through FROM log_positions WHERE transport = $1 AND partition = $2"
 _NOTE = """
@@ -31,12 +31,12 @@ class LetterPosition:
         self._transport = transport
 
     async def known(self) -> str | None:
-        """Return the offset through which all are indexed; ``None`` where that is not known."""
+        """Return the offset through which all letters are indexed; ``None`` if it is not known."""
         async with using(self._pool) as connection:
             through: str | None = await connection.fetchval(_KNOWN, self._transport, LETTERS)
         return through
 
     async def note(self, through: str) -> None:
-        """Note that all through an offset are indexed."""
+        """Record that all letters through an offset are indexed."""
         async with using(self._pool) as connection:
             await connection.execute(_NOTE, self._transport, LETTERS, through)

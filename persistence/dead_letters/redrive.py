@@ -2,12 +2,12 @@
 
 A letter is held by a row lock while its record is published and recorded as redriven in the same
 transaction. So a crash in the middle leaves it pending, two redrives never take the same letter,
-and nothing has to be cleaned up. What a crash may cause is a second append; the row of a message
-can't double (its key is unique), so neither can a redrive double it (promise 7).
+and nothing has to be cleaned up. A crash may cause a second append. But a message has one row (its
+key is unique), so a redrive can't double it (promise 7).
 
-A redrive takes the letters that were there when it began. One that fails again is a new letter,
-which counts how often that happened: so a redrive ends, and a selection leaves out those that
-have been through it too often.
+A redrive takes the letters that existed when it began. A record that fails again is a new letter,
+which counts its redrives. So a redrive ends, and a selection can leave out letters that were
+redriven too often.
 
 It is a job of ``persistence.jobs``.
 """
@@ -35,14 +35,14 @@ from transport.errors import TransportUnavailable
 __all__ = ["MOST_REDRIVES", "Preview", "RedriveProgress", "Redriver"]
 
 MOST_REDRIVES = 3
-"""A letter redriven so often is left out, unless it is asked for."""
+"""A letter that was redriven this often is left out, unless the caller asks for it."""
 
 _SKIP = "skip"
-"""In a redrive's cursor: letters up to this id were found not to be appendable."""
+"""A key of the redrive's cursor: letters up to this id were found not to be appendable."""
 
 
 class Preview(msgspec.Struct, frozen=True, rename="camel"):
-    """Preview of a redrive: how many letters by reason, and how many it would leave out."""
+    """The preview of a redrive: how many letters it would take, by reason, and leave out."""
 
     letters: int
     by_reason: dict[str, int]
@@ -50,9 +50,9 @@ class Preview(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class RedriveProgress(msgspec.Struct, frozen=True, rename="camel"):
-    """How far a redrive is; `stalled`: it should be running and has not been heard of.
+    """The progress of a redrive. `stalled`: it should be running, but its process is silent.
 
-    `resumable`: it has work left, and nothing is at work on it.
+    `resumable`: it has work left, and no process works on it.
     """
 
     id: Id
@@ -71,9 +71,10 @@ class RedriveProgress(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Redriver:
-    """Starts redrives in this process, and watches and cancels them wherever they run.
+    """Starts redrives in this process; watches and cancels redrives of any process.
 
-    ``transport`` is the primary log. ``close`` ends what runs here; it can be resumed.
+    ``transport`` is the primary log. ``close`` interrupts the redrives of this process; they can be
+    resumed.
     """
 
     def __init__(self, pool: Pool, transport: Transport, metrics: Metrics) -> None:
@@ -101,13 +102,13 @@ class Redriver:
         rate: int = 0,
         most_redrives: int | None = MOST_REDRIVES,
     ) -> UUID:
-        """Begin to redrive the pending letters of ``selection``; return the redrive's id.
+        """Start to redrive the pending letters of ``selection``; return the redrive's id.
 
-        ``rate`` is the most letters a second (0: as fast as the log takes them). Letters redriven
-        ``most_redrives`` times already are left out; ``None`` leaves out none.
+        ``rate`` is the limit in letters a second (0: as fast as the log takes them). Letters
+        redriven ``most_redrives`` times already are left out; ``None`` leaves out none.
 
         Raises:
-            Outage: PostgreSQL can't take it now; nothing was begun.
+            Outage: PostgreSQL can't do it now; nothing was started.
         """
         async with using(self._pool) as connection:
             total, _, _ = await census(connection, selection, most_redrives)
@@ -116,7 +117,7 @@ class Redriver:
         return (await self._jobs.start(job, self._step)).id
 
     async def resume(self, identifier: UUID) -> bool:
-        """Resume a redrive; ``False`` if there is none that has work left and does not run."""
+        """Resume a redrive; ``False`` if there is none with work left that doesn't run."""
         return await self._jobs.resume(identifier, JobKind.REDRIVE, self._step)
 
     async def progress(self, identifier: UUID) -> RedriveProgress | None:
@@ -129,9 +130,9 @@ class Redriver:
         return [_progress(job) for job in await self._jobs.table.recent(limit, JobKind.REDRIVE)]
 
     async def cancel(self, identifier: UUID) -> bool:
-        """Stop a redrive after the batch in hand; ``False`` if it was over or is unknown.
+        """Stop a redrive after the batch in hand; ``False`` if it is over or unknown.
 
-        What it has appended stays appended; the rest stays pending.
+        Letters that were appended stay appended; the others stay pending.
         """
         return await self._jobs.table.cancel(identifier, JobKind.REDRIVE)
 
@@ -140,7 +141,7 @@ class Redriver:
         await self._jobs.wait(identifier)
 
     async def close(self) -> None:
-        """Stop what runs here after the batch in hand. It can be resumed, here or elsewhere."""
+        """Stop this process's redrives after the batch in hand. Any process can resume them."""
         await self._jobs.close()
 
     async def _step(self, run: JobRun) -> bool:

@@ -1,4 +1,4 @@
-"""A dead letter as an envelope again: the record it was, and how often it has been redriven."""
+"""Turn a dead letter back into an envelope: its record, and its number of redrives."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _OF_A_COPY = tuple(
 
 
 class RedriveAttempt(msgspec.Struct):
-    """Outcomes of some letters, by id: appended, to be tried again soon, or not appendable."""
+    """Ids of letters by outcome: appended, to be tried again soon, or not appendable."""
 
     appended: list[int]
     waiting: list[int]
@@ -41,7 +41,7 @@ class RedriveAttempt(msgspec.Struct):
 async def republish(transport: Transport, letters: Sequence[asyncpg.Record]) -> RedriveAttempt:
     """Append ``letters`` (rows of ``dead_letters``) in their order.
 
-    Always appended, whatever the log remembers: the first record did not become a row.
+    They are appended even if the log remembers their keys: the first record did not become a row.
     """
     attempt = RedriveAttempt([], [], [], None)
     whole = []
@@ -67,8 +67,8 @@ async def republish(transport: Transport, letters: Sequence[asyncpg.Record]) -> 
 def envelope_of(letter: asyncpg.Record, partitions: int) -> Envelope:
     """Return the envelope of a letter; its body is the record's, byte for byte.
 
-    The partition is computed again: the primary log may have another number of them by now. What
-    made it a copy is left out: appended again, it is a record of its own.
+    The partition is computed again: the primary log may have another number of partitions by now.
+    Headers that mark a copy are left out: the new record is an original.
     """
     headers = {
         _text(name): _text(value)
@@ -99,5 +99,5 @@ def _partition(letter: asyncpg.Record, partitions: int) -> int:
 
 
 def _text(value: bytes) -> str:
-    # Headers are text on every log of ours; the odd bytes of other programs stay readable.
+    # Our headers are text on every log; odd bytes of other programs' headers stay readable.
     return value.decode("utf-8", "backslashreplace")

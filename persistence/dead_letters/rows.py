@@ -1,6 +1,6 @@
 """Convert any record of the dead-letter log to a row.
 
-Nothing here may refuse a letter: it holds a record that could not be stored elsewhere. So bytes
+No function here may refuse a letter, because its record could not be stored elsewhere. So bytes
 stay bytes, and text is made storable.
 """
 
@@ -41,7 +41,7 @@ Row = tuple[object, ...]
 _INTEGER = 2**31 - 1
 _DIGITS = 10
 _LONGEST_ID = 256
-"""Characters; ids of ours are no longer, and an index takes no more than 2,704 bytes."""
+"""In characters. Our ids are not longer, and an index takes at most 2,704 bytes."""
 _LONGEST_TEXT = 4000
 _TOO_LARGE = "too large for the table: the dead-letter log has it whole"
 
@@ -60,7 +60,7 @@ ON CONFLICT (identity) DO NOTHING
 
 
 async def insert(connection: Connection, transport: str, records: Sequence[Record]) -> None:
-    """Make a row of each record of the dead-letter log, all or none; repeats change nothing."""
+    """Insert a row for each record of the dead-letter log, all or none; repeats change nothing."""
     await insert_rows(connection, [row_of(transport, record) for record in records])
 
 
@@ -70,10 +70,10 @@ async def insert_rows(connection: Connection, rows: Sequence[Row]) -> None:
 
 
 def identity_of(transport: str, record: Record) -> bytes:
-    """Return the digest that is the same however often ``record`` is dead-lettered.
+    """Return a digest that stays the same however often ``record`` is dead-lettered.
 
-    A copy's is its original's, so that of one message one letter is kept, on whichever log, or on
-    both, it failed.
+    A copy has the digest of its original. So a message has one letter, whether it failed on one log
+    or on both.
     """
     origin = origin_of(record) or Origin(transport, record.partition, record.offset)
     place = f"{origin.transport}/{record.topic.value}/{origin.partition}/{origin.offset}"
@@ -83,7 +83,7 @@ def identity_of(transport: str, record: Record) -> bytes:
 def identities_of(transport: str, record: Record) -> tuple[bytes, bytes]:
     """Return the identities that the row of a record of the dead-letter log may have.
 
-    That of the record that is dead, or the letter's own where it could not be read.
+    The first is the dead record's; the second, the letter's own, is used if it can't be decoded.
     """
     return identity_of(transport, _letter(record).record), identity_of(transport, record)
 
@@ -118,11 +118,11 @@ _PENDING = ("pending", None, None)
 
 
 ERASED = "erased"
-"""``error`` and ``cause`` of a letter of which nothing is kept."""
+"""``error`` and ``cause`` of a letter whose content was erased."""
 
 
 def erased_row_of(transport: str, record: Record, *, by: str, why: str) -> Row:
-    """Return the row of a record of the dead-letter log with nothing that its sender wrote."""
+    """Return the row of a dead-letter record without anything that its sender wrote."""
     letter = _letter(record)
     source = letter.record
     kind, message_id, _ = _subject(source)
@@ -148,14 +148,14 @@ def erased_row_of(transport: str, record: Record, *, by: str, why: str) -> Row:
 
 
 def plain_row_of(transport: str, record: Record) -> Row:
-    """Return a row with the bytes of a record, and nothing that was read out of them."""
+    """Return a row with a record's bytes, but no fields decoded from them."""
     return _plain(transport, record, _bytes_of(record), _PENDING)
 
 
 def stub_of(transport: str, record: Record) -> Row:
-    """Return a row that says where the record stands, for one that no row can hold.
+    """Return a row with only a record's position, for a record that fits into no row.
 
-    It counts as discarded: what has no bytes here can't be redriven from here.
+    It counts as discarded: without bytes it can't be redriven.
     """
     return _plain(
         transport, record, (b"", b"", [], []), ("discarded", "crossfade", f"it is {_TOO_LARGE}")
@@ -209,7 +209,7 @@ def _letter(record: Record) -> DeadLetter:
     try:
         return dead_letter_of(record)
     except DecodeError as error:
-        # Another program's, with headers that only look like ours: kept as it stands.
+        # Another program's record, with headers that only look like ours: stored unchanged.
         return DeadLetter(record, Reason.REJECTED, str(error), 1, timestamp(record.appended_at))
 
 
@@ -220,7 +220,7 @@ def _subject(record: Record) -> tuple[str, UUID | None, str | None]:
     except DecodeError:
         header = record.headers.get(HEADER_MESSAGE_ID, b"")
         identifier = header.decode("utf-8", "replace")
-        # The key of a receipt is its message's id, and names no conversation.
+        # A receipt's key is its message's id, and names no conversation.
         conversation = None if record.key == identifier else conversation_in(_bytes(record.key))
         return "unknown", _uuid(identifier), conversation
     if isinstance(event, Message):
@@ -229,9 +229,9 @@ def _subject(record: Record) -> tuple[str, UUID | None, str | None]:
 
 
 def conversation_in(key: bytes) -> str | None:
-    """Return the conversation that a record's key names, ``None`` where it can't be read as one.
+    """Return the conversation named by a record's key; ``None`` if the key can't be read as one.
 
-    Producers of messages use the conversation as the key, also where the body can't be read.
+    Producers use the conversation as the key of messages, even if the body can't be read.
     """
     try:
         text = key.decode()
@@ -252,7 +252,7 @@ def _integer(number: int) -> int:
 
 
 def _indexed(text: str) -> str | None:
-    """Return an id as its column holds it, ``None`` for one that is too long for the index."""
+    """Return an id for its column; ``None`` if it is too long for the index."""
     return _text(text) if len(text) <= _LONGEST_ID else None
 
 
@@ -268,7 +268,7 @@ def _moment(letter: DeadLetter) -> datetime:
         failed = datetime.fromisoformat(letter.failed_at)
         failed = failed.astimezone(UTC) if failed.tzinfo else failed.replace(tzinfo=UTC)
         return min(max(failed, FIRST), LAST)
-    except (ValueError, OverflowError):  # no time, or one that is in no year of UTC's
+    except (ValueError, OverflowError):  # not a time, or outside the years of UTC
         return moment(letter.record.appended_at)
 
 

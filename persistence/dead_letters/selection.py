@@ -16,7 +16,7 @@ __all__ = ["Condition", "Narrowed", "Selection", "described", "narrowed", "where
 
 
 Condition = tuple[str, object]
-"""SQL with one ``{}`` for its argument, and the argument; ``None`` is a condition not asked for."""
+"""SQL with one ``{}`` for its argument, and the argument. ``None``: not part of the selection."""
 
 _IDS = "id = ANY({}::bigint[])"
 _REASON = "reason = {}"
@@ -30,9 +30,9 @@ _LISTED = 20
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """Dead letters that meet every condition given; without any, all of them.
+    """Dead letters that meet every given condition; all letters without any.
 
-    ``failed_after`` and ``failed_before`` bound, with their offsets, when it last failed.
+    ``failed_after`` and ``failed_before`` bound the time of the last failure, with UTC offsets.
     """
 
     ids: tuple[int, ...] | None = None
@@ -45,7 +45,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, r
 
 
 def described(selection: Selection) -> str:
-    """Return a selection as the record of actions has it."""
+    """Return a selection as text, for the record of operator actions."""
     chosen = msgspec.to_builtins(selection)
     if ids := chosen.pop("ids", None):
         listed = ", ".join(str(identifier) for identifier in ids[:_LISTED])
@@ -57,19 +57,19 @@ def described(selection: Selection) -> str:
 def where(selection: Selection, *more: Condition) -> tuple[str, list[object]]:
     """Return the condition as SQL with ``$1`` ..., and its arguments.
 
-    ``more`` are further conditions of the caller's own. Conditions that aren't asked for don't
-    appear, so that each query can use its index. The state ``pending`` stands in it as a constant:
-    some indexes hold those letters alone.
+    ``more`` are further conditions of the caller. A condition that is not set does not appear in
+    the SQL, so each query can use its index. The state ``pending`` is a constant in the SQL,
+    because some indexes hold only those letters.
     """
     return _joined([*_asked(selection), *more], 0)
 
 
 class Narrowed(NamedTuple):
-    """A selection as two conditions: a stretch of one index, and a filter of its entries.
+    """A selection as two conditions: a range of one index, and a filter of its entries.
 
-    The stretch is written as comparisons of rows, and ``order`` names every column of the index:
-    another index would have to sort, so the planner takes this one whatever it thinks of the
-    values. ``left`` is empty where the index says it all; its arguments follow the others.
+    The range is written as row comparisons, and ``order`` names every column of the index. Another
+    index would have to sort, so the planner takes this one whatever its statistics say. ``left`` is
+    empty if the range alone decides; its arguments follow those of the range.
     """
 
     stretch: str
@@ -84,7 +84,7 @@ def narrowed(
 ) -> Narrowed:
     """Return a selection, below the id ``before``, for a query that reads one index downwards.
 
-    ``more`` are further conditions of the caller's own, which no index finds.
+    ``more`` are further conditions of the caller, which no index can find.
     """
     conditions = [*_asked(selection), (_STATE, state), *more]
     given = {text: value for text, value in conditions if value is not None}
@@ -106,7 +106,7 @@ def narrowed(
     stretch = f"({row}) >= ({least}) AND ({row}) < ({most})"
     if pending and _REASON in found_by:
         given.pop(_STATE)
-        stretch += f" AND state = '{LetterState.PENDING}'"  # the index has no others
+        stretch += f" AND state = '{LetterState.PENDING}'"  # the index has only pending letters
     values.append(_ABOVE_ALL if before is None else before)
     left, left_values = _joined([*given.items()], len(values)) if given else ("", [])
     order = ", ".join(f"{column} DESC" for column in columns)

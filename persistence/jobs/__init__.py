@@ -1,4 +1,4 @@
-"""Long jobs (redrives, backfills, repairs): begun, watched, cancelled and resumed by any process.
+"""Long jobs (redrives, backfills, repairs): started, watched, cancelled and resumed by any process.
 
-It knows no kind's work. What asks for a job brings its own, as a step that is repeated.
+This room knows no kind of job. The caller passes the work, as a step that is repeated.
 """

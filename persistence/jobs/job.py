@@ -1,4 +1,4 @@
-"""A long job as it is asked for, as it runs, and as it is shown."""
+"""A long job: its order, its run, and the view of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Job", "JobProgress", "NewJob"]
 
 
 class JobProgress(msgspec.Struct, frozen=True):
-    """How far a job is: letters, records or findings, and ``counts`` of the kind's own."""
+    """The progress of a job: letters, records or findings, and ``counts`` of its kind."""
 
     total: int = 0
     done: int = 0
@@ -32,9 +32,9 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
         by: Name of the caller.
         rate: At most so many letters or records a second; 0 for no limit.
         total: How many there are to do, as far as is known.
-        alone: Names and values of the request. One job at a time runs that has them, and an
-            unfinished one of the same request is resumed. ``None`` for jobs that may overlap.
-        resume: Id of the unfinished job to resume, where it is not the latest of the same request.
+        alone: Names and values of the request. Only one job with the same ones runs at a time, and
+            an unfinished job of the same request is resumed. ``None`` for jobs that may overlap.
+        resume: Id of the unfinished job to resume, if it is not the latest of the same request.
     """
 
     kind: JobKind
@@ -47,13 +47,13 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Job(msgspec.Struct, frozen=True, rename="camel"):
-    """A long job: of a redrive it counts letters, of a backfill records, of a repair findings.
+    """A long job. It counts letters (redrive), records (backfill) or findings (repair).
 
-    ``request`` is what was asked for, in the words of the kind; ``counts`` are further ones of the
-    kind. ``rate`` is the most a second; 0 is no limit. ``stalled``: it should be running, and its
-    process is gone or has not been heard of for a minute. ``resumable``: it has work left, and
-    nothing is at work on it. ``failed`` ones stay undone; ``error`` is the last one's, or what the
-    job waits for, or what ended it.
+    ``request`` has the job's parameters, as its kind defines them; ``counts`` are further counts of
+    the kind. ``rate`` is the limit a second; 0 is no limit. ``stalled``: it should be running, and
+    its process is gone or has been silent for a minute. ``resumable``: it has work left, and no
+    process works on it. ``failed`` items stay undone. ``error`` is the last item's error, or the
+    outage that the job waits for, or the error that ended it.
     """
 
     id: Id

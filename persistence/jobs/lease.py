@@ -1,12 +1,12 @@
-"""How other processes see that the one that runs a job still lives.
+"""The lease that shows other processes whether a job's process still lives.
 
 While a process runs jobs, one of its connections holds a lock in PostgreSQL under the process's own
-name (``persistence.fleet.leader_lock.elected``). The lock ends with the connection, so a job
-whose process was killed can be resumed at once. A process that is only suspended keeps its lock;
-its jobs count as stalled when nothing was heard of them for a minute.
+name (``persistence.fleet.leader_lock.elected``). The lock ends with the connection, so a job whose
+process was killed can be resumed at once. A process that is only suspended keeps its lock; its jobs
+count as stalled after a minute of silence.
 
-A process that lost its lock and lives (PostgreSQL was restarted) takes it again. Where another one
-has resumed its job meanwhile, its next write finds another owner in the row, and it ends.
+A process that lost its lock but lives (PostgreSQL was restarted) takes it again. If another process
+has resumed its job meanwhile, its next write finds another owner in the row, and the job ends here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["Lease"]
 _log = structlog.get_logger(__name__)
 
 _HEARTBEAT_SECONDS = 5.0
-# A job whose row is locked is at work, and says so itself.
+# A job whose row is locked is at work, and reports itself.
 _SEEN = """
 UPDATE jobs SET seen_at = now()
 WHERE id IN (
@@ -46,9 +46,9 @@ _POOL_SECONDS = 10.0
 class Lease:
     """The lock of this process, held between the first ``take`` and the last ``release``.
 
-    ``owner`` is its name: the host, the process, and what tells it from those before. It is a new
-    one each time: the server may hold the last one's lock long after the network was cut.
-    ``running`` has the jobs that are really at work here; only those are said to be alive.
+    ``owner`` is the lock's name: the host, the process, and a part that is new each time, because
+    the server may hold the last lock long after the network was cut. ``running`` has the jobs that
+    are really at work here; only those are reported as alive.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -58,14 +58,14 @@ class Lease:
         self._jobs = 0
         self._holding: asyncio.Task[None] | None = None
         self._held: asyncio.Future[None] | None = None
-        # Taking and giving back take turns: a lock that is still given back can't be taken.
+        # Taking and giving back take turns: a lock that is being given back can't be taken.
         self._turn = asyncio.Lock()
 
     async def take(self) -> None:
         """Hold the lock for one more job.
 
         Raises:
-            Outage: PostgreSQL can't give it now; it is not held for this job.
+            Outage: PostgreSQL can't grant it now; it is not held for this job.
         """
         self._jobs += 1
         try:

@@ -1,4 +1,4 @@
-"""At most so many a second."""
+"""A limit of items a second."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST = 100
 
 
 class Rate:
-    """At most so many letters or records a second, from the first one on; 0: no limit."""
+    """Limits letters or records to ``per_second``, from the first one on; 0: no limit."""
 
     def __init__(self, per_second: int) -> None:
         self._per_second = per_second
@@ -21,11 +21,11 @@ class Rate:
 
     @property
     def at_once(self) -> int:
-        """How many to spend in one go."""
+        """How many items to spend in one go."""
         return min(_MOST, max(1, self._per_second // 4)) if self._per_second else _MOST
 
     async def spend(self, number: int, stop: asyncio.Event | None = None) -> None:
-        """Wait until so many may go, or ``stop`` is set."""
+        """Wait until ``number`` items may go, or ``stop`` is set."""
         if not self._per_second:
             return
         now = time.monotonic()

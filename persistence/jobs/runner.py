@@ -1,7 +1,7 @@
 """Runs long jobs in this process: step after step, through outages, until nothing is left.
 
-One process at a time runs a job. The row names it (``owner``), and each write of another one is
-refused, so a job that was resumed elsewhere ends here.
+One process at a time runs a job. The row names it (``owner``), and writes of other processes are
+refused. So a job that was resumed elsewhere ends here.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
 class JobRun:
     """One run of a job, as its work sees it.
 
-    ``progress`` and ``cursor`` begin where an earlier run left off; ``stop`` is set when this
-    process is to run it no more. ``state`` is what this run ended in, ``None`` while it goes on,
-    and ``CANCELLED`` also where another process has resumed the job.
+    ``progress`` and ``cursor`` begin where an earlier run ended; ``stop`` is set when this process
+    should end the run. ``state`` is the state in which this run ended; ``None`` while it goes on.
+    It is ``CANCELLED`` also if another process has resumed the job.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class JobRun:
         """Keep the job from being cancelled or resumed elsewhere until the transaction ends.
 
         Raises:
-            JobStopped: this run is to go on no more.
+            JobStopped: this run has to end.
         """
         await self._table.lock(connection, self.id, self._lease.owner)
 
@@ -71,11 +71,11 @@ class JobRun:
         error: str | None = None,
         connection: Connection | None = None,
     ) -> None:
-        """Write how far it is; in the transaction of ``connection`` where one is given.
+        """Write the progress; in the transaction of ``connection`` if one is given.
 
         Raises:
-            JobStopped: this run is to go on no more.
-            Outage: PostgreSQL can't take it now.
+            JobStopped: this run has to end.
+            Outage: PostgreSQL can't do it now.
         """
         if connection is None:
             async with using(self._pool) as own:
@@ -90,13 +90,14 @@ class JobRun:
 
 
 Step = Callable[[JobRun], Awaitable[bool]]
-"""Does a part of a job's work, and returns whether some is left."""
+"""Does a part of a job's work; returns whether some is left."""
 
 
 class JobRunner:
-    """Starts jobs in this process. ``close`` interrupts them; they can be resumed anywhere.
+    """Starts jobs in this process. ``close`` interrupts them; any process can resume them.
 
-    ``patient``: outages of PostgreSQL and of logs are waited out. Else they end the job as failed.
+    ``patient``: whether outages of PostgreSQL and of logs are waited out. Otherwise they end the
+    job as failed.
     """
 
     def __init__(self, pool: Pool, *, patient: bool = True) -> None:
@@ -108,11 +109,11 @@ class JobRunner:
         self._running: dict[UUID, asyncio.Task[None]] = {}
 
     async def start(self, job: NewJob, step: Step) -> JobRun:
-        """Begin a job, or resume one that has to run alone and asked for the same.
+        """Start a job, or resume one that has to run alone and has the same request.
 
         Raises:
-            JobRunning: it is to run alone, and another one runs.
-            Outage: PostgreSQL can't take it now; nothing was begun.
+            JobRunning: it has to run alone, and another one runs.
+            Outage: PostgreSQL can't do it now; nothing was started.
         """
         await self._lease.take()
         try:
@@ -123,10 +124,10 @@ class JobRunner:
         return self._spawn(claimed, step)
 
     async def resume(self, identifier: UUID, kind: JobKind, step: Step) -> bool:
-        """Resume a job that nothing is at work on; return whether there is such a one.
+        """Resume a job that no process works on; return whether there is one.
 
         Raises:
-            Outage: PostgreSQL can't tell now.
+            Outage: PostgreSQL can't answer now.
         """
         await self._lease.take()
         try:
@@ -144,13 +145,13 @@ class JobRunner:
         """Wait until a job that runs in this process has ended here.
 
         Raises:
-            Exception: what made it fail.
+            Exception: the error that made it fail.
         """
         if task := self._running.get(identifier):
             await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Stop what runs here after the step in hand. It can be resumed, here or elsewhere."""
+        """Stop the jobs of this process after the step in hand. Any process can resume them."""
         self._stop.set()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
@@ -177,7 +178,7 @@ class JobRunner:
         finally:
             run.state = state
             if state != JobState.CANCELLED:
-                # Where this can't be written, the lock's end shows that nothing runs it.
+                # If this can't be written, the end of the lock shows that no process runs it.
                 with suppress(PersistenceError):
                     await self.table.finish(run.id, self._lease.owner, state, error)
             self._lease.running.discard(run.id)
@@ -185,7 +186,7 @@ class JobRunner:
             _log.info("Job ended in this process", job=str(run.id), state=state)
 
     async def _work(self, run: JobRun, step: Step) -> bool:
-        """Repeat ``step``; return whether nothing is left."""
+        """Repeat ``step``; return whether no work is left."""
         backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while not self._stop.is_set():
             before = run.progress
@@ -202,7 +203,7 @@ class JobRunner:
                 )
                 with suppress(Outage):
                     await run.note(run.progress, error=str(error))
-                if run.progress != before:  # it got on between two outages
+                if run.progress != before:  # there was progress between two outages
                     backoff.reset()
                 await stopped_within(self._stop, backoff.next())
                 run.error = None
@@ -214,11 +215,11 @@ class JobRunner:
 def _told(failure: Exception) -> str:
     if isinstance(failure, TransportError | PersistenceError):
         return str(failure)
-    # Its text may quote what a message says, which only the log may know how to withhold.
+    # The error's text may quote a message's content; only our log knows how to redact it.
     return f"{type(failure).__name__}: the log of the process that ran it has the traceback"
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:
-    # Its error is logged, and its state says so; no caller has to wait for it.
+    # The error is logged, and the job's state has it; no caller has to wait for it.
     if not task.cancelled():
         task.exception()

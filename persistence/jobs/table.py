@@ -24,7 +24,7 @@ _ALONE = 0x6A6F6273
 _POOL_SECONDS = 10.0
 """How long to wait for a free connection before a job is begun."""
 
-# Yesterday's release names no owner: of its jobs only the silence tells.
+# The previous release names no owner: only silence shows that its jobs have stalled.
 _STALLED = f"""(state = '{JobState.RUNNING}' AND (abs(extract(epoch FROM now() - seen_at)) > 60
     OR (owner IS NOT NULL AND NOT {is_held("owner")})))"""
 _RESUMABLE = f"""(state = '{JobState.INTERRUPTED}' OR state = '{JobState.FAILED}' OR {_STALLED})"""
@@ -42,7 +42,7 @@ WHERE kind = $1 AND request @> $2::jsonb AND state = '{JobState.RUNNING}' AND NO
 LIMIT 1
 """  # noqa: S608 - constants only
 
-# One that only seems dead finds another state in its row, and ends.
+# A process that only seems dead finds another state in the row, and ends its run.
 _FENCE = f"""
 UPDATE jobs SET state = '{JobState.INTERRUPTED}', owner = NULL
 WHERE kind = $1 AND request @> $2::jsonb AND {_STALLED}
@@ -86,7 +86,7 @@ FROM jobs
 
 
 class JobRunning(PersistenceError):  # noqa: N818 - a state of the world, not a mistake
-    """A job that has to run alone was not begun: another one like it runs. ``id`` is that one's."""
+    """A job that has to run alone was not started: a similar one runs, whose id is ``id``."""
 
     def __init__(self, kind: str, identifier: UUID | None) -> None:
         super().__init__(f"another {kind} is running: {identifier or 'it has not begun yet'}")
@@ -98,7 +98,7 @@ class JobStopped(PersistenceError):  # noqa: N818 - a request, not a mistake
 
 
 class ClaimedJob(msgspec.Struct, frozen=True):
-    """A job that this process is to run, and how far earlier runs of it got.
+    """A job for this process to run, with the progress of earlier runs.
 
     ``request`` is JSON.
     """
@@ -112,19 +112,19 @@ class ClaimedJob(msgspec.Struct, frozen=True):
 
 
 class JobTable:
-    """The table. Every method raises ``Outage`` when PostgreSQL can't."""
+    """The table ``jobs``. Every method raises ``Outage`` when PostgreSQL can't answer."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def begin(self, job: NewJob, owner: str) -> ClaimedJob:
-        """Record a new job for ``owner`` to run, or resume the last one that asked for the same.
+        """Record a new job for ``owner`` to run, or resume the last one with the same request.
 
-        Only a job that runs alone is resumed so.
+        Only a job that has to run alone is resumed in this way.
 
         Raises:
-            JobRunning: it is to run alone, and another one runs.
-            JobStopped: ``job.resume`` names one that can't be resumed any more.
+            JobRunning: it has to run alone, and another one runs.
+            JobStopped: ``job.resume`` names a job that can't be resumed any more.
         """
         request = msgspec.json.encode(job.request).decode()
         async with (
@@ -133,7 +133,7 @@ class JobTable:
         ):
             if job.alone is not None:
                 alone = msgspec.json.encode(job.alone).decode()
-                # Two that begin at once come one after the other.
+                # Two that start at once take turns.
                 lock = "SELECT pg_advisory_xact_lock($1, hashtext($2))"
                 await connection.execute(lock, _ALONE, f"{job.kind} {alone}")
                 if other := await connection.fetchval(_OTHER, job.kind, alone):
@@ -156,7 +156,7 @@ class JobTable:
         return _claimed(row)
 
     async def resume(self, identifier: UUID, kind: JobKind, owner: str) -> ClaimedJob | None:
-        """Give ``owner`` a job to go on with; ``None`` if there is none, or it is over, or runs."""
+        """Give ``owner`` a job to resume; ``None`` if it does not exist, is over, or runs."""
         async with using(self._pool, within=_POOL_SECONDS) as connection:
             return await self._resume(connection, identifier, kind, owner, None, None)
 
@@ -175,10 +175,10 @@ class JobTable:
         return None if row is None else _claimed(row)
 
     async def lock(self, connection: Connection, identifier: UUID, owner: str) -> None:
-        """Lock the job until the transaction ends, and say that it is alive.
+        """Lock the job until the transaction ends, and record that it is alive.
 
         Raises:
-            JobStopped: ``owner`` is to run it no more.
+            JobStopped: another process has the job, or it was cancelled.
         """
         status = await connection.execute(_LOCK, identifier, owner, JobState.RUNNING)
         if status != "UPDATE 1":
@@ -194,10 +194,10 @@ class JobTable:
         cursor: Mapping[str, str],
         error: str | None,
     ) -> None:
-        """Write how far the job is.
+        """Write the job's progress.
 
         Raises:
-            JobStopped: ``owner`` is to run it no more.
+            JobStopped: another process has the job, or it was cancelled.
         """
         status = await connection.execute(
             _NOTE,
@@ -217,7 +217,7 @@ class JobTable:
     async def finish(
         self, identifier: UUID, owner: str, state: JobState, error: str | None
     ) -> None:
-        """End a job that ``owner`` runs. One that it runs no more is left as it is."""
+        """End a job that ``owner`` runs. A job that it no longer runs stays as it is."""
         async with using(self._pool) as connection:
             await connection.execute(_FINISH, identifier, owner, JobState.RUNNING, state, error)
 
@@ -230,7 +230,7 @@ class JobTable:
         return status == "UPDATE 1"
 
     async def get(self, identifier: UUID, kind: JobKind | None = None) -> Job | None:
-        """Return a job (of the kind), ``None`` where there is none."""
+        """Return a job (of the kind); ``None`` if there is none."""
         where = "WHERE id = $1 AND ($2::text IS NULL OR kind = $2)"
         async with using(self._pool) as connection:
             row = await connection.fetchrow(f"{_SHOWN} {where}", identifier, kind)
