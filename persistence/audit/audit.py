@@ -1,6 +1,6 @@
-"""The guide's third rollback scenario, made exact: find errors in the tables.
+"""Find errors in the tables: the guide's third rollback scenario, made exact.
 
-Read-only. ``persistence.audit.repair`` changes things, and only what this reports.
+It only reads. ``persistence.audit.repair`` changes things, and only those that it reports.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ CONSTRAINTS = {
         "FOREIGN KEY (message_id) REFERENCES messages (id) ON DELETE CASCADE"
     ),
 }
-"""The rules that once-only rests on, and how each is put back. In the order they are needed."""
+"""The constraints that guarantee one row for each message, in the order to restore them."""
 
 LONGEST_SECONDS = 24 * 3600.0
-"""How long one statement of an audit may take: it reads whole tables."""
+"""The longest time of one statement of an audit: it reads whole tables."""
 
-# An index that is missing or broken must not hide a duplicate: only the table itself is believed.
+# A missing or broken index must not hide a duplicate, so only the table itself is read.
 _UNHURRIED = """
 SET LOCAL statement_timeout = 0;
 SET LOCAL idle_in_transaction_session_timeout = 0;
@@ -55,8 +55,8 @@ SET LOCAL enable_indexonlyscan = off;
 SET LOCAL enable_bitmapscan = off;
 """
 
-# The planner takes a unique constraint at its word: a join or a grouping on the bare column stops
-# at the first row it meets. It knows nothing of an expression.
+# The planner trusts a unique constraint: a join or a grouping on the bare column stops at the first
+# row it meets. It knows nothing of an expression.
 _DOUBLED_KEYS = """
 SELECT idempotency_key || '' AS key FROM messages GROUP BY 1 HAVING count(*) > 1
 """
@@ -75,9 +75,9 @@ WHERE conrelid IN ('messages'::regclass, 'message_receipts'::regclass)
 
 
 async def audit(pool: Pool, transport: Transport) -> AuditReport:
-    """Look for duplicates by key, and hold the rows against the log, changing nothing.
+    """Look for duplicates by key, and compare the rows with the log, changing nothing.
 
-    It may run beside the service: records that are not acknowledged yet are left out.
+    It may run beside the service: unacknowledged records are left out.
 
     Raises:
         Outage: PostgreSQL can't answer.
@@ -107,7 +107,7 @@ async def audit(pool: Pool, transport: Transport) -> AuditReport:
 
 
 async def unhurried(connection: Connection) -> None:
-    """Let this transaction take as long as it takes, and believe no index."""
+    """Lift this transaction's time limit, and keep the planner from using indexes."""
     await connection.execute(_UNHURRIED)
 
 
@@ -118,7 +118,7 @@ async def missing_constraints(connection: Connection) -> list[str]:
 
 
 async def duplicates(connection: Connection) -> list[Duplicate]:
-    """Return every key with more than one row; the earliest ``created_at`` is to be kept."""
+    """Return every key with more than one row; the one with the earliest ``created_at`` stays."""
     doubled = await connection.fetch(_DOUBLED_KEYS, timeout=LONGEST_SECONDS)
     keys = [row["key"] for row in doubled]
     rows = await connection.fetch(_COPIES, keys, timeout=LONGEST_SECONDS) if keys else []

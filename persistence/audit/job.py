@@ -1,7 +1,7 @@
 """A repair as a long job: one at a time, listed with its caller and its outcome.
 
-It changes everything in one transaction, so there is no middle to go on from: where its process
-dies nothing was changed, and resuming it means to begin again.
+A repair is one transaction. If its process dies, nothing was changed, and resuming the job starts
+the repair again.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ async def run_repair(pool: Pool, transport: Transport, *, by: str) -> RepairRepo
         run = await runner.start(NewJob(kind=JobKind.REPAIR, request=order, by=by, alone={}), step)
         await runner.wait(run.id)
     except Outage:
-        if not reports:  # else it was done, and only its row does not say so
+        if not reports:  # otherwise it was done, and only its row lacks the report
             raise
     finally:
         await runner.close()

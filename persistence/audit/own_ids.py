@@ -1,7 +1,7 @@
-"""Records with a message id that is not the derived one, which an earlier release stored as rows.
+"""Records whose message id is not the derived one, which an earlier release stored as rows.
 
-The codec refuses them (record 174 of DECISIONS.md). A row that names the very place of such a
-record was made of it, so nothing is lacking.
+The codec refuses them (record 174 of DECISIONS.md). If a row names the position of such a record,
+it was made from the record, so no row is missing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Claimed(msgspec.Struct, rename="camel"):
 
 
 async def with_own_ids(pool: Pool, log: str, undecodable: Sequence[Record]) -> list[OwnId]:
-    """Return those of the records of ``log`` that are rows under their own ids."""
+    """Return the records of ``log`` that are rows under their own ids."""
     claimed = [(record, claim) for record in undecodable if (claim := _claimed(record))]
     if not claimed:
         return []
@@ -42,7 +42,7 @@ async def with_own_ids(pool: Pool, log: str, undecodable: Sequence[Record]) -> l
 
 
 def _claimed(record: Record) -> UUID | None:
-    """Return the id that a record gives itself, if it is one."""
+    """Return the id in a record, if it has a valid one."""
     try:
         return msgspec.json.decode(record.body, type=_Claimed).message_id
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

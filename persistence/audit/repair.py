@@ -1,8 +1,7 @@
 """Repair an audit's findings, in one transaction, and report each change.
 
-Writers wait while it runs: the tables are locked against changes, not against reading. Records
-that can't be rows become dead letters afterwards; a crash before that leaves them unaccounted for,
-and the next repair sees to them.
+Writers wait while it runs: the tables are locked against changes, not against reading. Records that
+can't be rows become dead letters afterwards; after a crash before that, the next repair makes them.
 """
 
 from __future__ import annotations
@@ -84,12 +83,12 @@ RETURNING messages.seq
 
 
 async def repair(pool: Pool, transport: Transport) -> RepairReport:
-    """Remove duplicates (the earliest stays), put back rules and rows, restore what differs.
+    """Remove duplicates (the earliest stays), restore constraints and rows, correct differing rows.
 
     Raises:
         Outage: PostgreSQL can't do it; nothing was changed.
         TransportError: the log can't be read (nothing was changed), or the dead letters can't be
-            appended (the rest was; run it again).
+            appended (everything else was done; run it again).
     """
     found = await scan(pool, transport)
     async with using(pool) as connection, connection.transaction():
@@ -126,7 +125,8 @@ async def _remove_duplicates(connection: Connection) -> list[Duplicate]:
         for duplicate in doubled
         for row in (duplicate.kept, *duplicate.surplus)
     }
-    # Out of the way first: their foreign key would let neither ids change nor receipts survive.
+    # Receipts are taken out first: with their foreign key, neither could ids change nor would
+    # receipts survive.
     receipts = await connection.fetch(
         _TAKE_RECEIPTS, *zip(*copies, strict=True), timeout=LONGEST_SECONDS
     )
@@ -148,13 +148,13 @@ async def _put_back(connection: Connection, removed: Sequence[Duplicate]) -> tup
     if "message_receipts_message_id_fkey" in missing:
         receipts += await _deleted(connection, _DELETE_ORPHANS)
     for name in missing:
-        # An index that was left half-made has the name; the rule needs it.
+        # A half-made index may occupy the name that the constraint needs.
         await connection.execute(
             f"ALTER TABLE {CONSTRAINTS[name].split(' ', 1)[0]} DROP CONSTRAINT IF EXISTS {name}"
         )
         await connection.execute(f"ALTER TABLE {CONSTRAINTS[name]}", timeout=LONGEST_SECONDS)
     if removed and "messages_idempotency_key_key" not in missing:
-        # The rule was there and was broken, so its index is.
+        # The constraint existed and was violated, so its index is broken.
         await connection.execute("REINDEX TABLE messages", timeout=LONGEST_SECONDS)
     return missing, receipts
 
@@ -179,14 +179,14 @@ async def _restore(connection: Connection, findings: Sequence[AuditFinding]) -> 
         *([column.write(getattr(event, column.field)) for event in sent] for column in _SENT),
         timeout=LONGEST_SECONDS,
     )
-    # A row that went with its duplicates in the meantime is not there to restore.
+    # A row that was removed as a duplicate meanwhile can't be corrected.
     return [wrong[row["seq"]][0] for row in rows]
 
 
 async def _insert(
     connection: Connection, transport: Transport, findings: Sequence[AuditFinding]
 ) -> tuple[list[Unaccounted], list[tuple[Unaccounted, DeadLetter]]]:
-    """Make the rows that are missing, and letters of the records that can't be rows."""
+    """Insert the missing rows; return the records that can't be rows, with their dead letters."""
     lacking = [
         (finding.what, finding.record, finding.event)
         for finding in findings
@@ -202,7 +202,7 @@ async def _insert(
     ]
 
     async def write(part: Sequence[PositionedEvent]) -> Written:
-        # A savepoint: a statement that is refused is taken back alone.
+        # A savepoint: a refused statement is rolled back alone.
         with translated():
             async with connection.transaction():
                 return await insert(connection, part)
@@ -220,7 +220,7 @@ async def _insert(
 
 
 def _lettered(record: Record, event: Event | None) -> DeadLetter:
-    """Return the letter of a record that can't be decoded, or whose key has another body."""
+    """Return the dead letter of a record that can't be decoded, or whose key has another body."""
     if event is not None:
         error = "the key was used before, with another body; the first one stays"
         return DeadLetter(record, Reason.IDEMPOTENCY_CONFLICT, error, 1, now())

@@ -1,4 +1,4 @@
-"""Findings of an audit, and the actions of a repair. Ids and places only; never content."""
+"""The findings of an audit and the actions of a repair: ids and positions, never content."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
 
 
 class AuditRow(msgspec.Struct, frozen=True, rename="camel"):
-    """A row of ``messages``; ``seq`` tells it from any other. Times are RFC 3339, UTC."""
+    """A row of ``messages``; ``seq`` distinguishes it. Times are RFC 3339, UTC."""
 
     seq: int
     message_id: str
@@ -30,10 +30,10 @@ class AuditRow(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Duplicate(msgspec.Struct, frozen=True, rename="camel"):
-    """Several rows of one idempotency key: the earliest is to stay, the rest to go.
+    """Several rows of one idempotency key: the earliest should stay, the others go.
 
-    ``message_id`` is the id that stays: the one derived from the key where a copy has it (it is
-    what senders were told), else the earliest's.
+    ``message_id`` is the id that stays: the one derived from the key if a copy has it (senders were
+    told that id), otherwise the earliest row's.
     """
 
     idempotency_key: str
@@ -46,13 +46,13 @@ class Lack(StrEnum):
     """A row or dead letter that an acknowledged record lacks."""
 
     ROW = "row"
-    """A message or a receipt that is no row and no dead letter."""
+    """A message or a receipt without a row and without a dead letter."""
     DEAD_LETTER = "dead_letter"
     """Undecodable bytes, or a key with another body, without a dead letter."""
 
 
 class Unaccounted(msgspec.Struct, frozen=True, rename="camel"):
-    """A record that is acknowledged and of which nothing is left."""
+    """An acknowledged record that has neither a row nor a dead letter."""
 
     partition: int
     offset: str
@@ -63,7 +63,7 @@ class Unaccounted(msgspec.Struct, frozen=True, rename="camel"):
 class OwnId(msgspec.Struct, frozen=True, rename="camel"):
     """A record with another id than the derived one, and its row under that id.
 
-    An earlier release stored it so. It lacks nothing, and is not held against its row.
+    An earlier release stored it so. Nothing is missing, and it is not compared with its row.
     """
 
     partition: int
@@ -72,7 +72,7 @@ class OwnId(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Differing(msgspec.Struct, frozen=True, rename="camel"):
-    """A row that is not what the log says was sent; ``columns`` are the ones that differ."""
+    """A row that differs from its record in the log; ``columns`` are the differing columns."""
 
     partition: int
     offset: str
@@ -82,7 +82,7 @@ class Differing(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Disorder(msgspec.Struct, frozen=True, rename="camel"):
-    """A message read before one that stands ahead of it in the log, in the same conversation."""
+    """A message that readers see before one that is ahead of it in the log, in one conversation."""
 
     partition: int
     offset: str
@@ -92,9 +92,9 @@ class Disorder(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Range(msgspec.Struct, frozen=True, rename="camel"):
-    """Range of one partition that was compared: acknowledged records the log still holds.
+    """The range of one partition that was compared: acknowledged records that the log still holds.
 
-    ``lost`` records it holds no longer, though it should: nothing can be said of those.
+    ``lost`` records should be in the log but are not: nothing can be said about them.
     """
 
     partition: int
@@ -105,7 +105,7 @@ class Range(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class AuditReport(msgspec.Struct, frozen=True, rename="camel"):
-    """The findings. ``missing_constraints`` are rules of the schema that the database lacks."""
+    """The findings. ``missing_constraints`` are constraints that the database lacks."""
 
     transport: str
     rows: int
@@ -116,11 +116,11 @@ class AuditReport(msgspec.Struct, frozen=True, rename="camel"):
     differing: Sequence[Differing]
     disorders: Sequence[Disorder]
     own_ids: Sequence[OwnId] = ()
-    """Nothing is wrong with these."""
+    """Records with an own id; nothing is wrong with them."""
 
     @property
     def lost(self) -> int:
-        """Records that the log ever lost; they are not among what was compared."""
+        """The number of records that the log lost; they were not compared."""
         return sum(stretch.lost for stretch in self.ranges)
 
     @property
@@ -136,19 +136,19 @@ class AuditReport(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class RepairReport(msgspec.Struct, frozen=True, rename="camel"):
-    """A repair's changes, and the findings it left."""
+    """A repair's changes, and the findings that it left."""
 
     removed: Sequence[Duplicate]
-    """Surplus rows deleted; their receipts went to the row that was kept."""
+    """Duplicate rows that were deleted; their receipts were moved to the row that stays."""
     receipts_removed: int
-    """Receipts that were doubled, or of no message, while the rule against it was missing."""
+    """Receipts that were duplicates, or had no message, while a constraint was missing."""
     constraints: Sequence[str]
-    """Rules of the schema that were put back."""
+    """Constraints that were restored."""
     inserted: Sequence[Unaccounted]
-    """Rows made from the log. They stand last in their conversations: readers have passed."""
+    """Rows made from the log. They are last in their conversations, which readers have passed."""
     dead_lettered: Sequence[Unaccounted]
     """Records that can't be rows, appended to the dead-letter log."""
     restored: Sequence[Differing]
-    """Rows set to what the log says."""
+    """Rows corrected from the log."""
     disorders: Sequence[Disorder]
-    """Left as they are: renumbering would move messages that readers have seen."""
+    """Messages out of order. They stay: renumbering would move messages that readers have seen."""

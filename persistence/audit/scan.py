@@ -1,7 +1,7 @@
-"""The log against the rows: every acknowledged record must have led to something.
+"""Compare the log with the rows: every acknowledged record must have an outcome.
 
 A record at or below the group's floor was acknowledged, and a worker acknowledges only records that
-are a committed row or a durable dead letter. So each must be found as one or the other, or by the
+are a committed row or a durable dead letter. So for each there must be a row, a dead letter, or the
 tombstone of a row that was archived or erased.
 """
 
@@ -29,8 +29,10 @@ from transport.progress import progress_everywhere
 __all__ = ["REPAIRED", "AuditFinding", "Scan", "scan"]
 
 REPAIRED = 0
-"""``messages.attempts`` of a row that a repair made: no worker delivered it, and its place in its
-conversation is known to be late."""
+"""``messages.attempts`` of a row that a repair made.
+
+No worker delivered it, and it is known to be late in its conversation.
+"""
 
 _PAGE = 1000
 
@@ -45,7 +47,7 @@ FROM unnest($1::uuid[], $2::text[], $3::text[]) AS asked (message_id, user_id, s
 JOIN message_receipts USING (message_id, user_id, state)
 """
 
-# Of an erased message nothing is known by which to tell another body.
+# An erased message has no fingerprint, so another body can't be detected.
 _BURIED = """
 SELECT id, fingerprint FROM tombstones WHERE id = ANY($1::uuid[])
 """
@@ -54,11 +56,11 @@ _LETTERS = "SELECT identity FROM dead_letters WHERE identity = ANY($1::bytea[])"
 
 _COMPARED = [column for column in MESSAGE if column.sent and column.name != "content"]
 _PAYLOAD = [column for column in MESSAGE if column.name.startswith("payload_")]
-"""Not compared with the row of another log: the same body may be a payload in one log alone."""
+"""Not compared between logs: the same body may be a payload in only one of them."""
 
 
 class AuditFinding(msgspec.Struct, frozen=True):
-    """A record that is not accounted for, or whose row differs; with all a repair needs."""
+    """A record without an outcome, or with a differing row; it has all data that a repair needs."""
 
     record: Record
     event: Event | None
@@ -77,12 +79,12 @@ class Scan(msgspec.Struct):
 async def scan(
     pool: Pool, transport: Transport, *, compared: Callable[[int], object] = lambda _: None
 ) -> Scan:
-    """Compare what the log holds of acknowledged records with rows and dead letters.
+    """Compare the log's acknowledged records with rows and dead letters.
 
     Args:
-        pool: of the database with the rows.
+        pool: the database with the rows.
         transport: the log.
-        compared: called with how many records more were compared.
+        compared: called with the number of further records that were compared.
 
     Raises:
         Outage: PostgreSQL can't answer.
@@ -101,7 +103,7 @@ async def scan(
 
 
 class _Partition:
-    """One partition, page by page."""
+    """The scan of one partition, page by page."""
 
     def __init__(
         self, pool: Pool, transport: Transport, found: Scan, compared: Callable[[int], object]
@@ -172,7 +174,7 @@ class _Partition:
         ]
 
     def _against(self, record: Record, event: Message, row: asyncpg.Record) -> list[AuditFinding]:
-        """Hold a message against the row of its key."""
+        """Compare a message with the row of its key."""
         own = (row["transport"], row["partition"], row["log_offset"]) == (
             self._transport.name,
             record.partition,
@@ -191,7 +193,8 @@ class _Partition:
         if _digest_of(event) != _digest_in(row):
             columns.append("content")
         elif event.payload_key is not None:
-            # The record has no content. A repair of the rest must leave the row's as it is.
+            # The record has no content. A repair of other columns must leave the row's content as
+            # it is.
             event = msgspec.structs.replace(event, content=row["content"])
         if body != row["fingerprint"]:
             columns.append("fingerprint")
@@ -213,7 +216,7 @@ class _Partition:
     async def _rows(self, messages: Sequence[Message]) -> dict[str, asyncpg.Record]:
         """Return the rows by key and by id."""
         ids = [i for m in messages if (i := _uuid(m.message_id))]
-        # A text with a NUL is in no row, and can't even be asked for.
+        # No row contains a text with a NUL, and a query can't even send one.
         keys = [m.idempotency_key for m in messages if "\0" not in m.idempotency_key]
         if not messages:
             return {}
@@ -223,7 +226,7 @@ class _Partition:
         return by_id | {row["idempotency_key"]: row for row in rows}
 
     async def _buried(self, events: Sequence[Event]) -> dict[str, str | None]:
-        """Return the fingerprints of those messages whose rows were archived or erased, by id."""
+        """Return the fingerprints of messages whose rows were archived or erased, by id."""
         ids = list({i for event in events if (i := _uuid(event.message_id))})
         if not ids:
             return {}
@@ -288,7 +291,7 @@ def _digest_of(event: Message) -> str:
 
 
 def _digest_in(row: asyncpg.Record) -> str:
-    """Return that of a row, which has the content, or of a payload perhaps the key alone."""
+    """Return the SHA-256 of a row's content; of a payload, the row may have only the key."""
     content, key = row["content"], row["payload_key"]
     return sha256_in(key) if key and not content else sha256(content.encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""What a process knows of its primary, which may answer readers and refuse appends."""
+"""Watch whether the primary accepts appends: it may answer reads and refuse appends."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from transport.outage_watch import OutageWatch
 __all__ = ["AppendOutage", "AppendWatch"]
 
 _OUTAGES = (TransportUnavailable, AppendUnknown)
-"""Not an error of the record: a log that refuses one for its own fault works."""
+"""Not an error of the record: a log that refuses a bad record works."""
 
 
 class AppendOutage(msgspec.Struct, frozen=True):
-    """An outage of the appends of one process to the log ``log``, that is not over."""
+    """An outage of one process's appends to the log ``log`` that is not over."""
 
     log: str
     since: Time
     last: Time
-    """When an append, or the readiness probe, failed last."""
+    """When an append, or the readiness probe, last failed."""
     error: str
-    """The last one."""
+    """The last error."""
 
 
 class AppendWatch:
@@ -50,16 +50,16 @@ class AppendWatch:
         outcomes: Sequence[Outcome],
         began: int,  # noqa: ARG002 - the observer's
     ) -> None:
-        """Note whether the log takes appends."""
+        """Record whether the log accepts appends."""
         failure = next((it for it in outcomes if isinstance(it, _OUTAGES)), None)
         if outcomes:
             self.tried(str(failure) if failure is not None else None)
 
     def interrupted(self, envelopes: Sequence[Envelope], error: BaseException, began: int) -> None:
-        """Note nothing: whether the log refused anything is not known."""
+        """Record nothing: it is not known whether the log refused anything."""
 
     def tried(self, error: str | None) -> None:
-        """Note that the log took a write, or why it did not."""
+        """Record that the log accepted a write, or the error with which it refused one."""
         if error is None:
             self._outages.succeeded()
         else:
@@ -67,7 +67,7 @@ class AppendWatch:
             self._outages.failed()
 
     def outage(self) -> AppendOutage | None:
-        """Return the outage that is under way."""
+        """Return the outage that is under way, if any."""
         ongoing = self._outages.ongoing()
         if ongoing is None:
             return None

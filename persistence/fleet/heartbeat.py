@@ -1,8 +1,8 @@
 """A process's own row in ``processes``: written every two seconds, removed at a clean stop.
 
-It is how ``crossfade migrate`` sees that every process has taken a step. It costs one statement
-every two seconds and nothing on the way of a message; while PostgreSQL is down the process works
-on, and counts as missing.
+With it ``crossfade migrate`` sees that every process has taken a step. It costs one statement every
+two seconds, and nothing for a message. While PostgreSQL is down, the process works on, and counts
+as missing.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ __all__ = [
 _log = structlog.get_logger(__name__)
 
 BEAT_SECONDS = 2.0
-# Never for long in the way of those who use the pool for messages: a beat, with its wait for a
-# connection; and the removal of dead processes after it.
+# A short limit, because messages need the same pool. It bounds a beat with its wait for a
+# connection, and then the removal of dead processes.
 _WITHIN = 1.0
 _GOODBYE_WITHIN = 0.8
 
 PRESENCE_SECONDS = BEAT_SECONDS + 2 * _WITHIN
-"""After so long each process that runs was seen, or has read what was recorded before."""
+"""After this time, each live process was seen, or has read everything recorded before."""
 
-# What the process says, that its log is written, and which logs it met; where the migration stands,
-# which log each name means, which of its logs were retired, and which processes of this machine are
+# Writes the process's report, its log, and the logs that it met. Reads the migration's state, the
+# log that each name means, which of its logs were retired, and which processes of this machine are
 # silent.
 _BEAT = f"""
 WITH me AS (
@@ -82,7 +82,7 @@ _GOODBYE = "DELETE FROM processes WHERE member = ANY($1::text[])"
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """Constant part of a process's row. See ``persistence.fleet.processes.Process``."""
+    """The constant part of a process's row. See ``persistence.fleet.processes.Process``."""
 
     member: str
     role: str
@@ -101,7 +101,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HeartbeatReport(msgspec.Struct, frozen=True):
-    """Changing part of a process's row: claims, outages, holdings, logs, quotas, appends."""
+    """The changing part of a process's row: claims, outages, holdings, logs, quotas, appends."""
 
     owned: dict[str, dict[str, int]] = {}
     paused: list[Paused] = []
@@ -117,12 +117,12 @@ Heard = Callable[[MigrationState | None], Awaitable[None]]
 
 
 class Heartbeat:
-    """Says every ``interval`` seconds that this process is there, and hears of the migration.
+    """Writes this process's row every ``interval`` seconds, and reads the migration's state.
 
-    ``report`` is called for each beat and must be cheap. ``heard`` gets what the migration's row
-    says after each beat that PostgreSQL answered; ``known`` gets the identity of the log that each
-    name means, as recorded. ``died`` is told how many processes this one
-    found dead and removed: of several that look, each death is one's to tell.
+    ``report`` is called for each beat and must be cheap. ``heard`` gets the migration's row after
+    each beat that PostgreSQL answered; ``known`` gets the recorded identity of the log that each
+    name means. ``died`` gets the number of dead processes whose rows this one removed. If several
+    processes look, only one of them reports each death.
 
     Args:
         writes: Logs that the process may write. None of them may have been retired.
@@ -151,11 +151,11 @@ class Heartbeat:
         self._unheard = False
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Be present until ``stop`` is set, then take the row away.
+        """Write heartbeats until ``stop`` is set, then remove the row.
 
         Raises:
-            ConfigurationError: a log that the process writes was retired. The row stays: it is
-                there as long as the process may write.
+            ConfigurationError: a log that the process writes was retired. The row stays as long as
+                the process may write.
         """
         while not stop.is_set():
             await self.beat()
@@ -163,11 +163,11 @@ class Heartbeat:
         await self.leave()
 
     async def leave(self) -> None:
-        """Take the row away, of a process that has stopped."""
+        """Remove the row of a process that has stopped."""
         await self._remove([self._identity.member], within=_GOODBYE_WITHIN)
 
     async def beat(self) -> None:
-        """Say it once. An outage is logged, once, and otherwise left alone.
+        """Write one heartbeat. An outage is logged once, and otherwise ignored.
 
         Raises:
             ConfigurationError: a log that the process writes was retired.
@@ -200,7 +200,7 @@ class Heartbeat:
         await self._bury(row)
 
     async def _bury(self, row: asyncpg.Record) -> None:
-        """Remove the rows of processes that are proven dead: of this machine, and no longer there.
+        """Remove the rows of processes of this machine that no longer exist.
 
         Silence alone proves nothing: a process that is cut off from PostgreSQL goes on accepting.
         """
@@ -228,7 +228,7 @@ def machine() -> str | None:
 
 
 def is_alive(pid: int) -> bool:
-    """Return whether a process with this id is there, or may be."""
+    """Return whether a process with this id exists, or may exist."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

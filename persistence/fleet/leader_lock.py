@@ -1,4 +1,4 @@
-"""One process at a time: a lock of PostgreSQL's that ends with the connection that holds it."""
+"""Elect one process: a lock of PostgreSQL that ends with the connection that holds it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from persistence.database.translation import translated
 
 __all__ = ["elected", "is_held"]
 
-# The first key of a two-key advisory lock; the second says what for.
+# The first key of a two-key advisory lock; the second is the purpose.
 _CLASS = 0x63726674
 
 
@@ -31,12 +31,12 @@ async def elected(
 ) -> AsyncIterator[Connection | None]:
     """Lend a connection that holds the lock ``what``, or ``None`` if another process holds it.
 
-    While the connection works the lock is held: use it for work that no other process may do
-    meanwhile. ``within`` is how many seconds to wait for a free connection (for ever where
-    ``None``).
+    The lock is held as long as the connection works. Use that connection for work that no other
+    process may do meanwhile. ``within`` is the longest wait for a free connection, in seconds
+    (``None``: for ever).
 
     Raises:
-        Outage: PostgreSQL can't tell, or the connection is gone, and with it the lock.
+        Outage: PostgreSQL can't answer, or the connection is gone, and with it the lock.
     """
     with translated():
         connection = await pool.acquire(timeout=within)
@@ -49,7 +49,7 @@ async def elected(
         with translated():
             held = await connection.fetchval(_TRY, _CLASS, what)
         try:
-            # Not translated: what goes wrong in the block is not the database's.
+            # Not translated: an error of the block is not the database's.
             yield connection if held else None
         finally:
             if held:
@@ -79,13 +79,13 @@ async def _unlock(connection: Connection, what: str) -> None:
         async with asyncio.timeout(_WITHIN):
             await connection.execute(_UNLOCK, _CLASS, what)
     except Exception:  # noqa: BLE001 - cut off in the middle of a statement, or gone already
-        # The lock goes with the connection; one that was lost is the pool's again, and refuses.
+        # The lock goes with the connection. A lost connection is the pool's again, and refuses.
         with suppress(asyncpg.InterfaceError):
             connection.terminate()
 
 
 def is_held(name: str) -> str:
-    """Return SQL that tells whether any process holds the lock which the expression names."""
+    """Return SQL that is true if any process holds the lock named by the expression."""
     return f"""EXISTS (
         SELECT FROM pg_locks
         WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND classid = {_CLASS}

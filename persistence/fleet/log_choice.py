@@ -1,7 +1,7 @@
-"""The four settings that choose the logs, and which phase of a migration they amount to.
+"""The four settings that choose the logs, and the phase of a migration that they amount to.
 
-A migration leads from one log to another. The row of ``migration`` names the two, so phases are
-numbers that mean nothing without that pair: phase 5 of one migration is phase 0 of the next.
+A migration leads from one log to another. The row of ``migration`` names the two. Without this
+pair, phase numbers mean nothing: phase 5 of one migration is phase 0 of the next.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["FIRST_PAIR", "Choice", "LogPair", "adopted", "choice_of", "choices",
 
 
 class LogPair(msgspec.Struct, frozen=True):
-    """The logs that a migration leads from and to, by name. ``new`` is ``None``: none is planned.
+    """The names of a migration's old and new log. ``new`` is ``None`` if none is planned.
 
     Args:
         old: the log of phase 0.
@@ -28,11 +28,11 @@ class LogPair(msgspec.Struct, frozen=True):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Both logs, or the old one where there is no new one."""
+        """Both logs, or only the old one if there is no new one."""
         return (self.old,) if self.new is None else (self.old, self.new)
 
     def other(self, name: str) -> str | None:
-        """Return the one that is not ``name``; ``None`` if ``name`` is neither."""
+        """Return the other log of the pair; ``None`` if ``name`` is neither."""
         return {self.old: self.new, self.new: self.old}.get(name)
 
 
@@ -49,7 +49,7 @@ class Choice(NamedTuple):
     consume_from: str
 
     def environment(self) -> dict[str, str]:
-        """Return the settings by variable name; empty ones are to be unset."""
+        """Return the settings by variable name; a variable with an empty value has to be unset."""
         return {
             "TRANSPORT": self.transport,
             "TRANSPORT_SHADOW": self.shadow or "",
@@ -85,15 +85,15 @@ def choice_of(settings: TransportSettings) -> Choice:
 
 
 def phase_of(choice: Choice, pair: LogPair) -> int | None:
-    """Return the number of the phase of ``pair`` that these settings are, ``None`` if of none."""
+    """Return the phase of ``pair`` with these settings; ``None`` if no phase has them."""
     phases = choices(pair)
     return phases.index(choice) if choice in phases else None
 
 
 def adopted(choice: Choice) -> tuple[LogPair, int] | None:
-    """Return the migration that an installation's first process finds itself in, and its phase.
+    """Return the migration and the phase in which an installation's first process starts.
 
-    ``None`` where the settings are those of no phase of any migration.
+    ``None`` if no phase of any migration has the settings.
     """
     pairs = [FIRST_PAIR, LogPair(choice.transport, choice.shadow)]
     for pair in pairs:

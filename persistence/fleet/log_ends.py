@@ -1,8 +1,9 @@
-"""The last record of each partition that any process was told of, kept where no log loses it.
+"""The last record of each partition that any process knew, kept outside the log.
 
-A log that went back to before what it had confirmed is consistent in itself, and its processes may
-all have ended since. So they tell here what they know to be there, and each is told what others
-knew. Under the log's identity and not its name: another log under the name has other records.
+A log that went back to before records that it had confirmed is consistent in itself, and all
+processes that knew those records may have ended. So processes store here the last records that they
+know to exist, and read those of others. The key is the log's identity, not its name: another log
+under the same name has other records.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ __all__ = ["End", "known_ends", "note_ends"]
 
 _KNOWN = "SELECT partition, at FROM log_ends WHERE identity = $1"
 
-# Only in place of the one that was looked for: another may be known by now, and be gone. The rows
-# are locked in order, so that two processes don't wait for each other.
+# Replaces only the record that was looked for: another one may be known by now, and be gone. The
+# rows are locked in order, so two processes never deadlock.
 _NOTE = """
 WITH told AS (
     SELECT * FROM unnest($2::int[], $3::bytea[], $4::text[], $5::text[])
@@ -38,9 +39,9 @@ ON CONFLICT DO NOTHING
 
 
 class End(NamedTuple):
-    """The last record of a partition that a process was told of.
+    """The last record of a partition that a process knew.
 
-    ``instead_of`` is the offset that it looked for in the log before; ``None``: none was known.
+    ``instead_of`` is the offset that it replaces; ``None``: none was known.
     """
 
     partition: int
@@ -53,7 +54,7 @@ async def known_ends(pool: Pool, identity: str, *, within: float) -> dict[int, s
     """Return the offset of the last known record of the log ``identity``, by partition.
 
     Raises:
-        Outage: PostgreSQL can't tell within that many seconds.
+        Outage: PostgreSQL can't answer within ``within`` seconds.
     """
     async with using(pool, within=within) as connection:
         rows = await connection.fetch(_KNOWN, identity, timeout=within)
@@ -61,10 +62,10 @@ async def known_ends(pool: Pool, identity: str, *, within: float) -> dict[int, s
 
 
 async def note_ends(pool: Pool, identity: str, ends: Sequence[End], *, within: float) -> None:
-    """Note the last known records of the log ``identity``, but where another noted one meanwhile.
+    """Store the last known records of the log ``identity``, unless another process did meanwhile.
 
     Raises:
-        Outage: PostgreSQL can't do it within that many seconds.
+        Outage: PostgreSQL can't do it within ``within`` seconds.
     """
     columns = list(zip(*ends, strict=True))
     async with using(pool, within=within) as connection:

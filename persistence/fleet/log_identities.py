@@ -1,7 +1,7 @@
-"""Which log each name means: the first that a process met under the name, until it is forgotten.
+"""The log that each name means: the first that a process met under it, until it is forgotten.
 
-Positions of rows, fences and reports have the log's name, so a name has to mean one log for ever.
-Heartbeats write what they meet; what stands here already stays.
+Rows' positions, fences and reports refer to a log by name, so a name has to mean one log for ever.
+Heartbeats record the logs that they meet; they never change a recorded identity.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ ON CONFLICT DO NOTHING
 """Record the logs of a process that have no identity yet."""
 
 KNOWN = "SELECT jsonb_object_agg(name, identity) FROM log_identities"
-"""Every identity by name, as JSON; null where there is none."""
+"""Every identity by name, as JSON; null if there is none."""
 
 
 async def known_identities(pool: Pool) -> dict[str, str]:
     """Return the identity of the log that each name means.
 
     Raises:
-        Outage: PostgreSQL can't tell now.
+        Outage: PostgreSQL can't answer now.
     """
     async with using(pool) as connection:
         rows = await connection.fetch("SELECT name, identity FROM log_identities")
@@ -33,7 +33,7 @@ async def known_identities(pool: Pool) -> dict[str, str]:
 
 
 async def forget_log(pool: Pool, name: str) -> bool:
-    """Forget which log the name means; return whether it was known. The next heartbeat says anew.
+    """Forget which log the name means; return whether it was known. The next heartbeat records one.
 
     Raises:
         Outage: PostgreSQL can't do it now.

@@ -1,4 +1,4 @@
-"""Where the migration stands, as anyone may read it. Only ``migration_guide`` changes it."""
+"""The state of the migration, for everyone to read. Only ``migration_guide`` changes it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FROM migration_events ORDER BY id DESC LIMIT $1
 class Queued(msgspec.Struct, frozen=True, rename="camel"):
     """A step that waits for its gates. Times are RFC 3339, UTC.
 
-    ``seen_at`` is the waiting process's last heartbeat. ``red`` names the gates it waits for.
+    ``seen_at`` is the waiting process's last heartbeat. ``red`` names the gates that it waits for.
     """
 
     to: int
@@ -44,9 +44,9 @@ class Queued(msgspec.Struct, frozen=True, rename="camel"):
 class MigrationState(msgspec.Struct, frozen=True, rename="camel"):
     """The row of ``migration``. Times are RFC 3339, UTC; phases are numbers from 0 to 5.
 
-    ``pair`` names the two logs that the numbers are about.
-    While ``target`` differs from ``phase``, the processes are being restarted from the one to the
-    other; else every process was seen on it.
+    ``pair`` names the two logs of the phases. While ``target`` differs from ``phase``, the
+    processes are being restarted from ``phase`` to ``target``. Otherwise every process was seen on
+    ``phase``.
     """
 
     phase: int
@@ -77,7 +77,7 @@ class MigrationState(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class MigrationEvent(msgspec.Struct, frozen=True, rename="camel"):
-    """One line of the history. ``kind``: see ``persistence.tables.migration``."""
+    """One event of the history. ``kind``: see ``persistence.tables.migration``."""
 
     id: int
     at: str
@@ -95,7 +95,7 @@ class MigrationEvent(msgspec.Struct, frozen=True, rename="camel"):
 async def state(pool: Pool, *, within: float | None = None) -> MigrationState | None:
     """Return the migration's state; ``None`` if no process has ever started.
 
-    ``within`` bounds, in seconds, the wait for a connection and that for its answer.
+    ``within`` bounds, in seconds, the wait for a connection and the wait for its answer.
     """
     async with using(pool, within=within) as connection:
         row = await connection.fetchrow(_STATE, timeout=within)

@@ -1,7 +1,8 @@
-"""Which payload store is this database's own: the first that a process met, until it is forgotten.
+"""Check that a payload store is this database's own: the first one that a process met.
 
-A folder whose disk is not mounted, or another bucket, works and has none of the payloads. Taken for
-the store it would make every message with a payload one whose content is missing.
+A folder whose disk is not mounted, or another bucket, works and has none of the payloads. If it
+were taken for the store, the content of every message with a payload would count as missing. An
+operator can have the recorded store forgotten.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ _LOCK = "SELECT pg_advisory_xact_lock(hashtext($1))"
 
 
 async def confirm(pool: Pool, store: PayloadStore, *, within: float | None = None) -> None:
-    """Tell the store which one it has to be, and return if it is. The first one is recorded.
+    """Give the store the identity that it must have, and check it. The first store is recorded.
 
     Args:
-        pool: of the database with the rows.
-        store: of payloads, or of archived rows; ``identity`` and ``withheld`` are set.
+        pool: the database with the rows.
+        store: the store of payloads, or of archived rows; ``identity`` and ``withheld`` are set.
         within: seconds to wait for PostgreSQL.
 
     Raises:
-        Outage: PostgreSQL can't tell now.
-        PayloadOutage: the store can't tell now, or it is another one.
+        Outage: PostgreSQL can't answer now.
+        PayloadOutage: the store can't answer now, or it is another one.
     """
     async with using(pool, within=within) as connection:
         known = await connection.fetchval(_KNOWN, store.name, timeout=within)
@@ -36,10 +37,10 @@ async def confirm(pool: Pool, store: PayloadStore, *, within: float | None = Non
 
 
 async def confirm_every(pool: Pool, store: PayloadStore) -> None:
-    """Confirm a store, and the one that it falls back to: both have the same identity.
+    """Confirm a store and its fallback: both have the same identity.
 
     Raises:
-        Outage, PayloadOutage: as of ``confirm``.
+        Outage, PayloadOutage: as ``confirm`` does.
     """
     await confirm(pool, store)
     if store.fallback is not None:
@@ -47,7 +48,7 @@ async def confirm_every(pool: Pool, store: PayloadStore) -> None:
 
 
 async def _first(pool: Pool, store: PayloadStore, within: float | None) -> str:
-    """Record the store, marked if it was not, and return its identity. Processes take turns."""
+    """Mark a store without a mark, record it, and return its identity. Processes take turns."""
     async with using(pool, within=within) as connection, connection.transaction():
         await connection.execute(_LOCK, store.name, timeout=within)
         known: str | None = await connection.fetchval(_KNOWN, store.name, timeout=within)

@@ -1,8 +1,8 @@
-"""Which envelope each process reads, and which payload stores it reads and writes.
+"""The envelope version and the payload stores of each process.
 
-A process of the release before takes a version 2 envelope for undecodable, and dead-letters it. One
-that reads another store than its messages' content is in finds the content missing, and dead-
-letters them too. So each process says in its row of ``processes`` what it reads.
+A process of the previous release can't decode a version 2 envelope, and dead-letters it. A process
+that reads another store than the one with its messages' content does not find the content, and
+dead-letters the messages too. So each process reports in its row of ``processes`` what it reads.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ FROM processes WHERE member <> $1 ORDER BY started_at, member
 
 
 class PayloadReader(msgspec.Struct, frozen=True, kw_only=True):
-    """A process's word on payloads.
+    """A process's report on payloads.
 
-    ``stores`` are the addresses that it reads, the one that it writes first; ``None`` of a version
-    that does not say. A worker writes none.
+    ``stores`` are the addresses that it reads, first the one that it writes; ``None`` if its
+    version does not report them. A worker writes to none.
     """
 
     member: str
@@ -37,25 +37,25 @@ class PayloadReader(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def written(self) -> str | None:
-        """The store that it writes, ``None`` where it writes none or does not say."""
+        """The store that it writes; ``None`` if it writes to none or does not report it."""
         return self.stores[0] if self.stores and self.role != "worker" else None
 
 
 async def payload_readers(
     pool: Pool, *, besides: str, within: float | None = None
 ) -> list[PayloadReader]:
-    """Return every process but one, the longest running first.
+    """Return every process except ``besides``, the longest running first.
 
-    One that is missing counts: it may be cut off, and at work. One of this machine that is no
-    longer there does not.
+    A missing process counts: it may be cut off, and at work. A process of this machine that no
+    longer exists does not count.
 
     Args:
-        pool: of the database with the rows.
+        pool: the database with the rows.
         besides: the member that is left out.
         within: seconds to wait for PostgreSQL.
 
     Raises:
-        Outage: PostgreSQL can't tell now.
+        Outage: PostgreSQL can't answer now.
     """
     async with using(pool, within=within) as connection:
         rows = await connection.fetch(_READERS, besides, timeout=within)

@@ -1,4 +1,4 @@
-"""The processes that run, as anyone may read them. Each writes its own row (see ``presence``)."""
+"""The running processes, for everyone to read. Each writes its own row (``heartbeat``)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from persistence.timestamps import rfc3339
 __all__ = ["LIVE_SECONDS", "Process", "forget", "forget_all", "processes", "strays"]
 
 LIVE_SECONDS = 10.0
-"""A process not heard of for longer is *missing*: it may have died, or be cut off and at work."""
+"""A process that is silent for longer is *missing*: it may have died, or be cut off and at work."""
 
-# Seen in the future: before PostgreSQL's clock was set back. A process that lives says so again in
-# two seconds, so the distance counts in either direction.
+# ``seen_at`` may be in the future, if PostgreSQL's clock was set back. A live process writes again
+# in two seconds, so the distance counts in either direction.
 _PROCESSES = """
 SELECT processes.*, abs(extract(epoch FROM now() - seen_at))::float8 AS silent_seconds,
     old_log, new_log
@@ -57,19 +57,19 @@ class _Standby(TypedDict):
 
 
 class Process(msgspec.Struct, frozen=True, rename="camel"):
-    """One process, in its own words of ``silent_seconds`` ago. Times are RFC 3339, UTC.
+    """One process, as it reported itself ``silent_seconds`` ago. Times are RFC 3339, UTC.
 
-    ``phase`` is what its settings amount to in the migration's pair, ``None`` where they are no
-    phase of it. ``knows_plans`` is false of a version that knows one migration only. ``owned`` is
-    the epoch of each partition it owns, by log. ``paused`` is what its workers wait for.
-    ``shadow`` and ``standby`` are those parts' status, ``None`` where it has none; ``figures`` its
-    latencies. ``logs`` is the identity of each log that it knows by name, ``None`` of one that it
-    was not connected to yet. ``throttled`` has the seconds of the last wait for each log whose
-    quota it used up just now. ``append_outage`` is why its primary takes no appends of it, where
-    that is so.
+    ``phase`` is the phase of the migration's pair that its settings amount to; ``None`` if they are
+    no phase of it. ``knows_plans`` is false for a version that knows one migration only. ``owned``
+    is the epoch of each partition it owns, by log. ``paused`` are the dependencies that its workers
+    wait for. ``shadow`` and ``standby`` are the status of those parts, ``None`` if it has none;
+    ``figures`` are its latencies. ``logs`` is the identity of each log that it knows by name,
+    ``None`` for a log that it has not connected to yet. ``throttled`` has the seconds of the last
+    wait for each log whose quota it has just used up. ``append_outage`` is the reason why its
+    primary refuses its appends, if it does.
 
-    Another version of the service may write its row otherwise: a value without the shape that this
-    version reads counts as not said.
+    Another version of the service may write its row differently: a value without the shape that
+    this version reads counts as not reported.
     """
 
     member: str
@@ -99,14 +99,14 @@ class Process(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def live(self) -> bool:
-        """Whether it was heard of just now."""
+        """Whether it reported itself just now."""
         return self.silent_seconds <= LIVE_SECONDS
 
 
 async def processes(pool: Pool, *, within: float | None = None) -> list[Process]:
-    """Return every process that has not said goodbye, the longest running first.
+    """Return every process that has not stopped cleanly, the longest running first.
 
-    ``within`` bounds, in seconds, the wait for a connection and that for its answer.
+    ``within`` bounds, in seconds, the wait for a connection and the wait for its answer.
     """
     async with using(pool, within=within) as connection:
         rows = await connection.fetch(_PROCESSES, timeout=within)
@@ -114,12 +114,12 @@ async def processes(pool: Pool, *, within: float | None = None) -> list[Process]
 
 
 def strays(there: Iterable[Process], state: MigrationState) -> list[Process]:
-    """Return the live processes whose settings are of no phase that the migration stands at."""
+    """Return the live processes whose settings are no phase in which the migration is."""
     return [process for process in there if process.live and process.phase not in state.tolerated]
 
 
 async def forget(pool: Pool, member: str) -> bool:
-    """Remove a missing process's row; return whether there was one. A live one's is not touched."""
+    """Remove a missing process's row; return whether there was one. A live process's row stays."""
     async with using(pool) as connection:
         return await connection.execute(_FORGET, member, LIVE_SECONDS) == "DELETE 1"
 
@@ -167,7 +167,7 @@ def _process(row: asyncpg.Record) -> Process:
 
 
 def _shaped(text: str | None, shape: type[T]) -> T | None:
-    """Decode the JSON; ``None`` where it is empty or of another shape."""
+    """Decode the JSON; ``None`` if it is empty or has another shape."""
     if text is None:
         return None
     try:
@@ -177,7 +177,7 @@ def _shaped(text: str | None, shape: type[T]) -> T | None:
 
 
 def _as_it_is(text: str | None, shape: type[Any]) -> dict[str, Any] | None:
-    """Return all that a JSON object says, where it says at least what the shape has."""
+    """Return a whole JSON object, if it has at least the fields of ``shape``."""
     if _shaped(text, shape) is None or text is None:
         return None
     return msgspec.json.decode(text, type=dict[str, Any])

@@ -51,12 +51,12 @@ async def retired_logs(
     """Return who retired a log, when and why, by name.
 
     Args:
-        pool: of the database.
-        names: only these.
-        within: bounds, in seconds, the wait for a connection and that for its answer.
+        pool: the database.
+        names: only these logs.
+        within: bounds, in seconds, the wait for a connection and the wait for its answer.
 
     Raises:
-        Outage: PostgreSQL can't tell now.
+        Outage: PostgreSQL can't answer now.
     """
     asked = None if names is None else list(names)
     async with using(pool, within=within) as connection:
@@ -66,24 +66,25 @@ async def retired_logs(
 async def must_not_be_retired(
     pool: Pool, names: Collection[str], *, within: float | None = None
 ) -> None:
-    """Return if none of the logs was retired.
+    """Check that none of the logs was retired.
 
     Raises:
-        ConfigurationError: one was. Outage: PostgreSQL can't tell now.
+        ConfigurationError: a log was retired.
+        Outage: PostgreSQL can't answer now.
     """
     refuse_retired(await retired_logs(pool, names, within=within))
 
 
 def read_retired(text: str | None) -> dict[str, str]:
-    """Return the retired logs of an answer to ``RETIRED``."""
+    """Return the retired logs in the answer to ``RETIRED``."""
     return msgspec.json.decode(text or "{}", type=dict[str, str])
 
 
 def refuse_retired(found: Mapping[str, str]) -> None:
-    """Return if ``found`` is empty.
+    """Refuse retired logs: raise unless ``found`` is empty.
 
     Raises:
-        ConfigurationError: it names a log that was retired.
+        ConfigurationError: ``found`` names a log that was retired.
     """
     for name, story in found.items():
         raise ConfigurationError(

@@ -1,8 +1,8 @@
-"""Find logs that may hold our messages: in use now, or used before and not known drained.
+"""Find logs that may hold our messages: in use now, or used before and not known to be drained.
 
-A worker takes the fence of a partition before it persists anything of it, so a log that has been
-consumed has rows in ``fences``. A process notes the log that it writes in the same place, with each
-of its beats, under an epoch that no owner has: so the name outlives the process.
+A worker takes the fence of a partition before it persists any record of it, so a consumed log has
+rows in ``fences``. With each heartbeat, a process records the log that it writes in the same table,
+under an epoch that no owner has. So the name outlives the process.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ NOTE = """
 INSERT INTO fences (transport, partition, epoch, owner) VALUES ({transport}, 0, -1, {owner})
 ON CONFLICT DO NOTHING
 """
-"""Note a log that is written. Its first owner takes the row over; none is below an epoch of 0."""
+"""Record a log that is written. Its first owner takes the row over (its epoch is at least 0)."""
 
-# Not a log that is a shadow only: its records are copies, and their originals stand in a log named
-# here.
+# Without logs that are only a shadow: their records are copies, and the originals are in a log that
+# this query names.
 _LOGS = """
 SELECT transport FROM fences UNION SELECT transport FROM processes
 UNION SELECT consume_from FROM processes ORDER BY transport
@@ -36,7 +36,7 @@ SELECT NOT yes FROM used
 """  # noqa: S608 - constants only
 
 
-# Cheap ones first: positions and messages have no index by name. The first that is true ends it.
+# Cheap conditions first: positions and messages have no index by name. The first true one ends it.
 _WAS_USED = """
 SELECT EXISTS (SELECT FROM log_identities WHERE name = $1)
     OR EXISTS (SELECT FROM retired_logs WHERE name = $1)
@@ -48,10 +48,10 @@ SELECT EXISTS (SELECT FROM log_identities WHERE name = $1)
 
 
 async def used_logs(pool: Pool) -> list[str]:
-    """Return the names of the logs that processes write or read, or have, and that may hold more.
+    """Return the names of the logs that processes use, or that may still hold messages.
 
     Raises:
-        Outage: PostgreSQL can't tell now.
+        Outage: PostgreSQL can't answer now.
     """
     async with using(pool) as connection:
         rows = await connection.fetch(_LOGS)
@@ -59,29 +59,29 @@ async def used_logs(pool: Pool) -> list[str]:
 
 
 async def is_used(pool: Pool, transport: str) -> bool:
-    """Return whether the settings of any process that is not known to have ended name the log.
+    """Return whether the settings of any process that may still run name the log.
 
     Raises:
-        Outage: PostgreSQL can't tell now.
+        Outage: PostgreSQL can't answer now.
     """
     async with using(pool) as connection:
         return bool(await connection.fetchval(_IS_USED, transport))
 
 
 async def was_used(pool: Pool, transport: str) -> bool:
-    """Return whether anything that is kept by name names the log: its identity, or rows of it.
+    """Return whether any stored data names the log: its identity, or rows from it.
 
-    Reads the whole of ``messages`` where nothing does.
+    If nothing does, this reads all of ``messages``.
 
     Raises:
-        Outage: PostgreSQL can't tell now.
+        Outage: PostgreSQL can't answer now.
     """
     async with using(pool) as connection:
         return bool(await connection.fetchval(_WAS_USED, transport))
 
 
 async def note_drained(pool: Pool, transport: str) -> bool:
-    """Note that nothing is left in the log, unless a process still uses it; return whether noted.
+    """Record that the log is drained, unless a process still uses it; return whether that was done.
 
     A worker that still owns a partition takes its fence anew.
 
@@ -93,5 +93,5 @@ async def note_drained(pool: Pool, transport: str) -> bool:
 
 
 async def forget_used(connection: Connection, transport: str) -> bool:
-    """Forget that the log was used, unless a process still uses it; return whether forgotten."""
+    """Forget that the log was used, unless a process still uses it; return whether it was done."""
     return bool(await connection.fetchval(_FORGET, transport))
