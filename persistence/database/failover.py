@@ -1,7 +1,7 @@
-"""Leaving a PostgreSQL server that takes no writes any more, with every connection of a pool.
+"""Leave a PostgreSQL server that takes no writes any more, with every connection of a pool.
 
-A server that was demoted goes on answering what only reads, and a session that a proxy or a pooler
-kept goes on refusing what writes. A new connection leads to the primary.
+A demoted server still answers reads, and a session that a proxy or a pooler kept goes on refusing
+writes. A new connection leads to the primary.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ _DEMOTED = frozenset(
         "25006",  # read-only: a standby, or default_transaction_read_only
         "57P01",  # the administrator ends the sessions
         "57P02",  # another session crashed the server
-        "57P03",  # it starts up or shuts down
+        "57P03",  # the server starts up or shuts down
     )
 )
 
 
 def is_left(connection: Connection) -> bool:
-    """Return whether the pool's connections were given up after this one was made."""
+    """Return whether the pool gave its connections up after this one was made."""
     servers = _servers_of(connection)
     made: int | None = getattr(connection, "generation", None)
     return servers is not None and made != servers.generation
 
 
 async def leave_if_demoted(pool: Pool, connection: Connection, error: BaseException) -> None:
-    """Close ``connection``, and the pool's others when they are free, if ``error`` demands it."""
+    """Close ``connection``, and the pool's others once they are free, if ``error`` demands it."""
     servers = _servers_of(connection)
     if servers is not None and _is_demotion(error) and servers.leave():
         with suppress(asyncpg.InterfaceError):  # the server closed it meanwhile
@@ -47,13 +47,13 @@ async def leave_if_demoted(pool: Pool, connection: Connection, error: BaseExcept
 
 
 def direct_of(connection: Connection) -> Servers | None:
-    """Return the same servers past a pooler; ``None`` where there is no pooler to go past."""
+    """Return the servers of ``connection`` without the pooler; ``None`` if there is no pooler."""
     servers = _servers_of(connection)
     return servers.direct if servers is not None else None
 
 
 def watch_of(connection: Connection) -> HangWatch | None:
-    """Return the watch for a server that hangs; ``None`` where there is only one server."""
+    """Return the watch for a server that hangs; ``None`` if there is only one server."""
     servers = _servers_of(connection)
     return servers.watch if servers is not None else None
 
@@ -69,7 +69,7 @@ def _servers_of(connection: Connection) -> Servers | None:
 
 
 def _is_demotion(error: BaseException | None) -> bool:
-    """Return whether ``error``, or what it was made of, is the answer of such a server."""
+    """Return whether ``error``, or its cause, is the answer of a demoted server."""
     while error is not None:
         if isinstance(error, BaseExceptionGroup):
             return any(_is_demotion(exception) for exception in error.exceptions)

@@ -1,10 +1,11 @@
-"""Whether a server that speaks PostgreSQL's protocol can do what the service needs.
+"""Check whether a server that speaks PostgreSQL's protocol can do what the service needs.
 
-It is asked once of each address, over its first connection; and again while it can't.
+Each address is checked once, over its first connection; and again while it is unfit.
 
-A pooler is noticed as it gives out another process id than the server behind it has. One in
-transaction mode gives the server's session to others in between, and with it prepared statements,
-advisory locks and settings: harmless to look at, and wrong as soon as two ask at once.
+A pooler is recognized because it reports another process id than the server behind it. In
+transaction mode it lends the server's session to other clients in between, with prepared
+statements, advisory locks and settings. A single client sees no harm; with two at once, results are
+wrong.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ SELECT version() AS version,
     current_setting('server_encoding') AS encoding
 """
 _PID = "SELECT pg_backend_pid()"
-# The name of a session is the pooler's business.
+# The name of a session belongs to the pooler.
 _NOT_SET = """
 SELECT format(
     'ALTER ROLE %I IN DATABASE %I SET %s = %L;', current_user, current_database(), name, wanted
@@ -61,7 +62,7 @@ _ENCODING = (
     "accepted, and become dead letters. Make a database for it with CREATE DATABASE ... ENCODING "
     "'UTF8' TEMPLATE template0"
 )
-_ENCODINGS = ("UTF8", "SQL_ASCII")  # the latter keeps the bytes that it gets
+_ENCODINGS = ("UTF8", "SQL_ASCII")  # SQL_ASCII keeps the bytes that it gets
 _LOSES_STATEMENTS = (
     "it is behind a pooler in transaction mode that loses prepared statements (pgbouncer below "
     "1.21, or with max_prepared_statements=0): set pool_mode=session there, or name the server "
@@ -85,19 +86,19 @@ class Pooling(StrEnum):
 
 
 class Fitness(msgspec.Struct, frozen=True):
-    """Whether an address can be used. ``why``: the reason that it can't, with the remedy."""
+    """Whether an address can be used. ``why`` is the reason if it can't, with the remedy."""
 
     pooling: Pooling
     why: str | None = None
 
     def must_do(self, name: str) -> None:
-        """Raise ``UnfitDatabase`` unless it can be used. ``name`` is the setting's."""
+        """Raise ``UnfitDatabase`` unless the address can be used. ``name`` is the setting's."""
         if self.why is not None:
             raise UnfitDatabase(f"{name} leads to a server that can't be used: {self.why}")
 
 
 class Asking(Protocol):
-    """A connection, a pool's or its own."""
+    """A connection, of a pool or of its own."""
 
     async def fetch(self, query: str, *args: Any) -> list[Any]:
         """Return the rows of a query."""
@@ -110,9 +111,9 @@ Another = Callable[[], Awaitable["asyncpg.Connection[Any]"]]
 async def examined(
     session: asyncpg.Connection[Any], another: Another, *, has_direct: bool
 ) -> Fitness:
-    """Return the fitness of the address that ``session`` was made from.
+    """Return the fitness of the address that ``session`` is connected to.
 
-    ``has_direct``: session locks are taken elsewhere.
+    ``has_direct``: whether session locks use another address.
     """
     try:
         async with asyncio.timeout(_WITHIN * _TRIES):
@@ -131,15 +132,15 @@ async def examined(
 
 
 async def set_in_session(session: asyncpg.Connection[Any], settings: Mapping[str, str]) -> None:
-    """Set what a pooler may have kept back from the start of the session."""
+    """Set the parameters that a pooler may not have passed on at the start of the session."""
     for name, value in settings.items():
         await session.execute(f"SET {name} = '{value}'")
 
 
 async def not_set(session: Asking, settings: Mapping[str, str]) -> str:
-    """Return the statements that set for the user what a session lacks; empty if nothing.
+    """Return statements that set a session's missing parameters for the user; empty if none miss.
 
-    A pooler in transaction mode keeps nothing that a session sets, so the user has to have it.
+    A pooler in transaction mode keeps no parameters of a session, so the user has to have them.
     """
     lacking = await session.fetch(_NOT_SET, list(settings), list(settings.values()))
     return " ".join(row["remedy"] for row in lacking)
@@ -166,18 +167,19 @@ async def _pooling(session: asyncpg.Connection[Any], another: Another) -> Poolin
     mine = await session.fetchval(_PID)
     if mine == session.get_server_pid():
         return Pooling.NONE
-    for _ in range(_TRIES):  # others may use the pooler too, and take the session first
+    for _ in range(_TRIES):  # other clients may take the session first
         other = await another()
         try:
             taken = other.transaction()
             await taken.start()
             theirs = await other.fetchval(_PID)
-            # While that transaction has our server, if it has: is the statement known elsewhere?
+            # While that transaction holds our server (if it does), does another server know the
+            # statement?
             now = await session.fetchval(_PID, timeout=_WITHIN)
         except _LOST_STATEMENTS:
             return Pooling.LOSSY
         except TimeoutError:
-            return Pooling.LOSSY  # it waits for the other's end: there is one session for both
+            return Pooling.LOSSY  # it waits for the other to end: both have one session
         finally:
             other.terminate()
         if theirs == mine or now != mine:

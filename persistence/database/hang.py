@@ -1,8 +1,8 @@
-"""Notice that a server hangs while another one takes the writes, long before a statement's time.
+"""Notice a server that hangs while another one takes the writes, long before a statement times out.
 
-A host whose processes stand still keeps its connections open and answers nothing on them. So what
-is under way, and what goes out over an idle connection, would wait for all of
-``DATABASE_TIMEOUT_SECONDS``. Here who waits longer than a moment has the servers looked at.
+A host whose processes stand still keeps its connections open and answers nothing. So requests under
+way, and new requests over idle connections, would wait for all of ``DATABASE_TIMEOUT_SECONDS``.
+Here, after a short wait for an answer, the servers are examined.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _QUIET_SECONDS = 2.0
 class HangWatch:
     """Watches the requests to one of several servers. Keys are connections in use.
 
-    ``examine`` looks at the servers, and leaves one that hangs where another takes the writes.
+    ``examine`` checks the servers, and leaves one that hangs if another takes the writes.
     """
 
     def __init__(self, examine: Callable[[], Awaitable[None]]) -> None:
@@ -32,14 +32,14 @@ class HangWatch:
         self._examining: asyncio.Task[None] | None = None
 
     def began(self, connection: Hashable) -> None:
-        """Note that something is asked over a connection, or something else than before."""
+        """Record that a statement was sent over a connection, or another one than before."""
         loop = asyncio.get_running_loop()
         self._asked[connection] = loop.time()
         if self._timer is None and self._examining is None:
             self._timer = loop.call_later(_QUIET_SECONDS, self._look)
 
     def ended(self, connection: Hashable) -> None:
-        """Note that nothing is asked over a connection any more."""
+        """Record that no statement is under way over a connection any more."""
         self._asked.pop(connection, None)
 
     def _look(self) -> None:

@@ -1,7 +1,7 @@
-"""Waiting out an outage: one prober for all who wait, and everyone goes on at once when it is over.
+"""Wait out an outage: one caller probes for all, and all go on at once when it is over.
 
-An outage is not a poison message (promise 6): nothing is dropped, nothing is dead-lettered, and
-there is no last attempt. Code that meets one calls ``OutageBarrier.hold``.
+An outage is not a poison message (promise 6): no record is dropped or dead-lettered, and no attempt
+is the last. Code that meets an outage calls ``OutageBarrier.hold``.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ class Stopping(Exception):  # noqa: N818 - a request, not a mistake
 
 
 class Paused(msgspec.Struct, frozen=True):
-    """A dependency that a process waits for, and since when."""
+    """A dependency that a process waits for, with the time since when it waits."""
 
     dependency: str
     since: Time
     error: str
-    """Its last one, as one line."""
+    """The last error, in one line."""
 
 
 class OutageBarrier:
-    """One dependency. Open while it works; ``hold`` waits in front of it until it does again.
+    """A barrier in front of one dependency: open while it works; otherwise ``hold`` waits.
 
-    ``probe`` returns when the dependency works and raises when it does not. ``outages`` are the
-    errors that mean it doesn't, but for ``verdicts`` among them, which waiting won't change.
-    ``backoff`` gives the pauses between two probes.
+    ``probe`` returns if the dependency works, and raises if it does not. ``outages`` are the errors
+    that mean an outage, except ``verdicts``: waiting does not change those. ``backoff`` gives the
+    pauses between two probes.
     """
 
     def __init__(
@@ -88,28 +88,28 @@ class OutageBarrier:
         self._last: Exception | None = None
 
     def waited_for(self, kind: type[Exception]) -> float:
-        """Return for how many seconds it is closed, if its last error is of a kind; else 0."""
+        """Return for how many seconds it was closed, if its last error is of ``kind``; else 0."""
         if self._since is None or not isinstance(self._last, kind):
             return 0.0
         return time.monotonic() - self._closed
 
     @property
     def outages(self) -> int:
-        """How many outages there were, with the one under way."""
+        """The number of outages so far, with the one under way."""
         return self._outage
 
     def paused(self) -> Paused | None:
-        """Return since when this dependency is waited for, ``None`` while it works."""
+        """Return since when callers wait for this dependency; ``None`` while it works."""
         if self._since is None:
             return None
         return Paused(self._dependency, timestamp(self._since), self._error)
 
     async def through(self, call: Callable[[], Awaitable[_T]], stop: asyncio.Event) -> _T:
-        """Return the result of ``call``, called again after each outage, for ever.
+        """Return the result of ``call``; after each outage it is called again, for ever.
 
         Raises:
-            Stopping: ``stop`` was set while it waited.
-            Exception: whatever else ``call`` raises.
+            Stopping: ``stop`` was set during a wait.
+            Exception: any other error of ``call``.
         """
         while True:
             try:
@@ -128,7 +128,7 @@ class OutageBarrier:
         self._errors.inc()
         self._close(error)
         outage = self._outage
-        # The first one in probes; the others queue here, and find it over or take its place.
+        # The first caller probes. The others queue here, and find the outage over or probe next.
         async with self._turn:
             while self._since is not None and self._outage == outage:
                 if await stopped_within(stop, self._backoff.next()):
@@ -167,7 +167,7 @@ async def unless(stop: asyncio.Event, call: Awaitable[_T]) -> _T | None:
         stopping.cancel()
         if not working.done():
             working.cancel()
-            # Seen to its end: what it holds must be given back before the caller goes on.
+            # Wait for its end: it must give back what it holds before the caller goes on.
             await asyncio.gather(working, return_exceptions=True)
 
 
@@ -184,7 +184,7 @@ async def stopped_within(stop: asyncio.Event, seconds: float) -> bool:
 def log_barrier(
     transport: Transport, metrics: Metrics, *, longest: float, label: str | None = None
 ) -> OutageBarrier:
-    """Return the barrier in front of a log: all its errors are outages, but a lost partition."""
+    """Return the barrier in front of a log: all its errors are outages, except a lost partition."""
     return OutageBarrier(
         transport.name,
         transport.ping,
@@ -199,7 +199,7 @@ def log_barrier(
 def database_barrier(
     probe: Callable[[], Awaitable[None]], metrics: Metrics, *, longest: float
 ) -> OutageBarrier:
-    """Return the barrier in front of PostgreSQL. What has no rule is not waited for here."""
+    """Return the barrier in front of PostgreSQL. Unexpected errors are not waited out here."""
     return OutageBarrier(
         "postgresql",
         probe,
@@ -212,7 +212,7 @@ def database_barrier(
 
 def _backoff(longest: float) -> Backoff:
     longest = min(longest, _LONGEST_PAUSE)
-    # A probe can succeed while the real work goes on failing: the pauses then go on growing.
+    # A probe can succeed while the work still fails: then the pauses still grow.
     return Backoff(_FIRST_PAUSE, longest, calm=_calm(longest))
 
 

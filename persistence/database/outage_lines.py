@@ -1,8 +1,8 @@
-"""The lines of our log about one dependency: one where an outage begins, one where it is over.
+"""The log lines about one dependency: one when an outage begins, one when it is over.
 
-A probe can succeed while the work goes on failing: a full disk, a right that was taken away. That
-is one outage that goes on. It is said twice, and over once the dependency was not waited for in a
-while.
+A probe can succeed while the work still fails: the disk is full, or a right was taken away. That is
+one outage that goes on. It has two lines, and is over once nobody has waited for the dependency in
+a while.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _log = structlog.get_logger(__name__)
 
 
 class OutageLines:
-    """Tells the outages of ``dependency``.
+    """Logs the outages of ``dependency``.
 
     Args:
         dependency: Its name.
-        calm: Seconds without a wait after which the next one is another outage.
+        calm: Seconds without a wait after which the next wait is a new outage.
     """
 
     def __init__(self, dependency: str, calm: float) -> None:
@@ -30,12 +30,12 @@ class OutageLines:
         self._calm = calm
         self._began = 0.0
         self._ended = 0.0
-        self._ended_at = float("-inf")  # by the clock that never goes back
+        self._ended_at = float("-inf")  # by the monotonic clock
         self._relapses = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def begins(self, error: str) -> float:
-        """Tell that it is waited for, and return since when: as Unix seconds, of this outage."""
+        """Log that callers wait for it; return since when this outage lasts, in Unix seconds."""
         if self._timer is not None:
             self._timer.cancel()
         if time.monotonic() - self._ended_at > self._calm:
@@ -50,7 +50,7 @@ class OutageLines:
         return self._began
 
     def ends(self) -> None:
-        """Tell that it works again: now, or when it has done so for a while if it did not last."""
+        """Log that it works again: now, or, after a relapse, once it has worked for a while."""
         self._ended, self._ended_at = time.time(), time.monotonic()
         if self._relapses:
             loop = asyncio.get_running_loop()

@@ -24,22 +24,22 @@ __all__ = [
     "using",
 ]
 
-# Quoted: only the stubs know these classes as generic.
+# Quoted, because these classes are generic in the stubs only.
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 _CONNECT_SECONDS = 5.0
-# Of the 300 that asyncpg has: where connections are few, another process may wait for this one.
+# asyncpg's default is 300. If connections are scarce, another process may wait for this one.
 _IDLE_SECONDS = 60.0
 # A process suspended inside a transaction (a redrive's) must not hold its row locks for ever.
 _IDLE_IN_TRANSACTION_MS = 60_000
 
 
 async def connect(settings: PersistenceSettings, *, scans: bool = False) -> Pool:
-    """Return a pool that opens its first connection when it is first asked for one.
+    """Return a pool that opens its first connection when it is first needed.
 
-    So the service starts while PostgreSQL is down. The caller closes it. ``scans``: its statements
-    read whole tables (an audit must not believe the indexes).
+    So the service starts while PostgreSQL is down. The caller closes the pool. ``scans``: whether
+    statements may read whole tables (an audit must not trust the indexes).
 
     Raises:
         Outage: the URL can't be used.
@@ -62,7 +62,7 @@ async def connect(settings: PersistenceSettings, *, scans: bool = False) -> Pool
             timeout=_CONNECT_SECONDS,
             max_inactive_connection_lifetime=_IDLE_SECONDS,
             command_timeout=timeout,
-            # No session state is ever set, so there is nothing to reset. asyncpg's own reset would
+            # We never set session state, so there is nothing to reset. asyncpg's own reset would
             # cost a round trip per use; it still rolls back a transaction left open.
             reset=_keep,
             server_settings=session_settings(settings, scans=scans),
@@ -73,12 +73,12 @@ def session_settings(settings: PersistenceSettings, *, scans: bool = False) -> d
     """Return the parameters that each session is started with, by PostgreSQL's names."""
     return {
         "application_name": "crossfade",
-        # What the service asks, it asks by key. PostgreSQL keeps the plan of a prepared statement:
-        # one made while a table is small reads all of it, at every question, until the table is
-        # analyzed a minute of traffic later (three times the CPU at 500 POST/s, and a p99 of 15 ms
-        # instead of 4).
+        # The service queries by key. PostgreSQL keeps the plan of a prepared statement. A plan made
+        # while a table is small reads the whole table at every query, until the table is analyzed a
+        # minute of traffic later (three times the CPU at 500 POST/s, and a p99 of 15 ms instead of
+        # 4).
         "enable_seqscan": "on" if scans else "off",
-        # Before PostgreSQL 18 a plan without another way counts as dear enough to compile.
+        # Before PostgreSQL 18, a plan without an alternative counts as expensive enough to compile.
         "jit": "off",
         "statement_timeout": str(int(settings.database_timeout_seconds * 1000)),
         "idle_in_transaction_session_timeout": str(_IDLE_IN_TRANSACTION_MS),
@@ -86,7 +86,7 @@ def session_settings(settings: PersistenceSettings, *, scans: bool = False) -> d
 
 
 async def connect_reads(settings: PersistenceSettings) -> Pool | None:
-    """Return a pool of connections for reads alone; ``None`` where no server is set for them.
+    """Return a pool of connections for reads only; ``None`` if no server is set for them.
 
     Raises:
         Outage: the URL can't be used.
@@ -99,9 +99,9 @@ async def connect_reads(settings: PersistenceSettings) -> Pool | None:
 
 @asynccontextmanager
 async def using(pool: Pool, *, within: float | None = None) -> AsyncIterator[Connection]:
-    """Lend a connection; what the block raises comes out as ``persistence.errors``.
+    """Lend a connection; errors in the block are raised as ``persistence.errors``.
 
-    ``within`` is how many seconds to wait for a free connection (for ever where ``None``).
+    ``within`` is the longest wait for a free connection, in seconds (``None``: for ever).
     """
     with translated():
         connection = await pool.acquire(timeout=within)
@@ -111,8 +111,8 @@ async def using(pool: Pool, *, within: float | None = None) -> AsyncIterator[Con
         try:
             yield connection
         except (TimeoutError, CancelledError):
-            # Its answer is still to come, or never will: asking the server to cancel, and waiting
-            # for that, would hang here when the network is what fails.
+            # Its answer may still arrive, or never. Asking the server to cancel, and waiting for
+            # that, would hang here if the network fails.
             connection.terminate()
             raise
         except Exception as error:
@@ -125,7 +125,7 @@ async def using(pool: Pool, *, within: float | None = None) -> AsyncIterator[Con
 
 
 def asks_again(connection: Connection) -> None:
-    """Note that another statement goes out over a connection that ``using`` lends."""
+    """Record that another statement is sent over a connection that ``using`` lends."""
     if watch := watch_of(connection):
         watch.began(connection)
 

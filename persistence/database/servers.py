@@ -1,7 +1,7 @@
-"""The servers that ``DATABASE_URL`` names, and connecting to the one that takes writes.
+"""The servers in ``DATABASE_URL``, and connecting to the one that takes writes.
 
-Several may be named, as libpq writes them: ``postgresql://user@one:5432,two:5432/name``. One is the
-primary, the others follow it, and after a failover it is another one.
+Several may be named, as for libpq: ``postgresql://user@one:5432,two:5432/name``. One is the
+primary, the others follow it, and a failover makes another one the primary.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _REFUSALS = (
 )
 _ATTRIBUTES = "target_session_attrs"
 _LEAVE_SECONDS = 1.0
-"""Not more often: a server that stays read-only must not pay a new session for each statement."""
+"""At most this often: a server that stays read-only must not cost a session a statement."""
 
 
 class ServerConnection(asyncpg.Connection):
-    """A connection that knows which servers it was made for, and before which failover."""
+    """A connection with its servers, and the pool's generation when it was made."""
 
     servers: Servers
     generation: int
@@ -46,10 +46,11 @@ class ServerConnection(asyncpg.Connection):
 
 
 class Servers:
-    """Connects to the server that takes writes, beginning with the one that did the last time.
+    """Connects to the server that takes writes; tries the server of the last connection first.
 
-    asyncpg can be given several hosts too. It asks them within one time limit, which a first host
-    that does not answer uses up; and it takes a standby if ``target_session_attrs`` is not set.
+    asyncpg also accepts several hosts. But it has one time limit for all of them, which a first
+    host that does not answer uses up; and it takes a standby unless ``target_session_attrs`` is
+    set.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Servers:
         self._urls = urls_of(url)
         self._setting = setting
         self.direct = Servers(direct, setting="DATABASE_DIRECT_URL") if direct else None
-        """The same servers past a pooler, for who needs a session of its own."""
+        """The same servers without the pooler, for code that needs a session of its own."""
         self._fitness: dict[str, Fitness] = {}
         named = len(self._urls) == 1 or f"{_ATTRIBUTES}=" in urlsplit(url).query
         self._options = {} if named else {_ATTRIBUTES: "read-write"}
@@ -67,10 +68,10 @@ class Servers:
         self._asked_with: dict[str, Any] = {}
         self.watch = HangWatch(self._leave_if_it_hangs) if len(self._urls) > 1 else None
         self.generation = 0
-        """How often the connections of the pool were given up; older ones must not be kept."""
+        """How often the pool's connections were given up; older connections must not be kept."""
 
     def leave(self) -> bool:
-        """Give up the connections that there are; return False if they were a moment ago."""
+        """Give up the present connections; return ``False`` if that was done a moment ago."""
         now = asyncio.get_running_loop().time()
         if now - self._left_at < _LEAVE_SECONDS:
             return False
@@ -85,14 +86,14 @@ class Servers:
         timeout: float = _CONNECT_SECONDS,  # noqa: ASYNC109 - asyncpg's own
         **options: Any,
     ) -> ServerConnection:
-        """Return a new connection. ``timeout`` is in seconds, in all; each server has a share.
+        """Return a new connection. ``timeout`` is the total in seconds; each server has a share.
 
-        (``_url`` is there because a pool passes it.)
+        (``_url`` exists because a pool passes it.)
 
         Raises:
-            Outage: none of several servers takes writes now; the text has each one's answer.
-            UnfitDatabase: the server, or a pooler before it, lacks what is needed.
-            Exception: what asyncpg raises, where one server is named.
+            Outage: none of several servers takes writes now; the text has each server's answer.
+            UnfitDatabase: the server, or a pooler in front of it, lacks what is needed.
+            Exception: asyncpg's error, if one server is named.
         """
         generation = self.generation
         options |= self._options | {"connection_class": ServerConnection}
@@ -108,7 +109,7 @@ class Servers:
         return session
 
     async def _examine(self, session: ServerConnection, options: dict[str, Any]) -> None:
-        """Refuse what can't be used, and make up for what a pooler kept back."""
+        """Refuse an unfit server; set the parameters that a pooler did not pass on."""
         known = self._fitness.get(session.url)
         if known is None or known.why is not None:
             alike = options | {"connection_class": asyncpg.Connection}

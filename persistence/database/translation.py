@@ -1,7 +1,7 @@
-"""asyncpg's exceptions into ours (``persistence.errors``), in one place.
+"""Translate asyncpg's exceptions into ours (``persistence.errors``), in one place.
 
-The rule stands in two tables by SQLSTATE (PostgreSQL documentation, appendix A): whole codes
-first, then the class, its first two characters. A code that is in neither is ``Unexpected``.
+The rules are two tables by SQLSTATE (PostgreSQL documentation, appendix A): whole codes first, then
+classes (the first two characters). A code in neither table is ``Unexpected``.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ __all__ = ["by_class", "by_code", "translate", "translated"]
 by_code: dict[str, type[PersistenceError]] = {
     "25006": Outage,  # the server is read-only (a standby, or under maintenance)
     "26000": UnfitDatabase,  # a prepared statement is gone: a pooler gave us another session
-    "42P05": UnfitDatabase,  # somebody else's has its name: the same
+    "42P05": UnfitDatabase,  # another client's statement has its name: the same
     "40001": Contended,
     "40P01": Contended,
     "42501": Outage,  # the role lacks a permission: granted by an operator
     "42703": SchemaOutdated,  # a column is missing
     "42P01": SchemaOutdated,  # a table is missing
     "53300": Crowded,  # too many connections: of the server, of the role or of the database
-    "55P03": Contended,  # a lock was not to be had within lock_timeout
+    "55P03": Contended,  # no lock within lock_timeout
     "57014": TooSlow,  # statement_timeout, or cancelled by an operator
 }
-"""Rules for single SQLSTATEs; they come before the class's."""
+"""Rules for single SQLSTATEs; they precede the class rules."""
 
 by_class: dict[str, type[PersistenceError]] = {
     "08": Outage,  # connection
@@ -78,8 +78,8 @@ def translate(error: Exception) -> PersistenceError:  # noqa: PLR0911 - a table 
     """Translate ``error``. The text never quotes a value (it could be content)."""
     if isinstance(error, PersistenceError):
         return error
-    # SQLAlchemy's wrapper, known by what it has: to import it takes a fifth of a process's start,
-    # and only migrations use it.
+    # SQLAlchemy's wrapper, recognized by its attribute: importing SQLAlchemy takes a fifth of a
+    # process's start, and only migrations use it.
     if isinstance(driver := getattr(error, "driver_exception", None), Exception):
         return translate(driver)
     if isinstance(error, asyncpg.PostgresError):
@@ -93,7 +93,8 @@ def translate(error: Exception) -> PersistenceError:  # noqa: PLR0911 - a table 
     if isinstance(error, asyncpg.InterfaceError):
         return _from_client(error)
     if isinstance(error, asyncpg.InternalClientError):
-        # asyncpg lost track of the protocol: seen where the server ends a session in a statement.
+        # asyncpg lost track of the protocol: it happens if the server ends a session during a
+        # statement.
         return Outage("the connection to PostgreSQL broke in the middle of a statement")
     return Unexpected(f"{type(error).__name__} from the database client")
 
@@ -101,7 +102,8 @@ def translate(error: Exception) -> PersistenceError:  # noqa: PLR0911 - a table 
 def _from_client(error: asyncpg.InterfaceError) -> PersistenceError:
     if isinstance(error, asyncpg.ClientConfigurationError):
         return UnfitDatabase(f"DATABASE_URL can't be used as it is: {error.args[0]}")
-    # Of the rest, an argument that can't be encoded is also a ValueError; its text quotes it.
+    # An error that is also a ValueError: an argument can't be encoded. Its text quotes the
+    # argument.
     if isinstance(error, ValueError):
         return Rejected("a value can't be encoded for PostgreSQL")
     return Outage(f"the connection to PostgreSQL is not usable: {error}")
@@ -134,7 +136,7 @@ def _rejected(error: asyncpg.PostgresError, code: str) -> Rejected:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn what the block raises into ``PersistenceError``, the cause chained."""
+    """Translate the block's errors into ``PersistenceError``, with the cause chained."""
     try:
         yield
     except PersistenceError:
