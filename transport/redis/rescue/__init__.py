@@ -1,1 +1,1 @@
-"""Records that a server lost: noticed, and appended again by the processes that have them."""
+"""The rescue of records that a server lost: processes that still have them append them again."""

@@ -75,7 +75,7 @@ class RescueCalls:
         self._is_current = is_current
 
     async def gone(self, recent: Callable[[], dict[int, list[RecentAppend]]]) -> list[RecentAppend]:
-        """Return those of the recent appends that are not in the log."""
+        """Return the recent appends that are not in the log."""
         return await self.patiently(lambda: self._gone(recent()))
 
     async def report(self, mine: Sequence[RecentAppend], writers: Sequence[bytes]) -> bool:
@@ -119,7 +119,7 @@ class RescueCalls:
         for page in range(count):
             blob = await self._ask(("HGET", self._key, field_of(member, page)))
             if blob is None:
-                return  # another one led, and is done, or it expired: ``turn`` tells
+                return  # another leader has finished, or the report expired: see ``turn``
             try:
                 some = page_of(blob)
             except msgspec.MsgspecError:
@@ -129,7 +129,7 @@ class RescueCalls:
                     yield it
 
     async def is_overtaken(self, reports: Iterable[RescueReport]) -> bool:
-        """Return whether the log has a record that is newer than one that is gone."""
+        """Return whether the log has a record that is newer than a lost one."""
         first: dict[int, str] = {}
         for report in reports:
             for partition, offset in report.first.items():
@@ -141,19 +141,24 @@ class RescueCalls:
         return False
 
     async def end(self, count: int, read: AbstractSet[str]) -> bool:
-        """Say that ``count`` records were appended again, and end the rescue.
+        """End the rescue, and record that ``count`` records were appended again.
 
         Args:
             count: How many records.
             read: The processes whose reports were read.
 
         Returns:
-            ``False`` where another process has reported meanwhile, so that it is not over.
+            ``False`` if another process has reported meanwhile: then the rescue goes on.
         """
         return bool(await self._call("rescued", (self._key,), count, *sorted(read)))
 
     async def patiently(self, ask: Callable[[], Awaitable[_T]]) -> _T:
-        """Repeat ``ask`` until it is answered, since a new server may be busy at first."""
+        """Repeat ``ask`` until it succeeds, since a new server may be busy at first.
+
+        Raises:
+            ServerChanged: another server has taken over.
+            TransportError: an error went on for some seconds, and is not one that passes by itself.
+        """
         loop = asyncio.get_running_loop()
         well = loop.time()
         while True:

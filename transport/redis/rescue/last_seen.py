@@ -1,16 +1,16 @@
 """The last record of each stream that this process saw, to detect records that Redis forgot.
 
-A replica that was behind and is promoted, or a server started from an older file, is consistent in
-itself: records, group, accounts and memory all went back together. Only those who were told of the
-records that are missing can tell. So each process keeps, of every stream, what it last saw there
-and the last record that it was told of, and shows both to the server whenever it looks. What the
-server then finds missing is counted in the group's accounts, where it outlives this process.
+A promoted replica that was behind, or a server started from an older file, is consistent in itself:
+records, group, accounts and memory all went back together. Only processes that knew the missing
+records can notice. So each process keeps, for every stream, the figures of its last look and the id
+of the last record that it knows, and sends both to the server at each look. Records that the server
+then finds missing are counted in the group's accounts, which outlive this process.
 
-An answer over a connection that is newer than the last look proves nothing of the records
-before: it may be of a server that went back, and of records that came after that. So it is not
-noted until a look has found what was known before.
+An answer over a connection that is newer than the last look does not prove that earlier records are
+still there: the server may have gone back, and the answer be about records appended after that. So
+such answers are not noted until a look has found the records known before.
 
-It takes no work per message: one comparison for each call that appends, reads or acknowledges.
+The cost is one comparison for each call that appends, reads or acknowledges, and none per message.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ __all__ = ["NOTHING_SEEN", "LastSeen"]
 
 _NOTHING = ""
 NOTHING_SEEN = (_NOTHING, _NOTHING, 0, _NOTHING, 0)
-"""The arguments of one that knows nothing, as of a group that is not the log's own."""
+"""The arguments of a process that knows nothing, as for a group that is not the log's own."""
 
 
 class _LastLook(msgspec.Struct):
-    """Of one stream: the last look's figures, and ids known from what was done there since."""
+    """The figures of the last look at one stream, and the ids learned since."""
 
     added: str = _NOTHING
     tail: str = _NOTHING
@@ -41,9 +41,9 @@ class _LastLook(msgspec.Struct):
 
 
 class LastSeen:
-    """Of all streams of a log, and of the group that works on it.
+    """Remembers the last seen records of all streams of a log, and of the group that works on it.
 
-    ``connections`` tells how many connections to the server were ever made.
+    ``connections`` returns how many connections to the server were ever made.
     """
 
     def __init__(self, partitions: int, connections: Callable[[], int]) -> None:
@@ -65,9 +65,14 @@ class LastSeen:
     def looked(
         self, partition: int, *, added: int, tail: str, unread: int, connections: int
     ) -> None:
-        """Note how many records were ever appended, the id of the last, and how many are unread.
+        """Note the figures of a look, which also found all records known before.
 
-        And that what was known before is there: ``connections`` had been made when it was asked.
+        Args:
+            partition: The partition.
+            added: How many records were ever appended.
+            tail: The id of the last one.
+            unread: How many records are unread.
+            connections: How many connections had been made before the look.
         """
         seen = self._seen[partition]
         seen.added, seen.tail, seen.unread, seen.connections = str(added), tail, unread, connections
@@ -75,11 +80,11 @@ class LastSeen:
             seen.last = tail
 
     def last(self, partition: int) -> str:
-        """Return the last id that was known to be there, or an empty text."""
+        """Return the id of the last record known to be in the log, or an empty text."""
         return self._seen[partition].last
 
     def forget(self, partition: int) -> None:
-        """Begin anew: the missing records have been counted."""
+        """Forget the figures and ids of a partition whose missing records were counted."""
         self._seen[partition] = _LastLook()
 
     def arguments(self, partition: int) -> tuple[str, str, int, str, int]:
@@ -89,10 +94,10 @@ class LastSeen:
         return seen.added, seen.tail, seen.unread, seen.last, int(not is_settled)
 
     def arguments_for(self, partition: int, offset: str) -> tuple[str, str, int, str, int]:
-        """Return the same for a record that another process, or an earlier one, was told of.
+        """Return the arguments for a record that another process, or an earlier one, knew.
 
-        It is kept apart from what this process knows: the looks of one that was started after a
-        loss are of the log as it is now, and its own records are newer than those that are gone.
+        They don't mix with the figures of this process. If it was started after a loss, its looks
+        were of the log without the lost records, and its own records are newer than those.
         """
         is_settled = self._is_acknowledged(partition, offset)
         return _NOTHING, _NOTHING, 0, offset, int(not is_settled)

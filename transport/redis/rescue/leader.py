@@ -1,4 +1,4 @@
-"""The one that appends again what all lost, in the order of the old log."""
+"""The leader of a rescue: appends all lost records again, in the order of the old log."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ _log = logging.getLogger(__name__)
 _RECORDS_PER_TURN = 1000
 
 Append = Callable[[Sequence[Envelope], bool, str], Awaitable[Sequence[Outcome]]]
-"""Appends in order; whether repeats are told by their ids is the second argument, and the third is
-the replication id of the server."""
+"""Appends in order. The second argument says whether to recognise repeats by their ids, the third
+is the replication id of the server."""
 
 
 class RescueLeader:
-    """Appends again what was lost.
+    """Appends lost records again.
 
     Args:
-        calls: To the new server.
-        append: Appends there.
-        note: Called with how many records were just appended again.
+        calls: The calls to the new server.
+        append: Appends to the new server.
+        note: Called with the number of records that were just appended again.
     """
 
     def __init__(self, calls: RescueCalls, append: Append, note: Callable[[int], None]) -> None:
@@ -48,9 +48,9 @@ class RescueLeader:
         self._note = note
 
     async def lead(self, *, is_alone: bool) -> bool:
-        """Append what all reported; return false if another leads meanwhile.
+        """Append the records of all reports; return false if another process leads meanwhile.
 
-        ``is_alone``: others may have more.
+        ``is_alone``: other processes may have lost records that they did not report in time.
         """
         calls = self._calls
         read: set[str] = set()
@@ -65,7 +65,7 @@ class RescueLeader:
                         return False
                     count += await self._append_again(some)
             if await calls.turn(is_late=True) not in LEADS:
-                return False  # another is done, and its count stands
+                return False  # another leader has finished, and its count stands
             read |= members
             is_over = await calls.end(count, read)
         if is_overtaken:
@@ -77,7 +77,7 @@ class RescueLeader:
         return True
 
     async def follow(self, mine: Iterable[RecentAppend]) -> None:
-        """Append what this process lost, as the rescue is over."""
+        """Append the lost records of this process, which heard of the rescue after its end."""
         count = 0
         async for some in _turns(_each(mine)):
             count += await self._append_again(some)
@@ -86,7 +86,7 @@ class RescueLeader:
     async def _lost(
         self, reports: Mapping[str, RescueReport]
     ) -> AsyncGenerator[RecentAppend, None]:
-        """Yield what all reported, in the old log's order, and hold one page of each."""
+        """Yield the records of all reports in the old log's order; keep one page of each report."""
         readers = [self._calls.reported(it, reports[it].pages) for it in reports]
         heads = []
         for n, reader in enumerate(readers):
@@ -104,9 +104,9 @@ class RescueLeader:
                 heapreplace(heads, (sort_key(following.offset), n, following))
 
     async def _append_again(self, lost: Sequence[RecentAppend]) -> int:
-        """Append records of one way to remember; return how many were not there."""
+        """Append records with the same ``remember``; return how many were not in the log."""
         left, count = [it.envelope for it in lost], 0
-        unknown: set[str] = set()  # ids of what may be there by an append without an answer
+        unknown: set[str] = set()  # ids of records that an unanswered append may have added
 
         async def advance() -> None:
             nonlocal left, count
@@ -135,7 +135,7 @@ async def _each(some: Iterable[RecentAppend]) -> AsyncIterator[RecentAppend]:
 
 
 async def _turns(lost: AsyncIterator[RecentAppend]) -> AsyncIterator[list[RecentAppend]]:
-    """Yield what is lost in its order, by trips of one way to remember."""
+    """Yield the lost records in order, in lists with the same ``remember``."""
     some: list[RecentAppend] = []
     async for it in lost:
         if some and (it.remember != some[0].remember or len(some) == _RECORDS_PER_TURN):

@@ -1,4 +1,4 @@
-"""The last seconds of what this process appended: a failover may lose what was acknowledged."""
+"""The appends of this process in the last seconds, kept because a failover may lose them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["KeptTogether", "RecentAppend", "RecentAppends"]
 
 _MOST_BYTES = 32 << 20
 _RECORD_BYTES = 1024
-"""The bytes that an envelope takes beside its body, about."""
+"""The approximate bytes of an envelope in memory, without its body."""
 _LONGEST_OUTAGE_SECONDS = 3600.0
 
 
 class RecentAppend(NamedTuple):
-    """One record, and where it stood in the log."""
+    """One record, and its offset in the log."""
 
     offset: str
     envelope: Envelope
     remember: bool
-    """Whether a repeat was to be told by its id; otherwise it is appended, whatever stands."""
+    """Whether repeats are recognised by the message id; otherwise they are appended."""
 
 
 class _Trip(NamedTuple):
@@ -39,23 +39,24 @@ class _Trip(NamedTuple):
 
 
 class KeptTogether:
-    """The appends that one process keeps, of all partitions: the oldest of all goes first."""
+    """Counts the kept appends of one process, of all partitions; the oldest are dropped first."""
 
     def __init__(self) -> None:
         self.bytes = 0
         self.of: list[RecentAppends] = []
 
     def drop_oldest(self) -> None:
-        """Drop trips until no more is kept than may be."""
+        """Drop the oldest trips until the limit of memory is kept."""
         while self.bytes > _MOST_BYTES:
             min(self.of, key=RecentAppends.oldest).drop_one()
 
 
 class RecentAppends:
-    """The appends of the last ``seconds``, within a limit of memory; the oldest go first.
+    """The appends of the last ``seconds``, within a limit of memory; the oldest are dropped first.
 
-    Those seconds end with the last write that the server took: while it takes none, what it may
-    have lost grows no older. (For an hour: what is as old would come back out of place.)
+    These seconds end with the last write that the server took: while it takes none, the records
+    that it may have lost do not age. (Records older than an hour are dropped: appended again, they
+    would come too late.)
     """
 
     def __init__(self, seconds: float, together: KeptTogether | None = None) -> None:
@@ -79,13 +80,13 @@ class RecentAppends:
         self._together.drop_oldest()
 
     def age(self) -> None:
-        """Drop what is too old, as the server took a write now."""
+        """Drop the appends that are too old; called when the server takes a write."""
         self._drop(time.monotonic() - self._seconds)
 
     def by_partition(self) -> dict[int, list[RecentAppend]]:
-        """Return the records that were acknowledged as appended, in the order of each partition.
+        """Return the acknowledged records by partition, in the order of their offsets.
 
-        Trips end in another order than the server made them, where several are under way.
+        Concurrent trips may end in another order than the server executed them.
         """
         self._drop(time.monotonic() - _LONGEST_OUTAGE_SECONDS)
         found: dict[int, list[RecentAppend]] = {}
@@ -99,7 +100,7 @@ class RecentAppends:
         return found
 
     def forget(self, some: Iterable[RecentAppend]) -> None:
-        """Drop ``some``, which stand elsewhere in the log now."""
+        """Drop these appends, whose records have other offsets in the log now."""
         gone = {(it.envelope.partition, it.offset) for it in some}
         if not gone:
             return
@@ -114,7 +115,7 @@ class RecentAppends:
             )
 
     def oldest(self) -> float:
-        """Return when the oldest trip ended; of none, that is never."""
+        """Return when the oldest trip ended; infinity if there is none."""
         return self._trips[0].at if self._trips else math.inf
 
     def drop_one(self) -> None:

@@ -1,8 +1,8 @@
-"""The records that a process reports as lost, in pages: 32 MB in one would block the new server.
+"""The report of a process: the records that it lost, in pages.
 
-A page is a field of the rescue's hash, ``<member>.<number>``, with records in the order of the old
-log. The field ``<member>`` is written last: how many pages there are, and the first record of each
-partition.
+A single report of up to 32 MB would block the new server. A page is a field of the rescue's hash,
+``<member>.<number>``, with records in the order of the old log. The field ``<member>`` is written
+last; it has the number of pages, and the first lost record of each partition.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class RescueReport(msgspec.Struct, frozen=True):
 
     pages: int
     first: dict[int, str]
-    """By partition, the old offset of its first record that is gone."""
+    """By partition, the old offset of its first lost record."""
 
     @classmethod
     def of(cls, lost: Sequence[RecentAppend], pages: int) -> RescueReport:
-        """Return that of records in order."""
+        """Return the report of ``lost``, which are in order, in so many ``pages``."""
         first: dict[int, str] = {}
         for it in lost:
             first.setdefault(it.envelope.partition, it.offset)
@@ -43,7 +43,7 @@ class RescueReport(msgspec.Struct, frozen=True):
         """Read the report of another process.
 
         Raises:
-            MsgspecError: it is no such field.
+            MsgspecError: ``blob`` is no report.
         """
         return msgspec.msgpack.decode(blob, type=cls)
 
@@ -57,7 +57,7 @@ def told_by(
 ) -> tuple[dict[str, RescueReport], list[str]]:
     """Return the reports by process, and the processes whose report can't be read.
 
-    A field that is gone is left out: another process led meanwhile, and is done.
+    A missing field is left out: another leader has finished meanwhile.
     """
     found: dict[str, RescueReport] = {}
     unreadable = []
@@ -72,12 +72,12 @@ def told_by(
 
 
 def field_of(member: str, page: int) -> str:
-    """Return the name of the field that has a page."""
+    """Return the name of a page's field."""
     return f"{member}.{page}"
 
 
 def pages(lost: Sequence[RecentAppend]) -> Iterator[bytes]:
-    """Yield pages of records, which are in order."""
+    """Yield ``lost``, which are in order, as encoded pages."""
     some: list[RecentAppend] = []
     size = 0
     for it in lost:
@@ -94,7 +94,7 @@ def page_of(blob: bytes) -> list[RecentAppend]:
     """Return the records of a page.
 
     Raises:
-        MsgspecError: it is none.
+        MsgspecError: ``blob`` is no page.
     """
     return _decode(blob)
 

@@ -1,17 +1,17 @@
-"""After a failover that lost acknowledged records: those who appended them have them still.
+"""The rescue: after a failover that lost acknowledged records, their producers append them again.
 
-A replica that is promoted lacks what it was not sent yet. So each process keeps the last seconds of
-what it appended (``recent_appends``), and looks at the server's replication id whenever it opens a
-connection. Where that is another one, nothing is appended until a rescue is over: everybody who
-wrote lately reports what of its own is gone, one of them appends all of it in the order of the old
-log, and then all go on. If each appended its own, or went on before, messages that were sent after
-others' acknowledgement could stand before these.
+A promoted replica lacks the records that it had not been sent yet. So each process keeps its
+appends of the last seconds (``recent_appends``), and looks at the server's replication id whenever
+it opens a connection. If the id is new, nothing is appended until a rescue is over. Every process
+that wrote lately reports which of its records are gone; one of them, the leader, appends all of
+these in the order of the old log; then all processes go on. If each appended its own records, or
+went on at once, a message could come before one that was acknowledged earlier.
 
-All of it is in the log's own server, so it works without PostgreSQL. Whoever is late, or leads and
-dies, is not waited for longer than some seconds. While the server refuses writes, the rescue waits:
+A rescue needs only the log's own server, not PostgreSQL. A process that is late, or a leader that
+dies, holds it up for some seconds at most. While the server refuses writes, the rescue waits:
 appends are refused then anyway.
 
-The questions to the new server are in ``calls``, and the choice of a leader in ``leader``.
+``calls`` has the calls to the new server, and ``leader`` the work of the leader.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _log = logging.getLogger(__name__)
 
 _REGISTER_SECONDS = 1.0
 _POLL_SECONDS = 0.05
-# For those who wrote lately to report; each comes back within two seconds, whatever it does.
+# The time for processes that wrote lately to report: each one is back within two seconds.
 _LATE_SECONDS = 2.5
 REFUSED_AFTER = 1.0
-"""Seconds for which an append waits for a rescue."""
+"""Seconds that an append waits for the end of a rescue."""
 
 IsMove = Callable[[str, ServerIdentity], bool]
 """Takes the former server's replication id and the new server's identity. Returns whether the
@@ -52,14 +52,14 @@ def _no_move(_: str, __: ServerIdentity) -> bool:
 
 
 class Rescue:
-    """Of one log, or of one partition in a cluster, for one process that appends to it.
+    """One process's part in the rescues of one log, or of one partition in a cluster.
 
     Args:
         functions: The Lua library.
         log: The keys of the log.
-        seconds: How long what was appended is kept; 0: there is no rescue.
-        is_move: Tells a slot that was moved from a failover.
-        together: Counts what is kept, with that of other partitions.
+        seconds: How long appends are kept; 0: there is no rescue.
+        is_move: Distinguishes a moved slot from a failover.
+        together: Counts the kept appends of all partitions.
     """
 
     def __init__(
@@ -74,16 +74,16 @@ class Rescue:
         self.recent = RecentAppends(seconds, together)
         self._is_move = is_move
         self.server = ""
-        """The replication id of the server that is known to have all; empty if none is told."""
+        """The replication id of the server that is known to lack no record; empty if unknown."""
         self.begun = 0
-        """How many rescues this process took part in: another one, and what was under way when it
-        began may stand on a server that nobody asks any more."""
+        """How many rescues this process has begun. If it rises during an append, the record may be
+        on a server that is no longer used."""
         self._functions = functions
         self._log = log
         self._is_on = seconds > 0
         self._member = uuid4().hex
         self._registered = -_REGISTER_SECONDS
-        self._writers: Sequence[bytes] = ()  # with the time of each, as the server told last
+        self._writers: Sequence[bytes] = ()  # processes that write, each with its time
         self._met = self._process = ""
         self._running: asyncio.Task[None] | None = None
         self._calls: RescueCalls | None = None  # of the last rescue
@@ -97,11 +97,11 @@ class Rescue:
         return self._running is not None
 
     def begin(self, append: Append, note: Callable[[int], None]) -> None:
-        """Use ``append`` for what has to be appended again, and tell ``note`` how many were."""
+        """Use ``append`` to append lost records again, and call ``note`` with their number."""
         self._append, self._note_again = append, note
 
     def met(self, identity: ServerIdentity) -> None:
-        """Note which server a connection was made to."""
+        """Note the identity of the server that a connection was made to; begin a rescue if new."""
         server, process, _ = identity
         if not server or not self._is_on:
             return
@@ -110,27 +110,27 @@ class Rescue:
         if self.is_under_way or self._append is None or server == self.server:
             return
         if not self.server or lives_on or self._is_move(self.server, identity):
-            # A server that was no replica, and whose last one is away for an hour, has a new
-            # replication id as well; it lost nothing.
+            # A primary whose last replica has been away for an hour gets a new replication id as
+            # well. Its run id shows that it is the same process, so it lost nothing.
             self.server = server
         else:
             self._start(self._append)
 
     def is_at(self, identity: ServerIdentity) -> bool:
-        """Return whether appends may be sent to a server: it is known to have all."""
+        """Return whether appends may be sent to a server: it is known to lack no record."""
         self.met(identity)
         return self._running is None and identity.server in ("", self.server)
 
     @property
     def done_at(self) -> str:
-        """The key that tells what was appended again to the server that is known to have all."""
+        """The key of the last rescue to ``server``, with the number of records appended again."""
         return self._log.rescue(self.server)
 
     async def join(self) -> None:
         """Take part in the rescue under way on the first server that was met.
 
         Raises:
-            TransportError: the server can't be asked.
+            TransportError: the server does not answer.
         """
         if not self.server or self._running is not None or self._append is None:
             return
@@ -139,11 +139,11 @@ class Rescue:
             self._start(self._append)
 
     async def over(self, *, within: float = REFUSED_AFTER) -> None:
-        """Return when no rescue is under way.
+        """Wait until no rescue is under way.
 
         Raises:
-            TransportUnavailable: it takes longer than ``within`` seconds, or the log was closed
-                while one was under way.
+            TransportUnavailable: the rescue takes longer than ``within`` seconds, or the log was
+                closed during it.
         """
         if self._running is not None:
             await asyncio.wait([self._running], timeout=within)
@@ -157,7 +157,7 @@ class Rescue:
             raise TransportUnavailable("this log was closed while what it lost was appended again")
 
     def registration(self) -> Sequence[Command]:
-        """Return the command that registers this process as a writer, where it is due."""
+        """Return the command that registers this process as a writer, if that is due."""
         now = asyncio.get_running_loop().time()
         if not self._is_on or now - self._registered < _REGISTER_SECONDS:
             return ()
@@ -165,9 +165,9 @@ class Rescue:
         return [self._functions.command("write_on", (self._log.writers,), self._member, AWAITED_MS)]
 
     def note_writers(self, reply: Reply) -> None:
-        """Note who else writes, as ``registration`` was answered.
+        """Note the writers in the reply to ``registration``.
 
-        The new server may lack the last of them, so it is told.
+        A new server may lack the latest of them, so a report names them.
         """
         if isinstance(reply, list):
             self._writers = reply
@@ -175,7 +175,7 @@ class Rescue:
     async def close(self) -> None:
         """End a rescue under way."""
         if self._running is not None:
-            self._is_closed = True  # who waits would try again for ever: nothing is at the server
+            self._is_closed = True  # makes ``over`` raise: its callers would try again for ever
             self._append = None
             self._running.cancel()
             await asyncio.wait([self._running])
@@ -193,7 +193,7 @@ class Rescue:
                     await self._rescue(self._calls, append)
                 except ServerChanged:
                     continue
-                except Exception:  # noqa: BLE001 - or nothing would be appended any more
+                except Exception:  # noqa: BLE001 - else appends would be refused for ever
                     _log.exception(
                         "The rescue of what the new server may lack was given up: run `crossfade "
                         "audit`, and have clients retry"
@@ -223,7 +223,7 @@ class Rescue:
         self.recent.forget(mine)
 
     async def _is_done(self, calls: RescueCalls, leader: RescueLeader) -> bool:
-        """Wait for the end of the rescue, or lead it; return false if reports are gone by then."""
+        """Wait for the end of the rescue, or lead it; return false if this report has expired."""
         loop = asyncio.get_running_loop()
         late = loop.time() + _LATE_SECONDS
         while True:
@@ -235,7 +235,7 @@ class Rescue:
             await asyncio.sleep(_POLL_SECONDS)
 
     def at(self, server: str) -> IsAt:
-        """Return a function that tells whether a server is the one that is rescued for."""
+        """Return a function that tells whether a server has the replication id ``server``."""
 
         def is_at(identity: ServerIdentity) -> bool:
             self.met(identity)

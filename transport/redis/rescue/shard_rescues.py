@@ -1,10 +1,10 @@
-"""Rescues in a cluster: one for each partition, as each is in a slot of its own.
+"""Rescues in a cluster: one for each partition, since each partition is in a slot of its own.
 
-All that a rescue needs is in the partition's slot, so it goes where that goes. A partition that is
-on another server than before was moved there, or a replica was promoted in its server's place. Only
-the latter loses anything. It counts as moved where the new server was known as a primary already,
-was no replica of the old one, and the old one still is a primary; in any doubt there is a rescue,
-which finds nothing gone.
+All keys of a rescue are in the partition's slot, so they move with it. A partition is on another
+server than before either because its slot was moved, or because a replica was promoted. Only the
+promotion can lose records. The slot counts as moved if the new server was already known as a
+primary, was no replica of the old one, and the old one is still a primary. In any doubt there is a
+rescue, which then finds no record gone.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class ShardRescues:
     Args:
         functions: The Lua library.
         log: The keys of the log.
-        cluster: Tells the cluster, once it is known that there is one.
-        seconds: How long what was appended is kept; 0: there is no rescue.
+        cluster: Returns the cluster, or ``None`` if there is none.
+        seconds: How long appends are kept; 0: there is no rescue.
     """
 
     def __init__(
@@ -60,16 +60,16 @@ class ShardRescues:
         ]
 
     def of(self, partition: int) -> Rescue:
-        """Return that of a partition."""
+        """Return the rescue of a partition."""
         return self._rescues[partition]
 
     def begin(self, append: Append, note: Callable[[int], None]) -> None:
-        """Use ``append`` for what has to be appended again, and tell ``note`` how many were."""
+        """Use ``append`` to append lost records again, and call ``note`` with their number."""
         for rescue in self._rescues:
             rescue.begin(append, note)
 
     def met(self, place: Place, identity: ServerIdentity) -> None:
-        """Note which primary a connection was made to, for the partitions that it has."""
+        """Note the identity of a primary that a connection was made to, for its partitions."""
         cluster = self._cluster()
         for partition, stream in enumerate(self._log.streams):
             if cluster is not None and cluster.is_on(stream, place):
@@ -77,15 +77,15 @@ class ShardRescues:
         self._known.add(identity.server)
 
     async def join(self) -> None:
-        """Take part in the rescues that are under way, as this process begins.
+        """Take part in the rescues that are under way when this process starts.
 
         Raises:
-            TransportError: a server can't be asked.
+            TransportError: a server does not answer.
         """
         await asyncio.gather(*(rescue.join() for rescue in self._rescues))
 
     async def over(self, partitions: Collection[int]) -> dict[int, TransportError]:
-        """Return when no rescue is under way, and what keeps a partition from being appended to."""
+        """Wait for the rescues of ``partitions``; return the errors of those that are not over."""
         awaited = [p for p in partitions if self._rescues[p].is_under_way]
         if not awaited:
             return {}
@@ -97,7 +97,7 @@ class ShardRescues:
         await asyncio.gather(*(rescue.close() for rescue in self._rescues))
 
     async def age(self, partition: int) -> TransportError | None:
-        """Note that the server took a write; return what keeps appends from it, if so."""
+        """Note that the server took a write; return the error if a rescue is under way."""
         if error := await self._over(partition, within=0.0):
             return error
         self._rescues[partition].recent.age()
@@ -107,7 +107,7 @@ class ShardRescues:
         """Return how many records were appended again after each shard's last failover.
 
         Raises:
-            TransportError: no server can be asked.
+            TransportError: no server answers.
         """
         keys = [rescue.done_at for rescue in self._rescues if rescue.server]
         if not keys:
