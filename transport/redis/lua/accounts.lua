@@ -1,17 +1,28 @@
--- What is there, and what went missing. A lease's hash keeps what the last look found: `added`
--- (records ever appended to the stream), `tail` (the id of the last), `unread` (records not
--- acknowledged then), `seen` (what `acked` was), and `at` and `read` (the group's position, and the
--- records up to it); and counts what was `acked` and `lost` in all. `through` is the last record that
--- was acknowledged: the group's place is beyond it where records were removed unread. `doubt` is an id: a record up to
--- it that is in the log no more may be one of the lost. `anew` is when the stream was made anew after
--- somebody deleted it, as an id, and `before` the last look's `tail` of the one that was deleted.
+-- Accounts of a stream: which records are there, and how many went missing. They are fields of the
+-- lease's hash.
+--
+-- The findings of the last look:
+--   added    records ever appended to the stream
+--   tail     the id of the last one
+--   unread   records that were not acknowledged
+--   seen     the value of `acked`
+--   at       the group's position
+--   read     records up to that position
+-- Totals and marks:
+--   acked    records ever acknowledged
+--   lost     records ever lost
+--   through  the last acknowledged record; the group's position is beyond it if unread records were
+--            removed
+--   doubt    an id: a record up to it that is no longer in the log may be a lost one
+--   anew     when the stream was made anew after somebody deleted it, as an id
+--   before   `tail` of the deleted stream, by the last look at it
 
--- When the last look at a lease was taken, in ms, since this library was loaded, which is when the server read its
--- data or became a primary. Until then Redis' own count of what a group has read is not to be
--- believed: 7.0 writes and replicates the position without the count.
+-- The time of the last look at each lease, in ms, since this library was loaded: the server reads its
+-- data or becomes a primary. Before the first look, Redis' own count of the records that a group has
+-- read can't be trusted: 7.0 saves and replicates the position without the count.
 local looked = {}
 
--- The stream as XINFO tells it, or nil where there is none.
+-- The stream by XINFO, or nil if there is none.
 local function stream_info(stream)
   local reply = redis.pcall('XINFO', 'STREAM', stream)
   if reply.err then
@@ -27,7 +38,7 @@ local function stream_info(stream)
   }
 end
 
--- The group as XINFO tells it, or nil where there is none.
+-- The group by XINFO, or nil if there is none.
 local function group_info(stream, name)
   local reply = redis.pcall('XINFO', 'GROUPS', stream)
   if reply.err then
@@ -47,8 +58,8 @@ local function group_info(stream, name)
   return nil
 end
 
--- Records after `position` up to `last`, counted; nil where that would take too long. Redis has no way
--- to count without reading: so not only how many, but also how many bytes of them are bounded.
+-- The number of records after `position` up to `last`; nil if counting would take too long. Redis can
+-- only count by reading, so both the number of records and their bytes are bounded.
 local COUNTED_MOST, COUNTED_BYTES = 10 * BATCH, 32 * 1024 * 1024
 
 local function count_between(stream, position, last)
@@ -71,8 +82,8 @@ local function count_between(stream, position, last)
   return nil
 end
 
--- Records after the group's position as Redis' own count tells it, and that count set right first
--- where the server may have forgotten it: what was read since the last look is counted, and is few.
+-- The number of records after the group's position, by Redis' own count. Where the server may have
+-- forgotten that count, it is computed: the few records read since the last look are counted.
 local function own_lag(stream, info, group, lease)
   if group.lag and not looked[lease] then
     local at, read = unpack(redis.call('HMGET', lease, 'at', 'read'))
@@ -85,9 +96,9 @@ local function own_lag(stream, info, group, lease)
   return group.lag
 end
 
--- Records after the group's position; nil where it would take too long to count them. Redis itself
--- says nil when a record ahead of the position was deleted, and 7.0 goes on counting records that
--- were trimmed there, so its word is taken only where counting can't be avoided otherwise.
+-- The number of records after the group's position; nil if counting would take too long. Redis' own
+-- count is nil if a record ahead of the position was deleted, and in 7.0 it includes records that were
+-- trimmed there. So it is used only if the position is within the records of the log.
 local function undelivered(stream, info, group, lease)
   if info.length == 0 or not later(info.last, group.position) then
     return 0
@@ -98,8 +109,8 @@ local function undelivered(stream, info, group, lease)
   return own_lag(stream, info, group, lease) or count_between(stream, group.position, '+')
 end
 
--- The last look: records appended, the last of them, records of them not acknowledged up to now.
--- Nothing where there was no look.
+-- The last look: the number of records ever appended, the id of the last, and how many of them are
+-- still not acknowledged now. Nothing if there was no look.
 local function last_look(lease)
   local added, tail, unread, seen, acked =
     unpack(redis.call('HMGET', lease, 'added', 'tail', 'unread', 'seen', 'acked'))
@@ -108,8 +119,8 @@ local function last_look(lease)
   end
 end
 
--- Whether the stream was made anew since the last look: fewer records were ever appended to it, its
--- last id is below that of then, or it holds more records after that than were appended since.
+-- Whether the stream was made anew since the last look: fewer records were ever appended to it, or its
+-- last id is lower, or it holds more records after the old last id than were appended since.
 local function is_another(lease, info)
   local added, tail = last_look(lease)
   if not added then
@@ -120,8 +131,9 @@ local function is_another(lease, info)
     or info.length > since and later(info.first, tail)
 end
 
--- Records that left the log unread since the last look: unread then or appended since, and neither
--- acknowledged nor there any more. Of a stream that was deleted we know what was unread then.
+-- The number of records that left the log unread since the last look: they were unread then or
+-- appended since, and are neither acknowledged nor in the log. If the stream was deleted, this is the
+-- number of records that were unread at the last look.
 local function lost_since(lease, info, unread)
   local added, _, before = last_look(lease)
   if not added then
@@ -133,7 +145,7 @@ local function lost_since(lease, info, unread)
   return math.max(0, before + info.added - added - unread)
 end
 
--- Nothing that was appended up to now is known to be a row only because it left the log.
+-- From now on, a record appended before now that is not in the log does not count as stored.
 local function doubt(lease, last)
   local id = digits(now_ms()) .. '-' .. LAST_SEQUENCE
   local tail, before = unpack(redis.call('HMGET', lease, 'tail', 'doubt'))
@@ -150,7 +162,7 @@ local function count_lost(lease, count, last)
   doubt(lease, last)
 end
 
--- Count what was lost since the last look, and remember what is there to lose.
+-- Count the records lost since the last look, and keep the new figures.
 local function look(stream, lease, name)
   local info, group = stream_info(stream), group_info(stream, name)
   local left = info and group and undelivered(stream, info, group, lease)
@@ -159,7 +171,7 @@ local function look(stream, lease, name)
   end
   local read = digits(info.added - left)
   if group.read ~= info.added - left then
-    -- Set Redis's own count right, where records ahead of the position were removed.
+    -- Correct Redis' own count: records ahead of the position were removed.
     redis.call('XGROUP', 'SETID', stream, name, group.position, 'ENTRIESREAD', read)
   end
   local unread = left + group.pending
@@ -175,7 +187,8 @@ local function look(stream, lease, name)
   looked[lease] = now_ms()
 end
 
--- A look, where an owner passes records ten or twenty times a second: it costs more than the rest.
+-- A look, but at most ten times a second: an owner passes records twenty times a second, and a look
+-- costs more than the rest of that call.
 local LOOK_MS = 100
 
 local function look_at_times(stream, lease, name)
@@ -185,19 +198,19 @@ local function look_at_times(stream, lease, name)
   end
 end
 
--- The unread records that went with a deleted stream, for a group that went with it.
+-- The number of unread records of a deleted stream, for a group that was deleted with it.
 local function lost_with_stream(lease, info)
   local added, tail, unread = last_look(lease)
   if not added then
     return 0
   end
   if info and info.first and not later(info.first, tail) then
-    return 0 -- the stream is the same one; only its group was destroyed
+    return 0 -- the stream is the same; only its group was destroyed
   end
   return math.max(0, unread)
 end
 
--- Keep which ids are those of a stream that was deleted. What it held unread is counted here.
+-- If the stream was deleted, mark which ids are its ids. (The caller counts its unread records.)
 local function note_anew(lease, info)
   local added, tail = last_look(lease)
   if added and (not info or is_another(lease, info)) then
@@ -205,14 +218,14 @@ local function note_anew(lease, info)
   end
 end
 
--- Whether a record was of a stream that was deleted since. (One with an id ahead of the clock is told
--- if it was the last: no record of the new stream may have to be above it.)
+-- Whether a record belonged to a stream that was deleted since. (If its id is ahead of the clock, it is
+-- recognised only if it was the last one: records of the new stream may have ids up to it.)
 local function is_of_deleted(lease, id)
   local anew, before = unpack(redis.call('HMGET', lease, 'anew', 'before'))
   return anew and (id == before or not later(id, anew))
 end
 
--- Make the group at the beginning of what the log holds. True if it had to be made.
+-- Make the group if it is missing, at the beginning of the log. Returns whether it was made.
 local function open_group(stream, lease, name)
   local info = stream_info(stream)
   local removed = info and digits(info.added - info.length) or '0'

@@ -1,22 +1,27 @@
--- KEYS the two memories (below), then each record's stream, then in a cluster the lease, so that a
--- server that has only a part of the slot's keys refuses the call before it begins; ARGV seconds to
--- remember (0: not), the five field names of nearly every record, the value of the last, the name of a
--- traced one's sixth, the group that works on the records, and their number; then the ids of all; then per record what to remember of
--- it, its shape and its values: '' and key, body and correlation id, 't' and with them the sixth's,
--- '+' with the number of values behind those of '' (a copy's, with their names) and all of them, or how
--- many fields follow and the fields. (A third fewer arguments: each costs both sides at every
--- step.)
--- The records of one call may be of several streams (never in a cluster: other slots).
--- Check, append, remember, in this order: cut off in the middle it leaves records that are not
--- remembered (the row settles that), never a memory without its record (which would be a loss).
+-- Append: check for repeats, append, remember, in this order. A call that is cut off leaves records
+-- that are not remembered, whose repeats the row recognises. It never leaves a memory without its
+-- record, which would be a loss.
+--
+-- KEYS the two memories (below); the stream of each record; in a cluster also the lease, so that a
+-- server that has only some of the slot's keys refuses the call before it begins.
+-- ARGV seconds to remember (0: don't); the five field names of nearly every record; the value of the
+-- fifth; the name of the sixth field, of traced records; the consumer group; the number of records;
+-- the message ids of all records; then for each record its memo, its shape, and the values of that
+-- shape:
+--   ''       key, body, correlation id
+--   't'      those of '', and the value of the sixth field
+--   '+<n>'   those of '', and n more values: names and values of further fields (copies have them)
+--   '<n>'    n values: names and values of all fields
+-- The shapes save a third of the arguments, each of which costs both sides at every step.
+-- The records of one call may be of several streams; not in a cluster, where these have other slots.
 local FIRST_ID = 11
 local PLUS = 43 -- '+'
 
--- What is remembered is in two hashes that take turns. Each is written for as long as a record is to
--- be remembered, and read for as long again; its time to live says how far it is. So no record has
--- a key, or a time, of its own: one command remembers a call's records, and one forgets a turn's.
--- Its field `seconds` says for how long that was to be, so that a server's clock that is set back
--- does not have it written to for as much longer.
+-- The memories are two hashes that take turns. Each is written for as long as a record is remembered,
+-- and then only read for as long again; its time to live says which. So no record has a key, or a
+-- time, of its own: one command remembers all records of a call, and one forgets all records of a
+-- turn. The field `seconds` keeps that length, so that a hash is not written for longer after the
+-- server's clock was set back.
 local function time_left(call, memory, longest)
   local left = call('PTTL', memory)
   if left <= longest then
@@ -46,16 +51,16 @@ local function remember(call, memories, seconds, memos)
   local memory, is_new = being_written(call, memories, seconds)
   call('HSET', memory, unpack(memos))
   if is_new then
-    -- Unlinked after two thirds of this, unless nothing is appended any more.
+    -- The hash is unlinked after two thirds of this time, or expires if nothing more is appended.
     call('EXPIRE', memory, seconds * 3)
     call('HSET', memory, 'seconds', seconds)
   end
 end
 
--- What is to be known of a stream to tell whether a record that left it is a row: the group, up to
--- which id there is `doubt`, and whether the log is `whole`, so that nothing left it unread. Found once
--- in a call: to count what is unread may take reading it. (Where the log is on one server, the lease is
--- a key that the caller does not declare.)
+-- The facts about a stream that decide whether a record that left it was acknowledged: the group, the
+-- id up to which there is `doubt`, and whether the log is `whole` (nothing left it unread). They are
+-- found once in a call, since counting unread records may mean reading them. (Without a cluster, the
+-- lease is a key that the caller does not declare.)
 local function account_of(accounts, stream, name)
   local account = accounts[stream]
   if not account then
@@ -70,9 +75,9 @@ local function account_of(accounts, stream, name)
   return account
 end
 
--- Whether the record at `offset` is in the log, or left it after `name` acknowledged it. Only such a
--- record may be answered for: of any other it is not known that there is a row. Asked for repeats
--- only, so it costs nothing for what is new.
+-- Whether the record at `offset` is in the log, or left it after the group `name` acknowledged it. A
+-- repeat of any other record is appended, since there may be no row. This runs only for repeats, so
+-- new records don't pay for it.
 local function is_accounted_for(accounts, stream, name, offset)
   if #redis.pcall('XRANGE', stream, offset, offset) > 0 then
     return true
@@ -84,7 +89,7 @@ local function is_accounted_for(accounts, stream, name, offset)
     and #redis.call('XPENDING', stream, name, offset, offset, 1) == 0
 end
 
--- What is remembered of a record, from what the two memories have, where it may be answered.
+-- The memo of a record, from one of the two memories, if a repeat may be answered with it; else nil.
 local function answerable(accounts, stream, group, one, other)
   for _, memo in ipairs({one or other, one and other}) do
     if memo and is_accounted_for(accounts, stream, group, string.match(memo, '^%S+')) then
@@ -94,19 +99,20 @@ local function answerable(accounts, stream, group, one, other)
   return nil
 end
 
--- The id of the last record that `append_after` added to each stream, by database. `last_of` asks for
--- what stands after it, which is mostly nothing: to hand Lua a record costs the server three times as
--- much. Any id would do there, so a server may forget these, or have some of a log that is gone.
+-- The id of the last record that `append_after` added to each stream, by database. `last_of` asks only
+-- for records after it, and mostly there are none: handing a record to Lua costs the server three times
+-- as much. Any id would do, so a server may forget these, or have ids of a removed log.
 local last_added = {}
 
--- The id of the last record of the stream, or `known` where no record is after it.
+-- The id of the last record of the stream, or `known` if no record is after it.
 local function last_of(stream, known)
   local last = redis.pcall('XREVRANGE', stream, '+', '(' .. known, 'COUNT', 1)
   return last[1] and last[1][1] or known
 end
 
--- `added`, if any, has an id for each stream. Then the answer for the first record that is appended to
--- each says after which id it is the next one ('before<id').
+-- Returns for each record its new id, '=' and the memo of a repeat, or '!' and an error. `added`, if
+-- given, has an id for each stream; then the answer for the first record appended to a stream is
+-- 'before<id', with the id of the record right before it.
 local function append(keys, args, added)
   local call = redis.pcall
   local seconds, key, body, message, correlation, kind, ours, parent, group, count =
@@ -184,8 +190,7 @@ local function append(keys, args, added)
   return out
 end
 
--- KEYS as those of `append`; ARGV the group and the ids. Returns what is
--- remembered of each, or nothing.
+-- KEYS as those of `append`; ARGV group, message ids. Returns the memo of each, or nothing.
 local function recall(keys, args)
   local group, out, accounts = args[1], {}, {}
   local one = redis.call('HMGET', keys[1], unpack(args, 2))
@@ -198,8 +203,9 @@ local function recall(keys, args)
   return out
 end
 
--- The same, for a process that works on some of the streams: it may go on without reading where
--- nothing came in between. The last of ARGV is the database: streams of others have the same names.
+-- `append` for a process that also consumes some of the streams: it may go on without reading if no
+-- other record came in between. The last of ARGV is the number of the database, since streams of
+-- several databases may have the same name.
 local function append_after(keys, args)
   local database = args[#args]
   last_added[database] = last_added[database] or {}
@@ -208,7 +214,7 @@ end
 
 register('append', append, {})
 register('append_after', append_after, {})
--- Dead letters are appended on a full server too: the partition that has one could otherwise not go
--- on, and going on is what makes room.
+-- Dead letters are appended even on a full server. Otherwise their partition could not go on, and only
+-- that makes room.
 register('set_aside', append, DRAINS)
 register('recall', recall, READS)

@@ -1,13 +1,16 @@
--- A log that went back: a replica that was behind was promoted, or an older file was read. All that
--- Redis keeps went back together, so only what a process knows from before can tell (last_seen.py):
--- `added` records were appended up to `tail` when it last looked, `unread` of them not acknowledged;
--- since then it was told of `last`, which `may_be_unread` ('1') or is acknowledged ('0').
--- The lease keeps what is accounted for: `back_upto`, the highest id that is lost, `back_lost`, how
--- many were counted for the last time that the log went back, and `back_at`, when that began. Every
--- process tells of it within seconds, each in its own measure, and the largest is right.
+-- A log that went back: a replica that was behind was promoted, or an older file was read. All data
+-- of Redis went back together, so only the knowledge of a process from before shows it (last_seen.py).
+-- A process passes five arguments:
+--   added, tail, unread   the figures of its last look: records ever appended, the id of the last,
+--                         and how many were not acknowledged
+--   last                  the last record that it knows of since then
+--   may_be_unread         '1' if `last` may be unread, '0' if it is acknowledged
+-- The lease keeps which losses are counted: `back_upto`, the highest lost id; `back_lost`, how many
+-- records were counted for the last time that the log went back; and `back_at`, when that began. All
+-- processes report the same loss within seconds, each with its own number; the largest is right.
 local SAME_MS = 60000
 
--- How many records are gone of those that were there at the process's last look.
+-- The number of records that are gone, of those that were there at the process's last look.
 local function gone_since(stream, info, added, tail)
   local since, after = info.added - added, 0
   if info.first and later(info.first, tail) then
@@ -18,7 +21,7 @@ local function gone_since(stream, info, added, tail)
   return math.max(0, after - since)
 end
 
--- How many records were counted for this time that the log went back, and when; nothing if none.
+-- How many records were already counted for this loss, and since when; nothing if none.
 local function counted_before(lease)
   local counted, at = unpack(redis.call('HMGET', lease, 'back_lost', 'back_at'))
   if at and math.abs(now_ms() - at) < SAME_MS then
@@ -26,20 +29,19 @@ local function counted_before(lease)
   end
 end
 
--- Returns how many records went with a log that went back and were not acknowledged, as far as the
--- process knows; nothing if the log did not go back. Mostly the last record is there, and so is
--- everything before it.
+-- Returns how many unacknowledged records were lost, as far as the process knows; nothing if the log
+-- did not go back. Mostly the last record is there, and with it all records before it.
 local function lost_of_last_seen(stream, lease, args)
   local added, tail, unread, last, may_be_unread = unpack(args)
   if last == '' or #redis.pcall('XRANGE', stream, last, last) > 0 then
     return nil
   end
   local info = stream_info(stream)
-  -- A stream that was deleted, its lease staying, is another matter (accounts.lua).
+  -- A deleted stream whose lease is still there is counted elsewhere (accounts.lua).
   if not info or is_another(lease, info) or is_of_deleted(lease, last) then
     return nil
   end
-  -- Of a stream that still has all that was ever appended to it, nothing was trimmed.
+  -- The record may only have been trimmed. A stream that has all its records was never trimmed.
   local is_trimmed = info.added > info.length and not later(last, info.last) and not (
     info.first and later(last, info.first) and later(last, info.deleted))
   if is_trimmed and (added == '' or info.first and not later(info.first, tail)) then
@@ -52,17 +54,17 @@ local function lost_of_last_seen(stream, lease, args)
   if may_be_unread == '1' and (added == '' or later(last, tail)) then
     return math.min(gone, tonumber(unread)) + 1
   end
-  -- New records with ids below the lost ones' (a clock that is behind) hide some of these: at least
-  -- the last one is gone.
+  -- New records with ids below those of lost ones (the clock is behind) hide some of the loss: at
+  -- least the last record is gone.
   return math.min(math.max(gone, 1), tonumber(unread))
 end
 
--- The same, less what is accounted for already.
+-- The same, without the records that are already counted.
 local function lost_by_going_back(stream, lease, args)
   local lost, last = lost_of_last_seen(stream, lease, args), args[4]
   local upto = lost and redis.call('HGET', lease, 'back_upto')
   if not lost or upto == last then
-    return nil -- the last id is that of no record since account_for() set it
+    return nil -- counted: account_for() set the stream's last id to it, so no record has it
   end
   local counted = counted_before(lease)
   if counted then
@@ -81,9 +83,9 @@ local function note(lease, lost, last)
     'back_at', at or digits(now_ms()))
 end
 
--- Count that; let no new record have the id of one that is lost, since other logs may name it; and
--- end the owner's claim, which was given records of the log as it was. (By the epoch: the reply, which
--- says the same, may be lost.)
+-- Count the lost records. Keep new records from getting their ids, which other logs may name. End the
+-- owner's claim, which was given records that are gone, by raising the epoch: the reply says the
+-- same, but may be lost.
 local function account_for(stream, lease, args)
   local lost, last = lost_by_going_back(stream, lease, args), args[4]
   if not lost then
@@ -92,7 +94,7 @@ local function account_for(stream, lease, args)
   local is_first = counted_before(lease) == nil
   count_lost(lease, lost, last)
   note(lease, lost, last)
-  -- Once: another process that tells of the same has the owner begin anew for nothing.
+  -- Only once: a second report of the same loss need not end the next claim as well.
   if (is_first or lost > 0) and redis.call('HEXISTS', lease, 'epoch') == 1 then
     redis.call('HINCRBY', lease, 'epoch', 1)
   end
@@ -108,11 +110,17 @@ local function went_back(keys, args)
   return account_for(keys[1], keys[2], args) or -1
 end
 
--- KEYS stream, lease; ARGV group, and what the process knows of the stream (back.lua), or nothing.
--- Returns records undelivered (-1: not known), records pending, the oldest unacknowledged, the one
--- through which all are acknowledged, the last ever appended, the owner, records lost, the server's
--- time in ms, records ever appended, how many more are lost if the log went back (-1: it did not),
--- and the last record that was acknowledged. Writes nothing, so it answers on a server that is full or read-only.
+-- KEYS stream, lease; ARGV group, and the five above, or nothing. Returns:
+--   the number of undelivered records (-1: unknown), and of pending ones
+--   the id of the oldest unacknowledged record, and the id through which all are acknowledged
+--   the last id ever appended
+--   the owner
+--   the number of lost records
+--   the server's time in ms
+--   the number of records ever appended
+--   how many more records are lost if the log went back (-1: it did not)
+--   the last acknowledged id
+-- It writes nothing, so it also works on a full or read-only server.
 local function inspect(keys, args)
   local stream, lease, name = keys[1], keys[2], args[1]
   local info, group = stream_info(stream), group_info(stream, name)
@@ -123,7 +131,7 @@ local function inspect(keys, args)
     lost = lost + lost_with_stream(lease, info)
   end
   if not info then
-    local left = redis.call('EXISTS', stream) == 0 and 0 or -1 -- not known of what is no stream
+    local left = redis.call('EXISTS', stream) == 0 and 0 or -1 -- unknown if the key is no stream
     return {left, 0, '', '', '', owner, lost, digits(now), 0, -1, ''}
   end
   group = group or {position = '0-0', pending = 0, unopened = true}
@@ -145,8 +153,8 @@ local function inspect(keys, args)
     back, redis.call('HGET', lease, 'through') or ''}
 end
 
--- KEYS stream, lease; ARGV group. What an owner does with each renewal, for a partition that has
--- none: so a stream that is deleted meanwhile takes nothing along uncounted.
+-- KEYS stream, lease; ARGV group. A look at a partition without an owner; an owner looks with each
+-- renewal. So unread records are counted even if the stream is deleted meanwhile.
 local function look_unowned(keys, args)
   if owner_now(keys[2], now_ms()) == '' then
     look(keys[1], keys[2], args[1])

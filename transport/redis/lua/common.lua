@@ -1,15 +1,15 @@
--- What every function of the library needs. functions.py joins these files, in the order it names,
--- and puts the library's header and PREFIX (a digest of their text) in front, so that processes of
--- two releases can share a server.
+-- Helpers of all functions of the library. functions.py joins the files of this folder, in an order
+-- that it names, and puts the library's header and PREFIX (a digest of their text) in front. So
+-- processes of two releases can share a server.
 --
--- One call touches one partition (only `append` may touch several): its keys carry the stream's name
--- as their hash tag, so they share a slot in a cluster. Nothing here blocks. Scripts do not roll
--- back, so every function does its writes in the order that leaves a harmless state wherever it is
--- cut off.
+-- One call touches one partition; `append`, `append_after`, `recall` and `pass` may touch several,
+-- but not in a cluster. A partition's keys have the stream's name as their hash tag, so they share a
+-- slot. No function blocks. Functions do not roll back, so each does its writes in an order that
+-- leaves a harmless state wherever it is cut off.
 
 local BATCH = 1000 -- Lua's stack bounds how many values unpack() can pass on
 
-local LAST_SEQUENCE = '9007199254740991' -- that a Lua number can tell from its neighbours
+local LAST_SEQUENCE = '9007199254740991' -- 2^53 - 1, the largest exact integer of a Lua number
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -28,7 +28,7 @@ local function fields_of(flat)
   return named
 end
 
--- Compared as text: an id has two numbers up to 2^64, and Lua's are exact up to 2^53 only.
+-- Compared as text: an id has two numbers below 2^64, and Lua's numbers are exact only up to 2^53.
 local function larger(a, b)
   if #a ~= #b then
     return #a > #b
@@ -53,9 +53,9 @@ local function owns(lease, epoch)
   return redis.call('HGET', lease, 'epoch') == epoch
 end
 
--- The member that holds a lease, or an empty string. No lease ends further ahead than it is long,
--- but for a clock that was set back. NTP sets clocks back by milliseconds all the time: that much
--- makes no owner look dead.
+-- The member that holds a lease, or an empty string. A lease that ends further ahead than its length
+-- was written before the server's clock was set back, and does not count. NTP sets clocks back by
+-- milliseconds all the time, so a step of up to STEPPED_MS is ignored.
 local STEPPED_MS = 1000
 
 local function owner_now(lease, now)
@@ -64,8 +64,8 @@ local function owner_now(lease, now)
   return left > 0 and left <= tonumber(length or left) + STEPPED_MS and owner or ''
 end
 
--- A full server refuses what has no such flag before it begins. Only appending is refused: workers
--- must be able to read and acknowledge, which is what makes room.
+-- A full server refuses functions without one of these flags. Only appends have none: workers must be
+-- able to read and acknowledge on a full server, since that makes room.
 local DRAINS = {'allow-oom'}
 local READS = {'no-writes'}
 

@@ -1,6 +1,6 @@
--- What an owner does with its records, refused to whoever is owner no more.
+-- The calls of a partition's owner: read, acknowledge, trim. A former owner is refused.
 
--- KEYS stream, lease; ARGV group, epoch. For an owner that found its stream or group gone.
+-- KEYS stream, lease; ARGV group, epoch. Makes the stream and the group again if they are gone.
 local function reopen(keys, args)
   if not owns(keys[2], args[2]) then
     return fenced()
@@ -8,15 +8,15 @@ local function reopen(keys, args)
   return open_group(keys[1], keys[2], args[1]) and 1 or 0
 end
 
--- KEYS stream; ARGV group. Returns the id up to which the group was given everything, or an empty
+-- KEYS stream; ARGV group. Returns the id up to which the group was given all records, or an empty
 -- string.
 local function position(keys, args)
   local group = group_info(keys[1], args[1])
   return group and group.position or ''
 end
 
--- KEYS stream, lease; ARGV group, epoch, consumer, count, after, and '>' or nothing. The same as
--- the transaction in inbox.py, for a full server, which takes no transactions.
+-- KEYS stream, lease; ARGV group, epoch, consumer, count, after, and '>' or nothing. Reads like the
+-- transaction in inbox.py, on a full server, which refuses transactions.
 local function read(keys, args)
   local stream, lease = keys[1], keys[2]
   local group, epoch, consumer, count, after, new = unpack(args)
@@ -35,8 +35,8 @@ local function read(keys, args)
   return out
 end
 
--- `acked` and `last` are what the lease has of both now. One read and one write of it, since each
--- partition that is worked on comes here 20 times a second.
+-- Adds to the lease's `acked` and advances its `through`, whose values now are `acked` and `last`. The
+-- caller reads the lease once, and this writes it once: it runs 20 times a second for each partition.
 local function note_acked(lease, acked, last, count, through)
   if last and not later(through, last) then
     through = last
@@ -45,9 +45,9 @@ local function note_acked(lease, acked, last, count, through)
 end
 
 -- KEYS stream, lease; ARGV group, epoch, consumer, through, and the ids up to `through` that the
--- owner knows of. Those are acknowledged in one go; what else the partition's consumer has pending
--- up to `through` is looked for. What another consumer of the group has (another program's, or one
--- used by hand) was never given to the owner: it stays pending until it is (see `strays`).
+-- owner knows of. Acknowledges these in one go, and then any other records that are pending up to
+-- `through` for the partition's consumer. Records of another consumer of the group (another program,
+-- or a person) were never given to the owner: they stay pending until they are (see `strays`).
 local function ack(keys, args)
   local stream, lease = keys[1], keys[2]
   local group, epoch, consumer, through = unpack(args, 1, 4)
@@ -81,8 +81,8 @@ local function ack(keys, args)
   return total
 end
 
--- Whether the record at `id` is the one of that message. In a log that went back (back.lua), nothing or
--- another record may be there.
+-- Whether the record at `id` is that of `message`. In a log that went back (back.lua), there may be no
+-- record at `id`, or another one.
 local function is_of(stream, id, message)
   local entry = redis.call('XRANGE', stream, id, id)[1]
   return entry and (fields_of(entry[2]).messageId or '') == message
@@ -110,22 +110,22 @@ local function pass_one(stream, lease, group, epoch, from, through, message, cou
   return ''
 end
 
--- KEYS streams and their leases, in turn; ARGV group; then for each stream its owner's epoch, the id up
--- to which the group was given everything, and the id, the message id and the number of records up to
--- which the owner is done: it appended these itself, and the group is never given them. Returns for
--- each an empty string, or why not.
+-- Acknowledges records that were handed over: the owner's process appended them, and the group never
+-- reads them. KEYS each stream and its lease; ARGV group; then for each stream the owner's epoch, the
+-- group's position, the id of the last record to acknowledge, its message id, and the number of
+-- records. Returns for each stream an empty string, or an error.
 local function pass(keys, args)
   local out = {}
   for i = 1, #keys / 2 do
     local _, answer = pcall(pass_one, keys[2 * i - 1], keys[2 * i], args[1],
       unpack(args, 5 * i - 3, 5 * i + 1))
-    out[i] = type(answer) == 'table' and answer.err or tostring(answer) -- of this stream alone
+    out[i] = type(answer) == 'table' and answer.err or tostring(answer) -- fails this stream alone
   end
   return out
 end
 
--- KEYS stream; ARGV group, consumer. Returns how many records other consumers of the group have
--- pending. The owner is not given them until the partition is taken anew.
+-- KEYS stream; ARGV group, consumer. Returns how many records are pending for other consumers of the
+-- group. The owner gets them only when the partition is taken again.
 local function strays(keys, args)
   local stream, group, consumer = keys[1], args[1], args[2]
   local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, group)
@@ -141,8 +141,9 @@ local function strays(keys, args)
   return total
 end
 
--- KEYS stream, lease; ARGV group, epoch, ids. Records that are pending and no longer in the log:
--- count them as lost, and let them go, or they would be delivered without a body for ever.
+-- KEYS stream, lease; ARGV group, epoch, ids of records that are pending but no longer in the log.
+-- Counts them as lost and acknowledges them: otherwise they would be delivered without a body for
+-- ever.
 local function gone(keys, args)
   local stream, lease = keys[1], keys[2]
   local group, epoch = unpack(args, 1, 2)
@@ -158,9 +159,9 @@ local function gone(keys, args)
   return 1
 end
 
--- KEYS stream, trimmed; ARGV id below which there are more acknowledged records than are to be kept,
--- and seconds for which they are kept. Trims what is acknowledged by every group and past either, and
--- notes the last record that may have gone: Redis itself remembers only how many did.
+-- KEYS stream, trimmed; ARGV an id below which there are more acknowledged records than the limit, and
+-- seconds of retention. Trims records that every group has acknowledged and that are past either
+-- bound. Notes the last record that may have been trimmed, since Redis itself keeps only the number.
 local function trim(keys, args)
   local stream, crowded, seconds = keys[1], args[1], args[2]
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
@@ -173,7 +174,7 @@ local function trim(keys, args)
   end
   for _, flat in ipairs(groups) do
     local group = fields_of(flat)
-    local needed = group['last-delivered-id'] -- kept itself: one record more than need be
+    local needed = group['last-delivered-id'] -- this record stays too, though it need not
     if group.pending > 0 then
       needed = redis.call('XPENDING', stream, group.name)[2]
     end
@@ -192,8 +193,8 @@ local function trim(keys, args)
   return removed
 end
 
--- KEYS stream, trimmed; ARGV id. Returns 1 if no record after it was trimmed, 0 where one was or that
--- is not known (a release before this one noted nothing).
+-- KEYS stream, trimmed; ARGV id. Returns 1 if no record after the id was trimmed, 0 if one was or it is
+-- unknown (an earlier release did not note it).
 local function reaches(keys, args)
   local stream, after = keys[1], args[1]
   if after ~= '0-0' and #redis.call('XRANGE', stream, after, after) > 0 then
@@ -207,8 +208,8 @@ local function reaches(keys, args)
   return gone and not later(gone, after) and 1 or 0
 end
 
--- KEYS stream; ARGV XRANGE or XREVRANGE, where to begin and to end, and how many records and how many
--- bytes of them to return at most. The record that passes these bytes is the last.
+-- KEYS stream; ARGV XRANGE or XREVRANGE, the first and the last id, and the most records and the most
+-- bytes to return. The record that reaches the limit of bytes is the last one.
 local PAGE = 16
 
 local function range(keys, args)

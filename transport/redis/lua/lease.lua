@@ -1,10 +1,11 @@
--- Who owns a partition. An epoch is the fence: it rises with every owner, and nothing that carries
--- an old one counts. `until` only says when another member may take over, and `length` how far ahead
--- of the moment it was written: one that is further ahead than that was written before the server's
--- clock was set back (or by another server's), and counts for one more lease from when it is seen.
+-- Leases: who owns a partition. The epoch is the fence: it rises with every owner, and a call with an
+-- old epoch is refused. `until` only says when another member may take over, and `length` how far
+-- ahead that was when it was written. If `until` is further ahead than that, it was written before
+-- the server's clock was set back (or by another server); the lease then runs for `length` from the
+-- moment at which this is noticed.
 
--- Hand what other consumers of the group left unacknowledged (another program's, or one used by
--- hand) to ours, so that one list in id order holds everything to be delivered again.
+-- Move records that are pending for other consumers of the group (another program, or a person) to
+-- our consumer, so that one list has all records to deliver again, in the order of ids.
 local function gather(stream, group, consumer)
   for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', stream, group)) do
     local other = fields_of(flat)
@@ -23,10 +24,10 @@ local function hold(lease, now, lease_ms)
   redis.call('HSET', lease, 'until', digits(now + lease_ms), 'length', lease_ms)
 end
 
--- KEYS stream, lease; ARGV group, consumer, member, lease ms, how many unread records the member last
--- knew of, which counts where the lease went with all the server's data, and the last it knew of.
--- Returns the epoch and the id up to which all was delivered, or nothing where another member's
--- lease runs.
+-- KEYS stream, lease; ARGV group, consumer, member, lease ms, the number of unread records that the
+-- member last knew of, and the last record that it knew of. The number counts as lost if the server
+-- has lost all its data, and the lease with it. Returns the epoch, and the id up to which all records
+-- were delivered; nothing if another member has the lease.
 local function take(keys, args)
   local stream, lease = keys[1], keys[2]
   local group, consumer, member, lease_ms, unread, last = unpack(args)
@@ -57,9 +58,9 @@ local function take(keys, args)
   return {epoch, group_info(stream, group).position}
 end
 
--- KEYS stream, lease; ARGV group, epoch, lease ms, and what the owner knows of the stream (back.lua).
--- Returns how many records are unread, how many were ever appended, the id of the last, how many
--- were lost if the log went back (-1: it did not).
+-- KEYS stream, lease; ARGV group, epoch, lease ms, and the five arguments of back.lua. Returns how many
+-- records are unread, how many were ever appended, the id of the last, and how many were lost if the
+-- log went back (-1: it did not).
 local function renew(keys, args)
   local stream, lease = keys[1], keys[2]
   local group, epoch, lease_ms = unpack(args)
@@ -73,7 +74,7 @@ local function renew(keys, args)
   return {tonumber(unread or '0'), tonumber(added or '0'), tail or '', lost or -1}
 end
 
--- KEYS lease; ARGV epoch, and one that the owner's has to be above. Returns the owner's new epoch.
+-- KEYS lease; ARGV epoch, and a number that the new epoch has to exceed. Returns the new epoch.
 local function raise_epoch(keys, args)
   if not owns(keys[1], args[1]) then
     return fenced()
@@ -88,7 +89,7 @@ local function give_up(lease, epoch)
   redis.call('HSET', lease, 'epoch', digits(tonumber(epoch) + 1))
 end
 
--- KEYS lease; ARGV epoch. The epoch is spent: nothing that still carries it counts.
+-- KEYS lease; ARGV epoch. Gives up the lease. Later calls with this epoch are refused.
 local function release(keys, args)
   if not owns(keys[1], args[1]) then
     return fenced()
@@ -97,8 +98,8 @@ local function release(keys, args)
   return 1
 end
 
--- KEYS lease; ARGV member. Releases what the member has, known to it or not: the reply to a `take`
--- may have been lost.
+-- KEYS lease; ARGV member. Gives up the lease if the member has it, even if the member does not know:
+-- the reply to its `take` may have been lost.
 local function vacate(keys, args)
   local owner, epoch = unpack(redis.call('HMGET', keys[1], 'owner', 'epoch'))
   if owner == args[1] then
@@ -107,12 +108,12 @@ local function vacate(keys, args)
   return 1
 end
 
--- KEYS lease. Returns who owns the partition now, or an empty string.
+-- KEYS lease. Returns the owner of the partition, or an empty string.
 local function owner(keys)
   return owner_now(keys[1], now_ms())
 end
 
--- KEYS stream, lease; ARGV group. Forgets how far the group is in the stream, and its owner.
+-- KEYS stream, lease; ARGV group. Removes the group's position in the stream, and its lease.
 local function forget(keys, args)
   if redis.call('EXISTS', keys[1]) == 1 then
     redis.call('XGROUP', 'DESTROY', keys[1], args[1])

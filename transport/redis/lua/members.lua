@@ -1,12 +1,13 @@
--- Who is alive in a group, and the bell that has its members look at who owns what.
+-- The live members of a group, and the bell that makes them look at the owners of partitions.
 
--- A member says that it lives once a second at least, however long its lease is. So one that is said
--- to live for longer than that and our own lease was written before the clock was set back, or has a
--- longer lease and says so again in time.
+-- A member sends a heartbeat at least once a second, however long its lease is. So if a member is
+-- recorded to live for longer than LEAST_MS and our own lease, that was written before the clock was
+-- set back, or the member has a longer lease and will send its next heartbeat in time. In both cases
+-- its time may be shortened.
 local LEAST_MS = 3000
 
--- KEYS members, bell; ARGV member, ms after which silence means gone. Returns the id of the last
--- ring, and the live members.
+-- KEYS members, bell; ARGV member, ms without a heartbeat after which it is gone. Returns the id of the
+-- last ring, and the live members.
 local function heartbeat(keys, args)
   local now = now_ms()
   local gone = redis.call('ZREMRANGEBYSCORE', keys[1], '-inf', digits(now))
@@ -22,20 +23,20 @@ local function heartbeat(keys, args)
   return {rung and rung[1] or '0-0', redis.call('ZRANGE', keys[1], 0, -1)}
 end
 
--- KEYS members, bell; ARGV member.
+-- KEYS members, bell; ARGV member. Removes the member, and rings.
 local function leave(keys, args)
   redis.call('ZREM', keys[1], args[1])
   redis.call('XADD', keys[2], 'MAXLEN', 1, '*', 'member', args[1])
   return 1
 end
 
--- KEYS bell; ARGV member. Wakes every member to look at who owns what.
+-- KEYS bell; ARGV member. Wakes every member to look at the owners of partitions.
 local function ring(keys, args)
   redis.call('XADD', keys[1], 'MAXLEN', 1, '*', 'member', args[1])
   return 1
 end
 
--- KEYS members, bell. Forgets a group's members, if none lives; returns how many do.
+-- KEYS members, bell. Removes the keys of a group's members if none is alive; returns how many are.
 local function disband(keys)
   redis.call('ZREMRANGEBYSCORE', keys[1], '-inf', digits(now_ms()))
   local live = redis.call('ZCARD', keys[1])

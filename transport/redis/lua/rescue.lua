@@ -1,19 +1,19 @@
--- What a failover lost and those who appended it still have (rescue.py). The hash of a rescue has what
--- each writer reported (rescue/report.py), and '#leader', '#since' and '#done', and '#unknown' where the
--- server did not know who wrote.
+-- Rescues of records that a failover lost and their writers still have (rescue.py). The hash of a
+-- rescue has the reports of the writers (rescue/report.py), '#leader', '#since', '#done', and
+-- '#unknown' if the server did not know the writers.
 local KEPT_SECONDS = 300
 local DAY_SECONDS = 86400
 local LEADS_MS = 1500
 
--- KEYS stream; ARGV ids and the message ids of records that were appended. Returns a text of a digit
--- for each: '1' if it is gone. One that is there says nothing of others: what lies behind it may have
--- been appended since.
+-- KEYS stream; ARGV the id and the message id of each record that was appended. Returns a text with a
+-- digit for each: '1' if the record is gone. Each one is checked: a record that is there does not
+-- prove that earlier ones are, since it may have been appended after the failover.
 local function tell_gone(keys, args)
   local stream, info = keys[1], stream_info(keys[1])
   local flags = {}
   for i = 1, #args, 2 do
     local id = args[i]
-    -- What is below the first record there is, was trimmed, where anything ever was.
+    -- If any record was ever trimmed, those below the first one in the log count as trimmed.
     local is_trimmed = info and info.added > info.length and not later(id, info.last)
       and not (info.first and later(id, info.first))
     local is_there = is_trimmed or info and is_of(stream, id, args[i + 1])
@@ -22,8 +22,8 @@ local function tell_gone(keys, args)
   return table.concat(flags)
 end
 
--- KEYS writers; ARGV member, ms for which it is awaited. Returns all of them with their times: a server
--- that is promoted may lack the last ones.
+-- KEYS writers; ARGV member, ms for which a rescue waits for its report. Registers it as a writer.
+-- Returns all writers with their times, since a promoted server may lack the latest ones.
 local function write_on(keys, args)
   redis.call('ZADD', keys[1], digits(now_ms() + args[2]), args[1])
   redis.call('ZREMRANGEBYSCORE', keys[1], '-inf', digits(now_ms() - KEPT_SECONDS * 1000))
@@ -31,19 +31,19 @@ local function write_on(keys, args)
   return redis.call('ZRANGE', keys[1], 0, -1, 'WITHSCORES')
 end
 
--- KEYS rescue. Returns whether it has begun and is not over.
+-- KEYS rescue. Returns 1 if the rescue has begun and is not over, else 0.
 local function is_under_way(keys)
   return redis.call('EXISTS', keys[1]) - redis.call('HEXISTS', keys[1], '#done')
 end
 
--- KEYS stream; ARGV the id of a record that is gone. Returns whether a later one was appended.
+-- KEYS stream; ARGV the id of a lost record. Returns 1 if a later record was appended, else 0.
 local function is_overtaken(keys, args)
   local info = stream_info(keys[1])
   return info and later(info.last, args[1]) and 1 or 0
 end
 
--- KEYS rescue, writers; ARGV a field and its value; then writers that the reporter knew of, each with
--- its time. Returns 0 if the rescue is over.
+-- KEYS rescue, writers; ARGV a field and its value; then writers that the reporter knows, each with its
+-- time. Returns 0 if the rescue is over.
 local function report(keys, args)
   if redis.call('HEXISTS', keys[1], '#done') == 1 then
     return 0
@@ -60,11 +60,15 @@ local function report(keys, args)
   return 1
 end
 
--- KEYS rescue, writers; ARGV member, ms for which a writer is awaited, '1' to wait for nobody. Returns
--- 'done', 'wait', 'report' where the member's report is there no more (it expires while the server
--- refuses writes), or 'lead' for the one that is to append what all reported, 'alone' if others may have
--- more: one that wrote lately has not reported, or the server lacks the tail with their names. Who was alive is told by
--- the clock of the server that they wrote to, so their times are compared with each other's.
+-- KEYS rescue, writers; ARGV member, ms for which a writer's report is awaited, '1' to wait no longer.
+-- Returns:
+--   'done'    the rescue is over
+--   'wait'    ask again
+--   'report'  the member's report has expired (while the server refused writes): report again
+--   'lead'    the member is the leader, and has to append the records of all reports
+--   'alone'   the same, but other writers may have lost more: one that wrote lately has not reported,
+--             or the server lacks the records of who wrote
+-- The times of writers are by the clock of the old server, so they are only compared with each other.
 local function lead(keys, args)
   local rescue, writers = keys[1], keys[2]
   local member, ms, is_late = unpack(args)
@@ -95,8 +99,8 @@ local function lead(keys, args)
   return is_complete and 'lead' or 'alone'
 end
 
--- KEYS rescue; ARGV how many records were appended again, and the members whose reports were read.
--- Returns 0 where another one has reported meanwhile: then it is not over.
+-- KEYS rescue; ARGV how many records were appended again, and the members whose reports were read. Ends
+-- the rescue. Returns 0 if another member has reported meanwhile: then it is not over.
 local function rescued(keys, args)
   local read = {}
   for i = 2, #args do
