@@ -1,8 +1,8 @@
-"""A write to a connection that is closed already, told as the broken connection that it is.
+"""A patch of aiokafka: a write to a closed connection raises ``KafkaConnectionError``.
 
-uvloop raises ``RuntimeError`` for it, which aiokafka expects nowhere: it ended the task of an
-append, whose partition then took nothing more until the producer was replaced, 30 s later. It
-happens where a broker dies and some of its answers have not been read yet.
+uvloop raises ``RuntimeError`` for such a write, and aiokafka handles that nowhere. It ended the
+task of an append, and the partition took nothing more until the producer was replaced, 30 s later.
+It happens if a broker dies while some of its answers have not been read yet.
 """
 
 from __future__ import annotations
@@ -30,5 +30,5 @@ def _told(send: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def install() -> None:
-    """Have every connection of this process tell it so."""
+    """Apply the patch to all connections of this process."""
     AIOKafkaConnection.send = _told(AIOKafkaConnection.send)

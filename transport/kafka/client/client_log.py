@@ -1,4 +1,4 @@
-"""Quieten aiokafka: what we tell ourselves, and the same line again and again."""
+"""Filters for aiokafka's log: they drop lines that we log ourselves, and repeated lines."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _Line = tuple[object, ...]
 
 
 class SaidByUs(logging.Filter):
-    """Drop what aiokafka logs of connections that fail, often without the reason or the address.
+    """Drops aiokafka's lines about failed connections, which often lack the reason or the address.
 
-    ``Connector`` raises it for a client that can't start, ``NodeOutages`` tells it of a node, and
-    both with the remedy.
+    ``Connector`` raises an error if a client can't start, and ``NodeOutages`` logs nodes that can't
+    be reached. Both name the remedy.
     """
 
     MESSAGES = (
@@ -35,11 +35,11 @@ class SaidByUs(logging.Filter):
 
 
 class OncePerOutage(logging.Filter):
-    """Let a line be told once, until it was not said for a minute.
+    """Lets a line pass once; it may pass again after a minute without it.
 
-    In an outage aiokafka repeats its lines up to ten times a second for each of a process's
-    clients. A line is the same if nothing but its numbers (nodes, partitions, offsets) and the
-    texts of its errors are different; an error of another kind makes it another line.
+    In an outage aiokafka repeats its lines up to ten times a second for each client of a process.
+    Two lines are the same if they differ only in numbers (nodes, partitions, offsets) and in the
+    texts of errors of the same class.
 
     Args:
         clock: returns seconds.
@@ -77,9 +77,9 @@ def _kind(value: object) -> object:
 
 
 def install() -> None:
-    """Add both to every logger of aiokafka, for every client in this process."""
+    """Add both filters to every logger of aiokafka in this process."""
     filters = SaidByUs(), OncePerOutage()
-    # A logger's filters don't see what loggers below it are told.
+    # A logger's filters don't apply to the records of its child loggers.
     for name in ("aiokafka", *logging.root.manager.loggerDict):
         if name.split(".")[0] == "aiokafka":
             logger = logging.getLogger(name)

@@ -1,9 +1,9 @@
-"""Record batches that are not what Kafka confirmed: a disk or a network changed their bytes.
+"""Damaged record batches: a disk or a network changed the bytes that Kafka had acknowledged.
 
-No broker looks at a checksum when it sends a batch, so it is the reader that finds out. aiokafka
-raises for that, and throws away what it had taken of *other* partitions in the same call. So a
-damaged batch is given as one record that says what it stands for (``Damage``): its value is
-the batch as it stands, and its header ``HEADER_BATCH`` says that it is one.
+Brokers don't check the checksum of a batch that they send, so the reader finds the damage. aiokafka
+raises an error then, and drops records of *other* partitions from the same call. So here a damaged
+batch is delivered as one record, with a ``Damage`` beside it. The record's value is the raw batch,
+and its header ``HEADER_BATCH`` marks it as a batch.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from aiokafka.record.util import calc_crc32c
 __all__ = ["HEADER_BATCH", "Damage", "DamagedBatch", "damage_of", "follows_well"]
 
 HEADER_BATCH = "crossfade.batch"
-"""On what stands for a batch that was not read: JSON, how many records, and their compression."""
+"""The header of a record that stands for a whole batch: JSON with the number of records, and their
+compression or the fact that they are damaged."""
 
-_START, _MAGIC_AT, _MAGIC = struct.Struct(">qi"), 16, 2  # offset, and how many bytes follow
+_START, _MAGIC_AT, _MAGIC = struct.Struct(">qi"), 16, 2  # offset, and the length of the rest
 _CRC, _CRC_AT, _CHECKED_FROM = struct.Struct(">I"), 17, 21
 _DELTA_AT, _TIME_AT, _COUNT_AT, _HEADER_BYTES = 23, 35, 57, 61
 _INT, _LONG = struct.Struct(">i"), struct.Struct(">q")
-_ANYWHERE = 2**62  # an offset that no fetch passes over as read already
+_ANYWHERE = 2**62  # an offset that no fetch skips as already read
 
 
 class Damage(NamedTuple):
-    """A damaged batch of so many ``records``; ``end`` is the offset behind its last.
+    """A damaged batch: how many ``records`` it has, and the offset after its last one.
 
-    ``end`` is ``None`` where the batch does not tell any more.
+    ``end`` is ``None`` if the batch no longer tells it.
     """
 
     records: int
@@ -38,14 +39,14 @@ class Damage(NamedTuple):
 
 
 class DamagedBatch:
-    """The interface of a batch that aiokafka's fetcher uses."""
+    """A damaged batch, with the interface that aiokafka's fetcher uses."""
 
     is_control_batch = False
     is_transactional = False
     producer_id = None
 
     def __init__(self, data: memoryview, *, placed: bool) -> None:
-        """Stand for the batch that ``data`` begins with. ``placed``: its offset is right."""
+        """Take the batch that ``data`` begins with. ``placed``: its offset can be trusted."""
         self._data = data
         base, size = _START.unpack_from(data)
         size += _START.size
@@ -57,7 +58,7 @@ class DamagedBatch:
         self.next_offset = self.base_offset + 1 if end is None else end
 
     def validate_crc(self) -> bool:
-        """Tell the fetcher to go on: it would raise otherwise."""
+        """Return ``True``, or the fetcher would raise an error."""
         return True
 
     def __iter__(self) -> Iterator[Any]:
@@ -67,7 +68,7 @@ class DamagedBatch:
         header = json.dumps({"records": self._damage.records, "damaged": True})
         yield _DamageRecord(
             self.base_offset,
-            max(0, min(time, 2**53)),  # it may be anything
+            max(0, min(time, 2**53)),  # damaged, the time may be any number
             0,
             None,
             bytes(self._batch),
@@ -77,7 +78,10 @@ class DamagedBatch:
 
 
 class _DamageRecord(NamedTuple):
-    """The interface of a record that aiokafka's fetcher uses. It passes ``checksum`` on."""
+    """A damaged batch as a record, with the interface that aiokafka's fetcher uses.
+
+    The fetcher passes ``checksum`` on, so it carries the damage.
+    """
 
     offset: int
     timestamp: int
@@ -89,33 +93,34 @@ class _DamageRecord(NamedTuple):
 
 
 def damage_of(record: Any) -> Damage | None:
-    """Return the damage that a fetched record stands for, if it stands for any."""
+    """Return the damage if a fetched record stands for a damaged batch, else ``None``."""
     checksum = record.checksum
     return checksum if isinstance(checksum, Damage) else None
 
 
 def follows_well(data: memoryview, at: int, end: int) -> bool:
-    """Return whether the batch at ``at``, as far as it was fetched, is one from ``end`` on.
+    """Return whether the batch at byte ``at`` begins at offset ``end`` or later.
 
-    No checksum covers the offset of a batch.
+    True also if its offset was not fetched. No checksum covers the offset of a batch, so this is
+    the only check.
     """
     return len(data) < at + _LONG.size or _LONG.unpack_from(data, at)[0] >= end
 
 
 def _end(data: memoryview, base: int, size: int) -> int | None:
-    """Return the offset behind a damaged batch of ``size`` bytes, if that is known."""
+    """Return the offset after a damaged batch of ``size`` bytes, if it can be told."""
     if size < _HEADER_BYTES or size > len(data):
         return None
     following = _sound(data[size:])
     if following is not None and following > base:
         return following
     (delta,), (count,) = _INT.unpack_from(data, _DELTA_AT), _INT.unpack_from(data, _COUNT_AT)
-    # Both are under the checksum, but that both are wrong in the same way is not to be expected.
+    # Both numbers may be damaged, but hardly in the same way.
     return base + count if count == delta + 1 and count >= 1 else None
 
 
 def _sound(data: memoryview) -> int | None:
-    """Return the offset of the batch that ``data`` begins with, if it is whole and undamaged."""
+    """Return the offset of the batch at the beginning of ``data``, if it is whole and undamaged."""
     if len(data) < _HEADER_BYTES:
         return None
     base, size = _START.unpack_from(data)

@@ -1,7 +1,7 @@
-"""Translate aiokafka's errors to the transport's. The one place where that is decided.
+"""The translation of aiokafka's errors to the transport's errors, in one place.
 
-Each class of ``aiokafka.errors`` has a row in ``MEANING`` (a test looks for ones without),
-so a new release can't slip an unknown error past us.
+Each class of ``aiokafka.errors`` has a row in ``MEANING``. A test looks for missing rows, so a new
+release of aiokafka can't bring an error that we don't know.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _REFUSED = "Kafka refused the request"
 _SEQUENCE = "the producer's sequence is broken; it is being rebuilt"
 _LOST = "the group gave this partition to another member"
 _ACL = "Kafka's access rules forbid it: allow our user the topics and the groups"
-# The number of a producer takes Write on any topic, or IdempotentWrite on the cluster (KIP-679).
+# A producer id requires Write on any topic, or IdempotentWrite on the cluster (KIP-679).
 _ACL_TO_WRITE = "Kafka's access rules forbid it: allow our user Write on the topics"
 _AUTH = (
     "Kafka refused our credentials: check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD, or with "
@@ -46,12 +46,12 @@ _TRANSACTION = "Kafka answered about a transaction, which we do not use"
 _TOKEN = "Kafka answered about a delegation token, which we do not use"  # noqa: S105 - prose
 _GONE = "the topic is gone"
 
-# The most derived class that an error is an instance of decides.
+# An error's class is looked up first, then its base classes, in the order of inheritance.
 MEANING: dict[type[BaseException], tuple[type[TransportError], str]] = {
     kafka.KafkaError: (TransportUnavailable, _REFUSED),
     kafka.BrokerResponseError: (TransportUnavailable, _REFUSED),
     kafka.KafkaProtocolError: (TransportUnavailable, _PROTOCOL),
-    # the way there
+    # connections and answers
     kafka.KafkaConnectionError: (TransportUnavailable, _NETWORK),
     kafka.NoBrokersAvailable: (TransportUnavailable, _NETWORK),
     kafka.NodeNotReadyError: (TransportUnavailable, _NETWORK),
@@ -164,7 +164,7 @@ MEANING: dict[type[BaseException], tuple[type[TransportError], str]] = {
     TimeoutError: (TransportUnavailable, _SLOW),
 }
 
-# After these an append surely does not stand in the log: the broker said so before it wrote.
+# With these errors the batch is surely not in the log: the broker refused it before it wrote.
 _NOT_APPENDED = (
     kafka.MessageSizeTooLargeError,
     kafka.RecordListTooLargeError,
@@ -177,10 +177,11 @@ _NOT_APPENDED = (
 
 
 def translate(error: BaseException, *, starting: bool = False) -> TransportError:
-    """Return ``error`` as the transport's own, its cause chained; ours come back as they are.
+    """Return the transport's error for ``error``, with ``error`` as its cause.
 
-    What only an operator can put right is a ``ConfigurationError`` while ``starting``, so that
-    the start stops. Later (rights were taken away, say) it is an outage: it is retried.
+    A ``TransportError`` is returned unchanged. An error that only an operator can mend is a
+    ``ConfigurationError`` while ``starting``, which ends the start. Later, if rights were taken
+    away for example, it is an outage: it is retried.
     """
     if isinstance(error, TransportError):
         return error
@@ -193,7 +194,10 @@ def translate(error: BaseException, *, starting: bool = False) -> TransportError
 
 
 def append_error(error: BaseException) -> TransportError:
-    """Translate an error that came in place of an acknowledgement: was it appended or not?"""
+    """Translate an error that came in place of an acknowledgement.
+
+    The result is an ``AppendUnknown`` unless the batch was surely not appended.
+    """
     if isinstance(error, (TransportError, *_NOT_APPENDED)):
         return translate(error)
     translated = AppendUnknown(

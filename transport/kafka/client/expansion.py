@@ -1,7 +1,7 @@
-"""How large a compressed batch is unpacked, found out in bounded memory and time.
+"""The unpacked size of a compressed batch, found in bounded memory and time.
 
-A broker limits the bytes of a batch as it comes. The same four megabytes may be gigabytes of
-zeroes, which would be unpacked at once, by every process that reads the partition.
+A broker limits only the compressed bytes of a batch. Four megabytes may hold gigabytes of zeroes,
+which every process that reads the partition would unpack at once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import cramjam
 __all__ = ["GZIP", "LZ4", "SNAPPY", "ZSTD", "expands_past"]
 
 GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
-# The most bytes that one can stand for (snappy says it, and of zstd: see below).
+# The most unpacked bytes per compressed byte. (Snappy states its size; for zstd see below.)
 _RATIO = {GZIP: 1032, LZ4: 256}
 _INTO = {
     GZIP: cramjam.gzip.decompress_into,
@@ -29,15 +29,14 @@ _DICTIONARY_BYTES, _CONTENT_SIZE_BYTES = (0, 1, 2, 4), (0, 2, 4, 8)
 _BLOCK_HEAD, _BLOCK_MOST = 3, 128 * 1024
 _RAW, _REPEATED = 0, 1
 
-# What Java's snappy writes: 16 bytes, then blocks, each behind its length.
+# The format of Java's snappy: a head of 16 bytes, then blocks, each with its length before it.
 _XERIAL, _XERIAL_HEAD, _XERIAL_LENGTH = b"\x82SNAPPY\0", 16, struct.Struct(">I")
 
 
 def expands_past(codec: int, data: bytes, most: int) -> bool:
     """Return whether ``data``, compressed with ``codec``, is more than ``most`` bytes unpacked.
 
-    It is unpacked to find out only where its kind of compression could do it, and then no further
-    than ``most``.
+    It is unpacked only if the codec could expand it so far, and then only up to ``most`` bytes.
     """
     if codec == SNAPPY:
         return _snappy_size(data) > most
@@ -47,12 +46,12 @@ def expands_past(codec: int, data: bytes, most: int) -> bool:
     try:
         _INTO[codec](data, bytearray(most))
     except cramjam.DecompressionError:
-        return True  # or broken: it can't be read either way
+        return True  # or the data are broken: they can't be read in either case
     return False
 
 
 def _snappy_size(data: bytes) -> int:
-    """Return the unpacked size in bytes that snappy's blocks declare; a wrong one is refused."""
+    """Return the unpacked size in bytes that snappy's blocks declare; snappy refuses wrong ones."""
     total = 0
     try:
         if len(data) <= _XERIAL_HEAD or not data.startswith(_XERIAL):

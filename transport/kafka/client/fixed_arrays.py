@@ -1,8 +1,8 @@
-"""Encode and decode arrays of numbers in one go.
+"""A patch of aiokafka: arrays of numbers are encoded and decoded in one go.
 
 aiokafka (0.14) goes through requests and answers field by field. With hundreds of partitions that
-was a third of what an idle process costs: a question for the ends of 256 took 0.43 ms, and takes
-0.04. An array whose items have numbers only has one layout for all of them.
+was a third of the CPU time of an idle process: a request for the ends of 256 partitions took
+0.43 ms, and now takes 0.04. If all fields of an item are numbers, all items have the same layout.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _encode, _decode = Array.encode, Array.decode
 
 @cache
 def _layout(array: Array) -> struct.Struct | None:
-    """Return the layout of an item; ``None`` where one has fields of no fixed size."""
+    """Return the layout of an item; ``None`` if a field has no fixed size."""
     item = array.array_of
     fields = item.fields if isinstance(item, Schema) else (item,)
     codes = [_CODES.get(field) if isinstance(field, type) else None for field in fields]
@@ -70,5 +70,5 @@ def _decode_quickly(array: Array, data: BytesIO) -> list[Any] | None:
 
 
 def install() -> None:
-    """Let every client of aiokafka in this process encode and decode in this way."""
+    """Apply the patch to all clients of this process."""
     Array.encode, Array.decode = _encode_quickly, _decode_quickly

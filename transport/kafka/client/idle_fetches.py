@@ -1,9 +1,9 @@
-"""Read of a fetch's answer only the partitions for which it says something.
+"""A patch of aiokafka: idle partitions in the answer to a fetch are skipped.
 
 A client asks for all of its partitions each time, and the answer names all of them: aiokafka (0.14)
-has no fetch sessions (KIP-227). It reads them field by field, and then goes through them one by
-one. A partition without records, error, aborted transaction or nearer replica changes nothing there
-but figures that no code of ours asks a consumer for (its high watermark, say).
+has no fetch sessions (KIP-227). It reads them field by field, and then handles them one by one. A
+partition without records, error, aborted transaction or nearer replica only updates figures that
+our code does not use, such as the high watermark.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from aiokafka.protocol.types import Array, Int32
 
 __all__ = ["install"]
 
-# Of a partition of which nothing follows but these: its number, error, high watermark, last stable
+# The fields of a partition without aborted transactions: number, error, high watermark, last stable
 # offset, log start offset, count of aborted transactions, preferred replica, size of its records.
 _LAYOUT = struct.Struct(">ihqqqiii")
 _ERROR = 1
@@ -25,7 +25,7 @@ _NULL = -1
 
 
 class _ToldPartitions(Array):  # type: ignore[misc] # aiokafka is not typed
-    """The partitions of a topic, less those that are idle."""
+    """The partitions of a topic, without the idle ones."""
 
     def decode(self, data: BytesIO) -> list[Any] | None:
         count = Int32.decode(data)
@@ -55,7 +55,7 @@ class _ToldPartitions(Array):  # type: ignore[misc] # aiokafka is not typed
 
 
 def install() -> None:
-    """Let every consumer of this process read answers so. Kafka 2.3 and later send such ones."""
+    """Apply the patch to all consumers of this process; Kafka 2.3 and later send this version."""
     schema = FetchResponse_v11.SCHEMA
     topic = schema.fields[schema.names.index("topics")].array_of
     *others, partitions = topic.fields

@@ -1,9 +1,9 @@
-"""How long a broker keeps the fetches of a member that is in no hurry for records.
+"""Lingering: how long a broker keeps the fetches of a member that is in no hurry for records.
 
-While records come, it keeps them for a while, to send them together with later ones. While none
-come, it sends the first at once, as to a member that does not linger, and the fetch stays there as
-long as such a one's: a fetch costs the more the more partitions it names, and so the member fetches
-less often, and yet hears of that record sooner.
+While records come, the broker holds them back for a while, to send them together with later ones.
+While none come, the member fetches like one that does not linger: the fetch waits longer at the
+broker, and the first record ends it at once. So an idle member fetches less often (a fetch costs
+more with each partition in it), and still gets that record sooner.
 """
 # ruff: noqa: SLF001 - aiokafka (0.14) changes no setting of a client that is started
 
@@ -16,16 +16,16 @@ from aiokafka import AIOKafkaConsumer
 __all__ = ["FETCH_WAIT_MS", "Lingering"]
 
 FETCH_WAIT_MS = 500
-"""An idle fetch waits this long at the broker; an append ends it at once.
+"""The milliseconds that an idle fetch waits at the broker; an append ends it at once.
 
-A partition that is resumed meanwhile is only asked for after it, and after a rebalance the broker
-answers the next fetch after it.
+A partition that is resumed meanwhile joins the next fetch. After a rebalance, too, the broker
+answers the next fetch only when this one has ended.
 """
 _CALM_SECONDS = 2.0
 
 
 class Lingering:
-    """Sets what the next fetches of a client ask for. One that does not linger stays as it is."""
+    """Sets the wait of a client's next fetches. A client that does not linger is left unchanged."""
 
     def __init__(self, client: AIOKafkaConsumer) -> None:
         self._client = client
@@ -34,7 +34,7 @@ class Lingering:
         self._came: float | None = None
 
     def fetched(self, *, records: bool) -> None:
-        """Note whether records came with what was fetched last."""
+        """Note whether the last fetch brought records."""
         if not self._lingers:
             return
         now = asyncio.get_running_loop().time()

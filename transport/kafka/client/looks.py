@@ -1,19 +1,19 @@
-"""When a client goes through all of its partitions, to see for which of them there is work.
+"""Looks: how often a client goes through all of its partitions to find work.
 
-aiokafka (0.14) does so whenever something happened that it waits for (an answer, a seek, a
-partition that is resumed, an assignment), and by itself each 0.2 s. With hundreds of partitions
-that was most of what an idle client costs, so it does the latter less often here. Two things it
-only saw by that, and is told of here:
+aiokafka (0.14) looks after each event that it waits for (an answer, a seek, a resumed partition, an
+assignment), and also every 0.2 s. With hundreds of partitions these periodic looks were most of the
+cost of an idle client, so here they are rarer. aiokafka noticed two things only by them, so here
+they wake the client:
 
-* A leader moved. It waits for new metadata only while a partition has no leader, and else for the
-  answer of a broker that may be gone in silence.
-* A broker has answered, in the very turn of the event loop in which something else woke it. It has
-  seen the answer then, and still takes the broker for busy: that is noted by a callback that comes
-  after it, and which wakes nobody.
+* A leader moved. aiokafka waits for new metadata only while a partition has no leader; otherwise it
+  waits for the answer of a broker, which may have gone in silence.
+* A broker answered in the same turn of the event loop in which something else woke the client. The
+  client has seen the answer, but still takes the broker for busy: a callback notes the answer
+  later, and wakes nobody.
 
-A client that only answers questions has all of its partitions paused. At each look it waited for a
-future of each of them. One wake-up when any is resumed takes the place of these, and while all are
-paused and nothing else is to be done for them, it looks still less often.
+A client that only answers requests has all of its partitions paused. At each look it waited for one
+future of each of them. Here one wake-up replaces these, when any partition is resumed. While all
+are paused and there is no other work for them, it looks still less often.
 """
 # ruff: noqa: SLF001 - aiokafka can't be asked to wake its fetcher
 
@@ -32,16 +32,16 @@ from aiokafka.structs import TopicPartition
 __all__ = ["LOOK_MS", "look_when_due"]
 
 LOOK_MS = 1000
-"""Between two looks of a client to which nothing happens."""
+"""The milliseconds between two looks of an idle client."""
 _NO_LEADER = -1
 _CALM_LOOKS = 10
-"""As many times as long where all partitions are paused: then there is nothing to be late with."""
+"""The factor by which that time is longer while all partitions are paused: nothing can be late."""
 
 _Wanted: TypeAlias = "dict[int, dict[str, list[tuple[int, int, int]]]]"
 
 
 def look_when_due(client: AIOKafkaConsumer) -> None:
-    """Let ``client``, not started yet, look at its partitions whenever there may be work."""
+    """Make ``client``, not yet started, look at its partitions whenever there may be work."""
 
     def look(_cluster: object = None) -> None:
         if client._fetcher is not None:  # not started yet
@@ -64,9 +64,10 @@ def look_when_due(client: AIOKafkaConsumer) -> None:
 
 
 class _Look:
-    """What a fetcher finds to do when it goes through its partitions.
+    """One look of a fetcher at its partitions.
 
-    Mostly that is to fetch all that are not paused, which this finds in a third of the time.
+    Mostly the result is to fetch all partitions that are not paused. For that case this takes a
+    third of aiokafka's time.
     """
 
     def __init__(self, fetcher: Fetcher) -> None:
@@ -76,7 +77,7 @@ class _Look:
     def __call__(self, assignment: Any) -> tuple[Any, ...]:
         """Return requests to fetch and to reset, seconds to wait, and whether a leader is unknown.
 
-        Last the futures of paused partitions: none, since ``resume`` wakes the fetcher itself.
+        The last item is the futures of paused partitions: none, since ``resume`` wakes the fetcher.
         """
         fetcher = self._fetcher
         wanted = self._wanted(assignment)
@@ -92,9 +93,10 @@ class _Look:
         return requests, {}, wait, False, []
 
     def _wanted(self, assignment: Any) -> _Wanted | None:
-        """Return all that are not paused, by leader and topic; ``None`` if more is to be done.
+        """Return all partitions that are not paused, by leader and topic.
 
-        So it is where records wait to be taken, and where a leader or a position is unknown.
+        ``None`` if there is other work: records wait to be taken, or a leader or a position is
+        unknown.
         """
         fetcher = self._fetcher
         if fetcher._records or fetcher._preferred_read_replica:
@@ -113,7 +115,7 @@ class _Look:
     def _request(self, topics: Mapping[str, list[tuple[int, int, int]]]) -> FetchRequest:
         fetcher = self._fetcher
         for partitions in topics.values():
-            # The broker fills its answer from the first on: each has its turns there.
+            # The broker fills its answer in the order of the request. So vary the first partition.
             first = random.randrange(len(partitions))  # noqa: S311 - no secret
             partitions[:] = partitions[first:] + partitions[:first]
         return FetchRequest(
@@ -127,14 +129,14 @@ class _Look:
 
 
 class _BusyNodes(set[object]):
-    """The brokers that have not answered yet; the fetcher looks once one has."""
+    """The brokers that have not answered yet. An answer wakes the fetcher."""
 
     def __init__(self, fetcher: Fetcher, nodes: Iterable[object]) -> None:
         super().__init__(nodes)
         self._fetcher = fetcher
 
     def discard(self, node: object) -> None:
-        """Note that a broker has answered."""
+        """Note that a broker has answered, and wake the fetcher."""
         super().discard(node)
         _wake(self._fetcher)
 

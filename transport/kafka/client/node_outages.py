@@ -1,6 +1,6 @@
-"""Telling once that a node takes no connection, and once that it does again.
+"""Log lines about nodes that can't be reached: one when it begins, one when it ends.
 
-aiokafka tells neither the address that it can't connect to nor the end of it.
+aiokafka logs neither the address of such a node nor the end of its outage.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class NodeOutages:
-    """The nodes that can't be connected to now, by address.
+    """Logs the nodes that can't be reached, by address.
 
     Args:
         clock: returns seconds.
@@ -33,7 +33,7 @@ class NodeOutages:
         self._since: dict[str, float] = {}
 
     def failed(self, node: str, error: BaseException) -> None:
-        """Tell that a node can't be connected to, if that is news."""
+        """Log that a node can't be reached, unless that is known."""
         if node in self._since:
             return
         self._since[node] = self._clock()
@@ -51,7 +51,7 @@ class NodeOutages:
             )
 
     def connected(self, node: str) -> None:
-        """Tell that a node can be connected to, if that is news."""
+        """Log that a node can be reached again, if it could not be."""
         since = self._since.pop(node, None)
         if since is not None:
             log.info(
@@ -63,10 +63,10 @@ class NodeOutages:
 def watched(
     connect: Callable[..., Awaitable[Any]], outages: NodeOutages
 ) -> Callable[..., Awaitable[Any]]:
-    """Return aiokafka's ``create_conn``, which tells ``outages`` how each attempt ended.
+    """Return aiokafka's ``create_conn``, extended to tell ``outages`` how each attempt ended.
 
-    Of an address that the brokers did not announce, ``Connector`` tells that it fails: it is one of
-    ``KAFKA_BOOTSTRAP_SERVERS``. aiokafka gives it no ``on_close``.
+    Failures of ``KAFKA_BOOTSTRAP_SERVERS`` are left to ``Connector``, which raises an error for
+    them. aiokafka passes no ``on_close`` for these addresses, only for those that brokers announce.
     """
 
     async def watching(host: str, port: int, *, on_close: Any = None, **options: Any) -> Any:

@@ -1,16 +1,16 @@
-"""Read record batches that any client wrote.
+"""A parser of fetched record batches that copes with the batches of any client.
 
-aiokafka decodes header names as strict UTF-8, as the protocol asks; no broker checks that. One
-record with another name made it raise for the whole fetch, so that every partition of the client
-stood still. ``FetchedRecords`` takes the place of aiokafka's parser: batches are read by it
-first, as quickly as before, and those that it fails on are read again here. A name that is not
-UTF-8 is decoded with ``surrogateescape``, from which its bytes can be had back.
+aiokafka decodes header names as strict UTF-8, as the protocol demands, but no broker checks that.
+One record with another name made aiokafka raise for the whole fetch, so that every partition of the
+client stood still. ``FetchedRecords`` replaces its parser: aiokafka's parser reads each batch
+first, as quickly as before, and a batch on which it fails is read again here. A name that is not
+UTF-8 is decoded with ``surrogateescape``, which keeps its bytes.
 
-A batch that can't be read even so, or would be larger than ``UNPACKED_MOST`` unpacked, is given
-as one record: its value is the batch as it stands, and its header ``HEADER_BATCH`` says so.
+A batch that can't be read here either, or that would be larger than ``UNPACKED_MOST`` unpacked, is
+delivered as one record. Its value is the raw batch, and its header ``HEADER_BATCH`` says so.
 
-aiokafka 0.14 has no way to be given a parser: its fetcher names the class. So ``install``
-replaces that name, for every consumer in the process.
+aiokafka 0.14 can't be given a parser: its fetcher names the class. So ``install`` replaces that
+name, for every consumer in the process.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ __all__ = ["UNPACKED_MOST", "FetchedRecords", "install"]
 log = logging.getLogger(__name__)
 
 UNPACKED_MOST = 32 * 1024 * 1024
-"""Bytes of a batch unpacked: eight times the largest that may come."""
-_AT_ONCE = 8 * 1024 * 1024  # of the batches in one fetch that were compressed
+"""The most bytes of an unpacked batch: eight times the largest batch of our topics."""
+_AT_ONCE = 8 * 1024 * 1024  # the unpacked bytes after which the rest of a fetch is left for later
 _CODECS = {0: "none", GZIP: "gzip", SNAPPY: "snappy", LZ4: "lz4", ZSTD: "zstd"}
 
 _LENGTH, _LENGTH_AT, _LENGTH_ENDS = struct.Struct(">i"), 8, 12
 _MAGIC_AT, _WITH_HEADERS = 16, 2
-# Of a batch: offset, length, epoch, magic, CRC, attributes, last offset delta, first and last time,
-# producer id, epoch and sequence, number of records.
+# The head of a batch: offset, length, epoch, magic, CRC, attributes, last offset delta, first and
+# last time, producer id, epoch and sequence, number of records.
 _HEADER = struct.Struct(">qiibIhiqqqhii")
 _CODEC, _APPEND_TIME = 0x07, 0x08
 _DECOMPRESS: Mapping[int, Callable[[bytes], bytes]] = {
@@ -55,7 +55,7 @@ _DECOMPRESS: Mapping[int, Callable[[bytes], bytes]] = {
 
 
 class _ParsedRecord(NamedTuple):
-    """The interface of a record that aiokafka's fetcher uses."""
+    """A parsed record, with the interface that aiokafka's fetcher uses."""
 
     offset: int
     timestamp: int
@@ -67,10 +67,10 @@ class _ParsedRecord(NamedTuple):
 
 
 class FetchedRecords:
-    """The batches of one partition in one answer, as aiokafka's ``MemoryRecords`` gives them.
+    """The batches of one partition in one answer, with the interface of ``MemoryRecords``.
 
-    A damaged batch (``damaged``) is only ever the first that is given: what is
-    before it is handed out by itself, and then it comes again.
+    A damaged batch (``damaged``) is only returned as the first batch: batches before it are
+    returned alone, and the damaged one is fetched again.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -83,7 +83,7 @@ class FetchedRecords:
         self._given = False
 
     def has_next(self) -> bool:
-        """Return whether there is another whole batch that may be read: the rest comes again."""
+        """Return whether to read another batch now. Batches that are left are fetched again."""
         if self._unpacked >= _AT_ONCE:
             return False
         if self._ahead is None:
@@ -97,13 +97,13 @@ class FetchedRecords:
         return len(self._data)
 
     def next_batch(self) -> Any:
-        """Return the next batch, which ``has_next`` has told of."""
+        """Return the next batch, after ``has_next`` returned true."""
         batch, self._ahead = self._ahead, None
         self._given = True
         return batch
 
     def _look(self) -> Any:
-        """Return the next batch, if there is one. Never raises: no caller would see the error."""
+        """Return the next batch, if there is one. Never raises: no caller handles an error."""
         at, size = self._at, len(self._data) - self._at
         if size < _LENGTH_ENDS:
             return None
@@ -111,10 +111,10 @@ class FetchedRecords:
             whole = self._batches.has_next()
             batch = self._batches.next_batch() if whole else None
             sound = batch is not None and bool(batch.validate_crc())
-        except Exception:  # noqa: BLE001 - whatever a parser of Cython raises
+        except Exception:  # noqa: BLE001 - a parser in Cython may raise anything
             whole, sound = True, False
         if not whole and self._given:
-            return None  # Kafka sends of the last one what there is room for, but the first whole
+            return None  # Kafka may cut off the last batch of an answer, but not the first one
         if batch is None or not sound:
             self._at = len(self._data)
             return DamagedBatch(self._data[at:], placed=True)
@@ -145,7 +145,7 @@ class _ParsedBatch:
         return getattr(self._batch, name)
 
     def validate_crc(self) -> bool:
-        """Tell that the checksum is right: it was looked at when the batch was fetched."""
+        """Return ``True``: ``FetchedRecords`` has checked the checksum."""
         return True
 
     def __next__(self) -> Any:
@@ -161,14 +161,14 @@ class _ParsedBatch:
         return iter(records)
 
     def _read(self) -> list[Any]:
-        # Its checksum is right, so all that goes wrong now is as its producer had it.
-        with suppress(Exception):  # whatever parsers of Cython raise
+        # The checksum is right, so any error from here on is in the batch that the producer wrote.
+        with suppress(Exception):  # parsers in Cython may raise anything
             records = list(self._batch)
             if _in_place(records, self._batch.base_offset, self._batch.next_offset):
                 return records
         try:
             return list(_records(self._data))
-        except Exception as error:  # noqa: BLE001 - of parsers of Cython and Rust too
+        except Exception as error:  # noqa: BLE001 - parsers in Cython and Rust may raise anything
             log.warning(
                 "A record batch can't be parsed; delivered whole as one record",
                 extra={"error": str(error)},
@@ -177,10 +177,10 @@ class _ParsedBatch:
 
 
 def _in_place(records: list[Any], begin: int, end: int) -> bool:
-    """Return whether the offsets are those that the batch says it has.
+    """Return whether the records' offsets are plausible for a batch from ``begin`` to ``end``.
 
-    aiokafka takes a record's attributes (one byte) for a number of any length. Where their high bit
-    is set, it may take what comes next for the offset: neighbours would pass for read.
+    aiokafka reads a record's attributes (one byte) as a number of variable length. If their high
+    bit is set, it may read other bytes as the offset, and records would be skipped as already read.
     """
     offsets = [record.offset for record in records]
     if offsets == list(range(begin, end)):
@@ -200,7 +200,8 @@ def _records(data: memoryview) -> Iterator[_ParsedRecord]:
     """Yield the records of a batch.
 
     Raises:
-        CorruptRecordException: it does not have the structure that brokers insist on.
+        CorruptRecordException: the batch lacks the structure that brokers require.
+        UnsupportedCodecError: its compression is unknown.
     """
     base, *_, attributes, _last, first_time, last_time, _, _, _, count = _HEADER.unpack_from(data)
     codec = attributes & _CODEC
@@ -211,7 +212,7 @@ def _records(data: memoryview) -> Iterator[_ParsedRecord]:
     for _ in range(count):
         length = cursor.varint()
         end = cursor.at + length
-        cursor.skip(1)  # attributes, of which none has a meaning
+        cursor.skip(1)  # attributes, which have no meaning yet
         since, delta = cursor.varint(), cursor.varint()
         key, value = cursor.bytes(), cursor.bytes()
         headers = [(cursor.name(), cursor.bytes()) for _ in range(cursor.varint())]
@@ -222,7 +223,7 @@ def _records(data: memoryview) -> Iterator[_ParsedRecord]:
 
 
 def _as_it_stands(data: memoryview) -> _ParsedRecord:
-    """Return a batch as one record, at the place of its first."""
+    """Return the raw batch as one record, at the offset of its first record."""
     base, *_, attributes, _last, _, last_time, _, _, _, count = _HEADER.unpack_from(data)
     codec = attributes & _CODEC
     told = f'{{"records":{count},"compression":"{_CODECS.get(codec, codec)}"}}'
@@ -232,7 +233,7 @@ def _as_it_stands(data: memoryview) -> _ParsedRecord:
 
 
 class _Cursor:
-    """A place in decompressed records."""
+    """A position in decompressed records."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -268,5 +269,5 @@ class _Cursor:
 
 
 def install() -> None:
-    """Let every consumer of aiokafka in this process read with ``FetchedRecords``."""
+    """Make all consumers of this process parse with ``FetchedRecords``."""
     fetcher.MemoryRecords = FetchedRecords

@@ -1,4 +1,4 @@
-"""Requests that aiokafka (0.14) does not have, of which we know one version each."""
+"""Support for requests that aiokafka (0.14) lacks, in one version each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["OneVersion", "Uuid"]
 
 
 class Uuid(AbstractType):  # type: ignore[misc] # aiokafka is not typed
-    """A field of 16 bytes, which aiokafka does not have either."""
+    """A field of 16 bytes, a type that aiokafka lacks."""
 
     @classmethod
     def encode(cls, value: uuid.UUID) -> bytes:
@@ -28,9 +28,9 @@ class Uuid(AbstractType):  # type: ignore[misc] # aiokafka is not typed
 
 
 class OneVersion(Request[RequestStruct]):  # type: ignore[misc] # aiokafka is not typed
-    """A request of the version that ``question`` is of, with its fields in the schema's order."""
+    """A request in the one version of ``question``; ``fields`` are in the schema's order."""
 
-    API_KEY = -1  # of no request; each has its own
+    API_KEY = -1  # a placeholder: each instance has its own
 
     def __init__(self, question: type[RequestStruct], *fields: Any) -> None:
         self.API_KEY = question.API_KEY
@@ -41,7 +41,7 @@ class OneVersion(Request[RequestStruct]):  # type: ignore[misc] # aiokafka is no
         """Return the request for a broker that understands these versions.
 
         Raises:
-            IncompatibleBrokerVersion: it does not understand ours.
+            IncompatibleBrokerVersion: the broker does not support this version.
         """
         least, most = versions.get(self.API_KEY, (0, -1))
         version = self._question.API_VERSION
@@ -52,5 +52,5 @@ class OneVersion(Request[RequestStruct]):  # type: ignore[misc] # aiokafka is no
         return self.build(self._question)
 
     def build(self, request_struct_class: type[RequestStruct]) -> RequestStruct:
-        """Return the request as it is sent."""
+        """Return the request to send."""
         return request_struct_class(*self._fields)

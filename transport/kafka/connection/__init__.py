@@ -1,1 +1,1 @@
-"""Clients of a log: made for its settings, secured, lent to requests, closed."""
+"""aiokafka's clients: make them for a log's settings, secure them, lend them, close them."""

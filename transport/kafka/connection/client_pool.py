@@ -1,4 +1,4 @@
-"""A client that is connected when first needed, and dropped when it failed."""
+"""A pool of one client, which is connected when first needed and replaced after a failure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LATE = (TimeoutError, errors.KafkaTimeoutError, errors.RequestTimedOutError)
 
 
 class _ClosedMeanwhileError(TransportUnavailable):
-    """The pool was closed while a client connected for a request. Nothing to do: ask again."""
+    """The pool was closed while a client connected for a request. The request is not repeated."""
 
 
 _Client = TypeVar("_Client")
@@ -33,10 +33,10 @@ _Result = TypeVar("_Result")
 
 
 class ClientPool(Generic[_Client]):
-    """Lends one client to any number of requests at a time, each bounded in time.
+    """Lends one client to any number of concurrent requests, each with a time limit.
 
-    A request that failed may have left the client stuck (aiokafka's can stall in silence, and none
-    of them looks for its brokers at a new address), so the next request gets a new one.
+    A failed request may have left the client stuck: aiokafka's clients can stall in silence, and
+    none looks for its brokers at a new address. So the next request gets a new client.
 
     Args:
         connect: makes a client.
@@ -62,11 +62,11 @@ class ClientPool(Generic[_Client]):
     async def ask(
         self, request: Callable[[_Client], Awaitable[_Result]], *, within: float | None = None
     ) -> _Result:
-        """Make a request, to be done ``within`` so many seconds, and return its answer.
+        """Make a request with a limit of ``within`` seconds, and return its answer.
 
-        It is made again while Kafka is only getting ready (electing a leader, or making the topic
-        of the groups at its very first one), and once with a new client where the first could not
-        connect: aiokafka asks any node it has heard of, among them one that has just died.
+        It is repeated while Kafka is getting ready (it elects a leader, or creates the topic of
+        groups for the first group). After another failure it is repeated once with a new client:
+        aiokafka asks any node that it knows, also one that has just died.
 
         Raises:
             ConfigurationError: a setting keeps the client from connecting.
@@ -90,7 +90,7 @@ class ClientPool(Generic[_Client]):
                 await asyncio.sleep(_PAUSE if getting_ready else 0)
 
     async def connect(self) -> None:
-        """Connect the client, for a first request that is in a hurry; raises as ``ask`` does."""
+        """Connect the client, so that the first request need not wait; raises as ``ask`` does."""
 
         async def nothing(_: _Client) -> None: ...
 
@@ -103,7 +103,7 @@ class ClientPool(Generic[_Client]):
             if self._client is None:
                 closings = self._closings
                 made = await self._connect()
-                if closings != self._closings:  # nobody would close this one
+                if closings != self._closings:  # ``close`` did not see this client
                     await self._let_go(made)
                     raise _ClosedMeanwhileError("closed while it was being connected")
                 self._client = made
@@ -130,7 +130,7 @@ class ClientPool(Generic[_Client]):
             await self._let_go(client)
 
     async def _let_go(self, client: _Client) -> None:
-        """Close a client; who waits for that may be cancelled, and it is closed all the same."""
+        """Close a client, even if the caller is cancelled meanwhile."""
         closing = asyncio.ensure_future(self._discard(client))
         self._discards.add(closing)
         closing.add_done_callback(self._discards.discard)

@@ -1,8 +1,7 @@
-"""Starting and closing clients that may be stuck.
+"""Start and close aiokafka's clients, even if they are stuck.
 
-aiokafka's own ``stop()`` waits for brokers that may be gone: for ever where a join is not answered.
-The parts that it takes to go on without them are private; this module alone reaches into them
-(and ``loss/identity``, to send one request).
+aiokafka's own ``stop()`` waits for brokers that may be gone, and for ever if a join is not
+answered. Closing without them takes private parts of aiokafka, which are used here.
 """
 # ruff: noqa: SLF001
 
@@ -19,17 +18,17 @@ from transport.kafka.producer.producer import Producer
 
 __all__ = ["discard_admin", "discard_consumer", "discard_producer", "start"]
 
-_WITHIN = 3.0  # seconds for a client to end in good order
+_WITHIN = 3.0  # seconds for a client to close normally
 
 
 async def start(client: Any, *, within: float) -> None:
     """Start any of aiokafka's clients.
 
-    One that is cut off while it connects for the first time never closes that connection. So a
-    cancellation waits for it, as long as the caller would have.
+    A client that is cancelled during its first connection never closes that connection. So a
+    cancellation of this call waits for the client, for ``within`` seconds at most.
 
     Raises:
-        TimeoutError: it took longer than ``within`` seconds.
+        TimeoutError: the start took longer than ``within`` seconds.
     """
     task = asyncio.ensure_future(client.start())
     try:
@@ -47,9 +46,9 @@ async def start(client: Any, *, within: float) -> None:
 async def discard_producer(
     client: Producer, *, flush: bool = False, within: float = _WITHIN
 ) -> None:
-    """Close ``client``; with ``flush``, give it a little time to deliver what it holds.
+    """Close ``client``; with ``flush``, first give it ``within`` seconds to deliver its batches.
 
-    Records that are then undelivered fail, and their outcome is unknown.
+    Batches that are not delivered by then fail; the outcome of sent ones is unknown.
     """
     if flush:
         await _ended(client.flush(), within)
@@ -58,9 +57,10 @@ async def discard_producer(
 
 
 async def discard_consumer(client: AIOKafkaConsumer, *, within: float = _WITHIN) -> None:
-    """Close ``client``, leaving its group if the group can be told in time.
+    """Close ``client``; it leaves its group if the group can be told in time.
 
-    A fetch that is under way may end its ``stop()`` half-way: by its error, or by its cancellation.
+    The error or the cancellation of a fetch may end its ``stop()`` half-way. Then the rest is
+    closed here.
     """
     if await _ended(client.stop(), within):
         return
@@ -76,12 +76,12 @@ async def discard_consumer(client: AIOKafkaConsumer, *, within: float = _WITHIN)
 
 
 async def discard_admin(client: AIOKafkaAdminClient, *, within: float = _WITHIN) -> None:
-    """Close ``client``, as far as its connections let themselves be closed in time."""
+    """Close ``client``; give up on connections that don't close in time."""
     await _ended(client.close(), within)
 
 
 async def _ended(closing: Awaitable[Any], within: float) -> bool:
-    """Give ``closing`` so many seconds; tell whether that was enough, and it did not fail."""
+    """Wait ``within`` seconds for ``closing``; return whether it ended in time without an error."""
     task = asyncio.ensure_future(closing)
     await asyncio.wait([task], timeout=within)
     if not task.done():

@@ -1,4 +1,4 @@
-"""How every client of ours connects: addresses, security, and telling why it can't."""
+"""The connector: makes connected clients, and finds out why one can't connect."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ client_log.install()
 node_outages.install()
 broken_writes.install()
 
-_METADATA_MAX_AGE_MS = 30_000  # leaders that moved while nothing was sent are known by then
-_CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}  # as record batches name them
+_METADATA_MAX_AGE_MS = 30_000  # after which an idle client knows of leaders that moved
+_CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}  # their numbers in batches
 _NEVER_MS = 10 * 365 * 24 * 3600 * 1000
 _COMMITTED, _UNCOMMITTED = "read_committed", "read_uncommitted"
-_FETCH_BYTES = 1024 * 1024  # of one partition in one answer
+_FETCH_BYTES = 1024 * 1024  # per partition and answer
 
 
 class Connector:
-    """Makes clients for one set of settings; ``suffix`` is that of the log's name."""
+    """Makes clients for one log's settings; ``suffix`` is the suffix of the log's name."""
 
     def __init__(self, settings: TransportSettings, suffix: str = "") -> None:
         self.timeout = settings.kafka_timeout_ms / 1000
@@ -72,8 +72,8 @@ class Connector:
         """Return a connected client for topics and groups.
 
         Raises:
-            ConfigurationError: Kafka refuses us for a reason that a setting names.
-            TransportUnavailable: it can't be reached.
+            ConfigurationError: Kafka refuses the connection because of a setting.
+            TransportUnavailable: Kafka can't be reached.
         """
         client = AIOKafkaAdminClient(**self._options, **self._requests(self.timeout))
         await self._started(client, discard_admin)
@@ -82,15 +82,16 @@ class Connector:
     async def producer(
         self, topics: Iterable[str], on_broken: Callable[[Producer, str], None]
     ) -> Producer:
-        """Return a started idempotent producer: in order, once, on all replicas in step.
+        """Return a started idempotent producer, which knows the leaders of ``topics``.
 
-        It knows the leaders of ``topics``.
+        It appends in order, once, and to all in-sync replicas.
 
         Raises:
-            ConfigurationError: Kafka refuses us for a reason that a setting names.
-            TransportUnavailable: it can't be reached; ``TopicMissing``: a topic isn't there.
+            ConfigurationError: Kafka refuses the connection because of a setting.
+            TopicMissing: a topic does not exist.
+            TransportUnavailable: Kafka can't be reached.
         """
-        # Below our own deadline, so that a leader which died in silence is left in time.
+        # Shorter than our own timeout, so that there is time left after a leader died in silence.
         requests = self._requests(self.timeout * 0.8)
         producer = Producer(
             AIOKafkaClient(**self._options, **requests),
@@ -115,9 +116,9 @@ class Connector:
     ) -> AIOKafkaConsumer:
         """Return a started consumer that belongs to no group.
 
-        It fetches up to ``fetch_bytes`` of each partition at a time, or one batch if that is more.
-        ``committed``: it reads of transactions only what they committed, and nothing behind one
-        that is open; a partition ends there for it.
+        It fetches up to ``fetch_bytes`` per partition at a time, or one batch if that is larger.
+        With ``committed`` it skips records of aborted transactions, and for it a partition ends
+        where the oldest open transaction begins.
         """
         client = AIOKafkaConsumer(
             **self._options,
@@ -147,11 +148,11 @@ class Connector:
     ) -> AIOKafkaConsumer:
         """Return a consumer of ``group``, not yet started. Durations are in seconds.
 
-        A broker keeps records for up to ``linger`` to send them with later ones.
+        The broker may hold back records for up to ``linger``, to send them with later ones.
         """
         client = AIOKafkaConsumer(
             **{**self._options, "client_id": member},
-            # A join is answered when all members have joined, which may take the whole rebalance.
+            # A join is answered once all members have joined, which may take the whole rebalance.
             **self._requests(rebalance + self.timeout),
             group_id=group,
             group_instance_id=self._instance,  # static membership, KIP-345
@@ -160,7 +161,7 @@ class Connector:
             isolation_level=_COMMITTED,
             client_rack=self._settings.kafka_client_rack,  # KIP-392
             session_timeout_ms=round(lease * 1000),
-            # Heartbeats say that we live (KIP-62). What has no room is not asked for, however long.
+            # Heartbeats prove that the member lives (KIP-62). It may poll as rarely as it wants.
             max_poll_interval_ms=_NEVER_MS,
             heartbeat_interval_ms=round(heartbeat * 1000),
             rebalance_timeout_ms=round(rebalance * 1000),
@@ -195,10 +196,10 @@ class Connector:
             raise
 
     async def _reason(self, error: BaseException) -> TransportError:
-        """Find the reason why no client could start. aiokafka hides it, so ask once more."""
+        """Find out why no client could start. aiokafka hides the reason, so connect once more."""
         if not isinstance(error, KafkaConnectionError | TimeoutError):
             return translate(error, starting=True)
-        # Where connecting is all that works, the listener may speak another protocol.
+        # If a plain connection works, the listener may speak another protocol.
         found = self._explained(error, self.servers)
         for host, port, _family in collect_hosts(self.servers):
             unknown = await self._unknown(host)
@@ -245,13 +246,14 @@ class Connector:
             return ConfigurationError(
                 f"{address} speaks no TLS that we do ({cause}): check KAFKA_SECURITY_PROTOCOL"
             )
-        if isinstance(cause.__cause__, ConfigurationError):  # a token that was not to be had
+        if isinstance(cause.__cause__, ConfigurationError):  # no token could be obtained
             return cause.__cause__
         told = translate(cause, starting=True)
         if isinstance(told, TransportUnavailable):
             protocol = self._settings.kafka_security_protocol
             if "SSL" in protocol and isinstance(cause, KafkaConnectionError):
-                # With TLS 1.3 a client learns after its handshake that its certificate was refused.
+                # With TLS 1.3 the client learns only after the handshake that its certificate was
+                # refused.
                 told = TransportUnavailable(
                     "it closed the connection: if it asks clients for a certificate, check "
                     f"KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE ({cause})"

@@ -1,4 +1,4 @@
-"""How a client of ours proves itself to the brokers: TLS, a password, or a token."""
+"""Options for security: TLS, and authentication with a certificate, a password or a token."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ OPTIONS = frozenset(
         "sasl_plain_password", "sasl_oauth_token_provider",
     )
 )  # fmt: skip
-"""The names of what ``security_options`` may return."""
+"""The names of the options that ``security_options`` may return."""
 
 
 def security_options(settings: TransportSettings) -> dict[str, Any]:
     """Return the options of aiokafka's clients that concern security.
 
-    All clients of one log share the token, so make these once for each log.
+    Call it once for each log, so that all clients of the log share one token.
 
     Raises:
         ConfigurationError: a file that the settings name can't be used, or the token provider
-            isn't there.
+            does not exist.
     """
     options: dict[str, Any] = {
         "security_protocol": settings.kafka_security_protocol,
@@ -51,9 +51,9 @@ def security_options(settings: TransportSettings) -> dict[str, Any]:
 
 
 def ssl_context(settings: TransportSettings) -> ssl.SSLContext | None:
-    """Return the TLS context for the brokers, or ``None`` where the protocol has no TLS.
+    """Return the TLS context for the brokers; ``None`` if the protocol has no TLS.
 
-    It shows our own certificate where KAFKA_SSL_CERTFILE is set, for brokers that ask for one.
+    It has our own certificate if KAFKA_SSL_CERTFILE is set, for brokers that ask for one.
 
     Raises:
         ConfigurationError: a file can't be used.
@@ -77,8 +77,8 @@ def ssl_context(settings: TransportSettings) -> ssl.SSLContext | None:
 def _show_certificate(context: ssl.SSLContext, settings: TransportSettings, chain: str) -> None:
     """Load our certificate and its key into ``context``.
 
-    Without a password in the settings an encrypted key is an error: OpenSSL would ask for it on
-    the terminal, and a service has none.
+    An encrypted key without a password in the settings is an error. (OpenSSL would ask for the
+    password on a terminal, which a service does not have.)
     """
     key = settings.kafka_ssl_keyfile or chain
     password = settings.kafka_ssl_keyfile_password
