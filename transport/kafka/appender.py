@@ -1,13 +1,13 @@
-"""Appending: one batch per partition and request, one outcome per record, and no call that hangs.
+"""The appender: one batch per partition and request, one outcome per record, and a time limit.
 
-The producer keeps order and retries for ever, so a batch that is under way has three ends:
-acknowledged, refused, or *not yet*. After ``timeout`` the caller is told that the outcome is
-unknown, and the partition counts as stuck: later appends to it are refused at once, until that
-batch is acknowledged after all (it is its own probe) or the producer is replaced. A batch that
-waited behind it, and was not sent by then, never is: not sent.
+The producer keeps order and retries for ever, so a batch is acknowledged, refused, or still under
+way after ``timeout``. In the last case the caller gets an unknown outcome, and the partition counts
+as stuck: appends to it are refused at once, until the batch is acknowledged after all or the
+producer is replaced. A batch that waited behind the stuck one for ``timeout`` is never sent, and
+its callers are told so.
 
-A batch that failed leaves a hole in the partition's sequence numbers, after which the broker
-refuses all others from this producer. So any failure replaces the producer.
+A failed batch leaves a gap in the partition's sequence numbers, after which the broker refuses all
+other batches of this producer. So any failure replaces the producer.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ _Opened = tuple[PartitionQueue, Batch]
 
 
 class Appender:
-    """The process's one producer, replaced when it is broken.
+    """Appends through the process's one producer, and replaces it when it is broken.
 
-    ``topics`` are those it appends to, with the most bytes a record of each may have.
-    ``on_missing`` is called when one of them turns out to be gone.
+    ``topics`` maps each topic to the most bytes that a record may have. ``on_missing`` is called
+    when a topic is found to be missing.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class Appender:
         self._producer = await self._connector.producer(self._topics, self._replace)
 
     async def close(self) -> None:
-        """Deliver batches under way, if that takes a moment only, and disconnect."""
+        """Give batches under way a moment to be delivered, and disconnect."""
         if self._replacing is not None:
             self._replacing.cancel()
             await asyncio.wait([self._replacing])
-        if self._discarding is not None:  # what it holds has to fail, for its callers to go on
+        if self._discarding is not None:  # its batches have to fail, so that their callers go on
             await asyncio.wait([self._discarding])
         producer, self._producer, self._why_not = self._producer, None, "closed"
         if producer is not None:
@@ -82,7 +82,7 @@ class Appender:
             self._timer.cancel()
 
     def check(self) -> None:
-        """Return if appends are being taken, as far as is known without trying one.
+        """Return if appends are taken, as far as is known without trying one.
 
         Raises:
             TransportUnavailable: a partition is stuck, or the producer is being replaced.
@@ -102,7 +102,7 @@ class Appender:
             return [TransportUnavailable(f"no producer: {self._why_not}")] * len(records)
         call = Call()
         opened: list[_Opened] = []
-        # Nothing is awaited between two records, so one call's records keep their order.
+        # No await between two records, so the records of one call keep their order.
         places = [
             self._place(producer, producer.queue(topic, partition), record, call, opened)
             for partition, record in records
@@ -138,11 +138,11 @@ class Appender:
         call: Call,
         opened: list[_Opened],
     ) -> _Place | TransportError:
-        """Put ``record`` at the end of its partition's last batch, or of one that it opens."""
+        """Add ``record`` to its partition's last batch, or to a new one."""
         if queue.stuck is not None and not queue.stuck.done:
             return _stuck(queue)
         batch = queue.waiting[-1] if queue.waiting else None
-        # Whatever joins a batch is smaller than a batch, and any topic takes that.
+        # A record that fits into an open batch is smaller than any topic's limit.
         if batch is None or batch.closed or not batch.add(record):
             refused = self._refusal(producer, queue, record.size)
             if refused is not None:
@@ -166,7 +166,10 @@ class Appender:
         return None
 
     def _leaderless(self, producer: Producer, queue: PartitionQueue) -> TransportUnavailable:
-        """Refuse what could only wait for a leader, and be given up with a hole in the sequence."""
+        """Return the refusal of an append to a partition without a leader.
+
+        The record could only wait for a leader, and giving it up would leave a gap in the sequence.
+        """
         topic = queue.partition.topic
         if not producer.knows(topic):
             self._on_missing()
@@ -181,12 +184,12 @@ class Appender:
             )
         if batch.error is not None:
             return batch.error
-        if batch.base < 0:  # a resend of what the broker has, too long ago for it to say where
+        if batch.base < 0:  # the broker has the batch, but too long to still know its offset
             return AppendUnknown(f"{queue} has the record, but not where")
         return Appended(str(batch.base + index))
 
     def _watch(self, opened: list[_Opened]) -> None:
-        """Give up what has not ended in time. One timer does: all are given as long."""
+        """Give these batches ``timeout`` seconds. One timer serves all, as all have the same."""
         while self._deadlines and all(batch.done for _, batch in self._deadlines[0][1]):
             self._deadlines.popleft()
         loop = asyncio.get_running_loop()
@@ -197,7 +200,7 @@ class Appender:
 
     def _look_for_late_ones(self) -> None:
         loop = asyncio.get_running_loop()
-        late = loop.time() + 0.001  # a timer may be early by the clock's resolution
+        late = loop.time() + 0.001  # a timer may fire early by the clock's resolution
         while self._deadlines and self._deadlines[0][0] <= late:
             for queue, batch in self._deadlines.popleft()[1]:
                 if not batch.done:
@@ -207,7 +210,7 @@ class Appender:
             self._timer = loop.call_at(self._deadlines[0][0], self._look_for_late_ones)
 
     def _give_up_waiting(self, queue: PartitionQueue, batch: Batch) -> None:
-        """Answer for a batch that takes too long, and refuse others until it is delivered."""
+        """Answer the callers of a late batch, and refuse other appends until it is delivered."""
         if not batch.sent:
             batch.end(
                 error=TransportUnavailable(
@@ -235,7 +238,7 @@ class Appender:
     def _replace(self, broken: Producer, why: str) -> None:
         """Give up ``broken``: its outstanding batches fail, and a new producer is made."""
         if broken is not self._producer:
-            return  # done already, or closing
+            return  # it was replaced already, or this is closing
         self._producer, self._why_not = None, why
         self._discarding = asyncio.create_task(discard_producer(broken))
         self._replacing = asyncio.create_task(self._connect_again(self._discarding, why))

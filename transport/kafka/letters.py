@@ -1,10 +1,9 @@
-"""Dead letters, made to fit into their topic.
+"""Dead letters, compressed or cut so that they fit into their topic.
 
-A record may be far larger than any batch that carries it: compressed by its producer, a few
-kilobytes hold gigabytes. A letter that is too large as it is goes compressed. One that is too
-large even so is *cut*: it keeps the beginning of the value, and as many headers as fit, and says in
-the header ``HEADER_CUT`` and in its error what the record was; that
-itself stays readable in its topic for as long as the topic keeps it.
+A record may be far larger than its batch: a few kilobytes, compressed by a producer, may hold
+gigabytes. A letter that is too large is compressed. If it is still too large, it is *cut*: it keeps
+the beginning of the value, and as many headers as fit, and describes the whole record in the header
+``HEADER_CUT`` and in its error. The record itself can be read for as long as its topic keeps it.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ __all__ = ["KafkaDeadLetters", "cut"]
 
 log = logging.getLogger(__name__)
 
-_LEAST_BYTES = 16 * 1024  # of a letter that says what it has to
-_FIELD = 10  # bytes at most that say how long a header's name and value are
-_OVERHEAD = 256  # of a batch and a record, and of the header that says what was cut
+_LEAST_BYTES = 16 * 1024  # no letter is cut smaller: its own headers need room
+_FIELD = 10  # the most bytes for the lengths of a header's name and value
+_OVERHEAD = 256  # bytes of a batch and a record, and of the header HEADER_CUT
 
 
 class KafkaDeadLetters:
     """Appends letters to the dead-letter topic, in batches of at most ``most`` bytes.
 
-    ``names`` are what Kafka calls each topic.
+    ``names`` has Kafka's name of each topic.
     """
 
     def __init__(self, appender: Appender, names: Mapping[Topic, str], *, most: int) -> None:
@@ -48,7 +47,7 @@ class KafkaDeadLetters:
         """Append each letter.
 
         Raises:
-            TransportUnavailable: one is not in the topic, or not surely.
+            TransportUnavailable: a letter was not appended, or it is unknown whether it was.
         """
         to = self._names[Topic.DEAD_LETTERS]
         plain: list[tuple[int, Outgoing]] = []
@@ -72,8 +71,7 @@ class KafkaDeadLetters:
         if not isinstance(outcome, TransportError):
             return
         if type(outcome) is TransportError and size > _LEAST_BYTES:
-            # The topic takes less than it was made to take, so it was altered. A letter that is
-            # cut smaller gets through, and the caller tries again.
+            # Somebody lowered the topic's limit. Cut smaller: the caller tries again.
             self._most = min(self._most, max(size // 2, _LEAST_BYTES))
             log.warning(
                 "The dead-letter topic refuses a large record: will cut it smaller; restore the "
@@ -84,7 +82,7 @@ class KafkaDeadLetters:
 
 
 def _with_its_batch_named(letter: DeadLetter) -> DeadLetter:
-    """Mark the letter of an unreadable batch as a batch."""
+    """Say in the error of a letter that it holds an unreadable batch, if it does."""
     header = letter.record.headers.get(HEADER_BATCH)
     if header is None:
         return letter
@@ -114,8 +112,8 @@ def _packed(letter: DeadLetter, topic: str, whole: Outgoing, most: int) -> Packe
 def cut(letter: DeadLetter, topic: str, whole: Outgoing, *, most: int) -> Outgoing:
     """Return ``whole``, a letter of ``topic``, as a record of at most ``most`` bytes.
 
-    Of these the key gets a quarter at most, the dead record's own headers a half (in their order,
-    the first that does not fit and all behind it are left out), and the value gets the rest.
+    The key gets a quarter at most. The record's own headers get a half: the first one that does not
+    fit, and all after it, are left out. The value gets the rest.
     """
     record = letter.record
     size = len(whole.key or b"") + len(whole.value or b"")

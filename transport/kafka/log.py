@@ -1,4 +1,4 @@
-"""A topic of ours as Kafka has it."""
+"""The layout of one of our topics: its name in Kafka and its partitions."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["TopicLayout"]
 
 
 class TopicLayout(NamedTuple):
-    """A topic: ours, Kafka's name for it, and how many partitions it has."""
+    """One of our topics, its name in Kafka, and its number of partitions."""
 
     topic: Topic
     name: str
     partitions: int
 
     def at(self, partition: int) -> TopicPartition:
-        """Return Kafka's name of one partition."""
+        """Return one partition, as aiokafka names it."""
         return TopicPartition(self.name, partition)
 
     def all(self) -> list[TopicPartition]:

@@ -1,4 +1,4 @@
-"""How far a group is: what the log has, against what the group has committed."""
+"""The progress of a group: its committed offsets, compared with the log."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def progress_of(
 ) -> list[Progress]:
     """Return the group's progress in each partition. ``ours`` are this process's own claims.
 
-    A partition without a leader is not asked for: all that is known of it is what was committed.
+    A partition without a leader can't be asked: only its committed offset and mark are known.
 
     Raises:
         TransportUnavailable: Kafka can't say now.
@@ -36,12 +36,13 @@ async def progress_of(
     topic = await context.ids.describe(source.name)
     where = [at for at in source.all() if at.partition in topic.leaders]
     topic_id = topic.id
-    # Committed before ends: a record appended and acknowledged in between then counts as neither.
+    # Committed offsets first, then ends: otherwise a record that is appended and acknowledged in
+    # between would put the committed offset beyond the end.
     committed = await context.groups.committed(context.group, source.name, source.partitions)
     begins, ends, owners = await asyncio.gather(
         reader.begins(where), reader.ends(where), context.groups.owners(context.group, source.name)
     )
-    # Before its next claim a group may stand where a log that lost its tail has other records.
+    # If the log lost its tail, the committed offset may mean another record, until the next claim.
     remembered = {
         at: KnownTail.by(found.mark, topic_id)
         for at in where
@@ -113,11 +114,11 @@ class _Waiting(NamedTuple):
 
 
 class _Search:
-    """Looks past what stands where a group has come to and is no record: markers, aborted records.
+    """Looks past offsets without a record, from a group's position on: markers, aborted records.
 
-    Each look is bounded in time, so that a gigabyte that was aborted in one partition does not keep
-    the others waiting. What it could not look through counts as records until the next look, and so
-    do offsets between two records: to tell takes reading all of them.
+    Each look is bounded in time, so that an aborted gigabyte in one partition does not delay the
+    others. Offsets that the look did not reach count as records until the next one. So do offsets
+    without a record between two records: finding them would take reading the whole log.
     """
 
     def __init__(
@@ -136,8 +137,7 @@ class _Search:
         behind = {at: begin for at, begin in begins.items() if begin < ends[at]}
         if not behind:
             return found
-        # Asked after the ends: a record appended in between must not look as if it could not be
-        # read.
+        # Asked after the ends, so that a record appended in between does not seem unreadable.
         readable = await self._reader.readable_ends(list(behind))
         stops = {at: min(readable[at], ends[at]) for at in behind}
         first = await self._first(behind, stops, committed=True)
@@ -177,7 +177,10 @@ class _Search:
 
 
 def _pending(claim: KafkaClaim | None, lag: int) -> int | None:
-    """Kafka keeps no count of what a member was given; we know of our own only."""
+    """Return the number of delivered records; ``None`` for a claim of another process.
+
+    Kafka keeps no such count, so it is known only for our own claims.
+    """
     if lag == 0:
         return 0
     return claim.window.delivered if claim is not None else None
@@ -191,10 +194,10 @@ def _offset_before(start: int, begin: int, committed: Committed | None) -> str |
 
 
 def _last_record(mark: Mark, floor: str | None) -> str | None:
-    """Return the offset of the last record that was acknowledged; empty if the commit has none.
+    """Return the offset of the last acknowledged record; empty if the commit does not name it.
 
-    So it is where an operator moved the group, or a release that keeps no such mark worked on it:
-    what is before the group's place need not have been persisted by workers of ours.
+    The commit does not if an operator moved the group, or a release without such marks worked on
+    it. Then our workers may not have stored the records before the group's offset.
     """
     if mark.last is not None:
         return str(mark.last.at)

@@ -1,4 +1,4 @@
-"""Reading without a group: records by offset, and where each partition begins and ends."""
+"""Reads without a group: records by offset, and the beginning and end of each partition."""
 
 from __future__ import annotations
 
@@ -18,34 +18,35 @@ from transport.kafka.records import raw_size
 
 __all__ = ["FirstRecord", "KafkaReader"]
 
-_POLL_MS = 5  # also how long a fetch of nothing but markers goes unnoticed
+_POLL_MS = 5  # also the delay until a fetch that brought only markers is noticed
 _LOOK_MOST = 1.0
 _NARROWER = 8
-_WIDER = 4  # how much further back each look goes, where offsets have gaps
+_WIDER = 4  # the factor by which each look back goes further, as offsets have gaps
 _WIDEST = 4_000
 _LATEST_MS = 2**63 - 1
-_PEEK_BYTES = 192 * 1024  # any batch of ours: smaller, and a fetch brings one partition only
+_PEEK_BYTES = 192 * 1024  # more than any batch of ours; with less, a fetch brings one partition
 
 
 class FirstRecord(NamedTuple):
-    """The first record that was found, if any; no other stands before ``offset``."""
+    """The first record that was found, if any. There is no record below ``offset``."""
 
     record: ConsumerRecord | None
     offset: int
 
 
 class KafkaReader:
-    """Three clients that have every partition assigned and paused; a read resumes those it wants.
+    """Reads with three clients, which have every partition assigned and paused.
 
-    One fetches much at a time, the other two (which look at single records) as little as they can.
-    The last also reads uncommitted records: it knows where a partition really ends.
+    A read resumes the partitions that it wants. One client fetches much at a time. The other two
+    look at single records, and fetch as little as they can; the last one also reads uncommitted
+    records, and so knows the real end of a partition.
     """
 
     def __init__(self, connector: Connector, partitions: Sequence[TopicPartition]) -> None:
         self._partitions = list(partitions)
         timeout = connector.timeout
         self.look_within = min(_LOOK_MOST, timeout / 4)
-        """Seconds after which a look that others wait for had better end."""
+        """Seconds after which a look should end if others wait for it."""
         self._client = ClientPool(
             lambda: self._assigned(connector.reader()), discard_consumer, timeout=timeout
         )
@@ -64,7 +65,7 @@ class KafkaReader:
         self._peeking = asyncio.Lock()
 
     async def connect(self) -> None:
-        """Connect all clients, so that no later question waits for that.
+        """Connect all clients, so that later requests need not wait for that.
 
         Raises:
             TransportUnavailable: Kafka can't be reached.
@@ -77,14 +78,14 @@ class KafkaReader:
             await pool.close()
 
     async def include(self, partitions: Sequence[TopicPartition]) -> None:
-        """Add ``partitions``, which were added to a topic, to those that can be read."""
+        """Make ``partitions`` readable, which were added to a topic."""
         added = [partition for partition in partitions if partition not in self._partitions]
         if added:
             self._partitions += added
-            await self.close()  # what connects again has them assigned
+            await self.close()  # clients that connect from now on have them assigned
 
     async def begins(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Return the first offset that each partition still holds (its end where it is empty).
+        """Return the first offset that each partition still has, or its end if it is empty.
 
         Raises:
             TransportUnavailable: Kafka can't say now.
@@ -110,7 +111,7 @@ class KafkaReader:
     ) -> Mapping[TopicPartition, int]:
         """Return the end of each partition for readers of committed records (KIP-98).
 
-        That is at the first record of the oldest transaction that is open, else at its end.
+        That is the first record of the oldest open transaction, or else the partition's end.
 
         Raises:
             TransportUnavailable: Kafka can't say now.
@@ -123,9 +124,9 @@ class KafkaReader:
     async def read(
         self, partition: TopicPartition, start: int, limit: int
     ) -> Sequence[ConsumerRecord]:
-        """Return up to ``limit`` records from offset ``start`` on (or from the first held).
+        """Return up to ``limit`` records from offset ``start`` on, or from the first one there is.
 
-        Nothing of a transaction that was aborted, and nothing behind one that is open.
+        Records of aborted transactions, and records after the start of an open one, are left out.
 
         Raises:
             TransportUnavailable: Kafka can't be read now.
@@ -137,10 +138,10 @@ class KafkaReader:
     async def read_back(
         self, partition: TopicPartition, stop: int | None, limit: int
     ) -> Sequence[ConsumerRecord]:
-        """Return the last ``limit`` records below offset ``stop`` (of all if ``None``), in order.
+        """Return the last ``limit`` records below offset ``stop`` (``None``: the end), in order.
 
-        Offsets have gaps (markers of transactions, what was aborted or compacted), so it looks
-        back further and further until it has enough, or has come to the beginning.
+        Offsets have gaps (markers of transactions, aborted or compacted records), so it looks back
+        further and further until it has enough records or reaches the beginning.
 
         Raises:
             TransportUnavailable: Kafka can't be read now.
@@ -155,7 +156,7 @@ class KafkaReader:
             part = await self._between(partition, start, stop, stop - start)
             size = sum(map(raw_size, part))
             if size >= READ_BYTES and width > 1:
-                width = max(1, width // _NARROWER)  # it may be the first of these, not the last
+                width = max(1, width // _NARROWER)  # the read may have ended before the last ones
                 continue
             found = list(part) + found
             if sum(map(raw_size, found)) >= READ_BYTES:
@@ -181,7 +182,7 @@ class KafkaReader:
     ) -> Sequence[ConsumerRecord]:
         """Return up to ``limit`` records from ``start`` on, below ``end``.
 
-        Fewer where they come to ``READ_BYTES``, with those of one fetch.
+        Reading ends with the fetch that reaches ``READ_BYTES``.
         """
         if start >= end or limit < 1:
             return []
@@ -205,8 +206,8 @@ class KafkaReader:
                     size += sum(map(raw_size, records))
             finally:
                 consumer.pause(partition)
-                # Drop what was fetched beyond. Until then aiokafka fetches nothing else from the
-                # same broker, for up to 0.1 s.
+                # Drop records that were fetched beyond the limit: they keep aiokafka from fetching
+                # anything else from the same broker, for up to 0.1 s.
                 consumer.seek(partition, start)
             return found
 
@@ -221,11 +222,17 @@ class KafkaReader:
         committed: bool = True,
         within: float | None = None,
     ) -> dict[TopicPartition, FirstRecord]:
-        """Look for the first record from each of ``starts`` on and below that partition's ``ends``.
+        """Look for the first record of each partition between its start and its end.
 
-        There may be none: markers of transactions have offsets too, and so had what was aborted or
-        compacted. ``committed`` is as for a reader. The look ends after ``within`` seconds, however
-        far it has come in each partition; without it, only where all of them are answered.
+        There may be none: markers of transactions, and aborted or compacted records, have offsets
+        too.
+
+        Args:
+            starts: The first offset to look at, by partition.
+            ends: The offset to stop at, by partition.
+            committed: Whether to skip uncommitted records.
+            within: Seconds after which the look ends, however far it has come in each partition;
+                ``None``: look until all partitions have an answer.
 
         Raises:
             TransportUnavailable: Kafka can't be read now.
@@ -263,7 +270,7 @@ class KafkaReader:
     async def at_each(
         self, places: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
     ) -> Mapping[TopicPartition, ConsumerRecord]:
-        """Return the record at each offset, below ``ends``; absent where there is none at just it.
+        """Return the record at exactly each offset, below ``ends``; absent if there is none.
 
         Raises:
             TransportUnavailable: Kafka can't be read now.

@@ -1,4 +1,4 @@
-"""Envelopes as Kafka records and back: key, value and headers, as any client sees them."""
+"""The conversion of envelopes to Kafka records and back: key, value and headers."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = [
 ]
 
 Headers = Sequence[tuple[str, bytes | None]]
-"""Names and values. A name that is not UTF-8 is read, and written again, by ``surrogateescape``."""
-_FIELDS_MOST = 10  # bytes that say how long a header's name and value are
-_UTF8_MOST = 4  # bytes of a character
+"""Names and values. A name that is not UTF-8 is decoded and encoded with ``surrogateescape``."""
+_FIELDS_MOST = 10  # the most bytes for the lengths of a header's name and value
+_UTF8_MOST = 4  # the most bytes of a character
 
 
 def raw_name(name: str) -> bytes:
@@ -32,13 +32,13 @@ def raw_name(name: str) -> bytes:
 
 
 def raw_size(raw: ConsumerRecord) -> int:
-    """Return the bytes of a fetched record's key, value and headers' values together."""
+    """Return the size of a fetched record: the bytes of its key, value and headers' values."""
     size = len(raw.key or b"") + len(raw.value or b"")
     return size + sum(len(value or b"") for _, value in raw.headers)
 
 
 class Outgoing(NamedTuple):
-    """A record to append. ``None`` is Kafka's null, which is not the same as empty."""
+    """A record to append. ``None`` is Kafka's null, which differs from empty."""
 
     key: bytes | None
     value: bytes | None
@@ -46,7 +46,7 @@ class Outgoing(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes, never fewer than there are but for the few that Kafka adds to each record."""
+        """An upper bound of the record's bytes, without the few that Kafka adds to each record."""
         size = len(self.key or b"") + len(self.value or b"") + _FIELDS_MOST * len(self.headers)
         return size + sum(
             _UTF8_MOST * len(name) + len(value or b"") for name, value in self.headers
@@ -54,28 +54,31 @@ class Outgoing(NamedTuple):
 
     @property
     def is_text(self) -> bool:
-        """Whether every header's name is text, which is all that aiokafka can write."""
+        """Whether every header's name is valid text: aiokafka can't write other names."""
         return _is_text(name for name, _ in self.headers)
 
 
 class _Verbatim(dict[str, bytes]):
-    """Headers of a record that the contract's types can't hold whole, with the record as it was.
+    """Headers of a foreign record that a ``Record`` can't hold whole, with the original record.
 
-    Kafka allows what our own producer never writes: no key, no value, a header twice or without a
-    value. A dead letter of such a record must still be the same bytes.
+    Kafka allows records that our producer never writes: without a key or a value, or with a header
+    that comes twice or has no value. A dead letter of such a record has to keep the same bytes.
     """
 
     original: Outgoing
 
 
 def outgoing_envelope(envelope: Envelope) -> Outgoing:
-    """Return the record for an envelope. The key is the conversation: its partition follows."""
+    """Return the record for an envelope. Its key is the conversation, which sets the partition."""
     headers = [(name, value.encode()) for name, value in envelope.headers.items()]
     return Outgoing(envelope.key.encode(), envelope.body, headers)
 
 
 def outgoing_dead_letter(letter: DeadLetter, topic: str) -> Outgoing:
-    """Return the record for a dead letter of ``topic``: the original, with headers that say why."""
+    """Return the record for a dead letter of ``topic``: the original with more headers.
+
+    The added headers have the reason.
+    """
     record = letter.record
     headers = dead_letter_headers(letter, topic=topic)
     if isinstance(record.headers, _Verbatim):
@@ -89,7 +92,7 @@ def outgoing_dead_letter(letter: DeadLetter, topic: str) -> Outgoing:
 
 
 def record_of(topic: Topic, raw: ConsumerRecord) -> Record:
-    """Convert a fetched record to the contract's."""
+    """Return the contract's ``Record`` for a fetched one."""
     headers = dict(raw.headers)
     plain = raw.key is not None and raw.value is not None and len(headers) == len(raw.headers)
     plain = plain and None not in headers.values()

@@ -1,4 +1,4 @@
-"""The transport on Kafka: appending, groups, reading, and the state of it all."""
+"""The ``Transport`` on Kafka."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ __all__ = ["KafkaTransport"]
 
 log = logging.getLogger(__name__)
 
-_SAFETY_BYTES = 4096  # what Kafka itself adds to a lone record in a batch
+_SAFETY_BYTES = 4096  # room for the bytes that Kafka adds to a single record in a batch
 _TOPICS_WITHIN = 30.0
 _NAME = LogName("kafka")
 
 
 class KafkaTransport:
-    """A ``Transport``."""
+    """See ``transport.contract.Transport``; one instance per process and event loop."""
 
     system = "kafka"
     features = Features(
@@ -134,7 +134,7 @@ class KafkaTransport:
 
     @classmethod
     def from_settings(cls, settings: TransportSettings, name: LogName = _NAME) -> Self:
-        """Return the log ``name``, whose ``settings`` these are, not yet connected."""
+        """Return the log ``name`` with its ``settings``, not yet connected."""
         return cls(settings, name)
 
     @property
@@ -269,7 +269,7 @@ class KafkaTransport:
         return self.offset_before(str(await self._reader.at_time(at, time)))
 
     def time_in(self, offset: str) -> float | None:  # noqa: ARG002 - the contract's
-        """Return nothing: a number tells no time."""
+        """Return ``None``: an offset of Kafka contains no time."""
         return None
 
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
@@ -303,7 +303,7 @@ class KafkaTransport:
         found = await self._removal.holdings()
         if not dry_run:
             await self._removal.refuse_members()
-            # A client that asks for a topic may have the broker make it again.
+            # Close first: a client that asks for a topic may make the broker create it again.
             await self._appender.close()
             await self._reader.close()
             await self._removal.remove()
@@ -322,7 +322,7 @@ class KafkaTransport:
     async def ping(self) -> None:
         """See ``transport.contract.Transport.ping``.
 
-        A consumer that can't read is told here too: to readiness it is the same outage.
+        It also raises if a consumer can't read: for readiness that is the same outage.
         """
         self._appender.check()
         for consumer in self._consumers:
@@ -334,7 +334,8 @@ class KafkaTransport:
     def _group_name(self, group: str) -> str:
         """Return a group's name in Kafka.
 
-        Groups are the cluster's: one that two topics share would be rebalanced by both.
+        A group belongs to the whole cluster: if two logs shared one, each would rebalance the
+        other's members.
         """
         return f"{self._group_prefix}{group}{self._suffix}"
 
@@ -360,11 +361,11 @@ class KafkaTransport:
             self._repair = asyncio.create_task(self._make_topics())
 
     async def _make_topics(self) -> None:
-        """Make again what was deleted under us. Until then appends are refused."""
+        """Create topics again that were deleted. Until then appends are refused."""
         try:
             created = await self._ensure_topics()
         except TransportError as error:
-            # Asked in an outage too, of which others tell: whether topics are missing isn't known.
+            # Log only errors of configuration. This also runs in an outage, which others report.
             if isinstance(error, ConfigurationError) and str(error) != self._topics_wrong:
                 self._topics_wrong = str(error)
                 log.error(  # noqa: TRY400
@@ -381,7 +382,7 @@ class KafkaTransport:
 
 
 def _location(servers: str, specs: Mapping[Topic, TopicSpec]) -> LogLocation:
-    """Return the first of the brokers that are named, and both topics."""
+    """Return the location: the first broker of ``servers``, and both topics."""
     first = servers.partition(",")[0].strip()
     host, _, port = first.rpartition(":")
     address, number = (host, int(port)) if host and port.isdigit() else (first, None)

@@ -1,1 +1,1 @@
-"""The log on its cluster: made, described, checked for rights and durability, removed."""
+"""Administration of the log: create and describe topics, check rights and durability, remove."""

@@ -1,4 +1,4 @@
-"""Durability of Kafka's acknowledgements, from the topic's own configuration."""
+"""The durability of an acknowledged append, as the topic's configuration says."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ASKED = ("min.insync.replicas", "flush.messages", "unclean.leader.election.enab
 async def durability(admins: ClientPool[AIOKafkaAdminClient], topic: str) -> Durability:
     """Return the faults that an acknowledged append survives (our producer asks for ``acks=all``).
 
-    Unknown where the topic's configuration may not be read.
+    They are unknown if our user may not read the topic's configuration.
 
     Raises:
         TransportUnavailable: Kafka can't be reached, or has no such topic yet.
@@ -41,7 +41,8 @@ async def durability(admins: ClientPool[AIOKafkaAdminClient], topic: str) -> Dur
     if for_code(code) is not NoError:
         return Durability(None, None, None, {"replicas": str(replicas), "config": str(message)})
     figures = {entry[0]: entry[1] for entry in entries}
-    # More copies than must answer are luck; fewer replicas than must answer take no append at all.
+    # Only copies that must exist count: an append waits for min.insync.replicas. With fewer
+    # replicas than that, no append is taken at all.
     copies = min(int(figures["min.insync.replicas"]), replicas)
     clean = figures["unclean.leader.election.enable"] == "false"
     return Durability(

@@ -1,4 +1,4 @@
-"""Remove a log from Kafka: its two topics, and our two groups. Other programs' groups stay."""
+"""Removal of a log from Kafka: its two topics and our two groups. Other programs' groups stay."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from transport.kafka.reader import KafkaReader
 
 __all__ = ["KafkaLogRemoval"]
 
-_GONE_WITHIN = 30.0  # seconds from "deleted" to every broker that we ask having heard of it
+_GONE_WITHIN = 30.0  # seconds until no broker that we ask lists a deleted topic any more
 _POLL = 0.1
 
 
 class KafkaLogRemoval:
-    """The topics of one log, and its groups. ``ours`` has the names of our own groups."""
+    """Lists and removes the topics and groups of one log. ``ours`` has the names of our groups."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class KafkaLogRemoval:
             for name, kind in kinds.items():
                 ours = name == self._ours[topic]
                 committed: Mapping[int, Committed] = {}
-                if kind != SHARE:  # such a group commits no offsets
+                if kind != SHARE:  # share groups commit no offsets
                     committed = await self._groups.committed(name, layout.name, layout.partitions)
                 if kind in UNTOLD:
                     if committed or kind == SHARE:
@@ -68,7 +68,7 @@ class KafkaLogRemoval:
         return found
 
     async def holdings(self) -> list[Holding]:
-        """Return the topics and our groups that there are."""
+        """Return the existing topics and groups of this log."""
         found = []
         for layout in self._topics.values():
             begins, ends = await asyncio.gather(
@@ -80,10 +80,10 @@ class KafkaLogRemoval:
         return found + [Holding("group", group) for group in self._ours.values() if group in kinds]
 
     async def refuse_members(self) -> None:
-        """Return if our groups have no members, and no group reads the topics now.
+        """Return if no group that reads the topics has members.
 
         Raises:
-            TransportError: one has.
+            TransportError: a group has members.
         """
         for standing in await self.groups():
             if standing.members:
@@ -92,8 +92,8 @@ class KafkaLogRemoval:
     async def remove(self) -> None:
         """Delete the topics, then our groups.
 
-        What was committed goes with the topics. The messages go last: the log is there while they
-        are.
+        Committed offsets are deleted with the topics. The messages topic is deleted last of the
+        two: while it exists, the log exists.
         """
         await self._delete(self._topics[Topic.DEAD_LETTERS].name)
         await self._delete(self._topics[Topic.MESSAGES].name)
@@ -104,7 +104,7 @@ class KafkaLogRemoval:
         async def delete(admin: AIOKafkaAdminClient) -> None:
             try:
                 answer = await admin.delete_topics([topic])
-            except AttributeError as error:  # what aiokafka makes of a cluster without a controller
+            except AttributeError as error:  # aiokafka raises it if there is no controller
                 raise TransportUnavailable("Kafka has no controller now") from error
             for name, code, *_ in answer.topic_error_codes:
                 refusal = for_code(code)

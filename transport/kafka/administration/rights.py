@@ -1,6 +1,6 @@
-"""The rights of our user on the topics and the groups (KIP-430): the broker tells them.
+"""The rights of our user on the topics and the groups, as the broker tells them (KIP-430).
 
-An append or a claim that is forbidden fails only when the first message comes. So this is asked.
+Without this question, a missing right would show only when the first append or claim fails.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _UNTOLD = -(1 << 31)
 
 
 class _DescribeGroups(DescribeGroupsRequest_v3):  # type: ignore[misc] # aiokafka is not typed
-    RESPONSE_TYPE = DescribeGroupsResponse_v3  # aiokafka (0.14) reads it as version 2, without them
+    RESPONSE_TYPE = DescribeGroupsResponse_v3  # aiokafka (0.14) reads version 2, without rights
 
 
 async def lacking_rights(
@@ -35,9 +35,10 @@ async def lacking_rights(
 ) -> LackingRights | None:
     """Return the rights on these topics and groups that are needed and not granted.
 
-    ``None``: the broker does not tell.
+    ``None`` if the broker does not tell.
 
-    Raises aiokafka's error where a broker can't say now.
+    Raises:
+        KafkaError: a broker can't answer now.
     """
     lacking: list[str] = []
     for topic in topics:
@@ -58,7 +59,7 @@ def _missing(allowed: int, wanted: Sequence[str], on: str) -> list[str]:
 
 
 async def _on_group(admin: AIOKafkaAdminClient, group: str) -> int:
-    """Return the operations that are allowed on a group, which need not exist."""
+    """Return the operations that our user may do on a group, which need not exist."""
     try:
         node = await admin.find_coordinator(group)
         request = OneVersion(_DescribeGroups, [group], True)
@@ -66,6 +67,6 @@ async def _on_group(admin: AIOKafkaAdminClient, group: str) -> int:
         ((code, *_described, allowed),) = answer.groups
         if (error := for_code(code)) is not NoError:
             raise error(group)
-    except GroupAuthorizationFailedError:  # who may not describe it is told no more
+    except GroupAuthorizationFailedError:  # without Describe, the other rights are not told
         return 0
     return int(allowed)

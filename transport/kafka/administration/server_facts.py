@@ -1,4 +1,4 @@
-"""Facts of a Kafka cluster. It tells clients no version and no time."""
+"""Facts about a Kafka cluster, which tells its clients neither its version nor its time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["server_facts"]
 async def server_facts(
     admins: ClientPool[AIOKafkaAdminClient], settings: TransportSettings
 ) -> ServerFacts:
-    """Return them.
+    """Return the number of brokers, and a distant one that is reached without TLS, if any.
 
     Raises:
         TransportUnavailable: no broker can be reached.

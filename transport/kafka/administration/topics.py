@@ -1,4 +1,4 @@
-"""The two topics: made as the settings say, or found to be otherwise and refused."""
+"""The two topics: created as the settings say; existing ones that differ are refused."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ log = logging.getLogger(__name__)
 
 MAX_RECORD_BYTES = 4 * 1024 * 1024
 """The largest record of the messages topic, and so the largest batch."""
-_DEAD_LETTER_ROOM = 256 * 1024  # for the headers that say what happened
+_DEAD_LETTER_ROOM = 256 * 1024  # for the headers of a dead letter
 
-_VISIBLE_WITHIN = 10.0  # seconds from "created" to every partition having a leader
+_VISIBLE_WITHIN = 10.0  # seconds until every partition of a created topic has a leader
 _POLL = 0.05
 
 
 class TopicSpec(NamedTuple):
-    """Required configuration of a topic. ``settings`` names the variable behind each figure."""
+    """The required configuration of a topic. ``settings`` names the variable of each figure."""
 
     name: str
     partitions: int
@@ -46,7 +46,7 @@ class TopicSpec(NamedTuple):
 
 
 def topic_specs(settings: TransportSettings, suffix: str = "") -> dict[Topic, TopicSpec]:
-    """Return both topics as the settings want them; ``suffix`` is that of the log's name."""
+    """Return the specs of both topics; ``suffix`` is the suffix of the log's name."""
     replicas = settings.kafka_replication_factor
     in_sync = settings.kafka_min_insync_replicas or max(1, replicas - 1)
     names = {
@@ -58,7 +58,7 @@ def topic_specs(settings: TransportSettings, suffix: str = "") -> dict[Topic, To
     common = {
         # Compaction would drop all but the last message of a conversation.
         "cleanup.policy": "delete",
-        # Ages and retention go by the broker's clock, not by the producer's.
+        # Ages and retention follow the broker's clock, not the producer's.
         "message.timestamp.type": "LogAppendTime",
         "min.insync.replicas": str(in_sync),
         "unclean.leader.election.enable": "false",
@@ -82,7 +82,7 @@ def topic_specs(settings: TransportSettings, suffix: str = "") -> dict[Topic, To
 
 
 async def ensure_topics(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> list[str]:
-    """Create missing topics and check the others; return the names of those created.
+    """Create missing topics and check existing ones; return the names of the created topics.
 
     Raises:
         ConfigurationError: a topic differs from its spec; the text lists every difference.
@@ -99,10 +99,10 @@ async def ensure_topics(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) 
 
 
 async def in_step(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> None:
-    """Return if each partition has a leader and enough replicas in step to take an append.
+    """Return if each partition has a leader and enough in-sync replicas to take an append.
 
     Raises:
-        TransportUnavailable: one has not.
+        TransportUnavailable: a partition has none, or too few, or is missing.
     """
     described = await _described(admin, specs)
     for spec in specs:
@@ -125,12 +125,12 @@ async def in_step(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> Non
 
 async def _create(admin: AIOKafkaAdminClient, spec: TopicSpec) -> bool:
     wanted = NewTopic(spec.name, spec.partitions, spec.replicas, topic_configs=dict(spec.config))
-    # Asking first spares us the right to create topics where an operator makes them.
+    # Ask first: where an operator creates the topics, our user needs no right to create them.
     if spec.name in await _described(admin, [spec]):
         return False
     try:
         response = await admin.create_topics([wanted])
-    except AttributeError as error:  # what aiokafka makes of a cluster without a controller
+    except AttributeError as error:  # aiokafka raises it if there is no controller
         raise TransportUnavailable("Kafka has no controller now to make topics") from error
     for _name, code, *texts in response.topic_errors:
         refusal = for_code(code)
@@ -142,11 +142,11 @@ async def _create(admin: AIOKafkaAdminClient, spec: TopicSpec) -> bool:
 
 
 def _refused(error: KafkaError) -> TransportError:
-    """Return the error for a topic that was not made.
+    """Return the error for a topic that was not created.
 
-    A cluster that starts or wakes has its brokers fenced until they have reported to the
-    controller. KRaft then says that it can't place the replicas, which would be our settings' fault
-    for good if it said so of registered brokers (``StripedReplicaPlacer`` has both texts).
+    While a cluster starts, its brokers are fenced until they have reported to the controller. KRaft
+    then refuses to place the replicas with a text about fenced brokers, and the error passes. The
+    same refusal without that text means wrong settings (``StripedReplicaPlacer`` has both texts).
     """
     if isinstance(error, InvalidReplicationFactorError) and "fenced" in str(error):
         return TransportUnavailable(f"Kafka's brokers are not ready yet ({error})")
@@ -154,13 +154,13 @@ def _refused(error: KafkaError) -> TransportError:
 
 
 async def _once_visible(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> list[str]:
-    """Return the differences of all topics, once every broker that we ask has heard of them."""
+    """Return the differences of all topics, once the brokers that we ask know all of them."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _VISIBLE_WITHIN
     while True:
         try:
             return [line for spec in specs for line in await _differences(admin, spec)]
-        except TransportUnavailable:  # TopicMissing too: the news takes a moment to go round
+        except TransportUnavailable:  # also TopicMissing: brokers learn of new topics with a delay
             if loop.time() > deadline:
                 raise
             await asyncio.sleep(_POLL)
@@ -188,7 +188,7 @@ async def _differences(admin: AIOKafkaAdminClient, spec: TopicSpec) -> list[str]
     if any(partition["leader"] < 0 for partition in partitions):
         raise TransportUnavailable(f"topic {spec.name} has partitions without a leader")
     if len(partitions) > spec.partitions:
-        # Kafka can't take them away again, so this is no reason not to start.
+        # Kafka can't remove partitions, so this does not keep the service from starting.
         log.error(
             "A topic has more partitions than configured: the others are read, but not written "
             "and not in the lag",
