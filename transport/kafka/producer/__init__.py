@@ -1,1 +1,1 @@
-"""The producer: a tick's batches as one request to each leader, each in order and once."""
+"""The producer: sends a tick's batches in one request to each leader, each in order and once."""

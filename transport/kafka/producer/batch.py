@@ -1,4 +1,4 @@
-"""Records of a partition that are sent and answered as one, and the calls that wait for them."""
+"""A batch: records of one partition that are sent and acknowledged together, and their callers."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from transport.kafka.records import Outgoing
 
 __all__ = ["BATCH_BYTES", "Batch", "Call"]
 
-# A batch never grows past this; one record may, up to the topic's max.message.bytes.
+# The most bytes of a batch. A single record may be larger, up to the topic's max.message.bytes.
 BATCH_BYTES = 128 * 1024
 _MAGIC = 2
 
 
 class Call:
-    """One call of ``append``: ``answered`` when none of its batches is waited for any longer.
+    """One call of ``append``; its future ``answered`` is done once all of its batches are.
 
-    A future of its own, and no task, so that cancelling the call costs the others nothing.
+    Each call has a future of its own, so that cancelling one does not affect the others.
     """
 
     __slots__ = ("answered", "batches")
@@ -31,17 +31,17 @@ class Call:
         self.batches = 0
 
     def one_less(self) -> None:
-        """Take note that one of its batches is waited for no longer."""
+        """Note that one batch of this call has been answered."""
         self.batches -= 1
         if self.batches == 0 and not self.answered.done():
             self.answered.set_result(None)
 
 
 class Batch:
-    """It takes records until it is closed, is sent, and ends once: with an offset or an error.
+    """A batch of records: it is filled, closed, sent, and ends once, with an offset or an error.
 
-    ``base`` is the first record's offset once there is one, else -1. One that is made of a
-    ``packed`` record is closed from the beginning.
+    ``base`` is the offset of the first record once it is known, else -1. A batch of a ``packed``
+    record is closed from the beginning.
     """
 
     __slots__ = ("_builder", "base", "calls", "closed", "count", "data", "done", "error", "sent")
@@ -71,26 +71,29 @@ class Batch:
         return True
 
     def number(self, producer: int, epoch: int, sequence: int) -> None:
-        """Close it and make ``data``, under the numbers by which the broker knows it again."""
+        """Close the batch and make ``data``.
+
+        The broker recognises the batch by these numbers if it is sent again.
+        """
         self.closed = True
         builder, self._builder = self._builder, None
         builder.set_producer_state(producer, epoch, sequence)
         self.data = builder.build()
 
     def await_by(self, call: Call) -> None:
-        """Let ``call`` wait for this batch."""
+        """Make ``call`` wait for this batch."""
         if not self.calls or self.calls[-1] is not call:
             self.calls.append(call)
             call.batches += 1
 
     def answer(self) -> None:
-        """Let every call go on that waits for this batch."""
+        """Answer every call that waits for this batch."""
         calls, self.calls = self.calls, []
         for call in calls:
             call.one_less()
 
     def end(self, *, base: int = -1, error: TransportError | None = None) -> None:
-        """Note how it ended, and answer. What comes after the first time is not heard."""
+        """Set the result of the batch, and answer its calls. Later results are ignored."""
         if self.done:
             return
         self.closed = self.done = True

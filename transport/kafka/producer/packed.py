@@ -1,7 +1,7 @@
-"""A record in a batch of its own, encoded by us: what aiokafka's builder can't write.
+"""Records that aiokafka's builder can't write, each encoded here in a batch of its own.
 
-That is a record with a header name that is not UTF-8, and one that fits into its topic only when
-it is compressed.
+These are records with a header name that is not UTF-8, and records that fit into their topic only
+if they are compressed.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ _PLAIN, _ZSTD = 0, 4
 
 
 class Packed(NamedTuple):
-    """The bytes of one record, and the number of the codec that they are compressed with."""
+    """The encoded bytes of one record, and the number of the codec that compresses them."""
 
     codec: int
     data: bytes
 
     @property
     def size(self) -> int:
-        """Bytes of the batch."""
+        """The bytes of the batch."""
         return _HEAD.size + len(self.data)
 
 
 def pack(record: Outgoing, *, most: int) -> Packed | None:
-    """Return ``record`` so that its batch has at most ``most`` bytes; ``None`` if there is no way.
+    """Return ``record`` so that its batch has at most ``most`` bytes; ``None`` if that can't be.
 
-    It is compressed only where it has to be, and then with zstd whatever the settings say: of the
-    codecs it makes the smallest in the least time. That of 10 MB takes some 20 ms, so not on the
-    event loop.
+    It is compressed only if it has to be, and then with zstd whatever the settings say: zstd makes
+    the smallest output in the least time. 10 MB take some 20 ms, so don't call this on the event
+    loop.
     """
     plain = Packed(_PLAIN, _encode(record))
     if plain.size <= most:
@@ -51,14 +51,14 @@ def pack(record: Outgoing, *, most: int) -> Packed | None:
 
 
 class PackedBuilder:
-    """The builder that ``Batch`` needs, for a packed batch."""
+    """A builder of a packed batch, with the interface that ``Batch`` uses."""
 
     def __init__(self, packed: Packed) -> None:
         self._packed = packed
         self._state = (-1, -1, -1)
 
     def set_producer_state(self, producer: int, epoch: int, sequence: int) -> None:
-        """Take the numbers by which the broker knows the batch again."""
+        """Set the numbers by which the broker recognises the batch."""
         self._state = (producer, epoch, sequence)
 
     def build(self) -> bytes:
@@ -67,7 +67,7 @@ class PackedBuilder:
 
 
 def packed_batch(packed: Packed, producer: int, epoch: int, sequence: int) -> bytes:
-    """Return the batch of one record. The broker gives it an offset and a time."""
+    """Return the batch of one record. The broker sets its offset and its time."""
     codec, data = packed
     now = int(time.time() * 1000)
     length = _HEAD.size + len(data) - _AFTER_LENGTH
@@ -80,7 +80,7 @@ def packed_batch(packed: Packed, producer: int, epoch: int, sequence: int) -> by
 
 
 def _encode(record: Outgoing) -> bytes:
-    body = bytearray(b"\0\0\0")  # no attributes; of its batch the first in time and place
+    body = bytearray(b"\0\0\0")  # no attributes; no difference in time and offset to its batch
     _put(body, record.key)
     _put(body, record.value)
     encode_varint(len(record.headers), body.append)

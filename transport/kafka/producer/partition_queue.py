@@ -1,4 +1,4 @@
-"""One partition's batches, in the order in which the log is to have them."""
+"""The queue of one partition's batches, in the order of the log."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["PartitionQueue"]
 
 
 class PartitionQueue:
-    """One partition: the batch that is under way, and those that wait behind it, in order.
+    """The batch of one partition that is under way, and the batches that wait behind it, in order.
 
-    The last one that waits takes records until it is sent, so that calls share it. ``stuck`` is
-    what was under way for too long.
+    The last waiting batch takes records until it is sent, so that calls share it. ``stuck`` is the
+    batch that was under way for too long, if any.
     """
 
     __slots__ = ("in_flight", "partition", "sequence", "stuck", "under_way", "waiting")
@@ -24,7 +24,7 @@ class PartitionQueue:
         self.partition = partition
         self.waiting: deque[Batch] = deque()
         self.under_way: Batch | None = None
-        self.in_flight = False  # as part of a request; else what is under way rests
+        self.in_flight = False  # whether ``under_way`` is in a request now; else it waits to retry
         self.stuck: Batch | None = None
         self.sequence = 0
 
@@ -32,13 +32,13 @@ class PartitionQueue:
         return f"{self.partition.topic}-{self.partition.partition}"
 
     def next(self) -> Batch | None:
-        """Return the batch to send now: the same one until it has ended."""
+        """Return the batch to send now; it stays the same one until it has ended."""
         while self.under_way is None and self.waiting:
             batch = self.waiting.popleft()
-            if not batch.done:  # it did not wait for too long
+            if not batch.done:  # else it was given up while it waited
                 self.under_way = batch
         return self.under_way
 
     def has_work(self) -> bool:
-        """Return whether anything waits or is under way."""
+        """Return whether any batch waits or is under way."""
         return self.under_way is not None or any(not batch.done for batch in self.waiting)

@@ -1,9 +1,9 @@
-"""A request to append, as Kafka has it on the wire: one version, packed and unpacked by hand.
+"""The Produce request, encoded and decoded by hand in one version.
 
-aiokafka describes each field of a request as an object and walks them for every partition, which
-takes longer than the rest of a small batch. The layout is Produce, version 7, of Kafka's protocol
-guide: the last whose answer has a fixed size for each partition. Kafka speaks it since 2.1 (2018),
-and 4.x still does (KIP-896 took away versions 0 to 2).
+aiokafka describes each field of a request as an object, and goes through these objects for every
+partition. That takes longer than everything else for a small batch. The layout is Produce, version
+7, of Kafka's protocol guide: the last version whose answer has a fixed size for each partition.
+Kafka supports it from 2.1 (2018) on, also in 4.x (KIP-896 removed versions 0 to 2).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _KEY, _VERSION = 0, 7
 _ALL_IN_STEP = -1
 _HEAD = Struct(">hhii")  # no transactional id, acks, timeout in ms, number of topics
 _LENGTH, _COUNT = Struct(">h"), Struct(">i")
-_RECORDS = Struct(">ii")  # partition, bytes that follow
+_RECORDS = Struct(">ii")  # partition, length of its batch
 _ACKNOWLEDGED = Struct(">ihqqq")  # partition, error, offset of the first, time, start of the log
 
 Topics = Mapping[str, Iterable[tuple[int, bytes]]]
@@ -77,11 +77,11 @@ class _ProduceRequest(RequestStruct):  # type: ignore[misc]
 
 
 class Produce(Request[_ProduceRequest]):  # type: ignore[misc]
-    """Ask a leader to append a batch to each of these partitions, on all replicas in step.
+    """Asks a leader to append one batch to each of these partitions, on all in-sync replicas.
 
-    The answer's ``partitions`` has an error code (0: none) and the first record's offset for each;
-    ``throttled_ms`` is how long the broker wants to hear nothing, as a quota is used up (KIP-219).
-    ``milliseconds`` is how long the leader may wait for the others.
+    ``milliseconds`` is the time that the leader may wait for the other replicas. The answer has
+    ``partitions``, with an error code (0: none) and the first record's offset for each, and
+    ``throttled_ms``, the time to send nothing because our quota is used up (KIP-219).
     """
 
     API_KEY = _KEY
@@ -91,5 +91,5 @@ class Produce(Request[_ProduceRequest]):  # type: ignore[misc]
         self._request = _ProduceRequest(topics, milliseconds)
 
     def build(self, request_struct_class: Any) -> _ProduceRequest:  # noqa: ARG002 - there is one
-        """Return it as it is written; called by aiokafka for the version it chose."""
+        """Return the request to send; called by aiokafka for the version that it chose."""
         return self._request

@@ -1,17 +1,16 @@
-"""An idempotent producer (KIP-98) for the batches of a tick: one request to each leader.
+"""An idempotent producer (KIP-98): sends the batches of a tick in one request to each leader.
 
-aiokafka's own makes a task and five futures for each batch, and describes each to the broker field
-by field. A tick of 46 messages is in fifteen partitions, so fifteen batches: a third of what the
-ingress did for a message. aiokafka still connects, knows the leaders, and packs the records.
+aiokafka's producer makes a task and five futures for each batch, and encodes its request field by
+field. A tick of 46 messages has fifteen partitions, so fifteen batches, and that was a third of the
+ingress's work for a message. aiokafka still connects, knows the leaders, and packs the records.
 
-Why nothing is doubled or changes places
-----------------------------------------
-A partition has one batch under way. It gets its number when it is sent first, and is sent again,
-the same bytes, until a leader has answered for it; the next one is not sent before. The broker
-knows the numbers: it appends a batch once, and none whose predecessor it lacks. An answer after
-which there is no trying again leaves a hole in the numbers, behind which the broker would refuse
-everything (aiokafka issue 1017): so it breaks the producer, which is replaced by one with another
-identity.
+Why no batch is appended twice or out of order
+----------------------------------------------
+A partition has one batch under way. The batch gets its sequence number when it is first sent. The
+same bytes are sent again until a leader has answered, and the next batch is not sent before that.
+The broker checks the numbers: it appends a batch only once, and only after its predecessor. An
+error that allows no retry leaves a gap in the numbers, after which the broker would refuse all
+batches (aiokafka issue 1017). So it breaks this producer, and one with a new identity replaces it.
 """
 
 from __future__ import annotations
@@ -43,8 +42,8 @@ from transport.kafka.producer.throttled import Throttled
 
 __all__ = ["Producer"]
 
-_REST = 0.1  # seconds before what failed is tried again
-_SEQUENCES = 2**31  # they are counted in 31 bits, and begin at 0 again
+_REST = 0.1  # seconds before a failed batch is sent again
+_SEQUENCES = 2**31  # sequence numbers have 31 bits, and begin at 0 again after the last
 _NO_TRANSACTIONS = _SEQUENCES - 1
 _NO_ANSWER = (UnknownError.errno, -1)
 
@@ -124,11 +123,11 @@ class Producer:
         return queue
 
     def queues(self) -> Iterator[PartitionQueue]:
-        """Return the queues of the partitions that there was something for."""
+        """Return the queues of all partitions that had batches."""
         return (queue for queues in self._queues.values() for queue in queues.values())
 
     def leader(self, queue: PartitionQueue) -> int | None:
-        """Return the node that leads this partition now; ``None``, and it is asked for, if none."""
+        """Return the node that leads this partition. If none is known, ask; return ``None``."""
         leader: int | None = self._client.cluster.leader_for_partition(queue.partition)
         if leader is None or leader < 0:
             self._client.force_metadata_update()
@@ -136,11 +135,14 @@ class Producer:
         return leader
 
     def knows(self, topic: str) -> bool:
-        """Return whether the brokers have such a topic, as far as is known."""
+        """Return whether the brokers have this topic, by the last metadata."""
         return bool(self._client.cluster.partitions_for_topic(topic))
 
     def open(self, queue: PartitionQueue, packed: Packed | None = None) -> Batch:
-        """Return a new batch at the end of ``queue``: of ``packed``, or to be filled until sent."""
+        """Return a new batch at the end of ``queue``.
+
+        It has the ``packed`` record, or is empty and can be filled until it is sent.
+        """
         batch = Batch(self._compression, packed)
         queue.waiting.append(batch)
         if queue.under_way is None:
@@ -195,7 +197,7 @@ class Producer:
             self._throttled.told(leader, answer.throttled_ms / 1000)
             for queue, batch in batches:
                 code, base = answer.partitions.get(queue.partition, _NO_ANSWER)
-                # A duplicate that is too long ago for the broker to say where it stands.
+                # DuplicateSequenceNumber: the broker has the batch, but no longer knows its offset.
                 if code in (NoError.errno, DuplicateSequenceNumber.errno):
                     self._acknowledged(queue, batch, base)
                 else:
@@ -231,13 +233,13 @@ class Producer:
             self._wake()
 
     async def flush(self) -> None:
-        """Wait until nothing waits or is under way."""
+        """Wait until no batch waits or is under way."""
         while any(queue.has_work() for queue in self.queues()):
             self._answered.clear()
             await self._answered.wait()
 
     def fail_all(self) -> None:
-        """End every batch: what was sent may have been appended, what waits never will be."""
+        """End every batch with an error: sent ones are uncertain, waiting ones were never sent."""
         self._closed = True
         unknown = append_error(KafkaConnectionError("the producer was closed"))
         unsent = TransportUnavailable("the producer was closed; not sent")

@@ -1,7 +1,7 @@
-"""Brokers whose quota we have used up, and until when they want to hear nothing (KIP-219).
+"""Throttling by brokers whose quota we have used up: until when to send them nothing (KIP-219).
 
-A broker stops reading from a client that is over its quota, and an append that it reads late has
-an unknown outcome. What waits here instead is known not to be sent.
+A broker stops reading from a client that is over its quota, and an append that it reads late has an
+unknown outcome. An append that waits here instead is known not to have been sent.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ __all__ = ["Throttled"]
 
 log = logging.getLogger(__name__)
 
-_AGAIN = 60.0  # seconds after which it is said again
+_AGAIN = 60.0  # seconds between two warnings
 _LATELY = 60.0
 
 
 class Throttled:
-    """The brokers, by node id. One for a transport: it outlives its producers."""
+    """The waits of all brokers, by node id. A transport has one, which outlives its producers."""
 
     def __init__(self) -> None:
         self._until: dict[int, float] = {}
@@ -27,10 +27,10 @@ class Throttled:
         self._latest = 0.0
         self._over = float("-inf")
         self.on_throttled: Callable[[float], None] = lambda _: None
-        """Called with the seconds by which a broker's wait has just become longer."""
+        """Called with the seconds by which a broker has just extended its wait."""
 
     def told(self, node: int, seconds: float) -> None:
-        """Note what an answer of ``node`` said: nothing for so many ``seconds``."""
+        """Note that an answer of ``node`` asked to send nothing for so many ``seconds``."""
         if seconds <= 0:
             return
         now = time.monotonic()
@@ -52,7 +52,7 @@ class Throttled:
         return self._latest if time.monotonic() - self._over < _LATELY else 0.0
 
     def seconds(self, node: int) -> float:
-        """Return for how many seconds nothing is to be sent to ``node``; 0 if it may be sent."""
+        """Return the seconds for which to send nothing to ``node``; 0 if it may be sent now."""
         if not self._until:
             return 0.0
         left = self._until.get(node, 0.0) - time.monotonic()

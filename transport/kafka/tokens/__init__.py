@@ -1,1 +1,1 @@
-"""Tokens for listeners that demand SASL/OAUTHBEARER: providers, and how long a token is used."""
+"""Tokens for SASL/OAUTHBEARER: the providers, and the reuse of a token."""

@@ -1,7 +1,7 @@
-"""Tokens for Amazon MSK with IAM access control: a request to connect, signed with AWS credentials.
+"""Tokens for Amazon MSK with IAM access control: connect requests signed with AWS credentials.
 
-They come from the usual chain (environment, profile, web identity, container, instance). Needs the
-extra ``msk``.
+The credentials come from the usual chain (environment, profile, web identity, container, instance).
+Needs the extra ``msk``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LATER = ("Throttling", "ThrottlingException", "IDPCommunicationError")
 
 
 class SignedByAws:
-    """A ``TokenProvider``: signs for the region KAFKA_AWS_REGION.
+    """A ``TokenProvider`` that signs for the region KAFKA_AWS_REGION.
 
     Raises:
         ConfigurationError: the region is not set, or the extra is not installed.
@@ -45,10 +45,10 @@ class SignedByAws:
 
     async def token(self) -> Token:
         """See ``TokenProvider``."""
-        # In a thread: some credentials are fetched over HTTP.
+        # In a thread, since some credentials are fetched over HTTP.
         try:
             value, ends_ms = await asyncio.to_thread(self._signer.generate_auth_token, self._region)
-        except AttributeError as error:  # the signer takes what the chain found, also if it is None
+        except AttributeError as error:  # the signer fails so if the chain found no credentials
             raise ConfigurationError(f"no AWS credentials were found: {_REMEDY}") from error
         except self._errors.ClientError as error:
             raise _refused_by_sts(error) from error
@@ -66,7 +66,7 @@ class SignedByAws:
 
 
 def _refused_by_sts(error: Any) -> ConfigurationError | TransportUnavailable:
-    """Return what an error answer of AWS STS, which issues credentials of roles, means for us."""
+    """Translate an error answer of AWS STS, which issues the credentials of roles."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code = error.response.get("Error", {}).get("Code")
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or code in _LATER:

@@ -1,4 +1,4 @@
-"""Tokens from a file that something else keeps fresh, as Kubernetes does for service accounts."""
+"""Tokens from a file that another program renews, as Kubernetes does for service accounts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from transport.tokens import Token
 
 __all__ = ["TokenFile"]
 
-_UNTOLD_SECONDS = 60.0  # of a token that doesn't say how long it is valid
+_UNTOLD_SECONDS = 60.0  # the assumed life of a token that does not state it
 
 
 class TokenFile:
-    """A ``TokenProvider``: what stands in KAFKA_OAUTH_TOKEN_FILE, read for each token.
+    """A ``TokenProvider`` that reads KAFKA_OAUTH_TOKEN_FILE for each token.
 
     Raises:
         ConfigurationError: the setting is not set.
@@ -43,5 +43,5 @@ class TokenFile:
             raise ConfigurationError(
                 f"the token in {named} ended {-seconds:.0f} s ago: see why nothing renews it"
             )
-        # It may be renewed in place long before it ends, and revoked then.
+        # The file may get a new token long before this one ends, and this one be revoked then.
         return Token(value, min(seconds, _UNTOLD_SECONDS))

@@ -1,8 +1,8 @@
-"""The client's side of SASL/OAUTHBEARER, told why a token is refused (RFC 7628, 3.2.3).
+"""A patch of aiokafka's SASL/OAUTHBEARER client, which notices refused tokens (RFC 7628, 3.2.3).
 
-aiokafka's takes any first answer for a yes. A broker that refuses a token answers with the reason,
-waits for one byte, and only then fails the handshake; without it the connection looks healthy, and
-its first request is taken for that byte.
+aiokafka takes any first answer for success. A broker that refuses a token answers with the reason,
+waits for one byte, and only then fails the handshake. Without that byte the connection looks
+healthy, and the broker takes its first request for the byte.
 """
 
 from __future__ import annotations
@@ -36,5 +36,5 @@ class _OAuthAuthenticator(conn.OAuthAuthenticator):  # type: ignore[misc] # aiok
 
 
 def install() -> None:
-    """Let aiokafka's connections use it."""
+    """Apply the patch to all connections of this process."""
     conn.OAuthAuthenticator = _OAuthAuthenticator

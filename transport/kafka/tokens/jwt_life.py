@@ -1,4 +1,4 @@
-"""How long a token says that it is valid."""
+"""The remaining life of a token, by its own claims."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["seconds_left"]
 def seconds_left(token: str) -> float | None:
     """Return how many seconds a JWT is valid from now on (RFC 7519, ``exp``).
 
-    ``None``: it is no JWT, or doesn't say. Its signature is not looked at; the broker does that.
+    ``None`` if it is no JWT or has no ``exp``. The signature is not checked; the broker does that.
     """
     try:
         payload = token.split(".")[1]

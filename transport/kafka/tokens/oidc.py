@@ -1,4 +1,4 @@
-"""Tokens from an identity provider, by a client id and a secret (RFC 6749, 4.4)."""
+"""Tokens from an identity provider, with a client id and a secret (RFC 6749, 4.4)."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from transport.tokens import Token
 
 __all__ = ["ClientCredentials"]
 
-_UNTOLD_SECONDS = 60.0  # of a token that doesn't say how long it is valid
+_UNTOLD_SECONDS = 60.0  # the assumed life of a token that does not state it
 _URL = "KAFKA_OAUTH_TOKEN_URL"
 _ID, _SECRET = "KAFKA_OAUTH_CLIENT_ID", "KAFKA_OAUTH_CLIENT_SECRET"
 _SCOPE = "KAFKA_OAUTH_SCOPE"
 _LATER = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
-_SHOWN = 300  # characters of an answer that was not understood
+_SHOWN = 300  # characters of an unexpected answer that an error quotes
 
 
 class ClientCredentials:
-    """A ``TokenProvider``: asks the token endpoint, as Okta, Keycloak, Entra ID and Auth0 have one.
+    """A ``TokenProvider`` that asks a token endpoint, as of Okta, Keycloak, Entra ID or Auth0.
 
     Raises:
         ConfigurationError: the endpoint, the id or the secret is not set.
@@ -84,7 +84,7 @@ class ClientCredentials:
         seconds = found.get("expires_in")
         try:
             return Token(value, float(seconds))  # type: ignore[arg-type] # tried
-        except (TypeError, ValueError):  # it is only recommended that it be there (RFC 6749, 5.1)
+        except (TypeError, ValueError):  # expires_in is only recommended (RFC 6749, 5.1)
             told = seconds_left(value)
             return Token(value, _UNTOLD_SECONDS if told is None else told)
 
@@ -98,7 +98,7 @@ def _fields(answer: httpx.Response) -> dict[str, Any]:
 
 
 def _error_of(answer: httpx.Response) -> str:
-    """Return what an error answer says (RFC 6749, 5.2), or how it begins."""
+    """Return the error in an answer (RFC 6749, 5.2), or else the beginning of its text."""
     found = _fields(answer)
     parts = [str(found[name]) for name in ("error", "error_description") if found.get(name)]
     return ": ".join(parts)[:_SHOWN] or answer.text[:_SHOWN] or "nothing said"

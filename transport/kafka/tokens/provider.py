@@ -1,8 +1,8 @@
-"""Where the tokens for SASL/OAUTHBEARER come from (RFC 7628, KIP-255).
+"""The registry of token providers for SASL/OAUTHBEARER (RFC 7628, KIP-255).
 
-A third party registers a provider through the entry point ``crossfade.kafka_token_providers``: a
-callable that takes the log's ``TransportSettings`` and returns a ``TokenProvider``. Its name is
-what stands in ``KAFKA_OAUTH_PROVIDER``.
+A third party registers a provider under the entry point ``crossfade.kafka_token_providers``: a
+callable that takes the log's ``TransportSettings`` and returns a ``TokenProvider``.
+``KAFKA_OAUTH_PROVIDER`` names the provider to use.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def token_provider(settings: TransportSettings) -> TokenProvider:
     """Return the provider that KAFKA_OAUTH_PROVIDER names.
 
     Raises:
-        ConfigurationError: there is none of that name, or it lacks a setting.
+        ConfigurationError: there is no provider of that name, or it lacks a setting.
     """
     name = settings.kafka_oauth_provider
     found = {entry.name: entry for entry in entry_points(group=_GROUP)}

@@ -1,4 +1,4 @@
-"""One token for all connections of a log, replaced before it ends."""
+"""The reuse of one token for all connections of a log, until it is replaced before its end."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from transport.tokens import Token, TokenProvider
 __all__ = ["ReusedToken"]
 
 log = logging.getLogger(__name__)
-_USED = 0.8  # of a token's life; the rest is for clocks that differ, and for slow handshakes
+_USED = 0.8  # the used part of a token's life; clocks may differ, and handshakes be slow
 _WITHIN = 10.0
-_APART = 5.0  # seconds between two tokens of which the broker refuses each
+_APART = 5.0  # the least seconds between two tokens that the broker refuses
 
 
 class ReusedToken(AbstractTokenProvider):  # type: ignore[misc] # aiokafka is not typed
     """Gives all connections of a log one token for most of its life.
 
-    A broker that limits a session to the token's life (KIP-368) closes the connection when it ends;
-    the next one shows a new token.
+    A broker that limits a session to the token's life (KIP-368) closes the connection at its end.
+    The next connection uses a new token.
 
     Args:
-        provider: where tokens come from.
+        provider: the source of tokens.
         extensions: pairs that are sent with the token (RFC 7628, 3.1).
         within: seconds that getting a token may take.
     """
@@ -51,8 +51,8 @@ class ReusedToken(AbstractTokenProvider):  # type: ignore[misc] # aiokafka is no
         """Return a token; called by aiokafka for each connection.
 
         Raises:
-            AuthenticationFailedError: it is refused for a reason that a setting names.
-            KafkaConnectionError: its source can't be reached now.
+            AuthenticationFailedError: there is no token because of a setting.
+            KafkaConnectionError: the provider can't be reached now.
         """
         async with self._getting:  # connections that begin together ask once
             if time.monotonic() >= self._until:
@@ -62,10 +62,10 @@ class ReusedToken(AbstractTokenProvider):  # type: ignore[misc] # aiokafka is no
             return self._value
 
     def refused(self) -> None:
-        """Replace the token soon: a broker refused it before its end.
+        """Replace the token soon, since a broker refused it before its end.
 
-        Keys are rotated and clients are locked out and let in again; the provider may have a token
-        by now that is taken.
+        Keys may have been rotated, or the client locked out for a time. A new token may be accepted
+        by now.
         """
         self._until = min(self._until, self._since + _APART)
 
@@ -74,8 +74,7 @@ class ReusedToken(AbstractTokenProvider):  # type: ignore[misc] # aiokafka is no
         return self._extensions
 
     async def _new(self) -> Token:
-        # aiokafka lets no errors through but its own; ``transport.kafka.client.errors`` finds the
-        # cause.
+        # aiokafka only passes on its own errors; ``transport.kafka.client.errors`` finds the cause.
         try:
             async with asyncio.timeout(self._within):
                 return await self._provider.token()
@@ -83,6 +82,6 @@ class ReusedToken(AbstractTokenProvider):  # type: ignore[misc] # aiokafka is no
             raise AuthenticationFailedError(str(error)) from error
         except (TransportUnavailable, TimeoutError) as error:
             raise KafkaConnectionError(str(error) or "no token in time") from error
-        except Exception as error:  # anybody's provider: aiokafka's tasks would end with it
+        except Exception as error:  # a third party's provider may raise anything
             log.exception("The token provider failed")
             raise KafkaConnectionError(f"no token: the provider failed ({error!r})") from error
