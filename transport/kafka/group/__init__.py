@@ -1,1 +1,1 @@
-"""A consumer group in Kafka: committed offsets, members, and where it stands."""
+"""The state of a consumer group in Kafka: committed offsets, members, and its position."""

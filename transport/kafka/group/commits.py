@@ -1,4 +1,4 @@
-"""Committing offsets for many partitions at a time, and for the current generation only."""
+"""Commits of offsets, for many partitions at a time and only in the current generation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LAND_WITHIN = 1.0
 
 
 class _Flight:
-    """One commit request; ``landed`` becomes its error, or ``None``."""
+    """One commit request; ``landed`` gets its error, or ``None``."""
 
     __slots__ = ("landed", "offsets")
 
@@ -28,10 +28,10 @@ class _Flight:
 
 
 class Commits:
-    """Coalesces commits: while one is under way, all that come wait for the next, together.
+    """Coalesces commits: those that arrive while one is under way share the next request.
 
-    aiokafka sends one at a time, and resends it after an error even if the group has moved on to a
-    generation in which the partition is another member's. So ``abort`` comes before that.
+    aiokafka sends one commit at a time. After an error it sends it again, even in a generation in
+    which another member owns the partition. So call ``abort`` before the generation ends.
 
     Args:
         client: the member's client.
@@ -48,14 +48,14 @@ class Commits:
         self._flying: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
         self.proved_at = float("-inf")
-        """When the group last took a commit of ours (loop time): we were a member then."""
+        """When the group last accepted a commit (loop time), which proves our membership then."""
 
     async def commit(self, offsets: Mapping[int, Committed]) -> None:
         """Commit ``offsets`` (by partition) with their marks.
 
         Raises:
-            PartitionLost: we are no longer the member that these partitions are assigned to.
-            TransportUnavailable: it may not have counted.
+            PartitionLost: these partitions are no longer assigned to this member.
+            TransportUnavailable: it is unknown whether the commit succeeded.
         """
         flight = self._boarding
         if flight is None:
@@ -71,9 +71,9 @@ class Commits:
             raise error
 
     async def abort(self) -> None:
-        """End every commit: the partitions are lost. The one under way gets a moment to land.
+        """End every commit, since the partitions are lost. One under way gets a moment to finish.
 
-        (Cut off, it would go on behind our back, over a connection of its own if need be.)
+        (If it were cancelled, aiokafka would go on with it, over another connection if need be.)
         """
         for task in self._flights:
             if task is not self._flying:
@@ -87,13 +87,13 @@ class Commits:
 
     async def _fly(self, flight: _Flight) -> None:
         async with self._turn:
-            self._boarding = None  # from now on others take the next
+            self._boarding = None  # later commits go into the next request
             self._flying = asyncio.current_task()
             sent_at = asyncio.get_running_loop().time()
             try:
                 async with asyncio.timeout(self._timeout):
                     await self._client.commit(flight.offsets)
-            except Exception as error:  # noqa: BLE001 - whatever it was, those who wait are told
+            except Exception as error:  # noqa: BLE001 - any error goes to the callers that wait
                 flight.landed.set_result(translate(error))
             else:
                 self.proved_at = sent_at

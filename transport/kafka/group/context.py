@@ -1,4 +1,4 @@
-"""One group on one topic: what the parts share that claim, watch and measure it."""
+"""The context of one group on one topic, shared by the parts that claim, watch and measure it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["GroupContext"]
 
 @dataclass(frozen=True, kw_only=True)
 class GroupContext:
-    """A group, its topic, and the memory of both. It outlives the clients of the group."""
+    """A group, its topic, and the state remembered of both. It outlives the group's clients."""
 
     group: str
     source: TopicLayout
     reader: KafkaReader
     groups: Groups
     ids: TopicIds
-    """Tell whether the topic was made anew, which a client can't."""
+    """The ids of topics, which show whether the topic was made anew; a client can't tell."""
     losses: TopicLosses
-    """Tell how many records were unread when the topic went."""
+    """The numbers of unread records, which are lost if the topic is deleted."""
     tails: Tails
-    """Tell whether the log lost records that it had."""
+    """The comparison that shows whether the log lost records."""

@@ -1,8 +1,8 @@
-"""The members of a consumer group, whichever protocol they speak.
+"""The members of a consumer group, of the classic protocol or the new one.
 
-A broker answers DescribeGroups for groups of the classic protocol only: one of the new protocol
-(KIP-848, ``group.protocol=consumer``) is ``Dead`` there, as a group that does not exist. It is
-described by ConsumerGroupDescribe, which aiokafka (0.14) does not have.
+A broker answers DescribeGroups only for groups of the classic protocol. For a group of the new
+protocol (KIP-848, ``group.protocol=consumer``) the answer is ``Dead``, as for a missing group. Such
+a group is described by ConsumerGroupDescribe, which aiokafka (0.14) does not have.
 """
 
 from __future__ import annotations
@@ -104,16 +104,17 @@ class _DescribeRequest(RequestStruct):  # type: ignore[misc]
 
 
 class GroupMember(NamedTuple):
-    """A member: the name that its client was given, and the partitions that it owns, by topic."""
+    """A member: its client id, and the partitions that it owns, by topic."""
 
     client: str
     owns: Mapping[str, Sequence[int]]
 
 
 async def members_of(admin: AIOKafkaAdminClient, group: str) -> list[GroupMember]:
-    """Return the members of ``group``, none of one that does not exist.
+    """Return the members of ``group``; an empty list if it does not exist.
 
-    Raises aiokafka's error where the coordinator can't say now.
+    Raises:
+        KafkaError: the coordinator can't answer now.
     """
     (answer,) = await admin.describe_consumer_groups([group])
     ((code, _group, state, _kind, _protocol, members, *_),) = answer.groups
@@ -128,7 +129,7 @@ async def members_of(admin: AIOKafkaAdminClient, group: str) -> list[GroupMember
 
 
 def _assigned(encoded: bytes) -> dict[str, Sequence[int]]:
-    """Read what a member of the classic protocol was given; nothing while its group rebalances."""
+    """Return the assignment of a member of the classic protocol; it is empty during a rebalance."""
     return dict(ConsumerProtocol.ASSIGNMENT.decode(encoded).assignment) if encoded else {}
 
 

@@ -1,7 +1,7 @@
-"""Offsets that were looked through and have no record: what was aborted, and markers.
+"""Gaps: ranges of offsets that were searched and have no record, only aborted ones or markers.
 
-Looking through an aborted transaction of a gigabyte takes many seconds, so it is done once and in
-parts: what one look has passed is remembered for the next.
+Searching an aborted transaction of a gigabyte takes many seconds. So it is done once and in parts:
+each look continues where the last one ended.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["Gaps", "TopicEpoch"]
 
 
 class TopicEpoch(NamedTuple):
-    """Identity of a log. Under another leader epoch its offsets may hold other records."""
+    """The identity of a log. Under another leader epoch, its offsets may have other records."""
 
     topic_id: str
     leader_epoch: int
@@ -27,20 +27,20 @@ class _Gap(NamedTuple):
 
 
 class Gaps:
-    """The gap of each partition that was found last. Nothing below it is ever asked again."""
+    """The last gap found in each partition. Offsets below it are never asked for again."""
 
     def __init__(self) -> None:
         self._gaps: dict[TopicPartition, _Gap] = {}
 
     def end(self, at: TopicPartition, start: int, history: TopicEpoch) -> int:
-        """Return the first offset from ``start`` on that may have a record."""
+        """Return the first offset from ``start`` on that may have a record, by the known gap."""
         gap = self._gaps.get(at)
         if gap is None or gap.history != history or not gap.start <= start <= gap.end:
             return start
         return gap.end
 
     def note(self, at: TopicPartition, start: int, end: int, history: TopicEpoch) -> None:
-        """Remember that no record stands from ``start`` on and below ``end``."""
+        """Remember that there is no record from ``start`` on, below ``end``."""
         gap = self._gaps.get(at)
         if gap is not None and gap.history == history and gap.start <= start <= gap.end:
             start = gap.start

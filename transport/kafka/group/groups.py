@@ -25,21 +25,21 @@ __all__ = ["SHARE", "UNTOLD", "Committed", "Groups", "owners_of"]
 
 SHARE = "share"
 UNTOLD = frozenset({SHARE, "streams"})
-"""Kinds of groups whose members, and what they read, we can't ask for."""
+"""The kinds of groups whose members and assignments we can't ask for."""
 
-# A worker of Kafka Connect, and others, has a group of another kind, by which it reads no topic.
+# Other kinds read no topics: workers of Kafka Connect, for example, have groups of their own kind.
 _READERS = UNTOLD | {"", "consumer"}
 
 
 class Committed(NamedTuple):
-    """Offset of the first record that the group has not acknowledged, and the mark beside it."""
+    """The offset of the first record that the group has not acknowledged, and its mark."""
 
     offset: int
     mark: Mark
 
 
 class Groups:
-    """Reads and forgets groups through a lent admin client."""
+    """Reads the state of groups, and deletes groups, with admin clients of the pool."""
 
     def __init__(self, admin: ClientPool[AIOKafkaAdminClient]) -> None:
         self._admin = admin
@@ -56,8 +56,8 @@ class Groups:
             offsets: Mapping[
                 TopicPartition, OffsetAndMetadata
             ] = await admin.list_consumer_group_offsets(group, partitions=wanted)
-            # A partition without an offset is answered with -1. A coordinator that is starting, or
-            # that has moved, answers with an error and no partition, and aiokafka hides the error.
+            # For a partition without a commit, the answer has offset -1. A coordinator that starts
+            # or has moved answers with an error and no partitions, and aiokafka hides the error.
             if not offsets.keys() >= set(wanted):
                 raise GroupLoadInProgressError(group)
             return offsets
@@ -70,10 +70,10 @@ class Groups:
         }
 
     async def forget(self, group: str) -> None:
-        """Forget how far ``group`` is.
+        """Delete ``group`` with its committed offsets.
 
         Raises:
-            TransportError: it has members.
+            TransportError: the group has members.
             TransportUnavailable: the coordinator can't do it now.
         """
 
@@ -108,7 +108,7 @@ class Groups:
         return await self._admin.ask(lambda admin: members_of(admin, group))
 
     async def owners(self, group: str, topic: str) -> Mapping[int, str]:
-        """Return the owner of each partition of ``topic``, by the name that the member was given.
+        """Return the client id of the owner of each partition of ``topic``.
 
         Raises:
             TransportUnavailable: the coordinator can't say now.
@@ -117,7 +117,7 @@ class Groups:
 
 
 def owners_of(members: Iterable[GroupMember], topic: str) -> dict[int, str]:
-    """Return the owner of each partition of ``topic`` that one of these members owns."""
+    """Return the client id of the owner of each partition of ``topic`` that has one."""
     return {
         partition: member.client for member in members for partition in member.owns.get(topic, ())
     }

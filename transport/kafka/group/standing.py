@@ -1,4 +1,4 @@
-"""Where a group stands in a partition, by what it has committed and what the log is now."""
+"""The position of a group in a partition, from its commit and the current log."""
 
 from __future__ import annotations
 
@@ -19,13 +19,20 @@ def standing(
     regress: Regress | None = None,
     trust_seen_end: bool = False,
 ) -> Committed:
-    """Return the group's place: the next offset to read, and the losses before it.
+    """Return the group's position: the next offset to read, and the mark with the losses before it.
 
-    ``regress`` says where the log went back, if it did. Behind the last record that the group has
-    acknowledged there may be offsets without a record, which are read again: if the log was cut
-    there they may have records by now. With ``trust_seen_end`` they are not read again where the
-    log was seen, and compared, beyond them: looking through an aborted transaction can take
-    minutes.
+    After the last acknowledged record there may be offsets without a record. They are read again:
+    if the log was cut there, they may have records by now.
+
+    Args:
+        committed: The group's commit, if there is one.
+        topic_id: The current id of the topic.
+        begin: The first offset of the log.
+        end: The end of the log.
+        lost_before: The number of known losses, which the commit may not count yet.
+        regress: The loss of the log's tail, if there was one.
+        trust_seen_end: Don't read offsets without a record again if the log was seen, and compared,
+            beyond them. (Looking through an aborted transaction can take minutes.)
     """
     if committed is None:
         return Committed(begin, Mark(lost=lost_before))
@@ -34,17 +41,17 @@ def standing(
     if mark.topic_id not in ("", topic_id):
         return Committed(begin, Mark(mark.epoch, lost))
     if regress is not None:
-        # If the lost tail was unread, the group's place stays, and so do the records before it.
+        # If the lost tail was unread, the group's offset stays, and so does the last record before.
         last = mark.last if offset <= regress.offset else regress.last
         place = max(begin, min(offset, regress.offset))
         return Committed(place, Mark(mark.epoch, lost + regress.lost, topic_id, last))
-    # Records that were removed as old went from the head: the remembered tail stays.
+    # Retention removes records at the beginning of the log, so the remembered tail stays.
     lost += max(0, begin - offset)
     vouched = trust_seen_end and mark.seen is not None and mark.seen.end >= offset
     if mark.last is not None and not vouched:
-        # Behind it are offsets without a record, unless the log was cut there and has some now.
+        # Read the offsets without a record after it again: the log may have been cut there.
         offset = min(offset, mark.last.at + 1)
     if offset > end:
-        # The place of the cut is not known. Reading records twice is safe.
+        # It is unknown where the log was cut. Reading records twice is safe.
         return Committed(begin, Mark(mark.epoch, lost + offset - end))
     return Committed(max(offset, begin), Mark(mark.epoch, lost, topic_id, mark.last, mark.seen))

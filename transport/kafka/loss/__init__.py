@@ -1,1 +1,1 @@
-"""Losses of a log: a topic that was made anew, a tail that was cut off; how each is noticed."""
+"""Detection of losses: a topic that was deleted and made anew, a log that lost its tail."""

@@ -1,7 +1,8 @@
-"""Identity of a topic: Kafka gives each an id (KIP-516), and a new one to one made anew.
+"""The identity of a topic: Kafka gives each topic an id, and a topic made anew a new id (KIP-516).
 
-Offsets of a deleted topic mean other records in its successor, and requests that carry names only
-(aiokafka's do) can't tell the two apart. So we ask for the id, which aiokafka does not (0.14).
+The offsets of a deleted topic mean other records in its successor, and requests with names alone,
+as aiokafka sends them, can't tell the two apart. So we ask for the id, which aiokafka (0.14) does
+not do.
 """
 
 from __future__ import annotations
@@ -42,16 +43,17 @@ __all__ = [
 
 _METADATA = 3
 _BY_NAME = uuid.UUID(int=0)
-_WITH_IDS = 12  # the version since which an id comes with each name
+_WITH_IDS = 12  # the first version whose answer has topic ids
 _PARTITION = struct.Struct(">hiii")  # error, number, leader, its epoch
 _NODE_BYTES = 4
-_LONG = 0x80  # a length from which on takes more than one byte
+_LONG = 0x80  # lengths from here on take more than one byte
 
 
 class PartitionLeaders(AbstractType):  # type: ignore[misc] # aiokafka is not typed
-    """Number, leader and its epoch of each partition of a topic; the rest is passed over.
+    """The number, leader and leader epoch of each partition of a topic; other fields are skipped.
 
-    Each process asks for them more than once a second, and field by field 256 took it 0.9 ms.
+    Each process asks for these more than once a second, and decoding 256 partitions field by field
+    took 0.9 ms.
     """
 
     @classmethod
@@ -74,7 +76,7 @@ def _partition(data: BytesIO) -> tuple[int, int, int]:
 
 
 def _alike(data: BytesIO, count: int) -> list[tuple[int, int, int]] | None:
-    """Read all partitions at once if each has as many nodes as the first; else read nothing."""
+    """Read all partitions at once if each has as many nodes as the first; else return ``None``."""
     start = data.tell()
     if count > 1:
         _partition(data)
@@ -88,7 +90,7 @@ def _alike(data: BytesIO, count: int) -> list[tuple[int, int, int]] | None:
 
 
 def _has_one_size(raw: bytes, size: int, count: int) -> bool:
-    """Return whether the bytes that say how long a partition is are those of the first in each."""
+    """Return whether all partitions have the length bytes of the first, and so its size."""
     at = _PARTITION.size
     for _nodes in range(3):
         if raw[at] >= _LONG or raw[at::size] != raw[at : at + 1] * count:
@@ -149,7 +151,7 @@ class _MetadataRequest(RequestStruct):  # type: ignore[misc]
 
 
 class Leader(NamedTuple):
-    """The node that leads a partition, and its leader epoch: a number that each election raises."""
+    """The node that leads a partition, and its leader epoch, which each election raises."""
 
     node: int
     epoch: int
@@ -163,14 +165,14 @@ class Described(NamedTuple):
 
 
 async def described(admin: AIOKafkaAdminClient, topic: str) -> Described:
-    """Describe ``topic``. Raises aiokafka's error where there is none."""
+    """Describe ``topic``. Raises aiokafka's error if there is no such topic."""
     found, partitions, _ = await _ask(admin, topic)
     leaders = {partition: Leader(node, epoch) for partition, node, epoch in partitions if node >= 0}
     return Described(str(found), leaders)
 
 
 async def authorized_operations(admin: AIOKafkaAdminClient, topic: str) -> int:
-    """Return what our user may do with ``topic``, a bit for each operation (KIP-430)."""
+    """Return the operations that our user may do on ``topic``, one bit each (KIP-430)."""
     _, _, operations = await _ask(admin, topic, operations=True)
     return operations
 
@@ -178,8 +180,8 @@ async def authorized_operations(admin: AIOKafkaAdminClient, topic: str) -> int:
 async def _ask(
     admin: AIOKafkaAdminClient, topic: str, *, operations: bool = False
 ) -> tuple[uuid.UUID, list[tuple[int, int, int]], int]:
-    """Return a topic's id, its partitions, and what we may do with it if that is asked for."""
-    # It makes no topic.
+    """Return a topic's id, its partitions, and with ``operations`` those that our user may do."""
+    # The request does not create a missing topic.
     request = OneVersion(_MetadataRequest, [(_BY_NAME, topic, {})], False, operations, {})
     answer: Any = await admin._send_request(request)  # noqa: SLF001 - no public way
     ((code, _name, found, _internal, partitions, allowed, _tags),) = answer.topics
@@ -190,12 +192,12 @@ async def _ask(
 
 
 async def topic_id(admin: AIOKafkaAdminClient, topic: str) -> str:
-    """Return the id of ``topic``. Raises aiokafka's error where there is none."""
+    """Return the id of ``topic``. Raises aiokafka's error if there is no such topic."""
     return (await described(admin, topic)).id
 
 
 class TopicIds:
-    """The ids as last seen, for callers that can't wait for an answer."""
+    """Asks for the ids of topics, and remembers them for callers that can't wait for an answer."""
 
     def __init__(self, admin: ClientPool[AIOKafkaAdminClient]) -> None:
         self._admin = admin

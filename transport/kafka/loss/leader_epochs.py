@@ -1,9 +1,9 @@
-"""Where the records of a leader epoch end in a log: the request OffsetForLeaderEpoch (KIP-101).
+"""The end offset of a leader epoch in a log, by the request OffsetForLeaderEpoch (KIP-101).
 
-Each election of a partition's leader raises its leader epoch, and a broker keeps the offset at
-which each epoch began in its log. So a log that lost its tail says exactly where the loss began:
-the records of the epoch of what we read last now end before it (KIP-320). aiokafka (0.14) has
-neither the request nor the epoch of what it fetched.
+Each election of a partition's leader raises the leader epoch, and a broker keeps the offset at
+which each epoch began in its log. So a log that lost its tail tells exactly where the loss began:
+the epoch of the last record that we read now ends before that record (KIP-320). aiokafka (0.14)
+lacks this request, and does not tell the epochs of fetched records.
 """
 
 from __future__ import annotations
@@ -78,17 +78,16 @@ class _EpochEndsRequest(RequestStruct):  # type: ignore[misc]
 
 
 class LeaderEpochs:
-    """Asks the leader of each partition."""
+    """Asks the leaders of partitions for the ends of leader epochs."""
 
     def __init__(self, admin: ClientPool[AIOKafkaAdminClient]) -> None:
         self._admin = admin
 
     async def ends(self, topic: str, epochs: Mapping[int, int]) -> Mapping[int, int]:
-        """Return the offset at which the records of each partition's epoch now end.
+        """Return, for each partition, the offset at which its epoch in ``epochs`` ends now.
 
-        Records of earlier epochs count too.
-
-        A partition is absent where its log knows of no epoch as late as that.
+        If the log has no records of that epoch, this is the end of the last earlier one. A
+        partition is absent if its log knows no epoch that late.
 
         Raises:
             TransportUnavailable: Kafka can't say now.
@@ -104,7 +103,7 @@ async def _ends(
     leaders = (await described(admin, topic)).leaders
     by_node: dict[int | None, dict[int, int]] = defaultdict(dict)
     for partition, epoch in epochs.items():
-        # Without a leader any node says so, and the question is asked again.
+        # If there is no leader, any node answers with an error, and the pool asks again.
         leader = leaders.get(partition)
         by_node[leader.node if leader else None][partition] = epoch
     found: dict[int, int] = {}
@@ -123,10 +122,10 @@ async def _ends(
 
 
 def epochs_of_fetches(client: AIOKafkaConsumer) -> Mapping[TopicPartition, int]:
-    """Return the leader epoch of the first batch in each partition's latest fetch, kept up to date.
+    """Return a live mapping: the leader epoch of the first batch in each partition's last fetch.
 
-    Call it before the client is started. The batches of one fetch come from one state of the log,
-    so only the first can show that the log is another one than at the fetch before.
+    Call it before the client is started. All batches of one fetch come from the same state of the
+    log, so the first one is enough to notice that the log has changed since the fetch before.
     """
     inner = client._client  # noqa: SLF001 - no public way
     send = inner.send

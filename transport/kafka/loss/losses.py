@@ -1,9 +1,9 @@
-"""Losses of a deleted topic: Kafka forgets the group's offsets with it, and our mark.
+"""The losses with a deleted topic: Kafka deletes the group's offsets with it, and so our mark.
 
-So each process remembers the unread records of every topic that it has seen behind a name. The
-first owner of a partition of the successor writes them into its first commit, which outlives the
-process; a process without a claim reports them for as long as it runs. The loss stays unknown if no
-process ran from the deletion to the first claim: the rows in PostgreSQL are the only witness then.
+So each process remembers the number of unread records of every topic that it has seen under a name.
+The first owner of a partition of the new topic writes the loss into its first commit, which
+outlives the process. A process without a claim reports it for as long as it runs. If no process ran
+from the deletion to the first claim, the loss stays unknown; only the rows in PostgreSQL can tell.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ __all__ = ["TopicLosses"]
 
 
 class TopicLosses:
-    """Of one group in one topic name; partitions are noted by the id of the topic they are of.
+    """Remembers the unread records of one group in all topics of one name, by partition and topic.
 
-    A figure is as old as the last look (a member's seconds, another's as often as it asks for
-    progress), so records that were appended or acknowledged since make it too small or too large.
+    A number is as old as the last look: some seconds for a member, otherwise as old as the last
+    report of progress. Records appended or acknowledged since then make it too small or too large.
     """
 
     def __init__(self) -> None:
@@ -28,5 +28,5 @@ class TopicLosses:
         self._unread[partition][topic_id] = unread + lost
 
     def before(self, partition: int, topic_id: str) -> int:
-        """Return the number of records lost in the topics that ``topic_id`` has succeeded."""
+        """Return the number of records lost with the topics before ``topic_id``."""
         return max((n for of, n in self._unread[partition].items() if of != topic_id), default=0)

@@ -1,7 +1,7 @@
-"""The mark beside a committed offset: the owner's epoch, losses, and the last record read.
+"""The mark of a committed offset: the owner's epoch, losses, and the last acknowledged record.
 
-Kafka stores a short text with each committed offset, under the same check of the group's
-generation. So the fencing epoch kept there can't be moved by a member that the group has expelled.
+Kafka stores a short text with each committed offset, and checks the group's generation for both. So
+a member that the group has expelled can't change the fencing epoch in the mark.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from transport.contract import Record
 __all__ = ["Anchor", "Mark", "SeenEnd", "anchor_of", "next_epoch", "read_mark"]
 
 _DIGEST_BYTES = 8
-_DIGESTED = 65_536  # bytes of a body: one is digested with each acknowledgement
+_DIGESTED = 65_536  # the bytes of a body to digest, with each acknowledgement
 
 
 class Anchor(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One record that was read: at which offset, its ``time`` (milliseconds) and its digest.
+    """One record that was read: its offset (``at``), its ``time`` in milliseconds, and its digest.
 
-    ``leader`` is the leader epoch (KIP-101) under which it was appended, or an earlier one; -1 is
-    none known. A log that has another record at this offset, or none, has lost its tail since.
+    ``leader`` is the leader epoch (KIP-101) under which it was appended, or an earlier one; -1 if
+    unknown. If the log has another record at this offset, or none, it has lost its tail since.
     """
 
     at: int
@@ -33,19 +33,20 @@ class Anchor(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class SeenEnd(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """Where the log was seen to end, while its leader epoch was ``leader``."""
+    """An end of the log that was seen under the leader epoch ``leader``."""
 
     end: int
     leader: int
 
 
 class Mark(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """``epoch`` of the claim that committed; ``lost`` records in the partition's life so far.
+    """The text beside a committed offset.
 
-    ``topic_id`` is the topic's that the offset is of: one that is committed late, just after the
-    topic was deleted and made anew, means nothing in the new one. ``last`` is the last record that
-    was acknowledged, and ``seen`` what the log was last seen to hold: both tell, later and to
-    another process, whether the log still has what it had.
+    ``epoch`` is the epoch of the claim that committed, and ``lost`` the number of records that the
+    partition has lost so far. ``topic_id`` is the id of the offset's topic: a late commit, just
+    after the topic was deleted and made anew, means nothing in the new topic. ``last`` is the last
+    acknowledged record, and ``seen`` the last seen end of the log. With these two, another process
+    can tell later whether the log has lost records.
     """
 
     epoch: int = 0
@@ -55,14 +56,14 @@ class Mark(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     seen: SeenEnd | None = None
 
     def text(self) -> str:
-        """Return it as the metadata of a commit."""
+        """Return the mark as the metadata of a commit."""
         return msgspec.json.encode(self).decode()
 
 
 def anchor_of(record: Record, leader: int) -> Anchor:
     """Return the anchor of ``record``, which was appended under this leader epoch or a later one.
 
-    The broker's time is part of it, so the same message appended twice gives two anchors.
+    It includes the broker's time, so the same message appended twice has two different anchors.
     """
     digest = blake2b(record.key.encode("utf-8", "surrogateescape"), digest_size=_DIGEST_BYTES)
     digest.update(b"\0%d\0" % len(record.body))
@@ -71,7 +72,7 @@ def anchor_of(record: Record, leader: int) -> Anchor:
 
 
 def read_mark(metadata: str | None) -> Mark:
-    """Return the mark in ``metadata``; an empty one where another tool moved the offset."""
+    """Return the mark in ``metadata``; an empty one if another tool moved the offset."""
     try:
         return msgspec.json.decode(metadata or "{}", type=Mark)
     except msgspec.DecodeError:
@@ -79,5 +80,8 @@ def read_mark(metadata: str | None) -> Mark:
 
 
 def next_epoch(previous: int) -> int:
-    """Return an epoch above ``previous``, and above all that were given before the log was lost."""
+    """Return an epoch above ``previous``, and above all epochs given before a log was lost.
+
+    It is the time in milliseconds, if that is higher.
+    """
     return max(previous + 1, time.time_ns() // 1_000_000)

@@ -1,9 +1,9 @@
-"""The end of each partition as last seen, with its leader epoch: the bound of unread records.
+"""The last seen end of each partition, with its leader epoch: it bounds the unread records.
 
-Unread records can be lost with a log's tail too. The end that was seen is then the only trace of
-them. An end counts as seen under a leader epoch once that epoch was found before and
-after it: a broker that is slow to hear of an election must not make an ordinary one look like a
-loss. So a figure is as old as one or two looks.
+A log can also lose unread records with its tail. Then the end that was seen is the only trace of
+them. An end counts as seen under a leader epoch only if that epoch was found both before and after
+it. Otherwise a broker that learns late of an ordinary election would make it look like a loss. So
+an end is as old as one or two looks.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ __all__ = ["SeenEnds"]
 
 
 class SeenEnds:
-    """The ends of one topic's partitions as last seen, of those that this process has claimed."""
+    """The last seen ends of the partitions of one topic that this process has claimed."""
 
     def __init__(self) -> None:
         self._confirmed: dict[int, SeenEnd] = {}
         self._looked: dict[int, SeenEnd] = {}
 
     def of(self, partition: int) -> SeenEnd | None:
-        """Return the last end that counts, if any."""
+        """Return the last end that counts as seen, if any."""
         return self._confirmed.get(partition)
 
     def look(self, ends: Mapping[int, int], leaders: Mapping[int, Leader]) -> Collection[int]:
-        """Note the ``leaders``, and the ``ends`` found after them; return where a leader changed.
+        """Note ``leaders``, and the ``ends`` asked for after them; return changed partitions.
 
-        There the old ends stay until they are compared, and ``forget`` is called.
+        A partition whose leader changed keeps its old end until that was compared with the log and
+        ``forget`` is called.
         """
         changed = []
         for partition, leader in leaders.items():
@@ -46,6 +47,6 @@ class SeenEnds:
         return changed
 
     def forget(self, partition: int) -> None:
-        """Begin anew with a partition that lost what was seen of it."""
+        """Forget the seen end of a partition; the next look notes a new one."""
         self._confirmed.pop(partition, None)
         self._looked.pop(partition, None)

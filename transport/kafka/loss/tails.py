@@ -1,9 +1,9 @@
-"""Find logs that lost their tail: from which offset on, and how many offsets.
+"""Detection of logs that lost their tail: the offset where the loss begins, and its length.
 
-An unclean election, a restored disk or a power cut without flush takes records away that were
-acknowledged, and Kafka gives their offsets to others. A committed
-offset then no longer means that the records before it were read. Kafka does not report this to a
-consumer, so it compares the log with its memory of it (``Anchor`` and ``SeenEnd``).
+An unclean election, a restored disk or a power cut without flush can remove acknowledged records,
+and Kafka gives their offsets to new ones. A committed offset then no longer means that the records
+before it were read. Kafka does not tell its consumers, so they compare the log with the end that
+they remember (``Anchor`` and ``SeenEnd``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["KnownTail", "Regress", "Tails"]
 
 
 class KnownTail(NamedTuple):
-    """The remembered end of one partition: by its group's mark, and by us since."""
+    """The remembered end of one partition, from the group's mark and from this process."""
 
     anchors: tuple[Anchor, ...] = ()
     seen_ends: tuple[SeenEnd, ...] = ()
@@ -38,14 +38,14 @@ class KnownTail(NamedTuple):
         return cls((mark.last,) if mark.last else (), (mark.seen,) if mark.seen else ())
 
     def and_of(self, other: KnownTail) -> KnownTail:
-        """Return both together."""
+        """Return a tail with the anchors and ends of both."""
         return KnownTail(self.anchors + other.anchors, self.seen_ends + other.seen_ends)
 
 
 class Regress(NamedTuple):
-    """A log went back: the records from ``offset`` on were never read. ``lost`` offsets had gone.
+    """A log that went back: read it from ``offset`` on; ``lost`` offsets were removed.
 
-    ``last`` is the record before ``offset``, which stayed, where that is known.
+    ``last`` is the record before ``offset``, which is still there; ``None`` if unknown.
     """
 
     offset: int
@@ -59,7 +59,10 @@ class _LogBounds(NamedTuple):
 
 
 class Tails:
-    """Compares the remembered tails of ``topic``'s partitions (Kafka's ``name``) with its log."""
+    """Compares the remembered tails of the partitions of ``topic`` with the log.
+
+    ``name`` is Kafka's name of the topic.
+    """
 
     def __init__(
         self, topic: Topic, name: str, *, reader: KafkaReader, epochs: LeaderEpochs
@@ -75,8 +78,8 @@ class Tails:
     ) -> Mapping[TopicPartition, Regress]:
         """Return the same as ``regressed``, for callers that ask repeatedly.
 
-        A log loses its tail with its leader. So only what was noted under another leader is
-        compared, and once under each.
+        A log only loses its tail when its leader changes. So a tail is compared only if it was
+        noted under another leader epoch, and once under each epoch.
 
         Raises:
             TransportUnavailable: Kafka can't say now.
@@ -102,9 +105,9 @@ class Tails:
     async def regressed(
         self, known: Mapping[TopicPartition, KnownTail], leaders: Mapping[int, Leader]
     ) -> Mapping[TopicPartition, Regress]:
-        """Return the partitions whose log went back, and the offsets.
+        """Return the partitions whose log went back, with offsets and losses.
 
-        ``leaders`` are those of now.
+        ``leaders`` are the current leaders.
 
         Raises:
             TransportUnavailable: Kafka can't say now.
@@ -112,8 +115,7 @@ class Tails:
         where = list(known)
         if not where:
             return {}
-        # Asked after the known tail was noted: the log only grows from there, unless it lost
-        # records.
+        # Asked after the tails were noted: from then on a log only grows, unless it lost records.
         begins, ends = await asyncio.gather(self._reader.begins(where), self._reader.ends(where))
         state = _LogBounds(begins, ends)
         gone = await self._gone({at: of.anchors for at, of in known.items()}, state)
@@ -127,10 +129,10 @@ class Tails:
     async def _gone(
         self, anchors: Mapping[TopicPartition, Sequence[Anchor]], state: _LogBounds
     ) -> Mapping[TopicPartition, Sequence[Anchor]]:
-        """Return the anchors that the log no longer has. What it removed as old tells nothing.
+        """Return the anchors that the log has lost, other than by retention.
 
-        What it removes as old while it is looked at doesn't either, so its beginnings are asked for
-        again.
+        Retention may also remove records during the comparison, so the beginnings of the logs are
+        asked for again at its end.
         """
         gone: dict[TopicPartition, list[Anchor]] = {}
         for turn in range(max(map(len, anchors.values()), default=0)):
@@ -156,7 +158,7 @@ class Tails:
         state: _LogBounds,
         leaders: Mapping[int, Leader],
     ) -> dict[TopicPartition, tuple[int, int]]:
-        """Return, for each log that was seen to be longer, its cut and its former end."""
+        """Return, for each log that was once seen longer, the offset of its cut and its old end."""
         cut: dict[TopicPartition, tuple[int, int]] = {}
         for turn in range(max(map(len, seen_ends.values()), default=0)):
             asked = {at: of[turn] for at, of in seen_ends.items() if len(of) > turn}
@@ -176,7 +178,7 @@ class Tails:
     async def _back(
         self, gone: Mapping[TopicPartition, Anchor], state: _LogBounds
     ) -> Mapping[TopicPartition, _Cut]:
-        """Return the offset at which each log was cut, at the latest its anchor's."""
+        """Return the offset at which each log was cut; it is at most the offset of its anchor."""
         ends = await self._epochs.ends(
             self._name, {at.partition: of.leader for at, of in gone.items() if of.leader >= 0}
         )
@@ -190,8 +192,8 @@ class Tails:
         for at, anchor in gone.items():
             place, last = places.get(at), before.get(at)
             if last is not None and last.time > anchor.time:
-                # Epochs went back too, as where a whole node was restored, and counted up again: a
-                # record that is younger than what went does not come from before it.
+                # This record is younger than the lost one, so it was appended later. The epochs
+                # went back as well, as if a whole node was restored, and rose to the same numbers.
                 place = None
             if place is None or (last is None and place > state.begins[at]):
                 begin = state.begins[at]
@@ -210,7 +212,10 @@ class Tails:
 
 
 class _Cut(NamedTuple):
-    """Read again from ``offset``; the lost records begin at ``at``, if that is known."""
+    """A cut: read again from ``offset``; the lost records begin at ``at``.
+
+    If the cut is unknown, ``offset`` is the beginning of the log.
+    """
 
     offset: int
     at: int
@@ -222,7 +227,7 @@ def _place(anchor: Anchor) -> int:
 
 
 def _together(read: _Cut | None, gone: Iterable[Anchor], unread: tuple[int, int] | None) -> Regress:
-    """Return one answer of what was read and went, and of what was only seen and went."""
+    """Return one regress for the lost records that were read, and those that were only seen."""
     known = max([anchor.at + 1 for anchor in gone], default=0)
     if unread is None:
         assert read is not None
