@@ -1,1 +1,1 @@
-"""The way of a record to its worker: membership, claims, fetching, what holds it up."""
+"""Delivery of records to workers: membership, claims, fetching, damaged and stalled partitions."""

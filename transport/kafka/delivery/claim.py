@@ -1,4 +1,4 @@
-"""One partition, owned by one member of a group in one generation."""
+"""The claim of one partition by one member of a group, in one generation."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Owner(Protocol):
 
     @property
     def fault(self) -> TransportUnavailable | None:
-        """Why nothing comes, while Kafka can't be read."""
+        """The error while Kafka can't be read, else ``None``."""
 
     def topic_id(self) -> str | None:
-        """Return the id of the topic as it was last seen: another than ours if made anew."""
+        """Return the topic's id as last seen. It differs from the claim's if the topic is new."""
 
     async def commit(self, partition: int, committed: Committed) -> None:
-        """Commit; raises ``PartitionLost`` or ``TransportUnavailable``."""
+        """Commit an offset with its mark; raises ``PartitionLost`` or ``TransportUnavailable``."""
 
     def proved(self) -> bool:
         """Return whether the group has confirmed our membership recently enough."""
@@ -44,31 +44,31 @@ class Owner(Protocol):
 
 class _ClaimState(Enum):
     OWNED = "owned"
-    ENDING = "ending"  # its log went back: what it holds is handed out, and then it is claimed anew
-    LEAVING = "leaving"  # the group wants it back: no more records, but finished ones may be acked
+    ENDING = "ending"  # the log went back: deliver the fetched records, then claim it again
+    LEAVING = "leaving"  # the group revokes it: no more records, but finished ones may be acked
     LOST = "lost"
 
 
 class _Leaders:
-    """The leader epochs of the held records. Elections are rare, so this is a short list."""
+    """The leader epochs of the records in the window. Elections are rare, so the list is short."""
 
     def __init__(self, leader: int) -> None:
         self._changes = [(-1, leader)]
 
     def note(self, offset: int, leader: int) -> None:
-        """Note that from ``offset`` on it is this one."""
+        """Note the leader epoch of the records from ``offset`` on."""
         if self._changes[-1][1] != leader:
             self._changes.append((offset, leader))
 
     def of(self, offset: int) -> int:
-        """Return that of ``offset``, and forget those before it: it is being acknowledged."""
+        """Return the leader epoch of ``offset``, which is acknowledged now; forget earlier ones."""
         while len(self._changes) > 1 and self._changes[1][0] <= offset:
             del self._changes[0]
         return self._changes[0][1]
 
 
 class KafkaClaim:
-    """A ``Claim``."""
+    """See ``transport.contract.Claim``."""
 
     def __init__(
         self, owner: Owner, *, topic: Topic, partition: int, start: int, mark: Mark
@@ -82,7 +82,7 @@ class KafkaClaim:
         self._owner = owner
         self.lost_records = mark.lost
         self.leader = mark.last.leader if mark.last else -1
-        """The leader epoch of what was fetched last: another one may mean another log."""
+        """The leader epoch of the last fetched records. If it changes, the log may differ."""
         self._last = mark.last
         self._seen = mark.seen
         self._leaders = _Leaders(self.leader)
@@ -92,17 +92,17 @@ class KafkaClaim:
 
     @property
     def owned(self) -> bool:
-        """Whether records may still be handed out."""
+        """Whether records may still be delivered."""
         return self._state in (_ClaimState.OWNED, _ClaimState.ENDING) and not self._outlived
 
     @property
     def reading(self) -> bool:
-        """Whether it takes in fetched records."""
+        """Whether the claim takes in fetched records."""
         return self._state is _ClaimState.OWNED and not self._outlived
 
     @property
     def lost(self) -> bool:
-        """Whether nothing counts any longer: another owner has it, or its topic is gone."""
+        """Whether the claim is void: the partition has another owner, or its topic is gone."""
         return self._state is _ClaimState.LOST or self._outlived
 
     async def __aenter__(self) -> Self:
@@ -132,7 +132,7 @@ class KafkaClaim:
                 raise self._owner.fault
             return ()
         if not self._owner.proved():
-            # Suspended for a while, or idle: what was fetched before may be another's by now.
+            # After a suspension or an idle time, the partition may have another owner by now.
             await self._owner.commit(self.partition, self._committed(self.window.acked, self._last))
             self._require_owned()
         return self.window.take(max_records)
@@ -141,8 +141,8 @@ class KafkaClaim:
         """See ``transport.contract.Claim.ack``."""
         if self.lost:
             raise self._loss()
-        # Past the offsets behind it that have no record (markers of transactions, say), as far as
-        # is known: they would count as unread.
+        # Include known offsets without a record after it (markers of transactions, for example):
+        # they would count as unread.
         offset = self.window.next_after(int(through) + 1)
         if offset <= self.window.acked:
             return
@@ -164,7 +164,8 @@ class KafkaClaim:
     async def raise_epoch(self, above: int) -> None:
         """See ``transport.contract.Claim.raise_epoch``.
 
-        The epoch is in the mark of every commit, which the group takes of its current member only.
+        The epoch is in the mark of every commit, and the group takes commits only from the current
+        owner.
         """
         if self.lost:
             raise self._loss()
@@ -173,15 +174,18 @@ class KafkaClaim:
 
     @property
     def newest(self) -> Anchor | None:
-        """The record that was fetched last, or that stood last before the claim began."""
+        """The last fetched record, or else the last record acknowledged before the claim."""
         last = self.window.last
         return self._last if last is None else anchor_of(last, self.leader)
 
     def receive(self, records: Sequence[ConsumerRecord], leader: int = -1) -> int:
         """Take fetched records in; return how many offsets were missing before the first new one.
 
-        ``leader`` is the leader epoch under which the first was appended.
-        What was fetched before a rewind of the client may come again; it is passed over.
+        Records that come again after the client was set back are skipped.
+
+        Args:
+            records: The records, in order.
+            leader: The leader epoch under which the first was appended.
         """
         expected = self.window.fetched
         new = [record for record in records if record.offset >= expected]
@@ -195,17 +199,17 @@ class KafkaClaim:
         return int(new[0].offset) - expected
 
     def pass_over(self, offset: int) -> None:
-        """Note that all records below ``offset`` were fetched, though the last had a lower one."""
+        """Note that no record is to come below ``offset``: offsets before it have none."""
         self.window.pass_over(offset)
 
     def gap(self) -> Committed | None:
-        """Return the offset to commit where only offsets without a record are behind the last one.
+        """Return the commit that acknowledges offsets without a record after the last one, if due.
 
-        They are committed once when they are passed, and once more when the log has been seen
-        beyond them: by that others know that no record has taken their place.
+        They are committed once when they are passed, and again once the log was seen to go on after
+        them: that tells other processes that no record has taken their place.
         """
         window = self.window
-        # First what mostly says no: each claim of an idle member is asked each second.
+        # The check that mostly ends it comes first: this runs each second for each idle claim.
         if window.unacknowledged or (window.fetched <= window.acked and not self._unvouched()):
             return None
         if not self.reading:
@@ -213,7 +217,7 @@ class KafkaClaim:
         return self._committed(window.fetched, self._last)
 
     def _unvouched(self) -> bool:
-        """Return whether a committed gap has been seen since, and its mark does not say so yet."""
+        """Return whether the log was seen to go on after a committed gap, unlike its mark says."""
         place = self.window.acked
         if self._last is None or self._last.at + 1 >= place:
             return False
@@ -222,9 +226,9 @@ class KafkaClaim:
         return not is_seen and now is not None and now.end >= place
 
     def back_over_gap(self) -> bool:
-        """Expect the offsets behind the last record again; return whether there were any.
+        """Read the offsets without a record after the last one again; return whether there are any.
 
-        Where no record was, there may be one once the log was cut between the two.
+        If the log was cut there, they may have records by now.
         """
         newest = self.newest
         return newest is not None and self.window.back_to(newest.at + 1)
@@ -239,26 +243,26 @@ class KafkaClaim:
         self.lost_records += count
 
     def finish(self) -> None:
-        """Take no more in. What was fetched is all that is left of it, so it is handed out first.
+        """Take in no more records, but deliver the fetched ones, which the log may have lost.
 
-        When all of it is acknowledged the claim is handed back.
+        When all are acknowledged, the claim is handed back.
         """
         if self._state is _ClaimState.OWNED:
             self._state = _ClaimState.ENDING
             self._changed.set()
 
     def wake(self) -> None:
-        """Let a waiting ``next`` look at the state again."""
+        """Make a waiting ``next`` look at the state again."""
         self._changed.set()
 
     def revoke(self) -> None:
-        """Hand out no more: the group wants the partition back. ``ack`` still counts for now."""
+        """Deliver no more records: the group revokes the partition. ``ack`` still counts."""
         if self.owned:
             self._state = _ClaimState.LEAVING
             self._changed.set()
 
     def lose(self) -> None:
-        """Let everything raise: the partition is no longer ours."""
+        """Mark the partition as lost: every call raises from now on."""
         self._state = _ClaimState.LOST
         self._changed.set()
 
@@ -276,7 +280,8 @@ class KafkaClaim:
             is_late = True
             self._changed.set()
 
-        # Cheaper than a timeout, which cancels through all callers' frames: idle claims end so.
+        # Cheaper than asyncio.timeout, which cancels through the frames of all callers. The wait of
+        # an idle claim always ends by this timer.
         timer = asyncio.get_running_loop().call_later(max_wait, expire)
         try:
             while self.owned and not self.window.ready and self._owner.fault is None:
@@ -291,7 +296,7 @@ class KafkaClaim:
 
     @property
     def _outlived(self) -> bool:
-        """Whether our topic was deleted: offsets of the new one mean other records."""
+        """Whether the claim's topic was deleted: the offsets of a new one mean other records."""
         return self._owner.topic_id() != self.topic_id
 
     def _committed(self, offset: int, last: Anchor | None) -> Committed:

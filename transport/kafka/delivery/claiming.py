@@ -1,4 +1,4 @@
-"""Claiming the partitions that the group assigned to us, however long Kafka keeps us waiting."""
+"""Claiming: makes the claims of assigned partitions, and retries until Kafka answers."""
 
 from __future__ import annotations
 
@@ -28,16 +28,22 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 
 
 class _Tried(NamedTuple):
-    """A first commit of a claim that may have counted, and the loss that it counts."""
+    """The first commit of a claim, which may have succeeded, and the loss that it records."""
 
     committed: Committed
     regress: Regress | None
 
 
 class Claiming:
-    """Makes the claims of one member. ``owner`` is what they belong to; ``ready`` gets each.
+    """Makes the claims of one member.
 
-    ``failed`` is told an error that nothing here can mend.
+    Args:
+        owner: The membership that the claims belong to.
+        context: The group and its topic.
+        continuity: Finds logs that went back.
+        commits: Commits the claims' first offsets.
+        ready: Called with each claim.
+        failed: Called with an error after which no retry helps.
     """
 
     def __init__(
@@ -67,7 +73,7 @@ class Claiming:
         task.add_done_callback(self._ended)
 
     async def cancel(self) -> None:
-        """Claim nothing more; return when nothing is under way."""
+        """Stop claiming; return when no attempt is under way."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -75,7 +81,7 @@ class Claiming:
         self._tried.clear()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Report a failure: the partitions would be ours, and remain unread."""
+        """Report an unexpected error: the partitions would be ours, but remain unread."""
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failed(error)
@@ -87,8 +93,8 @@ class Claiming:
             try:
                 claims = await self._claim(partitions)
             except (PartitionLost, TransportUnavailable) as error:
-                # Where the group has moved on, it revokes first, which ends this task. Until then
-                # these are ours, and no other member will read them.
+                # Retry: until the group revokes the partitions, which ends this task, no other
+                # member will read them.
                 if told != (told := str(error)):
                     log.warning("Partitions not claimed; will retry", extra={"error": told})
                 await asyncio.sleep(backoff.next())
@@ -98,7 +104,7 @@ class Claiming:
             self._ready(claim)
 
     async def _claim(self, partitions: Sequence[int]) -> list[KafkaClaim]:
-        """Raise the epoch of ``partitions``, under our generation, and return their claims."""
+        """Raise the epoch of ``partitions`` by a commit in our generation; return their claims."""
         context, source = self._context, self._source
         where = [source.at(partition) for partition in sorted(partitions)]
         await context.reader.include([at for at in where if at.partition >= source.partitions])
@@ -108,7 +114,7 @@ class Claiming:
             context.groups.committed(context.group, source.name, count),
         )
         self._find_what_counted(partitions, committed)
-        # Asked after the commits: a commit beyond the end then means that the log lost records.
+        # Asked after the commits, so that a commit beyond the end means that the log lost records.
         begins, ends = await asyncio.gather(
             context.reader.begins(where), context.reader.ends(where)
         )
@@ -141,7 +147,7 @@ class Claiming:
     def _find_what_counted(
         self, partitions: Iterable[int], committed: Mapping[int, Committed]
     ) -> None:
-        """Find commits of which no answer came, and which counted. No loss is counted twice."""
+        """Find unanswered commits that succeeded, so that no loss is counted twice."""
         for partition in partitions:
             tried = self._tried.get(partition)
             if tried is None or committed.get(partition) != tried.committed:

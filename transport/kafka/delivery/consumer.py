@@ -1,4 +1,4 @@
-"""A member of a group that outlives the clients it reads with."""
+"""The consumer: a member of a group that replaces its Kafka client after failures."""
 
 from __future__ import annotations
 
@@ -31,12 +31,17 @@ _Join = Callable[
 
 
 class KafkaConsumer:
-    """A ``Consumer``.
+    """See ``transport.contract.Consumer``.
 
-    A member of ``group`` on ``topic``. ``connect`` makes a client that is not yet started; ``join``
-    makes the membership that runs it, offers its claims to the first callable that it is given, and
-    tells the second how each look at the log ended. ``outage`` is told when nothing can be read,
-    and ``on_unreadable`` is called again and again as long.
+    Args:
+        topic: The topic.
+        group: The group.
+        connect: Makes a client, not yet started.
+        join: Makes the membership that runs a client. It gets a function that takes each claim, and
+            one that takes the outcome of each look at the log.
+        outage: Logs that the log can't be read.
+        on_unreadable: Called after each look at a log that can't be read.
+        on_closed: Called with this consumer when it is closed.
     """
 
     def __init__(
@@ -66,7 +71,7 @@ class KafkaConsumer:
 
     @property
     def fault(self) -> TransportError | None:
-        """Why nothing is being read now, as far as is known."""
+        """The known error that keeps this consumer from reading now, if any."""
         if self._trouble is not None:
             return self._trouble
         return self._membership.fault if self._membership is not None else None
@@ -94,7 +99,7 @@ class KafkaConsumer:
         """See ``transport.contract.Consumer.claims``.
 
         Raises:
-            ConfigurationError: the group will never let us in as we are configured.
+            ConfigurationError: a setting keeps this consumer from ever joining the group.
         """
         while True:
             claim = await self._offers.get()
@@ -108,13 +113,13 @@ class KafkaConsumer:
                 yield claim
 
     async def _live(self) -> None:
-        """Be a member with one client after another, until closed."""
+        """Run one membership after another, each with a new client, until closed."""
         backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, calm=_LONGEST_PAUSE)
         while True:
             error = await self._one_life()
             self._trouble = translate(error, starting=not self._was_assigned)
             if isinstance(self._trouble, ConfigurationError) and self._was_assigned:
-                self._trouble = TransportUnavailable(str(error))  # it worked before: wait for that
+                self._trouble = TransportUnavailable(str(error))  # it worked before: retry
             if isinstance(self._trouble, ConfigurationError):
                 self._offers.put_nowait(None)
                 return
@@ -129,11 +134,11 @@ class KafkaConsumer:
         try:
             await membership.run()
         except* Exception as group:  # noqa: BLE001 - a member that gave up would read nothing more
-            # Its traceback would keep this membership, and all that it has fetched, as long as the
-            # next one lives.
+            # The traceback would keep this membership, and all of its fetched records, in memory
+            # for the life of the next one.
             error = _first(group).with_traceback(None)
         finally:
-            # In a task of its own: we may be cancelled here too, and it has to be finished.
+            # In a task of its own, since it has to finish even if this one is cancelled.
             self._ending = asyncio.create_task(_end(membership, client))
             await asyncio.shield(self._ending)
         return error
@@ -148,7 +153,7 @@ class KafkaConsumer:
             self._on_unreadable()
             return
         if self._membership is not None and self._membership.spare:
-            self._trouble = None  # no claim will come and end it
+            self._trouble = None  # a spare member gets no claim, which would clear it
         if self._trouble is None:
             self._outage.over(self)
 

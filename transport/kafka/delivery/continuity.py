@@ -1,8 +1,8 @@
-"""Check that the log of a member's claims still is the one that they have read.
+"""Continuity: checks that the logs of a member's claims still have the records that were read.
 
-Asked before a claim is made (of what the group's mark remembers), and of a claim that lives on
-whenever something may have happened to its log. ``transport.kafka.loss.tails`` compares the log,
-and ``transport.kafka.loss.seen_ends`` bounds what was unread.
+A partition is checked before it is claimed, against the group's mark, and later whenever something
+may have happened to its log. ``transport.kafka.loss.tails`` compares the log, and
+``transport.kafka.loss.seen_ends`` bounds the unread records that it lost.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Continuity:
-    """Of the partitions of Kafka's topic ``name`` that one member claims."""
+    """Checks the partitions of Kafka's topic ``name`` that one member claims."""
 
     def __init__(self, name: str, *, ids: TopicIds, tails: Tails) -> None:
         self._name = name
@@ -59,7 +59,7 @@ class Continuity:
     def claimed(
         self, partitions: Iterable[int], regressed: Mapping[TopicPartition, Regress]
     ) -> None:
-        """Note that these are claimed, and what was lost is counted in their marks."""
+        """Note that these are claimed, and that their marks count the losses."""
         for partition in partitions:
             self._remembered.pop(partition, None)
             self._counted.pop(partition, None)
@@ -77,14 +77,14 @@ class Continuity:
             )
 
     def revoked(self) -> None:
-        """Forget our own claims: the next owner counts by the group's mark, and not we as well."""
+        """Forget our claims' tails and losses: the next owner counts losses by the group's mark."""
         self._remembered.clear()
         self._counted.clear()
 
-    # Claims that live on.
+    # Existing claims.
 
     async def broken(self, claims: Sequence[KafkaClaim]) -> Mapping[KafkaClaim, KnownTail]:
-        """Return the claims whose logs no longer have their remembered tails, with these tails.
+        """Return the claims whose logs lost their remembered tails, with these tails.
 
         Raises:
             TransportUnavailable: Kafka can't say now.
@@ -98,7 +98,7 @@ class Continuity:
         return {claim: tails[at] for claim, at in found.items() if at in regressed}
 
     def remember(self, claim: KafkaClaim, tail: KnownTail) -> None:
-        """Remember what a broken claim knows, for when its partition is claimed anew by us."""
+        """Remember the tail and losses of a broken claim for our next claim of its partition."""
         self._remembered[claim.partition] = tail
         self._counted[claim.partition] = claim.lost_records
 
@@ -110,10 +110,17 @@ class Continuity:
         *,
         doubtful: bool,
     ) -> tuple[list[KafkaClaim], Collection[int]]:
-        """Note how the log is now; return the claims to compare, and where a leader changed.
+        """Note the ends and leaders of a look at the log.
 
-        ``read`` is how far each claim was before the log was asked. ``doubtful``: it could not be
-        asked the last time. Where nothing is broken ``whole`` is to be told of the changes.
+        Args:
+            read: For each claim, the next offset to fetch before the look.
+            ends: The end of each partition.
+            leaders: The leader of each partition.
+            doubtful: Whether the last look failed.
+
+        Returns:
+            The claims to compare with the log, and the partitions whose leader changed. If the
+            comparison finds nothing broken, pass these partitions to ``whole``.
         """
         ours = {claim.partition for claim in read}
         changed = self._seen_ends.look({p: end for p, end in ends.items() if p in ours}, leaders)
@@ -125,7 +132,7 @@ class Continuity:
         return suspects, changed
 
     def whole(self, partitions: Iterable[int]) -> None:
-        """Note that these have all that was seen of them under the leaders that they had."""
+        """Note that these partitions have lost nothing since their former leaders."""
         for partition in partitions:
             self._seen_ends.forget(partition)
 

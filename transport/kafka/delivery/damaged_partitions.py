@@ -1,9 +1,9 @@
-"""Partitions that stand still, since what comes next in them is damaged.
+"""Partitions that wait because their next batch is damaged.
 
-Another replica may have it whole: so it is read again for a while, in which a leader can move. Then
-it is passed over, for what was accepted behind it must not wait for ever: it goes to the dead
-letters as it stands, and its records count as lost. Where the batch no longer tells where it ends,
-nothing can be passed over: the partition waits until it reads well. No other partition waits.
+Another replica may have the batch whole. So it is read again for a while, in which the leader may
+move. Then it is skipped, since the records after it must not wait for ever: the raw batch becomes a
+dead letter, and its records count as lost. If the batch no longer tells where it ends, it can't be
+skipped: the partition waits until the batch reads well. No other partition waits.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ class _Hold(NamedTuple):
 
 
 class DamagedPartitions:
-    """Of the partitions of Kafka's topic ``name``. ``patience`` is in seconds."""
+    """Decides how long the damaged partitions of Kafka's topic ``name`` wait.
+
+    ``patience``: seconds for which a damaged batch is read again before it is skipped.
+    """
 
     def __init__(self, name: str, *, patience: float) -> None:
         self._name = name
@@ -41,20 +44,20 @@ class DamagedPartitions:
         self._holds: dict[int, _Hold] = {}
 
     def __contains__(self, partition: int) -> bool:
-        """Return whether nothing of the partition is wanted now."""
+        """Return whether the partition must not be fetched now."""
         hold = self._holds.get(partition)
         return hold is not None and _now() < hold.until
 
     def any(self) -> bool:
-        """Return whether a partition stands still."""
+        """Return whether any partition waits."""
         return bool(self._holds)
 
     def waits(self, partition: int) -> bool:
-        """Return whether the partition stands still, also while it is looked at again."""
+        """Return whether the partition waits, also while its batch is being read again."""
         return partition in self._holds
 
     def must_read_again(self, partition: int, offset: int, damage: Damage) -> bool:
-        """Return whether the damage at ``offset`` is to be read again; else pass over it."""
+        """Return whether to read the damaged batch at ``offset`` again; if not, skip it."""
         now = _now()
         hold = self._holds.get(partition)
         if hold is None or hold.offset != offset:
@@ -82,7 +85,7 @@ class DamagedPartitions:
         return True
 
     def blockage(self, partition: int) -> Blockage:
-        """Return what a partition that stands still waits for."""
+        """Return the blockage of a partition that waits."""
         hold = self._holds[partition]
         then = (
             "it is passed over soon"
@@ -101,7 +104,7 @@ class DamagedPartitions:
         self._holds.pop(partition, None)
 
     def clear(self) -> None:
-        """Note that no partition is ours any longer."""
+        """Forget all partitions: the member has lost its claims."""
         self._holds.clear()
 
     def _where(self, partition: int, offset: int) -> dict[str, object]:

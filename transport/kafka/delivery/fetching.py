@@ -1,4 +1,4 @@
-"""Moving what a member's client fetches into its claims, as far as these have room."""
+"""Fetching: moves records from a member's client into its claims, as far as these have room."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ __all__ = ["Fetching"]
 
 log = logging.getLogger(__name__)
 
-_FETCH_RECORDS = 500  # turned into ours before the loop gets to do something else
+_FETCH_RECORDS = 500  # records to convert before other tasks of the event loop get a turn
 _POLL_MS = 1000
 _POLL_FULL_MS = 20  # while a window is full: it may have room again at any moment
-_ERRORS_BORNE = 5  # in a row, half a second apart; then the client is replaced
+_ERRORS_BORNE = 5  # errors in a row, half a second apart, before the client is replaced
 _ERROR_PAUSE = 0.5
 
 
 class Fetching:
-    """Of the claims of one member, which are in ``claims`` by partition.
+    """Fetches for the claims of one member; ``claims`` has them by partition.
 
     Make it before the client is started.
     """
@@ -65,12 +65,12 @@ class Fetching:
         """Fetch until cancelled.
 
         Raises:
-            KafkaError: the client fails again and again, or for a reason that a setting names.
+            KafkaError: the client fails again and again, or because of a setting.
         """
         failures = 0
         while True:
-            # What has no room stays in the client's own buffer, which then asks for no more of it.
-            # (Pausing would throw that buffer away, to be fetched again.)
+            # Records without room stay in the client's buffer, and it fetches no more of that
+            # partition. (Pausing would drop the buffer, and the records would be fetched again.)
             reading = {
                 p: claim
                 for p, claim in self._claims.items()
@@ -78,7 +78,7 @@ class Fetching:
             }
             room = [self._source.at(p) for p, claim in reading.items() if not claim.window.full]
             full = len(room) < len(reading)
-            if not room and (full or self._damaged.any()):  # asked for none, the client gives all
+            if not room and (full or self._damaged.any()):  # without arguments, getmany returns all
                 await asyncio.sleep(_POLL_FULL_MS / 1000)
                 continue
             try:
@@ -104,10 +104,11 @@ class Fetching:
             await asyncio.sleep(0)  # getmany returns at once while it has something
 
     async def as_it_was(self, claims: Sequence[KafkaClaim]) -> bool:
-        """Return whether the log still has what these claims have read of it.
+        """Return whether the log still has the records that these claims have read.
 
-        A claim whose log went back takes no more in, and is then claimed anew. Where Kafka can't
-        say, it reads again from where it was: nothing that is not compared is taken in.
+        A claim whose log went back takes in no more records, and its partition is claimed again. If
+        Kafka can't answer, the fetched records are dropped and fetched again: no records are taken
+        in before the comparison.
         """
         try:
             broken = await self._continuity.broken(claims)
@@ -132,20 +133,20 @@ class Fetching:
         return not broken and all(self.holds(claim) for claim in claims)
 
     def holds(self, claim: KafkaClaim) -> bool:
-        """Return whether a claim is one of ours, and takes records in."""
+        """Return whether the claim is current and takes in records."""
         return claim.reading and self._claims.get(claim.partition) is claim
 
     def _read_again(self) -> None:
-        """Set the client back to the claims' places: it drops the records it took when it fails.
+        """Set the client back to the claims' offsets, since a failed call drops fetched records.
 
-        Else the records of a partition that reads well would be passed over for another one.
+        Otherwise an error in one partition would skip records of the others.
         """
         for partition, claim in self._claims.items():
             if claim.reading:
                 self._client.seek(self._source.at(partition), claim.window.fetched)
 
     async def _take_in(self, fetched: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> None:
-        """Move fetched records into their claims; first compare what may be of another log."""
+        """Move fetched records into their claims; first check that the log did not go back."""
         under = {at: self._fetched_under.get(at, -1) for at in fetched}
         for at, records in fetched.items():
             claim = self._claims.get(at.partition)
@@ -176,7 +177,7 @@ class Fetching:
                 await self._count_lost(claim, expected)
 
     async def _count_lost(self, claim: KafkaClaim, expected: int) -> None:
-        """Offsets are missing: count them if the log has removed them (else they never were)."""
+        """Count missing offsets as lost, if the log has removed them; else they had no record."""
         at = self._source.at(claim.partition)
         try:
             begin = (await self._reader.begins([at]))[at]

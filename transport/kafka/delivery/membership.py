@@ -1,9 +1,9 @@
-"""One client's life as a member of a group: partitions come and go, and records flow into claims.
+"""The membership of one client in a group: it claims assigned partitions and gives up revoked ones.
 
-Rebalances are eager (aiokafka knows no others, its issue 1126; KIP-429 would keep what stays): all
-partitions are revoked and some come back, as claims of a new epoch.
-Between the two, the user of a claim gets a bounded time to finish its batch and to acknowledge it
-under the old generation, so a rebalance redelivers little or nothing.
+Rebalances are eager: all partitions are revoked, and some come back as claims with a new epoch.
+(aiokafka has no other kind, see its issue 1126; KIP-429 would keep the partitions that stay.) In
+between, the owner of a claim has a limited time to finish its batch and acknowledge it in the old
+generation, so a rebalance redelivers few records or none.
 """
 
 from __future__ import annotations
@@ -38,10 +38,15 @@ log = logging.getLogger(__name__)
 
 
 class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is not typed
-    """Runs ``client`` in its group until it fails. ``offer`` gets each claim.
+    """Runs ``client`` in its group until it fails.
 
-    ``looked`` gets the outcome of each look at the log: an error while it can't be read. ``stalls``
-    tell where earlier clients came to a stop.
+    Args:
+        client: The client, not yet started.
+        context: The group and its topic.
+        timing: The time limits.
+        offer: Called with each claim.
+        looked: Called after each look at the log, with an error while it can't be read.
+        stalls: The offsets at which earlier clients stopped.
     """
 
     def __init__(
@@ -67,7 +72,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         self.claims: dict[int, KafkaClaim] = {}
         self.fault: TransportUnavailable | None = None
         self.spare = False
-        """Whether the group let us in, and has no partition for us."""
+        """Whether the group has let this member in, but has no partition for it."""
         self._damaged = DamagedPartitions(source.name, patience=timing.damage)
         self._continuity = Continuity(source.name, ids=context.ids, tails=context.tails)
         self._readable_ends = ReadableEnds(context.reader)
@@ -93,11 +98,11 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
 
     async def run(self) -> None:
         """Run the membership until it fails. Never returns; raises a group of the errors."""
-        # Asked for the first time ever, Kafka has yet to make the topic of its groups. We wait for
-        # that in peace; the client would tell each refusal as an error.
+        # For the first group ever, Kafka first creates its topic of groups. Wait for that here: the
+        # client would log each refusal as an error.
         context, source = self._context, self._source
         await context.groups.committed(context.group, source.name, source.partitions)
-        await context.reader.connect()  # others have given up their partitions when we claim ours
+        await context.reader.connect()  # now, since during a rebalance nobody reads the partitions
         await start(self._client, within=self._timing.request)
         self._client.subscribe([self._source.name], listener=self)
         self._watchdog.joining()
@@ -107,12 +112,12 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
             await self._failure
 
     async def end(self) -> None:
-        """Lose every claim; nothing is committed any more, also if the group still assigns some."""
+        """Lose every claim and commit no more, even if the group still assigns partitions."""
         self._ended = True
         await self._claiming.cancel()
         await self._lose_claims()
 
-    # What a claim asks of its owner.
+    # The interface for claims (``Owner``).
 
     async def commit(self, partition: int, committed: Committed) -> None:
         """See ``transport.kafka.delivery.claim.Owner``."""
@@ -125,7 +130,8 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
     def proved(self) -> bool:
         """See ``transport.kafka.delivery.claim.Owner``.
 
-        The group expels a member it has not heard of for a lease. A commit is being heard.
+        The group expels a member from which it hears nothing for the time of a lease. A successful
+        commit proves that it has heard from this one.
         """
         age = asyncio.get_running_loop().time() - self._commits.proved_at
         return age < self._timing.lease / 2
@@ -137,7 +143,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
     def handed_back(self, claim: KafkaClaim) -> None:
         """See ``transport.kafka.delivery.claim.Owner``.
 
-        A single partition can't leave us: offer it.
+        A member can't give up a single partition, so it is claimed and offered again.
         """
         if self.claims.get(claim.partition) is claim and not self._ended:
             del self.claims[claim.partition]
@@ -145,10 +151,13 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
             self._client.pause(self._source.at(claim.partition))
             self._claiming.start([claim.partition])
 
-    # What the group asks of us.
+    # The interface for the group (``ConsumerRebalanceListener``).
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
-        """Let claims end in order; what hasn't by then is lost. The group waits for us."""
+        """Give the claims' owners ``timing.drain`` seconds to finish; then lose the claims.
+
+        The group waits for this call.
+        """
         self._watchdog.joining()
         self.spare = False
         await self._claiming.cancel()
@@ -166,7 +175,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
             )
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        """Begin to claim the assigned partitions. Heartbeats wait for this, so it is short."""
+        """Begin to claim the assigned partitions. Heartbeats wait for this call, so it is short."""
         self._watchdog.joined()
         self.spare = not assigned
         if assigned and not self._ended:
@@ -180,13 +189,13 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         for partition, claim in self.claims.items():
             claim.lose()
             self._note(partition, claim)
-        # Still the old generation: a commit sent later would pass for one of the new.
+        # Now, while the old generation lasts: a later commit would count in the new one.
         await self._commits.abort()
         self.claims.clear()
         self._damaged.clear()
         self._continuity.revoked()
 
-    # What becomes of claiming.
+    # Results of claiming.
 
     def _ready(self, claim: KafkaClaim) -> None:
         at = self._source.at(claim.partition)
@@ -200,13 +209,17 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
             self._failure.set_exception(error)
 
     def _note(self, partition: int, claim: KafkaClaim) -> None:
-        """Remember what would be lost with the topic, as far as we know it."""
+        """Note how many records would be lost if the topic were deleted, by our knowledge."""
         end = max(claim.window.fetched, self._ends.get(partition, 0))
         unread = end - claim.window.acked
         self._context.losses.note(partition, claim.topic_id, unread=unread, lost=claim.lost_records)
 
     async def _watch(self) -> None:
-        """Tell claims whether Kafka can be read; raise if it can and yet nothing comes."""
+        """Look at the log again and again, and tell the claims whether it can be read.
+
+        Raises:
+            StalledError: Kafka can be read, but no records come; or the topic was made anew.
+        """
         while True:
             await asyncio.sleep(self._watchdog.every)
             doubtful = self.fault is not None
@@ -222,7 +235,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
                 if any(claim.topic_id != topic.id for claim in self.claims.values()):
                     raise StalledError(f"topic {self._source.name} was made anew")
                 self._ends = {at.partition: end for at, end in ends.items()}
-                # Behind a transaction that is open nothing can come.
+                # No records come from after the start of an open transaction.
                 self._gaps.readable = {at.partition: end for at, end in readable.items()}
                 suspects, changed = self._continuity.look(
                     {claim: place for claim, place in read.items() if self._fetching.holds(claim)},
@@ -240,6 +253,6 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
                     claim.wake()
 
     def _everywhere(self) -> list[TopicPartition]:
-        """Return every partition, and those of ours that an operator added to the topic."""
+        """Return every partition, and claimed ones that an operator has added to the topic."""
         added = [self._source.at(p) for p in self.claims if p >= self._source.partitions]
         return self._source.all() + added

@@ -1,7 +1,7 @@
-"""Going past offsets at the end of a partition that have no record, and acknowledging those.
+"""Passing of gaps: offsets without a record at the end of a partition are acknowledged.
 
-Such are the markers of transactions, and what was aborted or compacted. Only the client knows that
-it has passed them.
+Such offsets belong to markers of transactions, and to aborted or compacted records. Only the client
+knows that it has passed them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _POSITION_WITHIN = 0.05
 
 
 class GapPassing:
-    """For the claims of one member, which are in ``claims`` by partition."""
+    """Moves the claims of one member past gaps; ``claims`` has them by partition."""
 
     def __init__(
         self,
@@ -41,12 +41,14 @@ class GapPassing:
         self._next_look = 0.0
         self._commit: asyncio.Task[None] | None = None
         self.readable: Mapping[int, int] = {}
-        """The end of each partition as a reader of committed records last saw it."""
+        """The end of each partition for a reader of committed records, as last seen."""
 
     async def look(self, count_lost: Callable[[KafkaClaim, int], Awaitable[None]]) -> None:
-        """Let claims go past gaps. ``count_lost`` is told a claim and the offset it expected.
+        """Move claims past gaps.
 
-        Call it between two fetches, when every record that the client has passed is with its claim.
+        Call it between two fetches, when all records that the client has passed are in the claims.
+
+        ``count_lost``: called with a claim, and the offset that it expected next.
         """
         loop = asyncio.get_running_loop()
         if loop.time() < self._next_look:
@@ -65,17 +67,17 @@ class GapPassing:
             self._commit = asyncio.create_task(self._acknowledge())
 
     async def _acknowledge(self) -> None:
-        # Looked for here, so that nothing is committed of claims that were lost since.
+        # Ask for the gaps here, so that nothing is committed for claims that were lost meanwhile.
         gaps = [(claim, gap) for claim in self._claims.values() if (gap := claim.gap()) is not None]
         try:
             await self._commits.commit({claim.partition: gap for claim, gap in gaps})
         except (PartitionLost, TransportUnavailable):
-            return  # once more, if they are still ours
+            return  # the next look tries again, if the claims are still ours
         for claim, gap in gaps:
             claim.passed(gap)
 
     async def _position(self, partition: int) -> int | None:
-        """Return the offset that the client fetches next; ``None`` while it looks for its place."""
+        """Return the offset that the client fetches next; ``None`` while it is looking it up."""
         try:
             async with asyncio.timeout(_POSITION_WITHIN):
                 position: int = await self._client.position(self._source.at(partition))

@@ -1,4 +1,4 @@
-"""Telling once that a log can't be read, and once that it can again."""
+"""Log lines about a log that can't be read: one when that begins, one when it ends."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ log = logging.getLogger(__name__)
 
 
 class ReadOutage:
-    """The members of one log's groups that can't read it now; one line for all of them."""
+    """Tracks the consumers that can't read one log, and logs one line for all of them."""
 
     def __init__(self) -> None:
         self._members: set[object] = set()
         self._since = 0.0
 
     def failed(self, member: object, error: TransportError) -> None:
-        """Tell that ``member`` can't read the log, if no other could not before."""
+        """Note that ``member`` can't read the log; log it if it is the first."""
         if not self._members:
             self._since = time.monotonic()
             log.warning(
@@ -29,7 +29,7 @@ class ReadOutage:
         self._members.add(member)
 
     def over(self, member: object) -> None:
-        """Tell that the log can be read, if ``member`` was the last that could not."""
+        """Note that ``member`` can read the log again; log it if it was the last that could not."""
         if member not in self._members:
             return
         self._members.discard(member)

@@ -1,8 +1,8 @@
-"""How far readers of committed records can read, asked for where it may have changed.
+"""The ends of partitions for readers of committed records, asked only if they may have changed.
 
-A log that could be read to its end has no open transaction in it, and gets one by records that are
-appended. So where it ends as it did then, under the same leader, it can be read to its end. A
-process asks each second, of all partitions, and most often nothing came to any.
+A log that can be read to its end has no open transaction, and only an append can begin one. So if
+its end and its leader are the same as then, it can still be read to its end. A process looks each
+second at all partitions, and mostly nothing was appended to any.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class _Seen(NamedTuple):
 
 
 class ReadableEnds:
-    """Remembers where a topic ended, and under which leaders, when all of it could be read."""
+    """Remembers the end and the leader of each partition that could be read to its end."""
 
     def __init__(self, reader: KafkaReader) -> None:
         self._reader = reader

@@ -1,4 +1,4 @@
-"""Time limits of a member of a group."""
+"""The time limits of a member of a group."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from transport.contract import Topic
 
 __all__ = ["Timing"]
 
-_DAMAGE_BORNE = 2  # requests' worth of time
+_DAMAGE_BORNE = 2  # times the limit of a request
 _FOR_ROWS, _FOR_STANDBYS, _FOR_LETTERS = 0.25, 0.5, 3.0
 _SHORTEST_HEARTBEAT = 0.05
 
 
 class Timing(NamedTuple):
-    """Seconds: a silent member's ``lease``, ``drain`` for a batch in hand, one ``request``."""
+    """Time limits in seconds.
+
+    ``lease``: a silent member loses its partitions. ``drain``: an owner has to finish its batch
+    when its partition is revoked. ``request``: one request.
+    """
 
     lease: float
     drain: float
@@ -27,20 +31,20 @@ class Timing(NamedTuple):
 
     @property
     def rebalance(self) -> float:
-        """How long the group waits for a member to join again before it goes on without."""
+        """Seconds that the group waits for a member to join again before it goes on without it."""
         return self.drain + max(self.lease, 5.0)
 
     @property
     def damage(self) -> float:
-        """For how long a damaged batch is read again: a leader that moves is found by then."""
+        """Seconds for which a damaged batch is read again: enough to find a leader that moved."""
         return _DAMAGE_BORNE * self.request
 
     def heartbeat(self, topic: Topic, *, lingers: bool) -> float:
-        """Return the most seconds between two heartbeats of a member.
+        """Return the seconds between two heartbeats of a member.
 
-        Their answers alone tell it that another one has come or gone, and until all have learnt it,
-        those that have read nothing. ``lingers``: it is in no hurry for records, but in the group
-        of those that are.
+        Only the answer to a heartbeat tells a member that another one has come or gone. Until all
+        members know, those that have joined again read nothing. ``lingers``: the member is in no
+        hurry for records, but other members of its group may be.
         """
         most = _FOR_STANDBYS if lingers else _FOR_ROWS
         if topic is Topic.DEAD_LETTERS:

@@ -1,4 +1,4 @@
-"""Noticing a client that has stopped in silence (aiokafka issue 1154: nothing tells)."""
+"""The watchdog: notices a client that has stopped without an error (aiokafka issue 1154)."""
 
 from __future__ import annotations
 
@@ -14,37 +14,38 @@ __all__ = ["StalledError", "Stalls", "Watchdog"]
 _EVERY_MOST = 2.0
 _PATIENCE_LEAST = 5.0
 _PATIENCE_MOST = 600.0
-_JOINS_BORNE = 3  # rebalances' worth of time
+_JOINS_BORNE = 3  # times the limit of a rebalance
 
 
 class StalledError(KafkaError):  # type: ignore[misc] # aiokafka is not typed
-    """The log has more records, and they don't come. The client must be replaced."""
+    """The log has more records, but the client gets none. It must be replaced."""
 
 
 class Stalls:
-    """Where clients came to a stop, over the lives of all that one consumer has had.
+    """The offsets at which the clients of one consumer stopped, one client after the other.
 
-    Where the next one stops too, the client is not at fault: Kafka can't send what stands there
-    (the length of a batch changed on its disk, say). To replace it again and again would keep the
-    other partitions of the group from being read, so each time is twice as far from the last.
+    If the next client stops at the same offset, the client is not at fault: Kafka can't send the
+    record (the length of a batch changed on its disk, for example). Replacing clients again and
+    again would keep the other partitions from being read, so the time to the next replacement
+    doubles.
     """
 
     def __init__(self) -> None:
         self._stops: dict[int, tuple[int, int]] = {}
 
     def patience(self, partition: int, offset: int, usual: float) -> float:
-        """Return after how long to replace a client that has stopped there."""
+        """Return the seconds after which to replace a client that has stopped at ``offset``."""
         at, times = self._stops.get(partition, (offset, 0))
         return min(usual * 2**times, max(_PATIENCE_MOST, usual)) if at == offset else usual
 
     def note(self, partition: int, offset: int) -> None:
-        """Note that a client is replaced since it stopped there."""
+        """Note that a client is replaced because it stopped at ``offset``."""
         at, times = self._stops.get(partition, (offset, 0))
         self._stops[partition] = (offset, times + 1 if at == offset else 1)
 
 
 class Watchdog:
-    """Compares the ends of the log with the records that have come.
+    """Compares the ends of the log with the fetched records.
 
     Args:
         lease: seconds after which a silent member loses its partitions.
@@ -61,19 +62,20 @@ class Watchdog:
         self._seen: dict[int, tuple[int, float]] = {}
 
     def joining(self) -> None:
-        """Note that the client asked to be let in, or to be assigned partitions anew."""
+        """Note that the client is joining the group, or joining again."""
         self._joining_since = asyncio.get_running_loop().time()
         self._seen.clear()
 
     def joined(self) -> None:
-        """Note that the group answered."""
+        """Note that the group has let the client in."""
         self._joining_since = None
 
     def check(self, claims: Mapping[int, KafkaClaim], ends: Mapping[int, int]) -> None:
-        """Look at every claim once.
+        """Check every claim once.
 
         Raises:
-            StalledError: one of them has been behind for too long without any progress.
+            StalledError: a claim was behind for too long without progress, or the group has not let
+                the client in for too long.
         """
         now = asyncio.get_running_loop().time()
         since = self._joining_since

@@ -11,15 +11,15 @@ from transport.sizes import size_of
 
 __all__ = ["Window"]
 
-# Enough to keep a worker busy while the next fetch is under way, little enough for many partitions.
+# Enough to keep a worker busy during the next fetch, and small enough for many partitions.
 _FULL_RECORDS, _FULL_BYTES = 4000, 4 * 1024 * 1024
 
 
 class Window:
-    """The first ``delivered`` records are with the worker; the others are *ready*.
+    """The fetched records. The first ``delivered`` ones are with the worker, the others *ready*.
 
-    ``acked`` is the offset of the first record that is not acknowledged, ``fetched`` that of the
-    next one to come. ``last`` is the record that was fetched last.
+    ``acked`` is the offset of the first unacknowledged record, ``fetched`` the next offset to
+    fetch, and ``last`` the last fetched record.
     """
 
     __slots__ = ("_delivered", "_ready_bytes", "_records", "acked", "fetched", "last")
@@ -34,17 +34,17 @@ class Window:
 
     @property
     def ready(self) -> int:
-        """How many records can be taken."""
+        """The number of records that can be taken."""
         return len(self._records) - self._delivered
 
     @property
     def delivered(self) -> int:
-        """How many records were taken and are not acknowledged."""
+        """The number of records that were taken and are not acknowledged."""
         return self._delivered
 
     @property
     def unacknowledged(self) -> int:
-        """How many records are held."""
+        """The number of records in the window."""
         return len(self._records)
 
     @property
@@ -53,7 +53,7 @@ class Window:
         return self.ready >= _FULL_RECORDS or self._ready_bytes >= _FULL_BYTES
 
     def add(self, records: Sequence[tuple[int, Record]]) -> None:
-        """Append records that were fetched, at least one. Their offsets may have gaps."""
+        """Append fetched records, at least one. Their offsets may have gaps."""
         held = [(offset, record, size_of(record)) for offset, record in records]
         self._records.extend(held)
         self._ready_bytes += sum([size for _, _, size in held])
@@ -61,8 +61,8 @@ class Window:
         self.last = records[-1][1]
 
     def before(self, offset: int) -> Record | None:
-        """Return the last record below ``offset``, if it is held."""
-        # Nearly always the last that was delivered, so the search begins there.
+        """Return the last record below ``offset``, if it is in the window."""
+        # It is nearly always the last delivered record, so the search begins there.
         first = self._delivered or len(self._records)
         for index in range(first - 1, -1, -1):
             at, record, _ = self._records[index]
@@ -71,7 +71,7 @@ class Window:
         return None
 
     def back_to(self, offset: int) -> bool:
-        """Expect ``offset``, behind the last record, next; return whether it was not the next."""
+        """Set ``fetched`` back to ``offset``, after the last record; return whether it moved."""
         if self.fetched <= offset:
             return False
         self.fetched = offset
@@ -83,7 +83,7 @@ class Window:
         self.fetched = max(self.fetched, offset)
 
     def next_after(self, offset: int) -> int:
-        """Return the lowest offset from ``offset`` on that has a record, or may get one."""
+        """Return the lowest offset from ``offset`` on that has or may get a record."""
         later = (at for at, _, _ in self._records if at >= offset)
         return max(offset, next(later, self.fetched))
 
