@@ -217,6 +217,7 @@ def test_a_stream_is_split_as_another_strict_parser_does_or_refused(
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(1800)
 @settings(_few, max_examples=50_000, derandomize=False)
 @given(cut())
 def test_many_streams_are_split_as_another_strict_parser_does_or_refused(
