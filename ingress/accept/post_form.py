@@ -21,6 +21,7 @@ from ingress.accept.post_message import PostMessage
 from ingress.accept.submission import Submission
 from ingress.accept.turns import Turns
 from ingress.accept.uploads import Uploads
+from ingress.schema.json_faults import repeated
 from ingress.schema.problems import (
     MEDIA,
     TIMED_OUT,
@@ -50,6 +51,13 @@ _SLOWEST = 32 * 1024
 """Bytes a second that a client has to send, once INGRESS_BODY_TIMEOUT_MS is over."""
 _CLOSE = {"Connection": "close"}
 _FIELD_TEXT = {"message": "the message's JSON, without content", "content": "the content"}
+_HAS_CONTENT = FieldError(
+    "content",
+    "stands in the part message",
+    "Take it out there; send the part content.",
+)
+_REPEATED = repeated("content").detail
+"""What is found in the JSON of a part ``message`` that has content, beside the one put there."""
 
 
 class PostForm:
@@ -167,7 +175,12 @@ class PostForm:
             # The one member that it does not have: so the same rules and texts hold for it.
             rest = inner[1:].lstrip()
             data = b'{"content":""' + (b"" if rest.startswith(b"}") else b",") + rest
-        message = self._context.intake.message(data, context, idempotency_key(headers))
+        try:
+            message = self._context.intake.message(data, context, idempotency_key(headers))
+        except Problem as problem:
+            if problem.detail == _REPEATED:
+                raise field_problem([_HAS_CONTENT]) from problem
+            raise
         if key is not None:
             message.admit(key)
         return message

@@ -30,6 +30,8 @@ _TOKENS = 1_000
 _SUGGESTED = 32
 """The longest unknown name that gets a suggestion: the search takes the square of its length."""
 
+_AS_TEXT = "Send a string; JSON or other data goes into it as text, and contentType names its kind."
+
 _Check = Callable[[str, Value, RequestLimits], Iterator[FieldError]]
 
 
@@ -129,6 +131,9 @@ def _unknown(name: str, *, suggest: bool) -> Iterator[FieldError]:
 
 
 def _content(name: str, value: Value, limits: RequestLimits) -> Iterator[FieldError]:
+    if not isinstance(value, str) and value != Other("null"):
+        yield FieldError(name, f"is {_kind_of(value)}, not a string", _AS_TEXT)
+        return
     errors = list(_text(name, value, at_least=0, at_most=None))
     yield from errors
     if not errors and isinstance(value, str):

@@ -150,6 +150,14 @@ async def test_a_field_that_is_needed_does_not_say_so(service: Service, field: s
     assert error["remedy"] == "Send a JSON string."
 
 
+@pytest.mark.parametrize("content", [{"a": 1}, [1], 7, True])
+async def test_content_that_is_data_is_told_how_it_is_sent(service: Service, content: Any) -> None:
+    answer = await service.client.post(URL, json={**message(), "content": content})
+    (error,) = answer.json()["errors"]
+    assert error["field"] == "content"
+    assert "as text, and contentType names its kind" in error["remedy"]
+
+
 async def test_an_array_where_one_message_belongs_is_told_the_path_of_batches(
     service: Service,
 ) -> None:

@@ -333,7 +333,7 @@ _HEAD = "--b\r\nContent-Disposition: form-data; name={}\r\n\r\n{}\r\n"
         (_HEAD.format("content", "x") + "--b--\r\n", 422, "comes before message"),
         (_HEAD.format("message", "{}") + "--b--\r\n", 422, "conversationId"),
         (_HEAD.format("message", "[]") + "--b--\r\n", 422, "not an object"),
-        (_HEAD.format("message", json.dumps(message())) + "--b--\r\n", 400, "more than once"),
+        (_HEAD.format("message", json.dumps(message())) + "--b--\r\n", 422, "in the part message"),
         (_HEAD.format("other", "x") + "--b--\r\n", 422, "not a known part"),
         (_HEAD.format("message", json.dumps(described())) * 2 + "--b--\r\n", 422, "comes twice"),
         (_HEAD.format("message", json.dumps(described())), 400, "last boundary"),
