@@ -205,6 +205,32 @@ async def test_an_error_without_a_rule_pauses_its_partition_alone_and_dead_lette
     assert await lag(transport) == 0
 
 
+async def test_a_batch_that_is_too_slow_as_a_whole_is_halved(
+    start, transport, database_pool, database_url, eventually
+):
+    """Each row takes a tenth of a second, and a statement may take one."""
+    await database_pool.execute(
+        """
+        CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM pg_sleep(0.1);
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER slow BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION slow()
+        """
+    )
+    await append(transport, *(message(f"c{n}", content=f"{n}") for n in range(20)))
+    settings = PersistenceSettings(database_url=database_url, database_timeout_seconds=1)
+    pool = await connect(settings)
+    try:
+        worker = start(pool=pool)
+        await eventually(lambda: worker.count("persisted") == 20, timeout=30)
+        assert await contents(database_pool) == [f"{n}" for n in range(20)]
+        assert worker.count("dead_lettered") == 0
+        await worker.stop()
+    finally:
+        pool.terminate()
+
+
 async def test_a_worker_stops_at_once_during_an_outage_and_acknowledges_nothing(
     start, transport, database_pool, eventually
 ):

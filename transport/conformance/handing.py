@@ -201,6 +201,23 @@ async def test_what_is_refused_behind_what_is_stored_is_read_in_its_place(
 
 
 @pytest.mark.asyncio
+async def test_nothing_is_handed_over_before_what_was_read_is_acknowledged(
+    backend: Backend,
+) -> None:
+    """It would be stored beside that, and before it where that has to be stored again."""
+    backend.need("hands_over")
+    async with backend.create() as transport, Member(transport) as member:
+        owner = await _owner(member, backend)
+        await transport.publish(messages(["a"], partition=0, of=transport))
+        owner.claim.hand_over(owner.take)
+        await drain(owner.claim, 1, patience=backend.patience)
+        await transport.publish(messages(["b"], partition=0, of=transport))
+        records = await drain(owner.claim, 1, patience=backend.patience)
+        assert (contents(records), owner.handed) == (["b"], [])
+        await owner.claim.ack(records[-1].offset)
+
+
+@pytest.mark.asyncio
 async def test_what_is_not_taken_is_read(backend: Backend) -> None:
     backend.need("hands_over")
     async with backend.create() as transport, Member(transport) as member:
