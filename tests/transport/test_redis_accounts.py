@@ -246,6 +246,26 @@ async def test_what_another_consumer_left_is_taken_over_in_order(
         assert contents(await drain(claim, 6, patience=PATIENCE)) == list("abcdef")
 
 
+async def test_one_that_is_acknowledged_late_moves_nothing_back(
+    near: RedisTransport, client: Redis
+) -> None:
+    """Another consumer had it, and what came after it is acknowledged."""
+    async with Member(near) as member:
+        claim = await member.claim(0)
+        await near.publish(messages(list("abc"), partition=0, of=near))
+        await client.xreadgroup(WORKER_GROUP, "by-hand", {STREAM: ">"}, count=1)
+        records = await drain(claim, 2, patience=PATIENCE)
+        await claim.ack(records[-1].offset)
+        assert (await _progress(near)).acknowledged == records[-1].offset
+    async with Member(near) as member:
+        claim = await member.claim(0)
+        late = await drain(claim, 1, patience=PATIENCE)
+        assert contents(late) == ["a"]
+        await claim.ack(late[0].offset)
+        progress = await _progress(near)
+        assert (progress.acknowledged, progress.lag) == (records[-1].offset, 0)
+
+
 async def test_consumer_registrations_do_not_pile_up(near: RedisTransport, client: Redis) -> None:
     for i in range(5):
         async with Member(near, f"member-{i}") as member:
