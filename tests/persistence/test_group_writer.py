@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import asyncpg
+import msgspec
 import pytest
 
 from persistence.errors import FenceLost, Outage, Rejected, Unexpected
 from persistence.store.batch import FencedBatch, Written
-from persistence.store.group_writer import GroupWriter
+from persistence.store.group_writer import STATEMENT_BYTES, GroupWriter
 from persistence.store.writer import Writer
 from tests.persistence.loglib import contents
 from tests.persistence.samples import PARTITIONS, message, placed, receipt
@@ -304,7 +305,7 @@ class HangingWriter(CountedWriter):
 
 
 async def test_a_joint_statement_that_hangs_stops_its_own_partitions_alone(
-    database_pool, fences, eventually
+    database_pool, database_url, fences, eventually
 ):
     writer = HangingWriter(database_pool)
     group = GroupWriter(writer, most_rows=500, slots=5)
@@ -315,6 +316,21 @@ async def test_a_joint_statement_that_hangs_stops_its_own_partitions_alone(
     assert not hung.done()
     writer.released.set()
     assert await hung == Written([0], [], [])
+    blocker = await asyncpg.connect(database_url)
+    blocking = blocker.transaction()
+    await blocking.start()
+    await blocker.execute("LOCK TABLE messages IN SHARE MODE")
+    parts = [(partition, batch(partition, "c", name="later")) for partition in range(3)]
+    later = []
+    for partition, records in parts:
+        later.append(asyncio.create_task(group.write(records, fences[partition], nobody)))
+        await eventually(
+            lambda: database_pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        )
+    await blocking.rollback()
+    await blocker.close()
+    assert await asyncio.gather(*later) == [Written([0], [], [])] * 3
+    assert writer.joint[-2:] == [[0], [1, 2]], "and is forgotten once it has ended"
 
 
 async def test_who_waited_out_an_outage_goes_on_alone(group, counted, fences, database_pool):
@@ -377,6 +393,50 @@ async def test_a_full_batch_waits_for_the_one_before_it_in_its_partition(
     await eventually(lambda: len(ended) == 2)
     assert ended == [Written([0, 1, 2], [], [])] * 2
     assert await rows(database_pool, 0) == list("abcdef")
+
+
+async def test_what_waits_behind_a_batch_that_fails_is_written_one_after_the_other(
+    group, fences, database_url, database_pool, eventually
+):
+    ended: list[Written | Exception] = []
+    blocker = await asyncpg.connect(database_url)
+    blocking = blocker.transaction()
+    await blocking.start()
+    await blocker.execute("LOCK TABLE messages IN SHARE MODE")
+    for name, content in (("bad", POISON), ("m", "a"), ("n", "b")):
+        group.hand_in(batch(0, content, name=name), fences[0], nobody, ended.append)
+        await eventually(
+            lambda: database_pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        )
+    await blocking.rollback()
+    await blocker.close()
+    await eventually(lambda: len(ended) == 3)
+    assert isinstance(ended[0], Rejected)
+    assert ended[1:] == [Written([0], [], [])] * 2
+    assert await rows(database_pool, 0) == ["a", "b"]
+
+
+async def test_so_many_bytes_may_wait_as_a_statement_has(
+    group, fences, database_url, database_pool, eventually
+):
+    ended: list[Written | Exception] = []
+    blocker = await asyncpg.connect(database_url)
+    blocking = blocker.transaction()
+    await blocking.start()
+    await blocker.execute("LOCK TABLE messages IN SHARE MODE")
+    group.hand_in(batch(0, "a"), fences[0], nobody, ended.append)
+    await eventually(
+        lambda: database_pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    )
+    assert group.has_room(STATEMENT_BYTES)
+    large = [msgspec.structs.replace(it, size=STATEMENT_BYTES // 2) for it in batch(1, "b")]
+    group.hand_in(large, fences[1], nobody, ended.append)
+    assert group.has_room(STATEMENT_BYTES // 2)
+    assert not group.has_room(STATEMENT_BYTES // 2 + 1)
+    await blocking.rollback()
+    await blocker.close()
+    await eventually(lambda: len(ended) == 2)
+    assert group.has_room(STATEMENT_BYTES)
 
 
 async def test_statements_of_two_processes_that_meet_in_their_rows_both_end(writer, database_pool):

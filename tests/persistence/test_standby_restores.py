@@ -6,13 +6,19 @@ import asyncio
 from functools import partial
 
 import pytest
+from redis.asyncio import Redis
 
 from persistence.standby.restores import Restores
 from persistence.standby.takeover_rules import LogRole
+from persistence.worker.recovery.metrics import PositionMetrics
 from persistence.worker.recovery.positions import Positions
 from tests.persistence.loglib import contents
-from tests.persistence.samples import message
+from tests.persistence.samples import PARTITIONS, message
+from tests.support.metric_values import value_of
 from tests.support.mirrors import append, drained, mirror
+from transport.contract import Topic
+from transport.message.partitioner import partition_for
+from transport.redis.keys import trimmed
 
 PATIENCE = 0.3
 
@@ -159,3 +165,34 @@ async def test_what_a_standby_puts_back_is_gone_on_with_by_the_next(
         return all(through is None for through, *_ in found)
 
     await eventually(is_forgotten)
+
+
+async def test_what_the_log_still_holds_is_put_back_behind_what_it_holds_no_more(
+    start, stand_by, transport, transport_settings, database_pool, eventually
+):
+    """Nobody reads this log any more, so no partition waits for an operator: it is told."""
+    early, lost = some("early", 3), some("lost", 25)
+    worker = start(stream_batch_size=10)
+    await append(transport, *early)
+    await eventually(partial(drained, transport))
+    before = await positions(database_pool, "redis")
+    await append(transport, *lost)
+    await eventually(partial(drained, transport))
+    await worker.stop()
+    await lose(database_pool, before)
+    partition = partition_for("conv", PARTITIONS)
+    offsets = [record.offset for record in await transport.read(Topic.MESSAGES, partition)]
+    where = transport_settings
+    async with Redis(
+        host=where.redis_host, port=where.redis_port, db=where.redis_stream_db, protocol=2
+    ) as client:
+        stream = f"msg:stream:{partition}"
+        await client.xtrim(stream, minid=offsets[13], approximate=False)
+        await client.set(trimmed(stream), offsets[12])
+    standby = stand_by(member="w2")
+
+    async def are_put_back() -> bool:
+        return await contents(database_pool) == texts(*early, *lost[10:])
+
+    await eventually(are_put_back)
+    assert value_of(standby.metrics.of(PositionMetrics).rows_lost.labels("redis")) == 1
