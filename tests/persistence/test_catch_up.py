@@ -17,6 +17,7 @@ from otel.metrics import Metrics
 from persistence.errors import FenceLost
 from persistence.settings import PersistenceSettings
 from persistence.worker.partition_position import PartitionPosition
+from persistence.worker.recovery.gaps import Gap, accept
 from persistence.worker.recovery.log_begin import before_first, holds_all
 from persistence.worker.recovery.metrics import PositionMetrics
 from persistence.worker.recovery.positions import Positions
@@ -259,6 +260,16 @@ async def test_accept_gap_gives_up_nothing_that_the_log_holds(
     assert await names(database_pool) == names_of(early, held, late)
     done = await database_pool.fetch("SELECT action, target FROM operator_actions")
     assert [tuple(row) for row in done] == [("accept gap", f"redis/{P}")]
+
+
+async def test_a_gap_that_is_no_more_is_not_accepted(transport, writer, database_pool) -> None:
+    """A worker went on between the look at the gap and the answer to it."""
+    fence = await writer.take("redis", 0, 1, "w1")
+    await writer.move(fence, "7-0")
+    gap = Gap(0, "1-0", "5-0")
+    assert not await accept(transport, database_pool, gap, who="me", why="too late")
+    assert await writer.position("redis", 0) == "7-0"
+    assert await database_pool.fetchval("SELECT count(*) FROM operator_actions") == 0
 
 
 async def test_accept_gap_refuses_a_partition_that_is_well(

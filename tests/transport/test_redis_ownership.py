@@ -199,10 +199,11 @@ async def test_an_owner_of_whose_records_another_reader_was_given_some_moves_no_
         assert after["pending"] == before["pending"] == 1
 
 
-async def test_a_claim_that_is_revoked_while_it_waits_for_acknowledgements_reads_no_more(
-    near: RedisTransport,
+@pytest.mark.parametrize("how", ["revoked", "lost"])
+async def test_a_claim_that_goes_while_it_waits_for_acknowledgements_reads_no_more(
+    near: RedisTransport, how: str
 ) -> None:
-    """Its next owner waits for all that it was given."""
+    """Its next owner waits for all that it was given; and its own, whatever is not passed."""
     async with Member(near, "one") as member:
         claim = await member.claim(0)
         assert isinstance(claim, RedisClaim)
@@ -226,9 +227,13 @@ async def test_a_claim_that_is_revoked_while_it_waits_for_acknowledgements_reads
         await near.publish([message("more", partition=0, of=near)])
         reading = asyncio.create_task(claim.next(max_records=10, max_wait=0))
         await until(lambda: claim.awaits_acks, patience=PATIENCE)
-        claim.revoke()
-        claim.passed(handed[-1].offset)
-        with pytest.raises(PartitionLost, match="moves to another member"):
+        if how == "revoked":
+            claim.revoke()
+            claim.passed(handed[-1].offset)
+        else:
+            claim.lose()
+        why = "moves to another member" if how == "revoked" else "has another owner"
+        with pytest.raises(PartitionLost, match=why):
             await asyncio.wait_for(reading, PATIENCE)
 
 
