@@ -1,5 +1,5 @@
-"""The soak: a load at a steady rate, with faults, for hours; is anything lost, does anything grow?
+"""The soak: hours of load at a steady rate, with faults, to find losses and leaks.
 
-``crossfade soak`` runs it. It stands on the rehearsal's stage, faults and timeline and on the
-harness's load and checker. It knows what a process is to the system, and nothing of its insides.
+``crossfade soak`` runs it. It uses the rehearsal's stage, faults and timeline, and the harness's
+load and checker. It observes processes from outside: by the system's figures and by metrics.
 """

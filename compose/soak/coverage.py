@@ -1,4 +1,4 @@
-"""Whether a soak did and saw enough for its verdict: messages, rounds, series."""
+"""Decides whether a soak has enough messages, rounds and samples for a verdict."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from compose.soak.record import SoakBegan, SoakRecord, SoakRound
 
 __all__ = ["shortfalls", "unseen"]
 
-_MESSAGES = 0.5  # of those that are due at the rate; faults and a busy machine cost some
-_SEEN = 0.5  # of the samples; a server that is hurt can't be read for seconds
+_MESSAGES = 0.5  # share of the messages due at the rate; faults and a busy machine cost some
+_SEEN = 0.5  # share of the samples; during a fault a server can't be read for seconds
 _QUARTERS = 4
 _NAMED = 5
 
 
 def shortfalls(began: SoakBegan, rounds: Sequence[SoakRound]) -> list[str]:
-    """Return in words what a soak has to have done and did not: a service at rest loses nothing."""
+    """Return, as sentences, where the soak had too little load: an idle service proves nothing."""
     if not rounds:
-        return []  # that none was judged is said anyway
+        return []  # the report already says that no round was judged
     found = []
     due = began.options.rate * sum(round_.ended - round_.begun for round_ in rounds)
     messages = sum(round_.messages for round_ in rounds)
@@ -39,14 +39,16 @@ def unseen(
     begins: float,
     ends: float,
 ) -> list[str]:
-    """Return the series that every soak has to see, and this one did not see enough of.
+    """Return the required series that have too few points for a verdict.
+
+    Each quarter of the judged time must have enough points: a source may fail to answer just when
+    something is wrong.
 
     Args:
-        record: Its samples, and what its options imply.
+        record: The record of the soak.
         series: The points of each series.
-        begins: Where what is judged begins, in seconds. Each quarter is looked at by itself: where
-            a source does not answer, it may well be that something is wrong just then.
-        ends: Where it ends.
+        begins: Begin of the judged time, in seconds.
+        ends: End of the judged time, in seconds.
     """
     span = (ends - begins) / _QUARTERS
     quarters = [(begins + n * span, begins + (n + 1) * span) for n in range(_QUARTERS)]
@@ -66,7 +68,7 @@ def _implied(began: SoakBegan) -> list[str]:
     log = began.options.log
     return [
         *(f"memory/{name}" for name in began.spared),
-        "connections/PostgreSQL",  # tables are read with it, and shown from some size on
+        "connections/PostgreSQL",  # stands for the sizes of tables, which are read with it
         f"lag/{log}",
         f"records/{log}",
         "failed/POST",

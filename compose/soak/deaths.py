@@ -1,4 +1,4 @@
-"""Processes and servers that ended although no fault had ended them."""
+"""Finds processes and servers that ended by themselves, without a fault."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["DeathWatch"]
 
 
 class DeathWatch:
-    """Tells of each death once.
+    """Reports each part that ended by itself, once per run.
 
     Args:
-        parts: What is watched.
+        parts: The processes and servers to watch.
     """
 
     def __init__(self, parts: Sequence[Part]) -> None:
@@ -22,9 +22,9 @@ class DeathWatch:
         self._told: set[str] = set()
 
     def look(self) -> list[Anomaly]:
-        """Return those that are down now, or were when a fault came to them, since the last look.
+        """Return an anomaly for each part that ended by itself, except those reported before.
 
-        A part is told of once in a run, however often it ends.
+        A part counts if it is down now, or was down when a fault was injected into it.
         """
         ended = [part for part in self._parts if part.ended_alone or part.was_found_down]
         new = [part.name for part in ended if part.name not in self._told]

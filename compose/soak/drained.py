@@ -1,4 +1,4 @@
-"""Whether the service has persisted all that a log had at a moment, with its dead letters."""
+"""Waits until the service has acknowledged all records that a log has at one time."""
 
 from __future__ import annotations
 
@@ -12,20 +12,24 @@ _WITHIN = 300.0
 
 
 async def drained(log: Transport, *, within: float = _WITHIN) -> None:
-    """Return once all that the log has now is acknowledged by the service's groups.
+    """Wait until the service's consumer groups have acknowledged all records that the log has now.
 
-    The end of the dead letters is read when the messages are acknowledged and not before: what the
-    workers refuse meanwhile becomes a dead letter first, and is acknowledged then.
+    Messages come first, then dead letters: until the messages are acknowledged, the workers may
+    turn some of them into dead letters.
+
+    Args:
+        log: The log.
+        within: Seconds to wait for each of the two topics.
 
     Raises:
-        StuckError: one of the two topics was not acknowledged ``within`` seconds.
+        StuckError: a topic was not acknowledged in time.
     """
     for topic, group in ((Topic.MESSAGES, WORKER_GROUP), (Topic.DEAD_LETTERS, DLQ_GROUP)):
         await _acknowledged(log, topic, group, within)
 
 
 async def _acknowledged(log: Transport, topic: Topic, group: str, within: float) -> None:
-    """Return once a group has passed what stands at a topic's ends now, whatever follows there."""
+    """Wait until a group has passed the present ends of a topic; later records don't matter."""
     ends: dict[int, int] | None = None
 
     async def is_passed() -> bool:
@@ -49,7 +53,10 @@ async def _acknowledged(log: Transport, topic: Topic, group: str, within: float)
 
 
 async def _positions(log: Transport, topic: Topic, group: str) -> dict[int, tuple[int, int]] | None:
-    """Return how much each partition was ever given, and how much of that is acknowledged."""
+    """Return the numbers of records ever appended and acknowledged, by partition.
+
+    Returns ``None`` if one of them is unknown.
+    """
     found: dict[int, tuple[int, int]] = {}
     for part in await log.progress(topic, group=group):
         if part.appended is None or part.lag is None:

@@ -1,4 +1,4 @@
-"""The report on disk: a page, Markdown, JSON; and everything needed to look into a failure."""
+"""Saves the report as a page, Markdown and JSON, and the logs that help to explain a failure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def save(folder: Path, report: SoakReport) -> Path:
 
 
 def keep_logs(folder: Path, data: Path) -> None:
-    """Copy every process's log from ``data`` beside a report of something that is wrong."""
+    """Copy every process's log from ``data`` to ``folder/failure``."""
     failure = folder / "failure"
     shutil.rmtree(failure, ignore_errors=True)
     failure.mkdir(parents=True)

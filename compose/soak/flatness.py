@@ -1,4 +1,4 @@
-"""Whether a series grows: its end beside its beginning, and what it may grow by."""
+"""Decides whether a series grows: compares its end with its beginning, and with a limit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Flatness", "judge_series", "slope"]
 
 _POINTS = 120
 _BYTES_A_MB = 1e6
-_ENOUGH = 8  # points from which a slope is told
+_ENOUGH = 8  # smallest number of points for a slope
 
 Points = Sequence[tuple[float, float]]
 
@@ -25,17 +25,17 @@ class Flatness(msgspec.Struct, kw_only=True, rename="camel"):
     series: str
     unit: str
     first: float
-    """The median of the first tenth of the points that are judged."""
+    """The median of the first tenth of the judged points."""
     last: float
-    """The median of the last tenth."""
+    """The median of the last tenth of the judged points."""
     highest: float
     an_hour: float
-    """The slope. A leak that begins late, or a step, is not in it: see ``slope``."""
+    """The slope per hour. It does not show a step, or a leak that begins late (see ``slope``)."""
     growth: float
-    """The difference of ``first`` and ``last``, whenever it came about; what went up and came down
-    again is no leak. Where it grows by design: bytes for each message."""
+    """``last`` minus ``first``: a value that rose and fell again is not a leak. For a series that
+    grows by design: bytes per message."""
     limit: float
-    """The limit of ``growth``."""
+    """The largest allowed ``growth``."""
 
     @property
     def flat(self) -> bool:
@@ -49,9 +49,9 @@ def judge_series(
     """Judge each series that has enough points after its warm-up.
 
     Args:
-        series: Their points: seconds and values.
-        warm_up: Seconds that are left out.
-        messages: How many messages were acknowledged after it.
+        series: The points (seconds, value) of each series.
+        warm_up: Seconds to leave out at the beginning.
+        messages: Number of messages that were acknowledged after the warm-up.
     """
     found = []
     for name, points in series.items():
@@ -84,10 +84,10 @@ def _judged(name: str, points: Points, messages: float) -> Flatness:
 
 
 def _spread(points: Points, rate: float) -> float:
-    """Return how far most values lie apart when the slope is taken out: of less it says nothing.
+    """Return the noise of a series: the range of most of its values, with the slope removed.
 
-    It is the median of the three thirds. What happens once, a step or a leak that begins late, is
-    in one of them: it must not widen the limit that it is held to.
+    Growth below the noise means nothing. The result is the median of the three thirds of the
+    series, so that a step or a late leak, which affects one third, does not raise the limit.
     """
     left = [value - rate * at for at, value in points]
     third = len(left) // 3
@@ -102,10 +102,10 @@ def _most(values: Sequence[float]) -> float:
 
 
 def slope(points: Points) -> float:
-    """Return the slope of Theil and Sen: the median of the slopes between all pairs of points.
+    """Return the Theil-Sen slope: the median of the slopes between all pairs of points.
 
-    A third of the points may lie anywhere: what a fault did for a moment is no growth. Many points
-    are thinned first, to medians of neighbours.
+    Up to almost a third of the points may be outliers without effect, such as those during a fault.
+    A long series is thinned first.
     """
     thin = thinned(points, _POINTS)
     slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in combinations(thin, 2) if b[0] > a[0]]
@@ -113,7 +113,7 @@ def slope(points: Points) -> float:
 
 
 def thinned(points: Points, most: int) -> list[tuple[float, float]]:
-    """Return at most so many points, each the median of as many neighbours."""
+    """Return at most ``most`` points, each the median of equally many neighbours."""
     size = max(1, -(-len(points) // most))
     parts = [points[at : at + size] for at in range(0, len(points), size)]
     return [

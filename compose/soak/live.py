@@ -10,7 +10,7 @@ __all__ = ["standing"]
 
 
 def standing(soak: Soak) -> Standing:
-    """Return for how many seconds it has had load, and its counts."""
+    """Return the seconds with load so far, and the counts of requests, faults and violations."""
     return Standing(soak.timeline.now if soak.load else 0.0, _counts(soak))
 
 

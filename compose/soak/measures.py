@@ -1,6 +1,6 @@
-"""The measures of a soak: their units, and how much each may grow.
+"""The measures of a soak, with their units and limits of growth.
 
-A series has a name of two parts, such as ``memory/worker-1``: the measure, and the process.
+The name of a series is a measure and a source, such as ``memory/worker-1``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ __all__ = ["MEASURES", "Measure", "measure_of"]
 
 
 class Measure(NamedTuple):
-    """One kind of figure.
+    """One measure and its limit of growth.
 
-    What a series may grow by, from its warm-up's end to its own, is the larger of a share of what
-    it was and of ``least``. So a longer soak holds each hour to less.
+    From the end of its warm-up to its own end, a series may grow by ``share`` of its first value or
+    by ``least``, whichever is larger. The limit does not depend on the length of the soak, so a
+    longer soak allows less growth per hour.
     """
 
     title: str
@@ -23,7 +24,7 @@ class Measure(NamedTuple):
     share: float
     least: float
     per_message: bool = False
-    """It grows by design, with each message: ``least`` is what it may grow by for one, in bytes."""
+    """Whether it grows by design with each message; ``least`` is then in bytes per message."""
 
 
 MEASURES = {

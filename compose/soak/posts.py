@@ -1,4 +1,4 @@
-"""The POSTs of the last moments, for a sample; the history of a round passes them on."""
+"""Figures of the POSTs since the last sample, collected from the histories of the rounds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["PostMeter", "RoundHistory"]
 
 
 class PostMeter:
-    """Collects attempts until ``take`` returns their figures and forgets them."""
+    """Collects attempts; ``take`` returns their figures and starts anew."""
 
     def __init__(self) -> None:
         self._took: list[float] = []
@@ -25,7 +25,7 @@ class PostMeter:
             self._failed += 1
 
     def take(self) -> dict[str, float]:
-        """Return the series since the last call; none where nothing was sent."""
+        """Return the values of the series since the last call; empty if nothing was sent."""
         took, failed = sorted(self._took), self._failed
         self._took, self._failed = [], 0
         values: dict[str, float] = {}
@@ -38,13 +38,17 @@ class PostMeter:
 
 
 class RoundHistory(ClientHistory):
-    """A round's attempts. Those that a load's process tells of have ended."""
+    """The attempts of a round. A load's process reports them only when they have ended.
+
+    Args:
+        ended: Called with each attempt.
+    """
 
     def __init__(self, ended: Callable[[ClientAttempt], None]) -> None:
         super().__init__()
         self._told = ended
 
     def begin(self, attempt: ClientAttempt) -> ClientAttempt:
-        """Keep it, and tell of it."""
+        """Keep the attempt, and pass it to ``ended``."""
         self._told(attempt)
         return super().begin(attempt)

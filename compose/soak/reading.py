@@ -1,4 +1,4 @@
-"""Read from PostgreSQL while faults hurt it."""
+"""Reads from PostgreSQL with retries, while faults interrupt it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ AWAY = (
     TimeoutError,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # of a connection whose server was suspended
+    asyncpg.InternalClientError,  # raised after the connection's server was suspended
 )
-"""Errors that reading from PostgreSQL, or from the archive, may raise meanwhile."""
+"""Errors that reads from PostgreSQL and from the archive may raise during faults."""
 
 _WITHIN = 300.0
 _AGAIN = 1.0
@@ -33,10 +33,14 @@ _Read = TypeVar("_Read")
 
 
 async def read_patiently(read: Callable[[], Awaitable[_Read]], what: str) -> _Read:
-    """Call ``read`` until it succeeds.
+    """Call ``read`` until it succeeds, for 300 seconds at most.
+
+    Args:
+        read: The call.
+        what: Begins the error's message.
 
     Raises:
-        StuckError: it did not for minutes.
+        StuckError: it did not succeed in time.
     """
     deadline = time.monotonic() + _WITHIN
     while True:

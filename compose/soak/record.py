@@ -1,7 +1,7 @@
-"""The record of a soak: one JSON object a line, written while it runs (docs/soak.md).
+"""The record of a soak: one JSON object per line, written while the soak runs (docs/soak.md).
 
-The report is made from the file and from nothing else. So one that was interrupted has its report,
-and the soak's own memory does not grow with its length.
+The report is made from this file only. So an interrupted soak has a report too, and the soak's own
+memory does not grow with its length.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class RecordError(Exception):
 
 
 def _tag(name: str) -> str:
-    """Return the name of a class in the file."""
+    """Return the tag of a class in the file."""
     return name.removeprefix("Soak").lower()
 
 
@@ -51,18 +51,18 @@ class SoakBegan(_SoakLine, kw_only=True):
     started_at: str
     options: SoakOptions
     spared: list[str]
-    """The processes that are suspended at times, and never end."""
+    """The processes that faults may suspend, but never end."""
 
 
 class SoakSample(_SoakLine, kw_only=True):
-    """One look. A series that could not be read is not in ``values``."""
+    """One sample of all series. A series that could not be read is not in ``values``."""
 
     at: float
     values: dict[str, float]
 
 
 class SoakRound(_SoakLine, kw_only=True):
-    """One round, judged. ``rows`` and ``receipts`` are of its own conversations."""
+    """A judged round. ``rows`` and ``receipts`` count those of its own conversations."""
 
     number: int
     begun: float
@@ -71,17 +71,17 @@ class SoakRound(_SoakLine, kw_only=True):
     messages: int
     """Acknowledged messages, each counted once."""
     posts: int
-    """All tries."""
+    """Number of requests, including retries."""
     answered: int
-    """Those that got what they should."""
+    """Number of requests that were answered as they should be."""
     rows: int
     receipts: int
     archived: int = 0
-    """Rows of judged rounds that were archived after it."""
+    """Rows of judged rounds that were archived after this round."""
     verdict: dict[str, int] = {}
-    """Violations, by promise."""
+    """Violations by promise."""
     findings: list[Finding] = []
-    """The first ones."""
+    """The first violations."""
 
     def add(self, anomalies: Sequence[Anomaly]) -> None:
         """Add violations."""
@@ -92,7 +92,7 @@ class SoakRound(_SoakLine, kw_only=True):
 
 
 class SoakFault(_SoakLine, kw_only=True):
-    """A fault: when it was done, undone, and when the load was seen to go on."""
+    """A fault: when it began, when it was healed, and when the load was seen to go on."""
 
     victim: str
     way: str
@@ -102,19 +102,19 @@ class SoakFault(_SoakLine, kw_only=True):
 
 
 class SoakEnded(_SoakLine, kw_only=True):
-    """The last line. ``why`` it ended early, ``None`` if it did not."""
+    """The last line. ``why`` says why the soak ended early; ``None`` if it did not."""
 
     at: float
     why: str | None = None
     rounds: int | None = None
-    """How many were begun, judged or not; ``None``: unknown."""
+    """Number of rounds that began, judged or not; ``None`` if unknown."""
 
 
 AnyLine = SoakBegan | SoakSample | SoakRound | SoakFault | SoakEnded
 
 
 class SoakRecorder:
-    """Writes the file. Each line is there when ``add`` returns."""
+    """Writes the file. Each line is in the file when ``add`` returns."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,24 +134,24 @@ class SoakRecorder:
 
 
 class SoakRecord(msgspec.Struct, kw_only=True):
-    """A file, read."""
+    """The contents of a record's file."""
 
     began: SoakBegan
     samples: list[SoakSample] = []
     rounds: list[SoakRound] = []
     faults: list[SoakFault] = []
     ended: SoakEnded | None = None
-    """``None``: its process was killed."""
+    """The last line; ``None`` if the soak's process was killed."""
 
     @property
     def seconds(self) -> float:
-        """How long it ran, as far as the file tells."""
+        """How long the soak ran, in seconds, according to the file."""
         if self.ended is not None:
             return self.ended.at
         return self.samples[-1].at if self.samples else 0.0
 
     def series(self) -> Mapping[str, list[tuple[float, float]]]:
-        """Return the samples of each series, with their times."""
+        """Return the points (seconds, value) of each series."""
         found: dict[str, list[tuple[float, float]]] = {}
         for sample in self.samples:
             for name, value in sample.values.items():
@@ -160,10 +160,10 @@ class SoakRecord(msgspec.Struct, kw_only=True):
 
 
 def read_record(path: Path) -> SoakRecord:
-    """Read a file. A last line that was cut off is left out.
+    """Read a record's file. An incomplete last line is left out.
 
     Raises:
-        RecordError: it is not the record of a soak.
+        RecordError: the file is not the record of a soak.
     """
     lines = _lines(path)
     began = next(lines, None)

@@ -1,4 +1,4 @@
-"""The report of a soak, made from its record: the table, the JSON and the page come from it."""
+"""The report of a soak, made from its record; the source of the table, the JSON and the page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _POINTS = 400
 
 
 class SoakReport(msgspec.Struct, kw_only=True, rename="camel"):
-    """A soak. Times are seconds since ``started_at``."""
+    """The report of a soak. Times are seconds since ``started_at``."""
 
     version: int = 1
     started_at: str
@@ -29,44 +29,45 @@ class SoakReport(msgspec.Struct, kw_only=True, rename="camel"):
     options: SoakOptions
     spared: list[str]
     why: str | None
-    """Why it ended early."""
+    """Why it ended early; ``None`` if it did not."""
     sound: bool | None
-    """Whether every promise was kept in every round that was judged; ``None``: none was."""
+    """Whether every judged round kept every promise; ``None`` if no round was judged."""
     flat: bool | None
-    """Whether nothing grows; ``None``: the run was too short to tell, or ``unseen`` has something.
+    """Whether nothing grows; ``None`` if the run was too short to tell, or ``unseen`` is not empty.
     """
     unseen: list[str]
-    """The series that could not be read for a part of the run, and have to be for a verdict."""
+    """Required series that could not be read for a part of the run."""
     shortfalls: list[str]
-    """In words: what the soak has to have done and did not."""
+    """Sentences about load that was missing."""
     passed: bool | None = None
-    """Whether all is well; ``None`` where it is, and nobody can tell whether anything grows."""
+    """Whether the soak passed; ``None`` if every promise was kept and growth is unknown."""
     sentence: str = ""
-    """The outcome in words."""
+    """The outcome as a sentence."""
     verdict: dict[str, int]
+    """Violations by promise."""
     findings: list[Finding]
     rounds: int
-    """How many were judged."""
+    """Number of judged rounds."""
     begun: int | None
-    """How many were begun; ``None``: unknown, since its process was killed."""
+    """Number of rounds that began; ``None`` if unknown, since the soak's process was killed."""
     messages: int
     posts: int
     answered: int
     rows: int
     archived: int
     faults: dict[str, dict[str, int]]
-    """How many, by victim and way."""
+    """Number of faults by victim and way."""
     longest_fault: float
     """The longest time from the end of a fault until the load went on, in seconds."""
     lag_p95: float | None
     warm_up: float
     judged: float
-    """How many seconds were judged, after the warm-up."""
+    """Seconds with load after the warm-up, which are judged for growth."""
     flatness: list[Flatness]
     step: float
     """Seconds between two values of ``points``."""
     points: dict[str, list[float | None]]
-    """The series, thinned: medians; ``None`` where nothing is known."""
+    """The series, thinned to medians; ``None`` where nothing is known."""
 
     @property
     def growing(self) -> list[Flatness]:
@@ -75,11 +76,11 @@ class SoakReport(msgspec.Struct, kw_only=True, rename="camel"):
 
 
 def make_report(record: SoakRecord) -> SoakReport:
-    """Make the report of a record, whole or not."""
+    """Make the report of a record, which may be incomplete."""
     options, seconds = record.began.options, record.seconds
     loaded = record.rounds[-1].ended if record.rounds else seconds
     series = record.series()
-    # Figures from after the load are those of a service with nothing to do.
+    # Leave out the time after the load, when the service had nothing to do.
     warm_up = options.warm_up(seconds)
     series = {
         name: before
@@ -149,7 +150,7 @@ def _sentence(report: SoakReport) -> str:
 
 
 def _kept(report: SoakReport) -> str:
-    """Return the verdict on the promises in words, and the number of rounds judged."""
+    """Return the verdict on the promises as text, with the number of judged rounds."""
     if not report.rounds:
         return "no round was judged: whether anything was lost is unknown"
     broken = [f"{count} {name}" for name, count in report.verdict.items() if count]
@@ -184,7 +185,7 @@ def _faults(record: SoakRecord) -> dict[str, dict[str, int]]:
 def _thin(
     series: Mapping[str, list[tuple[float, float]]], seconds: float
 ) -> tuple[float, dict[str, list[float | None]]]:
-    """Return each series in equal steps of time, all of them in the same ones."""
+    """Return the step in seconds, and each series with one median per step."""
     longest = max((len(points) for points in series.values()), default=1)
     count = max(1, min(_POINTS, longest))
     step = max(seconds, 0.001) / count

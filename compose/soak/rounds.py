@@ -1,4 +1,4 @@
-"""The load in rounds: each is judged, archived and forgotten while the next one runs."""
+"""The load in rounds: each round is judged, archived and forgotten while the next one runs."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class RunningRound:
 
 
 class LoadInRounds:
-    """The load. Messages go on without a gap when one round follows another.
+    """Runs the load round by round, without a pause between two rounds.
 
     Args:
-        stage: Where it is sent to.
-        log: The log that is used.
-        options: Of the soak.
-        timeline: Its clock.
+        stage: The processes and servers; its ingresses get the load.
+        log: The log that the service uses.
+        options: The options of the soak.
+        timeline: The clock of the soak.
         meter: Gets every attempt.
     """
 
@@ -69,23 +69,23 @@ class LoadInRounds:
         self._meter = meter
         self._load: LoadProcess | None = None
         self.begun = 0
-        """How many rounds have begun."""
+        """Number of rounds that have begun."""
 
     @property
     def pid(self) -> int | None:
-        """The process of the present load."""
+        """The id of the running load's process; ``None`` if none runs."""
         return self._load.pid if self._load is not None else None
 
     async def goes_on(self, messages: int, within: float) -> None:
-        """Return once this many more messages have been acknowledged.
+        """Wait until this many more messages are acknowledged.
 
         Raises:
-            StuckError: they were not ``within`` seconds.
+            StuckError: they were not acknowledged within ``within`` seconds.
         """
         await acknowledges(lambda: self.acknowledged, messages, within)
 
     async def next(self) -> RunningRound | None:
-        """Begin a round, then end the one before; return that one, if there was any."""
+        """Begin a round, then end the one before; return the ended round, or ``None``."""
         before, load = self.running, self._load
         self.begun += 1
         options = self._options
@@ -103,7 +103,7 @@ class LoadInRounds:
         )
         history = RoundHistory(self._told)
         begun = RunningRound(self.begun, self._timeline.now, history, plan)
-        # Known to be this one's before its first message: rows from then on are not archived yet.
+        # Set before the round's first message: rows from its begin on must not be archived yet.
         self.running = begun
         self._load = await LoadProcess(history, self._stage.ingresses, plan).__aenter__()
         if before is not None and load is not None:
@@ -112,7 +112,7 @@ class LoadInRounds:
         return before
 
     async def end(self) -> RunningRound | None:
-        """End the last round; return it."""
+        """End the running round and return it; ``None`` if none runs."""
         last, load = self.running, self._load
         self.running = self._load = None
         if last is not None and load is not None:
@@ -127,10 +127,10 @@ class LoadInRounds:
         self.acknowledged += attempt.outcome is Outcome.OK and attempt.due is not None
 
     async def judge(self, ended: RunningRound) -> SoakRound:
-        """Compare what its clients were told with the rows, once all its records are persisted.
+        """Wait until all records of a round are persisted; compare its history with the rows.
 
         Raises:
-            StuckError: PostgreSQL could not be read for minutes.
+            StuckError: PostgreSQL could not be read for 300 seconds.
         """
         anomalies = list[Anomaly]()
         try:

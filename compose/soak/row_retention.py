@@ -1,4 +1,4 @@
-"""Row retention at work: rows of judged rounds are archived, and their messages asked for again."""
+"""Row retention in a soak: archives the rows of judged rounds, then repeats some messages."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ _ROWS = "SELECT coalesce(sum(rows), 0) FROM row_archives WHERE state = 'done'"
 
 
 class RowRetention:
-    """Archives old rows, as ``ROWS_RETENTION_DAYS`` does, and sees that they stay away.
+    """Archives old rows, as ``ROWS_RETENTION_DAYS`` does, and checks that they don't come back.
 
     Args:
-        pool: Of the service's database.
-        folder: Where the archive goes.
-        stage: Where messages are asked for again.
-        seed: Of the dice that choose them.
+        pool: Connections to the service's database.
+        folder: The folder of the archive.
+        stage: Its ingresses get the repeated messages.
+        seed: Seed of the random choice of messages.
     """
 
     def __init__(self, pool: Pool, folder: Path, stage: Stage, seed: int) -> None:
@@ -57,12 +57,12 @@ class RowRetention:
         self._dice = random.Random(seed)
         self._remembered: deque[ClientAttempt] = deque(maxlen=_KEPT)
         self._archived: deque[ClientAttempt] = deque(maxlen=_KEPT)
-        self._rows = 0  # that were archived, as far as was told
+        self._rows = 0  # archived rows that were reported so far
 
     @classmethod
     @asynccontextmanager
     async def of(cls, stage: Stage, seed: int) -> AsyncIterator[Self]:
-        """Have one until the block ends."""
+        """Yield an instance with a pool of its own, which closes when the block ends."""
         settings = PersistenceSettings(database_url=stage.database_url, database_pool_size=4)
         pool = await connect(settings)
         try:
@@ -71,7 +71,7 @@ class RowRetention:
             await pool.close()
 
     def remember(self, judged: RunningRound) -> None:
-        """Keep some messages of a round, to send them again when their rows are archived."""
+        """Choose some messages of a round, to send them again when their rows are archived."""
         plain = [
             attempt
             for attempt in judged.history.acknowledged(RequestKind.MESSAGE)
@@ -82,11 +82,11 @@ class RowRetention:
         self._remembered.extend(self._dice.sample(plain, min(_FROM_A_ROUND, len(plain))))
 
     async def archive(self, before: datetime) -> tuple[int, list[Anomaly]]:
-        """Archive rows from before a moment; return their number, and the rows that came back.
+        """Archive rows from before ``before``; return their number, and anomalies.
 
-        Where a fault ends it, it goes on after a moment: the table would have the rows of several
-        rounds otherwise, and its indexes the size for them. Where faults leave it no time, the next
-        call goes on with it.
+        If a fault interrupts it, it tries again after a second, for 120 seconds at most: if it did
+        not, the table and its indexes would grow to the rows of several rounds. The next call
+        archives the rest.
         """
         deadline = time.monotonic() + _ARCHIVED_WITHIN
         archiver = Archiver(self._pool, self._store, days=_NO_DAYS)
@@ -108,17 +108,17 @@ class RowRetention:
         return archived, found + await self._ask_again()
 
     async def vanished(self, judged: int) -> list[Anomaly]:
-        """Return the losses among the judged rows, once no message is under way.
+        """Return a loss for each judged row that is gone; call it when no message is under way.
 
         Raises:
-            StuckError: PostgreSQL could not be read for minutes.
+            StuckError: PostgreSQL could not be read for 300 seconds.
         """
         return await read_patiently(
             lambda: vanished(self._pool, judged), "the rows could not be counted"
         )
 
     async def _ask_again(self) -> list[Anomaly]:
-        """Send archived messages once more: each has the id that it had."""
+        """Send some archived messages again; return an anomaly for each that gets another id."""
         client = Client(2.0)
         found = []
         asked = self._dice.sample(list(self._archived), min(_ASKED, len(self._archived)))
@@ -142,7 +142,7 @@ class RowRetention:
 
 
 def _body(attempt: ClientAttempt) -> dict[str, object]:
-    """Return the message as the load sent it: its content names its client's id."""
+    """Return the message as the load sent it; its content has its ``clientMessageId``."""
     return {
         "conversationId": attempt.conversation,
         "senderId": attempt.client,

@@ -1,4 +1,4 @@
-"""One look at everything that could grow: processes, PostgreSQL, the log, folders, the load."""
+"""Samples everything that could grow: processes, PostgreSQL, the log, folders and the load."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from transport.errors import TransportError
 __all__ = ["Looker"]
 
 _MB = 1e6
-_WITHIN = 5.0  # seconds for a server's answer; one that is suspended gives none
+_WITHIN = 5.0  # seconds for a server's answer; a suspended server gives none
 _OWN = ("ingress", "worker")
 _SELF = "soak"
-# What an archive and a conflict leave behind stays for ever; that is no leak, and has its price.
+# Tables that grow by design, with archived rows and dead letters; judged per message.
 _KEPT = ("tombstones", "dead_letters", "row_archives", "archive_tombstones")
 _DATABASE = "disk/postgres"
-_SMALL = 0.2  # MB; of a smaller table there is nothing to see
+_SMALL = 0.2  # MB; smaller tables are left out
 
 _TABLES = """
 SELECT relname, pg_table_size(oid) AS bytes, pg_indexes_size(oid) AS index_bytes
@@ -39,13 +39,13 @@ WHERE backend_type = 'client backend' AND datname = current_database() AND pid <
 
 
 class Looker:
-    """Looks, with each source for itself: one that can't be read is left out.
+    """Takes samples; a source that can't be read is left out.
 
     Args:
-        stage: Its processes and servers.
-        log: The log that is used.
-        meter: The POSTs.
-        load: Returns the process of the present load.
+        stage: The processes and servers.
+        log: The log that the service uses.
+        meter: Has the figures of the POSTs.
+        load: Returns the process id of the running load.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Looker:
             self._objects(), self._database(), self._progress(), self._holdings(), self._folders()
         ):
             values |= found
-        if _DATABASE in values:  # what is kept for ever has a series, and a price, of its own
+        if _DATABASE in values:  # tables that grow by design have series and limits of their own
             values[_DATABASE] -= sum(self._kept.values())
         return values
 
@@ -83,7 +83,7 @@ class Looker:
         return values
 
     async def _objects(self) -> dict[str, float]:
-        """Return how many small objects live in each process of ours that answers."""
+        """Return the number of small objects in each service process that answers."""
         services = (*self._stage.ingresses, *self._stage.workers)
         counts = await asyncio.gather(*map(_count, services))
         return {
@@ -106,7 +106,7 @@ class Looker:
         return values
 
     def _table(self, name: str, size: float, index: float) -> Mapping[str, float]:
-        """Return the sizes of a table that was ever large enough."""
+        """Return the sizes of a table, if it is or ever was large enough to show."""
         if size + index >= _SMALL:
             self._shown.add(name)
         if name not in self._shown:
@@ -148,7 +148,7 @@ class Looker:
 
 
 async def _count(service: RehearsedService) -> float:
-    """Return the count of a process's small objects; 0 where it does not tell."""
+    """Return the number of a process's small objects; 0 if it does not answer."""
     with suppress(ConnectionError, TimeoutError):
         async with asyncio.timeout(_WITHIN):
             return await service.metric("python_allocated_blocks")

@@ -1,4 +1,4 @@
-"""The run of a soak: set the stage, load in rounds, hurt, look, judge; all of it on record."""
+"""Runs a soak: load in rounds, faults, samples and checks, all written to the record."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from transport.registry import create
 
 __all__ = ["Soak"]
 
-# Sizes can only be flat if old data goes within minutes, and not within days.
+# Old data must expire within minutes, so that sizes can stay flat during a soak.
 _SETTINGS = {
     "STREAM_RETENTION_SECONDS": "60",
     "STREAM_RETENTION_RECORDS": "2000",
@@ -46,14 +46,14 @@ _SETTINGS = {
 
 
 class Soak:
-    """One run in ``folder``, which it fills with servers' data and logs.
+    """One soak, with the data and logs of its servers in ``folder``.
 
     Args:
-        folder: For the servers' data and the logs.
-        options: Of the run.
-        recorder: Gets the record.
-        say: Called with a line at every step.
-        service: Starts its processes.
+        folder: The folder for data and logs.
+        options: The options of the soak.
+        recorder: Writes the record.
+        say: Called with a line for people at every step.
+        service: The class of the service's processes.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class Soak:
         self.faults = 0
         self.judged = 0
         self.broken = 0
-        """Violations that were found so far."""
-        self._rows = 0  # that were judged
+        """Number of violations found so far."""
+        self._rows = 0  # judged rows
         self._recorder = recorder
         self._say = say
         self._pair = LogPair(options.log, None)
@@ -92,7 +92,7 @@ class Soak:
         self._anomalies: list[Anomaly] = []
 
     async def run(self) -> None:
-        """Run it; everything it started has ended when this returns or raises."""
+        """Run the soak; all processes and servers have ended when this returns or raises."""
         self._say("starting the servers")
         async with self.stage.running():
             self.timeline.begin()
@@ -113,7 +113,7 @@ class Soak:
                 self._recorder.add(SoakEnded(at=self.timeline.now, why=why, rounds=begun))
 
     async def _loaded(self) -> str | None:
-        """Load, hurt and look; return why it ended early, ``None`` if it did not."""
+        """Run load, faults and samples; return why the soak ended early, or ``None``."""
         settings = self.stage.transport_settings()
         log = ReconnectingTransport(create(self.options.log, settings))
         async with log, RowRetention.of(self.stage, self.options.seed) as retention:
@@ -131,7 +131,7 @@ class Soak:
         return None
 
     async def _rounds(self, load: LoadInRounds, retention: RowRetention) -> None:
-        """Go from round to round, and judge each beside the next."""
+        """Run round after round, and judge each while the next one runs."""
         ends = self.options.seconds
         judging: asyncio.Task[None] | None = None
         try:
@@ -143,7 +143,7 @@ class Soak:
                 if ended is not None:
                     judging = asyncio.create_task(self._judge(load, retention, ended))
                 left = ends - self.timeline.now
-                # The last round is not a short one: what is left goes to the one before.
+                # No short round at the end: a remainder extends the last round.
                 span = self.options.round_seconds
                 await self._resting(left if left < 1.5 * span else span, judging)
             if judging is not None:
@@ -158,7 +158,7 @@ class Soak:
             await self._judge(load, retention, last)
 
     async def _resting(self, seconds: float, judging: asyncio.Task[None] | None) -> None:
-        """Wait; an error of the judging ends it."""
+        """Wait ``seconds``; raise an error of ``judging`` at once."""
         until = time.monotonic() + max(0.0, seconds)
         if judging is not None:
             await asyncio.wait({judging}, timeout=max(0.0, seconds))
@@ -171,11 +171,11 @@ class Soak:
     ) -> None:
         line = await load.judge(ended)
         retention.remember(ended)
-        # What the next round has is younger than it: those rows are still to be judged.
+        # Archive only rows from before the running round, whose rows are not judged yet.
         before = load.running.began_at if load.running is not None else datetime.now(UTC)
         line.archived, found = await retention.archive(before)
         self._rows += line.rows
-        if load.running is None:  # it was the last
+        if load.running is None:  # this was the last round
             found += await retention.vanished(self._rows)
         self._anomalies += self._deaths.look()
         line.add([*found, *self._anomalies])
@@ -190,7 +190,7 @@ class Soak:
         self._forget()
 
     def _write_faults(self, *, all_of: bool = False) -> None:
-        """Write the faults that are over, and forget them."""
+        """Write the faults that are over to the record, and drop them from the timeline."""
         marks = self.timeline.faults
         over = len(marks) if all_of else sum(mark.went_on is not None for mark in marks)
         for mark in marks[:over]:
@@ -207,7 +207,7 @@ class Soak:
         self.faults += over
 
     def _forget(self) -> None:
-        """Keep of each process's states the present one."""
+        """Drop all but the present state of each process and server from the timeline."""
         for spans in self.timeline.tracks.values():
             del spans[:-1]
 
@@ -238,7 +238,7 @@ class Soak:
 
 @asynccontextmanager
 async def _beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Do works that have no end until the block ends; what one of them raises ends the block."""
+    """Run endless coroutines until the block ends; an error of one of them ends the block."""
     block = asyncio.current_task()
     assert block is not None
     failed: list[BaseException] = []

@@ -16,7 +16,7 @@ _DROP = (0, 3, 2, 4, 5, 0, 1, 0)
 
 
 def show(console: Terminal, report: SoakReport, page: Path) -> None:
-    """Print a line for each series, the verdict in words, and where the page is."""
+    """Print a line for each series, the verdict, and the path of the page."""
     grid = Grid()
     grid.add_column(HEADINGS[0])
     for heading, drop in zip(HEADINGS[1:], _DROP[1:], strict=True):

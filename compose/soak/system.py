@@ -1,4 +1,4 @@
-"""Figures of a process and of a folder, as the system tells them. Linux alone has ``/proc``."""
+"""Figures of processes (from ``/proc``, so on Linux only) and sizes of folders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KB = 1024
 
 
 class ProcessFigures(NamedTuple):
-    """One process, or several of a server together. ``memory`` is in bytes."""
+    """The figures of one process, or the sums of a server's processes. ``memory`` is in bytes."""
 
     memory: int
     descriptors: int
@@ -21,12 +21,12 @@ class ProcessFigures(NamedTuple):
 
 
 def figures_of(pid: int, *, children: bool = False) -> ProcessFigures | None:
-    """Return the figures of a process; ``None`` where it has gone, or the system does not tell.
+    """Return the figures of a process; ``None`` if it has ended, or the system has no ``/proc``.
 
     Args:
-        pid: The process.
-        children: Count its children too. Memory is then what each has to itself, since they share
-            the rest: PostgreSQL's buffers would be counted for every session.
+        pid: The process id.
+        children: Include its children. Memory is then the private memory of each process:
+            PostgreSQL's shared buffers would be counted for every session.
     """
     if not children:
         return _figures(pid, "VmRSS")
@@ -37,7 +37,7 @@ def figures_of(pid: int, *, children: bool = False) -> ProcessFigures | None:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Return the bytes of all files in a folder, on disk."""
+    """Return the disk space of all files in a folder, in bytes."""
     total = 0
     for path, _, names in os.walk(folder):
         for name in names:
@@ -59,7 +59,7 @@ def _figures(pid: int, memory: str) -> ProcessFigures | None:
             sum(1 for _ in (at / "fd").iterdir()),
             int(lines["Threads"]),
         )
-    except (OSError, KeyError, ValueError):  # it has ended; a zombie has no memory
+    except (OSError, KeyError, ValueError):  # it has ended; a zombie has no memory figures
         return None
 
 

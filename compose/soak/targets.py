@@ -1,4 +1,4 @@
-"""The faults that each part may have: some processes never end, or a leak would end with them."""
+"""The faults that each part may have: some processes are never ended, so that leaks can show."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _ENDING = ("kill", "restart")
 
 
 def spared(parts: Sequence[Part]) -> list[str]:
-    """Return the names of those that are suspended at times, and never end."""
+    """Return the names of the parts that faults may suspend, but never end."""
     return [part.name for part in parts if part.name in _SPARED]
 
 
 def victims(parts: Sequence[Part], kind: str, way: str) -> list[Part]:
-    """Return the parts of a kind that may be hurt in a way; none where all of them are spared."""
+    """Return the parts of a kind that a way of fault may hit; empty if all of them are spared."""
     return [
         part
         for part in parts
@@ -27,6 +27,6 @@ def victims(parts: Sequence[Part], kind: str, way: str) -> list[Part]:
 
 
 def ways(parts: Sequence[Part], kind: str) -> tuple[str, ...]:
-    """Return the ways in which some part of a kind may be hurt."""
+    """Return the ways of fault that may hit at least one part of a kind."""
     known = next(part.ways for part in parts if part.kind == kind)
     return tuple(way for way in known if victims(parts, kind, way))

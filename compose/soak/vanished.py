@@ -1,4 +1,4 @@
-"""Rows that were there when their round was judged have to be there at the end, or archived."""
+"""Checks at the end that every judged row is still in the table, or archived."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ _KEPT = "SELECT count(*) FROM (SELECT id FROM messages UNION SELECT id FROM tomb
 
 
 async def vanished(pool: Pool, judged: int) -> list[Anomaly]:
-    """Return a loss for each judged row that is neither there nor archived.
+    """Return a loss for each judged row that is neither in the table nor archived.
 
-    The count is right only while no message is under way.
+    Args:
+        pool: Connections to the service's database.
+        judged: Number of judged rows. The comparison is right only while no message is under way.
     """
     async with using(pool) as connection:
         kept = await connection.fetchval(_KEPT)

@@ -1,1 +1,1 @@
-"""The report for people: a page that loads nothing from any network, and Markdown."""
+"""The report for people: a self-contained HTML page, and Markdown."""

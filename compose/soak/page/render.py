@@ -1,4 +1,4 @@
-"""The page: ``soak.html`` filled in with a report. Charts and styles are the rehearsal's."""
+"""Renders the page from ``soak.html``, with the charts and styles of the rehearsal's page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PIXELS = 110
 
 
 def render(report: SoakReport) -> str:
-    """Return the page. It asks nothing of any network."""
+    """Return the page as HTML; it loads nothing from a network."""
     template = pages("compose.soak.page").get_template("soak.html")
     return template.render(
         report=report,

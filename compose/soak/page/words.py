@@ -1,4 +1,4 @@
-"""Figures in words, for the terminal, the page and Markdown alike."""
+"""Figures as text, for the terminal, the page and Markdown."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ HEADINGS = ("series", "at first", "at last", "highest", "an hour", "grew by", "m
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time."""
+    """Return a duration as text."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def figure(value: float, *, sign: bool = False) -> str:
-    """Return a number with some three digits."""
+    """Return a number as text with about three digits."""
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
     text = f"{value:+,.{digits}f}" if sign else f"{value:,.{digits}f}"
     return text if value else "0"
 
 
 def table(report: SoakReport) -> list[tuple[str, ...]]:
-    """Return a row for each series that was judged; what grows comes first."""
+    """Return a row for each judged series, those that grow first."""
     return [
         _row(judgement)
         for judgement in sorted(report.flatness, key=lambda judgement: judgement.flat)
@@ -50,7 +50,7 @@ def _row(judgement: Flatness) -> tuple[str, ...]:
 
 
 def numbers(report: SoakReport) -> list[tuple[str, str]]:
-    """Return the totals, each with its name."""
+    """Return the names and values of the totals."""
     faults = sum(count for ways in report.faults.values() for count in ways.values())
     share = report.answered / report.posts if report.posts else 0.0
     return [
