@@ -1,1 +1,1 @@
-"""From a rate of messages to cores, processes and memory."""
+"""The capacity model: computes cores, processes and memory from a rate of messages."""

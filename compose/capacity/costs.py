@@ -12,11 +12,12 @@ DATA = Path(__file__).with_name("costs.json")
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """Microseconds of CPU for one message."""
+    """CPU time of one message, in microseconds."""
 
     message: float
+    """The cost of a message without content."""
     per_kb: float
-    """Seconds more for each kilobyte of content."""
+    """The additional cost of each kilobyte of content."""
 
     def of(self, content_bytes: int) -> float:
         """Return the seconds of CPU for a message of this size."""
@@ -24,7 +25,7 @@ class Cost(msgspec.Struct, frozen=True):
 
 
 class Costs(msgspec.Struct, frozen=True):
-    """Costs by part (``ingress``, ``worker``, ``log``, ``postgres``), and where they are from."""
+    """Costs by part (``ingress``, ``worker``, ``log``, ``postgres``), and their measurement."""
 
     measured_at: str
     machine: str

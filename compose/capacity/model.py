@@ -1,7 +1,7 @@
-"""From costs to cores: linear, and no better than the costs that it is given.
+"""The model that computes cores from costs. It is linear, and as accurate as the measured costs.
 
-A core is a core of the machine that was measured. A process of ours and Redis use one each at most;
-PostgreSQL uses as many as there are.
+A core is a core of the measured machine. Each service process and Redis use one core at most;
+PostgreSQL uses as many as the machine has.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _RETENTION_SECONDS = 300  # STREAM_RETENTION_SECONDS
 _RETENTION_RECORDS = 16 * 10_000  # STREAM_PARTITIONS x STREAM_RETENTION_RECORDS
 _REMEMBERED_SECONDS = 600  # twice IDEMPOTENCY_TTL_SECONDS
 _REMEMBERED_BYTES = 200
-_RECORD_BYTES = 700  # of a record or row, beside its content
+_RECORD_BYTES = 700  # size of a record or row without its content
 _DAY = 86_400
 
 
@@ -26,13 +26,13 @@ class Need(msgspec.Struct, frozen=True):
     """The needs of one part."""
 
     cores: float
-    """Cores that it keeps busy."""
+    """Number of cores that it keeps busy."""
     processes: int | None
-    """Processes of one core each; ``None`` for a server, which divides its work itself."""
+    """Number of processes; ``None`` for a server, which divides its work itself."""
 
 
 class Ceiling(msgspec.Struct, frozen=True, rename="camel"):
-    """The most messages a second on one machine."""
+    """The highest rate on one machine."""
 
     cores: int
     messages_per_second: int
@@ -41,15 +41,15 @@ class Ceiling(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Capacity(msgspec.Struct, frozen=True, rename="camel"):
-    """The needs of a rate."""
+    """The resources that a rate needs."""
 
     parts: dict[str, Need]
     cores: float
-    """Cores for all parts, each core as busy as was asked."""
+    """Cores for all parts, at the requested utilization."""
     log_is_enough: bool
-    """Whether one Redis can take them."""
+    """Whether one Redis sustains the rate."""
     redis_bytes: int
-    """Memory in ordinary times; an outage of PostgreSQL adds ``row_bytes`` a message."""
+    """Redis's memory without an outage; an outage of PostgreSQL adds ``row_bytes`` per message."""
     row_bytes: int
     rows_bytes_a_day: int
 
@@ -58,9 +58,9 @@ def capacity(costs: Costs, rate: float, content_bytes: int, busy: float) -> Capa
     """Return the cores, memory and disk that a rate needs.
 
     Args:
-        costs: As measured on one machine.
-        rate: Messages a second.
-        content_bytes: Of each message.
+        costs: Costs measured on one machine.
+        rate: Messages per second.
+        content_bytes: Content of each message, in bytes.
         busy: The share of a core (0 to 1) that may be in use.
     """
     used = {part: rate * cost.of(content_bytes) for part, cost in costs.parts.items()}
@@ -85,7 +85,14 @@ def capacity(costs: Costs, rate: float, content_bytes: int, busy: float) -> Capa
 
 
 def ceiling(costs: Costs, cores: int, content_bytes: int, busy: float) -> Ceiling:
-    """Return the most that one machine with so many cores takes, all parts on it."""
+    """Return the highest rate on one machine that runs all parts.
+
+    Args:
+        costs: Costs measured on one machine.
+        cores: Cores of the machine.
+        content_bytes: Content of each message, in bytes.
+        busy: The share of a core (0 to 1) that may be in use.
+    """
     each = {part: cost.of(content_bytes) for part, cost in costs.parts.items()}
     by_cores = cores * busy / sum(each.values())
     by_log = busy / each["log"]

@@ -1,4 +1,4 @@
-"""``crossfade doctor``: everything that is configured, looked at once. Changes nothing.
+"""``crossfade doctor``: examines everything that is configured, once, and changes nothing.
 
-Each file looks at one thing and yields observations. It may touch whatever a process touches.
+Each file examines one thing and yields observations.
 """

@@ -1,4 +1,4 @@
-"""PostgreSQL: whether it can be used, what it is, and what it promises."""
+"""Examines PostgreSQL: connection, version, durability, schema, rights and limits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["examine_database", "examine_reads"]
 
 _WITHIN = 5.0
 _UNREACHED = "see that PostgreSQL runs where DATABASE_URL says"
-_REMEDIES = {  # by the start of PostgreSQL's code
+_REMEDIES = {  # by the first characters of the SQLSTATE
     "28": "correct the user and the password in DATABASE_URL, or let them in (pg_hba.conf)",
     "3D": "make that database, or correct its name in DATABASE_URL",
     "42501": "GRANT it to the user in DATABASE_URL",
@@ -76,7 +76,7 @@ FROM pg_stat_replication WHERE state = 'streaming'
 
 
 async def examine_database(pool: Pool, settings: PersistenceSettings) -> AsyncIterator[Observation]:
-    """Yield what was found of PostgreSQL."""
+    """Yield the observations of PostgreSQL."""
     try:
         async with using(pool, within=_WITHIN) as connection:
             asked = time.time()
@@ -108,7 +108,7 @@ async def examine_database(pool: Pool, settings: PersistenceSettings) -> AsyncIt
 
 
 async def examine_reads(settings: PersistenceSettings) -> AsyncIterator[Observation]:
-    """Yield what was found of ``DATABASE_READ_URL``."""
+    """Yield the observations of ``DATABASE_READ_URL``."""
     pool = await connect_reads(settings)
     if pool is None:
         return
@@ -139,7 +139,7 @@ async def examine_reads(settings: PersistenceSettings) -> AsyncIterator[Observat
 
 
 def _remedy(error: Exception) -> str:
-    """Return what to do about a database that can't be used; its text names the trouble."""
+    """Return the remedy for a database that can't be used."""
     code = str(getattr(error.__cause__, "sqlstate", None) or "")
     known = (remedy for start, remedy in _REMEDIES.items() if code.startswith(start))
     remedy = "change it as the text says" if isinstance(error, UnfitDatabase) else _UNREACHED
@@ -199,7 +199,7 @@ async def _schema(
             f"ALTER ROLE {role} BYPASSRLS, or ALTER TABLE ... DISABLE ROW LEVEL SECURITY",
         )
     if any(row["name"] == "alembic_version" for row in lacking):
-        return  # its revision can't be told
+        return  # without that right, the revision can't be read
     latest = migrate.latest()
     at = await migrate.current(settings.direct_url)
     if at is None:
@@ -277,7 +277,7 @@ async def _processes(
     else:
         yield fine("processes", f"{len(alive)} run" if alive else "none runs now")
     if pooling is not Pooling.NONE:
-        return  # then the pooler says how many
+        return  # the pooler limits the connections
     wanted = max(1, len(alive)) * settings.database_pool_size
     most, limit, setting = min(_limits(server))
     if wanted > most:
@@ -292,7 +292,7 @@ async def _processes(
 
 
 def _limits(server: Any) -> Iterator[tuple[int, str, str]]:
-    """Yield each limit of connections: the number left, the role or database, and the remedy."""
+    """Yield each limit on connections: the number, whose limit it is, and the remedy."""
     role, database = server["role"], server["database"]
     yield server["connections"], "the server", "max_connections"
     if server["of_role"] is not None:

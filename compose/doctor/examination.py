@@ -1,4 +1,4 @@
-"""Look at everything that is configured, side by side."""
+"""Examines everything that is configured, all parts at once."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _LOOK = 5.0
 
 
 async def examine(settings: Settings) -> dict[str, list[Observation]]:
-    """Return the observations of each thing that is configured, in the order of a message's way.
+    """Return the observations of each configured part, in the order that a message passes them.
 
     Raises:
-        ConfigurationError: a setting names what can't be made here.
+        ConfigurationError: the client of a log or store can't be made from the settings.
     """
     pool = await connect(settings.persistence)
     try:
@@ -55,7 +55,7 @@ async def examine(settings: Settings) -> dict[str, list[Observation]]:
 
 
 async def _recorded(pool: Pool) -> tuple[dict[str, str], dict[str, str]]:
-    """Return what PostgreSQL knows of the logs, as far as it answers."""
+    """Return the known identities and the retired logs; empty if PostgreSQL does not answer."""
     with suppress(PersistenceError, TimeoutError):
         async with asyncio.timeout(_LOOK):
             return await known_identities(pool), await retired_logs(pool)

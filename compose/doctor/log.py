@@ -1,4 +1,4 @@
-"""One log: whether it can be used, what it is, and what its acknowledgements are worth."""
+"""Examines one log: connection, server, identity, durability, rights and records."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _WITHIN = 10.0
 async def examine_log(
     log: Transport, *, known: Mapping[str, str], retired: Mapping[str, str]
 ) -> AsyncIterator[Observation]:
-    """Yield what was found of a log that is not connected.
+    """Yield the observations of a log.
 
     Args:
-        log: The log.
-        known: The identity of each log by name, as PostgreSQL has it.
-        retired: Who retired a log and why, by name.
+        log: The log, not connected yet.
+        known: The identity of each log by name, from PostgreSQL.
+        retired: By name of a retired log, who retired it and why.
     """
     try:
         if isinstance(log, TellsServerFacts):

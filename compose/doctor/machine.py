@@ -1,4 +1,4 @@
-"""This machine's side: the interpreter, the settings, and the limits of a process."""
+"""Examines this machine: the interpreter, the settings, and the limits of a process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FILES = 4096
 
 
 def examine_machine(settings: Settings) -> Iterator[Observation]:
-    """Yield what was found of the interpreter, the settings, and this process's limits."""
+    """Yield the observations of the interpreter, the settings, and this process's limits."""
     yield fine("version", f"crossfade {version('crossfade')}")
     if is_plain():
         yield warning(

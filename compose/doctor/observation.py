@@ -1,4 +1,4 @@
-"""The findings of an examination."""
+"""Observations, the findings of an examination."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ __all__ = ["Grade", "Observation", "bad", "fine", "unknown", "warning"]
 
 
 class Grade(IntEnum):
-    """How much it matters, worst last."""
+    """The severity of an observation; the worst grade has the highest value."""
 
     FINE = 0
     WARNING = 1
-    """It works, and something may be slow, dear or less safe than it could be."""
+    """It works, but something may be slow, expensive or less safe than it could be."""
     UNKNOWN = 2
-    """It can't be told: what was to be asked did not answer, or may not be asked."""
+    """It could not be examined: a server did not answer, or does not allow the query."""
     BAD = 3
-    """It does not work, or a promise is not kept with it."""
+    """It does not work, or it breaks a promise."""
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was looked at."""
+    """One finding."""
 
     what: str
-    """The thing: ``version``, ``durability``, ``clock``."""
+    """Its subject: ``version``, ``durability``, ``clock``."""
     found: str
     grade: Grade = Grade.FINE
     promise: int | None = None
@@ -34,20 +34,20 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fine(what: str, found: str) -> Observation:
-    """Return a observation that needs nothing."""
+    """Return an observation that needs no action."""
     return Observation(what=what, found=found)
 
 
 def warning(what: str, found: str, remedy: str, *, promise: int | None = None) -> Observation:
-    """Return one that can wait."""
+    """Return an observation whose remedy can wait."""
     return Observation(what=what, found=found, grade=Grade.WARNING, remedy=remedy, promise=promise)
 
 
 def unknown(what: str, found: str, remedy: str | None = None) -> Observation:
-    """Return one that can't be told."""
+    """Return an observation of a subject that could not be examined."""
     return Observation(what=what, found=found, grade=Grade.UNKNOWN, remedy=remedy)
 
 
 def bad(what: str, found: str, remedy: str, *, promise: int | None = None) -> Observation:
-    """Return one that needs somebody now."""
+    """Return an observation that needs action now."""
     return Observation(what=what, found=found, grade=Grade.BAD, remedy=remedy, promise=promise)

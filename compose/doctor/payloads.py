@@ -1,4 +1,4 @@
-"""The payload stores: whether each can be reached, read and listed, and is the one that it was."""
+"""Examines the payload stores: connection, identity, rights, and the other processes' stores."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _MOVE = "'Move to another store' in docs/payloads.md has the steps"
 async def examine_store(
     settings: PayloadSettings, *, known: Mapping[str, str]
 ) -> AsyncIterator[Observation]:
-    """Yield what was found of ``PAYLOAD_STORE``. Nothing is made.
+    """Yield the observations of ``PAYLOAD_STORE``; create nothing.
 
     Args:
-        settings: With a store.
-        known: The identity of each log, and of the store, as PostgreSQL has them.
+        settings: Settings that name a store.
+        known: The identities of the logs and of the store, from PostgreSQL.
 
     Raises:
-        ConfigurationError: the client can't use the settings.
+        ConfigurationError: the store's client can't be made from the settings.
     """
     recorded = known.get(STORE_NAME)
     address = settings.payload_store or ""
@@ -67,7 +67,7 @@ async def examine_store(
 async def examine_fallback(
     settings: PayloadSettings, *, known: Mapping[str, str]
 ) -> AsyncIterator[Observation]:
-    """Yield what was found of ``PAYLOAD_FALLBACK_STORE``; as ``examine_store``."""
+    """Yield the observations of ``PAYLOAD_FALLBACK_STORE``, as ``examine_store`` does."""
     recorded = known.get(STORE_NAME)
     address = settings.payload_fallback_store or ""
     copy = f"run 'crossfade payloads copy', which makes it ready; {_MOVE}"
@@ -97,7 +97,7 @@ async def examine_fallback(
 
 
 async def examine_processes(pool: Pool, settings: PayloadSettings) -> AsyncIterator[Observation]:
-    """Yield whether a process with these settings could start beside those that run."""
+    """Yield whether a process with these settings could start beside the running processes."""
     try:
         others = await payload_readers(pool, besides="", within=_WITHIN)
     except PersistenceError as error:
@@ -120,7 +120,7 @@ async def examine_processes(pool: Pool, settings: PayloadSettings) -> AsyncItera
 
 
 async def _reached(store: PayloadStore, setting: str, harm: str) -> tuple[Observation, str | None]:
-    """Return whether the store answers, and the identity that its mark has."""
+    """Return an observation of the connection, and the identity in the store's mark."""
     try:
         mark = await answer(store.mark(), within=_WITHIN)
     except (PayloadError, TimeoutError) as error:
@@ -130,7 +130,7 @@ async def _reached(store: PayloadStore, setting: str, harm: str) -> tuple[Observ
 
 
 async def _rights(store: PayloadStore) -> Observation:
-    """Ask for an object that does not exist, and list: S3 forbids both (403) without that right."""
+    """Read a missing object, and list: S3 answers 403 to either without the right for it."""
     try:
         await answer(_read_and_list(store), within=_WITHIN)
     except (PayloadError, TimeoutError) as error:

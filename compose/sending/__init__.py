@@ -1,1 +1,1 @@
-"""Commands that send messages: by the Python client, over HTTP, as an application does."""
+"""The parts of commands that send messages, over HTTP with the Python client."""

@@ -1,7 +1,7 @@
-"""A test producer: so many messages a second in so many conversations, each with its key.
+"""A test producer: sends messages at a rate, spread over a number of conversations.
 
-A conversation's messages are sent one after the other, each after the one before it was
-acknowledged: then their order is promised, and can be checked (``compose.sending.row_check``).
+It sends the messages of a conversation one after the other, each after the acknowledgement of the
+one before. So their order is promised, and can be checked (``compose.sending.row_check``).
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ _ALPHABET = "abcdefghijklmnopqrstuvwxyz "
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """Plan of a load: messages to send, and how fast."""
+    """The rate, length and messages of a load."""
 
     rate: float
-    """Messages a second."""
+    """Messages per second."""
     conversations: int
     count: int | None
-    """How many in all; ``None`` sends until it is stopped."""
+    """Number of messages in all; ``None``: no limit."""
     duration: float | None
-    """Seconds; ``None`` sends until it is stopped."""
+    """Length in seconds; ``None``: no limit."""
     size: int
-    """Characters of a message's content."""
+    """Length of a message's content, in characters."""
     repeats: float
-    """The share of messages that are sent a second time, with the same key."""
+    """The share of messages that are sent a second time with the same key."""
 
     @property
     def total(self) -> int | None:
-        """How many messages become due; ``None`` where nothing ends it."""
+        """Number of messages in all; ``None`` if neither count nor duration is set."""
         due = math.inf if self.duration is None else math.ceil(self.duration * self.rate)
         most = min(due, self.count or math.inf)
         return None if most == math.inf else int(most)
@@ -60,12 +60,12 @@ class LoadPlan:
 
 @dataclass
 class Counts:
-    """Outcomes of a load so far."""
+    """The outcomes of a load so far."""
 
     sent: int = 0
     accepted: int = 0
     repeated: int = 0
-    """Acknowledgements of what the service had already."""
+    """Acknowledgements of messages that the service already had."""
     requests: int = 0
     calls: int = 0
     failed: int = 0
@@ -74,7 +74,7 @@ class Counts:
 
     @property
     def retried(self) -> int:
-        """Requests beyond the first of each call."""
+        """Number of retries: requests beyond the first of each call."""
         return max(0, self.requests - self.calls)
 
 
@@ -86,13 +86,17 @@ class Conversation:
     sent: int = 0
     accepted: int = 0
     last_id: str = ""
-    """The id of the last message that was acknowledged."""
+    """The id of the last acknowledged message."""
     open: set[int] = field(default_factory=set)
-    """The numbers of messages that were not acknowledged: they may have rows or not."""
+    """The numbers of messages without an acknowledgement; they may have rows or not."""
 
 
 class ProducerLoad:
-    """One run of the test producer."""
+    """One run of the test producer.
+
+    Args:
+        plan: The load to send.
+    """
 
     def __init__(self, plan: LoadPlan) -> None:
         self.plan = plan
@@ -109,28 +113,29 @@ class ProducerLoad:
 
     @property
     def seconds(self) -> float:
-        """How long it has run."""
+        """Seconds since its start, until its end."""
         return (self.ended or time.monotonic()) - self.started
 
     @property
     def behind(self) -> int:
-        """How many messages are due and not yet begun."""
+        """Number of messages that are due and not sent yet."""
         due = int(self.seconds * self.plan.rate)
         return max(0, min(due, self.plan.total or due) - self.counts.sent)
 
     def stop(self) -> None:
-        """Begin no further message."""
+        """Send no further messages."""
         self._stopped.set()
 
     async def count_request(self, request: httpx.Request) -> None:
-        """Note a request that sends a message, as a hook of the HTTP client."""
+        """Count a request that sends a message; a hook for the HTTP client."""
         self.counts.requests += request.method == "POST"
 
     async def run(self, client: AsyncClient) -> None:
         """Send until the plan is done or ``stop`` is called.
 
         Raises:
-            CrossfadeError: the service refuses what no repeat can change, such as the key.
+            CrossfadeError: the service refused a message for a reason that a retry can't change,
+                such as the API key.
         """
         self.started = time.monotonic()
         try:
@@ -143,7 +148,7 @@ class ProducerLoad:
             self.ended = time.monotonic()
 
     async def _send_all(self, client: AsyncClient, to: Conversation, first: int) -> None:
-        """Send the messages of one conversation, each when it is due or as soon as it can be."""
+        """Send the messages of one conversation, each when it is due or as soon as possible."""
         plan = self.plan
         rests = gaps(plan.rate / plan.conversations)
         if (count := plan.total) is not None:

@@ -1,4 +1,4 @@
-"""Check over the API that each acknowledged message is one row, in order."""
+"""Checks over the API that each acknowledged message has one row, in order."""
 
 from __future__ import annotations
 
@@ -18,26 +18,32 @@ _NAMED = 5
 
 @dataclass
 class RowCheck:
-    """Result of the check."""
+    """The result of the check."""
 
     rows: int = 0
     unacknowledged: int = 0
-    """Rows of messages whose acknowledgement never came."""
+    """Rows of messages that were never acknowledged."""
     faults: list[str] = field(default_factory=list)
     """The first few faults, one line each."""
     not_checked: str = ""
-    """Why some were not looked at."""
+    """Why some conversations were not checked; empty if all were."""
 
     @property
     def good(self) -> bool:
-        """Whether all was looked at and nothing is wrong."""
+        """Whether all conversations were checked without a fault."""
         return not self.faults and not self.not_checked
 
 
 async def check_rows(
     client: AsyncClient, conversations: Sequence[Conversation], seconds: float
 ) -> RowCheck:
-    """Wait up to ``seconds`` for the rows of all conversations together, and read them all."""
+    """Wait for the rows of all conversations, and check them.
+
+    Args:
+        client: A client of the service.
+        conversations: The conversations of a load.
+        seconds: Time to wait for the rows of all of them.
+    """
     checked = RowCheck()
     ends = time.monotonic() + seconds
     turns = asyncio.Semaphore(_AT_ONCE)
@@ -45,7 +51,7 @@ async def check_rows(
     async def check(conversation: Conversation) -> None:
         async with turns:
             try:
-                # One look, at least, also when the time is up.
+                # Each conversation is read at least once, even after the time limit.
                 left = max(0.0, ends - time.monotonic())
                 await _check(client, conversation, left, checked)
             except CrossfadeError as error:
@@ -75,7 +81,7 @@ async def _check(
         checked.rows += 1
         number = int((message.content or "").partition(" ")[0])
         if number in conversation.open:
-            # It may have been appended late, behind its successors: nothing was promised of it.
+            # Without an acknowledgement its order is not promised: it may be behind later messages.
             checked.unacknowledged += 1
             continue
         if number not in missing:

@@ -1,4 +1,4 @@
-"""The service that a command sends to, and its errors in words."""
+"""The address of the service that a command sends to, and the texts of its errors."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ Asked = Callable[[httpx.Request], Awaitable[None]]
 
 
 class ServiceAddress(NamedTuple):
-    """Where the API is, and the key for it."""
+    """The URL of the API, and the key for it."""
 
     url: str
     api_key: str
 
 
 def service(url: str | None) -> ServiceAddress:
-    """Return the service that an option names, else the settings, else a ``crossfade up``.
+    """Return the service of the option ``url``, else of the settings, else of a ``crossfade up``.
 
-    The key that a ``crossfade up`` lends to commands in its folder is sent to that service alone.
+    The key that a ``crossfade up`` lends to commands in its folder is used only for that service.
     """
     settings = client_settings(say=url is None, needed=False)
     secret = settings.commands.crossfade_api_key
@@ -55,7 +55,14 @@ async def connected(
     headers: Mapping[str, str] | None = None,
     asked: Asked | None = None,
 ) -> AsyncIterator[AsyncClient]:
-    """Yield a client; ``asked`` is called for each request, repeats included."""
+    """Yield a client of the service.
+
+    Args:
+        to: The service.
+        retry: The client's retries.
+        headers: Headers of each request.
+        asked: Called with each request, including retries.
+    """
     async with httpx.AsyncClient(
         limits=_CONNECTIONS, event_hooks={"request": [asked] if asked else []}
     ) as http:
@@ -86,7 +93,7 @@ def with_remedy(error: CrossfadeError) -> str:
 
 
 def _own(settings: Settings) -> str:
-    """Return the API's address as this machine reaches it."""
+    """Return the URL of the API for clients on this machine."""
     host, port = settings.ingress.host, settings.ingress.port
     try:
         address = ip_address(host)
