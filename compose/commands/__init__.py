@@ -1,1 +1,1 @@
-"""The ``crossfade`` command: a file or a room for each of its verbs, by its name."""
+"""The commands of ``crossfade``: a file or a package for each, with the command's name."""

@@ -1,4 +1,7 @@
-"""``crossfade audit``: the guide's third rollback scenario; read-only unless told to repair."""
+"""``crossfade audit``: compares rows with the log; with ``--repair``, repairs the differences.
+
+It covers the guide's third rollback scenario.
+"""
 
 from __future__ import annotations
 
@@ -50,8 +53,8 @@ def audit(
 ) -> None:
     """Compare the rows with the log, and look for duplicates.
 
-    Exit status 1 if anything is wrong. Without --repair, or with --dry-run, nothing is changed, and
-    it may run beside the service: what is listed is what a repair would mend.
+    Exit status 1 if anything is wrong. Without --repair, or with --dry-run, the command changes
+    nothing, may run beside the service, and lists what a repair would change.
     """
     settings = client_settings()
     name = transport or settings.transport.consumed

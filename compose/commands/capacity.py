@@ -1,4 +1,4 @@
-"""``crossfade capacity``: how many cores and processes a rate of messages needs."""
+"""``crossfade capacity``: the cores, processes and memory that a rate of messages needs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def show(
 ) -> None:
     """Show the cores, processes and memory that a rate needs.
 
-    A model of costs that were measured; docs/capacity.md says how, and what it leaves out.
+    The figures come from a model with measured costs. docs/capacity.md describes the measurement,
+    and what the model leaves out.
     """
     costs = measured_costs()
     answer = capacity(costs, rate, content, busy / 100)

@@ -1,4 +1,4 @@
-"""``crossfade completion``: let the shell complete commands, options and their values."""
+"""``crossfade completion``: makes the shell complete commands, options and their values."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["COMPLETE", "completion"]
 
 _NAME = "crossfade"
 COMPLETE = "_CROSSFADE_COMPLETE"
-"""The variable by which a shell asks for completions."""
+"""The environment variable with which a shell asks for completions."""
 
 
 class Shell(StrEnum):
-    """A shell that can be told how to complete."""
+    """The supported shells."""
 
     BASH = "bash"
     ZSH = "zsh"
@@ -36,7 +36,7 @@ def completion(
 ) -> None:
     """Print the script that makes a shell complete 'crossfade'.
 
-    For the shell that runs: source <(crossfade completion bash). For every one from now on:
+    For the running shell: source <(crossfade completion bash). For every shell from now on:
     crossfade completion bash --install.
     """
     if not install:

@@ -1,4 +1,4 @@
-"""``crossfade conversation``: all messages of one, page by page, in their order."""
+"""``crossfade conversation``: the messages of a conversation, page by page, in their order."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def show(
 ) -> None:
     """Show the messages of a conversation, oldest first.
 
-    Those that are persisted, in the order of the conversation.
+    It shows persisted messages only, in the order of the conversation.
     """
     settings = client_settings()
 
@@ -60,7 +60,7 @@ def show(
 async def _messages(
     settings: Settings, identifier: str, after: UUID | None, limit: int | None
 ) -> AsyncIterator[StoredMessage]:
-    """Yield the messages; a page at a time is in memory."""
+    """Yield the messages, with one page at a time in memory."""
     pool = await connect(settings.persistence)
     try:
         position = None if after is None else await _position(pool, identifier, after)
@@ -82,7 +82,7 @@ async def _messages(
 
 
 async def _position(pool: Pool, identifier: str, after: UUID) -> int:
-    """Return a message's place in the conversation; end the command if it has none."""
+    """Return the ``seq`` of a message of the conversation; end the command if it has no row."""
     message = await queries.message(pool, str(after))
     if message is None or message.message.conversation_id != identifier:
         fail(f"message {after} is no persisted message of conversation {identifier!r}")
@@ -90,7 +90,7 @@ async def _position(pool: Pool, identifier: str, after: UUID) -> int:
 
 
 _OF_THE_LOG = ("type", "v", "idempotencyKey", "payloadKey", "fingerprint")
-"""Members of an envelope that are not shown."""
+"""The members of an envelope that are left out of the output."""
 
 
 def _print(stored: StoredMessage, *, content: bool, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""``crossfade dev``: commands for writing an application or trying a service."""
+"""``crossfade dev``: commands for application developers, and for trying a service."""
 
 from __future__ import annotations
 
@@ -74,10 +74,10 @@ def produce(
 ) -> None:
     """Send test messages, and check that each became one row.
 
-    Until Ctrl-C, or as --count or --duration say.
-    Every message has a key and is tried again with it. A conversation's messages are sent one after
-    the other, so that their order is promised. Exit status 1: some failed, or a row is missing,
-    doubled or out of order; 3: the rows could not be read.
+    It runs until Ctrl-C, or until the end of --count or --duration. Each message has a key, with
+    which it is retried. The messages of a conversation are sent one after the other, so that their
+    order is promised. Exit status 1: messages failed, or a row is missing, doubled or out of order;
+    3: the rows could not be read.
     """
     plan = LoadPlan(rate, conversations, count, duration, size, repeats / 100)
     to = service(url)
@@ -106,7 +106,7 @@ def produce(
 
 @contextmanager
 def _ended_by_ctrl_c(load: ProducerLoad) -> Iterator[None]:
-    """Let the first Ctrl-C end the sending; a second one ends the command."""
+    """Make the first Ctrl-C end the sending; a second one ends the command."""
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
@@ -127,7 +127,7 @@ async def _checked(client: AsyncClient, load: ProducerLoad) -> RowCheck:
 
 @asynccontextmanager
 async def _shown(load: ProducerLoad, to: ServiceAddress) -> AsyncIterator[None]:
-    """Show the progress in a terminal: a table that is drawn again and again."""
+    """Show the progress in a terminal, as a table that is refreshed twice a second."""
     err.print(
         f"Sending to {to.url} as {SENDER}, {load.conversations[0].name} and so on. Ctrl-C ends it."
     )
@@ -178,7 +178,7 @@ def _picture(load: ProducerLoad, rate: float) -> RenderableType:
 
 
 def _columns(**cells: str) -> list[RenderableType]:
-    """Return headings and figures under each other. Both rows of columns have the same widths."""
+    """Return a line of headings and a line of figures, in columns of fixed width."""
     return [
         styled(("  ".join(f"{name:>{_WIDTH}}" for name in cells), "dim")),
         styled("  ".join(f"{value:>{_WIDTH}}" for value in cells.values())),

@@ -1,4 +1,4 @@
-"""``crossfade doctor``: look at everything that is configured."""
+"""``crossfade doctor``: examines everything that is configured."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ def examine(
 ) -> None:
     """Connect to all that is configured, and say what is wrong.
 
-    It looks at versions, roles, rights, durability, clocks, and what a promise lacks; it changes
-    nothing. Exit status 1 if something is bad, 3 if something can't be told, else 0.
+    It examines versions, roles, rights, durability and clocks, reports promises that can't be kept,
+    and changes nothing. Exit status 1 if something is bad, 3 if something can't be examined; else
+    0.
     """
     settings = client_settings()
 

@@ -1,4 +1,4 @@
-"""``crossfade erase``: what a sender sent, or a conversation, out of everything but the logs."""
+"""``crossfade erase``: erases a sender's messages or a conversation, except from the logs."""
 
 from __future__ import annotations
 
@@ -52,9 +52,10 @@ def erase(
 ) -> None:
     """Erase what a sender sent, or a conversation.
 
-    Rows, receipts, dead letters and payloads go. A tombstone keeps each message's id and time of
-    acceptance, so that its key never becomes a row again. Logs keep their records until their
-    retention, and it says which ones, and until when. Ctrl-C stops it; the same command goes on.
+    It deletes rows, receipts, dead letters and payloads. A tombstone keeps each message's id and
+    time of acceptance, so that its key never becomes a row again. Logs keep their records until
+    their retention ends: the command prints which logs, and until when. Ctrl-C stops it; the same
+    command continues it.
     """
     if (sender is None) == (conversation is None):
         raise typer.BadParameter("name one: --sender ID or --conversation ID")

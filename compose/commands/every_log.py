@@ -1,4 +1,4 @@
-"""The logs that may hold records of a database, connected."""
+"""Connects the logs that may hold records of a database's messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["every_log", "originals"]
 
 @asynccontextmanager
 async def originals(settings: Settings, pool: Pool) -> AsyncIterator[list[Transport]]:
-    """Connect every log that may hold records which are still to become rows."""
+    """Connect every log that may hold records that are not rows yet."""
     ours = settings.transport
     async with _connected(settings, {ours.transport, ours.consumed, *await _used(pool)}) as logs:
         yield logs
@@ -26,7 +26,7 @@ async def originals(settings: Settings, pool: Pool) -> AsyncIterator[list[Transp
 
 @asynccontextmanager
 async def every_log(settings: Settings, pool: Pool) -> AsyncIterator[list[Transport]]:
-    """Connect every log that may hold records, copies among them."""
+    """Connect every log that may hold records or copies of them."""
     async with _connected(settings, {*settings.transport.logs, *await _used(pool)}) as logs:
         yield logs
 

@@ -1,4 +1,4 @@
-"""``crossfade jobs``, and parts of the commands of each kind of job: list, watch, cancel."""
+"""``crossfade jobs``, and functions that list, watch and cancel jobs for other commands."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def list_jobs(
 def watch(identifier: JobId, *, as_json: JsonLines = False) -> None:
     """Watch a job, wherever it runs, to its end.
 
-    One that is stalled is not waited for.
+    The command does not wait for a stalled job.
     """
     watch_job(identifier, None, as_json=as_json)
 
 
 @app.command()
 def cancel(identifier: JobId, *, as_json: Json = False) -> None:
-    """Stop a job after the batch in hand. What was done stays."""
+    """Stop a job after its present batch. Finished work stays."""
     cancel_job(identifier, None, as_json=as_json)
 
 
@@ -114,7 +114,7 @@ def show(kind: JobKind | None, limit: int, *, as_json: bool) -> None:
 
 
 def watch_job(identifier: UUID, kind: JobKind | None, *, as_json: bool) -> None:
-    """Show how far a job is until it is over or stalled, and end with its status."""
+    """Show a job's progress until it is over or stalled; end the command with its status."""
 
     def changed(job: Job) -> None:
         if as_json:
@@ -160,7 +160,15 @@ async def follow(
     until_stalled: bool = False,
     changed: Callable[[Job], None] | None = None,
 ) -> Job:
-    """Return the job once it is over; ``changed`` is given it each time that it changed before."""
+    """Wait until a job is over, and return it.
+
+    Args:
+        pool: Connections to the database.
+        identifier: The job.
+        kind: The kind that it must have, if any.
+        until_stalled: Return also if the job is stalled.
+        changed: Called with the job each time that its state has changed.
+    """
     jobs, last = JobTable(pool), None
     with progress_bar(err) as bar:
         task = bar.add_task("", total=None)
@@ -183,7 +191,7 @@ async def follow(
 
 
 def say_end(job: Job, *, as_json: bool, indent: int | None = 2) -> None:
-    """Print a job's end; exit with status 1 unless all of it was done."""
+    """Print how a job ended; exit with status 1 if a part of it was not done."""
     if as_json:
         out.json(msgspec.to_builtins(job), indent=indent)
     line = f"{_state(job)}: {_VERBS.get(JobKind(job.kind))} {job.done} of {job.total}"
@@ -203,7 +211,7 @@ def say_end(job: Job, *, as_json: bool, indent: int | None = 2) -> None:
 
 @asynccontextmanager
 async def database(settings: PersistenceSettings) -> AsyncIterator[Pool]:
-    """Lend a pool of connections."""
+    """Yield a pool of connections; close it when the block ends."""
     pool = await connect(settings)
     try:
         yield pool

@@ -1,4 +1,4 @@
-"""``crossfade keys``: make API keys, and list the ones configured."""
+"""``crossfade keys``: makes API keys, and lists the configured ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["app"]
 app = typer.Typer(no_args_is_help=True, help="Make an API key, and list those that are configured.")
 
 _SECRET_BYTES = 32
-# Each with how soon it is left out of a narrow terminal.
+# Columns, and how early each is dropped on a narrow terminal (0: never).
 _COLUMNS = {"name": 0, "scopes": 0, "senders": 2, "conversations": 3, "sha256": 1, "from": 4}
 
 
@@ -48,7 +48,7 @@ def new(
 ) -> None:
     """Make a key.
 
-    It is shown this once; only its SHA-256 is ever stored.
+    The key is shown this once; only its SHA-256 is stored.
     """
     secret = f"cf_{secrets.token_urlsafe(_SECRET_BYTES)}"
     if not NAME.fullmatch(name):
@@ -77,7 +77,7 @@ def new(
 def list_keys(*, as_json: Json = False, _wide: Wide = False) -> None:
     """List the keys of API_KEYS and API_KEYS_FILE.
 
-    A key itself is not known: the beginning of its SHA-256 is shown.
+    The keys themselves are not known; the list shows the beginning of each SHA-256.
     """
     settings = settings_or_exit().ingress
     texts: list[tuple[str, str]] = []
@@ -124,7 +124,8 @@ def _data(digest: str, key: ApiKey, source: str) -> dict[str, object]:
 
 def _append(path: Path, entry: str) -> None:
     before = path.read_bytes() if path.exists() else b""
-    # Readable to its owner only from the first byte on: digests are no secrets, names may be.
+    # Only the owner may read the file, from its first byte on: digests are not secret, but names
+    # may be.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with os.fdopen(descriptor, "ab") as file:
         if before and not before.endswith(b"\n"):

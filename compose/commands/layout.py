@@ -1,4 +1,4 @@
-"""The processes that ``crossfade serve`` and ``crossfade up`` run the service in."""
+"""The options ``--processes`` and ``--workers`` of ``crossfade serve`` and ``crossfade up``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Workers = Annotated[
 
 
 def layout_of(processes: int | None, workers: int) -> Layout | None:
-    """Return the layout that the options ask for; ``None``: one process without a supervisor."""
+    """Return the layout of the options; ``None`` for one process without a supervisor."""
     if processes is None and not workers:
         return None
     return Layout(processes or 1, workers)

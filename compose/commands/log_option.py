@@ -1,4 +1,4 @@
-"""Options and arguments that name a log. A name that is no log is refused with the option."""
+"""Checks options and arguments that name a log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MISUSED = 2
 
 
 def named_log(param: typer.CallbackParam, name: str | None) -> str | None:
-    """Return the name of a log; end the command if it is none, or nothing of its kind is known."""
+    """Return the name of a log; end the command if it is malformed, or of an unknown kind."""
     if name is not None:
         option = param.opts[0]
         try:

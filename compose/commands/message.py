@@ -19,7 +19,7 @@ __all__ = ["show"]
 
 _SHOWN = 20
 _UNKNOWN = 3
-# Each with how soon it is left out of a narrow terminal.
+# Columns, and how early each is dropped on a narrow terminal (0: never).
 _COLUMNS = {
     "accepted": 1, "state": 2, "message": 0, "conversation": 3, "client id": 4, "found as": 5,
 }  # fmt: skip
@@ -40,7 +40,8 @@ def show(
 ) -> None:
     """Show what happened to a message.
 
-    Where it was appended, every attempt to persist it, its row or its dead letter, and receipts.
+    It shows where the message was appended, each attempt to persist it, its row or dead letter, and
+    its receipts.
     """
     settings = client_settings()
     found = run(lambda: _find(settings, identifier))
@@ -65,7 +66,7 @@ def show(
 
 
 async def _find(settings: Settings, text: str) -> Timeline | FoundMessages:
-    # FastAPI's models take a moment to import: the other commands do without.
+    # FastAPI's models take a moment to import, and other commands don't need them.
     from ingress.console.search.search import Search  # noqa: PLC0415
     from ingress.console.timeline import Timelines  # noqa: PLC0415
     from ingress.messages import Messages  # noqa: PLC0415

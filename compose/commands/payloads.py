@@ -1,4 +1,4 @@
-"""``crossfade payloads``: the payload store against rows and logs."""
+"""``crossfade payloads``: sweeps, verifies and copies the payload store."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def sweep(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Delete from the payload store what nothing refers to.
+    """Delete the objects of the payload store that nothing refers to.
 
-    An object stays if a row, a dead letter or any record of any log needs it, or if it is younger
-    than an hour before the oldest unread record. Others are set aside under doomed/ in the store,
-    and the next sweep, an hour later or more, deletes them or puts back what is needed after all.
-    Uploads that did not end go after a day. It may run beside the service, and be ended and begun
-    again.
+    An object stays if a row, a dead letter or a record of any log refers to it, or if it is younger
+    than an hour before the oldest unread record. Other objects are moved to doomed/ in the store.
+    The next sweep, an hour later or more, deletes them, and puts back those that are needed after
+    all. Incomplete uploads are deleted after a day. The command may run beside the service, and may
+    be interrupted and repeated.
     """
     age = _age(older_than)
     if not dry_run and not yes:
@@ -142,13 +142,14 @@ def copy(
     """Copy every object of one payload store into another.
 
     A store is named as in PAYLOAD_STORE: file:///folder, s3://bucket/prefix. Each object is
-    compared with the SHA-256 in its key, and read back. What the target has already is left alone:
-    end it at any time, and begin it again. Nothing is deleted, but content of erased messages in
-    the target. It makes a new target ready to be used as PAYLOAD_FALLBACK_STORE or PAYLOAD_STORE.
-    docs/payloads.md has the whole way from one store to another with traffic on.
+    compared with the SHA-256 in its key, and read back. Objects that the target already has are
+    skipped, so the command may be interrupted and repeated. It deletes only the content of erased
+    messages in the target. It prepares a new target for use as PAYLOAD_FALLBACK_STORE or
+    PAYLOAD_STORE. docs/payloads.md describes the whole move from one store to another under
+    traffic.
 
     Exit status 1 if an object is damaged or can't be read; each is listed. Exit status 3 if a store
-    can't be reached or refuses: the same command goes on.
+    can't be reached or refuses a request: the same command continues.
     """
 
     async def main() -> tuple[str, str, CopyReport]:
@@ -215,8 +216,8 @@ def verify(
 ) -> None:
     """Read the payload of every row, and compare length and SHA-256.
 
-    Exit status 1 if one is missing or damaged; each is listed. Exit status 3 if the payload store
-    can't be reached or refuses: then nothing is known of the rest.
+    Exit status 1 if a payload is missing or damaged; each is listed. Exit status 3 if the payload
+    store can't be reached or refuses a request: the remaining payloads were not checked.
     """
 
     async def main() -> VerifyReport:
@@ -264,7 +265,7 @@ def _age(text: str) -> timedelta:
 
 @asynccontextmanager
 async def _store(*, alone: bool = False) -> AsyncIterator[tuple[Settings, Pool, PayloadStore]]:
-    """Open the payload store; ``alone`` without the one that it falls back to."""
+    """Open the payload store, with its fallback store unless ``alone``."""
     settings = client_settings()
     payloads, metrics = settings.payloads, process_metrics()
     if payloads.payload_store is None:
@@ -286,7 +287,7 @@ async def _store(*, alone: bool = False) -> AsyncIterator[tuple[Settings, Pool, 
 async def _stores(
     source: str | None, target: str | None
 ) -> AsyncIterator[tuple[Pool, PayloadStore, PayloadStore]]:
-    """Open both stores. The source has to be the database's own."""
+    """Open both stores. The source must be the store of this database."""
     settings = client_settings()
     payloads, metrics = settings.payloads, process_metrics()
     fallback = payloads.payload_fallback_store
@@ -306,7 +307,7 @@ async def _stores(
 
 
 def _is_one_folder(source: str, target: str) -> bool:
-    """Return whether both name the same folder: if the one is removed afterwards, all is gone."""
+    """Return whether both are the same folder: removing the source would then remove the copy."""
     old, new = folder_at(source), folder_at(target)
     if old is None or new is None or not old.exists() or not new.exists():
         return False

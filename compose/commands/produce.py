@@ -1,4 +1,4 @@
-"""``crossfade produce``: one message, sent as an application sends it."""
+"""``crossfade produce``: sends one message, as an application does."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def produce(
 ) -> None:
     """Send one message.
 
-    It is tried again as long as that may help; with --wait until it is persisted.
-    CROSSFADE_API_KEY is sent where it is set. Exit status 4: accepted, not persisted in time.
+    It is retried while that may help; with --wait, the command waits until it is persisted.
+    CROSSFADE_API_KEY is sent if it is set. Exit status 4: accepted, but not persisted in time.
     """
     content = _content(body, file)
     more = {} if key is None else {"client_message_id": key}
@@ -111,7 +111,7 @@ def produce(
 
 
 def _content(body: str | None, file: Path | None) -> str:
-    """Return the message's content, from the one source that is named."""
+    """Return the message's content: of BODY, a file or standard input."""
     if body is not None and file is not None:
         raise typer.BadParameter("give BODY or --file, not both")
     if body is not None:
@@ -143,7 +143,7 @@ def _headers(given: list[str]) -> dict[str, str]:
 
 
 def _again(error: CrossfadeError, message: NewMessage) -> list[str]:
-    """Print how to repeat a message of unknown outcome: with the key that it was sent with."""
+    """Return how to repeat a message whose outcome is unknown: with the same key and sender."""
     if not error.maybe_accepted:
         return []
     again = f"--key {message.client_message_id} --sender {message.sender_id}"

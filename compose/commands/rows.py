@@ -26,16 +26,16 @@ app = typer.Typer(no_args_is_help=True, help="Archive old rows of messages.")
 
 @app.callback()
 def _group() -> None:
-    """Keep ``archive`` a command of its own while it is the only one."""
+    """Make Typer keep ``archive`` as a subcommand, although it is the only one."""
 
 
 @app.command()
 def archive(*, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Archive old rows, and delete them.
 
-    Those older than ROWS_RETENTION_DAYS go to ROWS_ARCHIVE_URL. The service does it each hour. A
-    row is deleted when its file was read back; a tombstone keeps its id and its answer. It may run
-    beside the service, and be ended and begun again.
+    It moves rows older than ROWS_RETENTION_DAYS to ROWS_ARCHIVE_URL, as the service does each hour.
+    A row is deleted after its file was read back; a tombstone keeps its id and its answer. The
+    command may run beside the service, and may be interrupted and repeated.
     """
     settings = client_settings()
     days = settings.persistence.rows_retention_days

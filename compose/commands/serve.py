@@ -29,9 +29,9 @@ _LOOK_EVERY = 1.0  # seconds
 def serve(*, processes: Processes = None, workers: Workers = 0) -> None:
     """Run the API and workers, until SIGTERM or Ctrl-C.
 
-    ENABLE_STREAM_CONSUMERS=false leaves the workers out. With --processes or --workers a
-    supervisor runs several processes on one port and starts another for each that dies; SIGHUP
-    replaces them one by one, and refuses no connection.
+    With ENABLE_STREAM_CONSUMERS=false it runs no workers. With --processes or --workers a
+    supervisor runs several processes on one port, and restarts each that dies; SIGHUP replaces them
+    one by one without refusing a connection.
     """
     settings = settings_or_exit()
     layout = layout_of(processes, workers)
@@ -51,7 +51,7 @@ def worker() -> None:
 
 
 async def _supervise(settings: Settings, layout: Layout) -> None:
-    """Run a supervisor until a stop is asked for. Its processes do the work."""
+    """Run the service in several processes, with a supervisor in this one, until a stop."""
     configure(settings.otel)
     signals = Signals()
     signals.install()
@@ -77,8 +77,8 @@ async def _supervise(settings: Settings, layout: Layout) -> None:
 
 
 async def _run(settings: Settings, role: Role) -> None:
-    gc.disable()  # until the process is put together, which makes next to no garbage
-    # FastAPI takes half a second to import: other commands do without.
+    gc.disable()  # until the process has started, which makes almost no garbage
+    # FastAPI takes half a second to import, and other commands don't need it.
     from compose.process.serve import run as run_process  # noqa: PLC0415
 
     signals = Signals()
@@ -93,12 +93,12 @@ async def _run(settings: Settings, role: Role) -> None:
 
 
 async def _while_it_runs(stop: asyncio.Event) -> None:
-    """Ask for a stop when the ``crossfade up`` that was joined is stopped.
+    """Set ``stop`` when the ``crossfade up`` that this worker joined has stopped.
 
-    A process that stayed would read the log of the next one on its ports.
+    If it went on, it would read the log of the next server on the same ports.
 
     Raises:
-        Outage: it is stopped.
+        Outage: that ``crossfade up`` has stopped.
     """
     while joined():
         try:

@@ -13,7 +13,7 @@ __all__ = ["show"]
 def show(*, as_json: Json = False, _wide: Wide = False) -> None:
     """Show the settings in force, and where each came from.
 
-    Secrets are masked. Where a 'crossfade up' runs in this folder, that is as it is in force there.
+    Secrets are masked. If a 'crossfade up' runs in this folder, these are its settings.
     """
     settings = client_settings(needed=False)
     rows = [

@@ -1,4 +1,4 @@
-"""``crossfade soak``: hours of load and faults on this machine; is anything lost, what grows?"""
+"""``crossfade soak``: hours of load and faults on this machine, to find losses and leaks."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ def soak(
 ) -> None:
     """Load and faults for hours: is anything lost, and what grows?
 
-    Starts the servers and processes that it needs, and touches no others. Exit status 1 if anything
+    It starts the servers and processes that it needs, and uses no others. Exit status 1 if anything
     was lost, doubled, reordered or made up, if anything grows, or if the load did not go on; 3 if
-    the run was too short to tell what grows, or could not see it. The record is written while it
-    runs: one that was interrupted has its report, too.
+    the run was too short to tell what grows, or could not measure it. The record is written during
+    the run, so an interrupted soak has a report, too.
     """
     if again:
         raise typer.Exit(_reported(report, as_json=as_json))
@@ -84,10 +84,10 @@ def soak(
         )
     if hours is not None and minutes is not None:
         raise typer.BadParameter("give --hours or --minutes", param_hint="--minutes")
-    # The processes' settings are the soak's alone, whatever this shell has.
+    # The environment's settings must not affect the soak's processes.
     for name in known():
         os.environ.pop(name, None)
-    # Clients in this process complain of the faults that were asked for.
+    # Drop this process's log lines: its clients would report the injected faults.
     logging.getLogger().addHandler(logging.NullHandler())
     options = SoakOptions(
         minutes=minutes if minutes is not None else (hours or 2.0) * 60,
@@ -126,7 +126,7 @@ async def _soaked(options: SoakOptions, report: Path, *, keep: bool, as_json: bo
                     err.print("Interrupted; everything it started has been stopped.")
                     interrupted = True
         if soaked.load is None:
-            return _INTERRUPTED  # before anything could be recorded
+            return _INTERRUPTED  # the record is empty
         status = _reported(report, as_json=as_json)
         if status == _VIOLATED and not interrupted:
             keep_logs(report, folder)

@@ -43,7 +43,7 @@ def follow(
 ) -> None:
     """Follow messages as they are accepted and persisted.
 
-    It begins with the next one, and goes on until Ctrl-C.
+    It starts with the next message, and goes on until Ctrl-C.
     """
     settings = client_settings()
     run(lambda: _follow(settings, _Printer(content=content, as_json=as_json), conversation))
@@ -69,7 +69,7 @@ async def _follow(settings: Settings, printer: _Printer, conversation: str | Non
 
 
 class _Tail:
-    """Reads the log without a group, and asks PostgreSQL about what it has seen."""
+    """Reads the log without a consumer group, and asks PostgreSQL for the messages' outcomes."""
 
     def __init__(
         self, look: Watching, positions: dict[int, str | None], conversation: str | None
@@ -114,7 +114,7 @@ class _Tail:
         try:
             settled: list[Fate] = await fates(self._look.pool, list(self._waiting))
         except Outage:
-            return []  # shown when it is back
+            return []  # asked again at the next call
         lines = []
         for fate in sorted(settled, key=lambda fate: fate.at):
             if (event := self._waiting.pop(fate.message_id, None)) is None:
@@ -131,7 +131,7 @@ class _Printer:
         self._as_json = as_json
 
     def print(self, line: dict[str, str]) -> None:
-        """Print one line; what a message says only where it was asked for."""
+        """Print one line; the message's content only with ``--content``."""
         if not self._content:
             line.pop("content", None)
         if self._as_json:

@@ -1,4 +1,4 @@
-"""``crossfade db accept-gap``: go on without rows that PostgreSQL lost and the log lost too."""
+"""``crossfade db accept-gap``: accepts the loss of rows that the log can't restore."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def accept_gap(
 ) -> None:
     """Accept that rows are lost, so that their partition goes on.
 
-    A partition waits where PostgreSQL lost rows (a standby that was behind was promoted, a backup
-    was restored) and the log no longer holds all of their records. It then goes on at the first
-    record that the log holds: these become rows first, in order; then what came since. A partition
-    that does not wait is refused, and nothing is done then.
+    A partition waits if PostgreSQL lost rows (a lagging standby was promoted, a backup was
+    restored) and the log no longer has all of their records. After this command it goes on at the
+    first record that the log still has: the remaining records become rows in order, then newer
+    ones. If a named partition does not wait, the command refuses and changes nothing.
     """
     if bool(partitions) == all_waiting:
         fail("name the partitions that wait, or give --all-waiting")

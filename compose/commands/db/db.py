@@ -1,4 +1,4 @@
-"""``crossfade db``: the schema; ``crossfade migrate`` is kept for the transport migration."""
+"""``crossfade db``: commands for the schema (``crossfade migrate`` is for the change of logs)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def upgrade(
 ) -> None:
     """Upgrade the schema.
 
-    It is safe from several processes at once, and while the service runs.
+    Several processes may run it at once, also while the service runs.
     """
     from persistence import migrate  # noqa: PLC0415 - Alembic: see compose.commands.up.up
 
@@ -52,7 +52,7 @@ def downgrade(
 ) -> None:
     """Take the schema back to an older revision.
 
-    Columns and tables that the older schema lacks are lost with their rows.
+    Columns and tables that the older schema does not have are dropped, with their data.
     """
     from persistence import migrate  # noqa: PLC0415
 
@@ -79,8 +79,8 @@ def downgrade(
 def current(*, as_json: Json = False) -> None:
     """Print the revision of the schema.
 
-    Exit status 1 if this version wants another. It prints the revision that the database is at, and
-    the one that this version wants.
+    It prints the revision of the database, and the one that this version needs. Exit status 1 if
+    they differ.
     """
     from persistence import migrate  # noqa: PLC0415
 

@@ -1,1 +1,1 @@
-"""``crossfade dlq``: dead letters selected, listed, redriven, discarded."""
+"""``crossfade dlq``: commands to select, list, redrive and discard dead letters."""

@@ -90,7 +90,7 @@ def list_letters(
         found: list[StoredDeadLetter] = []
         after = before
         async with _letters() as letters:
-            while True:  # a read looks at a bounded number of letters; few may match
+            while True:  # each read examines a limited number of letters, of which few may match
                 read = await letters.page(
                     selection, text=text, state=wanted, before=after, limit=limit - len(found)
                 )
@@ -154,7 +154,7 @@ def show(
 
 
 def _data(letter: StoredDeadLetter, record: DeadLetterBytes) -> dict[str, object]:
-    """Return it for JSON: bytes as base64, and as text where they are UTF-8."""
+    """Return the letter for JSON, with its bytes as base64 and, if they are UTF-8, as text."""
     return {
         **msgspec.to_builtins(letter),
         "key": _bytes(record.key),
@@ -189,7 +189,7 @@ def discard(
 ) -> None:
     """Give dead letters up for good.
 
-    They stay listed as discarded, with who did it and why.
+    They stay listed as discarded, with the name of the user and the reason.
     """
     selection = chosen(
         ids,

@@ -16,7 +16,7 @@ _AT_ONCE = 100
 
 
 def list_groups(*, limit: int, as_json: bool) -> None:
-    """Print the groups, and how to act on one of them."""
+    """Print the groups, and how to select one of them."""
     groups, more, ungrouped = run(lambda: _read(min(limit, LARGEST_INTEGER)))
     if as_json:
         out.json(msgspec.to_builtins(groups))
@@ -33,7 +33,7 @@ def list_groups(*, limit: int, as_json: bool) -> None:
 
 
 async def _read(limit: int) -> tuple[list[LetterGroup], bool, int]:
-    """Return up to ``limit`` groups, whether there are more, and how many have none."""
+    """Return up to ``limit`` groups, whether there are more, and how many letters have no group."""
     pool = await connect(client_settings().persistence)
     found: list[LetterGroup] = []
     page = CauseGroups([], None, 0)

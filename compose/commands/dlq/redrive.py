@@ -1,4 +1,4 @@
-"""``crossfade dlq redrive`` and its companions: start, watch, cancel and resume redrives."""
+"""``crossfade dlq redrive``, ``redrives``, ``watch`` and ``cancel``."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def redrive(
 ) -> None:
     """Append dead letters to the primary log again, in order.
 
-    No row is doubled by it. Ctrl-C stops after the batch in hand; --resume goes on from there.
+    A redrive never doubles a row. Ctrl-C stops it after the present batch; --resume continues it.
     """
     settings = client_settings()
     if resume is not None:
@@ -130,15 +130,15 @@ def redrives(*, limit: Limit = 20, as_json: Json = False, _wide: Wide = False) -
 def watch(identifier: JobId, *, as_json: JsonLines = False) -> None:
     """Watch a redrive, wherever it runs, to its end.
 
-    One that is stalled is not waited for.
+    The command does not wait for a stalled redrive.
     """
     watch_job(identifier, JobKind.REDRIVE, as_json=as_json)
 
 
 def cancel(identifier: JobId, *, as_json: Json = False) -> None:
-    """Stop a redrive, wherever it runs, after the batch in hand.
+    """Stop a redrive, wherever it runs, after its present batch.
 
-    The rest of its dead letters stay pending.
+    Its remaining dead letters stay pending.
     """
     cancel_job(identifier, JobKind.REDRIVE, as_json=as_json)
 
@@ -149,7 +149,7 @@ async def _must_be_pending(settings: Settings, ids: list[int]) -> None:
 
 
 async def _preview(settings: Settings, selection: Selection, most: int | None) -> Preview:
-    # It appends nothing, so its log is never connected.
+    # A preview appends nothing, so the log is not connected.
     log = create(settings.transport.transport, settings.transport)
     async with database(settings.persistence) as pool:
         return await Redriver(pool, log, Metrics()).preview(selection, most_redrives=most)
@@ -202,7 +202,7 @@ async def _see_through(redriver: Redriver, pool: Pool, identifier: UUID, *, as_j
 @asynccontextmanager
 async def _runner(settings: Settings) -> AsyncIterator[tuple[Redriver, Pool]]:
     transport, metrics = settings.transport, Metrics()
-    # Where no worker reads, a redrive would only take letters from the pending ones.
+    # Without a worker that reads the log, the redriven letters would become no rows.
     await must_exist(transport.transport, transport)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(database(settings.persistence))
@@ -214,7 +214,7 @@ async def _runner(settings: Settings) -> AsyncIterator[tuple[Redriver, Pool]]:
         primary = await stack.enter_async_context(create(transport.transport, transport))
         log: Transport = ObservedTransport(primary, tracing.append_observers(transport.transport))
         if transport.transport_shadow is not None:
-            # What is redriven goes to both logs, like everything that is appended.
+            # Redriven records go to both logs, like every append.
             shadow = ReconnectingTransport(
                 create(transport.transport_shadow, transport),
                 needed=transport.transport_shadow_mode == "sync",

@@ -1,4 +1,4 @@
-"""Select dead letters for ``crossfade dlq``: by ids, by conditions, or all of them on purpose."""
+"""Options of ``crossfade dlq`` that select dead letters: ids, conditions, or ``--all``."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def conditions(
     newer_than: str | None,
     cause: str | None = None,
 ) -> Selection:
-    """Return the selection that the options describe; without any, everything."""
+    """Return the selection that the options describe; without options, all letters."""
     return Selection(
         reason=reason,
         cause=cause,
@@ -85,7 +85,7 @@ def chosen(ids: list[int] | None, selection: Selection, *, everything: bool) -> 
     """Return the selected letters.
 
     Raises:
-        typer.BadParameter: not exactly one way of choosing was used.
+        typer.BadParameter: none or several of ids, conditions and ``--all`` were given.
     """
     ways = [bool(ids), selection != Selection(), everything]
     if sum(ways) != 1:
@@ -96,7 +96,7 @@ def chosen(ids: list[int] | None, selection: Selection, *, everything: bool) -> 
 
 
 async def must_be_pending(letters: DeadLetters, ids: list[int]) -> None:
-    """End the command where one of ``ids`` is no dead letter, or is dealt with already."""
+    """End the command if one of ``ids`` is not a pending dead letter."""
     found = await letters.list(Selection(ids=tuple(ids)), state=None, limit=len(ids))
     states = {letter.id: letter.state for letter in found}
     problems = [
@@ -112,10 +112,10 @@ async def must_be_pending(letters: DeadLetters, ids: list[int]) -> None:
 
 
 def said(why: str) -> str:
-    """Return a reason that says something.
+    """Return the reason ``why`` without surrounding blanks.
 
     Raises:
-        typer.BadParameter: it is blank.
+        typer.BadParameter: the reason is blank.
     """
     if not why.strip():
         raise typer.BadParameter("say why: the history shows it to the next operator")
@@ -123,7 +123,7 @@ def said(why: str) -> str:
 
 
 def caller() -> str:
-    """Return the name of the user at the command line, for the record."""
+    """Return ``user@host`` of the user at the command line, for the record."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # an account without a name, as in some containers

@@ -1,1 +1,1 @@
-"""``crossfade migrate``: each of its commands, and what they share."""
+"""``crossfade migrate``: its commands, and the parts that they share."""

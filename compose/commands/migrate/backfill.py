@@ -1,4 +1,4 @@
-"""``crossfade migrate backfill``: append to one log what another has and it lacks."""
+"""``crossfade migrate backfill``: appends records of one log that are missing in another."""
 
 from __future__ import annotations
 
@@ -80,12 +80,12 @@ def backfill(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Append to one log what another has and it lacks.
+    """Append the records of one log that are missing in another.
 
-    In order, beside live traffic, as often as you like.
+    It appends them in order, beside live traffic, and may run as often as you like.
 
-    Only what the target lacks is appended, so a second run appends nothing. Ctrl-C stops it; the
-    next one like it goes on where it stopped.
+    Only missing records are appended, so a second run appends nothing. Ctrl-C stops it; the same
+    command continues it.
     """
     if cancel is not None:
         cancel_job(cancel, JobKind.BACKFILL, as_json=as_json)
@@ -152,7 +152,7 @@ def _say(status: BackfillStatus, target: str) -> None:
 
 
 async def _resumable(settings: Settings, identifier: UUID) -> Job:
-    """Return a backfill that did not end."""
+    """Return a backfill that can be resumed; end the command if there is none."""
     async with database(settings.persistence) as pool:
         job = await JobTable(pool).get(identifier, JobKind.BACKFILL)
     if job is None or not job.resumable:
@@ -173,7 +173,7 @@ async def _run(
     settings: Settings, names: tuple[str, str], request: Request
 ) -> tuple[BackfillStatus, Job]:
     async with database(settings.persistence) as pool, AsyncExitStack() as logs:
-        await must_not_be_retired(pool, names)  # the second log is made where there is none
+        await must_not_be_retired(pool, names)  # the second log is made if it does not exist
         first, second = await logs.enter_async_context(two_logs(settings, *names, make=True))
         work = Backfill(pool, first, second, request)
         task = asyncio.create_task(work.run())

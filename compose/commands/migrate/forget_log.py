@@ -1,4 +1,4 @@
-"""``crossfade migrate forget-log``: forget which log a name means."""
+"""``crossfade migrate forget-log``: forgets the identity of the log with a name."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ def forget_log(
 ) -> None:
     """Forget which log a name means.
 
-    The processes that use the name say within seconds which log it means now. There are three
-    cases: the log was emptied or made anew; the first process that named it had a wrong address;
-    the log is used under another name now. Never for another server, as what is known of the name,
-    such as the positions of rows, is of the old one. Give the new server a label.
+    The processes that use the name note within seconds which log it means now. There are three
+    cases for it: the log was emptied or made anew; the first process that named it had a wrong
+    address; the log is used under another name now. Do not use it for another server: the data
+    under the name, such as the positions of rows, belongs to the old log. Give the new server a
+    label.
     """
     identity = explained(lambda: _known(name))
     if identity is None:

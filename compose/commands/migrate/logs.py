@@ -1,4 +1,4 @@
-"""The two logs and the period that a command means: options that parity and backfill share."""
+"""Options that parity and backfill share: the two logs, and the period."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ Since = Annotated[
 
 
 def moment(text: str | None, option: str) -> float | None:
-    """Return seconds since the epoch of an age, or of a time.
+    """Return an age or an RFC 3339 time as seconds since the epoch; ``None`` for ``None``.
 
     Raises:
-        typer.BadParameter: it is neither.
+        typer.BadParameter: the text is neither an age nor a time.
     """
     if text is None:
         return None
@@ -54,7 +54,7 @@ def other(settings: Settings, primary: str, named: str | None, option: str) -> s
     """Return the second log: the one named, else the shadow, else the migration's other log.
 
     Raises:
-        typer.BadParameter: the one named is the first, or there is no other.
+        typer.BadParameter: the named log is the first one, or there is no other log.
     """
     ours = settings.transport
     if named == primary:
@@ -68,7 +68,7 @@ def other(settings: Settings, primary: str, named: str | None, option: str) -> s
 
 
 async def _pair(settings: Settings) -> LogPair:
-    """Return the logs of the migration that is recorded, the first pair where none is."""
+    """Return the logs of the recorded migration; the first pair if none is recorded."""
     pool = await connect(settings.persistence)
     try:
         found = await state(pool)
@@ -81,10 +81,11 @@ async def _pair(settings: Settings) -> LogPair:
 async def two_logs(
     settings: Settings, *names: str, make: bool = False
 ) -> AsyncIterator[tuple[Transport, Transport]]:
-    """Connect the two logs ``names``. With ``make``, the second is made where there is none yet.
+    """Connect the two logs ``names``. With ``make``, create the second if it does not exist.
 
     Raises:
-        TransportError: one of them can't be reached, or is none.
+        TransportError: a log can't be reached.
+        ConfigurationError: a log does not exist.
     """
     for name in names[:1] if make else names:
         await must_exist(name, settings.transport)

@@ -1,4 +1,4 @@
-"""``crossfade migrate retire --lost``: give up a log whose servers and disks are gone."""
+"""``crossfade migrate retire --lost``: gives up a log whose servers and disks are gone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REFUSED = 1
 
 
 def refuse(obstacles: Sequence[Obstacle]) -> None:
-    """Say what keeps a log from being retired, and what takes each away."""
+    """Print the obstacles to retiring a log, each with its remedy."""
     for obstacle in obstacles:
         err.print(styled(("refused:", "red"), f" {obstacle.name}: {obstacle.reason}"))
         err.print(styled((f"  {obstacle.remedy}", "dim")))
@@ -29,7 +29,7 @@ def refuse(obstacles: Sequence[Obstacle]) -> None:
 def give_up(
     name: str, *, why: str, accept_loss: bool, dry_run: bool, yes: bool, as_json: bool
 ) -> None:
-    """Give up a log that is gone for good, once nothing names it any more."""
+    """Give up a log that is gone for good, once no process uses it any more."""
     settings = client_settings(say=False).transport
 
     async def judged() -> LogLoss:

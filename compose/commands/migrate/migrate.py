@@ -1,4 +1,4 @@
-"""``crossfade migrate``: from one log to another under live traffic, and back, a step at a time."""
+"""``crossfade migrate``: changes the log under live traffic, one step at a time, and back."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def check(
 ) -> None:
     """Judge the gates of the next step, and change nothing.
 
-    Exit status 0 if all are green, 1 if one is red, 3 if one can't tell.
+    Exit status 0 if all are green, 1 if one is red, 3 if one is unknown.
     """
 
     async def main() -> Checked:
@@ -116,7 +116,7 @@ app.command("rollback", help="Take one step back, or back out of the one under w
 def cancel(*, why: Why, as_json: Json = False) -> None:
     """Take the queued step away.
 
-    The command that waits for it is told.
+    The command that waits for the step ends.
     """
 
     async def main() -> None:
@@ -142,7 +142,7 @@ def forget(
 ) -> None:
     """Say that a missing process is gone for good.
 
-    One that is cut off from PostgreSQL and goes on with its work is not gone.
+    A process that is only cut off from PostgreSQL, and goes on with its work, is not gone.
     """
     if dry_run:
         if not explained(lambda: _is_missing(member)):

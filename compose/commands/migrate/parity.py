@@ -1,4 +1,4 @@
-"""``crossfade migrate parity``: do both logs hold the same? Exit status 0 yes, 1 no, 3 unsure."""
+"""``crossfade migrate parity``: compares the two logs, message by message."""
 
 from __future__ import annotations
 
@@ -75,8 +75,9 @@ def parity(
 ) -> None:
     """Compare the two logs, message by message.
 
-    Exit status 0 if they are equal, 1 if they differ, 3 if nothing could be compared. Both are read
-    from the logs themselves, beside the service. The coverage says how much could be compared.
+    The command reads the logs themselves, and may run beside the service. The coverage is the share
+    of messages that could be compared. Exit status 0 if the logs are equal, 1 if they differ, 3 if
+    nothing could be compared.
     """
     settings = client_settings()
     first = primary or settings.transport.transport
@@ -95,7 +96,7 @@ def _period(since: str | None, window: str | None) -> tuple[float | None, float 
     start = moment(since, "--since")
     if window is None:
         return start, None
-    # ``moment`` returns the time that lies an age back: the age is its distance to now.
+    # ``moment`` returns the time that lies an age in the past: the age is its distance from now.
     age, now = moment(window, "--window"), moment("0s", "--window")
     assert age is not None
     assert now is not None
@@ -143,7 +144,7 @@ async def _follow(
     *,
     as_json: bool,
 ) -> ParityCheck:
-    """Show until Ctrl-C, then return what was found. Where nothing was yet, Ctrl-C just ends it."""
+    """Show the comparison until Ctrl-C, then return its last report."""
     async with two_logs(settings, *names) as (first, second):
         follower = Follower(first, second, since=since, limits=limits)
         try:
@@ -171,7 +172,7 @@ async def _live(follower: Follower, *, as_json: bool) -> ParityCheck:
 
 
 async def _mirrored(settings: Settings) -> float | None:
-    """Ask the migration; ``None`` without PostgreSQL, or without a migration."""
+    """Return since when the primary is mirrored; ``None`` without PostgreSQL or a migration."""
     try:
         pool = await connect(settings.persistence)
         try:
@@ -183,7 +184,7 @@ async def _mirrored(settings: Settings) -> float | None:
 
 
 async def _record(settings: Settings, report: ParityCheck) -> None:
-    """Keep what was found, for others to read. Without PostgreSQL it is only shown."""
+    """Save the report in PostgreSQL; without PostgreSQL, only warn."""
     total = report.totals
     try:
         pool = await connect(settings.persistence)

@@ -1,4 +1,4 @@
-"""``crossfade migrate plan``: the log that the next migration leads to."""
+"""``crossfade migrate plan``: names the target of the next migration."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def plan(
 ) -> None:
     """Name the log that the next migration leads to.
 
-    It can be done where one log is written and read: at the first or the last phase. No process is
-    changed; the phases get a new meaning, and phase 0 is the log of now.
+    It is possible while one log is written and read: in the first or the last phase. It changes no
+    process; the phases get a new meaning, and phase 0 is the present log.
     """
 
     async def judged() -> MigrationPlan:
@@ -82,7 +82,7 @@ def plan(
 
 
 def tell_unreached(chosen: MigrationPlan) -> None:
-    """Say that the new log does not answer, if it does not: the plan can be made all the same."""
+    """Warn if the new log does not answer; the plan is possible all the same."""
     if chosen.unreached:
         warn(f"{chosen.pair.new} does not answer yet: {chosen.unreached}")
 

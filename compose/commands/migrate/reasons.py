@@ -56,7 +56,7 @@ OverruleAt = Annotated[
 
 
 class GateReasons(NamedTuple):
-    """The reasons that were given for one step, by gate."""
+    """The operator's reasons to pass gates in one step, by gate."""
 
     accepted: Mapping[str, str] = {}
     overruled: Mapping[str, str] = {}
@@ -66,7 +66,7 @@ class GateReasons(NamedTuple):
         """Read the options.
 
         Raises:
-            typer.BadParameter: a gate can't be passed, or has no reason, or two.
+            typer.BadParameter: a gate can't be passed, has no reason, or is named twice.
         """
         return cls(
             _read(accept_unknown or (), ACCEPTABLE, "accepted when it can't tell"),
@@ -85,13 +85,13 @@ class GateReasons(NamedTuple):
 def reasons_by_phase(
     accept_unknown: Sequence[str] | None, overrule: Sequence[str] | None
 ) -> dict[int, GateReasons]:
-    """Read the options of several steps: the reasons for each, by the phase that it leads to.
+    """Read the options of several steps; return the reasons of each step by its target phase.
 
-    A gate that was passed in one step may be red in the next for another cause, so a reason is for
-    one step.
+    A reason is for one step: in the next step, the same gate may be red for another cause.
 
     Raises:
-        typer.BadParameter: an option names no phase, or no step to it asks this gate; or as ``of``.
+        typer.BadParameter: an option names no phase, or a gate that no step to that phase checks;
+            or for the reasons of ``GateReasons.of``.
     """
     accepted, overruled = _by_phase(accept_unknown or ()), _by_phase(overrule or ())
     return {

@@ -1,4 +1,4 @@
-"""``crossfade migrate rehearse``: the whole migration on this machine, under load, with proof."""
+"""``crossfade migrate rehearse``: the whole migration on this machine, under load, checked."""
 
 from __future__ import annotations
 
@@ -93,18 +93,18 @@ def rehearse(
 ) -> None:
     """Walk every phase and back here, under load, with proof.
 
-    Starts the servers and processes that it needs, and touches no others. Exit
-    status 1 if anything was lost, doubled, reordered or made up, or if a gate stayed red.
-    After Ctrl-C what was sent until then is judged; a second one ends all at once.
+    It starts the servers and processes that it needs, and uses no others. Exit status 1 if anything
+    was lost, doubled, reordered or made up, or if a gate stayed red. Ctrl-C ends the walk early,
+    and the messages so far are checked; a second Ctrl-C ends everything at once.
     """
     if s3 and not large:
         raise typer.BadParameter(
             "nothing would be kept there: give --large too.", param_hint="--s3"
         )
-    # The processes' settings are the rehearsal's alone, whatever this shell has.
+    # The environment's settings must not affect the rehearsal's processes.
     for name in known():
         os.environ.pop(name, None)
-    # Clients in this process complain of the faults that were asked for.
+    # Drop this process's log lines: its clients would report the injected faults.
     logging.getLogger().addHandler(logging.NullHandler())
     options = Options(
         minutes=minutes,
@@ -129,7 +129,7 @@ def rehearse(
 
 
 def _pair(old: str, new: str) -> LogPair:
-    """Return the two logs, if the rehearsal can start servers for both."""
+    """Return the two logs; end the command if the rehearsal can't start a server for one."""
     for option, log in (("--from", old), ("--to", new)):
         try:
             kind = LogName.parse(log, variable=option).kind

@@ -1,4 +1,4 @@
-"""``crossfade migrate retire``: remove a log that nothing needs any more."""
+"""``crossfade migrate retire``: removes a log that nothing needs any more."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def retire(
 ) -> None:
     """Remove a log, once it is proved that nothing needs it.
 
-    It reads the whole log and looks for the row of each record. Refused, with exit status 1, while
-    anything is in the way. There is no way back to a log that was removed, and its name is not used
+    It reads the whole log and looks for the row of each record. It refuses, with exit status 1,
+    while there is an obstacle. There is no way back to a removed log, and its name can't be used
     again: processes whose settings name it refuse to start. A log that was never used is only taken
     out of the migration.
 
-    With --lost nothing is read or removed: the other log of the migration is the one that is
-    written and read. Refused while the log answers, and where the other one may lack messages that
-    were acknowledged: it says which, and --accept-loss gives them up.
+    With --lost it reads and removes nothing: the other log of the migration is then the one that is
+    written and read. It refuses while the log answers, and if the other log may lack acknowledged
+    messages: it lists these, and --accept-loss gives them up.
     """
     if lost:
         give_up(log, why=why, accept_loss=accept_loss, dry_run=dry_run, yes=yes, as_json=as_json)

@@ -1,4 +1,4 @@
-"""``crossfade migrate run``: every step from here to a log, each with its gates and restarts."""
+"""``crossfade migrate run``: takes every step to a log, each with its gates and restarts."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ _LOOK_SECONDS = 0.2
 
 
 class _Restarts(NamedTuple):
-    """The commands that restart the processes, one for each group of them."""
+    """The commands that restart the processes, one for each group of processes."""
 
     commands: Sequence[str]
 
     async def run(self, pair: LogPair, phase: int) -> None:
-        """Run them one after another, with the settings of ``phase`` in their environment."""
+        """Run the commands one after another, with the settings of ``phase`` as environment."""
         target = phases(pair)[phase]
         environment = {**os.environ, **target.choice.environment(), "CROSSFADE_PHASE": str(phase)}
         for command in self.commands:
             err.print(styled(("restarting:", "bold"), f" {command}"))
-            # The terminal's standard output is this command's own.
+            # Standard output has this command's own output only.
             hook = await asyncio.create_subprocess_shell(
                 command, env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=sys.stderr
             )
@@ -114,9 +114,10 @@ def run(
 ) -> None:
     """Take every step to a log, and end where a gate stays red.
 
-    Plans the migration if LOG is neither its old nor its new log. Without --rolling it says what to
-    set, and waits until you have restarted the processes. Run again, it goes on from where it
-    ended. Exit status 0 at the end of the way, 4 where a gate or a restart took too long.
+    It plans the migration if LOG is neither its old nor its new log. Without --rolling it prints
+    the settings of each step, and waits until you have restarted the processes. The same command
+    continues after an interruption. Exit status 0 if LOG was reached, 4 if a gate or a restart took
+    too long.
     """
     runner = _Runner(
         to=to,
@@ -162,7 +163,7 @@ def run(
 
 
 class _Runner(NamedTuple):
-    """The migration that was asked for, and how to do it."""
+    """Takes the steps of the requested migration."""
 
     to: str
     who: str
@@ -176,7 +177,7 @@ class _Runner(NamedTuple):
     as_json: bool
 
     async def look(self, *, record: bool) -> Way:
-        """Return the way ahead. With ``record`` a step that is complete is recorded first."""
+        """Return the remaining steps. With ``record``, first record a step that is complete."""
         async with session() as (migration, _):
             look = await _first_look(migration)
             if record and await migration.complete(look, who=self.who):
@@ -188,10 +189,10 @@ class _Runner(NamedTuple):
             return way_of_plan(chosen.pair)
 
     async def run(self, way: Way) -> Ended:
-        """Take every step, until one does not end.
+        """Take every step, until one does not complete.
 
         Raises:
-            GatesStayedRed: a step was not begun.
+            GatesStayedRed: the gates of a step did not turn green in time.
         """
         with self._told_if_interrupted():
             return await self._walk(way)
@@ -212,7 +213,7 @@ class _Runner(NamedTuple):
             asked = StepAsked(way.forward, self.who, self.why, self.window, reasons)
             checked = await judge_step(asked, record=True)
             if (checked.look.state.pair, checked.step.to) != (way.pair, phase):
-                return _overtaken()  # the next step is another one by now
+                return _overtaken()  # the migration's next step has changed
             if not self.as_json:
                 show_gates(checked)
             await begin_step(
@@ -222,7 +223,7 @@ class _Runner(NamedTuple):
         return ended
 
     async def _plan(self) -> None:
-        """Record the plan, where the log is of no migration yet."""
+        """Record the plan if the log is not part of the recorded migration."""
         async with session(say=False) as (migration, _):
             look = await migration.look()
             if way_to(look.state, self.to) is None:
@@ -232,7 +233,7 @@ class _Runner(NamedTuple):
         return await planned(look, self.to, client_settings(say=False).transport)
 
     async def _restart(self, pair: LogPair, phase: int) -> Ended:
-        """Restart the processes, or say how, and see them on ``phase``."""
+        """Restart the processes, or print how to; wait until all are on ``phase``."""
         if self.restarts.commands:
             await self.restarts.run(pair, phase)
         elif not self.as_json:
@@ -241,7 +242,7 @@ class _Runner(NamedTuple):
 
     @contextmanager
     def _told_if_interrupted(self) -> Iterator[None]:
-        """Say after Ctrl-C where that leaves the migration."""
+        """After Ctrl-C, print how to continue the migration."""
         try:
             yield
         except asyncio.CancelledError:
@@ -254,10 +255,10 @@ class _Runner(NamedTuple):
 
 
 async def _ended(hook: asyncio.subprocess.Process) -> int:
-    """Return a command's exit status. Interrupted, wait for its end all the same.
+    """Return a command's exit status; wait for its end even if interrupted.
 
-    A terminal's Ctrl-C ends the command too. Where only this process was told to end, it goes on:
-    the next one must not begin beside it. A second Ctrl-C does not wait.
+    Ctrl-C in a terminal ends the command too. If only this process was told to end, the command
+    goes on, and a later one must not run beside it. A second Ctrl-C does not wait.
     """
     waiting = asyncio.ensure_future(hook.wait())
     try:
@@ -270,7 +271,7 @@ async def _ended(hook: asyncio.subprocess.Process) -> int:
 
 
 async def _first_look(migration: Steps) -> MigrationStanding:
-    """Look, once a process that was started just now has had time to say so."""
+    """Return the standing, after giving new processes time for their first heartbeat."""
     deadline = time.monotonic() + _PRESENCE_SECONDS
     waits = False
     while True:
@@ -296,7 +297,7 @@ def _overtaken() -> Ended:
 def _say(
     told: dict[str, Any], ended: str, line: RenderableType | None = None, *, as_json: bool
 ) -> None:
-    """Print how it ended: as JSON, or the line if there is one."""
+    """Print the outcome: JSON, or ``line`` if there is one."""
     if as_json:
         out.json({**told, "ended": ended})
     elif line is not None:

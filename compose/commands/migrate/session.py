@@ -1,4 +1,4 @@
-"""The connections of a ``crossfade migrate`` command, and the words of its refusals."""
+"""The connections of a ``crossfade migrate`` command, and the output of its refusals."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def session(*, say: bool = True) -> AsyncIterator[tuple[Steps, Pool]]:
-    """Lend the migration of the installation that the settings lead to.
+    """Yield the migration's steps and a pool for the database of the settings.
 
-    With ``say`` it prints where they lead, if a ``crossfade up`` decided that.
+    With ``say``, print the servers if they are those of a ``crossfade up``.
     """
     settings = client_settings(say=say)
     pool = await connect(settings.persistence)
@@ -31,7 +31,7 @@ async def session(*, say: bool = True) -> AsyncIterator[tuple[Steps, Pool]]:
 
 
 def explained(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a command's coroutine; a refusal ends it with one line."""
+    """Run a command's coroutine; a refusal ends the command with one line."""
     try:
         return run(main)
     except MigrationError as error:

@@ -54,7 +54,7 @@ def as_data(look: MigrationStanding) -> dict[str, Any]:
 
 
 def step_data(checked: Checked) -> dict[str, Any]:
-    """Return a step for JSON: from where to where, its gates, and what it is to be set."""
+    """Return a step for JSON: its phases, its gates, and the settings to use."""
     step = checked.step
     return {
         "from": step.origin,
@@ -92,7 +92,7 @@ def head(state: MigrationState) -> RenderableType:
 
 
 def under_way(look: MigrationStanding) -> RenderableType:
-    """Return whether every process is on the step's target, and what those that are not need."""
+    """Return whether every process is on the step's target, and the settings of the target."""
     target = phases_of(look.state.pair)[look.state.target]
     reached = look.reached
     return Group(
@@ -102,7 +102,7 @@ def under_way(look: MigrationStanding) -> RenderableType:
 
 
 def settings_of(phase: Phase) -> str:
-    """Return the settings of a phase on one line; those without a value are to be unset."""
+    """Return the settings of a phase on one line; unset those without a value."""
     return " ".join(f"{name}={value}" for name, value in phase.choice.environment().items())
 
 
@@ -138,7 +138,7 @@ def processes(found: Sequence[Process], pair: LogPair, expected: frozenset[int])
 
 
 def gates(results: Sequence[GateResult]) -> RenderableType:
-    """Return the gates' answers, one a line."""
+    """Return the gates' answers, one per line."""
     table = Grid("gate", "")
     table.add_column("reason", prose=True)
     for gate in results:
@@ -147,7 +147,7 @@ def gates(results: Sequence[GateResult]) -> RenderableType:
 
 
 def instructions(target: Phase, note: str = "") -> RenderableType:
-    """Return exactly what to set and restart to reach ``target``."""
+    """Return instructions: the settings of ``target``, and how to restart with them."""
     values = target.choice.environment()
     given = {name: value for name, value in values.items() if value}
     what = f"Phase {target.label}: {target.what} Set this for every process, and restart them one"
@@ -188,7 +188,7 @@ def history(events: Sequence[MigrationEvent]) -> RenderableType:
 
 
 def _short(moment: str) -> str:
-    """Return a time without its fractions, which ``--json`` shows."""
+    """Return a time without fractions of a second; ``--json`` shows these."""
     return f"{moment[:10]} {moment[11:19]}"
 
 

@@ -1,4 +1,4 @@
-"""``crossfade migrate advance`` and ``rollback``: one step, with its gates, to its end."""
+"""``crossfade migrate advance`` and ``rollback``: take one step, with its gates, to its end."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ Timeout = Annotated[
 
 
 class StepAsked(NamedTuple):
-    """A requested step: its direction, and how to take gates that are not green."""
+    """A requested step: its direction, and the reasons to pass gates that are not green."""
 
     forward: bool
     who: str
@@ -82,7 +82,7 @@ class StepAsked(NamedTuple):
 
 
 class Sure(NamedTuple):
-    """How the step is begun: without a question, after at most so many seconds of waiting."""
+    """How to begin a step: ``yes``: don't ask; ``queue``: seconds to wait for red gates."""
 
     yes: bool
     queue: float
@@ -103,7 +103,7 @@ def take(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Take a step, in the direction that the command says."""
+    """Take a step: forward for ``advance``, back for ``rollback``."""
     asked = StepAsked(
         forward=called.info_name == "advance",
         who=caller(),
@@ -145,7 +145,7 @@ def take(
 
 
 async def judge_step(asked: StepAsked, *, record: bool) -> Checked:
-    """Return the next step and its gates. With ``record`` a complete step is recorded first."""
+    """Return the next step and its gates. With ``record``, first record a complete step."""
     async with session() as (migration, _):
         look = await migration.look()
         state = (record and await migration.complete(look, who=asked.who)) or look.settled
@@ -154,10 +154,10 @@ async def judge_step(asked: StepAsked, *, record: bool) -> Checked:
 
 
 async def begin_step(asked: StepAsked, checked: Checked, sure: Sure) -> Checked:
-    """Begin the step, once no gate stands in its way; return the gates' answers.
+    """Begin the step once no gate stands in its way; return the gates' answers.
 
     Raises:
-        GatesStayedRed: the time to wait for them is up.
+        GatesStayedRed: a gate still stood in the way after the time to wait.
     """
     queued = bool(asked.reasons.in_the_way(checked.results))
     async with session() as (migration, _):
@@ -172,7 +172,7 @@ async def begin_step(asked: StepAsked, checked: Checked, sure: Sure) -> Checked:
                 stands_in_the_way=asked.reasons.in_the_way,
             )
         elif not sure.yes:
-            # The operator's answer took its time, and a gate may have turned red in it.
+            # A gate may have turned red while the operator answered.
             checked = await _judged_again(asked, migration, checked, as_json=sure.as_json)
         reasons = asked.reasons.passed(checked.results)
         await migration.begin(
@@ -226,7 +226,7 @@ def _ends(checked: Checked) -> tuple[Phase, Phase]:
 
 
 def status_of(results: Sequence[GateResult]) -> int:
-    """Return the exit status: 0 if all are green, 1 if one is red, 3 if one can't tell."""
+    """Return the exit status: 0 if all gates are green, 1 if one is red, 3 if one is unknown."""
     verdicts = {result.verdict for result in results}
     return _REFUSED if "red" in verdicts else _UNKNOWN if "unknown" in verdicts else 0
 

@@ -1,4 +1,4 @@
-"""Waiting for gates to turn green, and for processes to be restarted; shown while it lasts."""
+"""Waits for gates to turn green and for processes to be restarted, and shows both meanwhile."""
 
 from __future__ import annotations
 
@@ -45,14 +45,11 @@ STATUS = {
     Ended.UNDER_WAY: _TIMED_OUT,
     Ended.REFUSED: _TIMED_OUT,
 }
-"""The exit status of each, after waiting for it."""
+"""The exit status for each outcome of a command that waited."""
 
 
 class GatesStayedRed(Exception):  # noqa: N818 - a state, not a mistake
-    """Gates still stood in the way when the time to wait for them was up.
-
-    ``checked`` has their last answers.
-    """
+    """Gates still stood in the way after the time to wait; ``checked`` has their last answers."""
 
     def __init__(self, checked: Checked) -> None:
         super().__init__("gates stayed red")
@@ -72,11 +69,11 @@ async def wait_for_gates(
     window: float,
     stands_in_the_way: Judge,
 ) -> Checked:
-    """Queue the step, and return its gates' answers once none stands in the way any more.
+    """Queue the step; return its gates' answers once no gate stands in the way any more.
 
     Raises:
-        Overtaken: the queued step was cancelled, or another one was taken meanwhile.
-        GatesStayedRed: the time is up, which was printed; the step is queued no more.
+        Overtaken: the queued step was cancelled, or another step was taken meanwhile.
+        GatesStayedRed: the time is up; this was printed, and the step is no longer queued.
     """
     red = [result.name for result in stands_in_the_way(checked.results)]
     state = await migration.machine.queue(
@@ -107,10 +104,10 @@ async def wait_for_gates(
 
 
 async def see_through(*, who: str, to: int, timeout: float | None) -> Ended:  # noqa: ASYNC109
-    """Show the processes until all are on phase ``to``, and record that they are.
+    """Show the processes until all are on phase ``to``; then record the step as complete.
 
-    The database may be restarted with them ('make up' runs it): that is waited out. Where
-    ``timeout`` seconds are not enough, the step stays under way.
+    An outage of the database is waited out: 'make up' restarts it with the processes. After
+    ``timeout`` seconds, return and leave the step under way.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     with Live(console=err, auto_refresh=False, transient=True) as live:
@@ -127,7 +124,7 @@ async def see_through(*, who: str, to: int, timeout: float | None) -> Ended:  # 
                 )
                 return Ended.UNDER_WAY
             await asyncio.sleep(_LOOK_SECONDS)
-    # A step that was turned back stands at the phase that it was to reach, and is under way.
+    # After a rollback of the step, the phase can be ``to`` while that rollback is under way.
     if done.phase == to and not done.under_way:
         phase = phases(done.pair)[to].label
         line = styled(("complete:", "green"), f" every process is on phase {phase}")
@@ -138,7 +135,7 @@ async def see_through(*, who: str, to: int, timeout: float | None) -> Ended:  # 
 
 
 async def _look(who: str, to: int) -> tuple[MigrationState | None, RenderableType]:
-    """Return the state once the step is over, and what to show until then."""
+    """Return the state once the step is over, else ``None``; and the view to show until then."""
     try:
         async with session(say=False) as (migration, _):
             look = await migration.look()

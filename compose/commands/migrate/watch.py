@@ -27,7 +27,7 @@ from transport.errors import TransportError
 __all__ = ["watch"]
 
 _REFRESH = 1.0
-_GATES_SECONDS = 10.0  # they read both logs: not at every turn
+_GATES_SECONDS = 10.0  # gates read both logs, so they are not checked at each refresh
 
 
 def watch(
@@ -41,7 +41,7 @@ def watch(
 ) -> None:
     """Show phase, processes, shadow and gates, until Ctrl-C.
 
-    A step that is complete by then is recorded as such.
+    If the present step completes meanwhile, the command records that.
     """
 
     async def main() -> None:
@@ -63,7 +63,7 @@ def watch(
 
 
 class _SeenState:
-    """The latest look; gates are asked less often."""
+    """The latest standing of the migration, and the gates, which are checked less often."""
 
     def __init__(self, *, forward: bool, window: float) -> None:
         self._forward = forward
@@ -73,7 +73,7 @@ class _SeenState:
         self._asked = (0.0, 0)
 
     async def look(self) -> RenderableType:
-        """Return the picture as it is now; an outage is part of it."""
+        """Return the present view; during an outage, its error."""
         try:
             async with session(say=False) as (migration, _):
                 return await self._picture(migration)
@@ -81,7 +81,7 @@ class _SeenState:
             return styled((f"waiting: {' '.join(str(error).split())}", "yellow"))
 
     async def data(self) -> dict[str, Any]:
-        """Return it for ``--json``; an outage is ``waiting``."""
+        """Return the standing for ``--json``; during an outage, the error in ``waiting``."""
         try:
             async with session(say=False) as (migration, _):
                 look = await self._take(migration)
@@ -99,7 +99,7 @@ class _SeenState:
         if not look.state.under_way:
             await self._ask(migration, look.state.epoch)
         else:
-            self._gates = ()  # a step is under way: what comes after it can't be judged yet
+            self._gates = ()  # while a step is under way, the next one can't be judged
         return look
 
     async def _picture(self, migration: Steps) -> RenderableType:

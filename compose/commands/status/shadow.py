@@ -24,10 +24,10 @@ _CAUSES = {
 
 
 async def ask(transport: TransportSettings, pool: Pool) -> dict[str, Any] | None:
-    """Return the shadow's state; ``None`` where these settings name no shadow.
+    """Return the shadow's state; ``None`` if the settings name no shadow.
 
-    ``processes`` and ``missed`` (by kind, not repaired yet) are ``None`` while PostgreSQL, which
-    knows them, does not answer.
+    ``processes`` and ``missed`` (copies not repaired yet, by cause) are from PostgreSQL, and
+    ``None`` while it does not answer.
     """
     if transport.transport_shadow is None:
         return None
@@ -52,7 +52,7 @@ async def ask(transport: TransportSettings, pool: Pool) -> dict[str, Any] | None
 
 
 def lines(shadow: dict[str, Any]) -> list[str]:
-    """Return it for a terminal. What a process of another version does not say is unknown."""
+    """Return the state for a terminal. Facts that an older process does not report are unknown."""
     head = f"shadow: {shadow['name']}, {shadow['mode']}"
     if shadow["processes"] is None:
         return [f"{head}; what waits and what was missed is unknown: PostgreSQL does not answer"]

@@ -1,4 +1,4 @@
-"""The standbys in ``crossfade status``: what they keep, and what they wait for."""
+"""The standbys in ``crossfade status``: their partitions, and the reasons why they wait."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _WITHIN = 5.0
 async def ask(pool: Pool) -> dict[str, dict[str, Any]]:
     """Return each live process's report on its standbys, by process and by log.
 
-    Empty where there is none, and while PostgreSQL, which knows them, does not answer.
+    The result is empty without standbys, and while PostgreSQL, which has the reports, does not
+    answer.
     """
     try:
         alive = await processes(pool, within=_WITHIN)
@@ -29,7 +30,7 @@ async def ask(pool: Pool) -> dict[str, dict[str, Any]]:
 
 
 def lines(standbys: dict[str, dict[str, Any]]) -> list[str]:
-    """Return it for a terminal. What a process of another version does not say is left out."""
+    """Return the reports for a terminal; leave out facts that an older process lacks."""
     return [
         line
         for member, logs in standbys.items()

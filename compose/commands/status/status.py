@@ -1,4 +1,4 @@
-"""``crossfade status``: each partition with its lag and its owner, and every alarm."""
+"""``crossfade status``: each partition with its lag and owner, and the alarms."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def show(
 ) -> None:
     """Show each partition's lag, age and owner, and alarms.
 
-    Below are the shadow, the standbys, and what the console says of the service's health. What
-    can't be told is "unknown".
+    Below these are the shadow, the standbys, and the console's sentences on the service's health.
+    A value that can't be determined is "unknown".
     """
     settings = client_settings()
     run(lambda: _watch(settings, as_json=as_json) if watch else _show(settings, as_json=as_json))
@@ -57,7 +57,7 @@ async def _show(settings: Settings, *, as_json: bool) -> None:
         try:
             lines = await look.lines()
         except TransportUnavailable:
-            out.print(await look.sentences())  # the effect, the remedy, and the rest
+            out.print(await look.sentences())  # they have the effects and the remedies
             raise
         for line in lines:
             out.print(line)
@@ -83,11 +83,11 @@ async def _watch(settings: Settings, *, as_json: bool) -> None:
 @asynccontextmanager
 async def _looking(settings: Settings) -> AsyncIterator[_StatusReader]:
     async with watching(settings) as look, AsyncExitStack() as stack:
-        transport = look.consumed  # it was waited for for a moment only
+        transport = look.consumed  # its connection may have failed: it was tried for a moment only
         with suppress(TransportUnavailable):
             own = create(settings.transport.consumed, settings.transport)
             transport = await stack.enter_async_context(own)
-        # It takes half a second to import: other commands do without.
+        # It takes half a second to import, and other commands don't need it.
         from ingress.console.sampler import Sampler  # noqa: PLC0415
 
         sampler = Sampler(look.logs, look.pool, seen_by="crossfade status")
@@ -95,7 +95,7 @@ async def _looking(settings: Settings) -> AsyncIterator[_StatusReader]:
 
 
 class _StatusReader:
-    """Asks everything that is shown, again and again on the same connections."""
+    """Reads everything that the command shows; may be called again on the same connections."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class _StatusReader:
         self._status = status
 
     async def data(self) -> dict[str, Any]:
-        """Return it for ``--json``."""
+        """Return the status for ``--json``."""
         messages, dead = await self._progress()
         status = await self._status()
         waiting = status.dead_letters
@@ -128,13 +128,13 @@ class _StatusReader:
         }
 
     async def lines(self) -> list[RenderableType]:
-        """Return it for people: the partitions, the other logs, and health in sentences."""
+        """Return the status for people: the partitions, the other logs, and health as sentences."""
         return [*await self._logs(), "", await self.sentences()]
 
     async def picture(self) -> list[RenderableType]:
-        """Return it for a screen that may be too low for all: health first.
+        """Return the status for ``--watch``, with health first: the terminal may be low.
 
-        While the log does not answer, that stands in the place of its partitions.
+        While the log does not answer, its error replaces the partitions.
         """
         sentences = await self.sentences()
         try:
@@ -156,7 +156,7 @@ class _StatusReader:
         return parts
 
     async def data_or_outage(self) -> dict[str, Any]:
-        """Return it; while the log does not answer, that and the rest."""
+        """Return the status for ``--json``; while the log does not answer, its error and health."""
         try:
             return await self.data()
         except TransportUnavailable as error:
@@ -185,7 +185,7 @@ def _partitions(name: str, messages: Sequence[Progress], dead: Sequence[Progress
     table = Grid()
     table.title = f"{name}: {len(messages)} partitions, group {WORKER_GROUP}"
     parts: list[str | tuple[str, str]] = [f"lag {_known(_total(messages))} in all"]
-    if _total(dead) != 0:  # read off the log, they wait for a decision: health says how many
+    if _total(dead) != 0:  # letters already read from the log are pending, and part of health
         parts.append(f", {_known(_total(dead))} dead letters unread in the log, not yet listed")
     if lost := sum(part.lost for part in messages):
         parts.append((f", {lost} records left the log unread", "bold red"))
@@ -204,7 +204,7 @@ def _partitions(name: str, messages: Sequence[Progress], dead: Sequence[Progress
 
 
 def _total(progress: Sequence[Progress]) -> int | None:
-    """Return the sum of the lags; unknown if one is."""
+    """Return the sum of the lags; ``None`` if one is unknown."""
     lags = [part.lag for part in progress]
     return None if None in lags else sum(lag for lag in lags if lag is not None)
 

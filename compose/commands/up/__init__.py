@@ -1,1 +1,1 @@
-"""``crossfade up``: the servers and the service on this machine, its panel, its log."""
+"""``crossfade up``: runs the servers and the service on this machine; its panel and its log."""

@@ -1,7 +1,7 @@
-"""A key for the request that ``crossfade up`` prints, where the API asks for one.
+"""An API key for the request that ``crossfade up`` prints, if the API requires keys.
 
-Of configured keys the service has digests alone, so none of them can be printed. One more is made,
-for as long as this process runs.
+The service knows only the digests of the configured keys, so it can't print one. It makes a further
+key that is valid while this process runs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SECRET_BYTES = 32
 
 
 class PassingKey(NamedTuple):
-    """A key that ends with this process. ``configured`` lists the names of the other keys."""
+    """A key that is valid until this process ends. ``configured`` names the other keys."""
 
     secret: str
     api_keys: str
@@ -29,10 +29,10 @@ class PassingKey(NamedTuple):
 
 
 def passing_key(settings: IngressSettings) -> PassingKey | None:
-    """Return a key that may produce and read, for any sender; ``None`` where none is needed.
+    """Return a key with the rights to produce and read; ``None`` if the API requires no key.
 
     Raises:
-        ConfigurationError: an entry of the settings is faulty.
+        ConfigurationError: an entry of the settings is malformed.
     """
     given = settings.api_keys.get_secret_value() if settings.api_keys else ""
     keys = list(parse_entries(given, "API_KEYS").values())

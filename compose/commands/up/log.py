@@ -1,7 +1,7 @@
-"""Where ``crossfade up`` logs: always to a file of bounded size, and in a terminal what matters.
+"""The log of ``crossfade up``: a file of limited size; warnings and errors also in the terminal.
 
-Some lines come with each message. In the terminal they would push the addresses out of sight, so
-warnings and errors alone are shown there, a line each, unless all of them were asked for.
+Each message causes some log lines. In the terminal they would push the addresses out of sight, so
+it shows warnings and errors only, one line each, unless ``--verbose`` asks for all lines.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _SAID = frozenset({"timestamp", "level", "event", "exception", "logger"})
 
 
 class RotatingFile(io.TextIOBase):
-    """A text file that is moved aside (``.1`` is the newest of those) once it has its size.
+    """A text file that is renamed at its largest size (``.1`` is the newest of the older files).
 
-    A line that can't be written (the disk is full) is given up: the service goes on without it.
+    A line that can't be written (for example if the disk is full) is dropped; the service goes on.
 
     Args:
         path: The file.
-        failed: Called the first time, and again once lines could be written in between.
-        largest: The size in bytes.
-        kept: How many older files stay.
+        failed: Called with an error at the first failure, and at the first one after a success.
+        largest: Largest size of the file, in bytes.
+        kept: Number of older files to keep.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class RotatingFile(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Return at once: nothing is held back."""
+        """Do nothing: ``write`` does not buffer."""
 
     def close(self) -> None:
         """Close the file. A later log line opens it again."""
@@ -89,7 +89,7 @@ class RotatingFile(io.TextIOBase):
                 self._descriptor = -1
 
     def _open(self) -> None:
-        # Readable to its owner alone: ids of clients are in it.
+        # Only the owner may read the file: it has ids of clients.
         self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._size = os.fstat(self._descriptor).st_size
 
@@ -105,7 +105,7 @@ class RotatingFile(io.TextIOBase):
 
 
 class Notices:
-    """Shows warnings and errors in a terminal, a line each; the same event now and then alone."""
+    """Shows warnings and errors in a terminal, one line each; the same event every 10 s at most."""
 
     def __init__(
         self, terminal: Terminal, file: Path, *, clock: Callable[[], float] = time.monotonic
@@ -117,7 +117,7 @@ class Notices:
         self._passed_over: dict[str, int] = {}
 
     def __call__(self, event: EventDict) -> None:
-        """Show the event if an operator has to know of it."""
+        """Show the event if it is a warning or an error."""
         level = event.get("level", "")
         if level not in _COLOURS:
             return

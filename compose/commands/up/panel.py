@@ -1,6 +1,6 @@
 """The panel that ``crossfade up`` shows when everything runs.
 
-Addresses stand on lines of their own, without a frame: they are copied from here.
+Each address is on a line of its own, without a frame, so that it can be copied.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ CURL = """curl -X POST {url}/api/messages \\
   }}'"""
 _CONTENT_TYPE = '  -H "Content-Type: application/json" \\\n'
 _GAP = "   "
-_LABEL = 9  # characters of the longest label, and one
-_REDIS, _KAFKA, _POSTGRES = 6379, 9092, 5432  # where these servers are looked for
+_LABEL = 9  # length of the longest label, plus one
+_REDIS, _KAFKA, _POSTGRES = 6379, 9092, 5432  # the usual ports
 
 
 class Moved(NamedTuple):
-    """A port that was taken, and the one that is used in its place."""
+    """A usual or requested port that was taken, and the one used instead."""
 
     name: str
     usual: int
@@ -46,7 +46,7 @@ class Moved(NamedTuple):
 
 
 def moved_ports(asked: Settings, settings: Settings, stack: Stack) -> list[Moved]:
-    """Return each port that is not where it was asked for, or where people look for it."""
+    """Return each port that differs from the requested or usual one."""
     ports = [
         Moved("PORT", asked.ingress.port, settings.ingress.port),
         Moved("METRICS_PORT", asked.otel.metrics_port, settings.otel.metrics_port),
@@ -61,7 +61,7 @@ def moved_ports(asked: Settings, settings: Settings, stack: Stack) -> list[Moved
 
 @dataclass(frozen=True)
 class UpPanel:
-    """The addresses, a request to try, and how to stop."""
+    """The panel: addresses, a request to try, and how to stop."""
 
     asked: Settings
     settings: Settings
@@ -71,13 +71,13 @@ class UpPanel:
     layout: Layout | None = None
 
     def show(self, url: str, metrics_url: str) -> None:
-        """Print it. ``metrics_url`` is the first process's."""
+        """Print the panel. ``metrics_url`` is that of the first process."""
         err.print()
         err.print(styled(("Crossfade is running", "bold green")))
         err.print()
         for label, value, remark in self._rows(url, metrics_url):
             shown = f" {value}" if label or value else ""
-            # A remark that does not fit beside its value stands whole below it.
+            # A remark that does not fit beside its value is printed below it.
             below = len(remark) + len(shown) + _LABEL + len(_GAP) > err.width
             beside = f"{_GAP}{remark}" if remark and not below else ""
             err.print(styled((f"{label:{_LABEL}}", "bold"), shown, (beside, "dim")))
@@ -130,7 +130,7 @@ class UpPanel:
 
 
 def request(url: str, key: PassingKey | None) -> str:
-    """Return the request to try, with ``key`` where one is needed."""
+    """Return the request to try, with ``key`` if there is one."""
     command = CURL.format(url=url)
     if key is None:
         return command
@@ -139,7 +139,7 @@ def request(url: str, key: PassingKey | None) -> str:
 
 
 def part(settings: Settings, kind: str) -> tuple[str, str]:
-    """Return the role of a kind's logs here in this process, in a word and in a remark."""
+    """Return the role of the local log of a kind (``redis``, ``kafka``): a label and a remark."""
     transport = settings.transport
     here = {log for log in transport.logs if LogName.parse(log)[:2] == (kind, None)}
     if transport.transport_shadow is None:

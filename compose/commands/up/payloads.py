@@ -1,4 +1,4 @@
-"""``crossfade up --s3`` over a folder that has the payloads of earlier messages, and back."""
+"""``crossfade up`` when payloads change from a folder to an S3 server (``--s3``), or back."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["forget_earlier_run", "take_over"]
 
 
 async def forget_earlier_run(settings: PersistenceSettings) -> None:
-    """Forget the processes of a run that was cut off, with the machine or with all of its servers.
+    """Remove the processes of an earlier run from PostgreSQL.
 
-    PostgreSQL has just been started, so none of them runs. A row of one that read another payload
-    store would stop this run.
+    PostgreSQL has just been started, so none of them runs. A process of a run that was cut off may
+    have read another payload store, and its entry would keep this run from starting.
 
     Raises:
-        Outage: PostgreSQL can't do it now.
+        Outage: PostgreSQL does not answer.
     """
     pool = await connect(settings)
     try:
@@ -30,10 +30,10 @@ async def forget_earlier_run(settings: PersistenceSettings) -> None:
 
 
 async def take_over(settings: PayloadSettings) -> None:
-    """Make a new S3 server the same store as the folder that is read beside it.
+    """Give a new S3 store the identity of the folder, which is its fallback store.
 
     Raises:
-        PayloadOutage: one of them can't be read or written.
+        PayloadOutage: a store can't be read or written.
     """
     address, earlier = settings.payload_store, settings.payload_fallback_store
     if address is None or earlier is None:

@@ -1,4 +1,4 @@
-"""Everything on this machine, on real servers, until Ctrl-C."""
+"""Runs the servers and the service of ``crossfade up`` until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from persistence.migrate import upgrade
 __all__ = ["up"]
 
 _CLAIMED_WITHIN = 5.0  # seconds
-_SETTLED_AFTER = 0.2  # seconds; each worker says one line when it has its partition
+_SETTLED_AFTER = 0.2  # seconds for the log lines of workers that got their partitions
 _SERVERS_OF_YOURS = (
     "DATABASE_URL",
     "REDIS_URL",
@@ -56,8 +56,11 @@ async def up(
 ) -> None:
     """Run until Ctrl-C, or until a setting or a server turns out unusable.
 
-    The log goes to a file in ``folder``; all of it is shown here too where ``verbose`` asks for it.
-    The service runs in this process, or in those of ``layout``. ``s3`` keeps payloads in a server.
+    Args:
+        folder: The data folder, which also has the log file.
+        layout: The processes of the service; ``None``: the service runs in this process.
+        s3: Whether payloads are kept in an S3 server.
+        verbose: Whether all log lines are shown here too.
     """
     signals = Signals()
     signals.install()
@@ -65,7 +68,7 @@ async def up(
     try:
         asked = settings_or_exit()
         stack = Stack(folder.path, {*asked.transport.kinds, *logs_in(folder.path)}, s3=s3)
-        settings_or_exit(stack.settings())  # what can't work is told before anything is started
+        settings_or_exit(stack.settings())  # report settings that can't work before any start
         for note in (*stack.notes, *_ignored()):
             warn(note, label="note")
         run_file.write(folder.path, {})
@@ -79,13 +82,13 @@ async def up(
 
 
 def _key(key: PassingKey | None) -> dict[str, str]:
-    """Return the key that commands in another terminal send."""
+    """Return the setting with the API key for commands in another terminal."""
     return {"CROSSFADE_API_KEY": key.secret} if key else {}
 
 
 @dataclass(frozen=True)
 class _Up:
-    """One run: ``asked`` are the settings before the ports of its servers are known."""
+    """One run. ``asked`` are the user's settings, without the addresses of the servers."""
 
     folder: Folder
     asked: Settings
@@ -95,7 +98,7 @@ class _Up:
     layout: Layout | None
 
     async def run(self) -> None:
-        """Start the servers, run the service on them, and stop them whatever happens."""
+        """Start the servers, run the service on them, and always stop them at the end."""
         names = " and ".join(server.name for server in self.stack.servers)
         try:
             with _progress(f"Starting {names} ..."):
@@ -179,7 +182,7 @@ class _Up:
 
 
 class _Logging:
-    """The log: JSON in the file; on standard error what matters, or all of it."""
+    """The log: JSON lines in the file; warnings and errors, or all lines, on standard error."""
 
     def __init__(self, file: RotatingFile, *, verbose: bool) -> None:
         self._file = file
@@ -188,7 +191,7 @@ class _Logging:
         self.path = file.path
 
     def __call__(self, settings: OtelSettings) -> None:
-        """Set it up for this process."""
+        """Set up the log of this process."""
         if self._verbose:
             self._echo = printer(settings, sys.stderr)
         configure(
@@ -207,7 +210,7 @@ class _Logging:
             event = None
         if isinstance(event, dict):
             self._echo(event)
-        else:  # of Python's own, or of a command
+        else:  # not a log line: written by Python or by a command
             err.print(paragraph(line))
 
 
@@ -219,13 +222,13 @@ async def _announce(running: Running, settings: Settings, panel: UpPanel) -> Non
             len(consumers.worker.status().partitions) < settings.transport.stream_partitions
             and time.monotonic() < deadline
         ):
-            await asyncio.sleep(0.05)  # a status to look at; there is no event to wait for
+            await asyncio.sleep(0.05)  # poll: the worker's status has no event to wait for
         await asyncio.sleep(_SETTLED_AFTER)
     panel.show(running.url, running.metrics_url)
 
 
 def _log_format(asked: Settings) -> dict[str, str]:
-    """Log for people where people read it, unless LOG_FORMAT says otherwise."""
+    """Return the setting for a readable log in a terminal, unless LOG_FORMAT is set."""
     if "log_format" in asked.otel.model_fields_set or not sys.stderr.isatty():
         return {}
     return {"LOG_FORMAT": "console"}
@@ -239,7 +242,7 @@ def _ignored() -> Iterator[str]:
 
 @contextmanager
 def _progress(text: str) -> Iterator[None]:
-    """Show a spinner where there is a terminal, a line where there is none."""
+    """Show a spinner in a terminal; print a line elsewhere."""
     if err.is_terminal:
         with err.status(styled(text)):
             yield

@@ -32,12 +32,11 @@ def up(
 ) -> None:
     """Run everything here, on real servers, until Ctrl-C.
 
-    That is a log, PostgreSQL with its migrations, a store for large payloads, the API, workers and
-    metrics. Warnings and errors
-    are shown here; everything is logged to crossfade.log in the data folder. With --processes or
-    --workers the service runs as 'crossfade serve' does with them.
+    It starts a log, PostgreSQL with its migrations, a store for large payloads, the API, workers
+    and metrics. Warnings and errors are shown here; all log lines go to crossfade.log in the data
+    folder. With --processes or --workers the service runs as 'crossfade serve' does with them.
     """
-    # FastAPI and Alembic take most of a second to import: other commands do without.
+    # FastAPI and Alembic take most of a second to import, and other commands don't need them.
     from compose.commands.up import stack  # noqa: PLC0415
 
     layout = layout_of(processes, workers)
