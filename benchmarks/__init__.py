@@ -1,1 +1,1 @@
-"""Figures, each beside its baseline in the same run: ``make bench`` or ``python -m benchmarks``."""
+"""Benchmarks: each figure with a baseline from the same run (``make bench``)."""

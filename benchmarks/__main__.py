@@ -1,4 +1,4 @@
-"""``make bench``: every figure, each beside its baseline, as a table and as JSON."""
+"""``make bench``: measures every figure and its baseline; prints a table and saves JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures in ``docs/capacity.md``, written into it from the costs that were measured."""
+"""Writes the figures in ``docs/capacity.md``, computed from the measured costs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from compose.cli import application
 __all__ = ["page"]
 
 _COMMAND = ("capacity", "--rate", "5000", "--bytes", "400")
-_BLOCK = re.compile(r"(?<=```\n\n)```\n.*?```\n", re.DOTALL)  # what follows the command's
+_BLOCK = re.compile(r"(?<=```\n\n)```\n.*?```\n", re.DOTALL)  # the block behind the command's block
 _TABLE = re.compile(r"(?<=\|---\|---\|---\|\n)(\|.*\n)+")
 _ALL_BUSY = re.compile(r"two cores [\d,]+ messages")
 _PARTS = {
@@ -25,7 +25,7 @@ _PARTS = {
 
 
 def page(text: str) -> str:
-    """Return the page ``text`` with the figures of now."""
+    """Return the page ``text`` with the present figures."""
     costs = measured_costs()
     text = _replaced(_BLOCK, f"```\n{_shown()}```\n", text)
     text = _replaced(_TABLE, _rows(costs), text)
@@ -41,7 +41,7 @@ def _replaced(place: re.Pattern[str], figures: str, text: str) -> str:
 
 
 def _shown() -> str:
-    """Return what ``crossfade capacity`` prints."""
+    """Return the output of ``crossfade capacity``."""
     shown = CliRunner().invoke(application("capacity"), _COMMAND).stdout
     return "".join(f"{line.rstrip()}\n" for line in shown.splitlines())
 

@@ -1,7 +1,7 @@
-"""``python -m benchmarks.costs``: what one message costs each server, for ``crossfade capacity``.
+"""``python -m benchmarks.costs``: measures the CPU time of a message, for ``crossfade capacity``.
 
-One process accepts and one consumes, so that each has its own account. The load is closed: each
-figure is of a service at its limit, which is when batches are largest and a message is cheapest.
+One process accepts and one consumes, so that each is measured separately. The load is a closed
+loop: the service runs at its limit, where batches are largest and a message is cheapest.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PARTS = ("ingress", "worker", "log", "postgres")
 
 @asynccontextmanager
 async def _service(environment: dict[str, str], port: int) -> AsyncIterator[dict[str, int]]:
-    """Run one process that accepts and one that consumes; yield their ids."""
+    """Run one process that accepts and one that consumes; yield their process ids by role."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", "from compose.cli import main; main()",
         "serve", "--processes", "1", "--workers", "1",
@@ -62,7 +62,12 @@ async def _drained(servers: Stand) -> None:
 
 
 async def _measured(servers: Stand, content: int) -> dict[str, float]:
-    """Return the microseconds of CPU that a message takes each part."""
+    """Return the CPU time of a message by part, in microseconds.
+
+    Args:
+        servers: The servers.
+        content: Content of a message, in bytes.
+    """
     await servers.empty_log()
     url, port = await servers.database(), free_port()
     async with _service(servers.environment(url), port) as found:

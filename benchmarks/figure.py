@@ -1,4 +1,4 @@
-"""One figure: ours beside its baseline, from interleaved runs, and whether the target is met."""
+"""The kinds of figures, each with its measurements and its target."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ __all__ = ["Compared", "Figure", "Limit", "Point", "median"]
 
 
 class Compared(msgspec.Struct, kw_only=True, tag="compared"):
-    """``target`` is how many times the baseline ours must be, by the medians of the runs."""
+    """Our measurements and a baseline's, from interleaved runs.
+
+    The target is met if the median of ``ours`` is at least ``target`` times that of ``baseline``.
+    """
 
     name: str
     unit: str
@@ -24,7 +27,7 @@ class Compared(msgspec.Struct, kw_only=True, tag="compared"):
 
     @property
     def ratio(self) -> float:
-        """Ours over the baseline, median over median."""
+        """The median of ``ours`` divided by the median of ``baseline``."""
         return median(self.ours) / median(self.baseline)
 
     @property
@@ -34,7 +37,7 @@ class Compared(msgspec.Struct, kw_only=True, tag="compared"):
 
 
 class Limit(msgspec.Struct, kw_only=True, tag="limit"):
-    """An absolute target: ``value`` must stay under (or over) ``limit``."""
+    """An absolute target: the median must be below ``limit``, or at least ``limit``."""
 
     name: str
     unit: str
@@ -55,30 +58,30 @@ class Limit(msgspec.Struct, kw_only=True, tag="limit"):
 
 
 class Point(msgspec.Struct, kw_only=True, tag="point"):
-    """Measurements of one service under one load. They have no target: compare them with others.
+    """Measurements of one service under one load, without a target.
 
-    Latencies are milliseconds from when a message was due: the median, p99 and p99.9.
+    Latencies are the median, p99 and p99.9, in milliseconds from when a message was due.
     """
 
     name: str
     load: str
     rate: float | None
-    """Offered, messages a second; ``None`` of a closed loop."""
+    """The offered rate in messages per second; ``None`` for a closed loop."""
     posts_per_second: float
     rows_per_second: float
-    """Messages over the time until the last row was committed."""
+    """Messages divided by the time until the last row was committed."""
     refused: int
-    """Requests that were not answered 2xx."""
+    """Number of requests that were not answered 2xx."""
     post_ms: list[float]
     row_ms: list[float]
     cpu_us: dict[str, float]
-    """CPU time a message, in microseconds, by process tree."""
+    """CPU time per message by process tree, in microseconds."""
     generator_cpu: float
     """The share of one core that the load generator used."""
 
     @property
     def met(self) -> bool:
-        """True."""
+        """Always true: a point has no target."""
         return True
 
 
@@ -86,5 +89,5 @@ Figure = Compared | Limit | Point
 
 
 def median(values: Sequence[float]) -> float:
-    """Return the median; 0.0 of nothing."""
+    """Return the median; 0.0 without values."""
     return statistics.median(values) if values else 0.0

@@ -1,13 +1,14 @@
-"""Our Kafka producer beside aiokafka's and confluent-kafka's.
+"""Compares our Kafka producer with aiokafka's and confluent-kafka's.
 
 Run it with ``python -m benchmarks.kafka_producers``.
 
-One process, one broker, the same records (400 bytes, 16 partitions, acks=all, idempotent), rounds
-of each producer in turn. A tick of ``n`` records is done when all are acknowledged, as the ingress
-needs it. confluent-kafka is no dependency of ours: without it, its rows are left out.
+All run in one process against one broker, with the same records (400 bytes, 16 partitions,
+acks=all, idempotent), in interleaved rounds. A tick of ``n`` records ends when all are
+acknowledged, as in the ingress. confluent-kafka is not a dependency: without it, its rows are left
+out.
 
-* ``ours``: ``Transport.publish``, with everything it does to an envelope.
-* ``aiokafka``: ``AIOKafkaProducer.send`` for each record, and the futures awaited.
+* ``ours``: ``Transport.publish``, with all of its work on an envelope.
+* ``aiokafka``: ``AIOKafkaProducer.send`` for each record, then awaits the futures.
 * ``confluent``: ``Producer.produce`` for each record, with one thread that polls.
 * ``confluent aio``: ``AIOProducer``, without headers, which it does not support.
 """
@@ -42,13 +43,13 @@ from transport.settings import TransportSettings
 _TICKS = (1, 16, 64, 256)
 _RECORD_BYTES = 400
 _LONGEST = 30.0  # seconds
-_LINGER_MS = 0.0  # of librdkafka; with 1 it took as long
+_LINGER_MS = 0.0  # librdkafka's linger.ms; 1 ms gave the same times
 
 Publish = Callable[[Sequence[Envelope]], Awaitable[None]]
 
 
 class _Samples:
-    """The time of one producer for ticks of one size."""
+    """The times of one producer for ticks of one size."""
 
     def __init__(self) -> None:
         self.latencies: list[float] = []

@@ -1,4 +1,4 @@
-"""Latency over the offered rate as SVG: both axes logarithmic, one line for each percentile."""
+"""Draws latency over the offered rate as SVG, with logarithmic axes and a line per percentile."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class _Axis(NamedTuple):
     high: float
 
     def share(self, value: float) -> float:
-        """Return where a value stands, from 0 to 1."""
+        """Return the position of a value on the axis, from 0 to 1."""
         span = math.log10(self.high / self.low)
         return math.log10(max(value, self.low) / self.low) / span
 
     def marks(self) -> list[float]:
-        """Return the round values on it."""
+        """Return the round values on the axis."""
         powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         values = [mark * 10.0**power for power in powers for mark in _MARKS]
         return [value for value in values if self.low <= value <= self.high]
@@ -66,7 +66,7 @@ def draw(points: Iterable[Point]) -> str:
     """Return the picture of the open-loop points of this service.
 
     Raises:
-        ValueError: there are none.
+        ValueError: no point of this service is from an open loop.
     """
     chosen = sorted(
         ((p.rate, p) for p in points if p.name == _SERVICE and p.rate), key=lambda point: point[0]
@@ -83,7 +83,7 @@ def draw(points: Iterable[Point]) -> str:
 
 
 def _apart(heights: Sequence[float]) -> list[float]:
-    """Return the heights at which labels stand, those that would touch moved apart."""
+    """Return the heights of the labels, with overlapping labels moved apart."""
     order = sorted(range(len(heights)), key=heights.__getitem__)
     apart = list(heights)
     for above, below in pairwise(order):

@@ -1,8 +1,8 @@
-"""The guide's load test, with artillery, and its success criteria.
+"""The guide's load test with artillery, and its success criteria.
 
-``python -m benchmarks.load_test`` starts everything, runs ``load-test.yml`` unchanged, and judges:
-enqueue rate, lag, processing p95, dead letters, crashes. Needs ``artillery`` on the PATH or its
-path in ``ARTILLERY`` (``PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm install artillery``).
+``python -m benchmarks.load_test`` starts everything, runs ``load-test.yml`` unchanged, and checks
+enqueue rate, lag, processing p95, dead letters and crashes. It needs ``artillery`` on the PATH, or
+its path in ``ARTILLERY`` (``PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm install artillery``).
 """
 
 from __future__ import annotations
@@ -69,7 +69,14 @@ async def _run(artillery: str, scale: float) -> list[Figure]:
 
 
 def judge(report: dict[str, Any], pages: list[Page], page: Page, rows: int) -> list[Figure]:
-    """Return the guide's criteria as figures. ``page`` is from the end, ``pages`` from the run."""
+    """Return the guide's criteria as figures.
+
+    Args:
+        report: artillery's report.
+        pages: Metrics scraped during the run.
+        page: Metrics scraped at the end.
+        rows: Number of rows at the end.
+    """
     counters = report["aggregate"]["counters"]
     arrived = counters["vusers.created"]
     response = report["aggregate"]["summaries"]["http.response_time"]

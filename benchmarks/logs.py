@@ -1,4 +1,4 @@
-"""The log that a run measures: a real, durable server, and how to begin with an empty one."""
+"""The logs that a run can measure: real, durable servers that can be emptied."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Log(Protocol):
         """Stop the server."""
 
     async def empty(self) -> None:
-        """See that ``environment`` leads to a log without records."""
+        """Make ``environment`` return the settings of an empty log."""
 
     async def clear(self) -> None:
-        """Remove what running processes have appended, if keeping it would cost; they go on."""
+        """Remove the records of running processes, if these would slow down later appends."""
 
     def environment(self) -> dict[str, str]:
-        """Return the settings that lead a process to this log."""
+        """Return the settings with which a process uses this log."""
 
 
 class RedisLog:
@@ -65,7 +65,7 @@ class RedisLog:
         return self._server.pid
 
     async def start(self) -> None:
-        """Start the server, and ask it what it allocates with."""
+        """Start the server, and ask it for its allocator."""
         await self._server.start()
         async with Redis(host=self._server.host, port=self._server.port) as client:
             memory = await client.info("memory")
@@ -81,10 +81,10 @@ class RedisLog:
             await client.flushall()
 
     async def clear(self) -> None:
-        """Remove everything, and let the append-only file be as short as that.
+        """Remove everything, and rewrite the append-only file.
 
-        Without workers, who keep a log short, it grows by 30 MB a second, all of it in memory, and
-        Redis writes it anew every some seconds; a run that meets that has a quarter less.
+        Without workers, which keep a log short, the log grows by 30 MB per second in memory, and
+        Redis rewrites its file every few seconds; a run during a rewrite is a quarter slower.
         """
         async with Redis(host=self._server.host, port=self._server.port) as client:
             await client.flushall()
@@ -96,7 +96,7 @@ class RedisLog:
                 await asyncio.sleep(_LOOK_SECONDS)
 
     def environment(self) -> dict[str, str]:
-        """Return its address."""
+        """Return the address of the server."""
         return {
             "TRANSPORT": "redis",
             "REDIS_HOST": self._server.host,
@@ -107,8 +107,9 @@ class RedisLog:
 class KafkaLog:
     """Apache Kafka, one node, acks=all.
 
-    With ``fsync`` before every acknowledgement; else as its documentation advises: the operating
-    system writes when it likes, and replicas are what outlives a power cut.
+    With ``fsync`` it flushes before every acknowledgement. Without it, it is configured as Kafka's
+    documentation advises: the operating system decides when to write, and replicas, not the disk,
+    protect from a power cut.
     """
 
     transport = "kafka"
@@ -116,7 +117,7 @@ class KafkaLog:
 
     def __init__(self, folder: Path, *, fsync: bool = False) -> None:
         self.fsync = f"log.flush.interval.messages {'1' if fsync else 'unset'}"
-        # Enough heap that neither side waits for the collector.
+        # The heap is large enough that the garbage collector does not affect either side.
         self._server = KafkaServer(
             folder / "kafka" / "data",
             heap_mb=_HEAP_MB,
@@ -140,14 +141,14 @@ class KafkaLog:
         await self._server.stop()
 
     async def empty(self) -> None:
-        """Switch to new topics: deleting takes Kafka a while."""
+        """Switch to new topics: deleting topics takes Kafka a while."""
         self._topic = f"bench{next(self._topics)}"
 
     async def clear(self) -> None:
-        """Do nothing: an append to Kafka costs the same, however much is on its disk."""
+        """Do nothing: the cost of an append to Kafka does not depend on the log's size."""
 
     def environment(self) -> dict[str, str]:
-        """Return its address, and the topics that are in use now."""
+        """Return the address of the server, and the present topics."""
         return {
             "TRANSPORT": "kafka",
             "KAFKA_BOOTSTRAP_SERVERS": self._server.bootstrap,

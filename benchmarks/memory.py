@@ -1,4 +1,4 @@
-"""Resident size over time, and whether it grows."""
+"""Samples a process's resident size, and computes its growth."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Sample = tuple[float, float]
 
 
 class Sampler:
-    """Samples a process's resident size until the block ends: ``(seconds, MB)``."""
+    """Samples a process's resident size until the block ends, as ``(seconds, MB)``."""
 
     def __init__(self, pid: int) -> None:
         self.samples: list[Sample] = []
@@ -47,9 +47,9 @@ class Sampler:
 
 
 def growth(samples: list[Sample]) -> float:
-    """Return by how many MB the last tenth of the second half exceeds its first tenth.
+    """Return the growth in the second half, in MB: its last tenth minus its first tenth.
 
-    The first half fills pools and caches that are bounded, and is not counted.
+    The first half is left out: it fills pools and caches of limited size.
     """
     half = [size for _, size in samples[len(samples) // 2 :]]
     tenth = max(1, len(half) // 10)

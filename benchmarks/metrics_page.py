@@ -1,4 +1,4 @@
-"""A metrics page, as numbers."""
+"""Parses a page of metrics."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Page:
         )
 
     def largest(self, name: str) -> float:
-        """Return the largest of a metric's samples; 0.0 where there is none."""
+        """Return the largest of a metric's samples; 0.0 without samples."""
         return max((value for sample, _, value in self._samples if sample == name), default=0.0)
 
     def buckets(self, name: str) -> dict[float, float]:
@@ -47,7 +47,7 @@ class Page:
         return dict(sorted(found.items()))
 
     def quantile_bound(self, name: str, share: float) -> float:
-        """Return the upper bound of the bucket that holds this share of the observations."""
+        """Return the upper bound of the bucket that has the quantile ``share``."""
         buckets = self.buckets(name)
         total = max(buckets.values(), default=0.0)
         return next((b for b, count in buckets.items() if count >= share * total), math.inf)

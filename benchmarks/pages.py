@@ -1,8 +1,8 @@
 """The figures of the documentation: tables, one picture, and the costs of a message.
 
 ``python -m benchmarks.pages RESULT.json ...`` writes ``docs/figures.md`` and
-``docs/images/latency.svg`` from what ``make bench`` kept, in one run or in several. With or without
-results, it writes into ``docs/capacity.md`` what ``python -m benchmarks.costs`` measured.
+``docs/images/latency.svg`` from the results of one or more runs of ``make bench``. It also writes
+the costs from ``python -m benchmarks.costs`` into ``docs/capacity.md``, even without results.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DOCS = Path(__file__).parent.parent / "docs"
 
 
 class _Result(msgspec.Struct):
-    """The part of a file of ``report.save`` that the page needs."""
+    """The parts of a result's file that the page needs."""
 
     at: str
     transport: str
@@ -35,7 +35,7 @@ class _Result(msgspec.Struct):
 
 
 def main(files: Sequence[str], docs: Path = _DOCS) -> None:
-    """Write the pages, and the picture."""
+    """Write the pages and the picture to ``docs``."""
     capacity = docs / "capacity.md"
     capacity.write_text(capacity_page(capacity.read_text()))
     if not files:
@@ -50,7 +50,7 @@ def main(files: Sequence[str], docs: Path = _DOCS) -> None:
 
 
 def page(results: Iterable[_Result]) -> str:
-    """Return the page."""
+    """Return ``docs/figures.md``."""
     results = list(results)
     figures = [figure for result in results for figure in result.figures]
     parts = [(Path(__file__).parent / "pages.md").read_text().rstrip()]

@@ -1,10 +1,10 @@
-"""Give the measured service a processor of its own; everything else shares the others.
+"""Gives the measured service a processor of its own; everything else shares the others.
 
-On few processors the scheduler decides the result: it moves four processes about between two of
-them every few hundred milliseconds, and the same service answers 19,000 or 32,000 requests a second
-by whom it has to share with. A generator or a database that runs where the service does is measured
-as if it were the service. So what is compared gets the same place, one processor, and the rest of
-the machine is for everything that is only needed to compare it.
+With few processors, the scheduler affects the result: it moves four processes between two
+processors every few hundred milliseconds, and the same service answers 19,000 or 32,000 requests
+per second, depending on the process that it shares a processor with. A generator or database on the
+service's processor slows the service down. So each compared service gets the same processor for
+itself, and all other processes get the rest.
 """
 
 from __future__ import annotations
@@ -23,9 +23,15 @@ __all__ = ["apart"]
 def apart(measured: Iterable[int], *, shared: bool = False) -> Iterator[str]:
     """Give process trees one processor, and this process and its other children the rest.
 
-    For the time of the block, which gets a description. ``shared``: the others may use that one
-    too, where the scheduler thinks it free. Where processes can't be placed, or there
-    is one processor, all stays as it is, and the description says so.
+    The placement lasts until the block ends. If processes can't be placed, or the machine has one
+    processor, nothing changes.
+
+    Args:
+        measured: The process ids of the trees.
+        shared: Whether the other processes may use that processor too.
+
+    Yields:
+        A description of the placement.
     """
     if sys.platform != "linux":
         yield "as the scheduler has it (this system can't place processes)"
@@ -54,7 +60,7 @@ def _tree(root: psutil.Process) -> list[psutil.Process]:
 
 
 def _place(processes: Iterable[psutil.Process], processors: Collection[int]) -> None:
-    """Place every thread; those that are started later are where their parents are."""
+    """Place every thread; threads that start later inherit the placement."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             for thread in process.threads():

@@ -1,4 +1,4 @@
-"""Sizes of a run: the full one, and a quick one that only shows that all works."""
+"""The sizes of a run: a full plan, and a quick one that only shows that everything works."""
 
 from __future__ import annotations
 
@@ -8,36 +8,37 @@ __all__ = ["FULL", "QUICK", "Plan"]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """Sizes of one run of the benchmarks."""
+    """The sizes of one run of the benchmarks."""
 
     runs: int
-    """Interleaved runs of each side; the median counts."""
+    """Number of interleaved runs of each side; the median counts."""
     warm_seconds: float
     """Seconds of load before the first run."""
     seconds: float
-    """Seconds of each closed-loop run."""
+    """Length of each closed-loop run, in seconds."""
     backlog: int
-    """Messages to drain, and messages to post while memory is watched."""
+    """Number of messages to drain, and to post in the measurement of memory."""
     payloads: int
-    """Messages to drain whose content is in a payload store."""
+    """Number of messages with content in a payload store to drain."""
     steady_seconds: float
     rows_before: int
-    """Rows already in the table when posting begins: a look-up in an empty table is no look-up."""
+    """Number of rows in the table before posting begins, since a look-up in an empty table is too
+    cheap."""
     rows_large: int
-    """Rows of the large table of the whole path."""
+    """Number of rows of the large table of the whole path."""
     table_sizes: tuple[int, ...]
-    """Rows of the table at which its insert and its look-up are measured, ascending."""
+    """Numbers of rows at which insert and look-up are measured, ascending."""
     backlog_small: int
     backlog_large: int
-    """Messages of the backlogs that are compared."""
+    """Numbers of messages of the two compared backlogs."""
     rounds: int
-    """Rounds of the whole path: each service in turn, with each load. An even number lets a steady
-    drift of the machine cancel out (``turns.there_and_back``)."""
+    """Number of rounds of the whole path: each service in turn, with each load. With an even
+    number, a steady drift of the machine cancels out (``turns.there_and_back``)."""
     connections: tuple[int, ...]
-    """Numbers of connections for the whole path, beside 64."""
+    """Numbers of connections for the whole path, in addition to 64."""
     rates: tuple[float, ...]
-    """Rates for the whole path, open loop: messages a second; up to 1.0, a share of the rate that
-    64 connections reach."""
+    """Rates for the whole path, open loop, in messages per second. A value up to 1.0 is a share of
+    the rate with 64 connections in a closed loop."""
     overload_connections: tuple[int, ...]
     """Numbers of connections for the whole path under overload."""
 

@@ -1,9 +1,9 @@
-"""Let the processes that a request passes through run before everything else.
+"""Gives the processes that a request passes through priority over everything else.
 
-A machine has work of its own beside the comparison: the kernel's threads, a database's
-housekeeping, a JVM's compilers. Each takes a processor for a millisecond or four, some times a
-second, which is just the share of the requests that a p99 is made of. It comes by chance, so it
-hides a difference of a few hundredths, and does so for as long as one cares to measure.
+A machine has other work during a comparison: the kernel's threads, a database's housekeeping, a
+JVM's compilers. Each takes a processor for one to four milliseconds, several times per second.
+That delays about one per cent of the requests, which is what a p99 shows. This work is random, so
+it hides differences of a few per cent, however long a measurement lasts.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ __all__ = ["ahead"]
 
 _PRIORITY = 10
 _JAVA = ("data-plane", "GC Thread", "G1 ", "VM Thread")
-"""The threads of a JVM that answer, or that all others wait for. Its compilers stay behind: they
-would delay the answers."""
+"""The threads of a JVM that serve requests, or that all others wait for. Its compilers get no
+priority: they would delay answers."""
 
 
 @contextlib.contextmanager
 def ahead() -> Iterator[str]:
-    """Let this process and those it has started run first (``SCHED_FIFO``; see sched(7)).
+    """Give this process and its children real-time priority (``SCHED_FIFO``; see sched(7)).
 
-    For the time of the block, which gets a description. What this process starts within it runs
-    first too; what the others start does not. Where that is not allowed (it takes a privilege),
-    all stays as it is, and the description says so.
+    The priority lasts until the block ends. Processes that this process starts meanwhile get it
+    too; those that its children start do not. Without the privilege for it, nothing changes.
+
+    Yields:
+        A description of the priority.
     """
     if sys.platform != "linux":
         yield "as urgent as all else (this system has no such priority)"
@@ -71,4 +73,4 @@ def _name(process: int, thread: int) -> str:
     try:
         return Path(f"/proc/{process}/task/{thread}/comm").read_text()
     except (FileNotFoundError, ProcessLookupError):
-        return ""  # it has ended, as a JVM's do all the time; the others are still to come
+        return ""  # the thread has ended; a JVM's threads do so all the time

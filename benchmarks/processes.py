@@ -1,4 +1,4 @@
-"""The processes that are measured and those they are measured against, each under a guard."""
+"""The measured processes and the baselines' processes, each under a guard."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ ROOT = Path(__file__).parent.parent
 
 
 class Running(LocalServer):
-    """A process that is measured.
+    """A measured process.
 
     Args:
-        name: Names its log.
+        name: The name of its log.
         command: The program and its arguments.
-        folder: Where its data and log go.
-        environment: Beside the benchmark's own.
-        port: Where it takes requests.
-        ready: A URL. It takes requests once this is answered.
-        metrics_port: 0 where it has no metrics.
+        folder: The folder for its data and log.
+        environment: Variables in addition to the benchmark's own.
+        port: The port at which it takes requests.
+        ready: A URL that answers once it takes requests.
+        metrics_port: The port of its metrics; 0 without metrics.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Running(LocalServer):
         return int(psutil.Process(self.pid).memory_info().rss)
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time it has used."""
+        """Return its CPU time so far, in seconds."""
         times = psutil.Process(self.pid).cpu_times()
         return float(times.user + times.system)
 
@@ -78,7 +78,7 @@ class Running(LocalServer):
         """Run until the block ends.
 
         Raises:
-            RuntimeError: it ended within the block.
+            RuntimeError: the process ended before the block.
         """
         async with self:
             yield self
@@ -98,7 +98,7 @@ class Running(LocalServer):
 
 
 def python_of(checkout: Path) -> str:
-    """Return the interpreter of a checkout: ours, or the one of its own environment."""
+    """Return the interpreter of a checkout: ours for this one, else that of its ``.venv``."""
     return sys.executable if checkout == ROOT else str(checkout / ".venv" / "bin" / "python")
 
 
@@ -115,7 +115,7 @@ def crossfade(
     asked = f"{port}/healthz" if command == "serve" else f"{metrics_port}/metrics"
     return Running(
         f"crossfade-{command}-{port}",
-        # -P: else the current folder comes before the checkout, whichever that is.
+        # -P: without it, modules of the current folder would come before the checkout's.
         [
             python_of(checkout),
             "-P",
@@ -140,7 +140,7 @@ def crossfade(
 def uvicorn_app(
     app: str, folder: Path, environment: dict[str, str]
 ) -> AbstractAsyncContextManager[Running]:
-    """Run an ASGI app as fast as uvicorn can: uvloop, httptools, no access log, one process."""
+    """Run an ASGI app on uvicorn's fastest setup: uvloop, httptools, no access log, one process."""
     port = free_port()
     command = [
         sys.executable, "-m", "uvicorn", app, "--port", str(port), "--loop", "uvloop",
@@ -161,7 +161,7 @@ async def go_service(folder: Path, environment: dict[str, str]) -> AsyncIterator
     """Build the Go service and run it.
 
     Raises:
-        RuntimeError: there is no Go, or it does not build.
+        RuntimeError: this machine has no Go, or the build failed.
     """
     program = ROOT / "build" / "bench" / "go-service"
     if shutil.which("go") is None:
@@ -189,15 +189,15 @@ async def load(job: Job) -> Result:
 async def program(
     module: str, given: bytes = b"", environment: dict[str, str] | None = None
 ) -> bytes:
-    """Run ``python -m module`` to its end; return what it printed.
+    """Run ``python -m module`` to its end; return its standard output.
 
     Args:
-        module: Its dotted name.
-        given: Its standard input.
-        environment: Beside the benchmark's own.
+        module: The dotted name.
+        given: The standard input.
+        environment: Variables in addition to the benchmark's own.
 
     Raises:
-        RuntimeError: it failed.
+        RuntimeError: the program failed.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", module,

@@ -1,4 +1,4 @@
-"""The table of figures for people, and the JSON that is kept."""
+"""Prints the figures as tables, and saves them as JSON."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def show(console: Console, figures: list[Figure], *, title: str) -> None:
 
 
 def side_by_side(console: Console, found: dict[str, list[Figure]]) -> None:
-    """Print the figures of several logs, a column each."""
+    """Print the figures of several logs, one column per log."""
     table = _table(console, "side by side (each from its own run on this machine)")
     for log in found:
         table.add_column(log, justify="right")
@@ -82,7 +82,7 @@ def side_by_side(console: Console, found: dict[str, list[Figure]]) -> None:
 
 
 def _table(console: Console, title: str) -> Table:
-    # A log of a run is as wide as it needs to be; a terminal wraps.
+    # Output to a file has a fixed width; in a terminal, the terminal's.
     console.width = console.width if console.is_terminal else _WIDTH
     table = Table(title=title, title_justify="left")
     table.add_column("figure")
@@ -96,7 +96,7 @@ def _cell(figure: Compared | Limit) -> str:
 
 
 def _value(figure: Limit) -> str:
-    # Two decimals, to tell a ratio from a limit near it.
+    # Ratios get two decimals, since they can be close to their limit.
     return f"{figure.value:,.{2 if figure.unit == 'x' else 1}f} {figure.unit}"
 
 

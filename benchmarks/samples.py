@@ -1,4 +1,4 @@
-"""Messages like those of the load generator, sealed as the ingress seals them."""
+"""Makes envelopes as the ingress does, of messages like those of the load generator."""
 
 from __future__ import annotations
 

@@ -30,25 +30,25 @@ class Stand:
         self.folder = folder
         self.transport = log.transport
         self.templates: dict[Path, str] = {}
-        """Migrated databases that others are copied from, by the checkout that made them."""
+        """Names of migrated template databases, by the checkout that made them."""
         self.others: dict[str, int] = {}
-        """Processes of further servers, by name."""
+        """Process ids of further servers, by name."""
 
     def environment(self, database_url: str) -> dict[str, str]:
-        """Return the settings that lead a process of ours to these servers."""
+        """Return the settings with which the service uses these servers."""
         return {"DATABASE_URL": database_url, **self.log_environment()}
 
     def log_environment(self) -> dict[str, str]:
-        """Return the settings that lead to the log."""
+        """Return the settings of the log."""
         return self.log.environment()
 
     def new_transport(self) -> Transport:
-        """Return a transport of the benchmark's own, to enter."""
+        """Return a new transport to the log; enter it with ``async with``."""
         names = {name.lower(): value for name, value in self.log_environment().items()}
         return create(self.transport, TransportSettings(**names))  # type: ignore[arg-type]
 
     async def empty_log(self) -> None:
-        """Go on with an empty log; ``environment`` leads there from now on."""
+        """Switch to an empty log, which ``environment`` names from now on."""
         await self.log.empty()
 
     async def database(self) -> str:
@@ -62,7 +62,7 @@ class Stand:
         return await self.postgres.create_database(f"bench{next(_numbers)}", template=template)
 
     def pids(self) -> dict[str, int]:
-        """Return the servers' processes."""
+        """Return the process ids of the servers, by name."""
         return {"log": self.log.pid, "postgres": self.postgres.pid, **self.others}
 
     async def backlog(self) -> int:
@@ -96,7 +96,7 @@ async def stand(folder: Path, transport: str = "redis") -> AsyncIterator[Stand]:
 
 
 async def _keep_commit_times(postgres: PostgresServer) -> None:
-    # Rows don't tell when they were committed; with this PostgreSQL does, for ours and baseline.
+    # Makes PostgreSQL keep the commit time of each row, for our rows and the baselines'.
     connection = await asyncpg.connect(postgres.url)
     try:
         await connection.execute("ALTER SYSTEM SET track_commit_timestamp = on")

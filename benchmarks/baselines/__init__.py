@@ -1,1 +1,1 @@
-"""Baselines of the figures: the ordinary way to do the same thing."""
+"""Baselines of the figures: common implementations of the same work."""

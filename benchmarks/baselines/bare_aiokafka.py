@@ -1,8 +1,8 @@
-"""aiokafka's producer and nothing else: reads ``{"seconds", "batch", "writers"}`` from its input.
+"""Publishes with aiokafka's producer alone; prints messages per second.
 
-The settings are those of the service (acks from all, idempotent, no linger, its batch size), the
-records hold the same key, headers and bytes. Each writer keeps ``batch`` sends in the air. Prints
-messages per second.
+It reads ``{"seconds", "batch", "writers"}`` from standard input. The settings are those of the
+service (acks from all, idempotent, no linger, its batch size); the records have the same keys,
+headers and bodies. Each writer has ``batch`` sends in flight.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from aiokafka import AIOKafkaProducer
 from benchmarks.samples import envelopes
 from transport.kafka.producer.batch import BATCH_BYTES
 
-_POOL = 40  # batches made in advance; Kafka does not mind seeing the same bytes again
+_POOL = 40  # batches made in advance, and sent repeatedly: the bytes make no difference to Kafka
 
 
 async def main() -> None:
-    """Write until the time is up."""
+    """Publish until the time is up."""
     job = json.load(sys.stdin)
     topic = os.environ["KAFKA_TOPIC"]
     made = envelopes(job["batch"] * _POOL, run="bare")

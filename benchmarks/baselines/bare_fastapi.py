@@ -1,4 +1,4 @@
-"""A FastAPI handler with the same body that does nothing at all: the price of the framework."""
+"""A FastAPI handler for the same request body that does nothing: the cost of the framework."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ app = FastAPI(openapi_url=None)
 
 @app.post("/api/messages", status_code=202)
 async def post_message(body: MessageBody) -> dict[str, str]:
-    """Answer as the service does, having done nothing."""
+    """Answer as the service does, without any work."""
     return {"messageId": body.clientMessageId, "state": "pending"}

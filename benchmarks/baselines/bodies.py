@@ -19,7 +19,7 @@ encode = msgspec.json.Encoder().encode
 
 
 class MessageBody(BaseModel):
-    """The same fields and limits that the service checks."""
+    """The request body, with the fields and limits that the service checks."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,4 +1,4 @@
-"""No log at all: FastAPI and asyncpg, one insert for each request."""
+"""A service without a log: FastAPI and asyncpg, with one insert per request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ app = FastAPI(openapi_url=None, lifespan=_connected)
 
 @app.post("/api/messages", status_code=202)
 async def post_message(body: MessageBody) -> dict[str, str]:
-    """Insert a row; a repeat finds its key taken, and has the same id."""
+    """Insert a row; a repeat inserts nothing, and gets the same id."""
     message = accepted(body)
     await app.state.pool.execute(INSERT, *message_columns([(0, "", message)]), "direct")
     return {

@@ -1,7 +1,7 @@
-"""FastStream on Redis Streams: FastAPI publishes, and each stream's subscriber inserts batches.
+"""FastStream on Redis Streams: FastAPI publishes, and a subscriber per stream inserts batches.
 
-One subscriber for a stream keeps a conversation's order. FastStream's ``batch=True`` gives what one
-read returned, and acknowledges it when the handler has returned.
+One subscriber per stream keeps the order of a conversation. With ``batch=True`` FastStream passes
+the records of one read to the handler, and acknowledges them when the handler has returned.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ for number in range(_PARTITIONS):
 
 @app.post("/api/messages", status_code=202)
 async def post_message(body: MessageBody) -> dict[str, str]:
-    """Append; that a key is one row is left to the table."""
+    """Append the message; the table's unique key makes repeats one row."""
     message = accepted(body)
     place = partition_for(body.conversationId, _PARTITIONS)
     await broker.publish(encode(message), stream=_stream(place))

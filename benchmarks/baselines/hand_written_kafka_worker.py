@@ -1,8 +1,8 @@
-"""A worker written by hand, and well, that moves messages from Kafka to PostgreSQL.
+"""A well-written minimal worker that moves messages from Kafka to PostgreSQL.
 
-Poll a thousand records, decode, one ``unnest`` insert a partition, commit; over aiokafka and
-asyncpg. It knows no fencing, no outage, no poison, no receipts, no metrics. It ends when nothing is
-left.
+It polls up to 500 records, decodes them, inserts them with one ``unnest`` statement per partition,
+and commits, with aiokafka and asyncpg. It has no fencing, no handling of outages or poison records,
+no receipts and no metrics. It ends when the topic is drained.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FETCH_BYTES = 1024 * 1024
 
 
 async def main() -> None:
-    """Move everything."""
+    """Move all messages."""
     connection = await asyncpg.connect(os.environ["DATABASE_URL"])
     insert = await connection.prepare(INSERT)
     topic = os.environ["KAFKA_TOPIC"]

@@ -1,8 +1,9 @@
-"""A worker written by hand, and well, that moves messages from Redis to PostgreSQL.
+"""A well-written minimal worker that moves messages from Redis to PostgreSQL.
 
-Read all streams at once, read on while the batch before is inserted, one ``unnest`` insert,
-acknowledge in one pipeline; over redis-py with hiredis and asyncpg. It knows no ownership, no
-fencing, no outage, no poison, no receipts, no metrics. As a program it ends when nothing is left.
+It reads all streams at once, reads ahead while a batch is inserted, inserts with one ``unnest``
+statement, and acknowledges in one pipeline, with redis-py (hiredis) and asyncpg. It has no
+ownership, no fencing, no handling of outages or poison records, no receipts and no metrics. As a
+program it ends when the streams are drained.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from benchmarks.baselines.rows import INSERT, columns
 
 __all__ = ["drain", "new_redis"]
 
-_BATCH = 100  # of each stream
+_BATCH = 100  # records per stream
 _GROUP = "hand-written"
 _WAIT_MS = 1000
 
@@ -27,7 +28,7 @@ Streams = list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]
 
 
 def new_redis() -> Redis:
-    """Return a client, which connects when it is used."""
+    """Return a client, which connects at its first use."""
     return Redis(
         host=os.environ["REDIS_HOST"],
         port=int(os.environ["REDIS_PORT"]),
@@ -37,7 +38,7 @@ def new_redis() -> Redis:
 
 
 async def drain(*, for_ever: bool) -> None:
-    """Move everything there is, and with ``for_ever`` everything that comes."""
+    """Move all messages; with ``for_ever``, go on with new ones."""
     redis = new_redis()
     connection = await asyncpg.connect(os.environ["DATABASE_URL"])
     insert = await connection.prepare(INSERT)

@@ -1,7 +1,8 @@
-"""Pipelined ``XADD`` and nothing else: reads ``{"seconds", "batch", "writers"}`` from its input.
+"""Publishes with pipelined ``XADD`` alone; prints messages per second.
 
-Each writer keeps one pipeline of ``batch`` commands in the air, over redis-py with hiredis. The
-entries hold the same fields and bytes as the service's. Prints messages per second.
+It reads ``{"seconds", "batch", "writers"}`` from standard input. Each writer has one pipeline of
+``batch`` commands in flight, with redis-py (hiredis). The entries have the same fields and bytes as
+those of the service.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from redis.backoff import NoBackoff
 
 from benchmarks.samples import envelopes
 
-_POOL = 40  # batches made in advance; XADD does not mind seeing the same bytes again
+_POOL = 40  # batches made in advance, and sent repeatedly: the bytes make no difference to XADD
 
 
 async def main() -> None:
-    """Write until the time is up."""
+    """Publish until the time is up."""
     job = json.load(sys.stdin)
     made = envelopes(job["batch"] * _POOL, run="raw")
     batches: list[list[tuple[str, dict[Any, Any]]]] = [

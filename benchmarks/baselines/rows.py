@@ -1,4 +1,4 @@
-"""The rows that the hand-written loops insert: decoded, and as columns for one ``unnest``."""
+"""Decodes records into the columns that the baseline workers insert with one ``unnest``."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ FROM unnest($1::int[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[
         client_message_id, recipient_ids, content, content_type, fingerprint, accepted_at)
 ON CONFLICT DO NOTHING
 """
-"""$1 to $13 the columns, $14 the log's name."""
+"""Parameters: $1 to $13 are the columns, $14 is the log's name."""
 
 _decode = msgspec.json.Decoder(Message).decode
 
 
 def columns(records: Iterable[tuple[int, str, bytes]]) -> list[list[object]]:
-    """Return the columns of records given as partition, offset and body."""
+    """Return the columns for records of the form (partition, offset, body)."""
     return message_columns((place, offset, _decode(body)) for place, offset, body in records)
 
 
 def message_columns(messages: Iterable[tuple[int, str, Message]]) -> list[list[object]]:
-    """Return the columns of messages given with their partition and offset."""
+    """Return the columns for messages of the form (partition, offset, message)."""
     rows = []
     for partition, offset, m in messages:
         rows.append(

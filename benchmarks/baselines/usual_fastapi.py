@@ -1,6 +1,7 @@
-"""The usual way: FastAPI, and for each request one Lua call that claims the key and appends.
+"""The common solution: FastAPI, and one Lua call per request that claims the key and appends.
 
-With workers on, the same process drains the streams by the loop of ``hand_written_worker``.
+With ``ENABLE_STREAM_CONSUMERS=true`` the same process drains the streams with the loop of
+``hand_written_worker``.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ app = FastAPI(openapi_url=None, lifespan=_draining)
 
 @app.post("/api/messages", status_code=202)
 async def post_message(body: MessageBody) -> dict[str, str | bool]:
-    """Claim the key and append; a repeat is answered with the id that was claimed."""
+    """Claim the key and append; answer a repeat with the id of the first message."""
     message = accepted(body)
     stream = f"msg:stream:{partition_for(body.conversationId, _PARTITIONS)}"
     seen = await append_once(

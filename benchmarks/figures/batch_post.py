@@ -1,4 +1,4 @@
-"""``:batch`` of 500 against pipelined ``XADD`` of the same bytes."""
+"""Measures ``POST /api/messages:batch`` with 500 messages against pipelined ``XADD``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WRITERS = 4
 
 
 async def measure(stand: Stand, plan: Plan) -> list[Figure]:
-    """Load both in turn, with as many writers, and the same batches in the air.
+    """Load both in turn, with equally many writers and batches in flight.
 
     Raises:
         RuntimeError: a batch was refused.

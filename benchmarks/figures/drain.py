@@ -1,4 +1,4 @@
-"""Draining a backlog with one worker process, from the log to committed rows; its memory."""
+"""Measures draining a backlog with one worker process: rows per second, CPU time and memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LOOPS = {
 
 
 async def measure(stand: Stand, plan: Plan) -> list[Figure]:
-    """Drain the same backlog with our worker and with the loop, in turn."""
+    """Drain the same backlog with our worker and with the baseline loop, in turn."""
     ours: list[float] = []
     loop: list[float] = []
     grown: list[float] = []
@@ -66,16 +66,18 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
 
 
 class Drained(msgspec.Struct, frozen=True):
-    """A backlog that one worker process drained: rows a second, CPU us a message, its memory."""
+    """The measurements of draining a backlog with one worker process."""
 
     rate: float
-    """Between the first commit and the last."""
+    """Rows per second between the first and the last commit."""
     whole_rate: float
-    """From when the process was started, and so with that, to the last commit."""
+    """Rows per second from the start of the process, so including it, to the last commit."""
     cpu_us: float
+    """The worker's CPU time per message, in microseconds."""
     parts_us: dict[str, float]
-    """CPU us a message by process tree, from when the worker was up: without what a start takes."""
+    """CPU time per message by process tree, in microseconds, without the start of the worker."""
     memory: Sampler
+    """Samples of the worker's memory."""
 
 
 async def drain(
@@ -91,11 +93,11 @@ async def drain(
 
     Args:
         stand: The servers.
-        count: How many.
-        run: Names them.
-        url: The database.
-        records: So many others, in place of small ones.
-        settings: Of the worker, beside those that lead to the servers.
+        count: Number of messages.
+        run: Part of the messages' names.
+        url: The database; by default a new one.
+        records: Records to drain, ``count`` of them; by default small ones.
+        settings: Further settings of the worker.
     """
     await _fill(stand, records or envelopes(count, run=run), count)
     url = url or await stand.database()
@@ -138,7 +140,7 @@ async def _until_rows(url: str, count: int, *, after: int = 0) -> None:
     connection = await asyncpg.connect(url)
     try:
         async with asyncio.timeout(_PATIENCE):
-            # Counting rows loads the server that is measured; reading a sequence doesn't.
+            # Counting rows would load the measured server; reading a sequence doesn't.
             for so_far in (
                 f"SELECT last_value - {after} FROM messages_seq_seq",
                 f"SELECT count(*) FROM messages WHERE seq > {after}",
@@ -150,9 +152,10 @@ async def _until_rows(url: str, count: int, *, after: int = 0) -> None:
 
 
 async def _rows_per_second(url: str, count: int, *, after: int = 0) -> tuple[float, float]:
-    """Return the rate between the first and the last commit, without the first batch; and the last.
+    """Return the rate from the first to the last commit, and the time of the last commit.
 
-    So neither side pays for starting Python, and both for everything after.
+    The rate excludes the first batch, so it excludes the start of Python and includes everything
+    after that.
     """
     connection = await asyncpg.connect(url)
     try:

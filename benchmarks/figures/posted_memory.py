@@ -1,4 +1,4 @@
-"""The ingress's resident size while as many messages are posted as the worker drains."""
+"""Measures the ingress's resident size while a backlog's number of messages is posted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["measure"]
 
 
 async def measure(stand: Stand, plan: Plan) -> list[Figure]:
-    """Post the backlog's number of messages, singly, and watch.
+    """Post as many messages as the backlog has, one per request, and sample memory.
 
     Raises:
         RuntimeError: a message was refused.

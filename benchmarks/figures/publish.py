@@ -1,4 +1,4 @@
-"""Publishing through the transport against the bare client, with the same bytes and settings."""
+"""Measures publishing by our transport against the bare client, with equal bytes and settings."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ BARE = {
     "redis": ("benchmarks.baselines.raw_xadd", "redis-py's pipelined XADD"),
     "kafka": ("benchmarks.baselines.bare_aiokafka", "bare aiokafka, same settings"),
 }
-"""By transport: the program that writes with the bare client, and what to call it."""
+"""By transport: the program that publishes with the bare client, and its name in figures."""
 
 
 async def measure(stand: Stand, plan: Plan) -> list[Figure]:
     """Run both in turn."""
     await stand.empty_log()
     async with stand.new_transport():
-        pass  # makes the topics
+        pass  # connecting makes the topics
     module, name = BARE[stand.transport]
     job = dumps({"seconds": plan.seconds, "batch": _BATCH, "writers": _WRITERS})
     ours, bare = [], []

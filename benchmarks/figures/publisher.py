@@ -1,6 +1,7 @@
-"""``Transport.publish`` and nothing else: reads ``{"seconds", "batch", "writers"}`` from its input.
+"""Publishes with ``Transport.publish`` alone; prints messages per second.
 
-Each writer keeps one call of ``batch`` envelopes in the air. Prints messages per second.
+It reads ``{"seconds", "batch", "writers"}`` from standard input. Each writer has one call of
+``batch`` envelopes in flight.
 """
 
 from __future__ import annotations

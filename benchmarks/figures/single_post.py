@@ -1,4 +1,4 @@
-"""Single POSTs: durable, idempotent, one ingress process, 64 connections."""
+"""Measures single POSTs: durable, idempotent, one ingress process, 64 connections."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NO_WORKERS = {"ENABLE_STREAM_CONSUMERS": "false"}
 
 
 async def measure(stand: Stand, plan: Plan) -> list[Figure]:
-    """Load ours, a bare handler, and the usual way in turn."""
+    """Load the service, a bare handler, and the common solution in turn."""
     await stand.empty_log()
     url = await stand.database()
     await fill_table(url, plan.rows_before)
@@ -40,7 +40,7 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
         results: dict[str, list[Result]] = {name: [] for name in running}
         with apart(app.pid for app in running.values()) as placement:
             for name, app in running.items():
-                # Not counted: caches fill, connections open, and a JVM compiles what it is asked.
+                # Warm-up, not counted: it fills caches, opens connections, and lets a JVM compile.
                 await _load(app, plan.warm_seconds, f"warm-{name}")
             for run in range(plan.runs):
                 for name, app in running.items():
@@ -107,7 +107,7 @@ async def _load(app: Running, seconds: float, run: str) -> Result:
 
 
 def _all_in_log(result: Result, there: int) -> None:
-    # Warm-up requests are in the log too, and not counted: it may hold more, never less.
+    # The log also has the warm-up requests, so it may have more records than counted messages.
     if there < result.messages:
         raise RuntimeError(f"{result.messages} messages were acknowledged, {there} are in the log")
 

@@ -1,4 +1,4 @@
-"""500 POST/s, open loop, everything on this machine: latencies to answer and to committed row."""
+"""Measures latencies to the answer and to the committed row at 500 POST/s, open loop."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
             raise RuntimeError(f"{result.errors} requests failed: {result.statuses}")
         to_row = await _to_committed_row(url, result)
         flush = await _flush_p99(url)
-    # A commit's time is taken before its WAL is flushed; the flush is added for the worst case.
+    # A commit's time is taken before its WAL is flushed, so add the p99 of a flush.
     rows_p99 = percentile(to_row, 0.99) + flush
     return [
         Limit(
@@ -113,7 +113,7 @@ async def _worst_lag(stand: Stand) -> AsyncIterator[list[int]]:
 
 
 async def _to_committed_row(url: str, result: Result) -> list[float]:
-    """Return, ascending, the seconds from when each POST was due to its row's commit."""
+    """Return the seconds from when each POST was due to its row's commit, ascending."""
     wanted = {client_message_id(_RUN, n): due for n, due in enumerate(result.due)}
     connection = await asyncpg.connect(url)
     try:

@@ -1,17 +1,17 @@
-"""The table by its size: rows a second, the look-up of a tick, bytes a row.
+"""Measures the table at several sizes: rows per second, a tick's look-up, bytes per row.
 
-The rows are made by SQL. Their ids begin as ours do, with the hash of their conversation, so a
-page of an index holds what it would hold.
+SQL makes the rows. Their ids begin with the hash of their conversation, as the service's do, so the
+pages of an index have realistic contents.
 
-Up to a million rows the indexes grow with the table, as they do in life. Beyond, that would take
-days, since each row changes a page of each: there the B-trees are built again when the rows are in.
-A built index is 90 % full, and one that grew half to two thirds (ids come in no order, keys and
-conversations in runs). So its bytes a row are a third fewer than in life, 109 against 150 to 170
-in all, and more of it stays in memory; its first new rows split about as many pages. It is left so,
-since that is what a restored dump or a REINDEX gives too, and the definitions are the migrations'
-own. Take the bytes a row of an index from the smaller sizes.
+Up to a million rows the indexes grow with the table, as in production. Larger tables would take
+days that way, since each row changes a page of each index: their B-trees are rebuilt after the rows
+were inserted. A rebuilt index is 90 % full, a grown one a half to two thirds (ids come in no order,
+keys and conversations in runs). So a rebuilt index has a third fewer bytes per row (109 in all,
+instead of 150 to 170), and more of it stays in memory; its first new rows split about as many
+pages. A restored dump or a REINDEX gives the same, and the definitions are those of the migrations.
+For the bytes per row of an index, use the smaller sizes.
 
-In a table of its own, rows go to pages which a deletion freed, as where old rows are archived.
+A separate table measures rows that go to pages which a deletion freed, as after archiving.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ from transport.message.envelope import Message
 __all__ = ["AtSize", "figures_of", "fill", "filled", "measure", "measure_at"]
 
 _A_CONVERSATION = 100
-"""Rows of one conversation."""
+"""Number of rows per conversation."""
 _BATCH = 500
 _BATCHES = 40
 _ROUND = _BATCH * _BATCHES
-"""Rows of one round."""
-_LOOKED_UP = 64  # ids of one tick, of which
-_KNOWN = 32  # are rows
+"""Number of rows per round."""
+_LOOKED_UP = 64  # ids in one tick
+_KNOWN = 32  # ids of these that have rows
 _LOOK_UPS = 1_000
 _CHUNK = 1_000_000
 _BUILT_FROM = 10_000_000
-"""Rows from which on indexes are built, not grown."""
+"""From this number of rows on, indexes are rebuilt and not grown."""
 _BUILD_MEMORY = "1GB"
 _WITHIN = 30.0
 _LONGEST = 7200.0
@@ -67,8 +67,8 @@ FROM (
     OFFSET 0  -- or each hash is computed again wherever it is used
 ) AS made
 """
-# What CREATE INDEX CONCURRENTLY says of an index that is not complete yet: rows pass it by, until
-# REINDEX has made it anew from its own definition. A BRIN index costs a row next to nothing.
+# Marks the B-trees as CREATE INDEX CONCURRENTLY marks an incomplete index: inserts skip them until
+# REINDEX rebuilds them. BRIN indexes stay, since they cost an insert almost nothing.
 _SUSPEND = """
 UPDATE pg_index SET indisready = false, indisvalid = false
 FROM pg_class JOIN pg_am ON pg_am.oid = relam
@@ -82,7 +82,7 @@ SELECT pg_table_size('messages')::float8 AS rows, pg_indexes_size('messages')::f
 """
 
 
-# The oldest ones, as the archive does.
+# Deletes the oldest rows, as archiving does.
 _FREE = """
 DELETE FROM messages WHERE seq <= (
     SELECT seq FROM messages ORDER BY seq OFFSET $1 LIMIT 1
@@ -91,25 +91,25 @@ DELETE FROM messages WHERE seq <= (
 
 
 class AtSize(msgspec.Struct, kw_only=True):
-    """The measurements at one size. Latencies are milliseconds."""
+    """The measurements at one size of the table."""
 
     rows: int
     inserted: list[float]
-    """Rows a second, by round."""
+    """Rows per second, by round."""
     look_up: list[float]
-    """Ascending."""
+    """Latencies of look-ups in milliseconds, ascending."""
     row_bytes: float = 0.0
     index_bytes: float = 0.0
 
 
 async def measure(stand: Stand, plan: Plan) -> list[Figure]:
-    """Fill one table further and further; insert and look up at each size."""
+    """Fill one table step by step; measure insert and look-up at each size."""
     url = await stand.database()
     pool = await connect(PersistenceSettings(database_url=url))
     conversations = plan.table_sizes[-1] // _A_CONVERSATION
     found: list[AtSize] = []
     there = 0
-    # A connection of its own: what the service sends may not take as long as this.
+    # A separate connection: the service's connections have a time limit that is too short for this.
     connection = await asyncpg.connect(url)
     try:
         for size in plan.table_sizes:
@@ -137,7 +137,7 @@ async def _freed(stand: Stand, plan: Plan) -> Figure:
         size = max(plan.table_sizes[0], 2 * rounds * _ROUND)
         await fill(connection, 0, size, size // _A_CONVERSATION, build_indexes=False)
         new = [await _insert(pool, uuid.uuid4().hex[:8]) for _ in range(rounds)]
-        # A tenth more than goes there: pages have some room left.
+        # Free space for a tenth more rows than are inserted.
         await connection.execute(_FREE, rounds * _ROUND * 11 // 10, timeout=_LONGEST)
         await connection.execute("VACUUM (ANALYZE) messages", timeout=_LONGEST)
         pages = await connection.fetchval(_PAGES)
@@ -169,19 +169,19 @@ async def fill(
 
     Args:
         connection: A session of the server's superuser.
-        there: Rows that were filled before.
-        size: Rows to have then.
-        conversations: Conversations of all of them.
-        build_indexes: Build the B-trees when the rows are in, instead of row by row.
+        there: Number of rows in the table.
+        size: Number of rows afterwards.
+        conversations: Number of conversations of all rows.
+        build_indexes: Rebuild the B-trees after the inserts, instead of growing them.
     """
     suspended = await connection.fetch(_SUSPEND) if build_indexes else []
     for begin in track(range(there, size, _CHUNK), f"rows up to {size:,}"):
         end = min(size, begin + _CHUNK)
         await connection.execute(_FILL, begin + 1, end, conversations, timeout=_LONGEST)
-        if suspended:  # while its pages are in memory
+        if suspended:  # vacuum now, while the pages are in memory
             await connection.execute("VACUUM messages", timeout=_LONGEST)
     await _build(connection, [index for (index,) in suspended])
-    # As a table is that grew so in months.
+    # Bring the table into the state of one that grew over months.
     await connection.execute("VACUUM (ANALYZE) messages", timeout=_LONGEST)
     await connection.execute("CHECKPOINT", timeout=_LONGEST)
 
@@ -193,9 +193,9 @@ async def _build(connection: asyncpg.Connection, indexes: list[str]) -> None:
 
 
 async def measure_at(pool: Pool, size: int, conversations: int, runs: int) -> AtSize:
-    """Insert into a table of ``size`` rows, and look rows of it up."""
+    """Measure inserts into a table of ``size`` rows, and look-ups of its rows."""
     dice = random.Random(size)
-    once = uuid.uuid4().hex[:8]  # keys of its own: a table may be measured again
+    once = uuid.uuid4().hex[:8]  # makes keys unique, so that a table can be measured again
     inserted: list[float] = []
     took: list[float] = []
     reserved = ReservedConnections(pool, most=1)
@@ -203,7 +203,7 @@ async def measure_at(pool: Pool, size: int, conversations: int, runs: int) -> At
         for turn in range(runs + 1):
             rate = await _insert(pool, f"{once}-{turn}")
             looked = await _look_up(reserved, dice, size, conversations)
-            if turn:  # the first one warms caches and plans
+            if turn:  # the first turn warms caches and plans
                 inserted.append(rate)
                 took += looked
     finally:
@@ -212,7 +212,7 @@ async def measure_at(pool: Pool, size: int, conversations: int, runs: int) -> At
 
 
 async def _insert(pool: Pool, run: str) -> float:
-    """Insert batches by the worker's statement; return rows a second."""
+    """Insert batches with the worker's statement; return rows per second."""
     batches = [[_placed(run, at * _BATCH + n) for n in range(_BATCH)] for at in range(_BATCHES)]
     async with pool.acquire() as connection:
         began = time.perf_counter()
@@ -242,7 +242,7 @@ def _placed(run: str, number: int) -> PositionedEvent:
 async def _look_up(
     reserved: ReservedConnections, dice: random.Random, size: int, conversations: int
 ) -> list[float]:
-    """Ask for the ids of ticks, half of which are rows; return milliseconds."""
+    """Look up the ids of ticks, half of which have rows; return the latencies in milliseconds."""
     took = []
     for _ in range(_LOOK_UPS):
         known = [filled(dice.randrange(1, size + 1), conversations) for _ in range(_KNOWN)]
@@ -255,7 +255,7 @@ async def _look_up(
 
 
 def filled(number: int, conversations: int) -> str:
-    """Return the id of a row that was made by SQL."""
+    """Return the id of the row with this number that ``fill`` made."""
     home = _md5(f"before-{number % conversations}")[:8]
     return str(uuid.UUID(home + _md5(str(number))[-24:]))
 
@@ -265,7 +265,7 @@ def _md5(text: str) -> str:
 
 
 def figures_of(one: AtSize, smallest: AtSize) -> list[Figure]:
-    """Compare what was measured at one size with the smallest."""
+    """Return figures that compare one size with the smallest size."""
     rows = f"{one.rows:,} rows in the table"
     p99, base = percentile(one.look_up, 0.99), percentile(smallest.look_up, 0.99)
     return [

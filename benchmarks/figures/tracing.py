@@ -1,6 +1,6 @@
-"""Cost of tracing a single POST: CPU time of the ingress, off, on and unsampled, on and sampled.
+"""Measures the cost of tracing for a single POST: off, on and unsampled, on and sampled.
 
-CPU time and not throughput: it is what tracing takes, whatever else the machine does meanwhile.
+It compares the ingress's CPU time and not throughput, which varies with the load of the machine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["measure"]
 _CONNECTIONS = 64
 _SLICES, _SLICE_SECONDS = 4, 1.0
 _UNSAMPLED = 1.05
-_SAMPLED = 10.0  # reported, and not promised: most of it is the SDK's encoding
+_SAMPLED = 10.0  # reported, but not a promise: most of this cost is the SDK's encoding
 
 
 async def measure(stand: Stand, plan: Plan) -> list[Figure]:
@@ -49,11 +49,11 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
         }
         spent: dict[str, list[float]] = {name: [] for name in running}
         for run in range(-1, _SLICES * plan.runs):
-            # The order changes, and the slices are short, so that it does not matter.
+            # Short slices in alternating order, so that the order does not matter.
             names = ["off", "unsampled"][:: 1 if run % 2 else -1]
             for name in [*names, "sampled"] if run % _SLICES == 0 else names:
                 spent[name].append(await _cpu(running[name], _SLICE_SECONDS, f"{name}{run}"))
-        del spent["off"][0], spent["unsampled"][0]  # of a cold process
+        del spent["off"][0], spent["unsampled"][0]  # drop the slices of cold processes
         page = await fetch(running["sampled"].metrics_port)
     details: dict[str, str | float | dict[str, int]] = {
         f"{name}_us_per_post": round(median(seconds) * 1e6, 1) for name, seconds in spent.items()
@@ -76,7 +76,7 @@ async def measure(stand: Stand, plan: Plan) -> list[Figure]:
 
 
 async def _cpu(app: Running, seconds: float, run: str) -> float:
-    """Return the CPU seconds that one POST takes of the ingress's process."""
+    """Return the CPU time of the ingress's process per POST, in seconds."""
     before = app.cpu_seconds()
     result = await load(
         Job(
@@ -90,7 +90,7 @@ async def _cpu(app: Running, seconds: float, run: str) -> float:
 
 @asynccontextmanager
 async def _sink() -> AsyncIterator[str]:
-    """Take OTLP over HTTP and forget it; yields the address."""
+    """Run an OTLP receiver over HTTP that discards everything; yield its URL."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

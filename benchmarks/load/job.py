@@ -1,4 +1,4 @@
-"""The order and the report of a load generator."""
+"""The job and the result of a load generator."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["Job", "Result", "percentile"]
 class Job(msgspec.Struct, kw_only=True):
     """One run against one address.
 
-    ``closed``: each of ``connections`` sends its next request when the last is answered. ``open``:
-    requests are due at ``rate`` a second whatever the answers do, and a latency counts from the
-    moment the request was *due*, so that a stall of the server shows in every request it delayed
-    (no coordinated omission).
+    In ``closed`` mode each connection sends its next request when the last one is answered. In
+    ``open`` mode requests are due at ``rate`` per second, independent of the answers, and latency
+    counts from when a request was *due*, so that a stall of the server shows in every request that
+    it delayed (no coordinated omission).
     """
 
     host: str
@@ -28,25 +28,25 @@ class Job(msgspec.Struct, kw_only=True):
     """How long to measure; a closed run stops earlier once ``requests`` are answered."""
     requests: int | None = None
     warmup_seconds: float = 0.0
-    """``closed``: load that is sent first and not counted."""
+    """``closed``: seconds of load at the beginning that are not counted."""
     rate: float = 0.0
     arrivals: Arrivals = "even"
     begin: float = 0.0
     """``open``: when to begin, in seconds since the epoch, so that runs can take turns."""
     bursts: int = 1
     every: float = 0.0
-    """``open``: load for ``seconds`` so many times, one each ``every`` seconds."""
+    """``open``: seconds from the begin of one burst to the next; each has load for ``seconds``."""
     stretches: list[tuple[float, float]] = []
-    """``open``: rates and for how many seconds each, one after another, in place of ``rate``."""
+    """``open``: consecutive (rate, seconds) pairs, in place of ``rate``."""
     may_wait: bool = True
-    """``open``: whether a request waits where every connection has one unanswered; else it is not
-    sent, as by users who wait for their answer."""
+    """``open``: whether a request waits if every connection has an unanswered request. If not, it
+    is not sent, like those of users who wait for their answer."""
     batch: int = 1
-    """Messages in a request: 1 posts to ``/api/messages``, more to ``/api/messages:batch``."""
+    """Messages per request: 1 uses ``/api/messages``, more use ``/api/messages:batch``."""
     conversations: int = 1000
     content_bytes: int = 64
     run: str = "run"
-    """Goes into every idempotency key, so that runs don't meet each other's messages."""
+    """Part of every idempotency key, so that the messages of runs differ."""
     keep_times: bool = False
     """Report when each request was due and answered (seconds since the epoch), by number."""
 
@@ -65,26 +65,27 @@ class Result(msgspec.Struct, kw_only=True):
     p999: float
     worst: float
     cpu_share: float
-    """The share of one core that the generator used. Near 1.0 it was the bottleneck."""
+    """The share of one core that the generator used; near 1.0, the generator was the bottleneck."""
     request_bytes: int
     late_p99: float = 0.0
-    """``open``: how late the generator itself was in sending, 99th percentile."""
+    """``open``: the generator's own delay in sending, 99th percentile."""
     unsent: int = 0
-    """Requests that were due while every connection had one unanswered."""
+    """Requests that were not sent, since every connection had an unanswered request."""
     numbers: list[int] = []
-    """``keep_times``: the requests that were answered, their statuses, and their times."""
+    """``keep_times``: the numbers of the answered requests. ``codes``, ``due`` and ``answered``
+    have their statuses and times, in the same order."""
     codes: list[int] = []
     due: list[float] = []
     answered: list[float] = []
 
     @property
     def messages_per_second(self) -> float:
-        """Messages answered 2xx in a second."""
+        """Messages answered 2xx per second."""
         return self.messages / self.seconds if self.seconds else 0.0
 
 
 def percentile(ordered: list[float], share: float) -> float:
-    """Return the value below which ``share`` (0 to 1) of an ascending list lies (nearest rank)."""
+    """Return the nearest-rank quantile ``share`` (0 to 1) of an ascending list; 0.0 if empty."""
     if not ordered:
         return 0.0
     return ordered[min(len(ordered) - 1, max(0, int(share * len(ordered) + 0.5) - 1))]

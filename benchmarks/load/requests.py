@@ -1,4 +1,4 @@
-"""Request bytes, mostly made in advance: one request costs one join and no JSON encoding."""
+"""Builds request bytes from parts made in advance, so that a request needs no JSON encoding."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["Requests", "client_message_id"]
 
 
 def client_message_id(run: str, number: int) -> str:
-    """Return the idempotency part of message ``number`` of a run."""
+    """Return the ``clientMessageId`` of message ``number`` of a run."""
     return f"{run}-{number:012d}"
 
 
 class Requests:
-    """The nth request of a job, as bytes. Every message has its own key."""
+    """Makes the requests of a job as bytes. Every message has its own key."""
 
     def __init__(self, job: Job) -> None:
         self._batch = job.batch
@@ -29,7 +29,7 @@ class Requests:
         ).encode()
         self._head = head
         size = len(self._body(0))
-        # Keys have a fixed width, so all requests of a job are as long as the first.
+        # Keys have a fixed length, so all requests of a job have the length of the first.
         self._single = [
             (head + b"%d\r\n\r\n" % (len(a) + len(b) + len(self._run) + 13) + a, b)
             for a, b in self._messages
@@ -37,7 +37,7 @@ class Requests:
         self.request_bytes = len(head) + len(b"%d\r\n\r\n" % size) + size
 
     def request(self, number: int) -> bytes:
-        """Return request ``number``; a batch holds messages ``number * batch`` and following."""
+        """Return request ``number``; a batch begins with message ``number * batch``."""
         if self._batch == 1:
             before, after = self._single[number % self._count]
             return b"%b%b-%012d%b" % (before, self._run, number, after)
@@ -54,7 +54,7 @@ class Requests:
 
 
 def _split(job: Job, conversation: int) -> tuple[bytes, bytes]:
-    """Return a message of one conversation, cut where the client's message id goes."""
+    """Return a message of one conversation, split at the place of its ``clientMessageId``."""
     mark = "@@"
     message = json.dumps(
         {

@@ -18,7 +18,7 @@ __all__ = ["run"]
 
 
 class _Record(Requests):
-    """The job as a workload. It keeps the due times only if the job asks for them."""
+    """The job as a workload; keeps the times of requests only if the job asks for them."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
@@ -33,7 +33,7 @@ class _Record(Requests):
         self.enough = asyncio.Event()
 
     def answered(self, number: int, due: float, answer: HttpAnswer | None) -> None:
-        """Note how long it took."""
+        """Record the latency and the status of an answer."""
         if not self.counting:
             return
         now = time.monotonic()
@@ -47,7 +47,11 @@ class _Record(Requests):
 
 
 async def run(job: Job) -> Result:
-    """Run a job and return its result. Raises ``OSError`` when nothing listens."""
+    """Run a job and return its result.
+
+    Raises:
+        OSError: no server listens at the job's address.
+    """
     record = _Record(job)
     address = job.host, job.port
     async with Generator(address, job.connections, record, may_wait=job.may_wait) as generator:
@@ -90,7 +94,7 @@ def _count(record: _Record) -> None:
 
 
 def _moments(job: Job) -> Iterator[float]:
-    """Yield the time at which each request of an open job is due: burst after burst."""
+    """Yield the due time of each request of an open job."""
     began = time.monotonic() + max(0.0, job.begin - time.time())
     for number, (rate, seconds) in enumerate(job.stretches):
         later = itertools.accumulate(gaps(rate, job.arrivals, f"{job.run}-{number}"))

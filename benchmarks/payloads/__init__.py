@@ -1,1 +1,1 @@
-"""Messages whose content is in a payload store."""
+"""Benchmarks of messages whose content is in a payload store."""

@@ -1,8 +1,8 @@
 """``python -m benchmarks.payloads.distant_store``: an S3 store that answers after a millisecond.
 
-It stands for a store on other machines, whose time is waited for and whose processors are not ours.
-It has every object that it is asked for, always with the same content, and keeps small ones that it
-is given, as the mark of a service is. A real S3 server is measured beside it.
+It simulates a store on other machines, which adds waiting time but uses none of our CPU time. It
+answers every read with the same content, and stores only small objects, such as the mark of a
+service. Another benchmark measures a real S3 server.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NO_SUCH_KEY = b"<Error><Code>NoSuchKey</Code></Error>"
 
 
 class _Connection(asyncio.Protocol):
-    """One connection of a client that sends its next request when the last one is answered."""
+    """A connection whose client sends its next request only after the last answer."""
 
     def __init__(self, content: bytes, kept: dict[bytes, bytes]) -> None:
         self._content = content

@@ -1,4 +1,4 @@
-"""Large messages with a payload store: what drains them, and what the log keeps of them."""
+"""Measures large messages with a payload store: draining them, and their size in the log."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["measure"]
 _STORE = "payload store"
 _OURS = ("worker", "log", "postgres")
 _ROWS_PER_SECOND = 5000.0
-_CPU_US = 2e6 / _ROWS_PER_SECOND  # of two cores
+_CPU_US = 2e6 / _ROWS_PER_SECOND  # CPU time per row of two busy cores
 _WITH_CONTENT_SHARE = 3
-"""Rows with content take several times as long; so many times fewer are drained."""
+"""Rows with content take several times as long, so only a third of the messages is drained."""
 
 
 async def measure(stand: Stand, plan: Plan) -> list[Figure]:
@@ -63,7 +63,8 @@ def _limits(name: str, drained: Sequence[Drained]) -> list[Figure]:
         Limit(
             name=f"draining 64 KiB each, {name}, with the worker's start",
             unit="rows/s",
-            # Of so short a drain: when the first rows are committed, much is read ahead.
+            # Including the start: in such a short drain, many records are already read ahead when
+            # the first rows are committed.
             values=[one.whole_rate for one in drained],
             limit=_ROWS_PER_SECOND,
             must_be="at least",

@@ -1,4 +1,4 @@
-"""Posting with a payload store: what Redis keeps of large messages, and what small ones pay."""
+"""Measures POSTs with a payload store: Redis's memory for large ones, CPU time of small ones."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _LOG_BYTES = 1000.0
 _PAIRS = 4
 _SECONDS = 1.0
 _SHARE = 0.98
-# Two equal processes differ by some per cent where their strings hash differently.
+# Without a fixed hash seed, two equal processes differ by some per cent.
 _EQUAL = {"PYTHONHASHSEED": "0", "ENABLE_STREAM_CONSUMERS": "false"}
 
 
 async def large_in_the_log(stand: Stand) -> Figure:
-    """Post messages of 64 KiB, and ask Redis how large its streams are.
+    """Post messages of 64 KiB, and measure the size of Redis's streams.
 
     Raises:
         RuntimeError: a message was refused.
@@ -49,7 +49,7 @@ async def large_in_the_log(stand: Stand) -> Figure:
 
 
 async def _redis_bytes(environment: dict[str, str]) -> tuple[int, int]:
-    """Return the bytes of the streams, and those of all other keys."""
+    """Return the memory of the streams and of all other keys, in bytes."""
     sizes = {True: 0, False: 0}
     async with Redis(
         host=environment["REDIS_HOST"], port=int(environment["REDIS_PORT"]), db=1
@@ -63,7 +63,7 @@ async def _redis_bytes(environment: dict[str, str]) -> tuple[int, int]:
 async def small_beside_without(stand: Stand, runs: int) -> Figure:
     """Post small messages to a process with a store and to one without, in turn.
 
-    CPU is compared, since the rate of either is as the machine was just then.
+    It compares CPU time, since the rates vary with the load of the machine.
     """
     await stand.empty_log()
     with_store, without = list[float](), list[float]()
@@ -73,13 +73,13 @@ async def small_beside_without(stand: Stand, runs: int) -> Figure:
             environment = {**stand.environment(await stand.database()), **_EQUAL}
             sides = [(with_store, {**environment, **store.settings}), (without, environment)]
             if run % 2:
-                sides.reverse()  # the one that is started first may have it better
+                sides.reverse()  # the process that starts first may have an advantage
             apps = [
                 await stack.enter_async_context(crossfade("serve", stand.folder, settings))
                 for _, settings in sides
             ]
             used, posted = [0.0, 0.0], [0, 0]
-            for pair in range(-1, _PAIRS):  # the first one warms both
+            for pair in range(-1, _PAIRS):  # the first pair warms both up
                 for side in (0, 1) if pair % 2 else (1, 0):
                     before = apps[side].cpu_seconds()
                     count = await _post(apps[side], f"small{run}-{pair}-{side}", seconds=_SECONDS)

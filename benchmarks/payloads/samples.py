@@ -21,7 +21,7 @@ _CONVERSATIONS = 1000
 
 
 def content(size: int = CONTENT_BYTES) -> bytes:
-    """Return so many bytes of words, always the same; LZ4 makes half of them, as of English."""
+    """Return ``size`` bytes of words, always the same; LZ4 halves them, as it does English text."""
     dice = random.Random(18)
     words = ["".join(dice.choices(_LETTERS, k=dice.randrange(2, 10))) for _ in range(_WORDS)]
     return " ".join(dice.choices(words, k=size // 3)).encode()[:size]
@@ -41,7 +41,7 @@ def envelopes(count: int, *, partitions: int = 16) -> Iterator[Envelope]:
 
 
 def keys(count: int) -> Iterator[str]:
-    """Yield the keys of the objects that those records name."""
+    """Yield the keys of the payload objects of ``envelopes(count)``."""
     digest = ContentDigest()
     digest.add(content())
     for message in _messages(count):

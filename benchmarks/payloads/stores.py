@@ -1,4 +1,4 @@
-"""The payload stores that are measured, each with the objects that the backlog names."""
+"""The measured payload stores, filled with the objects of the backlog."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _PUT_SHARE = 3
 
 
 class Store(msgspec.Struct, frozen=True):
-    """A store: the settings that lead to it, and its server's process, if it has one."""
+    """A store: the service's settings for it, and the process id of its server."""
 
     settings: dict[str, str]
     pid: int | None
     count: int
-    """How many objects it has of those that the backlog names, the first ones."""
+    """Number of the backlog's objects that it has, beginning with the first."""
 
 
 @asynccontextmanager
 async def folder(path: Path, count: int) -> AsyncIterator[Store]:
-    """Open a folder. Its objects are one file under many names: only their length is asked for."""
+    """Open a folder store whose objects are hard links to one file."""
     root = path / "payloads"
     await asyncio.to_thread(_link, root, count)
     yield Store({"PAYLOAD_STORE": root.as_uri()}, None, count)
@@ -72,7 +72,7 @@ async def _distant(path: Path, count: int) -> AsyncIterator[Store]:
 
 @asynccontextmanager
 async def _seaweed(path: Path, count: int) -> AsyncIterator[Store]:
-    """Start a real S3 server, and put objects into it; that takes longer than to drain them."""
+    """Start a real S3 server, and put objects into it; that takes longer than draining them."""
     count //= _PUT_SHARE
     async with SeaweedServer(path / "s3" / "data") as server:
         client = server.store()
@@ -91,4 +91,4 @@ STORES: dict[str, Callable[[Path, int], AbstractAsyncContextManager[Store]]] = {
     "folder": folder,
     "S3 (SeaweedFS), on the same cores": _seaweed,
 }
-"""By what a figure calls it: how to open it in a folder, with the first so many objects."""
+"""By name in the figures: a function that opens the store in a folder with a number of objects."""

@@ -1,5 +1,5 @@
-"""The whole path, POST to committed row, as users have it: workers on, nothing placed by hand.
+"""Benchmarks of the whole path, from POST to committed row, with workers and default placement.
 
-``python -m benchmarks.whole_path --help`` measures one thing quickly, for example this checkout
-beside another; ``make bench`` measures them all.
+``python -m benchmarks.whole_path --help`` measures one load quickly, for example this checkout
+against another; ``make bench`` measures all of them.
 """

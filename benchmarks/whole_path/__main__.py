@@ -1,4 +1,4 @@
-"""Measure the whole path at one load, in interleaved rounds: quick, to see what a change did."""
+"""Measures the whole path at one load in interleaved rounds, to see quickly what a change did."""
 
 from __future__ import annotations
 

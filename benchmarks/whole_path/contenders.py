@@ -1,4 +1,4 @@
-"""The services under measurement: ours in its modes, another checkout, and the baselines."""
+"""The measured services: ours in several modes, another checkout, and the baselines."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class Contender(msgspec.Struct, kw_only=True, frozen=True):
 
     name: str
     start: Callable[[Path, dict[str, str]], AbstractAsyncContextManager[Running]]
-    """Runs it in a folder, with these settings."""
+    """Runs it in a folder, with the given settings."""
     settings: Environment = {}
     needs: Callable[[], object] = lambda: True
-    """Tells whether what it takes is on this machine."""
+    """Returns whether its requirements are on this machine."""
     checkout: Path = ROOT
-    """Whose migrations make the tables."""
+    """The checkout whose migrations make the tables."""
 
     async def database(self, stand: Stand) -> str:
-        """Return the address of a fresh database with this checkout's tables."""
+        """Return the URL of a new database with the checkout's tables."""
         if self.checkout not in stand.templates:
             template = f"source{len(stand.templates)}"
             url = await stand.postgres.create_database(template)
@@ -71,7 +71,7 @@ def _serve(checkout: Path, *options: str) -> Callable[..., AbstractAsyncContextM
 
 
 def other_checkout(path: Path) -> Contender:
-    """Return the service as another checkout has it, with that checkout's environment."""
+    """Return the service of another checkout, run in that checkout's ``.venv``."""
     path = path.resolve()
     return Contender(name=path.name, start=_serve(path), checkout=path)
 
@@ -99,4 +99,5 @@ CONTENDERS = {
         ),
     )
 }
-"""By name. ``fastapi`` is one Lua call for each request, and a drain loop that reads ahead."""
+"""The services by name. ``fastapi`` has one Lua call per request and a drain loop that reads ahead.
+"""

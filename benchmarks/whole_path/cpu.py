@@ -1,4 +1,4 @@
-"""The CPU time of whole process trees."""
+"""Measures the CPU time of process trees."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["cpu_seconds"]
 
 
 def cpu_seconds(pids: Mapping[str, int]) -> dict[str, float]:
-    """Return the user and system time that each tree has used, by name, in seconds.
+    """Return the user and system time of each process tree so far, by name, in seconds.
 
-    Children that ended count as soon as their parent has waited for them, which PostgreSQL's does.
+    Children that ended count once their parent has waited for them, as PostgreSQL does.
     """
     return {name: _of_tree(psutil.Process(pid)) for name, pid in pids.items()}
 

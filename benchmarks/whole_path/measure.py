@@ -1,4 +1,4 @@
-"""One measurement: a fresh service on a fresh database, one load, and all of its rows."""
+"""One measurement: a new service on a new database, one load, and all of its rows."""
 
 from __future__ import annotations
 
@@ -30,10 +30,14 @@ async def measure(
 ) -> Point:
     """Load one contender, wait for its last row, and return the figures.
 
-    ``url`` is of a database that is to be used as it is.
+    Args:
+        stand: The servers.
+        contender: The service.
+        offered: The load.
+        url: An existing database to use; by default a new one.
 
     Raises:
-        RuntimeError: nothing was accepted, or rows are missing.
+        RuntimeError: no message was accepted, or rows are missing.
     """
     await stand.empty_log()
     fresh = url is None
@@ -51,7 +55,8 @@ async def measure(
             job = offered.job(app.port, f"run{next(_runs)}")
             warm = await load(offered.warm(job))
             first = await all_rows(connection, app, warm.messages)
-            # What earlier rounds wrote goes to the disk now, and not beside this one's fsyncs.
+            # Write the data of earlier rounds to disk now, so that it does not delay this round's
+            # fsyncs.
             await asyncio.to_thread(os.sync)
             pids = {"service": app.pid, **stand.pids()}
             before = cpu_seconds(pids)
@@ -87,12 +92,12 @@ async def measure(
 
 
 async def all_rows(connection: asyncpg.Connection, app: Running, at_least: int) -> int:
-    """Return the last row's number once it is ``at_least`` and grows no more.
+    """Wait until the last row's number is ``at_least`` and no longer grows; return it.
 
-    Counting rows would load the server that is measured; reading a sequence doesn't.
+    It reads the sequence: counting rows would load the measured server.
 
     Raises:
-        RuntimeError: rows are missing after some time.
+        RuntimeError: rows are missing after 60 seconds.
     """
     deadline = time.monotonic() + _PATIENCE
     seen = -1
@@ -107,7 +112,10 @@ async def all_rows(connection: asyncpg.Connection, app: Running, at_least: int) 
 
 
 async def commits(connection: asyncpg.Connection, after: int, last: int) -> dict[str, float]:
-    """Return the time of each row's commit, by the client's id: before its WAL was flushed."""
+    """Return the commit time of each row, by ``clientMessageId``.
+
+    PostgreSQL takes the time before it flushes the commit's WAL.
+    """
     rows = await connection.fetch(
         "SELECT client_message_id AS id,"
         " extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8 AS at"

@@ -1,4 +1,4 @@
-"""A load: how many connections, at which rate, for how long."""
+"""A load: its connections, its rate and its length."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _WARM_CONNECTIONS = 64
 
 
 class Offered(msgspec.Struct, kw_only=True, frozen=True):
-    """One load. Without a ``rate`` it is a closed loop, with one Poisson arrivals."""
+    """One load: a closed loop without a ``rate``, else an open loop with Poisson arrivals."""
 
     connections: int = 64
     rate: float | None = None
-    """Messages a second."""
+    """Messages per second."""
     seconds: float = 5.0
     partitions: int = 16
     settings: Mapping[str, str] = {}
-    """Settings of the service, beside those that lead it to its servers."""
+    """Further settings of the service, besides the addresses of its servers."""
     what: str = ""
     """A note for the table, such as the number of partitions."""
 
     @property
     def label(self) -> str:
-        """Describe the load in words."""
+        """A description of the load for the table."""
         rate = "closed loop" if self.rate is None else f"{self.rate:,.0f}/s"
         words = [self.what, f"{self.connections:,} connections, {rate}"]
         if self.partitions != 16:
@@ -51,7 +51,7 @@ class Offered(msgspec.Struct, kw_only=True, frozen=True):
         )
 
     def warm(self, job: Job) -> Job:
-        """Return the load before it: caches fill, and a compiler compiles."""
+        """Return the warm-up job before ``job``, which fills caches and lets a JVM compile."""
         return Job(
             host=job.host,
             port=job.port,

@@ -1,9 +1,9 @@
-"""Overload: more is offered than the service can persist, and then less again.
+"""Measures overload: a higher rate than the service can persist, and the recovery after it.
 
-A round measures the ceiling first: a closed loop, rows a second. Then come 80 % of it, and for each
-factor a stretch of overload with one at half of the ceiling behind it. Where every connection has a
-request unanswered, what is due is not sent, and counted: a generator that kept it would measure
-its own line.
+A round first measures the ceiling: the rows per second of a closed loop. Then it offers 80 % of the
+ceiling, and for each factor a stretch of overload, followed by one at half of the ceiling. If every
+connection has an unanswered request, a due request is counted and not sent: in a queue of the
+generator, it would measure that queue.
 """
 
 from __future__ import annotations
@@ -24,45 +24,49 @@ from benchmarks.whole_path.measure import all_rows, commits
 
 __all__ = ["Overload", "OverloadRound", "Stretch", "measure_overload"]
 
-_Rates = Sequence[tuple[float, float]]  # messages a second, and for how many seconds
+_Rates = Sequence[tuple[float, float]]  # (messages per second, seconds)
 _BELOW, _AFTER = 0.8, 0.5
 _BELOW_SECONDS, _AFTER_SECONDS = 4.0, 4.0
 _CEILING_CONNECTIONS, _CEILING_SECONDS = 256, 3.0
-_WINDOW = 0.2  # seconds, of what follows an overload
-_NORMAL_POST, _NORMAL_ROW = 0.1, 0.5  # seconds, p99 of a window; or as it was below the ceiling
-_BEGINNING = 0.5  # seconds, whose rows are those of before
+_WINDOW = 0.2  # seconds; the time after an overload is judged in such windows
+_NORMAL_POST, _NORMAL_ROW = 0.1, 0.5  # seconds; p99 of a normal window, or that at 80 %
+_BEGINNING = 0.5  # seconds of a stretch whose rows may belong to earlier messages
 
 
 class Overload(msgspec.Struct, kw_only=True, frozen=True):
     """The load of one measurement."""
 
     factors: tuple[float, ...] = (1.5, 2, 5)
-    """Of the ceiling."""
+    """The offered rates, as multiples of the ceiling."""
     connections: int = 2000
     seconds: float = 5.0
-    """Of each stretch of overload."""
+    """Length of each stretch of overload."""
     one_core: bool = False
-    """Whether the service and its servers share one processor, so that the generator, on another
-    one, can offer several times their ceiling."""
+    """Whether the service and its servers share one processor, so that the generator on another
+    processor can offer several times their ceiling."""
     settings: Mapping[str, str] = {}
 
 
 class Stretch(msgspec.Struct, kw_only=True):
-    """The outcome of one rate. Rates are messages a second; latencies seconds from when due."""
+    """The outcome of one rate.
+
+    Rates are in messages per second, latencies in seconds from when a message was due.
+    """
 
     offered: float
     accepted: float
     refused: float
     unsent: float
     persisted: float
-    """Rows that were committed while it lasted, a second."""
+    """Rows per second committed during the stretch."""
     post: list[float]
-    """Of accepted messages: the median and p99."""
+    """Median and p99 latency of accepted POSTs."""
     row_p99: float
     refused_p99: float
     recovery: float
-    """Seconds after it until the last window of 0.2 s that was not normal: POST p99 over 0.1 s, row
-    p99 over 0.5 s, and over what they were at 80 %. A refused message has no row in time."""
+    """Seconds from the end of the stretch to the end of the last abnormal window of 0.2 s. A window
+    is abnormal if its POST p99 exceeds 0.1 s or its row p99 exceeds 0.5 s, and the value at 80 %. A
+    refused message counts as a late row."""
 
 
 class OverloadRound(msgspec.Struct, kw_only=True):
@@ -70,17 +74,17 @@ class OverloadRound(msgspec.Struct, kw_only=True):
 
     name: str
     ceiling: float
-    """Rows a second."""
+    """Rows per second of a closed loop."""
     below: Stretch
-    """At 80 % of the ceiling."""
+    """The stretch at 80 % of the ceiling."""
     over: dict[float, Stretch]
-    """By factor."""
+    """The stretches of overload, by factor."""
     generator_cpu: float
-    """Of one core; the most that the generator used."""
+    """The largest share of one core that the generator used."""
 
 
 async def measure_overload(stand: Stand, contender: Contender, overload: Overload) -> OverloadRound:
-    """Measure one round, of a fresh service on a fresh database."""
+    """Measure one round of a new service on a new database."""
     await stand.empty_log()
     url = await contender.database(stand)
     settings = {**stand.environment(url), **contender.settings, **overload.settings}
@@ -148,7 +152,7 @@ class _Round:
         return _judged(*await self._load(job), rates, self._normal)
 
     async def _load(self, job: Job) -> tuple[Result, dict[int, float]]:
-        """Return the result, and when the row of each message was committed, by its number."""
+        """Return the result, and the commit time of each message's row, by number."""
         result = await load(job)
         self._cpu = max(self._cpu, result.cpu_share)
         before = self._last
@@ -173,7 +177,7 @@ def _judged(
         result.numbers, result.due, result.answered, result.codes, strict=True
     ):
         post = answered - due
-        # A row that is never committed, or a refusal, is as late as can be.
+        # A message without a row, such as a refused one, counts as infinitely late.
         row = committed.get(number, float("inf")) - due
         if due >= ended:
             windows.setdefault(int((due - ended) / _WINDOW), []).append((post, row))

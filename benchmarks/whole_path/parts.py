@@ -1,4 +1,4 @@
-"""The whole path's parts of ``make bench``."""
+"""The parts of ``make bench`` that measure the whole path."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SHADOW_MODES = ("async", "sync")
 
 
 async def beside_others(stand: Stand, plan: Plan) -> list[Figure]:
-    """Measure each service with 64 connections, closed loop; then ours with other numbers."""
+    """Measure each service with 64 connections, closed loop; then ours with other connections."""
     usual = Offered(seconds=plan.seconds)
     points = await _rounds(stand, plan, [(contender, usual) for contender in _comparable(stand)])
     others = [(_OURS, msgspec.structs.replace(usual, connections=n)) for n in plan.connections]
@@ -49,7 +49,7 @@ async def beside_others(stand: Stand, plan: Plan) -> list[Figure]:
 
 
 async def at_rates(stand: Stand, plan: Plan) -> list[Figure]:
-    """Measure Poisson arrivals at rates that a service keeps up with, and at higher ones."""
+    """Measure latency at several rates with Poisson arrivals."""
     contenders = [service for service in _comparable(stand) if service.name in {"crossfade", "go"}]
     ceiling = (await measure(stand, _OURS, Offered(seconds=plan.seconds))).rows_per_second
     rates = [rate if rate > 1 else round(rate * ceiling, -2) for rate in plan.rates]
@@ -62,7 +62,7 @@ async def at_rates(stand: Stand, plan: Plan) -> list[Figure]:
 
 
 async def on_partitions(stand: Stand, plan: Plan) -> list[Figure]:
-    """Measure the same load on more partitions."""
+    """Measure the same load with more partitions."""
     usual = Offered(seconds=plan.seconds)
     loads = [msgspec.structs.replace(usual, partitions=number) for number in _PARTITIONS]
     points = await _rounds(stand, plan, [(_OURS, load) for load in loads])
@@ -71,7 +71,7 @@ async def on_partitions(stand: Stand, plan: Plan) -> list[Figure]:
 
 
 async def as_it_grows(stand: Stand, plan: Plan) -> list[Figure]:
-    """Measure the same load, and a drain, into a large table and an empty one; then backlogs."""
+    """Measure the same load and a drain, with a large and an empty table; then a large backlog."""
     url = await _OURS.database(stand)
     await fill_table(url, plan.rows_large)
     empty = Offered(seconds=plan.seconds)
@@ -110,7 +110,7 @@ def _drains(name: str, ours: list[float], baseline: list[float], target: float) 
 
 
 async def with_a_shadow(stand: Stand, plan: Plan) -> list[Figure]:
-    """Measure the same load with Kafka as shadow, all on this machine."""
+    """Measure the same load with Kafka as shadow, with all servers on this machine."""
     if stand.transport != "redis":
         return []
     async with _kafka(stand) as environment:
@@ -129,7 +129,7 @@ async def with_a_shadow(stand: Stand, plan: Plan) -> list[Figure]:
 
 
 async def overloaded(stand: Stand, plan: Plan) -> list[Figure]:
-    """Several times the ceiling, of a service whose servers share one processor with it."""
+    """Measure several times the ceiling of a service that shares one processor with its servers."""
     figures = list[Figure]()
     for connections in plan.overload_connections:
         overload = Overload(connections=connections, seconds=plan.seconds, one_core=True)
@@ -182,7 +182,7 @@ async def _kafka(stand: Stand) -> AsyncIterator[dict[str, str]]:
 
 
 def _comparable(stand: Stand) -> list[Contender]:
-    """Return the services that can be measured here: the others know Redis alone."""
+    """Return the services that can be measured; the baselines support only Redis."""
     if stand.transport != "redis":
         return [service for service in CONTENDERS.values() if service.name.startswith("crossfade")]
     return [service for service in CONTENDERS.values() if service.needs()]
@@ -191,7 +191,7 @@ def _comparable(stand: Stand) -> list[Contender]:
 async def _rounds(
     stand: Stand, plan: Plan, loads: Iterable[tuple[Contender, Offered]]
 ) -> list[Point]:
-    """Measure each in turn, there and back."""
+    """Measure each load in turn, in alternating order."""
     return [
         await measure(stand, contender, offered)
         for contender, offered in there_and_back(loads, plan.rounds)

@@ -1,4 +1,4 @@
-"""Points as a table, medians of the rounds."""
+"""Prints points as a table, with the medians of the rounds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WIDTH = 160
 
 
 def medians(points: Iterable[Point]) -> list[Point]:
-    """Return one point for each contender and load: the median of each of its figures."""
+    """Return one point for each service and load, with the median of each figure."""
     groups: dict[tuple[str, str], list[Point]] = {}
     for point in points:
         groups.setdefault((point.load, point.name), []).append(point)
@@ -42,7 +42,7 @@ def _median(group: Sequence[Point]) -> Point:
 
 
 def show_points(console: Console, points: Iterable[Point]) -> None:
-    """Print them, one load after the other."""
+    """Print the points, one load after the other."""
     console.width = console.width if console.is_terminal else _WIDTH
     table = Table(title="whole path: POST to committed row (ms: p50 / p99 / p99.9)")
     for name in ("load", "service"):

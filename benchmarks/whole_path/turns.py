@@ -1,4 +1,4 @@
-"""The order in which loads are measured: there and back, round by round."""
+"""The order in which loads are measured: alternating, round by round."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _Load = TypeVar("_Load")
 
 
 def there_and_back(loads: Iterable[_Load], rounds: int) -> Iterator[_Load]:
-    """Yield all loads for each round, each second round from the last to the first.
+    """Yield all loads for each round; every second round in reverse order.
 
-    A machine gets faster and slower over minutes. With an even number of rounds each load stands
-    in the same places on average, so that a steady drift cancels out.
+    The speed of a machine drifts over minutes. With an even number of rounds each load has the same
+    average position, so that a steady drift cancels out.
     """
     order = list(loads)
     for _ in range(rounds):

@@ -1,4 +1,4 @@
-"""The cost of a change of the log while it lasts: more partitions, and both logs on one Redis."""
+"""Measures the cost of a migration while it lasts: more partitions, and both logs on one Redis."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from persistence.fleet.log_choice import LogPair, choices
 __all__ = ["as_the_log_changes"]
 
 _PAIR = LogPair("redis", "redis@32")
-_CONNECTIONS = "48"  # one process comes to own all 32 partitions
+_CONNECTIONS = "48"  # enough for one process that owns all 32 partitions
 _SYNCS = 50
 _SYNC_BYTES = 4096
 _P99 = 1
@@ -76,7 +76,7 @@ def _posts(name: str, ours: Sequence[Point], base: Sequence[Point], target: floa
 
 
 def _fsync_ms(folder: Path) -> float:
-    """Return the median time of an fsync beside the log."""
+    """Return the median time of an fsync on the log's disk, in milliseconds."""
     took = []
     with (folder / "fsync").open("wb", buffering=0) as file:
         for _ in range(_SYNCS):
