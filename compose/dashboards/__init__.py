@@ -1,5 +1,5 @@
 """The Grafana dashboards, as data; ``python -m compose.dashboards`` writes their JSON.
 
-A panel is a title, a sentence that says what is normal, a unit and its queries. What every panel
-needs besides (places, data source, defaults) is in ``compose.dashboards.panels``.
+A panel has a title, a sentence about its normal state, a unit and its queries.
+``compose.dashboards.panels`` adds positions, data source and defaults.
 """

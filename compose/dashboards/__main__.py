@@ -1,4 +1,4 @@
-"""``python -m compose.dashboards``: write each dashboard's JSON to where Grafana is given it."""
+"""``python -m compose.dashboards``: writes each dashboard's JSON to the folder for Grafana."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ALL = (QUEUE, MIGRATION, TRACES)
 
 
 def text(of: Dashboard) -> str:
-    """Return the dashboard's JSON, in lines that can be compared."""
+    """Return the dashboard's JSON, indented so that versions can be compared line by line."""
     return json.dumps(dashboard(of), indent=2) + "\n"
 
 

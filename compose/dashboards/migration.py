@@ -1,4 +1,4 @@
-"""Crossfade: Migration: where the change of logs stands, whether it is safe to go on, and back."""
+"""The dashboard "Crossfade: Migration": the phase, and whether a step forward or back is safe."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PHASES = {
 }
 _RATE = "[$__rate_interval]"
 _OUTCOMES = f"sum by (outcome) (rate(shadow_publish_total{{@}}{_RATE}))"
-# Results that equal logs never have; the others are matched, overlapped, or not comparable yet.
+# Results that mean a difference; the others are matched, overlapped, or not comparable yet.
 _WRONG = "missing_in_shadow|missing_in_primary|different_bytes|order_differs"
 _COMPARED = "matched|missing_in_shadow|missing_in_primary|different_bytes"
 

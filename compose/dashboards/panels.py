@@ -1,4 +1,4 @@
-"""From a panel in a few words to what Grafana reads."""
+"""Turns short descriptions of panels into Grafana's dashboard JSON."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _TRACES = {"type": "jaeger", "uid": "${traces}"}
 
 
 class Query(msgspec.Struct, frozen=True):
-    """One expression. ``@`` in a selector stands for the chosen job.
+    """One PromQL expression, in whose selectors ``@`` stands for the chosen job.
 
-    ``legend`` is what the series is called; ``exemplars`` asks for the traces behind it.
+    ``legend`` names the series; ``exemplars`` shows links to traces.
     """
 
     expr: str
@@ -29,14 +29,14 @@ class Query(msgspec.Struct, frozen=True):
 
 
 class ThresholdStep(msgspec.Struct, frozen=True):
-    """From ``at`` up, the value is ``color``."""
+    """Values from ``at`` up have the color ``color``."""
 
     at: float
     color: str
 
 
 class Panel(msgspec.Struct, frozen=True):
-    """One panel. ``description`` says what it shows and what is normal."""
+    """One panel. ``description`` says what it shows, and its normal state."""
 
     title: str
     description: str
@@ -49,21 +49,21 @@ class Panel(msgspec.Struct, frozen=True):
     bounds: tuple[float | None, float | None] = (0, None)
     decimals: int | None = None
     names: dict[str, str] | None = None
-    """Words for values (``{"0": "redis"}``)."""
+    """Texts in place of values (``{"0": "redis"}``)."""
     stack: bool = False
     search: Json | None = None
-    """For ``traces``: what to look for."""
+    """The search of a panel of kind ``traces``."""
 
 
 class DashboardRow(msgspec.Struct, frozen=True):
-    """Panels under a heading."""
+    """A row of the dashboard: a heading and its panels."""
 
     title: str
     panels: Sequence[Panel]
 
 
 class Dashboard(msgspec.Struct, frozen=True):
-    """One dashboard; ``uid`` is the end of its address and never changes."""
+    """One dashboard; ``uid`` is the last part of its URL and never changes."""
 
     uid: str
     title: str
@@ -81,14 +81,14 @@ def quantiles(histogram: str, *shares: float) -> tuple[Query, ...]:
         Query(
             f"histogram_quantile({share}, {buckets})",
             f"p{share * 100:g}",
-            exemplars=share == max(shares),  # once: they are the histogram's, not the quantile's
+            exemplars=share == max(shares),  # only once: all quantiles have the same exemplars
         )
         for share in shares
     )
 
 
 def dashboard(of: Dashboard) -> Json:
-    """Return the dashboard as Grafana reads it."""
+    """Return the dashboard in Grafana's format."""
     return {
         "uid": of.uid,
         "title": of.title,
@@ -117,7 +117,7 @@ def dashboard(of: Dashboard) -> Json:
 
 
 def _placed(rows: Sequence[DashboardRow]) -> list[Json]:
-    """Put panels beside each other while there is room, and number them."""
+    """Return the panels with positions, side by side while there is room, and with ids."""
     made: list[Json] = []
     y = 0
     for row in rows:

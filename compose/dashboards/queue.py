@@ -1,7 +1,7 @@
-"""Phase 3: Durable Delivery - Queue Monitoring: the guide's six panels, and what else is asked.
+"""The dashboard "Phase 3: Durable Delivery - Queue Monitoring": the guide's six panels, and more.
 
-Every process reports every partition, so a lag is the largest that any of them sees. What a process
-counts by itself (a rate) is summed.
+Every process reports the lag of every partition, so panels show the largest reported value. Counts
+of each process's own work, such as rates, are summed.
 """
 
 from __future__ import annotations

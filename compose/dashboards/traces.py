@@ -1,4 +1,4 @@
-"""Crossfade: Traces: from a correlation id, or a slow point in a graph, to a trace."""
+"""The dashboard "Crossfade: Traces": finds a trace by correlation id, or from a slow point."""
 
 from __future__ import annotations
 
