@@ -1,1 +1,1 @@
-"""Puts the parts together: in one process, on one machine without Docker, in containers."""
+"""Runs the service: composes its parts into processes, and has the ``crossfade`` command."""

@@ -1,10 +1,11 @@
-"""Make the virtual environment that the Makefile's targets run in: once, and again when it changes.
+"""Makes the virtual environment of the Makefile's targets; remakes it when its inputs change.
 
-Run by whatever ``python3`` the machine has, before anything is installed:
+The machine's ``python3`` runs it, before anything is installed:
 
     python3 compose/bootstrap.py local dev
 
-Standard library only, and syntax that Python 3.6 still reads, so that it can say what is wrong.
+It uses only the standard library and syntax of Python 3.6, so that an old Python can run it and
+print what is wrong.
 """
 
 import fcntl
@@ -26,7 +27,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "installed"
 INPUTS = ("pyproject.toml", "constraints.txt")
-INTERRUPTED = 130  # as shells have it: 128 and the signal's number
+INTERRUPTED = 130  # as in shells: 128 plus the signal's number
 
 
 def fail(message: str) -> NoReturn:
@@ -35,7 +36,7 @@ def fail(message: str) -> NoReturn:
 
 
 def runs(command: str) -> bool:
-    """Return whether a Python runs. A version manager's stand-in may be there and run nothing."""
+    """Return whether a Python runs: a version manager's shim may exist without a Python."""
     try:
         done = subprocess.run(
             [command, "-c", ""], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
@@ -46,7 +47,7 @@ def runs(command: str) -> bool:
 
 
 def use_new_enough_python() -> None:
-    """Hand over to a newer Python where the one that runs this is too old."""
+    """Restart with a newer Python if this one is too old."""
     if sys.version_info >= AT_LEAST:
         return
     for name in NEWER:
@@ -61,7 +62,7 @@ def use_new_enough_python() -> None:
 
 
 def wanted(extras: "Iterable[str]") -> str:
-    """Return the environment's inputs; it is remade when they change."""
+    """Return the inputs of the environment, which is remade when they change."""
     digest = hashlib.sha256()
     for name in INPUTS:
         digest.update((ROOT / name).read_bytes())
@@ -79,13 +80,13 @@ def installed() -> str:
 
 
 def is_enough(has: str, needs: str) -> bool:
-    """Return whether the installed environment serves: same inputs, at least these extras."""
+    """Return whether the installed environment has the same inputs and at least these extras."""
     got, asked = has.split("\n"), needs.split("\n")
     return got[:3] == asked[:3] and set(asked[3:]) <= with_contained(got[3:])
 
 
 def with_contained(extras: "Iterable[str]") -> "set[str]":
-    """Return ``extras`` and those that they name: ``dev`` contains ``crossfade[tracing]``."""
+    """Return ``extras`` and the extras that they include: ``dev`` has ``crossfade[tracing]``."""
     import tomllib  # noqa: PLC0415 - only a Python that is new enough has it
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -102,7 +103,7 @@ def with_contained(extras: "Iterable[str]") -> "set[str]":
 
 
 def make_venv() -> None:
-    """Make an empty environment, by venv where it works, else by virtualenv."""
+    """Make an empty environment with venv, or with virtualenv if venv does not work."""
     ways = [[sys.executable, "-m", "venv", "--clear", str(VENV)]]
     if shutil.which("virtualenv"):
         ways.append(["virtualenv", "--clear", "--python", sys.executable, str(VENV)])
@@ -122,14 +123,14 @@ def make_venv() -> None:
 
 def install(extras: "Iterable[str]") -> None:
     """Install the project, editable, with every version as pinned in constraints.txt."""
-    # As a URL: pip takes a variable for a list, and would cut a path at its spaces.
+    # A URL, since pip splits the variable at spaces, and a path may have some.
     constraints = (ROOT / "constraints.txt").as_uri()
     command = [
         str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
         "--constraint", constraints, "--editable", "{}[{}]".format(ROOT, ",".join(sorted(extras))),
     ]  # fmt: skip
-    # The build of the project has an environment of its own: old pips constrain it by the first
-    # variable, new ones by the second.
+    # The project is built in an environment of its own: old versions of pip constrain it by the
+    # first variable, new ones by the second.
     pinned = {"PIP_CONSTRAINT": constraints, "PIP_BUILD_CONSTRAINT": constraints}
     if subprocess.run(command, env={**os.environ, **pinned}, check=False).returncode != 0:
         fail("the packages could not be installed (see above); the same command tries again")
@@ -154,7 +155,7 @@ def unwritable(path: Path) -> str:
 
 
 def main() -> None:
-    """Make the environment, unless it is there already."""
+    """Make the environment, unless it exists and is current."""
     use_new_enough_python()
     extras = set(sys.argv[1:])
     needs = wanted(extras)
@@ -163,15 +164,15 @@ def main() -> None:
     for folder in (ROOT, VENV):
         if folder.exists() and not os.access(str(folder), os.W_OK):
             fail(unwritable(folder))
-    # For two makes at once. Not inside .venv, which --clear empties.
+    # The lock is for two makes at once. It is not inside .venv, which --clear empties.
     with (ROOT / ".venv.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         has = installed()
         if is_enough(has, needs):
             return
         if has.split("\n")[1:3] == needs.split("\n")[1:3]:
-            extras |= set(has.split("\n")[3:])  # what an earlier target asked for stays
-            STAMP.unlink()  # until the new one is whole
+            extras |= set(has.split("\n")[3:])  # keep the extras of earlier targets
+            STAMP.unlink()  # until the new environment is complete
         else:
             print("Making .venv (once) ...", flush=True)
             make_venv()
@@ -188,5 +189,5 @@ if __name__ == "__main__":
         sys.exit(INTERRUPTED)
     except PermissionError as error:
         fail(unwritable(Path(error.filename or ROOT)))
-    except OSError as error:  # a full disk, say
+    except OSError as error:  # such as a full disk
         fail(f"{error.filename or ROOT}: {error.strerror}; the same command tries again")

@@ -54,16 +54,17 @@ _COMMANDS = {
     "rows": "compose.commands.rows:app",
     "soak": "compose.commands.soak:soak",
 }
-"""Where each command is. Only the one that runs is imported: all of them take half a second."""
+"""The module and function of each command. Only the requested command is imported, since importing
+all of them takes half a second."""
 
 
 def application(only: str | None = None) -> typer.Typer:
-    """Return the command line with every command, or with ``only`` that one if it exists."""
+    """Return the command line with every command, or with ``only`` alone if it exists."""
     app = typer.Typer(
         no_args_is_help=True,
         add_completion=False,
-        pretty_exceptions_enable=False,  # its frames would print variables, secrets among them
-        rich_markup_mode=None,  # help is text: in pipes too, and without frames that break names
+        pretty_exceptions_enable=False,  # its tracebacks print variables, which may be secrets
+        rich_markup_mode=None,  # plain help, also in pipes; Rich's frames would break long names
         context_settings={"max_content_width": 100, "help_option_names": ["--help", "-h"]},
         help=_HELP,
         epilog=_EPILOG,
@@ -95,16 +96,16 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line.
+    """Run the command line, and print every error itself.
 
-    Typer would print what is wrong with the arguments, and Python the traceback of a fault of ours,
-    as they stand. Both may quote text from outside.
+    Typer's errors of arguments and Python's tracebacks may quote text from outside, which must not
+    reach the terminal unescaped.
     """
     arguments = sys.argv[1:]
     ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
     err.notes_as_json = "--json" in ours
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")  # for terminals that are not UTF-8
     if COMPLETE in os.environ:
         completion_init()
     try:
@@ -146,7 +147,7 @@ def _utf8(arguments: list[str]) -> None:
 def _not_empty(arguments: list[str]) -> None:
     """Refuse an option without a value, such as ``--conversation "$UNSET"`` in a script.
 
-    Taken as it stands it would mean the default: another server, or every conversation.
+    An empty value would mean the default: another server, or every conversation.
     """
     for option, value in zip(arguments, [*arguments[1:], "-"], strict=True):
         name, equals, given = option.partition("=")

@@ -1,7 +1,7 @@
-"""The reference in ``docs/cli.md``, generated from the command line.
+"""Generates the reference in ``docs/cli.md`` from the command line.
 
-``python -m compose.cli_page docs/cli.md`` replaces it, below the sections written by hand. A test
-compares the page with the commands.
+``python -m compose.cli_page docs/cli.md`` replaces the reference, and keeps the sections written by
+hand above it. A test compares the page with the commands.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def page(before: str) -> str:
     """Return the page with a section for each command.
 
     Args:
-        before: The page as it is. Its sections of commands are replaced.
+        before: The present page, whose sections of commands are replaced.
     """
     parts = [before.partition(_BEGIN)[0], _BEGIN]
     for name, command in leaves(get_command(application())):
@@ -40,7 +40,7 @@ def page(before: str) -> str:
 
 
 def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Yield every command with its full name, those of a group together."""
+    """Yield every command with its full name, group by group."""
     inner = getattr(command, "commands", None)
     if inner is None:
         yield " ".join(path), command

@@ -1,4 +1,4 @@
-"""Entry point of the ``crossfade`` command: Ctrl-C ends it without a traceback, at any time."""
+"""Entry point of the ``crossfade`` command, which Ctrl-C ends without a traceback at any time."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Import the command line and run it. Imports take most of a second, so they count too."""
+    """Import the command line and run it; imports take most of a second, so Ctrl-C may hit them."""
     try:
-        gc.disable()  # imports make a hundred thousand objects, and next to no garbage
+        gc.disable()  # imports make a hundred thousand objects, and almost no garbage
         from compose.cli import main as command_line  # noqa: PLC0415
 
         gc.enable()

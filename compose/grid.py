@@ -1,8 +1,8 @@
-"""Tables without lines, which fit a terminal and are whole everywhere else.
+"""Tables without lines, which fit a terminal and are complete everywhere else.
 
-Into a pipe or a file each row is one line, nothing is cut, and no column is missing. In a terminal
-an id, a time or a number is never broken: prose is wrapped between its words, and columns that
-have no room are left out, those that are needed least first, which is said; ``--wide`` shows them.
+In a pipe or a file each row is one line, with all columns and nothing cut. In a terminal an id, a
+time or a number is never broken: prose is wrapped between words, and columns without room are left
+out, the least needed first. A note says so; ``--wide`` shows them.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from otel.visible import visible
 __all__ = ["Cell", "Grid"]
 
 _GAP = 2
-_PROSE = 24  # cells that prose has at least, and
-_LONGEST_WORD = 40  # those that its longest word may ask for: a UUID has 36
+_PROSE = 24  # least width of a prose column
+_LONGEST_WORD = 40  # largest width that its longest word can demand; a UUID has 36 characters
 _INDENT = "    "
 
 Cell = str | Text
-"""The content of a cell: a string, or a ``styled`` text."""
+"""The content of a table's cell: a string, or a ``styled`` text."""
 
 
 @dataclass
@@ -44,7 +44,7 @@ class _Column:
         return replace(self, cells=[_cut(cell) for cell in self.cells])
 
     def room(self, *, whole: bool) -> int:
-        """Return the cells that it needs: all, or so few that no word is broken."""
+        """Return the width that it needs: for its longest cell, or just to break no word."""
         heading = self.heading if whole else max(self.heading.split(), key=len, default="")
         widest = max((cell.cell_len for cell in self.cells), default=0)
         if self.prose and not whole:
@@ -59,16 +59,16 @@ def _cut(cell: Text) -> Text:
 
 
 class Grid:
-    """A table, put together column by column and row by row.
+    """A table that is built column by column and row by row.
 
-    ``title`` stands above it and ``caption`` below. Where even the columns that are always shown
-    have no room, each row becomes several lines.
+    ``title`` is printed above it and ``caption`` below. If even the columns that are always shown
+    have no room, each row is printed as several lines (stacked).
 
     Args:
         headings: Columns of ids, times or numbers.
         show_header: Whether the headings are shown.
-        stacked: Make a row several lines before any column is left out.
-        overflows: Never do: a row with a long cell goes on in the terminal's next line.
+        stacked: Stack rows rather than leave out a column.
+        overflows: Never stack rows: a long row continues in the terminal's next line.
         whole: Cut no long cell.
     """
 
@@ -93,7 +93,7 @@ class Grid:
 
     @property
     def row_count(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return len(self._styles)
 
     def add_column(
@@ -105,9 +105,14 @@ class Grid:
         drop: int = 0,
         style: str = "",
     ) -> None:
-        """Add a column: of ids, times or numbers, or of ``prose``, which may take several lines.
+        """Add a column.
 
-        ``drop`` is 0 for one that is always shown; the others go by it, the largest first.
+        Args:
+            heading: The heading.
+            right: Align it to the right.
+            prose: The column has prose, which may be wrapped; else ids, times or numbers.
+            drop: 0: the column is always shown. Columns with the largest value are left out first.
+            style: The style of its cells.
         """
         self._columns.append(_Column(heading, right, prose, drop, style))
 
@@ -119,7 +124,7 @@ class Grid:
         self._styles.append(style)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the lines, without blanks at their ends."""
+        """Yield the lines, without trailing blanks."""
         width = options.max_width if isinstance(console, Terminal) and console.fits else None
         every = (
             [column.cut() for column in self._columns]
@@ -146,7 +151,7 @@ class Grid:
             yield _line(self.caption, "", width)
 
     def _columns_for(self, every: list[_Column], width: int | None) -> list[_Column] | None:
-        """Return the columns that ``width`` has room for; ``None`` to stack them."""
+        """Return the columns that fit into ``width``; ``None`` to stack the rows."""
         columns = list(every)
         if width is None or _total(columns, whole=True) <= width:
             return columns
@@ -198,7 +203,7 @@ def _total(columns: Sequence[_Column], *, whole: bool = False) -> int:
 
 
 def _widths(columns: Sequence[_Column], width: int | None) -> list[int]:
-    """Return each column's width. Prose columns share the rest, the shortest first."""
+    """Return each column's width. Prose columns share the remaining width, the shortest first."""
     if width is None or _total(columns, whole=True) <= width:
         return [column.room(whole=True) for column in columns]
     widths = [column.room(whole=False) for column in columns]
@@ -214,7 +219,7 @@ def _widths(columns: Sequence[_Column], width: int | None) -> list[int]:
 
 
 def _stripped(line: list[Segment]) -> list[Segment]:
-    """Return the line without the blanks at its end."""
+    """Return the line without trailing blanks."""
     kept = list(line)
     while kept and not kept[-1].text.strip(" "):
         kept.pop()

@@ -1,4 +1,4 @@
-"""Reasons why the logs that the settings name can't be used, alone or together."""
+"""Finds errors in the settings of the logs: of a single log, and of several together."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from transport.settings import TransportSettings
 
 __all__ = ["log_disagreements"]
 
-# Connections to Redis that serve no partition: commands, health, progress, the ingress's ticks.
+# Connections to Redis besides those of partitions: commands, health, progress, ingress ticks.
 _REDIS_SPARE = 8
 
 
 def log_disagreements(transport: TransportSettings, variables: Collection[str]) -> Iterator[str]:
-    """Yield one line for each, with the variable and the remedy.
+    """Yield one line for each error, with the variable and the remedy.
 
     Args:
-        transport: the settings.
-        variables: the name of every variable that has a value.
+        transport: The settings.
+        variables: The names of all variables that have a value.
     """
     yield from _of_redis_urls(transport, variables)
     yield from _of_shadow(transport)
@@ -32,7 +32,7 @@ def log_disagreements(transport: TransportSettings, variables: Collection[str]) 
 
 
 def _of_redis_urls(transport: TransportSettings, variables: Collection[str]) -> Iterator[str]:
-    """Refuse a value that is given twice: in a URL, and in a setting of its own."""
+    """Yield an error for each value that is set twice: in a URL, and in its own setting."""
     own = [(own_variable(label, ""), its) for label, its in transport.labelled.items()]
     for prefix, settings in (("", transport), *own):
         if f"{prefix}REDIS_URL" not in variables or settings.redis_url is None:
@@ -65,7 +65,7 @@ def _of_shadow(transport: TransportSettings) -> Iterator[str]:
 
 
 def _named(transport: TransportSettings) -> Iterator[tuple[str, str]]:
-    """Yield every variable that names a log, and each name."""
+    """Yield each variable that names a log, with the name."""
     for variable in ("TRANSPORT", "TRANSPORT_SHADOW", "CONSUME_FROM"):
         if name := getattr(transport, variable.lower()):
             yield variable, name
@@ -74,7 +74,7 @@ def _named(transport: TransportSettings) -> Iterator[tuple[str, str]]:
 
 
 def _labels(transport: TransportSettings) -> set[str]:
-    """Return the labels of the logs that are named, of those names that are some."""
+    """Return the labels of the named logs; skip names that are malformed."""
     labels = set()
     for _, text in _named(transport):
         with contextlib.suppress(ConfigurationError):

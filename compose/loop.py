@@ -1,4 +1,4 @@
-"""The event loop of every command: uvloop, with what its ``create_connection`` lacks."""
+"""The event loop of every command: uvloop, whose ``create_connection`` tries addresses at once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _Loop(uvloop.Loop):
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Return a new loop of uvloop's."""
+    """Return a new event loop."""
     loop = _Loop()
     loop.set_exception_handler(_report)
     return loop

@@ -44,17 +44,17 @@ _FAILED = 1
 
 T = TypeVar("T")
 _joined: list[str] = []  # the database of the 'crossfade up' that this command found first
-_taken: dict[str, str] = {}  # the settings of that 'crossfade up' which are in force here
-_where: list[str] = []  # where the settings lead, in words
-_told: list[bool] = []  # whether the servers were printed
-_alone: list[bool] = []  # whether it found none, and no database was named either
+_taken: dict[str, str] = {}  # the settings that this command took from that 'crossfade up'
+_where: list[str] = []  # a sentence with the servers of the settings
+_told: list[bool] = []  # whether that sentence was printed
+_alone: list[bool] = []  # whether no 'crossfade up' was found, and no database was named
 
 
 def fail(*lines: str, status: int = _FAILED) -> NoReturn:
-    """End the command with one line for each thing that is wrong.
+    """End the command with ``status``, after printing one error per text on standard error.
 
-    What stands on lines of its own in one of them (what a server said last) follows indented.
-    With ``--json`` each is a JSON object on standard error.
+    Further lines of a text, such as a server's last output, are printed indented. With ``--json``
+    each error is a JSON object.
     """
     for text in lines:
         if err.notes_as_json:
@@ -68,7 +68,7 @@ def fail(*lines: str, status: int = _FAILED) -> NoReturn:
 
 
 def warn(text: str, label: str = "warning") -> None:
-    """Say on standard error what may not be as expected."""
+    """Print a warning, or another note with its ``label``, on standard error."""
     if err.notes_as_json:
         err.json_line({"level": label, "message": text})
         return
@@ -76,7 +76,7 @@ def warn(text: str, label: str = "warning") -> None:
 
 
 def settings_or_exit(overrides: Mapping[str, Any] | None = None) -> Settings:
-    """Return the settings; where some can't work, say which and end with status 2."""
+    """Return the settings; if some can't work, print which, and end with status 2."""
     try:
         settings = load(overrides)
     except SettingsError as error:
@@ -87,15 +87,18 @@ def settings_or_exit(overrides: Mapping[str, Any] | None = None) -> Settings:
 
 
 def client_settings(*, say: bool = True, needed: bool = True) -> Settings:
-    """Return the settings of a command that joins what runs.
+    """Return the settings of a command that uses running servers.
 
-    Where a ``crossfade up`` runs in this folder, its own are taken, unless another database is
-    named: what the environment and ``.env`` name still goes before them. ``say`` once where they
-    lead. Where no server is named at all and none runs here, the command ends with status 1 if one
-    is ``needed``: at the addresses that are the defaults there may be a stranger's servers.
+    If a ``crossfade up`` runs in this folder, the command takes its settings, unless another
+    database is named; the environment and ``.env`` override single settings.
+
+    Args:
+        say: Print once which servers the settings name.
+        needed: End the command with status 1 if no server is named and no ``crossfade up`` runs
+            here: at the default addresses there may be other servers.
 
     Raises:
-        Outage: that ``crossfade up``, which this command has joined before, is stopped now.
+        Outage: the ``crossfade up`` that this command has joined before has stopped.
     """
     named = _named()
     found = running_settings()
@@ -116,17 +119,17 @@ def client_settings(*, say: bool = True, needed: bool = True) -> Settings:
 
 
 def must_still_run() -> None:
-    """Return if the ``crossfade up`` that this command has joined, if any, still runs.
+    """Check that the ``crossfade up`` that this command has joined, if any, still runs.
 
     Raises:
-        Outage: it is stopped. The next server on its ports may be another program's.
+        Outage: it has stopped, and another program's server may get its ports.
     """
     if _joined and running_settings().get("DATABASE_URL") is None:
         raise Outage("the 'crossfade up' of this folder is stopped")
 
 
 def _named() -> dict[str, str]:
-    """Return the variables that the environment or ``.env`` gives a value."""
+    """Return the variables that have a value in the environment or in ``.env``."""
     every = (*dotenv_values(ENV_FILE).items(), *os.environ.items())
     return {name: value for name, value in every if value}
 
@@ -143,9 +146,9 @@ def _nothing_runs() -> NoReturn:
 
 
 def _located(settings: Settings, *, say: bool) -> Settings:
-    """Print the servers that the settings lead to, and the reason, once.
+    """Print once which servers the settings name, and why.
 
-    Without a terminal they are printed only with an error, or if the folder decided it.
+    Without a terminal, print them only with an error, or if they are those of a ``crossfade up``.
     """
     here = " of the 'crossfade up' that runs in this folder" if _joined else ""
     text = f"using {servers(settings, _taken)}{here}"
@@ -162,8 +165,8 @@ def joined() -> dict[str, str]:
 
 
 def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a command's coroutine on uvloop; what users can mend ends it with one line."""
-    # A command tells in its own words what libraries and our parts would log; a service sets it up.
+    """Run a command's coroutine on uvloop; errors that users can fix end it with one line."""
+    # A command prints its own errors, so drop log lines; the service's commands configure logging.
     logging.getLogger().addHandler(logging.NullHandler())
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     with _explained(), asyncio.Runner(loop_factory=new_event_loop) as runner:
@@ -194,7 +197,7 @@ def _explained() -> Iterator[None]:
 
 @contextmanager
 def working(text: str) -> Iterator[None]:
-    """Show a long step's name on a terminal while it runs."""
+    """Show the name of a long step in a terminal while it runs."""
     if not err.is_terminal:
         yield
         return

@@ -1,4 +1,4 @@
-"""All settings of the service at once, and one clear line for each that can't work."""
+"""Reads and checks all settings of the service; each error is one line with its remedy."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ class ProcessSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
 
     shutdown_delay_seconds: Annotated[float, Field(ge=0, le=300)] = 2.0
-    """After a request to stop, how long a process that accepts goes on serving with ``/readyz``
-    saying no, so that load balancers look elsewhere first. Longer than they take to notice."""
+    """After a request to stop, how long a process that accepts still serves requests while
+    ``/readyz`` answers "not ready". Set it longer than load balancers take to notice that."""
     shutdown_grace_seconds: Annotated[int, Field(ge=2, le=600)] = 20
-    """How long requests and batches in hand may take to end. Messages that are cut off are not
+    """How long requests and batches under way may take to end. Messages that are cut off are not
     lost: they were not acknowledged, or stay in the log."""
 
 
@@ -68,10 +68,10 @@ class CommandSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
 
     crossfade_url: str | None = None
-    """Where the API is, such as ``https://messages.example``. Not set: ``HOST`` and ``PORT`` for
+    """URL of the API, such as ``https://messages.example``. Not set: ``HOST`` and ``PORT`` for
     commands, http://localhost:3000 for the client."""
     crossfade_api_key: SecretStr | None = None
-    """The key that is sent with each request, as ``crossfade keys new`` printed it."""
+    """The API key of each request, as ``crossfade keys new`` printed it."""
 
 
 _CLASSES: tuple[type[BaseSettings], ...] = (
@@ -108,7 +108,7 @@ class SettingsError(Exception):
 
 
 class Effective(NamedTuple):
-    """One setting as it is in force. ``value`` is masked where it is a secret."""
+    """The value in force of one setting, and its source; ``value`` is masked if it is secret."""
 
     name: str
     value: str
@@ -119,11 +119,11 @@ def load(overrides: Mapping[str, Any] | None = None, *, env_file: Path = ENV_FIL
     """Read the settings from the environment and from ``.env``.
 
     Args:
-        overrides: values by variable name, which go before both.
-        env_file: the file to read in place of ``.env``.
+        overrides: Values by variable name, which override both.
+        env_file: The file to read in place of ``.env``.
 
     Raises:
-        SettingsError: with every problem found, not the first one alone.
+        SettingsError: some settings can't work; it has all problems, not only the first.
     """
     given = {name.lower(): value for name, value in (overrides or {}).items()}
     made: list[BaseSettings] = []
@@ -150,7 +150,7 @@ def load(overrides: Mapping[str, Any] | None = None, *, env_file: Path = ENV_FIL
 def effective(
     settings: Settings, overrides: Mapping[str, Any] | None = None, *, env_file: Path = ENV_FILE
 ) -> list[Effective]:
-    """Return every setting with its value and where that came from."""
+    """Return every setting with its value and its source."""
     in_environment = {name.upper() for name, value in os.environ.items() if value}
     in_file = {name.upper() for name, value in dotenv_values(env_file).items() if value}
 
@@ -166,7 +166,7 @@ def effective(
     for part in settings:
         for field, info in type(part).model_fields.items():
             name, value = field.upper(), getattr(part, field)
-            if name in seen:  # two parts read it
+            if name in seen:  # several classes have this setting
                 continue
             seen.add(name)
             rows.append(Effective(name, _shown(value, info), source(name)))
@@ -180,10 +180,10 @@ def effective(
 
 
 def servers(settings: Settings, overrides: Mapping[str, Any] | None = None) -> str:
-    """Return the log that is consumed and the database, each with where its address is from.
+    """Return the consumed log and the database as text, each with the source of its address.
 
-    For example ``redis localhost:6379/1 (default), postgresql://localhost/crossfade (.env)``. What
-    ``overrides`` names is from nowhere that has to be told.
+    For example ``redis localhost:6379/1 (default), postgresql://localhost/crossfade (.env)``.
+    Addresses from ``overrides`` have no source in the text.
     """
     rows = {row.name: row for row in effective(settings, overrides)}
     log = LogName.parse(settings.transport.consumed)
@@ -205,21 +205,21 @@ def servers(settings: Settings, overrides: Mapping[str, Any] | None = None) -> s
 
 
 def known() -> set[str]:
-    """Return the name of every setting, and of those here that a log has of its own."""
+    """Return the names of all settings, including those of labelled logs in this environment."""
     names = {field.upper() for kind in _CLASSES for field in kind.model_fields}
     own = own_settings(_variables({}, ENV_FILE))
     return names | {own_variable(label, field) for label in own for field in own[label]}
 
 
 def unseen(overrides: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings in force that another terminal would not see, secrets as they are."""
+    """Return the settings in force that another terminal does not have; secrets are not masked."""
     ours = known()
     here = {name: value for name, value in os.environ.items() if name in ours and value}
     return {**here, **overrides}
 
 
 def misspelt() -> list[str]:
-    """Return a line for each variable that looks like one of ours and is not."""
+    """Return a line for each variable whose name resembles a setting's and is none."""
     names = known()
     ours = (
         "TRANSPORT_",
@@ -263,10 +263,10 @@ def _variables(overrides: Mapping[str, Any] | None, env_file: Path) -> dict[str,
 
 
 def _with_labels(transport: TransportSettings, variables: Mapping[str, str]) -> TransportSettings:
-    """Return the settings with those that logs have of their own, over the others.
+    """Return the settings with those of labelled logs, which override the common ones.
 
     Raises:
-        SettingsError: some can't work.
+        SettingsError: a setting of a labelled log can't work.
     """
     made: dict[str, TransportSettings] = {}
     problems: list[str] = []
@@ -287,7 +287,7 @@ def _with_labels(transport: TransportSettings, variables: Mapping[str, str]) -> 
 
 def _explain(kind: type[BaseSettings], detail: ErrorDetails) -> str:
     message = detail["msg"].removeprefix("Value error, ")
-    if not detail["loc"]:  # several variables together: the message names them
+    if not detail["loc"]:  # an error of several variables; the message names them
         return message
     field = str(detail["loc"][0])
     info = kind.model_fields[field]
@@ -309,20 +309,20 @@ def _shown(value: object, info: FieldInfo) -> str:
 
 
 def _without_credentials(refused: str) -> str:
-    """Return a refused value as it may be told: an address without its user part and its query.
+    """Return a refused value for an error's text, with user and query of an address masked.
 
-    They have no place there, and that is often why it was refused.
+    These are not allowed in such a setting, and often the reason for the error.
     """
     return re.sub("[?#].*", f"?{MASK}", re.sub(r"^(\w+://)?.*@", rf"\1{MASK}@", refused))
 
 
 def _address(secret: str) -> str:
-    """Return a secret masked; of an address, all but the password and the options."""
+    """Return a masked secret; for an address, mask only the password and the options."""
     try:
         parts = urlsplit(secret)
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
-        return masked_url(secret)  # of several servers
+        return masked_url(secret)  # an address with several servers
     if not (parts.scheme.startswith("postgres") and parts.hostname):
         return masked_url(secret)
     user = f"{parts.username}:{MASK}@" if parts.password else f"{parts.username}@"

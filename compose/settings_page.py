@@ -1,6 +1,6 @@
-"""The settings as a page, made from the classes, so that both agree.
+"""Generates ``docs/settings.md`` from the classes of the settings.
 
-``python -m compose.settings_page > docs/settings.md`` writes it; a test compares the two.
+``python -m compose.settings_page > docs/settings.md`` writes it; a test compares page and classes.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _rows(group: type[BaseSettings]) -> Iterator[str]:
 
 
 def _notes(group: type[BaseSettings]) -> dict[str, str]:
-    """Return the text under each field, as it stands in the source."""
+    """Return the docstring of each field, read from the source."""
     (cls,) = ast.parse(dedent(inspect.getsource(group))).body
     assert isinstance(cls, ast.ClassDef)
     notes: dict[str, str] = {}

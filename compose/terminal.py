@@ -1,9 +1,9 @@
-"""Terminal output of the command; text from outside can't act as control codes.
+"""Terminal output of the commands; text from outside can't act as control codes.
 
-A message's id, an error of a server, a reason that a person typed: none of them may steer the
-terminal, colour it, or end the command. So strings are never read as Rich's markup here and what
-can't be seen is written out; what we colour ourselves is made by ``styled``. Everything that a
-command shows goes through this module (``tests/hostile/terminal`` looks for ways around it).
+A message's id, a server's error or an operator's reason must not control the terminal, colour it,
+or end the command. So strings are never parsed as Rich's markup, invisible characters are written
+as escapes, and only ``styled`` adds colours. All output of a command goes through this module
+(``tests/hostile/terminal`` looks for ways around it).
 """
 
 from __future__ import annotations
@@ -53,39 +53,39 @@ __all__ = [
 ]
 
 Part = str | tuple[str, str]
-"""A string, or one with its style."""
+"""A string, or a string with its style."""
 
-_CELL = 500  # characters of a cell or a name
+_CELL = 500  # largest number of characters in a cell or a name
 
 
 class Terminal(Console):
-    """A console whose strings are text: no markup, no emoji codes, no colours guessed.
+    """A console that prints strings as plain text: no markup, emoji codes or highlighting.
 
-    A string is one line: a line feed in it is written out too. Lines of our own are printed one by
+    A string is printed as one line, with line feeds escaped. For several lines, print them one by
     one, or as a ``paragraph``.
     """
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self.wide = False
-        """Whether tables are shown whole, however wide the terminal is (``--wide``)."""
+        """Whether tables are shown in full width, even in a narrower terminal (``--wide``)."""
         self.notes_as_json = False
-        """Whether each text becomes a JSON object on a line of its own (``--json``)."""
+        """Whether each text is printed as a JSON object on one line (``--json``)."""
 
     @property
     def fits(self) -> bool:
-        """Whether output must fit the terminal's width: it is one, without ``--wide``."""
+        """Whether output must fit the width of the terminal: in a terminal, without ``--wide``."""
         return self.is_terminal and not self.wide
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """Print; in a terminal, lines end between words, and no word is broken."""
+        """Print objects; in a terminal, wrap lines between words."""
         if self.notes_as_json:
             self._note(*objects)
             return
         super().print(*(self.fitted(shown) for shown in objects), **options)
 
     def fitted(self, shown: Any) -> Any:
-        """Return texts, and those of a group, with their lines ended between words."""
+        """Return texts, also those in a group, with their lines wrapped between words."""
         return _wrapped(shown, self.width) if self.fits else shown
 
     def _note(self, *objects: Any) -> None:
@@ -109,13 +109,13 @@ class Terminal(Console):
         highlight: bool | None = None,  # noqa: ARG002
         highlighter: Any = None,  # noqa: ARG002
     ) -> Text:
-        """Return a string as Rich shows it, wherever one stands: printed, in a cell, in a title."""
+        """Return a string as plain text; Rich calls it for printed strings, cells and titles."""
         return Text(visible(text), style=style, justify=justify, overflow=overflow)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Yield the segments without control codes, also those of a ``Text`` of Rich's."""
+        """Yield the segments with control codes escaped, also those of Rich's own ``Text``."""
         for segment in super().render(renderable, options):
             if segment.control or segment.text == "\n" or segment.text.isprintable():
                 yield segment
@@ -123,7 +123,7 @@ class Terminal(Console):
                 yield Segment(visible(segment.text, lines=True), segment.style)
 
     def json(self, value: object, *, indent: int | None = 2) -> None:
-        """Print JSON; on one line where ``indent`` is ``None``."""
+        """Print JSON; on one line if ``indent`` is ``None``."""
         text = visible_json(json.dumps(value, ensure_ascii=False, indent=indent))
         shown = Text(text, no_wrap=True)
         if self.is_terminal:
@@ -132,7 +132,7 @@ class Terminal(Console):
 
 
 def _wrapped(shown: Any, width: int) -> Any:
-    """Return texts with line feeds between their words where they are wider; the rest as it is."""
+    """Return texts wrapped to ``width`` between words; return other objects unchanged."""
     if isinstance(shown, str):
         shown = Text(visible(shown))
     if isinstance(shown, Group):
@@ -146,7 +146,7 @@ def _wrapped(shown: Any, width: int) -> Any:
 
 
 def folded(line: Text, width: int) -> Text:
-    """Return a line as several, under each other's beginning. A word that is wider stays whole."""
+    """Wrap a line between words and keep its indent; a word wider than ``width`` stays whole."""
     indent = re.match(r" *", line.plain)[0]  # type: ignore[index]  # it matches everything
     breaks: list[int] = []
     at = 0
@@ -164,18 +164,18 @@ def folded(line: Text, width: int) -> Text:
 
 
 def brief(text: str, most: int = _CELL) -> str:
-    """Return ``text``, or its beginning and how long it is."""
+    """Return ``text``; if it is longer than ``most``, its beginning and its length."""
     return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
 
 
 def milliseconds(moment: str) -> str:
-    """Return an RFC 3339 time in UTC to the millisecond, which is all that Redis's clock tells."""
+    """Return an RFC 3339 time in UTC cut to milliseconds, the resolution of Redis's entry ids."""
     whole, point, rest = moment.partition(".")
     return f"{whole}.{rest[:3]}Z" if point and rest.endswith("Z") else moment
 
 
 def styled(*parts: Part) -> Text:
-    """Return one line put together from strings and ``(string, style)`` pairs."""
+    """Return one line made of strings and ``(string, style)`` pairs."""
     text = Text()
     for part in parts:
         written, style = (part, None) if isinstance(part, str) else part
@@ -184,12 +184,12 @@ def styled(*parts: Part) -> Text:
 
 
 def paragraph(text: str) -> Text:
-    """Return text whose lines end where its own line feeds are."""
+    """Return text with several lines, which is not wrapped."""
     return Text(visible(text, lines=True), no_wrap=True)
 
 
 def confirm(question: str) -> None:
-    """Ask for a yes; anything else ends the command with status 1."""
+    """Ask a yes-or-no question; any answer but yes ends the command with status 1."""
     typer.confirm(visible(question), abort=True, err=True)
 
 
@@ -204,17 +204,17 @@ class _Counts(ProgressColumn):
 
 
 def progress_bar(console: Console) -> Progress:
-    """Return a progress bar with a label, the share done and an estimate of the time left."""
+    """Return a progress bar with a label, the finished share and an estimate of the time left."""
     columns = (_Description(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True)
 
 
 def run_bar(console: Console, *, estimated: bool) -> Progress:
-    """Return a progress bar with a label, each task's ``counts``, and the time that has passed.
+    """Return a progress bar with a label, each task's ``counts``, and the elapsed time.
 
     Args:
-        console: Where it is shown.
-        estimated: Show the time that is left too.
+        console: The terminal that shows it.
+        estimated: Show an estimate of the remaining time too.
     """
     left = [TimeRemainingColumn()] if estimated else []
     columns = (_Description(), BarColumn(bar_width=24), _Counts(), TimeElapsedColumn(), *left)
