@@ -1,4 +1,4 @@
-"""Redis and Kafka together, and the phases of the migration between them as settings."""
+"""Redis and Kafka together, for fault tests of the migration between them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ KAFKA = {"TRANSPORT": "kafka"}
 
 
 class BothLogs:
-    """A ``FaultyLog`` of two; a process begins with Redis."""
+    """Two logs as one ``FaultyLog``; a process starts with Redis."""
 
     name = "redis"
     markers: ClassVar[Mapping[str, bytes]] = {}
@@ -51,15 +51,15 @@ class BothLogs:
         self.server: LocalServer = redis.server
 
     def environment(self) -> dict[str, str]:
-        """Return the settings that lead a process of ours to both."""
+        """Return the settings with which the service uses both."""
         return {**self.kafka.environment(), **self.redis.environment()}
 
     def environment_through(self, host: str, port: int) -> dict[str, str]:
-        """Return the settings that lead to Redis by this address."""
+        """Return the settings with which the service uses Redis at this address."""
         return {**self.environment(), **self.redis.environment_through(host, port)}
 
     async def wipe(self) -> None:
-        """Lose everything in both."""
+        """Delete all data of both logs."""
         await self.redis.wipe()
         await self.kafka.wipe()
 
@@ -76,7 +76,7 @@ class BothLogsDeployment(Deployment):
     async def settled(
         self, within: float = 30.0, logs: tuple[str, ...] = ("redis", "kafka")
     ) -> None:
-        """Return once everything in both logs is acknowledged, dead letters too."""
+        """Wait until everything in both logs is acknowledged, including dead letters."""
         opened = [await self.open(name) for name in logs]
 
         async def nothing_left() -> bool:
@@ -97,7 +97,7 @@ class BothLogsDeployment(Deployment):
     async def catches_up(
         self, within: float = 30.0, logs: tuple[str, ...] = ("redis", "kafka")
     ) -> None:
-        """Return once all that stands in the logs by now is acknowledged; more may follow."""
+        """Wait until all present records of the logs are acknowledged; more may follow."""
         opened = [await self.open(name) for name in logs]
         ends = {log.name: [part.end for part in await _progress(log)] for log in opened}
 
@@ -119,7 +119,7 @@ async def _progress(log: Transport) -> Sequence[Progress]:
 
 
 async def has_shares(*workers: ForkedService, partitions: int = 4) -> None:
-    """Return once each worker and its standby have so many partitions of each log, at least."""
+    """Wait until each worker and its standby own at least so many partitions of each log."""
 
     async def they_have() -> bool:
         owned = [

@@ -1,4 +1,4 @@
-"""Each fault test has servers of its own, but for Kafka: it stops and kills them."""
+"""Fixtures of the fault tests: each has servers of its own to stop and kill; Kafka is shared."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ _PAUSE = 0.12
 
 
 class Deployment:
-    """One test's service: ``run`` it, ``load`` it, hurt it, then judge."""
+    """One test's service: ``run`` it, ``load`` it, inject faults, then check the outcome."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Deployment:
     async def on(
         cls, log: FaultyLog, postgres: PostgresServer, database_url: str, folder: Path
     ) -> AsyncIterator[Self]:
-        """Yield one whose processes are stopped when the block ends."""
+        """Yield a deployment; stop its processes when the block ends."""
         async with AsyncExitStack() as stack:
             made = cls(log, postgres, database_url, folder, stack)
             yield made
@@ -116,7 +116,7 @@ class Deployment:
         return Load(self.history, ingresses, plan)
 
     def reader(self, ingresses: list[ForkedService], conversations: Sequence[str]) -> PageReader:
-        """Return a reader that follows these conversations; what it saw is judged too."""
+        """Return a reader that follows these conversations; its pages are checked too."""
         reader = PageReader(ingresses, conversations)
         self._readers.append(reader)
         return reader
@@ -127,14 +127,14 @@ class Deployment:
         return await self._stack.enter_async_context(transport)
 
     async def settled(self, within: float = 30.0) -> None:
-        """Return once everything in the log is acknowledged, dead letters too."""
+        """Wait until everything in the log is acknowledged, including dead letters."""
         transport = await self.transport()
 
         async def nothing_left() -> bool:
             try:
                 messages = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
                 letters = await transport.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP)
-            except TransportUnavailable as error:  # it may be getting up
+            except TransportUnavailable as error:  # the server may be starting
                 raise AssertionError(str(error)) from error
             left = {
                 (topic, p.partition): p.lag
@@ -148,7 +148,7 @@ class Deployment:
         await eventually(nothing_left, timeout=within, every=0.1)
 
     async def judge(self, within: float = 30.0) -> tuple[list[Anomaly], Final]:
-        """Wait until all is settled; return what the checker found, and the final state."""
+        """Wait until all is settled; return the checker's anomalies, and the final state."""
         await self.settled(within)
         final = await gather(self.database_url, self._reader_url())
         for reader in self._readers:

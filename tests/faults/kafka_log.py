@@ -20,13 +20,13 @@ _numbers = itertools.count(1)
 class KafkaLog:
     """One node (or several), shared by tests, on topics that no other test has.
 
-    ``proxy`` is the one by whose way the node tells its clients to come.
+    ``proxy`` is the proxy whose address the node tells its clients.
     """
 
     name = "kafka"
     markers: ClassVar[Mapping[str, bytes]] = {
         "append": b"messageId",  # a header of every message
-        "read": struct.pack(">ii", 500, 1),  # what a member's fetch asks for: max_wait, min_bytes
+        "read": struct.pack(">ii", 500, 1),  # max_wait and min_bytes in a member's fetch request
         "ack": b'{"epoch":',
     }
 
@@ -54,11 +54,11 @@ class KafkaLog:
 
     @asynccontextmanager
     async def proxy(self) -> AsyncIterator[FaultProxy]:
-        """Lend the proxy that stands between it and everybody."""
+        """Yield the proxy in front of the node, which all clients use."""
         assert self._proxy is not None, "run_kafka_behind_a_proxy makes one"
         yield self._proxy
         self._proxy.heal()
 
     async def wipe(self) -> None:
-        """Delete the topics; return when they are gone, or others have taken their names."""
+        """Delete the topics; return when they are gone, or were made anew."""
         await delete_topics(self.server.bootstrap, self._topic, self._dlq_topic)

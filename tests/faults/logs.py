@@ -1,6 +1,6 @@
-"""The log that is hurt: what a fault test needs of a broker, and Redis as the first of them.
+"""``FaultyLog``, the interface of brokers in fault tests, and its implementation for Redis.
 
-Scenarios know only ``FaultyLog``, so each runs on every transport from one source.
+Scenarios use only ``FaultyLog``, so each of them runs on every transport.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class FaultyLog(Protocol):
     """A broker of the test's own, running and empty when the test begins."""
 
     name: str
-    """What ``TRANSPORT`` calls it."""
+    """Its name in ``TRANSPORT``."""
     server: LocalServer
-    """To stop, kill, suspend, resume and restart."""
+    """The server, which tests stop, kill, suspend, resume and restart."""
     markers: Mapping[str, bytes]
-    """Bytes that stand in every ``append``, ``read`` and ``ack``, for a proxy to know them by."""
+    """Bytes by which a proxy recognizes each ``append``, ``read`` and ``ack``."""
 
     def environment(self) -> dict[str, str]:
         """Return the settings that lead a process of ours to it."""
@@ -43,7 +43,7 @@ class FaultyLog(Protocol):
 
 
 class RedisLog:
-    """Redis or Valkey, ours."""
+    """A Redis or Valkey that the test starts."""
 
     name = "redis"
     markers: ClassVar[Mapping[str, bytes]] = {

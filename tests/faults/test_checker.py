@@ -1,4 +1,4 @@
-"""The judge itself is judged: each kind of damage, done to a good history, is found and named."""
+"""Tests of the checker: it finds and names each kind of damage that is done to a good history."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ replace = msgspec.structs.replace
 
 
 def attempt(n: int, *, sent: float | None = None, **changes: object) -> ClientAttempt:
-    """Message ``n`` of one conversation, sent at ``n`` and acknowledged half a second later."""
+    """Return message ``n`` of a conversation, sent at ``n``, acknowledged half a second later."""
     at = float(n) if sent is None else sent
     made = ClientAttempt(
         key=f"key-{n}",
@@ -111,7 +111,7 @@ def test_an_unacknowledged_message_binds_nobody() -> None:
 
 
 def test_a_message_counts_as_sent_when_its_first_attempt_was() -> None:
-    """Its first attempt, of unknown end, overlapped the other message and may be what stands."""
+    """Its first attempt has no known outcome, overlapped the other message, and may be the row."""
     first = replace(unknown(1), sent=0.2)
     again = attempt(1, sent=2.0, hit=True)
     assert found([attempt(0), first, again], [row(1), row(0)]) == []
@@ -152,7 +152,7 @@ def test_a_second_body_may_be_refused_or_dead_lettered() -> None:
 
 
 def test_bodies_that_raced_and_were_both_left_unanswered_may_conflict_too() -> None:
-    """No answer told the id of either: the row does."""
+    """No answer has the id of either message; it is known from the row."""
     raced = [unknown(4), replace(unknown(4), sent=4.1, content="content-4b")]
     letter = Letter(message_id="id-4", reason=Reason.IDEMPOTENCY_CONFLICT, body=b"content-4b")
     assert found([*GOOD[:4], *raced], ROWS, letters=[letter]) == []

@@ -54,7 +54,7 @@ async def _partitions(
 
 
 async def _in_sync(admin: AIOKafkaAdminClient, nodes: set[int]) -> None:
-    """Return once these nodes, and no others, have all that every partition has."""
+    """Wait until these nodes, and no others, are in sync for every partition."""
 
     async def caught_up() -> bool:
         try:
@@ -76,7 +76,7 @@ def _cluster_id(data_dir: Path) -> str:
 async def test_nodes_are_replaced_one_by_one_by_such_with_an_empty_disk(
     deployment: Deployment, cluster: KafkaCluster, admin: AIOKafkaAdminClient
 ) -> None:
-    """Killed, never to come back; another machine takes the number, with nothing on its disk."""
+    """Each node is killed for good, and a machine with an empty disk takes its node id."""
     ingresses, _ = await deployment.run()
     async with deployment.load(ingresses) as load:
         await load.goes_on(200, within=120.0)
@@ -95,7 +95,7 @@ async def test_nodes_are_replaced_one_by_one_by_such_with_an_empty_disk(
 async def test_the_replication_of_the_topic_is_changed_there_and_back(
     deployment: Deployment, admin: AIOKafkaAdminClient
 ) -> None:
-    """From three replicas to two and back, by which each partition gets another leader too."""
+    """From three replicas to two and back, which also changes the leader of each partition."""
     ingresses, _ = await deployment.run()
     topic = deployment.log.environment()["KAFKA_TOPIC"]
     async with deployment.load(ingresses) as load:

@@ -25,7 +25,7 @@ from tests.support.eventually import eventually
 async def test_the_consumed_log_changes_there_and_back_while_old_and_new_workers_overlap(
     both_logs: BothLogsDeployment,
 ) -> None:
-    """Half of each log's partitions is the old worker's, half the new one's, and all crosswise."""
+    """Each worker owns half of its log's partitions, and its standby half of the other log's."""
     ingresses, (first, second) = await both_logs.run(workers=2, **MIRROR)
     async with (
         both_logs.load(ingresses) as load,
@@ -37,7 +37,7 @@ async def test_the_consumed_log_changes_there_and_back_while_old_and_new_workers
                 await restarted.restart(**{"CONSUME_FROM": "redis", **step})
                 await has_shares(first, second)
                 await load.goes_on(150)
-                # While they are mixed nobody may be waiting for ever.
+                # Messages must go on while both kinds of workers run.
                 await both_logs.catches_up()
         await load.goes_on(100)
     final = await both_logs.assert_promises_held()
@@ -48,7 +48,7 @@ async def test_the_consumed_log_changes_there_and_back_while_old_and_new_workers
 async def test_an_old_worker_that_sleeps_through_the_change_does_no_harm(
     both_logs: BothLogsDeployment,
 ) -> None:
-    """It wakes past its lease, with a batch of the log that nobody consumes any more."""
+    """It wakes after its lease has ended, with a batch of a log that is no longer consumed."""
     ingresses, (old, new) = await both_logs.run(workers=2, **MIRROR)
     async with both_logs.load(ingresses) as load:
         await has_shares(old, new)
@@ -67,7 +67,7 @@ async def test_an_old_worker_that_sleeps_through_the_change_does_no_harm(
 
 
 async def test_redis_stays_small_as_the_shadow_of_kafka(both_logs: BothLogsDeployment) -> None:
-    """What the workers persisted from Kafka is acknowledged in Redis, and trimmed."""
+    """Records that the workers persisted from Kafka are acknowledged in Redis, and trimmed."""
     small = {"STREAM_RETENTION_SECONDS": "0", "STREAM_RETENTION_RECORDS": "16"}
     ingresses, (worker,) = await both_logs.run(ingresses=1, **PRIMARY, **small)
     async with (
@@ -92,21 +92,21 @@ async def test_redis_stays_small_as_the_shadow_of_kafka(both_logs: BothLogsDeplo
 async def test_a_log_changed_by_hand_strands_and_doubles_nothing(
     both_logs: BothLogsDeployment,
 ) -> None:
-    """TRANSPORT is simply another one, there and back, each time with unread messages behind."""
+    """TRANSPORT is changed by hand and back, and leaves unread messages each time."""
     ingresses, (worker,) = await both_logs.run(ingresses=1, **REDIS)
-    # No receipts: one whose message waits in the other log would be refused as nobody's.
+    # No receipts: a receipt is refused while its message waits in the other log.
     mix = Mix(receipt=0)
     async with both_logs.load(ingresses, conversations=12, mix=mix) as load:
         for there in (KAFKA, REDIS):
             await load.goes_on(60)
             await worker.stop()
-            await load.goes_on(80)  # nobody persists these
+            await load.goes_on(80)  # no worker persists these
             await asyncio.gather(*(process.restart(**there) for process in (*ingresses, worker)))
             await load.goes_on(60)
             await both_logs.catches_up()
 
     def by_hand(anomaly: Anomaly) -> bool:
-        return anomaly.what is What.REORDERED  # it is what a change by hand does not keep
+        return anomaly.what is What.REORDERED  # a change by hand does not keep the order
 
     await both_logs.assert_promises_held(except_for=by_hand)
     said = worker.log_path.read_text()
@@ -117,7 +117,7 @@ async def test_a_log_changed_by_hand_strands_and_doubles_nothing(
 async def test_a_running_worker_finds_the_log_that_only_others_write(
     both_logs: BothLogsDeployment, read: dict[str, str], written: dict[str, str]
 ) -> None:
-    """Changed by hand for the processes that accept, and not for those that persist."""
+    """TRANSPORT is changed by hand for the processes that accept, but not for the workers."""
     _, (worker,) = await both_logs.run(ingresses=0, **read)
     ingress = both_logs.ingress(**written)
     await ingress.start()
@@ -125,7 +125,7 @@ async def test_a_running_worker_finds_the_log_that_only_others_write(
         await load.goes_on(60)
         await both_logs.catches_up()
         await load.goes_on(60)
-    await ingress.stop()  # what it wrote is persisted, although nobody says any more that he writes
+    await ingress.stop()  # its messages are persisted, although no process reports the log as used
     final = await both_logs.assert_promises_held()
     assert {row.transport for row in final.rows} == {written["TRANSPORT"]}
     said = worker.log_path.read_text()

@@ -1,4 +1,4 @@
-"""Redis of 16 partitions is left for Kafka of 32, under load (promises 1, 2, 3)."""
+"""Migration from Redis with 16 partitions to Kafka with 32, under load (promises 1, 2, 3)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_sixteen_partitions_become_thirty_two_under_load(
             await load.goes_on(30)
             await asyncio.gather(second.restart(**step), worker.restart(**step))
             reached = time.time()
-            # Everything from before the step is in both logs, and a row.
+            # All messages from before the step are in both logs, and have rows.
             await deployment.catches_up(logs=LOGS)
             await load.goes_on(30)
     final = await deployment.assert_promises_held()
@@ -70,8 +70,8 @@ async def test_sixteen_partitions_become_thirty_two_under_load(
     limits = ParityLimits(settle=0.0)
     mirrored = (await check(redis, kafka, since=reached, mirrored=reached, limits=limits)).totals
     assert mirrored.verdict is Verdict.EQUAL
-    # An asynchronous copy may be dropped, as one is that a process has no time for when it stops;
-    # then it is in the ledger of gaps, and a backfill brings it.
+    # An asynchronous copy may be dropped, for example when a process stops. It is then recorded as
+    # a gap, and a backfill appends it.
     whole = (await check(redis, kafka, limits=limits)).totals
     pool = await connect(PersistenceSettings(database_url=deployment.database_url))
     gaps = await pool.fetchval("SELECT coalesce(sum(records), 0)::int FROM shadow_gaps")

@@ -1,7 +1,7 @@
-"""PostgreSQL's primary is killed under load, and the standby that is promoted was behind.
+"""PostgreSQL's primary is killed under load, and a lagging standby is promoted.
 
-Nothing that was acknowledged is lost, doubled or reordered: what the standby lacks comes from the
-log again, before anything new.
+No acknowledged message is lost, doubled or reordered: rows that the standby lacks are restored from
+the log, before anything new.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The load of a rehearsal: in a process of its own, and as true as the one in ours."""
+"""The load in a process of its own records the same history as a load in this process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.faults.deployment import Deployment
 
 
 async def test_a_load_apart_records_what_its_clients_were_told(deployment: Deployment) -> None:
-    """It learns which ingress is down and which phase each has, and we learn every attempt."""
+    """The process learns each ingress's state and phase, and reports every attempt."""
     ingresses, _ = await deployment.run()
     first, second = ingresses
     options = LoadOptions(run="apart", pause=0.05, catch_up=True, patience=1.0)
@@ -35,7 +35,7 @@ async def test_a_load_apart_records_what_its_clients_were_told(deployment: Deplo
 
 
 async def test_a_load_that_ends_early_still_records_what_it_sent(deployment: Deployment) -> None:
-    """A rehearsal that stops at a red gate judges every request, also those without an answer."""
+    """A rehearsal that stops at a red gate checks every request, also those without an answer."""
     ingresses, _ = await deployment.run()
     options = LoadOptions(run="early", pause=0.02, patience=1.0)
     with pytest.raises(ZeroDivisionError):

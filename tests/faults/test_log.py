@@ -18,7 +18,7 @@ from tests.support.eventually import eventually
 async def test_the_log_goes_away_and_comes_back_under_load(
     deployment: Deployment, fault: str
 ) -> None:
-    """Requests get a 503 that says when to come back, or time out; all are retried."""
+    """Requests get a 503 with ``Retry-After``, or time out; all are retried."""
     ingresses, _ = await deployment.run()
     server = deployment.log.server
     async with deployment.load(ingresses) as load:
@@ -48,7 +48,7 @@ async def test_the_log_loses_everything(deployment: Deployment) -> None:
             wiped = time.monotonic()
         await load.goes_on(300)
 
-    # What was sent before may have been in the log before, whenever its answer arrived.
+    # Messages sent before the loss may have been in the log, even if their answers came later.
     sent = {attempt.key: attempt.sent for attempt in deployment.history.acknowledged()}
 
     def went_with_the_log(anomaly: Anomaly) -> bool:

@@ -1,4 +1,4 @@
-"""Connections cut, replies lost, networks gone quiet: between our processes and their servers."""
+"""Faults of the network between processes and servers: cut connections, lost replies, silence."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_connections_to_the_log_are_cut_again_and_again(
 async def test_the_logs_replies_get_lost(
     deployment: Deployment, to_log: FaultProxy, command: str
 ) -> None:
-    """The server did it, and nobody was told."""
+    """The server executes the command, and its reply is lost."""
     ingresses, _ = await deployment.run(
         **deployment.log.environment_through(to_log.host, to_log.port)
     )
@@ -83,7 +83,7 @@ async def test_the_logs_replies_get_lost(
 async def test_the_databases_replies_get_lost(
     deployment: Deployment, to_database: FaultProxy
 ) -> None:
-    """A batch is committed and its worker is cut off before it hears so."""
+    """A batch is committed, and its worker loses the connection before the reply."""
     through = deployment.database_url.replace(
         f":{deployment.postgres.port}/", f":{to_database.port}/"
     )

@@ -28,7 +28,7 @@ from tests.support.eventually import eventually
 from tests.support.forked_service import ForkedService
 
 _COPY = [sys.executable, "-c", "from compose.cli import main; main()", "payloads", "copy"]
-# Answers of a service whose log or database is slow just now; they say nothing of payloads.
+# Statuses of a service whose log or database is slow; they are no errors of payloads.
 _LATER = ("/problems/log-unavailable", "/problems/database-unavailable")
 _ROW = (
     "SELECT id, payload_key FROM messages WHERE payload_key IS NOT NULL ORDER BY random() LIMIT 1"
@@ -36,7 +36,7 @@ _ROW = (
 
 
 class _Move:
-    """The way from ``old`` to ``new``, with the settings that S3 needs in every step."""
+    """The move from ``old`` to ``new``, with the settings of S3 in every step."""
 
     def __init__(self, deployment: Deployment, old: str, new: str, s3: dict[str, str]) -> None:
         self.old, self.new = old, new
@@ -44,7 +44,7 @@ class _Move:
         self._s3 = {**s3, "PAYLOAD_TIMEOUT_MS": "20000", "PAYLOAD_ROW_BYTES": "20000"}
 
     def settings(self, store: str, fallback: str = "") -> dict[str, Any]:
-        """Return the settings of a step; those of S3 are refused where no store is one."""
+        """Return the settings of a step, with those of S3 only if a store is on S3."""
         settings = {**self._s3, "PAYLOAD_STORE": store, "PAYLOAD_FALLBACK_STORE": fallback}
         if not f"{store} {fallback}".count("s3:"):
             settings |= {"PAYLOAD_ENDPOINT_URL": "", "PAYLOAD_REGION": ""}
@@ -77,7 +77,7 @@ class _Move:
 async def read_by_somebody(
     deployment: Deployment, ingresses: list[ForkedService]
 ) -> AsyncIterator[list[str]]:
-    """Read contents of rows all the time; yield the answers that were wrong."""
+    """Read contents of rows until the block ends; yield the list of wrong answers."""
     wrong: list[str] = []
     done = 0
     connection = await asyncpg.connect(deployment.database_url)

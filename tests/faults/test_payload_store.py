@@ -1,7 +1,7 @@
-"""The payload store dies, goes away, is slow, and lies, all under load.
+"""Faults of the payload store under load: it dies, is unreachable, is slow, or returns wrong bytes.
 
-Two loads: one of small messages, which must never notice, and one of large ones, which are refused
-with a 503 that says when to come back, and are retried.
+There are two loads: small messages, which must not be affected, and large messages, which get a 503
+with ``Retry-After`` and are retried.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ async def waits_for_the_store(worker: ForkedService) -> bool:
 async def outage(
     deployment: Deployment, store: dict[str, str], fail: Fault, heal: Fault, seconds: float
 ) -> None:
-    """Take the store away while records name objects that no worker has read; give it back."""
+    """Make the store fail while unread records refer to its objects, then heal it."""
     settings = {**store, **_PATIENCE}
     ingresses, _ = await deployment.run(workers=0, **settings)
     worker = deployment.worker(**settings)
@@ -102,7 +102,7 @@ async def test_s3_is_killed_and_started_again(
 async def test_a_folder_is_unmounted_and_mounted_again(
     deployment: Deployment, tmp_path: Path, seconds: float
 ) -> None:
-    """What is below the mount point meanwhile is an empty folder, which takes writes."""
+    """Meanwhile the mount point is an empty folder, which can be written."""
     folder, disk = tmp_path / "payloads", tmp_path / "disk"
 
     async def unmount() -> None:
@@ -110,7 +110,7 @@ async def test_a_folder_is_unmounted_and_mounted_again(
         folder.mkdir(exist_ok=True)  # a write may have made it
 
     async def mount() -> None:
-        shutil.rmtree(folder)  # a process that was started has marked it as another store
+        shutil.rmtree(folder)  # a process that started meanwhile has marked it as another store
         disk.rename(folder)
 
     store = {"PAYLOAD_STORE": folder.resolve().as_uri()}
@@ -151,7 +151,7 @@ async def test_a_slow_store_delays_large_messages_alone(
 async def test_a_store_that_lies_costs_nobody_else_anything(
     deployment: Deployment, proxy: FaultProxy, s3_settings: dict[str, str]
 ) -> None:
-    """What it gave other bytes of is a dead letter with that reason, and none becomes a row."""
+    """Messages with wrong bytes become dead letters with that reason, and none becomes a row."""
     ingresses, _ = await deployment.run(**through(proxy, s3_settings))
     plain = large(deployment, ingresses, mix=PLAIN)  # a receipt for a dead letter is refused
     async with small(deployment, ingresses) as few, plain as many:

@@ -68,7 +68,7 @@ def poison(conversation: str) -> list[tuple[Envelope, Reason]]:
 
 
 def marked(envelope: Envelope) -> Envelope:
-    """Return it with a ``messageId`` header of its own, to find it by among the dead letters."""
+    """Return the envelope with a unique ``messageId`` header, to find its dead letter by."""
     headers = {**envelope.headers, "messageId": str(uuid.uuid4())}
     return msgspec.structs.replace(envelope, headers=headers)
 
@@ -95,7 +95,7 @@ def conflict(conversation: str) -> tuple[ClientAttempt, Envelope, Envelope]:
 async def test_poison_is_set_aside_with_its_bytes_and_the_rest_goes_on(
     deployment: Deployment,
 ) -> None:
-    """Also a second body for a key, past the ingress: the first is kept, the second set aside."""
+    """Also a second body for a key that bypasses the ingress: the first body becomes the row."""
     ingresses, _ = await deployment.run(STREAM_MAX_RETRIES=str(MAX_RETRIES))
     transport = await deployment.transport()
     bodies: dict[str, bytes] = {}

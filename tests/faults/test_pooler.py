@@ -1,4 +1,4 @@
-"""PostgreSQL behind pgbouncer in transaction mode: a statement here, the next one there."""
+"""PostgreSQL behind pgbouncer in transaction mode: consecutive statements use other sessions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DATABASE = "faults"
 
 @pytest_asyncio.fixture
 async def bouncer(postgres: PostgresServer, tmp_path: Path) -> AsyncIterator[Pgbouncer]:
-    """One in transaction mode, of few sessions: they change hands all the time."""
+    """A pgbouncer in transaction mode with few sessions, which clients share."""
     needs_prepared_statements()
     made = Pgbouncer(tmp_path / "pooler", postgres, mode="transaction", statements=200, pool_size=4)
     await made.start()

@@ -19,9 +19,9 @@ DUPLICATE = {"status": "duplicate"}
 
 
 def _waiting_at(ingress: ForkedService, deployment: Deployment, *, since: float) -> int:
-    """Return how many requests that ``ingress`` got since then, a monotonic time, lack an answer.
+    """Return the number of unanswered requests of ``ingress`` sent after ``since`` (monotonic).
 
-    An earlier request may have been answered already, and its client not have read the answer.
+    Earlier requests don't count: their answers may be on the way.
     """
     recent = itertools.takewhile(lambda a: a.sent > since, reversed(deployment.history.attempts))
     return sum(a.via == ingress.name and math.isinf(a.ended) for a in recent)
@@ -31,7 +31,7 @@ def _waiting_at(ingress: ForkedService, deployment: Deployment, *, since: float)
 async def test_a_worker_killed_in_the_middle_of_a_batch(
     deployment: Deployment, committed: bool
 ) -> None:
-    """Its batch is at the database, unacknowledged, when it dies."""
+    """When it dies, its batch has been sent to the database and is not acknowledged."""
     ingresses, (worker,) = await deployment.run()
     async with deployment.load(ingresses) as load:
         for _ in range(2):
@@ -80,7 +80,7 @@ async def test_everything_killed_at_once(deployment: Deployment) -> None:
 
 
 async def test_processes_that_accept_and_persist_are_hurt_in_turn(deployment: Deployment) -> None:
-    """Each hands what it appends to its own workers, and reads what the other appends."""
+    """Each hands its own appends to its workers from memory, and reads the other's appends."""
     (one, other), _ = await deployment.run(workers=0, ENABLE_STREAM_CONSUMERS="true")
     async with deployment.load([one, other]) as load:
         await one.owns_eventually(8)
@@ -108,7 +108,7 @@ async def test_processes_that_accept_and_persist_are_hurt_in_turn(deployment: De
 async def test_a_worker_that_sleeps_past_its_lease_does_no_harm_when_it_wakes(
     deployment: Deployment,
 ) -> None:
-    """It wakes in the middle of a batch whose partition has another owner by then."""
+    """It wakes in the middle of a batch, when the partition has another owner."""
     ingresses, (first, second) = await deployment.run(workers=2)
     async with deployment.load(ingresses) as load:
         await first.owns_eventually()

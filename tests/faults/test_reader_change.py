@@ -1,6 +1,7 @@
-"""How late rows are while a step changes which log the workers read.
+"""The delay of rows while a migration step changes the log that the workers read.
 
-With one standby and no processes: ``tests/persistence/test_standby_beside_readers.py``.
+``tests/persistence/test_standby_beside_readers.py`` tests the same with one standby and no
+processes.
 """
 
 from __future__ import annotations

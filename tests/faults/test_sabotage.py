@@ -1,6 +1,6 @@
-"""What the migration never does, done to it once: the checker has to see the harm.
+"""Sabotage of the migration: the checker must find the damage of steps that it never takes.
 
-Each is done beside its right way on the same schedule, of which the checker has nothing to say.
+Each sabotage also runs in its correct form on the same schedule, and the checker must find nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 
 async def found(both_logs: BothLogsDeployment, *logs: str) -> set[What]:
-    """Return what the checker finds once all is settled in ``logs``."""
+    """Return the kinds of anomaly that the checker finds once all is settled in ``logs``."""
     await both_logs.settled(logs=logs, within=120.0)
     return {
         anomaly.what for anomaly in check(both_logs.history, await gather(both_logs.database_url))
@@ -41,7 +41,7 @@ async def found(both_logs: BothLogsDeployment, *logs: str) -> set[What]:
 
 
 async def acknowledge_everything(log: Transport) -> None:
-    """A standby that does not ask what is settled."""
+    """Make standbys acknowledge records without asking whether they are settled."""
     stands = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
     behind = {stand.partition for stand in stands if stand.lag}
     async with log.consume(Topic.MESSAGES, group=WORKER_GROUP, member="blind") as consumer:
@@ -60,7 +60,7 @@ async def acknowledge_everything(log: Transport) -> None:
 async def test_consuming_the_shadow_while_it_may_miss_something(
     both_logs: BothLogsDeployment, settings: dict[str, str]
 ) -> None:
-    """Phase 1 with the readers of phase 3: what the shadow drops is acknowledged, and no row."""
+    """Phase 1 with the readers of phase 3: dropped copies were acknowledged and become no rows."""
     ingresses, _ = await both_logs.run(**settings)
     kafka = both_logs.log.kafka.server
     async with both_logs.load(ingresses, mix=PLAIN) as load:
@@ -82,7 +82,7 @@ async def test_consuming_the_shadow_while_it_may_miss_something(
 async def test_a_standby_that_acknowledges_what_is_not_settled(
     both_logs: BothLogsDeployment, *, asks: bool
 ) -> None:
-    """The next reader begins behind what nobody persisted; who makes up for it comes too late."""
+    """The next reader starts behind records without rows, which are persisted too late."""
     ingresses, (worker,) = await both_logs.run(**MIRROR)
     async with both_logs.load(ingresses, mix=PLAIN) as load:
         await load.goes_on(40)
@@ -100,7 +100,7 @@ async def test_a_standby_that_acknowledges_what_is_not_settled(
 async def test_going_to_phase_three_without_its_gate(
     both_logs: BothLogsDeployment, *, waits: bool
 ) -> None:
-    """What phase 1 left out of the shadow was not yet persisted when the readers changed."""
+    """Messages that phase 1 left out of the shadow have no rows yet when the readers change."""
     ingresses, (worker,) = await both_logs.run(**SHADOW)
     kafka = both_logs.log.kafka.server
     async with both_logs.load(ingresses, mix=PLAIN) as load:
@@ -113,7 +113,7 @@ async def test_going_to_phase_three_without_its_gate(
             await kafka.resume()
         for ingress in ingresses:
             await ingress.restart(**MIRROR)
-        if waits:  # what the gate asks for: all that was accepted before phase 2 is a row
+        if waits:  # as the gate demands: every message accepted before phase 2 has a row
             await worker.start(**MIRROR)
             await both_logs.catches_up(logs=("redis",))
         await worker.restart(**CONSUME)

@@ -1,4 +1,4 @@
-"""Large content is judged by the bytes that a reader gets, whatever the row says of them."""
+"""The checker judges large content by the bytes that a reader gets, not by the row's facts."""
 
 from __future__ import annotations
 

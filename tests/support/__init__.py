@@ -1,1 +1,1 @@
-"""What the tests share. Real servers come from the fixtures in ``tests/conftest.py``."""
+"""Helpers that the tests share. Real servers come from the fixtures in ``tests/conftest.py``."""

@@ -21,9 +21,9 @@ _KEYS = f"all:produce+read+admin:{'a' * 64}"
 
 
 def documents(*, keys: bool) -> Documents:
-    """Return them as a service with API keys serves them, or one without."""
+    """Return the documents as a service serves them, with API keys or without."""
     settings = TransportSettings()
-    # The pool never connects, but it asks for a loop, which a caller outside of one need not have.
+    # The pool never connects, but its constructor needs an event loop, and callers may have none.
     loop = asyncio.new_event_loop()
     loop.close()
     pool: asyncpg.Pool[Any] = asyncpg.create_pool("postgresql://", min_size=0, loop=loop)

@@ -1,4 +1,4 @@
-"""Append to a log, also beside a failover, and read what stands in it."""
+"""Helpers that append to a log, also during a failover, and read it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["append", "append_at_last", "texts"]
 
 
 async def append(log: Transport, envelopes: Sequence[Envelope]) -> None:
-    """Append what has to be taken as new."""
+    """Append envelopes; fail unless all are new to the log."""
     assert {type(it) for it in await log.publish(envelopes)} == {Appended}
 
 
 async def append_at_last(log: Transport, text: str, partition: int = 0) -> list[str]:
-    """Append one message, as often as it takes; return the refusals."""
+    """Append one message, with retries until it succeeds; return the errors."""
     envelope = message(text, partition=partition, of=log)
     refusals: list[str] = []
 

@@ -1,4 +1,4 @@
-"""axe-core in a page: what keeps people from using it. Fetched once by npm, of one version.
+"""Runs axe-core, a checker of accessibility, in a page. npm fetches a fixed version once.
 
 npm takes its registry and proxies from the user's own settings; nothing here names a host.
 """
@@ -27,7 +27,7 @@ __all__ = ["axe_source", "violations"]
 _VERSION = "4.14.1"
 _SHA512 = "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="
 _SECONDS = 120
-# Everything that axe knows of WCAG 2.2 AA and of good practice, and one rule that is off by itself.
+# All of axe's rules for WCAG 2.2 AA and best practices, and one rule that is off by default.
 _RUN = """async (only) => {
     const options = only.length ? { runOnly: { type: "rule", values: only } }
         : { rules: { "label-content-name-mismatch": { enabled: true } } };
@@ -76,4 +76,4 @@ def _fetch(folder: Path, script: Path) -> None:
             assert content is not None
             written = Path(scratch) / script.name
             written.write_bytes(content.read())
-        written.rename(script)  # whole or not at all
+        written.rename(script)  # atomic: the file is never incomplete

@@ -1,8 +1,8 @@
-"""How long one callback holds the event loop, in processor time of its thread.
+"""Measures how long one callback blocks the event loop, in CPU time of its thread.
 
-Wall time would count what other processes of a busy machine take; processor time is what the code
-itself costs. Everything that a server does runs in callbacks of its loop, so the longest of them is
-the longest that any other request waits for this one.
+Wall time would include other processes of a busy machine; CPU time is the cost of the code itself.
+All work of a server runs in callbacks of its loop, so the longest callback is the longest time that
+one request makes another wait.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Blocked", "watching"]
 
 @dataclass
 class Blocked:
-    """The longest callback: milliseconds, and its name."""
+    """The longest callback: its milliseconds and its name."""
 
     longest: float = 0.0
     by: str = ""
@@ -27,9 +27,9 @@ class Blocked:
 
 @contextmanager
 def watching() -> Iterator[Blocked]:
-    """Note the longest callback of asyncio's own loop while the block runs."""
+    """Record the longest callback of asyncio's own loop until the block ends."""
     gc.collect()
-    gc.freeze()  # or looking through what other tests left would be the longest
+    gc.freeze()  # without it, a collection over other tests' objects would be the longest
     blocked = Blocked()
     original = asyncio.Handle._run
 

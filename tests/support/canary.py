@@ -1,4 +1,4 @@
-"""Search a whole database for a text."""
+"""Searches a whole database for a text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ JOIN information_schema.tables USING (table_schema, table_name)
 WHERE table_schema = 'public' AND table_type = 'BASE TABLE'
 ORDER BY table_name, column_name
 """
-# Bytes are compared as they are, in arrays and documents as PostgreSQL spells them.
+# Byte columns are compared as bytes; arrays and JSON by their text form in PostgreSQL.
 _HAS = """
 SELECT EXISTS (SELECT FROM "{table}" WHERE
     position($1 IN "{column}"::text) > 0

@@ -1,4 +1,4 @@
-"""A self-signed certificate for this machine, made by openssl."""
+"""Makes certificates for this machine with openssl."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["Certificate", "issued_by", "self_signed"]
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate, which is its own authority, and its key; PEM files."""
+    """A certificate and its key, as PEM files."""
 
     certificate: Path
     key: Path
 
 
 def self_signed(folder: Path, name: str = "server", host: str = "localhost") -> Certificate:
-    """Make one in ``folder`` for ``host`` and 127.0.0.1."""
+    """Make a self-signed certificate in ``folder`` for ``host`` and 127.0.0.1."""
     made = Certificate(folder / f"{name}.pem", folder / f"{name}.key")
     openssl = program("openssl", package="openssl")
     subprocess.run(
@@ -36,7 +36,7 @@ def self_signed(folder: Path, name: str = "server", host: str = "localhost") -> 
 
 
 def issued_by(authority: Certificate, folder: Path, name: str) -> Certificate:
-    """Make one in ``folder`` that ``authority`` vouches for, for a client called ``name``."""
+    """Make a certificate in ``folder`` for a client called ``name``, signed by ``authority``."""
     made = Certificate(folder / f"{name}.pem", folder / f"{name}.key")
     request = folder / f"{name}.csr"
     openssl = program("openssl", package="openssl")

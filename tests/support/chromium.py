@@ -13,7 +13,7 @@ from tests.support.requirements import absent
 __all__ = ["run_chromium"]
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# As root there is no sandbox; and nothing that would call home.
+# Chromium has no sandbox as root. The other options disable its requests to its makers.
 _ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -27,12 +27,12 @@ _ARGUMENTS = [
 
 @asynccontextmanager
 async def run_chromium() -> AsyncIterator[Browser]:
-    """Run the Chromium of this machine; its profile is a folder of its own, removed afterwards."""
+    """Run the Chromium of this machine with a temporary profile."""
     binary = next((found for name in _NAMES if (found := shutil.which(name))), None)
     if binary is None:
         absent("no Chromium, so the console is not: `apt-get install chromium`")
     async with async_playwright() as playwright:
-        # Playwright's own download is not used: it drives the browser that is there.
+        # Playwright drives this machine's browser, not one that it downloads.
         browser = await playwright.chromium.launch(executable_path=binary, args=_ARGUMENTS)
         try:
             yield browser

@@ -1,6 +1,6 @@
-"""A server in a container, which tests stop, kill, suspend and start again like a child process.
+"""Servers in containers, which tests stop, kill, suspend and restart like child processes.
 
-It needs ``testcontainers``, which is imported when the first one is started: the ``docker`` extra.
+They need ``testcontainers`` (the ``docker`` extra), imported when the first container starts.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def core(module: str) -> Any:
 
 
 class ContainerServer:
-    """One container of ``image`` whose ``inner`` port is published on a port that it keeps."""
+    """A container of ``image`` with its ``inner`` port published on a port that never changes."""
 
     host = "127.0.0.1"
     inner: ClassVar[int]
@@ -73,7 +73,7 @@ class ContainerServer:
         self._container: Any = None
 
     async def start(self) -> None:
-        """Start it; return once it answers."""
+        """Start the container; return once the server answers."""
         if self._container is None:
             await asyncio.to_thread(self._made.start)
             self._container = self._made.get_wrapped_container()
@@ -91,11 +91,11 @@ class ContainerServer:
         await self._end("kill")
 
     async def suspend(self) -> None:
-        """Freeze it: connections stay, answers don't come."""
+        """Freeze the container: connections stay open without answers."""
         await asyncio.to_thread(self._container.pause)
 
     async def resume(self) -> None:
-        """Let it go on."""
+        """Unfreeze the container."""
         await asyncio.to_thread(self._container.unpause)
 
     async def restart(self) -> None:
@@ -132,7 +132,7 @@ class RedisContainer(ContainerServer):
 
     inner = 6379
     pid = None
-    """Its processes are not ours to look at."""
+    """``None``: a container's process ids are not visible."""
 
     def __init__(self, image: str, **options: str) -> None:
         program = "valkey-server" if "valkey" in image else "redis-server"
@@ -144,7 +144,7 @@ class RedisContainer(ContainerServer):
 
     @property
     def binary(self) -> Binary:
-        """What a test starts beside it, as a child process."""
+        """The binary for servers that a test starts beside it, as child processes."""
         return find_redis()
 
     async def _ask(self) -> None:
@@ -166,7 +166,7 @@ class KafkaContainer(ContainerServer):
         super().__init__(image)
         for name, value in KAFKA_ENVIRONMENT.items():
             self._made.with_env(name, value)
-        # The broker names its port to its clients.
+        # The broker tells clients its port, so the published port must be known before.
         self._made.with_env("KAFKA_ADVERTISED_LISTENERS", f"CLIENT://{self.bootstrap}")
 
     @property

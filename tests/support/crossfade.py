@@ -16,7 +16,7 @@ from tests.support.fork_server import ForkedProcess, fork_crossfade
 
 __all__ = ["COMMAND", "Crossfade"]
 
-_PATIENCE = 120.0  # seconds: a command starts servers, and so do others on the machine
+_PATIENCE = 120.0  # seconds; a command starts servers, on a machine with other work
 COMMAND = Path(sys.executable).with_name("crossfade")
 _SETTINGS = re.compile(
     "(CROSSFADE|TRANSPORT|CONSUME|REDIS|KAFKA|STREAM|INGRESS|API_KEYS|DATABASE|ENABLE|IDEMPOTENCY|METRICS|LOG|"
@@ -25,7 +25,7 @@ _SETTINGS = re.compile(
 
 
 class Crossfade:
-    """One run of the command. Its settings are ``settings`` alone, whatever our shell has."""
+    """One run of the command, with ``settings`` and no other settings of the environment."""
 
     def __init__(self, process: asyncio.subprocess.Process | _Forked) -> None:
         self.process = process
@@ -41,9 +41,9 @@ class Crossfade:
         typed: bool = False,
         **settings: str,
     ) -> Crossfade:
-        """Start the command in ``cwd`` and go on reading what it says.
+        """Start the command in ``cwd``, and collect its output.
 
-        With ``typed`` it reads what ``types`` sends, else nothing.
+        With ``typed`` its standard input is what ``types`` sends; else it is empty.
         """
         process = await asyncio.create_subprocess_exec(
             str(command),
@@ -54,7 +54,7 @@ class Crossfade:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            # A shell that runs us in the background has SIGINT ignored, which children inherit.
+            # A shell that runs us in the background ignores SIGINT, and children inherit that.
             preexec_fn=_mind_ctrl_c,
         )
         return cls(process)
@@ -86,14 +86,14 @@ class Crossfade:
 
     @property
     def text(self) -> str:
-        """Everything it has said so far."""
+        """The output so far."""
         return "\n".join(self.lines)
 
     async def says(self, pattern: str, timeout: float = _PATIENCE) -> re.Match[str]:  # noqa: ASYNC109
         """Return the first match of ``pattern``.
 
         Raises:
-            AssertionError: it never comes; has all that was said.
+            AssertionError: no match within ``timeout`` seconds; it has the whole output.
         """
 
         def found() -> re.Match[str] | None:
@@ -108,8 +108,8 @@ class Crossfade:
             raise AssertionError(f"never said {pattern!r}: {error}\n{self.text}") from None
 
     async def ends(self, timeout: float = _PATIENCE) -> int:  # noqa: ASYNC109
-        """Return its exit status, once it has one and everything it said is read."""
-        # Shielded: who waited too long can still kill it, and read the rest.
+        """Wait for the exit status and the end of the output; return the status."""
+        # Shielded, so that after a timeout the caller can kill the process and read the rest.
         await asyncio.wait_for(asyncio.shield(self._reading), timeout)
         return await asyncio.wait_for(self.process.wait(), timeout)
 
@@ -124,7 +124,7 @@ class Crossfade:
         return await self.ends()
 
     async def kill(self) -> None:
-        """SIGKILL the process, and nothing but it."""
+        """Send SIGKILL to the process, but not to its children."""
         if self.process.returncode is None:
             self.process.kill()
         await self.ends()
@@ -140,7 +140,7 @@ class Crossfade:
 
 
 class _Forked:
-    """A forked process, by the names that asyncio has for one it started."""
+    """A forked process with the interface of asyncio's ``Process``."""
 
     stdin = None
 

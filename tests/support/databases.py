@@ -1,4 +1,4 @@
-"""Databases that tests use one after another: to make and drop one takes longer than most tests."""
+"""A pool of databases for tests, since making and dropping one takes longer than most tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.eventually import eventually
 
 __all__ = ["Databases"]
 
-_SECONDS = 2.0  # that sessions have to end after their clients are gone
+_SECONDS = 2.0  # for sessions to end after their clients have gone
 _SESSIONS = """
 SELECT NOT EXISTS (
     SELECT FROM pg_stat_activity
@@ -25,7 +25,7 @@ SELECT string_agg(format('DELETE FROM %s', oid::regclass), '; ') FROM pg_class
 WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> 'alembic_version'
 """
 _SEQUENCES = "SELECT setval(oid::regclass, 1, false) FROM pg_class WHERE relkind = 'S'"
-# Ids of objects that users make begin here. A copy of a database has the ids of its template.
+# The first id of objects that users make. A copy of a database has the ids of its template.
 _OURS = 16384
 _CATALOGS = {
     "pg_attrdef": "adrelid", "pg_attribute": "attrelid", "pg_class": "oid", "pg_constraint": "oid",
@@ -47,10 +47,10 @@ _STATE = f"SELECT md5(string_agg(x, E'\n' ORDER BY x)) FROM ({' UNION ALL '.join
 
 
 class Databases:
-    """Migrated, empty databases on one server, lent to one user at a time.
+    """Migrated, empty databases on one server, each used by one test at a time.
 
-    One that comes back is emptied and lent again, where its catalogs are as they were: nothing but
-    rows changed, none were so many that statistics were made of them, and nobody is connected.
+    A returned database is emptied and used again if its catalogs are unchanged: only rows changed,
+    too few for new statistics, and no client is connected.
     """
 
     def __init__(self, server: Any, template: str) -> None:
@@ -82,7 +82,7 @@ class Databases:
             await self._drop(url)
 
     async def drop_all(self) -> None:
-        """Drop those that are not in use."""
+        """Drop the databases that are not in use."""
         while self._free:
             await self._drop(self._free.pop())
 

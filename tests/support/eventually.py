@@ -22,7 +22,8 @@ async def eventually(
     An ``AssertionError`` in it counts as "not yet".
 
     Raises:
-        AssertionError: it did not within ``timeout`` seconds; its own last one, if it had one.
+        AssertionError: it returned nothing true within ``timeout`` seconds; its own last
+            ``AssertionError``, if it raised one.
     """
     deadline = time.monotonic() + timeout
     last: Any = None

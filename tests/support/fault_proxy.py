@@ -1,4 +1,4 @@
-"""A TCP proxy that does to a connection what networks do: lose, delay, hold back, cut.
+"""A TCP proxy that injects faults of networks: it loses, delays, holds back and cuts data.
 
 ::
 
@@ -28,16 +28,16 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, for 0 seconds
 
 
 class FaultProxy:
-    """Forwards 127.0.0.1:``port`` to a server, and misbehaves when told to."""
+    """Forwards 127.0.0.1:``port`` to a server, and injects faults on demand."""
 
     host = "127.0.0.1"
 
     def __init__(self, server_host: str, server_port: int) -> None:
         self.port = 0
         self.lost_replies = 0
-        """How many replies were lost on demand."""
+        """Number of replies lost on demand."""
         self.connections = 0
-        """How many connections clients have made."""
+        """Number of connections that clients have made."""
         self._server_address = (server_host, server_port)
         self._server: asyncio.Server | None = None
         self._links: set[_Link] = set()
@@ -51,7 +51,7 @@ class FaultProxy:
         self._holding: bytes | None = None
         self._released = asyncio.Event()
         self.held = asyncio.Event()
-        """Set once something is held back."""
+        """Set once data is held back."""
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, self.host, 0)
@@ -68,7 +68,7 @@ class FaultProxy:
         await self._server.wait_closed()
 
     def heal(self) -> None:
-        """Let everything pass; what was held goes on its way."""
+        """End all faults; forward held data."""
         self._delay = 0.0
         self._refusing = False
         self._losing.clear()
@@ -92,7 +92,7 @@ class FaultProxy:
         self._released.set()
 
     def replace(self, old: bytes, new: bytes) -> None:
-        """Damage replies: let each have ``new`` in place of ``old``, which is as long."""
+        """Damage replies: replace ``old`` by ``new``, which has the same length."""
         assert len(old) == len(new)
         self._replaced = old, new
 
@@ -109,7 +109,7 @@ class FaultProxy:
         self._refusing = True
 
     def lead_to(self, host: str, port: int) -> None:
-        """Lead new connections to another server; old ones go on, as at many failovers."""
+        """Connect new clients to another server; old connections stay, as in many failovers."""
         self._server_address = (host, port)
 
     def reset(self) -> None:
@@ -140,7 +140,7 @@ class FaultProxy:
                 tasks.create_task(self._upstream(reader, server_writer, link))
                 tasks.create_task(self._downstream(server_reader, writer, link))
         except* OSError:
-            pass  # one side went away, as was to be expected
+            pass  # one side closed its connection, which is expected
         finally:
             self._links.discard(link)
             server_writer.close()
@@ -161,7 +161,7 @@ class FaultProxy:
                     break
             writer.write(data)
             await writer.drain()
-        # The client has gone. The server hears so only after it has read what was sent.
+        # The client has gone. The server must learn that only after it has read the sent data.
         with contextlib.suppress(OSError):
             writer.write_eof()
 

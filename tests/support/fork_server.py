@@ -1,10 +1,10 @@
-"""Processes of ours in a twentieth of the time: forked from one that has imported the libraries.
+"""A fork server: starts ``crossfade`` processes in a twentieth of the usual time.
 
-A ``crossfade`` process takes a second of processor time to import what it needs, and a run of the
-tests starts hundreds. What is forked here runs the same ``main`` with its own arguments,
+A ``crossfade`` process takes a second of CPU time to import its libraries, and a test run starts
+hundreds. The fork server has imported them. A fork runs the same ``main`` with its own arguments,
 environment, folder and files. ``tests/compose`` starts the command as users do.
 
-``compose`` itself is imported after the fork, as it looks at its terminal when it is imported.
+``compose`` itself is imported after the fork, since it examines its terminal at the import.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _TERMINATED = -signal.SIGTERM
 
 
 class ForkedProcess:
-    """A ``crossfade`` process that was forked."""
+    """A forked ``crossfade`` process."""
 
     def __init__(self, pid: int, connection: socket.socket) -> None:
         self.pid = pid
@@ -60,7 +60,7 @@ class ForkedProcess:
         return self.wait(0.0)
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Wait until it has ended; return its exit status, ``None`` if it still runs then."""
+        """Wait for its end; return its exit status, or ``None`` if it still runs at the timeout."""
         if self.returncode is None:
             ended = select.poll()
             ended.register(self._connection, select.POLLIN)
@@ -68,14 +68,14 @@ class ForkedProcess:
             with self._lock:
                 if self.returncode is None:
                     with contextlib.suppress(BlockingIOError):
-                        # Without the fork server (it was killed) its processes end too.
+                        # The fork server was killed, so its processes end too.
                         self.returncode = int(
                             self._connection.recv(64, socket.MSG_DONTWAIT) or _TERMINATED
                         )
         return self.returncode
 
     def close(self) -> None:
-        """Let go of it. It goes on, if it still runs."""
+        """Close our connection to the process, which may go on."""
         self._connection.close()
 
     def stop(self, grace: float) -> None:
@@ -114,7 +114,7 @@ def fork_crossfade(
 
 @cache
 def _address() -> str:
-    """Start this process's fork server; return where it listens."""
+    """Start this process's fork server; return its address."""
     folder = tempfile.TemporaryDirectory(prefix="fork-server-")
     address = f"{folder.name}/socket"
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -137,7 +137,7 @@ def _address() -> str:
 
 
 def _serve(listening: socket.socket) -> dict[str, Any]:
-    """Fork for each request. Returns in each fork, what was requested; in the parent never."""
+    """Fork for each request. Returns the request in each fork; never returns in the parent."""
     children: dict[int, socket.socket] = {}
     prctl = ctypes.CDLL(None).prctl  # loaded here because loading it after a fork is not safe
     woken, wakes = os.pipe2(os.O_NONBLOCK)
@@ -145,7 +145,7 @@ def _serve(listening: socket.socket) -> dict[str, Any]:
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
     while True:
         ready, _, _ = select.select([sys.stdin, listening, woken], [], [])
-        if sys.stdin in ready:  # the parent is gone
+        if sys.stdin in ready:  # the parent has ended
             os._exit(0)
         if woken in ready:
             os.read(woken, 4096)
@@ -212,7 +212,7 @@ def _main(listening: socket.socket) -> None:
             if "versions" not in module.name and not module.name.endswith(".env"):
                 importlib.import_module(module.name)
     gc.collect()
-    gc.freeze()  # what is imported is the same in every fork: let them share its memory
+    gc.freeze()  # keeps forks from copying the memory of imported modules
     _become(_serve(listening))
     status = 1
     try:
@@ -227,7 +227,7 @@ def _main(listening: socket.socket) -> None:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
-        # The interpreter would take every object apart, and so copy all that forks share.
+        # A normal exit would destroy every object, and so copy all memory that forks share.
         os._exit(status)
 
 

@@ -1,4 +1,4 @@
-"""Many ``crossfade`` commands in little time, each on a terminal of its own or into pipes."""
+"""Runs many ``crossfade`` commands quickly, each in a terminal of its own or with pipes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _AT_ONCE = 3
 
 @dataclass(frozen=True)
 class Ran:
-    """The outcome of a command. On a terminal ``output`` is all of it, and ``errors`` is empty."""
+    """The outcome of a command. In a terminal, ``output`` has the errors too."""
 
     status: int
     output: bytes
@@ -36,12 +36,12 @@ class Ran:
 
     @property
     def everything(self) -> str:
-        """Both; raises where it is not UTF-8."""
+        """Output and errors as text; raises if they are not UTF-8."""
         return self.output.decode() + self.errors.decode()
 
 
 class ForkedCommands:
-    """Runs commands in ``folder``, with the settings that are given and nothing else of ours."""
+    """Runs commands in ``folder``, with the given settings and no others of the environment."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -56,7 +56,7 @@ class ForkedCommands:
         until: str | None = None,
         answer: bytes = b"",
     ) -> Ran:
-        """Run ``crossfade ARGUMENTS`` to its end; ``until`` it says that, and then press Ctrl-C."""
+        """Run ``crossfade ARGUMENTS`` to its end; press Ctrl-C once its output has ``until``."""
         environment = {
             "PATH": os.environ["PATH"],
             "COLUMNS": str(columns),

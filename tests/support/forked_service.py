@@ -13,7 +13,7 @@ __all__ = ["ForkedService"]
 
 
 class ForkedService(RehearsedService):
-    """One that starts in a twentieth of the time. It ends with the process that started it."""
+    """A service process that the fork server starts; it ends with the process that started it."""
 
     _guard: ForkedProcess | None
 

@@ -1,4 +1,4 @@
-"""Every table filled, with a given text in every column that holds text, as SQL alone can do it."""
+"""Fills every table by SQL, with a given text in every column of type text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BACKFILL = UUID("00000000-0000-4000-8000-000000000004")
 
 _PAST = datetime(2026, 11, 24, 20, 18, 19, 123456, UTC)
 
-# What a value of these columns means is decided on: with another one, another thing is asked.
+# The code branches on the values of these columns, so they keep valid values.
 _MEANT: dict[tuple[str, str], Any] = {
     ("messages", "transport"): "redis",
     ("dead_letters", "kind"): "message",
@@ -53,9 +53,9 @@ async def fill(
     everywhere: bool = False,
     but: Collection[str] = (),
 ) -> None:
-    """Empty every table ``but`` those, and put ``text`` into rows of each.
+    """Empty all tables except those in ``but``, and insert rows with ``text`` into them.
 
-    Columns whose values mean something keep their meaning, unless it is to be ``everywhere``.
+    Columns whose values decide behaviour keep valid values, unless ``everywhere``.
     """
     columns = await connection.fetch(
         "SELECT table_name, column_name, udt_name, is_identity FROM information_schema.columns "

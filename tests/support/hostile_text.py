@@ -1,4 +1,4 @@
-"""Text that strangers send: steers terminals, closes markup, turns what stands beside it."""
+"""Hostile text: control sequences of terminals, markup, and bidirectional overrides."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 __all__ = ["WORST", "hostile_texts"]
 
-# Sequences of a kind that Rich itself never writes, so that none of them can pass for its own.
+# Sequences that Rich itself never writes, so that a test can tell them from Rich's own.
 _PIECES = (
     "\x1b[31337m", "\x1b[6n", "\x1b]0;owned\x07", "\x1b]8;;https://evil.test\x1b\\x\x1b]8;;\x1b\\",
     "\x1bP+q544e\x1b\\", "\x1b#8", "\x1bc", "\x9b31337m", "\x9d0;owned\x9c", "\x85", "\x7f", "\x08",
@@ -22,7 +22,7 @@ _PIECES = (
 )  # fmt: skip
 
 WORST = "".join(_PIECES)
-"""All of it at once."""
+"""All hostile sequences in one text."""
 
 
 def hostile_texts(longest: int = 12) -> st.SearchStrategy[str]:

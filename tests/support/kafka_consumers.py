@@ -22,7 +22,7 @@ __all__ = ["KafkaConsumers", "good"]
 
 
 def good(conversation: str, number: int, *, content: str = "") -> Raw:
-    """Return a message as another producer may write it: the least that makes a row."""
+    """Return a minimal message that becomes a row, as another producer may write it."""
     body = {
         "type": "message", "v": 1, "conversationId": conversation, "senderId": "stranger",
         "clientMessageId": str(number), "content": content or f"good {number}",
@@ -75,7 +75,7 @@ class KafkaConsumers:
         )
 
     async def settled(self, *, within: float) -> None:
-        """Wait until nothing waits in either log, and Kafka can be reached and read."""
+        """Wait until both topics are acknowledged, and Kafka can be reached and read."""
 
         async def quiet() -> bool:
             for topic, group in ((Topic.MESSAGES, WORKER_GROUP), (Topic.DEAD_LETTERS, DLQ_GROUP)):

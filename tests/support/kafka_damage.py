@@ -1,4 +1,4 @@
-"""Damage what a Kafka node has on its disk: the end of a partition goes, or bytes change."""
+"""Damages a Kafka node's files: cuts the end of a partition, or changes bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from compose.local.kafka import KafkaServer
 
 __all__ = ["cut_tail", "damage_batch", "log_end"]
 
-_HEAD = struct.Struct(">qi")  # base offset, and how many bytes of the batch follow
+_HEAD = struct.Struct(">qi")  # base offset, and the length of the rest of the batch
 _DELTA_AT = 23  # of the last offset in a batch, from the batch's beginning
 _OF_SEGMENT = ("*.index", "*.timeindex", "*.txnindex", "*.snapshot")
 _OF_NODE = (
@@ -20,10 +20,10 @@ _OF_NODE = (
 
 
 def cut_tail(server: KafkaServer, topic: str, partition: int, *, end: int) -> int:
-    """Let the partition end at offset ``end``; return how many offsets went.
+    """Cut the partition at offset ``end``; return the number of removed offsets.
 
-    ``end`` has to be where a batch begins. The node must be down; what it keeps beside its segments
-    goes too, so that it recovers the log from what there is.
+    A batch must begin at ``end``, and the node must be down. Files besides the segments are removed
+    too, so that the node recovers the log from its segments.
     """
     assert not server.running
     logs = server.data_dir / "log"
@@ -35,7 +35,7 @@ def cut_tail(server: KafkaServer, topic: str, partition: int, *, end: int) -> in
     while at + _HEAD.size <= len(held):
         base, size = _HEAD.unpack_from(held, at)
         if size <= 0:
-            break  # preallocated and not yet written
+            break  # preallocated space that is not written yet
         if base == end:
             keep = at
         (delta,) = struct.unpack_from(">i", held, at + _DELTA_AT)
@@ -73,9 +73,12 @@ def _forget(folder: Path, patterns: tuple[str, ...]) -> None:
 def damage_batch(
     server: KafkaServer, topic: str, partition: int, *, offset: int, at: int, by: bytes
 ) -> bytes:
-    """Overwrite bytes of the batch that begins at ``offset``, from its byte ``at`` on (-1: last).
+    """Overwrite bytes of the batch at ``offset``, from its byte ``at`` on (-1: the last byte).
 
-    Return what was there. The node may run: it sends what the file has, and looks at no checksum.
+    The node may run: it sends the file's bytes without checking the checksum.
+
+    Returns:
+        The overwritten bytes.
     """
     (segment,) = (server.data_dir / "log" / f"{topic}-{partition}").glob("*.log")
     with segment.open("r+b") as file:

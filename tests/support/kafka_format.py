@@ -1,4 +1,4 @@
-"""Data folders of Kafka as formatting leaves them, without the JVM that takes a second for each."""
+"""Formats data folders of Kafka without Kafka's own tool, whose JVM takes a second for each."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ async def format_data(folder: Path, *, node_id: int = 1, cluster_id: str) -> Non
 
 
 def new_id() -> str:
-    """Return an id such as Kafka makes."""
+    """Return a new id in Kafka's format."""
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
 
 async def _checkpoint() -> bytes:
-    """Return the levels of Kafka's features as it writes them itself: the same for every node."""
+    """Return the record of feature levels that Kafka writes; it is the same for every node."""
     if _CHECKPOINT not in _made:
         with tempfile.TemporaryDirectory() as folder:
             server = KafkaServer(Path(folder) / "data")

@@ -1,6 +1,6 @@
-"""The insides of a Kafka transport, and of aiokafka, that tests look at or break: here alone.
+"""Access to internals of the Kafka transport and of aiokafka; no other test file uses them.
 
-Each causes a fault, or sees a state, that has no public way.
+Each function causes a fault, or reads a state, for which there is no public API.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def commits_of(consumer: Consumer) -> Any:
 
 
 def end_rest(producer: Producer, queue: PartitionQueue) -> None:
-    """Have the rest of a queue end now, as its timer does."""
+    """End the pause of a queue now, as its timer does."""
     producer._try_again(queue)
 
 
@@ -127,13 +127,13 @@ def stop_heartbeats(consumer: Consumer) -> None:
 
 
 def stop_fetching(consumer: Consumer) -> None:
-    """End the task that fetches, without a word: aiokafka issue 1154."""
+    """End the fetching task without an error, as aiokafka's issue 1154 does."""
     client_of(consumer)._fetcher._fetch_task.cancel()
 
 
 @contextmanager
 def partitions_expected(transport: KafkaTransport, count: int) -> Iterator[None]:
-    """Have a transport take its topics to need so many partitions only."""
+    """Make a transport expect only ``count`` partitions of its topics."""
     wanted = transport._specs
     transport._specs = {topic: spec._replace(partitions=count) for topic, spec in wanted.items()}
     yield

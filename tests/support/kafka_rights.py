@@ -1,4 +1,4 @@
-"""What users of a local Kafka may do, and how fast: set over the listener that demands nothing."""
+"""Sets rights and quotas of users of a local Kafka, over the listener without authentication."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ __all__ = ["AUTHORIZER", "Grant", "Operation", "Resource", "allow", "limit_rates
 
 AUTHORIZER = {
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-    "super.users": "User:ANONYMOUS",  # of the listeners between brokers, which demand nothing
+    "super.users": "User:ANONYMOUS",  # the user of listeners without authentication
 }
-"""A broker's settings: whatever is not allowed is forbidden."""
+"""A broker's settings that forbid everything that is not allowed explicitly."""
 
 _ANY, _PREFIXED, _ALLOW = 1, 4, 3  # org.apache.kafka.common: PatternType, AclPermissionType
 
 
 class Resource(IntEnum):
-    """Kinds of things that a right is about (org.apache.kafka.common.resource.ResourceType)."""
+    """Resource types of ACLs (org.apache.kafka.common.resource.ResourceType)."""
 
     TOPIC = 2
     GROUP = 3
@@ -37,7 +37,7 @@ class Resource(IntEnum):
 
 
 class Operation(IntEnum):
-    """What may be done (org.apache.kafka.common.acl.AclOperation)."""
+    """Operations of ACLs (org.apache.kafka.common.acl.AclOperation)."""
 
     READ = 3
     WRITE = 4
@@ -49,7 +49,7 @@ class Operation(IntEnum):
 
 
 class Grant(NamedTuple):
-    """A user may do one thing with everything whose name begins so."""
+    """The right of a user to one operation on all resources with a name prefix."""
 
     user: str
     resource: Resource
@@ -58,7 +58,7 @@ class Grant(NamedTuple):
 
 
 async def allow(server: KafkaServer, grants: Iterable[Grant]) -> None:
-    """Add rights, and return once the broker goes by them: it hears of them after the answer."""
+    """Add rights; return once the broker applies them, which is later than its answer."""
     wanted = [
         (
             grant.resource,
@@ -92,7 +92,7 @@ async def _holds(client: AIOKafkaClient, wanted: set[tuple[Any, ...]]) -> bool:
 
 
 async def limit_rates(server: KafkaServer, user: str, rates: Mapping[str, float | None]) -> None:
-    """Set quotas of a user, such as ``producer_byte_rate``; ``None`` takes one away."""
+    """Set quotas of a user, such as ``producer_byte_rate``; ``None`` removes one."""
     operations = [(name, rate or 0.0, rate is None) for name, rate in rates.items()]
     async with _superuser(server) as client:
         request = OneVersion(_AlterQuotas, [([("user", user)], operations)], False)

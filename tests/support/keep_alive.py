@@ -1,4 +1,4 @@
-"""Clients that keep their connections, send again and again, and count failures."""
+"""Clients that keep their connections open, send repeatedly, and count failures."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class KeepAliveLoad:
         self.told_to_leave = 0
         """Answers with ``Connection: close``."""
         self.retry_after: set[int] = set()
-        """Seconds, in answers that have them."""
+        """The values of ``Retry-After`` headers, in seconds."""
 
     async def send_for_ever(self) -> None:
-        """Be one client. Its connections are closed only where an answer says so."""
+        """Run one client, which closes its connection only if an answer says so."""
         while True:
             try:
                 reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
@@ -75,7 +75,7 @@ def _number(head: bytes, header: bytes) -> int:
 async def keep_alive_load(
     port: int, clients: int, *, pause: float = 0.0
 ) -> AsyncIterator[KeepAliveLoad]:
-    """Send while the block runs, from so many clients, which rest ``pause`` seconds in between."""
+    """Send from ``clients`` clients until the block ends; each pauses ``pause`` seconds."""
     load = KeepAliveLoad(port, pause)
     sending = [asyncio.create_task(load.send_for_ever()) for _ in range(clients)]
     try:

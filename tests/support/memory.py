@@ -1,4 +1,4 @@
-"""A log in memory whose broker gives up on a process."""
+"""Makes the broker of a log in memory give up on a process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["expel"]
 
 
 def expel(log: MemoryLog, consumer: Consumer) -> None:
-    """Take a consumer's partitions, as from a process that is not heard of for too long."""
+    """Revoke a consumer's partitions, as those of a process without heartbeats."""
     for standing in log.groups():
         group = log.group(standing.topic, standing.group)
         for name, member in list(group.members.items()):

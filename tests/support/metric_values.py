@@ -8,7 +8,7 @@ __all__ = ["value_of"]
 
 
 def value_of(metric: Counter | Gauge) -> float:
-    """Return the value of ``metric``; of one label's child where it has labels."""
+    """Return the value of ``metric``; if it has labels, pass the child of one label."""
     (value,) = (
         sample.value
         for family in metric.collect()

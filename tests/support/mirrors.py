@@ -1,4 +1,4 @@
-"""Append to two logs as the shadow does, and see how far the workers' group is in each."""
+"""Appends to two logs as the shadow does, and reads the workers' progress in each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def seal(event, partitions: int = PARTITIONS) -> Envelope:
 def copy_of(
     envelope: Envelope, log: str, offset: str, mode: str = "sync", home: int | None = None
 ) -> Envelope:
-    """The copy, in the same partition or in ``home``, of what stands in ``log`` at ``offset``."""
+    """Return the copy of the record at ``offset`` of ``log``, for its partition or ``home``."""
     of = Origin(log, envelope.partition, offset)
     return mirrored(envelope, of, mode, home=envelope.partition if home is None else home)
 
@@ -41,9 +41,9 @@ async def mirror(
     dropped: tuple = (),
     offsets: list[str] | None = None,
 ) -> list[str]:
-    """Append to ``primary``, and copies to ``shadow`` without those that are ``dropped``.
+    """Append to ``primary``, and copies to ``shadow`` except those in ``dropped``.
 
-    With ``offsets`` they stand in ``primary`` already.
+    With ``offsets``, the originals are in ``primary`` already, at these offsets.
     """
     offsets = offsets or await append(primary, *events)
     copies = []
@@ -65,7 +65,7 @@ async def drained(transport: Transport) -> bool:
 
 
 async def unread(transport: Transport, partition: int) -> list[Record]:
-    """What the group has not acknowledged in a partition."""
+    """Return the records of a partition that the group has not acknowledged."""
     progress = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
     return list(
         await transport.read(Topic.MESSAGES, partition, after=progress[partition].floor, limit=5000)

@@ -1,4 +1,4 @@
-"""Commands as a user who owns nothing here: a checkout of another user."""
+"""Runs commands as another user, who owns no file here."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.support.requirements import absent
 __all__ = ["OTHER", "folder_for_both", "run_as_other_user"]
 
 OTHER = 65534
-"""Its number; ``nobody``'s on most systems."""
-# The interpreter may lie where that user can't look. So everything is imported first.
+"""The uid of that user; ``nobody`` on most systems."""
+# That user may not be able to read the interpreter's files, so import everything before.
 _BECOME = """
 import os, sys
 {first}

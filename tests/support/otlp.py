@@ -31,7 +31,7 @@ _KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
 
 @dataclass(frozen=True)
 class Received:
-    """A span as it came over the wire; ids in hexadecimal."""
+    """A received span; its ids are in hexadecimal."""
 
     name: str
     kind: str
@@ -92,7 +92,7 @@ def _attributes(pairs: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Tls:
-    """A receiver's own certificate, and the one that it demands of senders."""
+    """A receiver's own certificate, and the authority of the certificate that senders must show."""
 
     server: Certificate
     client: Certificate

@@ -1,7 +1,7 @@
-"""A real pgbouncer in front of a PostgreSQL: the distribution's, and a later one.
+"""A real pgbouncer in front of a PostgreSQL: the distribution's, or a later version.
 
-Debian 12 has 1.18. A pooler that is to keep prepared statements is the program that
-``TEST_PGBOUNCER`` names. Without one its tests are skipped, and counted.
+Debian 12 has 1.18, which does not keep prepared statements. ``TEST_PGBOUNCER`` names a later
+program that does; without it, the tests that need it are skipped.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["IGNORED", "Pgbouncer", "needs_prepared_statements"]
 IGNORED = (
     "application_name, enable_seqscan, jit, statement_timeout, idle_in_transaction_session_timeout"
 )
-"""What we set at the start of a session."""
+"""The settings that we set at the start of a session."""
 
 
 _KEEPS_STATEMENTS = (1, 21)
@@ -58,9 +58,10 @@ def needs_prepared_statements() -> None:
 
 
 class Pgbouncer(LocalServer):
-    """One with a ``pool_mode`` and what it is to ignore of a session's start.
+    """A pgbouncer with a ``pool_mode`` and the startup parameters to ignore.
 
-    ``statements`` is how many prepared statements it keeps for a session in transaction mode.
+    ``statements`` is the number of prepared statements that it keeps per session in transaction
+    mode.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Pgbouncer(LocalServer):
         return f"postgresql://crossfade@{self.host}:{self.port}/{database}"
 
     def set_mode(self, mode: str) -> None:
-        """Have the next start be in another mode."""
+        """Set the mode for the next start."""
         self._mode = mode
 
     def _prepare(self) -> None:
@@ -96,7 +97,7 @@ class Pgbouncer(LocalServer):
             f"[pgbouncer]\nlisten_addr = {self.host}\nlisten_port = {self.port}\n"
             f"auth_type = any\npool_mode = {self._mode}\nunix_socket_dir =\n"
             f"ignore_startup_parameters = {self._ignore}\ndefault_pool_size = {self._pool_size}\n"
-            # Older ones don't know it, newer ones keep 200 unless told.
+            # Older versions don't know this setting; newer ones keep 200 statements by default.
             + (
                 f"max_prepared_statements = {self._statements}\n"
                 if _keeps_statements(self._program)

@@ -30,12 +30,12 @@ class PostgresPair:
 
     @property
     def url(self) -> str:
-        """The address of both, the first primary first."""
+        """A URL with the addresses of both servers, the first primary first."""
         hosts = ",".join(f"{server.host}:{server.port}" for server in (self.primary, self.standby))
         return f"postgresql://crossfade@{hosts}/{DATABASE}"
 
     async def cut(self) -> None:
-        """Wait until the standby has everything, and let it hear of nothing more."""
+        """Wait until the standby has all WAL, then cut its replication."""
         at = await run(self.primary, "SELECT pg_current_wal_flush_lsn()")
 
         async def has_it() -> bool:
@@ -55,7 +55,7 @@ class PostgresPair:
         assert await run(self.standby, "SELECT pg_promote()")
 
     async def follow(self) -> None:
-        """Make the server that was killed a standby of the one that was promoted, and swap them."""
+        """Make the killed server a standby of the promoted one, and swap their roles."""
         old, new = self.primary, self.standby
         await old.stop()
         await new.stop()
@@ -77,7 +77,7 @@ async def run(server: PostgresServer, query: str, *arguments: Any) -> Any:
 
 
 def follow(server: PostgresServer, primary: PostgresServer) -> None:
-    """Have a server that is stopped begin as the standby of ``primary``."""
+    """Configure a stopped server to start as a standby of ``primary``."""
     (server.data_dir / "standby.signal").touch()
     with (server.data_dir / "postgresql.auto.conf").open("a") as conf:
         address = f"host={primary.host} port={primary.port} user=crossfade"
@@ -120,7 +120,7 @@ async def pair(initialized: Path, folder: Path) -> AsyncIterator[PostgresPair]:
     async with PostgresServer(data) as primary:
         await upgrade(await primary.create_database(DATABASE))
         await primary.stop()
-        # As good as pg_basebackup's, which not every wheel has.
+        # A copy of the stopped server's data: not every wheel has pg_basebackup.
         await asyncio.to_thread(shutil.copytree, data, copy)
         standby = PostgresServer(copy)
         follow(standby, primary)

@@ -1,4 +1,4 @@
-"""PostgreSQL servers of a test's own that take connections over TLS."""
+"""PostgreSQL servers for single tests that accept TLS connections."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["made_of", "running"]
 
 
 def made_of(initialized: Path, data: Path, certificate: Certificate) -> PostgresServer:
-    """Return a server, not started, that takes connections over TLS and shows ``certificate``."""
+    """Return a server, not started, that accepts TLS connections with ``certificate``."""
     shutil.copytree(initialized, data)
     for kept, name in ((certificate.certificate, "server.crt"), (certificate.key, "server.key")):
         shutil.copy(kept, data / name)
@@ -30,7 +30,7 @@ def made_of(initialized: Path, data: Path, certificate: Certificate) -> Postgres
 
 @asynccontextmanager
 async def running(made: PostgresServer) -> AsyncIterator[PostgresServer]:
-    """Run it, with an empty database called ``crossfade``."""
+    """Run the server, with an empty database called ``crossfade``."""
     try:
         await made.start()
     except ServerError as error:

@@ -1,4 +1,4 @@
-"""A client in a process of its own that sends any bytes, so that its work is not the server's."""
+"""A client in its own process that sends arbitrary bytes, and does not share the server's CPU."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ for line in sys.stdin:
 
 @dataclass
 class Answer:
-    """A response as it came: ``status`` is 0 where none did."""
+    """A response. ``status`` is 0 if no response came."""
 
     status: int
     head: bytes
@@ -54,11 +54,11 @@ class RawClient:
         self._folder = folder
 
     def prepare(self, request: bytes) -> None:
-        """Put ``request`` where the client finds it. It must ask for ``Connection: close``."""
+        """Write ``request`` to the client's file. It must have ``Connection: close``."""
         (self._folder / "request").write_bytes(request)
 
     async def send(self, port: int) -> Answer:
-        """Send what was prepared, and return the answer."""
+        """Send the prepared request, and return the answer."""
         path = self._folder / "request"
         assert self._process.stdin and self._process.stdout
         self._process.stdin.write(f"{port} {path}\n".encode())
@@ -69,7 +69,7 @@ class RawClient:
 
 @asynccontextmanager
 async def raw_client(folder: Path) -> AsyncIterator[RawClient]:
-    """Run one while the block runs."""
+    """Run a client until the block ends."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",

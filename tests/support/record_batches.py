@@ -42,7 +42,7 @@ _AFTER_LENGTH, _CRC_AT, _ATTRIBUTES_AT = 12, 17, 21
 
 
 class Raw(NamedTuple):
-    """A record as it is to stand in the log. Header names are bytes, as they are there."""
+    """A record for a batch. Header names are bytes, as in the log."""
 
     key: bytes | None = b"key"
     value: bytes | None = b"value"
@@ -86,8 +86,8 @@ def encode_batch(
 ) -> bytes:
     """Return a batch of ``records``; ``timestamp`` is in milliseconds since the epoch.
 
-    ``compress`` takes the place of what ``compression`` names, in the same format. ``transaction``
-    is the producer's id and epoch under which the batch is the first of one.
+    ``compress`` replaces the compressor for the format ``compression``. With ``transaction``, the
+    producer's id and epoch, the batch is the first of a transaction.
     """
     codec, usual = CODECS[compression]
     compress = compress or usual
@@ -104,7 +104,7 @@ def encode_batch(
 
 
 class RawProducer:
-    """Appends batches as they are given."""
+    """Appends batches without changes."""
 
     def __init__(self, client: AIOKafkaClient) -> None:
         self._client = client
@@ -148,7 +148,7 @@ class RawProducer:
         await self._ask(EndTxnRequest(name, *who, commit))
 
     async def _coordinator(self, transactional_id: str) -> None:
-        """Wait for a coordinator: asked for the first time, the broker makes it."""
+        """Wait for the coordinator, which the broker makes at the first request."""
         while True:
             try:
                 await self._client.coordinator_lookup(

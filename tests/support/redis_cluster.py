@@ -26,10 +26,10 @@ class RedisCluster:
     """Servers of a cluster, each with its id.
 
     Args:
-        folder: Where their data is.
-        primaries: How many have slots at the start, in equal parts.
-        replicas: How many follow each of them.
-        config: Of every server, beside what a cluster needs.
+        folder: The folder of their data.
+        primaries: Number of primaries, which share the slots equally at the start.
+        replicas: Number of replicas of each primary.
+        config: Further settings of every server.
     """
 
     def __init__(
@@ -39,9 +39,9 @@ class RedisCluster:
         self._config = {
             "cluster-enabled": "yes",
             "cluster-node-timeout": str(_NODE_TIMEOUT_MS),
-            # One server away takes no slots of others with it.
+            # The slots of other servers stay available while one server is down.
             "cluster-require-full-coverage": "no",
-            # A replica counts as fit for promotion however long it was cut off.
+            # A replica may be promoted no matter how long it was cut off.
             "cluster-replica-validity-factor": "0",
             "repl-diskless-sync-delay": "0",
             "repl-ping-replica-period": "1",
@@ -55,16 +55,16 @@ class RedisCluster:
 
     @property
     def addresses(self) -> str:
-        """All servers, as ``REDIS_URL`` takes them."""
+        """The addresses of all servers, for ``REDIS_URL``."""
         return ",".join(f"{server.host}:{server.port}" for server in self.servers)
 
     @staticmethod
     def binary() -> Binary:
-        """The server that it is made of."""
+        """The binary of its servers."""
         return find_redis_servers().binaries[0]
 
     async def start(self) -> None:
-        """Start and join all servers, share the slots out, and wait until all agree."""
+        """Start and join all servers, assign the slots, and wait until all servers agree."""
         count = self._primaries * (1 + self._replicas)
         self.servers = [self._make(n) for n in range(count)]
         await asyncio.gather(*(server.start() for server in self.servers))
@@ -81,7 +81,7 @@ class RedisCluster:
         await self.is_whole()
 
     async def add(self) -> ValkeyServer:
-        """Start one more server, which has no slots, and have it join."""
+        """Start one more server without slots, and join it to the cluster."""
         server = self._make(len(self.servers))
         self.servers.append(server)
         await server.start()
@@ -95,7 +95,7 @@ class RedisCluster:
         await asyncio.gather(*(server.stop() for server in self.servers))
 
     async def meet(self, server: ValkeyServer) -> None:
-        """Have a server join the first one's cluster."""
+        """Join a server to the first server's cluster."""
         first = self.servers[0]
         bus = self._buses[first]
         await self.run(server, "CLUSTER", "MEET", first.host, first.port, bus)
@@ -119,7 +119,7 @@ class RedisCluster:
         await eventually(takes_it)
 
     async def is_whole(self) -> None:
-        """Return once every server that runs says that all slots are served, and agrees on it."""
+        """Wait until all running servers agree that every slot is served."""
 
         async def agree() -> bool:
             running = [server for server in self.servers if server.running]
@@ -150,7 +150,7 @@ class RedisCluster:
         return await self.run(await self.primary_of(key), *command)
 
     async def primaries(self, *, but: ValkeyServer | None = None) -> list[ValkeyServer]:
-        """Return the servers that have slots, as another than ``but`` says."""
+        """Return the servers that have slots, according to a server other than ``but``."""
         seen = next(it for it in self.servers if it.running and it is not but)
         ports = {it[2][1] for it in await self.run(seen, "CLUSTER", "SLOTS")}
         return [server for server in self.servers if server.port in ports]
@@ -168,7 +168,7 @@ class RedisCluster:
         return await self._owner(key_slot(key.encode()))
 
     async def cut(self, key: str) -> ValkeyServer:
-        """Have the replica of the server that has ``key`` hear of nothing more; return that one."""
+        """Cut replication from the server that has ``key``, and return that server's replica."""
         primary = await self.primary_of(key)
         (replica,) = await self.replicas_of(primary)
         await self.run(primary, "WAIT", 1, 5000)
@@ -183,7 +183,7 @@ class RedisCluster:
         return primary
 
     async def begin_anew(self) -> None:
-        """Start the servers that ended, let in the replica that was cut off, and empty all."""
+        """Start stopped servers, reconnect the replica that was cut off, and empty all servers."""
         for server in self.servers:
             if not server.running:
                 await server.start()
@@ -197,7 +197,7 @@ class RedisCluster:
             await self.run(server, "FLUSHALL")
 
     def id_of(self, server: ValkeyServer) -> str:
-        """Return how the cluster calls a server."""
+        """Return the cluster's id of a server."""
         return self._ids[server]
 
     async def begin_move(self, slot: int, to: ValkeyServer) -> ValkeyServer:
@@ -210,7 +210,7 @@ class RedisCluster:
     async def move_keys(
         self, slot: int, source: ValkeyServer, to: ValkeyServer, *, most: int = 1000
     ) -> Sequence[str]:
-        """Move up to so many keys of a slot."""
+        """Move up to ``most`` keys of a slot; return them."""
         keys: list[str] = await self.run(source, "CLUSTER", "GETKEYSINSLOT", slot, most)
         if keys:
             await self.run(
@@ -219,7 +219,7 @@ class RedisCluster:
         return keys
 
     async def end_move(self, slot: int, source: ValkeyServer, to: ValkeyServer) -> None:
-        """Give the slot to its new server, first by itself, then in the old one's eyes."""
+        """Assign the slot to its new server: first on the new server, then on the old one."""
         for server in (to, source):
             await self._set_slot(server, slot, "NODE", self.id_of(to))
 
@@ -231,10 +231,10 @@ class RedisCluster:
         await self.end_move(slot, source, to)
 
     async def _set_slot(self, server: ValkeyServer, slot: int, *how: str) -> None:
-        """Change what a server says of a slot, as often as it takes.
+        """Change a slot's state on a server, with retries.
 
-        Valkey has its replicas take that first, and refuses (NOREPLICAS) where a busy machine has
-        them late.
+        Valkey replicates the change first, and refuses it (NOREPLICAS) if the replicas are late, as
+        on a busy machine.
         """
 
         async def is_set() -> bool:

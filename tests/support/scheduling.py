@@ -1,4 +1,4 @@
-"""The unit that ``--dist loadfile`` gives to a process: a file, or a folder with shared servers."""
+"""The scheduling of ``--dist loadfile``: by file, or by folder if its files share servers."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _FOLDERS = (
     "tests/clients/", "tests/console/", "tests/hostile/kafka_records/", "tests/payloads/",
     "tests/shadow/",
 )  # fmt: skip
-"""Their files share servers or a browser, which take longer to start than the tests take."""
+"""Folders whose files share servers or a browser, which take longer to start than the tests."""
 
 _LONGEST = (
     "tests/clients/", "tests/compose/test_migrate_run.py", "tests/console/",
     "tests/faults/test_crossfade.py", "tests/hostile/kafka_records/", "tests/package/test_wheel.py",
     "tests/rehearsal/test_rehearsal.py", "tests/shadow/",
 )  # fmt: skip
-"""Begun last, one of these would go on alone when the other processes have nothing left to do."""
+"""The longest files, which start first: started last, one would run alone at the end."""
 
 
 class SharedServers(LoadFileScheduling):
-    """Files of one of those folders stay together."""
+    """Schedules all files of such a folder to one process."""
 
     def _split_scope(self, nodeid: str) -> str:
         folder = next((path for path in _FOLDERS if nodeid.startswith(path)), None)

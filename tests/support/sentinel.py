@@ -16,11 +16,11 @@ from tests.support.eventually import eventually
 __all__ = ["MASTER", "SentinelServer"]
 
 MASTER = "messages"
-"""The name that the sentinel has for the primary."""
+"""The sentinel's name for the primary."""
 
 
 class SentinelServer(LocalServer):
-    """One sentinel, whose word is enough. ``password`` is its own, not that of the servers."""
+    """One sentinel with a quorum of 1. ``password`` is its own, not that of the servers."""
 
     def __init__(self, data_dir: Path, primary: ValkeyServer, *, password: str = "sesame") -> None:
         super().__init__("sentinel", data_dir)
@@ -36,7 +36,7 @@ class SentinelServer(LocalServer):
     def _prepare(self) -> None:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         if self._config.exists() and f"port {self.port}\n" in self._config.read_text():
-            return  # it keeps there what it knows
+            return  # the sentinel writes its state to this file
         self._config.write_text(
             f"port {self.port}\nbind {self.host}\ndir {self.data_dir}\n"
             f"requirepass {self.password}\n"
@@ -64,7 +64,7 @@ class SentinelServer(LocalServer):
             return await client.execute_command(*command)
 
     async def knows_replicas(self, count: int) -> None:
-        """Wait until it knows so many: before that it has none to promote."""
+        """Wait until it knows ``count`` replicas; before that it has none to promote."""
 
         async def knows() -> bool:
             told = await self._told()
@@ -73,7 +73,7 @@ class SentinelServer(LocalServer):
         await eventually(knows, timeout=30)
 
     async def primary_port(self) -> int:
-        """Return the port of the server that it takes for the primary."""
+        """Return the port of the primary, according to the sentinel."""
         return int((await self._told())[b"port"])
 
     async def fail_over(self) -> None:

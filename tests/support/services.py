@@ -8,8 +8,8 @@
   that tests share, and those that the transports' own tests stop, kill and suspend. Each image of
   Redis is one that they run on.
 
-What a test starts for itself, with options or files of its own (``new_redis``, ``new_postgres``, a
-cluster), is a child process in every mode.
+Servers that a test starts with its own options or files (``new_redis``, ``new_postgres``, a
+cluster) are child processes in every mode.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _KAFKA_IMAGE = f"apache/kafka:{KAFKA_VERSION}"
 
 @dataclass(frozen=True)
 class RedisAddress:
-    """A Redis that is not our child: nothing to stop or hurt."""
+    """An external Redis, which tests can't stop or hurt."""
 
     host: str
     port: int
@@ -71,7 +71,7 @@ class RedisAddress:
 
 @dataclass(frozen=True)
 class PostgresAddress:
-    """A PostgreSQL that is not our child. ``url`` may create databases."""
+    """An external PostgreSQL. The user of ``url`` may create databases."""
 
     url: str
 
@@ -85,9 +85,9 @@ class PostgresAddress:
 
 
 def redis_servers(*, ours: bool = False) -> list[Any]:
-    """Return the parameters of a fixture of Redis: binaries, images, or the one given.
+    """Return the parameters of a Redis fixture: binaries, images, or the external server.
 
-    ``ours``: tests may hurt it, so it is never the one given.
+    With ``ours``, tests may hurt the server, so it is never the external one.
     """
     if KIND not in _KINDS:
         raise pytest.UsageError(f"TEST_SERVICES={KIND!r}: choose one of {', '.join(_KINDS)}")
@@ -127,7 +127,7 @@ async def run_redis(
 
 
 async def empty_redis(server: ValkeyServer | RedisContainer | RedisAddress) -> None:
-    """Empty it: all of a server of ours, only ``REDIS_STREAM_DB`` of a given one."""
+    """Empty a server of ours completely; of an external one, empty only ``REDIS_STREAM_DB``."""
     given = isinstance(server, RedisAddress)
     client = Redis(
         host=server.host,
@@ -183,7 +183,7 @@ async def run_kafka_container() -> AsyncIterator[KafkaContainer]:
 
 
 def kafka_address() -> str:
-    """Return the address of the Kafka that is not our child: nothing to stop or hurt."""
+    """Return the address of the external Kafka, which tests can't stop or hurt."""
     if _GIVEN_KAFKA is None:
         raise pytest.UsageError("TEST_SERVICES=external needs KAFKA_BOOTSTRAP_SERVERS")
     return _GIVEN_KAFKA

@@ -35,7 +35,7 @@ def linked(span: ReadableSpan) -> list[str]:
 
 
 class Tracing:
-    """Tracing that is on, with everything it recorded."""
+    """Enabled tracing, with all recorded spans."""
 
     def __init__(
         self, *names: str, transports: TransportSettings | None = None, **settings: str

@@ -1,4 +1,4 @@
-"""A server's own clock, to be set ahead and back while it runs (libfaketime).
+"""A clock for one server that a test can set ahead and back while the server runs (libfaketime).
 
 ::
 
@@ -36,11 +36,11 @@ class SteppedClock:
         self.step(0)
 
     def step(self, seconds: int) -> None:
-        """Set the clock this far ahead of the machine's, or back where negative."""
+        """Set the clock this many seconds ahead of the machine's; behind if negative."""
         self._file.write_text(f"{seconds:+d}s\n")
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that put a process on this clock."""
+        """Return the variables with which a process uses this clock."""
         return {
             "LD_PRELOAD": str(self._library),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
@@ -49,7 +49,7 @@ class SteppedClock:
         }
 
     def binary(self, real: Binary) -> Binary:
-        """Return ``real``, run on this clock."""
+        """Return a binary that runs ``real`` with this clock."""
         script = self._folder / f"{real.product}-on-stepped-clock"
         settings = self.environment().items()
         exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in settings)

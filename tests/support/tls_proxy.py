@@ -1,4 +1,4 @@
-"""A TLS endpoint in front of a server that speaks none."""
+"""A TLS endpoint in front of a server without TLS."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["tls_in_front_of"]
 async def tls_in_front_of(
     host: str, port: int, certificate: Certificate, clients: Certificate | None = None
 ) -> AsyncIterator[int]:
-    """Yield the port; ``clients`` is the authority of the certificate that clients have to show."""
+    """Yield the TLS port. ``clients`` is the authority of the clients' certificates."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate.certificate, certificate.key)
     if clients:

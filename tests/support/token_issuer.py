@@ -27,7 +27,7 @@ _KEY_ID = "one"
 
 
 class TokenIssuer:
-    """Issues tokens to one client. Change its attributes to have it misbehave."""
+    """Issues tokens to one client. Tests change its attributes to make it misbehave."""
 
     def __init__(self, folder: Path) -> None:
         self._openssl = program("openssl", package="openssl")
@@ -37,18 +37,18 @@ class TokenIssuer:
         self.lifetime = 300.0
         self.audience = "kafka"
         self.answers: list[tuple[int, Any]] = []
-        """Status and JSON of the next answers, in place of a token."""
+        """Status and JSON of the next answers, sent instead of a token."""
         self.asked: list[dict[str, list[str]]] = []
         """The forms that were posted."""
 
     @property
     def token_endpoint(self) -> str:
-        """Where a client gets tokens."""
+        """The URL at which a client gets tokens."""
         return f"http://127.0.0.1:{self.port}/token"
 
     @property
     def keys(self) -> str:
-        """Where a broker gets the public key."""
+        """The URL at which a broker gets the public key."""
         return f"http://127.0.0.1:{self.port}/keys"
 
     def sign(self, **changes: Any) -> str:
@@ -68,7 +68,7 @@ class TokenIssuer:
         self.asked.append(form)
         if self.answers:
             return self.answers.pop(0)
-        # RFC 6749, 2.3.1 has both parts form-encoded first; most servers take them as they are.
+        # RFC 6749, 2.3.1 requires both parts to be form-encoded; most servers accept plain text.
         expected = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
         if authorization != f"Basic {expected}":
             return HTTPStatus.UNAUTHORIZED, {"error": "invalid_client"}
@@ -90,7 +90,7 @@ class TokenIssuer:
 
 @contextmanager
 def run_token_issuer(folder: Path) -> Iterator[TokenIssuer]:
-    """Run one whose key is in ``folder``."""
+    """Run an issuer whose key is in ``folder``."""
     issuer = TokenIssuer(folder)
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""A whole partition, however large: one read of a log ends where its bytes are enough."""
+"""Reads a whole partition by several reads: one read of a log returns a limited number of bytes."""
 
 from __future__ import annotations
 

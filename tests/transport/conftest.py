@@ -1,4 +1,4 @@
-"""Redis servers for the transport's tests: every one that can be had, and ours to hurt."""
+"""Redis servers for the transport's tests: every available one, and servers to stop and kill."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def settings(own_redis: Server) -> TransportSettings:
 
 @pytest_asyncio.fixture
 async def client(own_redis: Server, settings: TransportSettings) -> AsyncIterator[Redis]:
-    """A plain client on the transport's database, for looking and for doing harm."""
+    """A plain client on the transport's database, to read it and to damage it."""
     async with Redis(
         host=own_redis.host, port=own_redis.port, db=settings.redis_stream_db, protocol=2
     ) as client:

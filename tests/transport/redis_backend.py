@@ -1,4 +1,4 @@
-"""A Redis server as the conformance suite wants it."""
+"""Backends of the conformance suite for Redis servers."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ __all__ = ["backend_on", "short_settings", "silence"]
 def short_settings(
     server: ValkeyServer | RedisContainer | None, **changes: Any
 ) -> TransportSettings:
-    """Return settings for ``server`` with which tests needn't wait long."""
+    """Return settings for ``server`` with short times, so that tests don't wait long."""
     few: dict[str, Any] = {
         "redis_host": server.host if server else "127.0.0.1",
         "redis_port": server.port if server else 6379,
         "stream_partitions": 4,
-        "stream_lease_ms": 2000,  # a process of a busy machine may be held up for one
+        "stream_lease_ms": 2000,  # on a busy machine a process may get no CPU time for a second
         "redis_timeout_ms": 2000,
     }
     return TransportSettings(**(few | changes))
 
 
 async def silence(consumer: Consumer) -> None:
-    """Keep a consumer from renewing its leases, as a suspended process is kept."""
+    """Keep a consumer from renewing its leases, as if its process were suspended."""
     consumer._renewer.cancel()  # type: ignore[attr-defined]
 
 
 def backend_on(
     server: ValkeyServer | RedisContainer, name: str = "redis", **changes: Any
 ) -> Backend:
-    """Return the backend of a log on a running, empty server; ``changes`` are to its settings."""
+    """Return the backend of a log on a running, empty server; ``changes`` override its settings."""
     settings = short_settings(server, **changes)
     stream = create(name, settings).location.messages
 

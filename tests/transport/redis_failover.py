@@ -21,7 +21,7 @@ __all__ = ["Failover", "log_of", "pair", "run"]
 
 
 class Failover:
-    """A primary, its replica, and an address that leads to the one that is the primary."""
+    """A primary, its replica, and a proxy whose address leads to the present primary."""
 
     def __init__(self, primary: ValkeyServer, replica: ValkeyServer, proxy: FaultProxy) -> None:
         self.primary, self.replica, self.proxy = primary, replica, proxy
@@ -38,14 +38,15 @@ class Failover:
         await eventually(has_it, timeout=20)
 
     async def cut(self) -> None:
-        """Let the replica hear of nothing more."""
+        """Cut replication."""
         await self.in_step()
         await run(self.replica, "REPLICAOF", "NO", "ONE")
 
     async def promote(self) -> None:
-        """End the primary, and lead to the replica.
+        """Stop the primary, then lead clients to the replica.
 
-        In this order: who is led there before the reset may begin a rescue, and the reset cut it.
+        The order matters: a client that gets there before the reset may begin a rescue, which the
+        reset would cut off.
         """
         await self.primary.kill()
         self.proxy.lead_to(self.replica.host, self.replica.port)
@@ -56,8 +57,8 @@ def log_of(failover: Failover, **changes: object) -> RedisTransport:
     """Return the log at the address that leads to the primary."""
     proxy = failover.proxy
     at: dict[str, Any] = {"redis_host": proxy.host, "redis_port": proxy.port}
-    # Servers end here, and none hangs: a time limit would only end what is late on a busy machine,
-    # and what is kept for ten seconds alone would be too old there.
+    # Long limits: servers end here and never hang, so a short timeout would only fail slow calls of
+    # a busy machine, and records kept for only ten seconds would be too old there.
     patient: dict[str, Any] = {"redis_timeout_ms": 20_000, "redis_rescue_seconds": 60}
     return RedisTransport.from_settings(short_settings(None, **at, **{**patient, **changes}))
 
@@ -70,7 +71,7 @@ async def run(server: ValkeyServer, *command: str | bytes) -> Any:
 
 @asynccontextmanager
 async def pair(folder: Path, clock: SteppedClock | None) -> AsyncIterator[Failover]:
-    """Start both; ``clock`` is the replica's, where it has one of its own."""
+    """Start both servers; ``clock`` is the replica's clock, if it has its own."""
     real = find_redis()
     primary = ValkeyServer(
         folder / "primary" / "data", binary=real, config={"repl-diskless-sync-delay": "0"}

@@ -58,13 +58,13 @@ def settings_of(cluster: RedisCluster, **changes: Any) -> TransportSettings:
 
 @asynccontextmanager
 async def opened(cluster: RedisCluster, **changes: Any) -> AsyncIterator[RedisTransport]:
-    """Open a log on the cluster; ``changes`` are to its settings."""
+    """Open a log on the cluster; ``changes`` override its settings."""
     async with RedisTransport.from_settings(settings_of(cluster, **changes)) as transport:
         yield transport
 
 
 async def another(cluster: RedisCluster, server: ValkeyServer) -> ValkeyServer:
-    """Return another primary than ``server``."""
+    """Return a primary other than ``server``."""
     return next(it for it in await cluster.primaries() if it is not server)
 
 
@@ -83,7 +83,7 @@ def message_id_of(record: Record) -> str:
 
 
 def offset_of(outcome: Outcome) -> str:
-    """Return where a record was appended."""
+    """Return the offset at which a record was appended."""
     assert isinstance(outcome, Appended | Remembered)
     return outcome.offset
 
@@ -112,11 +112,11 @@ class Traffic:
             reader.cancel()
 
     def told(self) -> int:
-        """Return how many messages are acknowledged."""
+        """Return the number of acknowledged messages."""
         return sum(map(len, self.acknowledged.values()))
 
     async def goes_on(self, more: int = 36) -> None:
-        """Return when each conversation has had some more acknowledged."""
+        """Wait until each conversation has ``more`` further acknowledged messages."""
         before = {n: len(some) for n, some in self.acknowledged.items()}
         each = max(1, more // max(1, len(before)))
 
@@ -187,7 +187,7 @@ class Traffic:
 
 
 def assert_all_stands(traffic: Traffic, log: dict[int, list[str]], *, once: bool) -> None:
-    """See that all that was acknowledged is in the log, and was read, in order."""
+    """Assert that all acknowledged messages are in the log, and were read, in order."""
     for conversation, acknowledged in traffic.acknowledged.items():
         partition = conversation % PARTITIONS
         stands = traffic.of(log[partition], conversation)
@@ -213,7 +213,7 @@ async def _read_all(
 ) -> None:
     """Read as a member; note the time of each message, and the owner of each partition.
 
-    A claim that is revoked is given back a moment later, as by a worker that has rows in hand.
+    A revoked claim is given up a moment later, as by a worker with a batch under way.
     """
 
     async def read(claim: Claim) -> None:

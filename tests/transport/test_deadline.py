@@ -1,4 +1,4 @@
-"""An answer is waited for as long as was said, whatever the asking does when it is cut off."""
+"""``answer`` returns at its deadline, even if the cancelled call takes time to end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transport.errors import TransportUnavailable
 
 
 class Slow:
-    """Asks something that does not answer, and takes its time to end."""
+    """A call that gets no answer, and takes time to end when it is cancelled."""
 
     def __init__(self) -> None:
         self.cut_off = asyncio.Event()

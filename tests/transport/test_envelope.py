@@ -1,4 +1,4 @@
-"""One codec; what foreign producers left out is filled in, what is broken is told."""
+"""The codec of envelopes: it fills in what foreign producers leave out, and reports errors."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_the_fingerprint_of_a_message_stays_what_it_is_in_rows_and_logs() -> Non
 
 
 def _digested(content: bytes, message: Message, *cuts: int) -> tuple[Payload, bool]:
-    """Return the payload of content that comes in pieces, and whether it is text."""
+    """Return the payload of content that arrives in pieces, and whether it is text."""
     digest = ContentDigest()
     for start, end in itertools.pairwise([0, *sorted(min(c, len(content)) for c in cuts), None]):
         digest.add(content[start:end])
@@ -308,7 +308,7 @@ _KEY = "s:c:m"
             )
         ),
         ({"idempotencyKey": "s:c:other"}, "idempotencyKey is not the one of"),
-        # Ids that belong together, and to no message of this sender in this conversation.
+        # A matching key and id, but of no message of this sender in this conversation.
         (
             {"idempotencyKey": "theirs", "messageId": message_id("theirs", "c")},
             "idempotencyKey is not the one of",
@@ -319,7 +319,7 @@ _KEY = "s:c:m"
 def test_an_id_or_a_key_of_another_message_is_told(
     fields: dict[str, Any], told: str, of_payload: bool
 ) -> None:
-    """Two rows could be made of one key, or its own message would never be found."""
+    """If accepted, one key could get two rows, or its own message would never be found."""
     body = _LARGE | fields if of_payload else fields
     if of_payload and "messageId" in fields:
         body["payloadKey"] = f"{fields['messageId']}/" + "a" * 64

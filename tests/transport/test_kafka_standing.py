@@ -90,7 +90,7 @@ def test_a_mark_is_small_and_is_read_again_as_it_was_also_from_before_it_had_anc
 
 
 def test_an_end_counts_as_seen_between_two_looks_at_the_same_leader() -> None:
-    """Or a broker that hears late of an election would make an ordinary one look like a loss."""
+    """If not, a broker that learns late of an election would make it look like a loss."""
     seen_ends = SeenEnds()
     assert seen_ends.look({0: 10}, {0: Leader(1, 5)}) == []
     assert seen_ends.of(0) is None
@@ -105,14 +105,14 @@ def test_an_end_counts_as_seen_between_two_looks_at_the_same_leader() -> None:
 
 
 def test_offsets_without_a_record_behind_the_last_one_are_read_again() -> None:
-    """Where a marker of a transaction was, there may be a record once the log was cut before it."""
+    """After the log was cut before a transaction's marker, a record may be at its offset."""
     assert _stands(33, _MARK, end=40).offset == 30
     assert _stands(33, _MARK, end=31).mark.lost == 2, "and nothing was lost with them"
     assert _stands(33, _MARK, begin=33, end=40) == (33, _MARK), "but no longer where they are gone"
 
 
 def test_offsets_without_a_record_that_the_log_was_seen_to_go_beyond_need_no_second_look() -> None:
-    """A gigabyte that was aborted would be looked through at each question."""
+    """If not, a gigabyte of aborted records would be read at each query."""
     assert _stands(33, _MARK, end=40, trust_seen_end=True) == (33, _MARK)
     assert _stands(40, _MARK, end=40, trust_seen_end=True).offset == 40
     assert _stands(41, _MARK, end=41, trust_seen_end=True).offset == 30, "seen only up to 40"

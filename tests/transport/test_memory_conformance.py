@@ -1,4 +1,4 @@
-"""The memory transport is held to the same suite as the real ones."""
+"""The memory transport passes the same conformance suite as the real ones."""
 
 from __future__ import annotations
 

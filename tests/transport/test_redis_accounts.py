@@ -1,4 +1,4 @@
-"""Lag and loss, told rightly where Redis tells them wrongly, or not at all."""
+"""Lag and loss are correct where Redis reports them wrongly, or not at all."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_lag_that_would_take_too_long_to_count_is_unknown_and_not_zero(
 
 
 async def _reads(client: Redis) -> int:
-    """How many times the server has read of a stream's records."""
+    """Return the number of the server's calls that read records of a stream."""
     stats = await client.info("commandstats")
     return int(stats["cmdstat_xrange"]["calls"])
 
@@ -149,7 +149,7 @@ async def test_pending_records_that_were_deleted_are_lost_and_do_not_come_withou
 async def test_a_server_that_read_its_file_again_has_lost_nothing(
     own_redis: ValkeyServer, client: Redis
 ) -> None:
-    """Redis 7.0's file tells a group's position, and not what was counted up to there."""
+    """Redis 7.0's file has a group's position, but not its count of entries up to there."""
     lasting = short_settings(own_redis, stream_lease_ms=60_000)
     async with RedisTransport.from_settings(lasting) as log, Member(log) as member:
         claim = await member.claim(0)

@@ -1,4 +1,4 @@
-"""Acknowledgements of several claims in one trip: what goes wrong with one concerns no other."""
+"""Acknowledgements of several claims in one round trip: an error of one does not affect others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST_PER_CALL = 16  # the same
 
 
 class _Claim:
-    """Has one record to acknowledge, and notes what it is told."""
+    """A claim with one record to acknowledge, which records its replies."""
 
     def __init__(self, claim: Claim, through: str, message_id: str) -> None:
         self.stream = f"msg:stream:{claim.partition}"
@@ -45,7 +45,7 @@ class _Claim:
 
 
 class _Busy:
-    """Is due again as soon as it is told. Its lease is nobody's, so it is told an error."""
+    """A claim that is due again after each reply. Nobody holds its lease, so it gets an error."""
 
     epoch = 1
 
@@ -79,7 +79,7 @@ class _InAHurry(_Busy):
 
 @pytest.fixture
 async def acks(near: RedisTransport, settings: TransportSettings) -> AsyncIterator[JointAcks]:
-    """Of a log that ``near`` has made."""
+    """The acknowledgements of a log that ``near`` has made."""
     connections = RedisConnections(settings)
     acks = JointAcks(Functions(connections), WORKER_GROUP, by_slot=False)
     try:
@@ -138,7 +138,7 @@ async def test_a_call_that_is_refused_fails_no_other_call_of_its_trip(
 async def test_no_call_holds_the_server_for_all_claims_that_are_due(
     acks: JointAcks, client: Redis
 ) -> None:
-    """Its answers to everybody else would be late by as much."""
+    """Such a call would delay the server's answers to all other clients."""
     busy = [_Busy(number, acks) for number in range(100)]
     before = (await client.info("commandstats")).get("cmdstat_fcall", {"calls": 0})["calls"]
     for claim in busy:

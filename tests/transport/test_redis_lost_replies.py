@@ -1,6 +1,6 @@
-"""A reply that gets lost can neither double an append nor skip a delivery.
+"""A lost reply neither doubles an append nor skips a delivery.
 
-With redis-py's own retries both happen, without an exception.
+With redis-py's own retries both would happen without an exception.
 """
 
 from __future__ import annotations

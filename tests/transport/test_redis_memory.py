@@ -1,6 +1,6 @@
-"""What Redis remembers of what was appended: two hashes that take turns (lua/append.lua).
+"""Redis's memory of appended messages: two hashes that take turns (lua/append.lua).
 
-A turn's age is told by the time to live of its hash, so a test lets time pass by shortening that.
+The time to live of a hash shows the age of its turn, so tests let time pass by shortening it.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from transport.settings import TransportSettings
 ONE, OTHER = messages_log(4).memories()
 STREAM = "msg:stream:1"
 NOTE = (b"seconds",)
-"""What a hash has besides: for how long it is written."""
+"""The further fields of a hash: how long it is written."""
 
 
 @pytest.fixture
 def kept(settings: TransportSettings) -> int:
-    """For how many milliseconds a message is remembered, at least."""
+    """The shortest time for which a message is remembered, in milliseconds."""
     return settings.idempotency_ttl_seconds * 1000
 
 

@@ -1,4 +1,4 @@
-"""What a failover loses and those who appended it still have is appended again, in its order."""
+"""The rescue: processes append records that a failover lost again, in their order."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ async def test_a_writer_that_ended_is_not_waited_for_long(failover: Failover) ->
 
 
 async def test_who_hears_of_it_late_still_brings_what_it_had(failover: Failover) -> None:
-    """It is suspended, or has nothing to ask the server: here nothing asks but its appends."""
+    """The process was suspended, or sent nothing to the server; here it only appends."""
     async with log_of(failover) as log, log_of(failover) as late:
         await append(late, messages(["kept"], partition=0, of=late))
         await failover.cut()
@@ -187,7 +187,7 @@ async def test_what_was_trimmed_is_not_taken_for_lost(
 async def test_a_record_that_is_there_does_not_hide_one_that_is_gone(
     failover: Failover, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Replies of trips that are under way together end in any order."""
+    """Concurrent round trips may end in any order."""
     add = RecentAppends.add
     trips: list[Callable[[], None]] = []
 

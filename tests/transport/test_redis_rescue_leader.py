@@ -1,4 +1,4 @@
-"""The one that appends again what all lost: what comes between, nobody's records are dropped."""
+"""The rescue's leader, which appends the lost records of all processes again, and its failures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def failover(tmp_path: Path) -> AsyncIterator[Failover]:
 
 
 def _log(failover: Failover) -> RedisTransport:
-    """Return one that waits for answers that are held back."""
+    """Return a log with long time limits, for answers that are held back."""
     return log_of(failover, redis_timeout_ms=60_000)
 
 
@@ -85,7 +85,7 @@ async def test_reports_that_expire_meanwhile_are_made_again(
 
 
 async def test_what_a_replaced_server_takes_late_is_not_acknowledged(failover: Failover) -> None:
-    """It hung, and goes on after the rescue: its record stands where nobody looks any more."""
+    """The old server hung and goes on after the rescue; no client uses its log any more."""
     async with _log(failover) as log:
         await append(log, messages(["kept"], partition=0, of=log))
         await failover.cut()

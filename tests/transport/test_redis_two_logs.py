@@ -1,4 +1,4 @@
-"""Two logs in one database, used by one process: neither knows of the other."""
+"""Two logs in one database, used by one process: they are independent of each other."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A Redis that went back: a replica that was behind is promoted, or an older file is restored.
+"""A Redis that went back: a lagging replica is promoted, or an older file is restored.
 
-Here nobody appends again what is lost (``test_redis_rescue.py``).
+The lost records stay lost here; ``test_redis_rescue.py`` tests that they are appended again.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ async def _publish_at_last(log: RedisTransport, texts: list[str]) -> None:
 async def test_a_worker_gets_all_that_is_accepted_afterwards_and_the_loss_is_told(
     failover: Failover, log: RedisTransport
 ) -> None:
-    """It had read, and acknowledged, what is lost now, too; and holds its claim throughout."""
+    """The worker had read and acknowledged the lost records, and holds its claim throughout."""
     worker = ConformanceWorker(log, "worker")
     async with worker.working():
         await log.publish(messages([f"kept-{n}" for n in range(30)], partition=0, of=log))
@@ -148,7 +148,7 @@ async def test_what_was_lost_unread_is_counted_and_outlives_the_process(
         records = await drain(member.claims[0], 25, patience=PATIENCE)
         assert contents(records)[-25:] == [f"new-{n}" for n in range(25)]
         lost = (await _progress(log)).lost
-        # With the clock behind, new records stand where lost ones did: then it is some of them.
+        # With the clock behind, new records take the ids of some lost ones.
         assert lost == 20 or (failover.replica.binary != failover.primary.binary and lost > 0)
     async with _transport(failover) as another:
         assert (await _progress(another)).lost == lost

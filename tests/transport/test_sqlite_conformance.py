@@ -1,4 +1,4 @@
-"""The third log is held to the same suite as the real ones."""
+"""The SQLite log passes the same conformance suite as the other logs."""
 
 from __future__ import annotations
 

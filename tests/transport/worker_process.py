@@ -1,6 +1,6 @@
 """A member of the group in a process of its own, to be killed and suspended by tests.
 
-It tells what it does in lines of JSON on stdout. With ``--step`` it waits for a line on stdin
+It reports its actions as lines of JSON on stdout. With ``--step`` it waits for a line on stdin
 before each acknowledgement and each read.
 """
 
