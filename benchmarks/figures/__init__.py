@@ -1,1 +1,1 @@
-"""Figures, one a file: what is measured, and beside which baseline."""
+"""The measured figures, one per file, each with its baseline."""

@@ -41,7 +41,7 @@ async def found(both_logs: BothLogsDeployment, *logs: str) -> set[What]:
 
 
 async def acknowledge_everything(log: Transport) -> None:
-    """Make standbys acknowledge records without asking whether they are settled."""
+    """Acknowledge all records, as a standby that does not check whether they are settled."""
     stands = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
     behind = {stand.partition for stand in stands if stand.lag}
     async with log.consume(Topic.MESSAGES, group=WORKER_GROUP, member="blind") as consumer:

@@ -37,7 +37,7 @@ class ReconnectingTransport(ObservedTransport):
     Args:
         inner: The transport.
         needed: Whether the process can't work without this log.
-        observers: Told of each append.
+        observers: Notified of each append.
     """
 
     def __init__(
