@@ -26,7 +26,7 @@ WORST = "".join(_PIECES)
 
 
 def hostile_texts(longest: int = 12) -> st.SearchStrategy[str]:
-    """Return texts of some pieces each, none of which PostgreSQL refuses (it takes no NUL)."""
+    """Return a strategy for texts of several pieces, without NUL, which PostgreSQL refuses."""
     letters = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
     piece = st.sampled_from(_PIECES) | letters
     return st.lists(piece, min_size=1, max_size=longest).map("".join)

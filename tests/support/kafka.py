@@ -1,4 +1,4 @@
-"""A real Kafka for tests: ours to hurt. Without one, a failure in CI, else a loud skip."""
+"""Real Kafka nodes for tests. Without Kafka, tests fail in CI, and are skipped elsewhere."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ __all__ = [
 
 KafkaNode = KafkaServer | KafkaContainer
 TOPICS = f"test.{os.getpid()}."
-"""What the name of every topic of ours begins with: a Kafka that is given may hold others."""
+"""The prefix of our topics' names; an external Kafka may have other topics."""
 _numbers = count(1)
 
 
 async def require_kafka() -> None:
-    """Skip, or in CI fail, the test that asks where no Kafka can be had."""
+    """Skip the calling test if this machine has no Kafka; fail it in CI."""
     try:
         await asyncio.to_thread(find_java)
         await asyncio.to_thread(kafka_jars)
@@ -65,12 +65,12 @@ async def run_kafka(folder: Path, **options: Any) -> AsyncIterator[KafkaServer]:
     try:
         yield server
     finally:
-        await server.kill()  # its data dies with the test
+        await server.kill()  # no orderly stop: the test's data is not needed any more
 
 
 @asynccontextmanager
 async def run_shared_kafka(folder: Path) -> AsyncIterator[KafkaNode]:
-    """Run a node for many tests: a child process, or a container where servers are containers."""
+    """Run a node for many tests: a child process, or a container with ``TEST_SERVICES=docker``."""
     if KIND == "docker":
         async with run_kafka_container() as container:
             yield container
@@ -80,7 +80,7 @@ async def run_shared_kafka(folder: Path) -> AsyncIterator[KafkaNode]:
 
 
 async def mended(node: KafkaNode) -> KafkaNode:
-    """Return a node that runs, whatever the last test did to it."""
+    """Return the node, running again if the last test stopped or suspended it."""
     if not node.running:
         await node.start()
     elif isinstance(node, KafkaServer):
@@ -90,7 +90,7 @@ async def mended(node: KafkaNode) -> KafkaNode:
 
 @asynccontextmanager
 async def run_kafka_behind_a_proxy(folder: Path) -> AsyncIterator[tuple[KafkaServer, FaultProxy]]:
-    """Run a node that tells its clients to come by way of a proxy."""
+    """Run a node that advertises the address of a proxy in front of it."""
     port = free_port()
     async with (
         FaultProxy("127.0.0.1", port) as proxy,
@@ -115,10 +115,10 @@ async def run_kafka_cluster(folder: Path, **options: Any) -> AsyncIterator[Kafka
 
 
 async def delete_topics(bootstrap: str, *names: str) -> None:
-    """Delete topics; return when they are gone, or others have taken their names.
+    """Delete topics; return when they are gone, or were made anew.
 
-    Kafka's answer says no more than that they will be: for some time, seconds on a busy machine, it
-    still takes appends to them.
+    Kafka answers before it has deleted them, and still accepts appends for a while: for seconds on
+    a busy machine.
     """
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()

@@ -91,7 +91,7 @@ class RedisCluster:
         return server
 
     async def stop(self) -> None:
-        """Stop all."""
+        """Stop all servers."""
         await asyncio.gather(*(server.stop() for server in self.servers))
 
     async def meet(self, server: ValkeyServer) -> None:

@@ -1,4 +1,4 @@
-"""uvicorn in the process of the tests, whose signals stay theirs."""
+"""Runs uvicorn in the tests' process, without its signal handlers."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def run_uvicorn(app: Any, **options: Any) -> AsyncIterator[int]:
-    """Serve ``app`` on a free loopback port, which is yielded; end it as a signal would.
+    """Serve ``app`` on a free loopback port, and yield the port; stop as after a signal.
 
     Raises:
-        AssertionError: it did not end. uvicorn waits for ever for a connection that stays open.
+        AssertionError: uvicorn did not end, since it waits for ever for a connection that is open.
     """
-    # Named as TCP, or asyncio would not switch Nagle's algorithm off, and each answer take 40 ms.
+    # The protocol must be TCP explicitly: else asyncio leaves Nagle's algorithm on, and each answer
+    # takes 40 ms.
     bound = socket.socket(proto=socket.IPPROTO_TCP)
     bound.bind(("127.0.0.1", 0))
     server = _Server(
@@ -57,7 +58,7 @@ async def _ended(server: uvicorn.Server, task: asyncio.Task[None]) -> None:
     left = f"{len(state.connections)} connections and {len(state.tasks)} requests"
     for connection in tuple(state.connections):
         if isinstance(connection, HttpConnection):
-            connection.end()  # or a loop that is closed would wait for it, too
+            connection.end()  # else closing the loop would wait for it, too
     server.force_exit = True
     for running in (*state.tasks, task):
         running.cancel()
