@@ -1,13 +1,13 @@
-"""Admission: once rows are late, accept no more messages than workers persist.
+"""Admission control: once rows are late, accept no more messages than workers persist.
 
 The log takes messages faster than PostgreSQL stores them. Without a limit, a lasting overload makes
-each row later than the one before, by minutes. So the process looks at the log once a second while
-messages come. When the oldest message that has no row is older than ``INGRESS_MAX_LAG_SECONDS``,
-and more come than are persisted, each process accepts its share of what workers persist, and
-answers the rest with 503.
+each row later than the one before, by minutes. So the process reads the log's progress once a
+second while messages come. If the oldest message without a row is older than
+``INGRESS_MAX_LAG_SECONDS``, and messages come faster than they are persisted, each process accepts
+its share of the rate at which workers persist, and answers the other requests with 503.
 
-An outage is another matter: while nothing is persisted at all, everything is accepted, since that
-is what a log is for. So is what comes while workers catch up afterwards.
+During an outage of PostgreSQL, and while workers catch up afterwards, all messages are accepted:
+this is the purpose of a log.
 """
 
 from __future__ import annotations
@@ -31,36 +31,39 @@ __all__ = ["Admission"]
 
 _log = structlog.get_logger(__name__)
 
-_EVERY = 1.0  # seconds between looks
-_WINDOW = 3  # looks that a rate is of
+_EVERY = 1.0  # seconds between readings
+_WINDOW = 3  # intervals between readings from which rates are computed
 _BURST = 0.1  # seconds of the rate that may come at once
-_LEAST, _MOST = 0.8, 1.2  # of what workers persist: to catch up, and to let the lag grow again
-_FORGETTING = 0.98  # of the best rate, from look to look
-# Of what the other processes accept: so that one which had no requests yet can come to its share.
+# The accepted rate as a factor of the persisted rate: below 1 to catch up, above 1 to let the lag
+# grow again.
+_LEAST, _MOST = 0.8, 1.2
+_FORGETTING = 0.98  # the best rate's decay factor from reading to reading
+# A part of the other processes' share, so that a process without requests so far can get a share.
 _ROOM = 0.02
 _LONGEST_RETRY = 60
 
 
 class _LogReading(msgspec.Struct, frozen=True):
-    """One look at the log. Counts are of all partitions together."""
+    """One reading of the log's progress. Counts are totals over all partitions."""
 
     at: float
     appended: int
     acknowledged: int
     taken: int
-    """Messages that this process had let in."""
+    """Messages that this process has accepted."""
     age: float
-    """Seconds, of the median partition: one hot conversation causes no refusal of others."""
+    """Seconds: the age of the oldest message without a row in the median partition. So one hot
+    conversation does not cause others to be refused."""
 
 
 class Admission:
-    """Decides which messages come in while rows are late. One for each process.
+    """Decides which messages are accepted while rows are late. One for each process.
 
     Args:
         transport: The log that workers read.
-        most: Seconds that the oldest message without a row may be old; 0 lets everything in.
-        refused: Is told of each request that is refused.
-        clock: Returns seconds that never go back.
+        most: The largest age of the oldest message without a row, in seconds; 0 is no limit.
+        refused: Called for each refused request.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(
@@ -77,30 +80,30 @@ class Admission:
         self._clock = clock
         self._taken = 0
         self._looks: deque[_LogReading] = deque(maxlen=_WINDOW + 1)
-        self._rate: float | None = None  # messages a second that may come in; None: any
-        self._best = 0.0  # messages a second that were persisted
-        self._share = 0.0  # the largest of what was appended, since it was overloaded
+        self._rate: float | None = None  # accepted messages a second; None: no limit
+        self._best = 0.0  # the best rate of persisted messages a second, decaying
+        self._share = 0.0  # this process's largest share of all appends since the overload began
         self._tokens = 0.0
         self._filled = 0.0
         self._retry_after = 1
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to look, in the running event loop."""
+        """Begin to read the log's progress, in the running event loop."""
         if self._most:
             self._task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
-        """End it."""
+        """Stop reading."""
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     def take(self, messages: int = 1) -> None:
-        """Let messages in.
+        """Accept messages.
 
         Raises:
-            Problem: rows are late, and this process has let in its share for now.
+            Problem: Rows are late, and this process has accepted its share for now (503).
         """
         if self._rate is not None:
             self._refill(self._rate)
@@ -115,19 +118,19 @@ class Admission:
         self.count(messages)
 
     def count(self, messages: int) -> None:
-        """Count messages that a request turned out to have besides."""
+        """Count further messages of a request that ``take`` has accepted already."""
         self._taken += messages
         self._tokens -= messages
 
     async def look(self) -> None:
-        """Look at the log, and decide how many messages may come in until the next look."""
+        """Read the log's progress, and set the accepted rate until the next reading."""
         try:
             progress = await self._transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
         except TransportError:
             seen = None
         else:
             seen = self._seen(progress)
-        if seen is None:  # the log itself refuses what it can't take
+        if seen is None:  # no limit: the log itself refuses messages that it can't take
             self._looks.clear()
         else:
             self._looks.append(seen)
@@ -138,12 +141,12 @@ class Admission:
         while True:
             await asyncio.sleep(_EVERY)
             if self._taken == taken and self._rate is None:
-                self._looks.clear()  # nothing came: nothing is asked
+                self._looks.clear()  # no messages came, so there is nothing to decide
                 continue
             taken = self._taken
             try:
                 await self.look()
-            except Exception:  # noqa: BLE001 - the next look may succeed
+            except Exception:  # noqa: BLE001 - the next reading may succeed
                 _log.exception("Admission: the log could not be looked at; will retry")
 
     def _seen(self, progress: Sequence[Progress]) -> _LogReading | None:
@@ -171,7 +174,8 @@ class Admission:
         if self._rate is None:
             if persisted >= appended or not self._steady():
                 return
-            # By the clocks of two machines, and by none: one of these may be wrong.
+            # The age depends on the clocks of two machines; the estimate from the lag on none. Both
+            # have to be over the limit, because either may be wrong.
             if min(last.age, lag * seconds / persisted) <= self._most:
                 return
             _log.warning(
@@ -182,14 +186,14 @@ class Admission:
         elif persisted <= 0 or min(last.age, lag * seconds / persisted) <= self._most / 2:
             self._let_all_in()
             return
-        # Refusing takes processor time, too: workers in this process get slower by it. So what they
-        # persisted a while ago counts as well, or less and less would be accepted.
+        # Refusals take processor time and slow down this process's workers. So the best recent rate
+        # counts too; otherwise the accepted rate would fall further and further.
         can = max(persisted / seconds, self._best / 2)
-        # Above 1 where some are not appended: repeats, and what a canary persists directly.
+        # Above 1 if some messages are not appended: repeats, and those that are persisted directly.
         share = (last.taken - first.taken) / appended if appended else 1.0
         share += max(0.0, 1.0 - share) * _ROOM
-        # Others append as well, such as a redrive, and nobody refuses theirs. They may take half of
-        # what this process had, and not, look after look, all of it.
+        # Other writers append as well, such as a redrive, and nobody refuses theirs. They may take
+        # half of this process's share, but must not take all of it over several readings.
         self._share = max(self._share, min(1.0, share))
         share = max(share, self._share / 2)
         aim = min(_MOST, max(_LEAST, 2 - last.age / self._most))
@@ -198,7 +202,7 @@ class Admission:
         self._retry_after = min(_LONGEST_RETRY, max(1, math.ceil(wait)))
 
     def _steady(self) -> bool:
-        """Return whether something was persisted between any two looks: there was no outage."""
+        """Return whether messages were persisted between all readings, so without an outage."""
         return all(
             earlier.acknowledged < later.acknowledged for earlier, later in pairwise(self._looks)
         )

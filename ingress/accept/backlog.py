@@ -1,8 +1,8 @@
-"""Find conversations with records in the log that no worker has acknowledged yet.
+"""The conversations that have unacknowledged records in the log.
 
-Queue a message of such a conversation behind them, even if the canary chose it: persisted
-directly it would overtake them (promise 3). So the question is asked after the message came in,
-and "perhaps" counts as yes: queueing is always in order, only later.
+A message of such a conversation has to be queued behind those records, even if the canary chose it
+to be persisted directly: it would overtake them (promise 3). So this is checked after the message
+came in, and "perhaps" counts as yes: a queued message is always in order, and only later.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ID_MOST = 256  # characters of a conversation's id
 
 
 class _PartitionTail:
-    """The unacknowledged records of one partition that have been read so far, oldest first."""
+    """One partition's unacknowledged records that have been read so far, oldest first."""
 
     __slots__ = ("conversations", "lost", "read_to", "records")
 
@@ -47,7 +47,12 @@ class _PartitionTail:
 
 
 class Backlog:
-    """Follows the unacknowledged tail of each partition, reading only new records."""
+    """Follows the unacknowledged records of each partition. It reads each record once.
+
+    Args:
+        transport: The log that workers read.
+        limit: The most unacknowledged records of a partition to follow.
+    """
 
     def __init__(self, transport: Transport, *, limit: int) -> None:
         self._transport = transport
@@ -56,23 +61,26 @@ class Backlog:
         self._turn = asyncio.Lock()
 
     async def behind(self, conversations: Iterable[tuple[int, str]]) -> set[str]:
-        """Return those of the (partition, conversation) pairs that have, or may have, a backlog.
+        """Return the conversations that have, or may have, unacknowledged records.
+
+        Args:
+            conversations: Pairs of a partition and a conversation in it.
 
         Raises:
-            TransportUnavailable: it can't be told.
+            TransportUnavailable: The log does not answer.
         """
         wanted: dict[int, set[str]] = {}
         for partition, conversation in conversations:
             wanted.setdefault(partition, set()).add(conversation)
         found: set[str] = set()
-        # One at a time: two that read the same tail would each add its records.
+        # One caller at a time: two that read the same tail would each add its records.
         async with self._turn:
             progress = await self._transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
             for partition, names in wanted.items():
                 if progress[partition].lag == 0:
                     self._tails.pop(partition, None)
                 elif progress[partition].held or progress[partition].unavailable:
-                    found |= names  # what can't be read may be of any conversation
+                    found |= names  # the unreadable records may be of any conversation
                 elif await self._follow(partition, progress[partition]):
                     counts = self._tails[partition].conversations
                     found.update(name for name in names if name in counts)
@@ -81,7 +89,7 @@ class Backlog:
         return found
 
     async def _follow(self, partition: int, progress: Progress) -> bool:
-        """Bring the partition's tail up to date; ``False`` if it is too long to be told."""
+        """Bring the partition's tail up to date; return ``False`` if it is too long to follow."""
         if progress.lag is not None and progress.lag > self._limit:
             self._tails.pop(partition, None)
             return False
@@ -96,8 +104,8 @@ class Backlog:
                 and key(progress.end) < key(tail.read_to)
             )
         ):
-            # First look, or the log went back (it lost data): what was read before means nothing,
-            # and where it was read there may be other records by now.
+            # This is the first reading, or the log lost data. Then the records that were read no
+            # longer count: other records may be at their offsets by now.
             tail = self._tails[partition] = _PartitionTail(progress.lost)
         if progress.floor is not None:
             floor = key(progress.floor)
@@ -119,6 +127,6 @@ class Backlog:
             if not records:
                 break
             for record in records:
-                # A longer one is no conversation's, and may be megabytes.
+                # A longer key is no conversation's id, and may be megabytes.
                 tail.add(record.offset, record.key if len(record.key) <= _ID_MOST else "")
         return True

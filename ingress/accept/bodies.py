@@ -1,4 +1,4 @@
-"""Read a request's body, never more of it than is allowed."""
+"""Reading of request bodies, with limits of each body and of all bodies together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ingress.web.inflate import Inflater, coding_of
 __all__ = ["Bodies", "BodyShare", "Disconnected", "replayed"]
 
 _DIGITS = 18
-_STEPS_AT_ONCE = 2  # of inflating: enough for nearly every message
+_STEPS_AT_ONCE = 2  # inflating steps without a lock: enough for nearly every message
 
 
 class Disconnected(Exception):  # noqa: N818 - what happened
@@ -28,7 +28,7 @@ class Bodies:
     """Reads bodies, and bounds the memory of all bodies that are being read.
 
     Args:
-        held_bytes: How many bytes they may hold.
+        held_bytes: The most bytes in memory of all bodies together.
         seconds: How long a body may take to come.
     """
 
@@ -36,7 +36,7 @@ class Bodies:
         self._allowed = held_bytes
         self._seconds = seconds
         self.held = 0
-        """Bytes of all bodies that are being read: those that came, and what they inflate to."""
+        """Bytes of all bodies that are being read, as they came and inflated."""
         self._inflating = asyncio.Lock()
         self._turns = Turns()
 
@@ -44,16 +44,15 @@ class Bodies:
         """Return a request's body, inflated if it came compressed.
 
         Args:
-            headers: Of the request.
-            receive: ASGI's.
-            limit: Bytes that the body may have, as it came and inflated.
-            name: The setting that the limit is, for the answer.
+            headers: The request's headers.
+            receive: ASGI's ``receive``.
+            limit: The most bytes of the body, as it came and inflated.
+            name: The setting that has the limit, for the error's text.
 
         Raises:
             Problem: The body is too large (by its length if it has one, or else while it comes),
-                did not come in time, has another digest than its headers say, is compressed in a
-                way that is not taken here or not as its headers say, or too much is being read at
-                once.
+                did not come in time, has another digest than its headers say, has an unsupported or
+                a wrong compression, or all bodies together are too large.
             Disconnected: The client is gone.
         """
         coding = coding_of(headers) if b"content-encoding" in headers else None
@@ -63,7 +62,8 @@ class Bodies:
                 await check_body(headers, body)
             if coding is None:
                 return body
-            # It waits here for its turn, and is as large as a batch may be.
+            # From here on a body that came in one piece counts too: it waits for its turn, and may
+            # be as large as a batch.
             share.take(len(body) - share.size)
             share.check()
             return await self._inflated(coding, body, _Limit(limit, name), share)
@@ -105,10 +105,11 @@ class Bodies:
             share.check()
 
     async def _inflated(self, coding: bytes, body: bytes, limit: _Limit, share: BodyShare) -> bytes:
-        """Inflate a body.
+        """Inflate a whole body.
 
-        Only a whole body is inflated, and only one at a time is inflated far. So a client that
-        stalls takes no room from others, nor do many small bodies that stand for large ones.
+        Beyond the first steps, only one body at a time is inflated. So many small bodies that
+        inflate to large ones take no memory from others, nor does a client that stalls, because
+        inflating begins only when its body is complete.
         """
         size = 0
 
@@ -129,14 +130,14 @@ class Bodies:
         return b"".join(pieces)
 
     def share(self) -> BodyShare:
-        """Return the share of one more body; it is given back where its ``with`` block ends."""
+        """Return the share of one more body, for a ``with`` block. Its end gives the bytes back."""
         return BodyShare(self)
 
     def check(self) -> None:
-        """Refuse if there is no room.
+        """Check the limit of all bodies together.
 
         Raises:
-            Problem: All bodies together hold more than they may.
+            Problem: All bodies together hold more than ``held_bytes`` (503).
         """
         if self.held > self._allowed:
             raise Problem(
@@ -147,7 +148,7 @@ class Bodies:
 
 
 class BodyShare:
-    """The bytes that one body holds, of those that all bodies may hold together."""
+    """The bytes that one body holds, as a part of the limit of all bodies."""
 
     __slots__ = ("_bodies", "size")
 
@@ -162,17 +163,17 @@ class BodyShare:
         self._bodies.held -= self.size
 
     def take(self, size: int) -> None:
-        """Add ``size`` bytes; of a negative one, give them back."""
+        """Add ``size`` bytes. A negative ``size`` gives bytes back."""
         self.size += size
         self._bodies.held += size
 
     def check(self) -> None:
-        """Refuse if there is no room; see ``Bodies``."""
+        """Check the limit of all bodies together; see ``Bodies.check``."""
         self._bodies.check()
 
 
 class _Limit(NamedTuple):
-    """How large one body may be."""
+    """The largest size of one body in bytes, and the setting that has it."""
 
     size: int
     name: str
@@ -191,7 +192,7 @@ class _Limit(NamedTuple):
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:
-    """Return a ``receive`` that gives the body that was read, then the events after it."""
+    """Return an ASGI ``receive`` that returns ``body`` once, then the events of ``receive``."""
     left: list[MutableMapping[str, Any]] = [
         {"type": "http.request", "body": body, "more_body": False}
     ]

@@ -1,7 +1,7 @@
-"""The canary: which conversations are queued, and which are persisted directly.
+"""The canary: it chooses which conversations are queued and which are persisted directly.
 
-The choice hangs on the conversation alone, so every process makes the same one, a conversation is
-never split, and raising the percentage only adds conversations to the queued ones.
+The choice depends on the conversation's id alone. So every process makes the same choice, a
+conversation is never split, and a higher percentage only adds queued conversations.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ _BUCKETS = 100
 
 
 def bucket(conversation_id: str) -> int:
-    """Return the conversation's place in 0 to 99, for ever.
+    """Return the conversation's bucket, from 0 to 99. It never changes.
 
-    Not the partitioner's hash: the canary must be a slice of every partition.
+    The hash is not the partitioner's, because the canary must be a slice of every partition.
     """
     return crc32(b"canary:" + conversation_id.encode()) % _BUCKETS
 

@@ -2,7 +2,7 @@
 
 The steps of a tick:
 
-    tick ──► rows there already?  ──► answered with the first one's id and time
+    tick ──► has a row already?   ──► answered with the first message's id and time
                    │ no
                    ├─ queued conversations ──► Transport.publish, all in one call
                    └─ direct conversations ──► ingress.accept.direct
@@ -37,7 +37,15 @@ _log = structlog.get_logger(__name__)
 
 
 class Acceptance:
-    """Commits ticks of messages and receipts."""
+    """Commits ticks: messages and receipts that are looked up and appended together.
+
+    Args:
+        transport: The log to append to.
+        row_lookup: Finds messages that have rows.
+        direct: Persists the messages of direct conversations; ``None`` if all are queued.
+        metrics: The process's metrics.
+        outages: Decides which failed appends are logged.
+    """
 
     def __init__(
         self,
@@ -55,7 +63,10 @@ class Acceptance:
         self._outages = outages or OutageWatch()
 
     async def commit(self, tick: list[AnySubmission], decide: Decide) -> None:
-        """Give every submission of ``tick`` its verdict; the order of ``tick`` is the log's."""
+        """Commit a tick, and call ``decide`` with each submission's verdict.
+
+        Submissions are appended in the order of ``tick``.
+        """
         ids = [submission.message_id for submission in tick if isinstance(submission, Submission)]
         self._checked.inc(len(ids))
         traces = [submission.trace for submission in tick if submission.trace is not None]
@@ -78,7 +89,7 @@ class Acceptance:
             await self._queue(new, decide)
             return
         direct, queued = await self._direct.split(new, decide)
-        # The two touch different conversations, so they need no order between them.
+        # The two have different conversations, so neither has to come first.
         async with asyncio.TaskGroup() as both:
             both.create_task(self._queue(queued, decide))
             both.create_task(self._direct.persist(direct, decide))
@@ -115,7 +126,7 @@ class Acceptance:
     async def _repeat(
         self, repeats: Sequence[tuple[AnySubmission, Remembered]], decide: Decide
     ) -> None:
-        """Answer what the log remembers, in the state in which it is now."""
+        """Answer the messages that the log remembers, with their present state."""
         ids = [
             submission.message_id for submission, _ in repeats if isinstance(submission, Submission)
         ]
@@ -127,7 +138,7 @@ class Acceptance:
             decide(submission, _stored(row) if row else _remembered(first, state))
 
     def _note(self, failures: Sequence[TransportError]) -> None:
-        """Log where an outage begins and where it is over, not every tick of it."""
+        """Log the beginning and the end of an outage, and not every failed tick."""
         if failures:
             if self._outages.failed(len(failures)):
                 _log.warning(
@@ -144,7 +155,7 @@ class Acceptance:
 
 
 def failed(error: TransportError) -> Problem:
-    """Return the answer for a message whose append failed."""
+    """Return the problem (503) for a message whose append failed."""
     if isinstance(error, TransportUnavailable):
         return Problem(LOG_UNAVAILABLE, "The log can't be reached.", headers=_RETRY_AFTER)
     return Problem(

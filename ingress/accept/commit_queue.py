@@ -1,8 +1,8 @@
-"""The queue of one server of the log: messages that wait for a tick, and the ticks under way.
+"""The queue for one server of the log: messages that wait for a tick, and the ticks under way.
 
-Whatever is waiting when a slot is free becomes one *tick*, committed by the function given at
-construction. The queue owns its ticks: a request that is cancelled, or whose client is gone,
-neither cancels the tick nor loses anyone's message.
+When a slot is free, the waiting messages become one *tick*, and the ``commit`` function commits
+them together. The queue owns its ticks: if a request is cancelled or its client disconnects, the
+tick goes on and no message is lost.
 """
 
 from __future__ import annotations
@@ -23,47 +23,48 @@ from otel.metrics import Metrics
 __all__ = ["RETRY_AFTER", "Commit", "CommitQueue", "Decide", "TickPace"]
 
 Decide = Callable[[AnySubmission, Verdict], None]
-"""Gives a message its verdict, and wakes its request with the last one."""
+"""Sets a message's verdict. The last verdict of a request wakes the request."""
 Commit = Callable[[list[AnySubmission], Decide], Awaitable[None]]
-"""Makes every message of a tick durable, or tells why not, through ``Decide``."""
+"""Commits a tick: makes its messages durable, and calls ``Decide`` for each with the outcome."""
 
 RETRY_AFTER = {"Retry-After": "1"}
 _OUR_FAULT = 500
 _PATIENCE = 0.005
-"""Seconds that messages wait for others, before a tick of their own beside those under way."""
+"""Seconds that messages wait for more messages before a further concurrent tick begins."""
 _log = structlog.get_logger(__name__)
 
 
 class TickPace:
-    """When a tick begins, and how large it is; the same for all queues of a process.
+    """The rules for when a tick begins and how large it is. All queues of a process share them.
 
     Args:
-        settings: the limits of the queue.
-        worthwhile: messages that make another tick worth beginning beside one under way.
+        settings: Has the limits of the queue.
+        worthwhile: The number of waiting messages, for each tick under way, that is enough for a
+            further tick.
     """
 
     def __init__(self, settings: IngressSettings, worthwhile: int) -> None:
-        # A tick costs some 200 us whatever it holds, so a tick beside others waits for company.
+        # A tick of any size costs some 200 us, so a further tick waits for more messages.
         self.worthwhile = worthwhile
-        """Messages that have to wait per tick under way, for another tick to be worth it."""
+        """The number of waiting messages, for each tick under way, that begins a further tick."""
         self.patience = _PATIENCE
         """Seconds after which a tick begins with fewer messages."""
         self.max_wait = settings.ingress_max_wait_ms / 1000
-        """Seconds that a message waits for its tick at most."""
+        """The most seconds that a message waits for its tick."""
         self.slots = settings.ingress_appends_in_flight
-        """Ticks under way at once."""
+        """The most ticks under way at once."""
         self.records = settings.ingress_append_records
-        """Messages of a tick."""
+        """The most messages of a tick."""
 
 
 class CommitQueue:
     """The queue between requests and one server of the log. Belongs to one event loop.
 
     Args:
-        commit: does one tick: the look-up, the append and its answers.
-        pace: when a tick begins.
-        metrics: the process's metrics.
-        emptied: called when nothing is held any more.
+        commit: Commits one tick: look-up, append and verdicts.
+        pace: Says when a tick begins.
+        metrics: The process's metrics.
+        emptied: Called when the last held message has its verdict.
     """
 
     def __init__(
@@ -76,21 +77,24 @@ class CommitQueue:
         self._waiting: deque[AnySubmission] = deque()
         self._leaders: dict[str, AnySubmission] = {}
         self._ticks: set[asyncio.Task[None]] = set()
-        self._shown = 0  # of those that wait, in the metric
+        self._shown = 0  # waiting messages that the metric counts
         self._scheduled = False
         self._later: asyncio.TimerHandle | None = None
         self.held = 0
-        """Messages handed in and not yet answered."""
+        """The number of messages that were handed in and have no verdict yet."""
         self.held_bytes = 0
-        """Their bytes."""
+        """The bytes of those messages."""
 
     @property
     def oldest_wait(self) -> float:
-        """Seconds that the oldest message has waited for its tick; 0 where none waits."""
+        """Seconds that the oldest message has waited for its tick; 0 if none waits."""
         return time.monotonic() - self._waiting[0].since if self._waiting else 0.0
 
     def hand_in(self, submissions: Sequence[AnySubmission], waiter: Waiter) -> None:
-        """Take messages of one request, to be committed in the order given, in one tick."""
+        """Queue the messages of one request. They are committed in this order, in one tick.
+
+        A message whose id is already held becomes a follower of the first, and gets its verdict.
+        """
         since = time.monotonic()
         leaders = self._leaders
         for submission in submissions:
@@ -109,13 +113,16 @@ class CommitQueue:
         if not self._scheduled and len(self._ticks) < self._pace.slots:
             if self._is_enough():
                 self._scheduled = True
-                # Not at once: every request that this turn of the loop has ready joins the tick.
+                # Not at once, so that all requests of this turn of the event loop join the tick.
                 asyncio.get_running_loop().call_soon(self._start)
             elif self._later is None:
                 self._look_later()
 
     def refuse(self, submissions: Sequence[AnySubmission], waiter: Waiter) -> None:
-        """Refuse messages of one request, soon: so much waits that they would be late."""
+        """Refuse the messages of one request (503), because too many wait already.
+
+        Their verdicts come in a later turn of the event loop.
+        """
         for submission in submissions:
             submission.waiter = waiter
             self.held_bytes += submission.size
@@ -123,21 +130,21 @@ class CommitQueue:
         asyncio.get_running_loop().call_soon(self._refuse, submissions)
 
     async def close(self) -> None:
-        """Return when no tick is under way; nothing may be handed in any more, or be held."""
+        """Wait until no tick is under way. Call this when nothing is held or handed in any more."""
         if self._later is not None:
             self._later.cancel()
         if self._ticks:
             await asyncio.wait(self._ticks)
 
     def _is_enough(self) -> bool:
-        """Whether enough is queued for another concurrent commit."""
+        """Return whether enough messages wait for a further concurrent tick."""
         return len(self._waiting) >= self._pace.worthwhile * len(self._ticks)
 
     def _look_later(self) -> None:
         self._later = asyncio.get_running_loop().call_later(self._pace.patience, self._look)
 
     def _look(self) -> None:
-        """Begin a tick for what has waited long enough for company."""
+        """Begin a tick if the oldest message has waited long enough; otherwise look later."""
         self._later = None
         if self._waiting and not self._scheduled and len(self._ticks) < self._pace.slots:
             if self.oldest_wait >= self._pace.patience:
@@ -165,15 +172,15 @@ class CommitQueue:
         self._expire()
         most = pace.records
         if len(self._ticks) + 1 < pace.slots:
-            # Of many, half: while one half is answered, and its clients send again, the other is
-            # appended. All in one tick, each side would wait for the other.
+            # Take half of the held messages: while one half is answered and its clients send again,
+            # the other half is appended. With all in one tick, clients and log would take turns.
             most = min(most, max(2 * pace.worthwhile, (self.held + 1) // 2))
         if len(waiting) <= most:
             tick = list(waiting)
             waiting.clear()
             return tick
         tick = []
-        # One request's messages stay together: in two ticks, the second could overtake.
+        # One request's messages stay in one tick: of two ticks, the second could overtake.
         while waiting and (len(tick) < most or waiting[0].waiter is tick[-1].waiter):
             tick.append(waiting.popleft())
         return tick
@@ -207,7 +214,7 @@ class CommitQueue:
             self._metrics.ack.observe_all(waited, traced=traced)
             for submission in tick:
                 if submission.verdict is None:
-                    # Only after an error in our own code, which `_ended` logs.
+                    # This happens only after an error in our own code, which `_ended` logs.
                     unknown = Problem(INTERNAL, "The message's outcome is not known.")
                     self._decide(submission, unknown)
 

@@ -1,4 +1,4 @@
-"""The context that the two routes that accept messages share."""
+"""The parts that the routes which accept messages share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["AcceptContext"]
 
 @dataclass(frozen=True, kw_only=True)
 class AcceptContext:
-    """The parts that a message passes on its way in; one of each for a process."""
+    """The parts that a message passes on its way in. A process has one of each."""
 
     guard: Guard
     auth: Authenticator
@@ -35,18 +35,18 @@ class AcceptContext:
     row_lookup: RowLookup
     tracer: Tracer
     hits: Counter
-    """Counts the messages that were accepted before."""
+    """Counts messages that were accepted before."""
     uploads: Uploads | None = None
-    """Takes large content out of messages, where there is a payload store."""
+    """Moves large content to the payload store; ``None`` if there is no store."""
 
     def admit(self, headers: Headers) -> ApiKey | None:
-        """Let a producer's request in, before its body is read.
+        """Check a producer's request before its body is read.
 
         Returns:
-            The request's key, for ``Submission.admit``; ``None`` where none is needed.
+            The request's key, for ``Submission.admit``; ``None`` if no keys are needed.
 
         Raises:
-            Problem: The request may not produce, or too much is waiting.
+            Problem: The request may not produce, too much is waiting, or rows are too late.
         """
         self.guard.check(headers, changes=True)
         key = self.auth.check(headers, Scope.PRODUCE, limited=True)
@@ -55,10 +55,10 @@ class AcceptContext:
         return key
 
     async def submit(self, messages: Sequence[Submission]) -> None:
-        """Hand in one request's messages; return when each has its verdict.
+        """Hand in one request's messages, and wait until each has its verdict.
 
         Raises:
-            Problem: the service is shutting down.
+            Problem: The service is shutting down (503).
         """
         if self.uploads is None:
             await self.commits.submit(messages)

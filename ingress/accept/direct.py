@@ -1,13 +1,14 @@
-"""Messages that are persisted before the answer, past the log (canary, and rollback scenario 2).
+"""Direct persistence: messages are inserted before the answer, without the log.
 
-A conversation that still has unacknowledged records in the log is queued behind them instead
-(``ingress.accept.backlog``), and every insert, a worker's or ours, takes the partition's lock in
-PostgreSQL. So changing ``INGRESS_MODE`` or ``INGRESS_QUEUE_PERCENT`` under traffic, also with old
-and new processes side by side, keeps every conversation in order:
+The canary and rollback scenario 2 use it. If a conversation still has unacknowledged records in the
+log, its messages are queued behind them instead (``ingress.accept.backlog``). Every insert, a
+worker's or ours, takes the partition's lock in PostgreSQL. So every conversation stays in order
+while ``INGRESS_MODE`` or ``INGRESS_QUEUE_PERCENT`` changes under traffic, also with old and new
+processes side by side:
 
-* queued, then direct: the direct one finds the queued one acknowledged, and so committed, or it
-  queues up behind it;
-* direct, then queued: the direct one was committed before it was answered.
+* queued, then direct: either the queued message is acknowledged, and so committed, or the direct
+  message is queued behind it;
+* direct, then queued: the direct message was committed before it was answered.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ from transport.outage_watch import OutageWatch
 __all__ = ["DIRECT", "Direct"]
 
 DIRECT = "direct"
-"""The ``transport`` column of a row that no log carried."""
+"""The ``transport`` column of a row that was persisted directly."""
 _RETRY_AFTER = {"Retry-After": "2"}
 _log = structlog.get_logger(__name__)
 
@@ -55,10 +56,10 @@ class Direct:
     """Persists the messages of direct conversations that have no backlog.
 
     Args:
-        transport: The log that workers read: a backlog there queues a conversation's messages.
-        pool: For the answers to repeats.
-        writer: Inserts, as the workers' writer does.
-        settings: Decide which conversations are direct.
+        transport: The log that workers read. Conversations with a backlog there are queued.
+        pool: Connections to PostgreSQL, to answer repeats.
+        writer: Inserts rows, as the workers' writer does.
+        settings: Says which conversations are direct.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Direct:
     ) -> tuple[list[AnySubmission], list[AnySubmission]]:
         """Split submissions into those to persist directly and those to queue, each in order.
 
-        Where the log can't say whether a conversation has a backlog, its messages are refused.
+        If the log can't say whether conversations have a backlog, all direct messages are refused.
         """
         direct = [submission for submission in submissions if self._chosen(submission)]
         queue = [submission for submission in submissions if not self._chosen(submission)]
@@ -116,12 +117,12 @@ class Direct:
     def _chosen(self, submission: AnySubmission) -> bool:
         if isinstance(submission, Submission):
             return not queued(submission.request.conversation_id, self._percent)
-        # A receipt can't overtake a message that has its row. Its conversation is not known here,
-        # so the canary leaves receipts to the log; direct mode does without it.
+        # A receipt can't overtake a message that has its row. The receipt's conversation is not
+        # known here, so the canary queues receipts; direct mode needs no conversation.
         return self._percent == 0 and submission.persisted
 
     async def persist(self, submissions: Sequence[AnySubmission], decide: Decide) -> None:
-        """Insert ``submissions`` in their order and give each its verdict."""
+        """Insert ``submissions`` in their order, and call ``decide`` with each one's verdict."""
         if not submissions:
             return
         at = now()
@@ -171,7 +172,7 @@ class Direct:
     async def _one_by_one(
         self, submissions: Sequence[AnySubmission], at: str, decide: Decide
     ) -> None:
-        """Find out which message PostgreSQL refuses, so that it sinks no other."""
+        """Insert each submission alone, so that only the one that PostgreSQL refuses fails."""
         for submission in submissions:
             try:
                 written = await self._write([submission], at)
@@ -215,7 +216,7 @@ class Direct:
             decide(submission, _there(submission, rows.get(submission.message_id), at))
 
     async def _recorded(self, submission: AnySubmission) -> str | None:
-        """Return the time of a receipt."""
+        """Return the time at which a receipt was recorded; ``None`` for a message."""
         if isinstance(submission, Submission):
             return None
         receipt = submission.receipt

@@ -1,7 +1,7 @@
-"""Room and turns that all clients share, and that none of them takes whole.
+"""Fair sharing of memory and slots between clients: no client can take all of them.
 
-A client is known by its API key. Requests without one can't be told apart, and count as one client
-that may take all.
+A client is identified by its API key. Requests without a key can't be told apart; together they
+count as one client, which may take all.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ __all__ = ["FairRoom", "FairSlots"]
 
 
 class FairRoom:
-    """Room for ``size``, of which a client may hold as much as it leaves free.
+    """A limited amount, such as bytes. A client may hold at most as much as is still free.
 
-    So one client gets half, two get a third each, and there is always some for one more. Nothing
-    has to be taken back from those who came first.
+    So one client gets half, two clients get a third each, and something is always left for another
+    client. Nothing has to be taken back from earlier clients.
     """
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._by_client = Counter[str | None]()
         self.held = 0
-        """The room that all clients hold."""
+        """The amount that all clients together hold."""
 
     def has_some_for(self, client: str | None) -> bool:
         """Return whether the client may take more."""
@@ -33,12 +33,12 @@ class FairRoom:
         return free > 0 if client is None else free > self._by_client[client]
 
     def take(self, client: str | None, amount: int) -> None:
-        """Add to what the client holds."""
+        """Add ``amount`` to the client's share."""
         self.held += amount
         self._by_client[client] += amount
 
     def give_back(self, client: str | None, amount: int) -> None:
-        """Take from what the client holds."""
+        """Subtract ``amount`` from the client's share."""
         self.held -= amount
         self._by_client[client] -= amount
         if not self._by_client[client]:
@@ -46,9 +46,10 @@ class FairRoom:
 
 
 class FairSlots:
-    """Slots for work. Those who wait for one get it by rotation over the clients.
+    """A number of slots for concurrent work. Waiting clients get free slots in rotation.
 
-    So a client that waits for thousands delays another by one for each slot, not by all of them.
+    So if one client waits for thousands of slots, another client waits for one of them at each
+    turn, and not for all.
     """
 
     def __init__(self, slots: int) -> None:
@@ -57,7 +58,7 @@ class FairSlots:
 
     @asynccontextmanager
     async def slot(self, client: str | None) -> AsyncIterator[None]:
-        """Wait for a slot, and hold it for the time of the block."""
+        """Wait for a slot, and hold it during the ``async with`` block."""
         if self._free:
             self._free -= 1
         else:
@@ -74,13 +75,13 @@ class FairSlots:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():
-                self._pass_on()  # it was this one's turn, just then
+                self._pass_on()  # the slot was given to this waiter just before the cancellation
             raise
 
     def _pass_on(self) -> None:
         while self._waiting:
             client, queue = self._waiting.popitem(last=False)
-            while queue and queue[0].done():  # who gave up costs the client no turn
+            while queue and queue[0].done():  # a cancelled waiter does not use up a turn
                 queue.popleft()
             if not queue:
                 continue

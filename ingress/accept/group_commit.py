@@ -1,10 +1,11 @@
-"""Group commit: concurrent requests share one append, and one fsync, instead of one each.
+"""Group commit: concurrent requests share one append and one fsync.
 
-Requests hand in their messages (``GroupCommit.submit``) and wait on one future. Messages go to a
-queue (``commit_queue``). There is one, unless the log is on several servers: then each server has a
-queue, so one that hangs holds up no message for the others.
+A request hands in its messages (``GroupCommit.submit``) and waits on one future. Messages go to a
+queue (``commit_queue``). If the log is on several servers, each server has a queue of its own, so
+that a server that hangs does not hold up messages for the others.
 
-A message whose id is already on its way joins the first one and shares its verdict.
+If a message with the same id is already on its way, the second one waits for it and gets the same
+verdict.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ class GroupCommit:
     """The queue between requests and the log. Belongs to one event loop.
 
     Args:
-        commit: does one tick: the look-up, the append and its answers.
-        transport: the log, which tells its servers.
-        settings: the limits of the queue.
-        metrics: the process's metrics.
+        commit: Commits one tick: look-up, append and verdicts.
+        transport: The log; says which server has which partition.
+        settings: Has the limits of the queue.
+        metrics: The process's metrics.
     """
 
     def __init__(
@@ -44,11 +45,11 @@ class GroupCommit:
         self._all_metrics = metrics
         self._metrics = metrics.of(IngressMetrics)
         for problem in (OVERLOADED, LOG_UNAVAILABLE, OUTCOME_UNKNOWN):
-            self._metrics.failed.labels(problem.name)  # at zero, so that rate() sees the first
+            self._metrics.failed.labels(problem.name)  # begins at 0: rate() sees the first
         self._limit = settings.ingress_queue_limit
         self._limit_bytes = settings.ingress_queue_bytes
         self.pace = TickPace(settings, transport.features.worthwhile)
-        """When a tick begins."""
+        """The rules for when a tick begins."""
         self._partitions = transport.partitions
         self._servers = on_several_servers(transport)
         self._queues: dict[str, CommitQueue] = {}
@@ -59,25 +60,27 @@ class GroupCommit:
 
     @property
     def oldest_wait(self) -> float:
-        """Seconds that the oldest message has waited for its tick; 0 where none waits."""
+        """Seconds that the oldest message has waited for its tick; 0 if none waits."""
         return max(queue.oldest_wait for queue in self._queues.values())
 
     @property
     def held(self) -> int:
-        """Messages handed in and not yet answered."""
+        """The number of messages that were handed in and have no verdict yet."""
         return sum(queue.held for queue in self._queues.values())
 
     def admit(self) -> None:
-        """Refuse a request if too much waits. Called before its body is read.
+        """Refuse a request if too much waits. Call this before its body is read.
 
         Raises:
-            Problem: too many messages or bytes are held, or the oldest has waited too long.
+            Problem: Too many messages or bytes are held, the oldest message has waited too long, or
+                the service is shutting down (503).
         """
         held, held_bytes = self._alone.held, self._alone.held_bytes
         if len(self._queues) > 1:
             held, held_bytes = self.held, sum(queue.held_bytes for queue in self._queues.values())
         if held < self._limit and held_bytes < self._limit_bytes:
-            # Which of several servers it is for, the body says: that one's queue refuses it.
+            # With several servers, only the body says which server the message is for. So that
+            # server's queue refuses it later.
             if self._alone.oldest_wait <= self.pace.max_wait:
                 if self._closing:
                     raise _shutting_down()
@@ -90,24 +93,30 @@ class GroupCommit:
         raise Problem(OVERLOADED, why, headers=RETRY_AFTER)
 
     def submit(self, submissions: Sequence[AnySubmission]) -> asyncio.Future[None]:
-        """Hand in one request's messages; the future is done when each has its verdict.
+        """Hand in one request's messages.
 
-        Those for one server are committed in the order given, in one tick.
+        The messages for one server are committed in this order, in one tick.
+
+        Returns:
+            A future that is done when each message has its verdict.
 
         Raises:
-            Problem: the service is shutting down; nothing was handed in.
+            Problem: The service is shutting down (503). Nothing was handed in.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.hand_in(submissions, partial(_wake, future))
         return future
 
     def hand_in(self, submissions: Sequence[AnySubmission], decided: Callable[[], None]) -> None:
-        """As ``submit``, without a future: ``decided`` is called when each has its verdict.
+        """Hand in messages as ``submit`` does, with a callback in place of the future.
 
-        It is called in the middle of a tick, so it must be quick and must not raise.
+        Args:
+            submissions: One request's messages.
+            decided: Called when each message has its verdict. It runs in the middle of a tick, so
+                it must be quick and must not raise.
 
         Raises:
-            Problem: the service is shutting down; nothing was handed in.
+            Problem: The service is shutting down (503). Nothing was handed in.
         """
         if self._closing:
             raise _shutting_down()
@@ -125,14 +134,14 @@ class GroupCommit:
                 queue.hand_in(some, waiter)
 
     async def close(self) -> None:
-        """Take nothing more, and return when everything handed in has its verdict."""
+        """Take no more messages, and wait until all that were handed in have their verdict."""
         self._closing = True
         await self._idle.wait()
         for queue in self._queues.values():
             await queue.close()
 
     def _is_full(self, queue: CommitQueue) -> bool:
-        """Return whether too much waits for one of several servers: others need room, too."""
+        """Return whether too much waits for one of several servers: others need room too."""
         return (
             queue.oldest_wait > self.pace.max_wait
             or queue.held > self._limit // 2
@@ -162,7 +171,7 @@ class GroupCommit:
 
 
 def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():  # cancelled: the request is gone, its message is not
+    if not future.done():  # it is done if the request was cancelled; its message went on
         future.set_result(None)
 
 

@@ -1,9 +1,9 @@
-"""Request heads that came before: most clients send the same one with every message.
+"""A cache of parsed request heads: most clients send the same head with every message.
 
-Parsing a head costs a tenth of all that accepting a message costs this process. So a head that the
-parser made a sound message of is remembered, byte for byte, with what it made of it; of the same
-bytes it would make the same. A request is taken by it only where it is whole: the head, the body of
-the length that the head states, and nothing after it.
+Parsing a head is a tenth of the cost of accepting a message. So the cache keeps each head of a
+valid message, byte for byte, with the parser's result; the same bytes always give the same result.
+A cached head is used only for a whole request: the head, a body of the length that the head states,
+and nothing after it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ __all__ = ["CachedHead", "RequestHeadCache"]
 
 _END = b"\r\n\r\n"
 _LONGEST = 4096
-# Another value with every message: such heads never come again, and would drive out those that do.
+# Headers whose value changes with every message. Heads with them never come again, and would drive
+# out heads that do.
 _CHANGING = (b"x-correlation-id", b"idempotency-key", b"traceparent", b"b3", b"x-b3-traceid")
 
 
 class CachedHead(msgspec.Struct, frozen=True, gc=False):
-    """A parsed head."""
+    """The parts of a parsed head that the hot path needs."""
 
     headers: Headers
     length: int
@@ -30,7 +31,7 @@ class CachedHead(msgspec.Struct, frozen=True, gc=False):
 
 
 class RequestHeadCache:
-    """Remembers up to ``most`` heads; of one process, for all its connections."""
+    """Caches up to ``most`` heads. All connections of a process share it."""
 
     def __init__(self, most: int = 1024) -> None:
         self._most = most
@@ -40,7 +41,7 @@ class RequestHeadCache:
         return len(self._cached)
 
     def find(self, data: bytes) -> tuple[CachedHead, bytes] | None:
-        """Return head and body if ``data`` is one whole request whose head is remembered."""
+        """Return head and body if ``data`` is one whole request with a cached head."""
         end = data.find(_END) + len(_END)
         head = self._cached.get(data[:end])
         if head is None or len(data) - end != head.length:
@@ -48,12 +49,13 @@ class RequestHeadCache:
         return head, data[end:]
 
     def learn(self, raw: bytes, head: CachedHead) -> None:
-        """Remember what ``raw`` was parsed to, unless it will hardly come again.
+        """Cache a parsed head, unless it is unlikely to come again.
 
         Args:
-            raw: All bytes of the head, and never a part of them: the rest of a head whose beginning
-                came before is itself a sound head, and would stand for a request never sent.
-            head: What it says, of a request that has come as a whole.
+            raw: All bytes of the head, never a part of them. The rest of a head whose beginning
+                came in an earlier read can look like a valid head, and would stand for a request
+                that nobody sent.
+            head: The parser's result. The request has come as a whole.
         """
         if len(raw) > _LONGEST or not head.length:
             return

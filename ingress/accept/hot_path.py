@@ -1,13 +1,13 @@
-"""The hot path: ``POST /api/messages`` answered by its connection itself, without ASGI.
+"""The hot path: the connection itself serves ``POST /api/messages``, without ASGI.
 
-ASGI's task, events and dictionaries of a request cost as much as everything else that accepting a
-message takes (26 of 50 microseconds). Nearly every ``POST /api/messages`` arrives as a whole. It
-takes the steps of ``PostMessage`` where it is read, and its
-answer is written when the group commit has it.
+ASGI's task, events and dictionaries cost as much as all other work of accepting a message (26 of 50
+microseconds). Nearly every ``POST /api/messages`` arrives as a whole. Its connection runs the steps
+of ``PostMessage`` as soon as it has read the request, and writes the answer when the group commit
+has the verdict.
 
-Everything else goes through ASGI, untouched: other routes, bodies that come in pieces, compressed
-or with a digest, ``Expect`` and HTTP/1.0. So nothing is decided here that ASGI decides otherwise,
-and the same tests run through both.
+All other requests go through ASGI: other routes, bodies that come in pieces, are compressed or have
+a digest, ``Expect``, and HTTP/1.0. Both ways give the same answers, and the same tests run through
+both.
 """
 
 from __future__ import annotations
@@ -39,16 +39,22 @@ _CODED = b"content-encoding"
 
 
 class MessageHotPath:
-    """Serves whole ``POST /api/messages``, for all connections of a process."""
+    """Serves ``POST /api/messages`` requests that have come as a whole, for all connections.
+
+    Args:
+        post: The steps of the route.
+        bounds: The limits of a head.
+        forms: Whether ``multipart/form-data`` is served, through ASGI.
+    """
 
     def __init__(self, post: PostMessage, bounds: Bounds, *, forms: bool = False) -> None:
         self._post = post
         self._bounds = bounds
-        self._forms = forms  # multipart/form-data is served, by ASGI
+        self._forms = forms
         self._header_cache = RequestHeadCache()
 
     def take(self, connection: HttpConnection, data: bytes) -> bool:
-        """Serve ``data`` if it is one whole message; tell whether it is."""
+        """Serve ``data`` if it is one whole message; return whether it is."""
         found = self._header_cache.find(data)
         if found is None:
             if not data.startswith(_LINE):
@@ -67,10 +73,10 @@ class MessageHotPath:
         return True
 
     def _parse(self, data: bytes) -> tuple[CachedHead, bytes] | None:
-        """Split ``data`` without the events of a parser, if it is one whole message.
+        """Return head and body if ``data`` is one whole message, without a ``RequestParser``.
 
         Raises:
-            Problem: It begins with a head that is none.
+            Problem: The head is malformed or past a limit.
         """
         end = data.find(_HEAD_END) + len(_HEAD_END)
         if not len(_HEAD_END) <= end <= self._bounds.head_bytes:
@@ -85,11 +91,11 @@ class MessageHotPath:
         return cached, data[end:]
 
     def wants(self, head: RequestHead) -> bool:
-        """Return whether a request is a plain message, as far as its head says."""
+        """Return whether the head is that of a plain message, which the hot path serves."""
         return self._plain(head) is not None
 
     def _plain(self, head: RequestHead) -> Headers | None:
-        """Return the headers of a plain message, ``None`` for any other request."""
+        """Return the headers of a plain message, or ``None`` for any other request."""
         if (
             head.target != _PATH
             or head.method != b"POST"
@@ -100,13 +106,13 @@ class MessageHotPath:
             return None
         headers = dict(head.headers)
         if len(headers) < len(head.headers):
-            return None  # a header is repeated: ASGI knows which of them are lists
+            return None  # a header is repeated: the ASGI route knows which headers are lists
         if _CODED in headers or has_digest(headers) or (self._forms and is_form(headers)):
             return None
         return headers
 
     def serve(self, connection: HttpConnection, head: RequestHead, body: bytes) -> bool:
-        """Serve one of several requests that came at once; tell whether it is small enough."""
+        """Serve one request; return ``False`` if its body is too large, to leave it to ASGI."""
         if len(body) > self._post.limit:
             return False
         exchange = MessageExchange(connection, self._post, keep_alive=head.keep_alive)
@@ -117,13 +123,13 @@ class MessageHotPath:
 class MessageExchange:
     """One ``POST /api/messages`` of a connection, from its body to its answer.
 
-    ``keep_alive`` is false if the client asked for the connection to end with the answer.
+    ``keep_alive`` is false if the connection closes after the answer.
     """
 
     __slots__ = (
         "_connection", "_correlation", "_gone", "_message", "_post", "_trace", "keep_alive",
     )  # fmt: skip
-    started = False  # the answer is sent at once
+    started = False  # always false while the request is under way: the answer is sent whole
 
     def __init__(self, connection: HttpConnection, post: PostMessage, *, keep_alive: bool) -> None:
         self._connection = connection
@@ -132,11 +138,11 @@ class MessageExchange:
         self.keep_alive = keep_alive
 
     def disconnect(self) -> None:
-        """Note that there is no client to answer any more; its message goes on."""
+        """Record that the client is gone. Its message goes on."""
         self._gone = True
 
     def begin(self, headers: Headers, body: bytes) -> None:
-        """Hand the message to the group commit, or answer why it can't be accepted."""
+        """Check the message and hand it to the group commit, or answer with a problem."""
         self._connection.begin(self)
         post = self._post
         trace = post.begin(headers)
@@ -151,7 +157,7 @@ class MessageExchange:
             self._refuse(problem)
 
     def _decided(self) -> None:
-        """Answer. Called in the middle of a tick, so nothing may escape from here."""
+        """Write the answer. The tick calls this, so no exception may leave it."""
         if self._gone:
             if self._trace is not None:
                 self._trace.end(CLIENT_GONE, self._correlation)

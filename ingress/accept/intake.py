@@ -1,4 +1,4 @@
-"""From the bytes of a body to submissions: checked, with their identity."""
+"""The conversion of request bodies to submissions: decoded, checked, and with their ids."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from transport.message.identity import idempotency_key, message_id
 __all__ = ["Intake", "Item"]
 
 Item = Submission | Problem
-"""One item of a batch: what to commit, or why it can't be."""
+"""One item of a batch: the submission to commit, or the problem with it."""
 
 
 class Intake:
-    """Turns bodies into submissions."""
+    """Makes submissions of bodies."""
 
     def __init__(self, limits: RequestLimits) -> None:
         self._limits = limits
@@ -40,11 +40,16 @@ class Intake:
     def message(
         self, data: bytes, context: Context, key: str | None, most: int = MOST_ERRORS
     ) -> Submission:
-        """Return the submission in ``data``; ``key`` is the ``Idempotency-Key`` header's.
+        """Return the submission of one message.
+
+        Args:
+            data: The message's JSON.
+            context: Properties from the request's headers.
+            key: The ``Idempotency-Key`` header, if any.
+            most: The most faulty fields that a problem lists.
 
         Raises:
-            Problem: it is not a message that can be accepted; the faulty fields are named, at most
-                ``most`` of them.
+            Problem: The message can't be accepted. The problem lists the faulty fields.
         """
         try:
             request = decode_message(data)
@@ -67,10 +72,10 @@ class Intake:
         return made
 
     def batch(self, body: bytes, context: Context) -> Iterator[Item | None]:
-        """Yield one item for each of a JSON array.
+        """Yield one item for each element of a JSON array.
 
         Raises:
-            Problem: it is no JSON array, or has no items or too many.
+            Problem: The body is not a JSON array, or has no items or too many.
         """
         if len(body) <= self._limits.item_bytes:
             try:
@@ -83,15 +88,15 @@ class Intake:
                 if items is not None:
                     yield from items
                     return
-        # Some item is in doubt, or the whole is: one by one, so that it sinks no other. And where
-        # it is long, so that others are served between two items.
+        # Some item may be invalid, or the body is long. Check the items one by one, so that an
+        # invalid item fails alone, and so that other requests are served between two items.
         yield from self._items(self._split(body), context)
 
     def lines(self, body: bytes, context: Context) -> Iterator[Item | None]:
-        """Yield one item for each line of NDJSON, ``None`` while it passes over empty ones.
+        """Yield one item for each line of NDJSON, and ``None`` for steps that skip empty lines.
 
         Raises:
-            Problem: there are no items or too many.
+            Problem: The body has no items or too many.
         """
         lines: list[memoryview] = []
         for line in _lines(body):
@@ -105,10 +110,10 @@ class Intake:
         yield from self._items(lines, context)
 
     def _split(self, body: bytes) -> list[memoryview | bytes]:
-        """Return the items of an array as they are written; of too many, none is looked at.
+        """Return the undecoded items of a JSON array.
 
         Raises:
-            Problem: it is no JSON array, or has no items or too many.
+            Problem: The body is not a JSON array, or has no items or too many.
         """
         try:
             fields = msgspec.structs.astuple(self._array(body))
@@ -136,7 +141,7 @@ class Intake:
     def _all_sound(
         self, requests: list[MessageRequest], body: bytes, context: Context
     ) -> list[Item] | None:
-        """Return the submissions if nothing is in doubt anywhere, looking at the body once."""
+        """Return the submissions if all items are surely valid, or ``None`` if one may not be."""
         if b"\\u0000" in body:
             return None
         limits = self._limits
@@ -167,7 +172,7 @@ class Intake:
             return problem
 
     def _explained(self, data: bytes, error: Exception, most: int) -> Problem:
-        # The fallback is for a rule that the decoder knows and `explain` does not.
+        # The fallback is for a rule that the decoder has and `explain` does not.
         return explain(data, self._limits, most) or malformed(str(error))
 
     def _count(self, items: int) -> None:
@@ -182,16 +187,16 @@ class Intake:
 def submission(
     request: MessageRequest, client: str, context: Context, size: int
 ) -> Submission | None:
-    """Return the submission of a checked request, its identity derived from its key.
+    """Return the submission of a checked request, with the id that is derived from its key.
 
     Args:
-        request: The message's JSON, decoded.
-        client: Its client message id.
-        context: What the request's headers say of it.
-        size: Of its JSON, in bytes.
+        request: The decoded JSON of the message.
+        client: The client message id.
+        context: Properties from the request's headers.
+        size: The size of the JSON in bytes.
 
     Returns:
-        ``None`` if the key is too long for the unique index that keeps a message single.
+        ``None`` if the key is too long for PostgreSQL's unique index.
     """
     conversation = request.conversation_id
     key = idempotency_key(request.sender_id, conversation, client)
@@ -201,10 +206,10 @@ def submission(
 
 
 def _array_of(most: int) -> Callable[[bytes], msgspec.Struct]:
-    """Return the decoder of an array of at most ``most`` items, each left as it is written.
+    """Return a decoder of an array of at most ``most`` items, which leaves the items undecoded.
 
-    An array decoded as a struct ends at the first item too many. As a list it would be built whole,
-    and eight million items in 16 MiB take a second.
+    The decoder treats the array as a struct, so it stops at the first item too many. A list would
+    be built whole, and eight million items in 16 MiB take a second.
     """
     fields = [(f"item_{n}", msgspec.Raw | UnsetType, UNSET) for n in range(most)]
     array = msgspec.defstruct("Array", fields, array_like=True, forbid_unknown_fields=True)
@@ -217,7 +222,7 @@ def _given(field: object) -> bool:
 
 
 def _lines(body: bytes) -> Iterator[memoryview | None]:
-    """Yield the lines that hold something, and ``None`` for many empty ones at a time."""
+    """Yield the lines that are not empty, and ``None`` for each long stretch of empty lines."""
     view, at = memoryview(body), 0
     while at < len(body):
         chunk = body[at : at + _CHUNK]
@@ -235,7 +240,7 @@ def _lines(body: bytes) -> Iterator[memoryview | None]:
 _CHUNK = 65_536
 _BLANK = b" \t\r\n"
 _LISTED = 1_000
-"""Errors listed in the answer to one batch. Past them each item at fault still names its first."""
+"""Errors that the answer to a batch lists. Past it, each faulty item lists its first error only."""
 
 _decode_batch = msgspec.json.Decoder(list[MessageRequest]).decode
 

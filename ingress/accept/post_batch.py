@@ -1,4 +1,4 @@
-"""``POST /api/messages:batch``: up to a thousand messages in one request, each answered."""
+"""``POST /api/messages:batch``: up to a thousand messages in one request, with a result each."""
 
 from __future__ import annotations
 
@@ -27,7 +27,12 @@ _UNAVAILABLE = 503
 
 
 class PostBatch:
-    """``POST /api/messages:batch``."""
+    """The ASGI application of ``POST /api/messages:batch``.
+
+    Args:
+        context: The parts that a message passes on its way in.
+        limit: The largest body, in bytes.
+    """
 
     def __init__(self, context: AcceptContext, limit: int) -> None:
         self._context = context
@@ -35,7 +40,7 @@ class PostBatch:
         self._turns = Turns()
 
     async def __call__(self, scope: wire.Scope, receive: Receive, send: Send) -> None:
-        """Accept a batch; answered when every message in it has its outcome."""
+        """Accept a batch. Answer when every message in it has its outcome."""
         shared = self._context
         headers = by_name(scope["headers"])
         trace = shared.tracer.begin(headers, "POST", BATCH)
@@ -103,13 +108,13 @@ class PostBatch:
         if hits:
             self._context.hits.inc(hits)
         if unavailable is not None and refused == len(items):
-            # Nothing went in: say so where proxies and clients look first.
+            # No message was accepted: answer 503 as the status, where proxies and clients look.
             raise Problem(unavailable.kind, unavailable.detail, headers=unavailable.headers)
         return results
 
 
 def _permitted(item: Item, key: ApiKey) -> Item:
-    """Return the item, or why it may not be sent with ``key``."""
+    """Return the item, or the problem (403) if ``key`` may not send it."""
     if isinstance(item, Submission):
         try:
             item.admit(key)

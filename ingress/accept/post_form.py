@@ -1,8 +1,8 @@
 """``POST /api/messages`` as ``multipart/form-data``: content of any kind and size, streamed.
 
 The part ``message`` is the message's JSON without its content, and comes first. The part
-``content`` is the content. Up to a megabyte of it is kept in memory; more goes to the payload store
-while it comes, so a body takes the same memory however large it is.
+``content`` is the content. Up to a megabyte of it stays in memory; larger content is streamed to
+the payload store while it comes. So even a very large body takes little memory.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ __all__ = ["PostForm"]
 
 _IN_MEMORY = 2**20
 _STEP = 16 * 1024
-"""Bytes that are looked at before others may have a turn."""
+"""Bytes of one parsing step; other requests may have a turn between two steps."""
 _SLOWEST = 32 * 1024
-"""Bytes a second that a client has to send, once INGRESS_BODY_TIMEOUT_MS is over."""
+"""The slowest rate, in bytes a second, at which a client may send after INGRESS_BODY_TIMEOUT_MS."""
 _CLOSE = {"Connection": "close"}
 _FIELD_TEXT = {"message": "the message's JSON, without content", "content": "the content"}
 _HAS_CONTENT = FieldError(
@@ -61,14 +61,14 @@ _REPEATED = repeated("content").detail
 
 
 class PostForm:
-    """Serves ``POST /api/messages`` where there is a payload store; JSON goes on to ``post``.
+    """Serves ``POST /api/messages`` if there is a payload store. It passes JSON on to ``post``.
 
     Args:
-        post: Serves JSON, and has the steps that both have.
+        post: Serves JSON, and has the steps that forms share with it.
         context: The parts that a message passes on its way in.
-        uploads: Has the payload store.
-        seconds: How long a client may be silent, and how long a body may take to come beyond
-            what its size allows.
+        uploads: Writes to the payload store.
+        seconds: How long a client may be silent, and how long a body may take beyond the time that
+            its size allows at 32 KiB/s.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class PostForm:
         self._turns = Turns()
 
     async def __call__(self, scope: wire.Scope, receive: Receive, send: Send) -> None:
-        """Accept one message; answered when it is durable."""
+        """Accept one message. Answer when it is durable."""
         headers = by_name(scope["headers"])
         if not is_form(headers):
             await self._post(scope, receive, send)
@@ -113,12 +113,12 @@ class PostForm:
     async def _read(
         self, headers: Headers, receive: Receive, context: Context, key: ApiKey | None
     ) -> Submission:
-        """Return the message, whose content is in the store or, where it is small, in it.
+        """Return the message. Large content is in the store; small text is in the message.
 
         Raises:
-            Problem: the body is not such a message, is too large or too slow, or the store can't
-                take it.
-            Disconnected: the client is gone.
+            Problem: The body is not a valid message, is too large or too slow, or the store can't
+                take its content.
+            Disconnected: The client is gone.
         """
         if coding_of(headers) is not None:
             raise Problem(MEDIA, "Send multipart/form-data as it is, without Content-Encoding.")
@@ -165,14 +165,14 @@ class PostForm:
     def begin(
         self, data: bytes, headers: Headers, context: Context, key: ApiKey | None
     ) -> Submission:
-        """Return the message of the part ``message``, checked, still without content.
+        """Return the submission of the part ``message``, checked, and still without content.
 
         Raises:
-            Problem: it is not a message that can be accepted.
+            Problem: The message can't be accepted.
         """
         inner = data.strip()
         if inner.startswith(b"{"):
-            # The one member that it does not have: so the same rules and texts hold for it.
+            # Add the one member that the part lacks, so that the usual checks and texts apply.
             rest = inner[1:].lstrip()
             data = b'{"content":""' + (b"" if rest.startswith(b"}") else b",") + rest
         try:
@@ -186,11 +186,19 @@ class PostForm:
         return message
 
     def content(self, message: Submission) -> _ContentPart:
-        """Return a place for the content of the message."""
+        """Return the receiver of the content of ``message``."""
         return _ContentPart(self._uploads, message)
 
     def check(self, size: int, most: int | None = None) -> None:
-        """Raise Problem if a part is larger than it may be."""
+        """Check the size of a part.
+
+        Args:
+            size: The part's size so far, in bytes.
+            most: The limit of the part ``message``; ``None`` for the part ``content``.
+
+        Raises:
+            Problem: The part is too large (413).
+        """
         if most is None and size > self._most:
             raise self._too_large()
         if most is not None and size > most:
@@ -202,7 +210,7 @@ class PostForm:
 
     @property
     def message_bytes(self) -> int:
-        """The largest part ``message``."""
+        """The largest size of the part ``message``, in bytes."""
         return self._post.limit
 
     def _too_large(self) -> Problem:
@@ -214,7 +222,7 @@ class PostForm:
 
 
 class _Form:
-    """One body, from its first byte to its last."""
+    """Reads one form: its message, its content, and their digests."""
 
     def __init__(
         self, route: PostForm, headers: Headers, context: Context, key: ApiKey | None
@@ -238,7 +246,7 @@ class _Form:
         return len(self._json) + (self._content.held if self._content else 0)
 
     def steps(self, data: bytes) -> Iterator[bytes | None]:
-        """Take the next bytes of the body in short steps; yield those that are to be uploaded."""
+        """Parse the next bytes of the body in short steps; yield the bytes to upload."""
         for start in range(0, len(data), _STEP):
             step = data[start : start + _STEP]
             if self._announced:
@@ -254,12 +262,16 @@ class _Form:
             yield None
 
     async def upload(self, data: bytes) -> None:
-        """Upload the bytes that ``steps`` gave."""
+        """Upload the bytes that ``steps`` yielded."""
         if self._content is not None:
             await self._content.upload(data)
 
     async def message(self) -> Submission:
-        """Return the message; its body is complete."""
+        """Return the message with its content. Call this when the whole body has come.
+
+        Raises:
+            Problem: A part is missing, a digest differs, or the store can't take the content.
+        """
         self._reader.end()
         digests.check(self._announced, self._whole.digest())
         if self._message is None or self._content is None:
@@ -274,7 +286,7 @@ class _Form:
         return self._message
 
     def abandon(self) -> None:
-        """Leave nothing of a body that is not accepted."""
+        """Remove the uploaded content of a body that is not accepted."""
         if self._content is not None:
             self._content.abandon()
 
@@ -309,7 +321,7 @@ class _Form:
 
 
 class _ContentPart:
-    """The content of one message: in memory until it is more than a megabyte, then in the store."""
+    """Receives one message's content: up to a megabyte in memory, more into the store."""
 
     def __init__(self, uploads: Uploads, message: Submission) -> None:
         self.digest = ContentDigest()
@@ -321,11 +333,11 @@ class _ContentPart:
 
     @property
     def held(self) -> int:
-        """Bytes that are in memory."""
+        """The number of bytes in memory."""
         return len(self._held)
 
     def take(self, data: bytes) -> bytes | None:
-        """Take the next bytes; return those that are to be uploaded."""
+        """Take the next bytes of the content; return the bytes to upload, if any."""
         self.digest.add(data)
         if not self._in_memory:
             return data
@@ -337,7 +349,7 @@ class _ContentPart:
         return held
 
     async def upload(self, data: bytes) -> None:
-        """Upload the next bytes. Of a message that is a row they are only hashed."""
+        """Upload the next bytes, unless the message has a row already."""
         message = self._message
         if self._upload is None:
             if message.verdict is not None or await self._uploads.is_decided(message):
@@ -346,7 +358,7 @@ class _ContentPart:
         await self._uploads.write(message, self._upload, data)
 
     async def finish(self, content_type: str | None) -> None:
-        """Put the content where it belongs: in the message where it is small text."""
+        """Complete the content: small text goes into the message, other content into the store."""
         message = self._message
         data = bytes(self._held)
         text = data.decode() if self.digest.ends_as_text() and self._in_memory else None
@@ -368,17 +380,17 @@ class _ContentPart:
         message.refer_to(payload, keep=text is not None and self._uploads.fits_row(payload))
 
     def abandon(self) -> None:
-        """Leave nothing in the store."""
+        """Remove the content from the store."""
         if self._upload is not None:
             self._uploads.abandon(self._message, self._upload)
             self._upload = None
 
 
 def _content_type(headers: Headers) -> str | None:
-    """Return the media type of the part ``content``, if it gives one.
+    """Return the media type of the part ``content``, if the part has one.
 
     Raises:
-        Problem: it is too long, or has characters that no media type has.
+        Problem: The media type is empty, too long, or has characters outside ASCII.
     """
     given = headers.get(b"content-type")
     if given is None:

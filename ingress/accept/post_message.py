@@ -1,8 +1,8 @@
-"""The two routes that carry the traffic, as plain ASGI in front of FastAPI.
+"""``POST /api/messages`` as plain ASGI, in front of FastAPI.
 
-FastAPI's routing and validation cost several times what accepting a message does. So these two
-never reach it; they are described in the same OpenAPI document by ``ingress.openapi``. Nothing
-here is logged or traced per request, and nothing is awaited but the body and the group commit.
+FastAPI's routing and validation cost several times as much as accepting a message. So this route
+and the batch route do not use FastAPI; ``ingress.openapi`` describes them in the same OpenAPI
+document. A request awaits only its body and the group commit.
 """
 
 from __future__ import annotations
@@ -36,20 +36,19 @@ _JSON = (b"application/json",)
 
 
 class PostMessage:
-    """``POST /api/messages``: the steps of it, and the ASGI door to them.
+    """The steps of ``POST /api/messages``, and the ASGI application that runs them.
 
-    The other door is ``ingress.accept.hot_path``, which takes the same steps without ASGI's
-    cost.
+    ``ingress.accept.hot_path`` runs the same steps without the cost of ASGI.
 
     Args:
-        context: the parts that both doors share.
-        limit: the largest body, in bytes.
+        context: The parts that a message passes on its way in.
+        limit: The largest body, in bytes.
     """
 
     def __init__(self, context: AcceptContext, limit: int) -> None:
         self._context = context
         self.begin = partial(context.tracer.begin, method="POST", route=MESSAGES)
-        """Begins the trace of a request, by its headers: the first step."""
+        """The first step: begins the trace of a request, from its headers."""
         self.limit = limit
         """The largest body, in bytes."""
         forms = context.uploads is not None
@@ -58,13 +57,14 @@ class PostMessage:
         self._limited_by = f"INGRESS_MAX_BODY_BYTES{larger}"
 
     def admit(self, headers: Headers) -> ApiKey | None:
-        """Let a request in, before its body is read.
+        """Check a request before its body is read.
 
         Returns:
-            The request's key, for ``submission``; ``None`` where none is needed.
+            The request's key, for ``submission``; ``None`` if no keys are needed.
 
         Raises:
-            Problem: The request may not produce, too much is waiting, or its media type is another.
+            Problem: The request may not produce, too much is waiting, or its media type is not
+                supported.
         """
         key = self._context.admit(headers)
         media_type(headers, _JSON, beside=self._beside_json)
@@ -78,10 +78,17 @@ class PostMessage:
         body: bytes,
         key: ApiKey | None,
     ) -> Submission:
-        """Return the message, checked, for ``hand_in``; ``key`` is what ``admit`` gave.
+        """Return the checked message, for ``hand_in``.
+
+        Args:
+            headers: The request's headers.
+            correlation: The client's correlation id, if any.
+            trace: The request's trace.
+            body: The message's JSON.
+            key: The key that ``admit`` returned.
 
         Raises:
-            Problem: it is not a message that can be accepted.
+            Problem: The message can't be accepted.
         """
         context = Context(correlation, trace)
         message = self._context.intake.message(body, context, idempotency_key(headers))
@@ -90,10 +97,10 @@ class PostMessage:
         return message
 
     def hand_in(self, message: Submission, decided: Callable[[], None]) -> None:
-        """Give the message to the group commit, which calls ``decided`` when it has its verdict.
+        """Hand the message to the group commit, which calls ``decided`` when it has its verdict.
 
         Raises:
-            Problem: the service is shutting down.
+            Problem: The service is shutting down (503).
         """
         uploads = self._context.uploads
         if uploads is not None and uploads.wants(message):
@@ -105,19 +112,19 @@ class PostMessage:
         """Return status, ``X-Correlation-ID`` and JSON body for a message that has its verdict.
 
         Raises:
-            Problem: it was not accepted, or its key stands for another body.
+            Problem: The message was not accepted, or its key was used for another body.
         """
         ack = message.answer()
         status, given = 202, correlation or ack.correlation_id
         if ack.idempotent_hit:
             self._context.hits.inc()
             status = 200
-        if given is message.message_id:  # usually; its own id is always a header value
+        if given is message.message_id:  # the usual case; an id is always safe in a header
             return status, given.encode(), encode(ack)
         return status, header_safe(given, ack.message_id), encode(ack)
 
     async def __call__(self, scope: wire.Scope, receive: Receive, send: Send) -> None:
-        """Accept one message; answered when it is durable."""
+        """Accept one message. Answer when it is durable."""
         headers = by_name(scope["headers"])
         trace = self.begin(headers)
         correlation: str | None = None

@@ -1,4 +1,4 @@
-"""Receipts: into the log, in their message's partition, so that they can't overtake it."""
+"""Receipts are appended to their message's partition, so that they can't overtake the message."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ from transport.message.envelope import Receipt
 __all__ = ["Receipts"]
 
 _NEVER_ARCHIVED_BEFORE = 12 * 3600.0
-"""Seconds. ROWS_RETENTION_DAYS is one at least; clocks may be apart by the rest."""
+"""Seconds. The archive takes no younger rows: ROWS_RETENTION_DAYS is at least one day, and the
+difference allows for clocks that disagree."""
 
 
 class Receipts:
-    """Records and lists the receipts of messages that exist, with a row or on their way to one.
+    """Records and lists receipts of messages that have a row or wait in the log.
 
     Args:
-        commits: takes receipts into the log.
-        messages: finds the messages.
-        pool: connections to PostgreSQL.
-        timeout_seconds: how long to wait for PostgreSQL.
+        commits: Appends receipts to the log.
+        messages: Finds the messages.
+        pool: Connections to PostgreSQL.
+        timeout_seconds: How long to wait for PostgreSQL.
     """
 
     def __init__(
@@ -53,14 +54,17 @@ class Receipts:
         trace: Trace,
         key: ApiKey | None,
     ) -> Stored:
-        """Record a receipt; return the first one of its kind, ``fresh`` if it is this one.
+        """Record a receipt, once for each message, user and state.
 
-        A key with a conversation prefix may give it for all messages of such conversations; other
-        messages do not exist for it.
+        A key with a conversation prefix may give receipts for all messages of such conversations.
+        For other messages the answer is 404.
+
+        Returns:
+            The first such receipt. ``fresh`` is true if this call recorded it.
 
         Raises:
-            Problem: there is no such message, its row is gone, it is a dead letter, or the log did
-                not take it.
+            Problem: There is no such message, it was archived or erased, it is a dead letter, or
+                the log did not take the receipt.
         """
         prefix = key.conversation_prefix if key else ""
         found = await self._messages.find(message_id, content=bool(prefix))
@@ -82,9 +86,12 @@ class Receipts:
         return submission.stored()
 
     async def _must_stay(self, message_id: str, found: StoredMessage) -> None:
-        """Return unless the row goes to the archive: no worker writes its receipts any more.
+        """Refuse a receipt whose message is being archived: no worker would store the receipt.
 
-        Until the archive has it, the row is there, for days where the store is down.
+        Such a row stays in PostgreSQL until the archive has it, for days if the store is down.
+
+        Raises:
+            Problem: The message is being archived or erased (410).
         """
         if found.persisted_at > timestamp(time.time() - _NEVER_ARCHIVED_BEFORE):
             return
@@ -96,7 +103,7 @@ class Receipts:
         """Return up to ``limit`` of a message's receipts, oldest first.
 
         Raises:
-            Problem: there is no such message that ``key`` may read.
+            Problem: There is no such message that ``key`` may read, or it was archived or erased.
         """
         limited = key is not None and key.limited
         found = await self._messages.find(message_id, content=limited)
@@ -108,11 +115,11 @@ class Receipts:
             return await queries.receipts(self._pool, message_id, limit)
 
     async def _recorded(self, message_id: str, user_id: str, state: str) -> str | None:
-        """Return the time at which this very receipt was recorded, if it was."""
+        """Return the time at which this receipt was recorded, or ``None`` if it was not."""
         async with asyncio.timeout(self._timeout):
             return await queries.receipt_at(self._pool, message_id, user_id, state)
 
 
 def _conversation(found: Found) -> str:
-    """Return the message's conversation; nothing where the message can't be read."""
+    """Return the message's conversation, or an empty text if it is not known."""
     return found.message.conversation_id if found.message else ""

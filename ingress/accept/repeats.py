@@ -1,11 +1,12 @@
-"""Ask for large messages whether they are repeats, before their content is uploaded.
+"""The check for repeats before large content is uploaded.
 
-A row answers a repeat for good, as it does in a group commit. What the log remembers does not: only
-an append is confirmed, by its replicas and by a second log. So a message that the log remembers
-goes on to its group commit, and spares the upload where its content is in the store.
+If the message has a row, the row answers the repeat, as in a group commit. The log's memory of an
+append is no final answer: only an append itself is confirmed by replicas and by a second log. So a
+message that the log remembers goes on to its group commit, but is not uploaded again if the store
+has its content.
 
-Two requests with one key that come at once may both find nothing. Both upload then, the same bytes
-to the same key.
+Two concurrent requests with the same key may both find nothing. Then both upload, and equal content
+goes to the same key.
 """
 
 from __future__ import annotations
@@ -32,23 +33,23 @@ __all__ = ["Repeats"]
 _log = structlog.get_logger(__name__)
 
 _PATIENCE = 0.25
-"""Seconds for the log's answer. Without it the content is uploaded."""
+"""Seconds to wait for the log's answer. After them the content is uploaded."""
 
 
 class _Known(NamedTuple):
-    """A message's row, or else the log's memory of its append."""
+    """The answer for one message: its row, or the log's memory of its append, or neither."""
 
     row: StoredAnswer | None = None
     remembered: Remembered | None = None
 
 
 class Repeats:
-    """Asks PostgreSQL, then the log. One question at a time; those that come meanwhile share one.
+    """Asks PostgreSQL, then the log, whether messages are repeats. Concurrent calls share a query.
 
     Args:
-        row_lookup: Asks PostgreSQL, and knows when it is out.
+        row_lookup: Asks PostgreSQL, and skips it during an outage.
         transport: The log that messages are appended to.
-        metrics: Of this process.
+        metrics: The process's metrics.
     """
 
     def __init__(self, row_lookup: RowLookup, transport: Transport, *, metrics: Metrics) -> None:
@@ -58,15 +59,15 @@ class Repeats:
         self._question = SharedQuestion(self._ask, unanswered=_Known)
 
     async def decide(self, message: Submission, fingerprint: str | None) -> bool:
-        """Give a message its verdict if it is a row, or if the log has another body of it.
+        """Set a message's verdict if it has a row, or if the log remembers another body for it.
 
         Args:
             message: The message.
-            fingerprint: The digest of its body; ``None`` while that is not known, and then rows
-                alone decide.
+            fingerprint: The digest of its body. While it is not known (``None``), only a row
+                decides.
 
         Returns:
-            Whether the log remembers it with the same body.
+            Whether the log remembers the message with the same body.
         """
         began = time.time_ns()
         row, first = await self._question.answer(message.message_id)
@@ -92,7 +93,7 @@ class Repeats:
         try:
             rows = await self._row_lookup.answers(list(waiting))
             remembered = await self._recall([one for one in waiting if one not in rows])
-        except Exception:  # noqa: BLE001 - the append meets it as well, and answers the client
+        except Exception:  # noqa: BLE001 - the append fails too then, and answers the client
             _log.exception("Look for repeats failed: unhandled exception; contents are uploaded")
             return
         for message_id, future in waiting.items():
@@ -104,5 +105,5 @@ class Repeats:
         try:
             found = await answer(self._transport.recall(ids), within=_PATIENCE)
         except (TransportError, TimeoutError):
-            return {}  # the append will meet it as well
+            return {}  # the append will see this failure as well
         return {one: first for one, first in zip(ids, found, strict=True) if first is not None}

@@ -1,9 +1,9 @@
-"""Look up a group commit's messages in PostgreSQL, without waiting in an outage.
+"""The look-up of a group commit's messages in PostgreSQL. It does not wait during an outage.
 
-The look-up makes answers exact after every cache has expired. It is not needed for correctness:
-the id is derived from the key and the worker's unique key decides. So when PostgreSQL is down or
-hangs, the group commits under way pay the time limit once, and those that follow skip the question
-until a probe in the background has been answered.
+The look-up makes answers to repeats exact after every cache has expired. Correctness does not need
+it: the id is derived from the key, and PostgreSQL's unique key decides. So if PostgreSQL is down or
+hangs, the group commits under way wait once for the time limit. Later ones skip the look-up until
+PostgreSQL has answered a probe in the background.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _log = structlog.get_logger(__name__)
 
 
 class RowLookup:
-    """Asks PostgreSQL for message ids, and stops asking while it doesn't answer.
+    """Asks PostgreSQL for the rows of messages, and stops asking while PostgreSQL does not answer.
 
     Args:
-        pool: Where connections come from.
+        pool: The pool of connections to PostgreSQL.
         timeout_seconds: The longest wait for an answer.
-        at_once: Group commits under way at a time; a connection is kept for each.
+        at_once: The most group commits under way; a connection is reserved for each.
     """
 
     def __init__(self, pool: Pool, *, timeout_seconds: float, at_once: int) -> None:
@@ -50,7 +50,7 @@ class RowLookup:
         return self._probing is None
 
     async def answers(self, message_ids: Sequence[str]) -> dict[str, StoredAnswer]:
-        """Return the rows of these ids; none while PostgreSQL is out."""
+        """Return the rows of these ids, by id. During an outage the result is empty."""
         if not message_ids or self._probing is not None:
             return {}
         try:
@@ -60,7 +60,7 @@ class RowLookup:
             return {}
 
     async def dead_lettered(self, message_ids: Sequence[str]) -> set[str]:
-        """Return those ids that are dead letters; none while PostgreSQL is out."""
+        """Return the ids that are dead letters. During an outage the result is empty."""
         if not message_ids or self._probing is not None:
             return set()
         try:
@@ -70,7 +70,7 @@ class RowLookup:
             return set()
 
     async def close(self) -> None:
-        """End the probe, if one is under way, and hand the connections back."""
+        """Stop the probe, if one is under way, and give the connections back to the pool."""
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.wait((self._probing,))

@@ -1,4 +1,4 @@
-"""One message on its way through a group commit, and its outcome."""
+"""A message or receipt on its way through a group commit, and its outcome."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["ReceiptSubmission", "Stored", "Submission", "Verdict", "Waiter"]
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
-    """The first message stored under an id: its answer and its body's digest.
+    """The verdict "accepted": the answer of the first message under this id, and its body's digest.
 
-    ``fresh`` is true for the submission that put it there. An empty ``fingerprint`` is unknown
-    (another producer's record) and conflicts with nothing.
+    ``fresh`` is true if the submission itself is that first message. An empty ``fingerprint`` means
+    unknown (another producer's record), and conflicts with no body.
     """
 
     accepted_at: str
@@ -39,11 +39,11 @@ Verdict = Stored | Problem
 
 
 class Waiter:
-    """A request that waits until every message of it has its verdict; then calls ``decided``, once.
+    """Calls ``decided`` once, when all messages of one request have their verdicts.
 
-    The callback refers to the messages, and they to this object. It is dropped when it is
-    called, or each request would be a cycle that only the garbage collector ends (a fifth of what
-    a POST cost this process, and pauses of 10 ms).
+    The callback refers to the messages, and they refer to this object. So the callback is dropped
+    when it is called. Otherwise each request would be a reference cycle for the garbage collector,
+    which took a fifth of the cost of a POST, and pauses of 10 ms.
     """
 
     __slots__ = ("decided", "remaining")
@@ -53,7 +53,7 @@ class Waiter:
         self.remaining = remaining
 
     def count_down(self) -> None:
-        """Note one verdict; the last wakes the request."""
+        """Count one verdict; the last one calls ``decided``."""
         self.remaining -= 1
         if self.remaining == 0:
             decided = self.decided
@@ -62,15 +62,15 @@ class Waiter:
 
 
 class Submission:
-    """A checked message with its identity. Its time of acceptance comes with its group commit.
+    """A checked message with its id. The group commit sets its time of acceptance.
 
     Args:
-        message_id: The id derived from ``key``.
+        message_id: The id that is derived from ``key``.
         key: The idempotency key: sender, conversation and client message id.
-        request: The message's JSON, decoded.
-        client_message_id: The client's own id; the ``Idempotency-Key`` header's where it has none.
-        context: What the request's headers say of it.
-        size: Of its JSON, in bytes.
+        request: The decoded JSON of the message.
+        client_message_id: The ``clientMessageId``, or else the ``Idempotency-Key`` header.
+        context: Properties from the request's headers.
+        size: The size of the JSON in bytes.
     """
 
     __slots__ = (
@@ -111,7 +111,7 @@ class Submission:
         self.request = request
         self.client_message_id = client_message_id
         self.client: str | None = None
-        """The name of the API key that it was sent with."""
+        """The name of the API key that the message was sent with."""
         self.correlation_id = context.correlation_id or message_id
         trace = context.trace
         self.trace: MessageTrace | None = None
@@ -122,22 +122,22 @@ class Submission:
             self.traceparent = self.trace.traceparent
         self.size = size
         self.payload: Payload | None = None
-        """Where the content is kept, once it is in the payload store."""
+        """The reference to the content, once that is in the payload store."""
         self.followers: list[AnySubmission] | None = None
         self.follows = False
         self.verdict: Verdict | None = None
 
     def refer_to(self, payload: Payload, *, keep: bool) -> None:
-        """Note that the content is in the payload store; ``keep`` it for the row as well."""
+        """Refer to content in the payload store; with ``keep``, the row gets a copy of it."""
         self.payload = payload
         if not keep:
             self.request = msgspec.structs.replace(self.request, content="")
 
     def admit(self, key: ApiKey) -> None:
-        """Note whose it is; refuse the message if ``key`` may not send it.
+        """Record the message's API key, and refuse the message if ``key`` may not send it.
 
         Raises:
-            Problem: its sender or its conversation has not the key's prefix.
+            Problem: The sender or the conversation lacks the key's prefix (403).
         """
         self.client = key.name
         request = self.request
@@ -148,7 +148,7 @@ class Submission:
         return partition_for(self.request.conversation_id, partitions)
 
     def event(self, accepted_at: str) -> Message:
-        """Return the complete message."""
+        """Return the complete message, with its id, key and time of acceptance."""
         message = self.request.message(
             self.client_message_id, self.message_id, self.key, accepted_at, self.correlation_id
         )
@@ -164,27 +164,27 @@ class Submission:
             tracestate=self.tracestate,
         )
         if self.payload is not None:
-            return envelope  # which has less in it than the event
+            return envelope  # without the event: the envelope does not have all its content
         return msgspec.structs.replace(envelope, event=event)
 
     def fingerprint(self) -> str:
-        """Return the digest of the sender's content."""
+        """Return the digest of the message's body, by which repeats are compared."""
         if self.payload is not None:
             return self.payload.fingerprint
         return self.request.message(self.client_message_id).fingerprint()
 
     def answer(self) -> Ack:
-        """Return the acknowledgement.
+        """Return the acknowledgement. The message has its verdict.
 
         Raises:
-            Problem: it was not accepted, or its key stands for another body.
+            Problem: The message was not accepted, or its key was used for another body.
         """
         verdict = self.verdict
         assert verdict is not None
         if self.trace is not None:
             self.trace.outcome = self._outcome(verdict)
         if isinstance(verdict, Problem):
-            # A copy each: one verdict answers many requests, and a traceback is per raise.
+            # Raise a copy: one verdict may answer many requests, and each raise adds a traceback.
             raise Problem(verdict.kind, verdict.detail, headers=verdict.headers)
         hit = self.follows or not verdict.fresh
         if hit and verdict.fingerprint and verdict.fingerprint != self.fingerprint():
@@ -196,7 +196,7 @@ class Submission:
         return Ack(self.message_id, verdict.state, verdict.accepted_at, hit, verdict.correlation_id)
 
     def _outcome(self, verdict: Verdict) -> str:
-        """Name the outcome of the idempotency check, for its span."""
+        """Return the name of the idempotency check's outcome, for its span."""
         if isinstance(verdict, Problem):
             return verdict.kind.name
         if verdict.fresh and not self.follows:
@@ -207,12 +207,12 @@ class Submission:
 
 
 class ReceiptSubmission:
-    """A receipt on its way into its message's partition.
+    """A receipt on its way to its message's partition.
 
     Args:
-        receipt: Without its time, which comes with its group commit.
-        trace: The request's.
-        persisted: Whether its message is a row.
+        receipt: The receipt without its time, which the group commit sets.
+        trace: The request's trace.
+        persisted: Whether the receipt's message has its row.
     """
 
     __slots__ = (
@@ -250,7 +250,7 @@ class ReceiptSubmission:
 
     @property
     def correlation_id(self) -> str:
-        """The receipt's."""
+        """The correlation id of the receipt."""
         return self.receipt.correlation_id
 
     def partition(self, partitions: int) -> int:
@@ -273,14 +273,14 @@ class ReceiptSubmission:
         return msgspec.structs.replace(envelope, event=event)
 
     def fingerprint(self) -> str:
-        """Return nothing: a receipt has no body of its own to differ."""
+        """Return an empty text: a receipt has no body that could differ from the first one's."""
         return ""
 
     def stored(self) -> Stored:
-        """Return the receipt as the log has it.
+        """Return the first such receipt. This one has its verdict.
 
         Raises:
-            Problem: it was not accepted.
+            Problem: The receipt was not accepted.
         """
         verdict = self.verdict
         assert verdict is not None

@@ -1,8 +1,8 @@
-"""Run long work in short steps, so that no other task waits for the whole of it.
+"""Long work in short slices, so that other tasks of the event loop do not wait for all of it.
 
-The event loop serves one thing at a time. So long work for one client is done in slices, and other
-tasks have their turn between two of them. Long works take turns too: ten of them delay other tasks
-no more than one does.
+The event loop runs one task at a time. So long work for one client is done in slices, and other
+tasks run between two slices. Several pieces of long work take turns too: ten of them delay other
+tasks no more than one does.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ _Step = TypeVar("_Step")
 
 
 class Turns:
-    """Takes the steps of long work; of one process, for all its requests."""
+    """Runs long work in slices. All requests that share an object take turns."""
 
     def __init__(self) -> None:
         self._slice = asyncio.Lock()
 
     async def take(self, steps: Iterable[_Step | None]) -> list[_Step]:
-        """Collect the results of ``steps``; ``None`` is none, and lets others have a turn.
+        """Run ``steps`` in slices, and return their results.
 
-        The first slice begins at once; most work needs no other. What a step raises is raised.
+        A step without a result yields ``None``. The first slice runs at once; most work needs no
+        more. An exception of a step ends the work and is raised.
         """
         taken: list[_Step] = []
         iterator = iter(steps)
@@ -43,7 +44,7 @@ class Turns:
 
 
 def _slice(iterator: Iterable[_Step | None], taken: list[_Step]) -> bool:
-    """Take steps for the time of a slice; tell whether that was all of them."""
+    """Run steps for the time of a slice; return whether all steps are done."""
     end = time.perf_counter() + _SLICE
     for step in iterator:
         if step is not None:

@@ -1,8 +1,8 @@
-"""Large content goes to the payload store before its message joins a group commit.
+"""Uploads of large content to the payload store, before its message joins a group commit.
 
-So a group commit never waits for the store, and messages with small content never notice that it is
-slow or down. An upload that no message follows (the append failed, the process died, the body was a
-conflict) is an object that nothing refers to; ``crossfade payloads sweep`` removes it.
+So a group commit never waits for the store, and a slow store does not delay messages with small
+content. If no message follows an upload (the append failed, the process died, the body was a
+conflict), no record refers to the object; ``crossfade payloads sweep`` removes it.
 """
 
 from __future__ import annotations
@@ -37,21 +37,22 @@ _log = structlog.get_logger(__name__)
 
 _AT_ONCE = 64
 _STREAMS = 16
-"""Uploads in pieces at once; each has some 10 MiB in memory. One API key gets half of them."""
+"""The most streamed uploads at once. Each takes some 10 MiB of memory. One API key gets half."""
 _RETRY_AFTER = {"Retry-After": "2"}
 
 
 class Uploads:
     """Uploads content that is over the threshold. One for each process.
 
-    No API key takes all of the memory or of the uploads at once; see ``fair_sharing``.
+    No API key can take all memory or all concurrent uploads; see ``fair_sharing``.
 
     Args:
-        store: Where content goes.
-        commits: Takes the messages whose content is there.
-        repeats: Tells which messages need no upload.
-        held_bytes: Bytes that may wait for the store at once.
-        metrics: Of this process.
+        store: The payload store.
+        commits: Commits messages after their upload.
+        repeats: Says which messages need no upload.
+        held_bytes: The most bytes that wait for the store.
+        metrics: The process's metrics.
+        outages: Decides which failed uploads are logged.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Uploads:
         self._repeats = repeats
         self._threshold = store.settings.payload_threshold_bytes
         self._row_bytes = store.settings.payload_row_bytes
-        # An upload may wait as long for its turn as it may take.
+        # An upload may wait for its slot as long as it may take itself.
         self._patience = 2 * store.settings.payload_timeout_ms / 1000
         self._slots = FairSlots(_AT_ONCE)
         self._held = FairRoom(held_bytes)
@@ -78,25 +79,28 @@ class Uploads:
         self._tasks: set[asyncio.Task[None]] = set()
         self._outages = outages or OutageWatch()
         self.withheld: str | None = None
-        """Why nothing may be uploaded now, if so."""
+        """The reason why nothing may be uploaded now, or ``None``."""
 
     @property
     def streams(self) -> int:
-        """Uploads in pieces that are under way, or being abandoned."""
+        """The number of streamed uploads that are under way or being abandoned."""
         return self._streams.held
 
     def wants(self, message: Submission) -> bool:
         """Return whether the content of ``message`` has to go to the store."""
         content, most = message.request.content, self._threshold
-        # A character is at most 4 bytes of UTF-8: short text needs no encoding to be sure.
+        # A character is at most 4 bytes of UTF-8, so short text need not be encoded to be measured.
         return len(content) * 4 > most and (len(content) > most or len(content.encode()) > most)
 
     def fits_row(self, payload: Payload) -> bool:
-        """Return whether text of this size is copied into its row."""
+        """Return whether the row gets a copy of text of this size."""
         return payload.bytes <= self._row_bytes
 
     def hand_in(self, message: Submission, decided: Callable[[], None]) -> None:
-        """Upload the content, then hand the message to the group commit; see there."""
+        """Upload the content, then hand the message to the group commit.
+
+        ``decided`` is called as ``GroupCommit.hand_in`` says, also if the upload fails.
+        """
         self._run(self._hand_in(message, decided))
 
     async def _hand_in(self, message: Submission, decided: Callable[[], None]) -> None:
@@ -114,13 +118,13 @@ class Uploads:
         decided()
 
     async def submit(self, messages: Sequence[Submission]) -> None:
-        """Upload the large contents, then commit all messages in their order."""
+        """Upload the large contents, then commit the messages in their order."""
         if accepted := await self.upload(messages):
             await self._commits.submit(accepted)
             self.take_back(accepted)
 
     def take_back(self, messages: Sequence[Submission]) -> None:
-        """Delete, in the background, the content of repeats whose messages were erased."""
+        """Delete, in the background, uploaded content of repeats whose messages were erased."""
         keys = [
             message.payload.key
             for message in messages
@@ -142,9 +146,9 @@ class Uploads:
             )
 
     async def upload(self, messages: Sequence[Submission]) -> list[Submission]:
-        """Upload what is large; return the messages that can be committed, in their order.
+        """Upload large contents; return the messages that can be committed, in their order.
 
-        The others have the verdict that the store can't take their content.
+        The other messages have their verdict: they are repeats, or the upload failed.
         """
         large = [message for message in messages if self.wants(message)]
         if len(large) == 1:
@@ -174,10 +178,10 @@ class Uploads:
             message.refer_to(payload, keep=self.fits_row(payload))
 
     async def place(self, message: Submission, payload: Payload, data: bytes) -> None:
-        """Make the content of a message durable under its key, or decide it as a repeat.
+        """Store a message's content under its key, unless the message turns out to be a repeat.
 
         Raises:
-            Problem: the store can't take it, or too much waits for the store.
+            Problem: The store can't take the content, or too much waits for the store (503).
         """
         if not self._held.has_some_for(message.client):
             detail = f"{self._held.held} bytes of content wait for the payload store."
@@ -193,12 +197,12 @@ class Uploads:
             self._held.give_back(message.client, len(data))
 
     async def is_decided(self, message: Submission) -> bool:
-        """Tell whether a message is a row, so that its content needs no upload at all."""
+        """Return whether a message has a row; then it has its verdict and needs no upload."""
         await self._repeats.decide(message, None)
         return message.verdict is not None
 
     async def _has(self, payload: Payload) -> bool:
-        """Tell whether the store has a payload in its full length, and it may be referred to."""
+        """Return whether the store has the complete payload, and messages may refer to it."""
         return self.withheld is None and all(await self.store.have_several([payload]))
 
     async def _put(self, client: str | None, key: str, data: bytes) -> None:
@@ -206,10 +210,10 @@ class Uploads:
             await self.store.put(key, data)
 
     async def _attempt(self, message: Submission, call: Callable[[], Awaitable[None]]) -> None:
-        """Make a write of a message's content to the store, timed.
+        """Run a write to the store, and measure its time.
 
         Raises:
-            Problem: the store can't take it.
+            Problem: The store can't take the content (503).
         """
         if self.withheld is not None:
             raise Problem(PAYLOADS_UNAVAILABLE, self.withheld, headers=_RETRY_AFTER)
@@ -238,10 +242,10 @@ class Uploads:
             )
 
     def begin(self, message: Submission) -> PayloadUpload:
-        """Begin to upload content that comes in pieces; ``commit`` or ``abandon`` ends it.
+        """Begin a streamed upload. ``commit`` or ``abandon`` ends it.
 
         Raises:
-            Problem: as many as may be are under way, of all or with the message's API key.
+            Problem: Too many are under way, of all clients or of the message's API key (503).
         """
         if not self._streams.has_some_for(message.client):
             detail = f"{self.streams} large bodies are being uploaded."
@@ -252,10 +256,10 @@ class Uploads:
         return upload
 
     async def write(self, message: Submission, upload: PayloadUpload, data: bytes) -> None:
-        """Upload more of a message's content.
+        """Upload the next bytes of a message's content.
 
         Raises:
-            Problem: the store can't take it; the upload is still to be abandoned.
+            Problem: The store can't take them (503). The caller has to abandon the upload.
         """
         try:
             await self._attempt(message, lambda: upload.write(data))
@@ -264,17 +268,17 @@ class Uploads:
             raise
 
     async def commit(self, message: Submission, upload: PayloadUpload, key: str) -> None:
-        """Make the content of an upload durable under ``key``.
+        """Complete an upload: its content is durable under ``key`` then.
 
         Raises:
-            Problem: the store can't take it; the upload is still to be abandoned.
+            Problem: The store can't take it (503). The caller has to abandon the upload.
         """
         with _traced(message, upload.began, upload.size):
             await self._attempt(message, lambda: upload.commit(key))
         self._streams.give_back(message.client, 1)
 
     def abandon(self, message: Submission, upload: PayloadUpload) -> None:
-        """Remove what an upload wrote, in the background: its client is answered meanwhile."""
+        """Remove an upload's objects in the background, so that the client does not wait."""
         self._run(self._abandon(message.client, upload))
 
     async def _abandon(self, client: str | None, upload: PayloadUpload) -> None:
@@ -289,13 +293,13 @@ class Uploads:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Return when every upload under way has ended."""
+        """Wait until every upload under way has ended."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
 
 def _named(message: Submission) -> dict[str, str]:
-    """Return the ids by which a log line names the message."""
+    """Return the message's ids for a log line."""
     ids = {"message_id": message.message_id, "correlation_id": message.correlation_id}
     trace_id = sampled_trace_id(message.traceparent)
     return ids if trace_id is None else {**ids, "trace_id": trace_id}
@@ -303,7 +307,7 @@ def _named(message: Submission) -> dict[str, str]:
 
 @contextmanager
 def _traced(message: Submission, began: int, size: int) -> Iterator[None]:
-    """Note in the message's trace how the block, which uploads its content, ended."""
+    """Record the upload in the ``with`` block, and its error, in the message's trace."""
     try:
         yield
     except BaseException as error:
