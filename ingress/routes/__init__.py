@@ -1,1 +1,1 @@
-"""The ordinary routes: everything but the two that carry the traffic."""
+"""The routes that FastAPI serves: all but ``POST /api/messages`` and the batch route."""

@@ -1,4 +1,4 @@
-"""Which bytes a request asks for (RFC 9110, 14): all of them, one range, or none that there are."""
+"""The parser of ``Range`` headers (RFC 9110, section 14)."""
 
 from __future__ import annotations
 
@@ -7,23 +7,27 @@ from typing import NamedTuple
 
 __all__ = ["ByteRange", "asked_range"]
 
-# More than 18 digits are no length of anything, and int() of many is slow.
+# No content is so long that it needs more than 18 digits, and int() of many digits is slow.
 _ONE_RANGE = re.compile(r"bytes[ \t]*=[ \t]*(\d{0,18})-(\d{0,18})[ \t]*", re.ASCII | re.IGNORECASE)
 
 
 class ByteRange(NamedTuple):
-    """The bytes from ``start`` to before ``end``. An empty one can't be satisfied."""
+    """The bytes from ``start`` up to, and without, ``end``. An empty range can't be satisfied."""
 
     start: int
     end: int
 
 
 def asked_range(header: str | None, size: int) -> ByteRange | None:
-    """Return the range that a ``Range`` header asks for, of content of ``size`` bytes.
+    """Return the range that a ``Range`` header asks for.
+
+    Args:
+        header: The header's value, if the request has one.
+        size: The content's size in bytes.
 
     Returns:
-        ``None`` where all is to be sent: without the header, with a unit or a form that is not
-        known, and with several ranges, which a server may answer so.
+        ``None`` if the whole content is to be sent: there is no header, its unit or form is
+        unknown, or it has several ranges (which a server may ignore).
     """
     match = _ONE_RANGE.fullmatch(header or "")
     if match is None or match[0].strip().endswith("=-"):

@@ -1,8 +1,8 @@
-"""``GET /api/messages/{id}/content``: the content alone, of any size and type, or a part of it.
+"""``GET /api/messages/{id}/content``: the content alone, of any size and type, or a range of it.
 
-It comes from the row where the row has it, else from the payload store. Of a whole content the
-SHA-256 is compared on the way: the last bytes are held back until it is right, so that a client
-which got all bytes got the right ones.
+The content comes from the row if the row has it, else from the payload store. The SHA-256 of a
+whole content is checked while it is sent: the last bytes are held back until the digest is right.
+So a client that got all bytes got the right ones.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _log = structlog.get_logger(__name__)
 
 _TOKEN = r"[A-Za-z0-9!#$&^_.+-]{1,127}"  # noqa: S105 - RFC 6838's, for a type and a subtype
 _MEDIA_TYPE = re.compile(rf"({_TOKEN}/{_TOKEN})[ \t]*(;[ -~]*)?")
-# What browsers run as a script, or apply as a style, whatever other headers say. A page of this
-# service may load both from its own host.
+# Media types that browsers run as a script or apply as a style, whatever other headers say. A page
+# of this service may load both from its own host.
 _ACTIVE = re.compile(r"[a-z]+/(?:x-)?(?:java|ecma|live|j)script[0-9.]*|text/css|application/wasm")
 _TEXT = "text/plain; charset=utf-8"
 _BYTES = "application/octet-stream"
@@ -82,7 +82,7 @@ _CONTENT: dict[int | str, dict[str, Any]] = {
 
 
 class _ServedContent(NamedTuple):
-    """The content of a message. ``text`` is null where the payload store has it, under ``key``."""
+    """The content of a message. If ``text`` is ``None``, the payload store has it under ``key``."""
 
     media_type: str
     size: int
@@ -165,7 +165,7 @@ async def _content(identifier: str, routes: RoutesState, key: ApiKey | None) -> 
     if isinstance(found, Buried) and visible(found, key):
         raise gone(identifier, found)
     message = found.message if found is not None and visible(found, key) else None
-    if message is None:  # nowhere, not for this key, or a dead letter that can't be read
+    if message is None:  # not found, not visible for this key, or an unreadable dead letter
         raise not_found(identifier)
     if payload := payload_apart(message):
         media_type = _media_type(message.content_type, _BYTES)
@@ -176,7 +176,10 @@ async def _content(identifier: str, routes: RoutesState, key: ApiKey | None) -> 
 
 
 def _media_type(declared: str, otherwise: str) -> str:
-    """Return the type that the sender gave, if it is one that a header can hold."""
+    """Return the sender's media type, or ``otherwise`` if it is no media type.
+
+    A type that a browser would run or apply is replaced by ``application/octet-stream``.
+    """
     match = _MEDIA_TYPE.fullmatch(declared)
     if match is None:
         return _TEXT if declared == "text" else otherwise
@@ -200,11 +203,11 @@ async def _signed(content: _ServedContent, store: PayloadStore | None) -> str | 
 async def _chunks(
     content: _ServedContent, part: ByteRange, routes: RoutesState
 ) -> AsyncIterator[bytes]:
-    """Begin to read a part of the content from the store.
+    """Begin to read a part of the content from the payload store; return its chunks.
 
     Raises:
-        Problem: this process has no store.
-        PayloadError: the store can't give it.
+        Problem: This process has no payload store (503).
+        PayloadError: The store can't return the content, or has another content.
     """
     if routes.payloads is None:
         detail = "The content is in a payload store, which this process has no PAYLOAD_STORE for."
@@ -215,7 +218,7 @@ async def _chunks(
     if part.end - part.start < content.size:
         return opened.chunks
     verified = _verified(opened.chunks, content)
-    # The faults of content that comes in one chunk are known before the status is sent.
+    # Read the first chunk now: a fault of content in one chunk is known before the status is sent.
     return _resumed(await anext(verified), verified)
 
 
@@ -226,7 +229,7 @@ async def _resumed(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[by
 
 
 async def _verified(chunks: AsyncIterator[bytes], content: _ServedContent) -> AsyncIterator[bytes]:
-    """Yield all of the chunks, the last one only if the digest of all is right."""
+    """Yield all chunks, and the last one only if the digest of all is right."""
     digest, held = sha256(), b""
     async for chunk in chunks:
         if held:

@@ -1,4 +1,4 @@
-"""Page cursors: opaque to clients, bound to what they page through."""
+"""Page cursors. They are opaque to clients, and valid for one listing only."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ def encode(position: int, subject: str) -> str:
 
 
 def decode(cursor: str, subject: str) -> int:
-    """Return the position in a cursor made for ``subject``.
+    """Return the position in a cursor of the listing ``subject``.
 
     Raises:
-        Problem: it was not made here, or for another listing.
+        Problem: The cursor was not made by ``encode``, or for another listing (422).
     """
     try:
         packed = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
         position = int(_LAYOUT.unpack(packed)[1])
     except (Error, UnicodeEncodeError, struct.error):
         position = _MOST + 1
-    # Made again, it has to be the same: the version, the listing and the spelling at once.
+    # Encoding the position again has to give the same cursor. This checks its version, its listing
+    # and its spelling at once.
     if position > _MOST or encode(position, subject) != cursor:
         raise field_problem(
             [

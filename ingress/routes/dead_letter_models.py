@@ -31,14 +31,14 @@ __all__ = [
 ]
 
 LARGEST = 2**53 - 1
-"""The largest id, an integer that every JSON library reads exactly (RFC 8259, section 6)."""
+"""The largest id: the largest integer that every JSON library reads exactly (RFC 8259, 6)."""
 
 
 _UUID = re.compile(UUID_PATTERN)
 
 
 def _integral(value: Any) -> Any:
-    """Take ``3.0`` for 3, as JSON Schema does."""
+    """Return 3 for ``3.0``, which JSON Schema accepts as an integer."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -62,11 +62,11 @@ Uuid = Annotated[UUID | None, Field(strict=False), BeforeValidator(_uuid)]
 
 
 class DeadLetterFilter(Model):
-    """Pending dead letters that meet every condition given; `{}` is all of them."""
+    """A selection of pending dead letters: all given conditions must hold. `{}` selects all."""
 
     reason: Annotated[Reason | None, Field(strict=False)] = None
     cause: Text | None = None
-    """The `cause` of a letter or of a group of letters."""
+    """The `cause` of a dead letter, or of a group of them."""
     conversation_id: Text | None = None
     message_id: Uuid = None
     failed_after: Moment = None
@@ -74,20 +74,20 @@ class DeadLetterFilter(Model):
 
 
 class DeadLetterQuery(DeadLetterFilter):
-    """Which page of which dead letters."""
+    """The query of a listing: conditions, a cursor and a page size."""
 
-    # A query is text: numbers in it are read as numbers.
+    # A query is text, so numbers are converted from text.
     model_config = ConfigDict(strict=False)
 
     text: Text | None = None
-    """Part of the error, in upper or lower case."""
+    """A part of the error's text, in upper or lower case."""
     state: Literal["pending", "redriven", "discarded", "any"] = "pending"
     after: Annotated[str | None, Field(max_length=64)] = None
     limit: Annotated[int, Field(ge=1, le=200)] = 50
 
 
 def _one_of_two(schema: dict[str, Any]) -> None:
-    """Say in the schema what the validator says: one of the two, and not null."""
+    """Add to the schema the rule that the validator checks: either `ids` or `filter`, not null."""
     members = schema["properties"]
     for name in ("ids", "filter"):
         (members[name],) = [kind for kind in members[name]["anyOf"] if kind.get("type") != "null"]
@@ -109,33 +109,34 @@ class _Chosen(Model):
 
 
 class RedriveRequest(_Chosen):
-    """Which dead letters to append to the primary log again, and how fast."""
+    """The dead letters to append to the primary log again, and the rate."""
 
     dry_run: bool = False
-    """Only count what would be redriven."""
+    """Whether to count the dead letters only."""
     rate_per_second: Annotated[int, Field(ge=0, le=1_000_000), _INTEGRAL] = 0
-    """The most a second; 0 is as fast as the log takes them."""
+    """The most dead letters a second; 0 is as fast as the log takes them."""
     most_redrives: Annotated[int, Field(ge=1, le=1_000), _INTEGRAL] | None = 3
-    """Leave out what has been redriven this often already; null leaves out none."""
+    """Leave out dead letters that were redriven this often already; null leaves out none."""
     why: Reasoned | None = None
-    """Kept on record with who asked and when."""
+    """The reason, kept on record with the caller and the time."""
 
 
 class DiscardRequest(_Chosen):
-    """Which dead letters to give up, and why (kept with them)."""
+    """The dead letters to give up, and the reason (kept with them)."""
 
     why: Reasoned
     dry_run: bool = False
-    """Only count what would be discarded."""
+    """Whether to count the dead letters only."""
     most: Annotated[int, Field(ge=1, le=100_000), _INTEGRAL] | None = None
-    """Discard the oldest, at most so many; null: all. Where fewer are discarded, none is left."""
+    """The most dead letters to discard, oldest first; null is all. If fewer are discarded, none of
+    the selection is left."""
 
 
 class DeadLetterPage(ApiStruct, frozen=True):
     """A page of dead letters, newest first.
 
-    With conditions that no index finds (a text, a time), a page may have few items, or none, and
-    a `next`: so many letters were looked at, and the search goes on from there.
+    With conditions that have no index (a text, a time), a page may have few items, or none, and
+    still a `next`: the search stopped after a number of dead letters, and goes on from there.
     """
 
     items: list[StoredDeadLetter]
@@ -144,7 +145,7 @@ class DeadLetterPage(ApiStruct, frozen=True):
 
 
 class RecordHeader(ApiStruct, frozen=True):
-    """One header of a record; what is not UTF-8 in it is written as escapes."""
+    """One header of a record. Bytes that are not UTF-8 are written as escapes."""
 
     name: str
     value: str
@@ -153,7 +154,7 @@ class RecordHeader(ApiStruct, frozen=True):
 class FullDeadLetter(StoredDeadLetter, ApiStruct, frozen=True):
     """A dead letter with its record.
 
-    `body` is null where it is not UTF-8; the bytes are always whole in `bodyBase64`.
+    `body` is null if the body is not UTF-8. `bodyBase64` always has all bytes.
     """
 
     key: str
@@ -163,9 +164,9 @@ class FullDeadLetter(StoredDeadLetter, ApiStruct, frozen=True):
 
 
 class RedriveAnswer(ApiStruct, frozen=True, omit_defaults=True):
-    """The redrive that has begun (`redriveId`), or, of a dry run, what one would take.
+    """The id of the redrive that has begun, or the counts of a dry run.
 
-    One model for both: most generated clients know one for all answers that are no errors.
+    Both are one model, because most generated clients have one model for all successful answers.
     """
 
     redrive_id: Id | None = None
@@ -181,6 +182,6 @@ class Redrives(ApiStruct, frozen=True):
 
 
 class Discarded(ApiStruct, frozen=True):
-    """How many dead letters were given up, or would be."""
+    """The number of dead letters that were given up, or would be in a dry run."""
 
     discarded: int

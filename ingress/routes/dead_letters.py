@@ -1,4 +1,4 @@
-"""Dead letters: list, read and discard."""
+"""The routes that list, read and discard dead letters."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _WRITE = (p.MALFORMED, p.INVALID, p.TOO_LARGE, p.MEDIA, p.DATABASE_UNAVAILABLE)
 
 
 def selection_of(ids: list[int] | None, chosen: DeadLetterFilter | None) -> Selection:
-    """Return the selection that a request describes."""
+    """Return the selection of a request: by ids, or else by conditions."""
     if ids is not None:
         return Selection(ids=tuple(ids))
-    conditions = set(DeadLetterFilter.model_fields)  # a query has more
+    conditions = set(DeadLetterFilter.model_fields)  # a query has further fields
     return Selection(**(chosen or DeadLetterFilter()).model_dump(include=conditions))
 
 

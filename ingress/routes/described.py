@@ -1,4 +1,4 @@
-"""Descriptions of the ordinary routes: scopes, and the problems that each can answer with."""
+"""Helpers that describe FastAPI's routes: their scopes, problems and bodies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 
 PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}
 SCOPE = "x-crossfade-scope"
-"""Marks an operation with the scope it needs; ``ingress.openapi`` adds what follows from it."""
+"""Marks an operation with the scope that it needs. ``ingress.openapi`` adds its security."""
 
 
 def problems(*kinds: ProblemKind) -> dict[int | str, dict[str, Any]]:
@@ -41,7 +41,7 @@ def problems(*kinds: ProblemKind) -> dict[int | str, dict[str, Any]]:
 
 
 def caller(auth: Authenticator, request: Request) -> str:
-    """Return the name of the caller's API key, for the record of actions."""
+    """Return ``console`` or ``api`` with the name of the API key, for the record of actions."""
     headers = dict(request.scope["headers"])
     key = visitor(auth, request.method, headers, Scope.ADMIN)
     door = "console" if MARK in headers else "api"
@@ -58,7 +58,7 @@ def _json(request: Request) -> None:
 
 
 def json_body() -> DependsParameter:
-    """Return the dependency that refuses a body that is not JSON with 415."""
+    """Return a dependency that answers 415 if the body is not JSON."""
     checked: Callable[[Request], None] = _json
     dependency: DependsParameter = Depends(checked)
     return dependency

@@ -1,6 +1,7 @@
-"""Log why requests failed, with their correlation ids: the answers do not say it.
+"""The log of the reasons why requests failed, with their correlation ids.
 
-A reason may name servers, ports, buckets and keys of objects. Those are for the operator.
+Answers do not have the reasons: a reason may name servers, ports, buckets and object keys, which
+are for the operator only.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ __all__ = ["FailureLog"]
 _log = structlog.get_logger(__name__)
 
 _MOST = 10
-"""Lines a second: in an outage every request fails."""
+"""The most lines a second: in an outage every request fails."""
 
 
 class FailureLog:
-    """Logs failures, at most ten in a second, and how many were left out before a line."""
+    """Logs failures, at most ten a second; each line has the number of those left out before."""
 
     def __init__(self) -> None:
         self._second = 0
@@ -26,7 +27,14 @@ class FailureLog:
         self._left_out = 0
 
     def note(self, problem: str, error: Exception, *, path: str, correlation_id: str) -> None:
-        """Log that a request was answered with ``problem``, a problem's name, for ``error``."""
+        """Log a failed request.
+
+        Args:
+            problem: The name of the problem that the client got.
+            error: The reason.
+            path: The request's path.
+            correlation_id: The id that the client got.
+        """
         second = int(time.monotonic())
         if second != self._second:
             self._second, self._lines = second, 0

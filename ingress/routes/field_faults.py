@@ -1,4 +1,4 @@
-"""Faults of a body, a path or a query that pydantic found, in the words of the other errors."""
+"""The translation of pydantic's faults of bodies, paths and queries to this service's errors."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ _WORDS = {
     "literal_error": _NO_CHOICE,
     "enum": _NO_CHOICE,
 }
-"""Message and remedy by pydantic's name of the fault; in braces what it tells of the rule."""
+"""Message and remedy by pydantic's name of the fault. Braces stand for values of its rule."""
 
 
 def field_fault(fault: dict[str, Any]) -> FieldError:
-    """Return the error of one fault, as ``RequestValidationError.errors`` lists them."""
+    """Return the error for one fault out of ``RequestValidationError.errors``."""
     where = fault["loc"][1:]
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where)
     value, rule = fault.get("input"), fault.get("ctx", {})

@@ -11,7 +11,7 @@ __all__ = ["health_router"]
 
 
 def health_router(state: ReadinessChecks) -> APIRouter:
-    """Return the routes that say how this process is."""
+    """Return the routes ``/healthz`` and ``/readyz``."""
     router = APIRouter(tags=["health"])
 
     @router.get(

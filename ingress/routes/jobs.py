@@ -1,4 +1,4 @@
-"""``GET /api/jobs``: the long jobs of every process. Each kind is begun and steered elsewhere."""
+"""``GET /api/jobs``: the long jobs of all processes. Other routes and commands control them."""
 
 from __future__ import annotations
 

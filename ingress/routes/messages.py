@@ -66,23 +66,23 @@ _CONTENT_FAULTS = {
     Reason.PAYLOAD_MISSING.value: "The payload store did not give the content.",
     Reason.PAYLOAD_CORRUPT.value: "The payload store has other content than was sent.",
 }
-"""Errors that are not the sender's. The letter's own text may name servers, buckets and keys."""
+"""Texts that replace a dead letter's error, which may name servers, buckets and keys."""
 _PAGE_BYTES = 1024 * 1024
-"""Bytes of contents in one page: 200 of the largest would hold the event loop for 0.1 s."""
+"""The most bytes of contents in a page: 200 of the largest would block the event loop for 0.1 s."""
 
 
 def canonical(message_id: str) -> str:
-    """Return the id as the service spells it."""
+    """Return the id in lower case, as the service spells it."""
     return message_id.lower()
 
 
 def not_found(message_id: str) -> Problem:
-    """Return the problem of a message that is nowhere."""
+    """Return the problem (404) for a message that was not found."""
     return Problem(NOT_FOUND, f"There is no message {message_id}.")
 
 
 def gone(message_id: str, found: Buried) -> Problem:
-    """Return the problem of a message whose row is gone."""
+    """Return the problem (410) for a message that was archived or erased."""
     when = f" at {found.at}" if found.at else ""
     return Problem(GONE, f"Message {message_id} was {found.state}{when}.")
 
@@ -109,7 +109,7 @@ async def get_message(message_id: MessageId, routes: Routes, key: ReadKey) -> Me
         return view(identifier, found, routes.trace_url)
     async with asyncio.timeout(routes.timeout_seconds):
         elsewhere = await queries.positions(routes.pool, identifier)
-        # A dead letter has none: a receipt's row needs its message's row.
+        # A dead letter has no receipts, because a receipt's row needs its message's row.
         persisted = isinstance(found, StoredMessage)
         receipts = (
             await queries.receipts(routes.pool, identifier, MOST_RECEIPTS) if persisted else ()
@@ -158,7 +158,15 @@ def view(
     receipts: Sequence[StoredReceipt] = (),
     elsewhere: Sequence[StoredPosition] = (),
 ) -> MessageView:
-    """Return a message as it is shown, from wherever it was found."""
+    """Return the answer for a message, in whichever state it was found.
+
+    Args:
+        identifier: The message's id.
+        found: The message.
+        trace_url: The template of a trace's URL, if it is configured.
+        receipts: The receipts of a persisted message.
+        elsewhere: The message's positions in other logs.
+    """
     if isinstance(found, StoredMessage):
         return _persisted(found, receipts, elsewhere, trace_url)
     if isinstance(found, Pending):
@@ -234,18 +242,18 @@ def _dead(identifier: str, found: Dead, elsewhere: Sequence[StoredPosition]) -> 
 def _positions(
     own: StoredPosition | None, elsewhere: Sequence[StoredPosition]
 ) -> list[StoredPosition]:
-    """Return the place that it was persisted from, or died at, then its places in other logs."""
+    """Return the position that the message was read from, then its positions in other logs."""
     others = [place for place in elsewhere if own is None or place.transport != own.transport]
     return [own, *others] if own else others
 
 
 _OF_MESSAGE = set(MessageSummary.__struct_fields__) & set(Message.__struct_fields__)
 _CONTENT = _OF_MESSAGE - {"message_id", "accepted_at", "correlation_id"}
-"""The fields of a message that its sender wrote."""
+"""The fields that a message's sender wrote."""
 
 
 def _persisted_members(row: StoredMessage) -> dict[str, Any]:
-    """Return the members shown of a row, alone or in a conversation."""
+    """Return the members that a row has in all answers, alone or in a conversation."""
     members = {name: getattr(row.message, name) for name in _OF_MESSAGE}
     members |= _payload(row.message)
     return {**members, "persisted_at": row.persisted_at, "trace_id": row.trace_id}
@@ -258,13 +266,13 @@ def _content(message: Message | None) -> dict[str, Any]:
 
 
 def payload_apart(message: Message) -> Payload | None:
-    """Return the payload of a message that has its content in the payload store alone."""
+    """Return the message's payload if only the payload store has the content, else ``None``."""
     payload = message.payload
     return None if payload is None or message.content or not payload.bytes else payload
 
 
 def _payload(message: Message) -> dict[str, Any]:
-    """Return the members that lead to content which is not beside the message."""
+    """Return the members ``payload`` and ``content`` if the content is stored apart."""
     payload = payload_apart(message)
     if payload is None:
         return {"payload": None}
@@ -274,7 +282,7 @@ def _payload(message: Message) -> dict[str, Any]:
 
 
 def _time(text: str) -> str | None:
-    """Return a time as it stands in a record, if it is one: any producer may have written it."""
+    """Return ``text`` if it is an RFC 3339 time: any producer may have written it."""
     if RFC3339.fullmatch(text):
         try:
             datetime.fromisoformat(text.upper())
@@ -285,7 +293,7 @@ def _time(text: str) -> str | None:
 
 
 def trace_link(template: str | None, trace_id: str | None) -> str | None:
-    """Return the address of a trace. The id, which may be any text, stays one part of it."""
+    """Return the URL of a trace. The id may be any text, and is escaped."""
     if not template or not trace_id:
         return None
     return template.replace("{traceId}", quote(trace_id, safe=""))

@@ -1,7 +1,7 @@
-"""Bodies of the ordinary routes.
+"""Bodies of FastAPI's routes.
 
-What the service answers are msgspec structs. What a client sends are pydantic models: FastAPI reads
-bodies, queries and paths with pydantic, and a client is told all of its faults at once.
+Answers are msgspec structs. Requests are pydantic models: FastAPI reads bodies, queries and paths
+with pydantic, which reports all faults at once.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ __all__ = [
 ]
 
 MOST_RECEIPTS = 1_000
-"""Receipts of one message that are read at once."""
+"""The most receipts of one message in an answer."""
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 UUID_PATTERN = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 _NO_NUL = Field(pattern="^[^\\x00]*$")
 Text = Annotated[str, Field(min_length=1, max_length=ID_LENGTH), _NO_NUL]
 Reasoned = Annotated[str, Field(min_length=1, max_length=1000), _NO_NUL]
-"""Why something is done, for the record of actions."""
+"""The reason of an action, for the record of actions."""
 
 
 class Model(BaseModel):
-    """Base of request bodies: camel case on the wire, unknown members refused."""
+    """Base class of request bodies. Names are in camel case; unknown members are refused."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="forbid", strict=True, frozen=True
@@ -60,7 +60,7 @@ class Model(BaseModel):
 
 
 class DeadLetterSummary(ApiStruct, frozen=True):
-    """Why a message could not be persisted; the whole is under ``/api/dead-letters/{id}``."""
+    """Why a message could not be persisted. ``/api/dead-letters/{id}`` has the full record."""
 
     id: int
     reason: str
@@ -69,13 +69,13 @@ class DeadLetterSummary(ApiStruct, frozen=True):
 
 
 class PayloadView(ApiStruct, frozen=True):
-    """Content that is not shown beside the message, since it is large or no text."""
+    """Content that is not shown with the message, because it is large or not text."""
 
     bytes: int
     sha256: str
     content_type: str
     url: str
-    """Where to read it, relative to the API."""
+    """The content's URL, relative to the API."""
 
 
 class MessageSummary(ApiStruct, frozen=True):
@@ -87,7 +87,7 @@ class MessageSummary(ApiStruct, frozen=True):
     client_message_id: str
     recipient_ids: tuple[str, ...]
     content: str | None
-    """Null where it is in ``payload``."""
+    """Null if the content is in ``payload``."""
     content_type: str
     accepted_at: Time
     persisted_at: Time
@@ -97,7 +97,7 @@ class MessageSummary(ApiStruct, frozen=True):
 
 
 class MessageView(ApiStruct, frozen=True, kw_only=True):
-    """A message wherever it is now. Fields that can't be told yet are null."""
+    """A message in any state. Fields that are not known yet are null."""
 
     message_id: Id
     state: State
@@ -107,7 +107,7 @@ class MessageView(ApiStruct, frozen=True, kw_only=True):
     recipient_ids: tuple[str, ...] | None = None
     content: str | None = None
     payload: PayloadView | None = None
-    """Set, and ``content`` null, where the content is large or no text."""
+    """Set if the content is large or not text; then ``content`` is null."""
     content_type: str | None = None
     accepted_at: Time | None = None
     persisted_at: Time | None = None
@@ -115,11 +115,11 @@ class MessageView(ApiStruct, frozen=True, kw_only=True):
     trace_id: str | None = None
     trace_url: str | None = None
     positions: list[StoredPosition]
-    """One for each log that has it; none for a message persisted directly."""
+    """The positions in all logs that have the message; none if it was persisted directly."""
     attempts: Small | None = None
-    """Attempts to persist it; null while it has not been persisted or given up."""
+    """The number of attempts to persist it; null until it is persisted or a dead letter."""
     receipts: list[StoredReceipt]
-    """The first 1,000."""
+    """The first 1,000 receipts."""
     dead_letter: DeadLetterSummary | None = None
 
 
@@ -128,8 +128,8 @@ class ConversationPage(ApiStruct, frozen=True):
 
     items: list[MessageSummary]
     next: str | None
-    """The cursor to send as ``after`` for what follows, also for what will be written later; null
-    only while the conversation is empty."""
+    """The cursor to send as ``after`` for the messages that follow, also for those that are written
+    later. Null only while the conversation is empty."""
     has_more: bool
 
 
@@ -141,7 +141,7 @@ class ReceiptRequest(Model):
 
 
 class ReceiptAck(ApiStruct, frozen=True):
-    """The acknowledgement of a receipt. It is durable before this is sent."""
+    """The acknowledgement of a receipt. The receipt is durable before this is sent."""
 
     message_id: Id
     user_id: str
@@ -171,7 +171,7 @@ class Health(ApiStruct, frozen=True):
 
 
 class ProblemType(ApiStruct, frozen=True):
-    """A problem type, and what to do when it is met."""
+    """A problem type with its remedy."""
 
     type: str
     title: str
@@ -180,6 +180,6 @@ class ProblemType(ApiStruct, frozen=True):
 
 
 class ProblemTypes(ApiStruct, frozen=True):
-    """Every problem type there is."""
+    """All problem types."""
 
     items: list[ProblemType]

@@ -1,4 +1,4 @@
-"""The path that a client probably meant, for the answer to one that there is not."""
+"""Suggestions for paths that do not exist: the existing path that a client probably meant."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ PATHS = (
     MESSAGES, BATCH, "/api/dead-letters", "/api/dead-letters/redrive", "/api/dead-letters/discard",
     "/api/jobs", "/healthz", "/readyz", "/docs", "/console", "/openapi.json", "/problems",
 )  # fmt: skip
-"""Without an id in them: nobody can tell an id from a slip."""
+"""The suggested paths. None has an id in it: an id can't be told from a typing error."""
 _LONGEST = 64
-"""Characters; the comparison takes the square of the length."""
+"""The most characters of a path that gets a suggestion: the search takes the square of them."""
 _ALIKE = 0.75
 _SLASHES = re.compile("/{2,}")
 
 
 def near_path(path: str) -> str | None:
-    """Return the path that is most like ``path``, ``None`` if none is much like it.
+    """Return the existing path that is most similar to ``path``, or ``None`` if none is similar.
 
-    Slashes too many and capitals are the usual faults.
+    The usual faults are extra slashes and capital letters.
     """
     if len(path) > _LONGEST:
         return None

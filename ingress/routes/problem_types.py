@@ -1,4 +1,4 @@
-"""Explain each problem type: the pages that the ``type`` of a problem points to."""
+"""The pages that explain problem types. The ``type`` of a problem points to them."""
 
 from __future__ import annotations
 

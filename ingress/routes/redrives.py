@@ -1,4 +1,4 @@
-"""Redrives: dead letters back into the log; started, watched, cancelled and resumed."""
+"""The routes that start, list, cancel and resume redrives (dead letters back into the log)."""
 
 from __future__ import annotations
 
@@ -138,10 +138,17 @@ async def _steer(
     *,
     by: tuple[str, str | None],
 ) -> RedriveProgress:
-    """Cancel or resume a redrive, on record; ``by`` is who asks, and why.
+    """Cancel or resume a redrive, and record the action.
+
+    Args:
+        routes: The parts that routes call.
+        identifier: The redrive's id.
+        verb: The action's name, ``cancel`` or ``resume``.
+        act: Performs the action; returns whether the redrive's state allowed it.
+        by: The caller, and the reason if one was given.
 
     Raises:
-        Problem: There is no such redrive, or its state does not allow it.
+        Problem: There is no such redrive (404), or its state does not allow the action (409).
     """
     await _shown(routes.redriver, identifier)
     who, why = by

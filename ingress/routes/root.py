@@ -1,4 +1,4 @@
-"""``/``: the way to everything else, for people and for programs."""
+"""``/``: links to the console, the documentation and the other entry points."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _HEADERS = {
 
 
 def root_router() -> APIRouter:
-    """Return the route. It needs no key: it tells nothing of messages."""
+    """Return the route. It needs no key, because it shows nothing about messages."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/")

@@ -1,4 +1,4 @@
-"""State of the ordinary routes: built once, kept on the application's state."""
+"""The state that FastAPI's routes share, and the dependencies that give routes this state."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["ADMIN", "READER", "Caller", "ProduceKey", "ReadKey", "Routes", "Rout
 
 @dataclass(frozen=True, kw_only=True)
 class RoutesState:
-    """The parts of one process that its ordinary routes call."""
+    """The parts of a process that its FastAPI routes call."""
 
     auth: Authenticator
     messages: Messages
@@ -71,12 +71,12 @@ async def _caller(request: Request, routes: Routes) -> str:
 
 
 READER = Depends(_reader)
-"""Only for keys that may read everything, or administrate."""
+"""A dependency that requires a key with the scope read or admin, and without a prefix."""
 ADMIN = Depends(_admin)
-"""Only for keys that may administrate."""
+"""A dependency that requires a key with the scope admin."""
 ReadKey = Annotated[ApiKey | None, Depends(_read_key)]
-"""A key that may read, perhaps limited to a prefix; ``None`` where no keys are needed."""
+"""A key with the scope read, perhaps with a prefix; ``None`` if no keys are needed."""
 ProduceKey = Annotated[ApiKey | None, Depends(_produce_key)]
-"""A key that may send, perhaps limited to a prefix; ``None`` where no keys are needed."""
+"""A key with the scope produce, perhaps with a prefix; ``None`` if no keys are needed."""
 Caller = Annotated[str, Depends(_caller)]
-"""The name of the caller's API key, for the record of actions."""
+"""The caller for the record of actions; see ``described.caller``."""

@@ -1,4 +1,4 @@
-"""The span of a request to an ordinary route, around FastAPI. The hot path has its own steps."""
+"""The span of a request to one of FastAPI's routes. The hot path makes its own spans."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def trace_of(scope: Scope) -> Trace:
 
 
 async def traced(app: _App, tracer: Tracer, scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve one request; record its span if it is sampled, by the route it came to."""
+    """Serve one request. If it is sampled, record its span with the route that served it."""
     trace = tracer.begin(dict(scope["headers"]), scope["method"], scope["path"])
     scope[_TRACE] = trace
     if trace.request is None:
