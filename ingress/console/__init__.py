@@ -2,5 +2,5 @@
 
 ``routes`` and ``build`` need FastAPI; the others do not.
 
-The terminal (``crossfade status``, ``tail``, ``message``) tells the same from the same parts.
+The commands ``crossfade status``, ``tail`` and ``message`` show the same data from the same parts.
 """

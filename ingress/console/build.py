@@ -1,4 +1,4 @@
-"""The console's parts put together: one sampler, and its readers."""
+"""Builds the console of a process: one sampler, and the parts that use it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["console_of", "watched"]
 
 
 def watched(written: Transport, read: Transport) -> list[WatchedLog]:
-    """Return the logs to show where the caller names none."""
+    """Return the logs that the console shows by default: the written one and the read one."""
     if read is written:
         return [WatchedLog(written, ("primary", "consumed"))]
     return [WatchedLog(written, ("primary",)), WatchedLog(read, ("consumed",))]
@@ -43,7 +43,7 @@ def console_of(  # noqa: PLR0913 - what a console is made of, once
     seen_by: str,
     migration: MigrationActions | None,
 ) -> ConsoleState:
-    """Return the console. Until a client follows it, it samples every ten seconds only."""
+    """Return the console of a process. It samples every ten seconds until a client follows it."""
     timeout = settings.ingress_read_timeout_ms / 1000
     sampler = Sampler(logs, pool, seen_by=seen_by)
     by_name = {log.transport.name: log.transport for log in logs}

@@ -1,4 +1,4 @@
-"""The last hour, kept by this process: a point every ten seconds, with or without watchers."""
+"""The charts' data of the last hour, kept in this process: a point every ten seconds."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ _log = structlog.get_logger(__name__)
 
 
 class LastHour:
-    """Asks the sampler every ten seconds from ``start`` to ``close``.
+    """Takes a point from the sampler every ten seconds, from ``start`` to ``close``.
 
-    What it keeps are sums over every process, as the sampler has them; each process keeps its own.
+    It does so whether a client follows or not. A point has sums over all processes, and each
+    process keeps points of its own.
 
     Args:
-        sampler: gives the samples.
-        seen_by: the name of this process.
-        grafana_url: the address of dashboards to link to, if there is one.
-        step: seconds between two points.
+        sampler: Takes the samples.
+        seen_by: The name of this process.
+        grafana_url: The URL of the dashboards, if there are any.
+        step: Seconds between two points.
+        points: The most points to keep.
     """
 
     def __init__(
@@ -45,11 +47,11 @@ class LastHour:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin, in the running event loop. The first point comes a step later."""
+        """Begin to take points, in the running event loop. The first comes after one step."""
         self._task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
-        """End it."""
+        """Stop taking points."""
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -71,7 +73,7 @@ class LastHour:
             await asyncio.sleep(due - loop.time())
             try:
                 point = _point(await self._sampler.glance())
-            except Exception:  # noqa: BLE001 - a gap in the charts; the next may succeed
+            except Exception:  # noqa: BLE001 - leaves a gap in the charts; the next may succeed
                 _log.exception("Console sample failed: its charts get a gap; will retry")
                 continue
             if not self._points or self._points[-1].at != point.at:

@@ -1,7 +1,7 @@
-"""The migration as the console shows it, and the steps that it can take.
+"""The migration's views for the console, and the interface of its actions.
 
-The gates are ``migration_guide``'s, which stands above this package: it implements
-``MigrationActions``, and ``compose`` hands it in.
+``migration_guide`` has the gates. As this package can't import it, it implements
+``MigrationActions``, and ``compose`` passes it in.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Verdict = Literal["green", "red", "unknown"]
 
 
 class PhaseView(ApiStruct, frozen=True):
-    """One phase, and the settings it amounts to (an empty one is to be unset)."""
+    """One phase, and its settings. An empty setting is to be unset."""
 
     number: int
     name: str
@@ -63,7 +63,7 @@ class PairView(ApiStruct, frozen=True):
 
 
 class StandView(ApiStruct, frozen=True):
-    """Where the migration stands. While ``target`` differs from ``phase`` a step is under way."""
+    """The state of the migration. A step is under way while ``target`` differs from ``phase``."""
 
     phase: int
     target: int
@@ -77,20 +77,21 @@ class StandView(ApiStruct, frozen=True):
 
 
 class GateView(ApiStruct, frozen=True):
-    """One gate's answer: a verdict, one sentence that says why, and what it rests on."""
+    """One gate's answer: its verdict, the reason in one sentence, and the evidence."""
 
     name: str
     verdict: Verdict
     reason: str
     evidence: dict[str, Any]
     overridable: bool
-    """Whether it may be passed all the same, with a reason of its own."""
+    """Whether an operator may pass the gate although it is not green, with a reason for it."""
 
 
 class StepView(ApiStruct, frozen=True):
-    """A step to a neighbour, judged. ``origin`` is null where there is none: ``refusal`` says why.
+    """A step to the next or the previous phase, with its gates' answers.
 
-    ``epoch`` is the state it was judged on: a decision on an older one is refused.
+    If there is no such step, ``origin`` is null and ``refusal`` says why. ``epoch`` is the state
+    that the gates judged: a decision on an older epoch is refused.
     """
 
     direction: Direction
@@ -105,7 +106,7 @@ class StepView(ApiStruct, frozen=True):
 
 
 class EventView(ApiStruct, frozen=True):
-    """One line of the history."""
+    """One event in the migration's history."""
 
     at: Time
     kind: str
@@ -114,13 +115,13 @@ class EventView(ApiStruct, frozen=True):
     who: str
     why: str
     red: list[str]
-    """The gates that were not green when it was decided."""
+    """The gates that were not green at the decision."""
     passed: dict[str, str]
-    """Those of them that were passed all the same, each with its reason."""
+    """The gates of these that an operator passed, each with the reason."""
 
 
 class SampleView(ApiStruct, frozen=True):
-    """A finding, with where to look."""
+    """One finding of the comparison, with the message's id and offsets."""
 
     result: str
     partition: int
@@ -133,7 +134,10 @@ class SampleView(ApiStruct, frozen=True):
 
 
 class ParityView(ApiStruct, frozen=True):
-    """Findings of the last hour's comparisons, by class. ``compared`` of nothing is no parity."""
+    """The findings of the last hour's comparisons, by class.
+
+    If ``compared`` is 0, nothing was compared, which proves no parity.
+    """
 
     primary: str
     shadow: str
@@ -147,7 +151,10 @@ class ParityView(ApiStruct, frozen=True):
 
 
 class MigrationView(ApiStruct, frozen=True):
-    """All but the gates, which take their time. ``reached``: every process is on the target."""
+    """The migration without its gates, which take longer.
+
+    ``reached`` is true if every process has the settings of the target.
+    """
 
     phases: list[PhaseView]
     stand: StandView | None
@@ -161,11 +168,11 @@ GateReasons = Annotated[dict[str, Reasoned], Field(max_length=16, default_factor
 
 
 class StepRequest(Model):
-    """A step to take: which, on what state it was decided, and why.
+    """A step to take: its direction, the epoch that it was decided on, and the reason.
 
-    Each gate that is not green and is passed all the same is named, with a reason of its own:
-    ``accept_unknown`` those that can't tell, ``overrule`` those that are red.
-    A gate that is accepted as unknown and has turned red meanwhile is not passed.
+    A gate that is not green has to be named to be passed, with a reason of its own:
+    ``accept_unknown`` is for gates that are unknown, ``overrule`` for gates that are red. A gate
+    in ``accept_unknown`` that has turned red meanwhile is not passed.
     """
 
     direction: Direction
@@ -176,28 +183,27 @@ class StepRequest(Model):
 
 
 class MigrationActions(Protocol):
-    """Looks at the migration and changes it. Methods raise ``Outage`` when PostgreSQL can't."""
+    """Reads and changes the migration. Its methods raise ``Outage`` if PostgreSQL can't answer."""
 
     async def view(self) -> MigrationView:
         """Return the state, the history and the latest comparison, without the gates."""
 
     async def judged(self, direction: Direction) -> StepView:
-        """Return the next step in a direction, judged no longer than seconds ago."""
+        """Return the next step in a direction, with gates that were judged within seconds."""
 
     async def begin(self, request: StepRequest, *, who: str) -> StandView:
         """Begin a step.
 
         Raises:
-            Problem: a gate stands in the way, another step was taken first, or the step is
-                unknown.
+            Problem: A gate does not allow it, the epoch has changed, or there is no such step.
         """
 
     async def complete(self, *, who: str) -> bool:
-        """Record that every process is on the target, if that is so; return whether it was."""
+        """Record that every process is on the target, if this is true; return whether it is."""
 
     async def cancel(self, *, who: str, why: str) -> StandView:
-        """Take the queued step away.
+        """Remove the queued step.
 
         Raises:
-            Problem: none is queued.
+            Problem: No step is queued.
         """

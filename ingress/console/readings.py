@@ -1,4 +1,4 @@
-"""One log, read again and again: rates from the differences, and partitions that stand still."""
+"""Repeated readings of one log's progress. Their differences give rates and stalled partitions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WINDOW = 5.0
 
 
 class WatchedLog(msgspec.Struct, frozen=True):
-    """A log, and its roles."""
+    """A log, and its roles for the console."""
 
     transport: Transport
     roles: tuple[Part, ...]
@@ -33,20 +33,21 @@ class _Reading(msgspec.Struct, frozen=True):
 
 
 class Readings:
-    """The readings of one log. ``take`` asks it once; ``view`` says what they tell."""
+    """Reads one log's progress (``take``), and derives its state from the readings (``view``)."""
 
     def __init__(self, log: WatchedLog, *, timeout_seconds: float) -> None:
         self.log = log
         self._timeout = timeout_seconds
         self._past: deque[_Reading] = deque()
         self._waiting: dict[int, tuple[int | None, float]] = {}
-        """Where records wait: how many had been acknowledged when that was first seen, and when."""
+        """The partitions where records wait: the number of acknowledged records, and the time since
+        which it has not changed."""
         self._unread: int | None = None
         self._rescued = 0
         self._error: str | None = None
 
     async def take(self) -> None:
-        """Ask the log how far its workers are. Its failure is part of the reading."""
+        """Ask the log for its workers' progress. An error is kept as part of the reading."""
         try:
             progress, dead, self._rescued = await answer(self._ask(), within=self._timeout)
         except (TransportError, TimeoutError) as error:
@@ -69,7 +70,7 @@ class Readings:
         )
 
     def view(self) -> LogView:
-        """Return the log as it was last seen; unknown members are ``None``."""
+        """Return the log's state at the latest reading. Unknown members are ``None``."""
         partitions = self._partitions()
         return LogView(
             name=self.log.transport.name,
@@ -119,9 +120,10 @@ class Readings:
             return None
         if progress.lag == 0:
             return 0.0
-        # Nothing has moved for as long as we have looked, and nothing older than this waits.
+        # No record was acknowledged for `watched` seconds, and no record waits longer than the
+        # oldest one's age.
         watched = now - self._waiting[progress.partition][1]
-        # (An age of 0 where records wait is that of a clock of ours that is behind the log's.)
+        # (If records wait and the age is 0, our clock is behind the log's.)
         return min(watched, progress.oldest_age or watched)
 
 
@@ -131,7 +133,7 @@ async def _rescued(transport: Transport) -> int:
 
 
 def _done(progress: Progress) -> int | None:
-    """Count the records that were ever acknowledged (or lost)."""
+    """Return the number of records that were ever acknowledged (or lost), if it is known."""
     if progress.appended is None or progress.lag is None:
         return None
     return progress.appended - progress.lag
@@ -140,7 +142,7 @@ def _done(progress: Progress) -> int | None:
 def _rate(old: int | None, new: int | None, seconds: float) -> float | None:
     if old is None or new is None or seconds <= 0:
         return None
-    # Below zero: the log was emptied or replaced in between, and nothing can be told.
+    # Below zero: the log was emptied or replaced in between, so the rate is not known.
     return None if new < old else round((new - old) / seconds, 2)
 
 

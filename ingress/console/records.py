@@ -1,7 +1,7 @@
-"""Records as they stand in a log, page by page, in both directions. Touches no group.
+"""Pages of a log's records, in both directions. No consumer group is used.
 
-A page is bounded in bytes, however large records are: one reading of a log is, and of each record
-only so much is given.
+A page has a limit in bytes, even if records are large: one read of a log has such a limit, and only
+the beginning of each record is shown.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from transport.sizes import size_of
 __all__ = ["BrowsedPlace", "RecordPage", "Records", "page_of"]
 
 _BODY_BYTES = 16 * 1024
-"""The most bytes of a body that are shown."""
+"""The most bytes of a body in a page."""
 _HEADERS = 50
 _HEADER_CHARACTERS = 500
 
 
 class BrowsedPlace(msgspec.Struct, frozen=True):
-    """Where a page is: right after or before an offset, from one on, from a time on, or the end."""
+    """The place of a page: after, before or at an offset, from a time on, or at the log's end."""
 
     kind: Literal["after", "before", "at", "time", "end"]
     offset: str = ""
@@ -43,15 +43,15 @@ class BrowsedPlace(msgspec.Struct, frozen=True):
 
 
 class RecordPage(msgspec.Struct):
-    """Records in log order, as many as a page has room for."""
+    """The records of one page, in log order."""
 
     records: Sequence[Record]
     ended: bool
-    """Nothing follows in the direction it was read in."""
+    """Whether no record follows in the direction of reading."""
 
 
 class Records:
-    """Reads one log for people to look at."""
+    """Reads pages of one log for the console."""
 
     def __init__(self, log: Transport, pool: Pool, *, timeout_seconds: float) -> None:
         self._log = log
@@ -63,11 +63,11 @@ class Records:
     ) -> LogRecords:
         """Return up to ``limit`` records at ``place``, in log order.
 
-        Of a ``key`` with a prefix, those that are messages it may read.
+        For a ``key`` with a prefix, only messages that the key may read.
 
         Raises:
-            ValueError: the offset is none of this log's.
-            TransportUnavailable: the log can't tell now.
+            ValueError: The offset is not one of this log's.
+            TransportUnavailable: The log does not answer.
         """
         asking = self._read(topic, partition, place, limit)
         try:
@@ -90,9 +90,9 @@ class Records:
         )
 
     async def _without_erased(self, records: list[LogRecord]) -> list[LogRecord]:
-        """Show nothing of erased messages, although the log has them until its retention.
+        """Hide the content of erased messages, which the log has until its retention ends.
 
-        While PostgreSQL can't tell which they are, the log is shown as it is.
+        If PostgreSQL can't say which messages are erased, all records are shown.
         """
         ids = [record.message_id for record in records if record.message_id]
         try:
@@ -108,7 +108,7 @@ class Records:
         log = self._log
         match place.kind:
             case "after":
-                log.offset_before(place.offset)  # raises where it is none
+                log.offset_before(place.offset)  # raises if the offset is not valid
                 after: str | None = place.offset
             case "at":
                 after = log.offset_before(place.offset)
@@ -128,7 +128,7 @@ class Records:
 
 
 def page_of(records: Sequence[Record], limit: int) -> RecordPage:
-    """Make a page of one reading of the log, which ends early where records are large."""
+    """Return a page of the records of one read. A read ends early if records are large."""
     whole = len(records) < limit and sum(map(size_of, records)) < READ_BYTES
     return RecordPage(records, ended=whole)
 
@@ -187,7 +187,7 @@ def _erased(shown: LogRecord) -> LogRecord:
 
 
 def _plain(text: str) -> str:
-    """Return ``text`` with its bytes that are no UTF-8, kept as surrogates, written out."""
+    """Return ``text`` with bytes that are not UTF-8 (kept as surrogates) written as escapes."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

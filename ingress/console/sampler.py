@@ -1,7 +1,8 @@
-"""One sampler in a process, however many look: it asks every log and PostgreSQL once a second.
+"""The sampler of the console's status: it asks all logs and PostgreSQL once a second.
 
-It works while a client follows, and for a single request otherwise. Other processes
-report with their heartbeats, so any process's console shows them all.
+A process has one sampler for all clients. It runs while a client follows; otherwise it takes one
+sample for a request. Other processes report in their heartbeats, so the console of any process
+shows all of them.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _log = structlog.get_logger(__name__)
 _HISTORY = 180
 _FIGURES_SECONDS = 10.0
 _LONGEST_PAUSE = 5.0
-"""Seconds between two events at most: a key is checked before each."""
+"""The most seconds between two events: the client's key is checked before each event."""
 
 
 class Sampler:
@@ -53,11 +54,11 @@ class Sampler:
 
     Args:
         logs: The logs to show, each with its roles.
-        pool: For the processes, the dead letters and the migration.
+        pool: Connections to PostgreSQL, for processes, dead letters and the migration.
         seen_by: This process's name.
         interval: Seconds between samples.
         timeout_seconds: The longest wait for a log or for PostgreSQL.
-        linger: Seconds to go on without followers, so that a reloaded page finds its history.
+        linger: Seconds to go on without clients, so that a reloaded page still has its history.
     """
 
     def __init__(
@@ -88,27 +89,27 @@ class Sampler:
 
     @property
     def is_running(self) -> bool:
-        """Whether it takes samples: while somebody follows, and for a moment after."""
+        """Whether samples are taken: while a client follows, and for a moment after."""
         return self._task is not None and not self._task.done()
 
     async def status(self) -> Status:
-        """Return a status no older than an interval, with the history."""
+        """Return a status of the last 1.5 intervals, with the history."""
         status = await self._fresh()
         return replace(status, history=list(self._history))
 
     async def glance(self) -> Status:
-        """Return a status no older than an interval, and leave the history as it is.
+        """Return a status of the last 1.5 intervals, without adding it to the history.
 
-        Its points are an interval apart; a look now and then must not come among them.
+        The history's points are one interval apart, and an occasional sample must not be among
+        them.
         """
         return await self._fresh(noted=False)
 
     async def follow(self) -> AsyncIterator[bytes]:
-        """Yield a status as JSON at once, and then each one that is taken, until closed.
+        """Yield a status as JSON at once, then each new one, until the sampler is closed.
 
-        Where none can be taken the last is given again after some seconds.
-
-        A slow client misses some; nothing is queued for it.
+        If no new one comes for some seconds, the last one is yielded again. Nothing is queued: a
+        slow client misses some.
         """
         self._followers += 1
         try:
@@ -125,14 +126,14 @@ class Sampler:
             self._followers -= 1
 
     async def close(self) -> None:
-        """End the sampling and every follower."""
+        """Stop sampling, and end every ``follow``."""
         self.end()
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     def end(self) -> None:
-        """Let every follower come to an end, so that the server can stop."""
+        """End every ``follow`` soon, so that the server can stop."""
         self._closed = True
         self._tick.set()
 
@@ -143,10 +144,10 @@ class Sampler:
             if self._followers:
                 last_seen = began
             elif began - last_seen > self._linger:
-                break  # the next follower finds it ended, and starts another
+                break  # the next client starts a new task
             try:
                 await self._take()
-            except Exception:  # noqa: BLE001 - watchers see it grow stale; the next may succeed
+            except Exception:  # noqa: BLE001 - clients see an old time; the next may succeed
                 _log.exception("Console sample failed: its figures are stale; will retry")
             await asyncio.sleep(max(0.0, self._interval - (time.monotonic() - began)))
 
@@ -160,7 +161,7 @@ class Sampler:
         before = self._taken
         async with self._taking:
             if self._taken != before:
-                return  # another task just did
+                return  # another task has just taken a sample
             _, database = await asyncio.gather(
                 asyncio.gather(*(log.take() for log in self._readings)), self._ask_database()
             )
@@ -246,7 +247,7 @@ def _process(process: Process) -> ProcessView:
 
 
 def _throttled(there: list[Process] | None) -> dict[str, list[float]]:
-    """Return the waits that each log's quota caused of late, one for each live process."""
+    """Return the latest waits that each log's quota caused, one for each live process."""
     waits: dict[str, list[float]] = defaultdict(list)
     for process in there or ():
         if process.live:
@@ -256,13 +257,13 @@ def _throttled(there: list[Process] | None) -> dict[str, list[float]]:
 
 
 def _append_outages(there: list[Process] | None) -> list[AppendOutage]:
-    """Return why live processes can't append to their primaries, one for each that can't."""
+    """Return the outages of live processes that can't append to their primaries."""
     live = (process.append_outage for process in there or () if process.live)
     return [outage for outage in live if outage is not None]
 
 
 def _latency(there: list[Process] | None, name: str) -> Latency | None:
-    """Add up what every live process observed."""
+    """Return the latency over all live processes, from the sum of their histograms."""
     if there is None:
         return None
     reports = [
@@ -297,5 +298,5 @@ def _oldest(log: LogView) -> float | None:
 
 
 def with_role(logs: Sequence[LogView], role: str) -> LogView | None:
-    """Return the first log that is used for ``role``."""
+    """Return the first log with ``role``, or ``None``."""
     return next((log for log in logs if role in log.roles), None)

@@ -1,8 +1,8 @@
-"""Messages as they are appended, followed live: one reader in a process, however many follow.
+"""The live tail: messages as they are appended. A process has one reader for all clients.
 
-It reads the log that workers read, from its end on and without a group, while a client follows. It
-is bounded in every way: what comes faster than it reads, or than a follower takes, is passed over
-and counted; of a content the beginning is given.
+While a client follows, it reads the log that workers read, from the log's end on and without a
+consumer group. All work is bounded: records that come faster than it reads, or than a client takes
+them, are skipped and counted, and only the beginning of a content is shown.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from transport.message.envelope import Message, decode
 __all__ = ["MOST_FOLLOWERS", "MOST_HELD", "Tail", "TailFilter", "TailNews"]
 
 MOST_FOLLOWERS = 20
-"""Followers at once on one process."""
+"""The most clients that follow one process."""
 _RECORDS = 200
-"""Records of one partition that are read at a time; later ones are passed over."""
+"""The most records of a partition in one read; further ones are skipped."""
 _AT_ONCE = 4
 MOST_HELD = 500
-"""Lines that wait for a slow follower."""
+"""The most lines that wait for a slow client."""
 _FOLLOWED = 2_000
-"""Messages of one follower whose fate is looked up until it is known."""
+"""The most messages of one client whose outcome is looked up."""
 _CONTENT = 300
-"""Characters of a content that are given."""
+"""The most characters of a content in a line."""
 _LONGEST_PAUSE = 5.0
-"""Seconds between two pieces of news at most: a key is checked before each."""
+"""The most seconds between two events: the client's key is checked before each event."""
 _log = structlog.get_logger(__name__)
 
 
 class TailLine(msgspec.Struct, frozen=True, rename="camel"):
-    """A record that was appended. One that is no message has no ids, and a reason."""
+    """An appended record. If it is not a message, it has no ids, and ``error`` says what it is."""
 
     at: str
     place: str
@@ -64,7 +64,7 @@ class TailLine(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class TailFate(msgspec.Struct, frozen=True, rename="camel"):
-    """The outcome of a message that was shown before."""
+    """The outcome of a message that an earlier line showed."""
 
     message_id: str
     state: str
@@ -72,9 +72,9 @@ class TailFate(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class TailNews(msgspec.Struct, frozen=True, rename="camel"):
-    """New lines and fates. ``skipped`` counts records that were passed over, of any kind.
+    """New lines and outcomes. ``skipped`` counts skipped records of any kind.
 
-    ``error`` says why the log can't be read now.
+    ``error`` says why the log can't be read now, if it can't.
     """
 
     log: str
@@ -85,16 +85,16 @@ class TailNews(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class TailFilter(msgspec.Struct, frozen=True):
-    """Filters of a tail; each one that is set narrows it."""
+    """The filters of a tail. A message has to match all that are set."""
 
     conversation: str | None = None
     sender: str | None = None
     text: str | None = None
-    """Part of the content; upper and lower case are alike."""
+    """A part of the content, in upper or lower case."""
     key: ApiKey | None = None
 
     def takes(self, message: Message | None) -> bool:
-        """Return whether a record is wanted; one that is no message, only where all are."""
+        """Return whether a record matches. ``None`` (no message) matches only without filters."""
         if message is None:
             narrowed = (self.conversation, self.sender, self.text) != (None, None, None)
             return not narrowed and not (self.key and self.key.limited)
@@ -107,30 +107,30 @@ class TailFilter(msgspec.Struct, frozen=True):
 
 
 class _ReadPosition(msgspec.Struct):
-    """The last record of a partition that was read, or passed over."""
+    """The position in one partition: the last record that was read or skipped."""
 
     end: str | None
-    """The last offset."""
+    """The offset of that record."""
     count: int
-    """How many records were ever appended up to there."""
+    """The number of records ever appended up to that record."""
 
 
 class _Follower:
-    """The lines and fates that wait for one client."""
+    """The lines and outcomes that wait for one client."""
 
     def __init__(self, wanted: TailFilter) -> None:
         self.wanted = wanted
         self.lines: deque[TailLine] = deque()
         self.fates: deque[TailFate] = deque(maxlen=_FOLLOWED)
         self.undecided: dict[str, None] = {}
-        """Messages shown whose fate is not known yet, oldest first."""
+        """The shown messages whose outcome is not known yet, oldest first."""
         self.skipped = 0
         self.news = asyncio.Event()
 
     def offer(self, read: Iterable[tuple[TailLine, Message | None]], skipped: int) -> None:
-        """Queue the wanted ones of the lines that were read."""
+        """Queue the lines that match the client's filter."""
         if self.wanted.key and self.wanted.key.limited:
-            skipped = 0  # they may all be others'
+            skipped = 0  # the skipped records may all be ones that this key may not read
         self.skipped += skipped
         for line, message in read:
             if not self.wanted.takes(message):
@@ -147,7 +147,7 @@ class _Follower:
             self.news.set()
 
     def settle(self, fates: Iterable[TailFate]) -> None:
-        """Queue the fates of messages that this client was shown."""
+        """Queue the outcomes of messages that this client was shown."""
         for fate in fates:
             if fate.message_id in self.undecided:
                 del self.undecided[fate.message_id]
@@ -155,7 +155,7 @@ class _Follower:
                 self.news.set()
 
     def take(self, log: str, error: str | None) -> TailNews:
-        """Return all that waits."""
+        """Return the waiting lines and outcomes, and clear them."""
         self.news.clear()
         news = TailNews(log, list(self.lines), list(self.fates), self.skipped, error)
         self.lines.clear()
@@ -165,12 +165,12 @@ class _Follower:
 
 
 class Tail:
-    """Reads while a client follows. ``close`` ends every ``follow``.
+    """Reads the log while a client follows. ``close`` ends every ``follow``.
 
     Args:
         log: The log that workers read.
-        pool: Says which messages were persisted.
-        timeout_seconds: The longest wait for an answer of either.
+        pool: Connections to PostgreSQL, for the outcomes of messages.
+        timeout_seconds: The longest wait for the log or for PostgreSQL.
         interval: Seconds between reads.
     """
 
@@ -189,16 +189,19 @@ class Tail:
 
     @property
     def full(self) -> bool:
-        """Whether the limit of followers is reached."""
+        """Whether the limit of clients is reached."""
         return len(self._followers) >= MOST_FOLLOWERS
 
     @property
     def is_running(self) -> bool:
-        """Whether it reads the log: while somebody follows, and for a moment after."""
+        """Whether the log is read: while a client follows, and for a moment after."""
         return self._task is not None and not self._task.done()
 
     async def follow(self, wanted: TailFilter) -> AsyncIterator[TailNews]:
-        """Yield records appended from now on: at once none, then at least every five seconds."""
+        """Yield news of records that are appended from now on.
+
+        The first item has no records. Further ones come at least every five seconds.
+        """
         follower = _Follower(wanted)
         self._followers.add(follower)
         try:
@@ -216,13 +219,13 @@ class Tail:
             self._followers.discard(follower)
 
     def end(self) -> None:
-        """Let every follower come to an end, so that the server can stop."""
+        """End every ``follow`` soon, so that the server can stop."""
         self._closed = True
         for follower in self._followers:
             follower.news.set()
 
     async def close(self) -> None:
-        """End the reading and every follower."""
+        """Stop reading, and end every ``follow``."""
         self.end()
         if self._task:
             self._task.cancel()
@@ -234,13 +237,13 @@ class Tail:
             try:
                 await self._look()
                 await self._settle()
-            except Exception:  # noqa: BLE001 - followers are told; the next may succeed
+            except Exception:  # noqa: BLE001 - clients see the error; the next may succeed
                 self._error = "the reading failed; the service's log says how"
                 _log.exception("Console tail failed: the log was not read; will retry")
             await asyncio.sleep(max(0.05, self._interval - (time.monotonic() - began)))
 
     async def _look(self) -> None:
-        """Read the records appended since the last time, and offer them."""
+        """Read the records appended since the last read, and offer them to the clients."""
         try:
             read, skipped = await answer(self._read(), within=self._timeout)
         except (TransportError, TimeoutError) as error:
@@ -252,7 +255,7 @@ class Tail:
             follower.offer(lines, skipped)
 
     async def _read(self) -> tuple[list[Record], int]:
-        """Return new records by the time of their append, and how many were passed over."""
+        """Return new records in the order of their append time, and the number of skipped ones."""
         now = await self._log.progress(Topic.MESSAGES, group=WORKER_GROUP)
         for progress in now:
             if not progress.unavailable:
@@ -277,9 +280,12 @@ class Tail:
         return sorted(records, key=lambda r: r.appended_at), sum(count for _, count in parts)
 
     def _passed_over(self, position: _ReadPosition, now: Progress, page: RecordPage) -> int:
-        """Go on behind what was read, or at the end where that is too far away.
+        """Advance a partition's position: to the last read record, or to the log's end.
 
-        Returns how many records that passes over.
+        It jumps to the end if further records follow the read ones.
+
+        Returns:
+            The number of records that the jump skips.
         """
         position.count += len(page.records)
         if page.records:
@@ -297,7 +303,7 @@ class Tail:
         return passed
 
     async def _settle(self) -> None:
-        """Look up the fates of the messages that were shown."""
+        """Look up the outcomes of the messages that were shown."""
         wanted = {message_id for follower in self._followers for message_id in follower.undecided}
         if not wanted:
             return
@@ -305,7 +311,7 @@ class Tail:
             async with asyncio.timeout(self._timeout):
                 found = await fates(self._pool, sorted(wanted)[:_FOLLOWED])
         except (Outage, TimeoutError):
-            return  # told when it is back
+            return  # the next look-up finds them when PostgreSQL is back
         outcomes = [
             TailFate(fate.message_id, "dead_lettered" if fate.reason else "persisted", fate.at)
             for fate in found
@@ -334,7 +340,7 @@ def _line(log: str, record: Record) -> tuple[TailLine, Message | None]:
 
 
 def _uuid(text: str) -> str | None:
-    """Return an id that a row can have; another producer's may be any text."""
+    """Return ``text`` if it is a UUID. Another producer's id may be any text, and has no row."""
     try:
         return str(UUID(text))
     except ValueError:

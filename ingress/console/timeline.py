@@ -1,7 +1,7 @@
-"""The history of one message: accepted, appended, tried, persisted or dead, redriven, received.
+"""The timeline of one message: accepted, appended, attempted, persisted, dead-lettered, redriven.
 
-It is put together from the row, the logs, the dead letters, the failed attempts and the receipts.
-Nothing is written on a message's way for it.
+It is built from the row, the logs, the dead letters, the failed attempts and the receipts. Nothing
+is stored for it while a message is processed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from transport.shadow.origin import origin_of
 
 __all__ = ["Timelines", "in_order"]
 
-# Of steps at one moment: what comes before what.
+# The order of steps that have the same time.
 _ORDER = (
     "accepted", "appended", "attempt", "pending", "persisted", "dead_lettered", "redriven",
     "discarded", "receipt", "archived", "erased",
@@ -48,7 +48,7 @@ _MILLISECOND = len("2026-11-24T20:18:19.123")
 
 
 class _StoredHistory(NamedTuple):
-    """The parts of the history that PostgreSQL has beside the row."""
+    """The parts of a timeline that PostgreSQL has beside the message's row."""
 
     places: list[LogPosition]
     deaths: list[Death]
@@ -57,11 +57,11 @@ class _StoredHistory(NamedTuple):
 
 
 class Timelines:
-    """Builds the histories of messages.
+    """Builds timelines of messages.
 
     Args:
-        messages: Finds a message, wherever it is.
-        pool: For its places, failed attempts, dead letters and receipts.
+        messages: Finds a message in any state.
+        pool: Connections to PostgreSQL, for positions, failed attempts, dead letters, receipts.
         logs: The logs that this process can read, by name.
         trace_url: ``INGRESS_TRACE_URL``.
         timeout_seconds: The longest wait for PostgreSQL or a log.
@@ -83,11 +83,11 @@ class Timelines:
         self._timeout = timeout_seconds
 
     async def of(self, message_id: str) -> Timeline | None:
-        """Return the history of a message; ``None`` where it is unknown.
+        """Return the timeline of a message, or ``None`` if the message is unknown.
 
         Raises:
-            Problem: PostgreSQL can't tell, and the log does not have it either.
-            TransportUnavailable: there is no row, and the log can't tell.
+            Problem: PostgreSQL does not answer, and the log does not have the message.
+            TransportUnavailable: There is no row, and the log does not answer.
         """
         gaps: list[str] = []
         kept = await self._kept(message_id, gaps)
@@ -130,11 +130,11 @@ class Timelines:
     async def _places(
         self, message_id: str, shown: MessageView, kept: _StoredHistory
     ) -> list[LogPosition]:
-        """Return every known position, each with the time of append."""
+        """Return all known positions of a message, each with its time of append if known."""
         asked = {(p.transport, p.partition, p.offset) for p in shown.positions}
         asked |= {(death.transport, death.partition, death.offset) for death in kept.deaths}
         positions = {(p.transport, p.partition, p.offset): p for p in kept.places}
-        # Twice: a record that is found may be a copy, which says where its original stands.
+        # Look twice: a record of the first round may be a copy, which names its original's place.
         for _ in range(2):
             found = await asyncio.gather(
                 *(self._look(message_id, *where) for where in sorted(asked - positions.keys()))
@@ -149,7 +149,7 @@ class Timelines:
     async def _look(
         self, message_id: str, name: str, partition: int, offset: str
     ) -> tuple[LogPosition, Record | None]:
-        """Return a position with its time of append, and the record if it still stands there."""
+        """Return a position with its time of append, and its record if the log still has it."""
         log = self._logs.get(name)
         if log is None or not 0 <= partition < log.partitions:
             return LogPosition(name, partition, offset, ""), None
@@ -165,15 +165,15 @@ class Timelines:
 
 
 def in_order(steps: Iterable[Step]) -> list[Step]:
-    """Return the steps as they happened."""
+    """Return the steps in the order in which they happened."""
     return sorted(steps, key=_when)
 
 
 def _when(step: Step) -> tuple[bool, bool, str, int, str]:
     """Return the sort key of a step.
 
-    A log's clock may have milliseconds only. So within one millisecond the kind of step decides,
-    and only for steps of one kind the rest of their time.
+    A log's clock may have milliseconds only. So within one millisecond the kinds of steps decide,
+    and the rest of the time decides only between steps of the same kind.
     """
     at = step.at or ""
     return (
@@ -190,7 +190,7 @@ def _is(record: Record, message_id: str) -> bool:
 
 
 def _dead_lettered(death: Death) -> Found:
-    """Make the lookup of a message whose dead letters are all redriven or discarded."""
+    """Return the search's result for a message whose dead letters are all resolved."""
     return Dead(
         Lost(
             death.id, death.reason, death.error, death.attempts, death.transport,

@@ -1,4 +1,4 @@
-"""The console's views, as they go over the wire. ``None`` is *unknown*, never zero."""
+"""The answers of the console's routes. ``None`` means unknown, never zero."""
 
 from __future__ import annotations
 
@@ -53,24 +53,24 @@ Matched = Literal[
 
 
 class PartitionView(ApiStruct, frozen=True):
-    """One partition of one log. Ages are seconds, rates records a second of the last seconds."""
+    """One partition of one log. Ages are in seconds; rates are per second, of the last seconds."""
 
     partition: int
     lag: int | None
     pending: int | None
     oldest_age: float | None
-    """The age of the oldest record that is not acknowledged: how long a record waits now."""
+    """The age of the oldest unacknowledged record."""
     in_rate: float | None
     out_rate: float | None
     owner: str | None
     lost: int
-    """Records that left the log unread."""
+    """The number of records that left the log unread."""
     stalled_seconds: float | None
-    """For how long records have waited without one being acknowledged; 0 where none wait."""
+    """Seconds that records have waited without any acknowledgement; 0 if none waits."""
 
 
 class LogView(ApiStruct, frozen=True):
-    """One log. ``error`` says why it can't be asked; its partitions are then unknown."""
+    """One log. If it does not answer, ``error`` says why, and its partitions are unknown."""
 
     name: str
     roles: list[Part]
@@ -79,14 +79,14 @@ class LogView(ApiStruct, frozen=True):
     in_rate: float | None
     out_rate: float | None
     dead_letters_unread: int | None
-    """Dead letters in the log that are not in the table yet."""
+    """The number of dead letters in the log that are not in the table yet."""
     partitions: list[PartitionView]
     rescued: int = 0
-    """Records that a failover of the last day lost, and that were appended again."""
+    """The number of records that a failover lost in the last day and that were appended again."""
 
 
 class ProcessView(ApiStruct, frozen=True):
-    """One process, in its own words of ``silent_seconds`` ago."""
+    """One process, as its last heartbeat reported ``silent_seconds`` ago."""
 
     member: str
     role: str
@@ -105,7 +105,7 @@ class ProcessView(ApiStruct, frozen=True):
 
 
 class Latency(ApiStruct, frozen=True):
-    """Of the last ten seconds, over every process: upper bounds, in seconds."""
+    """A latency of the last ten seconds, over all processes, in seconds (upper bounds)."""
 
     per_second: float
     p50: float | None
@@ -113,16 +113,16 @@ class Latency(ApiStruct, frozen=True):
 
 
 class Database(ApiStruct, frozen=True):
-    """State of PostgreSQL, and its error if it does not answer."""
+    """The state of PostgreSQL, and its error if it does not answer."""
 
     up: bool
     error: str | None
     archive_waits: float = 0.0
-    """How many seconds ago a file of old rows was begun that is not finished."""
+    """Seconds since an archive file was begun that is not finished; 0 if there is none."""
 
 
 class MigrationBrief(ApiStruct, frozen=True):
-    """Where the migration stands."""
+    """The state of the migration."""
 
     phase: int
     target: int
@@ -142,7 +142,7 @@ class Sentence(ApiStruct, frozen=True):
 
 
 class HistoryPoint(ApiStruct, frozen=True):
-    """A moment's sums: into the primary log, out of the one that is read, and what waits there."""
+    """Sums at one time: the rate into the primary log, and the rate and lag of the consumed log."""
 
     at: Time
     in_rate: float | None
@@ -152,7 +152,7 @@ class HistoryPoint(ApiStruct, frozen=True):
 
 
 class Status(ApiStruct, frozen=True):
-    """Everything at once, as one process sees it at ``at``."""
+    """The state of all parts, as one process sees it at ``at``."""
 
     at: Time
     seen_by: str
@@ -167,11 +167,11 @@ class Status(ApiStruct, frozen=True):
     migration: MigrationBrief | None
     health: list[Sentence]
     history: list[HistoryPoint]
-    """The last minutes as far as this process has them; empty in the stream of events."""
+    """The last minutes, as far as this process has sampled them; empty in the event stream."""
 
 
 class Step(ApiStruct, frozen=True):
-    """One thing that happened to a message. ``since`` is when what it took began."""
+    """One step of a message's timeline. ``since`` is the time when the step began."""
 
     kind: Literal[
         "accepted",
@@ -198,7 +198,7 @@ class Step(ApiStruct, frozen=True):
 
 
 class Timeline(ApiStruct, frozen=True):
-    """A message's whole story, oldest first. ``incomplete`` says what could not be asked."""
+    """A message with its steps, oldest first. ``incomplete`` names sources that did not answer."""
 
     message: MessageView
     steps: list[Step]
@@ -206,9 +206,9 @@ class Timeline(ApiStruct, frozen=True):
 
 
 class FoundMessage(ApiStruct, frozen=True):
-    """A message found, and the fields that matched.
+    """A found message, with the fields that matched.
 
-    ``message_id`` is null of a dead letter, or of a record, that is no message.
+    ``message_id`` is null for a dead letter or a record that is not a message.
     """
 
     message_id: str | None
@@ -220,13 +220,13 @@ class FoundMessage(ApiStruct, frozen=True):
     correlation_id: str | None = None
     accepted_at: Time | None = None
     dead_letter_id: int | None = None
-    """Its dead letter, where it was found by that."""
+    """The number of the dead letter, if it was found by that."""
     position: StoredPosition | None = None
-    """Where it stands, where it was found by that."""
+    """The position in the log, if it was found by that."""
 
 
 class FoundMessages(ApiStruct, frozen=True):
-    """Messages found, latest first. ``incomplete`` names sources that did not answer."""
+    """The found messages, latest first. ``incomplete`` names sources that did not answer."""
 
     items: list[FoundMessage]
     more: bool
@@ -236,10 +236,10 @@ class FoundMessages(ApiStruct, frozen=True):
 
 
 class FoundPage(ApiStruct, frozen=True):
-    """A page of a listing, newest first; the first begins with messages that are not rows yet.
+    """A page of a listing, newest first. The first page begins with messages without a row.
 
-    A page with fewer than were asked for may have a next one: then ``looked_back_to`` says how far
-    back in time this one has looked.
+    A page that has fewer messages than asked for may have a next page. Then ``looked_back_to`` is
+    the time back to which this page has searched.
     """
 
     items: list[FoundMessage]
@@ -257,29 +257,29 @@ class NamedLog(ApiStruct, frozen=True):
 
 
 class LogNames(ApiStruct, frozen=True):
-    """The logs that this process can look into."""
+    """The logs that this process can read."""
 
     items: list[NamedLog]
 
 
 class LogRecord(ApiStruct, frozen=True):
-    """A record as it stands in a log. Of long values, the beginning is given."""
+    """A record of a log. Long values are cut."""
 
     offset: str
     place: str
-    """Where it stands, as the search takes it."""
+    """The position as text, in the form that the search understands."""
     appended_at: float
-    """By the log's clock, in seconds since the epoch."""
+    """The time of append by the log's clock, in seconds since the epoch."""
     key: str
     size: int
-    """Bytes of its key, its body and its headers' values."""
+    """The bytes of the key, the body and the headers' values."""
     headers: list[RecordHeader]
     more_headers: Small
     body_base64: str
     body_size: int
     kind: Literal["message", "receipt", "unreadable"]
     error: str | None = None
-    """Why it can't be read as one of ours."""
+    """Why the record can't be decoded."""
     message_id: str | None = None
     conversation_id: str | None = None
     sender_id: str | None = None
@@ -293,16 +293,16 @@ class LogRecords(ApiStruct, frozen=True):
     partition: Small
     items: list[LogRecord]
     first: str | None
-    """The offset to go on from, backwards; null of an empty page."""
+    """The offset to go on from, backwards; null if the page is empty."""
     last: str | None
     at_beginning: bool
-    """Whether nothing is before it; false where that was not looked for."""
+    """Whether no record is before the page; false if this was not checked."""
     at_end: bool
-    """Whether nothing is behind it by now."""
+    """Whether no record is after the page by now."""
 
 
 class HourPoint(ApiStruct, frozen=True):
-    """A moment of the last hour: rates are a second's, of the seconds before; p99 are seconds."""
+    """A point of the last hour. Rates are per second, over the last seconds; p99 are in seconds."""
 
     at: Time
     accepted: float | None
@@ -310,16 +310,16 @@ class HourPoint(ApiStruct, frozen=True):
     waiting: int | None
     dead_letters: int | None
     answered_p99: float | None
-    """From handing a message in to its acknowledgement; null where there was none."""
+    """From handing a message in to its acknowledgement; null if there was none."""
     written_p99: float | None
     """From acceptance to the committed row."""
 
 
 class Hour(ApiStruct, frozen=True):
-    """The last hour as far as this process has it, oldest first."""
+    """The last hour, as far as this process has sampled it, oldest first."""
 
     seen_by: str
     step_seconds: float
     points: list[HourPoint]
     grafana_url: str | None
-    """Where more can be seen, if `INGRESS_GRAFANA_URL` says so."""
+    """The dashboards' URL, from `INGRESS_GRAFANA_URL`."""

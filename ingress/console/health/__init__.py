@@ -1,1 +1,1 @@
-"""Health in sentences: the state, its cause, and the remedy. Figures in, words out."""
+"""The health of all parts in sentences: the fact, its cause, and the remedy."""

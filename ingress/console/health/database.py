@@ -1,4 +1,4 @@
-"""PostgreSQL, and the archive of old rows."""
+"""Sentences about PostgreSQL, and about the archive of old rows."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ingress.console.views import Database, Sentence
 __all__ = ["database_sentences"]
 
 _ARCHIVE_FAILS = 2 * 3600.0  # seconds
-"""From which age on a file of old rows was tried anew, and failed again."""
+"""The age at which an unfinished archive file has been retried, and has failed again."""
 
 
 def database_sentences(database: Database) -> Iterator[Sentence]:
-    """Tell of a PostgreSQL that can't be used, and of an archive that is not finished."""
+    """Yield sentences if PostgreSQL can't be used, or if an archive file is not finished."""
     if not database.up:
         error = (database.error or "").removeprefix("PostgreSQL: ")
         yield Sentence(

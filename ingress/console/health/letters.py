@@ -1,4 +1,4 @@
-"""Dead letters that wait for a decision."""
+"""The sentence about dead letters that wait for a decision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["letter_sentences"]
 
 
 def letter_sentences(letters: Letters | None, now: datetime) -> Iterator[Sentence]:
-    """Tell of pending dead letters, by reason."""
+    """Yield a sentence with the number of pending dead letters, by reason, if there are any."""
     if letters is None or not letters.pending:
         return
     reasons = ", ".join(f"{count} {reason}" for reason, count in letters.by_reason.items())

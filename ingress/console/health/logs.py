@@ -1,4 +1,4 @@
-"""A log that is silent, lost records, has no worker, or falls behind."""
+"""Sentences about a log that does not answer, lost records, has no worker, or falls behind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GROWING = 1.1
 def log_sentences(
     log: LogView, processes: Sequence[ProcessView] | None, now: datetime
 ) -> Iterator[Sentence]:
-    """Tell of a log: silent, or what it lost, what is unread in it, and who reads it."""
+    """Yield sentences about one log: its error, or its losses, lag and partition owners."""
     if log.error:
         yield _silent(log, answers_wait=answers_wait_for(log.name, processes or ()))
         return

@@ -1,4 +1,4 @@
-"""Processes that are silent, wait, or have the settings of another phase."""
+"""Sentences about processes: silent ones, waiting ones, and ones with another phase's settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OPERATOR = "an operator"
 
 
 def process_sentences(processes: Sequence[ProcessView], now: datetime) -> Iterator[Sentence]:
-    """Tell of processes that are silent, and of what the others wait for."""
+    """Yield sentences about silent processes, and about the dependencies that others wait for."""
     waits: dict[tuple[str, str], list[ProcessView]] = defaultdict(list)
     if len(processes) > 1 and not any(process.live for process in processes):
         silent = min(process.silent_seconds for process in processes)
@@ -64,7 +64,7 @@ def process_sentences(processes: Sequence[ProcessView], now: datetime) -> Iterat
 
 
 def stray_sentences(count: int) -> Iterator[Sentence]:
-    """Tell of processes with the settings of a phase that the migration is not at."""
+    """Yield a sentence if processes have the settings of another phase than the migration's."""
     if count:
         who = "1 process has" if count == 1 else f"{count} processes have"
         yield Sentence(

@@ -1,4 +1,4 @@
-"""Primaries that refuse appends, and logs that slow them down."""
+"""Sentences about logs that refuse appends, or slow them down by a quota."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from persistence.fleet.append_outage import AppendOutage
 __all__ = ["refused_appends", "throttled_logs"]
 
 _UNTRIED = 60.0
-"""Seconds after a refused append from which on, without another one, it proves nothing."""
+"""Seconds. After this time without another append, a refused append proves nothing any more."""
 
 
 def refused_appends(
     logs: Sequence[LogView], outages: Sequence[AppendOutage], now: datetime
 ) -> Iterator[Sentence]:
-    """Tell of primaries that answer, and take no appends: full, read-only, without a right."""
+    """Yield sentences about primaries that answer but take no appends.
+
+    Such a primary is full or read-only, or our user lacks a right.
+    """
     silent = {log.name for log in logs if log.error}
     refusals: dict[str, list[AppendOutage]] = defaultdict(list)
     for outage in outages:
@@ -49,7 +52,7 @@ def refused_appends(
 
 
 def throttled_logs(waits: Mapping[str, Sequence[float]]) -> Iterator[Sentence]:
-    """Tell of logs whose quota makes processes wait."""
+    """Yield sentences about logs whose quota makes processes wait."""
     for name, seconds in sorted(waits.items()):
         those = "1 process" if len(seconds) == 1 else f"{len(seconds)} processes"
         yield Sentence(

@@ -1,4 +1,4 @@
-"""The state of everything in sentences, the worst first."""
+"""The health of all parts in sentences, the worst first."""
 
 from __future__ import annotations
 
@@ -33,17 +33,19 @@ def sentences(
     strays: int = 0,
     now: datetime,
 ) -> list[Sentence]:
-    """Word the state of everything, the worst first; one calm sentence where all is well.
+    """Return sentences about the state of all parts, the worst first.
+
+    If nothing is wrong, one sentence says so.
 
     Args:
-        logs: as they were last seen.
-        database: as it was last asked.
-        processes: those that are known; ``None`` where they can't be told.
-        letters: dead letters that wait; ``None`` where they can't be told.
-        strays: number of processes with the settings of a phase that the migration is not at.
-        append_outages: those that processes have, one for each.
-        throttled: by log, the seconds that its quota made processes wait, one for each.
-        now: for the ages of things.
+        logs: The latest readings of the logs.
+        database: The latest state of PostgreSQL.
+        processes: The known processes; ``None`` if PostgreSQL can't say.
+        letters: The pending dead letters; ``None`` if PostgreSQL can't say.
+        throttled: By log, the seconds that its quota made processes wait, one value a process.
+        append_outages: The processes' outages of their primaries, one a process.
+        strays: The number of processes with another phase's settings than the migration's.
+        now: The time from which ages are counted.
     """
     found = [
         *database_sentences(database),

@@ -1,4 +1,4 @@
-"""Shadows that take no copies, and whether answers wait for them."""
+"""Sentences about shadows that take no copies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ __all__ = ["answers_wait_for", "shadow_sentences"]
 def shadow_sentences(
     logs: Sequence[LogView], processes: Sequence[ProcessView]
 ) -> Iterator[Sentence]:
-    """Tell of shadows that answer, and take no writes: full, read-only, without a right."""
+    """Yield sentences about shadows that answer but take no writes.
+
+    Such a shadow is full or read-only, or our user lacks a right.
+    """
     silent = {log.name for log in logs if log.error}
     refusals: dict[str, list[str]] = defaultdict(list)
     for process in processes:
@@ -35,6 +38,6 @@ def shadow_sentences(
 
 
 def answers_wait_for(name: str, processes: Sequence[ProcessView]) -> bool:
-    """Return whether POSTs are answered only once this log, as a shadow, has them."""
+    """Return whether this log is a shadow in sync mode, so that POSTs wait for its copy."""
     shadows = [process.shadow for process in processes if process.live and process.shadow]
     return any(shadow.get("name") == name and shadow.get("mode") == "sync" for shadow in shadows)

@@ -1,4 +1,4 @@
-"""Partitions that make no progress, and the cause."""
+"""Sentences about partitions that make no progress, with the cause."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ingress.console.views import LogView, PartitionView, ProcessView, Sentence
 __all__ = ["stalled_partitions"]
 
 _STALLED = 5.0
-"""Seconds without an acknowledgement while records wait, from which on a partition is not moving.
-A worker that is well acknowledges with every statement."""
+"""Seconds. A partition is stalled if records wait this long without an acknowledgement. A healthy
+worker acknowledges with every statement."""
 
 
 def stalled_partitions(
     log: LogView, processes: Sequence[ProcessView] | None, now: datetime
 ) -> Iterator[Sentence]:
-    """List the partitions that make no progress, grouped by cause."""
+    """Yield a sentence for each cause, with the partitions that make no progress for it."""
     causes: dict[tuple[str, str], list[PartitionView]] = defaultdict(list)
     for partition in log.partitions:
         if partition.stalled_seconds is not None and partition.stalled_seconds >= _STALLED:
@@ -71,11 +71,11 @@ def _cause(
 
 
 def _wait(owner: ProcessView, place: str, now: datetime) -> tuple[str, str] | None:
-    """Return why the owner of ``place`` waits, by its own account, and the remedy."""
+    """Return why the owner of partition ``place`` waits, as it reports itself, and the remedy."""
     for pause in owner.paused:
         if pause.dependency == place:
             return f"it has been blocked for {ago(pause.since, now)}", f"{pause.error}."
-        if not pause.dependency.startswith("partition "):  # another one's, that is
+        if not pause.dependency.startswith("partition "):  # skips other partitions' pauses
             name = dependency_name(pause.dependency)
             return (
                 f"its worker lost {name} {ago(pause.since, now)} ago ({pause.error})",

@@ -1,4 +1,4 @@
-"""Lengths of time, partitions and dependencies, as people say them."""
+"""Texts for durations, partitions and dependencies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MISSED = "It is the shadow: what it misses is counted, and can be backfilled."
 
 
 def span(seconds: float) -> str:
-    """Return a length of time as people say it."""
+    """Return a duration as text, such as ``45 s`` or ``3 days``."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 2 * _MINUTE:
@@ -27,26 +27,26 @@ def span(seconds: float) -> str:
 
 
 def ago(moment: str, now: datetime) -> str:
-    """Word how long before ``now`` an RFC 3339 time was, or that it can't be read."""
+    """Return the time since ``moment`` (RFC 3339) as text, also if it can't be read."""
     age = seconds_since(moment, now)
     return "an unknown time" if age is None else span(age)
 
 
 def seconds_since(moment: str, now: datetime) -> float | None:
-    """Return how long before ``now`` an RFC 3339 time was; ``None`` if it can't be read."""
+    """Return the seconds since ``moment`` (RFC 3339), or ``None`` if it can't be read."""
     try:
         return max(0.0, (now - datetime.fromisoformat(moment)).total_seconds())
-    except (ValueError, TypeError):  # no time, or one without its offset
+    except (ValueError, TypeError):  # not a time, or a time without its offset
         return None
 
 
 def dependency_name(name: str) -> str:
-    """Return what people call a dependency."""
+    """Return the display name of a dependency."""
     return "PostgreSQL" if name == "postgresql" else name
 
 
 def named(numbers: Sequence[int]) -> str:
-    """Return partitions in words, those that follow each other as a range."""
+    """Return partitions as text, with ranges, such as ``partitions 0-3, 7``."""
     if len(numbers) == 1:
         return f"partition {numbers[0]}"
     runs: list[list[int]] = []

@@ -1,1 +1,1 @@
-"""The console's routes, with FastAPI: its page, its session, and its API."""
+"""The console's FastAPI routes: its page, its session, and its API."""

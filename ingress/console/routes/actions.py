@@ -1,4 +1,4 @@
-"""What was done by hand, as it was recorded."""
+"""The route that lists operators' recorded actions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding messages: by an id or a place, or page by page of a sender, a conversation, a time."""
+"""The routes that find messages by an id or an offset, and that list the latest messages."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def list_latest(
 
 
 def _text(place: RecentPlace, subject: str) -> str:
-    """Return the cursor of a place: its time, then its number."""
+    """Return the cursor of a place: its time in microseconds, then its row's number."""
     moment = max(place.at, _EPOCH) - _EPOCH
     return f"{cursor.encode(moment // _MICROSECOND, subject)}.{cursor.encode(place.seq, subject)}"
 
@@ -96,7 +96,7 @@ def _place(text: str, subject: str) -> RecentPlace:
     """Return the place in a cursor.
 
     Raises:
-        Problem: it was not made here, or for another listing.
+        Problem: The cursor was not made by ``_text``, or for another listing (422).
     """
     first, _, second = text.partition(".")
     number, sequence = cursor.decode(first, subject), cursor.decode(second, subject)

@@ -1,4 +1,4 @@
-"""Pending dead letters in groups."""
+"""The route that lists pending dead letters in groups, by reason and cause."""
 
 from __future__ import annotations
 

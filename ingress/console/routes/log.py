@@ -1,4 +1,4 @@
-"""Routes of the logs: their list, and their records, page by page."""
+"""The routes that list the logs, and their records page by page."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ router = APIRouter(prefix="/api/console/logs", tags=["console"])
 
 
 class RecordsQuery(Model):
-    """Where a page of records begins; without any of the five it is the last one of the log."""
+    """The place of a page of records. Without any of the five, it is the log's last page."""
 
     topic: Literal["messages", "dead_letters"] = "messages"
     after: _Offset = None
-    """The records behind this offset."""
+    """The records after this offset."""
     before: _Offset = None
-    """The records in front of this offset."""
+    """The records before this offset."""
     at: _Offset = None
-    """The record at this offset, and those behind it."""
+    """The record at this offset, and those after it."""
     time: Moment = None
-    """The first record of this time or later, and those behind it."""
+    """The first record of this time or later, and those after it."""
     beginning: Literal["true"] | None = None
-    """The first records that the log still holds."""
+    """The first records that the log still has."""
     limit: Annotated[int, Field(ge=1, le=_MOST, strict=False)] = 50
 
     @model_validator(mode="after")
@@ -50,7 +50,7 @@ class RecordsQuery(Model):
         return self
 
     def place(self) -> BrowsedPlace:
-        """Return the place that is asked for."""
+        """Return the place that the query names."""
         if self.after is not None:
             return BrowsedPlace("after", self.after)
         if self.before is not None:

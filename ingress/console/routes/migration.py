@@ -1,4 +1,4 @@
-"""The migration over HTTP: where it stands, its gates, and a step taken on green ones."""
+"""The routes of the migration: its state, its gates, and its steps."""
 
 from __future__ import annotations
 

@@ -26,45 +26,45 @@ __all__ = [
 
 
 class Login(Model):
-    """A key to hold for the browser."""
+    """The API key of a new session."""
 
     key: Annotated[str, Field(min_length=1, max_length=1024, pattern="^[!-~]+$")]
 
 
 class CancelRequest(Model):
-    """Why something is done."""
+    """The reason for cancelling a queued step."""
 
     why: Reasoned
 
 
 class Recorded(ApiStruct, frozen=True):
-    """Whether an action was recorded."""
+    """Whether the completed step was recorded."""
 
     recorded: bool
 
 
 class Session(ApiStruct, frozen=True):
-    """The key of this browser, and its permissions."""
+    """The key that this browser holds, and its permissions."""
 
     keys_required: bool
     name: str | None
-    """The key's name; null without one."""
+    """The key's name; null without a key."""
     may_read: bool
     may_act: bool
     """Whether the key has the admin scope: redrive, discard, cancel, change phases."""
     may_produce: bool
-    """Whether it has both admin and produce, and so may send a test message from here."""
+    """Whether the key has the scopes admin and produce: it may send a test message."""
 
 
 class StatusEvent(ApiStruct, frozen=True):
-    """One event of the stream; ``data`` is JSON: what ``/status`` answers, or a problem."""
+    """One event of the status stream. ``data`` is JSON: the answer of ``/status``, or a problem."""
 
     event: Literal["status", "end"]
     data: str
 
 
 class TailEvent(ApiStruct, frozen=True):
-    """One event of the tail; ``data`` is JSON: news of the log, or a problem."""
+    """One event of the tail. ``data`` is JSON: new records and outcomes, or a problem."""
 
     event: Literal["news", "end"]
     data: str
@@ -82,9 +82,9 @@ class ActionPage(ApiStruct, frozen=True):
 
 
 class LetterGroups(ApiStruct, frozen=True):
-    """A page of groups, by reason and cause.
+    """A page of groups of dead letters, by reason and cause.
 
-    ``ungrouped`` letters were written by an older release, and are being given their cause.
+    ``ungrouped`` counts dead letters of an older release, whose cause is still to be set.
     """
 
     items: list[LetterGroup]

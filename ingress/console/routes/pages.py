@@ -1,4 +1,4 @@
-"""``/console``: the page and its files, with the headers that keep anything else off it."""
+"""``/console``: the page and its files, with security headers that allow only these files."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ _TYPES = {
     "svg": "image/svg+xml",
     "html": "text/html; charset=utf-8",
 }
-# No inline script or style, nothing from elsewhere, no frame of another page. Trusted Types: the
-# page's own scripts can't make markup out of text either, so what a message says stays what it
-# says.
+# The policy allows no inline script or style, no other host, and no frame. With Trusted Types, not
+# even the page's own scripts can make markup out of text, so a message is always shown as text.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'none'; frame-ancestors 'none'; base-uri 'none'; "
@@ -34,7 +33,7 @@ _HEADERS = {
     "Cache-Control": "no-cache",
 }
 
-# They need no key: there is nothing in them to know.
+# The files need no key, because they hold no data.
 router = APIRouter(include_in_schema=False)
 
 
@@ -61,7 +60,7 @@ def _file(request: Request, name: str) -> Response:
 
 @lru_cache(maxsize=1)
 def _assets() -> dict[str, tuple[bytes, str]]:
-    """Return every file's content and its entity tag, read once."""
+    """Return each file's content and entity tag, by name. The files are read once."""
     folder = files("ingress.console").joinpath("assets")
     read = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
     return {

@@ -1,4 +1,4 @@
-"""A test message, sent by hand from the console. It goes the way of every message."""
+"""The route that sends an operator's test message, the same way as every message."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ router = APIRouter(prefix="/api/console", tags=["console"])
 
 
 class TestMessage(Model):
-    """A message to send, and why. Its members are those of `POST /api/messages`."""
+    """A message to send, with the reason. Its members are those of `POST /api/messages`."""
 
-    # The others are taken as they are: the intake checks them, as it checks those of every message.
+    # The message's members are not checked here: the intake checks them, as in every message.
     model_config = ConfigDict(extra="allow")
 
     correlation_id: Annotated[str, Field(pattern=CORRELATION_PATTERN)] | None = None
-    """As `X-Correlation-ID` is elsewhere; the message id where it is not given."""
+    """The correlation id, in place of `X-Correlation-ID`; by default the message id."""
     why: Reasoned
 
 
 class Produced(Ack, ApiStruct, frozen=True):
-    """The acknowledgement, as `POST /api/messages` gives it, and its key."""
+    """The acknowledgement, as `POST /api/messages` returns it, with the key and the partition."""
 
     status: Literal[200, 202]
     idempotency_key: str
-    """The message's identity: sender, conversation and client message id."""
+    """The message's key: sender, conversation and client message id."""
     log: str
     partition: Small
 
@@ -68,7 +68,7 @@ class Produced(Ack, ApiStruct, frozen=True):
 async def produce(
     body: TestMessage, request: Request, response: Response, who: Caller, console: Console
 ) -> Produced:
-    # The scope admin alone may not send for a sender: that takes the scope produce.
+    # The scope admin is not enough to send for a sender: the key needs the scope produce too.
     headers = dict(request.scope["headers"])
     key = visitor(console.auth, request.method, headers, Scope.PRODUCE, limited=True)
     context = Context(body.correlation_id, trace_of(request.scope))

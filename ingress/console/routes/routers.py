@@ -1,4 +1,4 @@
-"""The console's routers, in the order in which they are asked."""
+"""The console's routers, in the order in which FastAPI tries them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["console_routers"]
 
 
 def console_routers(console: ConsoleState) -> list[APIRouter]:
-    """Return the routes of ``console``; they find it on the application's state."""
+    """Return the routers. Their routes read the console from the application's state."""
     parts = [
         session,
         find,  # before the routes of single messages

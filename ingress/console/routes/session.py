@@ -1,4 +1,4 @@
-"""The console's session: a key handed in once, held by the browser where no script can read it."""
+"""The routes of the console's session: a cookie, hidden from scripts, that holds an API key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["router"]
 
 _ANY = (Scope.READ, Scope.ADMIN)
 
-# None of them needs a key to be called.
+# These routes can be called without a key.
 router = APIRouter(prefix="/api/console/session", tags=["console"])
 
 

@@ -1,4 +1,4 @@
-"""State of the console's routes: built once, kept on the application's state."""
+"""The state that the console's routes share, and the dependencies that give routes this state."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["ADMIN", "READER", "Caller", "Console", "ConsoleState", "Migration", 
 
 @dataclass(frozen=True, kw_only=True)
 class ConsoleState:
-    """The console of one process. ``migration`` is there where this process can steer it."""
+    """The console of one process. ``migration`` is ``None`` if this process can't control it."""
 
     auth: Authenticator
     sampler: Sampler
@@ -46,7 +46,7 @@ class ConsoleState:
 
     @property
     def transports(self) -> dict[str, Transport]:
-        """The logs that can be read, by name."""
+        """The logs that this process can read, by name."""
         return {log.transport.name: log.transport for log in self.logs}
 
     @property
@@ -86,11 +86,11 @@ async def _caller(request: Request, console: Console) -> str:
 
 
 READER = Depends(_reader)
-"""Only for keys that may read everything, or administrate."""
+"""A dependency that requires a key with the scope read or admin, and without a prefix."""
 ADMIN = Depends(_admin)
-"""Only for keys that may administrate."""
+"""A dependency that requires a key with the scope admin."""
 Migration = Annotated[MigrationActions, Depends(_migration)]
 OwnKey = Annotated[ApiKey | None, Depends(_own_key)]
-"""The request's key, which may be limited to a prefix; ``None`` where no keys are needed."""
+"""The request's key, perhaps with a prefix; ``None`` if no keys are needed."""
 Caller = Annotated[str, Depends(_caller)]
-"""The name of the caller's API key, for the record of actions."""
+"""The caller for the record of actions; see ``described.caller``."""

@@ -1,4 +1,4 @@
-"""The status of everything, its stream, and the last hour."""
+"""The routes of the status, its event stream, and the last hour."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ingress.web.browser import visitor
 __all__ = ["router"]
 
 _NO_STORE = {"Cache-Control": "no-store"}
-# Told to every client: how long to wait before it connects again, in milliseconds.
+# Milliseconds that a client should wait before it connects again.
 _RETRY = b"retry: 1000\n\n"
 
 router = APIRouter(prefix="/api/console", tags=["console"])
@@ -80,7 +80,7 @@ async def follow_status(
         int | None, Query(ge=1, le=1000, description="End after so many events.")
     ] = None,
 ) -> StreamingResponse:
-    # no-transform and X-Accel-Buffering: a proxy that gathers the stream would stop the clock.
+    # These headers keep a proxy from buffering the stream, which would hold back new events.
     headers = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
     asked = dict(request.scope["headers"])
 
@@ -95,7 +95,7 @@ async def follow_status(
 async def _events(
     sampler: Sampler, limit: int | None, check: Callable[[], None]
 ) -> AsyncIterator[bytes]:
-    """Yield events while ``check`` lets the request read them: its key may be taken away."""
+    """Yield events. Before each, ``check`` refuses a request whose key was removed meanwhile."""
     yield _RETRY
     sent = 0
     async for status in sampler.follow():

@@ -1,4 +1,4 @@
-"""The live tail: messages as they are appended, as server-sent events."""
+"""The route of the live tail: appended messages as server-sent events."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from ingress.web.browser import visitor
 
 __all__ = ["router"]
 
-# Told to every client: how long to wait before it connects again, in milliseconds.
+# Milliseconds that a client should wait before it connects again.
 _RETRY = b"retry: 1000\n\n"
-# no-transform and X-Accel-Buffering: a proxy that gathers the stream would hold back new events.
+# These headers keep a proxy from buffering the stream, which would hold back new events.
 _HEADERS = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
 
 router = APIRouter(prefix="/api/console", tags=["console"])
@@ -83,7 +83,7 @@ async def follow_messages(
 async def _events(
     tail: Tail, wanted: TailFilter, limit: int | None, check: Callable[[], TailFilter]
 ) -> AsyncIterator[bytes]:
-    """Yield events while the request's key stays what it was when the request came."""
+    """Yield events. End them if the request's key was removed, or if its prefixes changed."""
     yield _RETRY
     sent = 0
     async for news in tail.follow(wanted):
@@ -93,7 +93,7 @@ async def _events(
             yield b"event: end\ndata: " + encode(problem.body()) + b"\n\n"
             return
         if now != wanted:
-            return  # its prefixes are others now: the client connects again
+            return  # the key's prefixes have changed: the client connects again
         yield b"event: news\ndata: " + encode(news) + b"\n\n"
         sent += 1
         if sent == limit:

@@ -1,4 +1,4 @@
-"""The story of one message."""
+"""The route of one message's timeline."""
 
 from __future__ import annotations
 

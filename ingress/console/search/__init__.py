@@ -1,1 +1,1 @@
-"""Messages found by an id, a place in a log, a sender, a conversation or a time."""
+"""The search for messages by an id, a log's offset, a sender, a conversation or a time."""

@@ -1,4 +1,4 @@
-"""The message that stands, or stood, at a place in a log."""
+"""The search for the message at an offset of a log, also after the log has removed its record."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from transport.message.envelope import Message, decode
 __all__ = ["Places"]
 
 _NO_TIME = 1e11
-"""Seconds since the epoch that no clock shows, and some are more than PostgreSQL can take."""
+"""Seconds since the epoch. Later times are no clock's, and may be out of PostgreSQL's range."""
 
 
 class Places:
-    """Looks in the log; for what it no longer holds, among the rows of that time."""
+    """Finds messages by offset: in the log, or else among the rows of the offset's time."""
 
     def __init__(self, pool: Pool, logs: Mapping[str, Transport]) -> None:
         self._pool = pool
         self._logs = logs
 
     async def find(self, place: LogPlace | None, notes: list[str]) -> list[FoundMessage]:
-        """Return the message at ``place``; ``notes`` gets remarks for people.
+        """Return the message at ``place``; append remarks for the reader to ``notes``.
 
         Raises:
-            Outage: PostgreSQL can't tell now.
-            TransportError: the log can't.
+            Outage: PostgreSQL does not answer.
+            TransportError: The log does not answer.
         """
         if place is None:
             return []
@@ -86,7 +86,7 @@ class Places:
         try:
             UUID(message_id)
         except ValueError:
-            return "pending"  # nothing with that id can be a row
+            return "pending"  # no row can have an id that is no UUID
         fates = await outcomes.fates(self._pool, [message_id])
         if not fates:
             return "pending"

@@ -1,7 +1,7 @@
-"""Find messages by any of their ids, where they stand in a log, sender, conversation or time.
+"""The search for messages by any of their ids, an offset, a sender, a conversation or a time.
 
-Rows are found by index. Messages without a row are looked for among the records that wait in the
-log and among the pending dead letters, as far back as the limits below go.
+Rows are found by index. Messages without a row are searched among the records that wait in the log
+and among the pending dead letters, within the limits below.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ __all__ = ["Listing", "Search"]
 
 _MOST = 50
 _WAITING = 200
-"""Records of each partition that are looked through; of the conversation's own, ten times that."""
+"""The most records of a partition to search; ten times as many in the conversation's partition."""
 _BYTES = 16 * 1024 * 1024
-"""Bytes of each partition's records that are looked through."""
+"""The most bytes of a partition's records to search."""
 _PAGE = 50
 _AT_ONCE = 4
 _LETTERS = 300
 
 _Match = Callable[[str, Message | None], list[Matched]]
-"""Returns the fields by which a message, or only its id, matches a search."""
+"""Returns the fields by which a message (or only its id, if ``None``) matches a search."""
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """Filters of a listing; each one that is set narrows it."""
+    """The filters of a listing. A message has to match all that are set."""
 
     conversation: str | None = None
     sender: str | None = None
     since: datetime | None = None
 
     def matched(self, _identifier: str, message: Message | None) -> list[Matched]:
-        """Return the fields by which a message belongs to the listing; none where it does not."""
+        """Return the fields by which a message belongs to the listing; empty if it does not."""
         if message is None:
             return []
         if self.conversation not in {None, message.conversation_id}:
@@ -66,7 +66,7 @@ class Listing(msgspec.Struct, frozen=True):
 
     @property
     def named(self) -> list[Matched]:
-        """The fields by which its rows are found."""
+        """The fields by which the listing's rows are found."""
         found: list[Matched] = ["conversation"] if self.conversation is not None else []
         return [*found, "sender"] if self.sender is not None else found or ["time"]
 
@@ -76,9 +76,9 @@ class Search:
 
     Args:
         transport: The log that workers read.
-        pool: For rows and dead letters.
-        logs: All that can be read, by name, for places.
-        timeout_seconds: The longest wait for each of them.
+        pool: Connections to PostgreSQL, for rows and dead letters.
+        logs: All logs that this process can read, by name, for searches by offset.
+        timeout_seconds: The longest wait for each source.
     """
 
     def __init__(
@@ -98,8 +98,8 @@ class Search:
     async def find(self, text: str, key: ApiKey | None = None) -> FoundMessages:
         """Return the messages that have ``text`` as one of their ids or as their conversation.
 
-        It may also be the beginning of a message id, a dead letter's number, or a place in a log.
-        Of a ``key`` with a prefix, those that it may read.
+        ``text`` may also be the beginning of a message id, a dead letter's number, or an offset of
+        a log. For a ``key`` with a prefix, only messages that the key may read.
         """
         gaps: list[str] = []
         notes: list[str] = []
@@ -111,11 +111,12 @@ class Search:
             self._guarded(self._buried(wanted), "the tombstones", gaps),
             self._waiting_of(wanted.matched, text, gaps),
         )
-        # A row before a dead letter before a record, but a place is asked for by its name.
+        # A row comes before a dead letter and a dead letter before a record, so that `_once` keeps
+        # the row. The message at an offset comes first, because the search names it.
         found = _once([*at_offset, *rows, *tombstones, *letters, *waiting])
         seen = _visible(await self._without_erased(found), key)
         items = sorted(seen, key=lambda m: (_exact(m), m.accepted_at or ""), reverse=True)
-        more = len(rows) > _MOST and not (key and key.limited)  # it may not learn of others'
+        more = len(rows) > _MOST and not (key and key.limited)  # hides others' messages from a key
         secret = key is not None and key.limited and not items
         return FoundMessages(
             items=items[:_MOST],
@@ -132,13 +133,13 @@ class Search:
         limit: int,
         key: ApiKey | None = None,
     ) -> tuple[FoundPage, recent.RecentPlace | None]:
-        """Return a page of a listing, newest first, and where the next one begins.
+        """Return a page of a listing, newest first, and the place of the next page, if any.
 
-        The first page begins with the messages that are not rows yet. Of a ``key`` with a prefix,
-        what it may read.
+        The first page begins with the messages that have no row yet. For a ``key`` with a prefix,
+        only messages that the key may read.
 
         Raises:
-            Outage, TimeoutError: PostgreSQL can't tell now.
+            Outage, TimeoutError: PostgreSQL does not answer.
         """
         gaps: list[str] = []
         async with asyncio.timeout(self._timeout):
@@ -194,7 +195,7 @@ class Search:
         return [] if found is None else [_gone(identifier, found.state, ["message id"])]
 
     async def _without_erased(self, found: list[FoundMessage]) -> list[FoundMessage]:
-        """Show of erased messages, whose records a log may still have, the id alone."""
+        """Reduce erased messages, whose records a log may still have, to their ids."""
         ids = [message.message_id for message in found if message.message_id]
         try:
             async with asyncio.timeout(self._timeout):
@@ -232,7 +233,7 @@ class Search:
         return await self._guarded(self._waiting(matched, conversation), name, gaps)
 
     async def _waiting(self, matched: _Match, conversation: str | None) -> list[FoundMessage]:
-        """Look through records that are not acknowledged; all at once, each as far as allowed."""
+        """Search the unacknowledged records of all partitions concurrently, within the limits."""
         log = self._transport
         home = None if conversation is None else partition_for(conversation, log.partitions)
         behind = [
@@ -254,7 +255,7 @@ class Search:
     async def _partition(
         self, matched: _Match, progress: Progress, limit: int, at_once: asyncio.Semaphore
     ) -> list[FoundMessage]:
-        """Look through the records of one partition; few are held at once, they may be large."""
+        """Search one partition's records in small pages, because records may be large."""
         found: list[FoundMessage] = []
         after, bytes_left = progress.floor, _BYTES
         while limit > 0 and bytes_left > 0:
@@ -279,7 +280,7 @@ def _among(matched: _Match, records: Iterable[Record]) -> Iterable[FoundMessage]
 
 
 def _once(found: Iterable[FoundMessage]) -> list[FoundMessage]:
-    """Return each message once, as it was found first, with all that it was found as."""
+    """Return each message once, as first found, with the matched fields of all its finds."""
     kept: dict[object, FoundMessage] = {}
     for message in found:
         name = message.message_id or message.dead_letter_id or message.position
@@ -380,5 +381,5 @@ def _later(text: str, since: datetime) -> bool:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        return True  # not known
+        return True  # the time is not known
     return moment.tzinfo is None or moment >= since

@@ -1,4 +1,4 @@
-"""The text of a search, read in every way that it can be meant."""
+"""The text of a search, parsed as everything that it may be."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transport.message.envelope import Message
 __all__ = ["LogPlace", "Wanted"]
 
 _LEAST = 6
-"""Characters of a message id that are enough to look for it."""
+"""The fewest hexadecimal digits of a message id that are searched for."""
 _DIGITS = 32
 _HEX = re.compile(r"[0-9a-f]+")
 _LETTER = re.compile(r"(?:dead letter\s*|#\s*)?([0-9]{1,18})", re.IGNORECASE)
@@ -26,7 +26,7 @@ _PLACE = re.compile(
 
 
 class LogPlace(msgspec.Struct, frozen=True):
-    """A place in a log, as it was typed: the offset need not be one of that log."""
+    """A log, a partition and an offset, as they were typed. The offset may not be valid."""
 
     log: str
     partition: int
@@ -34,19 +34,22 @@ class LogPlace(msgspec.Struct, frozen=True):
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """A text, and what it may be: ids in full, the beginning of one, a place, a letter's number."""
+    """A search's text, and its possible meanings.
+
+    They are: a whole id, the beginning of a message id, a place in a log, a dead letter's number.
+    """
 
     text: str
     identifier: UUID | None = None
     first: UUID | None = None
-    """The least message id that begins with the text; ``last`` is the greatest."""
+    """The smallest message id that begins with the text; ``last`` is the largest."""
     last: UUID | None = None
     letter: int | None = None
     place: LogPlace | None = None
 
     @classmethod
     def of(cls, text: str, logs: Iterable[str]) -> Wanted:
-        """Read ``text`` as ids, a place in one of ``logs``, or a letter's number."""
+        """Parse ``text`` as ids, a place in one of ``logs``, and a dead letter's number."""
         first, last = _range(text)
         number = _LETTER.fullmatch(text)
         return cls(
@@ -59,7 +62,7 @@ class Wanted(msgspec.Struct, frozen=True):
         )
 
     def matched(self, identifier: str, message: Message | None) -> list[Matched]:
-        """Return the fields of a message that equal the text; none if it is another message."""
+        """Return the fields of a message that match the text; empty if none does."""
         found: list[Matched] = []
         if identifier == self.text.lower():
             found.append("message id")
@@ -83,7 +86,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 def _range(text: str) -> tuple[UUID | None, UUID | None]:
-    """Return the least and the greatest id that begin with ``text``, which may end in "…"."""
+    """Return the smallest and the largest id that begin with ``text``, which may end in "…"."""
     start = text.lower().rstrip("….")
     digits = start.replace("-", "")
     if not _LEAST <= len(digits) < _DIGITS or _HEX.fullmatch(digits) is None:
