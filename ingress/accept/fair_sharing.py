@@ -48,8 +48,8 @@ class FairRoom:
 class FairSlots:
     """A number of slots for concurrent work. Waiting clients get free slots in rotation.
 
-    So if one client waits for thousands of slots, another client waits for one of them at each
-    turn, and not for all.
+    So if one client waits for thousands of slots, it gets one in each round, and another client
+    does not wait for all of them.
     """
 
     def __init__(self, slots: int) -> None:

@@ -1,4 +1,4 @@
-"""Answer errors of ordinary routes with problem documents."""
+"""Error handlers of FastAPI's routes: every error becomes a problem document."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of ``app`` a problem."""
+    """Add handlers to ``app`` that answer every error with a problem document."""
     failures = _Failures()
     handlers: dict[Any, Any] = {
         Problem: _problem,
@@ -64,7 +64,7 @@ def install(app: FastAPI) -> None:
 
 def allowed_methods(app: FastAPI, scope: Any) -> list[str]:
     """Return the methods that ``app`` has for the path in ``scope``."""
-    # Asked one by one: Starlette's own 405 names those of the first route of the path only.
+    # Try each method: Starlette's own 405 names only the methods of the path's first route.
     methods = [
         method
         for method in _METHODS
@@ -113,7 +113,10 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
 
 
 class _Failures:
-    """Answers what this service's servers caused. The reason is logged and not told."""
+    """Answers errors of the database, the log and the payload store.
+
+    The reason is logged, and the client does not get it.
+    """
 
     def __init__(self) -> None:
         self._log = FailureLog()
@@ -150,7 +153,7 @@ async def _internal(request: Request, error: Exception) -> Response:  # noqa: AR
 
 
 def _correlation_id(request: Request) -> str:
-    """Return the id that the request came with, or a new one."""
+    """Return the request's correlation id, or a new one if it has none or an invalid one."""
     try:
         given = correlation_id(dict(request.scope["headers"]))
     except Problem:
