@@ -1,7 +1,7 @@
 """The migration's views for the console, and the interface of its actions.
 
-``migration_guide`` has the gates. As this package can't import it, it implements
-``MigrationActions``, and ``compose`` passes it in.
+This package can't import ``migration_guide``, which has the gates. ``migration_guide`` implements
+``MigrationActions``, and ``compose`` passes that implementation in.
 """
 
 from __future__ import annotations
