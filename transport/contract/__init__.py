@@ -1,26 +1,27 @@
-"""The transport contract: a partitioned, replayable, acknowledged log. No HTTP, no SQL.
+"""The transport contract: a partitioned log that is read, acknowledged, and can be read again.
 
-An ingress appends (``Transport.publish``); workers read through a consumer group, one owner to
-a partition (``Transport.consume``); anyone may read without a group (``Transport.read``).
-The conformance suite in ``transport.conformance`` is this package as tests. Import from here; the
-files are for reading:
+The ingress appends (``Transport.publish``). Workers read through a consumer group, with one owner
+for each partition (``Transport.consume``). Anyone may read without a group (``Transport.read``).
+The contract knows neither HTTP nor SQL. The suite ``transport.conformance`` tests it.
+
+Import from this package, not from its files:
 
 * ``transport``: the calls of a log.
-* ``claims``: members of groups, and the partitions that they own.
-* ``records``: the envelopes that are appended, and the records that are read.
-* ``facts``: what a log tells of itself and of its groups.
+* ``claims``: members of groups, and claims of partitions.
+* ``records``: envelopes, records, and the outcomes of appends.
+* ``facts``: facts about a log, and the progress of its groups.
 
-Semantics every transport keeps:
+Every transport keeps these rules:
 
 * **Order.** Within a partition, records are delivered in append order; ``publish`` appends in the
   order of its argument.
-* **Durable before return.** ``publish`` and ``dead_letter`` return after the log has the records
-  with the durability the operator configured (fsync, replication).
-* **Prefix acknowledgement.** ``ack(through)`` covers every record up to and including ``through``:
-  the one meaning that Kafka's commit and Redis's XACK can share.
-* **One owner.** A partition has one live claim per group. A claim that lost its partition can
-  neither read, acknowledge nor hand back anything: every call raises ``PartitionLost``.
-* **Beginning, never end.** A new group starts at the first record the log still holds.
+* **Durable before return.** ``publish`` and ``dead_letter`` return once the log has the records
+  with the durability that the operator configured (fsync, replication).
+* **Prefix acknowledgement.** ``ack(through)`` covers every record up to and including ``through``.
+  Kafka's commit and Redis's XACK can both have this meaning.
+* **One owner.** A partition has one live claim per group. A claim that has lost its partition can't
+  read or acknowledge: every call raises ``PartitionLost``.
+* **From the beginning.** A new group starts at the first record that the log still has.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How workers read a log: a member of a group, and the partitions that it owns."""
+"""Consumers and claims: the members of a group, and the partitions that they own."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ DLQ_GROUP = "dlq-processors"
 
 
 class Blockage(msgspec.Struct, frozen=True):
-    """An obstacle to the reading of a claimed partition. ``reason`` says where, and the remedy.
+    """An obstacle that keeps a claimed partition from being read.
 
-    ``since`` is in seconds since the epoch.
+    ``reason`` says where it is and what to do. ``since`` is in seconds since the Unix epoch.
     """
 
     since: float
@@ -37,11 +37,13 @@ class Blockage(msgspec.Struct, frozen=True):
 
 
 class Claim(Protocol):
-    """One partition, owned. Used by one task; ``async with`` hands it back when the block ends.
+    """The ownership of one partition, used by one task.
 
-    ``epoch`` is the fencing number: strictly greater than that of every earlier claim of the
-    partition in the group, also after the log lost its data (so it is seeded from a clock in
-    milliseconds). Writers to other stores keep the highest they have seen and refuse lower ones.
+    ``async with`` hands the partition back when the block ends.
+
+    ``epoch`` is the fencing number. It is greater than that of every earlier claim of the partition
+    in the group, even after the log lost its data: it is seeded from a clock in milliseconds. Other
+    stores keep the highest epoch that they have seen, and refuse writes with a lower one.
     """
 
     topic: Topic
@@ -49,47 +51,50 @@ class Claim(Protocol):
 
     @property
     def epoch(self) -> int:
-        """The fencing number, as it is now."""
+        """The current fencing number."""
 
     @property
     def blocked(self) -> Blockage | None:
-        """Why ``next`` gives nothing although records wait; ``None`` while it reads well."""
+        """The obstacle if ``next`` returns nothing although records wait, else ``None``."""
 
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(self, *exc: object) -> None: ...
 
     async def raise_epoch(self, above: int) -> None:
-        """Make ``epoch`` greater than ``above``, in the log too, if this claim is still the owner.
+        """Raise ``epoch`` above a number, in the log too, if this claim is still the owner.
 
-        For a store that holds a higher epoch than the owner's: the log lost its data, epochs and
-        all, while the clock that it is seeded from was behind. Later claims have greater epochs.
+        Call it if another store has a higher epoch than the owner. That happens if the log lost its
+        data, with all epochs, and the clock that seeds them was behind. Later claims get higher
+        epochs than the raised one.
 
         Args:
-            above: the epoch that the other store holds.
+            above: the epoch that the other store has.
 
         Raises:
-            PartitionLost: the partition has another owner, so a higher epoch is rightly there.
-            TransportUnavailable: it may not have counted. Call again; at worst the claim is lost.
+            PartitionLost: the partition has another owner, to which the higher epoch belongs.
+            TransportUnavailable: it is unknown whether the epoch was raised. Call again; at worst
+                the claim is lost.
         """
 
     async def next(self, *, max_records: int, max_wait: float) -> Sequence[Record]:
         """Return the records after the last one delivered to this claim, in order.
 
-        An append wakes it at once; where one follows another, some milliseconds later at most. The
-        first call after a takeover delivers the records that earlier owners left unacknowledged, in
-        order. A caller may ask for the next batch before it has acknowledged the last.
+        An append wakes a waiting call at once, or after some milliseconds if appends follow each
+        other. The first calls after a takeover deliver the records that earlier owners left
+        unacknowledged, in order. The caller may ask for the next batch before it has acknowledged
+        the last.
 
         Args:
             max_records: the most records to return.
-            max_wait: seconds to wait where there is no record yet; 0 does not wait.
+            max_wait: seconds to wait if there is no record yet; 0 does not wait.
 
         Returns:
             The records; none if none came in time.
 
         Raises:
-            PartitionLost: the partition has, or is to have, another owner. Leave the block.
-            TransportUnavailable: the log can't be read now. Back off and call again; nothing is
+            PartitionLost: the partition has, or will get, another owner. Leave the block.
+            TransportUnavailable: the log can't be read now. Back off and call again; no record is
                 skipped.
         """
 
@@ -100,8 +105,9 @@ class Claim(Protocol):
             through: the offset of a record that this claim delivered.
 
         Raises:
-            PartitionLost: the acknowledgement did not count.
-            TransportUnavailable: it may not have counted; call again, or let redelivery happen.
+            PartitionLost: the records are not acknowledged: the partition has another owner.
+            TransportUnavailable: it is unknown whether they are acknowledged. Call again, or accept
+                that they are delivered again.
         """
 
     async def nack(self) -> None:
@@ -109,47 +115,48 @@ class Claim(Protocol):
 
 
 Taker = Callable[[Sequence[Record]], bool]
-"""Takes records that were just appended, and returns whether it did. It must not raise."""
+"""Takes records that were just appended, or returns false. It must not raise."""
 AckEnded = Callable[[int | None], None]
-"""Told when an acknowledgement that counts began, in nanoseconds since the epoch; or ``None`` where
-none counts, and the records come again. It must not raise."""
+"""Called when an acknowledgement has succeeded, with the time at which it began, in nanoseconds
+since the Unix epoch; or with ``None`` if it failed: the records are delivered again. It must not
+raise."""
 
 
 @runtime_checkable
 class HandingClaim(Claim, Protocol):
-    """A claim that hands over what its own process appends, without reading it from the log.
+    """A claim that hands over records of its own process without reading them from the log.
 
-    A transport need not have it. The log stays the truth: what is handed over is in the log, with
-    its full durability; it is what ``next`` would have returned; and until it is acknowledged, the
-    next owner is given it.
+    A transport need not have it. The log stays authoritative: the records are in the log with full
+    durability, they are those that ``next`` would have returned, and until they are acknowledged
+    the next owner gets them.
     """
 
     def hand_over(self, take: Taker) -> None:
         """Call ``take`` with records that this process has just appended.
 
-        That is done while a call of ``next`` waits, and only with records that it would return.
-        ``next`` does not return them then. It returns what comes next, where that is not handed
-        over, once all that was taken is acknowledged or refused.
+        ``take`` is called while a call of ``next`` waits, and only with records that it would
+        return. ``next`` does not return these records. It returns the records after them that are
+        not handed over, once all taken ones are acknowledged or refused.
         """
 
     def passed(self, through: str, ended: AckEnded | None = None) -> None:
-        """Acknowledge soon what was taken, up to and including the record at ``through``.
+        """Acknowledge taken records soon, up to and including the one at ``through``.
 
         Args:
             through: the last offset of one or of several calls of ``take``.
-            ended: is called once, as soon as it is known whether that counts.
+            ended: called once, when it is known whether the acknowledgement succeeded.
         """
 
     def refused(self) -> None:
-        """Have ``next`` return everything that was taken and not passed.
+        """Make ``next`` return all records that were taken and not passed.
 
-        Nothing of it is done any more: the caller has withdrawn what it took after that, too.
+        The caller must not work on these records any more, until ``next`` returns them.
         """
 
 
 @runtime_checkable
 class RetainingClaim(Claim, Protocol):
-    """A claim whose owner has the log remove acknowledged records, and can hold that off.
+    """A claim that trims acknowledged records, and whose owner can hold that off.
 
     A transport need not have it.
     """
@@ -157,21 +164,21 @@ class RetainingClaim(Claim, Protocol):
     def retain(self, is_needed: Callable[[], bool]) -> None:
         """Remove no acknowledged record of the partition while ``is_needed`` returns true.
 
-        For a store that may have lost what was acknowledged, and is not known to have it. Where the
-        log has no room for what is appended, it may remove records all the same, and logs that.
+        Use it if another store may have lost acknowledged records. If the log has no room for
+        appends, it may remove records all the same, and logs that.
 
         Args:
-            is_needed: is asked each time something would be removed. It must not raise.
+            is_needed: called each time before records would be removed. It must not raise.
         """
 
 
 class Consumer(Protocol):
-    """A member of a group. Partitions come and go; each arrival is a ``Claim``."""
+    """A member of a group. It gets a ``Claim`` for each partition that is assigned to it."""
 
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(self, *exc: object) -> None:
-        """Leave the group: claims still open are lost, and others may take them at once."""
+        """Leave the group: open claims are lost, and others may take the partitions at once."""
 
     def claims(self) -> AsyncIterator[Claim]:
         """Yield each partition as it is assigned to this member, until the consumer is closed."""
@@ -179,13 +186,13 @@ class Consumer(Protocol):
 
 @runtime_checkable
 class WithdrawingConsumer(Consumer, Protocol):
-    """A member that can end partition by partition.
+    """A member that can give up its partitions one by one.
 
-    A transport need not have it: at the latest, others get its partitions when it is closed.
+    A transport need not have it: others get the partitions at the latest when it is closed.
     """
 
     async def withdraw(self) -> None:
-        """Take no more partitions, and let others have each as soon as its claim is handed back.
+        """Take no more partitions, and give each to others as soon as its claim is handed back.
 
-        Does not raise: what the log could not be told now, closing the consumer tells it.
+        It does not raise. If the log can't be told now, it is told when the consumer is closed.
         """

@@ -1,4 +1,4 @@
-"""Facts that a log tells: its features, its location, its groups and their progress."""
+"""Facts about a log: its features and location, its groups and their progress."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ __all__ = [
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a group is in one partition.
+    """The progress of a group in one partition. ``None`` means *unknown*, never zero.
 
-    ``lag`` counts records appended and not yet acknowledged by the group; ``pending`` those of them
-    delivered already. ``oldest_age`` is seconds since the oldest unacknowledged record was
-    appended (0.0 when there is none). ``None`` means *unknown*, never zero. ``floor`` is the offset
-    through which everything is acknowledged, ``end`` the last offset in the log; either is ``None``
-    when there is no such record. ``lost`` counts records that were removed unread. ``appended``
-    counts the records ever appended: the difference of two readings is what came in between, and
-    that of ``appended - lag`` what was acknowledged. ``held`` counts the records at the end of the
-    log that are not readable yet, because another producer's transaction is open (Kafka); they are
-    part of ``lag``. ``untrimmed``: the partition is known to hold every record ever appended to it.
-    ``unavailable``: nothing is known of the partition now, because no server serves it (Kafka has
-    no leader for it); every other figure is unknown then. ``acknowledged`` is the last record that
-    was acknowledged, where the log knows it, and empty where it knows of none: ``floor`` is beyond
-    it where offsets hold no record, or somebody moved the group, and before it where records were
-    removed.
+    * ``lag``: the number of records that the group has not acknowledged.
+    * ``pending``: the number of those that were already delivered.
+    * ``oldest_age``: seconds since the oldest unacknowledged record was appended; 0.0 if none.
+    * ``floor``: the offset through which all records are acknowledged; ``None`` if there is none.
+    * ``end``: the last offset in the log; ``None`` if there is none.
+    * ``lost``: the number of records that were removed unread.
+    * ``appended``: the number of records ever appended. Between two readings, the difference is the
+      number of new records, and that of ``appended - lag`` the number of acknowledged ones.
+    * ``held``: the number of records at the end of the log that can't be read yet, because another
+      producer's transaction is open (Kafka). ``lag`` includes them.
+    * ``untrimmed``: the partition is known to have every record ever appended to it.
+    * ``unavailable``: no server serves the partition now (in Kafka it has no leader), so all other
+      figures are unknown.
+    * ``acknowledged``: the last acknowledged record, if the log knows it; empty if the log knows
+      that none was. ``floor`` is beyond it if offsets have no record or somebody moved the group,
+      and before it if records were removed.
     """
 
     partition: int
@@ -50,11 +52,11 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class GroupStanding(msgspec.Struct, frozen=True):
-    """A group that reads a topic, as the server tells it: another program's too.
+    """A group that reads a topic: this service's or another program's.
 
-    ``group`` is the server's name of it. ``ours``: it is the group that this service has for the
-    topic. ``lag`` counts the records that it has not acknowledged, ``None`` where that is unknown.
-    ``members`` counts those that are known to live; a program may read without being counted.
+    ``group`` is its name at the server. ``ours``: it is this service's group for the topic. ``lag``
+    is the number of records that it has not acknowledged; ``None`` if unknown. ``members`` is the
+    number of members known to be alive; a program may read without being counted.
     """
 
     topic: Topic
@@ -65,9 +67,9 @@ class GroupStanding(msgspec.Struct, frozen=True):
 
 
 class Holding(msgspec.Struct, frozen=True):
-    """A thing that the server keeps of one log and of no other: a stream, a topic, a group.
+    """A stream, topic, group or other object at the server that belongs to one log alone.
 
-    ``records`` and ``bytes`` are ``None`` where it has none, or the server does not say.
+    ``records`` and ``bytes`` are ``None`` if they don't apply, or the server does not tell.
     """
 
     kind: str
@@ -77,28 +79,28 @@ class Holding(msgspec.Struct, frozen=True):
 
 
 class Features(msgspec.Struct, frozen=True):
-    """Features of a transport. Every flag is a promise, which the conformance suite then tests."""
+    """The features of a transport. Every flag is a promise that the conformance suite tests."""
 
     remembers: bool
     """A repeat of a remembered message id is answered with ``Remembered``, not appended."""
     durable: bool
     """Records survive a restart of the server."""
     counts_deliveries: bool
-    """``Record.delivery_count`` is kept by the log."""
+    """The log keeps ``Record.delivery_count``."""
     shared: bool
     """Several processes can share the log and its groups."""
     hands_over: bool = False
-    """Its claims are ``HandingClaim``s."""
+    """The claims are ``HandingClaim``s."""
     worthwhile: int = 32
-    """How many envelopes make a call of ``publish`` worth beginning while others are under way:
-    the dearer a call is, whatever it carries, the more."""
+    """The number of waiting envelopes that justifies another call of ``publish`` while others are
+    under way. It is higher for a transport whose calls cost more."""
 
 
 class LogLocation(msgspec.Struct, frozen=True):
-    """Where a log is, and what its two topics are called there, for spans.
+    """The location of a log and the names of its two topics there, for tracing spans.
 
-    ``address`` and ``port`` are those of one server. The names are without the partition: a span's
-    name must not multiply. ``numbered``: offsets are decimal numbers.
+    ``address`` and ``port`` are those of one server. The names don't include the partition, so that
+    there are few names of spans. ``numbered``: offsets are decimal numbers.
     """
 
     address: str

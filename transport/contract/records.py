@@ -1,4 +1,4 @@
-"""Records and dead letters: appended, read, and the outcome of each append."""
+"""Envelopes, records and dead letters, and the outcomes of appends."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ __all__ = [
 
 
 class Topic(StrEnum):
-    """The two logs a transport keeps. The messages log is partitioned; dead letters have one."""
+    """The two topics of a log. Messages have several partitions, dead letters have one."""
 
     MESSAGES = "messages"
     DEAD_LETTERS = "dead_letters"
 
 
 class Reason(StrEnum):
-    """Why a record is a dead letter (the ``reason`` label of ``stream_dead_letter_total``)."""
+    """The reason of a dead letter (the ``reason`` label of ``stream_dead_letter_total``)."""
 
     UNDECODABLE = "undecodable"
     REJECTED = "rejected"
@@ -43,11 +43,11 @@ class Reason(StrEnum):
 class Envelope(msgspec.Struct, frozen=True, gc=False):
     """One message on its way into a log.
 
-    ``body`` is what the codec wrote, identical in every log. ``headers`` travel beside it (Redis
-    fields, Kafka headers) so that a consumer without our code can route and trace.
-    ``fingerprint`` and ``accepted_at`` are what a transport that remembers keys gives back for a
-    repeat; they are not sent otherwise. Nor is ``event``, the event that ``body``
-    encodes: a claim of the same process is handed it (``HandingClaim``), and need not decode it.
+    ``body`` is the encoded message, with the same bytes in every log. ``headers`` are sent beside
+    it (Redis fields, Kafka headers), so that a consumer without our code can route and trace. A
+    transport that remembers message ids returns ``fingerprint`` and ``accepted_at`` for a repeat;
+    otherwise they are not sent. ``event`` is never sent: it is the decoded ``body``, which a claim
+    of the same process hands over (``HandingClaim``), so that it need not be decoded.
     """
 
     message_id: str
@@ -61,12 +61,13 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """One record as it stands in a log.
+    """One record in a log.
 
-    ``offset`` is opaque text (a Redis entry id, a decimal Kafka offset). Compare two with
-    ``Transport.sort_key``. ``appended_at`` is the log's own clock in seconds since the epoch.
-    ``delivery_count`` is ``None`` where the log keeps none. ``event`` and ``fingerprint`` are the
-    envelope's, where this process appended it; a transport that read the record has neither.
+    ``offset`` is opaque text (a Redis entry id, a decimal Kafka offset); compare two offsets with
+    ``Transport.sort_key``. ``appended_at`` is the time of the append by the log's clock, in seconds
+    since the Unix epoch. ``delivery_count`` is ``None`` if the log does not keep it. ``event`` and
+    ``fingerprint`` are those of the envelope if the record was handed over by its own process; a
+    record that was read has neither.
     """
 
     topic: Topic
@@ -82,13 +83,13 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 class Appended(msgspec.Struct, frozen=True, gc=False):
-    """``publish`` appended this envelope at ``offset``."""
+    """The outcome of an envelope that ``publish`` appended at ``offset``."""
 
     offset: str
 
 
 class Remembered(msgspec.Struct, frozen=True, gc=False):
-    """``publish`` found the message id remembered and appended nothing. The first one's answer."""
+    """The outcome of a repeat: ``publish`` appended nothing. The fields are those of the first."""
 
     offset: str
     accepted_at: str
@@ -97,13 +98,13 @@ class Remembered(msgspec.Struct, frozen=True, gc=False):
 
 
 Outcome = Appended | Remembered | TransportError
-"""The outcome of one envelope. Errors are returned: one item's can't hide the others'."""
+"""The outcome of one envelope. An error is returned, not raised, so that it hides no other one."""
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
-    """A record that can't be persisted for its own fault, bytes intact, with the reason.
+    """A record that can't be stored for its own fault, with intact bytes and the reason.
 
-    ``error`` is one line for people (no message content, no secrets). ``failed_at`` is RFC 3339.
+    ``error`` is one line for people, without message content or secrets. ``failed_at`` is RFC 3339.
     """
 
     record: Record

@@ -1,4 +1,4 @@
-"""The log itself: every call that the service makes of it."""
+"""The protocol ``Transport``: every call that the service makes to a log."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = [
 ]
 
 READ_BYTES = 4 * 1024 * 1024
-"""How much one read without a group returns: keys, bodies and headers' values, in bytes."""
+"""The bytes after which one read without a group ends: keys, bodies and headers' values."""
 
 
 class Transport(Protocol):
-    """A log. Enter it before use; it connects, and creates topics and groups that are missing."""
+    """A log. Enter it before use: it connects, and creates missing topics and groups."""
 
     name: str
-    """The log's name (``transport.log_name``): metrics, positions and fences have it."""
+    """The log's name (``transport.log_name``), as metrics, positions and fences use it."""
     system: str
     """OpenTelemetry's name of the broker (``messaging.system``)."""
     partitions: int
-    """How many partitions this log has; another may have more, or fewer."""
+    """The number of partitions of this log; other logs may have other numbers."""
     features: Features
     location: LogLocation
 
@@ -40,13 +40,13 @@ class Transport(Protocol):
     ) -> Sequence[Outcome]:
         """Append envelopes, in order, and return one outcome for each, in the same order.
 
-        A ``TransportError`` is the outcome of the envelopes that it
-        concerns, and is not raised. Cancelling the call may leave any of the envelopes appended.
+        A ``TransportError`` is not raised: it is the outcome of the envelopes that it concerns. If
+        the call is cancelled, any of the envelopes may have been appended.
 
         Args:
-            envelopes: what to append; none is allowed.
-            remember: do not append a message id again that was seen within the idempotency window
-                (needs ``Features.remembers``). Redrives pass ``False``: always append.
+            envelopes: the envelopes to append; may be empty.
+            remember: don't append a message id again that was appended within the idempotency
+                window (needs ``Features.remembers``). Redrives pass ``False``, to append always.
 
         Returns:
             ``Appended``, ``Remembered`` or an error for each envelope.
@@ -67,23 +67,24 @@ class Transport(Protocol):
         """
 
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
-        """Append dead letters, bytes and headers intact, durable before return.
+        """Append dead letters with intact bytes and headers; they are durable on return.
 
         Args:
             letters: the letters, each with its record.
 
         Raises:
-            TransportUnavailable: not written, or not surely. Do not acknowledge the source.
+            TransportUnavailable: a letter was not appended, or it is unknown whether it was. Don't
+                acknowledge its record.
         """
 
     def consume(self, topic: Topic, *, group: str, member: str, linger: float = 0.0) -> Consumer:
         """Return a member of a group, not yet entered.
 
         Args:
-            topic: the log to read.
-            group: the group to join; a new one begins at the first record that the log holds.
+            topic: the topic to read.
+            group: the group to join; a new one begins at the first record that the log has.
             member: a name for this member, unique among live processes.
-            linger: for how many seconds a record may wait at the log for others to be read with it.
+            linger: the seconds that the log may hold back a record, to deliver it with later ones.
         """
 
     async def read(
@@ -98,8 +99,8 @@ class Transport(Protocol):
             limit: the most records to return.
 
         Returns:
-            The records; fewer where their bytes come to ``READ_BYTES`` (the one that passes it
-            is the last). Empty at the end of the log, and only there.
+            The records. There are fewer if their bytes reach ``READ_BYTES``: the record that does
+            so is the last. Empty only at the end of the log.
         """
 
     async def read_back(
@@ -114,34 +115,35 @@ class Transport(Protocol):
             limit: the most records to return.
 
         Returns:
-            The records; fewer where their bytes come to ``READ_BYTES``. Empty at the log's
-            beginning, and only there.
+            The records; fewer if their bytes reach ``READ_BYTES``. Empty only at the beginning of
+            the log.
 
         Raises:
             ValueError: ``before`` is no offset of this transport.
         """
 
     async def reaches(self, topic: Topic, partition: int, *, after: str | None) -> bool:
-        """Return whether the log still holds everything that was appended after an offset.
+        """Return whether the log still has all records that were appended after an offset.
 
-        As far as its own retention goes: what somebody deleted counts as lost elsewhere.
+        Only the log's own retention counts here. Records that somebody deleted are counted as lost
+        (``Progress.lost``).
 
         Args:
-            topic: the log.
+            topic: the topic.
             partition: its partition, from 0.
-            after: the offset, whether or not its record is still held; ``None`` is the beginning.
+            after: the offset; its record need not be there any more. ``None`` is the beginning.
 
         Returns:
-            ``False`` also where that can't be told.
+            ``False`` also if the log can't tell.
 
         Raises:
             TransportUnavailable: the log can't be asked now.
         """
 
     def offset_before(self, offset: str) -> str | None:
-        """Return the offset to ``read`` after, to read from ``offset`` on.
+        """Return the offset to pass to ``read`` as ``after``, to read from ``offset`` on.
 
-        The log is not asked: no record need stand there.
+        The log is not asked, and need not have a record at that offset.
 
         Args:
             offset: the offset of the first record to read.
@@ -154,12 +156,12 @@ class Transport(Protocol):
         """
 
     async def offset_before_time(self, topic: Topic, partition: int, time: float) -> str | None:
-        """Return the offset to ``read`` after, to read from the first record at ``time`` on.
+        """Return the offset to pass to ``read`` as ``after``, to read from a time on.
 
         Args:
-            topic: the log to read.
+            topic: the topic to read.
             partition: its partition, from 0.
-            time: seconds since the epoch, compared with ``Record.appended_at``.
+            time: seconds since the Unix epoch, compared with ``Record.appended_at``.
 
         Returns:
             An offset; ``None`` is the beginning of the log.
@@ -169,13 +171,13 @@ class Transport(Protocol):
         """
 
     def time_in(self, offset: str) -> float | None:
-        """Return the time of a record's append, as its offset alone tells it.
+        """Return the time of a record's append, if its offset contains it.
 
         Args:
-            offset: the record's place.
+            offset: the record's offset.
 
         Returns:
-            Seconds since the epoch; ``None`` where offsets tell no time, or this is no offset.
+            Seconds since the Unix epoch; ``None`` if offsets contain no time, or this is no offset.
         """
 
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
@@ -199,64 +201,63 @@ class Transport(Protocol):
             offset: an offset of this transport.
 
         Returns:
-            At most 16 bytes, to compare and to store. Nothing else can be read from it.
+            At most 16 bytes, to compare and to store. They have no other meaning.
 
         Raises:
             ValueError: ``offset`` is no offset of this transport.
         """
 
     async def identity(self) -> str:
-        """Return what tells this log from any other, whatever its name is.
+        """Return an id of this log that no other log has, whatever its name.
 
-        All who use the log get the same, also after a restart. A log that is made anew, as after
-        somebody deleted it, has another.
+        All processes get the same id, also after a restart. A log that was deleted and made anew
+        has another one.
 
         Raises:
             TransportUnavailable: the log can't be asked now.
         """
 
     async def forget_group(self, group: str) -> None:
-        """Forget a group: how far it is in both topics, its members and its owners.
+        """Delete a group: its positions in both topics, its members and its owners.
 
-        Whoever joins it later begins at the first record that the log holds. A group that there is
-        not is forgotten already.
+        A member that joins it later begins at the first record that the log has. A missing group is
+        no error.
 
         Args:
-            group: the group's name. No member of it may live, or join meanwhile.
+            group: the group's name. No member of it may be alive, or join meanwhile.
 
         Raises:
-            TransportError: it has members. Those that were killed stay until their lease has run
-                out.
-            TransportUnavailable: it may not be forgotten, or in part only; call again.
+            TransportError: the group has members. A killed one counts until its lease has expired.
+            TransportUnavailable: the group may be deleted, in part or not at all; call again.
         """
 
     async def groups(self) -> Sequence[GroupStanding]:
-        """Return every group that reads a topic of this log, other programs' among them.
+        """Return every group that reads a topic of this log, also those of other programs.
 
         Raises:
             TransportUnavailable: the log can't be asked now.
         """
 
     async def remove(self, *, dry_run: bool = False) -> Sequence[Holding]:
-        """Remove everything that the server keeps of this log, and nothing of another one.
+        """Remove everything that the server has of this log, and nothing of other logs.
 
-        Nothing is asked but whether somebody is in its groups: records and dead letters go
-        unread. Where it fails halfway, call it again on a transport that was opened anew. This one
-        may only be left then.
+        The only check is whether its groups have members: unread records and dead letters are
+        removed as well. If it fails halfway, open a new transport and call it again. After a
+        removal, the only valid use of this transport is to leave it.
 
         Args:
-            dry_run: return the same, and remove nothing.
+            dry_run: only return what would be removed.
 
         Returns:
-            What was removed; nothing where the log is not there.
+            The removed objects; none if there is no such log.
 
         Raises:
             TransportError: a group of the log has members; nothing was removed.
-            TransportUnavailable: it may not be removed, or in part only.
+            TransportUnavailable: the log may be removed, in part or not at all.
         """
 
     async def durability(self) -> Durability:
-        """Return the durability of an acknowledged append, by the server's own configuration.
+        """Return the durability of an acknowledged append, by the server's configuration.
 
         Raises:
             TransportUnavailable: the server can't be asked now.
@@ -266,5 +267,5 @@ class Transport(Protocol):
         """Return if the log can be reached and takes writes.
 
         Raises:
-            TransportUnavailable: it can't, or doesn't.
+            TransportUnavailable: it can't be reached, or takes no writes.
         """

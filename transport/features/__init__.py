@@ -1,1 +1,1 @@
-"""Decorators of a log, and what only some logs have, found behind them."""
+"""Decorators of a log, and optional features of a log, which are found through its decorators."""

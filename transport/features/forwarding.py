@@ -1,4 +1,4 @@
-"""Base class of decorators: a transport that forwards every call to another one.
+"""The base class of transport decorators: it forwards every call to another transport.
 
 A subclass overrides the calls that it changes. A new call of the contract is forwarded here once.
 """
@@ -128,7 +128,7 @@ class Forwarding:
 
 
 def innermost(transport: Transport) -> object:
-    """Return the transport that all decorators around it forward to."""
+    """Return the transport inside all decorators."""
     inner: object = transport
     while isinstance(inner, Forwarding):
         inner = inner.inner

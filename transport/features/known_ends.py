@@ -1,4 +1,4 @@
-"""The last records of a log that can lose what it confirmed, told from process to process."""
+"""Known ends: the last known record of each partition, which processes share to notice losses."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ __all__ = ["KnowsEnds", "knows_ends"]
 
 @runtime_checkable
 class KnowsEnds(Protocol):
-    """A transport that compares its log with what it was told of it before."""
+    """A transport that compares its log with records that other processes knew."""
 
     def known_ends(self) -> dict[int, str]:
-        """Return the offset of the last record that is known to be there, by partition."""
+        """Return the offset of the last known record of each partition."""
 
     async def look_for(self, ends: Mapping[int, str]) -> None:
-        """Look for the records that other processes, or earlier ones, knew; count what is gone.
+        """Look for records that other processes, or earlier ones, knew; count the lost ones.
 
         Args:
             ends: The offset of one record by partition.
 
         Raises:
-            TransportError: It can't be told now.
+            TransportError: The log can't be asked now.
         """
 
 
 def knows_ends(transport: Transport) -> KnowsEnds | None:
-    """Return the transport behind ``transport``'s decorators, if it is such a one."""
+    """Return the innermost transport if it knows ends, else ``None``."""
     inner = innermost(transport)
     return inner if isinstance(inner, KnowsEnds) else None

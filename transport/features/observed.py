@@ -1,4 +1,4 @@
-"""A transport whose appends are watched: counted, traced."""
+"""A decorator that tells observers of every append, so that they count or trace it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class AppendObserver(Protocol):
 
         Args:
             envelopes: the envelopes of the call.
-            outcomes: what became of each.
-            began: when the call began, in nanoseconds since the epoch.
+            outcomes: the outcome of each.
+            began: when the call began, in nanoseconds since the Unix epoch.
         """
 
     def interrupted(self, envelopes: Sequence[Envelope], error: BaseException, began: int) -> None:
@@ -32,7 +32,7 @@ class AppendObserver(Protocol):
 
 
 class ObservedTransport(Forwarding):
-    """``inner``, with ``observers`` told of every append, in the order given."""
+    """Forwards to ``inner``, and calls each of ``observers`` after every append, in order."""
 
     def __init__(self, inner: Transport, observers: Sequence[AppendObserver] = ()) -> None:
         super().__init__(inner)

@@ -1,4 +1,4 @@
-"""A log that appends again what a failover lost, and tells how many records."""
+"""Rescues: the feature of a log that appends records again after a failover has lost them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["Rescuing", "rescuing"]
 
 @runtime_checkable
 class Rescuing(Protocol):
-    """A transport that appends again what its server lost of this process and of others."""
+    """A transport that appends lost records again, of this process and of others."""
 
     on_rescued: Callable[[int], None]
-    """Called with how many records this process has just appended again."""
+    """Called with the number of records that this process has just appended again."""
 
     async def rescued(self) -> int:
         """Return how many records were appended again after the last failover, if it was today.
@@ -27,6 +27,6 @@ class Rescuing(Protocol):
 
 
 def rescuing(transport: Transport) -> Rescuing | None:
-    """Return the transport behind ``transport``'s decorators, if it is such a one."""
+    """Return the innermost transport if it has rescues, else ``None``."""
     inner = innermost(transport)
     return inner if isinstance(inner, Rescuing) else None

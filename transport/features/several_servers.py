@@ -1,4 +1,4 @@
-"""A log of several servers: one that hangs must hold up no appends to the others."""
+"""Logs on several servers: which server has a partition, so that one that hangs delays no other."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from transport.features.forwarding import innermost
 __all__ = ["OnSeveralServers", "ServerOf", "on_several_servers"]
 
 ServerOf = Callable[[int], str]
-"""Names the server of a partition."""
+"""Returns the name of a partition's server."""
 
 
 @runtime_checkable
 class OnSeveralServers(Protocol):
     """A transport whose partitions may be on several servers.
 
-    What is appended in one call is answered together, so a caller that appends for many makes a
+    All envelopes of one call are answered together. So a caller with many envelopes should make one
     call for each server.
     """
 
     @property
     def server_of(self) -> ServerOf | None:
-        """The name of a partition's server now; ``None`` while all are on one."""
+        """A function that names a partition's server now; ``None`` if there is one server."""
 
 
 def on_several_servers(transport: Transport) -> OnSeveralServers | None:
-    """Return the transport behind ``transport``'s decorators, if it is such a one."""
+    """Return the innermost transport if it may be on several servers, else ``None``."""
     inner = innermost(transport)
     return inner if isinstance(inner, OnSeveralServers) else None

@@ -1,4 +1,4 @@
-"""A log whose server may slow this process down, since a quota is used up."""
+"""Throttling: a log whose server may slow this process down, because a quota is used up."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["Throttling", "throttled_lately", "throttling"]
 
 @runtime_checkable
 class Throttling(Protocol):
-    """A transport that waits where its server asks it to, and tells how long."""
+    """A transport that waits when its server asks for it, and tells how long."""
 
     on_throttled: Callable[[float], None]
-    """Called with the seconds by which a wait has just become longer."""
+    """Called with the seconds by which the server has just extended a wait."""
 
     def throttled_lately(self) -> float:
         """Return the seconds of the last wait, if it ended less than a minute ago; else 0."""
 
 
 def throttling(transport: Transport) -> Throttling | None:
-    """Return the transport behind ``transport``'s decorators, if it is such a one."""
+    """Return the innermost transport if it can be throttled, else ``None``."""
     inner = innermost(transport)
     return inner if isinstance(inner, Throttling) else None
 
