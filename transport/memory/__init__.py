@@ -1,4 +1,4 @@
-"""The log in memory, for tests and demonstrations. Nothing survives the process.
+"""The log in memory, for tests and demonstrations. It ends with the process.
 
 Several transports may share one ``MemoryLog``, as several processes would share a broker.
 """

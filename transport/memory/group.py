@@ -16,7 +16,7 @@ __all__ = ["MemoryClaim", "MemoryConsumer", "MemoryGroup"]
 
 
 class MemoryGroup:
-    """Positions of one group in the partitions of a topic, and their owners."""
+    """The positions of one group in the partitions of a topic, and their owners."""
 
     def __init__(self, partitions: Sequence[MemoryPartition]) -> None:
         self.partitions = partitions
@@ -28,7 +28,7 @@ class MemoryGroup:
         self.members: dict[str, MemoryConsumer] = {}
 
     def share(self) -> None:
-        """Give each member its fair share; owners of too many finish their batch first."""
+        """Give each member its fair share; an owner of too many finishes its batch first."""
         if not self.members:
             return
         owners = [claim.member if claim else None for claim in self.claims]
@@ -43,7 +43,7 @@ class MemoryGroup:
                 claim.revoke()
 
     def expel(self, member: str) -> None:
-        """Take everything from ``member`` at once, as if it had not been heard of for too long."""
+        """Take all partitions from ``member`` at once, as if its lease had expired."""
         self.members.pop(member, None)
         for claim in list(self.claims):
             if claim and claim.member == member:
@@ -90,7 +90,7 @@ class MemoryClaim:
             await self._records.wait(remaining)
 
     async def ack(self, through: str) -> None:
-        """Acknowledge through ``through``; see the contract."""
+        """Acknowledge the records through ``through``; see the contract."""
         self._check()
         group, number, end = self._group, self.partition, int(through) + 1
         for offset in range(group.acked[number], end):
@@ -98,22 +98,22 @@ class MemoryClaim:
         group.acked[number] = max(group.acked[number], end)
 
     async def nack(self) -> None:
-        """Deliver the unacknowledged again; see the contract."""
+        """Deliver unacknowledged records again; see the contract."""
         self._check()
         self._next = self._group.acked[self.partition]
 
     async def raise_epoch(self, above: int) -> None:
-        """Exceed ``above``; see the contract."""
+        """Raise the epoch above ``above``; see the contract."""
         self._check()
         self.epoch = self._group.epochs[self.partition] = max(self.epoch, above) + 1
 
     def revoke(self) -> None:
-        """Have the owner leave: ``next`` raises from now on, ``ack`` still counts."""
+        """Ask the owner to leave: ``next`` raises from now on, ``ack`` still counts."""
         self._revoked = True
         self._records.wake()
 
     def lose(self) -> None:
-        """Have every call raise from now on."""
+        """Mark the partition as lost: every call raises from now on."""
         self._lost = True
         if self._group.claims[self.partition] is self:
             self._group.claims[self.partition] = None

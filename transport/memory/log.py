@@ -29,9 +29,10 @@ _OURS = {(Topic.MESSAGES, WORKER_GROUP), (Topic.DEAD_LETTERS, DLQ_GROUP)}
 
 
 class MemoryLog:
-    """All partitions. Each keeps every unacknowledged record, and some of the others.
+    """All partitions, groups and remembered message ids of one log.
 
-    (``STREAM_RETENTION_RECORDS`` of them, or up to twice as many.)
+    A partition keeps every unacknowledged record, and ``STREAM_RETENTION_RECORDS`` acknowledged
+    ones, or up to twice as many.
     """
 
     def __init__(self, settings: TransportSettings) -> None:
@@ -52,14 +53,14 @@ class MemoryLog:
         self.group(Topic.DEAD_LETTERS, DLQ_GROUP)
 
     def group(self, topic: Topic, name: str) -> MemoryGroup:
-        """Return a group, made at the beginning if it is new."""
+        """Return a group; a new one begins at the beginning of the log."""
         groups = self._groups[topic]
         if name not in groups:
             groups[name] = MemoryGroup(self.topics[topic])
         return groups[name]
 
     def forget(self, name: str) -> None:
-        """Forget a group. Raises ``TransportError`` where it has members."""
+        """Delete a group. Raises ``TransportError`` if it has members."""
         groups = [groups for groups in self._groups.values() if name in groups]
         if any(topic[name].members for topic in groups):
             raise TransportError(f"group {name} has members: stop them first")
@@ -84,7 +85,7 @@ class MemoryLog:
         ]
 
     def remove(self, *, dry_run: bool) -> list[Holding]:
-        """Begin anew; return what there was. Raises ``TransportError`` if a group has members."""
+        """Empty the log; return its topics. Raises ``TransportError`` if a group has members."""
         found = [
             Holding(
                 "topic",
@@ -106,7 +107,7 @@ class MemoryLog:
         return remembered if expires > time.monotonic() else None
 
     def append(self, envelope: Envelope, *, remember: bool) -> Outcome:
-        """Append one envelope, unless it is to be remembered and is."""
+        """Append one envelope, unless ``remember`` is set and its message id is remembered."""
         if remember and (first := self.known(envelope.message_id)):
             return first
         partition = self.topics[Topic.MESSAGES][envelope.partition]
@@ -128,7 +129,7 @@ class MemoryLog:
         acked = min((g.acked[partition.number] for g in groups), default=0)
         if acked - partition.first > 2 * self._retention:
             partition.drop(acked - self._retention)
-            while self._known:  # in order of expiry, since all are kept equally long
+            while self._known:  # in order of expiry, since all are kept for the same time
                 oldest = next(iter(self._known))
                 if self._known[oldest][0] > time.monotonic():
                     break

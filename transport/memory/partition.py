@@ -1,4 +1,4 @@
-"""One partition in memory: records in order."""
+"""One partition of the log in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["MemoryPartition"]
 
 
 class MemoryPartition:
-    """Records in order. Offsets count from 0 and go on when the oldest records are dropped."""
+    """Records in order. Offsets count from 0, and are not reused when old records are dropped."""
 
     def __init__(self, topic: Topic, number: int) -> None:
         self.topic = topic

@@ -1,4 +1,4 @@
-"""The transport on a log in memory."""
+"""The ``Transport`` on a log in memory."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class MemoryTransport:
         return self._log.topics[topic][partition].first <= (-1 if after is None else int(after)) + 1
 
     def offset_before(self, offset: str) -> str | None:
-        """Return the number before an offset; see the contract."""
+        """Return the offset before one; see the contract."""
         number = offset_number(offset)
         return str(number - 1) if number else None
 
@@ -120,7 +120,7 @@ class MemoryTransport:
         return self.offset_before(str(log.first + place))
 
     def time_in(self, offset: str) -> float | None:  # noqa: ARG002 - the contract's
-        """Return nothing: a number tells no time."""
+        """Return ``None``: an offset in memory contains no time."""
         return None
 
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
@@ -145,15 +145,15 @@ class MemoryTransport:
         return self._log.groups()
 
     async def remove(self, *, dry_run: bool = False) -> Sequence[Holding]:
-        """Begin anew; see the contract."""
+        """Empty the log; see the contract."""
         return self._log.remove(dry_run=dry_run)
 
     async def durability(self) -> Durability:
-        """Return that nothing survives."""
+        """Return the durability: no fault is survived."""
         return Durability(crash=False, power=False, disk=False, figures={"kept": "in memory"})
 
     async def ping(self) -> None:
-        """Return: memory is always there."""
+        """Return at once: a log in memory always takes writes."""
 
 
 def _progress(group: MemoryGroup, partition: MemoryPartition) -> Progress:

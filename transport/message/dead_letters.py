@@ -1,22 +1,22 @@
-"""How a dead letter stands in a log: the record as it was, and headers that say what happened.
+"""The form of a dead letter in a log: the original record, with headers about the failure.
 
-The same on every transport. Key, body and the record's own headers are untouched, byte for byte;
-headers that are added begin with ``__connect.errors.`` where Kafka Connect has a name for it (so
-that its tools read our dead letters) and with ``crossfade.`` where it has none.
+It is the same on every transport. Key, body and the record's own headers keep their bytes. The
+added headers begin with ``__connect.errors.`` if Kafka Connect has such a header, so that its tools
+read our dead letters, and otherwise with ``crossfade.``.
 
 ========================================= =====================================================
-``__connect.errors.topic``                what the broker calls the topic; without one, as below
+``__connect.errors.topic``                the broker's name of the topic; else as below
 ``__connect.errors.partition``            decimal
 ``__connect.errors.offset``               as the source log writes it
 ``__connect.errors.exception.message``    one line for people
-``__connect.errors.exception.class.name`` the reason again, where Connect's tools look for it
+``__connect.errors.exception.class.name`` the reason again, for Connect's tools
 ``crossfade.topic``                       ``messages`` or ``dead_letters``
 ``crossfade.reason``                      a ``Reason``
 ``crossfade.attempts``                    decimal
 ``crossfade.failedAt``                    RFC 3339
 ``crossfade.appendedAt``                  RFC 3339: when the source log got the record
-``crossfade.cut``                         only on a letter that lacks part of the record: JSON, what
-                                          the whole was (``transport.kafka.letters``)
+``crossfade.cut``                         only on a cut letter: JSON that describes the whole record
+                                          (``transport.kafka.letters``)
 ========================================= =====================================================
 """
 
@@ -32,7 +32,7 @@ from transport.errors import DecodeError
 __all__ = ["HEADER_CUT", "dead_letter_headers", "dead_letter_of", "source_of"]
 
 HEADER_CUT = "crossfade.cut"
-"""On a letter that is not the whole record, which can't be redriven therefore."""
+"""The header of a letter that lacks part of its record, and so can't be redriven."""
 
 _TOPIC = "__connect.errors.topic"
 _PARTITION = "__connect.errors.partition"
@@ -53,7 +53,7 @@ _ADDED = frozenset(
 
 
 def source_of(letter: DeadLetter) -> str:
-    """Return ``topic/partition/offset``: one per dead record, the same if it is sent twice."""
+    """Return ``topic/partition/offset``, which identifies the record, also if it is sent twice."""
     record = letter.record
     return f"{record.topic}/{record.partition}/{record.offset}"
 
@@ -61,7 +61,7 @@ def source_of(letter: DeadLetter) -> str:
 def dead_letter_headers(letter: DeadLetter, *, topic: str | None = None) -> dict[str, bytes]:
     """Return the headers to append with the letter's key and body.
 
-    ``topic`` is what the broker calls the log that the record is from, if it has a name for it.
+    ``topic`` is the broker's name of the record's topic, if it has one.
     """
     record = letter.record
     return {
@@ -80,13 +80,13 @@ def dead_letter_headers(letter: DeadLetter, *, topic: str | None = None) -> dict
 
 
 def dead_letter_of(record: Record) -> DeadLetter:
-    """Return the dead letter that stands in the dead-letter log as ``record``.
+    """Return the dead letter that ``record`` of the dead-letter log encodes.
 
-    A record of another program lacks some of our headers; ``topic``, partition and offset are then
-    those of ``record`` itself.
+    A record of another program may lack our headers. Then topic, partition and offset are those of
+    ``record`` itself.
 
     Raises:
-        DecodeError: a header of ours is there and makes no sense; the text names it.
+        DecodeError: one of our headers has an invalid value; the text names it.
     """
     headers = record.headers
     try:

@@ -1,4 +1,4 @@
-"""The envelope: a message's form on every log, and the one codec that writes and reads it.
+"""The envelope: the form of a message in every log, and the codec that writes and reads it.
 
 The body is JSON, so a consumer in any language reads it without our code. Version 1:
 
@@ -10,19 +10,19 @@ The body is JSON, so a consumer in any language reads it without our code. Versi
     {"type": "receipt", "v": 1, "messageId": "…", "userId": "…", "state": "delivered",
      "at": "…", "correlationId": "…"}
 
-Version 2 is a message whose content is in the payload store: ``content`` is empty, ``payloadKey``
-names the object (the message's id, a slash, the content's SHA-256), and two fields more follow
-``v``: ``payloadBytes``, and ``fingerprint``, which can't be computed without the content. Every
-other message stays version 1, byte for byte.
+Version 2 is a message whose content is in the payload store. Its ``content`` is empty,
+``payloadKey`` names the object (the message's id, a slash, the content's SHA-256), and two fields
+follow ``v``: ``payloadBytes``, and ``fingerprint``, which can't be computed without the content.
+Every other message stays version 1, with the same bytes as before.
 
-Beside the body travel the headers (Redis fields, Kafka headers) named below. A producer that is
-not ours may leave out ``messageId`` and ``idempotencyKey`` (they are derived, and can't be others),
-``acceptedAt`` (the log's own time is taken) and ``correlationId`` (the message id is taken).
+The headers named below (Redis fields, Kafka headers) are sent beside the body. A foreign producer
+may leave out ``messageId`` and ``idempotencyKey`` (they are derived, and no other value is valid),
+``acceptedAt`` (default: the log's time) and ``correlationId`` (default: the message id).
 
-A copy in a second log has the same body and key, and two headers more: ``mirrorOf``
-(``redis:1732471234567-0``: the log and the offset it is a copy of) and ``shadowMode`` (``async``,
-``sync`` or ``backfill``: how it came there). Where the original stands in another partition than
-the copy, a third header, ``mirrorPartition``, has its decimal number.
+A copy in a second log has the same body and key, and two more headers: ``mirrorOf``
+(``redis:1732471234567-0``: the log and the offset of the original) and ``shadowMode`` (``async``,
+``sync`` or ``backfill``: how the copy was made). If the original is in a partition with another
+number, the header ``mirrorPartition`` has that number, in decimal.
 """
 
 from __future__ import annotations
@@ -69,13 +69,13 @@ HEADER_TRACEPARENT = "traceparent"
 HEADER_TRACESTATE = "tracestate"
 HEADER_CONTENT_TYPE = "contentType"
 HEADER_REDRIVES = "crossfade.redrives"
-"""On a redriven record: how often it has been redriven, decimal."""
+"""The header of a redriven record: how often it was redriven, in decimal."""
 HEADER_MIRROR_OF = "mirrorOf"
 HEADER_MIRROR_PARTITION = "mirrorPartition"
 HEADER_SHADOW_MODE = "shadowMode"
 CONTENT_TYPE = "application/vnd.crossfade.v1+json"
 CONTENT_TYPE_2 = "application/vnd.crossfade.v2+json"
-"""Of a version 2 envelope: the content is in the payload store."""
+"""The content type of a version 2 envelope, whose content is in the payload store."""
 
 NEWEST_VERSION = 2
 """The newest version that this codec reads."""
@@ -102,11 +102,11 @@ class Message(msgspec.Struct, frozen=True, gc=False, tag="message", rename="came
     payload_fingerprint: str | UnsetType = msgspec.field(default=UNSET, name="fingerprint")
 
     def fingerprint(self) -> str:
-        """Return 32 hexadecimal characters that differ when the body differs (promise 5).
+        """Return 32 hexadecimal characters that differ if the body differs (promise 5).
 
-        Only what the sender wrote counts: neither ids nor times, which differ between retries. Rows
-        and logs keep fingerprints, so a field that is added later may count only where it is set.
-        Where the content is kept makes no difference.
+        Only the sender's own fields count, without ids and times, which differ between retries. The
+        place of the content makes no difference. Rows and logs keep fingerprints, so a field that
+        is added later may count only if it is set.
         """
         if isinstance(self.payload_fingerprint, str):
             return self.payload_fingerprint
@@ -115,9 +115,9 @@ class Message(msgspec.Struct, frozen=True, gc=False, tag="message", rename="came
 
     @property
     def payload(self) -> Payload | None:
-        """Where the content is kept; ``None`` if it is in the message.
+        """The content in the payload store; ``None`` if the content is in the message.
 
-        ``content`` may hold it besides: in a row, or after a worker has fetched it.
+        ``content`` may have it as well: in a row, or after a worker has fetched it.
         """
         if self.payload_key is None:
             return None
@@ -127,7 +127,7 @@ class Message(msgspec.Struct, frozen=True, gc=False, tag="message", rename="came
         return Payload(self.payload_key, size, sha256_in(self.payload_key), fingerprint)
 
     def with_payload(self, payload: Payload) -> Message:
-        """Return the message as version 2; its content is where ``payload`` says."""
+        """Return the message as version 2, with its content in the payload store."""
         return msgspec.structs.replace(
             self,
             v=2,
@@ -138,7 +138,10 @@ class Message(msgspec.Struct, frozen=True, gc=False, tag="message", rename="came
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False, tag="receipt", rename="camel"):
-    """That a user got (``delivered``) or saw (``read``) a message. ``at`` is RFC 3339, UTC."""
+    """The receipt of a message: a user got (``delivered``) or saw (``read``) it.
+
+    ``at`` is RFC 3339, UTC.
+    """
 
     message_id: str
     user_id: str
@@ -149,7 +152,7 @@ class Receipt(msgspec.Struct, frozen=True, gc=False, tag="receipt", rename="came
 
     @property
     def identity(self) -> str:
-        """Its name in every log and table: one for each message, state and user."""
+        """The receipt's id in every log and table: one for each message, state and user."""
         return f"{self.message_id}/{self.state}/{self.user_id}"
 
 
@@ -165,13 +168,13 @@ _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 def seal_message(
     message: Message, *, partitions: int, traceparent: str | None, tracestate: str | None = None
 ) -> Envelope:
-    """Encode a message, and compute its partition. Of a payload's content nothing is encoded.
+    """Encode a message, and compute its partition. Content in the payload store is left out.
 
     Args:
-        message: a complete one: ids and times are set.
-        partitions: how many partitions the log has.
-        traceparent: the W3C trace context to send along, if any.
-        tracestate: its vendor part.
+        message: the message, with ids and times set.
+        partitions: the number of partitions of the log.
+        traceparent: the W3C trace context to send, if any.
+        tracestate: the vendor part of the trace context.
     """
     headers = _headers(message.message_id, message.correlation_id, traceparent, tracestate)
     if message.payload_key is not None:
@@ -191,15 +194,15 @@ def seal_message(
 def seal_receipt(
     receipt: Receipt, *, partitions: int, traceparent: str | None, tracestate: str | None = None
 ) -> Envelope:
-    """Encode a receipt for its message's own partition, so that it can't overtake the message.
+    """Encode a receipt for its message's partition, so that it can't overtake the message.
 
-    The key is the message id: the conversation is not known here, and the partition is explicit.
+    The key is the message id, since the conversation is not known here. The partition is explicit.
 
     Args:
-        receipt: a complete one: its time is set.
-        partitions: how many partitions the log has.
-        traceparent: the W3C trace context to send along, if any.
-        tracestate: its vendor part.
+        receipt: the receipt, with its time set.
+        partitions: the number of partitions of the log.
+        traceparent: the W3C trace context to send, if any.
+        tracestate: the vendor part of the trace context.
     """
     return Envelope(
         message_id=receipt.identity,
@@ -212,17 +215,17 @@ def seal_receipt(
 
 
 def reseal(envelope: Envelope, first: Remembered) -> Envelope:
-    """Encode the repeat of a message with the very bytes of the first one.
+    """Encode the repeat of a message with exactly the bytes of the first append.
 
-    A repeat differs in its time of acceptance and its correlation id; with those of the first, the
-    codec writes the same bytes again.
+    A repeat differs only in its time of acceptance and its correlation id. With those of the first,
+    the codec writes the same bytes again.
 
     Args:
         envelope: the repeat.
-        first: the first one, as the log remembers it.
+        first: the first append, as the log remembers it.
 
     Returns:
-        The envelope of the first; ``envelope`` itself where its body is none of ours.
+        The envelope of the first append; ``envelope`` itself if this codec did not write its body.
     """
     try:
         event = _decoder.decode(envelope.body)
@@ -264,8 +267,8 @@ def decode(record: Record) -> Event:
         record: a record of the messages log.
 
     Raises:
-        DecodeError: the body is not an envelope of a version we know, or the message's id or key is
-            another one's; the text says where.
+        DecodeError: the body is not an envelope of a known version, or the id or the key does not
+            belong to the message; the text names the field.
     """
     if record.event is not None:
         return cast("Event", record.event)
@@ -300,9 +303,9 @@ def decode(record: Record) -> Event:
 
 
 def _check_payload(event: Message) -> None:
-    """Raise DecodeError unless the version and the fields of the payload belong together.
+    """Raise ``DecodeError`` unless the version and the fields of the payload are consistent.
 
-    A key that is not the message's own would read another message's content.
+    A key with another message's id would read that message's content.
     """
     key, size, fingerprint = event.payload_key, event.payload_bytes, event.payload_fingerprint
     if event.v == 1:
@@ -325,10 +328,10 @@ def _check_payload(event: Message) -> None:
 
 
 def _completed(event: Message, key: str, identifier: str, record: Record) -> Message:
-    """Fill in what the producer left out.
+    """Fill in the fields that the producer left out.
 
-    Another id than the key's would make the key's own message one that is never found: whoever
-    sends it is told the derived id.
+    An id that is not derived from the key is refused: the message would never be found, since its
+    sender is told the derived id.
     """
     if event.idempotency_key not in {"", key}:
         raise DecodeError(

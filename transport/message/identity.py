@@ -1,11 +1,11 @@
-"""The message id is derived from the idempotency key, so the same key has the same id for ever.
+"""The message id, which is derived from the idempotency key: the same key always has the same id.
 
-No look-up is needed for that: not in Redis, not in Kafka, not in PostgreSQL, not after any cache
-has expired (promise 4). The id is an RFC 9562 UUID, version 8:
+No look-up is needed, in Redis, Kafka or PostgreSQL, even after every cache has expired (promise 4).
+The id is an RFC 9562 UUID, version 8:
 
-    bits   0-31   murmur2 of the conversation id: the partition can be told from the id alone,
-                  for any number of partitions (a receipt needs no look-up to join its message)
-    bits  32-127  SHA-256 of the idempotency key, less the six version and variant bits (90 bits)
+    bits   0-31   murmur2 of the conversation id: the id alone gives the partition, for any number
+                  of partitions (so a receipt needs no look-up to find its message's partition)
+    bits  32-127  SHA-256 of the idempotency key, without the six version and variant bits (90 bits)
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 def idempotency_key(sender_id: str, conversation_id: str, client_message_id: str) -> str:
-    """Return the one spelling of the triple, unique to it: ``sender:conversation:client``.
+    """Return the key of the three ids, which is unique to them: ``sender:conversation:client``.
 
     A ``:`` or ``%`` inside a part is percent-encoded, so two different triples never collide.
 
@@ -50,7 +50,7 @@ def message_id(key: str, conversation_id: str) -> str:
         conversation_id: the conversation, whose hash the id begins with.
     """
     digest = sha256(key.encode()).hexdigest()
-    # Text all the way: arithmetic on the 128 bits gives the same id in twice the time.
+    # Made of text: arithmetic on the 128 bits gives the same id in twice the time.
     return (
         f"{_home(conversation_id)}-{digest[:4]}-8{digest[5:8]}"
         f"-{_VARIANT[digest[8]]}{digest[9:12]}-{digest[12:24]}"
@@ -59,7 +59,7 @@ def message_id(key: str, conversation_id: str) -> str:
 
 @lru_cache(maxsize=KNOWN_CONVERSATIONS)
 def _home(conversation_id: str) -> str:
-    """Return the hash of a conversation as its ids begin: its text costs more than the look-up."""
+    """Return the first digits of a conversation's ids: its hash as text (cached)."""
     return f"{key_hash(conversation_id):08x}"
 
 

@@ -1,7 +1,7 @@
-"""Compute a conversation's partition: the Java client's murmur2, once per message.
+"""The partitioner: a conversation's partition, by the murmur2 hash of Kafka's Java client.
 
-Every transport is told the partition explicitly, so partition 7 in Redis is partition 7 in Kafka,
-and a native Kafka producer in another language, given the conversation id as its key, agrees.
+Every transport gets the partition explicitly, so partition 7 in Redis is partition 7 in Kafka. A
+native Kafka producer in another language chooses the same one, if its key is the conversation id.
 
 Source of the rule: ``org.apache.kafka.common.utils.Utils.murmur2`` and ``toPositive``. The mask
 matters: without it the result differs for half the keys at 12 or 15 partitions, and for none at 16.
@@ -15,8 +15,8 @@ from struct import unpack_from
 __all__ = ["KNOWN_CONVERSATIONS", "key_hash", "murmur2", "partition_for", "partition_of_hash"]
 
 KNOWN_CONVERSATIONS = 1 << 14
-"""Conversations whose hash is kept. Each takes a third of a kilobyte, with its text in ids, and a
-process that meets new ones all day fills the caches: 6 MB. A hash costs some two microseconds."""
+"""The number of conversations whose hash is cached. Each takes a third of a kilobyte, with its text
+in ids; full caches take 6 MB. A hash costs some two microseconds."""
 
 _SEED = 0x9747B28C
 _M = 0x5BD1E995
@@ -39,7 +39,7 @@ def murmur2(data: bytes) -> int:
 
 @lru_cache(maxsize=KNOWN_CONVERSATIONS)
 def _hash_of(conversation_id: str) -> int:
-    # Conversations repeat far more often than they begin: hash each once, not per message.
+    # Most messages belong to a known conversation, so hash each conversation once.
     return murmur2(conversation_id.encode())
 
 
@@ -62,5 +62,5 @@ def partition_for(conversation_id: str, partitions: int) -> int:
 
 
 def partition_of_hash(hashed: int, partitions: int) -> int:
-    """Return the partition for a hash taken earlier with ``key_hash``."""
+    """Return the partition for a hash that ``key_hash`` returned."""
     return (hashed & 0x7FFFFFFF) % partitions

@@ -1,6 +1,6 @@
-"""Payloads: content that is kept outside the log. The record has a key in place of it.
+"""Payloads: content that is stored outside the log. The record has the payload's key instead.
 
-Nothing here knows where it is kept.
+This module does not know the store.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import msgspec
 __all__ = ["MOST_BYTES", "ContentDigest", "Payload", "payload_key", "sha256_in"]
 
 MOST_BYTES = 5 * 10**9
-"""The largest payload: what S3 copies in one request, and what a worker hashes in a minute."""
+"""The bytes of the largest payload: S3 copies it in one request, a worker hashes it in a minute."""
 
 _LONGEST_AS_JSON = 2**20
-"""Bytes of the largest text that has the fingerprint of version 1. It is what a request in JSON
-may have by default; of larger text, to write all control characters as JSON does takes seconds."""
+"""The bytes of the largest text with a fingerprint of version 1, which is the default limit of a
+request in JSON. Escaping the control characters of larger text takes seconds."""
 
 
 class Payload(msgspec.Struct, frozen=True, gc=False):
-    """Content outside the log, as its record names it.
+    """The description of content outside the log, in its record.
 
-    ``sha256`` is of the content, in lower-case hexadecimal. ``fingerprint`` is the message's, which
-    can't be computed from the record alone.
+    ``sha256`` is that of the content, in lower-case hexadecimal. ``fingerprint`` is the message's
+    fingerprint, which can't be computed from the record alone.
     """
 
     key: str
@@ -36,8 +36,8 @@ class Payload(msgspec.Struct, frozen=True, gc=False):
 def payload_key(message_id: str, sha256: str) -> str:
     """Return the key of a message's content.
 
-    A retry writes the same bytes under it, another body of the same message has another one, and
-    all content of a message is under one prefix.
+    A retry has the same key and the same bytes. Another body of the same message has another key.
+    All content of a message has the same prefix.
     """
     return f"{message_id}/{sha256}"
 
@@ -48,7 +48,7 @@ def sha256_in(key: str) -> str:
 
 
 class ContentDigest:
-    """Computes what a message says of its content, while the content comes in pieces.
+    """Computes the payload's fields while the content arrives in pieces.
 
     Content is text if its bytes are UTF-8 without U+0000, whatever its media type.
     """
@@ -57,7 +57,7 @@ class ContentDigest:
         self.bytes = 0
         self.is_text = True
         self._sha256 = sha256()
-        self._written = sha256(b'["')  # of the JSON that ``Message.fingerprint`` is the digest of
+        self._written = sha256(b'["')  # of the same JSON that ``Message.fingerprint`` digests
         self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def add(self, data: bytes) -> None:
@@ -81,11 +81,11 @@ class ContentDigest:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of what came so far, in lower-case hexadecimal."""
+        """The SHA-256 of the content so far, in lower-case hexadecimal."""
         return self._sha256.hexdigest()
 
     def ends_as_text(self) -> bool:
-        """Return whether all of it is text, now that nothing more comes."""
+        """Return whether the content is text, after its last piece."""
         if self.is_text:
             self._add_text(b"", final=True)
         return self.is_text
@@ -93,7 +93,7 @@ class ContentDigest:
     def payload(
         self, message_id: str, content_type: str, recipient_ids: tuple[str, ...]
     ) -> Payload:
-        """Return the payload that the content is, all of which has come."""
+        """Return the payload, after the last piece of content."""
         digest = self.sha256
         if self.ends_as_text() and self.bytes <= _LONGEST_AS_JSON:
             rest = msgspec.json.encode((content_type, recipient_ids))[1:]

@@ -1,7 +1,7 @@
-"""A second log that gets a copy of every message, so that the first one can be left.
+"""The shadow: a second log that gets a copy of every message, for a migration to that log.
 
-``ShadowTransport`` is the decorator, and says how order is kept;
-``Mirror`` is the shadow's side of it.
+``ShadowTransport`` is the decorator of the primary; its module explains how order is kept.
+``Mirror`` sends the copies to the shadow.
 """
 
 from transport.shadow.mirror import Mirror

@@ -1,4 +1,4 @@
-"""A circuit breaker: a shadow that does not work is not asked again and again."""
+"""A circuit breaker, which keeps calls from a shadow that does not work."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 
 
 class Breaker:
-    """Closed: calls are made. Open: none is. Half open: one is, and decides.
+    """A circuit breaker. Closed: calls are made. Open: none is made. Half open: one is on trial.
 
-    It opens after three calls in a row in which nothing was appended, for half a second at first
-    and for twice as long each time the trial fails, up to ten seconds.
+    It opens after three calls in a row that appended nothing, first for half a second, and for
+    twice as long each time that the trial fails, up to ten seconds.
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class Breaker:
         return True
 
     def succeeded(self) -> None:
-        """Take note of a call in which the shadow answered."""
+        """Note a call that the shadow answered."""
         self._failures = 0
         self._backoff.reset()
         if self.state != "closed":
             self._change("closed")
 
     def failed(self) -> None:
-        """Take note of a call in which it took nothing."""
+        """Note a call in which the shadow appended nothing."""
         self._failures += 1
         if self.state == "open" or (self.state == "closed" and self._failures < _FAILURES):
             return

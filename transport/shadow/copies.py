@@ -1,4 +1,4 @@
-"""A copy: a message that the primary has, on its way to the shadow."""
+"""Copies: messages of the primary on their way to the shadow."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from transport.shadow.origin import Origin
 __all__ = ["Copy", "mirrored"]
 
 _OVERHEAD = 1024
-"""Bytes that a waiting copy costs beside its body and key: headers and the objects themselves."""
+"""The bytes of a waiting copy in memory beside its body and key: headers and objects."""
 
 
 class Copy(msgspec.Struct, gc=False, eq=False):
-    """One envelope, and where it stands in the primary. ``home`` is its partition in the shadow."""
+    """One envelope, its offset in the primary, and its partition in the shadow (``home``)."""
 
     envelope: Envelope
     offset: str
     home: int
     remember: bool = True
-    """Whether the shadow is to append it only once, as the primary did. Not so for redrives."""
+    """Whether the shadow must append it only once, as the primary did; false for redrives."""
     since: float = 0.0
     queued: bool = False
     done: bool = False
-    """It need not be sent any more."""
+    """Whether it need not be sent any more."""
 
     @property
     def size(self) -> int:
-        """About as many bytes as it holds in memory."""
+        """The approximate bytes of the copy in memory."""
         return _OVERHEAD + len(self.envelope.body) + len(self.envelope.key)
 
 
 def mirrored(envelope: Envelope, of: Origin, mode: str, *, home: int) -> Envelope:
     """Return the envelope to append to the shadow's partition ``home`` as a copy of ``of``.
 
-    It has two headers more, and a third where the two partitions differ.
+    It has two more headers, and a third one if the two partitions differ.
     """
     headers = {
         **envelope.headers,

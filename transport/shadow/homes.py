@@ -1,8 +1,8 @@
-"""A conversation's home: the one partition of a log that its records stand in.
+"""A conversation's home: the partition of a log that has its records.
 
-A pure function of the conversation's hash and the log's number of partitions, so two logs of
-different counts need not ask each other. Whatever places a copy, looks for one, or compares two
-logs computes it here.
+It is a pure function of the conversation's hash and the log's number of partitions, so logs with
+different numbers need not ask each other. All code that places a copy, looks for one, or compares
+two logs uses this module.
 """
 
 from __future__ import annotations
@@ -25,22 +25,27 @@ home = partition_of_hash
 
 
 class Named(Protocol):
-    """The part of a transport that says where records stand."""
+    """The part of a transport that this module needs."""
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The log's name."""
 
     @property
     def partitions(self) -> int:
-        """Its number of partitions."""
+        """The log's number of partitions."""
 
 
 def home_of(record: Record | Envelope, stands_among: int, partitions: int) -> int:
-    """Return the home, among ``partitions``, of a record that stands among ``stands_among``.
+    """Return the home of a record in a log of ``partitions`` partitions.
 
-    A record that does not stand where its key says (a foreign producer's, with a partitioner of its
-    own) goes with its partition: all that are together here are together there.
+    A foreign producer may have put the record into another partition than its key's. Then the
+    record's partition decides: records that share a partition here share one there.
+
+    Args:
+        record: The record or envelope.
+        stands_among: The number of partitions of its own log.
+        partitions: The number of partitions of the other log.
     """
     if stands_among == partitions:
         return record.partition
@@ -51,9 +56,9 @@ def home_of(record: Record | Envelope, stands_among: int, partitions: int) -> in
 
 
 def counterpart(record: Record, log: Named, other: Named) -> int:
-    """Return the partition of ``other`` that has, or would have, a record of ``log`` too.
+    """Return the partition of ``other`` that has, or would have, the same record as ``log``.
 
-    A copy from ``other`` says it itself; what can't be true is not believed.
+    A copy from ``other`` names the partition of its original, which is ignored if it is impossible.
     """
     origin = origin_of(record)
     if origin is not None and origin.transport == other.name:
@@ -64,9 +69,10 @@ def counterpart(record: Record, log: Named, other: Named) -> int:
 
 
 def _hashes(record: Record | Envelope) -> Iterator[int]:
-    """Yield the hashes that the key may stand for, the likelier first.
+    """Yield the hashes that the key may have, the likelier first.
 
-    A message's key is its conversation, a receipt's its message's id, which begins with the hash.
+    The key of a message is its conversation. The key of a receipt is the message's id, which begins
+    with the hash.
     """
     key = record.key
     identifier = record.headers.get(HEADER_MESSAGE_ID)
@@ -74,7 +80,7 @@ def _hashes(record: Record | Envelope) -> Iterator[int]:
         identifier = identifier.decode("utf-8", "replace")
     if identifier == key:
         yield from _hash_in(key)
-    with suppress(UnicodeEncodeError):  # bytes that are no text say nothing
+    with suppress(UnicodeEncodeError):  # a key that is no text has no hash
         yield key_hash(key)
     if identifier is None:
         yield from _hash_in(key)

@@ -1,12 +1,12 @@
-"""The shadow's side: copies are appended now (``Mirror.append``) or later (``offer``).
+"""The mirror: appends copies to the shadow, now (``Mirror.append``) or later (``offer``).
 
-Copies for later wait in a ``Queue``. One task sends them, whatever
-waits in one call, and sends again what was not appended, each partition in order, until the shadow
-has it. What will never be sent (no room, refused for its own fault, process stopping) is dropped:
-counted by kind, and noted in the gap ledger.
+Copies for later wait in a ``Queue``. One task sends all waiting copies in one call, and sends
+copies again, in order within each partition, until the shadow has them. Copies that will never be
+sent are dropped (no room, refused for their own fault, process stopping): they are counted by kind,
+and noted in the gap ledger.
 
-Every call has a hard time limit and passes the breaker, so a shadow that refuses, hangs or swallows
-everything costs one call in a while. Nothing the shadow does is raised here.
+Every call has a hard time limit and passes the breaker, so a shadow that refuses, hangs or answers
+nothing costs a call now and then. No error of the shadow is raised here.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ __all__ = ["Mirror"]
 log = logging.getLogger(__name__)
 
 _AT_ONCE, _TRIAL = 500, 10
-"""The most copies in a call, and in one that only tries whether the shadow works again: to put
-hundreds into a call keeps the process from its requests for milliseconds, each time for nothing."""
+"""The most copies in a call, and in a trial call after an outage. A call with hundreds of copies
+takes milliseconds from the process's requests, which a failed trial would waste each time."""
 _GATHER = 0.05
 """Seconds between two calls of the sender, unless the last was full. A call costs the shadow's
 server far more than a record in it, and no caller waits for a copy."""
 _HOLD = 0.25
-"""Seconds for which a partition rests that failed while others did not."""
+"""Seconds for which a partition is skipped after a copy to it failed."""
 
 
 class Mirror:
-    """Copies ``primary``'s messages to ``transport``, which it neither opens nor closes.
+    """Copies the messages of ``primary`` to ``transport``, which it neither opens nor closes.
 
-    Use it as a context manager: at the end it goes on sending for ``TRANSPORT_SHADOW_FLUSH_MS``.
+    Use it as a context manager: at its end it goes on sending for ``TRANSPORT_SHADOW_FLUSH_MS``.
     """
 
     def __init__(
@@ -89,9 +89,9 @@ class Mirror:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        """Send what still waits, within the limit; drop the rest."""
+        """Send the waiting copies within the time limit; drop the rest."""
         assert self._sender is not None
-        await asyncio.sleep(0)  # what was to be offered soon is here
+        await asyncio.sleep(0)  # let ``offer_soon`` deliver its copies
         self._closed = True
         try:
             if self._breaker.state == "closed":
@@ -134,10 +134,10 @@ class Mirror:
         return self._queue.waiting(envelope)
 
     def offer_soon(self, copies: Sequence[Copy]) -> None:
-        """As ``offer``, in the next turn of the event loop.
+        """Call ``offer`` in the next turn of the event loop.
 
-        By then the answers of the present turn are written, so no acknowledgement waits for a copy
-        to be queued.
+        By then the answers of this turn are written, so that no acknowledgement waits until copies
+        are queued.
         """
         asyncio.get_running_loop().call_soon(self.offer, copies)
 
@@ -154,19 +154,20 @@ class Mirror:
         self._tell()
 
     def missed(self, envelope: Envelope, home: int, drop: Drop, offset: str | None = None) -> None:
-        """Count, and note in the ledger, one message that the shadow will not get from here.
+        """Count one message that the shadow will not get, and note it in the gap ledger.
 
-        Counts are by the shadow's partitions, of which ``home`` is one; the ledger, like
-        ``offset``, is by the primary's.
+        Counts are by the partition of the shadow (``home``). The ledger is by the partition and
+        ``offset`` of the primary.
         """
         self._counts[home].drop(drop)
         self._observer.published(drop.label, 1)
         self._gaps.note(envelope.partition, drop, offset)
 
     async def append(self, copies: Sequence[Copy]) -> list[TransportError | None]:
-        """Append ``copies`` now; return the error of each, ``None`` where the shadow has it.
+        """Append ``copies`` now; return the error of each, ``None`` if the shadow has it.
 
-        Copies that are not surely there are offered for later; if it is cancelled, all of them.
+        Copies that failed or are uncertain are offered for later. If the call is cancelled, all are
+        offered.
         """
         left = copies
         try:
@@ -181,7 +182,7 @@ class Mirror:
         return errors
 
     def _offer_again(self, copies: Sequence[Copy]) -> None:
-        """Offer what has no place in the queue, and had none: else the sender has it, or had."""
+        """Offer copies that were never queued; queued ones belong to the sender."""
         self.offer(
             [copy for copy in copies if not copy.queued and self.waiting(copy.envelope) is None]
         )
@@ -208,7 +209,7 @@ class Mirror:
         return self._held
 
     async def _call(self, copies: Sequence[Copy]) -> list[TransportError | None]:
-        """Make one append of ``copies``, and remove those of them that waited and are there."""
+        """Append ``copies`` in one call, and remove appended ones from the queue."""
         if not copies:
             return []
         if not self._breaker.begin():
@@ -287,7 +288,7 @@ class Mirror:
         self.missed(copy.envelope, copy.home, drop, copy.offset)
 
     def _note(self, errors: Sequence[TransportError | None]) -> None:
-        """Log where an outage begins and where it is over, not every call of it."""
+        """Log the beginning and the end of an outage, not every failed call."""
         failure = next((error for error in errors if error is not None), None)
         text = str(failure) if failure is not None else ""
         self._error = text
@@ -309,7 +310,7 @@ class Mirror:
 
 
 class _TimedOut(AppendUnknown):
-    """Our own limit passed."""
+    """The shadow did not answer within our own time limit."""
 
 
 def _sent(copy: Copy, outcome: Appended | Remembered) -> Sent:
@@ -332,5 +333,5 @@ def _may_be_retried(error: TransportError | None) -> bool:
 
 
 def _shows_life(outcome: Outcome) -> bool:
-    """Return whether the shadow answered, be it by refusing one record for its own fault."""
+    """Return whether the shadow answered, even if it refused one record for its own fault."""
     return not (isinstance(outcome, TransportError) and _may_be_retried(outcome))

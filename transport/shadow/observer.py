@@ -1,4 +1,4 @@
-"""Hooks through which observers watch the shadow.
+"""The interfaces of observers of the shadow, and of the gap ledger.
 
 They are called on the event loop, so they return at once and never raise.
 """
@@ -17,7 +17,10 @@ BreakerState = Literal["closed", "open", "half_open"]
 
 
 class ShadowBacklog(msgspec.Struct, frozen=True, gc=False):
-    """Copies that wait for the shadow. ``oldest_since`` is of ``time.monotonic``; 0 if none."""
+    """The copies that wait for the shadow: their number, their bytes, and the oldest.
+
+    ``oldest_since`` is a time of ``time.monotonic``; 0 if none waits.
+    """
 
     records: int = 0
     size: int = 0
@@ -25,16 +28,16 @@ class ShadowBacklog(msgspec.Struct, frozen=True, gc=False):
 
 
 class ShadowObserver(Protocol):
-    """Counts."""
+    """Counts the outcomes of copies, and follows the backlog and the breaker."""
 
     def published(self, outcome: str, records: int) -> None:
-        """Count copies that ended like this: a ``Sent``, or the label of a ``Drop``."""
+        """Count copies with this outcome: a ``Sent``, or the label of a ``Drop``."""
 
     def waiting(self, backlog: ShadowBacklog) -> None:
-        """Take note of how much waits now."""
+        """Note the current backlog."""
 
     def breaker(self, state: BreakerState) -> None:
-        """Take note of the state that the breaker is in from now on."""
+        """Note the new state of the breaker."""
 
 
 class GapLedger(Protocol):
@@ -42,14 +45,14 @@ class GapLedger(Protocol):
 
     @property
     def unwritten(self) -> int | None:
-        """How many messages are noted and not yet where others see it; ``None``: it can't tell."""
+        """The number of noted messages that other processes can't see yet; ``None`` if unknown."""
 
     def note(self, partition: int, drop: Drop, offset: str | None) -> None:
-        """Note one message. ``offset`` is its place in the primary, where that is known."""
+        """Note one message. ``offset`` is its offset in the primary, if that is known."""
 
 
 class NullObserver:
-    """An observer that looks away."""
+    """An observer that does nothing."""
 
     def published(self, outcome: str, records: int) -> None:
         """See ``ShadowObserver``."""
@@ -62,7 +65,7 @@ class NullObserver:
 
 
 class NoGaps:
-    """A ledger that keeps nothing: where there is no database to keep it in."""
+    """A ledger that keeps nothing, for processes without a database."""
 
     unwritten = None
 

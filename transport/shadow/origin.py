@@ -1,7 +1,7 @@
-"""Tell copies from originals: how a copy was made, and where its original stands.
+"""The origin of a copy: how the copy was made, and the place of its original.
 
-A copy says so itself, in its headers (see ``transport.message.envelope``). A foreign producer's
-record says nothing, and neither does an original.
+The headers of a copy say it (see ``transport.message.envelope``). Originals and records of foreign
+producers have no such headers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _DIGITS = 9
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
-    """Where the original of a copy stands: its log, its partition there, and its offset."""
+    """The place of a copy's original: its log, its partition, and its offset."""
 
     transport: str
     partition: int
@@ -26,7 +26,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
 
 
 def origin_of(record: Record) -> Origin | None:
-    """Return the place of the original of ``record``; ``None`` if it does not say."""
+    """Return the place of the original of ``record``; ``None`` if the headers don't name it."""
     header = record.headers.get(HEADER_MIRROR_OF)
     if header is None:
         return None
@@ -37,13 +37,13 @@ def origin_of(record: Record) -> Origin | None:
 
 
 def _partition(record: Record) -> int:
-    """Return the original's partition, which a copy names where it is not its own."""
+    """Return the original's partition, which a copy names if its own is another one."""
     header = record.headers.get(HEADER_MIRROR_PARTITION, b"")
     return int(header) if header.isdigit() and len(header) <= _DIGITS else record.partition
 
 
 def is_original(record: Record) -> bool:
-    """Return whether ``record`` was appended for itself: no log is known to have another of it."""
+    """Return whether ``record`` is no copy of a record in another log."""
     return HEADER_SHADOW_MODE not in record.headers
 
 

@@ -1,4 +1,4 @@
-"""Outcomes of a copy, in the words that metrics and the gap ledger use."""
+"""The outcomes of copies, as metrics and the gap ledger name them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ __all__ = ["Drop", "Sent"]
 
 
 class Sent(StrEnum):
-    """How one attempt to append one copy ended."""
+    """The outcome of one attempt to append one copy."""
 
     APPENDED = "appended"
     REMEMBERED = "remembered"
-    """The shadow has had it already."""
+    """The shadow already had it."""
     CONFLICT = "conflict"
-    """The shadow has had another body under this key (promise 5: the first one stays)."""
+    """The shadow already had another body under this key (promise 5: the first one stays)."""
     FAILED = "failed"
-    """Not appended: the shadow could not be reached, or is not asked while the breaker is open."""
+    """Not appended: the shadow could not be reached, or the breaker is open."""
     UNKNOWN = "unknown"
     """Sent, and no answer came."""
     TIMED_OUT = "timed_out"
@@ -24,19 +24,19 @@ class Sent(StrEnum):
 
 
 class Drop(StrEnum):
-    """Why a copy will never be sent. Each is counted, and recorded for backfill."""
+    """The reason why a copy will never be sent. Each is counted, and recorded for backfill."""
 
     QUEUE_FULL = "queue_full"
     BREAKER_OPEN = "breaker_open"
     """The queue was full while the shadow was not working."""
     REFUSED = "refused"
-    """The shadow will never take this record (too large for it, say)."""
+    """The shadow will never take this record (it is too large, for example)."""
     CLOSED = "closed"
     """It still waited when the process stopped."""
     PRIMARY_UNKNOWN = "primary_unknown"
-    """The primary did not say whether it has the message, so there was nothing to copy."""
+    """It is unknown whether the primary has the message, so it was not copied."""
 
     @property
     def label(self) -> str:
-        """As ``shadow_publish_total`` names it."""
+        """The label in ``shadow_publish_total``."""
         return f"dropped_{self.value}"

@@ -1,4 +1,4 @@
-"""Copies that wait: one queue per partition of the shadow, each in order, all of them bounded."""
+"""The bounded queue of waiting copies, in order within each partition of the shadow."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _SLACK = 64
 
 
 class Queue:
-    """At most ``records`` copies in a partition, and ``size`` bytes in all of them.
+    """A queue of at most ``records`` copies per partition, and ``size`` bytes in all.
 
-    A copy that is taken stays here, and counts, until it is removed: whatever happens to the
-    sender, no copy is out of sight.
+    A taken copy stays in the queue, and counts, until it is removed. So no copy is forgotten
+    if the sender fails.
     """
 
     def __init__(self, partitions: int, *, records: int, size: int) -> None:
@@ -39,7 +39,7 @@ class Queue:
         return self._counts[partition]
 
     def put(self, copy: Copy) -> bool:
-        """Add ``copy`` at the end of its partition; ``False``, and not added, if that is full."""
+        """Add ``copy`` at the end of its partition; return ``False`` if there is no room."""
         partition, size = copy.home, copy.size
         if self._counts[partition] >= self._limit or self._size + size > self._limit_size:
             return False
@@ -61,10 +61,10 @@ class Queue:
         return copy
 
     def take(self, most: int, *, skip: Container[int] = ()) -> list[Copy]:
-        """Return up to ``most`` copies, each partition's first ones in order.
+        """Return up to ``most`` copies: the first ones of each partition, in order.
 
-        Either all of them are to be remembered or none is. The partitions take turns to be first;
-        those in ``skip`` miss theirs.
+        All of them have the same ``remember``. The partitions take turns to be first; those in
+        ``skip`` are left out.
         """
         taken: list[Copy] = []
         partitions = len(self._partitions)
@@ -84,7 +84,7 @@ class Queue:
         return taken
 
     def remove(self, copy: Copy) -> None:
-        """Take ``copy`` out: it has been appended, or never will be."""
+        """Remove ``copy``: it was appended, or never will be."""
         if copy.done or not copy.queued:
             return
         copy.done = True
@@ -97,7 +97,7 @@ class Queue:
         _tidy(self._all, self._total)
 
     def all(self) -> list[Copy]:
-        """Return every copy that waits, the oldest first."""
+        """Return every waiting copy, the oldest first."""
         return [copy for copy in self._all if not copy.done]
 
     def backlog(self) -> ShadowBacklog:
@@ -106,7 +106,7 @@ class Queue:
 
 
 def _tidy(queue: deque[Copy], waiting: int) -> None:
-    """Drop removed copies: those at the front at once, the others once they are the most."""
+    """Drop removed copies: at the front at once, others once they outnumber the waiting ones."""
     while queue and queue[0].done:
         queue.popleft()
     if len(queue) > 2 * waiting + _SLACK:

@@ -1,4 +1,4 @@
-"""State of a mirror, for readiness, the terminal, the console and the gates."""
+"""The status of a mirror, for readiness, the terminal, the console and the gates."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["CopyCounts", "ShadowStatus"]
 
 
 class CopyCounts(msgspec.Struct):
-    """One partition of the shadow since the process started.
+    """The counts of one partition of the shadow since the process started.
 
-    ``dropped_at`` is seconds since the epoch.
+    ``dropped_at`` is in seconds since the Unix epoch.
     """
 
     partition: int
@@ -32,10 +32,11 @@ class CopyCounts(msgspec.Struct):
 
 
 class ShadowStatus(msgspec.Struct, frozen=True):
-    """The shadow as one process sees it. ``error`` is the last one, one line, empty after success.
+    """The status of the shadow in one process.
 
-    ``since`` is when the counts begin. ``unwritten`` is how many drops the gap ledger does not have
-    yet, ``None`` where there is none. Times are seconds since the epoch, ages seconds.
+    ``error`` is the last error in one line; it is empty after a success. ``since`` is when the
+    counts begin. ``unwritten`` is the number of drops that the gap ledger has not written yet;
+    ``None`` without a ledger. Times are in seconds since the Unix epoch, ages in seconds.
     """
 
     name: str
@@ -51,7 +52,7 @@ class ShadowStatus(msgspec.Struct, frozen=True):
 
     @property
     def dropped(self) -> int:
-        """How many copies will not be sent, of all partitions and kinds."""
+        """The number of dropped copies, of all partitions and kinds."""
         return sum(sum(counts.dropped.values()) for counts in self.partitions)
 
     def dropped_since(self, moment: float) -> bool:
@@ -62,9 +63,10 @@ class ShadowStatus(msgspec.Struct, frozen=True):
         )
 
     def summary(self) -> dict[str, Any]:
-        """Return it as JSON-ready data, with the totals, and without partitions that are at rest.
+        """Return the status as JSON-ready data, with totals.
 
-        ``dropped_at`` is when the last copy was dropped, ``None`` if none was.
+        Partitions without waiting or dropped copies are left out. ``dropped_at`` is when the last
+        copy was dropped, ``None`` if none was.
         """
         summary: dict[str, Any] = msgspec.to_builtins(self)
         summary["dropped"] = self.dropped

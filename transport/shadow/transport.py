@@ -1,42 +1,43 @@
-"""A transport made of two: the primary, and a shadow that gets a copy of every append.
+"""A decorator of the primary that sends a copy of every append to the shadow.
 
-Everything but appending is the primary's business: a dead letter belongs to the log that its record
-was read from, and whether the shadow works is asked of the mirror. A copy has the primary's body,
-key and headers, and some headers more (``transport.message.envelope``). It stands in the
-conversation's home in the shadow (``transport.shadow.homes``), which need not have as many
-partitions.
+All other calls go to the primary: a dead letter belongs to the log of its record, and the mirror
+tells whether the shadow works. A copy has the body, key and headers of the original, and some more
+headers (``transport.message.envelope``). It is in the conversation's home in the shadow
+(``transport.shadow.homes``), which may have another number of partitions.
 
-**async.** ``publish`` is the primary's, outcome and time; after it the copies are put in a queue.
+**async.** ``publish`` returns the primary's outcomes in the primary's time; then the copies are
+queued.
 
-**sync.** ``publish`` returns when both logs have the message, or with an error: the caller retries
-with the same key, and the retry repairs both. What the primary remembers goes to the shadow again,
-with the bytes of the first. A copy that failed is also repaired in the background.
+**sync.** ``publish`` returns when both logs have the message, or returns an error. The caller then
+retries with the same key, and the retry repairs both logs: a message that the primary remembers is
+sent to the shadow again, with the bytes of the first. A failed copy is also repaired in the
+background.
 
 Why the shadow is in order
 --------------------------
-Promise 3 is about pairs: *a* was acknowledged before *b* of its conversation was sent. The place of
-a message in a log is where it stands first; what comes again is a duplicate, and changes no row.
+Promise 3 is about pairs of messages of one conversation: *a* was acknowledged before *b* was sent.
+The position of a message in a log is that of its first record. Later records of it are duplicates,
+and change no row.
 
-*sync*: in both logs *a* stands before *b*, whichever processes took them. *a* was acknowledged, so
-an append of it to each log had been confirmed; *b* had not been sent, so no append of it, to either
-log, had begun. Nothing else is needed: no lock, and no order between requests that overlap. In
-particular the background repair can't break it. What waits there is not acknowledged by that
-attempt. If a later attempt is, that one appended the message itself before it was (a remembered
-repeat is appended again for this reason), and the copy that waits becomes a duplicate at worst; if
-none is, the pair is none of ours. One acknowledgement comes without an append: the ingress finds
-the message's *row*. Then *a* is settled before *b* is sent, and its place in the logs no longer
-matters.
+*sync*: in both logs *a* comes before *b*, whichever processes took them. *a* was acknowledged, so
+both logs had confirmed an append of it. *b* had not been sent, so no append of it had begun. No
+lock is needed, and no order between concurrent requests. The background repair can't break this:
+the attempt that left a copy waiting did not acknowledge the message. If a later attempt did, it
+appended the message to the shadow itself (this is why a remembered repeat is appended again), and
+the waiting copy is a duplicate at worst. If no attempt did, promise 3 does not apply. One kind of
+acknowledgement comes without an append: the ingress finds the message's *row*. Then *a* is stored
+before *b* is sent, and its position in the logs no longer matters.
 
-*async*: the same holds for the copies that one process makes. They come into its queue in the order
-in which the primary's appends ended, *a*'s before *b*'s, and a queue keeps its order. It does not
-hold between processes, and not for what the shadow refuses alone, loses, or appends later than we
-waited. So workers may not take the order of rows from a log while async copies of it still wait;
-the gate between the phases checks that.
+*async*: the same holds for the copies of one process. They enter its queue in the order in which
+the primary's appends ended, *a* before *b*, and the queue keeps that order. It does not hold
+between processes, nor for copies that the shadow refuses, loses, or appends after our time limit.
+So workers must not begin to consume the shadow while async copies still wait; the gate between the
+phases checks that.
 
 What is not promised
 --------------------
-A process that is killed takes its queue along, and no ledger knows: parity finds those messages.
-In sync mode they were not acknowledged.
+A process that is killed loses its queue, and no ledger notes that: parity finds those messages. In
+sync mode they were not acknowledged.
 """
 
 from __future__ import annotations
@@ -61,14 +62,14 @@ __all__ = ["ShadowTransport"]
 
 
 class ShadowTransport(Forwarding):
-    """``primary``, with every append copied by ``mirror`` in the mode that the mirror has."""
+    """Appends to ``primary``, and has ``mirror`` copy every append in the mirror's mode."""
 
     def __init__(self, primary: Transport, mirror: Mirror) -> None:
         super().__init__(primary)
         self.mirror = mirror
 
     async def __aenter__(self) -> Self:
-        """Enter both logs and the mirror: for a use without the wiring, which does it apart."""
+        """Enter both logs and the mirror; the service's wiring enters each of them itself."""
         await self.inner.__aenter__()
         try:
             await self.mirror.transport.__aenter__()
@@ -94,7 +95,7 @@ class ShadowTransport(Forwarding):
         except asyncio.CancelledError:
             self._note_unknown(envelopes)
             raise
-        # What the primary may have, and the shadow is not given.
+        # The primary may have these messages, but the shadow does not get them.
         self._note_unknown(
             [
                 envelope
@@ -116,7 +117,7 @@ class ShadowTransport(Forwarding):
     async def _mirror_now(
         self, envelopes: Sequence[Envelope], of_primary: Sequence[Outcome], remember: bool
     ) -> Sequence[Outcome]:
-        """Append to the shadow what the primary has; return the outcome of both."""
+        """Append to the shadow the messages that the primary has; return the joint outcomes."""
         outcomes = list(of_primary)
         places: dict[int, Copy] = {}
         made: dict[str, Copy] = {}
@@ -127,7 +128,7 @@ class ShadowTransport(Forwarding):
                 outcomes[place] = self._half_done(unread)
                 continue
             if copy is not None:
-                # A repeat within this call shares the copy of the first.
+                # A repeat within this call shares the copy of its first.
                 key = envelope.message_id + envelope.fingerprint if remember else str(place)
                 places[place] = made.setdefault(key, copy)
         copies = list(made.values())
@@ -144,13 +145,13 @@ class ShadowTransport(Forwarding):
         """Return the copy that the shadow must have before this outcome; ``None`` if none.
 
         Raises:
-            TransportError: the primary can't tell the bytes of the first one now.
+            TransportError: the primary can't return the bytes of the first append now.
         """
         if isinstance(outcome, TransportError):
             return None
         repeated = outcome if isinstance(outcome, Remembered) else None
         if repeated and repeated.fingerprint not in {"", envelope.fingerprint}:
-            return None  # another body under the same key: refused, here as there
+            return None  # another body under the same key: the caller refuses it
         if remember and (waits := self.mirror.waiting(envelope)) is not None:
             return waits  # the first one's bytes and position
         if repeated:
@@ -158,10 +159,10 @@ class ShadowTransport(Forwarding):
         return Copy(envelope, outcome.offset, self._home(envelope), remember)
 
     async def _first(self, repeat: Envelope, outcome: Remembered) -> Envelope:
-        """Return the message with the very bytes of the first one.
+        """Return the message with exactly the bytes of the first append.
 
-        The log may have them no more; then the codec writes them again. It can't know that the
-        first one was of another version: its content went to the payload store, or did not.
+        If the log no longer has them, the codec writes them again. The codec can't know whether the
+        first was of another version, with its content in the payload store or not.
         """
         again = reseal(repeat, outcome)
         first = await record_at(self.inner, Topic.MESSAGES, repeat.partition, outcome.offset)
