@@ -1,6 +1,6 @@
-"""The transport contract as tests: any transport runs them by giving a factory and its features.
+"""The transport contract as tests, which any transport can run with a factory and its features.
 
-In a test module of your own (pytest and pytest-asyncio must be there):
+In a test module of your own (pytest and pytest-asyncio must be installed):
 
     import pytest
     from transport.conformance import *  # the tests
@@ -10,9 +10,9 @@ In a test module of your own (pytest and pytest-asyncio must be there):
         log = ...  # an empty log of this test's own
         return Backend(create=lambda: MyTransport(log), features=MyTransport.features)
 
-Each test gets a ``backend``; ``Backend`` says what else it may carry, and a test that needs
-what yours has not is skipped with that as the reason. The tests use public methods of the contract
-only. They may be run in any order, and take seconds where a lease has to run out.
+Each test gets a ``backend``. ``Backend`` has optional fields; a test that needs one that yours
+lacks is skipped, with that as the reason. The tests use only public methods of the contract. They
+may run in any order, and take seconds if a lease has to expire.
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""The log that the author of a transport hands to the suite, and the faults it can be given."""
+"""The log under test, and the faults that the suite can cause in it."""
 
 from __future__ import annotations
 
@@ -14,43 +14,44 @@ __all__ = ["Backend"]
 
 @dataclass(frozen=True)
 class Backend:
-    """One empty log, and what can be done to it.
+    """One empty log, and functions that cause faults in it.
 
-    Only the first two are needed. The others let the suite do what the contract has no word for;
-    a test that needs one you left out is skipped.
+    Only the first two fields are required. The others let the suite do things for which the
+    contract has no call. A test that needs a field that you left out is skipped.
     """
 
     create: Callable[[], Transport]
-    """Return a transport, not yet entered. All of them are on the same log, as the transports of
-    several processes would be. At least two partitions, and a short lease, keep the tests quick."""
+    """Return a transport, not yet entered. All of them must be on the same log, as the transports
+    of several processes are. It needs at least two partitions; a short lease makes the tests
+    quick."""
 
     features: Features
-    """The promises of the transport. The suite tests each."""
+    """The features that the transport promises. The suite tests each."""
 
     append_raw: Callable[[int, bytes], Awaitable[None]] | None = None
     """Append these bytes to a partition, as another program would."""
 
     silence: Callable[[Consumer], Awaitable[None]] | None = None
-    """Have a consumer be heard of no more, as when its process is suspended: it keeps its claims
-    and what it can do with them, but renews nothing."""
+    """Silence a consumer, as if its process were suspended: it keeps its claims and can use them,
+    but renews nothing."""
 
     stop: Callable[[], Awaitable[None]] | None = None
     """Stop the server, keeping its data."""
 
     start: Callable[[], Awaitable[None]] | None = None
-    """Start it again."""
+    """Start the server again."""
 
     remove: Callable[[int], Awaitable[None]] | None = None
-    """Delete a partition of the messages log with its records, while it is used."""
+    """Delete a partition of the messages log with its records, while it is in use."""
 
     remove_group: Callable[[int, str], Awaitable[None]] | None = None
-    """Delete a group of a partition, its records staying."""
+    """Delete a group of a partition, without its records."""
 
     patience: float = 20.0
-    """Seconds within which anything the contract promises must have happened."""
+    """Seconds within which everything that the contract promises must happen."""
 
     def need(self, *names: str) -> None:
-        """Skip the test unless the backend has, or the transport promises, all of ``names``.
+        """Skip the test unless the backend or the features have all of ``names``.
 
         Args:
             names: fields of this class, or of ``Features``.

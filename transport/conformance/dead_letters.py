@@ -1,4 +1,4 @@
-"""Dead letters: durable, bytes intact, with the reason, read like any other log."""
+"""Dead letters: durable, with intact bytes and the reason, and read like any other topic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Delivery: in order, again until acknowledged, and nothing passed over."""
+"""Delivery: in order, repeated until acknowledged, without skipping a record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults: the server gone and back, and the log removed under those who use it."""
+"""Faults: the server stops and starts, and the log is removed while it is in use."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ async def test_a_log_that_was_deleted_is_begun_anew_and_its_loss_told(backend: B
 
 @pytest.mark.asyncio
 async def test_a_repeat_of_what_was_deleted_is_appended_again(backend: Backend) -> None:
-    """Before a consumer reads again, and after: unread records are gone, so no caller may wait."""
+    """Both before and after a consumer reads again: the unread records are gone."""
     backend.need("remove", "remembers")
     assert backend.remove is not None
     async with backend.create() as transport:

@@ -1,4 +1,4 @@
-"""Forgetting a group: with all that the log has of it, and of no other."""
+"""Deletion of a group, with everything that the log has of it, and nothing of other groups."""
 
 from __future__ import annotations
 

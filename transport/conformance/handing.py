@@ -1,4 +1,4 @@
-"""Handing over: what a process appends comes to its own claims at once, and as if it were read."""
+"""Handing over: a claim gets its own process's appends at once, as if it had read them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from transport.errors import PartitionLost
 
 
 class _Owner:
-    """Works on one claim: what it is handed, and what it reads, in the order of their arrival."""
+    """The owner of one claim: collects handed-over and read records, in order of arrival."""
 
     def __init__(self, claim: HandingClaim) -> None:
         self.claim = claim
@@ -47,7 +47,7 @@ class _Owner:
                     await self.claim.ack(records[-1].offset)
 
     async def until_handed(self, text: str, transport: Transport, *, patience: float) -> None:
-        """Append until it is handed over: once, where the claim has nothing to read any more."""
+        """Append until a record is handed over, each time after all others are acknowledged."""
         self.handed.clear()
 
         async def is_handed() -> bool:
@@ -156,7 +156,7 @@ async def test_a_stale_owner_passes_nothing(backend: Backend) -> None:
             claim = await heir.claim(0)
             ends = list[int | None]()
             owner.claim.passed(appended.offset, ends.append)
-            await owner.claim.__aexit__(None, None, None)  # once that has its answer
+            await owner.claim.__aexit__(None, None, None)  # waits for the acknowledgement
             assert ends == [None]
             assert contents(await drain(claim, 1, patience=backend.patience)) == ["a"]
             progress = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)

@@ -1,4 +1,4 @@
-"""The identity of a log: its name, and the id that tells it from others."""
+"""The identity of a log: its name, and the id that no other log has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Members of a group, for tests: one that only holds its claims, and one that works them off."""
+"""Members of a group, for tests: one only keeps its claims, the other one works on them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _numbers = itertools.count(1)
 
 
 def message(text: str, *, partition: int, of: Transport) -> Envelope:
-    """Return the envelope of a message whose conversation lives in ``partition``."""
+    """Return the envelope of a message whose conversation has its home in ``partition``."""
     conversation = next(
         name
         for name in (f"conversation-{i}" for i in itertools.count())
@@ -88,7 +88,7 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], *, patience: fl
 
 
 class Member:
-    """A member that takes every claim it is given and does nothing with it."""
+    """A member that collects its claims and does nothing with them."""
 
     def __init__(
         self,
@@ -173,5 +173,5 @@ class ConformanceWorker:
                 self.records += records
                 await claim.ack(records[-1].offset)
         except TransportUnavailable:
-            await claim.nack()  # unacknowledged records come again
+            await claim.nack()  # unacknowledged records are delivered again
             await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Ownership: one owner to a partition, fair shares, and no harm from an owner of yesterday."""
+"""Ownership: one owner for each partition, fair shares, and no harm from a former owner."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_partitions_of_a_member_that_leaves_go_to_the_others(backend: Back
 async def test_each_claim_of_a_member_that_withdraws_is_for_others_once_handed_back(
     backend: Backend,
 ) -> None:
-    """The slowest of its claims holds up none of the others."""
+    """The slowest of its claims does not delay the others."""
     async with backend.create() as transport, Member(transport, "leaves") as leaves:
         if not isinstance(leaves.consumer, WithdrawingConsumer):
             pytest.skip("a member leaves with all its partitions at once")
@@ -102,14 +102,14 @@ async def test_nothing_is_lost_doubled_or_reordered_while_members_come_and_go(
         await asyncio.gather(publish(), come_and_go())
 
         def arrived() -> bool:
-            # One whose acknowledgement was cut off comes again, and counts once.
+            # A record whose acknowledgement was cut off is delivered again, and counts once.
             places = {(r.partition, r.offset) for worker in seen for r in worker.records}
             return len(places) >= 60 * transport.partitions
 
         await until(arrived, patience=backend.patience)
         for partition, texts in sent.items():
             records = [r for worker in seen for r in worker.records if r.partition == partition]
-            # A batch whose acknowledgement was cut off by its worker's leaving comes again.
+            # A batch is delivered again if its worker left before the acknowledgement.
             once = {record.offset: record for record in records}
             in_order = sorted(once.values(), key=lambda r: transport.sort_key(r.offset))
             assert contents(in_order) == texts
@@ -132,7 +132,10 @@ async def test_an_owner_that_must_leave_finishes_its_batch_first(backend: Backen
         await left.__aexit__(None, None, None)
 
         def later() -> list[Claim]:
-            """Where all partitions are revoked (Kafka), it may come back to the one who left it."""
+            """Return the claims after the one that was left.
+
+            If all partitions are revoked (Kafka), the same member may get it again.
+            """
             owners = [member.claims.get(moved) for member in (new, old)]
             return [claim for claim in owners if claim is not None and claim is not left]
 

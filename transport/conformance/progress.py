@@ -1,4 +1,4 @@
-"""Progress: how far a group is, told apart from "unknown"."""
+"""Progress: the position and lag of a group, with unknown figures marked as such."""
 
 from __future__ import annotations
 

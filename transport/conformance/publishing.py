@@ -1,4 +1,4 @@
-"""Appending: in order, one outcome per item, and once per remembered message id."""
+"""Appends: in order, with one outcome per envelope, and once per remembered message id."""
 
 from __future__ import annotations
 
@@ -206,5 +206,5 @@ async def test_a_cancelled_publish_leaves_the_transport_as_good_as_before(
         last = message("after", partition=0, of=transport)
         (outcome,) = await transport.publish([last])
         assert not isinstance(outcome, TransportError)
-        # A cancelled append may still reach the log, before this one or behind it.
+        # A cancelled append may still reach the log, before or after this one.
         assert "after" in contents(await transport.read(Topic.MESSAGES, 0, limit=5000))

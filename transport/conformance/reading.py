@@ -1,4 +1,4 @@
-"""Looking around in a log: backwards, from an offset, from a time."""
+"""Reads without a group: backwards, from an offset, from a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transport.lookup import record_at
 
 
 async def _appended(transport: Transport, count: int) -> list[Record]:
-    """Append so many messages to the first partition, and return them as they stand there."""
+    """Append ``count`` messages to the first partition, and return their records."""
     texts = [str(number) for number in range(count)]
     await transport.publish(messages(texts, partition=0, of=transport))
     return list(await transport.read(Topic.MESSAGES, 0))
@@ -44,7 +44,7 @@ async def test_reading_back_begins_with_the_last_of_the_log(backend: Backend) ->
 
 @pytest.mark.asyncio
 async def test_one_read_returns_so_many_bytes_and_the_next_goes_on(backend: Backend) -> None:
-    """Or a page of a thousand records of other producers could fill the memory of a process."""
+    """Otherwise a page of a thousand large records could fill the memory of a process."""
     large = "x" * (900 * 1024)
     async with backend.create() as transport:
         texts = [str(number) + large for number in range(8)]
@@ -83,7 +83,7 @@ async def test_a_log_is_read_from_a_time_on(backend: Backend) -> None:
         (early,) = await _appended(transport, 1)
 
         async def later() -> bool:
-            """Append, until the log's clock has moved on."""
+            """Append a message; return whether the log's clock has moved on."""
             await transport.publish([message("later", partition=0, of=transport)])
             (last,) = await transport.read_back(Topic.MESSAGES, 0, limit=1)
             return last.appended_at > early.appended_at

@@ -1,4 +1,4 @@
-"""Removing a log, with all that the server keeps of it."""
+"""Removal of a log, with everything that the server has of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transport.errors import TransportError
 
 
 async def _fill(log: Transport) -> None:
-    """Give the log records, a dead letter, and a group that has acknowledged one of three."""
+    """Give the log three records, a dead letter, and a group that has acknowledged one record."""
     await log.publish(messages(list("abc"), partition=0, of=log))
     (first, *_) = await log.read(Topic.MESSAGES, 0)
     await log.dead_letter([DeadLetter(first, Reason.REJECTED, "no", 1, now())])
