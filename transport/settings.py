@@ -20,14 +20,14 @@ ADDRESSES = {
     "redis": ("redis_host", "redis_port", "redis_stream_db"),
     "kafka": ("kafka_bootstrap_servers",),
 }
-"""The settings that say where logs of a kind are."""
+"""The settings with the address of logs, by their kind."""
 
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,240}")
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class TransportSettings(BaseSettings):
-    """Settings of the log: its kind, its address, its readers."""
+    """The settings of the logs: their kinds, their addresses, their readers."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
 
@@ -36,32 +36,32 @@ class TransportSettings(BaseSettings):
     ``@32`` if it has 32 partitions and not ``STREAM_PARTITIONS``. ``redis`` and ``redis@32`` are
     two logs, with streams of their own."""
     consume_from: str | None = None
-    """The log the workers read; the primary where unset."""
+    """The log that the workers read; the primary if unset."""
     transport_shadow: str | None = None
-    """A second log that also gets every message; none where unset."""
+    """A second log that also gets every message; none if unset."""
     other_logs: str | None = None
-    """More logs, separated by commas: those that a migration goes to or came from. Settings of
-    their own may be there already, or still, while no other setting names them."""
+    """More logs, separated by commas: logs that a migration goes to or came from. Their own
+    settings may then be there already, or still, while no other setting names these logs."""
     transport_shadow_mode: Literal["async", "sync"] = "async"
-    """``async``: after the acknowledgement, and never felt by it. ``sync``: both logs have the
-    message before it is acknowledged."""
+    """``async``: messages are copied after the acknowledgement, which is not delayed. ``sync``:
+    both logs have the message before it is acknowledged."""
     transport_shadow_timeout_ms: Annotated[int, Field(ge=50, le=120_000)] = 5000
-    """How long one append to the shadow may take before it is given up, its outcome unknown."""
+    """The time limit of one append to the shadow; after it the outcome is unknown."""
     transport_shadow_queue_records: Annotated[int, Field(ge=1, le=1_000_000)] = 5000
-    """How many copies of one partition may wait for the shadow; more are dropped and counted."""
+    """The most copies of one partition that wait for the shadow; more are dropped and counted."""
     transport_shadow_queue_bytes: Annotated[int, Field(ge=1 << 20)] = 64 << 20
-    """How many bytes of copies, of all partitions together, may wait for the shadow."""
+    """The most bytes of copies, of all partitions together, that wait for the shadow."""
     transport_shadow_flush_ms: Annotated[int, Field(ge=0, le=120_000)] = 3000
-    """At shutdown, how long to go on sending the copies that still wait."""
+    """At shutdown, the time to go on sending waiting copies."""
     transport_shadow_settle_ms: Annotated[int, Field(ge=0, le=600_000)] = 10_000
-    """How long a copy may take to arrive before parity, and its gate, miss it."""
+    """The time that a copy may take to arrive before parity, and its gate, report it missing."""
 
     redis_url: SecretStr | None = None
-    """Where Redis is, in one line, in place of REDIS_HOST and REDIS_PORT:
+    """The address of Redis in one line, instead of REDIS_HOST and REDIS_PORT:
     ``redis://user:password@host:6379/1``, ``rediss://`` for TLS, ``redis://host1,host2/0`` for a
     cluster, by any of its servers, or ``redis+sentinel://host1,host2:26379/name`` for the primary
-    that sentinels name (``rediss`` for TLS with all of them). What it leaves out is as its own
-    setting says."""
+    that sentinels name (``rediss`` for TLS with all of them). Parts that it leaves out come from
+    their own settings."""
     redis_host: str = "localhost"
     redis_port: Port = 6379
     redis_username: str | None = None
@@ -69,33 +69,34 @@ class TransportSettings(BaseSettings):
     redis_stream_db: Annotated[int, Field(ge=0)] = 1
     redis_tls: bool = False
     redis_tls_ca_file: str | None = None
-    """PEM file of the authorities to trust; the system's where unset."""
+    """PEM file of the authorities to trust; the system's if unset."""
     redis_tls_cert_file: str | None = None
     """PEM file of our certificate, for a server that asks its clients for one."""
     redis_tls_key_file: str | None = None
-    """PEM file of that certificate's key; where unset, it is in REDIS_TLS_CERT_FILE."""
+    """PEM file of that certificate's key; if unset, the key is in REDIS_TLS_CERT_FILE."""
     redis_sentinel_username: str | None = None
     redis_sentinel_password: SecretStr | None = None
-    """The sentinels' own password; those of a URL and of REDIS_PASSWORD are the server's."""
+    """The sentinels' own password. The passwords in REDIS_URL and REDIS_PASSWORD are the
+    server's."""
     redis_wait_replicas: Annotated[int, Field(ge=0, le=64)] = 0
-    """So many replicas must have confirmed an append before it is acknowledged (``WAIT``). With
-    fewer, within half of REDIS_TIMEOUT_MS, its outcome is unknown: clients retry."""
+    """The number of replicas that must confirm an append before it is acknowledged (``WAIT``). If
+    fewer do within half of REDIS_TIMEOUT_MS, its outcome is unknown, and clients retry."""
     redis_pool_size: Annotated[int, Field(ge=4, le=1024)] = 64
-    """Connections this process may open to Redis, or to each primary of a cluster. Each owned
+    """The most connections of this process to Redis, or to each primary of a cluster. Each owned
     partition may use one."""
     redis_timeout_ms: Annotated[int, Field(ge=50, le=600_000)] = 5000
-    """How long to wait for a reply before its connection is given up and its outcome unknown."""
+    """The time to wait for a reply. After it the connection is closed, and the outcome unknown."""
     redis_rescue_seconds: Annotated[float, Field(ge=0, le=60)] = 10.0
-    """What this process appended in the last seconds, up to 32 MB, is kept: where a failover lost
-    acknowledged messages, they are appended again in their order, before any new one. 0: it is not
-    kept."""
+    """The time for which this process keeps its own appends, up to 32 MB. If a failover loses
+    acknowledged messages, they are appended again from there, in their order, before new ones. 0:
+    none are kept."""
 
     kafka_bootstrap_servers: str = "localhost:9092"
     kafka_topic: str = "msg.stream"
     kafka_dlq_topic: str = "msg.dlq"
     kafka_group_prefix: str | None = None
-    """What the names of our groups begin with, as in ``team-a.persistence-workers``. Set it where
-    two installations share a cluster, or where our rights are for a prefix. With another prefix
+    """The prefix of our groups' names, as in ``team-a.persistence-workers``. Set it if two
+    installations share a cluster, or if our rights are for a prefix. After a change of the prefix
     the workers read the log again from its beginning, which makes no row twice."""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_sasl_mechanism: (
@@ -104,75 +105,75 @@ class TransportSettings(BaseSettings):
     kafka_sasl_username: str | None = None
     kafka_sasl_password: SecretStr | None = None
     kafka_oauth_provider: str | None = None
-    """Where tokens for ``OAUTHBEARER`` come from: ``oidc`` (a token endpoint), ``file``,
+    """The provider of tokens for ``OAUTHBEARER``: ``oidc`` (a token endpoint), ``file``,
     ``aws-msk-iam``, or a provider of a third party."""
     kafka_oauth_token_url: str | None = None
-    """``oidc``: where a client id and a secret get a token."""
+    """``oidc``: the token endpoint, which takes a client id and a secret."""
     kafka_oauth_client_id: str | None = None
     kafka_oauth_client_secret: SecretStr | None = None
     kafka_oauth_scope: str | None = None
-    """``oidc``: what the token is to be for, where the endpoint asks for it."""
+    """``oidc``: the scope of the token, if the endpoint asks for one."""
     kafka_oauth_token_file: str | None = None
-    """``file``: holds the token, and something else keeps it fresh."""
+    """``file``: the file with the token, which another program renews."""
     kafka_oauth_extensions: str | None = None
-    """Pairs that are sent with a token, separated by commas: ``logicalCluster=lkc-1``, say."""
+    """Pairs to send with a token, separated by commas, such as ``logicalCluster=lkc-1``."""
     kafka_aws_region: str | None = None
     """``aws-msk-iam``: the cluster's region. Credentials come from the usual chain of AWS."""
     kafka_ssl_cafile: str | None = None
-    """PEM file of the authorities to trust; the system's where unset."""
+    """PEM file of the authorities to trust; the system's if unset."""
     kafka_ssl_certfile: str | None = None
     """PEM file of our own certificate and its chain, for brokers that ask for one."""
     kafka_ssl_keyfile: str | None = None
-    """PEM file of its key; the certificate's own file where unset."""
+    """PEM file of that certificate's key; if unset, the key is in KAFKA_SSL_CERTFILE."""
     kafka_ssl_keyfile_password: SecretStr | None = None
     kafka_client_rack: str | None = None
-    """Where this process runs (an availability zone, say): it reads from a replica there, if the
-    brokers have a ``replica.selector.class``."""
+    """The rack of this process, such as its availability zone. It reads from a replica there, if
+    the brokers have a ``replica.selector.class``."""
     kafka_replication_factor: Annotated[int, Field(ge=1)] = 1
     kafka_min_insync_replicas: Annotated[int, Field(ge=1)] | None = None
-    """Replicas that must have an append before it is acknowledged; where unset, all but one (at
+    """The replicas that must have an append before it is acknowledged; if unset, all but one (at
     least 1)."""
     kafka_retention_ms: Annotated[int, Field(ge=-1)] = 7 * 24 * 3600 * 1000
-    """How long Kafka keeps a record, read or not; -1 keeps it for ever."""
+    """The time that Kafka keeps a record, read or not; -1 keeps it for ever."""
     kafka_timeout_ms: Annotated[int, Field(ge=500, le=120_000)] = 5000
-    """How long Kafka may take to acknowledge before the outcome is given as unknown."""
+    """The time that Kafka may take to acknowledge; after it the outcome is unknown."""
     kafka_compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "none"
-    """Pays where the network or the disk is the limit; costs processor time on both sides."""
+    """The codec of batches. It saves network and disk, and costs processor time on both sides."""
     kafka_group_instance_id: str | None = None
-    """A name for this process that outlives it (a StatefulSet's pod name, say), unique in the
-    group: restarted within STREAM_LEASE_MS it has its partitions back without a rebalance. But
-    stopped for good, it keeps them from the others for that long."""
+    """A permanent name for this process, unique in the group, such as a StatefulSet's pod name. A
+    restart within STREAM_LEASE_MS gets the same partitions back without a rebalance. But if the
+    process stops for good, its partitions stay unread for that long."""
 
     stream_partitions: Annotated[int, Field(ge=1, le=MOST_PARTITIONS)] = 16
-    """How many partitions a log has whose name doesn't say. It can't be changed once messages
-    exist."""
+    """The number of partitions of a log whose name doesn't state it. It can't be changed once
+    messages exist."""
     stream_poll_interval_ms: Annotated[int, Field(ge=10, le=60_000)] = 5000
-    """The longest idle wait. New records wake a worker at once; this is no latency floor."""
+    """The longest wait of an idle worker. New records wake it at once, so this adds no latency."""
     stream_lease_ms: Annotated[int, Field(ge=500, le=600_000)] = 10_000
-    """A worker that has not been heard of for this long loses its partitions."""
+    """The time without a heartbeat after which a worker loses its partitions."""
     stream_retention_seconds: Annotated[int, Field(ge=0)] = 300
-    """Redis: how long an acknowledged record stays readable. Unacknowledged ones always stay."""
+    """Redis: the time that an acknowledged record stays. Unacknowledged ones always stay."""
     stream_retention_records: Annotated[int, Field(ge=0)] = 10_000
-    """Redis: at most this many acknowledged records stay in a partition, whatever their age."""
+    """Redis: the most acknowledged records that stay in a partition, whatever their age."""
     idempotency_ttl_seconds: Annotated[int, Field(ge=1)] = 300
-    """How long, at least, the log remembers a key. A cache only: PostgreSQL decides."""
+    """The least time that the log remembers a key. It is only a cache: PostgreSQL decides."""
 
     _labelled: Mapping[str, TransportSettings] = PrivateAttr(default_factory=dict)
 
     def with_labels(self, labelled: Mapping[str, TransportSettings]) -> Self:
-        """Return these settings, with those of logs that have a label."""
+        """Return these settings with those of labelled logs, by label."""
         made = self.model_copy()
         made._labelled = labelled  # noqa: SLF001 - of this class
         return made
 
     @property
     def labelled(self) -> Mapping[str, TransportSettings]:
-        """The settings of logs that have a label, by label."""
+        """The settings of labelled logs, by label."""
         return self._labelled
 
     @property
     def redis(self) -> RedisUrl:
-        """Where Redis is, from ``REDIS_URL`` and the settings of each part."""
+        """The address of Redis, from ``REDIS_URL`` and the settings of each part."""
         secret = self.redis_password
         own = RedisUrl(
             servers=((self.redis_host, self.redis_port),),
@@ -186,13 +187,13 @@ class TransportSettings(BaseSettings):
         return RedisUrl.parse(self.redis_url.get_secret_value()).over(own)
 
     def address_fields(self, kind: str) -> tuple[str, ...]:
-        """Return the settings that say where logs of ``kind`` are; nothing where there are none."""
+        """Return the settings with the address of logs of ``kind``; empty if there are none."""
         if kind == "redis" and self.redis_url:
             return ("redis_url",)
         return ADDRESSES.get(kind, ())
 
     def place(self, kind: str) -> tuple[object, ...]:
-        """Return where logs of ``kind`` are, to be compared; nothing where that is not known."""
+        """Return the address of logs of ``kind`` as a tuple to compare; empty if unknown."""
         if kind == "redis":
             redis = self.redis
             return (*sorted(redis.servers), redis.master, redis.database)
@@ -200,7 +201,7 @@ class TransportSettings(BaseSettings):
 
     @property
     def consumed(self) -> str:
-        """The name of the transport that workers read."""
+        """The name of the log that workers read."""
         return self.consume_from or self.transport
 
     @property
@@ -210,12 +211,12 @@ class TransportSettings(BaseSettings):
 
     @property
     def logs(self) -> set[str]:
-        """The names of all transports that are written or read."""
+        """The names of all logs that are written or read."""
         return {self.transport, self.consumed, self.transport_shadow or self.transport}
 
     @property
     def kinds(self) -> set[str]:
-        """The kinds of the logs that are written or read at the addresses given here."""
+        """The kinds of the logs without a label that are written or read."""
         names = map(LogName.parse, self.logs)
         return {name.kind for name in names if name.label is None}
 
@@ -223,7 +224,7 @@ class TransportSettings(BaseSettings):
         """Return the settings of one log.
 
         Raises:
-            ConfigurationError: its label has none.
+            ConfigurationError: its label has no settings.
         """
         own = self if name.label is None else self._labelled.get(name.label)
         if own is None:
@@ -256,7 +257,7 @@ class TransportSettings(BaseSettings):
     @field_validator("kafka_topic", "kafka_dlq_topic")
     @classmethod
     def _topic_is_a_name(cls, value: str) -> str:
-        # Kafka's rule; a number of partitions may follow ours.
+        # Kafka's rule, less the room for a number of partitions after the name.
         if not _TOPIC.fullmatch(value) or value in {".", ".."}:
             raise ValueError("a topic's name is of a-z, A-Z, 0-9, '.', '_' and '-', 240 at most")
         return value
