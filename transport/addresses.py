@@ -1,7 +1,7 @@
-"""The addresses of a name, tried side by side: one that hangs must not hide the others.
+"""Connecting to the addresses of a host name side by side, so that one that hangs hides no other.
 
-asyncio can do so (RFC 8305), uvloop can't. It tries them one after another, and a client's time for
-all of them is used up by the first.
+asyncio can do that (RFC 8305), uvloop can't. uvloop tries the addresses one after another, so a
+first address that hangs uses up the client's time for all of them.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _last: dict[tuple[str, int], str] = {}  # the address that took a connection, by
 
 
 async def connected_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that is connected to the first address of ``host`` that takes it.
+    """Return a socket connected to the first address of ``host`` that takes the connection.
 
-    The one that did the last time begins. Each other one begins when the one before it refused, or
-    gave no answer for a quarter of a second. The caller sets the time for all of them.
+    The address that worked last is tried first. The next attempt begins when the one before has
+    failed, or has not succeeded within a quarter of a second. The caller sets the limit for all.
 
     Raises:
-        OSError: all of them refused, and this is what the last one said; or the name is not known.
+        OSError: all addresses refused, and this is the last one's error; or the name is unknown.
     """
     loop = asyncio.get_running_loop()
     places = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -63,7 +63,7 @@ async def _connected(family: int, kind: int, protocol: int, address: Any) -> soc
 async def _first(
     attempts: list[asyncio.Task[socket.socket]], *, within: float | None
 ) -> asyncio.Task[socket.socket] | None:
-    """Return one that succeeded; ``None`` when all failed, or a while after the newest began."""
+    """Return an attempt that succeeded; ``None`` if all failed, or none did ``within`` seconds."""
     trying = {attempt for attempt in attempts if not attempt.done()}
     while trying:
         ended, trying = await asyncio.wait(

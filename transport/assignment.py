@@ -1,4 +1,4 @@
-"""Assign partitions to members: fair shares, moving as few as possible."""
+"""The assignment of partitions to members: fair shares, with as few moves as possible."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ __all__ = ["fair_shares"]
 def fair_shares(members: Sequence[str], owners: Sequence[str | None]) -> list[str]:
     """Return the member that should own each partition.
 
-    ``members`` are the live ones (at least one), ``owners`` who has each partition now. Every
-    member gets ``n // m`` partitions or one more. Owners keep what they have up to their share, and
-    the larger shares go to those who have more already. Each member computes this for itself from
-    the same two inputs and gets the same answer; where views differ for a moment, leases decide.
+    Every member gets ``n // m`` partitions or one more. Owners keep their partitions up to their
+    share, and the larger shares go to members that have more already. Each member computes this for
+    itself, and gets the same result from the same inputs. If their inputs differ for a moment, the
+    leases decide.
+
+    Args:
+        members: The live members, at least one.
+        owners: The current owner of each partition, or ``None``.
     """
     held: dict[str, list[int]] = {member: [] for member in members}
     for partition, owner in enumerate(owners):

@@ -1,4 +1,4 @@
-"""Growing pauses between attempts at something that fails."""
+"""Backoff: growing pauses between failed attempts."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ __all__ = ["Backoff"]
 class Backoff:
     """Pauses that double from ``first`` seconds up to ``longest``.
 
-    Each is drawn from the upper half of its range: processes that lost the same server must not
-    come back in step, and pauses must still grow.
+    Each pause is drawn from the upper half of its range, so that pauses grow, and processes that
+    lost the same server don't come back at the same time.
 
     Args:
-        first: Seconds. The upper bound of the first pause.
-        longest: Seconds. No pause is longer, not even the first.
-        calm: Seconds after the end of a pause; a failure later than that is new trouble, and its
-            pause is a first one again.
+        first: The upper bound of the first pause, in seconds.
+        longest: The longest pause, in seconds; it also bounds the first one.
+        calm: Seconds after the end of a pause. A later failure begins with the first pause again.
         clock: Returns seconds that never go back.
-        uniform: Draws a number between two.
+        uniform: Draws a number between two others.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Wait for an answer with a deadline that a slow cancellation can't extend."""
+"""A deadline for an answer, which a slow cancellation can't extend."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ __all__ = ["answer"]
 
 _Result = TypeVar("_Result")
 _ending: set[asyncio.Task[Any]] = set()
-"""Given up, and not over yet. The event loop itself keeps no task alive."""
+"""Tasks that were given up and have not ended. (The event loop itself keeps no task alive.)"""
 
 
 async def answer(asking: Coroutine[Any, Any, _Result], *, within: float) -> _Result:
     """Await ``asking`` for at most ``within`` seconds.
 
-    ``asyncio.timeout`` would wait for it to end: a client that is cut off while it connects to a
-    broker that is there and silent takes its own time (Kafka's: 5 s where 2 were promised). A
-    caller that promised an answer by then can't wait for that; the client ends by itself.
+    ``asyncio.timeout`` would also wait until the cancelled coroutine has ended. A client that is
+    cancelled while it connects to a silent broker takes its time (Kafka's client 5 s, where 2 were
+    promised). Here the caller gets its answer in time, and the client ends by itself.
 
     Args:
-        asking: what to wait for; cancelled if it does not come, or if the caller is.
+        asking: the coroutine; cancelled at the deadline, or with the caller.
         within: seconds.
 
     Raises:
@@ -43,4 +43,4 @@ async def answer(asking: Coroutine[Any, Any, _Result], *, within: float) -> _Res
 def _ended(task: asyncio.Task[Any]) -> None:
     _ending.discard(task)
     if not task.cancelled():
-        task.exception()  # retrieved: it has no waiter any more
+        task.exception()  # retrieve it, so that asyncio does not log it

@@ -1,4 +1,4 @@
-"""Durability of a log's acknowledgements, as far as the log itself can be asked."""
+"""The durability of a log's acknowledged records, as its server tells it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["Durability"]
 
 
 class Durability(msgspec.Struct, frozen=True):
-    """Faults that an acknowledged record survives. ``figures`` are the evidence.
+    """The faults that an acknowledged record survives; ``None`` is unknown.
 
-    ``crash``: the server's process is killed. ``power``: every machine of it loses power at once,
-    or the one that there is. ``disk``: one machine is lost with its disk. ``None``: not known.
+    ``crash``: the server's process is killed. ``power``: all machines of the server lose power at
+    once. ``disk``: one machine is lost with its disk. ``figures`` are the settings that prove it.
     """
 
     crash: bool | None

@@ -1,7 +1,7 @@
-"""Check whether the log that the settings name exists, without making it.
+"""Checks that the log in the settings exists, without making it.
 
-To connect a transport makes its log where there is none. That is right for the service. A command
-that only looks must not: the server may be another program's.
+Connecting a transport makes its log if there is none. That is right for the service, but a command
+that only reads must not do it: the server may belong to another program.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ __all__ = ["Existing", "must_be_shared", "must_exist"]
 
 @runtime_checkable
 class Existing(Protocol):
-    """A transport that can tell this. One that can't is taken as it is."""
+    """A transport that can tell whether its log exists. Other transports are not checked."""
 
     @property
     def where(self) -> str:
-        """The server and the log's place on it, for people."""
+        """The server and the log's place on it, as text for messages."""
 
     async def exists(self) -> bool:
-        """Return whether the log has been made. May be asked before the transport is connected.
+        """Return whether the log has been made. May be called before the transport is connected.
 
         Raises:
             TransportUnavailable: the server can't be reached, or does not say.
@@ -36,7 +36,7 @@ def must_be_shared(log: Transport) -> None:
     """Return if other processes can open the log.
 
     Raises:
-        ConfigurationError: it is a log within one process.
+        ConfigurationError: the log exists only within one process.
     """
     if not log.features.shared:
         raise ConfigurationError(
@@ -45,10 +45,10 @@ def must_be_shared(log: Transport) -> None:
 
 
 async def must_exist(name: str, settings: TransportSettings) -> None:
-    """Return if the log called ``name`` has been made, or can't be asked now.
+    """Return if the log called ``name`` has been made, or its server can't be asked now.
 
     Raises:
-        ConfigurationError: its server answers, and has no such log.
+        ConfigurationError: the server answers, and has no such log.
     """
     transport = create(name, settings)
     if not isinstance(transport, Existing):
@@ -56,7 +56,7 @@ async def must_exist(name: str, settings: TransportSettings) -> None:
     try:
         found = await transport.exists()
     except TransportUnavailable:
-        return  # told by the first call that needs it
+        return  # the first call that needs the log will raise it
     if not found:
         raise ConfigurationError(
             f"{transport.where} holds no log of Crossfade, and none was made: name the server "

@@ -1,4 +1,4 @@
-"""Hosts and ports in settings, checked at start. Otherwise a wrong one is looked up for ever."""
+"""Checks of hosts and ports in settings, so that a wrong one fails the start at once."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _LAST_PORT = 65535
 
 
 def host(text: str) -> str:
-    """Return a host as sockets take it: an address of IPv6 without brackets.
+    """Return a host in the form for sockets: an IPv6 address without brackets.
 
     Raises:
-        ValueError: it is none, with what to give.
+        ValueError: ``text`` is no host; the text says what to give.
     """
     if not _HOST.fullmatch(text):
         raise ValueError("give a name or an IP address alone: no quotes, no scheme, no port")
@@ -28,7 +28,7 @@ def servers(text: str) -> str:
     """Return ``host:port,host:port`` without spaces and without an empty part.
 
     Raises:
-        ValueError: a part is no server, with what to give.
+        ValueError: a part is no server; the text says what to give.
     """
     parts = [part.strip() for part in text.split(",") if part.strip()]
     found = [_SERVER.fullmatch(part) for part in parts]

@@ -1,13 +1,13 @@
 """The name of a log: ``kind[.label][@partitions]``, such as ``redis``, ``redis@32``, ``kafka.eu``.
 
-``kind`` is the transport, as it is registered (``transport.registry``). ``label`` has the log read
-settings of its own, ``LOG_EU_KAFKA_BOOTSTRAP_SERVERS`` before ``KAFKA_BOOTSTRAP_SERVERS``: it is on
-another server. ``partitions`` is how many the log has, and stands in the names of its streams or
-topics too, so that two logs of different counts fit on one server. Where it is left out, the log
-has ``STREAM_PARTITIONS`` partitions, and streams and topics without a number: ``redis`` and
-``redis@16`` are two logs.
+``kind`` is the transport, as it is registered (``transport.registry``). A ``label`` gives the log
+settings of its own, so that it can be on another server: ``LOG_EU_KAFKA_BOOTSTRAP_SERVERS`` then
+goes before ``KAFKA_BOOTSTRAP_SERVERS``. ``partitions`` is the log's number of partitions. It is
+also in the names of its streams or topics, so that two logs with different numbers fit on one
+server. If it is left out, the log has ``STREAM_PARTITIONS`` partitions, and names without a number:
+``redis`` and ``redis@16`` are two logs.
 
-A name means one log for ever. Metrics, positions of rows, fences, gaps and reports have it.
+A name means the same log for ever. Metrics, positions of rows, fences, gaps and reports use it.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class LogName(NamedTuple):
 
         Args:
             text: the name.
-            variable: where the name is from, for the error.
+            variable: the variable that has the name, for the error.
 
         Raises:
-            ConfigurationError: it is no name of a log.
+            ConfigurationError: ``text`` is no name of a log.
         """
         found = _NAME.fullmatch(text)
         count = int(found["count"]) if found and found["count"] else None
@@ -60,5 +60,5 @@ class LogName(NamedTuple):
         return f"{self.kind}{label}{self.suffix('@')}"
 
     def suffix(self, separator: str) -> str:
-        """Return what the names of the log's streams or topics end with: ``@32``, or nothing."""
+        """Return the end of the names of the log's streams or topics: ``@32``, or nothing."""
         return f"{separator}{self.partitions}" if self.partitions else ""

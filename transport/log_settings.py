@@ -1,4 +1,4 @@
-"""Settings of one log: for ``kafka.eu``, ``LOG_EU_KAFKA_TOPIC`` goes before ``KAFKA_TOPIC``."""
+"""Settings of labelled logs: in ``kafka.eu``, ``LOG_EU_KAFKA_TOPIC`` replaces ``KAFKA_TOPIC``."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _SETTINGS = {name for name in TransportSettings.model_fields if _OF_A_LOG.match(
 
 
 def own_variable(label: str, setting: str) -> str:
-    """Return the variable that has a setting of the logs with a label."""
+    """Return the variable of a setting for logs with a label."""
     return f"LOG_{label}_{setting}".upper()
 
 
 def own_settings(variables: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return the settings that logs have of their own, by label.
+    """Return the settings of labelled logs, by label.
 
     Args:
-        variables: every variable that has a value.
+        variables: all variables that have a value.
     """
     found: dict[str, dict[str, str]] = {}
     for name, value in variables.items():
@@ -35,9 +35,13 @@ def own_settings(variables: Mapping[str, str]) -> dict[str, dict[str, str]]:
 
 
 def refusals(variables: Collection[str], labels: Collection[str]) -> Iterator[str]:
-    """Yield an error for each variable that sets nothing of the logs with ``labels``.
+    """Yield an error for each variable of a labelled log that has no effect.
 
-    One whose label and whose setting are both unknown is another program's.
+    A variable with an unknown label and an unknown setting is ignored: it is another program's.
+
+    Args:
+        variables: the names of all variables.
+        labels: the labels of the logs in use.
     """
     for name in sorted(variables):
         parts = _VARIABLE.fullmatch(name.upper())

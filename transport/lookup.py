@@ -1,4 +1,4 @@
-"""Look up one record by where it stands."""
+"""The look-up of one record by its offset."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["record_at"]
 
 
 async def record_at(log: Transport, topic: Topic, partition: int, offset: str) -> Record | None:
-    """Return the record at exactly ``offset``, ``None`` where none stands (any more).
+    """Return the record at exactly ``offset``; ``None`` if there is none, or none any more.
 
     Raises:
         ValueError: ``offset`` is no offset of this log.

@@ -1,4 +1,4 @@
-"""Offsets that are numbers, as text."""
+"""Offsets that are decimal numbers, as text."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _LARGEST = 2**63 - 1
 
 
 def offset_number(offset: str) -> int:
-    """Return the number that an offset is.
+    """Return an offset as a number.
 
     Raises:
-        ValueError: it is no number, or one that takes more than 63 bits.
+        ValueError: ``offset`` is no number, or one of more than 63 bits.
     """
     if _NUMBER.fullmatch(offset) is None or int(offset) > _LARGEST:
         raise ValueError(f"{offset[:50]!r} is no offset, which is a number such as 120")
@@ -25,6 +25,6 @@ def offset_sort_key(offset: str) -> bytes:
     """Return a key that orders such offsets; see ``transport.contract.Transport.sort_key``.
 
     Raises:
-        ValueError: it is no number, or one that takes more than 63 bits.
+        ValueError: ``offset`` is no number, or one of more than 63 bits.
     """
     return offset_number(offset).to_bytes(8, "big")

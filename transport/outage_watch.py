@@ -1,6 +1,6 @@
-"""Put the failures of an unsteady server together into outages.
+"""Outages: groups the failures of an unsteady server, so that each outage is logged once.
 
-Its calls fail and succeed in turn, and a log that told each change would tell nothing.
+Calls to such a server fail and succeed in turn, and a log line for each change would be useless.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class PastOutage(msgspec.Struct, frozen=True):
 
 
 class OutageWatch:
-    """Puts failures together into outages. One is over when calls have succeeded for ten seconds.
+    """Groups failures into outages. An outage is over when calls have succeeded for ten seconds.
 
     Args:
         clock: returns seconds that never go back.
@@ -39,7 +39,7 @@ class OutageWatch:
     def failed(self, failures: int = 1) -> bool:
         """Count failures, and return whether an outage begins with them."""
         now = self._clock()
-        if self._is_steady(now):  # no call came to say so
+        if self._is_steady(now):  # the last outage is over, and no call has reported it
             self._failures = 0
         begins = not self._failures
         if begins:
@@ -49,7 +49,7 @@ class OutageWatch:
         return begins
 
     def succeeded(self) -> PastOutage | None:
-        """Note a success, and return the outage that is over by now, once."""
+        """Note a success; return the outage if it is over now, and only once."""
         if not self._failures:
             return None
         now = self._clock()
@@ -62,7 +62,7 @@ class OutageWatch:
         return past
 
     def ongoing(self) -> tuple[float, float] | None:
-        """Return when, by the clock, the outage under way began and had its last failure."""
+        """Return when the current outage began and when it last failed, by the clock."""
         if not self._failures or self._is_steady(self._clock()):
             return None
         return self._began, self._last

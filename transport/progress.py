@@ -1,4 +1,4 @@
-"""Progress of a group, for callers that can't do with a part of it."""
+"""The progress of a group, for callers that need it for every partition."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["progress_everywhere"]
 
 
 async def progress_everywhere(log: Transport, topic: Topic, *, group: str) -> Sequence[Progress]:
-    """Return the group's progress, of which no partition is unavailable.
+    """Return the group's progress in every partition.
 
     Raises:
-        TransportUnavailable: the log can't say now, or can't of some partition.
+        TransportUnavailable: the log can't be asked now, or a partition is unavailable.
     """
     progress = await log.progress(topic, group=group)
     if missing := [part.partition for part in progress if part.unavailable]:

@@ -1,14 +1,14 @@
-"""``REDIS_URL``: where a Redis is, in one line, as an alternative to a setting for each part.
+"""``REDIS_URL``: the address of a Redis in one line, instead of one setting for each part.
 
 ========================================================  ========================================
 ``redis://user:password@host:6379/1``                     one server, database 1
 ``rediss://host``                                         the same, over TLS
 ``redis://host1,host2,host3:6379/0``                      a cluster, by any of its servers
-``redis+sentinel://host1,host2:26379/mymaster/1``         the primary ``mymaster``, as sentinels say
+``redis+sentinel://host1,host2:26379/mymaster/1``         the primary ``mymaster``, by sentinels
 ``rediss+sentinel://host1,host2/mymaster``                the same, over TLS, sentinels included
 ========================================================  ========================================
 
-Parts that it leaves out come from the settings of their own.
+Parts that it leaves out come from their own settings.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _FORMS = (
 
 
 class RedisUrl(msgspec.Struct, frozen=True):
-    """Parts of the URL; ``None`` for each that it leaves out.
+    """The parts of the URL; ``None`` for each part that it leaves out.
 
     Args:
-        servers: host and port of the server; of each sentinel, or of some servers of a cluster.
-        master: the name of the primary, as the sentinels know it; ``None``: there are none.
+        servers: host and port of the server, of each sentinel, or of some servers of a cluster.
+        master: the sentinels' name of the primary; ``None`` if there are no sentinels.
     """
 
     servers: tuple[tuple[str, int], ...]
@@ -52,7 +52,7 @@ class RedisUrl(msgspec.Struct, frozen=True):
         return f"RedisUrl({self.servers}, master={self.master})"
 
     def over(self, other: RedisUrl) -> RedisUrl:
-        """Return these parts; those of ``other`` where they say nothing."""
+        """Return these parts, completed with those of ``other``."""
         return RedisUrl(
             servers=self.servers,
             tls=self.tls or other.tls,
@@ -67,7 +67,7 @@ class RedisUrl(msgspec.Struct, frozen=True):
         """Read a URL.
 
         Raises:
-            ValueError: it is none of ours. The text does not quote it: it may hold a password.
+            ValueError: the URL is invalid. The text does not quote it, as it may have a password.
         """
         parts = _SHAPE.fullmatch(url)
         if parts is None:
@@ -96,7 +96,7 @@ class RedisUrl(msgspec.Struct, frozen=True):
 
 
 def masked_url(url: str) -> str:
-    """Return a URL without its password, for people; without all that no URL of ours has."""
+    """Return a URL without its password, as text for messages; ``***`` if the URL is invalid."""
     parts = _SHAPE.fullmatch(url)
     if parts is None:
         return "***"

@@ -1,4 +1,4 @@
-"""Transports by name. A third party registers one through the ``crossfade.transports`` entry point.
+"""The registry of transports; third parties use the entry point ``crossfade.transports``.
 
 An entry is a callable that takes the log's ``TransportSettings`` and its ``LogName``, and returns a
 transport that is not yet connected. Its name is the kind of the logs that it makes.
@@ -17,14 +17,14 @@ from transport.settings import TransportSettings
 __all__ = ["available", "create", "known_name"]
 
 _GROUP = "crossfade.transports"
-# Found missing here, and not in the failover that needs one first.
+# Checked when a transport is made, so that a missing method does not show first in a failover.
 _METHODS = [
     name for name, value in vars(Transport).items() if callable(value) and not name.startswith("_")
 ]
 
 
 def available() -> list[str]:
-    """Return the kinds of logs: the names that can stand in ``TRANSPORT``, alone or with more."""
+    """Return the registered kinds of logs, with which the value of ``TRANSPORT`` begins."""
     return sorted({entry.name for entry in entry_points(group=_GROUP)})
 
 
@@ -33,10 +33,10 @@ def known_name(text: str, *, variable: str = "TRANSPORT") -> LogName:
 
     Args:
         text: the name.
-        variable: where it is from, for the error.
+        variable: the variable that has the name, for the error.
 
     Raises:
-        ConfigurationError: it is no name, or nothing of its kind is registered.
+        ConfigurationError: ``text`` is no name of a log, or its kind is not registered.
     """
     name = LogName.parse(text, variable=variable)
     if name.kind not in available():
@@ -51,11 +51,12 @@ def create(name: str, settings: TransportSettings) -> Transport:
     """Return the log called ``name``, not yet connected.
 
     Args:
-        name: a name as in ``TRANSPORT``.
-        settings: the settings of the process; the log gets those that are its own.
+        name: the log's name, as in ``TRANSPORT``.
+        settings: the settings of the process, which have those of the log.
 
     Raises:
-        ConfigurationError: it is no name of a log that can be made here.
+        ConfigurationError: ``name`` is no name of a log, its kind is not registered, its label has
+            no settings, or the transport is for another release.
     """
     parsed = known_name(name)
     (entry, *_) = entry_points(group=_GROUP, name=parsed.kind)

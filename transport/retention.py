@@ -1,4 +1,4 @@
-"""For how long a log keeps a record, as far as its settings tell."""
+"""The retention of a log, from its settings."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def seconds_kept(name: str, topic: Topic, settings: TransportSettings) -> float 
 
     Args:
         name: the log's name.
-        topic: its messages, or its dead letters.
-        settings: of the process; the log's own are taken from them.
+        topic: messages or dead letters.
+        settings: the settings of the process, which have those of the log.
 
     Returns:
-        Seconds; infinity where nothing removes it, ``None`` where the settings don't tell.
+        Seconds; infinity if nothing removes the record, ``None`` if the settings don't tell.
     """
     log = LogName.parse(name)
     of_log = settings.of(log)

@@ -1,4 +1,4 @@
-"""Tell which rights our user lacks at the server, for operators who look for a fault."""
+"""The rights that our user lacks at the server, for operators who look for a fault."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ __all__ = ["LackingRights", "TellsRights"]
 
 
 class LackingRights(msgspec.Struct, frozen=True, kw_only=True):
-    """Rights that our user lacks, each as an operator grants it."""
+    """The rights that our user lacks, each in the form in which an operator grants it."""
 
     needed: Sequence[str] = ()
-    """Without one of these something does not work."""
+    """Rights without which something does not work."""
     useful: Sequence[str] = ()
-    """Without one of these something is less safe, or can't be told."""
+    """Rights without which something is less safe, or can't be reported."""
 
 
 @runtime_checkable
 class TellsRights(Protocol):
-    """A transport that can tell. It is optional: ``Transport`` does not ask for it."""
+    """A transport that can tell which rights are lacking. ``Transport`` does not require it."""
 
     async def lacking_rights(self) -> LackingRights | None:
-        """Return the rights that are lacking, or ``None`` where the server does not tell.
+        """Return the lacking rights; ``None`` if the server does not tell.
 
-        The transport has to be connected. Nothing is changed.
+        The transport has to be connected. The call changes nothing.
 
         Raises:
             TransportUnavailable: the server can't be reached.

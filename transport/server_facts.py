@@ -1,4 +1,4 @@
-"""Facts of a log's server, as it tells them, for people who look for a fault."""
+"""Facts about a log's server, for operators who look for a fault."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ __all__ = ["ServerFacts", "TellsServerFacts", "is_far"]
 
 
 class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """A server, or a cluster."""
+    """Facts about a server or a cluster. Texts are for people."""
 
     version: str
-    """Its product and version, or what is known of it."""
+    """The product and its version, as far as they are known."""
     role: str | None = None
-    """Its part among its replicas, in its own words."""
+    """The server's role in replication, as the server names it."""
     writable: bool = True
-    """Whether it takes appends in that role."""
+    """Whether the server takes appends in that role."""
     clock: float | None = None
-    """Its clock, in seconds since 1970."""
+    """The server's clock, in seconds since the Unix epoch."""
     replicas: str | None = None
-    """How many replicas follow it, beside how many an append waits for, in words."""
+    """The number of connected replicas, and how many an append waits for."""
     lacks_replicas: bool = False
-    """Whether fewer replicas follow it than an append waits for."""
+    """Whether fewer replicas are connected than an append waits for."""
     memory: str | None = None
-    """How much of its memory it uses, in words, where it has a limit."""
+    """The used memory and its limit, if there is a limit."""
     is_full: bool = False
-    """Whether it has no memory left for appends."""
+    """Whether no memory is left for appends."""
     unencrypted: str | None = None
-    """A host beyond our own networks that is spoken to without TLS."""
+    """A host outside private networks to which we connect without TLS."""
 
 
 @runtime_checkable
 class TellsServerFacts(Protocol):
-    """A transport that can tell them. A log does without."""
+    """A transport that can tell facts about its server. ``Transport`` does not require it."""
 
     async def server_facts(self) -> ServerFacts:
-        """Return them. May be asked before the transport is connected.
+        """Return the facts. May be called before the transport is connected.
 
         Raises:
             TransportUnavailable: the server can't be reached, or does not say.
@@ -46,9 +46,9 @@ class TellsServerFacts(Protocol):
 
 
 def is_far(host: str) -> bool:
-    """Return whether ``host`` is neither this machine nor in a private network, as far as it shows.
+    """Return whether ``host`` seems to be outside this machine and private networks.
 
-    A name without dots is one of the same network: a container's, a service's, ``localhost``.
+    A name without dots counts as one of the same network: a container, a service, ``localhost``.
     """
     try:
         return not ipaddress.ip_address(host.strip("[]")).is_private

@@ -1,4 +1,4 @@
-"""How many bytes records have, and as many of them as one answer may hold."""
+"""The sizes of records, and the limit of bytes of one read."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["of_one_read", "size_of"]
 
 
 def size_of(record: Record) -> int:
-    """Return a record's bytes: other producers' keys and headers may be megabytes."""
+    """Return a record's bytes, including its key and headers: foreign ones may be megabytes."""
     return len(record.body) + len(record.key) + sum(map(len, record.headers.values()))
 
 
 def of_one_read(records: Sequence[Record], *, last: bool = False) -> list[Record]:
-    """Return the first of ``records`` (or the ``last``) that come to ``READ_BYTES``.
+    """Return the first of ``records`` (or the ``last``), up to ``READ_BYTES``.
 
-    With the record that passes it, so there is one at least.
+    The record that reaches the limit is included, so there is at least one.
     """
     kept: list[Record] = []
     left = READ_BYTES

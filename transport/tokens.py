@@ -1,4 +1,4 @@
-"""Tokens for SASL/OAUTHBEARER (RFC 7628, KIP-255), and what gives them."""
+"""Tokens for SASL/OAUTHBEARER (RFC 7628, KIP-255), and the interface of their providers."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ class Token(NamedTuple):
     """A bearer token."""
 
     value: str
-    """The token as it is sent: a JWT for most brokers."""
+    """The token to send; for most brokers a JWT."""
     seconds: float
-    """How many seconds it is valid from now on."""
+    """The seconds for which it is valid from now on."""
 
 
 class TokenProvider(Protocol):
-    """Somewhere to get tokens from."""
+    """A source of tokens."""
 
     async def token(self) -> Token:
         """Return a new token.
 
         Raises:
-            ConfigurationError: it is refused for a reason that a setting names.
-            TransportUnavailable: its source can't be reached now.
+            ConfigurationError: there is no token because of a setting.
+            TransportUnavailable: the source can't be reached now.
         """
         ...
