@@ -75,4 +75,4 @@ class DecodeError(TransportError):
 
 
 class ConfigurationError(TransportError):
-    """A setting has a value that can't work. The message names the variable and the remedy."""
+    """A setting can't work. The message names the variable, the value and the remedy."""

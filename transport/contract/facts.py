@@ -31,8 +31,8 @@ class Progress(msgspec.Struct, frozen=True):
     * ``untrimmed``: the partition is known to have every record ever appended to it.
     * ``unavailable``: no server serves the partition now (in Kafka it has no leader), so all other
       figures are unknown.
-    * ``acknowledged``: the last acknowledged record, if the log knows it; empty if the log knows
-      that none was. ``floor`` is beyond it if offsets have no record or somebody moved the group,
+    * ``acknowledged``: the last acknowledged record, if the log knows it; empty if it knows of
+      none. ``floor`` is beyond it if offsets have no record or somebody moved the group,
       and before it if records were removed.
     """
 

@@ -74,7 +74,7 @@ _NAME = LogName("kafka")
 
 
 class KafkaTransport:
-    """See ``transport.contract.Transport``; one instance per process and event loop."""
+    """See ``transport.contract.Transport``."""
 
     system = "kafka"
     features = Features(

@@ -1,1 +1,1 @@
-"""aiokafka, mended: what it lacks, does slowly, or tells badly."""
+"""Patches of aiokafka: missing requests, slow paths, errors and log lines."""

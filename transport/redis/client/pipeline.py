@@ -77,7 +77,7 @@ class Pipeline:
         commands = [command for asked in trip for command in asked.commands]
         try:
             replies = await self.connections.exchange(commands, most=self._most)
-        except Exception as error:  # noqa: BLE001 - handed to whoever asked
+        except Exception as error:  # noqa: BLE001 - handed to the callers
             for asked in trip:
                 if not asked.replies.done():
                     asked.replies.set_exception(error)

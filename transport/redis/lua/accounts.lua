@@ -17,9 +17,9 @@
 --   anew     when the stream was made anew after somebody deleted it, as an id
 --   before   `tail` of the deleted stream, by the last look at it
 
--- The time of the last look at each lease, in ms, since this library was loaded: the server reads its
--- data or becomes a primary. Before the first look, Redis' own count of the records that a group has
--- read can't be trusted: 7.0 saves and replicates the position without the count.
+-- The time of the last look at each lease, in ms, since this library was loaded, which happens when
+-- the server reads its data or becomes a primary. Before the first look, Redis' own count of the
+-- records that a group has read can't be trusted: 7.0 saves and replicates the position without it.
 local looked = {}
 
 -- The stream by XINFO, or nil if there is none.

@@ -67,7 +67,7 @@ end
 --   'report'  the member's report has expired (while the server refused writes): report again
 --   'lead'    the member is the leader, and has to append the records of all reports
 --   'alone'   the same, but other writers may have lost more: one that wrote lately has not reported,
---             or the server lacks the records of who wrote
+--             or the server lacks the names of the writers
 -- The times of writers are by the clock of the old server, so they are only compared with each other.
 local function lead(keys, args)
   local rescue, writers = keys[1], keys[2]
