@@ -1,4 +1,4 @@
-"""Keep the workers' place in a log that they do not read: acknowledge settled records.
+"""Keep the workers' position in a log that they do not read: acknowledge settled records.
 
-It stores a record only by the rules of ``takeover_rules``.
+A standby stores a record only by the rules of ``takeover_rules``.
 """

@@ -1,8 +1,8 @@
-"""Whether workers of other processes read a log that is not consumed here.
+"""Find out whether workers of other processes read a log that is not consumed here.
 
-So it is while a step changes which log is read: processes of before read the one log, and those of
-after it the other. Each log's partitions are shared by workers and standbys then, and a
-conversation whose home in either log is a standby's is read by nobody.
+This happens while a step changes the log that is read: processes with the old settings read one
+log, and those with the new settings the other. Then workers and standbys share each log's
+partitions, and nobody reads a conversation whose home in both logs belongs to a standby.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["OtherReaders"]
 
 _LOOK_SECONDS = 0.5
 
-# Of a process without consumers, ``owned`` names no log.
+# The ``owned`` of a process without consumers names no log.
 _READERS = """
 SELECT EXISTS (
     SELECT FROM processes
@@ -28,7 +28,7 @@ SELECT EXISTS (
 
 
 class OtherReaders:
-    """Asks which log the live processes consume; for all partitions of ``log`` together."""
+    """Asks which log the live processes consume, once for all partitions of ``log``."""
 
     def __init__(self, pool: Pool, log: str) -> None:
         self._pool = pool
@@ -40,7 +40,7 @@ class OtherReaders:
     async def are_there(self) -> bool:
         """Return whether a live process consumes the log, as of half a second ago or later.
 
-        ``False`` also where PostgreSQL can't tell now.
+        ``False`` also if PostgreSQL can't answer now.
         """
         async with self._turn:
             if time.monotonic() - self._looked >= _LOOK_SECONDS:

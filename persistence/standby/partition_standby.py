@@ -37,11 +37,11 @@ __all__ = ["LULL_SECONDS", "PartitionStandby", "StandbyContext"]
 _log = structlog.get_logger(__name__)
 
 LULL_SECONDS = 0.25
-"""Long enough for the worker to have been there first, and for a question to serve many records."""
+"""Long enough for the worker to write the record first, and for one query to cover many records."""
 _SHORT_LULL_SECONDS = 0.05
-"""As long, where it has just been seen that no worker is there."""
+"""The lull when it was just seen that no worker reads the log."""
 _LONGEST_WAIT = 1.0
-# While the first record is not settled the others hardly are: ask about a few.
+# While the first record is not settled, the next ones hardly are: ask about a few only.
 _PROBE = 8
 
 
@@ -62,7 +62,7 @@ class StandbyContext(msgspec.Struct, frozen=True):
 class PartitionStandby:
     """Works on one claim, until another owner or a stop ends it.
 
-    Raises what a PartitionWorker raises.
+    Raises as a ``PartitionWorker`` does.
     """
 
     def __init__(self, claim: Claim, context: StandbyContext, stop: asyncio.Event) -> None:
@@ -76,19 +76,19 @@ class PartitionStandby:
         self._is_shared = False  # some processes read this log, and some the other
         self._looked_up = 0.0
         self.position: str | None = None
-        """Acknowledged through here, by this claim."""
+        """The offset through which this claim has acknowledged."""
         self.first: Record | None = None
-        """The first record that was found not to be settled."""
+        """The first unsettled record."""
         self.since = 0.0
-        """Since when it is the first and nothing was wrong, by the monotonic clock."""
+        """Since when it is the first, with no outage in between, by the monotonic clock."""
 
     @property
     def stalled(self) -> bool:
-        """Whether the first record has been waited for too long."""
+        """Whether the first record has been unsettled for too long."""
         return self.first is not None and self._waited() > self._context.patience
 
     async def run(self) -> None:
-        """Acknowledge until the stop event is set. What waits then stays unacknowledged."""
+        """Acknowledge until the stop event is set. Records that wait then stay unacknowledged."""
         await self._forget_position()
         async with self._interruption:
             await self._acknowledge_until_stopped()
@@ -112,7 +112,7 @@ class PartitionStandby:
     async def _forget_position(self) -> None:
         """Put back rows that PostgreSQL lost while workers read this log; then keep no position.
 
-        What a standby acknowledges, others persisted: it is settled when they say so.
+        A standby acknowledges records that others persisted, as soon as they are settled.
         """
         context, partition = self._context.worker, self._claim.partition
         name, writer = context.transport.name, context.writer
@@ -121,7 +121,8 @@ class PartitionStandby:
             self._claim.retain(lambda: bool(may_be_behind))
         known = await context.database.through(lambda: writer.position(name, partition), self._stop)
         if known is not None:
-            # It keeps the position meanwhile: the next standby goes on where this one is stopped.
+            # The position stays known meanwhile: if this standby is stopped, the next one goes on
+            # from it.
             await PartitionWorker(self._claim, context, self._stop).catch_up_from(known)
             await context.database.through(
                 lambda: writer.forget_position(name, partition, self._claim.epoch), self._stop
@@ -129,9 +130,9 @@ class PartitionStandby:
         may_be_behind.clear()
 
     async def _gather(self, seconds: float) -> None:
-        """Read for ``seconds`` (at least once), and wait a lull whenever something came.
+        """Read for ``seconds`` (at least once), and wait a lull whenever records came.
 
-        It is also how the end of the claim is noticed, so it reads when enough waits, too.
+        A read also notices the end of the claim, so this reads even if enough records wait.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
@@ -162,7 +163,7 @@ class PartitionStandby:
         return records or ()
 
     async def _look(self) -> None:
-        """Find the settled records; of the first few only, and more closely, if they were not."""
+        """Find the settled records; while there are none, ask about the first few only."""
         again = self.first is not None and self.first.offset == self._waiting[0].record.offset
         if again:
             await self._ask(list(islice(self._waiting, _PROBE)), letters=True)
@@ -223,7 +224,7 @@ class PartitionStandby:
         count = 1 + max(place for place, waiting in enumerate(asked) if not waiting.settled)
         records = [waiting.record for waiting in asked[:count] if not waiting.settled]
         if await self._context.restores.are_due(records, self._stop):
-            # Workers have not stalled that put back what comes first: patience begins anew.
+            # Workers that put back earlier rows have not stalled: patience begins anew.
             self.since, self._taking_over = time.monotonic(), False
             return False
         if self._stop.is_set():  # the next owner does it, as soon as this one has left
@@ -256,10 +257,10 @@ class PartitionStandby:
     async def _is_time(self, first: UnsettledRecord, why: Why) -> bool:
         self._is_shared = why is Why.STALLED and await self._context.readers.are_there()
         if self._is_shared:
-            # Perhaps no worker reads the other log's partition either: a lull tells.
+            # Perhaps no worker reads the other log's partition either: after a lull it is known.
             return time.monotonic() - first.seen >= self._lull
-        # Once it has taken over it goes on without being patient with each record anew, until
-        # another process persists one.
+        # Once it has taken over, it goes on without waiting for each record anew, until another
+        # process persists one.
         old = time.time() - first.record.appended_at > self._context.patience
         return self.stalled or (self._taking_over and old)
 
@@ -279,8 +280,8 @@ class PartitionStandby:
             ):
                 break
             passed += 1
-        # What its workers acknowledged is settled, or they would not have: asked after that, not
-        # before, a record that is not settled is lost.
+        # The original's workers acknowledged it, so it was settled before. If a query after that
+        # finds it unsettled, the record is lost.
         await self._ask(islice(self._waiting, passed), letters=True)
         unsettled = takewhile(lambda waiting: not waiting.settled, islice(self._waiting, passed))
         return sum(1 for _ in unsettled)

@@ -1,8 +1,8 @@
-"""Whether another log's workers still put rows back that PostgreSQL lost.
+"""Find out whether another log's workers still have to put back rows that PostgreSQL lost.
 
-A failover or a restore takes rows of records that are acknowledged, and the workers of their log
-put them back before they write anything new (``persistence.worker.recovery.catch_up``). This log
-has newer messages of the same conversations, and they would stand before what is put back.
+A failover or a restore takes rows of acknowledged records. The workers of their log put them back
+before they write anything new (``persistence.worker.recovery.catch_up``). This log has newer
+messages of the same conversations, and they would come before the restored rows.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Restores"]
 
 
 class Restores:
-    """Asks for the records of ``log``. ``others`` are the other logs that this process has open."""
+    """Asks on behalf of ``log``. ``others`` are the other logs that this process has open."""
 
     def __init__(
         self, log: Transport, others: Sequence[Transport], writer: Writer, database: OutageBarrier
@@ -36,9 +36,9 @@ class Restores:
         self._told: dict[str, tuple[float, Sequence[Progress]]] = {}
 
     async def are_due(self, records: Iterable[Record], stop: asyncio.Event) -> bool:
-        """Return whether rows are to be put back where other logs have, or would have, the records.
+        """Return whether rows must be put back first, from logs that (would) have the records.
 
-        Also where a log can't be asked now: then it is not known.
+        ``True`` also if a log can't be asked now, because then it is not known.
         """
         asked = list(records)
         for other in self._others:
@@ -51,7 +51,7 @@ class Restores:
         return False
 
     async def _is_due(self, other: Transport, homes: set[int], stop: asyncio.Event) -> bool:
-        # The group's place first: what is acknowledged in between is no gap then.
+        # The group's position first: records acknowledged in between are then no gap.
         progress = await self._progress(other)
         if any(part.unavailable for part in progress if part.partition in homes):
             return True
@@ -64,17 +64,18 @@ class Restores:
             )
 
         found = await self._database.through(ask, stop)
-        # Where no position is known nothing is put back: nobody has read that partition yet, or
-        # the release before did. To wait for it would be the deadlock that a standby is there for.
+        # Without a known position nothing is put back: nobody has read that partition yet, or only
+        # the previous release has. Waiting for it would be the deadlock that a standby has to
+        # prevent.
         return any(
             through is not None and is_behind(other, through, acknowledged[partition])
             for partition, through in zip(partitions, found, strict=True)
         )
 
     async def _progress(self, other: Transport) -> Sequence[Progress]:
-        """Return how far the workers' group is, as of this call or later."""
+        """Return the progress of the workers' group, as of this call or later."""
         wanted = time.monotonic()
-        async with self._turns[other.name]:  # one question answers all who wait for their turn
+        async with self._turns[other.name]:  # one query answers all callers that wait
             asked, progress = self._told.get(other.name, (float("-inf"), ()))
             if asked < wanted:
                 asked = time.monotonic()

@@ -1,11 +1,11 @@
-"""One question about records of a log: which of them are settled.
+"""Ask PostgreSQL which records of a log are settled.
 
 A record is settled when nothing more can come of it: its message is a row with the same body, its
-receipt is a row, or it is a dead letter (or the record that it is a copy of is). Settled for good:
-none of these is ever taken back but for a tombstone, which settles as well. A record that is not
-settled has yet to be persisted.
+receipt is a row, or it is a dead letter (or the original of which it is a copy is one). It stays
+settled: none of these is ever taken back, except by a tombstone, which settles it as well. An
+unsettled record still has to be persisted.
 
-The same statement notes where the settled messages, persisted or dead, stand in this log.
+The same statement stores the positions of settled messages, persisted or dead, in this log.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ __all__ = ["SETTLED", "SettlementQuery", "UnsettledRecord", "asked_of"]
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
-# The positions are for people: they wait for no flush. (A settled record was flushed by the process
-# that committed it, before it could be seen here.) One row a message and log; the first position
-# stays, but that of a message that was redriven is where it came back to. Each LATERAL with its
-# LIMIT is one look into an index. A join would be planned anew by the sizes of the tables, and a
-# plan that is kept from when they were small reads all of them later.
+# The positions are for people, so they wait for no flush. (A settled record was flushed by the
+# process that committed it, before it could be seen here.) There is one row for each message and
+# log. The first position stays, except for a redriven message: it gets its latest position. Each
+# LATERAL with its LIMIT is one search in an index. A join would be planned by the sizes of the
+# tables, and a cached plan from when they were small would later read them whole.
 SETTLED = """
 WITH quiet AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) AS set),
 found AS MATERIALIZED (
@@ -99,15 +99,15 @@ $13 partitions, $14 offsets, $15 times, $16 places; tombstones: $17 message ids,
 (null of receipts), $19 places."""
 
 _RECORDS = 250
-"""The most records of several questions in a statement; a question alone may have more.
+"""The most records of a statement for several requests; a single request may have more.
 
-To write one and to read its answer keeps the process from its requests, and PostgreSQL does work
-in one go that nobody waits for: of 2000 records each is tens of milliseconds.
+Building a statement and reading its answer keeps the process from other requests, and PostgreSQL
+does the work in one go: 2000 records take tens of milliseconds on each side.
 """
 
 
 class UnsettledRecord(msgspec.Struct):
-    """A record, and by what its row would be known. Neither: no row can ever be made of it."""
+    """A record, and the keys by which it would be found. Without any, it can never become a row."""
 
     record: Record
     message: tuple[UUID, str] | None = None
@@ -126,7 +126,7 @@ def asked_of(record: Record) -> UnsettledRecord:
     except DecodeError:
         return UnsettledRecord(record)
     if isinstance(event, Message):
-        identifier = UUID(event.message_id)  # of a key, as any that is decoded
+        identifier = UUID(event.message_id)  # derived from a key, as for every decoded message
         return (
             UnsettledRecord(record, message=(identifier, event.fingerprint()))
             if _storable(event.idempotency_key)
@@ -150,7 +150,7 @@ def _uuid(text: str) -> UUID | None:
 
 
 def _storable(text: str) -> bool:
-    """Return whether PostgreSQL's text can hold it: no NUL, nothing that is not Unicode."""
+    """Return whether PostgreSQL can store the text: no NUL, and only valid Unicode."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -159,7 +159,7 @@ def _storable(text: str) -> bool:
 
 
 class _Question(msgspec.Struct, eq=False):
-    """Records that one partition's standby asks about. It has an ``error``, or is ``answered``."""
+    """Records that one partition's standby asks about, until there is an answer or an ``error``."""
 
     records: Sequence[UnsettledRecord]
     letters: bool
@@ -168,7 +168,7 @@ class _Question(msgspec.Struct, eq=False):
 
 
 class SettlementQuery:
-    """Asks which records of one log are settled: all partitions that wait, in one statement."""
+    """Asks which records of one log are settled: one statement for all partitions that wait."""
 
     def __init__(self, pool: Pool, transport: str) -> None:
         self._pool = pool
@@ -177,16 +177,16 @@ class SettlementQuery:
         self._questions: list[_Question] = []
 
     async def ask(self, records: Sequence[UnsettledRecord], *, letters: bool) -> None:
-        """Mark those of ``records`` that are settled.
+        """Mark the settled records among ``records``.
 
-        The standbys of other partitions that ask meanwhile share the next statement.
+        Standbys of other partitions that ask meanwhile share the next statement.
 
         Args:
             records: records of one partition, in order.
-            letters: look among dead letters too.
+            letters: whether to look among dead letters too.
 
         Raises:
-            Outage: PostgreSQL can't tell now.
+            Outage: PostgreSQL can't answer now.
         """
         question = _Question([record for record in records if not record.settled], letters)
         self._questions.append(question)
@@ -201,7 +201,7 @@ class SettlementQuery:
             raise question.error
 
     def _next_questions(self) -> list[_Question]:
-        """Return the first questions that together are not too many records, at least one."""
+        """Return the first questions, at least one, that together have not too many records."""
         sizes = accumulate(len(question.records) for question in self._questions)
         count = sum(1 for size in sizes if size <= _RECORDS)
         return self._questions[: max(1, count)]
@@ -209,13 +209,13 @@ class SettlementQuery:
     async def _answer(self, questions: Sequence[_Question]) -> None:
         try:
             await self._ask(questions)
-        except Exception as error:  # noqa: BLE001 - each of those who asked raises it
+        except Exception as error:  # noqa: BLE001 - raised in each caller
             for question in questions:
                 question.error = error
         else:
             for question in questions:
                 question.answered = True
-        # Cancelled, the questions stay: the next of those who asked takes them.
+        # If this call is cancelled, the questions stay: another caller takes them.
         self._questions = [question for question in self._questions if question not in questions]
 
     async def _ask(self, questions: Sequence[_Question]) -> None:
@@ -223,7 +223,7 @@ class SettlementQuery:
         letters = [question.letters for question in questions for _ in question.records]
         messages = [(place, asked) for place, asked in enumerate(unknown) if asked.message]
         receipts = [(place, asked) for place, asked in enumerate(unknown) if asked.receipt]
-        # Without a row to be known by, a record can only be a letter.
+        # A record without keys can only be a dead letter.
         others = [
             place
             for place, asked in enumerate(unknown)

@@ -1,13 +1,13 @@
-"""The standby of a process: keeps the workers' place in a log that is not consumed.
+"""The standby of a process: keeps the workers' position in a log that is not consumed.
 
-A member of the workers' own group. It persists nothing but acknowledges, in order, each record
-whose message is settled, because the workers persist it from the log that *is* consumed. So the
-group's place in this log is always right for a worker to begin at, which makes every change of
-``CONSUME_FROM`` safe and instant, and settled records can be trimmed.
+It is a member of the workers' own group. It persists nothing. It acknowledges, in order, each
+record whose message is settled, because the workers persist messages from the log that *is*
+consumed. So a worker can start at the group's position in this log at any time. This makes every
+change of ``CONSUME_FROM`` safe and instant, and settled records can be trimmed.
 
-What it does with a partition is in ``persistence.standby.partition_standby``, when it may
-persist after all in ``persistence.standby.takeover_rules``. Why order survives:
-``docs/order.md``.
+``persistence.standby.partition_standby`` has the work on a partition, and
+``persistence.standby.takeover_rules`` the exceptions in which a standby persists a record. Why
+order survives: ``docs/order.md``.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from transport.shadow.origin import origin_of
 __all__ = ["PATIENCE_SECONDS", "Standby", "StandbyStatus", "Waits"]
 
 PATIENCE_SECONDS = 2.0
-"""How long a record may be the first unsettled one before that is called a stall."""
+"""After this time, an unsettled first record counts as stalled."""
 _TELL_SECONDS = 0.5
 
 
 class Waits(msgspec.Struct, frozen=True):
-    """A partition whose next record is waited for too long. ``since`` is RFC 3339."""
+    """A partition that waits too long for its next record. ``since`` is RFC 3339."""
 
     partition: int
     offset: str
@@ -55,11 +55,11 @@ class Waits(msgspec.Struct, frozen=True):
 
 
 class StandbyStatus(msgspec.Struct, frozen=True):
-    """How the standby is.
+    """The status of a standby.
 
-    ``epochs`` are the fencing numbers of the partitions it owns; ``positions`` how far each was
-    acknowledged by this owner (absent: not yet); ``stalled`` what it waits for too long; ``paused``
-    the dependencies it waits for.
+    ``epochs`` are the fencing epochs of its partitions. ``positions`` are the offsets through which
+    this owner acknowledged (absent: none yet). ``stalled`` are the records that it waits for too
+    long, ``paused`` the dependencies that it waits for.
     """
 
     transport: str
@@ -69,7 +69,7 @@ class StandbyStatus(msgspec.Struct, frozen=True):
     paused: list[Paused]
 
     def summary(self) -> dict[str, Any]:
-        """Return it as JSON-ready data, with text for the partitions' numbers."""
+        """Return the status as JSON-ready data, with partition numbers as text."""
         summary: dict[str, Any] = msgspec.to_builtins(self)
         for name in ("epochs", "positions"):
             summary[name] = {str(partition): value for partition, value in summary[name].items()}
@@ -77,9 +77,9 @@ class StandbyStatus(msgspec.Struct, frozen=True):
 
 
 class Standby:
-    """Keeps the workers' place in ``transport``, which the workers of this process don't consume.
+    """Keeps the workers' position in ``transport``, a log that this process doesn't consume.
 
-    ``role`` says what the log is to this process, ``logs`` are all that it has open, by name.
+    ``role`` is the log's role in this process, ``logs`` are all logs that it has open, by name.
     ``member`` names this process, as for its worker. ``patience`` is in seconds.
     """
 
@@ -99,7 +99,7 @@ class Standby:
     ) -> None:
         self.transport = transport
         counts = metrics.of(StandbyMetrics)
-        # Not the worker's pause: what it consumes may be well.
+        # A label of its own: the log that the worker consumes may be well.
         worker = worker_context(
             transport,
             pool,
@@ -140,12 +140,12 @@ class Standby:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Keep the place until ``stop`` is set; then hand the partitions back."""
+        """Keep the position until ``stop`` is set; then hand the partitions back."""
         await self._claims.run(stop)
         self._context.worker.metrics.tell()
 
     async def others_read(self) -> bool:
-        """Return whether workers of other processes read this log, as far as can be told soon."""
+        """Return whether workers of other processes read this log, as far as is known soon."""
         try:
             async with asyncio.timeout(_TELL_SECONDS):
                 return await self._context.readers.are_there()
@@ -167,7 +167,7 @@ class Standby:
         )
 
     def waiting(self) -> list[Waits]:
-        """Return the record that each partition waits for, however short it has."""
+        """Return the record that each partition waits for, even if it has only begun to wait."""
         standbys = sorted(self._partitions.items())
         return [self._waits(p, standby) for p, standby in standbys if standby.first is not None]
 

@@ -1,8 +1,8 @@
 """When the standby of a log may persist a record itself, instead of waiting for the other log.
 
-To persist a record before its turn would reorder a conversation, and the standby's log may have
-holes: a message that an asynchronous shadow dropped stands in the other log only, before what was
-copied after it. So there are three reasons, and no other:
+To persist a record too early would reorder a conversation, and the standby's log may have holes: a
+message that an asynchronous shadow dropped is in the other log only, before messages that were
+copied. So there are three reasons, and no other:
 
 ``stalled``
     Every message of this log is in the consumed log too, before it is acknowledged, and this is
@@ -31,7 +31,7 @@ __all__ = ["LogRole", "Originals", "Why"]
 
 
 class Why(StrEnum):
-    """Why a standby persisted records itself (a label of ``stream_standby_takeover_total``)."""
+    """The reason why a standby persisted records (a label of ``stream_standby_takeover_total``)."""
 
     STALLED = "stalled"
     UNSHADOWED = "unshadowed"
@@ -39,12 +39,12 @@ class Why(StrEnum):
 
 
 class LogRole(StrEnum):
-    """Role of a log that is not consumed."""
+    """The role of a log that is not consumed."""
 
     MIRRORED = "mirrored"
-    """The primary, whose every message is in the consumed log before it is acknowledged."""
+    """The primary; each of its messages is in the consumed log before it is acknowledged."""
     PRIMARY = "primary"
-    """The primary, of which the consumed log, an asynchronous shadow, may lack some messages."""
+    """The primary; the consumed log, an asynchronous shadow, may lack some messages."""
     OTHER = "other"
     """The shadow, a log that is no longer configured, or a primary without a consumed shadow.
 
@@ -61,9 +61,9 @@ class LogRole(StrEnum):
 
 
 class Originals:
-    """The other logs' progress: is a copy's original still to come? Shared by a process's standbys.
+    """Tells whether a copy's original is still to come. Shared by a process's standbys.
 
-    ``logs`` are those that this process can ask, by name.
+    ``logs`` are the logs that this process can ask, by name.
     """
 
     def __init__(self, logs: Mapping[str, Transport]) -> None:
@@ -73,9 +73,9 @@ class Originals:
     async def passed(self, record: Record, *, seen: float) -> bool:
         """Return whether the workers' group has passed the original of the copy ``record``.
 
-        ``seen`` is when the copy was read, by the monotonic clock: the knowledge of the other log
-        has to be newer. ``False`` also where nothing is known. Ask PostgreSQL once more after
-        ``True``: what was acknowledged was settled first.
+        ``seen`` is when the copy was read, by the monotonic clock; the other log's progress must be
+        newer than that. ``False`` also if nothing is known. After ``True``, ask PostgreSQL once
+        more: an acknowledged record was settled before.
         """
         origin = origin_of(record)
         log = self._logs.get(origin.transport) if origin else None
