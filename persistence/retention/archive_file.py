@@ -33,11 +33,11 @@ _PARTS = 2
 
 
 class ArchiveDamaged(PersistenceError):  # noqa: N818 - a verdict on one file
-    """A file that was just written, or is listed, is not what was written. Its rows stay."""
+    """A file, just written or listed, has other bytes than were written. Its rows stay."""
 
 
 class FileFacts(msgspec.Struct, frozen=True):
-    """A file as it was written: rows, bytes (gzipped) and their SHA-256."""
+    """The facts of a written file: its rows, its bytes (gzipped) and their SHA-256."""
 
     rows: int
     bytes: int
@@ -54,7 +54,7 @@ class ArchiveDraft:
         self._rows = 0
 
     async def add(self, lines: Sequence[str]) -> None:
-        """Append documents. Another thread packs them: large ones take long."""
+        """Append documents. Another thread compresses them, because large ones take long."""
         await asyncio.to_thread(self._pack, lines)
         self._rows += len(lines)
 
@@ -92,11 +92,11 @@ def draft() -> Iterator[ArchiveDraft]:
 
 
 async def verified(store: PayloadStore, name: str, facts: FileFacts) -> None:
-    """Return if the store has the file as it was written.
+    """Check that the store has the file as it was written.
 
     Raises:
         PayloadMissing, PayloadOutage: as their names say.
-        ArchiveDamaged: it has other bytes.
+        ArchiveDamaged: the file has other bytes.
     """
     found, rows = _Facts(), 0
     async for lines in lines_of(store, name, read=found.add):
@@ -106,11 +106,11 @@ async def verified(store: PayloadStore, name: str, facts: FileFacts) -> None:
 
 
 async def holding(store: PayloadStore, name: str, ids: Collection[UUID]) -> FileFacts:
-    """Return the facts of a file, if it is whole and has these messages.
+    """Return the facts of a file, if it is whole and has the messages ``ids``.
 
     Raises:
         PayloadMissing, PayloadOutage: as their names say.
-        ArchiveDamaged: it is not whole, or has not all of them.
+        ArchiveDamaged: it is not whole, or lacks some of the messages.
     """
     found, rows, left = _Facts(), 0, set(ids)
     async for lines in lines_of(store, name, read=found.add):

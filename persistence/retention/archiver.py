@@ -43,7 +43,7 @@ __all__ = ["ARCHIVING", "ArchiveReport", "Archiver", "OldRows"]
 _log = structlog.get_logger(__name__)
 
 ARCHIVING = "rows archive"
-"""The lock of the one process that archives, or takes erased messages out of files."""
+"""The name of the lock that one process holds to archive, or to erase messages from files."""
 _HOUR = 3600.0
 _FIRST = 90.0
 _LOOK = 30.0
@@ -54,7 +54,7 @@ _PAUSE = 0.05
 
 
 class ArchiveReport(msgspec.Struct):
-    """The counts of one pass."""
+    """The counts of one archiving pass."""
 
     rows: int = 0
     files: int = 0
@@ -65,10 +65,10 @@ class Archiver:
     """Archives rows that are older than ``days`` into ``store``.
 
     Args:
-        pool: of the database.
+        pool: the database.
         store: where the files go.
-        days: the age.
-        rows: of one file, at most.
+        days: the age of the rows.
+        rows: how many rows a file has at most.
     """
 
     def __init__(self, pool: Pool, store: PayloadStore, *, days: int, rows: int = _ROWS) -> None:
@@ -136,8 +136,8 @@ class Archiver:
                 documents = await self.table.documents(chunk)
                 found.update(documents)
                 await file.add(list(documents.values()))
-            # Over the connection that has the lock: where that is lost, another process may have
-            # written this file and deleted its rows, and nothing may be put in its place.
+            # Over the connection that holds the lock: if it is lost, another process may have
+            # written this file and deleted its rows, and the file must not be replaced.
             left = set(await self.table.ids(archive.id, lock=lock)) - found
             if left:
                 raise Outage(
@@ -155,7 +155,7 @@ class Archiver:
         try:
             await verified(self._store, archive.name, facts)
         except ArchiveDamaged:
-            # An erasure that ended in the middle wrote it anew, and noted nothing.
+            # An erasure that was interrupted rewrote the file, and did not record its facts.
             try:
                 facts = await holding(self._store, archive.name, ids)
             except ArchiveDamaged as error:
@@ -169,7 +169,7 @@ def _by(number: int, ids: Sequence[UUID]) -> list[Sequence[UUID]]:
 
 
 class OldRows:
-    """Archives each hour, in one process of all; each tells how long a file waits."""
+    """Archives once an hour, in one of all processes. Each reports how long a file waits."""
 
     def __init__(self, archiver: Archiver, metrics: Metrics, *, interval: float = _HOUR) -> None:
         self._archiver = archiver

@@ -1,4 +1,4 @@
-"""Archives as rows of ``row_archives``, and the tombstones of what they hold."""
+"""Archives as rows of ``row_archives``, and the tombstones of their messages."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from persistence.retention.rows import UNHURRIED
 __all__ = ["Archive", "ArchiveTable"]
 
 _LONGEST = 3600.0
-"""Seconds. Where little is old enough, it looks at much of the table."""
+"""In seconds. If few rows are old enough, the query reads much of the table."""
 
-# In the order of the table, which is mostly that of time.
+# In the order of the table, which is mostly the order of time.
 _CHOSEN = """
 SELECT id, accepted_at, fingerprint, nullif(correlation_id, id::text) AS correlation_id, created_at
 FROM messages
@@ -97,7 +97,7 @@ class ArchiveTable:
         return moment
 
     async def plan(self, before: datetime, most: int) -> bool:
-        """Choose rows from before a moment for the next file, and put up their tombstones."""
+        """Choose rows from before a moment for the next file, and write their tombstones."""
         async with using(self._pool) as connection, connection.transaction():
             await connection.execute(UNHURRIED)
             identifier = await connection.fetchval(_PLAN, before, most, timeout=_LONGEST)
@@ -118,7 +118,7 @@ class ArchiveTable:
         return [Archive(*row) for row in rows]
 
     async def unlisted(self, names: Sequence[str]) -> list[str]:
-        """Return those of ``names`` that are no file of the table."""
+        """Return the names among ``names`` that are no file of the table."""
         async with using(self._pool) as connection:
             return [row[0] for row in await connection.fetch(_UNLISTED, names)]
 
@@ -127,7 +127,7 @@ class ArchiveTable:
 
         Args:
             archive: the file's number.
-            lock: a connection to ask over, which has to be there still.
+            lock: the connection to use; it must still exist.
         """
         if lock is not None:
             with translated():
@@ -141,23 +141,23 @@ class ArchiveTable:
             return {row[0]: row[1] for row in await connection.fetch(_ROWS, ids)}
 
     async def written(self, archive: Archive, facts: FileFacts, *, state: str = "written") -> None:
-        """Note that the file stands, and was read back."""
+        """Record that the file was written and read back."""
         async with using(self._pool) as connection:
             await connection.execute(
                 _WRITTEN, archive.id, state, facts.rows, facts.bytes, facts.sha256
             )
 
     async def done(self, archive: Archive) -> None:
-        """Note that its rows are deleted."""
+        """Record that the file's rows are deleted."""
         async with using(self._pool) as connection:
             await connection.execute(_DONE, archive.id)
 
     async def waits(self) -> float:
-        """Return how many seconds ago the first file was begun that is not finished; 0: none."""
+        """Return how many seconds ago the oldest unfinished file was started; 0: there is none."""
         async with using(self._pool) as connection:
             return float(await connection.fetchval(_WAITS))
 
     async def took_out(self, ids: Sequence[UUID]) -> None:
-        """Note that no file has these messages any more."""
+        """Record that no file has these messages any more."""
         async with using(self._pool) as connection:
             await connection.execute(_LEFT, ids)

@@ -1,9 +1,10 @@
-"""Put tombstones in the place of rows, so that no insert that is under way brings one back.
+"""Replace rows by tombstones, so that no insert under way brings a row back.
 
-A statement sees what was committed when it began. One that began before a tombstone was committed
-may still insert the row. So rows are deleted once every transaction has ended that was writing rows
-then. A statement locks its tables before it takes its snapshot, so those are the ones that hold
-such a lock. Others are not waited for: a dump or a vacuum may take hours.
+A statement sees rows that were committed when it began. So a statement that began before a
+tombstone was committed may still insert the row. Rows are therefore deleted only after every
+transaction has ended that was writing rows at that time. A statement locks its tables before it
+takes its snapshot, so those transactions hold such a lock. Others are not waited for: a dump or a
+vacuum may take hours.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ __all__ = ["Deleted", "Doomed", "delete_rows", "mark_erased", "writers_ended"]
 
 _PAUSE = 0.02
 _LONGEST = 120.0
-"""Seconds. A statement of the service ends within DATABASE_TIMEOUT_SECONDS."""
+"""In seconds. A statement of the service ends within DATABASE_TIMEOUT_SECONDS."""
 
-# An archived message that is erased keeps the name of its file, which has to be written anew.
+# An erased message that was archived keeps the name of its file, which has to be written anew.
 _ERASE = """
 INSERT INTO tombstones AS held (id, accepted_at, erased_at)
 SELECT DISTINCT ON (id) id, accepted_at, now()
@@ -58,7 +59,7 @@ SELECT count(*) FROM gone
 
 
 class Doomed(msgspec.Struct, frozen=True):
-    """A message that is to go. ``payload_key`` names its content in the payload store, if any."""
+    """A message to delete. ``payload_key`` is its content's key in the payload store, if any."""
 
     id: UUID
     accepted_at: datetime
@@ -73,10 +74,11 @@ class Deleted(msgspec.Struct, frozen=True):
 
 
 async def mark_erased(pool: Pool, doomed: Sequence[Doomed]) -> None:
-    """Put up the tombstones of messages that are erased, and return once they are seen by all.
+    """Write the tombstones of erased messages; return once every new statement sees them.
 
     Raises:
-        Outage: PostgreSQL can't do it now, or a transaction writes rows for long; it may have.
+        Outage: PostgreSQL can't do it now, or a transaction writes rows for too long. The
+            tombstones may exist.
     """
     async with using(pool) as connection:
         await connection.execute(
@@ -86,10 +88,10 @@ async def mark_erased(pool: Pool, doomed: Sequence[Doomed]) -> None:
 
 
 async def writers_ended(pool: Pool) -> None:
-    """Return once every transaction has ended that is writing rows or receipts now.
+    """Wait until every transaction has ended that writes rows or receipts now.
 
     Raises:
-        Outage: PostgreSQL can't tell now, or one of them lasts too long.
+        Outage: PostgreSQL can't answer now, or a transaction lasts too long.
     """
     ends = time.monotonic() + _LONGEST
     async with using(pool) as connection:
@@ -105,7 +107,7 @@ async def writers_ended(pool: Pool) -> None:
 
 
 async def delete_rows(connection: Connection, ids: Sequence[UUID]) -> Deleted:
-    """Delete rows that have a tombstone, with all that belongs to them, and note their pages."""
+    """Delete rows that have a tombstone, with all that belongs to them; record their pages."""
     receipts = _count(await connection.execute(_RECEIPTS, ids))
     await connection.execute(_POSITIONS, ids)
     await connection.execute(_ATTEMPTS, ids)

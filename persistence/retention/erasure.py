@@ -1,14 +1,14 @@
-"""Erase what a sender sent, or a conversation: rows, receipts, dead letters, payloads.
+"""Erase a sender's messages, or a conversation: rows, receipts, dead letters, payloads.
 
-It is a job of ``persistence.jobs``: killed anywhere, the same command goes on. The job and its
-record have the digest of the subject's id, so the id itself is nowhere once it is done.
+It is a job of ``persistence.jobs``: after a crash, the same command goes on. The job and its record
+have the digest of the subject's id, so the id itself is nowhere once the job is done.
 
-The order matters. What waits in a log is marked first, so that it becomes no row behind the place
-where rows were looked for; a message is marked before its letter is scrubbed, so that a letter
-which is redriven just then becomes no row either; and payloads go before rows, since a row is what
-names its payload.
+The order matters. Messages that wait in a log are marked first, so they don't become rows where
+rows were already searched. A message is marked before its letter is scrubbed, so a letter that is
+redriven at that moment does not become a row either. Payloads go before rows, because a row names
+its payload.
 
-Logs keep their records until their retention. A record that is read again finds the tombstone.
+Logs keep their records until their retention. A record that is read again meets the tombstone.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _DOOMED = "doomed"
 
 
 class ErasureOrder(msgspec.Struct, frozen=True):
-    """Order of an erasure, as its job has it: whose, by the digest of the id."""
+    """The order of an erasure, as its job has it: the subject, by the digest of its id."""
 
     kind: Literal["sender", "conversation"]
     digest: str
 
 
 class Remains(msgspec.Struct, frozen=True):
-    """Records of the subject in a log, which it keeps. ``latest`` is seconds since the epoch."""
+    """Records of the subject that a log keeps. ``latest`` is in seconds since the epoch."""
 
     log: str
     topic: str
@@ -68,16 +68,16 @@ class ErasureReport(msgspec.Struct, frozen=True):
     letters: int
     payloads: int
     archived: int
-    """Messages taken out of files of the archive."""
+    """Messages that were removed from files of the archive."""
     unread: int
-    """Files of the archive that the store has not, or can't give. Nothing was erased in them."""
+    """Files of the archive that the store lacks or can't return. Nothing was erased in them."""
     unlisted: int
     """Files in the store that PostgreSQL does not know. Nothing was erased in them."""
     remains: Sequence[Remains]
 
 
 class ErasurePreview(msgspec.Struct, frozen=True):
-    """The rows and letters to erase now, and the records in the logs."""
+    """The rows and letters that would be erased, and the records in the logs."""
 
     rows: int
     letters: int

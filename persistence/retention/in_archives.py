@@ -1,4 +1,4 @@
-"""A subject's messages in the files of archived rows: found, and taken out."""
+"""Find and remove a subject's messages in the files of archived rows."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _COLUMN = {"sender": "sender_id", "conversation": "conversation_id"}
 
 
 class ErasedFromArchives:
-    """Reads every file, since nothing else tells whose messages are in it.
+    """Reads every file, because only the files tell whose messages they have.
 
-    A file that is planned only is written later, without messages that are erased by then. What a
-    crash has left under its name goes. Call everything with the lock of those who archive.
+    A file that is only planned is written later, without messages that are erased by then. A file
+    that a crash left under its name is removed. Hold the archiver's lock for every call.
     """
 
     def __init__(self, pool: Pool, store: PayloadStore | None, subject: Subject) -> None:
@@ -37,10 +37,10 @@ class ErasedFromArchives:
         self._subject = subject
 
     async def next(self, after: int) -> Archive | None:
-        """Return the file behind ``after``.
+        """Return the file after ``after``.
 
         Raises:
-            PayloadOutage: there is one, and this process has no store of them, or another one.
+            PayloadOutage: there is one, but this process has no store with it, or another one.
         """
         found = await self._table.of_state("planned", "written", "done", after=after, limit=1)
         if found and self._store is None:
@@ -53,9 +53,9 @@ class ErasedFromArchives:
         return found[0] if found else None
 
     async def unlisted(self) -> int:
-        """Return how many files the store has that the table does not know.
+        """Return how many files of the store the table does not know.
 
-        They were written after the moment to which PostgreSQL was restored, or failed over.
+        They were written after the moment to which PostgreSQL was restored or failed over.
         """
         if self._store is None:
             return 0
@@ -85,11 +85,11 @@ class ErasedFromArchives:
         return doomed
 
     async def take_out(self, archive: Archive, doomed: Sequence[Doomed]) -> None:
-        """Write the file anew, under its name, without the subject's messages, which are marked.
+        """Rewrite the file, under its name, without the subject's messages, which are marked.
 
         Raises:
             PayloadMissing, PayloadOutage: as their names say.
-            ArchiveDamaged: it lacks messages of others. It was left as it is.
+            ArchiveDamaged: it lacks messages of others. It was left unchanged.
         """
         if not doomed:
             return

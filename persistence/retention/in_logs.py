@@ -1,4 +1,4 @@
-"""A subject's records in the logs: those to become rows yet, and how long the others stay."""
+"""A subject's records in the logs: those that would become rows, and how long the others stay."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Stretch(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The key of the place up to which it was read, in the job's cursor."""
+        """The key, in the job's cursor, of the offset up to which the stretch was read."""
         return f"{self.log.name}/{self.topic.value}/{self.partition}"
 
 
@@ -46,7 +46,7 @@ class LogPage(msgspec.Struct):
     """Seconds since the epoch; 0 where there is none."""
     doomed: list[Doomed]
     letters: list[Row]
-    """Of the dead-letter log: rows that say nothing, for those that are not indexed yet."""
+    """From the dead-letter log: empty rows for letters that are not indexed yet."""
 
 
 async def stretches(logs: Sequence[Transport], subject: Subject) -> list[Stretch]:
@@ -72,7 +72,7 @@ async def stretches(logs: Sequence[Transport], subject: Subject) -> list[Stretch
 async def read(
     stretch: Stretch, subject: Subject, after: str | None, *, by: str, why: str
 ) -> LogPage:
-    """Read on behind ``after``. At the end of the stretch the page has no ``after``.
+    """Read on after ``after``. At the end of the stretch, the page has no ``after``.
 
     Raises:
         TransportUnavailable: the log can't be read now.

@@ -1,4 +1,4 @@
-"""Dead letters of a subject: their rows stay, and have nothing of the message left."""
+"""Dead letters of a subject: their rows stay, without anything of the message."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ __all__ = [
 ]
 
 PAGE = 1000
-"""Letters that are looked at in one statement."""
+"""How many letters are examined in one statement."""
 
-# What PostgreSQL finds here may only mention the id. It is decoded before anything is done.
+# A letter found here may only mention the id. It is decoded before anything is done.
 _LETTERS = """
 SELECT id, record_key, body, buried FROM dead_letters
 CROSS JOIN LATERAL (SELECT EXISTS (
@@ -56,16 +56,16 @@ WHERE id = ANY($1::bigint[])
 
 
 class FoundLetter(msgspec.Struct, frozen=True):
-    """A letter to scrub, and its message where it is one."""
+    """A letter to scrub, and its message if it is one."""
 
     id: int
     doomed: Doomed | None
 
 
 async def letters_of(connection: Connection, subject: Subject, after: int) -> list[FoundLetter]:
-    """Return the letters of a subject among the ``PAGE`` ids behind ``after``.
+    """Return the letters of a subject among the ``PAGE`` ids after ``after``.
 
-    Of one that can't be read its bytes tell whose it is (``Subject.wrote``).
+    If a letter can't be decoded, its bytes decide (``Subject.wrote``).
     """
     rows = await connection.fetch(_LETTERS, after, after + PAGE, subject.spellings, ERASED)
     return [found for row in rows if (found := _found(subject, row))]
@@ -77,17 +77,17 @@ async def last_letter(connection: Connection) -> int:
 
 
 async def scrub(connection: Connection, ids: Sequence[int], *, by: str, why: str) -> None:
-    """Take everything out of letters that a sender wrote. They can't be redriven any more."""
+    """Remove everything that a sender wrote from letters. They can't be redriven any more."""
     await connection.execute(_SCRUB, ids, ERASED, by, why)
 
 
 def scrubbed_row(transport: str, record: Record, *, by: str, why: str) -> Row:
-    """Return the row of a letter that the table has not got yet, as ``scrub`` would leave it."""
+    """Return the row of a letter that is not indexed yet, as ``scrub`` would leave it."""
     return erased_row_of(transport, record, by=by, why=why)
 
 
 def doomed_of(event: Message) -> Doomed | None:
-    """Return the message as one to erase; ``None`` where its id is no UUID, and so no row's."""
+    """Return the message as one to erase; ``None`` if its id is no UUID, and so no row has it."""
     try:
         identifier = UUID(event.message_id)
     except ValueError:
@@ -96,7 +96,7 @@ def doomed_of(event: Message) -> Doomed | None:
 
 
 def event_of(body: bytes) -> Event | None:
-    """Return the event of a record's body; ``None`` where it can't be read."""
+    """Return the event of a record's body; ``None`` if it can't be decoded."""
     try:
         return decode(Record(Topic.MESSAGES, 0, "", "", body, {}, 0.0))
     except DecodeError:
@@ -109,7 +109,7 @@ def _found(subject: Subject, row: asyncpg.Record) -> FoundLetter | None:
         return FoundLetter(row["id"], doomed_of(event))
     if row["buried"] or (event is None and subject.wrote(row["record_key"], row["body"])):
         return FoundLetter(row["id"], None)
-    return None  # another's, which mentions the id
+    return None  # another sender's, which mentions the id
 
 
 def _moment(text: str) -> datetime:

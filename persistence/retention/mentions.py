@@ -1,4 +1,4 @@
-"""The subject's id in what operators did: records of actions, orders of jobs, samples of parity."""
+"""Remove the subject's id from operators' records: actions, orders of jobs, samples of parity."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _FIRST = "00000000-0000-0000-0000-000000000000"
 
 
 async def forget_mentions(pool: Pool, subject: Subject) -> None:
-    """Write the subject's label where its id stands, and leave out samples of erased messages.
+    """Replace the subject's id by its label, and remove samples of erased messages.
 
     Raises:
         Outage: PostgreSQL can't do it now.

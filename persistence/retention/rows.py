@@ -11,16 +11,16 @@ from persistence.retention.subject import Subject
 __all__ = ["UNHURRIED", "RowPage", "count_rows", "rows_of"]
 
 UNHURRIED = "SET LOCAL statement_timeout = 0"
-"""For a statement that may read a whole table: the server ends the others by a time of its own."""
+"""For a statement that may read a whole table: others have the server's usual time limit."""
 
 _AT_ONCE = 500
 _BLOCKS = 2048
-"""Blocks of the table that one statement reads: 16 MiB."""
+"""How many blocks of the table one statement reads: 16 MiB."""
 
 _OF_CONVERSATION = """
 SELECT id, accepted_at, payload_key FROM messages WHERE conversation_id = $1 ORDER BY seq LIMIT $2
 """
-# By place: the planner reads those blocks and no others.
+# By row location (ctid): the planner reads those blocks and no others.
 _OF_SENDER = """
 SELECT id, accepted_at, payload_key FROM messages
 WHERE ctid >= format('(%s,0)', $2::bigint)::tid AND ctid < format('(%s,0)', $3::bigint)::tid
@@ -35,7 +35,7 @@ _COUNT = {
 
 
 class RowPage:
-    """Rows to delete. ``block`` is where to go on; ``None``: none are left behind these."""
+    """Rows to delete. ``block`` is where the next page begins; ``None``: there are no more rows."""
 
     def __init__(self, doomed: Sequence[Doomed], block: int | None) -> None:
         self.doomed = doomed
@@ -56,7 +56,7 @@ async def rows_of(connection: Connection, subject: Subject, block: int) -> RowPa
 
 
 async def count_rows(connection: Connection, subject: Subject, *, within: float) -> int:
-    """Return how many rows a subject has. Of a sender it reads the whole table."""
+    """Return how many rows a subject has. For a sender, this reads the whole table."""
     async with connection.transaction():
         await connection.execute(UNHURRIED)
         return int(await connection.fetchval(_COUNT[subject.kind], subject.value, timeout=within))

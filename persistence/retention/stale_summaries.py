@@ -1,10 +1,11 @@
-"""Make the summaries anew that BRIN indexes have of pages from which rows were deleted.
+"""Rebuild the summaries that BRIN indexes have of pages from which rows were deleted.
 
-A summary only grows. Of pages that were filled five times it says that nearly any id may be there,
-and any time: a search for an id then reads four fifths of the table, and the archive all of it.
+A summary only grows. After its pages were filled five times, it says that nearly any id, and any
+time, may be there. Then a search for an id reads four fifths of the table, and the archiver all of
+it.
 
-``persistence.retention.burial`` notes the pages in the transaction that deletes, so it makes no
-difference who deletes, and whether that process lives to see the end.
+``persistence.retention.burial`` records the pages in the transaction that deletes. So any process
+may delete, and it need not live until the rebuild.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ DELETE FROM freed_pages WHERE id IN (
     SELECT id FROM freed_pages ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
 ) RETURNING blocks
 """
-# Only the owner of an index may do it. Others' summaries grow.
+# Only the owner of an index may do it. Summaries of other owners' indexes grow.
 _RENEW = """
 WITH brin AS (
     SELECT indexrelid::regclass AS index, coalesce((
@@ -47,7 +48,7 @@ SELECT brin_desummarize_range(index, block), brin_summarize_range(index, block) 
 
 
 async def renew_summaries(pool: Pool) -> None:
-    """Make the summaries of all freed pages anew. Where it is no time now, the next call does."""
+    """Rebuild the summaries of all freed pages. If a lock is not free, the next call does it."""
     try:
         while await _renew_some(pool):
             pass
@@ -56,7 +57,7 @@ async def renew_summaries(pool: Pool) -> None:
 
 
 async def _renew_some(pool: Pool) -> bool:
-    """Return whether there was something to do."""
+    """Rebuild some summaries; return whether there were any."""
     async with using(pool) as connection, connection.transaction():
         await connection.execute(_WAIT)
         freed = await connection.fetch(_TAKE, _DELETIONS)

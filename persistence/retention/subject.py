@@ -1,4 +1,4 @@
-"""Whose messages are erased: a sender's, or those of a conversation."""
+"""The subject of an erasure: a sender, or a conversation."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Subject(msgspec.Struct, frozen=True):
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the id. Who knows the id can tell that it was erased."""
+        """The SHA-256 of the id. Somebody who knows the id can tell that it was erased."""
         return sha256(self.value.encode("utf-8", "surrogateescape")).hexdigest()
 
     @property
     def label(self) -> str:
-        """The subject as records of it name it."""
+        """The subject's name in records of the erasure."""
         return f"{self.kind} sha256:{self.digest[:_SHOWN]}"
 
     def names(self, event: Event | None) -> bool:
@@ -42,7 +42,7 @@ class Subject(msgspec.Struct, frozen=True):
 
     @property
     def spellings(self) -> list[bytes]:
-        """The id as bytes of a record may have it: as it is, and as JSON spells it."""
+        """The id as a record's bytes may have it: plain, and as JSON escapes it."""
         plain = self.value.encode("utf-8", "surrogateescape")
         escaped = {
             json.dumps(self.value, ensure_ascii=ascii_only)[1:-1].encode("utf-8", "surrogateescape")
@@ -51,10 +51,10 @@ class Subject(msgspec.Struct, frozen=True):
         return [plain, *sorted(escaped - {plain})]
 
     def wrote(self, key: bytes, body: bytes) -> bool:
-        """Return whether a record that is no envelope is the subject's, as far as its bytes tell.
+        """Return whether an undecodable record is the subject's, as far as its bytes tell.
 
-        JSON tells by its field. What is no JSON, or lacks the field, is the subject's where the id
-        stands in it by itself: ``ann`` is not in ``joanna`` or ``ann@example.org``.
+        JSON is decided by its field. Other bytes, and JSON without the field, are the subject's if
+        the id stands in them as a whole word: ``ann`` is not in ``joanna`` or ``ann@example.org``.
         """
         if self.kind == "conversation" and key == self.spellings[0]:
             return True
