@@ -125,7 +125,7 @@ async def forget(pool: Pool, member: str) -> bool:
 
 
 async def forget_all(pool: Pool) -> None:
-    """Remove every row, where nothing can run: those that do write theirs again in two seconds."""
+    """Remove every row while nothing can run. A live process writes it again in two seconds."""
     async with using(pool) as connection:
         await connection.execute("DELETE FROM processes")
 

@@ -1,1 +1,1 @@
-"""The payload store compared with rows and logs: objects that nothing needs, and missing ones."""
+"""Compare the payload store with rows and logs: unneeded objects, and missing ones."""

@@ -1,8 +1,9 @@
 """Copy every object of one payload store into another. Nothing is deleted.
 
-Keys are the same in both. An object that the target has in its full length is left alone, so a copy
-may be ended at any time and be begun again, and a second one takes what has come since. Each object
-is compared with the SHA-256 in its key while it is read, and read back from the target afterwards.
+Keys are the same in both. An object that the target has in its full length is not copied again. So
+a copy may be ended and restarted at any time, and a second one copies the objects that have come
+since. Each object is compared with the SHA-256 in its key while it is read, and read back from the
+target afterwards.
 
 What a sweep set aside is copied as it is: something may need it yet.
 """
@@ -37,9 +38,9 @@ from transport.backoff import Backoff
 __all__ = ["CopyFault", "CopyReport", "TargetInUse", "copy_payloads", "make_ready"]
 
 _IN_MEMORY = 2**20
-"""Bytes of an object that is read whole; a longer one passes in pieces."""
+"""An object of up to this many bytes is read whole; a longer one is copied in pieces."""
 _LARGE_AT_ONCE = 2
-_PATIENCE = 120.0  # seconds that one object is tried through an outage
+_PATIENCE = 120.0  # seconds for which one object is retried during an outage
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 
 
@@ -51,7 +52,7 @@ class TargetInUse(PersistenceError):  # noqa: N818 - a state, not a mistake
 
 
 class CopyFault(msgspec.Struct, frozen=True, rename="camel"):
-    """An object that was not copied: it can't be read, or its bytes are not those of its key."""
+    """An object that was not copied: it can't be read, or its bytes don't match its key."""
 
     key: str
     where: Literal["source", "target"]
@@ -65,11 +66,11 @@ class CopyReport(msgspec.Struct, rename="camel"):
     there: int = 0
     """Objects that the target had already."""
     copied: int = 0
-    """Objects; with a dry run, those that would be copied."""
+    """Objects copied; with a dry run, those that would be copied."""
     bytes: int = 0
-    """Of those."""
+    """Bytes of the copied objects."""
     gone: int = 0
-    """Objects that a sweep or an erasure took from the source in the meantime."""
+    """Objects that a sweep or an erasure removed from the source meanwhile."""
     erased: int = 0
     """Objects of erased messages, deleted in the target afterwards."""
     uploads: int = 0
@@ -82,17 +83,17 @@ class CopyReport(msgspec.Struct, rename="camel"):
 
 
 async def make_ready(target: PayloadStore, identity: str, *, dry_run: bool = False) -> None:
-    """Make the target the same store as the source: one with its identity.
+    """Give the target the identity of the source, so that it is the same store.
 
-    A store with another mark is not taken over, even without objects: another service may have just
-    made it its own. Nor is one that has objects and no mark, whose objects somebody else wrote: a
-    sweep would take some of them for ours.
+    A store with another mark is refused, even without objects: another service may have just
+    started to use it. A store with objects and without a mark is refused too, because somebody else
+    wrote them: a sweep would take some of them for ours.
 
-    A dry run leaves ``target.identity`` unset where the target is not ready.
+    A dry run leaves ``target.identity`` unset if the target is not ready.
 
     Raises:
         TargetInUse: as its name says.
-        PayloadOutage: the store can't take it now; it may have.
+        PayloadOutage: the store can't do it now; it may have happened.
     """
     found, address = await target.mark(), target.settings.payload_store
     if found not in {None, identity}:
@@ -122,24 +123,24 @@ async def copy_payloads(
     patience: float = _PATIENCE,
     noted: Callable[[CopyReport], object] = lambda _: None,
 ) -> CopyReport:
-    """Copy what the target has not.
+    """Copy the objects that the target lacks.
 
     Args:
-        source: is only read.
-        target: was made ready.
-        dry_run: write nothing.
-        at_once: objects; no more than two of them are large.
-        patience: seconds that one object is tried while a store is out.
+        source: the store to read; nothing is written to it.
+        target: the store to write, after ``make_ready``.
+        dry_run: whether to write nothing.
+        at_once: how many objects to copy at once; at most two of them are large.
+        patience: seconds for which one object is retried while a store is out.
         noted: called after each object, with a report that is changed later.
 
     Raises:
-        PayloadOutage: one of them can't do it now. What was copied stays.
+        PayloadOutage: a store can't do it now. Copied objects stay.
     """
     copying = _Copying(source, target, dry_run=dry_run, patience=patience)
     async for page in source.objects():
         await for_each(page, lambda found: copying.take(found, noted), at_once=at_once)
-    # A disk that was unmounted in between has no objects to list. And of two copies into one target
-    # the later one has it.
+    # A disk that was unmounted meanwhile has no objects to list. And of two copies into one target,
+    # the later one owns it.
     for store in (source,) if dry_run else (source, target):
         await store.probe()
     report = copying.report
@@ -162,7 +163,7 @@ class _Copying:
         self.report = CopyReport()
 
     async def take(self, found: PayloadObject, noted: Callable[[CopyReport], object]) -> None:
-        """Copy an object of the source, if it is to be copied."""
+        """Copy an object of the source, if the target lacks it."""
         report = self.report
         report.examined += 1
         self.newest = max(self.newest or found.modified, found.modified)

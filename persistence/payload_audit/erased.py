@@ -1,8 +1,8 @@
-"""Delete what a copy brought to a store of messages that were erased in the meantime.
+"""Delete copied content of messages that were erased during the copy.
 
-An erasure deletes in the stores that its process knows. One that runs during a copy may delete an
-object before the copy writes it to the other store, or not know that store yet. The tombstone is
-put up before anything is deleted, so whoever looks for it after the copy finds all of them.
+An erasure deletes in the stores that its process knows. If it runs during a copy, it may delete an
+object before the copy writes it to the other store, or it may not know that store yet. The
+tombstone is written before anything is deleted, so a search after the copy finds all of them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _ERASED = "SELECT id FROM tombstones WHERE id = ANY($1::uuid[]) AND erased_at IS
 
 
 async def delete_erased(pool: Pool, store: PayloadStore) -> int:
-    """Delete the content of erased messages from a store; return how many objects.
+    """Delete the content of erased messages from a store; return the number of objects.
 
     Raises:
-        Outage, PayloadOutage: one of them can't do it now. Run it again.
+        Outage, PayloadOutage: PostgreSQL or the store can't do it now. Run it again.
     """
     deleted = 0
     async for page in store.objects():
@@ -37,6 +37,6 @@ async def delete_erased(pool: Pool, store: PayloadStore) -> int:
 
 
 def _message(key: str) -> str | None:
-    """Return the id of the message whose content has the key, ``None`` of another object."""
+    """Return the id of the message whose content has the key; ``None`` for another object."""
     match = content_key(key)
     return match[1] if match else None

@@ -1,4 +1,4 @@
-"""The keys of the payload store, by what they are of."""
+"""The kinds of keys in the payload store."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 __all__ = ["DOOMED", "DOOMED_KEY", "KEY", "content_key"]
 
 DOOMED = "doomed"
-"""Prefix of what a sweep set aside: ``doomed/{seconds since the epoch}/{key}``."""
+"""The prefix of objects that a sweep set aside: ``doomed/{seconds since the epoch}/{key}``."""
 KEY = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/([0-9a-f]{64})")
-"""Of a message's content: its id, and the content's SHA-256."""
+"""The key of a message's content: the message id, and the content's SHA-256."""
 DOOMED_KEY = re.compile(rf"{DOOMED}/(\d{{1,12}})/({KEY.pattern})")
 """The seconds, the key, and its parts."""
 

@@ -1,4 +1,4 @@
-"""The payloads that the logs name, in every record that they still have."""
+"""The payloads that records in the logs name, as far as the logs still hold them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from transport.progress import progress_everywhere
 __all__ = ["NamedPayloads"]
 
 _PAGE = 1000
-# A body that this version can't decode may be one of the next version, which names its payload too.
+# A body that this version can't decode may be of the next version, which names its payload too.
 _MESSAGE = re.compile(rb'"payloadKey"\s*:\s*"([^"/]+)/')
 
 
 class NamedPayloads:
-    """Reads logs from their beginning, and later what was appended since.
+    """Reads logs from their beginning, and later the records appended since.
 
-    An acknowledged record counts as well: an audit restores its row from it.
+    Acknowledged records count as well: an audit restores rows from them.
 
     Args:
         logs: every log that may hold records of this database.
@@ -39,17 +39,17 @@ class NamedPayloads:
         since the epoch, by the logs' clocks."""
 
     def needs(self, key: str, message_id: str) -> bool:
-        """Return whether a record names the object, or may do so."""
+        """Return whether a record names the object, or may name it."""
         return key in self._keys or message_id in self._messages
 
     async def look(self) -> None:
-        """Read on: of the messages first, then of the dead letters.
+        """Read on: first the messages, then the dead letters.
 
-        A message moves from the one to the other and then to the database, so it is missed only by
-        who looks in another order.
+        A message moves from messages to dead letters and then to the database, so only a reader in
+        another order could miss it.
 
         Raises:
-            TransportUnavailable: a log can't tell of some partition.
+            TransportUnavailable: a log can't read some partition.
         """
         for topic, group in ((Topic.MESSAGES, WORKER_GROUP), (Topic.DEAD_LETTERS, DLQ_GROUP)):
             for log in self._logs:

@@ -1,16 +1,16 @@
-"""Delete from the payload store what nothing refers to.
+"""Delete objects from the payload store to which nothing refers.
 
-An upload comes before the append, so a process that ends between the two leaves an object that no
-record names; a body that was refused leaves one too. Such an object goes only if
+An upload comes before the append. So a process that ends between the two leaves an object that no
+record names, and so does a body that was refused. Such an object is deleted only if
 
-* it was last written an hour (``older_than``) before the oldest unread record of any log, so that
-  no record which is still to be read can be the one it was uploaded for,
-* no row and no record of any log has its key, read or unread, no dead letter is of its message, and
-  no archived row was.
+* it was last written an hour (``older_than``) before the oldest unread record of any log, so it
+  can't belong to a record that is still to be read,
+* no row and no record of any log, read or unread, has its key, its message has no dead letter, and
+  no archived row had it.
 
-A POST that is sent again just then may need it after all. So it is set aside under ``doomed/`` and
-deleted by a sweep that comes an hour later or more. Until then every sweep looks again, first and
-last, and puts back what something refers to.
+A POST that is sent again at that moment may still need the object. So it is first set aside under
+``doomed/``, and deleted by a sweep an hour later or more. Until then, each sweep checks again at
+its beginning and its end, and puts back objects to which something refers.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from transport.contract import Transport
 __all__ = ["DOOMED", "LEAST_AGE", "SweepReport", "TooMuchToSweep", "sweep"]
 
 LEAST_AGE = timedelta(hours=1)
-"""Longer than any request lasts, and than clocks of servers are apart."""
+"""Longer than any request lasts, and than the clocks of servers differ."""
 _UPLOADS_END_WITHIN = timedelta(days=1)
 _REQUESTS_END_WITHIN = 30.0  # seconds from an upload to its append: nearly all of them
 _MANY, _MUCH = 100, 0.1
 _PAGE = 500
 
 _ROWS = "SELECT payload_key FROM messages WHERE id = ANY($1::uuid[]) AND payload_key IS NOT NULL"
-# One that was redriven counts until its message is a row: its record may be unread again by now.
-# The file of an archived row names its payload, which stays in the store.
+# A redriven letter counts until its message is a row: its record may be unread again. The file of
+# an archived row names its payload, which stays in the store.
 _ARCHIVED = "SELECT id FROM tombstones WHERE id = ANY($1::uuid[]) AND erased_at IS NULL"
 _LETTERS = """
 SELECT DISTINCT message_id FROM dead_letters
@@ -54,7 +54,7 @@ WHERE message_id = ANY($1::uuid[]) AND state <> 'discarded' AND kind <> 'receipt
 
 
 class TooMuchToSweep(PersistenceError):  # noqa: N818 - a state, not a mistake
-    """So much would go that a wrong database, log or store is more likely. Nothing was touched.
+    """A sweep would delete so much that a wrong database, log or store is likely; it did nothing.
 
     Remedy: compare the settings with the service's, and then allow it.
     """
@@ -92,21 +92,21 @@ async def sweep(
     last_look_after: float = _REQUESTS_END_WITHIN,
     noted: Callable[[SweepReport], object] = lambda _: None,
 ) -> SweepReport:
-    """Set aside what nothing refers to, and delete what was. It may be ended and begun again.
+    """Set aside objects without a reference; delete those set aside before. It can be restarted.
 
     Args:
-        pool: of the database with the rows.
+        pool: the database with the rows.
         store: the payload store.
         logs: every log that may hold records of this database.
         older_than: the age that an object needs; never less than ``LEAST_AGE``.
-        dry_run: change nothing.
-        allow_many: go on where more than a tenth of the objects would go.
-        last_look_after: seconds between the last object that is set aside and the last look.
+        dry_run: whether to change nothing.
+        allow_many: whether to go on if more than a tenth of the objects would go.
+        last_look_after: seconds between setting the last object aside and the last check.
         noted: called after each page of objects.
 
     Raises:
-        Outage, TransportUnavailable, PayloadOutage: one of them can't tell. Nothing was deleted
-            that is still needed.
+        Outage, TransportUnavailable, PayloadOutage: a server can't answer. No needed object was
+            deleted.
         TooMuchToSweep: as its name says.
     """
     sweeping = _Sweep(pool, store, logs, max(older_than, LEAST_AGE), dry_run=dry_run)
@@ -150,7 +150,7 @@ class _Sweep:
         self.report = SweepReport()
 
     async def revise(self) -> None:
-        """Put back what was set aside and is needed; delete the rest of it an hour later."""
+        """Put back objects that are needed after all; delete the others after an hour."""
         await self._named.look()
         due = time.time() - LEAST_AGE.total_seconds()
         async for page in self._store.objects(DOOMED):
@@ -198,7 +198,7 @@ class _Sweep:
         self.report.bytes += found.size
 
     async def clear(self) -> None:
-        """Set aside what was judged so, page by page, each after a new look."""
+        """Set aside the chosen objects, page by page, each page after a new check."""
         await for_each(self._uploads, self._end_upload)
         unfinished = datetime.now(UTC) - max(_UPLOADS_END_WITHIN, self._older_than)
         self.report.uploads += await self._store.remove_unfinished(unfinished)
@@ -213,16 +213,16 @@ class _Sweep:
             await for_each((found for found in page if found.key not in needed), self._set_aside)
 
     async def _referenced(self, keys: Iterable[str]) -> set[str]:
-        """Return those of ``keys`` that a row, a dead letter or a record needs."""
+        """Return the keys among ``keys`` that a row, a dead letter or a record needs."""
         messages = {key: match[1] for key in keys if (match := KEY.fullmatch(key))}
         if not messages:
             return set()
         ids = list(set(messages.values()))
         async with using(self._pool) as connection:
-            # Letters first: a message that is redriven goes from them to its row.
+            # Letters first: a redriven message moves from them to its row.
             letters = {str(row["message_id"]) for row in await connection.fetch(_LETTERS, ids)}
             rows = {row["payload_key"] for row in await connection.fetch(_ROWS, ids)}
-            # After rows: one that is archived meanwhile goes from there to its tombstone.
+            # After rows: a message that is archived meanwhile moves from its row to its tombstone.
             archived = {str(row["id"]) for row in await connection.fetch(_ARCHIVED, ids)}
         return {
             key
@@ -249,7 +249,7 @@ class _Sweep:
             await self._store.delete([found.key])
 
     async def _put_back(self, match: re.Match[str]) -> None:
-        """Give an object its own key again; one that was written anew in the meantime is there."""
+        """Move an object back to its own key, unless it was written anew meanwhile."""
         try:
             await self._store.head(match[2])
         except PayloadMissing:

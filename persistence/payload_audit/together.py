@@ -1,4 +1,4 @@
-"""Do the same with many things, several at once."""
+"""Do the same work with many things, several at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def for_each(
     """Do ``work`` with each of ``things``, ``at_once`` at a time.
 
     Raises:
-        Exception: the first of those that ``work`` raised, as it is; the others were cancelled.
+        Exception: the first error of ``work``, unchanged; the other calls were cancelled.
     """
     turns = asyncio.Semaphore(at_once)
 

@@ -1,4 +1,4 @@
-"""Read the payload of every row, and compare its length and its SHA-256 with what the row says."""
+"""Read the payload of every row, and compare its length and SHA-256 with the row's."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WHERE payload_key IS NOT NULL ORDER BY random() LIMIT $1
 
 
 class PayloadFault(msgspec.Struct, frozen=True, rename="camel"):
-    """A row whose payload is not what it was."""
+    """A row whose payload has changed or is missing."""
 
     message_id: str
     key: str
@@ -39,7 +39,7 @@ class PayloadFault(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class VerifyReport(msgspec.Struct, rename="camel"):
-    """The objects that were looked at, and their faults."""
+    """The number of objects that were read, and their faults."""
 
     examined: int
     bytes: int
@@ -58,11 +58,11 @@ async def verify(
     Args:
         pool: of the database with the rows.
         store: the payload store.
-        sample: so many rows, drawn at random; every row where ``None``.
+        sample: how many rows to draw at random; ``None`` for every row.
         noted: called after each page of rows.
 
     Raises:
-        Outage, PayloadOutage: one of them can't tell.
+        Outage, PayloadOutage: PostgreSQL or the store can't answer.
     """
     report = VerifyReport(0, 0, [])
     async for rows in _pages(pool, sample):

@@ -30,7 +30,7 @@ class PayloadError(PersistenceError):
 class PayloadOutage(PayloadError):  # noqa: N818 - a state of the world, not a mistake
     """The store can't be reached, refuses us, or can't do this now. A write may have happened.
 
-    A refusal for lack of permission is one: an operator grants it, and no message is at fault.
+    A missing permission is an outage too: an operator grants it, and no message is at fault.
 
     Remedy: retry the same. The text names the state that an operator has to look at.
     """
@@ -44,9 +44,9 @@ class PayloadMissing(PayloadError):  # noqa: N818 - a verdict on one object
 
 
 class PayloadUnreadable(PayloadMissing):
-    """The store works, and can't give this object: its key is too long, or it is archived.
+    """The store works, but can't return this object: its key is too long, or it is archived.
 
-    Remedy: as of ``PayloadMissing``.
+    Remedy: as for ``PayloadMissing``.
     """
 
 

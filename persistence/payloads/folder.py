@@ -1,6 +1,6 @@
-"""A folder as a store: what a power cut must not take is flushed to the disk.
+"""A folder as a store: objects are flushed to the disk, so a power cut does not take them.
 
-The client renames files into place and flushes nothing, and a 202 promises more than that.
+The client renames files into place and flushes nothing, but a 202 promises durability.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 __all__ = ["MARK", "PayloadFolder", "new_identity"]
 
 MARK = ".crossfade-payloads"
-"""The key of the object that says which store this is."""
+"""The key of the mark, the object that identifies the store."""
 
 _UNFINISHED = re.compile(r".+#\d+")
 
@@ -32,10 +32,10 @@ class PayloadFolder:
         self.root = root
 
     def prepare(self, *, mark: bool = True) -> None:
-        """Make the folder, and its mark if it is empty: a store is ready before the first write.
+        """Make the folder, and its mark if it is empty, so the store is ready for the first write.
 
-        An empty folder may be a disk that is not mounted. Then the mark is another one than
-        PostgreSQL knows, and nothing is written.
+        An empty folder may be a disk that is not mounted. Then the new mark differs from the one
+        that PostgreSQL knows, and nothing is written.
 
         Args:
             mark: ``False`` leaves an empty folder without one.
@@ -45,7 +45,7 @@ class PayloadFolder:
             self.make_mark(new_identity())
 
     def mark(self) -> str | None:
-        """Return the identity that the mark has; ``None`` where there is no mark."""
+        """Return the identity in the mark; ``None`` if there is no mark."""
         try:
             return (self.root / MARK).read_text() or None
         except (FileNotFoundError, NotADirectoryError):
@@ -63,10 +63,10 @@ class PayloadFolder:
         _flush(self.root.parent)
 
     def remove_unfinished(self, before: float) -> int:
-        """Remove what the client hides: files of writes that never ended, and empty folders.
+        """Remove the client's hidden files: those of writes that never ended, and empty folders.
 
         Args:
-            before: seconds since the epoch; what was changed later stays.
+            before: seconds since the epoch; files that were changed later stay.
 
         Returns:
             How many files were removed.
@@ -86,7 +86,7 @@ class PayloadFolder:
         return removed
 
     def flush(self, key: str) -> str | None:
-        """Flush an object, and the folders that lead to it; return the mark that is there then."""
+        """Flush an object and the folders above it; return the mark that is there afterwards."""
         path = self.root / key
         _flush(path)
         for folder in self._between(path):

@@ -1,4 +1,4 @@
-"""The mark of a store: an object that says which store this is.
+"""The mark of a store: an object that identifies it.
 
 A disk that is not mounted, or a setting that names another bucket, looks like an empty store. A
 process that used it would write content to the wrong place, and report content as missing.
@@ -12,22 +12,22 @@ from persistence.payloads.folder import MARK
 __all__ = ["ARCHIVE_NAME", "STORE_NAME", "check_mark"]
 
 STORE_NAME = "payload-store"
-"""Under this name PostgreSQL knows the identity of the store, beside those of the logs."""
+"""The name under which PostgreSQL stores the payload store's identity, beside those of the logs."""
 ARCHIVE_NAME = "rows-archive"
-"""And under this one that of the store of archived rows."""
+"""The name under which PostgreSQL stores the identity of the store of archived rows."""
 
 _SETTINGS = {STORE_NAME: "PAYLOAD_STORE", ARCHIVE_NAME: "ROWS_ARCHIVE_URL"}
 _CONTENTS = {STORE_NAME: "payloads", ARCHIVE_NAME: "archived rows"}
 
 
 def check_mark(found: str | None, known: str | None, *, name: str, address: str | None) -> None:
-    """Return if a store's mark is the one that it has to be.
+    """Check that a store's mark is the expected one.
 
     Args:
         found: the mark that it has, if any.
-        known: the one that PostgreSQL knows; ``None``: any will do.
-        name: under which PostgreSQL knows it.
-        address: of the store, as the setting has it.
+        known: the mark that PostgreSQL knows; ``None``: any mark will do.
+        name: the name under which PostgreSQL knows it.
+        address: the store's address in the setting.
 
     Raises:
         PayloadOutage: the mark is missing, or another one.

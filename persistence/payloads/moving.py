@@ -1,8 +1,8 @@
-"""A store whose payloads are on their way from, or to, another: reads ask both.
+"""A store whose payloads are being moved from, or to, another store: reads ask both.
 
-While objects are copied, and while processes are restarted one by one, some write to the one store
-and some to the other. So each looks into the other before it takes content for missing. What is
-deleted is deleted in both. Everything else is done in the first alone.
+While objects are copied and processes are restarted one by one, some processes write to one store
+and some to the other. So each process looks into the other store before it reports content as
+missing. Deletes go to both stores. Everything else uses the first store only.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ FALLBACK_SETTING = "PAYLOAD_FALLBACK_STORE"
 
 
 class MovingStore(PayloadStore):
-    """Reads from ``fallback`` what it has not itself.
+    """Reads from ``fallback`` the objects that this store has not.
 
     An object is missing only if both stores answer, and neither has it. So an outage of either
-    holds back those reads that need it, and no write.
+    store holds back the reads that need it, and no write.
     """
 
     fallback: PayloadStore
@@ -33,14 +33,14 @@ class MovingStore(PayloadStore):
         self.fallback = fallback
 
     async def get(self, key: str, size: int) -> bytes:
-        """Return the content of an object from where it is."""
+        """Return the content of an object from the store that has it."""
         try:
             return await super().get(key, size)
         except PayloadMissing:
             return await self.fallback.get(key, size)
 
     async def get_several(self, payloads: Sequence[Payload]) -> list[memoryview | None]:
-        """Return contents, verified, each from where it is."""
+        """Return verified contents, each from the store that has it."""
         contents = await super().get_several(payloads)
         lacking = [index for index, content in enumerate(contents) if content is None]
         if lacking:
@@ -50,7 +50,7 @@ class MovingStore(PayloadStore):
         return contents
 
     async def have_several(self, payloads: Sequence[Payload]) -> list[bool]:
-        """Return which contents are there in their length, in either."""
+        """Return which contents exist with the right length, in either store."""
         there = await super().have_several(payloads)
         lacking = [index for index, found in enumerate(there) if not found]
         if lacking:
@@ -60,7 +60,7 @@ class MovingStore(PayloadStore):
         return there
 
     async def open(self, key: str, *, start: int = 0, end: int | None = None) -> OpenObject:
-        """Begin to read an object from where it is."""
+        """Begin to read an object from the store that has it."""
         try:
             return await super().open(key, start=start, end=end)
         except PayloadMissing:
@@ -74,7 +74,7 @@ class MovingStore(PayloadStore):
             return await self.fallback.head(key)
 
     async def sign_get(self, key: str, seconds: int) -> str | None:
-        """Return a URL of the store that has the object; ``None`` where that one signs none."""
+        """Return a signed URL of the store with the object; ``None`` if that store signs none."""
         try:
             await super().head(key)
         except PayloadMissing:
@@ -84,17 +84,17 @@ class MovingStore(PayloadStore):
     async def objects(
         self, prefix: str = "", *, after: str | None = None
     ) -> AsyncIterator[Sequence[PayloadObject]]:
-        """Yield the objects of both: one that is in both twice."""
+        """Yield the objects of both stores; an object that is in both comes twice."""
         for pages in (super().objects(prefix, after=after), self.fallback.objects(prefix)):
             async for page in pages:
                 yield page
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Delete objects in both."""
+        """Delete objects in both stores."""
         await super().delete(keys)
         await self.fallback.delete(keys)
 
     async def probe(self) -> None:
-        """Return if both answer, and are those that they have to be."""
+        """Check that both stores answer, and that they are the expected ones."""
         await super().probe()
         await self.fallback.probe()

@@ -22,16 +22,16 @@ _RETRIES = 2
 _FIRST_PAUSE = timedelta(milliseconds=50)
 _LONGEST_PAUSE = timedelta(seconds=1)
 _LONGEST = timedelta(hours=2)
-"""Of a whole request. The callers bound each; the client's 30 s would cut a large body short."""
+"""The limit of a whole request. Callers bound each; the client's 30 s would cut a large body."""
 
 
 def open_store(
     settings: PayloadSettings, metrics: Metrics, *, name: str = STORE_NAME
 ) -> PayloadStore | None:
-    """Return the store, which reads from ``PAYLOAD_FALLBACK_STORE`` too where there is one.
+    """Return the store, which also reads from ``PAYLOAD_FALLBACK_STORE`` if that is set.
 
     Returns:
-        ``None`` where no payload store is used.
+        ``None`` if no payload store is used.
 
     Raises:
         ConfigurationError: the client can't use the settings.
@@ -66,8 +66,9 @@ def open_at(
         address: as ``PAYLOAD_STORE`` has one.
         settings: the others.
         metrics: of this process.
-        name: under which PostgreSQL knows its identity.
-        mark: ``False`` leaves an empty folder without a mark, so that it can take over another's.
+        name: the name under which PostgreSQL knows its identity.
+        mark: ``False`` leaves an empty folder without a mark, so it can get another store's
+            identity.
 
     Raises:
         ConfigurationError: the client can't use the settings.
@@ -79,7 +80,7 @@ def open_at(
 
 
 def folder_at(address: str) -> Path | None:
-    """Return the folder that a ``file://`` address names, ``None`` of another one."""
+    """Return the folder of a ``file://`` address; ``None`` for another one."""
     parts = urlsplit(address)
     return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
@@ -105,7 +106,7 @@ def _opened(
 def open_archive(
     address: str | None, settings: PayloadSettings, metrics: Metrics
 ) -> PayloadStore | None:
-    """Return the store of archived rows; ``None`` where there is none.
+    """Return the store of archived rows; ``None`` if there is none.
 
     Raises:
         ConfigurationError: the client can't use the settings.
@@ -135,11 +136,11 @@ def _client(
         client_options={
             "allow_http": (settings.payload_endpoint_url or "").startswith("http://"),
             "connect_timeout": min(timeout, timedelta(seconds=5)),
-            # The store bounds each call by its size; a limit of the client would begin when a body
-            # begins to be sent, and cut off a large one on a slow line.
+            # The store bounds each call by its size. A limit of the client would begin when the
+            # upload of a body begins, and cut off a large one on a slow line.
             "timeout": _LONGEST,
         },
-        # Left alone it retries for three minutes, and a POST waits for it.
+        # By default the client retries for three minutes, and a POST would wait for it.
         retry_config={
             "max_retries": _RETRIES,
             "retry_timeout": timeout,
@@ -150,14 +151,14 @@ def _client(
 
 @cache
 def _memory(address: str) -> Any:  # noqa: ARG001 - one store for each
-    """Return the store in this process's memory that has the address, the same one each time."""
+    """Return this process's in-memory store with the address, the same one each time."""
     from obstore.store import MemoryStore  # noqa: PLC0415
 
     return MemoryStore()
 
 
 def _s3(settings: PayloadSettings) -> dict[str, str]:
-    """Return the settings that S3 alone has; what is not set, the client takes from ``AWS_*``."""
+    """Return the settings for S3 only; for unset ones, the client reads ``AWS_*``."""
     secrets = {
         "access_key_id": settings.aws_access_key_id,
         "secret_access_key": settings.aws_secret_access_key,

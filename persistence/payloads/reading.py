@@ -1,4 +1,4 @@
-"""Hold an object against what its message says: length and SHA-256."""
+"""Check an object against its message: length and SHA-256."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["check_digest", "fetch", "measure", "verify"]
 
 
 async def fetch(store: PayloadStore, key: str, size: int, sha256: str) -> bytes:
-    """Return content, verified.
+    """Return verified content.
 
     Raises:
         PayloadMissing, PayloadCorrupt, PayloadOutage: as their names say.
@@ -22,7 +22,7 @@ async def fetch(store: PayloadStore, key: str, size: int, sha256: str) -> bytes:
 
 
 async def measure(store: PayloadStore, key: str, size: int) -> None:
-    """Return if the object is there and has its size. Its content is not read.
+    """Check that the object exists and has its size. Its content is not read.
 
     Raises:
         PayloadMissing, PayloadCorrupt, PayloadOutage: as their names say.
@@ -31,7 +31,7 @@ async def measure(store: PayloadStore, key: str, size: int) -> None:
 
 
 async def verify(store: PayloadStore, key: str, size: int, sha256: str) -> None:
-    """Return if the content is what its message says. It is never held whole.
+    """Check that the content is the one in its message. It is never in memory as a whole.
 
     Raises:
         PayloadMissing, PayloadCorrupt, PayloadOutage: as their names say.
@@ -51,7 +51,7 @@ def _check_size(key: str, found: int, expected: int) -> None:
 
 
 def check_digest(key: str, found: str, expected: str) -> None:
-    """Return if the SHA-256 of an object's content is the one that it has to be.
+    """Check that the SHA-256 of an object's content is the expected one.
 
     Raises:
         PayloadCorrupt: it is not.

@@ -1,6 +1,6 @@
-"""Read many objects of a store at a time: one limit of time for all, and no task for each.
+"""Read many objects of a store at once: one time limit for all, and no task for each.
 
-That takes half the processor time of a read of each. It does not tell why one can't be had.
+This takes half the processor time of single reads. It does not report why an object can't be read.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class SeveralObjects:
     async def contents(
         self, payloads: Sequence[Payload], *, seconds: float
     ) -> list[memoryview | None]:
-        """Return contents, verified, and ``None`` in place of what can't be had or is not right."""
+        """Return verified contents, and ``None`` for each that can't be read or is wrong."""
         contents: list[memoryview | None] = [None] * len(payloads)
         await _share(payloads, partial(self._read_into, contents), seconds)
         return contents
 
     async def are_there(self, payloads: Sequence[Payload], *, seconds: float) -> list[bool]:
-        """Return which contents are there in their length, as far as it could be asked."""
+        """Return which contents exist with the right length, as far as the store answered."""
         there = [False] * len(payloads)
         await _share(payloads, partial(self._look_for, there), seconds)
         return there
@@ -50,14 +50,14 @@ class SeveralObjects:
     async def _read_into(self, contents: list[memoryview | None], left: _Numbered) -> None:
         for index, payload in left:
             try:
-                # One byte more, so that a longer object is seen to be one.
+                # One byte more, so that a longer object is noticed.
                 data = await self._obstore.get_range_async(
                     self._client, payload.key, start=0, end=payload.bytes + 1
                 )
             except FileNotFoundError:
                 continue
-            except Exception:  # noqa: BLE001 - whatever it is, a read of it alone meets it as well
-                return  # one that is refused ends no other's read; a store that is out ends all
+            except Exception:  # noqa: BLE001 - a read of it alone meets the error as well
+                return  # a refused read ends no other; a store that is out ends all
             content = memoryview(data)
             if len(content) == payload.bytes and sha256(content).hexdigest() == payload.sha256:
                 contents[index] = content
@@ -68,7 +68,7 @@ class SeveralObjects:
                 meta = await self._obstore.head_async(self._client, payload.key)
             except FileNotFoundError:
                 continue
-            except Exception:  # noqa: BLE001 - whatever it is, a look at it alone meets it as well
+            except Exception:  # noqa: BLE001 - a look at it alone meets the error as well
                 return
             there[index] = meta["size"] == payload.bytes
 
@@ -78,7 +78,7 @@ async def _share(
     work: Callable[[_Numbered], Coroutine[Any, Any, None]],
     seconds: float,
 ) -> None:
-    """Have some tasks take payloads in turn, for at most so many seconds."""
+    """Let some tasks work on payloads in turn, for at most ``seconds``."""
     left = iter(enumerate(payloads))
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:

@@ -1,6 +1,7 @@
 """The payload store: objects by key, in S3, in another cloud's store, in a folder or in memory.
 
-The client is obstore. It is imported when a store is opened, so a process without one does without.
+The client is obstore. It is imported when a store is opened, so a process without a store does not
+need it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ __all__ = ["OpenObject", "PayloadObject", "PayloadStore"]
 _CHUNK = 256 * 1024
 _PAGE = 1000
 _SLOWEST = 10**6
-"""Bytes a second that a store is waited for, beyond the time of a small object."""
+"""The slowest store that is waited for, in bytes a second, beyond the time of a small object."""
 
 
 class PayloadObject(msgspec.Struct, frozen=True):
@@ -45,7 +46,7 @@ class PayloadObject(msgspec.Struct, frozen=True):
 
 
 class OpenObject(msgspec.Struct, frozen=True):
-    """An object whose content is being read. ``size`` is its whole one, whatever the range."""
+    """An object whose content is being read. ``size`` is that of the whole, for any range."""
 
     size: int
     modified: datetime
@@ -64,7 +65,7 @@ class PayloadStore:
     """
 
     fallback: PayloadStore | None = None
-    """The store that is read where this one has no such object; see ``moving``."""
+    """The store that is read if this one has no such object; see ``moving``."""
 
     def __init__(
         self,
@@ -82,15 +83,15 @@ class PayloadStore:
         self._several = SeveralObjects(obstore, client)
         self._folder = folder
         self.settings = settings
-        """Those that it was opened with."""
+        """The settings with which it was opened."""
         self.name = name
-        """Under which PostgreSQL knows its identity."""
+        """The name under which PostgreSQL knows its identity."""
         self.identity: str | None = None
-        """The identity of its mark, as PostgreSQL knows it; ``None``: not compared."""
+        """The identity of its mark, as PostgreSQL knows it; ``None``: the mark is not checked."""
         self.withheld: str | None = None
-        """Why nothing may be written now, and nothing be taken for missing; one line."""
+        """The reason why nothing may be written, or be reported as missing, now; one line."""
         self.elsewhere: str | None = None
-        """Why an object that this store lacks may be in another one, and is not missing."""
+        """Why an object that this store lacks may be in another one, and so is not missing."""
         self._seconds = settings.payload_timeout_ms / 1000
         on_s3 = (settings.payload_store or "").startswith("s3:")
         self._asks_role = on_s3 and settings.aws_access_key_id is None
@@ -98,7 +99,7 @@ class PayloadStore:
 
     @property
     def addresses(self) -> list[str]:
-        """Where objects are read, as settings name it; first the store that is written."""
+        """The addresses from which objects are read, first the store that is written."""
         own = self.settings.payload_store
         return [*([own] if own else ()), *(self.fallback.addresses if self.fallback else ())]
 
@@ -121,10 +122,10 @@ class PayloadStore:
         )
 
     async def move(self, source: str, key: str, size: int) -> None:
-        """Give an object of ``size`` bytes its key, durably, inside the store.
+        """Give an object of ``size`` bytes another key, durably, inside the store.
 
         Raises:
-            PayloadOutage: the store can't do it now; it may have.
+            PayloadOutage: the store can't do it now; it may have happened.
         """
         async with self.call("put", key, size):
             await self.usable()
@@ -139,7 +140,7 @@ class PayloadStore:
 
         Raises:
             PayloadMissing, PayloadOutage: as their names say.
-            PayloadCorrupt: it has another length.
+            PayloadCorrupt: the object has another length.
         """
         async with self.call("get", key, size):
             data = await self._start_of(key, size + 1)
@@ -150,9 +151,9 @@ class PayloadStore:
         return data
 
     async def get_several(self, payloads: Sequence[Payload]) -> list[memoryview | None]:
-        """Return contents, verified, and ``None`` in place of what can't be had or is not right.
+        """Return verified contents, and ``None`` for each that can't be read or is wrong.
 
-        It takes less time than ``get`` for each, which tells why one is not there.
+        This takes less time than a ``get`` for each; ``get`` reports why an object can't be read.
         """
         seconds = self._seconds + sum(payload.bytes for payload in payloads) / _SLOWEST
         contents = await self._several.contents(payloads, seconds=seconds)
@@ -162,22 +163,22 @@ class PayloadStore:
         return contents
 
     async def have_several(self, payloads: Sequence[Payload]) -> list[bool]:
-        """Return which contents are there in their length. ``head`` tells why one is not."""
+        """Return which contents exist with the right length. ``head`` reports why one does not."""
         there = await self._several.are_there(payloads, seconds=self._seconds)
         self._metrics.requests.labels("head", "ok").inc(sum(there))
         return there
 
     async def _start_of(self, key: str, most: int) -> bytes:
-        """Return up to so many bytes of an object.
+        """Return up to ``most`` bytes of an object.
 
-        One call of the client, which comes back from its thread once. Head and body of a whole
+        It is one call of the client, which returns from its thread once. Head and body of a whole
         object are two calls, and cost half as much processor time again.
         """
         try:
             call = self._obstore.get_range_async(self._client, key, start=0, end=most)
             return bytes(await self._found(call))
         except self._obstore.exceptions.GenericError as failure:
-            # Either the store failed, or the object is empty: then it has no such range.
+            # Either the store failed, or the object is empty: an empty object has no such range.
             try:
                 meta = await self._found(self._obstore.head_async(self._client, key))
             except self._obstore.exceptions.GenericError:
@@ -251,16 +252,16 @@ class PayloadStore:
             with suppress(FileNotFoundError):
                 await self._obstore.delete_async(self._client, list(keys))
                 return
-            # A store that minds a missing one stops there.
+            # A store that reports a missing object as an error stops there.
             for key in keys:
                 with suppress(FileNotFoundError):
                     await self._obstore.delete_async(self._client, key)
 
     async def sign_get(self, key: str, seconds: int) -> str | None:
-        """Return a URL that reads the object for so long; ``None`` where the store signs none.
+        """Return a URL that reads the object for ``seconds``; ``None`` if the store signs none.
 
         Raises:
-            PayloadOutage: no credentials can be had to sign with.
+            PayloadOutage: no credentials for signing are available.
         """
         from obstore.store import LocalStore, MemoryStore  # noqa: PLC0415
 
@@ -273,13 +274,14 @@ class PayloadStore:
         return url
 
     async def probe(self) -> None:
-        """Return if the store answers us, and is the one that it has to be.
+        """Check that the store answers us, and is the expected one.
 
-        Its mark is read with a GET: the answer to a HEAD has no body, and does not tell whether it
-        is the object that is missing, or the bucket.
+        Its mark is read with a GET: the answer to a HEAD has no body, and does not tell whether the
+        object is missing, or the bucket.
 
         Raises:
-            PayloadOutage: it can't be reached, refuses, its bucket is not there, or it is another.
+            PayloadOutage: it can't be reached, refuses, its bucket does not exist, or it is
+                another.
         """
         await self._probe()
 
@@ -291,16 +293,16 @@ class PayloadStore:
             raise PayloadOutage(self.elsewhere)
 
     async def usable(self) -> None:
-        """Return if something may be written, as far as is known without asking a server.
+        """Check that objects may be written, as far as is known without asking a server.
 
         Raises:
-            PayloadOutage: it may not.
+            PayloadOutage: they may not.
         """
         if self.withheld is not None or self._folder is not None:
             await self._probe()
 
     async def mark(self) -> str | None:
-        """Return the identity that the store's mark has, ``None`` where it has no mark.
+        """Return the identity in the store's mark; ``None`` if it has no mark.
 
         Raises:
             PayloadOutage: as its name says.
@@ -314,10 +316,10 @@ class PayloadStore:
         return None
 
     async def make_mark(self, identity: str | None = None) -> str:
-        """Mark the store, as one of its own where no ``identity`` is given; return its identity.
+        """Mark the store, with a new identity if none is given; return its identity.
 
         Raises:
-            PayloadOutage: the store can't take it now; it may have.
+            PayloadOutage: the store can't do it now; it may have happened.
         """
         identity = identity or new_identity()
         async with self.call("put", MARK):
@@ -329,10 +331,10 @@ class PayloadStore:
         return identity
 
     async def compare(self) -> None:
-        """Return if the store's mark is the one that it has to be.
+        """Check that the store's mark is the expected one.
 
         Raises:
-            PayloadOutage: it is not, or the store can't tell.
+            PayloadOutage: it is not, or the store can't answer.
         """
         self._compare(await self.mark())
 
@@ -345,7 +347,8 @@ class PayloadStore:
     async def remove_unfinished(self, before: datetime) -> int:
         """Remove the files of writes that never ended, and empty folders, last changed before.
 
-        Only a folder has them. A bucket keeps parts of uploads, which its lifecycle rule removes.
+        Only a folder has such files. A bucket keeps parts of uploads, which its lifecycle rule
+        removes.
 
         Returns:
             How many files were removed.
@@ -361,13 +364,13 @@ class PayloadStore:
         """Bound, count and translate a request about ``key``, of ``size`` bytes of content.
 
         Args:
-            operation: what the metrics call it.
-            key: for texts.
-            size: bytes that may take their time.
-            counted: ``False`` of a part of a request, which counts only where it fails.
+            operation: its name in the metrics.
+            key: the object's key, for error texts.
+            size: the number of bytes, for the time limit.
+            counted: ``False`` for a part of a request, which is counted only if it fails.
 
         Raises:
-            PayloadError: what came out of the block.
+            PayloadError: the translated error of the block.
         """
         try:
             async with asyncio.timeout(self._seconds + size / _SLOWEST):
@@ -385,7 +388,7 @@ class PayloadStore:
         try:
             return await call
         except FileNotFoundError:
-            await self._probe()  # nothing is missing where the store is not ours
+            await self._probe()  # nothing counts as missing if the store is not ours
             raise
 
     async def _chunks(self, stream: Any, key: str) -> AsyncIterator[bytes]:
@@ -400,10 +403,10 @@ class PayloadStore:
             yield chunk
 
     async def flush(self, key: str) -> None:
-        """Return when an object is durable; only a folder needs to be told.
+        """Make an object durable; only a folder needs this.
 
-        Its mark is compared once more: the disk may have been unmounted since, and the object been
-        written below its mount point.
+        Its mark is checked once more: the disk may have been unmounted meanwhile, and the object
+        been written below its mount point.
         """
         if self._folder is not None:
             self._compare(await asyncio.to_thread(self._folder.flush, key))

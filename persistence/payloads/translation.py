@@ -1,4 +1,4 @@
-"""The client's exceptions into ours (``persistence.payloads.errors``), in one place."""
+"""Translate the client's exceptions into ours (``persistence.payloads.errors``), in one place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from persistence.payloads.errors import (
 
 __all__ = ["translate"]
 
-# 404 is also the answer for a bucket that is not there, and no message is at fault for that.
+# 404 is also the answer for a bucket that does not exist, and no message is at fault for that.
 _NO_STORE = re.compile("NoSuchBucket|ContainerNotFound|bucket does not exist", re.IGNORECASE)
 _OWN_FAULT = re.compile("<Code>(KeyTooLongError|InvalidObjectState)</Code>|Could not parse path")
 _REFUSED = {"PermissionDeniedError", "UnauthenticatedError"}
@@ -21,7 +21,7 @@ _NO_ROLE = (
     "can't be asked without credentials, and this machine has no role that gives some; set "
     "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 )
-# Answers with a remedy of their own, by what the store or the client calls them.
+# Answers with a remedy of their own, by their names in the store or the client.
 _REMEDIES = (
     (re.compile("/latest/(?:api/token|meta-data)|/v[23]/credentials|169[.]254[.]"), _NO_ROLE),
     (re.compile("RequestTimeTooSkewed|RequestExpired"), "refuses us; set this machine's clock"),
@@ -38,8 +38,8 @@ _SILENT_ROLE = (
     ", or this machine gave no credentials: AWS_ACCESS_KEY_ID is not set, so its role is asked"
 )
 
-# The client's text is one sentence about the request, the store's answer behind it, and a dump of
-# its structures. The dump alone has the reason why a connection failed.
+# The client's text is one sentence about the request, then the store's answer, then a dump of its
+# structures. Only the dump has the reason of a failed connection.
 _DUMP = "\n\nDebug source:"
 _LEAD = re.compile(
     r"Generic \w+ error: |Error performing (?:list request: Error performing )?"
@@ -56,8 +56,8 @@ _REASON = re.compile(r'(?:message|error): "([^"]+)"|InvalidCertificate\(\s*(\w+)
 def translate(error: Exception, key: str, *, asks_role: bool = False) -> PayloadError:
     """Translate an exception that a call about ``key`` raised.
 
-    Everything that says nothing of the object itself is an outage: a refusal, a time-out, an answer
-    of 5xx, and what this version has no rule for.
+    Every error that is not about the object itself is an outage: a refusal, a time-out, an answer
+    of 5xx, and an error without a rule.
 
     Args:
         error: what was raised.
@@ -91,7 +91,7 @@ def _text(whole: str) -> str:
 
 
 def _said(body: re.Match[str]) -> str:
-    """Return the store's code and message out of its answer; the answer where it has neither."""
+    """Return the code and message in the store's answer; the whole answer if it has neither."""
     return ": ".join(value for _, value in _SAID.findall(body[0])) or body[0][:200]
 
 

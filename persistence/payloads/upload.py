@@ -1,4 +1,4 @@
-"""Content on its way into the store in pieces, some megabytes of it in memory."""
+"""An upload of content into the store, in pieces, with some megabytes of it in memory."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from persistence.payloads.store import PayloadStore
 __all__ = ["UPLOADING", "PayloadUpload"]
 
 UPLOADING = "uploading"
-"""The prefix of content that is on its way in and has no key yet."""
+"""The prefix of uploads that are under way and have no final key yet."""
 
-_PART_BYTES = 5 * 2**20  # S3 takes no smaller one, but for the last
+_PART_BYTES = 5 * 2**20  # S3 accepts no smaller one, except the last
 _PARTS_AT_ONCE = 2
 _IN_MEMORY = _PARTS_AT_ONCE * _PART_BYTES
 
@@ -22,8 +22,8 @@ _IN_MEMORY = _PARTS_AT_ONCE * _PART_BYTES
 class PayloadUpload:
     """An upload: ``write`` the content, then ``commit`` or ``abandon`` it.
 
-    The key has the content's digest, so the content goes under a key of its own first, and the
-    store copies it. What is left of an upload that a crash ended is under ``uploading``.
+    The key contains the content's digest, so the content is first written under a temporary key,
+    and the store copies it. Uploads that a crash ended stay under ``uploading``.
     """
 
     def __init__(self, store: PayloadStore, message_id: str) -> None:
@@ -33,7 +33,7 @@ class PayloadUpload:
         self.began = time.time_ns()
         """Nanoseconds since the epoch."""
         self.size = 0
-        """Bytes so far."""
+        """The number of bytes so far."""
 
     async def write(self, data: bytes) -> None:
         """Take more content; waits while the store is behind.
@@ -59,9 +59,9 @@ class PayloadUpload:
         await self._store.move(self._source, key, self.size)
 
     async def abandon(self) -> None:
-        """Remove what was written, as far as the store lets us."""
+        """Remove the written parts, as far as the store permits."""
         with suppress(PayloadError):
-            # A store keeps the parts of an object that was never finished, hidden, for ever.
+            # A store keeps the hidden parts of an unfinished object for ever.
             async with self._store.call("put", self._source, _IN_MEMORY, counted=False):
                 await self._writer.close()
         with suppress(PayloadError):
