@@ -120,7 +120,7 @@ async def examine_reads(settings: PersistenceSettings) -> AsyncIterator[Observat
             "connection",
             str(error) or f"no answer within {_WITHIN:g} s",
             "see that PostgreSQL runs where DATABASE_READ_URL says, or unset it: until then pages "
-            "of conversations and the console's search get 503",
+            "of conversations and the console's search are read from DATABASE_URL, two at a time",
         )
         return
     finally:

@@ -10,6 +10,7 @@ from otel.losses import Losses
 from otel.metrics import Metrics
 from otel.tracing.start import OFF, Tracing
 from persistence.database.pool import Pool
+from persistence.database.read_pool import ReadPool
 from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.payloads.store import PayloadStore
 from persistence.standby.standby import Standby
@@ -33,7 +34,7 @@ class ProcessContext:
     losses: Losses = field(default_factory=Losses)
     payloads: PayloadStore | None = None
     """The payload store, which keeps large content."""
-    reads: Pool | None = None
+    reads: ReadPool | None = None
     """Connections for pages and the console's search, if those have a server of their own."""
     archive: PayloadStore | None = None
     """The store that old rows are archived in."""

@@ -15,6 +15,7 @@ from ingress.metrics import IngressMetrics
 from ingress.readiness import ComponentState, Probe, ReadinessChecks, WorkerProbe
 from ingress.routes.health import health_router
 from otel.losses import Losses
+from persistence.database.read_pool import ReadPool
 from persistence.payloads.errors import PayloadError
 from persistence.payloads.store import PayloadStore
 from persistence.standby.standby import Standby, StandbyStatus
@@ -29,6 +30,7 @@ __all__ = [
     "HealthOnly",
     "loss_probe",
     "payload_probe",
+    "reads_probe",
     "shadow_probe",
     "worker_probe",
 ]
@@ -168,6 +170,19 @@ def payload_probe(store: PayloadStore, *, timeout_seconds: float) -> Probe:
             why = str(error) or f"no answer within {timeout_seconds:g} s"
             end = "" if why.endswith((".", "?", "!")) else "."
             detail = f"{why}{end} Large messages get 503; small ones are accepted."
+            return ComponentState(name, "degraded", False, detail)
+        return ComponentState(name, "up", False, "It answers.")
+
+    return probe
+
+
+def reads_probe(reads: ReadPool, *, timeout_seconds: float) -> Probe:
+    """Return the probe of the server for pages. The primary stands in for it."""
+
+    async def probe() -> ComponentState:
+        name = "database of reads"
+        if why := await reads.trouble(within=timeout_seconds):
+            detail = f"{why}. Pages and the console's search come from DATABASE_URL."
             return ComponentState(name, "degraded", False, detail)
         return ComponentState(name, "up", False, "It answers.")
 

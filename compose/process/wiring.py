@@ -19,6 +19,7 @@ from compose.process.health import (
     HealthOnly,
     loss_probe,
     payload_probe,
+    reads_probe,
     shadow_probe,
     worker_probe,
 )
@@ -40,6 +41,7 @@ from migration_guide.parity.monitor import ParityMonitor
 from migration_guide.service import MigrationService
 from otel.tracing.start import start as start_tracing
 from persistence.database.pool import Pool, connect, connect_reads, using
+from persistence.database.read_pool import ReadPool
 from persistence.dead_letters.depth_reporter import DepthReporter
 from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.errors import PersistenceError, UnfitDatabase
@@ -157,7 +159,7 @@ async def _context(settings: Settings, stack: AsyncExitStack) -> ProcessContext:
         member,
         tracing,
         payloads=payloads,
-        reads=reads,
+        reads=ReadPool(reads, pool) if reads is not None else None,
         archive=archive,
     )
 
@@ -220,6 +222,9 @@ def _application(
     if context.payloads is not None:
         timeout = settings.ingress.ingress_health_timeout_ms / 1000
         always.append(payload_probe(context.payloads, timeout_seconds=timeout))
+    if context.reads is not None and role is not Role.WORKER:
+        timeout = settings.ingress.ingress_health_timeout_ms / 1000
+        always.append(reads_probe(context.reads, timeout_seconds=timeout))
     if consumers:
         required = role is Role.WORKER
         probe = worker_probe(consumers.worker, consumers.standbys, required=required)
@@ -246,7 +251,7 @@ def _application(
             context.pool, settings.transport, trace_url=settings.ingress.ingress_trace_url
         ),
         payloads=context.payloads,
-        reads=context.reads,
+        reads=context.reads.pool if context.reads else None,
         tried=logs.appends.tried,
         **({"unwritten": consumers.worker.unwritten} if consumers else {}),
     )
