@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 import structlog
 from msgspec.structs import replace
 
+from ingress.console.health.database import READ_ONLY
 from ingress.console.health.sentences import sentences
 from ingress.console.readings import Readings, WatchedLog
 from ingress.console.views import (
@@ -187,10 +188,12 @@ class Sampler:
                 letters = await overview.letters(self._pool, within=self._timeout)
                 state = await migration_state.state(self._pool, within=self._timeout)
                 waits = await ArchiveTable(self._pool).waits()
+                read_only = await overview.is_read_only(self._pool, within=self._timeout)
         except (Outage, TimeoutError) as error:
             message = " ".join(str(error).split()) or f"no answer in {self._timeout:g} s"
             return Database(up=False, error=message), None, None, None
-        return Database(up=True, error=None, archive_waits=waits), there, letters, state
+        why = READ_ONLY if read_only else None
+        return Database(up=True, error=why, archive_waits=waits), there, letters, state
 
     def _status(
         self,

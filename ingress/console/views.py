@@ -113,7 +113,7 @@ class Latency(ApiStruct, frozen=True):
 
 
 class Database(ApiStruct, frozen=True):
-    """The state of PostgreSQL, and its error if it does not answer."""
+    """The state of PostgreSQL, and why it does not answer, or takes no rows."""
 
     up: bool
     error: str | None

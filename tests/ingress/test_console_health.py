@@ -133,7 +133,7 @@ def test_what_is_unknown_is_never_well() -> None:
     assert [finding.level for finding in shadow] == ["warning"]
     stuck = log(partition(0, lag=2, stalled_seconds=12.0))
     cause = said(stuck, database=Database(up=False, error="x"), processes=None)[1].text
-    assert "is not moving: PostgreSQL does not answer. 2 records wait, for 12 s now" in cause
+    assert "is not moving: PostgreSQL takes no rows. 2 records wait, for 12 s now" in cause
     down = said(log(partition(0)), database=Database(up=False, error="x"), processes=None)
     assert "Messages are accepted all the same" in down[0].text
 

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from ingress.console.health.wording import span
 from ingress.console.views import Database, Sentence
 
-__all__ = ["database_sentences"]
+__all__ = ["READ_ONLY", "database_sentences"]
+
+READ_ONLY = "it is read-only (a standby, or default_transaction_read_only)"
+"""The error of a PostgreSQL that refuses every write."""
 
 _ARCHIVE_FAILS = 2 * 3600.0  # seconds
 """The age at which an unfinished archive file has been retried, and has failed again."""
@@ -15,6 +18,14 @@ _ARCHIVE_FAILS = 2 * 3600.0  # seconds
 
 def database_sentences(database: Database) -> Iterator[Sentence]:
     """Yield sentences if PostgreSQL can't be used, or if an archive file is not finished."""
+    if database.up and database.error:
+        yield Sentence(
+            level="alarm",
+            text=f"PostgreSQL answers and takes no rows: {database.error}. Messages are accepted "
+            "all the same and wait in the log; nothing is persisted.",
+            next="Look at its disk and at what your provider says of it; if another server is the "
+            "primary now, name that in DATABASE_URL. Workers go on by themselves.",
+        )
     if not database.up:
         error = (database.error or "").removeprefix("PostgreSQL: ")
         yield Sentence(

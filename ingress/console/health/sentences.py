@@ -47,6 +47,8 @@ def sentences(
         strays: The number of processes with another phase's settings than the migration's.
         now: The time from which ages are counted.
     """
+    if database.error:  # no process can write its heartbeat, so the ages of all say nothing
+        processes = None
     found = [
         *database_sentences(database),
         *(sentence for log in logs for sentence in log_sentences(log, processes, now)),

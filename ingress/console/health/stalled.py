@@ -48,7 +48,7 @@ def _cause(
         )
     if processes is None:
         return (
-            "PostgreSQL does not answer",
+            "PostgreSQL takes no rows",
             "Bring PostgreSQL back; the workers go on by themselves.",
         )
     owner = next((p for p in processes if p.member == partition.owner), None)
