@@ -84,7 +84,7 @@ def typed_up(typed_crossfade: Start) -> Up:
 
 
 @pytest_asyncio.fixture
-async def places(new_redis, database_url) -> dict[str, str]:
+async def process_settings(new_redis, database_url) -> dict[str, str]:
     """Settings for a Redis of the test's own, a fresh database, and free ports."""
     redis = await new_redis()
     return {
@@ -93,5 +93,10 @@ async def places(new_redis, database_url) -> dict[str, str]:
         "DATABASE_URL": database_url,
         "PORT": str(free_port()),
         "METRICS_PORT": str(free_port()),
-        "STREAM_LEASE_MS": "2000",
     }
+
+
+@pytest.fixture
+def places(process_settings) -> dict[str, str]:
+    """Those, and leases that end soon."""
+    return {**process_settings, "STREAM_LEASE_MS": "2000"}

@@ -11,7 +11,6 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from compose.local.ports import free_port
 from tests.compose.test_guide_steps import BODY
 from tests.support.eventually import eventually
 
@@ -19,29 +18,18 @@ PATIENCE = 30.0
 
 
 @pytest.fixture
-async def places(new_redis, database_url) -> dict[str, str]:
-    """Settings for a Redis of the test's own."""
-    redis = await new_redis()
-    return {
-        "REDIS_HOST": redis.host,
-        "REDIS_PORT": str(redis.port),
-        "DATABASE_URL": database_url,
-        "PORT": str(free_port()),
-        "METRICS_PORT": str(free_port()),
-    }
-
-
-@pytest.fixture
-async def client(places) -> AsyncIterator[Redis]:
-    async with Redis(host=places["REDIS_HOST"], port=int(places["REDIS_PORT"])) as one:
+async def client(process_settings) -> AsyncIterator[Redis]:
+    async with Redis(
+        host=process_settings["REDIS_HOST"], port=int(process_settings["REDIS_PORT"])
+    ) as one:
         yield one
 
 
 @pytest.fixture
-async def api(crossfade, places) -> AsyncIterator[httpx.AsyncClient]:
+async def api(crossfade, process_settings) -> AsyncIterator[httpx.AsyncClient]:
     """A running service, and what speaks to it."""
-    running = await crossfade("serve", **places)
-    url = f"http://127.0.0.1:{places['PORT']}"
+    running = await crossfade("serve", **process_settings)
+    url = f"http://127.0.0.1:{process_settings['PORT']}"
     async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=20) as one:
 
         async def accepts() -> bool:
@@ -62,7 +50,7 @@ async def _post(api: httpx.AsyncClient) -> int:
 
 @pytest.mark.parametrize("asked", ["/api/messages", "/readyz"])
 async def test_a_primary_that_refuses_appends_is_an_alarm_until_it_takes_them(
-    crossfade, places, client, api, asked
+    crossfade, process_settings, client, api, asked
 ):
     """A balancer that sees it unready sends no POSTs any more: its probes are enough."""
 
@@ -81,7 +69,7 @@ async def test_a_primary_that_refuses_appends_is_an_alarm_until_it_takes_them(
     assert text.startswith("redis refuses messages of 1 process, for ")
     assert "maxmemory" in text
     assert "POSTs are answered 503" in text
-    shown = await crossfade("status", **places)
+    shown = await crossfade("status", **process_settings)
     await shown.ends()
     (line,) = [line for line in shown.lines if "redis refuses messages" in line]
     assert line.startswith("alarm ")

@@ -29,15 +29,10 @@ async def _post(api: str) -> httpx.Response:
 
 
 @pytest.fixture
-async def places(new_redis, database_url) -> dict[str, str]:
+def places(process_settings) -> dict[str, str]:
     """Settings for a Redis of the test's own, and for a Kafka that is not there."""
-    redis = await new_redis()
     return {
-        "REDIS_HOST": redis.host,
-        "REDIS_PORT": str(redis.port),
-        "DATABASE_URL": database_url,
-        "PORT": str(free_port()),
-        "METRICS_PORT": str(free_port()),
+        **process_settings,
         "TRANSPORT_SHADOW": "kafka",
         "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}",
     }
