@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
+from ingress.console.views import MigrationBrief
 from ingress.routes.dead_letter_models import Whole
 from ingress.routes.models import Model, Reasoned
 from ingress.schema.structs import ApiStruct
@@ -62,15 +63,9 @@ class PairView(ApiStruct, frozen=True):
     new: str | None
 
 
-class StandView(ApiStruct, frozen=True):
+class StandView(MigrationBrief, frozen=True):
     """The state of the migration. A step is under way while ``target`` differs from ``phase``."""
 
-    phase: int
-    target: int
-    epoch: int
-    changed_at: Time
-    changed_by: str
-    why: str
     reached_at: Time
     queued: QueuedView | None
     pair: PairView

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from uuid import UUID
 
+from ingress.console.search.found_row import found_row
 from ingress.console.search.wanted import LogPlace
 from ingress.console.views import FoundMessage
 from ingress.schema.responses import State
 from persistence.database.pool import Pool
 from persistence.reads import outcomes, search
 from persistence.reads.messages import StoredPosition
-from persistence.timestamps import rfc3339
 from transport.contract import Record, Topic, Transport
 from transport.errors import DecodeError
 from transport.lookup import record_at
@@ -109,17 +109,5 @@ class Places:
                 f"{place.log} holds no record there (any more), and rows can't be found by where "
                 "they came from: look for the conversation, or for another id."
             )
-        return [
-            FoundMessage(
-                message_id=str(row["id"]),
-                matched=["log position"],
-                state="persisted",
-                conversation_id=row["conversation_id"],
-                sender_id=row["sender_id"],
-                client_message_id=row["client_message_id"],
-                correlation_id=row["correlation_id"],
-                accepted_at=rfc3339(row["accepted_at"]),
-                position=StoredPosition(place.log, place.partition, place.offset),
-            )
-            for row in rows
-        ]
+        position = StoredPosition(place.log, place.partition, place.offset)
+        return [found_row(row, ["log position"], position=position) for row in rows]

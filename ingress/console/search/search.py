@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any
 
 import asyncpg
 import msgspec
 from msgspec.structs import replace
 
+from ingress.console.search.found_row import found_row
 from ingress.console.search.places import Places
 from ingress.console.search.wanted import Wanted
 from ingress.console.views import FoundMessage, FoundMessages, FoundPage, Matched
@@ -161,7 +161,7 @@ class Search:
             there = {row.id for row in looked.rows}
             known = await self._without_erased([m for m in ordered if m.message_id not in there])
             on_the_way = [m for m in known if m.state != "erased"][:_MOST]
-        rows = [_row(msgspec.structs.asdict(row), listing.named) for row in looked.rows]
+        rows = [found_row(msgspec.structs.asdict(row), listing.named) for row in looked.rows]
         cut = looked.next is not None and len(rows) < limit
         page = FoundPage(
             items=_visible(_once([*on_the_way, *rows]), key),
@@ -185,7 +185,7 @@ class Search:
         rows = await search.messages_with(self._pool, wanted.text, wanted.identifier, _MOST + 1)
         if wanted.first is not None and wanted.last is not None:
             rows += await search.messages_like(self._pool, wanted.first, wanted.last, _MOST + 1)
-        return [_row(row, wanted.matched(str(row["id"]), _as_message(row))) for row in rows]
+        return [found_row(row, wanted.matched(str(row["id"]), _as_message(row))) for row in rows]
 
     async def _buried(self, wanted: Wanted) -> list[FoundMessage]:
         if wanted.identifier is None:
@@ -305,19 +305,6 @@ def _exact(message: FoundMessage) -> bool:
 
 def _incomplete(gaps: list[str]) -> str | None:
     return f"Could not be asked: {'; '.join(gaps)}." if gaps else None
-
-
-def _row(row: asyncpg.Record | Mapping[str, Any], matched: list[Matched]) -> FoundMessage:
-    return FoundMessage(
-        message_id=str(row["id"]),
-        matched=matched,
-        state="persisted",
-        conversation_id=row["conversation_id"],
-        sender_id=row["sender_id"],
-        client_message_id=row["client_message_id"],
-        correlation_id=row["correlation_id"],
-        accepted_at=rfc3339(row["accepted_at"]),
-    )
 
 
 def _as_message(row: asyncpg.Record) -> Message:
