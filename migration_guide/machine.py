@@ -158,10 +158,7 @@ class Machine:
                     raise NotRetired(f"{name} is the log that is written and read")
                 pair = LogPair(rests_on(state), None)
                 after = msgspec.structs.replace(state, pair=pair, phase=0, target=0, watermark=None)
-            if not await forget_used(connection, name):
-                raise NotRetired(f"a process has {name} in its settings")
-            if used:
-                await retire_log(connection, name, who=who, why=why)
+            await _give_up(connection, name, used=used, who=who, why=why)
             why = f"retired {name}: {why}"
             after = await self._change(connection, after, who, why)
             await self._record(connection, "retired", state, after)
@@ -193,10 +190,7 @@ class Machine:
             if name in state.pair.names:
                 pair = LogPair(survivor(state, name, accept_loss=accept_loss), None)
                 after = msgspec.structs.replace(state, pair=pair, phase=0, target=0, watermark=None)
-            if not await forget_used(connection, name):
-                raise NotRetired(f"a process has {name} in its settings")
-            if used:
-                await retire_log(connection, name, who=who, why=why)
+            await _give_up(connection, name, used=used, who=who, why=why)
             after = await self._change(connection, after, who, f"lost {name}: {why}")
             await self._record(connection, "retired", state, after)
             return after
@@ -416,6 +410,18 @@ class Machine:
 
 def _names(pair: LogPair) -> tuple[str, str | None]:
     return pair.old, pair.new
+
+
+async def _give_up(connection: Connection, name: str, *, used: bool, who: str, why: str) -> None:
+    """Forget that a log is used. Its name is free again, unless records were in it.
+
+    Raises:
+        NotRetired: a process names it.
+    """
+    if not await forget_used(connection, name):
+        raise NotRetired(f"a process has {name} in its settings")
+    if used:
+        await retire_log(connection, name, who=who, why=why)
 
 
 async def _record_passed(
