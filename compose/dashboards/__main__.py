@@ -7,7 +7,7 @@ from pathlib import Path
 
 from compose.dashboards.migration import MIGRATION
 from compose.dashboards.panels import Dashboard, dashboard
-from compose.dashboards.queue import QUEUE
+from compose.dashboards.queue.queue import QUEUE
 from compose.dashboards.traces import TRACES
 
 __all__ = ["ALL", "FOLDER", "text"]

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from compose.dashboards.queue import QUEUE
+from compose.dashboards.queue.queue import QUEUE
 from compose.local.kafka_jars import KAFKA_VERSION
 from compose.settings import load
 

@@ -1,0 +1,1 @@
+"""The dashboard of the queue, one file for each row."""
