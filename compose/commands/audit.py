@@ -11,9 +11,9 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 import typer
 
-from compose.commands.dlq.selection import caller
-from compose.commands.log_option import named_log
-from compose.commands.options import DryRun, Json, Wide, Yes
+from compose.commands.options.common import DryRun, Json, Wide, Yes
+from compose.commands.options.log_name import named_log
+from compose.commands.options.operator_action import caller
 from compose.grid import Grid
 from compose.output import client_settings, err, fail, out, run
 from compose.settings import Settings

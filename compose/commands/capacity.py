@@ -9,7 +9,7 @@ import typer
 
 from compose.capacity.costs import Costs, measured_costs
 from compose.capacity.model import Capacity, Ceiling, capacity, ceiling
-from compose.commands.options import Json
+from compose.commands.options.common import Json
 from compose.grid import Grid
 from compose.output import out
 from compose.terminal import styled

@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from compose.commands.options import Json, Wide
+from compose.commands.options.common import Json, Wide
 from compose.doctor.observation import Grade, Observation
 from compose.grid import Grid
 from compose.output import client_settings, err, out, run

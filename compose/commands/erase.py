@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from compose.commands.dlq.selection import caller, said
 from compose.commands.every_log import every_log
-from compose.commands.options import DryRun, Json, Yes
+from compose.commands.options.common import DryRun, Json, Yes
+from compose.commands.options.operator_action import caller, said
 from compose.grid import Grid
 from compose.output import client_settings, err, fail, out, run, warn, working
 from compose.process.metrics import process_metrics

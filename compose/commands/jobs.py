@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 import typer
 
-from compose.commands.options import Json, JsonLines, Wide
+from compose.commands.options.common import Json, JsonLines, Wide
 from compose.grid import Grid
 from compose.output import client_settings, err, fail, out, run
 from compose.terminal import progress_bar

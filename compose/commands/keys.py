@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from compose.commands.options import Json, Wide
+from compose.commands.options.common import Json, Wide
 from compose.grid import Grid
 from compose.output import err, fail, out, settings_or_exit
 from compose.terminal import paragraph

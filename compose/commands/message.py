@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from compose.commands.options import Json, Wide
+from compose.commands.options.common import Json, Wide
 from compose.grid import Grid
 from compose.output import client_settings, err, fail, out, run, warn
 from compose.process.logs.read_only import watching

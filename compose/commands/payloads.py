@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from compose.commands.every_log import originals
-from compose.commands.options import DryRun, Json, Wide, Yes
+from compose.commands.options.common import DryRun, Json, Wide, Yes
 from compose.grid import Grid
 from compose.output import client_settings, err, fail, out, run, warn
 from compose.process.metrics import process_metrics

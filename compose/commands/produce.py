@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from compose.commands.dlq.selection import caller
+from compose.commands.options.operator_action import caller
 from compose.output import err, fail, out, run
 from compose.sending.service import ServiceAddress, connected, explain, service, with_remedy
 from compose.terminal import styled

@@ -7,7 +7,7 @@ import asyncio
 import msgspec
 import typer
 
-from compose.commands.options import DryRun, Json
+from compose.commands.options.common import DryRun, Json
 from compose.output import client_settings, fail, out, run, working
 from compose.process.metrics import process_metrics
 from compose.settings import Settings

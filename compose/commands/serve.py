@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import structlog
 
-from compose.commands.layout import Processes, Workers, layout_of
+from compose.commands.options.layout import Processes, Workers, layout_of
 from compose.output import client_settings, fail, joined, must_still_run, run, settings_or_exit
 from compose.process.role import Role
 from compose.process.signals import Interrupted, Signals

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compose.commands.options import Json, Wide
+from compose.commands.options.common import Json, Wide
 from compose.grid import Grid
 from compose.output import client_settings, joined, out
 from compose.settings import effective

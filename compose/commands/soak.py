@@ -14,7 +14,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from compose.commands.options import Json, LargeShare
+from compose.commands.options.common import Json, LargeShare
 from compose.local.broker_settings import FIRST, STARTED
 from compose.output import err, fail, out, run
 from compose.process.signals import Interrupted, Signals

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from compose.commands.options import JsonLines
+from compose.commands.options.common import JsonLines
 from compose.output import client_settings, err, must_still_run, out, run
 from compose.process.logs.read_only import Watching, watching
 from compose.settings import Settings

@@ -8,9 +8,8 @@ from typing import Annotated, TypeVar
 import msgspec
 import typer
 
-from compose.commands.dlq.selection import caller
-from compose.commands.migrate.take import Why
-from compose.commands.options import DryRun, Json, Yes
+from compose.commands.options.common import DryRun, Json, Yes
+from compose.commands.options.operator_action import Why, caller
 from compose.output import client_settings, fail, out, run
 from compose.terminal import confirm
 from persistence.database.pool import Pool, connect

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from compose.commands.db.accept_gap import accept_gap
-from compose.commands.options import DryRun, Json, Yes
+from compose.commands.options.common import DryRun, Json, Yes
 from compose.output import client_settings, err, out, run
 from compose.terminal import confirm
 

@@ -14,7 +14,6 @@ import typer
 from compose.commands.dlq import redrive
 from compose.commands.dlq.groups import list_groups
 from compose.commands.dlq.selection import (
-    LARGEST_ID,
     All,
     Cause,
     Conversation,
@@ -23,13 +22,13 @@ from compose.commands.dlq.selection import (
     Newer,
     Older,
     Why,
-    caller,
     chosen,
     conditions,
     must_be_pending,
-    said,
 )
-from compose.commands.options import DryRun, Json, Wide, Yes
+from compose.commands.options.bounds import LARGEST_ID
+from compose.commands.options.common import DryRun, Json, Wide, Yes
+from compose.commands.options.operator_action import caller, said
 from compose.grid import Grid
 from compose.output import client_settings, err, fail, out, run
 from compose.terminal import confirm, paragraph

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from compose.commands.dlq.selection import LARGEST_INTEGER
+from compose.commands.options.bounds import LARGEST_INTEGER
 from compose.grid import Grid
 from compose.output import client_settings, err, out, run
 from persistence.database.pool import connect

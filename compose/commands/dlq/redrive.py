@@ -13,7 +13,6 @@ import msgspec
 import typer
 
 from compose.commands.dlq.selection import (
-    LARGEST_INTEGER,
     All,
     Cause,
     Conversation,
@@ -22,7 +21,6 @@ from compose.commands.dlq.selection import (
     Newer,
     Older,
     Why,
-    caller,
     chosen,
     conditions,
     must_be_pending,
@@ -37,7 +35,9 @@ from compose.commands.jobs import (
     show,
     watch_job,
 )
-from compose.commands.options import DryRun, Json, JsonLines, Wide
+from compose.commands.options.bounds import LARGEST_INTEGER
+from compose.commands.options.common import DryRun, Json, JsonLines, Wide
+from compose.commands.options.operator_action import caller
 from compose.output import client_settings, err, fail, out, run
 from compose.process.context import ProcessContext
 from compose.process.logs.reconnecting import ReconnectingTransport

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import getpass
 import re
-import socket
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
 import typer
 
+from compose.commands.options.bounds import LARGEST_ID
 from compose.output import fail
 from persistence.dead_letters.dead_letters import DeadLetters
 from persistence.dead_letters.selection import Selection
 from transport.contract import Reason
 
 __all__ = [
-    "LARGEST_ID",
-    "LARGEST_INTEGER",
     "All",
     "Cause",
     "Conversation",
@@ -27,17 +24,12 @@ __all__ = [
     "Newer",
     "Older",
     "Why",
-    "caller",
     "chosen",
     "conditions",
     "must_be_pending",
-    "said",
 ]
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-LARGEST_ID = 2**63 - 1  # PostgreSQL's bigint
-LARGEST_INTEGER = 2**31 - 1  # and its integer
 
 Ids = Annotated[
     list[int] | None,
@@ -109,26 +101,6 @@ async def must_be_pending(letters: DeadLetters, ids: list[int]) -> None:
     ]
     if problems:
         fail(*problems)
-
-
-def said(why: str) -> str:
-    """Return the reason ``why`` without surrounding blanks.
-
-    Raises:
-        typer.BadParameter: the reason is blank.
-    """
-    if not why.strip():
-        raise typer.BadParameter("say why: the history shows it to the next operator")
-    return why.strip()
-
-
-def caller() -> str:
-    """Return ``user@host`` of the user at the command line, for the record."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # an account without a name, as in some containers
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"
 
 
 def _ago(age: str | None) -> datetime | None:

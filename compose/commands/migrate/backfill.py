@@ -10,11 +10,12 @@ from uuid import UUID
 import msgspec
 import typer
 
-from compose.commands.dlq.selection import LARGEST_INTEGER, caller
 from compose.commands.jobs import Limit, cancel_job, database, show
-from compose.commands.log_option import named_log
 from compose.commands.migrate.logs import Since, moment, other, two_logs
-from compose.commands.options import DryRun, Json, Wide
+from compose.commands.options.bounds import LARGEST_INTEGER
+from compose.commands.options.common import DryRun, Json, Wide
+from compose.commands.options.log_name import named_log
+from compose.commands.options.operator_action import caller
 from compose.output import client_settings, err, fail, out, run
 from compose.settings import Settings
 from compose.terminal import progress_bar

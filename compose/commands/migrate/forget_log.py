@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from compose.commands.dlq.selection import caller
 from compose.commands.migrate.session import explained, session
-from compose.commands.migrate.take import Why
-from compose.commands.options import DryRun, Json, Yes
+from compose.commands.options.common import DryRun, Json, Yes
+from compose.commands.options.operator_action import Why, caller
 from compose.output import fail, out
 from compose.terminal import confirm
 from persistence.database.pool import using

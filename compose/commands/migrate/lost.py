@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import msgspec
 import typer
 
-from compose.commands.dlq.selection import caller
 from compose.commands.migrate.session import explained, session
+from compose.commands.options.operator_action import caller
 from compose.output import client_settings, err, out, warn
 from compose.terminal import confirm, styled
 from migration_guide.lost_log import LogLoss, judge_loss, retire_lost

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from compose.commands.dlq.selection import caller
 from compose.commands.migrate import tables
 from compose.commands.migrate.backfill import backfill, backfills
 from compose.commands.migrate.forget_log import forget_log
@@ -16,9 +15,10 @@ from compose.commands.migrate.rehearse import rehearse
 from compose.commands.migrate.retire import retire
 from compose.commands.migrate.run import run
 from compose.commands.migrate.session import explained, session
-from compose.commands.migrate.take import JUDGING, Why, Window, show_gates, status_of, take
+from compose.commands.migrate.take import JUDGING, Window, show_gates, status_of, take
 from compose.commands.migrate.watch import watch
-from compose.commands.options import DryRun, Json, Wide, Yes
+from compose.commands.options.common import DryRun, Json, Wide, Yes
+from compose.commands.options.operator_action import Why, caller
 from compose.output import fail, out, working
 from compose.terminal import confirm, styled
 from migration_guide.steps import Checked

@@ -13,10 +13,10 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from compose.commands.dlq.selection import caller
-from compose.commands.log_option import named_log
 from compose.commands.migrate.logs import Since, moment, other, two_logs
-from compose.commands.options import Json, Wide
+from compose.commands.options.common import Json, Wide
+from compose.commands.options.log_name import named_log
+from compose.commands.options.operator_action import caller
 from compose.grid import Cell, Grid
 from compose.output import client_settings, err, out, run, warn, working
 from compose.settings import Settings

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from compose.commands.options import Json, LargeShare
+from compose.commands.options.common import Json, LargeShare
 from compose.local.proxy import ProxyKind
 from compose.output import run
 from compose.rehearsal.options import Options

@@ -8,12 +8,11 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from compose.commands.dlq.selection import caller
-from compose.commands.log_option import named_log
 from compose.commands.migrate.lost import give_up, refuse
 from compose.commands.migrate.session import explained, session
-from compose.commands.migrate.take import Why
-from compose.commands.options import DryRun, Json, Yes
+from compose.commands.options.common import DryRun, Json, Yes
+from compose.commands.options.log_name import named_log
+from compose.commands.options.operator_action import Why, caller
 from compose.grid import Grid
 from compose.output import client_settings, err, out
 from compose.terminal import confirm, progress_bar, styled

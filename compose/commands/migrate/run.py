@@ -13,8 +13,6 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from rich.console import RenderableType
 
-from compose.commands.dlq.selection import caller
-from compose.commands.log_option import named_log
 from compose.commands.migrate import tables
 from compose.commands.migrate.plan import tell_unreached
 from compose.commands.migrate.reasons import (
@@ -28,14 +26,15 @@ from compose.commands.migrate.take import (
     StepAsked,
     Sure,
     Timeout,
-    Why,
     Window,
     begin_step,
     judge_step,
     show_gates,
 )
 from compose.commands.migrate.waiting import STATUS, Ended, GatesStayedRed, see_through
-from compose.commands.options import DryRun, Json, Yes
+from compose.commands.options.common import DryRun, Json, Yes
+from compose.commands.options.log_name import named_log
+from compose.commands.options.operator_action import Why, caller
 from compose.grid import Grid
 from compose.output import client_settings, err, fail, out, warn
 from compose.terminal import confirm, styled

@@ -8,7 +8,6 @@ from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
 
-from compose.commands.dlq.selection import caller, said
 from compose.commands.migrate import tables
 from compose.commands.migrate.reasons import Accept, GateReasons, Overrule
 from compose.commands.migrate.session import explained, session
@@ -19,7 +18,8 @@ from compose.commands.migrate.waiting import (
     see_through,
     wait_for_gates,
 )
-from compose.commands.options import DryRun, Json, Yes
+from compose.commands.options.common import DryRun, Json, Yes
+from compose.commands.options.operator_action import Why, caller
 from compose.output import err, out, warn, working
 from compose.terminal import confirm, paragraph, styled
 from migration_guide.gates.result import GateResult
@@ -31,7 +31,6 @@ __all__ = [
     "StepAsked",
     "Sure",
     "Timeout",
-    "Why",
     "Window",
     "begin_step",
     "judge_step",
@@ -45,9 +44,6 @@ JUDGING = "Judging the gates; some read both logs ..."
 _REFUSED = 1
 _UNKNOWN = 3
 
-Why = Annotated[
-    str, typer.Option(help="The reason; the history keeps it, with your name.", callback=said)
-]
 Window = Annotated[
     float, typer.Option(min=1, metavar="SECONDS", help="How far back parity has to have held.")
 ]

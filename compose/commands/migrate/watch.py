@@ -11,10 +11,10 @@ import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
 
-from compose.commands.dlq.selection import caller
 from compose.commands.migrate import tables
 from compose.commands.migrate.session import explained, session
-from compose.commands.options import JsonLines, Wide
+from compose.commands.options.common import JsonLines, Wide
+from compose.commands.options.operator_action import caller
 from compose.output import out
 from compose.terminal import styled
 from migration_guide.errors import NotAStep, Overtaken

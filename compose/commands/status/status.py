@@ -12,7 +12,7 @@ import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
 
-from compose.commands.options import Json, Wide
+from compose.commands.options.common import Json, Wide
 from compose.commands.status import shadow, standby
 from compose.grid import Grid
 from compose.output import client_settings, must_still_run, out, run

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from compose.commands.layout import Processes, Workers, layout_of
+from compose.commands.options.layout import Processes, Workers, layout_of
 from compose.local.folder import Folder
 from compose.local.run_file import DEFAULT_FOLDER
 from compose.output import run

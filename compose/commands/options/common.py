@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""The options of nearly every command: JSON, wide tables, no question, a dry run."""
 
 from __future__ import annotations
 
