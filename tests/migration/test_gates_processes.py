@@ -111,7 +111,7 @@ async def test_dropped(scene, process, database_pool):
     just_now = {**SHADOW, "dropped_at": time.time() + 1}
     await process("a", 2, shadow=just_now)
     assert "a dropped copies" in (await ask(await scene(2, 3), "dropped")).reason
-    await process("a", 2, shadow={**just_now, "unwritten": 2})
+    await process("a", 2, shadow={**just_now, "unwritten": 1})
     assert "a dropped copies" in (await ask(await scene(2, 3), "dropped")).reason
     await process("a", 2, shadow={**just_now, "unwritten": 0})
     assert (await ask(await scene(2, 3), "dropped")).verdict == "green", "all of it is written"

@@ -160,6 +160,19 @@ async def test_a_queued_step_keeps_others_from_going_on_but_not_from_going_back(
     assert kinds == ["begun", "cancelled", "queued", "adopted"]
 
 
+async def test_since_when_a_phase_is_reached_is_moved_by_its_completion_alone(state_machine):
+    """The gates look at what was dropped and compared since then."""
+    await state_machine.adopt(CHOICES[1], "first")
+    queued = await state_machine.queue(1, 2, who="ann", why="soon", seconds=60, red=["parity"])
+    since = queued.reached_at
+    cancelled = await state_machine.cancel(queued.epoch, who="ann", why="not yet")
+    assert cancelled.reached_at == since
+    begun = await state_machine.begin(cancelled.epoch, 2, who="ann", why="now")
+    assert begun.reached_at == since
+    done = await state_machine.complete(begun.epoch, who="ann", watermark=None)
+    assert done.reached_at > since
+
+
 @pytest.mark.parametrize("column", ["until", "seenAt"])
 async def test_a_queued_step_whose_time_is_up_or_whose_waiter_is_silent_is_in_nobodys_way(
     state_machine, database_pool, column
