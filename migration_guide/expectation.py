@@ -1,7 +1,7 @@
 """Compare this process's settings with the migration's; warn once, and show it in metrics.
 
-Nothing is refused: settings changed by hand can lose or double nothing. But no gate was asked, and
-gates guard the order of messages.
+Settings changed by hand are not refused: they can't lose or double a message. But no gate was
+checked, and gates guard the order of messages.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 
 class MigrationMetrics:
-    """Where the migration is, and this process in it."""
+    """The migration's phase, and this process's."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.phase = Gauge(
@@ -55,7 +55,7 @@ class MigrationMetrics:
 
 
 class Expectation:
-    """Compares this process's settings with the migration's state, each time that is read."""
+    """Compares this process's settings with the migration's state, each time that it is read."""
 
     def __init__(self, choice: Choice, metrics: Metrics) -> None:
         self._choice = choice

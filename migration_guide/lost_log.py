@@ -1,7 +1,7 @@
-"""Give up a log whose servers and disks are gone: nothing of it can be read or removed any more.
+"""Give up a log whose servers and disks are gone, so it can be neither read nor removed.
 
-It is what an operator does last, when all processes run on the log that is left (docs/redis.md).
-A log that still answers is not lost: ``retirement`` proves that nothing of it is needed.
+An operator does this last, when all processes run on the remaining log (docs/redis.md). A log that
+still answers is not lost: ``retirement`` proves that nothing in it is needed.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ class LogLoss(msgspec.Struct, frozen=True):
 async def judge_loss(
     steps: Steps, pool: Pool, name: str, settings: TransportSettings, *, accept_loss: bool = False
 ) -> LogLoss:
-    """Look at all that keeps the log from being given up.
+    """Check everything that prevents giving the log up.
 
     Raises:
         NotStarted: there is no migration yet.
-        ConfigurationError: it is no name of a log.
-        Outage: PostgreSQL can't tell.
+        ConfigurationError: the name is no name of a log.
+        Outage: PostgreSQL can't answer.
     """
     known_name(name, variable="LOG")
     look = await steps.look()
@@ -126,7 +126,7 @@ async def retire_lost(
 
 
 async def _answers(name: str, settings: TransportSettings, known: str | None) -> list[Obstacle]:
-    """Return the obstacle that the log is there, if it is: another of its name is not it."""
+    """Return the obstacle that the log answers, if it does; another log of its name is not it."""
     try:
         async with asyncio.timeout(_ANSWERS_SECONDS), opened(name, settings) as log:
             if log is None or known not in (None, await log.identity()):
@@ -145,7 +145,7 @@ async def _answers(name: str, settings: TransportSettings, known: str | None) ->
 async def _missing(
     pool: Pool, state: MigrationState, lost: str, left: str, settings: TransportSettings
 ) -> AsyncIterator[str]:
-    """Yield what the log that is left may lack of what the lost one acknowledged."""
+    """Yield what the remaining log may lack of the lost log's acknowledged messages."""
     try:
         survivor(state, lost)
     except IncompleteCopy as error:

@@ -9,9 +9,9 @@
     at rest at the first or the last phase ──plan──▶ at rest at phase 0 of the next migration
                                            ──retire──▶ at rest at phase 0 of none
 
-Every change names the epoch it was decided on and raises it, in one statement: of two operators who
-decide on the same state one is ``Overtaken``. What a change rests on (gates, overrides) is
-kept with it in the history.
+Every change names the epoch on which it was decided, and raises it, in one statement. If two
+operators decide on the same state, one of them gets ``Overtaken``. The gates and overrides behind a
+change are stored with it in the history.
 """
 
 from __future__ import annotations
@@ -98,15 +98,15 @@ FROM migration WHERE queued IS NOT NULL
 
 
 class Machine:
-    """The one row of ``migration``. Every method raises ``Outage`` when PostgreSQL can't."""
+    """The one row of ``migration``. Methods raise ``Outage`` when PostgreSQL can't answer."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def adopt(self, choice: Choice, who: str) -> None:
-        """Begin at the phase that these settings are where there is no migration yet.
+        """Start at the phase with these settings, if there is no migration yet.
 
-        Does nothing where there is one, or the settings are no phase of any.
+        It does nothing if there is a migration, or if the settings are no phase of any.
         """
         found = adopted(choice)
         if found is None:
@@ -234,7 +234,7 @@ class Machine:
                 if not await self._over(connection, state) and to > state.phase:
                     raise StepQueued(waiting.to, waiting.who)
                 state = await self._unqueue(connection, state, "cancelled", who, why)
-            # Turned back, the step goes on from the phase it was to reach.
+            # A step that is turned back starts from the phase that it was to reach.
             origin = state.target if state.under_way else state.phase
             new = await self._change(connection, state, who, why, phase=origin, target=to)
             await self._record(connection, "begun", state, new, gates=gates, overrides=overrides)
@@ -246,7 +246,7 @@ class Machine:
     async def complete(
         self, epoch: int, *, who: str, watermark: Watermark | None
     ) -> MigrationState:
-        """Record that every process is on the target; ``watermark`` replaces the one there is.
+        """Record that every process is on the target; ``watermark`` replaces the present one.
 
         Raises:
             Overtaken: ``epoch`` is over. NotAStep: no step is under way.
@@ -285,7 +285,7 @@ class Machine:
             return new
 
     async def still_queued(self, epoch: int, red: Sequence[str]) -> bool:
-        """Say that the step queued at ``epoch`` is still wanted; ``False`` if it is gone."""
+        """Record that the step queued at ``epoch`` is still wanted; ``False`` if it is gone."""
         async with using(self._pool) as connection:
             done = await connection.execute(_STILL_QUEUED, epoch, json.dumps(list(red)))
         return done == "UPDATE 1"
@@ -293,7 +293,7 @@ class Machine:
     async def cancel(
         self, epoch: int, *, who: str, why: str, expired: bool = False
     ) -> MigrationState:
-        """Take the queued step away.
+        """Remove the queued step.
 
         Raises:
             Overtaken: ``epoch`` is over. NotAStep: none is queued.
@@ -307,7 +307,7 @@ class Machine:
             )
 
     async def note(self, state: MigrationState, kind: _Kind, *, who: str, why: str) -> None:
-        """Add a line to the history that changes nothing else."""
+        """Add an event to the history, without changing anything else."""
         async with using(self._pool) as connection:
             await connection.execute(
                 _EVENT,
@@ -324,7 +324,7 @@ class Machine:
 
     @asynccontextmanager
     async def _changing(self) -> AsyncIterator[Connection]:
-        """Lend a transaction. A refusal ends it before anything was written, and is raised."""
+        """Lend a transaction. A refusal ends it before anything is written, and is raised."""
         refusal: MigrationError | None = None
         async with using(self._pool) as connection, connection.transaction():
             try:

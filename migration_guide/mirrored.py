@@ -14,7 +14,7 @@ MIRRORED = tuple(
 )
 """The phases in which both logs have a message before its acknowledgement."""
 
-# While a step out of these phases is under way, or was turned back, not every process does.
+# While a step out of these phases is under way, or turned back, some process may not copy first.
 _SINCE = """
 SELECT max(event.at) FROM migration, migration_events AS event
 WHERE migration.phase = ANY($1::int[]) AND migration.target = ANY($1::int[])
@@ -25,12 +25,12 @@ WHERE migration.phase = ANY($1::int[]) AND migration.target = ANY($1::int[])
 
 
 async def mirrored_since(pool: Pool, *, within: float | None = None) -> float | None:
-    """Return that moment, in seconds since the epoch; ``None`` if it is not so now.
+    """Return that moment, in seconds since the epoch; ``None`` if processes don't copy first now.
 
     ``within`` bounds, in seconds, the wait for a connection.
 
     Raises:
-        Outage: PostgreSQL can't tell.
+        Outage: PostgreSQL can't answer.
     """
     async with using(pool, within=within) as connection:
         since: datetime | None = await connection.fetchval(_SINCE, list(MIRRORED))

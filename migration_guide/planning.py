@@ -1,4 +1,4 @@
-"""Plan the next migration: the log that it leads to, and what stands in the way of planning it.
+"""Plan the next migration: choose its new log, and check what prevents the plan.
 
 A plan changes no process. It gives the phases their meaning: phase 0 of the new plan is the log
 that is written and read now.
@@ -98,7 +98,7 @@ async def plan(steps: Steps, chosen: MigrationPlan, *, who: str, why: str) -> Mi
 
 
 def _must_know_plans(processes: Sequence[Process], state: MigrationState) -> None:
-    """Refuse beside a process that would take the new phases for those of another migration."""
+    """Refuse if a process would take the new phases for those of another migration."""
     verdict = judge(processes, {state.phase})
     if verdict.verdict != "green":
         raise NotPlanned(verdict.reason)
@@ -110,7 +110,7 @@ def _must_know_plans(processes: Sequence[Process], state: MigrationState) -> Non
 
 
 def _must_know_label(processes: Sequence[Process], new: str) -> None:
-    """Refuse beside a process that has no settings of the log: it could not connect to it."""
+    """Refuse if a process has no settings for the log, so it could not connect to it."""
     label = LogName.parse(new).label
     if label is None:
         return
@@ -129,7 +129,7 @@ async def _must_mean_it(log: Transport, known: Mapping[str, str]) -> str | None:
     """Refuse a name that means another log, or a log that has another name.
 
     Returns:
-        Why the log could not be asked, if it could not.
+        The reason why the log could not be asked, if it could not.
     """
     if not isinstance(log, Existing):
         return None
@@ -157,7 +157,7 @@ async def _must_mean_it(log: Transport, known: Mapping[str, str]) -> str | None:
 
 
 async def _identity(log: Transport) -> str | None:
-    """Return the log's identity, ``None`` if it has not been made. It is not made here."""
+    """Return the log's identity; ``None`` if the log does not exist. It is not created here."""
     assert isinstance(log, Existing)
     if not await log.exists():
         return None

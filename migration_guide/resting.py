@@ -1,6 +1,6 @@
-"""Where a migration rests: one log is written and read, and no step is under way or queued.
+"""A migration at rest: one log is written and read, and no step is under way or queued.
 
-There, the next one can be planned, and the log that was left behind can be retired.
+Then the next one can be planned, and the log that was left behind can be retired.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ __all__ = ["describe", "must_not_wait", "must_rest", "rests_on", "survivor"]
 
 
 def rests_on(state: MigrationState) -> str:
-    """Return the log that is written and read in the phase that the migration stands at."""
+    """Return the log that is written and read in the migration's phase."""
     return choices(state.pair)[state.phase].transport
 
 
 def survivor(state: MigrationState, lost: str, *, accept_loss: bool = False) -> str:
-    """Return the log that is left where one of the migration's two is gone for good.
+    """Return the remaining log, if one of the migration's two is gone for good.
 
     Args:
-        state: where the migration stands.
+        state: the migration's state.
         lost: the log that is gone.
-        accept_loss: it may lack some of the messages that were acknowledged.
+        accept_loss: whether the other log may lack some of the acknowledged messages.
 
     Raises:
-        IncompleteCopy: the other one may lack some. NotAStep: it has none. StepQueued: a step
+        IncompleteCopy: the other log may lack some. NotAStep: it has none. StepQueued: a step
             waits.
     """
     must_not_wait(state)
     left = state.pair.other(lost)
-    # While a step is under way, some processes run the one phase and some the other.
+    # While a step is under way, some processes run one phase and some the other.
     used = [choices(state.pair)[number] for number in (state.phase, state.target)]
     if left is None or not any(left in (choice.transport, choice.shadow) for choice in used):
         raise NotAStep(
@@ -52,10 +52,10 @@ def _has_all(choice: Choice, name: str) -> bool:
 
 
 def must_rest(state: MigrationState) -> None:
-    """Refuse where more than one log is in use, or a step is under way or queued.
+    """Refuse if more than one log is in use, or a step is under way or queued.
 
     Raises:
-        NotAStep: the migration does not stand at its first or last phase. StepQueued: a step waits.
+        NotAStep: the migration is not at its first or last phase. StepQueued: a step waits.
     """
     must_not_wait(state)
     if state.under_way or choices(state.pair)[state.phase].shadow is not None:
@@ -66,7 +66,7 @@ def must_rest(state: MigrationState) -> None:
 
 
 def must_not_wait(state: MigrationState) -> None:
-    """Refuse where a step is queued: every change takes it away.
+    """Refuse if a step is queued, because every change removes it.
 
     Raises:
         StepQueued: a step waits.

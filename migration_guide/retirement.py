@@ -1,9 +1,9 @@
 """Retire a log that a migration left behind: prove that nothing of it is needed, then remove it.
 
-The proof has a cheap part (who uses the log, how far its groups are) and a part that reads the
-whole log and compares it with PostgreSQL. The cheap part is taken twice more: before the retirement
-is recorded, and between the record and the removal. A process with old settings that starts between
-those two reads the record, and accepts nothing; or it began before, and the last look sees it.
+The proof has a cheap part (users of the log, progress of its groups) and a part that reads the
+whole log and compares it with PostgreSQL. The cheap part is repeated twice: before the retirement
+is recorded, and between the record and the removal. A process with old settings that starts after
+the record reads it, and accepts no message. If it started before, the last check sees it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["Obstacle", "Retirement", "judge_retirement", "opened", "retire", "us
 
 
 class Obstacle(msgspec.Struct, frozen=True):
-    """A reason not to remove a log, and what takes it away."""
+    """A reason not to remove a log, and its remedy."""
 
     name: str
     reason: str
@@ -64,10 +64,10 @@ class Retirement(msgspec.Struct, frozen=True, rename="camel"):
 
 @asynccontextmanager
 async def opened(name: str, settings: TransportSettings) -> AsyncIterator[Transport | None]:
-    """Lend the log called ``name``; ``None`` where its server holds no such log.
+    """Lend the log called ``name``; ``None`` if its server holds no such log.
 
     Raises:
-        ConfigurationError: it is no log that can be made here, or one within a process.
+        ConfigurationError: no such log can be made here, or only one within a process.
         TransportUnavailable: it can't be reached.
     """
     made = create(name, settings)
@@ -88,19 +88,19 @@ async def judge_retirement(
     discard_letters: bool = False,
     compared: Callable[[int], object] = lambda _: None,
 ) -> Retirement:
-    """Look at all that may need the log.
+    """Check everything that may need the log.
 
     Args:
         steps: the migration.
-        pool: of the database with the rows.
+        pool: the database with the rows.
         name: the log's name.
-        log: the log, open; ``None`` where there is none.
-        discard_letters: letters that only this log has are no obstacle.
-        compared: called with how many records or letters more were compared.
+        log: the log, open; ``None`` if there is none.
+        discard_letters: whether letters that only this log has are no obstacle.
+        compared: called with the number of further records or letters that were compared.
 
     Raises:
         NotStarted: there is no migration yet.
-        Outage, TransportError: a server can't tell.
+        Outage, TransportError: a server can't answer.
     """
     look = await steps.look()
     in_migration = name in look.state.pair.names
@@ -210,7 +210,7 @@ async def _users(
 def _identity(
     name: str, identity: str, used: set[str], known: Mapping[str, str]
 ) -> Iterator[Obstacle]:
-    """Yield what says that the log is not only the one that its name means."""
+    """Yield obstacles if the log is not the only one that its name means."""
     if known.get(name, identity) != identity:
         reason = f"this is another log than the one that {name} was"
         remedy = "see that the settings of this command lead to the server of the log"
@@ -225,7 +225,7 @@ def _identity(
 
 
 def users_of(processes: Sequence[Process], name: str) -> list[Obstacle]:
-    """Return the obstacle that processes have the log in their settings, if some do."""
+    """Return the obstacle that processes have the log in their settings, if any do."""
     users = [process for process in processes if name in _logs_of(process)]
     if missing := [process for process in users if not process.live]:
         remedy = f"if it is gone for good: 'crossfade migrate forget {missing[0].member} --why ...'"
@@ -253,7 +253,7 @@ def _migration(look: MigrationStanding, name: str) -> list[Obstacle]:
 
 
 async def _unread(log: Transport) -> list[Obstacle]:
-    """Return the obstacles of groups that have records to read, or read the log now."""
+    """Return the obstacles of groups that have unread records, or read the log now."""
     found = []
     progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
     drain = f"run a worker on it until it is empty: TRANSPORT={log.name} crossfade worker"

@@ -1,7 +1,7 @@
 """The migration for the console: the actions of ``crossfade migrate``, over HTTP.
 
-Judging gates compares logs, which takes its time: a second request within some seconds, or while
-the first is under way, gets the same answer. A decision names the epoch it was judged on.
+Judging gates compares logs, which takes time. A second request within some seconds, or while the
+first is under way, gets the same answer. A decision names the epoch on which it was judged.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _SAMPLES = 20
 
 
 class MigrationService:
-    """Looks at the migration and changes it, for the console. A ``MigrationActions``."""
+    """Reads and changes the migration, for the console. A ``MigrationActions``."""
 
     def __init__(self, pool: Pool, settings: TransportSettings, *, trace_url: str | None) -> None:
         self._pool = pool
@@ -79,15 +79,14 @@ class MigrationService:
         )
 
     async def judged(self, direction: Direction) -> StepView:
-        """Return the next step in a direction, judged no longer than seconds ago."""
+        """Return the next step in a direction, with gates judged seconds ago at most."""
         return (await self._judge(direction))[0]
 
     async def begin(self, request: StepRequest, *, who: str) -> StandView:
-        """Begin a step whose gates are green, or passed with a reason each.
+        """Begin a step whose gates are green, or are passed with a reason each.
 
         Raises:
-            Problem: a gate stands in the way, another step was taken first, or the step is
-                unknown.
+            Problem: a gate prevents it, another step was taken first, or the step is unknown.
         """
         shown, checked = await self._judge(request.direction, fresh=True)
         if checked is None:
@@ -116,7 +115,7 @@ class MigrationService:
         return done is not None
 
     async def cancel(self, *, who: str, why: str) -> StandView:
-        """Take the queued step away.
+        """Remove the queued step.
 
         Raises:
             Problem: none is queued.

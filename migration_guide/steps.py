@@ -1,6 +1,6 @@
-"""Take a step: look, judge, begin, complete. The terminal and the console call it.
+"""Take a step: look, judge, begin, complete. The terminal and the console call this.
 
-Nothing here restarts a process: operators do, and the heartbeats of the processes show it.
+It never restarts a process: operators do, and the heartbeats of the processes show it.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ __all__ = ["Checked", "MigrationStanding", "Steps", "passed", "refused", "way_on
 
 
 class MigrationStanding(msgspec.Struct, frozen=True):
-    """The migration's state, and what else it is judged on.
+    """The migration's state, with the other data on which steps are judged.
 
     Args:
-        state: where the migration stands.
-        processes: those that run.
+        state: the migration's state.
+        processes: the running processes.
         known: the identity of the log that each name means.
         retired: who retired a log, when and why, by name.
     """
@@ -55,14 +55,14 @@ class MigrationStanding(msgspec.Struct, frozen=True):
 
     @property
     def settled(self) -> MigrationState:
-        """The state once a step is recorded as complete that every process has taken."""
+        """The state after recording a step as complete, if every process has taken it."""
         if not self.state.under_way or self.reached.verdict != "green":
             return self.state
         return msgspec.structs.replace(self.state, phase=self.state.target)
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """The gates' answers for a step, and the standing they were judged on."""
+    """The gates' answers for a step, and the standing on which they were judged."""
 
     step: PhaseStep
     look: MigrationStanding
@@ -70,7 +70,7 @@ class Checked(msgspec.Struct, frozen=True):
 
 
 class Steps:
-    """The migration of one installation. Methods raise ``Outage`` when PostgreSQL can't."""
+    """The migration of one installation. Methods raise ``Outage`` when PostgreSQL can't answer."""
 
     def __init__(self, pool: Pool, settings: TransportSettings) -> None:
         self.machine = Machine(pool)
@@ -97,7 +97,7 @@ class Steps:
     def next_step(self, state: MigrationState, *, forward: bool) -> PhaseStep:
         """Return the step that ``advance`` or ``rollback`` means now.
 
-        While a step is under way, the other direction is back to where it came from.
+        While a step is under way, the opposite direction leads back to its origin.
 
         Raises:
             NotAStep: there is none in this direction, or one is under way.
@@ -123,7 +123,7 @@ class Steps:
         return step(state.phase, to)
 
     async def check(self, taken: PhaseStep, *, window: float) -> Checked:
-        """Look once, and judge every gate of ``taken`` on it."""
+        """Read the state once, and judge every gate of ``taken`` on it."""
         look = await self.look()
         scene = Scene(
             pool=self._pool,
@@ -146,10 +146,10 @@ class Steps:
         overrides: Mapping[str, str],
         queued: bool = False,
     ) -> MigrationState:
-        """Begin the step that was checked, if nothing was changed since.
+        """Begin the step that was checked, if nothing has changed since.
 
         Raises:
-            MigrationError: it was, or the step can't be taken from here.
+            MigrationError: something has, or the step can't be taken from here.
         """
         return await self.machine.begin(
             checked.look.state.epoch,
@@ -190,11 +190,11 @@ class Steps:
 def refused(
     results: Sequence[GateResult], *, accepted: Mapping[str, str], overridden: Mapping[str, str]
 ) -> list[GateResult]:
-    """Return the results that stand in the way.
+    """Return the results that prevent the step.
 
     Args:
         results: The gates' answers.
-        accepted: An operator's reasons to accept ``unknown`` ones, by gate.
+        accepted: An operator's reasons to accept ``unknown`` results, by gate.
         overridden: Reasons to overrule any verdict, by gate.
     """
     return [
@@ -226,9 +226,9 @@ def passed(
 
 
 def way_on(in_the_way: Sequence[GateResult]) -> list[str]:
-    """Return the options by which an operator can pass the gates in the way.
+    """Return the options with which an operator can pass the gates ``in_the_way``.
 
-    Empty where one of them can't be passed: then the others are of no use.
+    Empty if one of them can't be passed: then the others are of no use.
     """
     options = []
     for result in in_the_way:

@@ -1,4 +1,4 @@
-"""The way from where a migration stands to one of its logs: the phases ahead, one after another."""
+"""The way from the migration's phase to one of its logs: the phases ahead, in order."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Way(msgspec.Struct, frozen=True):
 
     @property
     def ahead(self) -> list[int]:
-        """The numbers of the phases that no step was begun to, in order."""
+        """The numbers of the phases ahead for which no step was begun, in order."""
         direction = 1 if self.forward else -1
         return list(range(self.at + direction, self.goal + direction, direction))
 
@@ -63,5 +63,5 @@ def way_to(state: MigrationState, log: str) -> Way | None:
 
 
 def way_of_plan(pair: LogPair) -> Way:
-    """Return the way of a migration that is about to be planned."""
+    """Return the way of a migration that is being planned."""
     return Way(pair, 0, LAST)

@@ -1,7 +1,7 @@
-"""The gates of a step: each looks at one thing, changes nothing, and answers with a reason.
+"""The gates of a step: each checks one condition, changes nothing, and gives a reason.
 
-The answer is green, red or unknown. Gates may use ``migration_guide.parity``; they never change
-the migration's state (``migration_guide.machine`` does).
+The answer is green, red or unknown. Gates may use ``migration_guide.parity``; they never change the
+migration's state (``migration_guide.machine`` does).
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ GATES: dict[str, Gate] = {
 OVERRIDABLE = frozenset({"durability", "workers", "parity"})
 """Gates that an operator may overrule when red, with a reason: nothing acknowledged is at stake."""
 ACCEPTABLE = frozenset(GATES) - {"processes"}
-"""Gates whose unknown an operator may accept, with a reason. (Of a process: forget it instead.)"""
+"""Gates whose ``unknown`` an operator may accept, with a reason; a process is forgotten instead."""
 
 _WITHIN_SECONDS = 60.0
 
 
 async def judge(scene: Scene, names: Sequence[str]) -> list[GateResult]:
-    """Return every gate's answer, in order. A gate that can't look is unknown, never green."""
+    """Return every gate's answer, in order. A gate that can't check is unknown, never green."""
     return [await _judge(scene, name) for name in names]
 
 

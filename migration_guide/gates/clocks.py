@@ -1,7 +1,7 @@
 """Measure how far a log's clock is ahead of this machine's: then their times can't be compared.
 
-A clock that is behind needs no look: what was sent lately then seems old, lies outside the window,
-and a gate that sees nothing says so. One that is ahead puts old messages into the window.
+A clock that is behind needs no check: recent messages then seem old and lie outside the window, and
+a gate that sees no message says so. A clock that is ahead puts old messages into the window.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _RECORDS = 100
 async def ahead(log: Transport, *, by: float) -> float:
     """Measure by how many seconds the newest messages of ``log`` are ahead; 0 if less than ``by``.
 
-    Looks at messages only: a time that a foreign producer wrote says nothing of the log's clock.
+    It uses messages only: a time from a foreign producer says nothing about the log's clock.
 
     Raises:
         TransportUnavailable: the log can't be read.

@@ -1,7 +1,7 @@
 """Gate ``drained``: each record of the log that is given up is a row, or a dead letter.
 
-Its records are in the other log too. But no process reads a log that no process writes any more, so
-this is the last time that they are looked at.
+Its records are in the other log too. But once no process writes a log, no process reads it either,
+so this is the last check of them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["NAME", "gate"]
 
 NAME = "drained"
 
-# Traffic goes on: what was appended a moment ago is in the hands of the readers.
+# Traffic goes on: the readers still hold records that were appended a moment ago.
 _IN_HAND_SECONDS = 10.0
 
 

@@ -1,6 +1,6 @@
-"""Gate ``dropped``: since every process is on the phase, no copy was dropped and left missing.
+"""Gate ``dropped``: since every process is on the phase, no dropped copy is still missing.
 
-The gap ledger knows what the shadow was not given; a backfill, or a retry, makes it whole again.
+The gap ledger has the messages that the shadow was not given; a backfill, or a retry, adds them.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ __all__ = ["NAME", "gate"]
 
 NAME = "dropped"
 
-# A process may not report its drops that are not in the ledger yet. Then those of the last minute
-# may be missing there.
+# A process may not report drops that are not in the ledger yet. Then those of the last minute may
+# be missing there.
 _UNWRITTEN_SECONDS = 60.0
 
 _OPEN = """
@@ -30,7 +30,7 @@ WHERE transport = $1 AND shadow = $2 AND repaired_at IS NULL AND noted_at >= $3
 
 
 async def gate(scene: Scene) -> GateResult:
-    """Look into the ledger, and listen to the processes."""
+    """Check the ledger, and the reports of the processes."""
     since = datetime.fromisoformat(scene.state.reached_at)
     async with using(scene.pool) as connection:
         row = await connection.fetchrow(_OPEN, scene.before.transport, scene.before.shadow, since)
@@ -65,7 +65,7 @@ async def gate(scene: Scene) -> GateResult:
 
 
 def _behind_its_word(shadow: Mapping[str, Any], recent: float) -> bool:
-    """Return whether the ledger may not have yet what this process dropped."""
+    """Return whether the ledger may still lack messages that this process dropped."""
     unwritten: int | None = shadow.get("unwritten")
     if unwritten is not None:
         return unwritten > 0

@@ -29,10 +29,10 @@ async def gate(scene: Scene) -> GateResult:
 
 
 def judge(source: str, before: Durability, target: str, after: Durability) -> GateResult:
-    """Return red where ``after`` survives less than ``before``.
+    """Return red if ``after`` survives less than ``before``.
 
-    Several machines that answer for an append make up for one that does not flush it: a power cut
-    of one machine leaves the copies of the others.
+    Several machines that confirm an append make up for a missing flush: a power cut of one machine
+    leaves the copies of the others.
     """
     evidence = {source: msgspec.to_builtins(before), target: msgspec.to_builtins(after)}
     if None in (before.crash, before.power, before.disk):

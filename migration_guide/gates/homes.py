@@ -1,7 +1,7 @@
 """Gate ``homes``: each log has the partitions that the conversations' homes are computed from.
 
 A conversation's home is a function of its hash and the count (``transport.shadow.homes``), so the
-two logs may differ; but each must have as many as every process takes it to have. Opening a log
+two logs may differ. But each must have the number that every process expects. Opening a log
 compares it with the settings: an existing topic or database with another number refuses, with the
 remedy.
 """

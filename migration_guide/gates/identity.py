@@ -1,8 +1,8 @@
-"""Gate ``identity``: a name means one log to every process, the one that it always meant.
+"""Gate ``identity``: a name means one log to every process, the log first recorded under it.
 
-Two processes with the same ``TRANSPORT`` and another ``REDIS_HOST`` write two logs under one name,
-so that no order holds. One log under two names is copied to itself. Each log tells what sets it
-apart from any other (``Transport.identity``); heartbeats carry it, and the first is kept.
+Two processes with the same ``TRANSPORT`` and different ``REDIS_HOST`` write two logs under one
+name, so no order holds. One log under two names is copied to itself. Each log has an identity that
+no other log has (``Transport.identity``); heartbeats report it, and the first one is kept.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NAME = "identity"
 
 
 async def gate(scene: Scene) -> GateResult:
-    """Compare what the processes met with each other, and with what was met first."""
+    """Compare the logs that the processes met with each other, and with the recorded ones."""
     return judge(scene.processes, await known_identities(scene.pool))
 
 
@@ -72,7 +72,7 @@ def _disagreements(
 
 
 def _met(processes: Collection[Process]) -> dict[str, dict[str, list[str]]]:
-    """Return who met which log, by name and identity."""
+    """Return which processes met which log, by name and identity."""
     met: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for process in processes:
         for name, identity in (process.logs or {}).items():
@@ -82,6 +82,6 @@ def _met(processes: Collection[Process]) -> dict[str, dict[str, list[str]]]:
 
 
 def _says(process: Process) -> bool:
-    """Return whether it said which log each of those is that its settings name."""
+    """Return whether the process reported the identity of each log in its settings."""
     used = {process.transport, process.transport_shadow, process.consume_from} - {None}
     return all((process.logs or {}).get(name or "") for name in used)

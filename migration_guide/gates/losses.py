@@ -12,7 +12,7 @@ Lost = Mapping[str, Mapping[int, int]]
 
 
 def lost_of(*logs: tuple[Transport, Sequence[Progress]]) -> dict[str, dict[int, int]]:
-    """Count the records that each log has lost, by name and partition; leave out those of none."""
+    """Count the records that each log has lost, by name and partition, without logs of none."""
     found = {log.name: {part.partition: part.lost for part in of if part.lost} for log, of in logs}
     return {name: lost for name, lost in found.items() if lost}
 

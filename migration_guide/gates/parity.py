@@ -1,6 +1,6 @@
-"""Gate ``parity``: over a window, every message of one log is in the other, alike and in order.
+"""Gate ``parity``: over a window, every message of one log is in the other, equal and in order.
 
-A window in which nothing could be compared, or only a tenth, proves no parity.
+A window in which nothing, or only a tenth, could be compared proves no parity.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NAME = "parity"
 _COVERAGE = 0.95
 _CLOCKS_MAY_DIFFER = 5.0
 _WITHIN_SECONDS = 45.0
-"""Less than what a gate may take at all: what was compared until then is told."""
+"""Less than the time limit of a gate: the messages compared until then are reported."""
 
 
 async def gate(scene: Scene) -> GateResult:

@@ -1,8 +1,8 @@
 """Gate ``processes``: every process runs the phase that the step starts from, and none is missing.
 
-A phase is safe only beside its neighbours: beside a process that is a phase behind, the next one
-is not. The state of a process that fell silent is unknown: it may be cut off from PostgreSQL
-and go on accepting.
+A phase is safe only beside its neighbours, so the next phase is not safe beside a process that is
+still a phase behind. The state of a process that fell silent is unknown: it may be cut off from
+PostgreSQL and go on accepting.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Result of a gate, and the context that it may read."""
+"""The result of a gate, and the data that a gate may read."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Verdict = Literal["green", "red", "unknown"]
 
 
 class GateResult(msgspec.Struct, frozen=True):
-    """One gate's answer: a verdict, one sentence that says why, and the figures it rests on.
+    """One gate's answer: a verdict, a sentence with the reason, and the figures behind it.
 
-    ``unknown`` is never taken for ``green``: it is the verdict when something that has to be
-    looked at can't be.
+    ``unknown`` never counts as ``green``: it is the verdict if a gate can't check something that it
+    has to check.
     """
 
     name: str
@@ -38,10 +38,10 @@ class GateResult(msgspec.Struct, frozen=True):
 
 @dataclass
 class Scene:
-    """One look at everything: made for one round of gates, and thrown away after it.
+    """The data for one round of gates, thrown away afterwards.
 
-    ``state`` and ``processes`` are what the gates are judged on; logs are opened when first asked
-    for. ``window`` is how many seconds back parity is to have been seen.
+    The gates judge ``state`` and ``processes``; logs are opened when first asked for. ``window`` is
+    how many seconds back parity has to hold.
     """
 
     pool: Pool
@@ -56,12 +56,12 @@ class Scene:
 
     @property
     def before(self) -> Choice:
-        """The settings that the processes have."""
+        """The settings that the processes have now."""
         return choices(self.pair)[self.origin]
 
     @property
     def after(self) -> Choice:
-        """The settings that they are to have."""
+        """The settings that the processes will have after the step."""
         return choices(self.pair)[self.to]
 
     @property
@@ -80,7 +80,7 @@ class Scene:
         """Return an open log.
 
         Raises:
-            TransportError: it can't be opened, or the processes use it and it does not exist.
+            TransportError: the log can't be opened, or it does not exist although processes use it.
         """
         if name not in self.logs:
             if name in (self.before.transport, self.before.shadow, self.before.consume_from):
@@ -96,7 +96,7 @@ class Scene:
 
 
 class Gate(Protocol):
-    """Looks at the scene, changes nothing, and answers. It may raise errors of servers."""
+    """Checks the scene, changes nothing, and answers. It may raise errors of servers."""
 
     def __call__(self, scene: Scene) -> Awaitable[GateResult]:
         """Return the answer."""

@@ -1,8 +1,8 @@
 """Gate ``shadow``: in every process the copies keep up: none waits, and the breaker is closed.
 
-A copy that waits is in the memory of one process only; the log does not have it yet. In async mode
-every copy waits for as long as its append takes, so under load some copy always does: there only
-those that wait for longer are a queue. In sync mode a copy that waits is a repair, of any age.
+A waiting copy is only in the memory of one process; the log does not have it yet. In async mode
+every copy waits as long as its append takes, so under load some copies always wait: there, only
+copies that wait longer are a queue. In sync mode a waiting copy is a repair, whatever its age.
 """
 
 from __future__ import annotations

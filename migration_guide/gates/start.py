@@ -1,15 +1,15 @@
 """Gate ``start``: the new reader starts no later than the first message not yet persisted.
 
-It will start at the place of the workers' group in its log. So in every partition, each unsettled
-record of the log that is read now has to stand in the other log as well, in its home there, *after*
-the group's place. Then nothing is skipped; and because both logs agree on every order that a client
-can observe, nothing is reordered.
+It will start at the position of the workers' group in its log. So in every partition, each
+unsettled record of the log that is read now must be in the other log as well, in its home partition
+there, *after* the group's position. Then no message is skipped; and because both logs agree on
+every order that a client can observe, no message is reordered.
 
-It is computed from both logs and the rows, in bounded work, while traffic goes on. A record that
-seems missing is looked for again: it may have been on its way.
+The check reads both logs and the rows, in bounded work, while traffic goes on. A record that seems
+missing is searched again: it may have been on its way.
 
-If one of the logs has ever lost records, the gate is unknown and an operator has to decide: whether
-that log will lose more can't be computed.
+If one of the logs has ever lost records, the gate is unknown and an operator has to decide, because
+no check can tell whether that log will lose more.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["NAME", "gate"]
 NAME = "start"
 
 MOST = 20_000
-"""Records to look at in one log, all partitions together; more is red, not a long wait."""
+"""The most records to check in one log, all partitions together; more is red, not a long wait."""
 _PAGE = 1000
 _AGAIN_SECONDS = (0.2, 0.5, 1.0, 2.0)
 
@@ -61,7 +61,7 @@ class _BoundedReader:
 
 
 async def gate(scene: Scene) -> GateResult:
-    """Look at every partition of both logs."""
+    """Check every partition of both logs."""
     reads, will_read = scene.before.consume_from, scene.after.consume_from
     now, then = await scene.log(reads), await scene.log(will_read)
     try:
@@ -76,8 +76,8 @@ async def gate(scene: Scene) -> GateResult:
 
 
 async def _look(scene: Scene, now: Transport, then: Transport) -> GateResult:
-    # Positions first: they only move on, so a reader that starts later than seen here skips nothing
-    # but what was acknowledged in between.
+    # Positions first, because they only move on. A reader that starts later than seen here skips
+    # only records that were acknowledged in between.
     starts = await progress_everywhere(then, Topic.MESSAGES, group=WORKER_GROUP)
     stands = await progress_everywhere(now, Topic.MESSAGES, group=WORKER_GROUP)
     if held := {at.partition: at.held for at in stands if at.held}:
@@ -140,9 +140,9 @@ async def _not_ahead(
     floors: Mapping[int, str | None],
     waiting: Sequence[UnsettledRecord],
 ) -> Sequence[UnsettledRecord]:
-    """Return those of ``waiting`` that are neither settled meanwhile nor ahead in ``then``.
+    """Return the records of ``waiting`` that are still unsettled and not ahead in ``then``.
 
-    ``floors``: by partition of ``then``, after which offset its reader would start.
+    ``floors``: by partition of ``then``, the offset after which its reader would start.
     """
     missing = waiting
     for pause in (*_AGAIN_SECONDS, None):

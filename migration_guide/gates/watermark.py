@@ -1,7 +1,8 @@
 """Gate ``watermark``: everything accepted before every process wrote to both logs is persisted.
 
-What was accepted earlier may stand in one log only, so the other's reader would never meet it. The
-watermark is where both logs ended when every process was first seen on a phase that writes to both.
+A message that was accepted earlier may be in one log only, so the other log's reader would never
+see it. The watermark is where both logs ended when every process was first seen on a phase that
+writes to both.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ NAME = "watermark"
 
 
 async def gate(scene: Scene) -> GateResult:
-    """Compare how far the group is in the log that is read with where that log ended then."""
+    """Compare the group's position in the log that is read with the log's end at that time."""
     name = scene.before.consume_from
     marks = (scene.state.watermark or {}).get(name)
     if marks is None:
@@ -51,7 +52,7 @@ async def gate(scene: Scene) -> GateResult:
             evidence,
         )
     if short:
-        # Nothing waits, but records that the log has lost may have waited.
+        # Nothing waits, but lost records of the log may have waited.
         return unknown(
             NAME,
             f"{name} ends before where it ended when every process wrote to both logs (partitions "

@@ -1,6 +1,6 @@
 """Gate ``workers``: no worker waits for a dependency, and the log is not far behind.
 
-A change of the log that is read while workers retry something would hide what they wait for.
+If the log that is read changed while workers retry, the cause of their wait would be hidden.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _TOO_FAR = 10_000
 
 
 async def gate(scene: Scene) -> GateResult:
-    """Judge the processes' own words and the group's lag in the log that is read."""
+    """Judge the processes' reports, and the group's lag in the log that is read."""
     waiting = {
         process.member: [pause.dependency for pause in process.paused]
         for process in scene.processes
