@@ -10,6 +10,7 @@ from transport.errors import ConfigurationError
 from transport.kafka.tokens.provider import token_provider
 from transport.kafka.tokens.reused import ReusedToken
 from transport.settings import TransportSettings
+from transport.tls_files import client_context
 
 __all__ = ["OPTIONS", "security_options", "ssl_context"]
 
@@ -60,18 +61,14 @@ def ssl_context(settings: TransportSettings) -> ssl.SSLContext | None:
     """
     if "SSL" not in settings.kafka_security_protocol:
         return None
+    chain, key = settings.kafka_ssl_certfile, settings.kafka_ssl_keyfile
+
+    def show(context: ssl.SSLContext) -> None:
+        if chain is not None:
+            _show_certificate(context, settings, chain)
+
     authorities = settings.kafka_ssl_cafile
-    try:
-        if authorities is not None:
-            Path(authorities).read_bytes()
-        context = ssl.create_default_context(cafile=authorities)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            f"KAFKA_SSL_CAFILE={authorities!r} can't be used ({error}); it must be a PEM file"
-        ) from error
-    if settings.kafka_ssl_certfile is not None:
-        _show_certificate(context, settings, settings.kafka_ssl_certfile)
-    return context
+    return client_context(authorities, (chain, key), show, field="KAFKA_SSL_CAFILE")
 
 
 def _show_certificate(context: ssl.SSLContext, settings: TransportSettings, chain: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from ssl import SSLContext, SSLError, create_default_context
+from ssl import SSLContext, SSLError
 
 import msgspec
 from redis.exceptions import MovedError
@@ -31,8 +31,9 @@ from transport.redis.connection.connection import (
 from transport.redis.connection.errors import translate
 from transport.redis.connection.locator import Locator, SentinelLocator, StaticLocator
 from transport.settings import TransportSettings
+from transport.tls_files import client_context
 
-__all__ = ["RedisConnections"]
+__all__ = ["RedisConnections", "tls_of"]
 
 _CONNECT_SECONDS = 5.0
 _IN_CLUSTER, _NO_CLUSTER = b"cluster_enabled:1", "cluster support disabled"
@@ -293,7 +294,7 @@ async def _has_all_slots(server: Address) -> bool:
 def _addresses(settings: TransportSettings) -> list[Address]:
     """Return the addresses of the servers or sentinels, each with the Redis server's greeting."""
     redis = settings.redis
-    tls = _tls(settings) if redis.tls else None
+    tls = tls_of(settings) if redis.tls else None
     greeting = _auth(redis.username, redis.password)
     if redis.database:
         greeting.append(("SELECT", redis.database))
@@ -338,23 +339,25 @@ def _auth(username: str | None, password: str | None) -> list[Command]:
     return [("AUTH", password)] if password is not None else []
 
 
-def _tls(settings: TransportSettings) -> SSLContext:
+def tls_of(settings: TransportSettings) -> SSLContext:
     """Return a TLS context with the trusted authorities, and with our certificate if one is set.
 
     Raises:
         ConfigurationError: a file can't be read, or is no PEM file of the right kind.
     """
-    field, path = "REDIS_TLS_CA_FILE", settings.redis_tls_ca_file
-    try:
-        context = create_default_context(cafile=path)
-        if settings.redis_tls_cert_file:
-            field, path = "REDIS_TLS_CERT_FILE", settings.redis_tls_cert_file
-            key = settings.redis_tls_key_file
-            if key:
-                field, path = f"{field} and REDIS_TLS_KEY_FILE", f"{path} and {key}"
-            context.load_cert_chain(settings.redis_tls_cert_file, key)
-    except (OSError, SSLError) as error:
-        raise ConfigurationError(
-            f"{field}={path} can't be used: {error}; name PEM files that this user may read"
-        ) from error
-    return context
+    certificate, key = settings.redis_tls_cert_file, settings.redis_tls_key_file
+
+    def show(context: SSLContext) -> None:
+        if certificate is None:
+            return
+        try:
+            context.load_cert_chain(certificate, key)
+        except (OSError, SSLError) as error:
+            named = f"REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE={certificate} and {key}"
+            raise ConfigurationError(
+                f"{named if key else f'REDIS_TLS_CERT_FILE={certificate}'} can't be used: {error}; "
+                "name PEM files that this user may read"
+            ) from error
+
+    authorities = settings.redis_tls_ca_file
+    return client_context(authorities, (certificate, key), show, field="REDIS_TLS_CA_FILE")
