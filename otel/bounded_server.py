@@ -57,7 +57,7 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
         super().process_request(request, client_address)
 
     def asked(self, request: socket.socket) -> None:
-        """Note that a connection has sent its request."""
+        """Record that a connection has sent its request."""
         with self._lock:
             if request in self._open:
                 self._asked.add(request)
@@ -76,7 +76,7 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of clients that go away, or are sent away."""
+        """Log nothing about clients that disconnect, or are disconnected."""
 
     def _end(self, client: socket.socket) -> None:
         self._forget(client)

@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 class LagMetrics:
-    """How far the workers are, by partition."""
+    """The workers' lag, by partition."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.lag = Gauge(
@@ -107,7 +107,7 @@ class LagReporter:
                 await asyncio.wait_for(stop.wait(), self._interval)
 
     async def report(self) -> None:
-        """Ask once and set every gauge."""
+        """Query once and set every gauge."""
         try:
             progress = await self._transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
         except TransportError as error:

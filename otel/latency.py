@@ -1,6 +1,7 @@
-"""A histogram of seconds that takes a whole batch for the cost of a few increments.
+"""A histogram of seconds that records a whole batch for the cost of a few increments.
 
-With an exemplar where one of the batch is traced: a point of a graph then leads to its trace.
+If a message of the batch is traced, it gets an exemplar: a point of a graph then leads to its
+trace.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _LABELS = [*(str(float(bound)) for bound in BOUNDS), "+Inf"]
 
 
 def exemplar_of(trace_id: str | None) -> dict[str, str] | None:
-    """Return the labels of an exemplar, ``None`` where there is no trace to lead to."""
+    """Return the labels of an exemplar; ``None`` if there is no trace."""
     return None if trace_id is None else {"trace_id": trace_id}  # Grafana finds the trace by it
 
 

@@ -1,4 +1,4 @@
-"""Records that left a log unread, and when this process saw it."""
+"""Records that left a log unread, and when this process noticed it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ __all__ = ["Loss", "Losses"]
 class Loss(msgspec.Struct, frozen=True):
     """``lost`` records of one log, ever, as it says now.
 
-    ``seconds`` is how long ago this process saw the figure rise; ``None`` if it never did: the loss
-    is older than the process.
+    ``seconds`` is how long ago this process saw the count rise; ``None`` if it never did, because
+    the loss is older than the process.
     """
 
     transport: str
@@ -43,9 +43,10 @@ class Losses:
         self._logs: dict[str, _Log] = {}
 
     def note(self, transport: str, progress: Sequence[Progress]) -> None:
-        """Take in a log's progress in all its partitions.
+        """Read the losses from a log's progress in all its partitions.
 
-        A figure that fell was begun anew, with the data of the log: what it has now is a loss too.
+        A count that fell was started anew, together with the log's data: its present value is a
+        loss too.
         """
         log = self._logs.setdefault(transport, _Log())
         for part in progress:
@@ -57,7 +58,7 @@ class Losses:
             log.lost[part.partition] = part.lost
 
     def all(self) -> list[Loss]:
-        """Return each log that lost something, in the order of their names."""
+        """Return each log that lost records, in the order of their names."""
         now = self._clock()
         return [
             Loss(name, lost, None if log.rose is None else now - log.rose)

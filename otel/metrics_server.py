@@ -25,7 +25,7 @@ TARGETS = "/metrics/targets"
 _TRIES = 200
 
 Targets = Callable[[], bytes | None]
-"""Returns those addresses as JSON, ``None`` where they can't be told now."""
+"""Returns those addresses as JSON; ``None`` if they are not known now."""
 
 log = structlog.get_logger(__name__)
 

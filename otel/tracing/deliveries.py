@@ -40,12 +40,12 @@ __all__ = ["UNTRACED", "Deliveries", "Delivery", "TracedDeliveries"]
 class Delivery:
     """A delivered batch that is not traced: every call does nothing.
 
-    As a context manager it surrounds the work on the batch, to its acknowledgement. ``began`` is
-    when an act began, in nanoseconds since the epoch.
+    As a context manager, it surrounds the work on the batch, up to its acknowledgement. ``began``
+    is the beginning of an operation, in nanoseconds since the epoch.
     """
 
     begun: Mapping[str, str] = {}
-    """Trace ids, by offset, of the records that came without one."""
+    """Trace ids, by offset, of the records that came without a trace id."""
     trace_id: str | None = None
     """One of the traces, for an exemplar."""
 
@@ -133,7 +133,8 @@ class TracedDeliveries(Deliveries):
             if not self._sampling.child(parent):
                 return None
             trace_id = parent.trace_id
-        # Not before its append: the wait for it is no part of its trace.
+        # A span begins at the append at the earliest: the poll's wait for it is no part of its
+        # trace.
         appended = min(int(record.appended_at * 1e9), delivered)
         return _Received(record, trace_id, parent, max(asked_at, appended))
 

@@ -114,8 +114,8 @@ class SpanQueue:
     def close(self, within: float, look_up: LookUp) -> bool:
         """Export queued spans, and end; return whether it ended in that many seconds.
 
-        A collector that is gone delays no stop: what has to be tried again is given up, and all of
-        it where ``look_up`` finds no address.
+        A collector that is gone delays no stop: spans that would need a retry are given up, and all
+        spans if ``look_up`` finds no address.
         """
         # A daemon: an exporter that hangs must not hold up the end of the process.
         ending = threading.Thread(target=self._processor.shutdown, name="traces-end", daemon=True)
