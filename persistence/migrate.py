@@ -146,7 +146,7 @@ async def _locked(url: str, run: Callable[[Config], None], *, goes_up: bool = Fa
     with translated():
         guard = await Servers(url).connect(server_settings=_SESSION)
         try:
-            # Asked again and again: a statement that waits has a snapshot, and CREATE INDEX
+            # Polled: a statement that waits for the lock has a snapshot, and CREATE INDEX
             # CONCURRENTLY waits until every older snapshot is gone.
             while not await guard.fetchval(  # noqa: ASYNC110 - PostgreSQL tells nobody
                 "SELECT pg_try_advisory_lock($1)", _LOCK

@@ -94,7 +94,7 @@ class Actions:
         """Return recorded actions, newest first; ``before`` is the last id of the page before.
 
         Raises:
-            Outage: PostgreSQL can't tell now.
+            Outage: PostgreSQL can't answer now.
         """
         async with using(self._pool) as connection:
             rows = await connection.fetch(_LIST, before, limit)

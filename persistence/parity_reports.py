@@ -95,7 +95,7 @@ async def latest(
     """Return the newest report on two logs, ``None`` where there is none.
 
     Raises:
-        Outage: PostgreSQL can't tell.
+        Outage: PostgreSQL can't answer.
     """
     async with using(pool) as connection:
         row = await connection.fetchrow(
@@ -112,7 +112,7 @@ async def recent(pool: Pool, limit: int = 60) -> list[ParityReport]:
     """Return the newest reports on any logs, newest first.
 
     Raises:
-        Outage: PostgreSQL can't tell.
+        Outage: PostgreSQL can't answer.
     """
     async with using(pool) as connection:
         rows = await connection.fetch(f"{_COLUMNS} ORDER BY until DESC LIMIT $1", limit)
@@ -123,7 +123,7 @@ async def summed(pool: Pool, primary: str, shadow: str, since: datetime) -> Summ
     """Return the running comparison's counts since then; ``None`` if it did not run.
 
     Raises:
-        Outage: PostgreSQL can't tell.
+        Outage: PostgreSQL can't answer.
     """
     async with using(pool) as connection:
         rows = await connection.fetch(

@@ -44,7 +44,7 @@ WHERE shadow = $1 AND repaired_at IS NULL GROUP BY kind ORDER BY kind
 
 
 _Place = tuple[bytes, str]
-"""An offset, behind what it is sorted by: parsed once, as each drop of an outage passes here."""
+"""An offset, after its sort key: parsed once, because each drop of an outage passes here."""
 
 
 class _Range(msgspec.Struct):
@@ -55,7 +55,7 @@ class _Range(msgspec.Struct):
     records: int = 0
 
     def widen(self, place: _Place | None) -> None:
-        """Reach as far as ``place``, if it is known."""
+        """Extend the range to ``place``, if it is known."""
         if place is None:
             return
         if self.last is None or self.last < place:
@@ -108,12 +108,12 @@ class ShadowGaps:
 
     @property
     def unwritten(self) -> int:
-        """How many messages are noted and not yet in PostgreSQL."""
+        """How many noted messages are not yet in PostgreSQL."""
         ranges = (*self._noted.values(), *self._writing.values())
         return sum(gap.records for gap in ranges)
 
     def note(self, partition: int, drop: Drop, offset: str | None) -> None:
-        """Note one message that the shadow was not given."""
+        """Record one message that the shadow was not given."""
         noted = self._noted[partition, drop.value]
         noted.records += 1
         noted.widen(None if offset is None else (self._sort_key(offset), offset))

@@ -24,7 +24,7 @@ async def latest_place(pool: Pool, source: str, target: str, *, everything: bool
     """Return the place, as text; ``None`` where none was noted.
 
     Raises:
-        Outage: PostgreSQL can't tell now.
+        Outage: PostgreSQL can't answer now.
     """
     async with using(pool) as connection:
         place: str | None = await connection.fetchval(_LATEST, source, target, everything)

@@ -1,7 +1,7 @@
-"""A look at both logs: where their partitions end, and how many records they have lost.
+"""A snapshot of both logs: where their partitions end, and how many records they have lost.
 
-It asks each log once for all its partitions. A read asks for one partition, so a round that read
-each one to find nothing would cost an idle process more than all else that it does.
+Each log is asked once for all its partitions. A read asks for one partition only. If a round read
+each one to find nothing, an idle process would spend most of its time on this.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ class Redriver:
         """Preview ``start``, without taking any letter.
 
         Raises:
-            Outage: PostgreSQL can't tell now.
+            Outage: PostgreSQL can't answer now.
         """
         async with using(self._pool) as connection:
             return Preview(*await census(connection, selection, most_redrives))

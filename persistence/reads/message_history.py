@@ -67,7 +67,7 @@ async def places_of(pool: Pool, message_id: str) -> list[LogPosition]:
     """Return its places in the logs that its row did not come from.
 
     Raises:
-        Outage: PostgreSQL can't tell now.
+        Outage: PostgreSQL can't answer now.
     """
     async with using(pool) as connection:
         rows: list[Any] = await connection.fetch(_PLACES, message_id)
@@ -83,7 +83,7 @@ async def deaths_of(pool: Pool, message_id: str) -> list[Death]:
     """Return its dead letters, oldest first.
 
     Raises:
-        Outage: PostgreSQL can't tell now.
+        Outage: PostgreSQL can't answer now.
     """
     async with using(pool) as connection:
         rows: list[Any] = await connection.fetch(_DEATHS, message_id)
@@ -112,7 +112,7 @@ async def receipts_of(pool: Pool, message_id: str) -> list[KeptReceipt]:
     """Return its receipts in the order they were persisted.
 
     Raises:
-        Outage: PostgreSQL can't tell now.
+        Outage: PostgreSQL can't answer now.
     """
     async with using(pool) as connection:
         rows: list[Any] = await connection.fetch(_RECEIPTS, message_id)

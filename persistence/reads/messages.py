@@ -199,7 +199,7 @@ async def dead_lettered(
 ) -> set[str]:
     """Return those of ``message_ids`` that have a pending dead letter.
 
-    ``within`` bounds, in seconds, the wait for a connection and that for its answer.
+    ``within`` bounds, in seconds, the wait for a connection and the wait for its answer.
     """
     if not message_ids:
         return set()

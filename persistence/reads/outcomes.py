@@ -1,4 +1,4 @@
-"""Find which messages are rows or dead letters by now, and since when."""
+"""Find the messages that are rows or dead letters by now, with the time."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Fate(msgspec.Struct, frozen=True):
 
 
 async def fates(pool: Pool, message_ids: Sequence[str]) -> list[Fate]:
-    """Return the outcomes of those that are no longer on their way.
+    """Return the outcomes of the messages that have one.
 
     Raises:
-        Outage: PostgreSQL can't tell now.
+        Outage: PostgreSQL can't answer now.
     """
     async with using(pool) as connection:
         rows = await connection.fetch(FATES, message_ids)

@@ -1,4 +1,4 @@
-"""Finding messages by what people have at hand: any of their ids, or where they stand in a log."""
+"""Find messages by any of their ids, or by their position in a log."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def messages_with(
     """Return rows whose ids or conversation are ``text`` (``identifier`` where it is a UUID).
 
     Raises:
-        Outage: PostgreSQL can't tell now.
+        Outage: PostgreSQL can't answer now.
     """
     async with using(pool) as connection:
         return await connection.fetch(MESSAGES, text, identifier, limit)
@@ -96,7 +96,7 @@ async def dead_letters_with(
     """Return the dead letters of a message or of a conversation, in any state.
 
     Raises:
-        Outage: PostgreSQL can't tell now.
+        Outage: PostgreSQL can't answer now.
     """
     async with using(pool) as connection:
         return await connection.fetch(_LETTERS, text, identifier, limit)
@@ -106,7 +106,7 @@ async def latest_dead_letters(pool: Pool, limit: int) -> list[asyncpg.Record]:
     """Return the latest that are pending, to look into.
 
     Raises:
-        Outage: PostgreSQL can't tell now.
+        Outage: PostgreSQL can't answer now.
     """
     async with using(pool) as connection:
         return await connection.fetch(_LATEST, limit)
@@ -116,7 +116,7 @@ async def messages_like(pool: Pool, first: UUID, last: UUID, limit: int) -> list
     """Return rows whose ids are from ``first`` to ``last``.
 
     Raises:
-        Outage: PostgreSQL can't tell now.
+        Outage: PostgreSQL can't answer now.
     """
     async with using(pool) as connection:
         return await connection.fetch(LIKE, first, last, limit)
@@ -128,7 +128,7 @@ async def dead_letters_like(
     """Return the dead letters of messages whose ids are from ``first`` to ``last``.
 
     Raises:
-        Outage: PostgreSQL can't tell now.
+        Outage: PostgreSQL can't answer now.
     """
     async with using(pool) as connection:
         return await connection.fetch(LETTERS_LIKE, first, last, limit)
@@ -142,7 +142,7 @@ async def messages_at(
     ``appended_at`` is in seconds since the epoch; rows of the ten minutes behind it are looked at.
 
     Raises:
-        Outage: PostgreSQL can't tell now.
+        Outage: PostgreSQL can't answer now.
     """
     async with using(pool) as connection:
         return await connection.fetch(AT, appended_at, transport, partition, offset)
@@ -152,7 +152,7 @@ async def dead_letter_at(pool: Pool, number: int) -> list[asyncpg.Record]:
     """Return the dead letter of that number, in any state.
 
     Raises:
-        Outage: PostgreSQL can't tell now.
+        Outage: PostgreSQL can't answer now.
     """
     async with using(pool) as connection:
         return await connection.fetch(_LETTER, number)

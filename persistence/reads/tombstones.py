@@ -36,10 +36,10 @@ class Buried(msgspec.Struct, frozen=True):
 
 
 async def buried(pool: Pool, message_id: str) -> Buried | None:
-    """Return the tombstone of a message; ``None`` where it has none.
+    """Return the tombstone of a message; ``None`` if it has none.
 
     Raises:
-        Outage: PostgreSQL can't tell now.
+        Outage: PostgreSQL can't answer now.
     """
     async with using(pool) as connection:
         row = await connection.fetchrow(_BURIED, message_id)
@@ -59,7 +59,7 @@ async def erased(pool: Pool, message_ids: Sequence[str]) -> set[str]:
     """Return those of ``message_ids`` that were erased. One that is no UUID is no row's.
 
     Raises:
-        Outage: PostgreSQL can't tell now.
+        Outage: PostgreSQL can't answer now.
     """
     ids = [identifier for text in message_ids if (identifier := _uuid(text))]
     if not ids:
