@@ -59,7 +59,7 @@ class BackfillAppends:
         return failure
 
     async def note(self, error: str | None = None) -> None:
-        """Write how far it is.
+        """Write the progress to the job.
 
         Raises:
             JobStopped: the job was cancelled.
@@ -70,7 +70,7 @@ class BackfillAppends:
         self.job.progress = progress
 
     def progress(self) -> JobProgress:
-        """Return how far it is, as its job says it."""
+        """Return the progress in the form of its job."""
         status = self.status
         counts = {
             "examined": status.examined,

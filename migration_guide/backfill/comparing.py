@@ -28,13 +28,13 @@ from transport.progress import progress_everywhere
 __all__ = ["MissingCopy", "RunningComparison"]
 
 _AT_ONCE = 4
-"""Groups that are read at the same time. While one waits for a log, another is compared."""
+"""How many groups are read at once. While one waits for a log, another is compared."""
 
 _LOOK_RECORDS = 5_000
-"""How often a place may be noted before which both logs are equal."""
+"""After this many records, check for a place before which both logs are equal."""
 
 _IN_MEMORY = 40_000
-"""Records that may wait in memory, of all cells together."""
+"""How many records may wait in memory, of all cells together."""
 
 _place = attrgetter("facts.place")
 
@@ -46,11 +46,11 @@ class MissingCopy(NamedTuple):
     comparison: Comparison
 
     def let_go(self) -> None:
-        """Miss it no more: it was appended, or is left out."""
+        """Stop waiting for the copy: it was appended, or is left out."""
         self.comparison.let_go(self.facts)
 
     def refuse(self) -> None:
-        """Don't yield it again: it can't be copied. No place is settled behind it."""
+        """Don't yield it again: it can't be copied. No place after it becomes settled."""
         self.facts.refused = True
         self.comparison.keep(self.facts)
 

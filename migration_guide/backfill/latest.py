@@ -10,7 +10,7 @@ __all__ = ["EQUAL", "latest_place"]
 EQUAL = "equal"
 """The name of the place in a job's cursor."""
 
-# However it ended: what it noted is true all the same. One of a part of the log tells nothing.
+# However the job ended, its noted place is true. A backfill of a part of the log proves nothing.
 _LATEST = f"""
 SELECT cursor ->> '{EQUAL}' FROM jobs
 WHERE kind = '{JobKind.BACKFILL}' AND request ->> 'source' = $1 AND request ->> 'target' = $2
@@ -21,7 +21,7 @@ ORDER BY started_at DESC LIMIT 1
 
 
 async def latest_place(pool: Pool, source: str, target: str, *, everything: bool) -> str | None:
-    """Return the place, as text; ``None`` where none was noted.
+    """Return the place, as text; ``None`` if no backfill noted one.
 
     Raises:
         Outage: PostgreSQL can't answer now.

@@ -25,6 +25,6 @@ async def open_gaps(pool: Pool, source: str, target: str, until: float) -> Seque
 
 
 async def close_gaps(pool: Pool, gaps: Sequence[int]) -> None:
-    """Note that gaps, by their ids, are repaired."""
+    """Record that gaps, by their ids, are repaired."""
     async with using(pool) as connection:
         await connection.execute(_CLOSE, gaps)

@@ -45,11 +45,11 @@ class BackfillOrder(msgspec.Struct, frozen=True, omit_defaults=True, rename="cam
 
 
 class BackfillStatus(msgspec.Struct):
-    """How far a run is; read it while it runs. Counts are records.
+    """The progress of a run; read it while it runs. Counts are records.
 
     ``present``: the target remembered them. ``refused``: no envelope can carry them, so they stay
-    missing. ``erased``: of messages that were erased; they stay missing, too. ``uncopied``: older
-    than what the target holds, and left alone.
+    missing. ``erased``: their messages were erased; they stay missing, too. ``uncopied``: older
+    than the records that the target holds, and left alone.
     """
 
     stage: Literal["comparing", "appending", "done"] = "comparing"

@@ -1,7 +1,7 @@
 """A snapshot of both logs: where their partitions end, and how many records they have lost.
 
 Each log is asked once for all its partitions. A read asks for one partition only. If a round read
-each one to find nothing, an idle process would spend most of its time on this.
+each one to find nothing, that would cost an idle process more than all its other work.
 """
 
 from __future__ import annotations

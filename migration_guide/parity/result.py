@@ -47,7 +47,7 @@ class ParityResult(StrEnum):
 
 
 class Verdict(StrEnum):
-    """The whole answer. Where nothing was compared, the logs are not called equal."""
+    """The overall answer. If nothing was compared, the logs do not count as equal."""
 
     EQUAL = "equal"
     DIFFERS = "differs"
@@ -99,7 +99,7 @@ class ParityCounts(msgspec.Struct, gc=False):
     counts: dict[ParityResult, int] = msgspec.field(default_factory=dict)
 
     def add(self, result: ParityResult, count: int = 1) -> None:
-        """Count; a negative ``count`` takes back what turned out otherwise."""
+        """Add to a count; a negative ``count`` takes back a result that turned out otherwise."""
         if count:
             self.counts[result] = self.counts.get(result, 0) + count
 
