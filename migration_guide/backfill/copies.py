@@ -25,7 +25,7 @@ from transport.message.envelope import (
     seal_receipt,
 )
 from transport.shadow.copies import mirrored
-from transport.shadow.homes import Named, home_of
+from transport.shadow.homes import PartitionedLog, home_of
 from transport.shadow.origin import Origin
 
 __all__ = ["BACKFILL", "of_receipt", "of_record", "of_row"]
@@ -34,7 +34,7 @@ BACKFILL = "backfill"
 _OURS = (HEADER_MIRROR_OF, HEADER_MIRROR_PARTITION, HEADER_SHADOW_MODE)
 
 
-def of_record(record: Record, source: Named, target: Named) -> Envelope:
+def of_record(record: Record, source: PartitionedLog, target: PartitionedLog) -> Envelope:
     """Return a copy, for ``target``, of a record of the log ``source``.
 
     Raises:

@@ -20,7 +20,7 @@ from transport.conformance.member import Member
 from transport.contract import DLQ_GROUP, Topic
 from transport.errors import TransportUnavailable
 from transport.kafka import KafkaTransport
-from transport.kafka.client.client_log import OncePerOutage, SaidByUs
+from transport.kafka.client.client_log import LoggedElsewhere, OncePerOutage
 from transport.kafka.client.node_outages import NodeOutages
 from transport.kafka.delivery.read_outage import ReadOutage
 
@@ -53,7 +53,7 @@ def test_another_topic_is_another_line_and_another_offset_is_not() -> None:
     assert [_tells(told, message, "g", 1, offset) for offset in (5, 6)] == [True, False]
 
 
-@pytest.mark.parametrize("message", SaidByUs.MESSAGES)
+@pytest.mark.parametrize("message", LoggedElsewhere.MESSAGES)
 def test_the_client_has_these_messages(message: str) -> None:
     """A release of it that says them in other words would fill the log again."""
     sources = Path(aiokafka.__file__).parent.rglob("*.py")
@@ -64,7 +64,7 @@ def test_every_logger_of_the_client_is_quietened() -> None:
     named = [name for name in logging.root.manager.loggerDict if name.startswith("aiokafka.")]
     for name in ("aiokafka", *named):
         kinds = {type(each) for each in logging.getLogger(name).filters}
-        assert {OncePerOutage, SaidByUs} <= kinds, name
+        assert {OncePerOutage, LoggedElsewhere} <= kinds, name
 
 
 def test_a_node_is_told_with_its_address_when_it_goes_and_when_it_comes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from transport.contract import Appended, Envelope
-from transport.redis.rescue.recent_appends import KeptTogether, RecentAppends
+from transport.redis.rescue.recent_appends import RecentAppends, RecentAppendsBudget
 
 _MIB = 2**20
 
@@ -19,8 +19,8 @@ def _kept(recent: RecentAppends) -> list[str]:
 
 def test_the_oldest_goes_whatever_partition_it_is_of() -> None:
     """A shard that is away keeps what it had last, and takes nothing from the others for long."""
-    together = KeptTogether()
-    away, other = RecentAppends(10.0, together), RecentAppends(10.0, together)
+    budget = RecentAppendsBudget()
+    away, other = RecentAppends(10.0, budget), RecentAppends(10.0, budget)
     _add(away, "oldest")
     _add(away, "older")
     _add(other, "new")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transport.contract import Envelope
 from transport.redis.rescue.recent_appends import RecentAppend
-from transport.redis.rescue.report import RescueReport, in_order, page_of, pages, told_by
+from transport.redis.rescue.report import RescueReport, in_order, page_of, pages, parse_reports
 
 
 def _lost(offset: str, *, size: int = 10, partition: int = 0) -> RecentAppend:
@@ -29,6 +29,6 @@ def test_a_report_has_the_first_of_each_partition() -> None:
 
 def test_a_report_that_another_leader_removed_is_left_out() -> None:
     report = RescueReport(1, {0: "8-0"})
-    found, unreadable = told_by(["here", "gone", "odd"], [report.packed(), None, b"\x93\x01"])
+    found, unreadable = parse_reports(["here", "gone", "odd"], [report.packed(), None, b"\x93\x01"])
     assert found == {"here": report}
     assert unreadable == ["odd"]

@@ -51,7 +51,7 @@ class KafkaDeadLetters:
         """
         to = self._names[Topic.DEAD_LETTERS]
         plain: list[tuple[int, Outgoing]] = []
-        for letter in map(_with_its_batch_named, letters):
+        for letter in map(_with_batch_error, letters):
             topic = self._names[letter.record.topic]
             whole = outgoing_dead_letter(letter, topic)
             if whole.size <= self._most and whole.is_text:
@@ -81,7 +81,7 @@ class KafkaDeadLetters:
         raise TransportUnavailable(str(outcome)) from outcome
 
 
-def _with_its_batch_named(letter: DeadLetter) -> DeadLetter:
+def _with_batch_error(letter: DeadLetter) -> DeadLetter:
     """Say in the error of a letter that it holds an unreadable batch, if it does."""
     header = letter.record.headers.get(HEADER_BATCH)
     if header is None:

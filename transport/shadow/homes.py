@@ -18,13 +18,13 @@ from transport.message.envelope import HEADER_MESSAGE_ID
 from transport.message.partitioner import key_hash, partition_of_hash
 from transport.shadow.origin import origin_of
 
-__all__ = ["Named", "counterpart", "home", "home_of"]
+__all__ = ["PartitionedLog", "counterpart", "home", "home_of"]
 
 home = partition_of_hash
 """``home(hash, partitions)``: the partition of the conversation that has this hash."""
 
 
-class Named(Protocol):
+class PartitionedLog(Protocol):
     """The part of a transport that this module needs."""
 
     @property
@@ -36,7 +36,7 @@ class Named(Protocol):
         """The log's number of partitions."""
 
 
-def home_of(record: Record | Envelope, stands_among: int, partitions: int) -> int:
+def home_of(record: Record | Envelope, own_partitions: int, partitions: int) -> int:
     """Return the home of a record in a log of ``partitions`` partitions.
 
     A foreign producer may have put the record into another partition than its key's. Then the
@@ -44,18 +44,18 @@ def home_of(record: Record | Envelope, stands_among: int, partitions: int) -> in
 
     Args:
         record: The record or envelope.
-        stands_among: The number of partitions of its own log.
+        own_partitions: The number of partitions of its own log.
         partitions: The number of partitions of the other log.
     """
-    if stands_among == partitions:
+    if own_partitions == partitions:
         return record.partition
     for hashed in _hashes(record):
-        if home(hashed, stands_among) == record.partition:
+        if home(hashed, own_partitions) == record.partition:
             return home(hashed, partitions)
     return record.partition % partitions
 
 
-def counterpart(record: Record, log: Named, other: Named) -> int:
+def counterpart(record: Record, log: PartitionedLog, other: PartitionedLog) -> int:
     """Return the partition of ``other`` that has, or would have, the same record as ``log``.
 
     A copy from ``other`` names the partition of its original, which is ignored if it is impossible.

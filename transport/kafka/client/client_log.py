@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable
 
-__all__ = ["OncePerOutage", "SaidByUs", "install"]
+__all__ = ["LoggedElsewhere", "OncePerOutage", "install"]
 
 _AGAIN_AFTER = 60.0
 _MOST_KEPT = 256
@@ -16,7 +16,7 @@ _NUMBERS = re.compile(r"\d+")
 _Line = tuple[object, ...]
 
 
-class SaidByUs(logging.Filter):
+class LoggedElsewhere(logging.Filter):
     """Drops aiokafka's lines about failed connections, which often lack the reason or the address.
 
     ``Connector`` raises an error if a client can't start, and ``NodeOutages`` logs nodes that can't
@@ -78,7 +78,7 @@ def _kind(value: object) -> object:
 
 def install() -> None:
     """Add both filters to every logger of aiokafka in this process."""
-    filters = SaidByUs(), OncePerOutage()
+    filters = LoggedElsewhere(), OncePerOutage()
     # A logger's filters don't apply to the records of its child loggers.
     for name in ("aiokafka", *logging.root.manager.loggerDict):
         if name.split(".")[0] == "aiokafka":

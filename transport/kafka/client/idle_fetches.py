@@ -24,14 +24,14 @@ _ERROR = 1
 _NULL = -1
 
 
-class _ToldPartitions(Array):  # type: ignore[misc] # aiokafka is not typed
+class _BusyPartitions(Array):  # type: ignore[misc] # aiokafka is not typed
     """The partitions of a topic, without the idle ones."""
 
     def decode(self, data: BytesIO) -> list[Any] | None:
         count = Int32.decode(data)
         if count == _NULL:
             return None
-        told: list[Any] = []
+        busy: list[Any] = []
         raw, at = data.getvalue(), data.tell()
         for _ in range(count):
             try:
@@ -40,7 +40,7 @@ class _ToldPartitions(Array):  # type: ignore[misc] # aiokafka is not typed
                 raise ValueError("an answer ends within its partitions") from early
             if aborted > 0:
                 data.seek(at)
-                told.append(self.array_of.decode(data))
+                busy.append(self.array_of.decode(data))
                 at = data.tell()
                 continue
             begin = at + _LAYOUT.size
@@ -49,9 +49,9 @@ class _ToldPartitions(Array):  # type: ignore[misc] # aiokafka is not typed
                 raise ValueError("an answer ends within its records")
             if size > 0 or head[_ERROR] or replica >= 0:
                 records = raw[begin:at] if size >= 0 else None
-                told.append((*head, [] if aborted == 0 else None, replica, records))
+                busy.append((*head, [] if aborted == 0 else None, replica, records))
         data.seek(at)
-        return told
+        return busy
 
 
 def install() -> None:
@@ -59,4 +59,4 @@ def install() -> None:
     schema = FetchResponse_v11.SCHEMA
     topic = schema.fields[schema.names.index("topics")].array_of
     *others, partitions = topic.fields
-    topic.fields = (*others, _ToldPartitions(partitions.array_of))
+    topic.fields = (*others, _BusyPartitions(partitions.array_of))

@@ -154,7 +154,7 @@ class _ParsedBatch:
     def __iter__(self) -> Iterator[Any]:
         codec = self._batch.compression_type
         if codec and expands_past(codec, bytes(self._data[_HEADER.size :]), UNPACKED_MOST):
-            return iter([_as_it_stands(self._data)])
+            return iter([_raw_batch_record(self._data)])
         records = self._read()
         if codec:
             self._unpacked(sum(map(_size, records)))
@@ -173,7 +173,7 @@ class _ParsedBatch:
                 "A record batch can't be parsed; delivered whole as one record",
                 extra={"error": str(error)},
             )
-            return [_as_it_stands(self._data)]
+            return [_raw_batch_record(self._data)]
 
 
 def _in_place(records: list[Any], begin: int, end: int) -> bool:
@@ -222,7 +222,7 @@ def _records(data: memoryview) -> Iterator[_ParsedRecord]:
         yield _ParsedRecord(base + delta, time, int(of_append), key, value, headers)
 
 
-def _as_it_stands(data: memoryview) -> _ParsedRecord:
+def _raw_batch_record(data: memoryview) -> _ParsedRecord:
     """Return the raw batch as one record, at the offset of its first record."""
     base, *_, attributes, _last, _, last_time, _, _, _, count = _HEADER.unpack_from(data)
     codec = attributes & _CODEC

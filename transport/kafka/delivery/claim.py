@@ -93,17 +93,17 @@ class KafkaClaim:
     @property
     def owned(self) -> bool:
         """Whether records may still be delivered."""
-        return self._state in (_ClaimState.OWNED, _ClaimState.ENDING) and not self._outlived
+        return self._state in (_ClaimState.OWNED, _ClaimState.ENDING) and not self._is_topic_gone
 
     @property
     def reading(self) -> bool:
         """Whether the claim takes in fetched records."""
-        return self._state is _ClaimState.OWNED and not self._outlived
+        return self._state is _ClaimState.OWNED and not self._is_topic_gone
 
     @property
     def lost(self) -> bool:
         """Whether the claim is void: the partition has another owner, or its topic is gone."""
-        return self._state is _ClaimState.LOST or self._outlived
+        return self._state is _ClaimState.LOST or self._is_topic_gone
 
     async def __aenter__(self) -> Self:
         self._in_use = True
@@ -210,13 +210,15 @@ class KafkaClaim:
         """
         window = self.window
         # The check that mostly ends it comes first: this runs each second for each idle claim.
-        if window.unacknowledged or (window.fetched <= window.acked and not self._unvouched()):
+        if window.unacknowledged or (
+            window.fetched <= window.acked and not self._is_mark_outdated()
+        ):
             return None
         if not self.reading:
             return None
         return self._committed(window.fetched, self._last)
 
-    def _unvouched(self) -> bool:
+    def _is_mark_outdated(self) -> bool:
         """Return whether the log was seen to go on after a committed gap, unlike its mark says."""
         place = self.window.acked
         if self._last is None or self._last.at + 1 >= place:
@@ -295,7 +297,7 @@ class KafkaClaim:
             timer.cancel()
 
     @property
-    def _outlived(self) -> bool:
+    def _is_topic_gone(self) -> bool:
         """Whether the claim's topic was deleted: the offsets of a new one mean other records."""
         return self._owner.topic_id() != self.topic_id
 

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 
 
-class _Tried(NamedTuple):
+class _FirstCommit(NamedTuple):
     """The first commit of a claim, which may have succeeded, and the loss that it records."""
 
     committed: Committed
@@ -64,7 +64,7 @@ class Claiming:
         self._ready = ready
         self._failed = failed
         self._tasks: set[asyncio.Task[None]] = set()
-        self._tried: dict[int, _Tried] = {}
+        self._first_commits: dict[int, _FirstCommit] = {}
 
     def start(self, partitions: Iterable[int]) -> None:
         """Claim ``partitions`` in the background, until ``cancel``."""
@@ -78,7 +78,7 @@ class Claiming:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        self._tried.clear()
+        self._first_commits.clear()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Report an unexpected error: the partitions would be ours, but remain unread."""
@@ -113,7 +113,7 @@ class Claiming:
             context.ids.describe(source.name),
             context.groups.committed(context.group, source.name, count),
         )
-        self._find_what_counted(partitions, committed)
+        self._note_succeeded_commits(partitions, committed)
         # Asked after the commits, so that a commit beyond the end means that the log lost records.
         begins, ends = await asyncio.gather(
             context.reader.begins(where), context.reader.ends(where)
@@ -136,7 +136,7 @@ class Claiming:
                 next_epoch(now.mark.epoch), now.mark.lost, topic.id, now.mark.last, now.mark.seen
             )
             marks[at.partition] = Committed(now.offset, mark)
-            self._tried[at.partition] = _Tried(marks[at.partition], regressed.get(at))
+            self._first_commits[at.partition] = _FirstCommit(marks[at.partition], regressed.get(at))
         await self._commits.commit(marks)
         self._claimed(partitions, regressed)
         return [
@@ -144,20 +144,20 @@ class Claiming:
             for partition, (start, mark) in marks.items()
         ]
 
-    def _find_what_counted(
+    def _note_succeeded_commits(
         self, partitions: Iterable[int], committed: Mapping[int, Committed]
     ) -> None:
         """Find unanswered commits that succeeded, so that no loss is counted twice."""
         for partition in partitions:
-            tried = self._tried.get(partition)
-            if tried is None or committed.get(partition) != tried.committed:
+            first = self._first_commits.get(partition)
+            if first is None or committed.get(partition) != first.committed:
                 continue
-            at, regress = self._source.at(partition), tried.regress
+            at, regress = self._source.at(partition), first.regress
             self._claimed([partition], {} if regress is None else {at: regress})
 
     def _claimed(
         self, partitions: Collection[int], regressed: Mapping[TopicPartition, Regress]
     ) -> None:
         for partition in partitions:
-            self._tried.pop(partition, None)
+            self._first_commits.pop(partition, None)
         self._continuity.claimed(partitions, regressed)

@@ -138,7 +138,9 @@ class Continuity:
 
     def _known(self, partition: int, committed: Committed | None, topic_id: str) -> KnownTail:
         ours = self._remembered.get(partition, KnownTail())
-        return ours if committed is None else ours.and_of(KnownTail.by(committed.mark, topic_id))
+        return (
+            ours if committed is None else ours.merged_with(KnownTail.by(committed.mark, topic_id))
+        )
 
     def _known_by(self, claim: KafkaClaim) -> KnownTail:
         newest, seen = claim.newest, self._seen_ends.of(claim.partition)

@@ -103,7 +103,7 @@ class Fetching:
             await self._gaps.look(self._count_lost)
             await asyncio.sleep(0)  # getmany returns at once while it has something
 
-    async def as_it_was(self, claims: Sequence[KafkaClaim]) -> bool:
+    async def is_intact(self, claims: Sequence[KafkaClaim]) -> bool:
         """Return whether the log still has the records that these claims have read.
 
         A claim whose log went back takes in no more records, and its partition is claimed again. If
@@ -154,7 +154,7 @@ class Fetching:
                 continue
             expected = claim.window.fetched
             if records[0].offset < expected or under[at] != claim.leader:
-                if not await self.as_it_was([claim]):
+                if not await self.is_intact([claim]):
                     continue
                 claim.leader = under[at]
                 if claim.back_over_gap() or records[0].offset < expected:

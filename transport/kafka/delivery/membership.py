@@ -243,7 +243,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
                     topic.leaders,
                     doubtful=doubtful,
                 )
-                if not suspects or await self._fetching.as_it_was(suspects):
+                if not suspects or await self._fetching.is_intact(suspects):
                     self._continuity.whole(changed)
                 reading = {p: c for p, c in self.claims.items() if not self._damaged.waits(p)}
                 self._watchdog.check(reading, self._gaps.readable)

@@ -37,7 +37,7 @@ class KnownTail(NamedTuple):
             return cls()
         return cls((mark.last,) if mark.last else (), (mark.seen,) if mark.seen else ())
 
-    def and_of(self, other: KnownTail) -> KnownTail:
+    def merged_with(self, other: KnownTail) -> KnownTail:
         """Return a tail with the anchors and ends of both."""
         return KnownTail(self.anchors + other.anchors, self.seen_ends + other.seen_ends)
 

@@ -13,7 +13,7 @@ from transport.redis.connection.connection import Reply
 from transport.redis.connection.errors import is_refusal, translate
 from transport.redis.records import is_later
 
-__all__ = ["doubted", "left_behind", "outcomes_of", "remembered", "told_apart"]
+__all__ = ["collect_runs", "failover_error", "outcomes_of", "remembered", "unconfirmed_outcome"]
 
 # The error of a call whose key's slot moved to another server while the call ran.
 _NOT_HERE = "non local key"
@@ -26,7 +26,7 @@ def remembered(value: bytes) -> Remembered:
     return Remembered(offset, accepted_at, fingerprint, correlation_id)
 
 
-def told_apart(
+def collect_runs(
     items: Sequence[bytes], envelopes: Sequence[Envelope], runs: dict[int, Run]
 ) -> list[bytes]:
     """Return the replies without their markers, and add each record to the run of its partition.
@@ -57,7 +57,7 @@ def told_apart(
     return bare
 
 
-def left_behind() -> AppendUnknown:
+def failover_error() -> AppendUnknown:
     """Return the outcome of a record whose server was replaced while the append was under way.
 
     A hung primary may append the record after the rescue has ended. No process could report that
@@ -66,7 +66,7 @@ def left_behind() -> AppendUnknown:
     return AppendUnknown("Redis failed over while the append was under way: retry")
 
 
-def doubted(outcome: Outcome, doubt: AppendUnknown) -> Outcome:
+def unconfirmed_outcome(outcome: Outcome, doubt: AppendUnknown) -> Outcome:
     """Return ``doubt`` for an appended or repeated record, since too few replicas confirmed it.
 
     A refused record keeps its own error.

@@ -16,11 +16,11 @@ from transport.message.identity import partition_of
 from transport.redis.append.calls import RECORDS_PER_CALL, AppendCall, AppendCalls
 from transport.redis.append.confirmation import Confirmation
 from transport.redis.append.outcomes import (
-    doubted,
-    left_behind,
+    collect_runs,
+    failover_error,
     outcomes_of,
     remembered,
-    told_apart,
+    unconfirmed_outcome,
 )
 from transport.redis.append.own_appends import OwnAppends, Run
 from transport.redis.client.functions import Functions
@@ -108,7 +108,7 @@ class Publisher:
                             only_at=rescued_at or self._rescue.server,
                         )
                 if begun != self._rescue.begun and not rescued_at:
-                    replies = [left_behind()] * len(replies)
+                    replies = [failover_error()] * len(replies)
                 if first:
                     self._rescue.note_writers(replies[0])
                     del replies[: len(first)]
@@ -119,7 +119,7 @@ class Publisher:
                 else:
                     rest = envelopes[len(outcomes) :]
                     some = self._outcomes_by_partition(replies, calls, rest)
-                some = [doubted(it, doubt) for it in some] if doubt else some
+                some = [unconfirmed_outcome(it, doubt) for it in some] if doubt else some
                 recent.add(envelopes[len(outcomes) :][: len(some)], some, remember=remember)
                 outcomes += some
             except TransportError as error:
@@ -154,7 +154,7 @@ class Publisher:
                         new, old = self._confirmation.doubts_at(closing)
                         doubts = [new if type(it) is Appended else old for it in found]
                         found = [
-                            doubted(it, doubt) if doubt else it
+                            unconfirmed_outcome(it, doubt) if doubt else it
                             for it, doubt in zip(found, doubts, strict=True)
                         ]
                     recent = rescues.of(call.partition).recent
@@ -199,7 +199,7 @@ class Publisher:
                 reply, _ = told[partition]
                 left = begun[partition] != rescues.of(partition).begun
                 if left and not isinstance(reply, Exception):
-                    told[partition] = left_behind(), ()
+                    told[partition] = failover_error(), ()
             calls = [call for p, call in due.items() if type(told[p][0]) is ServerChanged]
             if not calls:
                 break
@@ -240,7 +240,7 @@ class Publisher:
         items = [reply] if type(reply) is bytes else reply
         runs: dict[int, Run] = {}
         if type(items) is list:
-            items = told_apart(items, envelopes, runs)
+            items = collect_runs(items, envelopes, runs)
         outcomes = outcomes_of(items, len(envelopes))
         for partition, run in runs.items():
             self._own_appends.appended(partition, run)

@@ -16,7 +16,7 @@ from transport.redis.connection.connection import Command, Reply
 __all__ = ["Pipeline"]
 
 
-class _Asked:
+class _PendingCommands:
     """The commands of one caller, and the future of their replies."""
 
     __slots__ = ("commands", "replies")
@@ -36,8 +36,8 @@ class Pipeline:
     def __init__(self, connections: RedisConnections, *, most: int = 0) -> None:
         self.connections = connections
         self._most = most
-        self._next: list[_Asked] = []
-        self._trip: list[_Asked] = []
+        self._next: list[_PendingCommands] = []
+        self._trip: list[_PendingCommands] = []
         self._running: asyncio.Task[None] | None = None
 
     async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
@@ -49,15 +49,15 @@ class Pipeline:
         Raises:
             TransportUnavailable: no connection could be opened, so nothing was sent.
         """
-        asked = _Asked(commands)
-        self._next.append(asked)
+        pending = _PendingCommands(commands)
+        self._next.append(pending)
         if self._running is None:
             # The task starts in the next turn of the loop, and takes all commands added by then.
             self._running = asyncio.create_task(self._run())
         try:
-            return await asked.replies
+            return await pending.replies
         except asyncio.CancelledError:
-            if asked in self._trip and all(other.replies.cancelled() for other in self._trip):
+            if pending in self._trip and all(other.replies.cancelled() for other in self._trip):
                 self._give_up()
             raise
 
@@ -68,23 +68,23 @@ class Pipeline:
         self._running = asyncio.create_task(self._run()) if self._next else None
 
     async def _run(self) -> None:
-        while trip := [asked for asked in self._next if not asked.replies.done()]:
+        while trip := [pending for pending in self._next if not pending.replies.done()]:
             self._next, self._trip = [], trip
             await self._exchange(trip)
         self._next, self._trip, self._running = [], [], None
 
-    async def _exchange(self, trip: Sequence[_Asked]) -> None:
-        commands = [command for asked in trip for command in asked.commands]
+    async def _exchange(self, trip: Sequence[_PendingCommands]) -> None:
+        commands = [command for pending in trip for command in pending.commands]
         try:
             replies = await self.connections.exchange(commands, most=self._most)
         except Exception as error:  # noqa: BLE001 - handed to the callers
-            for asked in trip:
-                if not asked.replies.done():
-                    asked.replies.set_exception(error)
+            for pending in trip:
+                if not pending.replies.done():
+                    pending.replies.set_exception(error)
             return
         start = 0
-        for asked in trip:
-            end = start + len(asked.commands)
-            if not asked.replies.done():
-                asked.replies.set_result(replies[start:end])
+        for pending in trip:
+            end = start + len(pending.commands)
+            if not pending.replies.done():
+                pending.replies.set_result(replies[start:end])
             start = end

@@ -23,8 +23,8 @@ from transport.redis.connection.rights import BETTER, LEAST
 __all__ = [
     "MEANING",
     "is_function_missing",
-    "is_passing",
     "is_refusal",
+    "is_transient",
     "is_wrong_server",
     "translate",
 ]
@@ -157,7 +157,7 @@ def is_wrong_server(error: Exception) -> bool:
     return isinstance(error, redis.ResponseError) and _WRONG_SERVER.search(str(error)) is not None
 
 
-def is_passing(error: TransportError) -> bool:
+def is_transient(error: TransportError) -> bool:
     """Return whether an error may pass by itself.
 
     The server is away, or refuses everybody's writes for now.

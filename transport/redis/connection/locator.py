@@ -79,7 +79,7 @@ class SentinelLocator:
         """
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask())
-            self._asking.add_done_callback(_looked_at)
+            self._asking.add_done_callback(_retrieve_error)
         return await asyncio.shield(self._asking)
 
     def close(self) -> None:
@@ -122,7 +122,7 @@ class SentinelLocator:
         return _Primary(int(told[b"config-epoch"]), told[b"ip"].decode(), int(told[b"port"]))
 
 
-def _looked_at(task: asyncio.Task[Address]) -> None:
+def _retrieve_error(task: asyncio.Task[Address]) -> None:
     """Retrieve the task's error, so that asyncio logs nothing if all waiters were cancelled."""
     if not task.cancelled():
         task.exception()

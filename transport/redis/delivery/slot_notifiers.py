@@ -41,7 +41,7 @@ class SlotNotifiers:
             return True
         notifier = self._notifiers.get(stream)
         if notifier is None:
-            place = _PlaceOf(self._cluster, stream)
+            place = _StreamConnections(self._cluster, stream)
             notifier = self._notifiers[stream] = AppendNotifier(place, self._is_appending)
             await notifier.__aenter__()
         return await notifier.wait(stream, after=after, seconds=seconds)
@@ -72,7 +72,7 @@ class SlotNotifiers:
             notifier.forget(stream)
 
 
-class _PlaceOf:
+class _StreamConnections:
     """Lends connections to the server that has a stream now."""
 
     def __init__(self, cluster: Cluster, stream: str) -> None:

@@ -16,11 +16,11 @@ from transport.message.envelope import HEADER_MESSAGE_ID
 from transport.redis.client.functions import Functions
 from transport.redis.cluster.cluster import IsAt
 from transport.redis.connection.connection import Command, Reply, ServerChanged
-from transport.redis.connection.errors import is_passing, translate
+from transport.redis.connection.errors import is_transient, translate
 from transport.redis.keys import TopicKeys
 from transport.redis.records import sort_key
 from transport.redis.rescue.recent_appends import RecentAppend
-from transport.redis.rescue.report import RescueReport, field_of, page_of, pages, told_by
+from transport.redis.rescue.report import RescueReport, field_of, page_of, pages, parse_reports
 
 __all__ = ["AWAITED_MS", "LEADS", "RescueCalls"]
 
@@ -109,7 +109,7 @@ class RescueCalls:
         if not members:
             return {}
         names = sorted(members)
-        found, unreadable = told_by(names, await self._ask(("HMGET", self._key, *names)))
+        found, unreadable = parse_reports(names, await self._ask(("HMGET", self._key, *names)))
         for member in unreadable:
             _tell_unreadable(member)
         return found
@@ -172,7 +172,7 @@ class RescueCalls:
             if not self._is_current():
                 raise ServerChanged("the log is on another server now")
             self.why = str(told)
-            if is_passing(told):
+            if is_transient(told):
                 well = loop.time()
             elif loop.time() - well > _MOST_SECONDS:
                 raise told

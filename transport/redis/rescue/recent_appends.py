@@ -13,7 +13,7 @@ import msgspec
 from transport.contract import Appended, Envelope, Outcome
 from transport.redis.records import sort_key
 
-__all__ = ["KeptTogether", "RecentAppend", "RecentAppends"]
+__all__ = ["RecentAppend", "RecentAppends", "RecentAppendsBudget"]
 
 _MOST_BYTES = 32 << 20
 _RECORD_BYTES = 1024
@@ -38,17 +38,17 @@ class _Trip(NamedTuple):
     remember: bool
 
 
-class KeptTogether:
+class RecentAppendsBudget:
     """Counts the kept appends of one process, of all partitions; the oldest are dropped first."""
 
     def __init__(self) -> None:
         self.bytes = 0
-        self.of: list[RecentAppends] = []
+        self.users: list[RecentAppends] = []
 
     def drop_oldest(self) -> None:
         """Drop the oldest trips until the limit of memory is kept."""
         while self.bytes > _MOST_BYTES:
-            min(self.of, key=RecentAppends.oldest).drop_one()
+            min(self.users, key=RecentAppends.oldest).drop_one()
 
 
 class RecentAppends:
@@ -59,11 +59,11 @@ class RecentAppends:
     would come too late.)
     """
 
-    def __init__(self, seconds: float, together: KeptTogether | None = None) -> None:
+    def __init__(self, seconds: float, budget: RecentAppendsBudget | None = None) -> None:
         self._seconds = seconds
         self._trips: deque[_Trip] = deque()
-        self._together = together or KeptTogether()
-        self._together.of.append(self)
+        self._budget = budget or RecentAppendsBudget()
+        self._budget.users.append(self)
 
     def add(
         self, envelopes: Sequence[Envelope], outcomes: Sequence[Outcome], *, remember: bool
@@ -75,9 +75,9 @@ class RecentAppends:
         envelopes = [msgspec.structs.replace(it, event=None) for it in envelopes]
         size = sum([len(envelope.body) for envelope in envelopes]) + _RECORD_BYTES * len(envelopes)
         self._trips.append(_Trip(now, size, envelopes, outcomes, remember))
-        self._together.bytes += size
+        self._budget.bytes += size
         self._drop(now - self._seconds)
-        self._together.drop_oldest()
+        self._budget.drop_oldest()
 
     def age(self) -> None:
         """Drop the appends that are too old; called when the server takes a write."""
@@ -120,7 +120,7 @@ class RecentAppends:
 
     def drop_one(self) -> None:
         """Drop the oldest trip."""
-        self._together.bytes -= self._trips.popleft().size
+        self._budget.bytes -= self._trips.popleft().size
 
     def _drop(self, before: float) -> None:
         while self.oldest() < before:

@@ -14,7 +14,7 @@ import msgspec
 from transport.redis.records import sort_key
 from transport.redis.rescue.recent_appends import RecentAppend
 
-__all__ = ["RescueReport", "field_of", "in_order", "page_of", "pages", "told_by"]
+__all__ = ["RescueReport", "field_of", "in_order", "page_of", "pages", "parse_reports"]
 
 _PAGE_BYTES = 1 << 20
 _PAGE_RECORDS = 1000
@@ -52,7 +52,7 @@ class RescueReport(msgspec.Struct, frozen=True):
         return msgspec.msgpack.encode(self)
 
 
-def told_by(
+def parse_reports(
     members: Sequence[str], fields: Sequence[bytes | None]
 ) -> tuple[dict[str, RescueReport], list[str]]:
     """Return the reports by process, and the processes whose report can't be read.

@@ -28,7 +28,7 @@ from transport.redis.connection.connection import Command, Reply, ServerChanged,
 from transport.redis.keys import TopicKeys
 from transport.redis.rescue.calls import AWAITED_MS, LEADS, RescueCalls
 from transport.redis.rescue.leader import Append, RescueLeader
-from transport.redis.rescue.recent_appends import KeptTogether, RecentAppends
+from transport.redis.rescue.recent_appends import RecentAppends, RecentAppendsBudget
 from transport.redis.rescue.report import in_order
 
 __all__ = ["REFUSED_AFTER", "Rescue"]
@@ -59,7 +59,7 @@ class Rescue:
         log: The keys of the log.
         seconds: How long appends are kept; 0: there is no rescue.
         is_move: Distinguishes a moved slot from a failover.
-        together: Counts the kept appends of all partitions.
+        budget: Counts the kept appends of all partitions.
     """
 
     def __init__(
@@ -69,9 +69,9 @@ class Rescue:
         *,
         seconds: float,
         is_move: IsMove = _no_move,
-        together: KeptTogether | None = None,
+        budget: RecentAppendsBudget | None = None,
     ) -> None:
-        self.recent = RecentAppends(seconds, together)
+        self.recent = RecentAppends(seconds, budget)
         self._is_move = is_move
         self.server = ""
         """The replication id of the server that is known to lack no record; empty if unknown."""

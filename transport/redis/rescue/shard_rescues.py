@@ -20,7 +20,7 @@ from transport.redis.connection.connection import ServerIdentity
 from transport.redis.connection.errors import translate
 from transport.redis.keys import TopicKeys
 from transport.redis.rescue.leader import Append
-from transport.redis.rescue.recent_appends import KeptTogether
+from transport.redis.rescue.recent_appends import RecentAppendsBudget
 from transport.redis.rescue.rescue import REFUSED_AFTER, Rescue
 
 __all__ = ["ShardRescues"]
@@ -47,14 +47,14 @@ class ShardRescues:
         self._log = log
         self._cluster = cluster
         self._known: set[str] = set()  # replication ids of primaries
-        together = KeptTogether()
+        budget = RecentAppendsBudget()
         self._rescues = [
             Rescue(
                 functions,
                 log.of_partition(partition),
                 seconds=seconds,
                 is_move=self._is_move,
-                together=together,
+                budget=budget,
             )
             for partition in range(len(log.streams))
         ]
