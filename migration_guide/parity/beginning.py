@@ -14,17 +14,19 @@ from transport.progress import progress_everywhere
 __all__ = ["NOWHERE", "Beginning", "both_beginnings", "first_record"]
 
 NOWHERE = b"\xff" * 17
-"""The place at which an empty log begins: after every record that it may have had."""
+"""The place at which an empty partition begins: after every record that it may have had."""
 
-# Copies may stand this much before `since` by their own log's clock.
+# By their own log's clock, copies may be appended this many seconds before ``since``.
 _CLOCKS = 2.0
 
 
 class Beginning(NamedTuple):
     """Extent of one partition in one log, and the offset after which to read it.
 
-    ``held_from``: complete from this time on. ``read_after`` is the place of ``after``.
-    ``untrimmed``: nothing that it was ever given is gone.
+    ``after``: the offset after which to read; ``None``: from the beginning. ``read_after``: its
+    place. ``first_held``: the place of the first record, empty if there is none. ``held_from``: the
+    log holds everything that came to it from this time on. ``untrimmed``: no record that it ever
+    had is gone.
     """
 
     after: str | None
@@ -39,7 +41,7 @@ async def both_beginnings(
 ) -> tuple[Sequence[Beginning], Sequence[Beginning]]:
     """Find where to begin in both logs, by partition.
 
-    ``since`` is in seconds since the epoch; ``None`` for the beginning.
+    ``since`` is in seconds since the epoch; ``None``: as far back as the logs reach.
 
     Raises:
         ConfigurationError: the two can't be compared.
@@ -67,8 +69,8 @@ async def _beginnings(log: Transport, *, since: float | None) -> Sequence[Beginn
     moment = time.time()
     firsts = [await first_record(log, partition) for partition in range(log.partitions)]
     progress = await progress_everywhere(log, Topic.MESSAGES, group=WORKER_GROUP)
-    # An untrimmed log did not exist before the first message of any partition was accepted. (The
-    # message's copy may have come much later.)
+    # An untrimmed log is complete from the time at which the earliest of its partitions' first
+    # messages was accepted. (That message's copy may have come much later.)
     times = [accepted_at(first) for first in firsts if first]
     began = min(times, default=float("inf")) if since is None else since
     found = []

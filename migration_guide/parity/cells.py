@@ -1,11 +1,12 @@
 """Cells: how two logs of different partition counts are compared piece by piece.
 
-A cell is one partition of the primary beside one of the shadow that can hold the same messages.
-Both are the conversation's hash modulo their log's count, so they agree modulo the greatest common
-divisor of the two: there are as many cells as the least common multiple. Every record is in one
-cell, and both records of a message in the same one. Of equal counts, a cell is a partition.
+A cell is one partition of the primary beside one of the shadow that can hold the same messages. A
+partition's number is the conversation's hash modulo its log's partition count. So the two numbers
+agree modulo the greatest common divisor of the counts, and there are as many cells as their least
+common multiple. Every record is in one cell, and both records of a message are in the same one. If
+the counts are equal, each cell has a partition of its own in each log.
 
-Cells that share a partition are a group, which is read together: each of its partitions once.
+Cells that share a partition form a group. A group is read together: each of its partitions once.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Cell(NamedTuple):
 
 
 class CellGroup(NamedTuple):
-    """Partitions of the primary and of the shadow: each of them makes a cell with each other."""
+    """Partitions of the two logs: each of the primary forms a cell with each of the shadow."""
 
     primary: range
     shadow: range

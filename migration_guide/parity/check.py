@@ -1,4 +1,4 @@
-"""Compare two logs once, over a window or as far as they reach."""
+"""Compare two logs once: over a window, or everything that they hold."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 
 
 class PartitionReport(msgspec.Struct, frozen=True, rename="camel"):
-    """Counts of a partition of the primary, and of all that the shadow has beside it.
+    """Counts of one partition of the primary, summed over its cells.
 
     ``lag``: originals of the primary whose copies may still come.
     """

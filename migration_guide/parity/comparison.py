@@ -1,10 +1,11 @@
-"""One cell of two logs, compared record by record. No I/O; memory bounded by ``waiting``.
+"""The comparison of one cell of two logs, record by record. No I/O; memory bounded by ``waiting``.
 
-Records come in the order of each log, the two logs merged in any way (by time keeps least waiting).
-A pair is complete when the second of its records is read. What waits at that moment, in the same
-conversation and before one of the two, is passed: its own counterpart is still to be read, so it
-stands after the pair there. Every two messages that stand the other way round are met so, exactly
-once, however the reading was interleaved (``migration_guide.parity.order`` says what they are).
+Records come in the order of each log; the two logs may be interleaved in any way (merging them by
+time keeps the fewest records waiting). A pair is complete when the second of its records is read.
+Another record of the same conversation may still wait at that moment, before a record of the pair
+in its log. Its own counterpart is still to be read, so that counterpart stands after the pair in
+the other log: the pair has passed it. Every two messages in opposite order are found this way,
+exactly once, however the logs were interleaved (``migration_guide.parity.order`` classifies them).
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ _MISSING_IN = (ParityResult.MISSING_IN_PRIMARY, ParityResult.MISSING_IN_SHADOW)
 class ParityLimits(msgspec.Struct, frozen=True):
     """Limits of a comparison's memory, and delays before it judges.
 
-    ``settle``: seconds that a copy may take before it is missed. ``tolerance``: seconds by which
-    the clocks of ingress and logs may differ. ``in_memory``: records waiting in memory, and
-    message ids remembered for telling duplicates, each per partition. ``samples``: kept per result
-    and partition.
+    ``settle``: seconds that a copy may take before it counts as missing. ``tolerance``: seconds by
+    which the clocks of ingress and logs may differ. ``in_memory``: for each partition, how many
+    records may wait in memory, and how many message ids are remembered to recognise duplicates.
+    ``samples``: how many are kept for each result and partition.
     """
 
     settle: float = 10.0
@@ -44,17 +45,17 @@ class ParityLimits(msgspec.Struct, frozen=True):
 
 
 class Comparison:
-    """Counts and samples of one cell.
+    """Compares the records of one cell; keeps counts and samples.
 
-    Set ``found`` to be called with each result and its number. Times are seconds since the epoch;
-    pairs are of the primary and the shadow.
+    Assign a callback to ``found``: it gets each result and its number, negative where a result is
+    taken back. Times are seconds since the epoch. Pairs are (primary, shadow).
 
     Args:
-        cell: Whose records these are.
-        extents: Of its two partitions.
+        cell: The two partitions that are compared.
+        extents: The extents of these two partitions.
         limits: How long copies may take, and how much is kept.
         since: Originals that were appended earlier are not judged.
-        until: Nor are those appended later.
+        until: Originals that were appended later are not judged.
         mirrored: The time since which every process copies before it acknowledges, if known.
     """
 
@@ -90,17 +91,17 @@ class Comparison:
 
     @property
     def waiting(self) -> int:
-        """Records kept in memory."""
+        """Number of records kept in memory."""
         return self._waiting.held
 
     def lag(self, side: int) -> int:
-        """Originals of a log whose copies may still come."""
+        """Number of originals of a log whose copies may still come."""
         return self._waiting.young[side]
 
     def read(self, facts: Facts) -> Facts | None:
-        """Take the next record of its log. Returns it if only its original can tell what it is.
+        """Take the next record of its log. Return it if its original has to be looked up.
 
-        The caller then looks whether the log holds ``facts.mirror`` and calls ``answered``.
+        The caller then looks up the record at ``facts.mirror`` and passes it to ``answered``.
         """
         self.extents[facts.side].passed(facts)
         if facts.mirror is None:
@@ -109,9 +110,9 @@ class Comparison:
         return self._copy(facts, 1 - facts.side)
 
     def answered(self, facts: Facts, original: Facts | None) -> None:
-        """Judge a copy of a record that was read before and does not wait for one.
+        """Judge a copy that ``read`` returned: its original was read before, or is gone.
 
-        ``original`` is what stands where that record was.
+        ``original`` is the record that stands at ``facts.mirror`` now, ``None`` if there is none.
         """
         if original is not None and not self._took_its_place(original, facts):
             self._count(ParityResult.DUPLICATE, facts, None, "one more copy of the same record")
@@ -119,9 +120,10 @@ class Comparison:
             self._orphaned(facts)
 
     def doubted(self, before: float = float("inf")) -> list[int]:
-        """Return the logs in which ``judge`` would miss something now.
+        """Return the logs in which ``judge`` would now count a record as missing.
 
-        They may have been trimmed since they were begun: look, and tell their extents first.
+        The log may have trimmed that record since the comparison began. So before ``judge``, look
+        up where these logs begin now, and update their extents.
         """
         return [
             1 - side
@@ -130,10 +132,10 @@ class Comparison:
         ]
 
     def judge(self, before: float = float("inf")) -> None:
-        """Judge records that had time to meet their counterpart and did not.
+        """Judge the records whose counterpart had time to come and did not.
 
-        Nothing appended at ``before`` or later, so that the next monitor, which begins there,
-        counts none twice.
+        Records appended at ``before`` or later are left: the next monitor begins there, and would
+        count them a second time.
         """
         for side in (PRIMARY, SHADOW):
             for facts in self._waiting.ripe(side, self._ripe_before(side, before)):
@@ -149,23 +151,23 @@ class Comparison:
         return taken
 
     def judged(self, side: int) -> Iterator[Facts]:
-        """Yield the originals of a log that lack their copy, missing or trimmed, as they stand."""
+        """Yield the originals of a log that were judged missing or trimmed, in the log's order."""
         return self._waiting.judged(side)
 
     def first_unpaired(self, side: int) -> bytes | None:
-        """Return the place of the first original of a log that lacks its copy so far."""
+        """Return the place of the first original of a log that still lacks its copy."""
         return self._waiting.first_original(side)
 
     def first_early_copy(self, side: int) -> Facts | None:
-        """Return the first copy in a log whose original was not read yet."""
+        """Return the first copy in a log whose original has not been read yet."""
         return self._waiting.first_copy(side)
 
     def keep(self, facts: Facts) -> None:
-        """Keep what was noted in a record that waits."""
+        """Store the changed facts of a record that waits."""
         self._waiting.keep(facts)
 
     def let_go(self, facts: Facts) -> None:
-        """Wait for the counterpart of a record no more."""
+        """Stop waiting for a record's counterpart."""
         self._waiting.take(facts)
 
     def result(self) -> ParityCounts:
@@ -186,8 +188,8 @@ class Comparison:
             self._orphaned(copy)
             copy = None
         if copy is None:
-            # Two producers' records of one message (its sender tried again after the change), or
-            # copies that name no original.
+            # Each log may have a producer's record of the message (the sender retried after the
+            # primary changed), or copies that name no original.
             copy = self._waiting.take_twin(1 - side, facts.identity)
         if copy is not None:
             self._pair(facts, copy)
@@ -216,7 +218,7 @@ class Comparison:
         return None
 
     def _pair(self, first: Facts, second: Facts) -> None:
-        """Compare two records of one message; ``second`` is the copy, if either is one."""
+        """Compare two records of one message. If one of them is a copy, it is ``second``."""
         if first.judged is not None:
             self._add(first.judged, -1)
             self._forget_sample(first)
@@ -259,7 +261,7 @@ class Comparison:
                 self._count(result, first, second, detail, count, other=facts.passed_by)
 
     def _ripe_before(self, side: int, before: float) -> float:
-        """Return the time of append before which a waiting record of a log can be judged."""
+        """Return the time of append before which the waiting records of a log can be judged."""
         return min(before, self.extents[1 - side].reach - self._limits.settle)
 
     def _judge(self, facts: Facts, other: int) -> None:
@@ -286,13 +288,13 @@ class Comparison:
         """Judge a copy whose original is not in its log."""
         home = 1 - facts.side
         if facts.mirror_place < self.extents[home].first_held:
-            return  # trimmed; the original's own log was the place to compare it, in its time
+            return  # trimmed: it was compared in its time, by its own log's record
         self._count(_MISSING_IN[home], facts, None, f"its original {facts.mirror} is gone")
 
     def _took_its_place(self, there: Facts, copy: Facts) -> bool:
-        """Return whether a log gave the offset of a copy's original to another record.
+        """Return whether the log has given the offset of a copy's original to another record.
 
-        So a log does that lost its tail. A copy can't be older than what it is a copy of.
+        A log that lost its tail does so. A record younger than the copy can't be its original.
         """
         younger = there.appended_at > copy.appended_at + self._limits.tolerance
         return younger and there.identity != copy.identity
@@ -306,7 +308,7 @@ class Comparison:
                 return
 
     def _remember(self, paired: Facts) -> None:
-        """Note that both logs have a record of this message."""
+        """Remember that both logs have a record of this message."""
         for facts in self._waiting.same(paired.identity):
             if facts.known is None and facts.mirror is None:
                 facts.known = paired.content

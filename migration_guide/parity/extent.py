@@ -1,7 +1,7 @@
-"""How far one partition of a log was read, and what of it the log holds.
+"""How far one partition of a log was read, and from where on the log holds it.
 
-The cells of a group share the extents of their partitions: what one cell's record tells of its
-partition, it tells the others too.
+Cells that share a partition share its extent: a record that is read for one cell counts for the
+others too.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ __all__ = ["Extent"]
 
 
 class Extent:
-    """Of one partition. Times are seconds since the epoch.
+    """The extent of one partition. Times are seconds since the epoch.
 
-    ``read_after``: the place after which it is read. ``first_held``: the place of the log's first
-    record, empty where none was seen. ``held_from``: the time from which the log holds everything
-    that came to it. ``begin``: the place of the first record read that is of ``since`` or later.
-    ``first_read``: the offset of the first record read. ``latest``: the record through which it was
-    read. ``reach``: the time through which it was.
+    ``read_after``: the place after which reading began. ``first_held``: the place of the log's
+    first record, empty if none was seen. ``held_from``: the time from which the log holds
+    everything that came to it. ``begin``: the place of the first record read that was appended at
+    ``since`` or later. ``first_read``: the offset of the first record read. ``latest``: the last
+    record read. ``reach``: the time up to which the partition was read.
     """
 
     def __init__(self, begins: Beginning, since: float) -> None:
@@ -34,11 +34,11 @@ class Extent:
 
     @property
     def cursor(self) -> bytes:
-        """The place through which it was read."""
+        """The place of the last record read, empty if there is none."""
         return self.latest.place if self.latest else b""
 
     def passed(self, facts: Facts) -> None:
-        """Note that it was read through a record."""
+        """Record that the partition was read through ``facts``."""
         if self.latest is None:
             self.first_read = facts.offset
         self.latest = facts
@@ -48,13 +48,14 @@ class Extent:
             self.begin = facts.place
 
     def at_end(self, moment: float) -> None:
-        """Note that it held nothing more at ``moment``."""
+        """Record that the partition held nothing more at ``moment``."""
         self.reach = max(self.reach, moment)
 
     def begins_at(self, place: bytes, held_from: float) -> None:
-        """Note where it begins now: what stood before that place was trimmed.
+        """Record where the partition begins now: records before ``place`` were trimmed.
 
-        One of which nothing was ever seen was not trimmed: what it lacks is missing.
+        Ignored if no record was ever seen in it: then nothing was trimmed, and what it lacks is
+        missing.
         """
         if self.first_held not in (b"", place):
             self.first_held = place

@@ -47,17 +47,20 @@ class Mode(StrEnum):
 
 
 class Facts(msgspec.Struct, gc=False):
-    """One record. ``side`` is 0 in the primary and 1 in the shadow.
+    """The facts of one record. ``side``: 0 in the primary, 1 in the shadow.
 
-    ``place`` sorts as the log does. ``identity`` is the message's, the same in every log;
-    ``scope`` is what has an order (the conversation). ``mirror`` is the offset, in the other log,
-    of the record that this is a copy of (and ``mirror_place`` its place). Times are seconds since
-    the epoch. ``content`` is what the sender said: the same when he says it again, whenever.
+    ``place`` sorts as the log does. ``identity`` is a digest of the message's name, the same in
+    every log; ``scope`` is a digest of the key (the conversation), within which order counts.
+    ``body`` is a digest of the body, ``beside`` of the key and of the headers in ``AGREEING``.
+    ``content`` is a digest of what the sender sent, the same for each of its retries. ``mirror`` is
+    the offset, in the other log, of the record that this is a copy of, and ``mirror_place`` its
+    place. Times are seconds since the epoch.
 
-    The rest is noted while the record waits for its counterpart: ``known`` (the content of another
-    record of the same message, which both logs have), ``judged`` (what it was counted as, until
-    its counterpart comes after all), whether a backfill can't copy it (``refused``), and how many
-    later messages have passed it, by what is known of each such pair.
+    The other fields are set while the record waits for its counterpart. ``known``: the content of
+    another record of the same message, which both logs have. ``judged``: the result that the record
+    was counted as, until its counterpart comes after all. ``refused``: a backfill can't copy it.
+    ``passed_…``: how many later messages have passed it, by the proof there is for each pair.
+    ``passed_by``: the id of the first of them.
     """
 
     side: int
@@ -104,7 +107,7 @@ def facts_of(
             name, at = message_id, event.accepted_at
             content = blake2b(event.fingerprint().encode(), digest_size=16).digest()
         else:
-            content = b""  # there is one receipt of a user and state, whenever it is sent
+            content = b""  # a user has one receipt for each state, whenever it is sent
             name, at = event.identity, event.at
         identity = blake2b(name.encode("utf-8", "replace"), digest_size=16).digest()
         accepted_at = _seconds(at, record.appended_at)
@@ -134,7 +137,7 @@ def facts_of(
 
 
 def accepted_at(record: Record) -> float:
-    """Return the time at which a record's message was accepted, or appended if it does not say."""
+    """Return the time at which a record's message was accepted; without one, its time of append."""
     try:
         event = decode(record)
     except DecodeError:
@@ -154,7 +157,7 @@ def _copied(record: Record, other: str, other_key: SortKey) -> tuple[Mode, str |
     said = _text(record, HEADER_SHADOW_MODE)
     if said in (Mode.ASYNC, Mode.SYNC, Mode.BACKFILL):
         return Mode(said), mirror, place
-    # A copy that does not say how it was made promises nothing about when.
+    # A copy without a mode promises nothing about when it was made.
     return (Mode.ASYNC if mirror else Mode.ORIGINAL), mirror, place
 
 

@@ -27,7 +27,7 @@ _SAMPLES = 100
 
 
 class Follower:
-    """A comparison that goes on. Enter it, and call ``round`` again and again.
+    """Compares two logs as they grow. ``start`` it, call ``round`` again and again, ``close`` it.
 
     Args:
         primary: The log with the originals.
@@ -69,7 +69,7 @@ class Follower:
             comparison.found = self._found
 
     def mirrored(self, since: float | None) -> None:
-        """Take note since when every process copies before it acknowledges, if that is known."""
+        """Set the time since which every process copies before it acknowledges, if known."""
         for comparison in self._comparisons():
             comparison.mirrored = since
 
@@ -83,12 +83,13 @@ class Follower:
     ) -> int:
         """Read the records since the last round, judge them, and return their number.
 
-        With a ``look`` at the logs, taken just before, what has not grown is not read.
+        With a ``look`` at the logs, taken just before, groups that have not grown are not read.
 
         Raises:
             TransportUnavailable: a log can't be read. The next round goes on where this one ended.
         """
-        # Logs tell times in milliseconds: a bound between two of them would be on both sides.
+        # Logs have times in milliseconds. With a finer bound, a record of that millisecond could be
+        # counted on both sides of it.
         now, read = look.moment if look else time.time(), 0
         before = math.floor((now - self._limits.settle) * 1000) / 1000
         for group in self._groups:
@@ -102,12 +103,12 @@ class Follower:
 
     @property
     def judged_until(self) -> float:
-        """Every original that was appended before this moment has been judged, and no later one."""
+        """The time before which every original has been judged; none from it on has."""
         return max(self._judged, self._since or 0.0)
 
     @property
     def since(self) -> float | None:
-        """The moment from which originals are judged; ``None``: as far as the logs reach."""
+        """The time from which originals are judged; ``None``: all that the logs hold."""
         return self._since
 
     def samples(self) -> list[Sample]:
@@ -123,7 +124,7 @@ class Follower:
 
     @property
     def last_difference(self) -> float:
-        """When the last message was appended in which the logs differ; 0 if in none."""
+        """Time of append of the last message in which the logs differ; 0 if in none."""
         return max((comparison.last_difference for comparison in self._comparisons()), default=0.0)
 
     def report(self) -> ParityCheck:
@@ -147,7 +148,7 @@ class Follower:
             yield from group.comparisons.values()
 
     def _is_still(self, look: LogLook, group: GroupComparison) -> bool:
-        """Return whether nothing came to a drained group since the look before its drain."""
+        """Return whether a drained group has had no new record since the look before its drain."""
         return self._looked is not None and look.is_still(self._looked, group.group)
 
     async def _pause(self, worked: float) -> None:

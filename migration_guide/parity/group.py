@@ -1,4 +1,4 @@
-"""One group of cells, compared: its partitions are read once, for all of its cells."""
+"""The comparison of one group of cells: its partitions are read once, for all of its cells."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from transport.contract import Transport
 __all__ = ["GroupComparison"]
 
 _SLICE = 0.001
-"""Processor seconds after which the event loop's other tasks have their turn: each request that
-comes meanwhile waits for them."""
+"""Processor seconds after which the event loop's other tasks have their turn. A request that comes
+meanwhile waits so long."""
 _STEP = 10
 """Records between two looks at the time."""
 _TURN = 100
@@ -40,10 +40,11 @@ class GroupComparison:
         begins: Where to begin in both, by partition.
         limits: How long copies may take, and how much is kept, for each cell.
         since: Originals that were appended earlier are not judged.
-        until: Nor are those appended later. Copies of the others may take ``limits.settle`` more.
+        until: Originals that were appended later are not judged. Reading goes on for
+            ``limits.settle`` seconds more, for the copies of the others.
         mirrored: The time since which every process copies before it acknowledges, if known.
-        looks_up: Whether copies are judged of which the original was paired already, or is gone.
-            Each takes a look-up in the other log.
+        looks_up: Whether to judge copies whose original was paired already, or is gone. Each of
+            them takes a look-up in the other log.
     """
 
     def __init__(
@@ -100,14 +101,14 @@ class GroupComparison:
         progress: Callable[[int], None] | None = None,
         pause: Callable[[float], Awaitable[None]] = _yield,
     ) -> int:
-        """Read on to the ends of both logs, judge what can be; return how much was read.
+        """Read to the ends of both logs, judge what can be judged; return the number of records.
 
         Args:
-            before: What was appended at this time or later is not judged yet.
+            before: Records appended at this time or later are not judged yet.
             progress: Called every few records with their number.
             pause: Awaited with the processor seconds of each slice, so that other tasks have their
-                turn. (Not seconds on the clock: on a busy machine those are mostly the others',
-                and the comparison would fall behind for ever.)
+                turn. (Seconds on the clock won't do: on a busy machine most of them are other
+                processes', and the comparison would fall behind for ever.)
 
         Raises:
             TransportUnavailable: a log can't be read. Call again: nothing is skipped.
@@ -143,7 +144,7 @@ class GroupComparison:
         return read
 
     async def _give_way(self, began: float, pause: Callable[[float], Awaitable[None]]) -> float:
-        """Pause if the slice that began then is over; return when the present one began."""
+        """Pause if the slice that began at ``began`` is over; return when the current one began."""
         worked = time.thread_time() - self._merged.elsewhere - began
         if worked < _SLICE:
             return began
@@ -151,7 +152,7 @@ class GroupComparison:
         return time.thread_time() - self._merged.elsewhere
 
     async def stand_still(self, moment: float, *, before: float) -> None:
-        """Judge what can be, of logs that had nothing more at ``moment`` than was drained.
+        """Judge what can be judged; both logs had no unread record at ``moment``.
 
         Raises:
             TransportUnavailable: a log can't be read. Call again, or drain.
@@ -162,7 +163,7 @@ class GroupComparison:
         await self._judge(before)
 
     async def _look_up_original(self) -> None:
-        """Judge the copy whose original is not waiting; it is kept until that is done."""
+        """Judge the copy whose original does not wait. It is kept until the look-up succeeds."""
         if self._orphan is None:
             return
         comparison, facts = self._orphan
@@ -181,6 +182,6 @@ class GroupComparison:
             comparison.judge(before)
 
     async def _look_at_beginning(self, comparison: Comparison, side: int) -> None:
-        """Look after what was read, so that nothing trimmed before that is taken for missing."""
+        """Look up where a log begins now: a record trimmed meanwhile must not count as missing."""
         partition = comparison.cell[side]
         self.extents[side][partition].begins_at(*await self._merged.first(side, partition))

@@ -1,7 +1,7 @@
 """A snapshot of both logs: where their partitions end, and how many records they have lost.
 
-Each log is asked once for all its partitions. A read asks for one partition only. If a round read
-each one to find nothing, that would cost an idle process more than all its other work.
+One request to a log covers all its partitions, while a read covers one. Reading each partition to
+find nothing would cost an idle process more than all its other work.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class _PartitionEnd(NamedTuple):
 class LogLook(NamedTuple):
     """One look.
 
-    ``moment``: the logs were looked at then or later, in seconds since the epoch. ``ends``: by log
-    and partition, ``None`` where a log can't tell. ``lost``: the sum over both logs.
+    ``moment``: seconds since the epoch, just before the look. ``ends``: by log and partition;
+    ``None`` where a log can't tell. ``lost``: records lost, the sum over both logs.
     """
 
     moment: float

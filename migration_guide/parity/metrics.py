@@ -15,7 +15,7 @@ _RESULTS = (
 
 
 class ParityMetrics:
-    """One process compares at a time. The gauges of the others are absent: take ``max``."""
+    """Metrics of the running comparison. Only the comparing process has gauges: take ``max``."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.results = Counter(
@@ -72,6 +72,6 @@ class ParityMetrics:
             self._last_mismatch.labels(*names).set(last_mismatch)
 
     def forget(self) -> None:
-        """Take the gauges away: another process compares now, or none."""
+        """Remove the gauges: this process no longer compares."""
         for gauge in (self._lag, self._coverage, self._judged, self._last_mismatch):
             gauge.clear()

@@ -1,10 +1,10 @@
-"""The comparison that runs with the service: in one process at a time, its results for all.
+"""The parity monitor: compares the two logs while the service runs, in one process at a time.
 
-Every process with a shadow and with workers runs a monitor; the one that holds a lock of PostgreSQL
-compares, with connections of its own, in a small part of one processor, and writes what it found
-to ``parity_reports``, a row a minute. The next one goes on where everything had been judged, so
-nothing is left out over restarts and crashes, and nothing that is missing is counted twice; what
-had matched already in the last seconds before (``settle``) is counted by both.
+Every process with a shadow and with workers runs a monitor. The one that holds a lock in PostgreSQL
+compares, with connections of its own and a small part of one processor, and writes its findings to
+``parity_reports``, a row a minute. Its successor begins at the time before which everything was
+judged. So restarts and crashes leave nothing out, and no missing record is counted twice. Records
+that had matched in the last seconds before that time (``settle``) are counted by both.
 """
 
 from __future__ import annotations
@@ -43,21 +43,22 @@ __all__ = ["ParityMonitor"]
 _log = structlog.get_logger(__name__)
 
 _CANDIDATE_SECONDS = 5.0
-_ROUND_SECONDS = 5.0  # half of the time that a copy may take; a round asks each partition of both
+_ROUND_SECONDS = 5.0  # half of the time that a copy may take
 _ROW_SECONDS = 60.0
 _LOOKBACK_SECONDS = 600.0
 _SHARE = 0.2
 
 
 class ParityMonitor:
-    """Compares ``primary`` and ``shadow`` while this process is the elected one.
+    """Compares ``primary`` and ``shadow`` while this process holds the lock.
 
     Args:
-        make: Returns a new transport of that name, not entered: it reads by its own connections.
+        make: Returns a new transport by name, not entered: the monitor reads by its own
+            connections.
         primary: The name of the log with the originals.
         shadow: The name of the log with their copies.
         pool: For the election and the report.
-        metrics: Of this process.
+        metrics: Metrics of this process.
         member: This process's name.
         limits: How long copies may take, and how much is kept.
         interval: Seconds between rounds.
@@ -87,7 +88,7 @@ class ParityMonitor:
         self.is_comparing = False
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Compare, or stand by to, until ``stop`` is set."""
+        """Compare, or wait for the lock, until ``stop`` is set."""
         what = f"parity {self._primary} {self._shadow}"
         while not stop.is_set():
             try:
@@ -95,7 +96,7 @@ class ParityMonitor:
                     if connection is not None:
                         await self._keep(connection, stop)
             except (ConfigurationError, TransportError, PersistenceError, TimeoutError) as error:
-                # Also what the settings disagree on: a topic can be altered, and altered back.
+                # A ConfigurationError may pass, too: somebody may alter a topic, and alter it back.
                 if not self._failing:
                     _log.warning("Parity comparison failed; will retry", error=str(error))
                 self._failing = True
@@ -117,7 +118,7 @@ class ParityMonitor:
     async def _follow(
         self, connection: Connection, logs: Sequence[Transport], since: float, stop: asyncio.Event
     ) -> bool:
-        """Compare from ``since`` on; return whether a log lost records, so that it ended."""
+        """Compare from ``since`` on; return whether it ended because a log lost records."""
         look = await look_at(logs)
         follower = Follower(
             logs[0],
@@ -143,16 +144,16 @@ class ParityMonitor:
                     return False
                 before, look = look, await look_at(logs)
                 if look.lost > before.lost:
-                    # It reads on from offsets that may be those of later records by now.
+                    # The offsets to read on from may be those of other records by now.
                     _log.warning(
                         "Parity comparison restarted: a log lost records", seconds=_LOOKBACK_SECONDS
                     )
                     return True
 
     async def _since(self) -> float:
-        """Return the time through which an earlier monitor judged, if that is not long ago.
+        """Return the time through which an earlier monitor judged, but not long ago.
 
-        Not later than now: by a clock that was ahead it may have judged the future.
+        It is never later than now: an earlier monitor's clock may have been ahead.
         """
         now = time.time()
         last = await parity_reports.latest(self._pool, self._primary, self._shadow, kind="running")
@@ -160,7 +161,7 @@ class ParityMonitor:
         return min(max(now - _LOOKBACK_SECONDS, judged), now)
 
     def _count(self, result: ParityResult, count: int) -> None:
-        if count > 0:  # a result that is taken back was counted once; the rows take it back
+        if count > 0:  # counters can't decrease: only the rows take a result back
             self._metrics.results.labels(result.value).inc(count)
 
     def _show(self, follower: Follower, rows: _ReportRows) -> None:
@@ -174,7 +175,7 @@ class ParityMonitor:
 
 
 class _ReportRows:
-    """One monitor's rows: each has the changes of its minute."""
+    """The report rows of one monitor: each has the changes of its minute."""
 
     def __init__(
         self, connection: Connection, follower: Follower, primary: str, shadow: str, member: str
@@ -194,7 +195,7 @@ class _ReportRows:
         self.totals = ParityCounts()
 
     async def write(self) -> None:
-        """Write this minute's row as it is now; after the minute begin the next."""
+        """Write this minute's row as it is now; when the minute is over, begin the next row."""
         follower = self._follower
         total = follower.report().totals
         open_ = total.counts.pop(ParityResult.NOT_YET_COMPARABLE, 0)

@@ -1,27 +1,27 @@
 """Classify two messages of a conversation that stand in opposite order in the two logs.
 
-Promised is: a message sent *after* another's acknowledgement stands after it. So of two that are
-exchanged it is only to be asked whether one may have been acknowledged before the other was sent.
-Say that A stands before B in one log (*here*) and B before A in the other (*there*).
+The promise: a message sent *after* another's acknowledgement stands after it. So for two exchanged
+messages there is one question: may one have been acknowledged before the other was sent? Say that A
+stands before B in one log (*here*) and B before A in the other (*there*).
 
-* A producer's own record, and a copy made in ``sync`` mode, stand in their log before the message
-  is acknowledged. If A's record *there* is one of those, B was in the log *there* before A was, so
-  B had been sent before A was acknowledged. Their requests overlapped: no clock is needed to say
-  so. The same holds for B's record *here*.
-* An ``async`` copy promises nothing. Then the clocks are asked: B's ``acceptedAt`` (set after B was
-  sent) against the time at which A's original was appended (before A was acknowledged). If B was
-  accepted earlier than that, by more than the tolerance, the requests overlapped. Else it is not
-  shown, and counts as a difference: an overlap must be proven, not assumed.
+* A producer's own record, and a copy made in ``sync`` mode, are in their log before the message is
+  acknowledged. If A's record *there* is such a record, B was in the log *there* before A was, so B
+  had been sent before A was acknowledged. Their requests overlapped, and no clock is needed to show
+  it. The same holds for B's record *here*.
+* An ``async`` copy promises nothing, so clocks decide: B's ``acceptedAt`` (set after B was sent)
+  against the time at which A's original was appended (before A was acknowledged). If B was accepted
+  earlier, by more than the tolerance, the requests overlapped. Otherwise the overlap is not proven,
+  and the pair counts as a difference.
 * A ``backfill`` copy stands late on purpose, and counts apart.
 
-One more caution: a message first accepted in async mode, whose copy was dropped, and sent again in
-sync mode has a ``sync`` copy made long after its first acknowledgement. So a sync copy counts as
-one only within ``SAME_REQUEST`` seconds of its original, or where the original can't have been
-acknowledged without it: it was appended when every process was in sync mode already. The migration
-knows since when that is so (``mirrored``). However long the shadow was down after that, and however
-the copy was repaired then, the message was not acknowledged before.
+One exception for ``sync`` copies: a message is accepted in async mode, its copy is dropped, and its
+sender retries in sync mode. That ``sync`` copy is made long after the first acknowledgement. So a
+sync copy counts as one only within ``SAME_REQUEST`` seconds of its original, or if the original was
+appended when every process was in sync mode already: then it can't have been acknowledged without
+the copy, however long the shadow was down and however the copy was repaired. The migration knows
+the time since which every process is in sync mode (``mirrored``).
 
-Sync pairs alone thus can't differ in order: what the exchange can show for them is that requests
+Sync pairs alone thus can't differ in order: for them, an exchange shows that the requests
 overlapped. That is the reason for phase 2, and why gates look at a window after its beginning. (One
 acknowledgement comes without a copy: a retry that finds its message's *row*. Then the message is
 settled, and its place in a log orders nothing any more: docs/order.md.)
@@ -35,22 +35,24 @@ from migration_guide.parity.result import ParityResult
 __all__ = ["SAME_REQUEST", "classified", "passed"]
 
 SAME_REQUEST = 30.0
-"""Longer than a request waits for both logs (their timeouts, and one retry)."""
+"""Seconds; longer than a request waits for both logs (their timeouts, and one retry)."""
 
 
 def passed(
     facts: Facts, here: Facts, there: Facts, *, tolerance: float, mirrored: float | None
 ) -> None:
-    """Note that ``facts``, which waits, stands before ``here`` and (still unread) after ``there``.
+    """Record that another message passed ``facts``, which still waits for its counterpart.
 
-    ``here`` and ``there`` are the two records of the message that passed it. ``mirrored``: since
-    this moment every process is in sync mode; ``None`` where that isn't known.
+    ``facts`` is A's record; ``here`` and ``there`` are B's two records. ``facts`` stands before
+    ``here``, and its unread counterpart after ``there``. ``mirrored``: the time since which every
+    process is in sync mode, ``None`` if unknown.
     """
     facts.passed_by = facts.passed_by or here.message_id
     # B's record *here*: B is the one that passed.
     mode = _mode(here, there, mirrored)
     late = mode in (Mode.ASYNC, Mode.BACKFILL) and not _before(facts, there, tolerance)
-    # A's own copy, if it is one that is still to come, decides unless the clocks do.
+    # If A is an original, its copy is still to come. That copy's mode decides, unless the clocks
+    # do.
     open_ = facts.mode is Mode.ORIGINAL and not _before(here, facts, tolerance)
     if late and mode is Mode.ASYNC:
         facts.passed_differing += 1
@@ -67,7 +69,7 @@ def passed(
 def classified(
     facts: Facts, counterpart: Facts, *, mirrored: float | None
 ) -> dict[ParityResult, int]:
-    """Classify the pairs noted in ``facts``, now that its counterpart is known."""
+    """Count, by result, the pairs noted in ``facts``, now that its counterpart is known."""
     results = {
         ParityResult.ORDER_OVERLAPPED: facts.passed_overlapping,
         ParityResult.ORDER_BACKFILLED: facts.passed_backfilled,

@@ -1,4 +1,4 @@
-"""The partitions of a group of cells, merged by time, page by page: each is read once."""
+"""The records of a group's partitions, merged by time: each partition is read once, in pages."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from transport.shadow.homes import counterpart
 __all__ = ["PAGE", "Merged"]
 
 PAGE = 2000
-"""The most records of a page; fewer where their bytes come to what a log returns at once."""
+"""The most records of a page. It has fewer if a log's limit of bytes for one read comes first."""
 
 _Head = tuple[float, bool, int]
 
 
 class Merged:
-    """The records of all partitions of a group, the earlier one first.
+    """The records of all partitions of a group, earliest first.
 
     Args:
         logs: The primary and the shadow. A ``side`` is an index of this pair.
         group: The partitions of each.
-        after: By partition of each, the offset after which to read; ``None``: from its beginning.
+        after: For each log, the offsets after which to read, by partition; ``None``: from the
+            beginning.
         until: Read nothing appended later, in seconds since the epoch.
     """
 
@@ -42,7 +43,8 @@ class Merged:
         until: float = float("inf"),
     ) -> None:
         self._logs = logs
-        # Where a partition has one cell, it need not be asked of each record.
+        # With equal partition counts, a partition has one cell, and no record's cell has to be
+        # found.
         self._has_neighbours = logs[0].partitions != logs[1].partitions
         self._parts = [
             _Part(logs[side], side, partition, after[side][partition], until)
@@ -52,10 +54,10 @@ class Merged:
         self._empty = list(range(len(self._parts)))
         self._heads: list[_Head] = []
         self.elsewhere = 0.0
-        """Processor seconds that went by on this thread while pages were waited for."""
+        """Processor seconds of this thread (other tasks' too) while a page was awaited."""
 
     def again(self) -> None:
-        """Look again for what came since the ends were met."""
+        """Read on past the ends that were met: more may have come since."""
         for number, part in enumerate(self._parts):
             if part.ended is not None:
                 part.ended = None
@@ -63,7 +65,7 @@ class Merged:
                     self._empty.append(number)
 
     def ended(self, side: int) -> dict[int, float]:
-        """Return the moments at which partitions of a log were seen to hold nothing more."""
+        """Return when each partition of a log was seen to have no more records, if it was."""
         return {
             part.partition: part.ended
             for part in self._parts
@@ -71,9 +73,9 @@ class Merged:
         }
 
     async def first(self, side: int, partition: int) -> tuple[bytes, float]:
-        """Find where a log begins now: the first record's place, and the time it is complete from.
+        """Return the place where a partition begins now, and the time from which it is complete.
 
-        An empty one begins at ``NOWHERE``.
+        An empty partition begins at ``NOWHERE``.
 
         Raises:
             TransportUnavailable: the log can't be read.
@@ -115,9 +117,9 @@ class Merged:
         return self._cell(record, part.side), self._facts(record, part.side)
 
     async def _fill(self) -> None:
-        """Get a page of each partition of which all was taken, until it has one or is at its end.
+        """Fetch a page for each partition whose page is used up, unless it is at its end.
 
-        What one of them has when another one can't be read is kept.
+        If one partition can't be read, the pages of the others are kept.
         """
         began = time.thread_time()
         try:
@@ -157,7 +159,7 @@ class Merged:
 
 
 class _Part:
-    """One partition: its page, the last record first, and the moment at which it was at its end."""
+    """One partition: its page, last record first, and the moment at which its end was met."""
 
     def __init__(
         self, log: Transport, side: int, partition: int, after: str | None, until: float
@@ -187,5 +189,5 @@ class _Part:
 
 
 def _head(record: Record, number: int) -> _Head:
-    # Of the same millisecond the original first: its copy can't be older.
+    # Within a millisecond, the original comes first: its copy can't be older.
     return record.appended_at, HEADER_MIRROR_OF in record.headers, number

@@ -1,4 +1,4 @@
-"""Verdicts of a comparison on a message, and their summary."""
+"""Results of a comparison, message by message, and their summary."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = [
 
 
 class ParityResult(StrEnum):
-    """The ``result`` label of ``shadow_parity_total``. Messages, except the three orders: pairs."""
+    """The ``result`` label of ``shadow_parity_total``. Counts messages; the three orders, pairs."""
 
     MATCHED = "matched"
     """The original and its copy, byte for byte."""
@@ -29,21 +29,21 @@ class ParityResult(StrEnum):
     DIFFERENT_BYTES = "different_bytes"
     """The body differs, or the key, or a header that must agree."""
     ORDER_DIFFERS = "order_differs"
-    """Two messages of a conversation stand the other way round, and it can't be shown that their
+    """Two messages of a conversation stand in opposite order, and nothing proves that their
     requests overlapped."""
     ORDER_OVERLAPPED = "order_overlapped"
-    """The other way round, and neither was acknowledged before the other was sent: allowed."""
+    """Opposite order, but neither was acknowledged before the other was sent: allowed."""
     ORDER_BACKFILLED = "order_backfilled"
-    """The other way round because a backfill put the copy there, late on purpose."""
+    """Opposite order because a backfill appended the copy, late on purpose."""
     DUPLICATE = "duplicate"
     """One more record of a message that both logs hold. The rows stay single."""
     CONFLICT = "conflict"
     """A second body under one key, both accepted at once: a worker dead-letters one of them, and
     the other log, if it remembers keys, has not taken both."""
     NOT_YET_COMPARABLE = "not_yet_comparable"
-    """Too young, or the other log is not read that far: asked again, not guessed."""
+    """Too young, or the other log is not read that far: judged later, not guessed."""
     TRIMMED = "trimmed"
-    """The other log no longer holds (or does not yet hold) what stood there at that time."""
+    """The other log no longer holds, or does not yet hold, the time of this record."""
 
 
 class Verdict(StrEnum):
@@ -75,10 +75,10 @@ UNCOMPARED = (ParityResult.NOT_YET_COMPARABLE, ParityResult.TRIMMED)
 
 
 class Sample(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """One finding with all that is needed to look it up. An offset is ``None`` where there is none.
+    """One finding, with everything needed to look it up. An offset is ``None`` if there is none.
 
-    ``other`` is the message id of the other of a pair whose order differs. ``shadow_partition`` is
-    the partition in the shadow, where it is another than that in the primary.
+    ``other``: the id of the other message of a pair whose order differs. ``shadow_partition``: the
+    partition in the shadow, if its number differs from the primary's.
     """
 
     result: ParityResult

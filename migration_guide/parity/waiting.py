@@ -1,8 +1,8 @@
 """Records that wait for their counterpart: in memory up to a limit, the rest in a temporary file.
 
-The file is SQLite's (deleted by it when it is closed); its part in memory is bounded by
-its page cache. In a healthy pair of logs it is never made: only what the other log lacks waits for
-long, and only more than ``limit`` of that goes to the file.
+The file is a SQLite database, deleted by SQLite when it is closed. Its page cache bounds its share
+of memory. Between two healthy logs the file is never made: only records that the other log lacks
+wait for long, and only those beyond ``limit`` go to the file.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ _FILTER_BITS = 1 << 20
 class UnpairedRecords:
     """Originals without their copy, and copies whose original has not been read.
 
-    *Young* ones may still be met in the ordinary course; the others were judged (missing, or
-    trimmed) and wait for a repair.
+    *Young* records may still meet their counterpart in the ordinary course. The others were judged
+    (missing, or trimmed) and wait for a repair.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._young: dict[str, Facts] = {}
         self._old: dict[str, Facts] = {}
-        # Both in the order of each log, since that is how records come.
+        # Both keep each log's order, since records come in that order.
         self._identities: dict[bytes, dict[str, Facts]] = {}
         self._scopes: dict[bytes, dict[str, Facts]] = {}
         self._file: _SpillFile | None = None
@@ -67,16 +67,16 @@ class UnpairedRecords:
 
     @property
     def held(self) -> int:
-        """Records in memory."""
+        """Number of records in memory."""
         return len(self._young) + len(self._old)
 
     @property
     def filed(self) -> int:
-        """Records in the file."""
+        """Number of records in the file."""
         return self._file.count if self._file else 0
 
     def add(self, facts: Facts) -> bool:
-        """Let a record wait; false if one waits for the same counterpart already."""
+        """Add a record that waits; return false if another one waits for the same counterpart."""
         slot = _slot(facts)
         if slot in self._young or slot in self._old or (self._file and self._file.has(slot)):
             return False
@@ -90,11 +90,11 @@ class UnpairedRecords:
         return True
 
     def take_original(self, side: int, offset: str) -> Facts | None:
-        """Return, and wait no longer for the copy of, the original at ``offset``."""
+        """Return and remove the original of ``side`` at ``offset``."""
         return self._take(f"o{side}{offset}")
 
     def take_copy(self, side: int, offset: str) -> Facts | None:
-        """Return, and wait no longer for the original of, the copy of ``offset`` of ``side``."""
+        """Return and remove the copy whose original is at ``offset`` of ``side``."""
         return self._take(f"c{side}{offset}")
 
     def take_twin(self, side: int, identity: bytes) -> Facts | None:
@@ -109,17 +109,18 @@ class UnpairedRecords:
         self._take(_slot(facts))
 
     def same(self, identity: bytes) -> list[Facts]:
-        """Return the records of one message. Give changed ones to ``keep``."""
+        """Return the waiting records of one message. Pass a changed one to ``keep``."""
         found = list(self._identities.get(identity, {}).values())
         if self._file and self._file.may_have(identity):
             found += self._file.where("identity = ?", identity)
         return found
 
     def before(self, side: int, scope: bytes, place: bytes) -> list[Facts]:
-        """Return the waiting records of ``side`` before ``place`` in one conversation; see `same`.
+        """Return the records of ``side`` that wait before ``place`` in a conversation.
 
-        Not what was judged and passed already: of a message that comes so late, one pair tells all,
-        and a conversation that lacks very many stays cheap.
+        Leaves out records that were judged and then passed once. For a copy that is so late, one
+        exchanged pair is enough, and a conversation that lacks very many copies stays cheap. Pass a
+        changed one to ``keep``.
         """
         stands = b"%d" % side + scope
         waiting = self._scopes.get(stands, {}).values()
@@ -129,7 +130,7 @@ class UnpairedRecords:
         return found
 
     def keep(self, facts: Facts) -> None:
-        """Keep what was noted in a record that still waits."""
+        """Store the changed facts of a record that still waits."""
         slot = _slot(facts)
         if facts.judged and slot in self._young:
             self._old[slot] = self._young.pop(slot)
@@ -150,9 +151,9 @@ class UnpairedRecords:
         return first is not None and first.appended_at < until
 
     def ripe(self, side: int, until: float) -> Iterator[Facts]:
-        """Yield the young facts of ``side`` that were appended before ``until``.
+        """Yield the young records of ``side`` that were appended before ``until``.
 
-        The caller judges and keeps, or takes, each of them.
+        The caller takes each of them, or judges it and passes it to ``keep``.
         """
         if self._file:
             while found := self._file.where(f"{_RIPE} LIMIT 500", side, until):
@@ -204,7 +205,7 @@ class UnpairedRecords:
         _drop(self._scopes, _stands(facts), slot)
 
     def _spill(self) -> None:
-        """Move a quarter to the file: the missing ones first, then those that wait longest."""
+        """Move a quarter of the limit to the file: judged records first, then the oldest."""
         if self._file is None:
             self._file = _SpillFile()
         count = max(1, self._limit // 4)
@@ -217,7 +218,7 @@ class UnpairedRecords:
 
 
 class _SpillFile:
-    """The table of records that had no room in memory."""
+    """The file: a table of the records that had no room in memory."""
 
     def __init__(self) -> None:
         self._db = sqlite3.connect("", isolation_level=None)
@@ -229,7 +230,7 @@ class _SpillFile:
         self._db.close()
 
     def may_have(self, key: bytes) -> bool:
-        """Return false only if nothing was filed under ``key``: spares most questions."""
+        """Return false only if nothing was filed under ``key``. Saves most queries."""
         bit = hash(key) % _FILTER_BITS
         return bool(self._filter[bit >> 3] & 1 << (bit & 7))
 
@@ -289,7 +290,7 @@ class _SpillFile:
 
 
 def _slot(facts: Facts) -> str:
-    """Name the counterpart that a record waits for: its copy, or the original that it names."""
+    """Return a name for the counterpart that a record waits for: its copy, or its original."""
     if facts.mirror is None:
         return f"o{facts.side}{facts.offset}"
     return f"c{1 - facts.side}{facts.mirror}"
