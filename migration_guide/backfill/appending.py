@@ -32,10 +32,10 @@ class BackfillAppends:
         self.cursor: dict[str, str] = {}
 
     async def append(self, envelopes: Sequence[Envelope]) -> None:
-        """Append, in order and at the rate; note how far it is once all of them are there.
+        """Append in order, within the rate; then write the progress to the job.
 
         Raises:
-            TransportError: one of them is not, or not surely. Compare again.
+            TransportError: an append failed, or its outcome is unknown. Compare again.
             JobStopped: the job was cancelled.
         """
         failure: TransportError | None = None

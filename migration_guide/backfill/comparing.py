@@ -1,7 +1,7 @@
-"""The comparison of one backfill: read once, and kept over its rounds.
+"""The comparison of one backfill, kept over its rounds.
 
-Each round reads on where the last one ended. What was found missing waits in it, and is let go when
-it has been appended for sure. So neither a further round nor an outage begins anew.
+Each round reads on from where the last one ended. A missing record waits in the comparison until it
+has certainly been appended. So neither another round nor an outage reads the logs anew.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LOOK_RECORDS = 5_000
 """After this many records, check for a place before which both logs are equal."""
 
 _IN_MEMORY = 40_000
-"""How many records may wait in memory, of all cells together."""
+"""How many records may wait in memory, over all cells."""
 
 _place = attrgetter("facts.place")
 
@@ -46,24 +46,25 @@ class MissingCopy(NamedTuple):
     comparison: Comparison
 
     def let_go(self) -> None:
-        """Stop waiting for the copy: it was appended, or is left out."""
+        """Stop waiting for the copy: it was appended, or is left out on purpose."""
         self.comparison.let_go(self.facts)
 
     def refuse(self) -> None:
-        """Don't yield it again: it can't be copied. No place after it becomes settled."""
+        """Don't yield it again: it can't be copied. No place from it on becomes settled."""
         self.facts.refused = True
         self.comparison.keep(self.facts)
 
 
 class RunningComparison:
-    """The records of ``source`` that ``target`` lacks. ``begin`` makes one; ``close`` it.
+    """Finds the records of ``source`` that ``target`` lacks. ``begin`` makes one; ``close`` it.
 
     An original that is older than all records of the target may have been trimmed there. It counts
-    as missing if the source's workers have not acknowledged it, or if the target never trimmed a
-    record; else it is left out, and counted in ``uncopied``.
+    as missing if the source's workers have not acknowledged it, if the target never trimmed a
+    record, or if ``everything`` is asked for. Otherwise it is left out, and counted in
+    ``uncopied``.
 
     ``until``: everything that was appended before this time (seconds since the epoch) was judged.
-    ``whole``: it was compared from the beginning of both logs, now or by earlier runs.
+    ``whole``: whether both logs are compared from their beginning, by this run or by earlier ones.
     """
 
     def __init__(
@@ -101,16 +102,17 @@ class RunningComparison:
         everything: bool,
         earlier: Callable[[str], Awaitable[KnownEqual | None]],
     ) -> Self:
-        """Find where to begin.
+        """Find where to begin, and return the comparison.
 
         Args:
             source: The log to copy from.
             target: The log to copy into.
             since: Look at originals from this time on, in seconds since the epoch; ``None``: at
                 all.
-            limits: Of the comparison.
-            everything: Originals that may have been trimmed are missing, too.
-            earlier: Returns the place through which these logs are known to be equal.
+            limits: Limits of the comparison.
+            everything: Originals that the target may have trimmed are missing, too.
+            earlier: Given what identifies both logs, returns the place through which they are known
+                to be equal, if any.
 
         Raises:
             ConfigurationError: the two can't be compared.
@@ -153,9 +155,10 @@ class RunningComparison:
             group.close()
 
     async def read_on(self, examined: Callable[[int], None]) -> bool:
-        """Read to the ends of both logs; return whether they lost nothing meanwhile.
+        """Read to the ends of both logs; return false if they lost records meanwhile.
 
-        If they did, what was read may be gone, and its offsets may be others' by now: begin anew.
+        Records that were read may then be gone, and other records may have their offsets: make a
+        new comparison.
 
         Args:
             examined: Called every few records with their number.
@@ -173,7 +176,7 @@ class RunningComparison:
             def looked(records: int) -> None:
                 nonlocal unseen
                 unseen += records
-                if unseen >= _LOOK_RECORDS:  # a look reads all that waits in memory
+                if unseen >= _LOOK_RECORDS:  # a look reads every record that waits in memory
                     place.look()
                     unseen = 0
                 examined(records)
@@ -216,7 +219,7 @@ class RunningComparison:
         )
 
     def settled(self) -> KnownEqual:
-        """Return the place through which the logs are known to be equal by now."""
+        """Return the place through which the logs are now known to be equal."""
         known = KnownEqual(self._groups[0][1].known.logs)
         for _, place in self._groups:
             place.settle()
@@ -224,7 +227,7 @@ class RunningComparison:
         return known
 
     def examined_from(self, partition: int) -> bytes:
-        """Return the place of the source from which on it was compared, now or by earlier runs."""
+        """Return the place from which on the source was compared, now or by earlier runs."""
         for _, place in self._groups:
             if began := place.known.began.get(partition):
                 return self._logs[0].sort_key(began)

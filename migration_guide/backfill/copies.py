@@ -2,10 +2,10 @@
 
 From a record the copy is exact: body, key and headers are the bytes that stand in the source. From
 a row the body is written anew by the same codec, from the same values, so it is byte for byte what
-our ingress wrote. Exceptions: what another producer spelled otherwise (spaces, omitted fields), and
-``traceparent``, of which the row keeps the trace id alone; its parent id is made of the message id.
-Receipts have no trace in their row, and their record's offset is not known, so ``mirrorOf`` is
-left out.
+our ingress wrote. There are two exceptions. Another producer may have written its body differently
+(spaces, omitted fields). And the row keeps only the trace id of ``traceparent``; the parent id is
+made of the message id. A receipt's row keeps no trace and no offset, so the copy has neither
+``traceparent`` nor ``mirrorOf``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def of_record(record: Record, source: PartitionedLog, target: PartitionedLog) ->
         UnicodeError: its key or a header is not text, which an envelope can't carry.
     """
     headers = {n: v.decode() for n, v in record.headers.items() if n not in _OURS}
-    # Bytes of the key and of names that are not UTF-8 were read reversibly, and can't be written.
+    # A key or a header's name that is not UTF-8 was read reversibly, but can't be written.
     "".join((record.key, *headers)).encode()
     identifier, accepted_at, print_ = f"{source.name}:{record.partition}:{record.offset}", "", ""
     try:

@@ -1,14 +1,15 @@
 """The place in both logs up to which they are known to be equal, so that it is not read again.
 
-It is found while a backfill compares (``EqualPlace``), kept with the job in ``jobs``, and
-taken up by the next backfill from the same log into the same one, if the marks still stand there.
+It is found while a backfill compares (``EqualPlace``) and kept with the job in ``jobs``. The next
+backfill between the same logs begins there, if the marked records still stand.
 
-Why nothing is missed that way. Let P be a place in each partition of the source, and Q one in each
-of the target, as far as both had been read at one moment. The place is settled once every original
-through P was seen to have its copy, or was appended, or is left out on purpose. A log only grows at
-its end, so no later drop can lie at or before P. And no copy before Q is of an original after P, so
-who reads on from P and Q meets the copy of each original that has one. No clock is asked. What can
-make it untrue is a log that loses records: then the place is given up, and all is compared again.
+Why no missing copy is overlooked. Let P be a place in each partition of the source, and Q one in
+each of the target, as far as both had been read at one moment. The place is settled once each
+original through P was seen to have its copy, or was appended, or is left out on purpose. A log only
+grows at its end, so no later drop can lie at or before P. And no copy before Q is of an original
+after P. So a comparison that reads on from P and Q meets the copy of each original that has one. No
+clock is involved. Only a log that loses records makes this untrue: then the place is given up, and
+everything is compared again.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from transport.lookup import record_at
 
 __all__ = ["EqualMark", "EqualPlace", "KnownEqual"]
 
-# Of the moments at which the place may have been, so many are remembered, ever farther apart.
+# How many moments are remembered to which the place may move; older ones are farther apart.
 _MOMENTS = 64
 
 
 class EqualMark(NamedTuple):
-    """A record: its offset, and the digest of its message's name, by which it is known again."""
+    """Identifies a record: its offset, and a digest of its message's name."""
 
     offset: str
     digest: str
@@ -46,11 +47,11 @@ class EqualMark(NamedTuple):
 
 
 class KnownEqual(msgspec.Struct, frozen=True):
-    """A settled place. ``logs`` tells which two logs it is of, and how much those had lost.
+    """A settled place. ``logs``: the two logs' identities, and how many records they had lost.
 
     ``marks`` are by partition, of the source and of the target: the source's last record that is
-    known, and the target's first one that has to be read again. ``began`` has, by the source's
-    partition, the offset of the first record that was ever compared.
+    known to be equal, and the target's first one that has to be read again. ``began``: by the
+    source's partition, the offset of the first record that was ever compared.
     """
 
     logs: str
@@ -59,15 +60,15 @@ class KnownEqual(msgspec.Struct, frozen=True):
 
     @classmethod
     def noted(cls, text: str) -> Self:
-        """Return the place that ``note`` wrote."""
+        """Parse a place from the text that ``note`` returned."""
         return msgspec.json.decode(text, type=cls)
 
     def note(self) -> str:
-        """Return it as text."""
+        """Return the place as text."""
         return msgspec.json.encode(self).decode()
 
     def part(self, group: CellGroup) -> Self:
-        """Return the part of it that is of one group."""
+        """Return the place in one group's partitions."""
         primary, shadow = (
             {p: self.marks[side][p] for p in group[side] if p in self.marks[side]}
             for side in (PRIMARY, SHADOW)
@@ -76,16 +77,16 @@ class KnownEqual(msgspec.Struct, frozen=True):
         return type(self)(self.logs, (primary, shadow), began)
 
     def joined(self, other: Self) -> Self:
-        """Return it with what another one of the same logs has in its place, or beside it."""
+        """Return this place, with the partitions of another one added or replaced."""
         primary, shadow = (
             {**mine, **its} for mine, its in zip(self.marks, other.marks, strict=True)
         )
         return type(self)(self.logs, (primary, shadow), {**self.began, **other.began})
 
     async def stands(self, logs: tuple[Transport, Transport]) -> bool:
-        """Return whether each mark's record is still there: no log lost it, or was set back.
+        """Return whether each mark's record still stands: no log lost it or was set back.
 
-        Also false where it was trimmed: then what is left is short.
+        Also false if a record was trimmed: then little is left to read again.
 
         Raises:
             TransportUnavailable: a log can't be read.
@@ -120,7 +121,7 @@ class KnownEqual(msgspec.Struct, frozen=True):
 
 
 class _Moment(NamedTuple):
-    """How far a group was read: the source's last records, and the target's first ones to read."""
+    """How far a group was read: the source's last records, the target's first to read again."""
 
     source: Mapping[int, Facts]
     target: Mapping[int, EqualMark]
@@ -130,8 +131,8 @@ class EqualPlace:
     """The settled place of one group, while it is compared.
 
     Args:
-        comparison: Of the group.
-        known: The group's part of the place where the comparison began.
+        comparison: The group's comparison.
+        known: The place, in this group, at which the comparison began.
     """
 
     def __init__(self, comparison: GroupComparison, known: KnownEqual) -> None:

@@ -21,7 +21,7 @@ from transport.message.envelope import decode
 __all__ = ["FromLog"]
 
 _NOTE_SECONDS = 5.0
-"""While it compares, it says so often how far it is."""
+"""Seconds between two notes of the progress while it compares."""
 
 _PAGE = 500
 _FEWEST = 8
@@ -36,7 +36,7 @@ class FromLog:
         self._began = 0.0
 
     def close(self) -> None:
-        """Forget what was compared."""
+        """Close the comparison; the next round begins a new one."""
         if self._comparing is not None:
             self._comparing.close()
             self._comparing = None
@@ -44,9 +44,9 @@ class FromLog:
     async def round(self) -> bool:
         """Compare the records since the last round, and append those that are missing.
 
-        Returns whether another round is needed: where some was missing that the source had when
-        this began, or where it has to be compared anew. A shadow may go on losing copies; a round
-        for each of those would never be the last.
+        Returns whether another round is needed. It is if one of the missing records is older than
+        the comparison, or if a log lost records. A shadow may go on losing copies; with a round for
+        each of those, no round would be the last.
         """
         status, source = self._of.status, self._of.source
         comparing = await self._compared()
@@ -159,16 +159,17 @@ class FromLog:
     async def _envelopes(
         self, partition: int, offsets: Sequence[str]
     ) -> tuple[list[Envelope], set[str], set[str]]:
-        """Read the records at ``offsets``. What the log has trimmed meanwhile is left out.
+        """Read the records at ``offsets``, and make their copies.
 
-        Returns their copies, the offsets of those that no copy can be made of, and the offsets of
-        those whose message was erased.
+        Returns the copies, the offsets of records that can't be copied, and the offsets of records
+        whose message was erased. Records that were trimmed meanwhile are left out.
         """
         source, target, key = self._of.source, self._of.target, self._of.source.sort_key
         found, refused, gone = list[Envelope](), set[str](), set[str]()
         left, limit = list(reversed(offsets)), len(offsets)
         while left:
-            # What lies between two of them is skipped where it is much.
+            # Read from just before the next wanted record: a long gap between two of them is
+            # skipped.
             after = source.offset_before(left[-1])
             page = await source.read(Topic.MESSAGES, partition, after=after, limit=limit)
             if not page:
@@ -188,15 +189,15 @@ class FromLog:
         return found, refused, gone
 
     async def _erased(self, records: Sequence[Record]) -> set[str]:
-        """Return the offsets of erased messages and their receipts: no log gets them anew."""
+        """Return the offsets of erased messages and their receipts: they are copied to no log."""
         named = {record.offset: name for record in records if (name := _message_id(record))}
         gone = await erased(self._of.pool, sorted(set(named.values())))
         return {offset for offset, name in named.items() if name in gone}
 
     async def _repaired(self, comparing: RunningComparison) -> None:
-        """Close the ledger's gaps that lie where everything was just seen to be there.
+        """Close the ledger's gaps in the part that was just found complete.
 
-        A gap without a noted place is closed if the whole log was examined.
+        A gap without offsets is closed if the whole log was examined.
         """
         of, key = self._of, self._of.source.sort_key
         closed = [
@@ -214,7 +215,7 @@ class FromLog:
 
 
 def _by(number: int, copies: Iterator[MissingCopy]) -> Iterator[list[MissingCopy]]:
-    """Yield so many at a time."""
+    """Yield the copies in lists of ``number`` at most."""
     while chunk := list(islice(copies, number)):
         yield chunk
 

@@ -1,7 +1,7 @@
-"""From PostgreSQL's rows: what the source's log no longer holds and the target lacks.
+"""From PostgreSQL's rows: the records that the source's log no longer holds and the target lacks.
 
-The target's whole log (from ``since`` on) is read once, to know what it has: 16 bytes a record, in
-a temporary file. Then the rows are walked in their order, and receipts after them.
+The target's whole log is read once, to know which messages it has: 16 bytes for each record, in a
+temporary file. Then the rows are walked in their order, and receipts after them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class FromRows:
         self._since = None if since is None else datetime.fromtimestamp(since, UTC)
 
     def close(self) -> None:
-        """Keep nothing."""
+        """Do nothing: a round keeps nothing open."""
 
     async def round(self) -> bool:
         """Compare, append missing records, and return whether there were any."""
@@ -91,7 +91,7 @@ class FromRows:
         self._of.status.examined += records
 
     def _held(self, row: asyncpg.Record, ours: Sequence[Beginning]) -> bool:
-        """Return whether the log still has it: then an exact copy can be made, and is not ours."""
+        """Return whether the source still holds the row's record: ``FromLog`` copies it exactly."""
         first = ours[row["partition"]].first_held
         return bool(first) and self._of.source.sort_key(row["log_offset"]) >= first
 
@@ -113,7 +113,7 @@ class FromRows:
 
 
 class _Identities:
-    """Identities of the messages that a log has."""
+    """The identities of the messages that a log has, in a temporary file."""
 
     def __init__(self) -> None:
         self._db = sqlite3.connect("", isolation_level=None)
@@ -129,7 +129,7 @@ class _Identities:
         self._db.close()
 
     async def fill(self, log: Transport, other: Transport, examined: Callable[[int], None]) -> None:
-        """Note every message of ``log``."""
+        """Add the identity of every message of ``log``."""
         for partition in range(log.partitions):
             after: str | None = None
             while page := await log.read(Topic.MESSAGES, partition, after=after, limit=_PAGE):

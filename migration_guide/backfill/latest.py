@@ -1,4 +1,4 @@
-"""Where the latest backfill between two logs noted through which place they are equal."""
+"""The place through which the latest backfill found two logs equal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ledger of a shadow's gaps (``shadow_gaps``), closed where all is there again."""
+"""The ledger of a shadow's gaps (``shadow_gaps``): open ones are read, repaired ones closed."""
 
 from __future__ import annotations
 

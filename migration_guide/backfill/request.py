@@ -12,16 +12,16 @@ from migration_guide.parity.comparison import ParityLimits
 __all__ = ["SETTLE", "BackfillOrder", "BackfillStatus", "Request"]
 
 SETTLE = 15.0
-"""Seconds in which a record comes to the other log by itself, where nothing else is asked for."""
+"""Default for ``limits.settle``: seconds in which the live shadow copies a record by itself."""
 
 
 class Request(msgspec.Struct, frozen=True):
     """Request for a backfill. ``since``: seconds since the epoch; ``None`` for all records.
 
-    ``rate``: records a second at most, 0 for no limit. ``everything``: also what the target has
-    trimmed, or never had because it is younger, although the source's workers are done with it.
+    ``rate``: records a second at most, 0 for no limit. ``everything``: also copy records that the
+    target has trimmed, or is too young to have had, though the source's workers acknowledged them.
     ``by``: the operator. ``limits.settle``: seconds; younger records are left to the live shadow.
-    ``resume``: the backfill to go on with, where it is not the latest of an equal order.
+    ``resume``: the backfill to go on with, if it is not the latest of an equal order.
     """
 
     from_rows: bool = False

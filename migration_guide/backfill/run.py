@@ -1,13 +1,13 @@
 """Run a backfill: find records the target lacks, append them in order, repeat until none lack.
 
-Of what the source had when it began, that is: what a live shadow loses later is appended as far as
-a round finds it, and is no reason for another round.
+"None" means: none that the source had when the comparison began. Copies that a live shadow loses
+later are appended if a round finds them, but no further round is made for them.
 
-Safe to run twice, and to be killed anywhere: missing records are found by comparing the logs, each
-of which is read once, from the place on through which an earlier run knew them to be equal.
-An append whose outcome is not known is not repeated; the next comparison shows whether it stands
-there. Beside live traffic it leaves the newest seconds alone (``settle``), which are the live
-shadow's. Should a copy of those come later still, the message has one record more, and one row.
+It is safe to run twice, and to be killed anywhere: missing records are found by comparing the logs.
+Each log is read once, from the place through which an earlier run knew them to be equal. An append
+whose outcome is unknown is not repeated; the next comparison shows whether the record stands there.
+Beside live traffic, the newest seconds (``settle``) are left to the live shadow. If it copies one
+of their records later still, the message has one more record, and still one row.
 
 It is a job of ``persistence.jobs``, which waits out outages and lets one at a time write to a
 target.
@@ -121,7 +121,7 @@ class Backfill:
         if self.appends.job is None:
             self._take_up(run)
         repaired = await unless(run.stop, self._work.round())
-        if repaired is not False:  # some was missing, or it is to stop
+        if repaired is not False:  # records were missing, or it is to stop
             return True
         self.status.stage = "done"
         await self.appends.note()
