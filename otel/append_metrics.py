@@ -1,4 +1,4 @@
-"""Appends, counted in ``stream_enqueue_total``, and those after a failover that lost records."""
+"""Metrics of appends: counted by partition, again after a failover, slowed down by a quota."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class AppendMetrics:
 
     def __init__(self, metrics: Metrics, name: str, partitions: int) -> None:
         enqueued = metrics.of(TransportMetrics).enqueued
-        # Made once: looking a child up by its labels costs more than counting (and at zero, so
-        # that rate() sees the first append).
+        # Made once, since looking a child up by its labels costs more than counting; and at zero,
+        # so that rate() sees the first append.
         self._appended = [enqueued.labels(name, str(p)) for p in range(partitions)]
 
     def published(
@@ -76,13 +76,13 @@ class AppendMetrics:
 
 
 def count_rescued(metrics: Metrics, log: Transport) -> None:
-    """Count what ``log`` appends again after a failover, if it is one that does."""
+    """Count the records that ``log`` appends again after a failover, if it does so."""
     counter = metrics.of(TransportMetrics).rescued.labels(log.name)
     if (rescuer := rescuing(log)) is not None:
         rescuer.on_rescued = counter.inc
 
 
 def count_throttled(metrics: Metrics, log: Transport) -> None:
-    """Count the seconds for which the server of ``log`` slows it down, if it is one that may."""
+    """Count the seconds for which the server of ``log`` slows it down, if that server may."""
     if (throttled := throttling(log)) is not None:
         throttled.on_throttled = metrics.of(TransportMetrics).throttled.labels(log.name).inc

@@ -83,7 +83,7 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
         try:
             client.shutdown(socket.SHUT_RDWR)  # its thread wakes, and closes it
         except OSError:
-            return  # the client was first
+            return  # the client closed it first
 
     def _forget(self, client: socket.socket) -> None:
         self._open.pop(client, None)

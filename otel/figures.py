@@ -17,7 +17,7 @@ _WINDOW = 10.0
 
 
 class Figures:
-    """Reads the histograms that there are anyway; costs nothing on a message's way."""
+    """Reports from histograms that exist anyway: no cost is added to a message."""
 
     def __init__(self, histograms: Mapping[str, LatencyHistogram]) -> None:
         self._histograms = histograms
@@ -40,7 +40,7 @@ class Figures:
 def quantile(counts: Sequence[int], q: float) -> float | None:
     """Return the upper bound, in seconds, of the bucket that holds the ``q`` quantile.
 
-    ``None`` where nothing was observed. Beyond the last bound the last bound is returned.
+    ``None`` if nothing was observed. Beyond the last bound, the last bound is returned.
     """
     total = sum(counts)
     if not total:

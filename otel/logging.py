@@ -3,8 +3,8 @@
 Every line has ``timestamp``, ``level`` and ``event``; lines about a message have ``message_id``,
 ``correlation_id`` and ``trace_id`` where they are known. Message content and secrets are never
 logged: an error whose text may quote content has its text withheld, and a password in an address is
-masked. Lines quote ids of clients: what can't be seen in them is written out, so that a log shown
-in a terminal can't steer it (``otel.visible``).
+masked. Lines quote ids of clients: unseen characters in them are written out, so that a log shown
+in a terminal can't control it (``otel.visible``).
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _FIRST = ("timestamp", "level", "event")
 _PASSWORD_IN_URL = re.compile(r"(://[^/\s:@]*):[^/\s@]+@")
 _SECRET_NAMES = frozenset({"authorization", "password", "secret", "api_key", "x-api-key", "token"})
 _WITHHELD = "(text withheld: it may quote message content)"
-# Libraries that say at INFO what we say ourselves, or say it once per request.
+# Libraries whose INFO lines repeat ours, or come once for each request.
 _QUIET = ("uvicorn.access", "uvicorn.error", "alembic.runtime.migration", "aiokafka", "asyncio")
 
 Echo = Callable[[EventDict], None]
-"""Is given each event that is logged, less secrets and private texts; it must change none."""
+"""Gets each event that is logged, without secrets and private texts; it must not change it."""
 
 
 def configure(
@@ -61,7 +61,7 @@ def configure(
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        # People read local time of day; machines the whole of it, in UTC.
+        # People get the local time of day; machines get date and time, in UTC.
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if people else "iso", utc=not people),
         _Exceptions(tuple(private_errors)),
         _mask,
@@ -108,12 +108,12 @@ def printer(settings: OtelSettings, out: TextIO) -> Echo:
 
 
 def _public(event: EventDict) -> EventDict:
-    """Return a copy without what structlog keeps in it for itself."""
+    """Return a copy of ``event`` without structlog's own entries."""
     return {name: value for name, value in event.items() if not name.startswith("_")}
 
 
 class _Echoed:
-    """Give each event to an echo, too."""
+    """Gives each event to an echo, too."""
 
     def __init__(self, echo: Echo) -> None:
         self._echo = echo
@@ -124,7 +124,7 @@ class _Echoed:
 
 
 class _Exceptions:
-    """Put the traceback under ``exception``, less the texts that may quote content."""
+    """Puts the traceback under ``exception``, without texts that may quote content."""
 
     def __init__(self, private: tuple[type[BaseException], ...]) -> None:
         self._private = private

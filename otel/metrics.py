@@ -1,4 +1,4 @@
-"""The process's metrics: one registry, to which each room adds those that it counts in.
+"""The process's metrics: one registry, to which each room adds its own.
 
 A room declares its metrics in a class beside their users. Label children that an alert reads are
 created at zero, or ``rate()`` would not see their first increment.
@@ -17,7 +17,7 @@ _Room = TypeVar("_Room")
 
 
 class Metrics:
-    """Made at start and handed to all that count: ``metrics.of(IngressMetrics).queue.set(3)``."""
+    """The metrics of a process. Use: ``metrics.of(IngressMetrics).queue.set(3)``."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

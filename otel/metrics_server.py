@@ -1,7 +1,7 @@
 """Serve the metrics over HTTP, in OpenMetrics where the scraper asks for it.
 
-In a thread of its own: a scrape is answered while the event loop is stalled, which is when it
-matters.
+The server has a thread of its own: a scrape is answered while the event loop is stalled, which is
+when it matters.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from otel.metrics import Metrics
 __all__ = ["TARGETS", "MetricsServer", "serve"]
 
 TARGETS = "/metrics/targets"
-"""Where the addresses of every process's metrics are, for Prometheus's HTTP service discovery."""
+"""The path that lists every process's metrics address, for Prometheus's HTTP service discovery."""
 _TRIES = 200
 
 Targets = Callable[[], bytes | None]
-"""Returns those addresses as JSON; ``None`` if they are not known now."""
+"""Returns these addresses as JSON; ``None`` if they are not known now."""
 
 log = structlog.get_logger(__name__)
 
@@ -68,23 +68,23 @@ def serve(
     seconds: float = 10.0,
     several: bool = False,
 ) -> MetricsServer:
-    """Serve ``metrics`` at ``host:port``, or the next free port up, which a log line then names.
+    """Serve ``metrics`` at ``host:port``, or at the next free port, which a log line then names.
 
     9090 is also Prometheus's own port, so on one machine it is often taken.
 
     Args:
-        metrics: Of this process.
+        metrics: The metrics of this process.
         host: The address to listen on.
         port: The first port to try.
         targets: Returns the answer to a request for every process's addresses.
-        connections: The most at once.
-        seconds: The longest that one may last.
+        connections: The most connections at once.
+        seconds: The longest that one connection may last.
         several: Whether processes are started together: then a taken port causes no warning.
 
     Raises:
         OSError: ``host`` is not an address of this machine, or no port could be bound.
     """
-    # A _created series beside every counter would double the series for nothing that we use.
+    # Otherwise each counter would have a _created series beside it, which nothing here uses.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     # Any other path than TARGETS gives the metrics.
     application = _with_targets(make_wsgi_app(metrics.registry), targets)

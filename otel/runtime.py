@@ -38,12 +38,12 @@ def observe_process(metrics: Metrics) -> None:
 class LoopDelay:
     """``process_event_loop_delay_seconds``: how late the loop ran a timer, at worst in 10 s.
 
-    The largest and not the last: a scrape sees a stall that was over before it came.
+    It is the largest delay, not the last one, so that a scrape shows a stall that is already over.
     """
 
     def __init__(self, metrics: Metrics) -> None:
         self._recent: deque[float] = deque(maxlen=round(_WINDOW / _EVERY))
-        # Reckoned for a scrape, not ten times a second.
+        # Computed at a scrape, not ten times a second.
         Gauge(
             "process_event_loop_delay_seconds",
             "How late the event loop ran a timer: the worst of the last 10 seconds.",
@@ -61,7 +61,8 @@ class LoopDelay:
             self._timer.cancel()
 
     def _wait(self) -> None:
-        # No task sleeps for it: ten a second would be a tenth of what an idle process costs.
+        # A timer and not a task that sleeps: waking a task ten times a second would be a tenth of
+        # what an idle process costs.
         self._due = time.perf_counter() + _EVERY
         self._timer = asyncio.get_running_loop().call_later(_EVERY, self._measure)
 

@@ -18,11 +18,11 @@ class OtelSettings(BaseSettings):
     metrics_host: str = "127.0.0.1"
     """The address that Prometheus scrapes; ``0.0.0.0`` in a container."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] = 9090
-    """Where it is taken, the next free one is used, and a log line says which."""
+    """If the port is taken, the next free one is used, and a log line names it."""
     metrics_max_connections: Annotated[int, Field(ge=2, le=1_000)] = 32
-    """Connections to it at once, a thread each; past it the oldest without a request is closed."""
+    """Connections to it at once, a thread each; beyond, the oldest without a request is closed."""
     metrics_timeout_ms: Annotated[int, Field(ge=100, le=600_000)] = 10_000
-    """How long one of them may last."""
+    """How long one connection may last."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
     """``json``: one object per line, for machines. ``console``: for people."""

@@ -1,4 +1,4 @@
-"""Metrics of the copies for the shadow: an observer of its mirror."""
+"""Metrics of the copies for the shadow, fed as an observer of the mirror."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class ShadowMetrics:
         self.breaker("closed")
 
     def published(self, outcome: str, records: int) -> None:
-        """Count copies that ended like this."""
+        """Count copies that ended with ``outcome``."""
         self._published[outcome].inc(records)
 
     def waiting(self, backlog: ShadowBacklog) -> None:
-        """Show how much waits."""
+        """Set the backlog that the gauges show."""
         self._backlog = backlog
 
     def breaker(self, state: BreakerState) -> None:

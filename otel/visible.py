@@ -13,8 +13,8 @@ import re
 __all__ = ["visible", "visible_json"]
 
 # Control characters (C0, DEL, C1), format characters with the bidirectional and zero-width ones,
-# line and paragraph separators, lone surrogates, and what else Unicode wants ignored where it is
-# displayed (Default_Ignorable_Code_Point), but for the variation selectors of emoji.
+# line and paragraph separators, lone surrogates, and the other characters that Unicode calls
+# Default_Ignorable_Code_Point, except the variation selectors of emoji.
 _UNSEEN = re.compile(
     r"[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
     r"\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufeff\uffa0\ufff0-\ufffb"
@@ -27,7 +27,7 @@ _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 def visible(text: str, *, lines: bool = False) -> str:
     r"""Return ``text`` with each unseen character written as ``\x1b`` or ``<U+202E>``.
 
-    With ``lines`` it keeps its line feeds. Not to be read back: a backslash stays as it is.
+    With ``lines``, line feeds stay. The result can't be read back: backslashes are not escaped.
     """
     if text.isprintable():
         return text
@@ -39,7 +39,7 @@ def visible(text: str, *, lines: bool = False) -> str:
 def visible_json(text: str) -> str:
     r"""Return JSON ``text`` with each unseen character of its strings as ``\u202e`` (RFC 8259, 7).
 
-    It means the same. Only line feeds stay, which can stand between its tokens alone.
+    Its meaning stays the same. Line feeds stay: JSON has them only between its tokens.
     """
     if text.isprintable():
         return text

@@ -67,7 +67,7 @@ class AppendSpans:
             trace_id, parent_id = parent.trace_id, parent.span_id
             links = (Link(trace_id, parent_id),)
         else:
-            # Another producer's record, redriven or copied: the trace of its body, as everywhere.
+            # Another producer's record, redriven or copied: its trace id is derived from its body.
             trace_id = derived_trace_id(envelope.body)
             if not self._sampling.root(trace_id):
                 return

@@ -1,4 +1,4 @@
-"""W3C Trace Context, by hand: what travels in HTTP headers, Redis fields and Kafka headers.
+"""A small reader and writer of W3C Trace Context: HTTP headers, Redis fields, Kafka headers.
 
 Flags are tested bit by bit: a level 2 sender sets more than the first.
 """
@@ -36,12 +36,12 @@ _TRACEPARENT = re.compile(
 )
 _FLAGS = slice(53, 55)
 _ODD = frozenset("13579bdf")
-# Section 3.3. Not taken apart here: the SDK drops from it what it can't read.
+# Section 3.3. Not parsed here: the SDK drops the members that it can't read.
 _STATE = re.compile(rb"[\x20-\x7e]{3,512}")
 
 
 class Parent(msgspec.Struct, frozen=True, gc=False):
-    """The span that another process went on from."""
+    """The context that came from another process: its span is the parent."""
 
     trace_id: int
     span_id: int
@@ -50,12 +50,12 @@ class Parent(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def sampled(self) -> bool:
-        """Whether its sender records the trace."""
+        """Whether the sender records the trace."""
         return bool(self.flags & SAMPLED)
 
 
 def checked(value: bytes | None) -> str | None:
-    """Return a ``traceparent`` as text if it is a valid one; a broken one is no fault."""
+    """Return a valid ``traceparent`` as text; ``None`` for a missing or broken one."""
     if value is None or not value.isascii():
         return None
     match = _TRACEPARENT.fullmatch(value)
@@ -75,7 +75,7 @@ def parse(traceparent: str, tracestate: str | None = None) -> Parent:
 
 
 def state(value: bytes | None) -> str | None:
-    """Return a ``tracestate`` as text if it is one; broken or too long it is dropped."""
+    """Return a ``tracestate`` as text; ``None`` if it is missing, broken or too long."""
     if value is None or b"=" not in value or not _STATE.fullmatch(value):
         return None
     return value.decode("ascii")
@@ -87,26 +87,26 @@ def is_sampled(traceparent: str | None) -> bool:
 
 
 def sampled_trace_id(traceparent: str | None) -> str | None:
-    """Return the trace id in a valid ``traceparent``, if there is a trace to look at under it."""
+    """Return the trace id in a valid ``traceparent`` if its trace is recorded, else ``None``."""
     if traceparent is None or traceparent[54] not in _ODD:
         return None
     return traceparent[3:35]
 
 
 def traceparent_of(trace_id: int, span_id: int, flags: int) -> str:
-    """Return the header (version 00)."""
+    """Return a ``traceparent`` (version 00)."""
     return f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}"
 
 
 def new_id(bits: int) -> int:
-    """Return a random id of so many bits; never zero, which is invalid."""
+    """Return a random id of ``bits`` bits; never zero, which is invalid."""
     return getrandbits(bits) or 1
 
 
 def derived_trace_id(body: bytes) -> int:
-    """Return the trace id of a record that came without one: the same wherever the body goes.
+    """Derive the trace id of a record that came without one from its body.
 
-    So every delivery of it, its dead letter and its redrive are one trace, although nothing of ours
-    may be written into another producer's record.
+    So all its deliveries, its dead letter and its redrive are one trace, and nothing of ours is
+    written into another producer's record.
     """
     return int.from_bytes(sha256(body).digest()[:16]) or 1

@@ -57,25 +57,25 @@ class Delivery:
             self.not_acknowledged(type(error).__name__)
 
     def named(self, identities: Iterable[tuple[str, str, str]]) -> None:
-        """Note the message and correlation ids of records by offset: not all have the headers."""
+        """Add records' message and correlation ids, by offset: some records lack the headers."""
 
     def fetched(self, offset: str, began: int, size: int, error: BaseException | None) -> None:
-        """Record one attempt to read the content of a record, of ``size`` bytes; it has ended."""
+        """Record an attempt to read a record's content, of ``size`` bytes, that has just ended."""
 
     def attempted(self, offsets: Iterable[str], began: int, error: BaseException | None) -> None:
-        """Record one attempt to insert the records at ``offsets``, that has just ended."""
+        """Record an attempt to insert the records at ``offsets`` that has just ended."""
 
     def written(self, outcome: str, offsets: Iterable[str]) -> None:
-        """Note the outcome of the records at ``offsets``: ``persisted`` or ``duplicate``."""
+        """Set the outcome of the records at ``offsets``: ``persisted`` or ``duplicate``."""
 
     def dead_lettered(self, letters: Sequence[DeadLetter], began: int) -> None:
-        """Record the append of dead letters, that has just ended."""
+        """Record an append of dead letters that has just ended."""
 
     def acknowledged(self, began: int) -> None:
-        """Record the acknowledgement, that has just ended, and with it everything."""
+        """Record the acknowledgement, which has just ended, and all other spans of the batch."""
 
     def not_acknowledged(self, why: str) -> None:
-        """Record everything, and that it was not acknowledged: all are delivered again."""
+        """Record the batch's spans as not acknowledged: its records are delivered again."""
 
 
 UNTRACED = Delivery()
@@ -91,7 +91,7 @@ class Deliveries:
         records: Sequence[LogRecord],  # noqa: ARG002
         asked_at: int,  # noqa: ARG002
     ) -> Delivery:
-        """Return the trace of a batch that was asked for at ``asked_at`` (ns) and is here now."""
+        """Return the trace of a batch that was requested at ``asked_at`` (ns) and arrived now."""
         return UNTRACED
 
 
@@ -108,7 +108,7 @@ class TracedDeliveries(Deliveries):
     def begin(
         self, transport: str, group: str, records: Sequence[LogRecord], asked_at: int
     ) -> Delivery:
-        """Return the trace of a batch that was asked for at ``asked_at`` (ns) and is here now."""
+        """Return the trace of a batch that was requested at ``asked_at`` (ns) and arrived now."""
         delivered = time.time_ns()
         found = [
             traced for record in records if (traced := self._sampled(record, asked_at, delivered))
@@ -133,8 +133,8 @@ class TracedDeliveries(Deliveries):
             if not self._sampling.child(parent):
                 return None
             trace_id = parent.trace_id
-        # A span begins at the append at the earliest: the poll's wait for it is no part of its
-        # trace.
+        # A span begins at the record's append at the earliest: a poll that waited for the append is
+        # not part of its trace.
         appended = min(int(record.appended_at * 1e9), delivered)
         return _Received(record, trace_id, parent, max(asked_at, appended))
 
@@ -190,14 +190,14 @@ class TracedDelivery(Delivery):
         self.trace_id = f"{found[0].trace_id:032x}"
 
     def named(self, identities: Iterable[tuple[str, str, str]]) -> None:
-        """Note the message and correlation ids of records by offset: not all have the headers."""
+        """Add records' message and correlation ids, by offset: some records lack the headers."""
         for offset, message_id, correlation_id in identities:
             if traced := self._found.get(offset):
                 traced.about["crossfade.message_id"] = message_id
                 traced.about["messaging.message.conversation_id"] = correlation_id
 
     def fetched(self, offset: str, began: int, size: int, error: BaseException | None) -> None:
-        """Record one attempt to read the content of a record, of ``size`` bytes; it has ended."""
+        """Record an attempt to read a record's content, of ``size`` bytes, that has just ended."""
         if traced := self._found.get(offset):
             self._add(
                 traced, "get payload", OperationKind.CLIENT, {PAYLOAD_BYTES: size, **traced.about},
@@ -206,7 +206,7 @@ class TracedDelivery(Delivery):
             )  # fmt: skip
 
     def attempted(self, offsets: Iterable[str], began: int, error: BaseException | None) -> None:
-        """Record one attempt to insert the records at ``offsets``, that has just ended."""
+        """Record an attempt to insert the records at ``offsets`` that has just ended."""
         ended = time.time_ns()
         offsets = list(offsets)
         for offset in offsets:
@@ -223,13 +223,13 @@ class TracedDelivery(Delivery):
             )  # fmt: skip
 
     def written(self, outcome: str, offsets: Iterable[str]) -> None:
-        """Note the outcome of the records at ``offsets``: ``persisted`` or ``duplicate``."""
+        """Set the outcome of the records at ``offsets``: ``persisted`` or ``duplicate``."""
         for offset in offsets:
             if traced := self._found.get(offset):
                 traced.outcome = outcome
 
     def dead_lettered(self, letters: Sequence[DeadLetter], began: int) -> None:
-        """Record the append of dead letters, that has just ended."""
+        """Record an append of dead letters that has just ended."""
         ended = time.time_ns()
         endpoint = self._endpoint
         for letter in letters:
@@ -247,7 +247,7 @@ class TracedDelivery(Delivery):
             )  # fmt: skip
 
     def acknowledged(self, began: int) -> None:
-        """Record the acknowledgement, that has just ended, and with it everything."""
+        """Record the acknowledgement, which has just ended, and all other spans of the batch."""
         ended = time.time_ns()
         self._end(began, None)
         for traced in self._found.values():
@@ -258,7 +258,7 @@ class TracedDelivery(Delivery):
             )  # fmt: skip
 
     def not_acknowledged(self, why: str) -> None:
-        """Record everything, and that it was not acknowledged: all are delivered again."""
+        """Record the batch's spans as not acknowledged: its records are delivered again."""
         self._end(time.time_ns(), why)
 
     def _end(self, ended: int, error: str | None) -> None:

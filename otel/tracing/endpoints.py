@@ -10,9 +10,9 @@ __all__ = ["Endpoints"]
 
 
 class Endpoints(dict[str, Endpoint]):
-    """The names of each log by the log's name; also of one that the settings don't mention.
+    """The endpoint of each log, by the log's name; made when it is first asked for.
 
-    (A log that was used before is drained although nothing names it any more.)
+    A log that the settings no longer name has one, too: if it was used before, it is drained.
     """
 
     def __init__(self, settings: TransportSettings) -> None:

@@ -49,9 +49,9 @@ __all__ = [
 
 Headers = Mapping[bytes, bytes]
 Read = Callable[[Headers], Parent | None]
-"""Finds the client's context in the headers, by another format than W3C's."""
+"""Reads the client's context from headers in a format other than W3C's."""
 CLIENT_GONE = 499
-"""The status of a request whose client did not wait for one."""
+"""The status that is recorded when the client left before the answer."""
 _OUR_FAULT = 500
 _LOW = 2**64 - 1
 
@@ -60,7 +60,7 @@ class Trace(msgspec.Struct, frozen=True, gc=False):
     """Trace context of a request. ``request`` is set if it is sampled."""
 
     traceparent: str | None
-    """Goes with its messages, unless they have one each (``RequestTrace.message``)."""
+    """Sent on with its messages, unless each has its own (``RequestTrace.message``)."""
     tracestate: str | None
     request: RequestTrace | None = None
 
@@ -92,13 +92,13 @@ class PassOn:
 
 
 class Requests:
-    """Tracing that is on.
+    """Begins the trace of each request, while tracing is on.
 
     Args:
         record: Takes the finished spans.
         sampling: Decides which requests are traced.
         created: The log that messages are created for (the primary).
-        read: Finds the client's context; by default it is read as W3C has it.
+        read: Reads the client's context; by default, from W3C's headers.
     """
 
     recording = True
@@ -110,7 +110,7 @@ class Requests:
         self._sampling = sampling
         self._created = created
         self._read = read
-        # For the usual case, in which no sampler has to be asked.
+        # For the usual case, in which no sampler has to be called.
         self._built_in = sampling.ask is None
         self._bound = sampling.bound
         self._keeps = self._built_in and sampling.parent_based
@@ -131,7 +131,8 @@ class Requests:
         ids = getrandbits(192)  # the trace's, and a span's
         trace_id = ids >> 64
         if trace_id & _LOW >= self._bound if self._built_in else not self._sampling.root(trace_id):
-            # Not sampled: its readers are told so, or they would decide again.
+            # Not sampled, and its traceparent says so: otherwise readers of the log would decide
+            # again.
             text = ids.to_bytes(24, "big").hex()
             return Trace(f"00-{text[:32]}-{text[32:]}-02", None)
         trace = RequestTrace(self._record, self._created, method, route)
@@ -175,9 +176,9 @@ class RequestTrace:
         return trace
 
     def end(self, status: int, correlation_id: str | None, *, route: str | None = None) -> None:
-        """Record the request and its messages; it was answered with ``status``.
+        """Record the spans of the request, which was answered with ``status``, and of its messages.
 
-        ``route`` is the template of its path where that has parts; empty where none matched.
+        ``route`` is the template of a path that has parameters; empty if no route matched.
         """
         end = time.time_ns()
         attributes: Attributes = {
@@ -190,7 +191,8 @@ class RequestTrace:
             route = self._route
         if route:
             attributes["http.route"] = route
-        # Let go of here: they lead back to this, and a cycle waits for the garbage collector.
+        # Cleared, because each of them refers to this trace: a cycle waits for the garbage
+        # collector.
         messages, self._messages = self._messages, []
         if len(messages) == 1:
             attributes["crossfade.message_id"] = messages[0].message_id
@@ -213,7 +215,7 @@ class RequestTrace:
 
 
 class MessageTrace:
-    """One message of a sampled request: its verdict, and the time of its creation.
+    """One message of a sampled request: its outcome, and the times of its steps.
 
     Times are nanoseconds since the epoch.
     """
@@ -227,7 +229,7 @@ class MessageTrace:
         self.message_id = message_id
         self.correlation_id = correlation_id
         self.outcome = "unknown"
-        """Its outcome: ``accepted``, ``repeated``, or the name of a problem."""
+        """``accepted``, ``repeated``, or the name of a problem."""
         self._request = request
         self._span_id = new_id(64)
         self.traceparent = traceparent_of(request.trace_id, self._span_id, request.flags)
@@ -243,24 +245,24 @@ class MessageTrace:
         return self.traceparent[3:35]
 
     def uploaded(self, began: int, size: int, error: BaseException | None) -> None:
-        """Note that its content, of ``size`` bytes, was uploaded until now, or why it was not."""
+        """Record an upload of its content (``size`` in bytes) that has just ended or failed."""
         self._uploaded = began, time.time_ns(), size, type(error).__name__ if error else None
 
     def checked(self, began: int, ended: int) -> None:
-        """Note when it was looked up whether its key was there already."""
+        """Record when its key was looked up: is it a row already?"""
         self._checked = began, ended
 
     def created(self, began: int, ended: int, partition: int) -> None:
-        """Note when it became an envelope (or, without a log, a row to insert)."""
+        """Record when it became an envelope (or, without a log, a row to insert)."""
         self._created = began, ended
         self._partition = partition
 
     def inserted(self, began: int, ended: int, error: BaseException | None) -> None:
-        """Note when it was inserted by the request itself, past the log."""
+        """Record when the request itself inserted it, without the log."""
         self._inserted = began, ended, type(error).__name__ if error else None
 
     def end(self, record: Record, log: Endpoint, server: int) -> None:
-        """Record its spans. ``server`` is the id of the request's span, and their parent."""
+        """Record its spans, below the request's span, whose id is ``server``."""
         request = self._request
         trace_id, tracestate = request.trace_id, request.parent.state if request.parent else None
         about: Attributes = {
@@ -305,7 +307,7 @@ class MessageTrace:
 
 
 PAYLOAD_BYTES = "crossfade.payload.bytes"
-"""Attribute of a span about the payload store: how long the content is."""
+"""Attribute of a span about the payload store: the content's length in bytes."""
 INSERT: Attributes = {
     "db.system.name": "postgresql",
     "db.operation.name": "INSERT",

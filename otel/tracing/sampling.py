@@ -1,7 +1,7 @@
-"""Decide whether a trace is recorded: first and once, at the cost of a comparison.
+"""Decides whether a trace is recorded: once, before anything else, by one comparison.
 
 A sampler that is built into the SDK comes down to two facts: whether a parent's decision is kept,
-and the bound below which a trace id is sampled. Any other sampler is asked.
+and the bound below which a trace id is sampled. Any other sampler is called.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from otel.tracing.context import Parent
 __all__ = ["EVERY", "Ask", "Sampling"]
 
 EVERY = 2**64
-"""The bound below which every trace id is."""
+"""The bound that samples every trace id."""
 _LOW = 2**64 - 1
 
 Ask = Callable[[int, Parent | None], bool]
@@ -24,7 +24,7 @@ Ask = Callable[[int, Parent | None], bool]
 class Sampling(msgspec.Struct, frozen=True):
     """A sampler's decisions: trace ids whose lower 64 bits are below ``bound`` are sampled.
 
-    ``ask``, where set, decides instead.
+    ``parent_based``: whether a parent's decision is kept. ``ask``, if set, decides instead.
     """
 
     bound: int

@@ -1,4 +1,4 @@
-"""OpenTelemetry's standard variables, as far as they mean something here.
+"""OpenTelemetry's standard variables, those that have a meaning here.
 
 They are read here so that ``.env`` counts for them too, ``crossfade settings`` shows them and a
 mistake stops the start; the SDK then reads them itself. Those not listed (TLS, compression, span
@@ -51,10 +51,10 @@ class TracingSettings(BaseSettings):
     """``http/protobuf`` or ``grpc``."""
     otel_exporter_otlp_traces_protocol: str | None = None
     otel_exporter_otlp_headers: SecretStr | None = None
-    """``name=value``, comma-separated: how collectors are told who sends."""
+    """``name=value``, comma-separated, sent with each export: credentials, for example."""
     otel_exporter_otlp_traces_headers: SecretStr | None = None
     otel_exporter_otlp_timeout: Seconds = 10.0
-    """Seconds (as the Python SDK has it) in which an export is given up."""
+    """Seconds (the Python SDK's unit) after which an export is given up."""
     otel_exporter_otlp_traces_timeout: Seconds | None = None
     otel_traces_sampler: str = "parentbased_always_on"
     """``always_on``, ``always_off``, ``traceidratio``, one of these with ``parentbased_`` before
@@ -70,12 +70,12 @@ class TracingSettings(BaseSettings):
     """Spans that may wait; those that find no room are dropped, and counted."""
     otel_bsp_max_export_batch_size: Count = 512
     otel_bsp_export_timeout: Count = 30_000
-    """Milliseconds; the Python SDK reads it and bounds nothing by it. At the end of the process, 5
-    seconds at most are waited."""
+    """Milliseconds; the Python SDK reads it, but limits nothing by it. A process that ends waits at
+    most 5 seconds."""
 
     @property
     def exporters(self) -> list[str]:
-        """The names of the exporters; none: tracing is off."""
+        """The names of the exporters; empty if tracing is off."""
         if self.otel_sdk_disabled:
             return []
         named = self.otel_traces_exporter

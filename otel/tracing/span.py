@@ -1,7 +1,7 @@
-"""A finished span as we describe it, and the names that OpenTelemetry gives to its parts.
+"""A finished span in our own form, and the names that OpenTelemetry gives to its parts.
 
-Messaging semantic conventions v1.44 (development), HTTP and database ones (stable). What they have
-no name for begins with ``crossfade.``.
+The names are those of the semantic conventions v1.44: messaging (development), HTTP and database
+(stable). Attributes for which they have no name begin with ``crossfade.``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class OperationKind(Enum):
 
 
 class Link(msgspec.Struct, frozen=True, gc=False):
-    """Another span that this one has to do with."""
+    """A reference to a related span."""
 
     trace_id: int
     span_id: int
@@ -48,10 +48,10 @@ class Span(msgspec.Struct, frozen=True):
     attributes: Attributes
     state: str | None = None
     remote: bool = False
-    """Whether the parent is another process's."""
+    """Whether the parent belongs to another process."""
     links: Sequence[Link] = ()
     error: str | None = None
-    """Why it failed: what ``error.type`` says."""
+    """The value of ``error.type``, if it failed."""
 
 
 Record = Callable[[Span], None]
@@ -59,7 +59,7 @@ Record = Callable[[Span], None]
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """A log as spans name it."""
+    """A log's name, topics and address, as spans have them."""
 
     system: str
     location: LogLocation
@@ -94,7 +94,7 @@ class Endpoint(msgspec.Struct, frozen=True):
         return made
 
     def position(self, partition: int, offset: str) -> Attributes:
-        """Return a record's place, by the names that its system has for that."""
+        """Return the attributes of a record's position, by its system's names."""
         made: Attributes = {"messaging.destination.partition.id": str(partition)}
         if self.location.numbered:
             made[f"messaging.{self.system}.offset"] = int(offset)

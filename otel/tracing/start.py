@@ -23,11 +23,11 @@ from transport.settings import TransportSettings
 __all__ = ["CLOSE_SECONDS", "OFF", "Tracing", "start"]
 
 CLOSE_SECONDS = 5.0
-"""How long the end of a process waits for a collector."""
+"""Seconds for which a process that ends waits for the collector."""
 
 
 class Tracing:
-    """Off: every part goes on as if there were no tracing."""
+    """Tracing that is off: nothing is recorded."""
 
     requests: Tracer = PassOn()
     deliveries = Deliveries()
@@ -51,8 +51,8 @@ class On(Tracing):
         sampling: decides which traces are recorded.
         endpoints: the address of each log, by its name.
         primary: the name of the log that messages are created for.
-        read: reads the context of a request; if not given, W3C's.
-        close: exports queued spans, for at most so many seconds.
+        read: reads the context of a request; by default, from W3C's headers.
+        close: exports queued spans, for at most the seconds that it is given.
     """
 
     def __init__(
@@ -89,12 +89,13 @@ def start(
     *,
     environment: Mapping[str, str],
 ) -> Tracing:
-    """Return tracing as ``settings`` have it, for the logs that ``transports`` name.
+    """Start tracing as ``settings`` ask for, for the logs that ``transports`` name.
 
-    Called when the process has its final shape: exporters have threads, which no fork takes along.
+    Call it in the process that does the work: exporters have threads, and a fork copies no threads.
 
     Raises:
-        ConfigurationError: a variable names a thing that is not there, or the packages are missing.
+        ConfigurationError: an exporter, sampler or propagator is not installed, or the SDK is
+            missing.
     """
     if not settings.exporters:
         return OFF

@@ -1,7 +1,6 @@
-"""The one place that knows OpenTelemetry's SDK: its sampler, its processor, its exporters.
+"""The one place that uses OpenTelemetry's SDK: its sampler, its processor, its exporters.
 
-Spans come to it finished and whole, so none of its objects is made on the way of a request that is
-not sampled.
+It is given finished spans, so a request that is not sampled makes none of the SDK's objects.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ def collector_host(endpoint: str | None) -> str:
 
 
 class LookUp:
-    """One look-up of ``host``, in a thread: a resolver may take ten seconds to find no server."""
+    """One look-up of ``host``, in a thread: a resolver may take ten seconds to fail."""
 
     def __init__(self, host: str) -> None:
         self._host = host

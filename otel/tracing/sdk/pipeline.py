@@ -1,4 +1,4 @@
-"""From our finished spans to the queues of the exporters that are configured."""
+"""The way from our finished spans to the queues of the configured exporters."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class SpanPipeline:
     """Turns our spans into the SDK's and hands them to its exporters, in threads of its own.
 
     Args:
-        resource: What every span says of this process.
+        resource: The attributes of this process, which go with every span.
         queues: One for each exporter.
         counts: Counts spans that are lost before a queue has them.
-        retries: Shared with ``queues``; a close silences its log lines.
-        host: The collector's name, looked up at the end.
+        retries: Shared with ``queues``; ``close`` silences it.
+        host: The collector's name, looked up when the pipeline closes.
     """
 
     def __init__(

@@ -48,7 +48,7 @@ def exporter(name: str, protocol: str) -> SpanExporter:
             f"none, or {_EXTRA}"
         )
     if name == "console":
-        return ConsoleSpanExporter(out=sys.stdout)  # now, and not when the SDK was imported
+        return ConsoleSpanExporter(out=sys.stdout)  # stdout as it is now, not at the SDK's import
     made: SpanExporter = kind()
     return made
 
@@ -87,7 +87,7 @@ def _ask(sampler: Sampler, trace_id: int, parent: Parent | None) -> bool:
 
 
 def reader(settings: TracingSettings) -> Read | None:
-    """Return the propagator that ``OTEL_PROPAGATORS`` names; ``None`` for our parser of W3C's.
+    """Return a reader by ``OTEL_PROPAGATORS``; ``None`` where our own W3C parser reads.
 
     Raises:
         ConfigurationError: there is no such propagator.

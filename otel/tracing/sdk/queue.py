@@ -1,4 +1,4 @@
-"""The SDK's batching processor in front of one exporter, and what becomes of each span."""
+"""The queue of one exporter: the SDK's batching processor, with exported and lost spans counted."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class _Counted(SpanExporter):
         self._counts = counts
         self._retries = retries
         self.taken = 0
-        """Spans it has been handed so far."""
+        """Number of spans that it was given so far."""
         self.delivered = 0
         self.failed = 0
-        """Spans of those, by what became of them."""
+        """Of these, how many were delivered, and how many were not."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self.taken += len(spans)
@@ -74,7 +74,7 @@ class _Counted(SpanExporter):
 
 
 class SpanQueue:
-    """A queue of one exporter. It counts the spans that it loses, and holds ``size`` of them."""
+    """The queue of one exporter: holds ``size`` spans at most, and counts those that it loses."""
 
     def __init__(
         self, exporter: SpanExporter, counts: SpanCounts, size: int, retries: Retries
@@ -89,7 +89,7 @@ class SpanQueue:
     def has_room(self) -> bool:
         """Return whether a span can be added; count it as lost if not.
 
-        Asked first, because the processor takes its time to throw one away: it logs each.
+        Call it before ``add``: the SDK's processor logs each span that it drops, which takes time.
         """
         if self._given - self._counted.taken < self._size:
             return True
@@ -103,16 +103,16 @@ class SpanQueue:
 
     @property
     def undelivered(self) -> int:
-        """How many spans have neither been delivered nor given up."""
+        """Number of spans that were neither delivered nor given up."""
         return self._given - self._counted.delivered - self._counted.failed
 
     @property
     def failed(self) -> int:
-        """How many spans the exporter could not deliver."""
+        """Number of spans that the exporter could not deliver."""
         return self._counted.failed
 
     def close(self, within: float, look_up: LookUp) -> bool:
-        """Export queued spans, and end; return whether it ended in that many seconds.
+        """Export queued spans, and end; return whether it ended within ``within`` seconds.
 
         A collector that is gone delays no stop: spans that would need a retry are given up, and all
         spans if ``look_up`` finds no address.

@@ -1,4 +1,4 @@
-"""A finished span of ours as the SDK's exporters have it."""
+"""The conversion of our finished spans into those that the SDK's exporters take."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _NO_STATE = TraceState()
 
 
 class SpanConverter:
-    """Makes the SDK's spans, of one ``resource``, within the limits that its variables set."""
+    """Makes the SDK's spans, for one ``resource``, within the limits that OTEL_ variables set."""
 
     def __init__(self, resource: Resource) -> None:
         self._resource = resource
@@ -43,7 +43,7 @@ class SpanConverter:
         self._scope = InstrumentationScope("crossfade", version("crossfade"), _SCHEMA)
 
     def readable(self, span: Span) -> ReadableSpan:
-        """Return ``span`` as the SDK's."""
+        """Return ``span`` as a span of the SDK."""
         trace_state = TraceState.from_header([span.state]) if span.state else _NO_STATE
         flags, trace_id = _SAMPLED, span.trace_id
         parent = None

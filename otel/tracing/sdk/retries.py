@@ -1,4 +1,4 @@
-"""Notice retries of OpenTelemetry's exporters, which they report in their log alone."""
+"""Notices retries of OpenTelemetry's exporters, which are only visible in their log."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ _LOGGERS = (
     "opentelemetry.exporter.otlp.proto.grpc.exporter",
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
 )
-_RETRYING = "Transient error "  # what both begin the line with
+_RETRYING = "Transient error "  # both log a retry with this beginning
 
 
 class Retries(logging.Filter):
-    """Notices that an exporter retries. After ``silence`` nothing that they log is shown.
+    """Notices that an exporter retries. After ``silence``, nothing that exporters log is shown.
 
-    The warning has to be made for that, also where the process shows errors alone (``LOG_LEVEL``).
-    The loggers are the process's own: an exporter of another pipeline, which may outlive it, logs
-    there too. An export's thread tells them apart.
+    A retry is noticed by the exporter's warning, so warnings are enabled even if the process shows
+    errors alone (``LOG_LEVEL``), and dropped here. The loggers are the process's own: an exporter
+    of another pipeline, which may outlive this one, logs there too. The thread of an export tells
+    them apart.
     """
 
     def __init__(self) -> None:
@@ -29,12 +30,13 @@ class Retries(logging.Filter):
         self._under_way = threading.Event()
         self._exporting: set[int] = set()  # threads
         self._silent = False
-        self._levels: dict[str, tuple[int, int]] = {}  # as it was set, and as it was in effect
+        self._levels: dict[str, tuple[int, int]] = {}  # the level set, and the level in effect
         for name in _LOGGERS:
             logger = logging.getLogger(name)
             self._levels[name] = logger.level, logger.getEffectiveLevel()
             logger.setLevel(min(logger.getEffectiveLevel(), logging.WARNING))
-            # Before those of an exporter that did not end in time: they let nothing through.
+            # First, before the filters of pipelines that did not end in time: those let nothing
+            # through.
             logger.filters.insert(0, self)
 
     @property
@@ -44,7 +46,7 @@ class Retries(logging.Filter):
 
     @contextmanager
     def noticed(self) -> Iterator[None]:
-        """Notice retries of the export that the calling thread makes inside."""
+        """Notice retries of the export that the calling thread makes in this block."""
         thread = threading.get_ident()
         self._exporting.add(thread)
         try:
@@ -53,11 +55,11 @@ class Retries(logging.Filter):
             self._exporting.discard(thread)
 
     def ended(self) -> None:
-        """Note that an export succeeded."""
+        """Record that an export succeeded."""
         self._under_way.clear()
 
     def silence(self) -> None:
-        """Drop what they log from now on: the caller says what became of the spans."""
+        """Drop the exporters' log lines from now on: the caller reports lost spans itself."""
         self._silent = True
 
     def close(self) -> None:
