@@ -3,8 +3,9 @@
 Every process with a shadow and with workers runs a monitor. The one that holds a lock in PostgreSQL
 compares, with connections of its own and a small part of one processor, and writes its findings to
 ``parity_reports``, a row a minute. Its successor begins at the time before which everything was
-judged. So restarts and crashes leave nothing out, and no missing record is counted twice. Records
-that had matched in the last seconds before that time (``settle``) are counted by both.
+judged, ten minutes back at most. So a restart or a crash leaves nothing out, and no missing record
+is counted twice. Records that had matched in the last seconds before that time (``settle``) are
+counted by both.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ class ParityMonitor:
                     return True
 
     async def _since(self) -> float:
-        """Return the time through which an earlier monitor judged, but not long ago.
+        """Return the time to begin at: where an earlier monitor ended, ten minutes ago at most.
 
         It is never later than now: an earlier monitor's clock may have been ahead.
         """
