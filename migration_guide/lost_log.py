@@ -61,7 +61,7 @@ async def judge_loss(
     Raises:
         NotStarted: there is no migration yet.
         ConfigurationError: the name is no name of a log.
-        Outage: PostgreSQL can't answer.
+        Outage: PostgreSQL can't answer now.
     """
     known_name(name, variable="LOG")
     look = await steps.look()

@@ -30,7 +30,7 @@ async def mirrored_since(pool: Pool, *, within: float | None = None) -> float | 
     ``within`` bounds, in seconds, the wait for a connection.
 
     Raises:
-        Outage: PostgreSQL can't answer.
+        Outage: PostgreSQL can't answer now.
     """
     async with using(pool, within=within) as connection:
         since: datetime | None = await connection.fetchval(_SINCE, list(MIRRORED))

@@ -1,4 +1,4 @@
-"""Metrics of appends: counted by partition, again after a failover, slowed down by a quota."""
+"""Metrics of appends: records appended, records rescued after a failover, seconds throttled."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class OtelSettings(BaseSettings):
     metrics_port: Annotated[int, Field(ge=1, le=65535)] = 9090
     """If the port is taken, the next free one is used, and a log line names it."""
     metrics_max_connections: Annotated[int, Field(ge=2, le=1_000)] = 32
-    """Connections to it at once, a thread each; beyond, the oldest without a request is closed."""
+    """Connections to it at once, a thread each. Beyond, the oldest without a request is closed."""
     metrics_timeout_ms: Annotated[int, Field(ge=100, le=600_000)] = 10_000
     """How long one connection may last."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

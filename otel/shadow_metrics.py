@@ -15,7 +15,7 @@ _STATES: tuple[BreakerState, ...] = ("closed", "open", "half_open")
 
 
 class ShadowMetrics:
-    """See ``transport.shadow.observer.ShadowObserver``. Children are there at zero."""
+    """A ``transport.shadow.observer.ShadowObserver``. Its label children exist from the start."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         published = Counter(

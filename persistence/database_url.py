@@ -17,7 +17,8 @@ _ENCODE = (
     "password: %40 for @, %2F for /, %3A for :, %3F for ?, %23 for #, %25 for %"
 )
 _FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile")
-# Of libpq or of an ORM. Taken for settings of the server, which refuses them.
+# Options of libpq or of an ORM. The driver would send them as settings of the server, which refuses
+# them.
 _NOT_OURS = {
     "channel_binding", "client_encoding", "connect_timeout", "fallback_application_name",
     "gssdelegation", "gssencmode", "hostaddr", "keepalives", "keepalives_count", "keepalives_idle",
@@ -36,7 +37,7 @@ _INSTEAD = {
 
 
 def check_url(url: str) -> None:
-    """Return if connections can be tried with ``url``.
+    """Check that connections can be tried with ``url``.
 
     Raises:
         ValueError: they can't. The text does not quote it, as it may hold a password.

@@ -1,8 +1,8 @@
-"""Delete old history, in one process of all, a little at a time.
+"""Housekeeping: deletes old history, in one process at a time and a little at a time.
 
 It deletes failed attempts and results of comparisons. Messages, receipts, dead letters and the
-actions of operators are deleted by their owner only. Dead letters that have no cause yet are given
-one. Summaries of pages from which rows were deleted are made anew.
+actions of operators are deleted by their owner only. It also computes the cause of dead letters
+that have none yet, and renews the summaries of pages from which rows were deleted.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _log = structlog.get_logger(__name__)
 
 _HOUR = 3600.0
 _FIRST = 60.0
-"""Seconds after the start: not while a process takes up its work."""
+"""Seconds after the start; until then a process takes up its work."""
 _AT_ONCE = 1000
 _PAUSE = 0.1
 
-# The first ones by id, which are the oldest: no index on the time, and never more rows than these
-# are looked at, or locked.
+# Only the first rows by id are looked at and locked: they are the oldest, so the time needs no
+# index.
 _ATTEMPTS = """
 DELETE FROM delivery_attempts
 WHERE failed_at < now() - make_interval(days => $1)
@@ -44,7 +44,7 @@ WHERE id IN (SELECT id FROM parity_reports
 
 
 class Housekeeper:
-    """Deletes rows older than ``days``, each ``interval`` seconds, ``at_once`` of them at once."""
+    """Deletes rows older than ``days`` every ``interval`` seconds, ``at_once`` in a statement."""
 
     def __init__(
         self, pool: Pool, *, days: int, interval: float = _HOUR, at_once: int = _AT_ONCE
@@ -55,7 +55,7 @@ class Housekeeper:
         self._at_once = at_once
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Keep house until ``stop`` is set."""
+        """Do the housekeeping until ``stop`` is set."""
         wait = min(_FIRST, self._interval)
         while not await stopped_within(stop, wait):
             wait = self._interval

@@ -1,4 +1,4 @@
-"""Metrics of records' outcomes that several rooms of persistence and ingress count in."""
+"""Metrics that several rooms of persistence and ingress share: records' outcomes, repeated keys."""
 
 from __future__ import annotations
 

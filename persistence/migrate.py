@@ -30,8 +30,8 @@ __all__ = ["Revision", "current", "downgrade", "latest", "steps_down", "upgrade"
 # Any constant serves, as long as every version uses the same: the letters of "migrate".
 _LOCK = 0x6D6967726174
 _ASK_AGAIN = 0.2
-# A user may have limits for the service's own statements (docs/postgresql.md). An index of a large
-# table takes longer.
+# The role may have timeouts for the service's own statements (docs/postgresql.md). An index of a
+# large table takes longer.
 _SESSION = {
     "application_name": "crossfade",
     "statement_timeout": "0",
@@ -42,18 +42,18 @@ _STEPS = re.compile(r"[+-][0-9]{1,4}")
 
 
 class Revision(NamedTuple):
-    """One step of the schema, and what it brings."""
+    """One migration of the schema: its revision, and its title."""
 
     revision: str
     title: str
 
 
 async def upgrade(url: str, revision: str = "head") -> str | None:
-    """Migrate the database at ``url`` up to ``revision``, and return where it now stands.
+    """Migrate the database at ``url`` up to ``revision``, and return the revision it is at then.
 
     Raises:
-        ConfigurationError: there is no such revision, or the tables that there are would not be
-            found (``persistence.schemas``).
+        ConfigurationError: there is no such revision, or existing tables are in another schema
+            (``persistence.schemas``).
         Outage: the database can't be reached, or refused.
     """
     _must_exist(revision)
@@ -61,7 +61,7 @@ async def upgrade(url: str, revision: str = "head") -> str | None:
 
 
 async def downgrade(url: str, revision: str) -> str | None:
-    """Migrate down to ``revision`` (``base`` takes everything away); return where it stands.
+    """Migrate down to ``revision`` (``base`` removes everything); return the revision then.
 
     Raises:
         ConfigurationError: there is no such revision.
@@ -72,7 +72,7 @@ async def downgrade(url: str, revision: str) -> str | None:
 
 
 async def current(url: str) -> str | None:
-    """Return the revision the database stands at, ``None`` for one never migrated.
+    """Return the revision that the database is at; ``None`` if it was never migrated.
 
     Raises:
         Outage: the database can't be reached.
@@ -109,7 +109,7 @@ def latest() -> str | None:
 
 def _must_exist(revision: str) -> None:
     if _STEPS.fullmatch(revision):
-        return  # so many steps from where it stands
+        return  # a number of steps from the present revision
     scripts = ScriptDirectory.from_config(_config())
     try:
         scripts.get_revisions(revision)

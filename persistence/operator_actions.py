@@ -20,7 +20,7 @@ __all__ = ["NO_REASON", "Action", "ActionInProgress", "Actions", "record_done"]
 _log = structlog.get_logger(__name__)
 
 NO_REASON = "(no reason given)"
-"""Kept where a program asked, not a person: the console always asks for a reason."""
+"""Stored if no reason was given. The console always asks for one; a program may give none."""
 
 _LONGEST_RESULT = 1000
 
@@ -39,7 +39,7 @@ WHERE $1::bigint IS NULL OR id < $1 ORDER BY id DESC LIMIT $2
 
 
 class Action(msgspec.Struct, frozen=True, rename="camel"):
-    """Something a person did. ``result`` is null while under way, or if its process died."""
+    """An operator's action. ``result`` is null while it is under way, or if its process died."""
 
     id: int
     at: Time
@@ -61,12 +61,12 @@ class ActionInProgress:
 async def record_done(
     connection: Connection, *, who: str, action: str, target: str, why: str, result: str
 ) -> None:
-    """Record an action that is done in the transaction of ``connection``, and only with it."""
+    """Record an action that the transaction of ``connection`` does: both commit, or neither."""
     await connection.execute(_DONE, who, action, target, why, result[:_LONGEST_RESULT])
 
 
 class Actions:
-    """The table ``operator_actions``. Nothing is ever changed or removed in it."""
+    """The table ``operator_actions``. Rows are never removed, and only completed with a result."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -78,7 +78,7 @@ class Actions:
         """Record ``action`` on ``target`` before the block, and its result after it.
 
         Raises:
-            Outage: it can't be recorded, so it is not done.
+            Outage: the action can't be recorded, so the block does not run.
         """
         async with using(self._pool) as connection:
             identifier = await connection.fetchval(_BEGIN, who, action, target, why or NO_REASON)
@@ -101,7 +101,7 @@ class Actions:
         return [_action(row) for row in rows]
 
     async def _end(self, identifier: int, result: str) -> None:
-        # What was done is done: an outage now leaves the line without its result.
+        # The action is over, whatever happens here: an outage leaves its row without the result.
         with contextlib.suppress(PersistenceError, TimeoutError):
             async with using(self._pool) as connection:
                 await connection.execute(_END, identifier, result[:_LONGEST_RESULT])

@@ -1,7 +1,7 @@
-"""Rows of the findings of comparisons, for gates, the console and other processes.
+"""Reports of comparisons, as rows: for gates, the console and other processes.
 
-Comparing is ``migration_guide.parity``; here its results are written and read. Counts are by the
-names of ``migration_guide.parity.result.GateResult``.
+``migration_guide.parity`` compares; here its results are written and read. Counts are by the names
+of ``migration_guide.parity.result.ParityResult``.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class ParityReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Summed(msgspec.Struct, frozen=True, rename="camel"):
-    """Running reports added up. ``seconds`` of the time asked for are covered by them.
+    """The sum of running reports. ``seconds``: how much of the requested time they cover.
 
-    ``lag`` is that of the latest one, the sum over the partitions.
+    ``lag`` is that of the latest report, summed over the partitions.
     """
 
     since: str
@@ -70,7 +70,7 @@ class Summed(msgspec.Struct, frozen=True, rename="camel"):
 
 
 async def write(connection: Connection, report: ParityReport) -> None:
-    """Write a report, or write it again as it is now. Wrap it in ``using``."""
+    """Insert a report, or update the row of its id. Call it within ``using`` or ``translated``."""
     await connection.execute(
         _WRITE,
         report.id,
@@ -95,7 +95,7 @@ async def latest(
     """Return the newest report on two logs, ``None`` where there is none.
 
     Raises:
-        Outage: PostgreSQL can't answer.
+        Outage: PostgreSQL can't answer now.
     """
     async with using(pool) as connection:
         row = await connection.fetchrow(
@@ -112,7 +112,7 @@ async def recent(pool: Pool, limit: int = 60) -> list[ParityReport]:
     """Return the newest reports on any logs, newest first.
 
     Raises:
-        Outage: PostgreSQL can't answer.
+        Outage: PostgreSQL can't answer now.
     """
     async with using(pool) as connection:
         rows = await connection.fetch(f"{_COLUMNS} ORDER BY until DESC LIMIT $1", limit)
@@ -120,10 +120,10 @@ async def recent(pool: Pool, limit: int = 60) -> list[ParityReport]:
 
 
 async def summed(pool: Pool, primary: str, shadow: str, since: datetime) -> Summed | None:
-    """Return the running comparison's counts since then; ``None`` if it did not run.
+    """Return the running comparison's counts since ``since``; ``None`` if it did not run.
 
     Raises:
-        Outage: PostgreSQL can't answer.
+        Outage: PostgreSQL can't answer now.
     """
     async with using(pool) as connection:
         rows = await connection.fetch(
@@ -138,7 +138,7 @@ async def summed(pool: Pool, primary: str, shadow: str, since: datetime) -> Summ
         return None
     counts: Counter[str] = Counter()
     for report in reports:
-        # Records are young at report moment only: the last row's counts.
+        # Which records are young changes with each report: only the last row's count is true.
         counts[_YOUNG] = 0
         counts.update(report.counts)
     first = max(since, _moment(reports[0].since or reports[0].until))

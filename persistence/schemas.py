@@ -1,4 +1,4 @@
-"""The schema that our tables are made in: two sets in one database are hardly ever meant."""
+"""The schemas that hold our tables: two sets of tables in one database are rarely intended."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ SELECT current_schema() AS first, current_user AS role, current_database() AS da
 
 
 async def schemas_with_tables(connection: Any, *, within: float | None = None) -> list[str]:
-    """Return the names of the schemas that hold tables of ours, seen by this role or not."""
+    """Return the names of the schemas that hold our tables, whether this role sees them or not."""
     return [row[0] for row in await connection.fetch(_OURS, timeout=within)]
 
 
 async def misplacement(connection: Any) -> str | None:
-    """Return what would go wrong with a migration, and the remedy; ``None`` if nothing would.
+    """Return why a migration would use the wrong schema, and the remedy; ``None`` if it would not.
 
-    It would make tables in another schema than those are in that there are.
+    It is the wrong one if the existing tables are in another.
     """
     found = await connection.fetchrow(_HERE)
     ours = await schemas_with_tables(connection)

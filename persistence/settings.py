@@ -22,20 +22,21 @@ class PersistenceSettings(BaseSettings):
     them; one that is not supported is refused. Name a primary and its standbys as
     ``one:5432,two:5432``: the one that takes writes is used."""
     database_direct_url: SecretStr | None = None
-    """The same servers past a pooler, where ``DATABASE_URL`` leads through one in transaction mode:
-    for migrations of the schema, locks that a session holds, and commands that read all rows."""
+    """The same servers without their pooler, if ``DATABASE_URL`` leads through one in transaction
+    mode. Used for migrations of the schema, locks that a session holds, and commands that read all
+    rows."""
     database_read_url: SecretStr | None = None
-    """A standby for pages of conversations and the console's search. They may lag behind by as much
-    as it does; whatever decides about a message asks ``DATABASE_URL``."""
+    """A standby for pages of conversations and the console's search, which lag as it does. Every
+    decision about a message uses ``DATABASE_URL``."""
     database_pool_size: Annotated[int, Field(ge=4, le=512)] = 10
     """Connections this process may open. More than a few per core of the server gain nothing."""
     database_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
     """A statement that takes longer counts as an outage, and is tried again with fewer rows."""
     database_history_days: Annotated[int, Field(ge=1, le=36_500)] = 14
-    """How long to keep records of the past: failed attempts (the console's stories) and
-    results of comparisons."""
+    """Days for which failed attempts (the console shows them in a message's history) and results of
+    comparisons are kept."""
     rows_retention_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
-    """Rows older than this go to ``ROWS_ARCHIVE_URL``, and out of PostgreSQL. Not set: none do."""
+    """Rows older than so many days move from PostgreSQL to ``ROWS_ARCHIVE_URL``. Not set: none."""
     rows_archive_url: str | None = None
     """Where old rows go: ``s3://bucket/prefix``, ``gs://bucket/prefix``, ``az://container/prefix``
     or ``file:///folder``, with the credentials, the endpoint and the region of the payload store.

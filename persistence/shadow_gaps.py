@@ -25,7 +25,7 @@ __all__ = ["ShadowGaps", "open_gaps"]
 
 _log = structlog.get_logger(__name__)
 
-# The longer an outage, the wider the ranges and the fewer: some thousand rows for an hour of it.
+# The longer an outage, the wider and the fewer the ranges: some thousand rows for an hour.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
 _CALM = 60.0
 _WITHIN = 5.0
@@ -44,7 +44,7 @@ WHERE shadow = $1 AND repaired_at IS NULL GROUP BY kind ORDER BY kind
 
 
 _Place = tuple[bytes, str]
-"""An offset, after its sort key: parsed once, because each drop of an outage passes here."""
+"""A sort key and its offset. Offsets are parsed once, because each drop of an outage comes here."""
 
 
 class _Range(msgspec.Struct):
@@ -65,9 +65,9 @@ class _Range(msgspec.Struct):
 
 
 class ShadowGaps:
-    """A ``transport.shadow.observer.GapLedger``, and a context manager: it writes at the end.
+    """A ``transport.shadow.observer.GapLedger``, and a context manager: on exit it writes the rest.
 
-    ``sort_key`` is that of the primary, whose offsets are noted.
+    ``sort_key`` is the primary's, whose offsets are noted.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class ShadowGaps:
 
     @property
     def unwritten(self) -> int:
-        """How many noted messages are not yet in PostgreSQL."""
+        """Number of noted messages that are not yet in PostgreSQL."""
         ranges = (*self._noted.values(), *self._writing.values())
         return sum(gap.records for gap in ranges)
 
@@ -154,7 +154,8 @@ class ShadowGaps:
                     [note.records for note in noted.values()],
                 )
         except BaseException:
-            # Cut off, it may have been written all the same: noted twice is better than not at all.
+            # An interrupted statement may have been written all the same: twice is better than not
+            # at all.
             for key, note in noted.items():
                 again = self._noted[key]
                 again.records += note.records
@@ -167,6 +168,6 @@ class ShadowGaps:
 
 
 async def open_gaps(connection: Connection, shadow: str) -> dict[str, int]:
-    """Count the messages that ``shadow`` misses and was not given since, by kind."""
+    """Count the messages in the unrepaired gaps of ``shadow``, by kind."""
     rows = await connection.fetch(_OPEN, shadow)
     return {row["kind"]: row["records"] for row in rows}

@@ -80,7 +80,7 @@ async def audit(pool: Pool, transport: Transport) -> AuditReport:
     It may run beside the service: unacknowledged records are left out.
 
     Raises:
-        Outage: PostgreSQL can't answer.
+        Outage: PostgreSQL can't answer now.
         TransportUnavailable: the log can't be read.
     """
     async with (

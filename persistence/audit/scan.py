@@ -87,7 +87,7 @@ async def scan(
         compared: called with the number of further records that were compared.
 
     Raises:
-        Outage: PostgreSQL can't answer.
+        Outage: PostgreSQL can't answer now.
         TransportUnavailable: the log can't be read.
     """
     found = Scan([], [], [], [])

@@ -50,7 +50,7 @@ async def count_letters(
         compared: called with the number of further letters that were compared.
 
     Raises:
-        Outage: PostgreSQL can't answer.
+        Outage: PostgreSQL can't answer now.
         TransportUnavailable: the log can't be read.
     """
     count, kept = 0, 0

@@ -16,10 +16,10 @@ _STORES = ("s3://", "gs://", "az://", "file://", "memory://")
 
 
 def known_store(value: str) -> str:
-    """Return the address of a store as it is used.
+    """Return the address of a store, without a slash at its end.
 
     Raises:
-        ValueError: it is none; the text says what it must be.
+        ValueError: it is no store's address; the text says what it must be.
     """
     parts = urlsplit(value)
     if not value.startswith(_STORES):
@@ -48,15 +48,15 @@ class PayloadSettings(BaseSettings):
     the provider's own variables (``AWS_ACCESS_KEY_ID``, ...) or the machine's role. Not set: all
     content is in the log and in the rows. Every process needs the same value."""
     payload_fallback_store: str | None = None
-    """A second store, which is read where ``PAYLOAD_STORE`` has no such object, and never written:
-    while payloads are moved from one to the other."""
+    """A second store, which is read if ``PAYLOAD_STORE`` lacks an object, and never written. Set it
+    while payloads are moved from one store to the other."""
     payload_threshold_bytes: Annotated[int, Field(ge=0, le=1024 * 1024)] = 2048
-    """Content of more bytes of UTF-8 goes to the store. Binary content always does."""
+    """Text of more UTF-8 bytes than this goes to the store. Binary content always does."""
     payload_row_bytes: Annotated[int, Field(ge=0, le=16 * 1024 * 1024)] = 32_768
-    """Text of up to so many bytes is copied into its row by the workers. Of longer text, and of
-    binary content, the row has the key alone."""
+    """Workers copy text of up to so many bytes into its row. For longer text and binary content,
+    the row has only the key."""
     ingress_max_payload_bytes: Annotated[int, Field(ge=1, le=MOST_BYTES)] = 100 * 1024 * 1024
-    """Bytes of the content of one ``multipart/form-data`` message."""
+    """The most bytes of content in one ``multipart/form-data`` message."""
     payload_endpoint_url: str | None = None
     """The address of a store that speaks S3 and is not Amazon's, such as Cloudflare R2."""
     payload_region: str | None = None
@@ -68,18 +68,18 @@ class PayloadSettings(BaseSettings):
     aws_session_token: SecretStr | None = None
     """The token that belongs to a temporary key."""
     payload_sse: str | None = None
-    """Encryption that S3 is asked for: ``AES256``, ``aws:kms`` or ``aws:kms:dsse``. Not set: as the
-    bucket has it."""
+    """Encryption that S3 is asked for: ``AES256``, ``aws:kms`` or ``aws:kms:dsse``. Not set: the
+    bucket's default."""
     payload_sse_kms_key_id: str | None = None
     """The key of KMS, for ``PAYLOAD_SSE=aws:kms``."""
     payload_timeout_ms: Annotated[int, Field(ge=100, le=600_000)] = 5_000
-    """How long the store may be silent, and how long a small object may take. Past it a large POST
-    gets 503, and workers wait as in an outage."""
+    """How long the store may be silent, and how long a small object may take. After that, a large
+    POST gets 503, and workers wait as in an outage."""
     payload_redirect: bool = False
     """``true``: ``GET /api/messages/{id}/content`` answers 307 with a signed URL of the store,
     where the store can sign one. ``false``: it streams the content."""
     payload_url_seconds: Annotated[int, Field(ge=1, le=604_800)] = 300
-    """How long a signed URL works."""
+    """Seconds for which a signed URL works."""
 
     @property
     def stores(self) -> list[str]:

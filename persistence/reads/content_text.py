@@ -1,4 +1,4 @@
-"""The content of a message as one line for people, wherever it is kept."""
+"""The content of a message as text for people, wherever it is kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["content_text"]
 
 
 def content_text(message: Message) -> str:
-    """Return the content, or its size where it is in the payload store alone."""
+    """Return the content; its size in bytes if only the payload store has it."""
     payload = message.payload
     if payload is None or message.content:
         return message.content

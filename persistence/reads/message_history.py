@@ -36,7 +36,7 @@ class LogPosition(msgspec.Struct, frozen=True):
 
 
 class Death(msgspec.Struct, frozen=True):
-    """One of the message's dead letters (or of a receipt's of it), and its outcome."""
+    """A dead letter of the message, or of one of its receipts, and its outcome."""
 
     id: int
     kind: str
@@ -64,7 +64,7 @@ class KeptReceipt(msgspec.Struct, frozen=True):
 
 
 async def places_of(pool: Pool, message_id: str) -> list[LogPosition]:
-    """Return its places in the logs that its row did not come from.
+    """Return a message's positions in logs that its row did not come from.
 
     Raises:
         Outage: PostgreSQL can't answer now.
@@ -80,7 +80,7 @@ async def places_of(pool: Pool, message_id: str) -> list[LogPosition]:
 
 
 async def deaths_of(pool: Pool, message_id: str) -> list[Death]:
-    """Return its dead letters, oldest first.
+    """Return the dead letters of a message and its receipts, oldest first; 100 at most.
 
     Raises:
         Outage: PostgreSQL can't answer now.
@@ -109,7 +109,7 @@ async def deaths_of(pool: Pool, message_id: str) -> list[Death]:
 
 
 async def receipts_of(pool: Pool, message_id: str) -> list[KeptReceipt]:
-    """Return its receipts in the order they were persisted.
+    """Return a message's receipts in the order they were persisted; 200 at most.
 
     Raises:
         Outage: PostgreSQL can't answer now.

@@ -31,7 +31,7 @@ __all__ = [
 
 
 class StoredReceipt(msgspec.Struct, frozen=True, rename="camel"):
-    """That a user got or saw a message."""
+    """A receipt: a user got or saw a message."""
 
     user_id: str
     state: Annotated[str, known(*get_args(ReceiptState))]
@@ -85,8 +85,8 @@ _COLUMNS = (
 
 _MESSAGE = f"SELECT {_COLUMNS} FROM messages WHERE id = $1::uuid"  # noqa: S608 - constants only
 
-# Ended early by the bytes of its contents. Their sizes are known without reading them, and `before`
-# is 0 for the first, so that a page always gets on.
+# A page ends early if its contents are large. Their sizes are known without reading them. `before`
+# is 0 for the first row, so that no page is empty while there are rows.
 _PAGE = f"""
 SELECT {_COLUMNS}, there FROM (
     SELECT *, count(*) OVER () AS there,
@@ -125,7 +125,7 @@ WHERE message_id = ANY($1::uuid[]) AND state = 'pending' AND kind <> 'receipt'
 
 
 async def message(pool: Pool, message_id: str) -> StoredMessage | None:
-    """Return a persisted message, ``None`` when there is no such row (yet)."""
+    """Return a persisted message; ``None`` if it has no row (yet)."""
     async with using(pool) as connection:
         row = await connection.fetchrow(_MESSAGE, message_id)
     return _stored(row) if row else None
@@ -142,7 +142,7 @@ async def conversation(
 ) -> tuple[list[StoredMessage], bool]:
     """Return up to ``limit`` messages after the cursor ``after``, and whether there are more.
 
-    They are in promise-3 order. The page ends with the message whose content makes it
+    They are in the order of promise 3. The page ends with the message whose content makes it
     ``most_bytes`` or more. The next page's cursor is the last one's ``seq``. A page never skips a
     message: within a conversation rows become visible in the order of ``seq``.
     """
@@ -160,23 +160,23 @@ async def receipts(pool: Pool, message_id: str, limit: int) -> list[StoredReceip
 
 
 async def receipt_at(pool: Pool, message_id: str, user_id: str, state: str) -> str | None:
-    """Return the time of this receipt (RFC 3339, UTC), ``None`` if it is no row."""
+    """Return the time of this receipt (RFC 3339, UTC); ``None`` if it has no row."""
     async with using(pool) as connection:
         at = await connection.fetchval(RECEIPT, message_id, user_id, state)
     return rfc3339(at) if at is not None else None
 
 
 async def positions(pool: Pool, message_id: str) -> list[StoredPosition]:
-    """Return the known places of a message in logs that its row did not come from."""
+    """Return the known positions of a message in logs that its row did not come from."""
     async with using(pool) as connection:
         rows = await connection.fetch(_POSITIONS, message_id)
     return [StoredPosition(row["transport"], row["partition"], row["log_offset"]) for row in rows]
 
 
 async def dead_letter_of(pool: Pool, message_id: str) -> Lost | None:
-    """Return the oldest pending dead letter of a message; ``None`` when there is none.
+    """Return the oldest pending dead letter of a message; ``None`` if there is none.
 
-    A receipt's dead letter is not its message's.
+    Dead letters of its receipts don't count.
     """
     async with using(pool) as connection:
         row = await connection.fetchrow(_LOST, message_id)

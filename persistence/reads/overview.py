@@ -1,4 +1,4 @@
-"""The console's statements of each second, shared by all watchers."""
+"""The console's statements: run each second, once for all watchers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from persistence.timestamps import rfc3339
 __all__ = ["Letters", "is_read_only", "letters"]
 
 _MOST = 100_000
-"""Counted no further: a table that full is a figure one knows what to do about."""
+"""Letters are counted up to this number: beyond it, the exact figure changes nothing."""
 
 _COUNT = f"""
 SELECT reason, count(*) AS letters, min(failed_at) AS oldest
@@ -34,7 +34,7 @@ async def letters(pool: Pool, *, within: float) -> Letters:
     """Return counts of the dead letters that wait for a decision.
 
     Raises:
-        Outage, TimeoutError: PostgreSQL can't tell within ``within`` seconds.
+        Outage, TimeoutError: PostgreSQL can't answer within ``within`` seconds.
     """
     async with using(pool, within=within) as connection:
         rows: list[Any] = await connection.fetch(_COUNT, timeout=within)
@@ -50,7 +50,7 @@ async def is_read_only(pool: Pool, *, within: float) -> bool:
     """Return whether the server takes no writes: a standby, or default_transaction_read_only.
 
     Raises:
-        Outage, TimeoutError: PostgreSQL can't tell within ``within`` seconds.
+        Outage, TimeoutError: PostgreSQL can't answer within ``within`` seconds.
     """
     async with using(pool, within=within) as connection:
         state = await connection.fetchval("SHOW transaction_read_only", timeout=within)

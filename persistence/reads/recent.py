@@ -1,10 +1,10 @@
 """Messages listed from the newest on: of a sender, of a conversation, of the last minutes, or all.
 
 A conversation is read by its own index. The rest is read in slices of time, newest first, by the
-BRIN index on ``created_at``: it costs an insert next to nothing, where a B-tree on the sender would
-cost a third more WAL. A slice grows while PostgreSQL answers quickly and shrinks where it does not,
-and a listing ends, with a cursor to go on from, when it has looked for ``SECONDS``. Where no
-slice was read by then it fails: a cursor would lead to the same again.
+BRIN index on ``created_at``. That index costs an insert next to nothing; a B-tree on the sender
+would cost a third more WAL. A slice grows while PostgreSQL answers quickly, and shrinks while it
+does not. After ``SECONDS``, a listing ends with a cursor to go on from. If no slice was read by
+then, it fails, because the cursor would be the one that it began at.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from persistence.errors import TooSlow
 __all__ = ["SECONDS", "SLICE_SECONDS", "Looked", "RecentMessage", "RecentPlace", "latest"]
 
 SECONDS = 2.0
-"""How long a listing looks for rows before it gives what it has."""
+"""Seconds after which a listing returns the rows that it has found."""
 
 SLICE_SECONDS = 1.0
-"""The longest that PostgreSQL may take for a slice. The first may take an eighth of it; after each
-that takes too long a much narrower one may take twice as long."""
+"""The most seconds that PostgreSQL may take for a slice. The first slice has an eighth of it; after
+each that takes too long, a much narrower one has twice as long."""
 
 _COLUMNS = """id, conversation_id, sender_id, client_message_id, correlation_id, accepted_at,
     created_at, seq"""
@@ -45,27 +45,27 @@ ORDER BY created_at DESC, seq DESC LIMIT $5
 
 LAST = 2**63 - 1
 _CONVERSATION_ROWS = 2_000
-"""Rows of a conversation that are looked at for those of one sender."""
+"""How many rows of a conversation are read to find those of one sender."""
 _FIRST_SLICE = timedelta(seconds=10)
 _WIDER = 4
 _NARROWER = 16
 _QUICK = 0.1
 _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 _AHEAD = timedelta(days=1)
-"""How far ahead of ours PostgreSQL's clock may be (of another host, after a failover)."""
+"""How far PostgreSQL's clock may be ahead of ours (it may be another host's, after a failover)."""
 _STEP = timedelta(hours=1)
-"""How far back PostgreSQL's clock may have been set: rows in order have times that are not."""
+"""How far PostgreSQL's clock may have been set back, so that times of rows are out of order."""
 
 
 class RecentPlace(msgspec.Struct, frozen=True):
-    """Where a listing goes on: at the rows before ``seq`` of this time, and before."""
+    """Where a listing goes on: at rows of time ``at`` before ``seq``, then at earlier ones."""
 
     at: datetime
     seq: int
 
 
 class RecentMessage(msgspec.Struct, frozen=True):
-    """A row, by what people know it by."""
+    """A row's ids and times."""
 
     id: str
     conversation_id: str
@@ -78,7 +78,7 @@ class RecentMessage(msgspec.Struct, frozen=True):
 
 
 class Looked(msgspec.Struct, frozen=True):
-    """Rows found, newest first. ``next`` is null where there is nothing before them."""
+    """Rows found, newest first. ``next`` is null if there is nothing before them."""
 
     rows: list[RecentMessage]
     next: RecentPlace | None
@@ -95,11 +95,11 @@ async def latest(
 ) -> Looked:
     """Return up to ``limit`` rows, newest first, that were persisted at ``since`` or later.
 
-    There may be fewer although more follow: it looks for ``SECONDS``, or through so many rows
-    of the conversation.
+    It may return fewer although there are more: it stops after ``SECONDS``, or after a number of
+    the conversation's rows.
 
     Raises:
-        Outage: PostgreSQL can't tell now, or took too long for every slice that was tried.
+        Outage: PostgreSQL can't answer now, or took too long for every slice that was tried.
     """
     if conversation is not None:
         most = limit + 1 if sender is None else _CONVERSATION_ROWS
@@ -116,7 +116,7 @@ async def latest(
 def _chosen(
     rows: list[RecentMessage], sender: str | None, since: datetime | None, limit: int, *, end: bool
 ) -> Looked:
-    """Return the wanted rows of a conversation; ``end``: there are no others behind."""
+    """Return the wanted rows of a conversation. ``end``: there are no rows behind these."""
     found: list[RecentMessage] = []
     for row in rows:
         if since is not None and row.created_at < since:
@@ -148,14 +148,14 @@ async def _by_time(
         began = time.monotonic()
         lower = max(since, min(until.at, now) - width)
         try:
-            # Where that takes too long, PostgreSQL leaves it; the connection can be used again.
+            # After the timeout, PostgreSQL cancels the query, and the connection can be used again.
             rows = await connection.fetch(
                 SLICE, lower, until.at, until.seq, sender, limit + 1 - len(found), timeout=patience
             )
         except asyncpg.InterfaceError:
             if not was_cut:
                 raise
-            break  # PostgreSQL could not be told to leave a query, and the connection went with it
+            break  # the query could not be cancelled, and the connection was closed with it
         except TimeoutError:
             was_cut = True
             width, patience = width / _NARROWER, min(patience * 2, SLICE_SECONDS)

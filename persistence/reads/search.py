@@ -20,8 +20,8 @@ __all__ = [
 
 _COLUMNS = """id, conversation_id, sender_id, client_message_id, correlation_id, accepted_at"""
 
-# Each branch has its own index. A correlation id that was not given is the message id, and is found
-# as that.
+# Each branch has its own index. A message that was given no correlation id has its own id as one,
+# and is found by that.
 MESSAGES = f"""
 SELECT {_COLUMNS} FROM messages WHERE id = $2
 UNION SELECT {_COLUMNS} FROM messages WHERE correlation_id = $1 AND correlation_id <> id::text
@@ -36,7 +36,7 @@ LIKE = f"""
 SELECT {_COLUMNS} FROM messages WHERE id >= $1 AND id <= $2 ORDER BY id LIMIT $3
 """  # noqa: S608 - constants only
 
-# Rows have no index of their places: those of the time at which the record was appended are read.
+# Positions have no index: the rows of the time at which the record was appended are read.
 AT = f"""
 SELECT {_COLUMNS} FROM messages
 WHERE created_at >= to_timestamp($1) - interval '1 minute'
@@ -45,7 +45,7 @@ WHERE created_at >= to_timestamp($1) - interval '1 minute'
 LIMIT 2
 """  # noqa: S608 - constants only
 
-# A record may be of any size: one too large to be a message of ours is named and not read.
+# A record may have any size. The body of one that is too large to be a message of ours is not read.
 _LETTERS = """
 SELECT id, message_id, conversation_id, failed_at, state,
     CASE WHEN length(body) <= 524288 THEN body END AS body
@@ -67,7 +67,8 @@ SELECT id, message_id, conversation_id, failed_at, state,
 FROM dead_letters WHERE id = $1
 """
 
-# As far back as their bodies come to 8 MiB, which are known by their sizes before they are read.
+# The latest letters whose bodies come to 8 MiB together; sizes are known without reading the
+# bodies.
 _LATEST = """
 SELECT id, message_id, conversation_id, body, failed_at, state FROM (
     SELECT *, sum(length(body)) OVER (ORDER BY id DESC) AS size FROM (
@@ -81,7 +82,9 @@ SELECT id, message_id, conversation_id, body, failed_at, state FROM (
 async def messages_with(
     pool: Pool, text: str, identifier: UUID | None, limit: int
 ) -> list[asyncpg.Record]:
-    """Return rows whose ids or conversation are ``text`` (``identifier`` where it is a UUID).
+    """Return rows that have ``text`` as an id or conversation, or ``identifier`` as their id.
+
+    ``identifier`` is ``text`` if that is a UUID.
 
     Raises:
         Outage: PostgreSQL can't answer now.
@@ -103,7 +106,7 @@ async def dead_letters_with(
 
 
 async def latest_dead_letters(pool: Pool, limit: int) -> list[asyncpg.Record]:
-    """Return the latest that are pending, to look into.
+    """Return the latest pending dead letters of messages, with their bodies.
 
     Raises:
         Outage: PostgreSQL can't answer now.
@@ -137,9 +140,10 @@ async def dead_letters_like(
 async def messages_at(
     pool: Pool, appended_at: float, transport: str, partition: int, offset: str
 ) -> list[asyncpg.Record]:
-    """Return the row that came from a place in a log, if it was written soon after its append.
+    """Return the row that came from a position in a log, if it was written soon after the append.
 
-    ``appended_at`` is in seconds since the epoch; rows of the ten minutes behind it are looked at.
+    ``appended_at`` is in seconds since the epoch. Rows from a minute before it to ten minutes after
+    it are looked at.
 
     Raises:
         Outage: PostgreSQL can't answer now.
@@ -149,7 +153,7 @@ async def messages_at(
 
 
 async def dead_letter_at(pool: Pool, number: int) -> list[asyncpg.Record]:
-    """Return the dead letter of that number, in any state.
+    """Return the dead letter with this id, in any state.
 
     Raises:
         Outage: PostgreSQL can't answer now.

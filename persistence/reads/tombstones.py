@@ -24,7 +24,7 @@ SELECT id FROM tombstones WHERE id = ANY($1::uuid[]) AND erased_at IS NOT NULL
 
 
 class Buried(msgspec.Struct, frozen=True):
-    """A message without a row. Times are RFC 3339, UTC; ``archive`` names the file it is in."""
+    """A message without a row. Times are RFC 3339, UTC; ``archive`` names the file that has it."""
 
     state: Literal["archived", "erased"]
     accepted_at: str
@@ -32,7 +32,7 @@ class Buried(msgspec.Struct, frozen=True):
     at: str | None
     archive: str | None
     message: None = None
-    """Nobody can be shown it; a key with a prefix learns nothing of it."""
+    """There is none to show; a key with a prefix learns nothing of it."""
 
 
 async def buried(pool: Pool, message_id: str) -> Buried | None:
@@ -56,7 +56,7 @@ async def buried(pool: Pool, message_id: str) -> Buried | None:
 
 
 async def erased(pool: Pool, message_ids: Sequence[str]) -> set[str]:
-    """Return those of ``message_ids`` that were erased. One that is no UUID is no row's.
+    """Return those of ``message_ids`` that were erased. No row has an id that is not a UUID.
 
     Raises:
         Outage: PostgreSQL can't answer now.

@@ -153,7 +153,7 @@ class Erasure:
         """Count, and change nothing. ``within`` is for how many seconds rows may be counted.
 
         Raises:
-            Outage, TransportUnavailable: one of them can't tell.
+            Outage, TransportUnavailable: a server can't answer now.
         """
         counts: dict[str, int] = {}
         for stretch in await in_logs.stretches(self._logs, self._subject):

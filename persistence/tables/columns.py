@@ -43,14 +43,14 @@ class Column(NamedTuple):
     field: str
     name: str
     type: str = "text"
-    """PostgreSQL's. An array of rows' arrays can't be sent: each goes as text."""
+    """PostgreSQL's type. Arrays of arrays can't be sent: each array goes as text."""
     write: Callable[[Any], object] = as_it_is
-    """From the field to what a statement takes: text for ids and times, which it casts. Raises
-    ValueError for what the column can't hold."""
+    """Converts the field to what a statement takes: ids and times are text, which it casts. Raises
+    ValueError for a value that the column can't hold."""
     read: Callable[[Any], Any] = as_it_is
-    """From what asyncpg gives to the field."""
+    """Converts what asyncpg returns into the field's value."""
     sent: bool = False
-    """Whether the sender wrote it: an audit compares and restores it."""
+    """Whether the sender wrote the field: an audit compares and restores it."""
 
     @property
     def is_array(self) -> bool:
@@ -60,7 +60,7 @@ class Column(NamedTuple):
 
 @lru_cache(maxsize=256)  # messages of one append have the same time
 def _moment(text: str) -> str:
-    """Return the time in the one spelling that PostgreSQL and we read alike."""
+    """Return a time in the spelling that PostgreSQL and this service read alike."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("no offset")
@@ -72,7 +72,7 @@ def _uuid(text: str) -> str:
 
 
 def or_null(value: Any) -> Any:
-    """Return ``value``; nothing for a field that is not set."""
+    """Return ``value``; ``None`` for a field that is not set."""
     return None if value is UNSET else value
 
 
@@ -118,8 +118,8 @@ def names(columns: Iterable[Column], table: str = "") -> str:
 def message_of(row: asyncpg.Record) -> Message:
     """Return the message in a row that has every column of ``MESSAGE``, and ``fingerprint``.
 
-    Sealed, it is the record that the row came from. Of a payload that is too large for the row, or
-    is no text, ``content`` is empty.
+    Sealed, it is the record that the row came from. ``content`` is empty if the payload is too
+    large for the row, or is no text.
     """
     message = Message(**{column.field: column.read(row[column.name]) for column in MESSAGE})
     if message.payload_key is None:

@@ -26,11 +26,11 @@ def _object() -> Column[Any]:
 class JobRow(Table, table=True):
     """One long job, so that any process can watch it, cancel it, or resume it.
 
-    ``kind`` is a ``persistence.tables.states.JobKind``, ``state`` a ``JobState``. ``request``
-    is what was asked for, in the words of the kind. ``cursor`` says how far it is, so that it can
-    be resumed. ``total``, ``done`` and ``failed`` count letters, records or findings; ``counts``
-    are further ones of the kind. ``owner`` names the run that works on it, and is null while
-    nothing does; ``seen_at`` is when it was last heard of.
+    ``kind`` is a ``persistence.tables.states.JobKind``, ``state`` a ``JobState``. ``request`` has
+    the fields that its kind defines. ``cursor`` says where to resume it. ``total``, ``done`` and
+    ``failed`` count letters, records or findings; ``counts`` has further counts of the kind.
+    ``owner`` names the run that works on it, and is null while none does; ``seen_at`` is when a run
+    last reported.
     """
 
     __tablename__ = "jobs"

@@ -37,13 +37,13 @@ def _json(*, default: str | None = None) -> Column[Any]:
 class MigrationRow(Table, table=True):
     """Where the migration stands: one row, made by the first process that starts.
 
-    The processes are being restarted from ``phase`` to ``target``; the two are equal while nothing
-    is under way, and every process was seen on it. ``epoch`` rises with every change: a change
-    decided on an older epoch fails. ``reached_at`` is when ``phase`` was reached. ``watermark``
-    holds, by log and partition, the offsets through which the logs had been written when every
-    process was first seen on phase 2. ``queued`` is a step that waits for its gates. ``old_log``
-    and ``new_log`` name the logs of phases 0 and 5; the second is null where no migration is
-    planned.
+    The processes are being restarted from ``phase`` to ``target``. The two are equal while no step
+    is under way, after every process was seen on that phase. ``epoch`` rises with every change: a
+    change decided on an older epoch fails. ``reached_at`` is when ``phase`` was reached.
+    ``watermark`` holds, by log and partition, the offsets through which the logs had been written
+    when every process was first seen on phase 2. ``queued`` is a step that waits for its gates.
+    ``old_log`` and ``new_log`` name the logs of phases 0 and 5; the second is null if no migration
+    is planned.
     """
 
     __tablename__ = "migration"
@@ -68,8 +68,8 @@ class MigrationEventRow(Table, table=True):
 
     ``kind`` is ``adopted``, ``planned``, ``begun``, ``completed``, ``queued``, ``cancelled``,
     ``expired``, ``forgotten`` or ``retired``. The phases are those of ``old_log`` and ``new_log``.
-    ``gates`` are the gates' results as they were when it was decided; ``overrides`` names those
-    that were passed without being green, each with the reason given.
+    ``gates`` has the gates' results at the time of the decision; ``overrides`` names those that
+    were passed without being green, each with the reason given.
     """
 
     __tablename__ = "migration_events"
@@ -89,18 +89,18 @@ class MigrationEventRow(Table, table=True):
 
 
 class ProcessRow(Table, table=True):
-    """A process of ours that runs, written by itself every two seconds and removed when it stops.
+    """A running process. It writes its row every two seconds, and removes it when it stops.
 
     ``member`` is its name in the groups. ``machine`` tells processes whose ids can be compared (the
     same boot, the same process namespace). ``phase`` is written by versions that know one migration
-    only; the settings and the migration's pair say which phase it is. ``owned`` is its partitions
-    by log, each with its epoch; ``paused`` what its workers wait for; ``shadow`` and ``standby``
-    are those parts' own words, null where it has none. ``logs`` has the identity of each log that
-    it knows by name. ``envelope`` is the newest version of one that it reads; null is 1.
-    ``payload_stores`` are the addresses of those that it reads, first the one that it writes; null:
-    its version does not say. ``throttled`` has the seconds of the last wait for each log whose
-    quota it used up in the last minute. ``append_outage`` says since when its primary takes no
-    appends of it, and why; null where it takes them.
+    only; otherwise the settings and the migration's pair tell the phase. ``owned``: its partitions
+    by log, each with its epoch. ``paused``: the dependencies that its workers wait for. ``shadow``
+    and ``standby``: reports of these parts, null if it has none. ``logs``: the identity of each log
+    that it knows by name. ``envelope``: the newest version of an envelope that it reads; null is 1.
+    ``payload_stores``: the addresses of the stores that it reads, first the one that it writes;
+    null if its version does not say. ``throttled``: for each log whose quota it used up in the last
+    minute, the seconds of the last wait. ``append_outage``: since when its primary refuses its
+    appends, and why; null if it takes them.
     """
 
     __tablename__ = "processes"
@@ -133,7 +133,7 @@ class ProcessRow(Table, table=True):
 
 
 class LogIdentity(Table, table=True):
-    """The log that a name means: the first that any process met under it.
+    """The log that a name stands for: the first one that any process met under it.
 
     ``identity`` is the log's own (``Transport.identity``). An operator can remove the row.
     """
@@ -146,9 +146,9 @@ class LogIdentity(Table, table=True):
 
 
 class LogEnd(Table, table=True):
-    """The last record of a partition that any process was told of, by the log's identity.
+    """The last record of a partition that any process has heard of, by the log's identity.
 
-    ``sort_key`` orders what ``at``, the offset, does not.
+    ``at`` is the record's offset; ``sort_key`` is for comparing it.
     """
 
     __tablename__ = "log_ends"
@@ -162,7 +162,7 @@ class LogEnd(Table, table=True):
 class RetiredLog(Table, table=True):
     """A log that was retired: no process accepts messages into it, and its name is not used again.
 
-    ``who``, ``why`` and ``at`` are of the first ``crossfade migrate retire``.
+    ``who``, ``why`` and ``at`` come from the first ``crossfade migrate retire``.
     """
 
     __tablename__ = "retired_logs"

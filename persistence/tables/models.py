@@ -1,7 +1,7 @@
-"""The tables. Migrations are written from these, and a test holds the two against each other.
+"""The tables. Migrations are written from these, and a test compares the two.
 
-Rows are written by ``persistence.store.writer`` and read by ``persistence.reads.messages``,
-both in SQL: the ORM costs ten times as much per row. The models are the schema's one description.
+Rows are written by ``persistence.store.writer`` and read by ``persistence.reads.messages``, both in
+SQL: the ORM costs ten times as much per row. The models are the schema's one description.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ __all__ = [
 
 
 def _bloom(column: str) -> Index:
-    """Return an index that says in which 8 pages of ``messages`` a text may be."""
+    """Return an index that says which ranges of 8 pages of ``messages`` may hold a text."""
     return Index(
         f"messages_{column}_bloom_idx",
         column,
@@ -81,13 +81,13 @@ def _bloom(column: str) -> Index:
 
 
 class MessageRow(_Table, table=True):
-    """One message. ``idempotency_key`` decides that it is one (promise 2).
+    """One message. Its unique ``idempotency_key`` makes it one row (promise 2).
 
     ``seq`` is the reading order: assigned by the insert in log order (promise 3). ``transport``,
     ``partition`` and ``log_offset`` say where the row came from (``direct`` has no offset).
 
-    Where ``payload_key`` is set, the content is in the payload store; ``content`` has it too where
-    it is text of up to ``PAYLOAD_ROW_BYTES``, else it is empty.
+    If ``payload_key`` is set, the content is in the payload store. ``content`` has it too if it is
+    text of up to ``PAYLOAD_ROW_BYTES``; otherwise it is empty.
     """
 
     __tablename__ = "messages"
@@ -98,8 +98,8 @@ class MessageRow(_Table, table=True):
         # a hash has each row on another page, which goes to the WAL whole.
         _bloom("client_message_id"),
         _bloom("correlation_id"),
-        # For people who look for what was persisted of late. Rows come in the order of their times,
-        # so an entry for each megabyte of them is enough.
+        # For people who look for messages that were persisted recently. Rows come in the order of
+        # their times, so an entry for each megabyte of them is enough.
         Index(None, "created_at", postgresql_using="brin", postgresql_with={"autosummarize": "on"}),
     )
 
@@ -126,7 +126,7 @@ class MessageRow(_Table, table=True):
 
 
 class MessageReceipt(_Table, table=True):
-    """That a user got or saw a message. The key is the rule: one per message, user and state."""
+    """A receipt: a user got or saw a message. The key allows one per message, user and state."""
 
     __tablename__ = "message_receipts"
 
@@ -143,9 +143,9 @@ class MessageReceipt(_Table, table=True):
 class MessagePosition(_Table, table=True):
     """Where a message stands in a log that its row, or its dead letter, did not come from.
 
-    The first time that it does; of one that was redriven, the last.
+    It is the message's first position there; after a redrive, the last.
 
-    Written by the standby of that log, for people and samples: nothing is decided by it, and it is
+    Written by the standby of that log, for people and samples: no decision depends on it, and it is
     not flushed at once. ``appended_at`` is the log's own clock.
     """
 
@@ -159,11 +159,11 @@ class MessagePosition(_Table, table=True):
 
 
 class FenceRow(_Table, table=True):
-    """The newest owner of each partition of each log: one row, which is only ever raised.
+    """The newest owner of each partition of each log: one row for each, whose epoch only rises.
 
-    Who takes a partition takes its position with it (``persistence.tables.positions``), and that
-    is what inserts check. This table changes with owners only, so it can have a unique key, and is
-    the one to look logs up in. An epoch of -1 is no owner's: a process writes the log
+    An owner that takes a partition takes its position too (``persistence.tables.positions``), and
+    inserts check the position. This table changes only with owners, so it can have a unique key,
+    and logs are looked up here. An epoch of -1 is no owner's: it says that a process writes the log
     (``persistence.fleet.used_logs``).
     """
 

@@ -34,7 +34,7 @@ class OperatorAction(Table, table=True):
 class DeliveryAttempt(Table, table=True):
     """An attempt to persist one record, alone, that PostgreSQL refused.
 
-    Those that succeed at once leave no row here: their attempt is the row they became.
+    A record that succeeds at once has no row here: its attempt is the row that it became.
     """
 
     __tablename__ = "delivery_attempts"

@@ -23,10 +23,10 @@ class ParityReportRow(Table, table=True):
     """Findings on the messages that were judged between ``since`` and ``until``.
 
     ``kind`` is ``running`` (one row a minute, by the process that is elected to compare) or
-    ``check`` (on request). ``counts`` are by result; of a running one they are what changed,
-    so that rows add up, and a repair takes back what an earlier row had counted. ``lag`` is by
-    partition, at ``until``. ``compared`` and ``coverage`` (null: nothing was there) say how much
-    the verdict stands on. ``since`` is null for whole logs.
+    ``check`` (on request). ``counts`` are by result. Those of a running report are the changes
+    since the row before, so that rows add up; a repair takes back what an earlier row counted.
+    ``lag`` is by partition, at ``until``. ``compared`` and ``coverage`` (null: there was nothing)
+    say how many messages the verdict rests on. ``since`` is null for whole logs.
     """
 
     __tablename__ = "parity_reports"

@@ -16,14 +16,14 @@ log_positions = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("through", text_column().type, nullable=True),
 )
-"""Up to ``through`` every record of the partition is a row or a dead letter.
+"""Up to ``through``, every record of the partition is a row or a dead letter.
 
-Committed with the rows, so a failover or a restore that takes rows takes it back too. It is empty
-before the first record, and ``None`` where it is not known. A partition of -1 is that of the dead
+It is committed with the rows, so a failover or a restore that takes rows back takes it back too. It
+is empty before the first record, and ``None`` if it is not known. Partition -1 stands for the dead
 letters.
 
-The row is the fence of its partition: an insert updates it if it has the owner's ``epoch``, and a
-new owner raises that.
+The row is its partition's fence: an insert updates the row if it has the insert's ``epoch``, and a
+new owner raises the epoch.
 
-It has no index, so it is no model: see the migration that makes it.
+The table has no index, so it is no model: see the migration that makes it.
 """

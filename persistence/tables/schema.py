@@ -35,6 +35,6 @@ def text_column(*, null: bool = False, **options: Any) -> Column[str]:
 
 
 def moment(*, null: bool = False, now: bool = False) -> Column[datetime]:
-    """Return a new column of times; the row's own where ``now``."""
+    """Return a new column of times; with ``now``, the time of the insert is its default."""
     default = text("now()") if now else None
     return Column(DateTime(timezone=True), nullable=null, server_default=default)

@@ -1,7 +1,7 @@
-"""The states that rows are in: one enumeration for what writes them and for what shows them.
+"""The states of rows, for the code that writes them and the code that shows them.
 
 The columns are text. A later version of the service may write a state that this one does not know,
-so what shows a state shows any text.
+so code that shows a state shows any text.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ __all__ = ["UNFINISHED", "JobKind", "JobState", "LetterState"]
 
 
 class LetterState(StrEnum):
-    """Of a dead letter."""
+    """State of a dead letter."""
 
     PENDING = "pending"
     REDRIVEN = "redriven"
@@ -29,7 +29,7 @@ class JobKind(StrEnum):
 
 
 class JobState(StrEnum):
-    """Of a long job.
+    """State of a long job.
 
     ``INTERRUPTED``: its process was stopped. ``FAILED``: it met an error that is not an outage,
     which is logged. Both can be resumed.

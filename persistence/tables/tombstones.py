@@ -17,9 +17,9 @@ __all__ = ["FreedPages", "RowArchive", "Tombstone"]
 class Tombstone(Table, table=True):
     """A message without a row: it was archived, or erased. Its id never becomes a row again.
 
-    ``archive`` names the file that has an archived one. An erased one has ``erased_at``, and no
-    ``fingerprint`` or ``correlation_id``: nothing of it can be guessed from here. The correlation
-    id of an archived one is null where it is the message's id.
+    ``archive`` names the file of an archived message. An erased message has ``erased_at``, and
+    neither ``fingerprint`` nor ``correlation_id``: nothing of it can be guessed from here. The
+    correlation id of an archived message is null if it is the message's id.
     """
 
     __tablename__ = "tombstones"
@@ -37,7 +37,7 @@ class Tombstone(Table, table=True):
 
 
 class RowArchive(Table, table=True):
-    """A file of archived rows, and how far it is.
+    """A file of archived rows, and its state.
 
     ``state`` is ``planned`` (its tombstones stand, the rows too), ``written`` (the file was read
     back and is right) or ``done`` (the rows are deleted). ``first_at`` and ``last_at`` are the
@@ -61,7 +61,7 @@ class RowArchive(Table, table=True):
 class FreedPages(Table, table=True):
     """Pages of ``messages`` from which one transaction deleted rows.
 
-    The row goes when the summaries that indexes have of these pages were made anew.
+    The row is deleted once the indexes' summaries of these pages are renewed.
     """
 
     __tablename__ = "freed_pages"

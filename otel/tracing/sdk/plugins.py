@@ -87,7 +87,7 @@ def _ask(sampler: Sampler, trace_id: int, parent: Parent | None) -> bool:
 
 
 def reader(settings: TracingSettings) -> Read | None:
-    """Return a reader by ``OTEL_PROPAGATORS``; ``None`` where our own W3C parser reads.
+    """Return a reader for ``OTEL_PROPAGATORS``; ``None`` if our own W3C parser does it.
 
     Raises:
         ConfigurationError: there is no such propagator.
