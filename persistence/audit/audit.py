@@ -1,6 +1,6 @@
 """Find errors in the tables: the guide's third rollback scenario, made exact.
 
-It only reads. ``persistence.audit.repair`` changes things, and only those that it reports.
+An audit only reads. ``persistence.audit.repair`` changes things, and only what an audit reports.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CONSTRAINTS = {
         "FOREIGN KEY (message_id) REFERENCES messages (id) ON DELETE CASCADE"
     ),
 }
-"""The constraints that guarantee one row for each message, in the order to restore them."""
+"""The constraints that keep messages and receipts single, in the order to restore them."""
 
 LONGEST_SECONDS = 24 * 3600.0
 """The longest time of one statement of an audit: it reads whole tables."""

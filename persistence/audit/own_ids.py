@@ -27,7 +27,7 @@ class _Claimed(msgspec.Struct, rename="camel"):
 
 
 async def with_own_ids(pool: Pool, log: str, undecodable: Sequence[Record]) -> list[OwnId]:
-    """Return the records of ``log`` that are rows under their own ids."""
+    """Return those of ``undecodable``, records of ``log``, that are rows under their own ids."""
     claimed = [(record, claim) for record in undecodable if (claim := _claimed(record))]
     if not claimed:
         return []

@@ -186,7 +186,10 @@ async def _restore(connection: Connection, findings: Sequence[AuditFinding]) -> 
 async def _insert(
     connection: Connection, transport: Transport, findings: Sequence[AuditFinding]
 ) -> tuple[list[Unaccounted], list[tuple[Unaccounted, DeadLetter]]]:
-    """Insert the missing rows; return the records that can't be rows, with their dead letters."""
+    """Insert the missing rows.
+
+    Returns the records that are rows now, and the records that can't be, with their dead letters.
+    """
     lacking = [
         (finding.what, finding.record, finding.event)
         for finding in findings

@@ -88,7 +88,7 @@ class OutageBarrier:
         self._last: Exception | None = None
 
     def waited_for(self, kind: type[Exception]) -> float:
-        """Return for how many seconds it was closed, if its last error is of ``kind``; else 0."""
+        """Return for how many seconds it has been closed with a last error of ``kind``; else 0."""
         if self._since is None or not isinstance(self._last, kind):
             return 0.0
         return time.monotonic() - self._closed

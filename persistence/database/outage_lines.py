@@ -1,8 +1,8 @@
 """The log lines about one dependency: one when an outage begins, one when it is over.
 
 A probe can succeed while the work still fails: the disk is full, or a right was taken away. That is
-one outage that goes on. It has two lines, and is over once nobody has waited for the dependency in
-a while.
+one outage that goes on. A second line says so. It is over once nobody has waited for the dependency
+in a while.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ _FORMS: tuple[tuple[Callable[[str, Record], Row], str], ...] = (
     (plain_row_of, "fields"),
     (stub_of, "bytes"),
 )
-"""Forms of a row: each has less of the record than the one before."""
+"""Forms of a row, and what each lacks: each has less of the record than the one before."""
 
 
 class DeadLetterIndex:

@@ -114,7 +114,7 @@ async def processes(pool: Pool, *, within: float | None = None) -> list[Process]
 
 
 def strays(there: Iterable[Process], state: MigrationState) -> list[Process]:
-    """Return the live processes whose settings are no phase in which the migration is."""
+    """Return the live processes whose phase the migration does not tolerate now."""
     return [process for process in there if process.live and process.phase not in state.tolerated]
 
 

@@ -5,8 +5,8 @@ record names, and so does a body that was refused. Such an object is deleted onl
 
 * it was last written an hour (``older_than``) before the oldest unread record of any log, so it
   can't belong to a record that is still to be read,
-* no row and no record of any log, read or unread, has its key, its message has no dead letter, and
-  no archived row had it.
+* no row and no record of any log, read or unread, has its key, and neither a dead letter nor an
+  archived row is of its message.
 
 A POST that is sent again at that moment may still need the object. So it is first set aside under
 ``doomed/``, and deleted by a sweep an hour later or more. Until then, each sweep checks again at

@@ -74,7 +74,7 @@ class Deleted(msgspec.Struct, frozen=True):
 
 
 async def mark_erased(pool: Pool, doomed: Sequence[Doomed]) -> None:
-    """Write the tombstones of erased messages; return once every new statement sees them.
+    """Write the tombstones of erased messages; return once every writer of rows sees them.
 
     Raises:
         Outage: PostgreSQL can't do it now, or a transaction writes rows for too long. The

@@ -40,7 +40,8 @@ class ErasedFromArchives:
         """Return the file after ``after``.
 
         Raises:
-            PayloadOutage: there is one, but this process has no store with it, or another one.
+            PayloadOutage: there is one, but this process has no store of archived rows, or another
+                one.
         """
         found = await self._table.of_state("planned", "written", "done", after=after, limit=1)
         if found and self._store is None:

@@ -48,7 +48,7 @@ SELECT brin_desummarize_range(index, block), brin_summarize_range(index, block) 
 
 
 async def renew_summaries(pool: Pool) -> None:
-    """Rebuild the summaries of all freed pages. If a lock is not free, the next call does it."""
+    """Rebuild the summaries of all freed pages. If that fails now, the next call does it."""
     try:
         while await _renew_some(pool):
             pass

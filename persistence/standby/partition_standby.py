@@ -163,7 +163,11 @@ class PartitionStandby:
         return records or ()
 
     async def _look(self) -> None:
-        """Find the settled records; while there are none, ask about the first few only."""
+        """Find the settled records.
+
+        If the first record was found unsettled before, ask about the first few only, with dead
+        letters; and about the others once it is settled.
+        """
         again = self.first is not None and self.first.offset == self._waiting[0].record.offset
         if again:
             await self._ask(list(islice(self._waiting, _PROBE)), letters=True)
