@@ -36,14 +36,14 @@ _ACCEPT = (
 
 
 class LogLoss(msgspec.Struct, frozen=True):
-    """A log that is to be given up. It can be, if there is no obstacle.
+    """A log to give up. This is possible if there is no obstacle.
 
     Args:
-        look: where the migration stands.
-        used: whether anything is kept under the log's name; else the name stays free.
+        look: the migration's state.
+        used: whether anything is kept under the log's name; otherwise the name stays free.
         asked: whether the settings lead to a server that could be asked for the log.
-        missing: what may be lost with it.
-        obstacles: what is in the way. That something may be lost is, unless it is accepted.
+        missing: descriptions of the messages that may be lost with it.
+        obstacles: the reasons against it. Possible loss is one, unless it is accepted.
     """
 
     look: MigrationStanding

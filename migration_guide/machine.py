@@ -120,9 +120,10 @@ class Machine:
         """Record the log that the next migration leads to; its phase 0 is where this one rests.
 
         Raises:
-            Overtaken: ``epoch`` is over. NotAStep: the migration does not rest where one log is
-                written and read. StepQueued: a step waits for its gates. NotPlanned: the log was
-                retired.
+            Overtaken: the state was changed after ``epoch``.
+            NotAStep: the migration does not rest where one log is written and read.
+            StepQueued: a step waits for its gates.
+            NotPlanned: the log was retired.
         """
         async with self._changing() as connection:
             state = await self._at(connection, epoch)
@@ -144,9 +145,10 @@ class Machine:
         A log that was never ``used`` is only taken out of the migration: its name stays free.
 
         Raises:
-            Overtaken: ``epoch`` is over. StepQueued: a step waits for its gates. NotAStep: the log
-                is one of the migration's, which does not rest. NotRetired: it rests on this log, or
-                a process names it.
+            Overtaken: the state was changed after ``epoch``.
+            StepQueued: a step waits for its gates.
+            NotAStep: the log is one of the migration's, which does not rest.
+            NotRetired: it rests on this log, or a process names it.
         """
         async with self._changing() as connection:
             state = await self._at(connection, epoch)
@@ -179,9 +181,11 @@ class Machine:
         A log that was never ``used`` is only taken out of the migration: its name stays free.
 
         Raises:
-            Overtaken: ``epoch`` is over. StepQueued: a step waits for its gates. IncompleteCopy:
-                the other log may lack messages, and that is not accepted. NotAStep: it has none.
-                NotRetired: a process names the lost one.
+            Overtaken: the state was changed after ``epoch``.
+            StepQueued: a step waits for its gates.
+            IncompleteCopy: the other log may lack messages, and that is not accepted.
+            NotAStep: the migration has no other log.
+            NotRetired: a process names the lost one.
         """
         async with self._changing() as connection:
             state = await self._at(connection, epoch)
@@ -221,8 +225,10 @@ class Machine:
             queued: Whether it is the queued step that begins.
 
         Raises:
-            Overtaken: ``epoch`` is over. NotAStep: ``to`` can't be reached from here in one step.
-            StepQueued: another step waits for its gates. NotStarted: there is nothing to change.
+            Overtaken: the state was changed after ``epoch``.
+            NotAStep: ``to`` can't be reached from here in one step.
+            StepQueued: another step waits for its gates.
+            NotStarted: there is nothing to change.
         """
         async with self._changing() as connection:
             state = await self._at(connection, epoch)
@@ -249,7 +255,8 @@ class Machine:
         """Record that every process is on the target; ``watermark`` replaces the present one.
 
         Raises:
-            Overtaken: ``epoch`` is over. NotAStep: no step is under way.
+            Overtaken: the state was changed after ``epoch``.
+            NotAStep: no step is under way.
         """
         async with self._changing() as connection:
             state = await self._at(connection, epoch)
@@ -267,7 +274,8 @@ class Machine:
         """Queue a step for ``seconds``: visible to all, and gone when its time is up.
 
         Raises:
-            Overtaken: ``epoch`` is over. NotAStep: ``to`` can't be reached from here in one step.
+            Overtaken: the state was changed after ``epoch``.
+            NotAStep: ``to`` can't be reached from here in one step.
             StepQueued: another step waits already.
         """
         async with self._changing() as connection:
@@ -296,7 +304,8 @@ class Machine:
         """Remove the queued step.
 
         Raises:
-            Overtaken: ``epoch`` is over. NotAStep: none is queued.
+            Overtaken: the state was changed after ``epoch``.
+            NotAStep: none is queued.
         """
         async with self._changing() as connection:
             state = await self._at(connection, epoch)

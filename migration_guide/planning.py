@@ -57,12 +57,12 @@ async def planned(look: MigrationStanding, new: str, settings: TransportSettings
     Args:
         look: the migration's state, the processes, and the log that each name means.
         new: the name of the log to migrate to.
-        settings: with which logs are made.
+        settings: the settings to make logs with.
 
     Raises:
         ConfigurationError: ``new`` is no name of a log that can be made, or one within a process.
         MigrationError: the migration does not rest, a process stands in the way, or the name means
-            another log than the one that is there.
+            another log than the existing one.
     """
     must_rest(look.state)
     old = rests_on(look.state)

@@ -26,8 +26,9 @@ def survivor(state: MigrationState, lost: str, *, accept_loss: bool = False) -> 
         accept_loss: whether the other log may lack some of the acknowledged messages.
 
     Raises:
-        IncompleteCopy: the other log may lack some. NotAStep: it has none. StepQueued: a step
-            waits.
+        IncompleteCopy: the other log may lack some.
+        NotAStep: it has none.
+        StepQueued: a step waits.
     """
     must_not_wait(state)
     left = state.pair.other(lost)
@@ -55,7 +56,8 @@ def must_rest(state: MigrationState) -> None:
     """Refuse if more than one log is in use, or a step is under way or queued.
 
     Raises:
-        NotAStep: the migration is not at its first or last phase. StepQueued: a step waits.
+        NotAStep: the migration is not at its first or last phase.
+        StepQueued: a step waits.
     """
     must_not_wait(state)
     if state.under_way or choices(state.pair)[state.phase].shadow is not None:

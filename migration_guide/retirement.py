@@ -42,12 +42,12 @@ class Obstacle(msgspec.Struct, frozen=True):
 
 
 class Retirement(msgspec.Struct, frozen=True, rename="camel"):
-    """A log that is to be removed. It can be, if there is no obstacle.
+    """A log to remove. This is possible if there is no obstacle.
 
     ``records`` were compared with PostgreSQL, and ``letters`` looked for there. ``pending_letters``
     are rows that can still be redriven or discarded. ``in_migration``: a step of the migration
-    leads to the log. ``used``: the log exists, or something is kept under its name; else the name
-    stays free. ``holdings`` is what a removal takes.
+    leads to the log. ``used``: the log exists, or something is kept under its name; otherwise the
+    name stays free. ``holdings``: the parts of the log that a removal deletes.
     """
 
     log: str
@@ -154,15 +154,15 @@ async def retire(
     why: str,
     wait: float = PRESENCE_SECONDS,
 ) -> Sequence[Holding]:
-    """Record that the log is retired, and remove it; return what was removed.
+    """Record that the log is retired, and remove it; return its removed parts.
 
-    Where the removal fails, it is recorded already, and can be taken again.
+    If the removal fails, the record stays, and the call can be repeated.
 
     Args:
         steps: the migration.
         pool: of the database with the rows.
-        proof: that nothing needs the log.
-        log: the log, open; ``None`` where there is none.
+        proof: shows that nothing needs the log.
+        log: the log, open; ``None`` if there is none.
         who: the operator.
         why: the operator's reason.
         wait: seconds from the record to the last look.

@@ -49,7 +49,7 @@ GATES: dict[str, Gate] = {
 OVERRIDABLE = frozenset({"durability", "workers", "parity"})
 """Gates that an operator may overrule when red, with a reason: nothing acknowledged is at stake."""
 ACCEPTABLE = frozenset(GATES) - {"processes"}
-"""Gates whose ``unknown`` an operator may accept, with a reason; a process is forgotten instead."""
+"""Gates whose ``unknown`` an operator may accept, with a reason; a silent process is forgotten."""
 
 _WITHIN_SECONDS = 60.0
 

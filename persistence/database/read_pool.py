@@ -1,4 +1,4 @@
-"""The server that pages are read from. While it gives no connection, the primary stands in."""
+"""The pool of the server that pages are read from. While it fails, the primary stands in."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["ReadPool"]
 _log = structlog.get_logger(__name__)
 
 _WITHIN = 1.0
-"""Of the five seconds that a route has: the primary needs some of them."""
+"""Seconds to wait for the read server; a route has five, and the primary needs some of them."""
 _PAUSE_SECONDS = 10.0
 _AT_ONCE = 2
 """Connections of the primary for pages: workers need the others."""
 
 
 class ReadPool:
-    """Lends connections to ``reads``, and while that gives none, to ``primary``: two at once.
+    """Lends connections to ``reads``; while that server gives none, two at once to ``primary``.
 
-    A server that gave none is asked again after ten seconds.
+    A server that gave none is tried again after ten seconds.
     """
 
     def __init__(self, reads: Pool, primary: Pool) -> None:

@@ -78,7 +78,7 @@ class SweepReport(msgspec.Struct, rename="camel"):
     uploads: int = 0
     """Uploads that did not end, and are deleted at once."""
     bytes: int = 0
-    """Of what was set aside, and of uploads."""
+    """Bytes of the objects set aside, and of the uploads."""
 
 
 async def sweep(

@@ -58,10 +58,10 @@ class PayloadStore:
 
     Args:
         client: obstore's store, rooted at the prefix.
-        folder: the folder behind it, where it is one.
-        settings: the time limit is used here, the rest by those who have the store.
+        folder: the folder behind the store, if it is one.
+        settings: the store uses the time limit, and its callers the rest.
         metrics: of this process.
-        name: under which PostgreSQL knows its identity.
+        name: the name under which PostgreSQL knows the store's identity.
     """
 
     fallback: PayloadStore | None = None
@@ -240,7 +240,7 @@ class PayloadStore:
             yield [_object(meta) for meta in page if not meta["path"].startswith(".")]
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Delete objects; those that are not there do no harm.
+        """Delete objects; keys without an object do no harm.
 
         Raises:
             PayloadOutage: as its name says; some may be gone.

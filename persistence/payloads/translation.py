@@ -60,9 +60,9 @@ def translate(error: Exception, key: str, *, asks_role: bool = False) -> Payload
     of 5xx, and an error without a rule.
 
     Args:
-        error: what was raised.
-        key: the object's.
-        asks_role: the machine is asked for credentials before the store.
+        error: the exception.
+        key: the object's key.
+        asks_role: whether the client asks the machine for credentials before it asks the store.
     """
     if isinstance(error, PayloadError):
         return error

@@ -124,16 +124,16 @@ async def holding(store: PayloadStore, name: str, ids: Collection[UUID]) -> File
 async def lines_of(
     store: PayloadStore, name: str, *, read: Callable[[bytes], object] = lambda _: None
 ) -> AsyncIterator[list[str]]:
-    """Yield the documents of a file, some at a time, and raise in the end if it was not whole.
+    """Yield the documents of a file, some at a time; raise at the end if it was not whole.
 
     Args:
-        store: where it is.
-        name: of the file.
-        read: called with its bytes as they come.
+        store: the store with the file.
+        name: the file's name.
+        read: called with the file's bytes as they come.
 
     Raises:
         PayloadMissing, PayloadOutage: as their names say.
-        ArchiveDamaged: it is cut short, or is no such file.
+        ArchiveDamaged: the file is cut short, or is not an archive.
     """
     opened = await store.open(name)
     unzip, rest = zlib.decompressobj(31), b""

@@ -81,22 +81,23 @@ class Archiver:
     async def archive(
         self, stop: asyncio.Event, *, before: datetime | None = None
     ) -> ArchiveReport | None:
-        """Archive until nothing is old enough, or ``stop`` is set; first what was begun.
+        """Archive until no row is old enough, or ``stop`` is set; unfinished files come first.
 
-        What was old enough when the pass began, that is. What comes of age meanwhile is left for
-        the next one: a pass would never end under load, and write a file for each second's rows.
+        A pass takes the rows that were old enough when it began. Rows that come of age meanwhile
+        are left for the next pass: under load a pass would never end, and would write a file for
+        each second's rows.
 
         Args:
-            stop: ends it after the file under way.
+            stop: ends the pass after the file under way.
             before: the moment before which rows are old; by default ``days`` ago.
 
         Returns:
-            What was done; ``None`` where another process is at it.
+            The counts of the pass; ``None`` if another process is archiving.
 
         Raises:
-            Outage, PayloadOutage: one of them can't do it now, or the store is another one than
-                that of the first files. Call it again.
-            ArchiveDamaged: a file is not what was written. Its rows stay.
+            Outage, PayloadOutage: PostgreSQL or the store can't do it now, or the store is another
+                one than that of the first files. Call it again.
+            ArchiveDamaged: a file has other bytes than were written. Its rows stay.
         """
         report = ArchiveReport()
         async with elected(self._pool, ARCHIVING) as lock:

@@ -114,11 +114,12 @@ class Erasure:
         """Erase, going on where an earlier run for the same subject ended.
 
         Raises:
-            JobRunning: another process is at it.
-            JobStopped: it was cancelled; what was erased is gone.
+            JobRunning: another process erases the same subject.
+            JobStopped: the job was cancelled; erased data stays erased.
             PayloadOutage: the payload store can't do it now, or there is none and a message needs
                 it. Run it again.
-            ArchiveDamaged: a file of the archive is not what was written. It was left as it is.
+            ArchiveDamaged: a file of the archive has other bytes than were written. It was left
+                unchanged.
         """
         order = ErasureOrder(self._subject.kind, self._subject.digest)
         runner = JobRunner(self._pool)
@@ -297,7 +298,8 @@ class Erasure:
             )
         deleted = 0
         for identifier in sorted(ids):
-            # Also what another body of the same key has left there, and what a sweep set aside.
+            # Also the content of another body with the same key, and objects that a sweep set
+            # aside.
             async for page in self._store.objects(identifier):
                 await self._store.delete([found.key for found in page])
                 deleted += len(page)

@@ -71,7 +71,7 @@ class ErasedFromArchives:
 
         Raises:
             PayloadMissing, PayloadOutage: as their names say.
-            ArchiveDamaged: it is not what was written.
+            ArchiveDamaged: the file has other bytes than were written.
         """
         assert self._store is not None
         doomed: list[Doomed] = []
