@@ -62,7 +62,9 @@ async def test_a_broker_that_starts_forgets_no_group(tmp_path: Path) -> None:
 
 async def _acknowledge_the_first(node: KafkaServer, at: TopicPartition) -> None:
     """Commit the offset so often, with so much beside it, that it takes seconds to load."""
-    client = AIOKafkaConsumer(bootstrap_servers=node.bootstrap, group_id=WORKER_GROUP)
+    client = AIOKafkaConsumer(
+        bootstrap_servers=node.bootstrap, group_id=WORKER_GROUP, enable_auto_commit=False
+    )
     await client.start()
     client.assign([at])
     for _ in range(_COMMITS):
