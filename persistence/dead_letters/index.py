@@ -2,7 +2,7 @@
 
 A batch that PostgreSQL refuses is halved until the record at fault stands alone. Its row then holds
 less: first without the fields decoded from its bytes, then without the bytes. So no letter keeps
-later ones from being listed.
+later ones from being listed. The position moves in the transaction of the rows.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import structlog
 from otel.metrics import Metrics
 from persistence.database.pool import Pool, using
 from persistence.dead_letters.metrics import DeadLetterMetrics
+from persistence.dead_letters.position import LetterPosition
 from persistence.dead_letters.rows import Row, insert_rows, plain_row_of, row_of, stub_of
 from persistence.errors import PersistenceError, Rejected, TooSlow, Unexpected
 from transport.contract import Record
@@ -30,7 +31,8 @@ _LARGE_BYTES = 16 << 20
 _ATTEMPTS = 3
 _SLOW_SECONDS = 600.0
 
-_FORMS: tuple[tuple[Callable[[str, Record], Row], str], ...] = (
+_Form = Callable[[str, Record], Row]
+_FORMS: tuple[tuple[_Form, str], ...] = (
     (row_of, ""),
     (plain_row_of, "fields"),
     (stub_of, "bytes"),
@@ -52,12 +54,15 @@ class DeadLetterIndex:
         self._slow_since: dict[str, float] = {}
         self._pool = pool
         self._transport = transport
+        self.position = LetterPosition(pool, transport)
         self._incomplete = metrics.of(DeadLetterMetrics).incomplete
 
     async def add(self, records: Sequence[Record]) -> None:
-        """Make a row of each record, in order. Repeats change nothing.
+        """Make a row of each record, in order, and move the position. Repeats change nothing.
 
         Raises:
+            FenceLost: PostgreSQL is not where the position was left. Read the position, and index
+                what is missing first.
             Outage: the database can't do it now. Some rows may exist; call again.
         """
         waiting = [(0, len(records))]  # a stack, the left half on top
@@ -67,7 +72,7 @@ class DeadLetterIndex:
             try:
                 if _size(some) > _MOST_BYTES:
                     raise TooSlow("more than PostgreSQL takes in one message")  # noqa: TRY301
-                await self._insert([row_of(self._transport, record) for record in some])
+                await self._insert(row_of, some)
             except Exception as error:
                 if not _may_be_its_fault(error):
                     raise
@@ -76,6 +81,8 @@ class DeadLetterIndex:
                     waiting += [(middle, end), (start, middle)]
                 else:
                     await self._alone(some[0])
+        if records and self.position.through != records[-1].offset:
+            await self.position.move(records[-1].offset)  # no form of the last one has a row
 
     async def _alone(self, record: Record) -> None:
         size = _size([record])
@@ -91,13 +98,11 @@ class DeadLetterIndex:
                 raise error
         self._tell(record, "row")
 
-    async def _attempt(
-        self, form: Callable[[str, Record], Row], record: Record, size: int
-    ) -> Exception | None:
+    async def _attempt(self, form: _Form, record: Record, size: int) -> Exception | None:
         """Try to insert a row of one form; return the error if it rules this form out."""
         for attempt in range(_ATTEMPTS):
             try:
-                await self._insert([form(self._transport, record)])
+                await self._insert(form, [record])
             except (TooSlow, Unexpected) as error:
                 # Neither error blames the letter: the cause may be the network, or the server.
                 if isinstance(error, TooSlow) and self._is_server_slow(record, size):
@@ -122,9 +127,13 @@ class DeadLetterIndex:
         since = self._slow_since.setdefault(record.offset, time.monotonic())
         return size < _LARGE_BYTES or time.monotonic() - since < self._patience
 
-    async def _insert(self, rows: Sequence[Row]) -> None:
-        async with using(self._pool) as connection:
+    async def _insert(self, form: _Form, records: Sequence[Record]) -> None:
+        rows = [form(self._transport, record) for record in records]
+        through = records[-1].offset
+        async with using(self._pool) as connection, connection.transaction():
             await insert_rows(connection, rows)
+            await self.position.move_in(connection, through)
+        self.position.through = through
 
     async def _probe(self) -> None:
         """Check that the database answers now.

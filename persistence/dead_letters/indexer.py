@@ -16,7 +16,7 @@ from otel.metrics import Metrics
 from persistence.database.outage import Paused, database_barrier, log_barrier, unless
 from persistence.database.pool import Pool
 from persistence.dead_letters.index import DeadLetterIndex
-from persistence.dead_letters.position import LetterPosition
+from persistence.errors import FenceLost
 from persistence.settings import PersistenceSettings
 from persistence.store.writer import Writer
 from persistence.worker.claims import Claims
@@ -44,7 +44,7 @@ class DeadLetterIndexer:
     ) -> None:
         self._transport = transport
         self._index = DeadLetterIndex(pool, transport.name, metrics)
-        self._position = LetterPosition(pool, transport.name)
+        self._position = self._index.position
         self._positions = Positions(transport, metrics, Topic.DEAD_LETTERS, DLQ_GROUP)
         self._poll = settings.stream_poll_interval_ms / 1000
         self._log = log_barrier(transport, metrics, longest=self._poll)
@@ -79,33 +79,37 @@ class DeadLetterIndexer:
             seen_in = outages
             records = await self._log.through(lambda: unless(stop, self._next(claim)), stop)
             if records:
-                left = await self._catch_up(left, stop)
-                await self._add(records, stop)
+                left = await self._add(records, left, stop)
                 await self._log.through(partial(claim.ack, records[-1].offset), stop)
-                left = records[-1].offset
 
-    async def _add(self, records: Sequence[Record], stop: asyncio.Event) -> None:
-        await self._database.through(partial(self._index.add, records), stop)
-        await self._database.through(partial(self._position.note, records[-1].offset), stop)
+    async def _add(self, records: Sequence[Record], left: str | None, stop: asyncio.Event) -> str:
+        """Index records after what PostgreSQL lost, if anything; return the position."""
+        while True:
+            try:
+                await self._database.through(partial(self._index.add, records), stop)
+            except FenceLost:
+                left = await self._catch_up(left, stop)
+            else:
+                return records[-1].offset
 
     async def _catch_up(self, left: str | None, stop: asyncio.Event) -> str | None:
         """Index again the letters after ``left`` that PostgreSQL lost; return the position now.
 
         A failover to a standby that was behind, or a restore, loses rows of acknowledged letters.
         """
-        known = await self._database.through(self._position.known, stop)
-        if known is not None and known == left:
-            return left
-        floor = await self._log.through(partial(self._positions.floor, 0), stop)
-        if floor.offset is None:
-            return known
-        if known is None:
-            await self._database.through(partial(self._position.note, floor.offset), stop)
-            return floor.offset
-        if self._positions.is_behind(known, floor):
-            await self._index_again(known, floor, stop)
-            return floor.offset
-        return known
+        while True:
+            known = await self._database.through(self._position.read, stop)
+            if known is not None and known == left:
+                return left
+            floor = await self._log.through(partial(self._positions.floor, 0), stop)
+            if not self._positions.is_behind(known or "", floor):
+                return known
+            try:
+                await self._index_again(known or "", floor, stop)
+            except FenceLost:
+                left = None  # another failover, or another process indexes too
+            else:
+                return floor.offset
 
     async def _index_again(self, after: str, floor: Floor, stop: asyncio.Event) -> None:
         assert floor.offset is not None
@@ -121,9 +125,9 @@ class DeadLetterIndexer:
         while page := await self._log.through(
             partial(self._positions.read, 0, after, floor, _AT_ONCE), stop
         ):
-            await self._add(page, stop)
+            await self._database.through(partial(self._index.add, page), stop)
             after = page[-1].offset
-        await self._database.through(partial(self._position.note, floor.offset), stop)
+        await self._database.through(partial(self._position.move, floor.offset), stop)
 
     async def _next(self, claim: Claim) -> Sequence[Record]:
         return await claim.next(max_records=_AT_ONCE, max_wait=self._poll)

@@ -1,42 +1,71 @@
 """The position up to which a log's dead letters are indexed in PostgreSQL.
 
-It is stored after the rows, so it is never ahead of them; a failover or a restore takes back both.
+It moves in the transaction of the rows. So a failover or a restore takes back both or neither, and
+the indexer notices it with the next batch.
 """
 
 from __future__ import annotations
 
-from persistence.database.pool import Pool, using
+from persistence.database.pool import Connection, Pool, using
+from persistence.errors import FenceLost
 
 __all__ = ["LETTERS", "LetterPosition"]
 
 LETTERS = -1
 """The partition number under which the position of a log's dead letters is stored."""
 
-_KNOWN = "SELECT through FROM log_positions WHERE transport = $1 AND partition = $2"
-_NOTE = """
+_READ = "SELECT through FROM log_positions WHERE transport = $1 AND partition = $2"
+_MOVE = """
 WITH moved AS (
-    UPDATE log_positions SET through = $3 WHERE transport = $1 AND partition = $2
+    UPDATE log_positions SET through = $3
+    WHERE transport = $1 AND partition = $2
+        AND (through IS NOT DISTINCT FROM $4 OR through = $3)
+    RETURNING partition
+), made AS (
+    INSERT INTO log_positions (transport, partition, epoch, through)
+    SELECT $1, $2, 0, $3
+    WHERE $4::text IS NULL
+        AND NOT EXISTS (SELECT FROM log_positions WHERE transport = $1 AND partition = $2)
     RETURNING partition
 )
-INSERT INTO log_positions (transport, partition, epoch, through)
-SELECT $1, $2, 0, $3 WHERE NOT EXISTS (SELECT FROM moved)
+SELECT EXISTS (SELECT FROM moved UNION ALL SELECT FROM made)
 """
+"""$3 the new position, $4 the one before it. A statement that is sent again may find its own."""
 
 
 class LetterPosition:
-    """The position of one log's dead letters. Every method raises ``Outage``."""
+    """The position of one log's dead letters. ``read`` and ``move`` raise ``Outage``."""
 
     def __init__(self, pool: Pool, transport: str) -> None:
         self._pool = pool
         self._transport = transport
+        self.through: str | None = None
+        """The position that was read or committed last; ``None``: no letter is indexed."""
 
-    async def known(self) -> str | None:
+    async def read(self) -> str | None:
         """Return the offset through which all letters are indexed; ``None`` if it is not known."""
         async with using(self._pool) as connection:
-            through: str | None = await connection.fetchval(_KNOWN, self._transport, LETTERS)
-        return through
+            self.through = await connection.fetchval(_READ, self._transport, LETTERS)
+        return self.through
 
-    async def note(self, through: str) -> None:
-        """Record that all letters through an offset are indexed."""
+    async def move(self, through: str) -> None:
+        """Move to ``through`` where no row is inserted.
+
+        Raises:
+            FenceLost: PostgreSQL is not at the position that was read or committed last.
+        """
         async with using(self._pool) as connection:
-            await connection.execute(_NOTE, self._transport, LETTERS, through)
+            await self.move_in(connection, through)
+        self.through = through
+
+    async def move_in(self, connection: Connection, through: str) -> None:
+        """Move to ``through`` in the caller's transaction; set ``self.through`` once it commits.
+
+        Raises:
+            FenceLost: PostgreSQL is not at the position that was read or committed last.
+        """
+        if not await connection.fetchval(_MOVE, self._transport, LETTERS, through, self.through):
+            raise FenceLost(
+                f"PostgreSQL is not where the dead letters of {self._transport} were left, which "
+                f"is {self.through or 'the beginning'}"
+            )

@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import string
+from contextlib import suppress
 
 import asyncpg
 import pytest
@@ -17,7 +18,8 @@ from persistence.dead_letters.dead_letters import DeadLetters
 from persistence.dead_letters.index import DeadLetterIndex
 from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.dead_letters.metrics import DeadLetterMetrics
-from persistence.errors import Outage, TooSlow
+from persistence.dead_letters.position import LETTERS
+from persistence.errors import FenceLost, Outage, PersistenceError, TooSlow
 from tests.persistence.loglib import lag
 from tests.persistence.samples import message, raw_record, record
 from tests.support.metric_values import value_of
@@ -158,6 +160,37 @@ async def test_an_outage_is_waited_out_and_costs_no_letter_anything(index, datab
     assert lacking(metrics) == {}
 
 
+async def test_nothing_is_listed_behind_letters_that_postgresql_lost(index, database_pool):
+    """A standby was promoted that lacks a batch: the next one must not move the position past it."""
+    await index.add([stands(1)])
+    before = await database_pool.fetchrow(
+        "SELECT * FROM log_positions WHERE partition = $1", LETTERS
+    )
+    await index.add([stands(2)])
+    await database_pool.execute("DELETE FROM dead_letters WHERE log_offset = '2-0'")
+    await database_pool.execute(
+        "UPDATE log_positions SET through = $1 WHERE partition = $2", before["through"], LETTERS
+    )
+    with pytest.raises(FenceLost, match="not where the dead letters of redis were left"):
+        await index.add([stands(3)])
+    assert await offsets(database_pool) == ["1-0"]
+    assert await index.position.read() == "1-0"
+    await index.add([stands(2), stands(3)])
+    assert await offsets(database_pool) == ["1-0", "2-0", "3-0"]
+
+
+async def test_the_position_is_that_of_the_rows(index, database_pool):
+    """A failover between the two would take the rows and keep the position."""
+    await index.add([stands(1)])
+    await database_pool.execute(
+        "ALTER TABLE log_positions ADD CONSTRAINT none CHECK (through <> '3-0')"
+    )
+    with suppress(PersistenceError):
+        await index.add([stands(2), stands(3)])
+    assert await offsets(database_pool) == ["1-0", "2-0"]
+    assert await index.position.read() == "2-0"
+
+
 async def test_a_server_that_is_slow_for_a_while_keeps_no_large_letter_out(
     index, database_pool, metrics
 ):
@@ -179,9 +212,11 @@ async def test_a_server_that_is_slow_for_a_while_keeps_no_large_letter_out(
         with pytest.raises(TooSlow):
             await index.add([stands(1), large, stands(3)])
     impatient = DeadLetterIndex(database_pool, "redis", metrics, patience=0.0)
+    await impatient.position.read()
     await impatient.add([stands(9, body=large.body)])
     assert lacking(metrics) == {"bytes": 1}
     await database_pool.execute("DROP TRIGGER slow ON dead_letters; DROP FUNCTION slow()")
+    await index.position.read()
     await index.add([stands(1), large, stands(3)])
     assert await offsets(database_pool) == ["1-0", "9-0", "2-0", "3-0"]
     found = await database_pool.fetchval(
@@ -273,6 +308,7 @@ def _fuzzed(examples: int):
 async def _all_are_listed(pool, transport: str, letters) -> None:
     await pool.execute("TRUNCATE dead_letters")
     index = DeadLetterIndex(pool, transport, Metrics())
+    await index.position.read()
     records = [
         Record(Topic.DEAD_LETTERS, 0, f"{number}", key, body, headers, at)
         for number, (body, key, headers, at) in enumerate(letters)
