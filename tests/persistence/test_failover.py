@@ -14,13 +14,14 @@ from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.settings import PersistenceSettings
 from persistence.worker.recovery.metrics import PositionMetrics
 from tests.persistence.loglib import append, broken, lag
-from tests.persistence.samples import PARTITIONS, message
+from tests.persistence.samples import PARTITIONS, message, record
 from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
 from tests.support.kafka import fresh_settings
 from tests.support.metric_values import value_of
-from tests.support.postgres_pair import PostgresPair, base_backup, pair
-from transport.contract import WORKER_GROUP, Topic
+from tests.support.postgres_pair import PostgresPair, base_backup, pair, run
+from transport.clock import timestamp
+from transport.contract import WORKER_GROUP, DeadLetter, Reason, Topic
 from transport.kafka import KafkaTransport
 from transport.message.envelope import Message
 from transport.message.partitioner import partition_for
@@ -183,6 +184,38 @@ async def test_dead_letters_that_were_lost_are_listed_again(
         return await rows(pool) == expected(early, lost)
 
     await eventually(all_there, timeout=20)
+
+
+async def test_letters_in_hand_are_listed_behind_those_that_were_lost(
+    servers: PostgresPair, pool, start, transport
+) -> None:
+    """The primary dies while letters are inserted; the insert ends on another server."""
+    start(DeadLetterIndexer, "i1", pool=pool)
+
+    async def listed(count: int) -> bool:
+        return await pool.fetchval("SELECT count(*) FROM dead_letters") == count
+
+    await transport.dead_letter([_letter("first")])
+    await eventually(lambda: listed(1), timeout=20)
+    await servers.cut()
+    await transport.dead_letter([_letter("lost")])
+    await eventually(lambda: listed(2), timeout=20)
+    holder = await asyncpg.connect(servers.url)
+    await holder.execute("BEGIN; LOCK TABLE dead_letters IN EXCLUSIVE MODE")
+    await transport.dead_letter([_letter("in hand")])
+
+    async def waits() -> bool:
+        return bool(await run(servers.primary, "SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+    await eventually(waits, timeout=20)
+    await servers.primary.kill()
+    holder.terminate()
+    await servers.promote()
+    await eventually(lambda: listed(3), timeout=20)
+
+
+def _letter(name: str) -> DeadLetter:
+    return DeadLetter(record(message(name)), Reason.REJECTED, "why", 3, timestamp(0.0))
 
 
 async def test_a_partition_waits_where_the_log_reaches_back_no_more_until_that_is_accepted(
