@@ -81,7 +81,7 @@ class Messages:
         self._transport = transport
         self._pool = pool
         self._letters = DeadLetters(pool)
-        self._pending = PendingMessages(transport, scan)
+        self._pending = PendingMessages(transport, pool, scan)
         self._arriving = arriving or ArrivingRows(pool, timeout_seconds)
         self._timeout = timeout_seconds
 

@@ -1,4 +1,7 @@
-"""The search for messages without a row among the log's unacknowledged records.
+"""The search for messages without a row among the log's records.
+
+It reads unacknowledged records, and acknowledged ones whose rows PostgreSQL lost: those of a
+failover to a standby that was behind, until workers have put the rows back.
 
 A message that was accepted a moment ago has no row yet, and Kafka remembers no ids. Clients ask for
 such messages all the time (a receipt follows its message), so they share a search: those that ask
@@ -8,12 +11,17 @@ while one is under way wait for the next.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Mapping
 
 import msgspec
 
 from ingress.schema.problems import LOG_UNAVAILABLE, Problem
 from ingress.shared_question import SharedQuestion, Waiting, answer_rest
 from otel.tracing.context import checked, sampled_trace_id
+from persistence.database.pool import Pool, using
+from persistence.errors import Outage
+from persistence.store.positions import known_positions
+from persistence.worker.recovery.positions import acknowledged_through, is_behind
 from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
 from transport.errors import DecodeError, TransportError, TransportUnavailable
 from transport.message.envelope import HEADER_MESSAGE_ID, HEADER_TRACEPARENT, Message, decode
@@ -23,6 +31,8 @@ __all__ = ["RETRY_AFTER", "Pending", "PendingMessages"]
 
 RETRY_AFTER = {"Retry-After": "2"}
 _PAGE = 500
+_POSITIONS_WITHIN = 0.5
+"""Seconds. A search must not wait for a PostgreSQL that is away; it then reads what waits alone."""
 
 
 class Pending(msgspec.Struct, frozen=True):
@@ -51,11 +61,13 @@ class PendingMessages:
 
     Args:
         transport: The log that workers read.
+        pool: Connections to PostgreSQL, which has the positions of the workers.
         scan: The most records of a partition to read in a search.
     """
 
-    def __init__(self, transport: Transport, scan: int) -> None:
+    def __init__(self, transport: Transport, pool: Pool, scan: int) -> None:
         self._transport = transport
+        self._pool = pool
         self._scan = scan
         self._question = SharedQuestion[_Answer](self._look_for, unanswered=_given_up)
 
@@ -78,32 +90,59 @@ class PendingMessages:
             partition = partition_of(message_id, log.partitions)
             sought.setdefault(partition, {})[message_id] = answer
         try:
-            progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+            progress, positions = await asyncio.gather(
+                log.progress(Topic.MESSAGES, group=WORKER_GROUP), self._positions(sought)
+            )
         except TransportError as error:
             answer_rest(waiting, error)
             return
         await asyncio.gather(
-            *(self._look_in(progress[partition], them) for partition, them in sought.items())
+            *(
+                self._look_in(progress[partition], positions.get(partition), them)
+                for partition, them in sought.items()
+            )
         )
 
-    async def _look_in(self, progress: Progress, sought: Waiting[_Answer]) -> None:
+    async def _positions(self, partitions: Collection[int]) -> Mapping[int, str | None]:
+        """Return up to where partitions have their rows; empty while PostgreSQL can't tell."""
+        try:
+            async with asyncio.timeout(_POSITIONS_WITHIN), using(self._pool) as connection:
+                return await known_positions(connection, self._transport.name, list(partitions))
+        except (Outage, TimeoutError):
+            return {}
+
+    async def _look_in(
+        self, progress: Progress, position: str | None, sought: Waiting[_Answer]
+    ) -> None:
         """Search one partition, and set the answers of all its messages."""
         try:
-            await self._read(progress, sought)
+            await self._read(progress, position, sought)
         except (TransportError, Problem) as error:
             answer_rest(sought, error)
         else:
             answer_rest(sought, None)
 
-    async def _read(self, progress: Progress, sought: Waiting[_Answer]) -> None:
-        """Read unacknowledged records until all messages are found; set the answers of those."""
+    async def _read(
+        self, progress: Progress, position: str | None, sought: Waiting[_Answer]
+    ) -> None:
+        """Read records that may lack a row until all messages are found; set those answers.
+
+        Args:
+            progress: The workers' progress in the log.
+            position: The offset up to which PostgreSQL has the rows; ``None``: not known.
+            sought: The messages by id.
+        """
         partition = progress.partition
         if progress.unavailable:
             raise TransportUnavailable(f"no server has partition {partition} now")
-        if progress.lag == 0:
+        after, left = progress.floor, self._scan
+        if position is not None and is_behind(
+            self._transport, position, acknowledged_through(progress)
+        ):
+            after = position or None
+        elif progress.lag == 0:
             return
         names = {message_id.encode() for message_id in sought}
-        after, left = progress.floor, self._scan
         while not all(answer.done() for answer in sought.values()):
             if left <= 0:
                 detail = (

@@ -12,12 +12,15 @@ import pytest
 from ingress.messages import Messages
 from ingress.pending import Pending
 from ingress.schema.problems import Problem
+from otel.metrics import Metrics
 from persistence.database.pool import Pool, connect
 from persistence.migrate import upgrade
 from persistence.settings import PersistenceSettings
+from persistence.worker.worker import Worker
 from tests.persistence.samples import message
+from tests.support.eventually import eventually
 from tests.support.mirrors import seal
-from transport.contract import Progress, Record, Topic, Transport
+from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
 from transport.errors import TransportUnavailable
 from transport.features.forwarding import Forwarding
 from transport.message.identity import partition_of
@@ -73,6 +76,42 @@ async def test_where_all_was_looked_through_there_is_none(
     unknown = await _unknown_in_the_partition_of(log, waiting=3)
     messages = Messages(transport=log, pool=database_pool, scan=1000, timeout_seconds=5)
     assert await messages.find(unknown, content=False) is None
+
+
+async def test_a_message_whose_row_postgresql_lost_is_found_in_the_log(
+    log: Transport, database_pool: Pool
+) -> None:
+    """A standby was promoted that was behind; no worker has put the row back yet."""
+    early, lost = message("early"), message("lost")
+    sent = [seal(event, log.partitions) for event in (early, lost)]
+    await log.publish(sent, remember=False)
+    await _persisted(log, database_pool)
+    row = "WHERE client_message_id = $1"
+    first = await database_pool.fetchval(f"SELECT log_offset FROM messages {row}", "early")
+    await database_pool.execute(f"DELETE FROM messages {row}", "lost")
+    await database_pool.execute("UPDATE log_positions SET through = $1 WHERE partition >= 0", first)
+    messages = Messages(transport=log, pool=database_pool, scan=1000, timeout_seconds=5)
+    found = await messages.find(lost.message_id, content=True)
+    assert isinstance(found, Pending)
+    assert found.message is not None
+    assert found.message.client_message_id == "lost"
+
+
+async def _persisted(log: Transport, pool: Pool) -> None:
+    """Persist what waits in the log, with a worker that runs until then."""
+    stop = asyncio.Event()
+    worker = Worker(
+        transport=log, pool=pool, settings=PersistenceSettings(), metrics=Metrics(), member="w1"
+    )
+    running = asyncio.create_task(worker.run(stop))
+    await eventually(lambda: _is_drained(log))
+    stop.set()
+    await running
+
+
+async def _is_drained(log: Transport) -> bool:
+    progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    return not any(partition.lag for partition in progress)
 
 
 async def test_those_that_ask_meanwhile_share_the_next_look(
