@@ -34,6 +34,7 @@ from ingress.schema.problems import (
     Problem,
 )
 from ingress.web.auth import Scope
+from ingress.web.text_convertor import ANY_TEXT
 from persistence.reads import messages as queries
 from persistence.reads.messages import StoredMessage, StoredPosition, StoredReceipt
 from persistence.reads.tombstones import Buried
@@ -118,7 +119,7 @@ async def get_message(message_id: MessageId, routes: Routes, key: ReadKey) -> Me
 
 
 @router.get(
-    "/conversations/{conversation_id:path}/messages",  # an id may hold a slash
+    f"/conversations/{{conversation_id:{ANY_TEXT}}}/messages",
     summary="Read a conversation, oldest first",
     description="A page ends early, with `hasMore`, once its contents come to 1 MiB. For a key "
     "with a sender prefix it leaves out the messages of other senders.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from urllib.parse import quote
 
 import pytest
 
@@ -132,6 +133,17 @@ async def test_pages_of_a_conversation_are_whole_and_in_order(service: Service) 
 
 def _after(cursor: str | None) -> dict[str, str]:
     return {"after": cursor} if cursor else {}
+
+
+@pytest.mark.parametrize("conversation", ["a/b", "a\nb", "/messages", "a/messages"])
+async def test_the_id_of_a_conversation_may_have_any_character(
+    service: Service, conversation: str
+) -> None:
+    await service.post({**message(), "conversationId": conversation})
+    await _persisted(service, 1)
+    url = f"/api/conversations/{quote(conversation, safe='')}/messages"
+    (item,) = (await service.client.get(url)).json()["items"]
+    assert item["conversationId"] == conversation
 
 
 async def test_an_empty_conversation_is_an_empty_page(service: Service) -> None:
