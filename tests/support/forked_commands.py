@@ -119,7 +119,12 @@ def _collect(ends: tuple[int, ...], command: int, until: str | None) -> list[byt
         said = b"".join(read.values()).decode(errors="replace")
         if until and not stopped and re.search(until, said):
             stopped = True
-            os.kill(command, signal.SIGINT)
+            _signal(command, signal.SIGINT)
         if time.monotonic() > deadline:
-            os.kill(command, signal.SIGKILL)
+            _signal(command, signal.SIGKILL)
     return [bytes(text) for text in read.values()]
+
+
+def _signal(command: int, how: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has just ended, and its output is still read
+        os.kill(command, how)
