@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from ingress.openapi import CONSOLE_PATH, PATH
+from ingress.web.key_entries import Scope
 from tests.ingress.conftest import Service, message
 from transport.registry import create
 from transport.settings import TransportSettings
@@ -125,6 +127,31 @@ async def test_the_document_describes_exactly_the_routes_there_are(service: Serv
         ("GET", "/problems"),
         ("GET", "/problems/{name}"),
     }
+
+
+@pytest.mark.parametrize("path", [PATH, CONSOLE_PATH])
+async def test_the_description_of_an_operation_with_a_body_names_fields_that_there_are(
+    service: Service, path: str
+) -> None:
+    document = (await service.client.get(path)).json()
+    unknown = {
+        (operation["operationId"], name)
+        for methods in document["paths"].values()
+        for operation in methods.values()
+        if "requestBody" in operation
+        for name in set(re.findall("`([a-z][A-Za-z]*)`", operation["description"])) - set(Scope)
+        if f"'{name}'" not in _with_schemas(operation, document)
+    }
+    assert not unknown
+
+
+def _with_schemas(operation: dict, document: dict) -> str:
+    """Return an operation, and every schema that it refers to, as text."""
+    text, reached = str(operation), set[str]()
+    while new := set(re.findall(r"#/components/schemas/(\w+)", text)) - reached:
+        reached |= new
+        text += "".join(str(document["components"]["schemas"][name]) for name in new)
+    return text
 
 
 @pytest.mark.parametrize("path", ["/api/messages", "/api/messages:batch"])

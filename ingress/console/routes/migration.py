@@ -62,8 +62,9 @@ async def judge_gates(
     "/steps",
     status_code=202,
     summary="Begin a step: the processes are to be restarted with the next settings",
-    description="Refused (409) while a gate is not green, unless it is named in `overrides` "
-    "with a reason of its own, or if the state has changed since `epoch`.",
+    description="Refused (409) while a gate is not green. To pass an unknown gate, name it in "
+    "`acceptUnknown` with a reason; to pass a red one, name it in `overrule` with a reason. Also "
+    "refused if the state has changed since `epoch`.",
     operation_id="beginStep",
     dependencies=[ADMIN, json_body()],
     responses=problems(*_WRITE, p.LOG_UNAVAILABLE),
