@@ -60,7 +60,7 @@ def sweep(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Delete the objects of the payload store that nothing refers to.
+    """Delete objects of the payload store that nothing refers to.
 
     An object stays if a row, a dead letter or a record of any log refers to it, or if it is younger
     than an hour before the oldest unread record. Other objects are moved to doomed/ in the store.

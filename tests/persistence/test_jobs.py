@@ -75,7 +75,7 @@ async def test_a_process_that_lost_its_lock_is_seen_to_be_gone_and_can_be_follow
     run = await first.start(job(), forever)
     # Its connection ends, as that of a killed process does.
     await database_pool.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_locks "
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_locks "
         "WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
     )
     shown = await second.table.get(run.id)
