@@ -147,7 +147,7 @@ class Admission:
             try:
                 await self.look()
             except Exception:  # noqa: BLE001 - the next reading may succeed
-                _log.exception("Admission: the log could not be looked at; will retry")
+                _log.exception("Admission: the log's progress could not be read; will retry")
 
     def _seen(self, progress: Sequence[Progress]) -> _LogReading | None:
         appended = acknowledged = 0

@@ -473,6 +473,6 @@ def _address(name: Any) -> tuple[str, int] | None:
 def _too_many() -> Problem:
     return Problem(
         TOO_MANY_CONNECTIONS,
-        "The connections that there may be are taken (INGRESS_MAX_CONNECTIONS).",
+        "All connections are in use (INGRESS_MAX_CONNECTIONS).",
         headers={"Retry-After": "1", "Connection": "close"},
     )

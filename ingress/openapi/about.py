@@ -56,6 +56,6 @@ def head(*, console: bool) -> dict[str, Any]:
         "tags": [{"name": name, "description": words} for name, words in tags.items()],
         "externalDocs": {
             "url": "/docs",
-            "description": "The same as a page, from which requests can be sent.",
+            "description": "The same document as a page that can send requests.",
         },
     }

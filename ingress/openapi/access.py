@@ -12,9 +12,10 @@ __all__ = ["add_access"]
 
 _FOR_PROBES = {"/healthz", "/readyz"}
 _LIMITED = (
-    "A key may be limited to senders or to conversations whose id begins with a prefix. What it "
-    "sends for others is refused (403), messages of others are not there for it (404), and what is "
-    "about the messages of all (dead letters, status, migration) needs a key without a prefix."
+    "A key may be limited to senders or to conversations whose id begins with a prefix. With "
+    "such a key, messages for others are refused (403), and messages of others are not found "
+    "(404). Routes that concern all messages (dead letters, status, migration) need a key "
+    "without a prefix."
 )
 _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": _LIMITED},

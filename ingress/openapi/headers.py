@@ -11,7 +11,7 @@ __all__ = ["CORRELATION", "RETRY", "add_headers"]
 
 CORRELATION = {
     "X-Correlation-ID": {
-        "description": "The request's own where it sent one, else the message's.",
+        "description": "The request's own, if it sent one; else the message's.",
         "schema": {"type": "string"},
     }
 }

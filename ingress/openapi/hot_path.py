@@ -119,7 +119,9 @@ def _post_message() -> dict[str, Any]:
             "content": {"application/json": {"schema": _reference("MessageRequest")}},
         },
         "responses": {
-            "200": _answer("Accepted before; the first one's answer, in its state now.", ack),
+            "200": _answer(
+                "The message was accepted before: the first answer, with the present state.", ack
+            ),
             "202": _answer("Accepted.", ack),
             **_problems(*_COMMON, p.DIGEST, p.KEY_CONFLICT, *_FULL),
         },
@@ -137,8 +139,8 @@ def _post_batch(settings: IngressSettings) -> dict[str, Any]:
         "tags": ["messages"],
         "summary": "Accept many messages",
         "description": f"1 to {most} messages, each with its clientMessageId, answered in order; "
-        "one that is refused sinks no other. NDJSON is answered in NDJSON. Where the log takes "
-        "none of them the whole answer is 503. " + _CODINGS,
+        "a refused message does not affect the others. NDJSON is answered in "
+        "NDJSON. If the log takes none of them, the whole answer is 503. " + _CODINGS,
         "operationId": "postMessages",
         SCOPE: Scope.PRODUCE.value,
         "parameters": _tracing_headers(),

@@ -75,7 +75,8 @@ _CONTENT: dict[int | str, dict[str, Any]] = {
     },
     304: {"description": "`If-None-Match` has its ETag.", "headers": {"ETag": _STRING}},
     307: {
-        "description": "With `PAYLOAD_REDIRECT`: where the payload store has it, for some minutes.",
+        "description": "With `PAYLOAD_REDIRECT`: its URL in the payload store, valid for some "
+        "minutes.",
         "headers": {"Location": _STRING},
     },
 }
@@ -130,7 +131,7 @@ async def get_content(
         str | None, Header(alias="Range", description="One range, such as `bytes=0-1023`.")
     ] = None,
     if_range: Annotated[
-        str | None, Header(description="The range is meant only while the ETag is this one.")
+        str | None, Header(description="`Range` applies only if the content's ETag is this one.")
     ] = None,
     if_none_match: Annotated[
         str | None, Header(description="Answer 304 if the ETag is among these.")
@@ -210,7 +211,7 @@ async def _chunks(
         PayloadError: The store can't return the content, or has another content.
     """
     if routes.payloads is None:
-        detail = "The content is in a payload store, which this process has no PAYLOAD_STORE for."
+        detail = "The content is in a payload store, and this process has no PAYLOAD_STORE."
         raise Problem(PAYLOADS_UNAVAILABLE, detail, headers={"Retry-After": "2"})
     opened = await routes.payloads.open(content.key, start=part.start, end=part.end)
     if opened.size != content.size:

@@ -43,7 +43,7 @@ class FailureLog:
             return
         self._lines += 1
         _log.warning(
-            "Request failed: a server that it needs did not do its part",
+            "Request failed: a server that it depends on failed",
             problem=problem,
             error=str(error) or "no answer in time",
             path=path,

@@ -94,9 +94,9 @@ router = APIRouter(prefix="/api", tags=["messages"])
 @router.get(
     "/messages/{message_id}",
     summary="Read one message, wherever it is",
-    description="Found as a row, as a dead letter, or in the log where it waits. What can't "
-    "be told yet is null. Of a message that was archived or erased the id and the time of "
-    "acceptance are left.",
+    description="The message is found as a row, as a dead letter, or in the log where it waits. "
+    "Fields that are not known yet are null. An archived or erased message has its id and its "
+    "time of acceptance only.",
     operation_id="getMessage",
     responses=problems(INVALID, NOT_FOUND, DATABASE_UNAVAILABLE, LOG_UNAVAILABLE),
     openapi_extra=scoped(Scope.READ),

@@ -111,9 +111,9 @@ async def cancel_redrive(redrive_id: UUID, routes: Routes, who: Caller, why: Why
 @router.post(
     "/redrives/{redrive_id}/resume",
     status_code=202,
-    summary="Take up a redrive whose process has stopped",
-    description="It goes on where it was left. A letter that was appended twice is one "
-    "message all the same.",
+    summary="Resume a redrive whose process has stopped",
+    description="It continues where it stopped. A letter that was appended twice is still one "
+    "message.",
     operation_id="resumeRedrive",
     dependencies=[ADMIN],
     responses=problems(p.INVALID, NOT_FOUND, STATE, p.DATABASE_UNAVAILABLE),

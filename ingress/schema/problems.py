@@ -130,13 +130,13 @@ HEAD_TOO_LARGE = _kind(
 NOT_IMPLEMENTED = _kind(
     "not-implemented",
     HTTPStatus.NOT_IMPLEMENTED,
-    "This part of HTTP is not served here",
+    "This part of HTTP is not supported",
     "`detail` names it and what to send instead.",
 )
 VERSION = _kind(
     "version-not-supported",
     HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
-    "This version of HTTP is not spoken here",
+    "This version of HTTP is not supported",
     "Send HTTP/1.1. A proxy in front can speak other versions with its clients.",
 )
 MALFORMED = _kind(
@@ -179,28 +179,28 @@ FORBIDDEN = _kind(
 FOREIGN = _kind(
     "foreign-page",
     HTTPStatus.FORBIDDEN,
-    "Another site's page sent this",
-    "What a browser sends for a page of another site is refused where no key is named in a header. "
-    "A proxy in front has to leave `Host` as the browser sent it.",
+    "A page of another site sent this request",
+    "A request that a browser sends for a page of another site is refused, unless a header has a "
+    "key. A proxy in front has to leave `Host` as the browser sent it.",
 )
 MISDIRECTED = _kind(
     "misdirected",
     HTTPStatus.MISDIRECTED_REQUEST,
-    "This service does not go by that name",
-    "Ask for it by a name it knows. `detail` says how the operator adds one.",
+    "The service is not known by this host name",
+    "Send a host name that the service knows. `detail` says how the operator adds one.",
 )
 NOT_FOUND = _kind(
     "not-found",
     HTTPStatus.NOT_FOUND,
-    "There is no such thing here",
+    "Nothing was found at this address",
     "Check the path and the id in it.",
 )
 GONE = _kind(
     "gone",
     HTTPStatus.GONE,
     "The message was archived or erased",
-    "`detail` says which. Its id and its time of acceptance are still known "
-    "(`GET /api/messages/{id}`); its content and its receipts are not here any more.",
+    "`detail` says which. Its id and its time of acceptance are still known (`GET "
+    "/api/messages/{id}`); its content and its receipts are gone.",
 )
 METHOD = _kind(
     "method-not-allowed",
@@ -217,7 +217,7 @@ TIMED_OUT = _kind(
 STATE = _kind(
     "conflicting-state",
     HTTPStatus.CONFLICT,
-    "That can't be done in its present state",
+    "The present state does not allow this",
     "`detail` says which state stands in the way and what would change it.",
 )
 TOO_LARGE = _kind(
@@ -230,7 +230,7 @@ TOO_LARGE = _kind(
 RANGE = _kind(
     "range-not-satisfiable",
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
-    "The content has no such bytes",
+    "The content does not have these bytes",
     "`Content-Range` says how many bytes there are. Ask for some of those.",
 )
 MEDIA = _kind(
@@ -267,7 +267,7 @@ LOG_UNAVAILABLE = _kind(
 OUTCOME_UNKNOWN = _kind(
     "outcome-unknown",
     HTTPStatus.SERVICE_UNAVAILABLE,
-    "It can't be told whether the message was accepted",
+    "It is unknown whether the message was accepted",
     "Retry with the same clientMessageId (or Idempotency-Key) after the seconds in `Retry-After`: "
     "it can't be doubled, and a new key could double it.",
 )

@@ -132,6 +132,6 @@ def same_site(headers: Headers, *, marked: bool = False) -> None:
     if not ours or (marked and MARK not in headers):
         raise Problem(
             FOREIGN,
-            "Another site's page sent this, or a proxy changed Host: only the console's own pages "
-            "may change something without naming a key.",
+            "A page of another site sent this request, or a proxy changed Host: only the "
+            "console's own pages may change something without naming a key.",
         )

@@ -54,7 +54,7 @@ def announced(headers: Headers) -> dict[str, bytes]:
         try:
             found[shown] = base64.b64decode(given[1] or b"?", validate=True)
         except binascii.Error as error:
-            detail = f"{shown} is not as sha-256=:BASE64:, with the SHA-256 in Base64."
+            detail = f"{shown} is not of the form sha-256=:BASE64:, with the SHA-256 in Base64."
             raise Problem(DIGEST, detail) from error
     return found
 
@@ -68,4 +68,7 @@ def check(expected: dict[str, bytes], digest: bytes) -> None:
     for name, given in expected.items():
         if given != digest:
             found = base64.b64encode(digest).decode()
-            raise Problem(DIGEST, f"What came has the SHA-256 {found}, which {name} is not.")
+            raise Problem(
+                DIGEST,
+                f"The received bytes have the SHA-256 {found}, which is not the one in {name}.",
+            )

@@ -75,7 +75,7 @@ class Inflater:
             Problem: The compressed body is cut off (400).
         """
         if self._stream is not None or not self._members:
-            raise _broken("it ends before its end")
+            raise _broken("it is incomplete")
 
     def _step(self, left: bytes) -> Iterator[bytes | None]:
         full = False  # the output limit was reached: more may come out without further input

@@ -89,8 +89,8 @@ class ApiKey(msgspec.Struct, frozen=True):
         if self.limited:
             raise Problem(
                 FORBIDDEN,
-                f"The key {self.name!r} is limited to a prefix, and this is about the messages of "
-                "all: use a key without one.",
+                f"The key {self.name!r} is limited to a prefix, and this request concerns all "
+                "messages: use a key without a prefix.",
             )
 
     def _refused(self, what: str, prefix: str) -> Problem:
@@ -140,8 +140,8 @@ def parse_entries(text: str, source: str) -> dict[str, ApiKey]:
         key = ApiKey(match[1], scopes, prefixes.get("sender", ""), prefixes.get("conversation", ""))
         if key.limited and Scope.ADMIN in scopes:
             raise ConfigurationError(
-                f"{where} has a prefix and the scope admin, which is for the messages of all: "
-                "leave out one of the two"
+                f"{where} has a prefix and the scope admin, which concerns all messages: leave "
+                "out one of the two"
             )
         if match[3] in keys:
             raise ConfigurationError(

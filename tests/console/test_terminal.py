@@ -75,4 +75,4 @@ async def test_status_says_in_sentences_what_the_console_says(
     status = await command("status")
     assert await status.ends() == 0
     assert "wait for a decision" in status.text or "waits for a decision" in status.text
-    assert "Read why, mend the cause" in status.text
+    assert "Read their errors and fix the cause" in status.text

@@ -146,7 +146,7 @@ def test_loss_lag_and_dead_letters_are_said() -> None:
         "falls behind: 900 records a second come in and 300 are persisted" in said(behind)[0].text
     )
     ahead = log(partition(0, lag=5000), in_rate=100.0, out_rate=600.0)
-    assert any("none in 10 s" in finding.text for finding in said(ahead))
+    assert any("all are persisted in 10 s" in finding.text for finding in said(ahead))
     letters = Letters(pending=2, by_reason={"rejected": 2}, oldest="2026-11-25T09:00:00Z")
     notice = said(log(partition(0)), letters=letters)[-1]
     assert notice.text == ("2 dead letters wait for a decision (2 rejected), the oldest for 3 h.")
@@ -249,8 +249,8 @@ def test_a_file_of_old_rows_that_is_never_finished_is_told() -> None:
     told, *_ = said(log(partition(0)), database=waits)
     assert told.level == "warning"
     assert told.text == (
-        "A file of old rows was begun and is not finished for 3 h: nothing is lost, and the table "
-        "grows."
+        "A file of old rows was begun, and has not been finished for 3 h: nothing is lost, but "
+        "the table grows."
     )
     assert told.next == "Run `crossfade rows archive`, which says what ROWS_ARCHIVE_URL lacks."
     begun = Database(up=True, error=None, archive_waits=60.0)

@@ -91,8 +91,8 @@ async def test_a_place_where_nothing_can_stand_says_why(start: Start) -> None:
     for text, note in (
         ("redis 3:no-offset", "is no entry id"),
         ("redis 99:1-0", "has the partitions 0 to 15"),
-        ("redis 3:1-0", "holds no record there (any more), and no row"),
-        ("redis 3:18446744073709551615-0", "holds no record there"),
+        ("redis 3:1-0", "has no record there (any more), and no row"),
+        ("redis 3:18446744073709551615-0", "has no record there"),
     ):
         found = await _ask(service, "search", q=text)
         assert found["items"] == []

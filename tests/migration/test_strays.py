@@ -31,12 +31,12 @@ async def told(database_pool, process, state_machine):
 
 
 async def test_a_phase_that_the_migration_does_not_stand_at_is_told(told, state_machine):
-    assert await told(0) == [("ok", "Nothing that is known is wrong.")]
+    assert await told(0) == [("ok", "No problem is known.")]
     ((level, text),) = await told(3)
     assert level == "warning"
     assert "1 process has the settings of another phase" in text
     await state_machine.begin(1, 1, who="op", why="x")
-    assert await told(1) == [("ok", "Nothing that is known is wrong.")]
+    assert await told(1) == [("ok", "No problem is known.")]
     assert len(await told(2)) == 1
 
 

@@ -54,7 +54,7 @@ function redrive(label, selection) {
             null,
             h("strong", null, plural(found.letters, "letter", "letters")),
             ` will be appended to the primary log again${parts ? ` (${parts})` : ""}. ` +
-              "A message can't be doubled by it: its key decides.",
+              "This can't double a message: its key decides.",
           ),
           found.redrivenTooOften
             ? h(

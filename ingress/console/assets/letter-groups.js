@@ -43,7 +43,7 @@ export function showGroups(root, { session, again }) {
             ? null
             : empty(
                 "No dead letters wait",
-                "Every record could be persisted, or was dealt with. What was done about earlier ones stands under Actions.",
+                "Every record was persisted, or its dead letter was handled. Actions shows what was done about earlier ones.",
               ),
           waiting,
           next ? button("Show more causes", () => read(next)) : null,

@@ -178,7 +178,7 @@ export function showLetters(root, { session, filter, again }) {
             further ??
               (items
                 ? ending(items)
-                : empty("None of these wait", "They were redriven or discarded, or no letter is like that.")),
+                : empty("No such letter waits", "They were redriven or discarded, or no letter matches.")),
           ],
         );
       },

@@ -19,12 +19,12 @@ const CLASSES = {
 const DIFFERENT = new Set(["missing_in_shadow", "missing_in_primary", "different_bytes", "order_differs"]);
 // What to do about them, as RUNBOOKS.md has it.
 const REMEDIES = {
-  missing_in_shadow: "What the shadow lacks is appended by crossfade migrate backfill.",
+  missing_in_shadow: "crossfade migrate backfill appends what the shadow lacks.",
   missing_in_primary:
-    "What stands in the shadow alone was written by somebody else, or the primary lost it: " +
-    "crossfade audit tells.",
-  different_bytes: "Different bytes may not be: go back one phase, and report it.",
-  order_differs: "Another order may not be: go back one phase, and report it.",
+    "Messages in the shadow alone were written by somebody else, or the primary lost them: " +
+    "crossfade audit says which.",
+  different_bytes: "Bytes must never differ: go back one phase, and report it.",
+  order_differs: "The order must never differ: go back one phase, and report it.",
 };
 const SAMPLES = [
   { title: "Finding" },

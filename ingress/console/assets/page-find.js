@@ -139,7 +139,7 @@ function nothing(q) {
   return [
     empty(
       "Nothing has that id",
-      "Looked among rows, among the records that wait in the log, and among dead letters. " +
+      "Searched the rows, the records that wait in the log, and the dead letters. " +
         "A receipt is found by its message's id.",
     ),
     h(
@@ -171,10 +171,7 @@ function list(results, chosen) {
             ? table(HEADINGS, rows)
             : page.next
               ? null
-              : empty(
-                  "There are none",
-                  "No row, no record that waits and no pending dead letter is of these.",
-                ),
+              : empty("There are none", "No row, no waiting record and no pending dead letter matches."),
         );
         const next = page.lookedBackTo ? "Look further back" : "Show more";
         fill(

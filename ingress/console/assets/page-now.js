@@ -139,7 +139,7 @@ function figuresPart() {
             ? `99 of 100; half ${bound(figure.p50)}`
             : figure
               ? "nothing in the last 10 s"
-              : "PostgreSQL, which knows, is silent",
+              : "PostgreSQL does not answer",
         );
       }
       for (const name of ["inRate", "outRate", "lag", "oldest"])

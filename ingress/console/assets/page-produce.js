@@ -55,11 +55,11 @@ function form(query, send) {
     "clientMessageId",
     "Client message id",
     { required: true, value: fresh() },
-    "The same one again is the same message: answered 200, and written once.",
+    "Sent again with the same id, it is the same message: answered 200, and written once.",
   );
   const content = box("content", "Content", { rows: 5, maxlength: null });
   const type = box("contentType", "Content type", { placeholder: "text", maxlength: 128 });
-  const recipients = box("recipientIds", "Recipients", { maxlength: null }, "Between commas; none is fine.");
+  const recipients = box("recipientIds", "Recipients", { maxlength: null }, "Comma-separated; may be none.");
   const correlation = box("correlationId", "Correlation id", {
     maxlength: 128,
     placeholder: "the message's own id",
@@ -128,7 +128,7 @@ function followed(answer, ack) {
     h(
       "p",
       null,
-      ack.idempotentHit ? "The same key was here before; nothing is written again: " : "It is in the log: ",
+      ack.idempotentHit ? "The same key was sent before; nothing is written again: " : "It is in the log: ",
       h("a", { href: `#/message/${ack.messageId}` }, copyable(ack.messageId)),
       mixed`, partition ${ack.partition} of ${ack.log}, key `,
       copyable(ack.idempotencyKey),

@@ -181,7 +181,7 @@ function follow(chosen, take, fail) {
     source?.close();
     if (ended) return;
     fail(
-      "The connection is lost, or too many follow already. It is tried again; what comes meanwhile is not shown.",
+      "The connection is lost, or too many follow already. It is tried again; messages that come meanwhile are not shown.",
     );
     clearTimeout(timer);
     timer = setTimeout(connect, delay);

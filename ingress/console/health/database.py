@@ -38,7 +38,7 @@ def database_sentences(database: Database) -> Iterator[Sentence]:
     if database.archive_waits > _ARCHIVE_FAILS:
         yield Sentence(
             level="warning",
-            text="A file of old rows was begun and is not finished for "
-            f"{span(database.archive_waits)}: nothing is lost, and the table grows.",
+            text="A file of old rows was begun, and has not been finished for "
+            f"{span(database.archive_waits)}: nothing is lost, but the table grows.",
             next="Run `crossfade rows archive`, which says what ROWS_ARCHIVE_URL lacks.",
         )

@@ -22,6 +22,7 @@ def letter_sentences(letters: Letters | None, now: datetime) -> Iterator[Sentenc
     yield Sentence(
         level="notice",
         text=f"{letters.pending} dead {those} for a decision ({reasons}){age}.",
-        next="Read why, mend the cause, then redrive them, or discard them with a reason.",
+        next="Read their errors and fix the cause, then redrive them; or discard them with a "
+        "reason.",
         page="dead-letters",
     )

@@ -45,9 +45,9 @@ def log_sentences(
     if unknown := [partition.partition for partition in log.partitions if partition.lag is None]:
         yield Sentence(
             level="warning",
-            text=f"The lag of {named(unknown)} of {log.name} can't be told.",
-            next="Records ahead of the workers were removed by hand; it is known again when they "
-            "have read past them.",
+            text=f"The lag of {named(unknown)} of {log.name} is unknown.",
+            next="Somebody removed records that the workers had not read. The lag is known again "
+            "when the workers have read past that place.",
             page="partitions",
         )
     if "consumed" in log.roles:
@@ -67,8 +67,8 @@ def _silent(log: LogView, *, answers_wait: bool) -> Sentence:
     return Sentence(
         level="warning" if log.roles == ["shadow"] and not is_needed else "alarm",
         text=f"The log {log.name} does not answer: {log.error}. {effect}",
-        next=f"Start the {log.name} server again, or mend the network to it; processes reconnect "
-        "by themselves.",
+        next=f"Start the {log.name} server again, or repair the network to it; processes "
+        "reconnect by themselves.",
         page="partitions",
     )
 
@@ -84,9 +84,9 @@ def _unowned(log: LogView) -> Iterator[Sentence]:
         whom = "any partition" if everyone else named([partition.partition for partition in free])
         yield Sentence(
             level="warning",
-            text=f"No worker owns {whom} of {log.name}: what comes in waits.",
-            next="Start a worker (`crossfade worker`). After a worker's death this lasts as long "
-            "as its lease, STREAM_LEASE_MS.",
+            text=f"No worker owns {whom} of {log.name}: new records wait.",
+            next="Start a worker (`crossfade worker`). After a worker dies, this lasts until its "
+            "lease ends (STREAM_LEASE_MS).",
             page="partitions",
         )
 
@@ -107,7 +107,7 @@ def _behind(log: LogView) -> Iterator[Sentence]:
         eta = log.lag / (log.out_rate - log.in_rate)
         yield Sentence(
             level="notice",
-            text=f"{log.name} catches up: {log.lag} records wait, and at this rate none in "
-            f"{span(eta)}.",
+            text=f"{log.name} catches up: {log.lag} records wait, and at this rate all are "
+            f"persisted in {span(eta)}.",
             page="partitions",
         )

@@ -25,8 +25,8 @@ def process_sentences(processes: Sequence[ProcessView], now: datetime) -> Iterat
             text=f"None of {len(processes)} processes has been heard of for {span(silent)}. "
             "PostgreSQL takes none of their writes (its disk is full, or it is read-only), or all "
             "of them have ended.",
-            next="Look at PostgreSQL's disk and log first: what is accepted meanwhile waits in the "
-            "log, and processes that live go on by themselves.",
+            next="Look at PostgreSQL's disk and log first: messages accepted meanwhile wait in "
+            "the log, and live processes go on by themselves.",
             page="migration",
         )
         return
@@ -51,7 +51,7 @@ def process_sentences(processes: Sequence[ProcessView], now: datetime) -> Iterat
             yield Sentence(
                 level="alarm",
                 text=f"{who} for {dependency}, for {ago(since, now)} now: {error}.",
-                next="What is accepted waits in the log. See RowsLost in RUNBOOKS.md before you "
+                next="Accepted messages wait in the log. See RowsLost in RUNBOOKS.md before you "
                 "accept the loss.",
             )
             continue
@@ -59,7 +59,7 @@ def process_sentences(processes: Sequence[ProcessView], now: datetime) -> Iterat
             level="warning",
             text=f"{who} for {dependency_name(dependency)}, for {ago(since, now)} now: {error}.",
             next="Nothing is lost or given up meanwhile. `crossfade doctor` says what is wrong "
-            "there; once it takes the work, it goes on by itself.",
+            "there; once that works again, processes go on by themselves.",
         )
 
 
@@ -69,8 +69,8 @@ def stray_sentences(count: int) -> Iterator[Sentence]:
         who = "1 process has" if count == 1 else f"{count} processes have"
         yield Sentence(
             level="warning",
-            text=f"{who} the settings of another phase than the migration stands at, so no gate "
-            "was asked: messages of a conversation may be stored out of order. None is lost or "
+            text=f"{who} the settings of another phase than the migration's, so no gate was "
+            "judged: messages of a conversation may be stored out of order. None is lost or "
             "doubled.",
             next="`crossfade migrate status` shows which, and the settings to restart with.",
             page="migration",

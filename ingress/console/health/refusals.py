@@ -37,7 +37,7 @@ def refused_appends(
             effect = REFUSED
             text = f"{name} refuses messages of {whose}, for {since} now: {latest.error}."
         else:
-            effect = "None came since, so whether it takes them now is not known."
+            effect = "No message came since, so it is unknown whether it takes messages now."
             text = (
                 f"{name} refused the last message of {whose}, {ago(latest.last, now)} ago: "
                 f"{latest.error}."
@@ -45,7 +45,7 @@ def refused_appends(
         yield Sentence(
             level="alarm" if is_tried else "warning",
             text=f"{text} {effect}",
-            next="`crossfade doctor` says what is wrong there. Mend it, and processes go on by "
+            next="`crossfade doctor` says what is wrong there. Fix it, and processes go on by "
             "themselves.",
             page="partitions",
         )

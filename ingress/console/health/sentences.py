@@ -67,13 +67,13 @@ def sentences(
 def _calm(logs: Sequence[LogView]) -> Sentence:
     read = next((log for log in logs if "consumed" in log.roles), None)
     if read is None or read.lag is None:
-        return Sentence(level="ok", text="Nothing that is known is wrong.")
+        return Sentence(level="ok", text="No problem is known.")
     if read.lag == 0:
         return Sentence(level="ok", text=f"Everything that {read.name} has is persisted.")
     oldest = max(partition.oldest_age or 0.0 for partition in read.partitions)
     records = "1 record is" if read.lag == 1 else f"{read.lag} records are"
     return Sentence(
         level="ok",
-        text=f"All partitions of {read.name} move: {records} on the way, the oldest for "
+        text=f"All partitions of {read.name} make progress: {records} on the way, the oldest for "
         f"{span(oldest)}.",
     )

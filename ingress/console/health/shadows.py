@@ -31,7 +31,7 @@ def shadow_sentences(
             level="alarm" if answers_wait else "warning",
             text=f"The shadow {name} takes no copies of {those}: {errors[0]}. "
             f"{REFUSED if answers_wait else MISSED}",
-            next="Mend the cause, and processes go on by themselves; or take a step back: "
+            next="Fix the cause, and processes go on by themselves; or take a step back: "
             "`crossfade migrate rollback --why ...`.",
             page="migration",
         )

@@ -65,7 +65,7 @@ def _cause(
             "If that process is dead or suspended, another takes over within STREAM_LEASE_MS.",
         )
     return (
-        f"its worker {partition.owner} is alive and waits for nothing it knows of",
+        f"its worker {partition.owner} is alive and reports no dependency that it waits for",
         f"Look at the log of process {owner.pid} on {owner.host}, and at locks in PostgreSQL.",
     )
 

@@ -22,7 +22,7 @@ router = APIRouter(prefix="/api/console", tags=["console"])
 
 @router.get(
     "/actions",
-    summary="Read what was done by hand, newest first",
+    summary="List operators' actions, newest first",
     description="Redrives, discards, steps of the migration: who, when, why, and how it ended.",
     operation_id="listActions",
     dependencies=[READER],

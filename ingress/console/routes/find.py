@@ -30,8 +30,8 @@ router = APIRouter(prefix="/api/console", tags=["console"])
 @router.get(
     "/search",
     summary="Find messages by any of their ids, by conversation, or where they stand in a log",
-    description="Rows are found by index, messages that are not rows yet among the waiting records "
-    "and the latest pending dead letters.",
+    description="Persisted messages are found by index. Messages that are not persisted yet are "
+    "searched for among the waiting records and the latest pending dead letters.",
     operation_id="searchMessages",
     responses=problems(INVALID),
     openapi_extra=scoped(Scope.READ),
@@ -54,9 +54,9 @@ async def search_messages(
 @router.get(
     "/messages",
     summary="List messages, newest first: of a sender, of a conversation, of the last minutes",
-    description="What is not a row yet stands before the first page: of the records that wait, "
-    "and of the latest pending dead letters. Without a conversation it is read back in time, "
-    "for two seconds at most; a page that ends early says how far it came.",
+    description="The first page begins with messages that are not persisted yet: waiting "
+    "records, and the latest pending dead letters. Without a conversation, a page is read back "
+    "in time, for two seconds at most; a page that ends early says how far it came.",
     operation_id="listLatestMessages",
     responses=problems(INVALID, FORBIDDEN, DATABASE_UNAVAILABLE),
     openapi_extra=scoped(Scope.READ),
@@ -68,7 +68,7 @@ async def list_latest(
     conversation: Text | None = None,
     sender: Text | None = None,
     minutes: Annotated[
-        int | None, Query(ge=1, le=_YEAR, description="Only messages that are not older.")
+        int | None, Query(ge=1, le=_YEAR, description="Only messages of the last so many minutes.")
     ] = None,
     after: Annotated[
         str | None, Query(max_length=64, description="`next` of the page before.")

@@ -24,8 +24,8 @@ router = APIRouter(prefix="/api/console", tags=["console"])
 @router.get(
     "/dead-letters",
     summary="See pending dead letters grouped by reason and cause",
-    description="Each group with its count and its latest error. Its reason and its cause are "
-    "the filter of an action on all of it.",
+    description="Each group has its count and its latest error. To redrive or discard a whole "
+    "group, filter by its reason and its cause.",
     operation_id="groupDeadLetters",
     dependencies=[READER],
     responses=problems(INVALID, DATABASE_UNAVAILABLE),

@@ -64,8 +64,8 @@ class RecordsQuery(Model):
 
 @router.get(
     "",
-    summary="See which logs can be looked into",
-    description="Each with what it is used for, and how many partitions it has.",
+    summary="List the logs whose records can be read",
+    description="Each log has its roles and its number of partitions.",
     operation_id="listLogs",
     openapi_extra=scoped(Scope.READ),
 )
@@ -83,9 +83,9 @@ async def list_logs(console: Console, _key: OwnKey) -> LogNames:
 @router.get(
     "/{log}/partitions/{partition}/records",
     summary="Read records as they stand in a partition",
-    description="In log order. A page is bounded in bytes, too, and of a body the first 16 KiB "
-    "are given. Of a key with a prefix, records that are messages it may read. `first` and "
-    "`last` are the offsets to go on from, before and after the page.",
+    description="In log order. A page is limited in bytes, too, and a body is cut after 16 KiB. "
+    "A key with a prefix gets only records of messages that it may read. Send `first` as "
+    "`before` for the page before, and `last` as `after` for the page after.",
     operation_id="listRecords",
     responses=problems(INVALID, NOT_FOUND, LOG_UNAVAILABLE),
     openapi_extra=scoped(Scope.READ),

@@ -84,7 +84,7 @@ async def begin_step(
 
 @router.post(
     "/complete",
-    summary="Record that every process is on the phase, if that is so",
+    summary="Record that the step is complete, if every process is on its phase",
     description="`recorded` is false where some process is still on the phase before.",
     operation_id="completeStep",
     dependencies=[ADMIN],
@@ -97,8 +97,8 @@ async def complete_step(who: Caller, migration: Migration) -> Recorded:
 
 @router.post(
     "/cancel",
-    summary="Take the queued step away",
-    description="Nothing has changed yet while a step waits for its gates.",
+    summary="Cancel the queued step",
+    description="A step that waits for its gates has changed nothing yet.",
     operation_id="cancelStep",
     dependencies=[ADMIN, json_body()],
     responses=problems(*_WRITE),

@@ -55,8 +55,8 @@ class Produced(Ack, ApiStruct, frozen=True):
     "/messages",
     status_code=202,
     summary="Send a test message, on record",
-    description="The way of `POST /api/messages`, for a person: recorded in the actions before "
-    "it is sent. The key needs the scope `produce` beside `admin`.",
+    description="Like `POST /api/messages`, but recorded in the actions before it is sent. The "
+    "key needs both scopes, `produce` and `admin`.",
     operation_id="produceTestMessage",
     dependencies=[ADMIN, json_body()],
     responses={

@@ -22,7 +22,7 @@ router = APIRouter(prefix="/api/console/session", tags=["console"])
 
 @router.get(
     "",
-    summary="See who this browser is",
+    summary="See which key this browser holds",
     description="Whether keys are needed, the name of the key that the browser holds, and "
     "what it may do.",
     operation_id="getSession",
@@ -43,7 +43,7 @@ async def get_session(request: Request, response: Response, console: Console) ->
 
 @router.post(
     "",
-    summary="Hand a key in, for this browser to hold",
+    summary="Give this browser a key to hold",
     description="The key goes into a cookie that no script can read. Any key with the scope "
     "`read` or `admin` will do.",
     operation_id="beginSession",
@@ -71,7 +71,7 @@ async def begin_session(
     "",
     status_code=204,
     summary="Make this browser forget its key",
-    description="The cookie is taken away. The key itself stays valid.",
+    description="The cookie is removed. The key itself stays valid.",
     operation_id="endSession",
     responses=problems(p.FOREIGN),
 )

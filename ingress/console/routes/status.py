@@ -30,7 +30,8 @@ router = APIRouter(prefix="/api/console", tags=["console"])
 @router.get(
     "/status",
     summary="See logs, workers, PostgreSQL and what is wrong, at once",
-    description="As this process sees it: at most a second old while somebody looks.",
+    description="As the answering process sees it. While a client follows the status, it is at "
+    "most a second old.",
     operation_id="getStatus",
     dependencies=[READER],
     openapi_extra=scoped(Scope.READ),
@@ -43,8 +44,8 @@ async def get_status(response: Response, console: Console) -> Status:
 @router.get(
     "/hour",
     summary="See the last hour, a point every ten seconds",
-    description="As the process that answers has it: from its start on, and 360 points at "
-    "most. Sums over every process.",
+    description="Points that the answering process has sampled since its start, 360 at most. "
+    "Each is a sum over every process.",
     operation_id="getHour",
     dependencies=[READER],
     openapi_extra=scoped(Scope.READ),
@@ -57,16 +58,16 @@ async def get_hour(response: Response, console: Console) -> Hour:
 @router.get(
     "/events",
     summary="Follow the status: one server-sent event a second",
-    description="A stream that does not end by itself. The first line tells the client when "
-    "to connect again.",
+    description="The stream does not end by itself. Its first line tells the client how long to "
+    "wait before it connects again.",
     operation_id="followStatus",
     dependencies=[READER],
     response_class=StreamingResponse,
     responses={
         200: {
-            "description": "Events named `status`; each one's data is what `/status` answers, "
-            "without its history. The last is named `end` where the key was taken away; its "
-            "data is the problem.",
+            "description": "Events named `status`; their data is the answer of `/status`, "
+            "without its history. If the key is revoked, the last event is named "
+            "`end`, and its data is the problem.",
             "content": {"text/event-stream": {"schema": STATUS_EVENT}},
         },
         **problems(INVALID),

@@ -31,16 +31,19 @@ router = APIRouter(prefix="/api/console", tags=["console"])
 @router.get(
     "/tail/events",
     summary="Follow messages as they are appended",
-    description="From now on, without a group, of the log that workers read. What comes faster "
-    "than it can be told is passed over and counted in `skipped`.",
+    description="Messages of the log that workers read, from now on, read without a consumer "
+    "group. Records that come faster than the client can follow are skipped, and counted in "
+    "`skipped`.",
     operation_id="followMessages",
     response_class=StreamingResponse,
     responses={
         200: {
-            "description": "Events named `news`: `lines` that were appended, `fates` of those "
-            "told of before, how many records were `skipped`, and the `error` that keeps the "
-            "log from being read. One at once, and one every five seconds at least. The last "
-            "is named `end` where the key was taken away; its data is the problem.",
+            "description": "Events named `news`: `lines` for appended messages, `fates` for the "
+            "outcomes of messages in earlier events, `skipped` for the number of "
+            "skipped records, and the `error` that keeps the log from being read. "
+            "The first comes at once, then one every five seconds at least. If "
+            "the key is revoked, the last event is named `end`, and its data is "
+            "the problem.",
             "content": {"text/event-stream": {"schema": TAIL_EVENT}},
         },
         **problems(INVALID, TOO_MANY_CONNECTIONS),

@@ -46,7 +46,7 @@ class Places:
         try:
             record = await record_at(log, Topic.MESSAGES, place.partition, place.offset)
         except ValueError as error:
-            notes.append(f"Of {place.log}: {error}.")
+            notes.append(f"This is no place in {place.log}: {error}.")
             return []
         if record is None:
             return await self._stood(log, place, notes)
@@ -57,13 +57,13 @@ class Places:
         try:
             event = decode(record)
         except DecodeError as error:
-            notes.append(f"What stands there is no message: {error}.")
+            notes.append(f"The record there is not a message: {error}.")
             return FoundMessage(
                 message_id=None, matched=["log position"], state="pending", position=where
             )
         state = await self._state(event.message_id)
         if not isinstance(event, Message):
-            notes.append(f"A receipt ({event.state}) of this message stands there.")
+            notes.append(f"The record there is a receipt ({event.state}) of this message.")
             return FoundMessage(
                 message_id=event.message_id,
                 matched=["log position"],
@@ -101,13 +101,13 @@ class Places:
             )
         if not rows and when is not None:
             notes.append(
-                f"{place.log} holds no record there (any more), and no row of the ten minutes "
-                "after it came from there."
+                f"{place.log} has no record there (any more), and no row of the ten minutes after "
+                "that place came from it."
             )
         elif not rows:
             notes.append(
-                f"{place.log} holds no record there (any more), and rows can't be found by where "
-                "they came from: look for the conversation, or for another id."
+                f"{place.log} has no record there (any more), and rows can't be found by their "
+                "place in this log: search for the conversation, or for another id."
             )
         position = StoredPosition(place.log, place.partition, place.offset)
         return [found_row(row, ["log position"], position=position) for row in rows]
