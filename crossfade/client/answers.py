@@ -136,7 +136,7 @@ def problem_of(reply: Reply) -> ProblemError:
 def reason_of(reply: Reply) -> str:
     """Return a text that describes an answer which is not the service's."""
     if "location" in reply.headers:
-        return f"it leads to {reply.headers['location'][:_QUOTED]}"
+        return f"it redirects to {reply.headers['location'][:_QUOTED]}"
     kind = reply.headers.get("content-type", "no content type")
     text = re.sub(r"\s+", " ", reply.body[: 4 * _QUOTED].decode("utf-8", "replace")).strip()
     return f"{kind}: {text[:_QUOTED]!r}"

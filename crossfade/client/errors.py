@@ -102,7 +102,7 @@ class UnexpectedAnswerError(CrossfadeError):
     Remedy: check the base URL, and proxies or login pages in between.
     """
 
-    remedy = "Check the base URL and what stands between (a proxy, a login page)."
+    remedy = "Check the base URL, and proxies or login pages in between."
 
     def __init__(self, detail: str, status: int) -> None:
         super().__init__(f"HTTP {status}: {detail}")
@@ -116,7 +116,7 @@ class NotSentError(CrossfadeError):
     Remedy: fix the error in ``__cause__``, and send these messages again.
     """
 
-    remedy = "Mend what the cause says, and send these messages again."
+    remedy = "Fix the error in `__cause__`, and send these messages again."
 
 
 class ProblemError(CrossfadeError):
@@ -256,7 +256,7 @@ class WaitTimeoutError(CrossfadeError, TimeoutError):
     in the log, so wait again; if it stays pending, look at the workers (``crossfade status``).
     """
 
-    remedy = "Wait again. Where it stays pending, look at the workers ('crossfade status')."
+    remedy = "Wait again. If it stays pending, look at the workers ('crossfade status')."
 
     def __init__(self, message_id: str, state: str | None, seconds: float) -> None:
         seen = f"it is {state}" if state else "its state is not known"
@@ -271,7 +271,7 @@ class DeadLetteredError(CrossfadeError):
     Remedy: an operator fixes the cause and redrives it (``crossfade dlq redrive``).
     """
 
-    remedy = "Mend the cause and redrive it ('crossfade dlq redrive')."
+    remedy = "Fix the cause, then redrive it ('crossfade dlq redrive')."
 
     def __init__(self, message: Message) -> None:
         letter = message.dead_letter

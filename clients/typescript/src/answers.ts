@@ -85,7 +85,7 @@ export function problemOf(reply: Reply): ProblemError {
 export function reasonOf(reply: Reply): string {
   const location = reply.headers.get("location");
   if (location !== null) {
-    return `it leads to ${location.slice(0, QUOTED)}`;
+    return `it redirects to ${location.slice(0, QUOTED)}`;
   }
   const kind = reply.headers.get("content-type") ?? "no content type";
   return `${kind}: ${JSON.stringify(reply.text.replace(/\s+/g, " ").trim().slice(0, QUOTED))}`;

@@ -62,7 +62,7 @@ export class NoAnswerError extends CrossfadeError {
 
 /** The answer is not one of Crossfade's API. Something else answered. */
 export class UnexpectedAnswerError extends CrossfadeError {
-  override remedy = "Check the base URL and what stands between (a proxy, a login page).";
+  override remedy = "Check the base URL, and proxies or login pages in between.";
 
   constructor(
     readonly detail: string,
@@ -75,7 +75,7 @@ export class UnexpectedAnswerError extends CrossfadeError {
 
 /** The message was left out: messages before it in the batch could not be sent. */
 export class NotSentError extends CrossfadeError {
-  override remedy = "Mend what the cause says, and send these messages again.";
+  override remedy = "Fix the error in `cause`, and send these messages again.";
 }
 
 /** The members of a problem document (RFC 9457), and the service's own. */
@@ -184,7 +184,7 @@ export class ServiceError extends ProblemError {
 
 /** The message was not persisted within the time given to `wait`. It is safe in the log. */
 export class WaitTimeoutError extends CrossfadeError {
-  override remedy = "Wait again. Where it stays pending, look at the workers ('crossfade status').";
+  override remedy = "Wait again. If it stays pending, look at the workers ('crossfade status').";
 
   constructor(
     readonly messageId: string,
@@ -200,7 +200,7 @@ export class WaitTimeoutError extends CrossfadeError {
 
 /** The message could not be persisted and is a dead letter. */
 export class DeadLetteredError extends CrossfadeError {
-  override remedy = "Mend the cause and redrive it ('crossfade dlq redrive').";
+  override remedy = "Fix the cause, then redrive it ('crossfade dlq redrive').";
 
   constructor(readonly deadLettered: Message) {
     const letter = deadLettered.deadLetter;

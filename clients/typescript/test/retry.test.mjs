@@ -140,7 +140,7 @@ test("a proxy that takes less than the service is given less", async () => {
 
 test("an answer of something else is named, and nothing is followed", async () => {
   const moved = await failed({}, [302, { location: "https://login.example/" }, ""]);
-  assert.match(moved.message, /it leads to https:\/\/login/);
+  assert.match(moved.message, /it redirects to https:\/\/login/);
   const page = await failed({}, [200, { "content-type": "text/html" }, "<p>Welcome</p>"]);
   assert.match(page.message, /Welcome/);
   assert.equal(requests.length, 2);
