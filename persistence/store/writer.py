@@ -206,8 +206,8 @@ async def insert(
 
 def _lost(fence: Fence) -> FenceLost:
     return FenceLost(
-        f"partition {fence.partition} of {fence.transport} has a newer owner, or PostgreSQL is not "
-        "where this owner left it"
+        f"partition {fence.partition} of {fence.transport} has a newer owner, or its position in "
+        "PostgreSQL is not the one that this owner left"
     )
 
 

@@ -86,7 +86,8 @@ class PartitionPosition:
         if time.monotonic() - self._taken_again < _LOST_AGAIN_SECONDS:
             raise lost
         _log.warning(
-            "PostgreSQL is not where this worker left it: it goes on from where PostgreSQL is",
+            "The position in PostgreSQL is not the one that this worker left; continuing from "
+            "PostgreSQL's",
             partition=self._claim.partition,
             error=str(lost),
         )
@@ -133,7 +134,7 @@ class PartitionPosition:
         )
         elsewhere = None if found == left else (left, found)
         if elsewhere and elsewhere == self._elsewhere:
-            raise FenceLost(f"PostgreSQL is at {found}, and was left at {left}")
+            raise FenceLost(f"the position in PostgreSQL is {found}, and was left at {left}")
         self._elsewhere = elsewhere
         # A write since the last look proves the same: it moves only a position that is where it was
         # left.

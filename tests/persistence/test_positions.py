@@ -30,7 +30,7 @@ async def test_nothing_is_written_where_the_database_is_not_where_its_owner_left
     await writer.write([placed(message("b"))], fence)
     await database_pool.execute("DELETE FROM messages WHERE client_message_id = 'b'")
     await database_pool.execute("UPDATE log_positions SET through = $1", before["through"])
-    with pytest.raises(FenceLost, match="not where this owner left it"):
+    with pytest.raises(FenceLost, match="not the one that this owner left"):
         await writer.write([placed(message("c"))], fence)
     with pytest.raises(FenceLost):
         await writer.move(fence, "99999999-0")
@@ -48,7 +48,7 @@ async def test_a_database_that_is_elsewhere_takes_nothing_where_the_row_has_the_
     fence.place = await database_pool.fetchval(
         "UPDATE log_positions SET through = '1-0' RETURNING ctid::text"
     )
-    with pytest.raises(FenceLost, match="not where this owner left it"):
+    with pytest.raises(FenceLost, match="not the one that this owner left"):
         await writer.write([placed(message("b"))], fence)
     assert await database_pool.fetchval("SELECT count(*) FROM messages") == 1
 

@@ -297,7 +297,7 @@ async def test_writers_are_waited_for_where_the_new_server_knows_none(
         await eventually(reported, timeout=PATIENCE)
         await asyncio.gather(first, append_at_last(one, "new"))
         assert await texts(one) == ["lost-by-one", "lost-by-other", "new", "new"]
-    assert "not all that wrote lately had said" in caplog.text
+    assert "not all recent writers had reported" in caplog.text
 
 
 async def test_a_process_that_starts_during_a_rescue_appends_after_it(failover: Failover) -> None:
@@ -332,7 +332,7 @@ async def test_a_report_that_cannot_be_read_drops_no_other(
         await failover.promote()
         await append_at_last(log, "new")
         assert await texts(log) == ["kept", "lost", "new"]
-    assert "process another reported as lost can't be read" in caplog.text
+    assert "The report of process another about lost records can't be read" in caplog.text
 
 
 async def test_what_was_appended_again_does_not_come_back_at_the_next_restart(

@@ -179,13 +179,13 @@ class Appender:
     def _outcome(self, queue: PartitionQueue, batch: Batch, index: int) -> Outcome:
         if not batch.done:
             return AppendUnknown(
-                f"{queue} did not acknowledge in {self._connector.timeout:g} s; "
-                "the record may stand in the log, or come to"
+                f"{queue} did not acknowledge in {self._connector.timeout:g} s; the record may be "
+                "in the log, or may still arrive there"
             )
         if batch.error is not None:
             return batch.error
         if batch.base < 0:  # the broker has the batch, but too long to still know its offset
-            return AppendUnknown(f"{queue} has the record, but not where")
+            return AppendUnknown(f"{queue} has the record, and does not say at which offset")
         return Appended(str(batch.base + index))
 
     def _watch(self, opened: list[_Opened]) -> None:
@@ -213,9 +213,7 @@ class Appender:
         """Answer the callers of a late batch, and refuse other appends until it is delivered."""
         if not batch.sent:
             batch.end(
-                error=TransportUnavailable(
-                    f"{queue} did not acknowledge what came before; not sent"
-                )
+                error=TransportUnavailable(f"{queue} did not acknowledge earlier records; not sent")
             )
             return
         batch.answer()
@@ -223,8 +221,8 @@ class Appender:
         if producer is not None and (queue.stuck is None or queue.stuck.done):
             if not any(other.stuck and not other.stuck.done for other in producer.queues()):
                 log.warning(
-                    "Kafka does not acknowledge a batch: appends to its partition are refused, and "
-                    "to others where that is so",
+                    "Kafka does not acknowledge a batch: appends to its partition are refused, "
+                    "as to any other partition with such a batch",
                     extra={"partition": str(queue)},
                 )
             queue.stuck = batch

@@ -79,12 +79,12 @@ class CatchUp:
         """
         log = _log.bind(partition=fence.partition, acknowledged=floor.offset)
         if not fence.is_first:
-            log.info("No position known in PostgreSQL: it begins at what is acknowledged")
+            log.info("No position in PostgreSQL: beginning after the last acknowledged record")
             return None
         log.error(
-            "PostgreSQL knows nothing of a partition of which workers have acknowledged records: "
-            "the database was emptied, or is another. All that the log holds becomes rows; what it "
-            "no longer holds is lost if no other server or backup has it"
+            "PostgreSQL knows nothing of a partition whose records workers have acknowledged: "
+            "the database was emptied, or is another one. All records that the log still has "
+            "become rows; older ones are lost if no other server or backup has them"
         )
         return await self._log.through(lambda: self._positions.begin(fence.partition), self._stop)
 
@@ -147,8 +147,8 @@ class CatchUp:
                 break
             if not records:  # there may be none, where offsets hold no record
                 log.warning(
-                    "PostgreSQL is behind what was acknowledged: a failover or a restore took rows "
-                    "along; putting them back from the log"
+                    "PostgreSQL lacks acknowledged rows: it lost them in a failover or a "
+                    "restore; putting them back from the log"
                 )
             rows = await self._persist(page)
             after = page[-1].offset

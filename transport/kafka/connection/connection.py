@@ -244,7 +244,8 @@ class Connector:
             )
         if isinstance(cause, ssl.SSLError):
             return ConfigurationError(
-                f"{address} speaks no TLS that we do ({cause}): check KAFKA_SECURITY_PROTOCOL"
+                f"{address} does not speak TLS, or no version of it that we support ({cause}): "
+                "check KAFKA_SECURITY_PROTOCOL"
             )
         if isinstance(cause.__cause__, ConfigurationError):  # no token could be obtained
             return cause.__cause__

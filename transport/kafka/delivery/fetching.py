@@ -116,7 +116,8 @@ class Fetching:
             if not self._unchecked:
                 self._unchecked = True
                 log.warning(
-                    "Check that the log still has the records read failed; will retry",
+                    "Could not check whether the log still has the records that were read; will "
+                    "retry",
                     extra={"error": str(error)},
                 )
             for claim in claims:

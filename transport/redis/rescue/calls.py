@@ -223,7 +223,7 @@ class RescueCalls:
 
 def _tell_unreadable(member: str) -> None:
     _log.error(
-        "What process %s reported as lost can't be read, and is not appended again: run "
-        "`crossfade audit`",
+        "The report of process %s about lost records can't be read, so they are not appended "
+        "again: run `crossfade audit`",
         member,
     )

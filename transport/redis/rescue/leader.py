@@ -71,7 +71,7 @@ class RescueLeader:
         if is_overtaken:
             _tell(count, "in their order, but after newer ones that others appended meanwhile")
         elif is_alone:
-            _tell(count, "in their order; not all that wrote lately had said what they lack")
+            _tell(count, "in their order; not all recent writers had reported their lost records")
         else:
             _tell(count, "in their order, before anything else")
         return True

@@ -150,11 +150,13 @@ class Rescue:
         if self._running is not None:
             why = f" ({self._calls.why})" if self._calls and self._calls.why else ""
             raise TransportUnavailable(
-                "Redis failed over or was restarted, and what that lost is appended again "
+                "Redis failed over or was restarted, and the lost records are appended again "
                 f"first: retry{why}"
             )
         if self._is_closed:
-            raise TransportUnavailable("this log was closed while what it lost was appended again")
+            raise TransportUnavailable(
+                "this log was closed while its lost records were appended again"
+            )
 
     def registration(self) -> Sequence[Command]:
         """Return the command that registers this process as a writer, if that is due."""
@@ -195,8 +197,8 @@ class Rescue:
                     continue
                 except Exception:  # noqa: BLE001 - else appends would be refused for ever
                     _log.exception(
-                        "The rescue of what the new server may lack was given up: run `crossfade "
-                        "audit`, and have clients retry"
+                        "The rescue of records that the new server may lack was given up: run "
+                        "`crossfade audit`, and have clients retry"
                     )
                 self.server = server
         finally:
