@@ -82,7 +82,7 @@ class Expectation:
             _log.warning(
                 "These settings are not the migration's: nothing acknowledged is lost and no row "
                 "doubled, but messages of a conversation may be persisted out of order, since no "
-                "gate has looked where the readers would start",
+                "gate has checked where the readers would start",
                 settings=_settings(self._choice),
                 runs=_label(phase, pair),
                 expected=" or ".join(_label(number, pair) for number in sorted(state.expected)),

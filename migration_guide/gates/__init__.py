@@ -66,4 +66,4 @@ async def _judge(scene: Scene, name: str) -> GateResult:
     except TimeoutError:
         return unknown(name, f"no answer within {_WITHIN_SECONDS:.0f} s")
     except (TransportError, PersistenceError) as error:
-        return unknown(name, f"can't be looked at: {' '.join(str(error).split())}")
+        return unknown(name, f"can't be judged: {' '.join(str(error).split())}")

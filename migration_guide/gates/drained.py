@@ -41,9 +41,11 @@ async def gate(scene: Scene) -> GateResult:
         partition, age = next(iter(old.items()))
         return red(
             NAME,
-            f"partition {partition} of {name} has a record of {age:.0f} s ago that is not settled",
+            f"partition {partition} of {name} has an unsettled record that is {age:.0f} s old",
             evidence,
         )
     if unclear:
         return unknown(NAME, f"{name} can't say how far partitions {unclear} are", evidence)
-    return green(NAME, f"nothing in {name} is unsettled but what came within seconds", evidence)
+    return green(
+        NAME, f"all records of {name} are settled, except those of the last seconds", evidence
+    )

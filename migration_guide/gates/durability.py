@@ -47,8 +47,8 @@ def judge(source: str, before: Durability, target: str, after: Durability) -> Ga
     if weaker:
         return red(
             NAME,
-            f"what {target} acknowledged does not survive {' nor '.join(weaker)}, as with {source} "
-            f"it does ({_figures(after)})",
+            f"messages that {target} acknowledged do not survive {' nor '.join(weaker)}; those of "
+            f"{source} do ({_figures(after)})",
             evidence,
         )
     return green(NAME, f"{target} loses nothing that {source} would keep", evidence)

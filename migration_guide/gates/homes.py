@@ -29,8 +29,8 @@ async def gate(scene: Scene) -> GateResult:
         if counts[name] != log.partitions:
             return red(
                 NAME,
-                f"{name} has {counts[name]} partitions, and is used as if it had {log.partitions}: "
-                "conversations would not stand where they are looked for",
+                f"{name} has {counts[name]} partitions, and is used as if it had "
+                f"{log.partitions}: readers would look for conversations in the wrong partitions",
                 counts,
             )
     if len(set(counts.values())) > 1:

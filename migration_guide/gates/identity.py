@@ -35,7 +35,11 @@ def judge(processes: Collection[Process], known: Mapping[str, str]) -> GateResul
     if reason := next(_disagreements(_met(live), known), None):
         return red(NAME, reason, evidence)
     if unsaid := [process for process in live if not _says(process)]:
-        return unknown(NAME, f"no word of which logs they are from {named(unsaid)}", evidence)
+        return unknown(
+            NAME,
+            f"these processes have not reported which logs they use: {named(unsaid)}",
+            evidence,
+        )
     if not live:
         return unknown(NAME, "no process says that it runs", evidence)
     return green(NAME, "each name means one log, the same to every process", evidence)

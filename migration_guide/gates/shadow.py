@@ -40,7 +40,7 @@ async def gate(scene: Scene) -> GateResult:
         return red(NAME, f"{copies} in {member}", evidence)
     if silent or not reported:
         who = ", ".join(silent) or "anybody"
-        return unknown(NAME, f"no word of the shadow from {who}", evidence)
+        return unknown(NAME, f"no report on the shadow from {who}", evidence)
     where = f"any of {len(reported)} processes" if len(reported) > 1 else "the only process"
     return green(NAME, f"no copy waits for more than its append in {where}", evidence)
 

@@ -63,8 +63,8 @@ async def gate(scene: Scene) -> GateResult:
     if lost := lost_of((log, progress)):
         return unknown(
             NAME,
-            f"{words(lost)}: what stood there before the watermark may have gone with them, and "
-            "its place may be another record's by now. Stop what removed them, see that 'crossfade "
+            f"{words(lost)}: records before the watermark may be gone with them, and other "
+            "records may have their offsets by now. Stop what removed them, see that 'crossfade "
             "audit' is clean, and accept it with a reason",
             {**evidence, "lost": lost},
         )

@@ -20,7 +20,12 @@ ONE = {"redis": "R", "kafka": "K"}
         ({"redis": "R", "kafka": "R"}, None, "red", "kafka and redis are one log"),
         (ONE, {**ONE, "kafka.eu": "K"}, "red", "kafka and kafka.eu are one log"),
         (ONE, {**ONE, "kafka.eu": None}, "green", "the same to every process"),
-        (ONE, {**ONE, "kafka": None}, "unknown", "no word of which logs they are from b (serve"),
+        (
+            ONE,
+            {**ONE, "kafka": None},
+            "unknown",
+            "these processes have not reported which logs they use: b (serve",
+        ),
         (ONE, {"redis": "R"}, "unknown", "from b (serve"),
         (ONE, None, "unknown", "from b (serve"),
     ],

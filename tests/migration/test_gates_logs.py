@@ -21,7 +21,7 @@ async def test_what_cannot_be_looked_at_is_unknown(scene, both):
     gone = await scene(2, 3, settings=both.model_copy(update={"redis_port": 1}))
     gone.logs.clear()
     result = await ask(gone, "workers")
-    assert (result.verdict, "can't be looked at" in result.reason) == ("unknown", True)
+    assert (result.verdict, "can't be judged" in result.reason) == ("unknown", True)
     assert (await ask(gone, "durability")).verdict == "unknown"
 
 
@@ -70,4 +70,4 @@ async def test_drained(scene, logs, monkeypatch):
     assert (await ask(await scene(4, 5), "drained")).verdict == "green"
     monkeypatch.setattr(drained, "_IN_HAND_SECONDS", -1.0)
     result = await ask(await scene(4, 5), "drained")
-    assert (result.verdict, "is not settled" in result.reason) == ("red", True)
+    assert (result.verdict, "has an unsettled record" in result.reason) == ("red", True)

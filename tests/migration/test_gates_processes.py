@@ -61,7 +61,7 @@ async def test_no_process_is_not_every_process(scene):
         ({**SHADOW, "mode": "async", "waiting": 3, "oldest_age": 5.0}, "red", "3 copies wait in a"),
         ({**SHADOW, "mode": "async", "waiting": 3, "oldest_age": 0.1}, "green", "no copy waits"),
         ({**SHADOW, "breaker": "open", "error": "refused"}, "red", "a can't write to the shadow"),
-        (None, "unknown", "no word of the shadow from a"),
+        (None, "unknown", "no report on the shadow from a"),
     ],
 )
 async def test_shadow(scene, process, told, verdict, reason):

@@ -104,7 +104,7 @@ async def test_it_refuses_by_name_and_exits_by_verdict(crossfade, process, state
     red = await crossfade("advance", "--why", "x", "--yes")
     assert await red.ends() == 1
     assert "laggard (serve, phase 5)" in red.text
-    assert "to take it upon you" not in red.text, "nobody can"
+    assert "at your own risk" not in red.text, "nobody can"
     await process("laggard", 0, silent=20)
     unknown = await crossfade("check", "--json")
     assert await unknown.ends() == 3
