@@ -47,7 +47,7 @@ class LagMetrics:
         )
         self.lag_unknown = Gauge(
             "stream_lag_unknown",
-            "1 while the lag of a partition can't be told.",
+            "1 while the lag of a partition is unknown.",
             ("transport", "partition"),
             registry=registry,
         )

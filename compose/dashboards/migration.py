@@ -48,7 +48,7 @@ _STATE = DashboardRow(
             bounds=(None, None),
         ),
         _stat(
-            "On the Way to",
+            "Target Phase",
             "The phase the processes are being restarted to; the same as Phase where none is.",
             "none",
             "max(migration_target_phase{@})",
@@ -73,8 +73,7 @@ _STATE = DashboardRow(
         ),
         _stat(
             "Mismatches in 24 h",
-            "What the comparison found that two equal logs never show. The soak begins anew with "
-            "each. Normal: none.",
+            "Differences that two equal logs never have. Each restarts the soak. Normal: none.",
             "short",
             f'sum(increase(shadow_parity_total{{@,result=~"{_WRONG}"}}[24h]))',
             ThresholdStep(1, "red"),
@@ -93,7 +92,7 @@ _STATE = DashboardRow(
         ),
         _stat(
             "Compared up to",
-            "How long ago what was compared last was appended. Normal: below a minute.",
+            "Age of the newest message that was compared. Normal: below a minute.",
             "s",
             "time() - max(shadow_parity_judged_timestamp_seconds{@})",
             ThresholdStep(60, "yellow"),
@@ -163,7 +162,7 @@ _LOGS = DashboardRow(
         ),
         Panel(
             "Unknown Lag on Each Log",
-            "Partitions whose lag nobody can tell. Normal: none.",
+            "Partitions whose lag is unknown. Normal: none.",
             "short",
             (
                 Query(
@@ -182,7 +181,7 @@ _SHADOW = DashboardRow(
     (
         Panel(
             "Shadow Outcomes",
-            "What became of the copies: appended is good, dropped_* are gaps to backfill.",
+            "Copies by outcome: appended is good, dropped_* are gaps to backfill.",
             "mps",
             (Query(_OUTCOMES, "{{outcome}}"),),
         ),
@@ -215,7 +214,7 @@ _SHADOW = DashboardRow(
         ),
         Panel(
             "Oldest Waiting Copy",
-            "For how long the copy that waits longest has waited.",
+            "Age of the oldest copy that waits.",
             "s",
             (Query("shadow_queue_oldest_age_seconds{@}", "{{instance}}"),),
         ),
@@ -241,7 +240,7 @@ _PARITY = DashboardRow(
         ),
         Panel(
             "Mismatches in an Hour",
-            "What two equal logs never show. Normal: none.",
+            "Differences that two equal logs never have, by kind. Normal: none.",
             "short",
             (
                 Query(
@@ -337,6 +336,6 @@ _PRICE = DashboardRow(
 MIGRATION = Dashboard(
     "crossfade-migration",
     "Crossfade: Migration",
-    "Where does the change of logs stand, are both logs the same, and can it go back?",
+    "How far is the migration, are both logs equal, and can it be rolled back?",
     (_STATE, _SHADOW, _PARITY, _LOGS, _STANDBY, _PRICE),
 )

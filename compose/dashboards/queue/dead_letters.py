@@ -22,9 +22,10 @@ DEAD_LETTERS = DashboardRow(
             (Query("max by (transport) (stream_dead_letter_unindexed{@})", "{{transport}}"),),
         ),
         Panel(
-            "Lost and Found Again",
-            "Records that a Redis failover lost and processes appended again, rows that PostgreSQL "
-            "lost and the log put back, and those that the log no longer has. Normal: none.",
+            "Lost and Restored",
+            "Records that a Redis failover lost and processes appended again, rows that "
+            "PostgreSQL lost and that were restored from the log, and lost rows whose records "
+            "the log no longer has. Normal: none.",
             "short",
             (
                 Query(

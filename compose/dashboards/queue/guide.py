@@ -40,8 +40,8 @@ GUIDE = DashboardRow(
         ),
         Panel(
             "Partition Lag",
-            "Records appended and not acknowledged, by partition. Normal: below 100. Look into it "
-            "from 500; the alert is at 1000. A line that ends is a lag nobody knows, not a zero.",
+            "Records appended and not acknowledged, by partition. Normal: below 100. Look into "
+            "it from 500; the alert is at 1000. Where a line ends, the lag is unknown, not zero.",
             "short",
             (
                 Query(

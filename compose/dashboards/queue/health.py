@@ -17,7 +17,7 @@ def _now(
 
 
 HEALTH = DashboardRow(
-    "Is it well now?",
+    "Is everything well now?",
     (
         _now(
             "Alerts Firing",
@@ -40,7 +40,7 @@ HEALTH = DashboardRow(
             "count(up{@} == 0) or vector(0)",
         ),
         _now(
-            "Lag in All",
+            "Total Lag",
             "Records not acknowledged, over all partitions whose lag is known.",
             "short",
             "sum(max by (transport, partition) (stream_partition_lag{@}))",
@@ -49,7 +49,7 @@ HEALTH = DashboardRow(
         ),
         _now(
             "Lag Unknown",
-            "Partitions whose lag no process can tell. Normal: none.",
+            "Partitions whose lag is unknown to every process. Normal: none.",
             "short",
             "sum(min by (transport, partition) (stream_lag_unknown{@}))",
         ),

@@ -35,7 +35,7 @@ PRODUCERS = DashboardRow(
         ),
         Panel(
             "Group Commit Duration",
-            "One tick of the ingress: a look-up, an append and an fsync for all who wait.",
+            "One tick of the ingress: a look-up, an append and an fsync for all waiting messages.",
             "s",
             quantiles("ingress_append_duration_seconds", 0.5, 0.99),
         ),

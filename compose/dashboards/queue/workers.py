@@ -65,7 +65,7 @@ WORKERS = DashboardRow(
         ),
         Panel(
             "Waiting for a Dependency",
-            "Gates that are closed, by what they wait for. Normal: none.",
+            "Workers that wait, by process and dependency. Normal: none.",
             "short",
             (
                 Query(
