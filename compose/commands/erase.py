@@ -60,7 +60,7 @@ def erase(
     if (sender is None) == (conversation is None):
         raise typer.BadParameter("name one: --sender ID or --conversation ID")
     if not (sender or conversation):
-        raise typer.BadParameter("an id is empty: no message has such a one")
+        raise typer.BadParameter("the id is empty: no message has an empty id")
     subject = Subject("sender", sender) if sender else Subject("conversation", conversation or "")
     settings = client_settings()
     if dry_run:

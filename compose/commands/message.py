@@ -101,7 +101,9 @@ def _list(found: FoundMessages) -> None:
     if len(found.items) > _SHOWN:
         err.print(f"These are {_SHOWN} of {len(found.items)}; --json has them all.")
     if len(found.items) > 1:
-        err.print("Several have it. 'crossfade message MESSAGE' tells one's story.")
+        err.print(
+            "Several messages have it. 'crossfade message MESSAGE' shows what happened to one."
+        )
 
 
 def _tell(story: Timeline) -> None:

@@ -70,7 +70,7 @@ def sweep(
     """
     age = _age(older_than)
     if not dry_run and not yes:
-        confirmed("Delete what nothing refers to?")
+        confirmed("Delete the objects that nothing refers to?")
 
     async def main() -> SweepReport:
         async with _store(alone=True) as (settings, pool, store), originals(settings, pool) as logs:

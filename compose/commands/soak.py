@@ -47,7 +47,10 @@ def soak(
         float, typer.Option(min=0, help="Seconds from one fault to the next, about; 0: none.")
     ] = 20.0,
     round_minutes: Annotated[
-        float, typer.Option(min=0.05, help="After so long a round is judged and forgotten.")
+        float,
+        typer.Option(
+            min=0.05, help="Minutes of a round of messages, which is then judged and forgotten."
+        ),
     ] = 3.0,
     sample_seconds: Annotated[
         float, typer.Option(min=0.2, help="Seconds from one look at every process to the next.")
@@ -55,7 +58,7 @@ def soak(
     large: LargeShare = 0.0,
     seed: Annotated[
         int | None,
-        typer.Option(help="Seed of the random numbers; by default another one each time."),
+        typer.Option(help="Seed of the random numbers; by default a new one each time."),
     ] = None,
     report: Annotated[
         Path, typer.Option(metavar="DIR", help="Where the record and the report go.")

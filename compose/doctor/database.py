@@ -256,14 +256,14 @@ async def _processes(
         alive = [process for process in await processes(pool, within=_WITHIN) if process.live]
         state = await migration_state(pool, within=_WITHIN)
     except (PersistenceError, TimeoutError) as error:
-        yield unknown("processes", f"they can't be told: {error}")
+        yield unknown("processes", f"they are unknown: {error}")
         return
     versions = sorted({process.version for process in alive})
     if state and (astray := strays(alive, state)):
         who = ", ".join(process.member for process in astray)
         yield warning(
             "settings",
-            f"those of {who} are of another phase than the migration stands at: messages of a "
+            f"those of {who} are of another phase than the migration's: messages of a "
             "conversation may be stored out of order",
             "restart them with the settings that 'crossfade migrate status' shows",
             promise=3,

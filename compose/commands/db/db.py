@@ -66,7 +66,10 @@ def downgrade(
             out.print(f"  {step.revision}  {step.title}")
         return
     if not yes:
-        err.print("Going down drops what the older schema does not have, rows included.")
+        err.print(
+            "A downgrade drops the tables and columns that the older schema does not have, "
+            "with their data."
+        )
         confirm(f"Migrate down to {revision}?")
     at = run(lambda: migrate.downgrade(_url(), revision))
     if as_json:

@@ -38,7 +38,9 @@ def backfill(
     since: Since = None,
     from_rows: Annotated[
         bool,
-        typer.Option("--from-rows", help="From PostgreSQL: what the source's log has trimmed."),
+        typer.Option(
+            "--from-rows", help="Copy from PostgreSQL the messages that the source has trimmed."
+        ),
     ] = False,
     rate: Annotated[
         int | None,
@@ -53,7 +55,8 @@ def backfill(
     everything: Annotated[
         bool,
         typer.Option(
-            "--everything", help="Also old records that workers are done with and it has trimmed."
+            "--everything",
+            help="Also copy old, acknowledged records that the target may have trimmed.",
         ),
     ] = False,
     source: Annotated[

@@ -26,7 +26,9 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 Since = Annotated[
     str | None,
-    typer.Option(metavar="WHEN", help="From then on: 90s, 15m, 2h or 3d ago, or an RFC 3339 time."),
+    typer.Option(
+        metavar="WHEN", help="Begin at this time: 90s, 15m, 2h or 3d ago, or an RFC 3339 time."
+    ),
 ]
 
 

@@ -114,7 +114,7 @@ app.command("rollback", help="Take one step back, or back out of the one under w
 
 @app.command()
 def cancel(*, why: Why, as_json: Json = False) -> None:
-    """Take the queued step away.
+    """Cancel the queued step.
 
     The command that waits for the step ends.
     """

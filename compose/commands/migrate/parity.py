@@ -56,7 +56,7 @@ def parity(
     since: Since = None,
     window: Annotated[
         str | None,
-        typer.Option(metavar="AGE", help="So long from --since on; without it, until now."),
+        typer.Option(metavar="AGE", help="Length of time from --since on; without it, until now."),
     ] = None,
     primary: Annotated[
         str | None, typer.Option(callback=named_log, help="One log; by default TRANSPORT.")
@@ -65,7 +65,7 @@ def parity(
         str | None, typer.Option(callback=named_log, help="The other; by default TRANSPORT_SHADOW.")
     ] = None,
     settle: Annotated[
-        float, typer.Option(min=0, help="Seconds that a copy may take before it is missed.")
+        float, typer.Option(min=0, help="Seconds that a copy may take before it counts as missing.")
     ] = ParityLimits().settle,
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on, and show it, until Ctrl-C.")
@@ -240,7 +240,7 @@ def _shown(report: ParityCheck) -> RenderableType:
 def _partitions(report: ParityCheck) -> Grid:
     table = Grid()
     table.title = f"{report.primary} (primary) and {report.shadow} (shadow)"
-    table.title += f" since {report.since}" if report.since else ", as far as both reach"
+    table.title += f" since {report.since}" if report.since else ", all that both logs have"
     table.add_column("partition", right=True)
     total = report.totals
     shown = [

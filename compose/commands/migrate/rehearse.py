@@ -59,7 +59,7 @@ def rehearse(
     ] = False,
     proxy: Annotated[
         ProxyKind | None,
-        typer.Option(help="Put this proxy in front; its clients know no process by itself."),
+        typer.Option(help="Put this proxy in front; clients send to the proxy only."),
     ] = None,
     patience: Annotated[
         float, typer.Option(min=1, help="Seconds that a gate may stay red; a backfill counts.")
@@ -80,7 +80,7 @@ def rehearse(
     ] = 900.0,
     seed: Annotated[
         int | None,
-        typer.Option(help="Seed of the random numbers; by default another one each time."),
+        typer.Option(help="Seed of the random numbers; by default a new one each time."),
     ] = None,
     report: Annotated[
         Path,

@@ -69,7 +69,7 @@ class _Restarts(NamedTuple):
             if status := await _ended(hook):
                 fail(
                     f"the command ended with {status}: {command}\nThe step to phase "
-                    f"{target.label} is under way. Run this command again when it is mended, or "
+                    f"{target.label} is under way. Run this command again when that is fixed, or "
                     "take the step back with 'crossfade migrate rollback --why ...'"
                 )
 
@@ -92,14 +92,14 @@ def run(
         ),
     ] = None,
     stay: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="Stay in each phase at least so long.")
+        float, typer.Option(min=0, metavar="SECONDS", help="Stay in each phase at least this long.")
     ] = 0.0,
     patience: Annotated[
         float,
         typer.Option(
             min=0,
             metavar="SECONDS",
-            help="At each step, wait so long for gates that are not green; then end with exit "
+            help="At each step, wait this long for gates that are not green; then end with exit "
             "status 4, and take no step.",
         ),
     ] = 600.0,

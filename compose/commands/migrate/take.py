@@ -50,7 +50,7 @@ Window = Annotated[
 Queue = Annotated[
     float,
     typer.Option(
-        min=0, metavar="SECONDS", help="Queue the step: wait so long for red gates to turn green."
+        min=0, metavar="SECONDS", help="Queue the step: wait this long for red gates to turn green."
     ),
 ]
 Wait = Annotated[
@@ -61,7 +61,7 @@ Timeout = Annotated[
     typer.Option(
         min=1,
         metavar="SECONDS",
-        help="Wait at most so long until every process is on the new phase; then end with exit "
+        help="Wait at most this long until every process is on the new phase; then end with exit "
         "status 4, and leave the step under way.",
     ),
 ]
@@ -241,7 +241,7 @@ def refuse(checked: Checked, in_the_way: Sequence[GateResult], *, as_json: bool)
         else:
             err.print(styled(("refused:", "red"), f" {text}"))
     if options := way_on(in_the_way):
-        err.print(styled(("to take it upon you:", "dim")))
+        err.print(styled(("to go on at your own risk, with a reason:", "dim")))
         err.print(paragraph(f"  {' '.join(options)}"))
     raise typer.Exit(status)
 
