@@ -145,7 +145,10 @@ class Standby:
         self._context.worker.metrics.tell()
 
     async def others_read(self) -> bool:
-        """Return whether workers of other processes read this log, as far as is known soon."""
+        """Return whether other processes have workers on this log.
+
+        ``False`` also if that is not known within half a second.
+        """
         try:
             async with asyncio.timeout(_TELL_SECONDS):
                 return await self._context.readers.are_there()
