@@ -219,7 +219,7 @@ async def _is_read_whole_where_epochs_do_not_tell(
     async def cut(anchor: Anchor) -> tuple[int, int]:
         leaders = (await ids_of(transport).describe(name)).leaders
         known = {TopicPartition(name, 0): KnownTail((anchor,))}
-        (found,) = (await tails_of(transport).regressed(known, leaders)).values()
+        (found,) = (await tails_of(transport).tail_losses(known, leaders)).values()
         return found.offset, found.lost
 
     assert await cut(last) == (20, 10)

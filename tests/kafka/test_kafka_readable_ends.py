@@ -13,7 +13,7 @@ from aiokafka.structs import TopicPartition
 from transport.kafka import KafkaTransport
 from transport.kafka.connection.connection import Connector
 from transport.kafka.delivery.readable_ends import ReadableEnds
-from transport.kafka.loss.identity import Described, Leader
+from transport.kafka.loss.identity import Leader, TopicDescription
 from transport.kafka.reader import KafkaReader
 from transport.settings import TransportSettings
 
@@ -48,8 +48,8 @@ async def reader(
     await reader.close()
 
 
-def _topic(epoch: int = 0) -> Described:
-    return Described("an id", {0: Leader(1, epoch), 1: Leader(1, 0)})
+def _topic(epoch: int = 0) -> TopicDescription:
+    return TopicDescription("an id", {0: Leader(1, epoch), 1: Leader(1, 0)})
 
 
 async def test_a_log_that_did_not_grow_is_not_asked_again(
@@ -61,9 +61,9 @@ async def test_a_log_that_did_not_grow_is_not_asked_again(
     assert reader.asked == [{0, 1}]
     await readable.look(_topic(epoch=1), ends)  # another leader may have another log
     assert reader.asked[1:] == [{0}]
-    await readable.look(Described("another id", _topic(1).leaders), ends)
+    await readable.look(TopicDescription("another id", _topic(1).leaders), ends)
     assert reader.asked[2:] == [{0, 1}]
-    await readable.look(Described("another id", {}), ends)  # nobody knows whose log it is
+    await readable.look(TopicDescription("another id", {}), ends)  # nobody knows whose log it is
     assert reader.asked[3:] == [{0, 1}]
 
 

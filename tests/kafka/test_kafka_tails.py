@@ -38,8 +38,10 @@ async def test_a_record_that_is_removed_as_old_while_it_is_looked_for_is_no_loss
     leaders = (await ids_of(kafka_transport).describe(at.topic)).leaders
     tails = tails_of(kafka_transport)
     old = Anchor(1, 1, "a record that was there", 0)
-    assert await tails.regressed({at: KnownTail((old,))}, leaders) == {}
+    assert await tails.tail_losses({at: KnownTail((old,))}, leaders) == {}
     assert removed
     held = Anchor(2, 1, "a record that was there", 0)
-    assert at in await tails.regressed({at: KnownTail((held,))}, leaders), "this one went otherwise"
+    assert at in await tails.tail_losses({at: KnownTail((held,))}, leaders), (
+        "this one went otherwise"
+    )
     await admin.close()

@@ -14,7 +14,7 @@ from transport.contract import WORKER_GROUP, Claim
 from transport.redis import RedisTransport
 from transport.redis.client.connections import RedisConnections
 from transport.redis.client.functions import Functions
-from transport.redis.delivery.joint_acks import JointAcks, Passed
+from transport.redis.delivery.joint_acks import DueAck, JointAcks
 from transport.settings import TransportSettings
 
 PATIENCE = 20.0
@@ -31,9 +31,9 @@ class _Claim:
         self.lease = f"{{{self.stream}}}:lease:{WORKER_GROUP}"
         self.epoch = claim.epoch
         self.told: list[str | Exception] = []
-        self._passed: Passed | None = Passed("0-0", through, message_id, 1)
+        self._passed: DueAck | None = DueAck("0-0", through, message_id, 1)
 
-    def begin_ack(self) -> Passed | None:
+    def begin_ack(self) -> DueAck | None:
         passed, self._passed = self._passed, None
         return passed
 
@@ -55,9 +55,9 @@ class _Busy:
         self.rounds = 0
         self._acks = acks
 
-    def begin_ack(self) -> Passed | None:
+    def begin_ack(self) -> DueAck | None:
         self.rounds += 1
-        return Passed("0-0", "1-0", "a", 1)
+        return DueAck("0-0", "1-0", "a", 1)
 
     def acked(self, count: int, through: str, began: int) -> None:
         raise AssertionError(through)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from transport.redis.delivery.joint_acks import Passed
+from transport.redis.delivery.joint_acks import DueAck
 from transport.redis.delivery.unread_deliveries import UnreadDeliveries
 
 MOMENT = 7
@@ -23,17 +23,17 @@ def unread() -> UnreadDeliveries:
 
 def test_the_group_is_before_the_first_until_that_is_acknowledged(unread: UnreadDeliveries) -> None:
     assert unread.passed("12-0", None)
-    assert unread.begin_ack() == Passed("10-0", "12-0", "m12", 2)
+    assert unread.begin_ack() == DueAck("10-0", "12-0", "m12", 2)
     unread.take("15-0", "16-0", "m16", 1)
     assert unread.passed("16-0", None)
     unread.acked("12-0", MOMENT)
-    assert unread.begin_ack() == Passed("12-0", "16-0", "m16", 4)
+    assert unread.begin_ack() == DueAck("12-0", "16-0", "m16", 4)
     unread.acked("16-0", MOMENT)
     assert not unread.any
     assert unread.begin_ack() is None
     unread.take("30-0", "31-0", "m31", 1)  # others were read meanwhile
     unread.passed("31-0", None)
-    assert unread.begin_ack() == Passed("30-0", "31-0", "m31", 1)
+    assert unread.begin_ack() == DueAck("30-0", "31-0", "m31", 1)
 
 
 def test_one_that_is_dropped_goes_back_to_what_is_acknowledged(unread: UnreadDeliveries) -> None:

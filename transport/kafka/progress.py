@@ -14,7 +14,7 @@ from transport.kafka.delivery.claim import KafkaClaim
 from transport.kafka.group.context import GroupContext
 from transport.kafka.group.gaps import Gaps, TopicEpoch
 from transport.kafka.group.groups import Committed
-from transport.kafka.group.standing import standing
+from transport.kafka.group.position import group_position
 from transport.kafka.loss.mark import Mark
 from transport.kafka.loss.tails import KnownTail
 from transport.kafka.reader import FirstRecord, KafkaReader
@@ -48,15 +48,15 @@ async def progress_of(
         for at in where
         if (found := committed.get(at.partition)) is not None
     }
-    regressed = await context.tails.since_elections(remembered, topic.leaders)
+    tail_losses = await context.tails.since_elections(remembered, topic.leaders)
     stands = {
-        at: standing(
+        at: group_position(
             committed.get(at.partition),
             topic_id=topic_id,
             begin=begins[at],
             end=ends[at],
             lost_before=losses.before(at.partition, topic_id),
-            regress=regressed.get(at),
+            tail_loss=tail_losses.get(at),
             trust_seen_end=True,
         )
         for at in where

@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaConnectionError
 __all__ = ["install"]
 
 
-def _told(send: Callable[..., Any]) -> Callable[..., Any]:
+def _raising_connection_error(send: Callable[..., Any]) -> Callable[..., Any]:
     def sending(connection: Any, *request: Any, **options: Any) -> Any:
         try:
             return send(connection, *request, **options)
@@ -31,4 +31,4 @@ def _told(send: Callable[..., Any]) -> Callable[..., Any]:
 
 def install() -> None:
     """Apply the patch to all connections of this process."""
-    AIOKafkaConnection.send = _told(AIOKafkaConnection.send)
+    AIOKafkaConnection.send = _raising_connection_error(AIOKafkaConnection.send)

@@ -16,9 +16,9 @@ from transport.kafka.delivery.continuity import Continuity
 from transport.kafka.group.commits import Commits
 from transport.kafka.group.context import GroupContext
 from transport.kafka.group.groups import Committed
-from transport.kafka.group.standing import standing
+from transport.kafka.group.position import group_position
 from transport.kafka.loss.mark import Mark, next_epoch
-from transport.kafka.loss.tails import Regress
+from transport.kafka.loss.tails import TailLoss
 
 __all__ = ["Claiming"]
 
@@ -31,7 +31,7 @@ class _FirstCommit(NamedTuple):
     """The first commit of a claim, which may have succeeded, and the loss that it records."""
 
     committed: Committed
-    regress: Regress | None
+    tail_loss: TailLoss | None
 
 
 class Claiming:
@@ -118,10 +118,10 @@ class Claiming:
         begins, ends = await asyncio.gather(
             context.reader.begins(where), context.reader.ends(where)
         )
-        regressed = await self._continuity.regressed(partitions, committed, topic)
+        tail_losses = await self._continuity.tail_losses(partitions, committed, topic)
         marks: dict[int, Committed] = {}
         for at in where:
-            now = standing(
+            now = group_position(
                 committed.get(at.partition),
                 topic_id=topic.id,
                 begin=begins[at],
@@ -130,15 +130,17 @@ class Claiming:
                     context.losses.before(at.partition, topic.id),
                     self._continuity.lost_before(at.partition),
                 ),
-                regress=regressed.get(at),
+                tail_loss=tail_losses.get(at),
             )
             mark = Mark(
                 next_epoch(now.mark.epoch), now.mark.lost, topic.id, now.mark.last, now.mark.seen
             )
             marks[at.partition] = Committed(now.offset, mark)
-            self._first_commits[at.partition] = _FirstCommit(marks[at.partition], regressed.get(at))
+            self._first_commits[at.partition] = _FirstCommit(
+                marks[at.partition], tail_losses.get(at)
+            )
         await self._commits.commit(marks)
-        self._claimed(partitions, regressed)
+        self._claimed(partitions, tail_losses)
         return [
             KafkaClaim(self._owner, topic=source.topic, partition=partition, start=start, mark=mark)
             for partition, (start, mark) in marks.items()
@@ -152,12 +154,12 @@ class Claiming:
             first = self._first_commits.get(partition)
             if first is None or committed.get(partition) != first.committed:
                 continue
-            at, regress = self._source.at(partition), first.regress
-            self._claimed([partition], {} if regress is None else {at: regress})
+            at, tail_loss = self._source.at(partition), first.tail_loss
+            self._claimed([partition], {} if tail_loss is None else {at: tail_loss})
 
     def _claimed(
-        self, partitions: Collection[int], regressed: Mapping[TopicPartition, Regress]
+        self, partitions: Collection[int], tail_losses: Mapping[TopicPartition, TailLoss]
     ) -> None:
         for partition in partitions:
             self._first_commits.pop(partition, None)
-        self._continuity.claimed(partitions, regressed)
+        self._continuity.claimed(partitions, tail_losses)

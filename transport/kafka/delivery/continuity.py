@@ -14,10 +14,10 @@ from aiokafka.structs import TopicPartition
 
 from transport.kafka.delivery.claim import KafkaClaim
 from transport.kafka.group.groups import Committed
-from transport.kafka.loss.identity import Described, Leader, TopicIds
+from transport.kafka.loss.identity import Leader, TopicDescription, TopicIds
 from transport.kafka.loss.mark import SeenEnd
 from transport.kafka.loss.seen_ends import SeenEnds
-from transport.kafka.loss.tails import KnownTail, Regress, Tails
+from transport.kafka.loss.tails import KnownTail, TailLoss, Tails
 
 __all__ = ["Continuity"]
 
@@ -45,34 +45,34 @@ class Continuity:
 
     # Making claims.
 
-    async def regressed(
-        self, partitions: Iterable[int], committed: Mapping[int, Committed], topic: Described
-    ) -> Mapping[TopicPartition, Regress]:
+    async def tail_losses(
+        self, partitions: Iterable[int], committed: Mapping[int, Committed], topic: TopicDescription
+    ) -> Mapping[TopicPartition, TailLoss]:
         """Find the partitions to claim whose logs went back, and the offsets.
 
         Raises:
             TransportUnavailable: Kafka can't say now.
         """
         tails = {self._at(p): self._known(p, committed.get(p), topic.id) for p in partitions}
-        return await self._tails.regressed(tails, topic.leaders)
+        return await self._tails.tail_losses(tails, topic.leaders)
 
     def claimed(
-        self, partitions: Iterable[int], regressed: Mapping[TopicPartition, Regress]
+        self, partitions: Iterable[int], tail_losses: Mapping[TopicPartition, TailLoss]
     ) -> None:
         """Note that these are claimed, and that their marks count the losses."""
         for partition in partitions:
             self._remembered.pop(partition, None)
             self._counted.pop(partition, None)
             self._seen_ends.forget(partition)
-        for at, regress in regressed.items():
+        for at, tail_loss in tail_losses.items():
             log.error(
                 "Kafka lost the end of a partition: reading goes on from `offset`. "
                 "Run `crossfade audit`; see docs/durability.md, Kafka",
                 extra={
                     "topic": self._name,
                     "partition": at.partition,
-                    "offset": regress.offset,
-                    "lost": regress.lost,
+                    "offset": tail_loss.offset,
+                    "lost": tail_loss.lost,
                 },
             )
 
@@ -93,9 +93,9 @@ class Continuity:
         if not any(of.anchors or of.seen_ends for of in tails.values()):
             return {}
         topic = await self._ids.describe(self._name)
-        regressed = await self._tails.regressed(tails, topic.leaders)
+        tail_losses = await self._tails.tail_losses(tails, topic.leaders)
         found = {claim: self._at(claim.partition) for claim in claims}
-        return {claim: tails[at] for claim, at in found.items() if at in regressed}
+        return {claim: tails[at] for claim, at in found.items() if at in tail_losses}
 
     def remember(self, claim: KafkaClaim, tail: KnownTail) -> None:
         """Remember the tail and losses of a broken claim for our next claim of its partition."""

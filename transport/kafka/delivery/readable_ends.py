@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from aiokafka.structs import TopicPartition
 
-from transport.kafka.loss.identity import Described, Leader
+from transport.kafka.loss.identity import Leader, TopicDescription
 from transport.kafka.reader import KafkaReader
 
 __all__ = ["ReadableEnds"]
@@ -32,7 +32,7 @@ class ReadableEnds:
         self._whole: dict[TopicPartition, _Seen] = {}
 
     async def look(
-        self, topic: Described, ends: Mapping[TopicPartition, int]
+        self, topic: TopicDescription, ends: Mapping[TopicPartition, int]
     ) -> Mapping[TopicPartition, int]:
         """Return the end of each partition for readers of committed records.
 

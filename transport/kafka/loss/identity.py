@@ -32,12 +32,12 @@ from transport.kafka.client.requests import OneVersion, Uuid
 from transport.kafka.connection.client_pool import ClientPool
 
 __all__ = [
-    "Described",
     "Leader",
     "PartitionLeaders",
+    "TopicDescription",
     "TopicIds",
     "authorized_operations",
-    "described",
+    "describe_topic",
     "topic_id",
 ]
 
@@ -157,18 +157,18 @@ class Leader(NamedTuple):
     epoch: int
 
 
-class Described(NamedTuple):
+class TopicDescription(NamedTuple):
     """A topic's id, and the leader of each of its partitions that has one."""
 
     id: str
     leaders: Mapping[int, Leader]
 
 
-async def described(admin: AIOKafkaAdminClient, topic: str) -> Described:
+async def describe_topic(admin: AIOKafkaAdminClient, topic: str) -> TopicDescription:
     """Describe ``topic``. Raises aiokafka's error if there is no such topic."""
     found, partitions, _ = await _ask(admin, topic)
     leaders = {partition: Leader(node, epoch) for partition, node, epoch in partitions if node >= 0}
-    return Described(str(found), leaders)
+    return TopicDescription(str(found), leaders)
 
 
 async def authorized_operations(admin: AIOKafkaAdminClient, topic: str) -> int:
@@ -193,7 +193,7 @@ async def _ask(
 
 async def topic_id(admin: AIOKafkaAdminClient, topic: str) -> str:
     """Return the id of ``topic``. Raises aiokafka's error if there is no such topic."""
-    return (await described(admin, topic)).id
+    return (await describe_topic(admin, topic)).id
 
 
 class TopicIds:
@@ -211,13 +211,13 @@ class TopicIds:
         """
         return (await self.describe(topic)).id
 
-    async def describe(self, topic: str) -> Described:
+    async def describe(self, topic: str) -> TopicDescription:
         """Return the id of ``topic`` and the leaders of its partitions.
 
         Raises:
             TransportUnavailable: Kafka can't say now, or there is no such topic.
         """
-        found = await self._admin.ask(lambda admin: described(admin, topic))
+        found = await self._admin.ask(lambda admin: describe_topic(admin, topic))
         self._seen[topic] = found.id
         return found
 

@@ -21,7 +21,7 @@ from aiokafka.structs import TopicPartition
 
 from transport.kafka.client.requests import OneVersion
 from transport.kafka.connection.client_pool import ClientPool
-from transport.kafka.loss.identity import described
+from transport.kafka.loss.identity import describe_topic
 
 __all__ = ["LeaderEpochs", "epochs_of_fetches"]
 
@@ -100,7 +100,7 @@ class LeaderEpochs:
 async def _ends(
     admin: AIOKafkaAdminClient, topic: str, epochs: Mapping[int, int]
 ) -> Mapping[int, int]:
-    leaders = (await described(admin, topic)).leaders
+    leaders = (await describe_topic(admin, topic)).leaders
     by_node: dict[int | None, dict[int, int]] = defaultdict(dict)
     for partition, epoch in epochs.items():
         # If there is no leader, any node answers with an error, and the pool asks again.

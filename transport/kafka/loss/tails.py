@@ -21,7 +21,7 @@ from transport.kafka.loss.mark import Anchor, Mark, SeenEnd, anchor_of
 from transport.kafka.reader import KafkaReader
 from transport.kafka.records import record_of
 
-__all__ = ["KnownTail", "Regress", "Tails"]
+__all__ = ["KnownTail", "TailLoss", "Tails"]
 
 
 class KnownTail(NamedTuple):
@@ -42,7 +42,7 @@ class KnownTail(NamedTuple):
         return KnownTail(self.anchors + other.anchors, self.seen_ends + other.seen_ends)
 
 
-class Regress(NamedTuple):
+class TailLoss(NamedTuple):
     """A log that went back: read it from ``offset`` on; ``lost`` offsets were removed.
 
     ``last`` is the record before ``offset``, which is still there; ``None`` if unknown.
@@ -71,12 +71,12 @@ class Tails:
         self._name = name
         self._reader = reader
         self._epochs = epochs
-        self._answers: dict[TopicPartition, tuple[KnownTail, int, Regress | None]] = {}
+        self._answers: dict[TopicPartition, tuple[KnownTail, int, TailLoss | None]] = {}
 
     async def since_elections(
         self, known: Mapping[TopicPartition, KnownTail], leaders: Mapping[int, Leader]
-    ) -> Mapping[TopicPartition, Regress]:
-        """Return the same as ``regressed``, for callers that ask repeatedly.
+    ) -> Mapping[TopicPartition, TailLoss]:
+        """Return the same as ``tail_losses``, for callers that ask repeatedly.
 
         A log only loses its tail when its leader changes. So a tail is compared only if it was
         noted under another leader epoch, and once under each epoch.
@@ -85,7 +85,7 @@ class Tails:
             TransportUnavailable: Kafka can't say now.
         """
         compared: dict[TopicPartition, KnownTail] = {}
-        found: dict[TopicPartition, Regress] = {}
+        found: dict[TopicPartition, TailLoss] = {}
         for at, of in known.items():
             leader = leaders.get(at.partition)
             if leader is None or all(
@@ -97,14 +97,14 @@ class Tails:
                 compared[at] = of
             elif answered[2] is not None:
                 found[at] = answered[2]
-        new = await self.regressed(compared, leaders)
+        new = await self.tail_losses(compared, leaders)
         for at, of in compared.items():
             self._answers[at] = (of, leaders[at.partition].epoch, new.get(at))
         return {**found, **new}
 
-    async def regressed(
+    async def tail_losses(
         self, known: Mapping[TopicPartition, KnownTail], leaders: Mapping[int, Leader]
-    ) -> Mapping[TopicPartition, Regress]:
+    ) -> Mapping[TopicPartition, TailLoss]:
         """Return the partitions whose log went back, with offsets and losses.
 
         ``leaders`` are the current leaders.
@@ -124,7 +124,7 @@ class Tails:
             return {}
         oldest = {at: min(anchors, key=_place) for at, anchors in gone.items()}
         back = await self._back(oldest, state)
-        return {at: _together(back.get(at), gone.get(at, ()), cut.get(at)) for at in {*gone, *cut}}
+        return {at: _combined(back.get(at), gone.get(at, ()), cut.get(at)) for at in {*gone, *cut}}
 
     async def _gone(
         self, anchors: Mapping[TopicPartition, Sequence[Anchor]], state: _LogBounds
@@ -226,13 +226,15 @@ def _place(anchor: Anchor) -> int:
     return anchor.at
 
 
-def _together(read: _Cut | None, gone: Iterable[Anchor], unread: tuple[int, int] | None) -> Regress:
-    """Return one regress for the lost records that were read, and those that were only seen."""
+def _combined(
+    read: _Cut | None, gone: Iterable[Anchor], unread: tuple[int, int] | None
+) -> TailLoss:
+    """Return one loss for the lost records that were read, and those that were only seen."""
     known = max([anchor.at + 1 for anchor in gone], default=0)
     if unread is None:
         assert read is not None
-        return Regress(read.offset, known - read.at, read.last)
+        return TailLoss(read.offset, known - read.at, read.last)
     cut, end = unread
     if read is None:
-        return Regress(cut, end - cut)
-    return Regress(read.offset, max(known, end) - read.at, read.last)
+        return TailLoss(cut, end - cut)
+    return TailLoss(read.offset, max(known, end) - read.at, read.last)

@@ -194,7 +194,7 @@ class Producer:
             for queue, batch in batches:
                 self._failed(queue, batch, error)
         else:
-            self._throttled.told(leader, answer.throttled_ms / 1000)
+            self._throttled.note(leader, answer.throttled_ms / 1000)
             for queue, batch in batches:
                 code, base = answer.partitions.get(queue.partition, _NO_ANSWER)
                 # DuplicateSequenceNumber: the broker has the batch, but no longer knows its offset.

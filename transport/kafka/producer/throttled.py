@@ -29,7 +29,7 @@ class Throttled:
         self.on_throttled: Callable[[float], None] = lambda _: None
         """Called with the seconds by which a broker has just extended its wait."""
 
-    def told(self, node: int, seconds: float) -> None:
+    def note(self, node: int, seconds: float) -> None:
         """Note that an answer of ``node`` asked to send nothing for so many ``seconds``."""
         if seconds <= 0:
             return

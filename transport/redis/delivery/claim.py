@@ -12,7 +12,7 @@ from transport.redis.append.own_appends import OwnAppends, Run
 from transport.redis.delivery.append_notifier import AppendNotifier
 from transport.redis.delivery.hand_over_pauses import HandOverPauses
 from transport.redis.delivery.inbox import Inbox
-from transport.redis.delivery.joint_acks import JointAcks, Passed
+from transport.redis.delivery.joint_acks import DueAck, JointAcks
 from transport.redis.delivery.kept_runs import KeptBytes, KeptRuns
 from transport.redis.delivery.slot_notifiers import SlotNotifiers
 from transport.redis.delivery.trimming import Retention
@@ -227,7 +227,7 @@ class RedisClaim:
         else:
             self._acks.hurry(self)
 
-    def begin_ack(self) -> Passed | None:
+    def begin_ack(self) -> DueAck | None:
         """Return the acknowledgement that is due now, if any."""
         return self._unread.begin_ack()
 

@@ -20,7 +20,7 @@ from transport.redis.client.functions import Functions
 from transport.redis.connection.connection import Command, Reply
 from transport.redis.connection.errors import translate
 
-__all__ = ["JointAcks", "Passed"]
+__all__ = ["DueAck", "JointAcks"]
 
 # The time of a round of all claims that are due, so that rounds take a hundredth of the server's
 # time.
@@ -31,7 +31,7 @@ _CLAIMS_PER_CALL = 16  # half a millisecond; with 256 the p99 of answers and row
 _CALLS_PER_ROUND = 16  # at most; if more claims are due, each call has more of them
 
 
-class Passed(NamedTuple):
+class DueAck(NamedTuple):
     """A due acknowledgement: so many ``records`` after the group's ``position``."""
 
     position: str
@@ -50,7 +50,7 @@ class Acknowledging(Protocol):
     def epoch(self) -> int:
         """The fencing number."""
 
-    def begin_ack(self) -> Passed | None:
+    def begin_ack(self) -> DueAck | None:
         """Return the acknowledgement that is due now, if any."""
 
     def acked(self, count: int, through: str, began: int) -> None:
@@ -125,7 +125,7 @@ class JointAcks:
         return chosen
 
     async def _run(self, claims: Sequence[Acknowledging]) -> None:
-        asked = [(claim, passed) for claim in claims if (passed := claim.begin_ack())]
+        asked = [(claim, due) for claim in claims if (due := claim.begin_ack())]
         began = time.time_ns()
         try:
             replies = await self._ask(asked) if asked else []
@@ -133,19 +133,19 @@ class JointAcks:
             replies = [error] * len(asked)
         finally:
             self._running = None
-        for (claim, passed), reply in zip(asked, replies, strict=True):
+        for (claim, due), reply in zip(asked, replies, strict=True):
             if isinstance(reply, Exception):
                 claim.not_acked(translate(reply))
             elif reply:
                 claim.not_acked(translate(ResponseError(reply.decode())))
             else:
-                claim.acked(passed.records, passed.through, began)
+                claim.acked(due.records, due.through, began)
         if self._hurried:
             self._begin()
         elif self._due:
             self._wait()
 
-    async def _ask(self, asked: Sequence[tuple[Acknowledging, Passed]]) -> list[Reply]:
+    async def _ask(self, asked: Sequence[tuple[Acknowledging, DueAck]]) -> list[Reply]:
         # In a cluster a call may touch only one partition.
         calls = [[one] for one in asked] if self._by_slot else [asked]
         replies: list[Reply] = []
@@ -154,10 +154,10 @@ class JointAcks:
             replies += [reply] * len(call) if isinstance(reply, Exception) else reply
         return replies
 
-    def _command(self, call: Sequence[tuple[Acknowledging, Passed]]) -> Command:
+    def _command(self, call: Sequence[tuple[Acknowledging, DueAck]]) -> Command:
         keys: list[str] = []
         arguments: list[str | int] = []
-        for claim, passed in call:
+        for claim, due in call:
             keys += (claim.stream, claim.lease)
-            arguments += (claim.epoch, *passed)
+            arguments += (claim.epoch, *due)
         return self._functions.command("pass", keys, self._group, *arguments)

@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 
 from transport.contract import AckEnded
-from transport.redis.delivery.joint_acks import Passed
+from transport.redis.delivery.joint_acks import DueAck
 from transport.redis.records import sort_key
 
 __all__ = ["UnreadDeliveries"]
@@ -26,7 +26,7 @@ class UnreadDeliveries:
         self._through, self._message = "", ""
         self._count = 0  # records that are passed, and whose acknowledgement has not begun
         self._acking = False
-        self._told: deque[tuple[str, AckEnded]] = deque()
+        self._callbacks: deque[tuple[str, AckEnded]] = deque()
         self._none_left: asyncio.Future[None] | None = None
 
     @property
@@ -77,17 +77,17 @@ class UnreadDeliveries:
             self._through, self._message, count = taken.popleft()
             self._count += count
         if ended:
-            self._told.append((through, ended))
+            self._callbacks.append((through, ended))
         return True
 
-    def begin_ack(self) -> Passed | None:
+    def begin_ack(self) -> DueAck | None:
         """Return the acknowledgement that is due now, if any."""
         if not self._count:
             return None
-        passed = Passed(self._position, self._through, self._message, self._count)
+        due = DueAck(self._position, self._through, self._message, self._count)
         self._count = 0
         self._acking = True
-        return passed
+        return due
 
     def acked(self, through: str, began: int) -> None:
         """Note that records through ``through`` are acknowledged, and call their ``ended``.
@@ -96,8 +96,8 @@ class UnreadDeliveries:
         """
         self._position = through
         limit = sort_key(through)
-        while self._told and sort_key(self._told[0][0]) <= limit:
-            self._told.popleft()[1](began)
+        while self._callbacks and sort_key(self._callbacks[0][0]) <= limit:
+            self._callbacks.popleft()[1](began)
         self._acking = False
         self._look()
 
@@ -106,8 +106,8 @@ class UnreadDeliveries:
         self._taken.clear()
         self._count = 0
         self._acking = False
-        told, self._told = self._told, deque()
-        for _, ended in told:
+        callbacks, self._callbacks = self._callbacks, deque()
+        for _, ended in callbacks:
             ended(None)
         self._look()
         return self._position

@@ -8,68 +8,68 @@ from aiokafka.structs import TopicPartition
 from transport.contract import Record, Topic
 from transport.kafka.group.gaps import Gaps, TopicEpoch
 from transport.kafka.group.groups import Committed
-from transport.kafka.group.standing import standing
+from transport.kafka.group.position import group_position
 from transport.kafka.loss.identity import Leader
 from transport.kafka.loss.mark import Anchor, Mark, SeenEnd, anchor_of, read_mark
 from transport.kafka.loss.seen_ends import SeenEnds
-from transport.kafka.loss.tails import Regress
+from transport.kafka.loss.tails import TailLoss
 
 _LAST, _BEFORE = Anchor(29, 1000, "aa", 3), Anchor(19, 900, "bb", 3)
 _SEEN = SeenEnd(40, 3)
 _MARK = Mark(epoch=7, lost=2, topic_id="ours", last=_LAST, seen=_SEEN)
 
 
-def _stands(
+def _position_of(
     offset: int,
     mark: Mark,
     *,
     begin: int = 0,
     end: int = 30,
-    regress: Regress | None = None,
+    tail_loss: TailLoss | None = None,
     trust_seen_end: bool = False,
 ) -> Committed:
-    return standing(
+    return group_position(
         Committed(offset, mark),
         topic_id="ours",
         begin=begin,
         end=end,
         lost_before=0,
-        regress=regress,
+        tail_loss=tail_loss,
         trust_seen_end=trust_seen_end,
     )
 
 
 def test_a_log_that_has_what_it_had_moves_nothing() -> None:
-    assert _stands(30, _MARK) == (30, _MARK)
+    assert _position_of(30, _MARK) == (30, _MARK)
 
 
 def test_a_log_that_went_back_is_read_from_where_it_was_cut() -> None:
-    offset, mark = _stands(30, _MARK, regress=Regress(20, 10, _BEFORE))
+    offset, mark = _position_of(30, _MARK, tail_loss=TailLoss(20, 10, _BEFORE))
     assert (offset, mark.lost, mark.last, mark.seen) == (20, 12, _BEFORE, None)
 
 
 def test_a_tail_that_nobody_had_read_leaves_the_place_where_it_is() -> None:
-    offset, mark = _stands(30, _MARK, end=35, regress=Regress(33, 7))
+    offset, mark = _position_of(30, _MARK, end=35, tail_loss=TailLoss(33, 7))
     assert (offset, mark.lost, mark.last) == (30, 9, _LAST)
 
 
 def test_a_log_that_lost_both_its_head_and_its_tail_is_read_from_what_is_left() -> None:
-    assert _stands(10, _MARK, begin=15, end=35, regress=Regress(33, 7)).offset == 15
+    assert _position_of(10, _MARK, begin=15, end=35, tail_loss=TailLoss(33, 7)).offset == 15
 
 
 def test_a_mark_without_an_anchor_beyond_the_end_begins_anew_and_counts() -> None:
-    offset, mark = _stands(30, Mark(epoch=7, topic_id="ours"), begin=4, end=24)
+    offset, mark = _position_of(30, Mark(epoch=7, topic_id="ours"), begin=4, end=24)
     assert (offset, mark.lost) == (4, 6)
 
 
 def test_records_removed_as_old_are_counted_once_and_the_tail_is_remembered() -> None:
-    offset, mark = _stands(30, _MARK, begin=33, end=50)
+    offset, mark = _position_of(30, _MARK, begin=33, end=50)
     assert (offset, mark.lost, mark.last) == (33, 5, _LAST)
 
 
 def test_a_topic_made_anew_has_nothing_to_do_with_the_tail_of_the_old_one() -> None:
     of_another = Mark(epoch=7, lost=2, topic_id="another", last=_LAST, seen=_SEEN)
-    assert _stands(30, of_another) == (0, Mark(epoch=7, lost=2))
+    assert _position_of(30, of_another) == (0, Mark(epoch=7, lost=2))
 
 
 def _record(body: bytes = b"body", appended_at: float = 1.5) -> Record:
@@ -106,20 +106,22 @@ def test_an_end_counts_as_seen_between_two_looks_at_the_same_leader() -> None:
 
 def test_offsets_without_a_record_behind_the_last_one_are_read_again() -> None:
     """After the log was cut before a transaction's marker, a record may be at its offset."""
-    assert _stands(33, _MARK, end=40).offset == 30
-    assert _stands(33, _MARK, end=31).mark.lost == 2, "and nothing was lost with them"
-    assert _stands(33, _MARK, begin=33, end=40) == (33, _MARK), "but no longer where they are gone"
+    assert _position_of(33, _MARK, end=40).offset == 30
+    assert _position_of(33, _MARK, end=31).mark.lost == 2, "and nothing was lost with them"
+    assert _position_of(33, _MARK, begin=33, end=40) == (33, _MARK), (
+        "but no longer where they are gone"
+    )
 
 
 def test_offsets_without_a_record_that_the_log_was_seen_to_go_beyond_need_no_second_look() -> None:
     """If not, a gigabyte of aborted records would be read at each query."""
-    assert _stands(33, _MARK, end=40, trust_seen_end=True) == (33, _MARK)
-    assert _stands(40, _MARK, end=40, trust_seen_end=True).offset == 40
-    assert _stands(41, _MARK, end=41, trust_seen_end=True).offset == 30, "seen only up to 40"
+    assert _position_of(33, _MARK, end=40, trust_seen_end=True) == (33, _MARK)
+    assert _position_of(40, _MARK, end=40, trust_seen_end=True).offset == 40
+    assert _position_of(41, _MARK, end=41, trust_seen_end=True).offset == 30, "seen only up to 40"
     unseen = Mark(epoch=7, topic_id="ours", last=_LAST)
-    assert _stands(33, unseen, end=40, trust_seen_end=True).offset == 30
-    cut = Regress(33, 7, _LAST)
-    assert _stands(36, _MARK, end=40, regress=cut, trust_seen_end=True).offset == 33
+    assert _position_of(33, unseen, end=40, trust_seen_end=True).offset == 30
+    cut = TailLoss(33, 7, _LAST)
+    assert _position_of(36, _MARK, end=40, tail_loss=cut, trust_seen_end=True).offset == 33
 
 
 def test_what_was_looked_through_is_remembered_for_the_same_log_only() -> None:

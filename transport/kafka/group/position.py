@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from transport.kafka.group.groups import Committed
 from transport.kafka.loss.mark import Mark
-from transport.kafka.loss.tails import Regress
+from transport.kafka.loss.tails import TailLoss
 
-__all__ = ["standing"]
+__all__ = ["group_position"]
 
 
-def standing(
+def group_position(
     committed: Committed | None,
     *,
     topic_id: str,
     begin: int,
     end: int,
     lost_before: int,
-    regress: Regress | None = None,
+    tail_loss: TailLoss | None = None,
     trust_seen_end: bool = False,
 ) -> Committed:
     """Return the group's position: the next offset to read, and the mark with the losses before it.
@@ -30,7 +30,7 @@ def standing(
         begin: The first offset of the log.
         end: The end of the log.
         lost_before: The number of known losses, which the commit may not count yet.
-        regress: The loss of the log's tail, if there was one.
+        tail_loss: The loss of the log's tail, if there was one.
         trust_seen_end: Don't read offsets without a record again if the log was seen, and compared,
             beyond them. (Looking through an aborted transaction can take minutes.)
     """
@@ -40,11 +40,11 @@ def standing(
     lost = max(mark.lost, lost_before)
     if mark.topic_id not in ("", topic_id):
         return Committed(begin, Mark(mark.epoch, lost))
-    if regress is not None:
+    if tail_loss is not None:
         # If the lost tail was unread, the group's offset stays, and so does the last record before.
-        last = mark.last if offset <= regress.offset else regress.last
-        place = max(begin, min(offset, regress.offset))
-        return Committed(place, Mark(mark.epoch, lost + regress.lost, topic_id, last))
+        last = mark.last if offset <= tail_loss.offset else tail_loss.last
+        place = max(begin, min(offset, tail_loss.offset))
+        return Committed(place, Mark(mark.epoch, lost + tail_loss.lost, topic_id, last))
     # Retention removes records at the beginning of the log, so the remembered tail stays.
     lost += max(0, begin - offset)
     vouched = trust_seen_end and mark.seen is not None and mark.seen.end >= offset
