@@ -38,7 +38,7 @@ class _Owner:
             raise PartitionLost("it is another's")
         self.committed.append(committed)
 
-    def proved(self) -> bool:
+    def is_membership_confirmed(self) -> bool:
         return self.is_proved
 
     def seen(self, partition: int) -> SeenEnd | None:

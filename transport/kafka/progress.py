@@ -48,7 +48,7 @@ async def progress_of(
         for at in where
         if (found := committed.get(at.partition)) is not None
     }
-    tail_losses = await context.tails.since_elections(remembered, topic.leaders)
+    tail_losses = await context.tails.cached_tail_losses(remembered, topic.leaders)
     stands = {
         at: group_position(
             committed.get(at.partition),

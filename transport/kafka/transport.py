@@ -34,7 +34,12 @@ from transport.kafka.administration.durability import durability
 from transport.kafka.administration.removal import KafkaLogRemoval
 from transport.kafka.administration.rights import lacking_rights
 from transport.kafka.administration.server_facts import server_facts
-from transport.kafka.administration.topics import TopicSpec, ensure_topics, in_step, topic_specs
+from transport.kafka.administration.topics import (
+    TopicSpec,
+    check_replicas,
+    ensure_topics,
+    topic_specs,
+)
 from transport.kafka.appender import Appender
 from transport.kafka.connection.client_pool import ClientPool
 from transport.kafka.connection.closing import discard_admin
@@ -329,7 +334,7 @@ class KafkaTransport:
             if consumer.fault is not None:
                 raise TransportUnavailable(f"a consumer can't read: {consumer.fault}")
         specs = list(self._specs.values())
-        await self._admin.ask(lambda admin: in_step(admin, specs))
+        await self._admin.ask(lambda admin: check_replicas(admin, specs))
 
     def _group_name(self, group: str) -> str:
         """Return a group's name in Kafka.

@@ -138,7 +138,7 @@ async def progress(
     for progress, _ in found:
         # Keep the figures of partitions whose loss is not counted yet: the next report needs them.
         if progress.lag is not None and progress.appended and progress.partition not in uncounted:
-            last_seen.looked(
+            last_seen.note_look(
                 progress.partition,
                 added=progress.appended,
                 tail=progress.end or "0-0",

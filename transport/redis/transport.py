@@ -120,8 +120,8 @@ class RedisTransport:
         """See ``transport.features.rescuing.Rescuing``."""
         for rescue in (self._rescue, self._rescues):
             rescue.begin(self._append_again, self._note_rescued)
-        self._connections.on_server = self._rescue.met
-        self._connections.on_shard = self._rescues.met
+        self._connections.on_server = self._rescue.note_server
+        self._connections.on_shard = self._rescues.note_server
         self._dead_letters = RedisDeadLetters(self._functions, self._dead, seconds=seconds)
         self._removal = RedisLogRemoval(
             self._connections, [(self._messages, WORKER_GROUP), (self._dead, DLQ_GROUP)]
@@ -335,7 +335,7 @@ class RedisTransport:
             await self._ping_shards(self._connections.cluster)
             return
         await self._connections.call(*self._messages.probing)
-        await self._rescue.over(within=0.0)
+        await self._rescue.wait(within=0.0)
         self._rescue.recent.age()
 
     async def rescued(self) -> int:

@@ -23,7 +23,7 @@ from transport.errors import ConfigurationError, TopicMissing, TransportError, T
 from transport.kafka.client.errors import translate
 from transport.settings import TransportSettings
 
-__all__ = ["MAX_RECORD_BYTES", "TopicSpec", "ensure_topics", "in_step", "topic_specs"]
+__all__ = ["MAX_RECORD_BYTES", "TopicSpec", "check_replicas", "ensure_topics", "topic_specs"]
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ async def ensure_topics(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) 
     return created
 
 
-async def in_step(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> None:
+async def check_replicas(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> None:
     """Return if each partition has a leader and enough in-sync replicas to take an append.
 
     Raises:

@@ -32,7 +32,7 @@ class Owner(Protocol):
     async def commit(self, partition: int, committed: Committed) -> None:
         """Commit an offset with its mark; raises ``PartitionLost`` or ``TransportUnavailable``."""
 
-    def proved(self) -> bool:
+    def is_membership_confirmed(self) -> bool:
         """Return whether the group has confirmed our membership recently enough."""
 
     def seen(self, partition: int) -> SeenEnd | None:
@@ -131,7 +131,7 @@ class KafkaClaim:
             if self._owner.fault is not None:
                 raise self._owner.fault
             return ()
-        if not self._owner.proved():
+        if not self._owner.is_membership_confirmed():
             # After a suspension or an idle time, the partition may have another owner by now.
             await self._owner.commit(self.partition, self._committed(self.window.acked, self._last))
             self._require_owned()

@@ -127,7 +127,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         """See ``transport.kafka.delivery.claim.Owner``."""
         return self._context.ids.last_seen(self._source.name)
 
-    def proved(self) -> bool:
+    def is_membership_confirmed(self) -> bool:
         """See ``transport.kafka.delivery.claim.Owner``.
 
         The group expels a member from which it hears nothing for the time of a lease. A successful

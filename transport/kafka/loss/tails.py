@@ -73,7 +73,7 @@ class Tails:
         self._epochs = epochs
         self._answers: dict[TopicPartition, tuple[KnownTail, int, TailLoss | None]] = {}
 
-    async def since_elections(
+    async def cached_tail_losses(
         self, known: Mapping[TopicPartition, KnownTail], leaders: Mapping[int, Leader]
     ) -> Mapping[TopicPartition, TailLoss]:
         """Return the same as ``tail_losses``, for callers that ask repeatedly.

@@ -99,7 +99,7 @@ class Publisher:
                 replies: list[Reply] | None = None
                 while replies is None:
                     if not rescued_at:
-                        await self._rescue.over()
+                        await self._rescue.wait()
                     begun = self._rescue.begun
                     with suppress(*passing):
                         replies = await self._functions.exchange(
@@ -181,7 +181,7 @@ class Publisher:
             )
             return {call.partition: (it, ()) for call, it in zip(calls, replies, strict=True)}
         for _ in range(_CHANGES):
-            refusals = await rescues.over([call.partition for call in calls])
+            refusals = await rescues.wait([call.partition for call in calls])
             begun = {call.partition: rescues.of(call.partition).begun for call in calls}
             told |= {partition: (error, ()) for partition, error in refusals.items()}
             due = {call.partition: call for call in calls if call.partition not in refusals}
@@ -226,13 +226,13 @@ class Publisher:
         """
         if (rescues := self._rescues) is not None:
             partitions = [it for it in memories if it is not None]
-            for error in (await rescues.over(partitions)).values():
+            for error in (await rescues.wait(partitions)).values():
                 raise error
             are_at = [rescues.of(partition).is_at for partition in partitions]
             replies, _ = await self._functions.spread(commands, are_at=are_at)
             return replies
         while True:
-            await self._rescue.over()
+            await self._rescue.wait()
             with suppress(ServerChanged):
                 return await self._functions.exchange(commands, only_at=self._rescue.server)
 
@@ -246,7 +246,7 @@ class Publisher:
             self._own_appends.appended(partition, run)
         last = outcomes[-1]
         if type(last) is Appended:  # one record of a call is enough to notice a log that went back
-            self._last_seen.saw(envelopes[-1].partition, last.offset)
+            self._last_seen.note_seen(envelopes[-1].partition, last.offset)
         return outcomes
 
     def _outcomes_by_partition(

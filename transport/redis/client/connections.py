@@ -121,11 +121,11 @@ class RedisConnections:
         locator = StaticLocator(msgspec.structs.replace(address, asks_who=asks_who))
         pool = RedisConnections(self._settings, locator=locator)
 
-        def met(identity: ServerIdentity) -> None:
+        def note_server(identity: ServerIdentity) -> None:
             self._count()
             self.on_shard((address.host, address.port), identity)
 
-        pool.on_server = met
+        pool.on_server = note_server
         return pool
 
     def _count(self) -> None:

@@ -289,7 +289,7 @@ class RedisConsumer:
             last_seen.forget(partition)
             # This claim may have been given records that are gone. The next claim starts afresh.
             claim.lose()
-        last_seen.looked(
+        last_seen.note_look(
             partition,
             added=reply.appended,
             tail=reply.end,

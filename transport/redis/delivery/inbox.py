@@ -97,7 +97,7 @@ class Inbox:
     def follow(self, through: str) -> None:
         """Note that the caller was handed the records through ``through``, without a read."""
         self.heard = through
-        self._last_seen.saw(self.partition, through)
+        self._last_seen.note_seen(self.partition, through)
 
     def go_back(self, position: str) -> None:
         """Continue after ``position``, the group's position."""
@@ -105,7 +105,7 @@ class Inbox:
 
     def note_ack(self, through: str) -> None:
         """Record that the handed-over records through ``through`` are acknowledged."""
-        self._last_seen.acknowledged(self.partition, through)
+        self._last_seen.note_acknowledged(self.partition, through)
 
     async def read(self, count: int) -> list[Record]:
         """Return up to ``count`` records, or none if there are none now.
@@ -170,7 +170,7 @@ class Inbox:
         for offset in delivered:
             if self._unacked and self._unacked[0] == offset:  # not rewound in the meantime
                 self._unacked.popleft()
-        self._last_seen.acknowledged(self.partition, through)
+        self._last_seen.note_acknowledged(self.partition, through)
         return count
 
     def rewind(self) -> None:
@@ -251,7 +251,7 @@ class Inbox:
             if sort_key(first) <= sort_key(self.heard):
                 raise self._gone_back(first)
             self.heard = last
-            self._last_seen.saw(self.partition, last)
+            self._last_seen.note_seen(self.partition, last)
         self._is_unsure = False
         self._made = made
         return before, fresh

@@ -50,7 +50,7 @@ class LastSeen:
         self.connections = connections
         self._seen = [_LastLook() for _ in range(partitions)]
 
-    def saw(self, partition: int, offset: str) -> None:
+    def note_seen(self, partition: int, offset: str) -> None:
         """Note that ``offset`` was appended, or read."""
         seen = self._seen[partition]
         if not seen.last:
@@ -58,11 +58,11 @@ class LastSeen:
         elif seen.connections == self.connections() and is_later(offset, seen.last):
             seen.last = offset
 
-    def acknowledged(self, partition: int, through: str) -> None:
+    def note_acknowledged(self, partition: int, through: str) -> None:
         """Note that everything through ``through`` was acknowledged."""
         self._seen[partition].acknowledged = through
 
-    def looked(
+    def note_look(
         self, partition: int, *, added: int, tail: str, unread: int, connections: int
     ) -> None:
         """Note the figures of a look, which also found all records known before.

@@ -100,7 +100,7 @@ class Rescue:
         """Use ``append`` to append lost records again, and call ``note`` with their number."""
         self._append, self._note_again = append, note
 
-    def met(self, identity: ServerIdentity) -> None:
+    def note_server(self, identity: ServerIdentity) -> None:
         """Note the identity of the server that a connection was made to; begin a rescue if new."""
         server, process, _ = identity
         if not server or not self._is_on:
@@ -118,7 +118,7 @@ class Rescue:
 
     def is_at(self, identity: ServerIdentity) -> bool:
         """Return whether appends may be sent to a server: it is known to lack no record."""
-        self.met(identity)
+        self.note_server(identity)
         return self._running is None and identity.server in ("", self.server)
 
     @property
@@ -138,7 +138,7 @@ class Rescue:
             self.server = ""
             self._start(self._append)
 
-    async def over(self, *, within: float = REFUSED_AFTER) -> None:
+    async def wait(self, *, within: float = REFUSED_AFTER) -> None:
         """Wait until no rescue is under way.
 
         Raises:
@@ -240,7 +240,7 @@ class Rescue:
         """Return a function that tells whether a server has the replication id ``server``."""
 
         def is_at(identity: ServerIdentity) -> bool:
-            self.met(identity)
+            self.note_server(identity)
             return identity.server in ("", server)
 
         return is_at

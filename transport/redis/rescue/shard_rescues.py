@@ -68,12 +68,12 @@ class ShardRescues:
         for rescue in self._rescues:
             rescue.begin(append, note)
 
-    def met(self, place: Place, identity: ServerIdentity) -> None:
+    def note_server(self, place: Place, identity: ServerIdentity) -> None:
         """Note the identity of a primary that a connection was made to, for its partitions."""
         cluster = self._cluster()
         for partition, stream in enumerate(self._log.streams):
             if cluster is not None and cluster.is_on(stream, place):
-                self._rescues[partition].met(identity)
+                self._rescues[partition].note_server(identity)
         self._known.add(identity.server)
 
     async def join(self) -> None:
@@ -84,12 +84,12 @@ class ShardRescues:
         """
         await asyncio.gather(*(rescue.join() for rescue in self._rescues))
 
-    async def over(self, partitions: Collection[int]) -> dict[int, TransportError]:
+    async def wait(self, partitions: Collection[int]) -> dict[int, TransportError]:
         """Wait for the rescues of ``partitions``; return the errors of those that are not over."""
         awaited = [p for p in partitions if self._rescues[p].is_under_way]
         if not awaited:
             return {}
-        told = await asyncio.gather(*(self._over(partition) for partition in awaited))
+        told = await asyncio.gather(*(self._wait(partition) for partition in awaited))
         return {p: error for p, error in zip(awaited, told, strict=True) if error is not None}
 
     async def close(self) -> None:
@@ -98,7 +98,7 @@ class ShardRescues:
 
     async def age(self, partition: int) -> TransportError | None:
         """Note that the server took a write; return the error if a rescue is under way."""
-        if error := await self._over(partition, within=0.0):
+        if error := await self._wait(partition, within=0.0):
             return error
         self._rescues[partition].recent.age()
         return None
@@ -118,9 +118,9 @@ class ShardRescues:
             raise translate(errors[0])
         return sum(int(reply or 0) for reply in replies if not isinstance(reply, Exception))
 
-    async def _over(self, partition: int, within: float = REFUSED_AFTER) -> TransportError | None:
+    async def _wait(self, partition: int, within: float = REFUSED_AFTER) -> TransportError | None:
         try:
-            await self._rescues[partition].over(within=within)
+            await self._rescues[partition].wait(within=within)
         except TransportError as error:
             return error
         return None
