@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from aiokafka.conn import create_conn
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import IncompatibleBrokerVersion, KafkaConnectionError
+from aiokafka.protocol.api import RequestStruct, Response
 from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.types import Schema
 
 from compose.loop import new_event_loop
 from tests.support.kafka_internals import abort
+from transport.kafka.client.requests import OneVersion
 from transport.settings import TransportSettings
 
 
@@ -39,3 +43,31 @@ def test_a_write_after_the_end_is_a_broken_connection(kafka_settings: TransportS
         told = runner.run(outcome())
     assert isinstance(told, KafkaConnectionError)
     assert isinstance(told.__cause__, RuntimeError), "on the way that is meant"
+
+
+class _UnknownResponse(Response):
+    API_KEY = 10_000
+    API_VERSION = 0
+    SCHEMA = Schema()
+
+
+class _Unknown(RequestStruct):
+    FLEXIBLE_VERSION = False
+    API_KEY = 10_000
+    API_VERSION = 0
+    RESPONSE_TYPE = _UnknownResponse
+    SCHEMA = Schema()
+
+
+async def test_a_request_that_the_broker_does_not_support_breaks_no_connection(
+    kafka_settings: TransportSettings,
+) -> None:
+    """Aiokafka's errors are a ``RuntimeError`` too, and older brokers lack some requests."""
+    host, _, port = kafka_settings.kafka_bootstrap_servers.partition(":")
+    connection = await create_conn(host, int(port))
+    try:
+        with pytest.raises(IncompatibleBrokerVersion):
+            await connection.send(OneVersion(_Unknown))
+        assert connection.connected()
+    finally:
+        connection.close()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aiokafka.conn import AIOKafkaConnection, CloseReason
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 __all__ = ["install"]
 
@@ -20,6 +20,8 @@ def _raising_connection_error(send: Callable[..., Any]) -> Callable[..., Any]:
     def sending(connection: Any, *request: Any, **options: Any) -> Any:
         try:
             return send(connection, *request, **options)
+        except KafkaError:
+            raise  # a RuntimeError too: the broker does not support the request, for example
         except RuntimeError as error:
             connection.close(reason=CloseReason.CONNECTION_BROKEN)
             raise KafkaConnectionError(
