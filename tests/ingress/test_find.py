@@ -107,7 +107,7 @@ async def test_a_record_that_is_no_message_is_named_as_one(start: Start, redis: 
     found = await _ask(service, "search", q="redis 3:77-0")
     (one,) = found["items"]
     assert (one["messageId"], one["position"]["offset"]) == (None, "77-0")
-    assert "is no message" in found["note"]
+    assert "is not a message" in found["note"]
     assert (await _ask(service, "search", "ours", q="redis 3:77-0")) == {
         "items": [], "more": False, "note": None, "incomplete": None,
     }  # fmt: skip
