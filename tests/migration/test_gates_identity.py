@@ -26,8 +26,8 @@ ONE = {"redis": "R", "kafka": "K"}
             "unknown",
             "these processes have not reported which logs they use: b (serve",
         ),
-        (ONE, {"redis": "R"}, "unknown", "from b (serve"),
-        (ONE, None, "unknown", "from b (serve"),
+        (ONE, {"redis": "R"}, "unknown", "use: b (serve"),
+        (ONE, None, "unknown", "use: b (serve"),
     ],
 )
 async def test_identity(scene, process, first, second, verdict, reason):
