@@ -39,7 +39,9 @@ class Writer:
         self._pool = pool
         self._positions = PositionLookup(pool)
 
-    async def take(self, transport: str, partition: int, epoch: int, owner: str) -> Fence:
+    async def take(
+        self, transport: str, partition: int, epoch: int, owner: str, *, keeps: bool = True
+    ) -> Fence:
         """Take the fence of a partition: from now on every lower epoch is refused.
 
         Waits for the last owner's statement if one is under way, because it moves the position.
@@ -60,9 +62,13 @@ class Writer:
                     f"{epoch} came too late",
                     held,
                 )
-            through, place = await take_position(connection, transport, partition, epoch)
             is_new = before is None or before < 0
             is_first = is_new and not await connection.fetchval(OTHERS, transport)
+            # No row of the partition is here. Unknown, it would count as settled after a failover.
+            begin = "" if is_first and keeps else None
+            through, place = await take_position(
+                connection, transport, partition, epoch, begin=begin
+            )
         return Fence(transport, partition, epoch, through, place, is_first=is_first)
 
     async def move(self, fence: Fence, through: str) -> None:

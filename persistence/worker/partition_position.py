@@ -173,7 +173,7 @@ class PartitionPosition:
         context, claim, fence = self._context, self._claim, self.fence
         taken = await context.database.through(
             lambda: context.writer.take(
-                fence.transport, fence.partition, claim.epoch, context.member
+                fence.transport, fence.partition, claim.epoch, context.member, keeps=fence.keeps
             ),
             self._stop,
         )
@@ -206,7 +206,7 @@ class PartitionPosition:
         if not fence.keeps:
             return
         floor = await self._catch_up.floor(fence)
-        if fence.through is None and floor.offset:
+        if (fence.through is None or (fence.is_first and not fence.through)) and floor.offset:
             begin = await self._catch_up.begin(fence, floor)
             if begin is not None:
                 await self.move(begin)

@@ -86,7 +86,17 @@ async def test_a_log_that_is_forgotten_has_no_position(writer, fence, database_p
 
     await writer.write([placed(message("a"))], fence)
     assert await note_drained(database_pool, "redis")
-    assert (await writer.take("redis", 0, 2, "new")).through is None
+    assert not (await writer.take("redis", 0, 2, "new")).through
+
+
+async def test_the_first_owner_begins_before_the_first_record(writer):
+    """A standby that was promoted then lacks every row, and must not count them as settled."""
+    first = await writer.take("redis", 0, 1, "w1")
+    assert (first.through, first.is_first) == ("", True)
+    again = await writer.take("redis", 0, 1, "w1")
+    assert (again.through, again.is_first) == ("", False)
+    elsewhere = await writer.take("redis", 1, 1, "standby", keeps=False)
+    assert elsewhere.through is None, "its acknowledgements say nothing of rows"
 
 
 async def test_partitions_that_ask_in_one_moment_are_answered_by_one_query(
