@@ -57,7 +57,7 @@ _HAS_CONTENT = FieldError(
     "Take it out there; send the part content.",
 )
 _REPEATED = repeated("content").detail
-"""What is found in the JSON of a part ``message`` that has content, beside the one put there."""
+"""The parser's error if the part ``message`` has a ``content`` beside the one added here."""
 
 
 class PostForm:

@@ -206,7 +206,7 @@ async def test_the_log_keeps_what_is_acknowledged_while_postgresql_is_down(
 async def test_rows_may_be_lost_until_postgresql_is_found_where_it_was_left(
     is_behind: bool, transport, database_pool, database_url
 ) -> None:
-    """So long the log keeps what is acknowledged. Nothing comes that would be written meanwhile."""
+    """Until then the log keeps acknowledged records. No new message is written meanwhile."""
 
     async def restore(_records) -> int:
         raise AssertionError("nothing is to be put back")

@@ -1,4 +1,4 @@
-"""The row of the way to a row: latency, what is pending, who owns what."""
+"""The dashboard row of the workers: latency, pending records, owners of partitions."""
 
 from __future__ import annotations
 

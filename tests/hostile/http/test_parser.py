@@ -53,7 +53,7 @@ def test_what_begins_no_head_is_refused_as_soon_as_that_is_known(
 
 @pytest.mark.parametrize("cut", range(1, 12))
 def test_a_body_of_which_a_part_is_missing_comes_in_pieces(parser: RequestParser, cut: int) -> None:
-    """Who asks for the whole of it first gets the same as who does not."""
+    """The body is the same whether the caller first asks for all of it or not."""
     body = b"5\r\nhello\r\n0\r\n\r\n"
     parser.receive(CHUNKED + body[:cut])
     assert isinstance(parser.next(), RequestHead)
