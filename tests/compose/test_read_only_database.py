@@ -108,6 +108,9 @@ async def test_rows_that_a_read_only_database_refuses_are_told_and_come_later(
     async def is_calm() -> bool:
         return all(it["level"] not in {"alarm", "warning"} for it in await health())
 
+    async def is_ready() -> bool:
+        return (await api.get("/readyz")).json()["status"] == "ready"
+
     await eventually(is_stored, timeout=PATIENCE)
     await eventually(is_calm, timeout=PATIENCE)
-    assert (await api.get("/readyz")).json()["status"] == "ready"
+    await eventually(is_ready, timeout=PATIENCE)

@@ -42,9 +42,12 @@ async def dead(service: Service, index_dead_letters):
         left, writer = 5, Writer(service.pool)
         async for claim in consumer.claims():
             async with claim:
-                # As a worker does: what has no owner in PostgreSQL is taken for lost there.
-                await writer.take(service.transport.name, claim.partition, claim.epoch, "drain")
+                # As a worker does: records behind which the position stays are put back as rows.
+                fence = await writer.take(
+                    service.transport.name, claim.partition, claim.epoch, "drain"
+                )
                 while records := await claim.next(max_records=100, max_wait=0.01):
+                    await writer.move(fence, records[-1].offset)
                     await claim.ack(records[-1].offset)
                     left -= len(records)
             if left == 0:
@@ -147,6 +150,7 @@ async def test_a_redrive_persists_them_once_and_can_be_watched(
 
     async with working(service):
         await eventually(both)
+    # The worker has ended: it inserts no other row.
     assert {str(row["id"]) for row in await service.rows()} == {
         dead[1]["messageId"], dead[3]["messageId"],
     }  # fmt: skip

@@ -299,6 +299,18 @@ async def test_what_was_handed_over_and_is_lost_passes_no_record_of_another_proc
                 await _publish_at_last(log, ["kept"])
             return bool(handed)
 
+        async def are_lost_ones_handed() -> bool:
+            """Append three records until they are handed over: a claim that reads may read them."""
+            sent = await log.publish(messages(["one", "two", "three"], partition=0, of=log))
+            last = sent[-1]
+            assert isinstance(last, Appended)
+
+            def came() -> bool:
+                return any(it.offset == last.offset for it in [*handed, *read])
+
+            await until(came, patience=PATIENCE)
+            return handed[-1].offset == last.offset
+
         claim.hand_over(take)
         working = asyncio.create_task(work())
         try:
@@ -308,8 +320,7 @@ async def test_what_was_handed_over_and_is_lost_passes_no_record_of_another_proc
             read.clear()
             await silence(member.consumer)  # or it would be told by its lease, sooner or later
             await failover.cut()
-            await log.publish(messages(["one", "two", "three"], partition=0, of=log))
-            assert contents(handed)[-1] == "three"
+            await until(are_lost_ones_handed, patience=PATIENCE)
             await failover.promote()
             async with _transport(failover) as another:
                 if id_of == "its own":
