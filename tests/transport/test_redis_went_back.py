@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import shutil
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,18 @@ async def _publish_at_last(log: RedisTransport, texts: list[str]) -> None:
             return not isinstance(outcome, TransportError)
 
         await eventually(appended, timeout=PATIENCE)
+
+
+async def _hand_three(log: RedisTransport, handed: list[Record], read: list[Record]) -> bool:
+    """Append three records; return whether they were handed over. A claim that reads reads them."""
+    last = (await log.publish(messages(["one", "two", "three"], partition=0, of=log)))[-1]
+    assert isinstance(last, Appended)
+
+    def came() -> bool:
+        return any(record.offset == last.offset for record in [*handed, *read])
+
+    await until(came, patience=PATIENCE)
+    return handed[-1].offset == last.offset
 
 
 async def test_a_worker_gets_all_that_is_accepted_afterwards_and_the_loss_is_told(
@@ -299,18 +312,6 @@ async def test_what_was_handed_over_and_is_lost_passes_no_record_of_another_proc
                 await _publish_at_last(log, ["kept"])
             return bool(handed)
 
-        async def are_lost_ones_handed() -> bool:
-            """Append three records until they are handed over: a claim that reads may read them."""
-            sent = await log.publish(messages(["one", "two", "three"], partition=0, of=log))
-            last = sent[-1]
-            assert isinstance(last, Appended)
-
-            def came() -> bool:
-                return any(it.offset == last.offset for it in [*handed, *read])
-
-            await until(came, patience=PATIENCE)
-            return handed[-1].offset == last.offset
-
         claim.hand_over(take)
         working = asyncio.create_task(work())
         try:
@@ -320,7 +321,7 @@ async def test_what_was_handed_over_and_is_lost_passes_no_record_of_another_proc
             read.clear()
             await silence(member.consumer)  # or it would be told by its lease, sooner or later
             await failover.cut()
-            await until(are_lost_ones_handed, patience=PATIENCE)
+            await until(partial(_hand_three, log, handed, read), patience=PATIENCE)
             await failover.promote()
             async with _transport(failover) as another:
                 if id_of == "its own":
