@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ingress.shared_question import SharedQuestion, Waiting
+from ingress.shared_query import SharedQuery, Waiting
 from persistence.database.pool import Pool
 from persistence.errors import Outage
 from persistence.reads import messages as queries
@@ -16,7 +16,7 @@ from persistence.reads import messages as queries
 __all__ = ["ArrivingRows"]
 
 _PAUSE = 0.015
-_QUESTIONS = 2
+_ATTEMPTS = 2
 
 
 class ArrivingRows:
@@ -26,7 +26,7 @@ class ArrivingRows:
         pool: Connections to PostgreSQL.
         timeout_seconds: How long PostgreSQL may take for an answer.
         pause: Seconds before each query.
-        questions: The number of queries for a message.
+        attempts: The number of queries for a message.
     """
 
     def __init__(
@@ -35,22 +35,22 @@ class ArrivingRows:
         timeout_seconds: float,
         *,
         pause: float = _PAUSE,
-        questions: int = _QUESTIONS,
+        attempts: int = _ATTEMPTS,
     ) -> None:
         self.asked = 0
         """The number of queries to PostgreSQL so far."""
         self._pool = pool
         self._timeout = timeout_seconds
-        self._questions = questions
-        self._question = SharedQuestion(self._ask, unanswered=lambda: False, pause=pause)
+        self._attempts = attempts
+        self._query = SharedQuery(self._ask, unanswered=lambda: False, pause=pause)
 
     async def arrives(self, message_id: str) -> bool:
         """Return ``True`` as soon as the message has its row.
 
         ``False`` is no proof: the row may come later, or PostgreSQL could not be asked.
         """
-        for _ in range(self._questions):
-            if await self._question.answer(message_id):
+        for _ in range(self._attempts):
+            if await self._query.answer(message_id):
                 return True
         return False
 

@@ -144,7 +144,7 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
     )
     api = _api(
         _routers(console, readiness),
-        starting=[console.hour.start, accept.admission.start],
+        starting=[console.last_hour.start, accept.admission.start],
         closing=_closing(accept, state.redriver, console),
     )
     api.state.console = console
@@ -225,7 +225,7 @@ def _closing(
         accept.row_lookup.close,
         console.sampler.close,
         console.tail.close,
-        console.hour.close,
+        console.last_hour.close,
     ]
 
 

@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from ingress.schema.problems import LOG_UNAVAILABLE, Problem
-from ingress.shared_question import SharedQuestion, Waiting, answer_rest
+from ingress.shared_query import SharedQuery, Waiting, answer_remaining
 from otel.tracing.context import checked, sampled_trace_id
 from persistence.database.pool import Pool, using
 from persistence.errors import Outage
@@ -69,7 +69,7 @@ class PendingMessages:
         self._transport = transport
         self._pool = pool
         self._scan = scan
-        self._question = SharedQuestion[_Answer](self._look_for, unanswered=_given_up)
+        self._query = SharedQuery[_Answer](self._look_for, unanswered=_given_up)
 
     async def find(self, message_id: str) -> Pending | None:
         """Return the message if it waits for a worker now.
@@ -78,7 +78,7 @@ class PendingMessages:
             Problem: The message may wait behind more records than are searched.
             TransportError: The log can't tell whether the message waits.
         """
-        found = await self._question.answer(message_id)
+        found = await self._query.answer(message_id)
         if isinstance(found, Exception):
             raise found
         return found
@@ -94,7 +94,7 @@ class PendingMessages:
                 log.progress(Topic.MESSAGES, group=WORKER_GROUP), self._positions(sought)
             )
         except TransportError as error:
-            answer_rest(waiting, error)
+            answer_remaining(waiting, error)
             return
         await asyncio.gather(
             *(
@@ -118,9 +118,9 @@ class PendingMessages:
         try:
             await self._read(progress, position, sought)
         except (TransportError, Problem) as error:
-            answer_rest(sought, error)
+            answer_remaining(sought, error)
         else:
-            answer_rest(sought, None)
+            answer_remaining(sought, None)
 
     async def _read(
         self, progress: Progress, position: str | None, sought: Waiting[_Answer]

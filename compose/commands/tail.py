@@ -16,7 +16,7 @@ from compose.settings import Settings
 from compose.terminal import brief, milliseconds, styled
 from persistence.errors import Outage
 from persistence.reads.content_text import content_text
-from persistence.reads.outcomes import Fate, fates
+from persistence.reads.outcomes import MessageOutcome, message_outcomes
 from transport.clock import timestamp
 from transport.contract import WORKER_GROUP, Record, Topic
 from transport.errors import DecodeError
@@ -84,7 +84,7 @@ class _Tail:
         pages = await asyncio.gather(*(self._page(partition) for partition in self._positions))
         records = sorted((r for page in pages for r in page), key=lambda record: record.appended_at)
         lines = [line for record in records for line in self._line(record)]
-        return lines + await self._fates()
+        return lines + await self._outcomes()
 
     async def _page(self, partition: int) -> Sequence[Record]:
         records = await self._look.consumed.read(
@@ -108,20 +108,22 @@ class _Tail:
                 self._waiting[event.message_id] = event
             yield {"at": at, "what": "accepted", "where": where, **_named(event)}
 
-    async def _fates(self) -> list[dict[str, str]]:
+    async def _outcomes(self) -> list[dict[str, str]]:
         if not self._waiting:
             return []
         try:
-            settled: list[Fate] = await fates(self._look.pool, list(self._waiting))
+            settled: list[MessageOutcome] = await message_outcomes(
+                self._look.pool, list(self._waiting)
+            )
         except Outage:
             return []  # asked again at the next call
         lines = []
-        for fate in sorted(settled, key=lambda fate: fate.at):
-            if (event := self._waiting.pop(fate.message_id, None)) is None:
+        for outcome in sorted(settled, key=lambda outcome: outcome.at):
+            if (event := self._waiting.pop(outcome.message_id, None)) is None:
                 continue
-            what = "dead_lettered" if fate.reason else "persisted"
-            line = {"at": fate.at, "what": what, "where": "", **_named(event)}
-            lines.append(line | ({"why": fate.reason} if fate.reason else {}))
+            what = "dead_lettered" if outcome.reason else "persisted"
+            line = {"at": outcome.at, "what": what, "where": "", **_named(event)}
+            lines.append(line | ({"why": outcome.reason} if outcome.reason else {}))
         return lines
 
 

@@ -79,7 +79,7 @@ class Admission:
         self._refused = refused
         self._clock = clock
         self._taken = 0
-        self._looks: deque[_LogReading] = deque(maxlen=_WINDOW + 1)
+        self._readings: deque[_LogReading] = deque(maxlen=_WINDOW + 1)
         self._rate: float | None = None  # accepted messages a second; None: no limit
         self._best = 0.0  # the best rate of persisted messages a second, decaying
         self._share = 0.0  # this process's largest share of all appends since the overload began
@@ -111,8 +111,9 @@ class Admission:
                 self._refused()
                 raise Problem(
                     OVERLOADED,
-                    f"Messages come faster than they are persisted: rows are "
-                    f"{self._looks[-1].age:.0f} s late (INGRESS_MAX_LAG_SECONDS={self._most:g}).",
+                    "Messages come faster than they are persisted: rows are "
+                    f"{self._readings[-1].age:.0f} s late "
+                    f"(INGRESS_MAX_LAG_SECONDS={self._most:g}).",
                     headers={"Retry-After": str(self._retry_after)},
                 )
         self.count(messages)
@@ -131,9 +132,9 @@ class Admission:
         else:
             seen = self._seen(progress)
         if seen is None:  # no limit: the log itself refuses messages that it can't take
-            self._looks.clear()
+            self._readings.clear()
         else:
-            self._looks.append(seen)
+            self._readings.append(seen)
         self._decide()
 
     async def _run(self) -> None:
@@ -141,7 +142,7 @@ class Admission:
         while True:
             await asyncio.sleep(_EVERY)
             if self._taken == taken and self._rate is None:
-                self._looks.clear()  # no messages came, so there is nothing to decide
+                self._readings.clear()  # no messages came, so there is nothing to decide
                 continue
             taken = self._taken
             try:
@@ -162,10 +163,10 @@ class Admission:
         return _LogReading(self._clock(), appended, acknowledged, self._taken, age)
 
     def _decide(self) -> None:
-        if len(self._looks) <= _WINDOW:
+        if len(self._readings) <= _WINDOW:
             self._let_all_in()
             return
-        first, last = self._looks[0], self._looks[-1]
+        first, last = self._readings[0], self._readings[-1]
         seconds = last.at - first.at
         appended = last.appended - first.appended
         persisted = last.acknowledged - first.acknowledged
@@ -204,7 +205,7 @@ class Admission:
     def _steady(self) -> bool:
         """Return whether messages were persisted between all readings, so without an outage."""
         return all(
-            earlier.acknowledged < later.acknowledged for earlier, later in pairwise(self._looks)
+            earlier.acknowledged < later.acknowledged for earlier, later in pairwise(self._readings)
         )
 
     def _let_all_in(self) -> None:

@@ -81,8 +81,8 @@ class Direct:
 
         If the log can't say whether conversations have a backlog, all direct messages are refused.
         """
-        direct = [submission for submission in submissions if self._chosen(submission)]
-        queue = [submission for submission in submissions if not self._chosen(submission)]
+        direct = [submission for submission in submissions if self._goes_direct(submission)]
+        queue = [submission for submission in submissions if not self._goes_direct(submission)]
         places = [
             (submission.partition(self._partitions), submission.request.conversation_id)
             for submission in direct
@@ -114,7 +114,7 @@ class Direct:
         free = [submission for submission in direct if _conversation(submission) not in behind]
         return free, [*queue, *held]
 
-    def _chosen(self, submission: AnySubmission) -> bool:
+    def _goes_direct(self, submission: AnySubmission) -> bool:
         if isinstance(submission, Submission):
             return not queued(submission.request.conversation_id, self._percent)
         # A receipt can't overtake a message that has its row. The receipt's conversation is not
@@ -213,7 +213,7 @@ class Direct:
             self._refuse(submissions, error, decide)
             return
         for submission, at in zip(submissions, times, strict=True):
-            decide(submission, _there(submission, rows.get(submission.message_id), at))
+            decide(submission, _repeated_verdict(submission, rows.get(submission.message_id), at))
 
     async def _recorded(self, submission: AnySubmission) -> str | None:
         """Return the time at which a receipt was recorded; ``None`` for a message."""
@@ -240,7 +240,7 @@ def _conversation(submission: AnySubmission) -> str | None:
     return submission.request.conversation_id if isinstance(submission, Submission) else None
 
 
-def _there(
+def _repeated_verdict(
     submission: AnySubmission, answer: StoredAnswer | None, receipt_at: str | None
 ) -> Verdict:
     if receipt_at is not None:

@@ -20,7 +20,7 @@ import structlog
 from ingress.accept.row_lookup import RowLookup
 from ingress.accept.submission import Stored, Submission
 from ingress.schema.responses import State
-from ingress.shared_question import SharedQuestion, Waiting
+from ingress.shared_query import SharedQuery, Waiting
 from otel.metrics import Metrics
 from persistence.metrics import IdempotencyMetrics
 from persistence.store.lookup import StoredAnswer
@@ -56,7 +56,7 @@ class Repeats:
         self._row_lookup = row_lookup
         self._transport = transport
         self._checked = metrics.of(IdempotencyMetrics).requests.labels("ingress")
-        self._question = SharedQuestion(self._ask, unanswered=_Known)
+        self._query = SharedQuery(self._ask, unanswered=_Known)
 
     async def decide(self, message: Submission, fingerprint: str | None) -> bool:
         """Set a message's verdict if it has a row, or if the log remembers another body for it.
@@ -70,7 +70,7 @@ class Repeats:
             Whether the log remembers the message with the same body.
         """
         began = time.time_ns()
-        row, first = await self._question.answer(message.message_id)
+        row, first = await self._query.answer(message.message_id)
         if row is not None:
             self._decide(message, row, row.state, began)
             return False

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ingress.accept.context import AcceptContext
 from ingress.accept.intake import Intake
-from ingress.console.hour import LastHour
+from ingress.console.last_hour import LastHour
 from ingress.console.migration import MigrationActions
 from ingress.console.readings import WatchedLog
 from ingress.console.routes.state import ConsoleState
@@ -51,7 +51,7 @@ def console_of(  # noqa: PLR0913 - what a console is made of, once
     return ConsoleState(
         auth=accept.auth,
         sampler=sampler,
-        hour=LastHour(sampler, seen_by=seen_by, grafana_url=settings.ingress_grafana_url),
+        last_hour=LastHour(sampler, seen_by=seen_by, grafana_url=settings.ingress_grafana_url),
         timelines=Timelines(
             messages=messages,
             pool=pool,

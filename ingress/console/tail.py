@@ -22,7 +22,7 @@ from ingress.web.key_entries import ApiKey
 from persistence.database.pool import Pool
 from persistence.errors import Outage
 from persistence.reads.content_text import content_text
-from persistence.reads.outcomes import fates
+from persistence.reads.outcomes import message_outcomes
 from transport.clock import timestamp
 from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
 from transport.deadline import answer
@@ -63,7 +63,7 @@ class TailLine(msgspec.Struct, frozen=True, rename="camel"):
     error: str | None = None
 
 
-class TailFate(msgspec.Struct, frozen=True, rename="camel"):
+class TailOutcome(msgspec.Struct, frozen=True, rename="camel"):
     """The outcome of a message that an earlier line showed."""
 
     message_id: str
@@ -79,7 +79,7 @@ class TailNews(msgspec.Struct, frozen=True, rename="camel"):
 
     log: str
     lines: list[TailLine]
-    fates: list[TailFate]
+    fates: list[TailOutcome]
     skipped: int
     error: str | None
 
@@ -121,7 +121,7 @@ class _Follower:
     def __init__(self, wanted: TailFilter) -> None:
         self.wanted = wanted
         self.lines: deque[TailLine] = deque()
-        self.fates: deque[TailFate] = deque(maxlen=_FOLLOWED)
+        self.outcomes: deque[TailOutcome] = deque(maxlen=_FOLLOWED)
         self.undecided: dict[str, None] = {}
         """The shown messages whose outcome is not known yet, oldest first."""
         self.skipped = 0
@@ -146,20 +146,20 @@ class _Follower:
         if self.lines or skipped:
             self.news.set()
 
-    def settle(self, fates: Iterable[TailFate]) -> None:
+    def settle(self, outcomes: Iterable[TailOutcome]) -> None:
         """Queue the outcomes of messages that this client was shown."""
-        for fate in fates:
-            if fate.message_id in self.undecided:
-                del self.undecided[fate.message_id]
-                self.fates.append(fate)
+        for outcome in outcomes:
+            if outcome.message_id in self.undecided:
+                del self.undecided[outcome.message_id]
+                self.outcomes.append(outcome)
                 self.news.set()
 
     def take(self, log: str, error: str | None) -> TailNews:
         """Return the waiting lines and outcomes, and clear them."""
         self.news.clear()
-        news = TailNews(log, list(self.lines), list(self.fates), self.skipped, error)
+        news = TailNews(log, list(self.lines), list(self.outcomes), self.skipped, error)
         self.lines.clear()
-        self.fates.clear()
+        self.outcomes.clear()
         self.skipped = 0
         return news
 
@@ -273,13 +273,13 @@ class Tail:
                 read = await self._log.read(
                     Topic.MESSAGES, progress.partition, after=position.end, limit=_RECORDS
                 )
-            return read, self._passed_over(position, progress, page_of(read, _RECORDS))
+            return read, self._advance(position, progress, page_of(read, _RECORDS))
 
         parts = await asyncio.gather(*(partition(progress) for progress in now))
         records = [record for part, _ in parts for record in part]
         return sorted(records, key=lambda r: r.appended_at), sum(count for _, count in parts)
 
-    def _passed_over(self, position: _ReadPosition, now: Progress, page: RecordPage) -> int:
+    def _advance(self, position: _ReadPosition, now: Progress, page: RecordPage) -> int:
         """Advance a partition's position: to the last read record, or to the log's end.
 
         It jumps to the end if further records follow the read ones.
@@ -309,12 +309,14 @@ class Tail:
             return
         try:
             async with asyncio.timeout(self._timeout):
-                found = await fates(self._pool, sorted(wanted)[:_FOLLOWED])
+                found = await message_outcomes(self._pool, sorted(wanted)[:_FOLLOWED])
         except (Outage, TimeoutError):
             return  # the next look-up finds them when PostgreSQL is back
         outcomes = [
-            TailFate(fate.message_id, "dead_lettered" if fate.reason else "persisted", fate.at)
-            for fate in found
+            TailOutcome(
+                outcome.message_id, "dead_lettered" if outcome.reason else "persisted", outcome.at
+            )
+            for outcome in found
         ]
         for follower in self._followers:
             follower.settle(outcomes)

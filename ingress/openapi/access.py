@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ingress.openapi.operations import operations
-from ingress.routes.described import SCOPE, problems
+from ingress.routes.descriptions import SCOPE, problems
 from ingress.schema import problems as p
 
 __all__ = ["add_access"]

@@ -10,14 +10,14 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from ingress.openapi.about import CONSOLE, PUBLIC, head
 from ingress.openapi.access import add_access
 from ingress.openapi.dialect import plain, plain_parameter, plain_text, referred
+from ingress.openapi.document_head import CONSOLE, PUBLIC, document_head
 from ingress.openapi.examples import add_examples
 from ingress.openapi.headers import add_headers
 from ingress.openapi.hot_path import REF, hot_components, hot_paths
 from ingress.openapi.operations import operations
-from ingress.routes.described import problems
+from ingress.routes.descriptions import problems
 from ingress.schema.problems import HEAD_TOO_LARGE
 from ingress.schema.requests import MessageRequest
 from ingress.schema.structs import ApiStruct
@@ -93,7 +93,7 @@ class Documents:
 
     def _made(self, tags: list[str], *, console: bool) -> dict[str, Any]:
         whole = self._whole
-        document = {**head(console=console), "paths": _paths(whole, tags)}
+        document = {**document_head(console=console), "paths": _paths(whole, tags)}
         document["components"] = {"schemas": whole["components"]["schemas"]}
         _make_plain(document)
         _add_refusal(document)

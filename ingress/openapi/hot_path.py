@@ -12,7 +12,7 @@ import msgspec
 from ingress.accept.post_batch import BATCH, MEDIA_TYPES
 from ingress.accept.post_message import MESSAGES
 from ingress.openapi.headers import CORRELATION, RETRY
-from ingress.routes.described import SCOPE, problems
+from ingress.routes.descriptions import SCOPE, problems
 from ingress.schema import problems as p
 from ingress.schema.problems import ProblemBody, ProblemKind
 from ingress.schema.requests import ID_LENGTH, KEY_BYTES, MessageRequest

@@ -18,7 +18,7 @@ from fastapi.responses import RedirectResponse, StreamingResponse
 
 from ingress.messages import visible
 from ingress.routes.byte_ranges import ByteRange, asked_range
-from ingress.routes.described import problems, scoped
+from ingress.routes.descriptions import problems, scoped
 from ingress.routes.messages import MessageId, canonical, gone, not_found, payload_apart
 from ingress.routes.state import ReadKey, Routes, RoutesState
 from ingress.schema.problems import (

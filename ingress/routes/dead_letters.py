@@ -19,7 +19,7 @@ from ingress.routes.dead_letter_models import (
     FullDeadLetter,
     RecordHeader,
 )
-from ingress.routes.described import json_body, problems, scoped
+from ingress.routes.descriptions import json_body, problems, scoped
 from ingress.routes.state import ADMIN, READER, Caller, Routes
 from ingress.schema import problems as p
 from ingress.schema.problems import NOT_FOUND, Problem

@@ -88,10 +88,10 @@ def _of_status(request: Request, error: HTTPException) -> Problem:
     path = request.url.path
     match error.status_code:
         case 404:
-            return Problem(NOT_FOUND, f"Nothing is at {path[:200]}.{_meant(path)}")
+            return Problem(NOT_FOUND, f"Nothing is at {path[:200]}.{_suggestion(path)}")
         case 405:
             allowed = ", ".join(allowed_methods(request.app, request.scope))
-            detail = f"{request.method} is not for {path[:200]}; use {allowed}.{_meant(path)}"
+            detail = f"{request.method} is not for {path[:200]}; use {allowed}.{_suggestion(path)}"
             return Problem(METHOD, detail, headers={"Allow": allowed})
         case 413:
             return Problem(TOO_LARGE, str(error.detail))
@@ -99,7 +99,7 @@ def _of_status(request: Request, error: HTTPException) -> Problem:
             return malformed(str(error.detail))
 
 
-def _meant(path: str) -> str:
+def _suggestion(path: str) -> str:
     near = near_path(path)
     return f" Did you mean {near}?" if near and near != path else ""
 

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Path, Query
 
 from ingress.messages import Dead, Found, Pending, visible
 from ingress.routes import cursor
-from ingress.routes.described import problems, scoped
+from ingress.routes.descriptions import problems, scoped
 from ingress.routes.models import (
     MOST_RECEIPTS,
     RFC3339,

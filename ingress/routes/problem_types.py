@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from ingress.routes.described import problems
+from ingress.routes.descriptions import problems
 from ingress.routes.models import ProblemType, ProblemTypes
 from ingress.schema.problems import INVALID, NOT_FOUND, Problem, ProblemKind, kinds
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from ingress.routes.described import json_body, problems, scoped
+from ingress.routes.descriptions import json_body, problems, scoped
 from ingress.routes.messages import MessageId, canonical
 from ingress.routes.models import (
     MOST_RECEIPTS,

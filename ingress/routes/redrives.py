@@ -14,7 +14,7 @@ from ingress.routes.dead_letter_models import (
     Redrives,
 )
 from ingress.routes.dead_letters import selection_of
-from ingress.routes.described import json_body, problems, scoped
+from ingress.routes.descriptions import json_body, problems, scoped
 from ingress.routes.models import Reasoned
 from ingress.routes.state import ADMIN, READER, Caller, Routes, RoutesState
 from ingress.schema import problems as p

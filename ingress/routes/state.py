@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from ingress.accept.group_commit import GroupCommit
 from ingress.accept.receipts import Receipts
 from ingress.messages import Messages
-from ingress.routes.described import caller
+from ingress.routes.descriptions import caller
 from ingress.web.auth import ApiKey, Authenticator, Scope
 from ingress.web.browser import visitor
 from persistence.database.pool import Pool
@@ -79,4 +79,4 @@ ReadKey = Annotated[ApiKey | None, Depends(_read_key)]
 ProduceKey = Annotated[ApiKey | None, Depends(_produce_key)]
 """A key with the scope produce, perhaps with a prefix; ``None`` if no keys are needed."""
 Caller = Annotated[str, Depends(_caller)]
-"""The caller for the record of actions; see ``described.caller``."""
+"""The caller for the record of actions; see ``descriptions.caller``."""

@@ -43,7 +43,7 @@ def explain(data: bytes, limits: RequestLimits, most: int = MOST_ERRORS) -> Prob
     if fault := json_fault(data):
         return fault
     try:
-        return _judged(data.decode(), limits, most)
+        return _check_fields(data.decode(), limits, most)
     except JSONDecodeError as error:
         return malformed(f"{error}.")
     except UnicodeEncodeError:
@@ -85,7 +85,7 @@ class _Faults:
                 return
 
 
-def _judged(text: str, limits: RequestLimits, most: int) -> Problem | None:
+def _check_fields(text: str, limits: RequestLimits, most: int) -> Problem | None:
     """Return the problem with the fields of a well-formed JSON text, or ``None``."""
     first = text.lstrip(" \t\n\r")[:1]
     if first != "{":

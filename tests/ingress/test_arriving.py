@@ -50,7 +50,7 @@ async def test_a_row_that_comes_meanwhile_answers_without_a_look_into_the_log(
 ) -> None:
     sent = [message(f"c{n}", f"conv{n % 3}") for n in range(30)]
     await log.publish([seal(event, log.partitions) for event in sent])
-    arriving = ArrivingRows(database_pool, 5, pause=0.05, questions=400)
+    arriving = ArrivingRows(database_pool, 5, pause=0.05, attempts=400)
     forgetful = _Forgetful(log)
     messages = _messages(forgetful, database_pool, arriving)
     found = asyncio.gather(*(messages.find(event.message_id, content=False) for event in sent))
@@ -76,7 +76,7 @@ async def test_a_row_that_comes_meanwhile_answers_without_a_look_into_the_log(
 async def test_those_that_wait_share_a_question(log: Transport, database_pool: Pool) -> None:
     sent = [message(f"c{n}") for n in range(30)]
     await log.publish([seal(event, log.partitions) for event in sent])
-    arriving = ArrivingRows(database_pool, 5, pause=0.5, questions=1)
+    arriving = ArrivingRows(database_pool, 5, pause=0.5, attempts=1)
     forgetful = _Forgetful(log)
     messages = _messages(forgetful, database_pool, arriving)
     found = await asyncio.gather(

@@ -23,7 +23,7 @@ ASKED = {
     "what stood in the way": statement.CLASSIFY,
     "what is settled": standby_question.SETTLED,
     "receipt that is a row": queries.RECEIPT,
-    "what became of messages": settled.FATES,
+    "what became of messages": settled.OUTCOMES,
     "messages by any id": search.MESSAGES,
     "messages by the beginning of an id": search.LIKE,
     "the row that came from a place": search.AT,

@@ -12,7 +12,7 @@ from ingress.console.routes.state import Console, OwnKey
 from ingress.console.search.search import Listing
 from ingress.console.views import FoundMessages, FoundPage
 from ingress.routes import cursor
-from ingress.routes.described import problems, scoped
+from ingress.routes.descriptions import problems, scoped
 from ingress.routes.models import Text
 from ingress.schema.problems import DATABASE_UNAVAILABLE, FORBIDDEN, INVALID
 from ingress.web.auth import Scope

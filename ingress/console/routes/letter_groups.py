@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from ingress.console.routes.models import LetterGroups
 from ingress.console.routes.state import READER, Console
 from ingress.routes import cursor
-from ingress.routes.described import problems, scoped
+from ingress.routes.descriptions import problems, scoped
 from ingress.schema.problems import DATABASE_UNAVAILABLE, INVALID
 from ingress.web.auth import Scope
 from persistence.dead_letters.groups import letter_groups

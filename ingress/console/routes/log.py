@@ -11,7 +11,7 @@ from ingress.console.records import BrowsedPlace, Records
 from ingress.console.routes.state import Console, OwnKey
 from ingress.console.views import LogNames, LogRecords, NamedLog
 from ingress.routes.dead_letter_models import Moment
-from ingress.routes.described import problems, scoped
+from ingress.routes.descriptions import problems, scoped
 from ingress.routes.models import Model
 from ingress.schema.problems import INVALID, LOG_UNAVAILABLE, NOT_FOUND, FieldError, Problem
 from ingress.schema.validation_errors import field_problem

@@ -15,7 +15,7 @@ from ingress.console.migration import (
 )
 from ingress.console.routes.models import CancelRequest, Recorded
 from ingress.console.routes.state import ADMIN, READER, Caller, Console, Migration
-from ingress.routes.described import json_body, problems, scoped
+from ingress.routes.descriptions import json_body, problems, scoped
 from ingress.schema import problems as p
 from ingress.schema.problems import STATE
 from ingress.web.auth import Scope

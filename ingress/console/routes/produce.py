@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import ConfigDict, Field
 
 from ingress.console.routes.state import ADMIN, Caller, Console
-from ingress.routes.described import json_body, problems, scoped
+from ingress.routes.descriptions import json_body, problems, scoped
 from ingress.routes.models import Model, Reasoned
 from ingress.routes.traced import trace_of
 from ingress.schema import problems as p

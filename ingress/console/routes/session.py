@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from ingress.console.routes.models import Login, Session
 from ingress.console.routes.state import Console
-from ingress.routes.described import json_body, problems
+from ingress.routes.descriptions import json_body, problems
 from ingress.schema import problems as p
 from ingress.schema.problems import Problem
 from ingress.web.auth import ApiKey, Authenticator, Scope

@@ -9,14 +9,14 @@ from fastapi import Depends, Request
 
 from ingress.accept.group_commit import GroupCommit
 from ingress.accept.intake import Intake
-from ingress.console.hour import LastHour
+from ingress.console.last_hour import LastHour
 from ingress.console.migration import MigrationActions
 from ingress.console.readings import WatchedLog
 from ingress.console.sampler import Sampler
 from ingress.console.search.search import Search
 from ingress.console.tail import Tail
 from ingress.console.timeline import Timelines
-from ingress.routes.described import caller
+from ingress.routes.descriptions import caller
 from ingress.web.auth import ApiKey, Authenticator, Scope
 from ingress.web.browser import visitor
 from persistence.database.pool import Pool
@@ -32,7 +32,7 @@ class ConsoleState:
 
     auth: Authenticator
     sampler: Sampler
-    hour: LastHour
+    last_hour: LastHour
     timelines: Timelines
     search: Search
     tail: Tail
@@ -93,4 +93,4 @@ Migration = Annotated[MigrationActions, Depends(_migration)]
 OwnKey = Annotated[ApiKey | None, Depends(_own_key)]
 """The request's key, perhaps with a prefix; ``None`` if no keys are needed."""
 Caller = Annotated[str, Depends(_caller)]
-"""The caller for the record of actions; see ``described.caller``."""
+"""The caller for the record of actions; see ``descriptions.caller``."""

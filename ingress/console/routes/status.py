@@ -12,7 +12,7 @@ from ingress.console.routes.models import STATUS_EVENT
 from ingress.console.routes.state import READER, Console
 from ingress.console.sampler import Sampler
 from ingress.console.views import Hour, Status
-from ingress.routes.described import problems, scoped
+from ingress.routes.descriptions import problems, scoped
 from ingress.schema.problems import INVALID, Problem
 from ingress.schema.responses import encode
 from ingress.web.auth import Scope
@@ -52,7 +52,7 @@ async def get_status(response: Response, console: Console) -> Status:
 )
 async def get_hour(response: Response, console: Console) -> Hour:
     response.headers.update(_NO_STORE)
-    return console.hour.view()
+    return console.last_hour.view()
 
 
 @router.get(

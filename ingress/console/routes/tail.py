@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from ingress.console.routes.models import TAIL_EVENT
 from ingress.console.routes.state import Console
 from ingress.console.tail import MOST_FOLLOWERS, Tail, TailFilter
-from ingress.routes.described import problems, scoped
+from ingress.routes.descriptions import problems, scoped
 from ingress.routes.models import Text
 from ingress.schema.problems import INVALID, TOO_MANY_CONNECTIONS, Problem
 from ingress.schema.responses import encode

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from ingress.console.routes.state import Console, OwnKey
 from ingress.console.views import Timeline
-from ingress.routes.described import problems, scoped
+from ingress.routes.descriptions import problems, scoped
 from ingress.routes.messages import MessageId, canonical, not_found
 from ingress.schema.problems import DATABASE_UNAVAILABLE, INVALID, LOG_UNAVAILABLE, NOT_FOUND
 from ingress.web.auth import Scope

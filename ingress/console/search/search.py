@@ -15,8 +15,8 @@ import msgspec
 from msgspec.structs import replace
 
 from ingress.console.search.found_row import found_row
-from ingress.console.search.places import Places
-from ingress.console.search.wanted import Wanted
+from ingress.console.search.position_search import PositionSearch
+from ingress.console.search.query import SearchQuery
 from ingress.console.views import FoundMessage, FoundMessages, FoundPage, Matched
 from ingress.schema.responses import State
 from ingress.web.key_entries import ApiKey
@@ -92,7 +92,7 @@ class Search:
         self._transport = transport
         self._pool = pool
         self._logs = logs
-        self._places = Places(pool, logs)
+        self._positions = PositionSearch(pool, logs)
         self._timeout = timeout_seconds
 
     async def find(self, text: str, key: ApiKey | None = None) -> FoundMessages:
@@ -103,13 +103,13 @@ class Search:
         """
         gaps: list[str] = []
         notes: list[str] = []
-        wanted = Wanted.of(text, self._logs)
+        query = SearchQuery.of(text, self._logs)
         at_offset, rows, letters, tombstones, waiting = await asyncio.gather(
-            self._guarded(self._places.find(wanted.place, notes), "the place", gaps),
-            self._guarded(self._rows(wanted), "PostgreSQL", gaps),
-            self._guarded(self._letters(wanted), "the dead letters", gaps),
-            self._guarded(self._buried(wanted), "the tombstones", gaps),
-            self._waiting_of(wanted.matched, text, gaps),
+            self._guarded(self._positions.find(query.position, notes), "the place", gaps),
+            self._guarded(self._rows(query), "PostgreSQL", gaps),
+            self._guarded(self._letters(query), "the dead letters", gaps),
+            self._guarded(self._buried(query), "the tombstones", gaps),
+            self._waiting_of(query.matched, text, gaps),
         )
         # A row comes before a dead letter and a dead letter before a record, so that `_once` keeps
         # the row. The message at an offset comes first, because the search names it.
@@ -181,16 +181,16 @@ class Search:
             gaps.append(f"{what} ({' '.join(str(error).split()) or 'no answer in time'})")
             return []
 
-    async def _rows(self, wanted: Wanted) -> list[FoundMessage]:
-        rows = await search.messages_with(self._pool, wanted.text, wanted.identifier, _MOST + 1)
-        if wanted.first is not None and wanted.last is not None:
-            rows += await search.messages_like(self._pool, wanted.first, wanted.last, _MOST + 1)
-        return [found_row(row, wanted.matched(str(row["id"]), _as_message(row))) for row in rows]
+    async def _rows(self, query: SearchQuery) -> list[FoundMessage]:
+        rows = await search.messages_with(self._pool, query.text, query.identifier, _MOST + 1)
+        if query.first is not None and query.last is not None:
+            rows += await search.messages_like(self._pool, query.first, query.last, _MOST + 1)
+        return [found_row(row, query.matched(str(row["id"]), _as_message(row))) for row in rows]
 
-    async def _buried(self, wanted: Wanted) -> list[FoundMessage]:
-        if wanted.identifier is None:
+    async def _buried(self, query: SearchQuery) -> list[FoundMessage]:
+        if query.identifier is None:
             return []
-        identifier = str(wanted.identifier)
+        identifier = str(query.identifier)
         found = await buried(self._pool, identifier)
         return [] if found is None else [_gone(identifier, found.state, ["message id"])]
 
@@ -209,18 +209,18 @@ class Search:
             for message in found
         ]
 
-    async def _letters(self, wanted: Wanted) -> list[FoundMessage]:
+    async def _letters(self, query: SearchQuery) -> list[FoundMessage]:
         pool = self._pool
-        named = await search.dead_letters_with(pool, wanted.text, wanted.identifier, _MOST)
-        if wanted.first is not None and wanted.last is not None:
-            named += await search.dead_letters_like(pool, wanted.first, wanted.last, _MOST)
+        named = await search.dead_letters_with(pool, query.text, query.identifier, _MOST)
+        if query.first is not None and query.last is not None:
+            named += await search.dead_letters_like(pool, query.first, query.last, _MOST)
         numbered = []
-        if wanted.letter:
-            numbered = await search.dead_letter_at(pool, wanted.letter)
+        if query.letter:
+            numbered = await search.dead_letter_at(pool, query.letter)
         found = [_letter(row, ["dead letter"]) for row in numbered]
         for row in named:
-            found += _matching(row, wanted.matched)
-        return [*found, *await self._pending_letters(wanted.matched)]
+            found += _matching(row, query.matched)
+        return [*found, *await self._pending_letters(query.matched)]
 
     async def _pending_letters(self, matched: _Match) -> list[FoundMessage]:
         rows = await search.latest_dead_letters(self._pool, _LETTERS)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from ingress.console.search.found_row import found_row
-from ingress.console.search.wanted import LogPlace
+from ingress.console.search.query import QueriedPosition
 from ingress.console.views import FoundMessage
 from ingress.schema.responses import State
 from persistence.database.pool import Pool
@@ -17,43 +17,45 @@ from transport.errors import DecodeError
 from transport.lookup import record_at
 from transport.message.envelope import Message, decode
 
-__all__ = ["Places"]
+__all__ = ["PositionSearch"]
 
 _NO_TIME = 1e11
 """Seconds since the epoch. Later times are no clock's, and may be out of PostgreSQL's range."""
 
 
-class Places:
+class PositionSearch:
     """Finds messages by offset: in the log, or else among the rows of the offset's time."""
 
     def __init__(self, pool: Pool, logs: Mapping[str, Transport]) -> None:
         self._pool = pool
         self._logs = logs
 
-    async def find(self, place: LogPlace | None, notes: list[str]) -> list[FoundMessage]:
-        """Return the message at ``place``; append remarks for the reader to ``notes``.
+    async def find(self, position: QueriedPosition | None, notes: list[str]) -> list[FoundMessage]:
+        """Return the message at ``position``; append remarks for the reader to ``notes``.
 
         Raises:
             Outage: PostgreSQL does not answer.
             TransportError: The log does not answer.
         """
-        if place is None:
+        if position is None:
             return []
-        log = self._logs[place.log]
-        if place.partition >= log.partitions:
-            notes.append(f"{place.log} has the partitions 0 to {log.partitions - 1}.")
+        log = self._logs[position.log]
+        if position.partition >= log.partitions:
+            notes.append(f"{position.log} has the partitions 0 to {log.partitions - 1}.")
             return []
         try:
-            record = await record_at(log, Topic.MESSAGES, place.partition, place.offset)
+            record = await record_at(log, Topic.MESSAGES, position.partition, position.offset)
         except ValueError as error:
-            notes.append(f"This is no place in {place.log}: {error}.")
+            notes.append(f"This is no place in {position.log}: {error}.")
             return []
         if record is None:
-            return await self._stood(log, place, notes)
-        return [await self._standing(place, record, notes)]
+            return await self._found_in_rows(log, position, notes)
+        return [await self._found_in_log(position, record, notes)]
 
-    async def _standing(self, place: LogPlace, record: Record, notes: list[str]) -> FoundMessage:
-        where = StoredPosition(place.log, record.partition, record.offset)
+    async def _found_in_log(
+        self, position: QueriedPosition, record: Record, notes: list[str]
+    ) -> FoundMessage:
+        where = StoredPosition(position.log, record.partition, record.offset)
         try:
             event = decode(record)
         except DecodeError as error:
@@ -87,27 +89,29 @@ class Places:
             UUID(message_id)
         except ValueError:
             return "pending"  # no row can have an id that is no UUID
-        fates = await outcomes.fates(self._pool, [message_id])
-        if not fates:
+        found = await outcomes.message_outcomes(self._pool, [message_id])
+        if not found:
             return "pending"
-        return "dead_lettered" if all(fate.reason for fate in fates) else "persisted"
+        return "dead_lettered" if all(outcome.reason for outcome in found) else "persisted"
 
-    async def _stood(self, log: Transport, place: LogPlace, notes: list[str]) -> list[FoundMessage]:
-        when = log.time_in(place.offset)
+    async def _found_in_rows(
+        self, log: Transport, position: QueriedPosition, notes: list[str]
+    ) -> list[FoundMessage]:
+        when = log.time_in(position.offset)
         rows = []
         if when is not None and when < _NO_TIME:
             rows = await search.messages_at(
-                self._pool, when, place.log, place.partition, place.offset
+                self._pool, when, position.log, position.partition, position.offset
             )
         if not rows and when is not None:
             notes.append(
-                f"{place.log} has no record there (any more), and no row of the ten minutes after "
+                f"{position.log} has no record there (any more), and no row of the ten minutes after "
                 "that place came from it."
             )
         elif not rows:
             notes.append(
-                f"{place.log} has no record there (any more), and rows can't be found by their "
+                f"{position.log} has no record there (any more), and rows can't be found by their "
                 "place in this log: search for the conversation, or for another id."
             )
-        position = StoredPosition(place.log, place.partition, place.offset)
-        return [found_row(row, ["log position"], position=position) for row in rows]
+        where = StoredPosition(position.log, position.partition, position.offset)
+        return [found_row(row, ["log position"], position=where) for row in rows]

@@ -6,17 +6,17 @@ import asyncio
 
 import pytest
 
-from ingress.shared_question import SharedQuestion, Waiting
+from ingress.shared_query import SharedQuery, Waiting
 
 
-class _Asked:
+class _Lookup:
     """Answers each id with the number of its question, as soon as it may."""
 
     def __init__(self) -> None:
         self.questions: list[list[str]] = []
         self.may_answer = asyncio.Event()
         self.fault: BaseException | None = None
-        self.shared = SharedQuestion[int](self._ask, unanswered=lambda: -1)
+        self.shared = SharedQuery[int](self._ask, unanswered=lambda: -1)
 
     async def _ask(self, waiting: Waiting[int]) -> None:
         self.questions.append(list(waiting))
@@ -35,32 +35,32 @@ class _Asked:
 
 
 async def test_what_is_asked_meanwhile_is_the_next_question() -> None:
-    asked = _Asked()
-    first = await asked.begin("a", "b", "a")
-    later = await asked.begin("c", "a")
-    asked.may_answer.set()
+    lookup = _Lookup()
+    first = await lookup.begin("a", "b", "a")
+    later = await lookup.begin("c", "a")
+    lookup.may_answer.set()
     assert await asyncio.gather(*first, *later) == [1, 1, 1, 2, 2]
-    assert asked.questions == [["a", "b"], ["c", "a"]]
-    assert await asked.shared.answer("d") == 3
+    assert lookup.questions == [["a", "b"], ["c", "a"]]
+    assert await lookup.shared.answer("d") == 3
 
 
 async def test_who_gives_up_takes_no_answer_from_others() -> None:
-    asked = _Asked()
-    gone, same, other = await asked.begin("a", "a", "b")
+    lookup = _Lookup()
+    gone, same, other = await lookup.begin("a", "a", "b")
     gone.cancel()
     await asyncio.sleep(0)
-    asked.may_answer.set()
+    lookup.may_answer.set()
     assert await asyncio.gather(same, other) == [1, 1]
 
 
 @pytest.mark.parametrize("fault", [RuntimeError("a fault"), asyncio.CancelledError()])
 async def test_nobody_waits_for_ever(fault: BaseException) -> None:
-    asked = _Asked()
-    asked.fault = fault
-    first, later = await asked.begin("a"), await asked.begin("b")
+    lookup = _Lookup()
+    lookup.fault = fault
+    first, later = await lookup.begin("a"), await lookup.begin("b")
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda *_: None)  # of a task whose error nobody reads
-    asked.may_answer.set()
+    lookup.may_answer.set()
     assert await asyncio.gather(*first, *later) == [-1, -1]
-    asked.fault = None
-    assert await asked.shared.answer("c") == 2
+    lookup.fault = None
+    assert await lookup.shared.answer("c") == 2

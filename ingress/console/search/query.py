@@ -11,21 +11,21 @@ import msgspec
 from ingress.console.views import Matched
 from transport.message.envelope import Message
 
-__all__ = ["LogPlace", "Wanted"]
+__all__ = ["QueriedPosition", "SearchQuery"]
 
 _LEAST = 6
 """The fewest hexadecimal digits of a message id that are searched for."""
 _DIGITS = 32
 _HEX = re.compile(r"[0-9a-f]+")
 _LETTER = re.compile(r"(?:dead letter\s*|#\s*)?([0-9]{1,18})", re.IGNORECASE)
-_PLACE = re.compile(
+_POSITION = re.compile(
     r"(?P<log>[a-z][a-z0-9_-]*)[\s:,]+(?:partition\s+)?(?P<partition>[0-9]{1,5})"
     r"[\s:/@,]+(?:at\s+)?(?P<offset>[^\s:/@,]+)",
     re.IGNORECASE,
 )
 
 
-class LogPlace(msgspec.Struct, frozen=True):
+class QueriedPosition(msgspec.Struct, frozen=True):
     """A log, a partition and an offset, as they were typed. The offset may not be valid."""
 
     log: str
@@ -33,7 +33,7 @@ class LogPlace(msgspec.Struct, frozen=True):
     offset: str
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class SearchQuery(msgspec.Struct, frozen=True):
     """A search's text, and its possible meanings.
 
     They are: a whole id, the beginning of a message id, a place in a log, a dead letter's number.
@@ -45,10 +45,10 @@ class Wanted(msgspec.Struct, frozen=True):
     """The smallest message id that begins with the text; ``last`` is the largest."""
     last: UUID | None = None
     letter: int | None = None
-    place: LogPlace | None = None
+    position: QueriedPosition | None = None
 
     @classmethod
-    def of(cls, text: str, logs: Iterable[str]) -> Wanted:
+    def of(cls, text: str, logs: Iterable[str]) -> SearchQuery:
         """Parse ``text`` as ids, a place in one of ``logs``, and a dead letter's number."""
         first, last = _range(text)
         number = _LETTER.fullmatch(text)
@@ -58,7 +58,7 @@ class Wanted(msgspec.Struct, frozen=True):
             first=first,
             last=last,
             letter=int(number[1]) if number else None,
-            place=_place(text, logs),
+            position=_position(text, logs),
         )
 
     def matched(self, identifier: str, message: Message | None) -> list[Matched]:
@@ -97,12 +97,12 @@ def _range(text: str) -> tuple[UUID | None, UUID | None]:
     return first, last
 
 
-def _place(text: str, logs: Iterable[str]) -> LogPlace | None:
-    match = _PLACE.fullmatch(text)
+def _position(text: str, logs: Iterable[str]) -> QueriedPosition | None:
+    match = _POSITION.fullmatch(text)
     if match is None:
         return None
     name = next((log for log in logs if log.lower() == match["log"].lower()), None)
-    return LogPlace(name, int(match["partition"]), match["offset"]) if name else None
+    return QueriedPosition(name, int(match["partition"]), match["offset"]) if name else None
 
 
 def _uuid(text: str) -> UUID | None:

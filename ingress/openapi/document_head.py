@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["CONSOLE", "PUBLIC", "VERSION", "head"]
+__all__ = ["CONSOLE", "PUBLIC", "VERSION", "document_head"]
 
 VERSION = "3.0.3"
 """OpenAPI's version. All code generators read 3.0; they call their support of 3.1 a beta."""
@@ -25,7 +25,7 @@ CONSOLE = {
 }
 """The tags of the console's document."""
 
-_ABOUT = {
+_INFO = {
     "version": "0.1.0",
     "license": {
         "name": "Apache-2.0",
@@ -44,13 +44,13 @@ _CONSOLE_TEXT = (
 )
 
 
-def head(*, console: bool) -> dict[str, Any]:
+def document_head(*, console: bool) -> dict[str, Any]:
     """Return the members of a document that are not paths or components."""
     title, text = ("Crossfade console", _CONSOLE_TEXT) if console else ("Crossfade", _PUBLIC_TEXT)
     tags = CONSOLE if console else PUBLIC
     return {
         "openapi": VERSION,
-        "info": {"title": title, "description": text, **_ABOUT},
+        "info": {"title": title, "description": text, **_INFO},
         # The URL is relative to the document's: the service does not know its proxies' names.
         "servers": [{"url": "/", "description": "Where this document was read."}],
         "tags": [{"name": name, "description": words} for name, words in tags.items()],

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ingress.console.hour import LastHour
+from ingress.console.last_hour import LastHour
 from ingress.console.readings import WatchedLog
 from ingress.console.sampler import Sampler
 from persistence.database.pool import Pool

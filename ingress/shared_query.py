@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Generic, TypeVar
 
-__all__ = ["SharedQuestion", "Waiting", "answer_rest"]
+__all__ = ["SharedQuery", "Waiting", "answer_remaining"]
 
 _Answer = TypeVar("_Answer")
 
@@ -14,7 +14,7 @@ Waiting = Mapping[str, "asyncio.Future[_Answer]"]
 """The answers that callers wait for, by message id."""
 
 
-class SharedQuestion(Generic[_Answer]):
+class SharedQuery(Generic[_Answer]):
     """Asks about message ids, many in one query and one query at a time.
 
     Args:
@@ -54,15 +54,15 @@ class SharedQuestion(Generic[_Answer]):
                     await asyncio.sleep(self._pause)
                 waiting, self._waiting = self._waiting, {}
                 await self._ask(waiting)
-                answer_rest(waiting, self._unanswered())
+                answer_remaining(waiting, self._unanswered())
         finally:
             self._asking = None
-            answer_rest(waiting, self._unanswered())
-            answer_rest(self._waiting, self._unanswered())
+            answer_remaining(waiting, self._unanswered())
+            answer_remaining(self._waiting, self._unanswered())
             self._waiting = {}
 
 
-def answer_rest(waiting: Waiting[_Answer], answer: _Answer) -> None:
+def answer_remaining(waiting: Waiting[_Answer], answer: _Answer) -> None:
     """Set ``answer`` for all of ``waiting`` that have no answer yet."""
     for future in waiting.values():
         if not future.done():
