@@ -15,7 +15,7 @@ from persistence.database.pool import Pool
 from persistence.dead_letters.dead_letters import DeadLetters
 from persistence.errors import Outage
 from persistence.reads import messages as queries
-from persistence.reads.messages import Lost, StoredMessage
+from persistence.reads.messages import MessageDeadLetter, StoredMessage
 from persistence.reads.tombstones import Buried, buried
 from transport.contract import Record, Topic, Transport
 from transport.errors import DecodeError, TransportUnavailable
@@ -31,7 +31,7 @@ class Dead(msgspec.Struct, frozen=True):
     ``message`` is ``None`` if it was not asked for, or if the record can't be decoded.
     """
 
-    lost: Lost
+    lost: MessageDeadLetter
     message: Message | None = None
 
 

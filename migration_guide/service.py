@@ -151,23 +151,23 @@ class MigrationService:
         if pair.new is None:
             return None
         found = [
-            (primary, shadow, summed)
+            (primary, shadow, totals)
             for primary, shadow in ((pair.old, pair.new), (pair.new, pair.old))
-            if (summed := await parity_reports.summed(self._pool, primary, shadow, since))
+            if (totals := await parity_reports.totals(self._pool, primary, shadow, since))
         ]
         if not found:
             return None
-        primary, shadow, summed = max(found, key=lambda comparison: comparison[2].until)
+        primary, shadow, totals = max(found, key=lambda comparison: comparison[2].until)
         return ParityView(
             primary=primary,
             shadow=shadow,
-            since=summed.since,
-            until=summed.until,
-            counts=summed.counts,
-            compared=sum(summed.counts.get(result.value, 0) for result in COMPARED),
-            differing=sum(summed.counts.get(result.value, 0) for result in DIFFERENCES),
-            lag=summed.lag,
-            samples=[self._sample(sample) for sample in reversed(summed.samples[-_SAMPLES:])],
+            since=totals.since,
+            until=totals.until,
+            counts=totals.counts,
+            compared=sum(totals.counts.get(result.value, 0) for result in COMPARED),
+            differing=sum(totals.counts.get(result.value, 0) for result in DIFFERENCES),
+            lag=totals.lag,
+            samples=[self._sample(sample) for sample in reversed(totals.samples[-_SAMPLES:])],
         )
 
     def _sample(self, sample: dict[str, Any]) -> SampleView:

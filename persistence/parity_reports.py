@@ -17,7 +17,7 @@ import msgspec
 from persistence.database.pool import Connection, Pool, using
 from persistence.timestamps import rfc3339
 
-__all__ = ["ParityReport", "Summed", "latest", "recent", "summed", "write"]
+__all__ = ["ParityReport", "ParityTotals", "latest", "recent", "totals", "write"]
 
 _WRITE = """
 INSERT INTO parity_reports AS old (id, kind, primary_log, shadow_log, since, until, counts, lag,
@@ -55,7 +55,7 @@ class ParityReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     made_at: str | None = None
 
 
-class Summed(msgspec.Struct, frozen=True, rename="camel"):
+class ParityTotals(msgspec.Struct, frozen=True, rename="camel"):
     """The sum of running reports. ``seconds``: how much of the requested time they cover.
 
     ``lag`` is that of the latest report, summed over the partitions.
@@ -119,7 +119,7 @@ async def recent(pool: Pool, limit: int = 60) -> list[ParityReport]:
     return [_report(row) for row in rows]
 
 
-async def summed(pool: Pool, primary: str, shadow: str, since: datetime) -> Summed | None:
+async def totals(pool: Pool, primary: str, shadow: str, since: datetime) -> ParityTotals | None:
     """Return the running comparison's counts since ``since``; ``None`` if it did not run.
 
     Raises:
@@ -142,7 +142,7 @@ async def summed(pool: Pool, primary: str, shadow: str, since: datetime) -> Summ
         counts[_YOUNG] = 0
         counts.update(report.counts)
     first = max(since, _moment(reports[0].since or reports[0].until))
-    return Summed(
+    return ParityTotals(
         rfc3339(first),
         reports[-1].until,
         _covered(reports, since),

@@ -23,7 +23,7 @@ from persistence.jobs.table import JobRunning, JobStopped
 from persistence.operator_actions import Actions
 from persistence.payloads.errors import PayloadOutage
 from persistence.payloads.opening import open_archive, open_store
-from persistence.retention.erasure import Erasure, ErasurePreview, ErasureReport, Remains
+from persistence.retention.erasure import Erasure, ErasurePreview, ErasureReport, RemainingRecords
 from persistence.retention.subject import Subject
 from persistence.tables.states import JobState
 from transport.clock import timestamp
@@ -153,7 +153,7 @@ def _show(report: ErasureReport, settings: Settings, *, as_json: bool) -> None:
     _show_remains(report.remains, settings)
 
 
-def _show_remains(remains: Sequence[Remains], settings: Settings) -> None:
+def _show_remains(remains: Sequence[RemainingRecords], settings: Settings) -> None:
     if not remains:
         out.print("no log has records of it")
         return
@@ -167,7 +167,7 @@ def _show_remains(remains: Sequence[Remains], settings: Settings) -> None:
     err.print("Backups, and a server's own files, keep what they have until they are replaced.")
 
 
-def _told(remains: Sequence[Remains], settings: Settings) -> list[dict[str, Any]]:
+def _told(remains: Sequence[RemainingRecords], settings: Settings) -> list[dict[str, Any]]:
     return [
         {
             "log": kept.log,
@@ -179,7 +179,7 @@ def _told(remains: Sequence[Remains], settings: Settings) -> list[dict[str, Any]
     ]
 
 
-def _until(kept: Remains, settings: Settings) -> str:
+def _until(kept: RemainingRecords, settings: Settings) -> str:
     seconds = seconds_kept(kept.log, Topic(kept.topic), settings.transport)
     if seconds is None:
         return "not known: ask whoever runs that log"

@@ -10,7 +10,7 @@ from compose.doctor.clock import clock
 from compose.doctor.observation import Observation, bad, fine, unknown, warning
 from compose.process.settings_warnings import cheaper_wal
 from persistence.database.failover import pooling_of
-from persistence.database.fitness import Pooling, not_set
+from persistence.database.fitness import Pooling, unset_parameters
 from persistence.database.pool import (
     Connection,
     Pool,
@@ -240,7 +240,7 @@ async def _pooler(
     if pooling is Pooling.NONE:
         return
     yield fine("pooler", f"in {pooling.value} mode")
-    if remedy := await not_set(connection, session_settings(settings)):
+    if remedy := await unset_parameters(connection, session_settings(settings)):
         yield warning(
             "sessions",
             "they lack settings that the pooler does not keep: plans may be slow, and a statement "

@@ -26,7 +26,12 @@ from persistence.reads.message_history import (
     places_of,
     receipts_of,
 )
-from persistence.reads.messages import Lost, StoredMessage, StoredPosition, StoredReceipt
+from persistence.reads.messages import (
+    MessageDeadLetter,
+    StoredMessage,
+    StoredPosition,
+    StoredReceipt,
+)
 from persistence.reads.tombstones import Buried
 from persistence.worker.batch.attempt_log import FailedAttempt, attempts_of
 from transport.clock import timestamp
@@ -192,7 +197,7 @@ def _is(record: Record, message_id: str) -> bool:
 def _dead_lettered(death: Death) -> Found:
     """Return the search's result for a message whose dead letters are all resolved."""
     return Dead(
-        Lost(
+        MessageDeadLetter(
             death.id, death.reason, death.error, death.attempts, death.transport,
             death.partition, death.offset, death.failed_at,
         )

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 
 from migration_guide.gates.losses import lost_of, words
 from migration_guide.gates.result import GateResult, Scene, green, red, unknown
-from persistence.standby.settled_query import SettlementQuery, UnsettledRecord, asked_of
+from persistence.standby.settled_query import SettlementQuery, UnsettledRecord, unsettled_record
 from transport.contract import WORKER_GROUP, Topic, Transport
 from transport.message.envelope import HEADER_MESSAGE_ID
 from transport.progress import progress_everywhere
@@ -56,7 +56,7 @@ class _BoundedReader:
             self._left -= len(page)
             if self._left < 0:
                 raise _TooManyRecords(self._log.name)
-            found += [asked_of(record) for record in page]
+            found += [unsettled_record(record) for record in page]
             floor = page[-1].offset
 
 

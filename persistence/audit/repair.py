@@ -99,7 +99,7 @@ async def repair(pool: Pool, transport: Transport) -> RepairReport:
         restored = await _restore(connection, found.findings)
         inserted, dead = await _insert(connection, transport, found.findings)
     dead += [
-        (finding.what, _lettered(finding.record, finding.event))
+        (finding.what, _dead_letter(finding.record, finding.event))
         for finding in found.findings
         if isinstance(finding.what, Unaccounted) and finding.what.lacks is Lack.DEAD_LETTER
     ]
@@ -222,7 +222,7 @@ async def _insert(
     return [lacking[index][0] for index in outcome.persisted], letters
 
 
-def _lettered(record: Record, event: Event | None) -> DeadLetter:
+def _dead_letter(record: Record, event: Event | None) -> DeadLetter:
     """Return the dead letter of a record that can't be decoded, or whose key has another body."""
     if event is not None:
         error = "the key was used before, with another body; the first one stays"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # database.py uses this module
     from persistence.database.pool import Connection, Pool
     from persistence.database.servers import Servers
 
-__all__ = ["direct_of", "is_left", "leave_if_demoted", "pooling_of", "watch_of"]
+__all__ = ["direct_of", "is_stale", "leave_if_demoted", "pooling_of", "watch_of"]
 
 _DEMOTED = frozenset(
     (
@@ -30,7 +30,7 @@ _DEMOTED = frozenset(
 )
 
 
-def is_left(connection: Connection) -> bool:
+def is_stale(connection: Connection) -> bool:
     """Return whether the pool gave its connections up after this one was made."""
     servers = _servers_of(connection)
     made: int | None = getattr(connection, "generation", None)

@@ -21,7 +21,7 @@ import structlog
 
 from persistence.errors import UnfitDatabase
 
-__all__ = ["Fitness", "Pooling", "examined", "set_in_session"]
+__all__ = ["Fitness", "Pooling", "examine_session", "set_in_session"]
 
 _log = structlog.get_logger(__name__)
 
@@ -97,7 +97,7 @@ class Fitness(msgspec.Struct, frozen=True):
             raise UnfitDatabase(f"{name} leads to a server that can't be used: {self.why}")
 
 
-class Asking(Protocol):
+class Queryable(Protocol):
     """A connection, of a pool or of its own."""
 
     async def fetch(self, query: str, *args: Any) -> list[Any]:
@@ -108,7 +108,7 @@ Another = Callable[[], Awaitable["asyncpg.Connection[Any]"]]
 """Connects once more to the same address."""
 
 
-async def examined(
+async def examine_session(
     session: asyncpg.Connection[Any], another: Another, *, has_direct: bool
 ) -> Fitness:
     """Return the fitness of the address that ``session`` is connected to.
@@ -137,7 +137,7 @@ async def set_in_session(session: asyncpg.Connection[Any], settings: Mapping[str
         await session.execute(f"SET {name} = '{value}'")
 
 
-async def not_set(session: Asking, settings: Mapping[str, str]) -> str:
+async def unset_parameters(session: Queryable, settings: Mapping[str, str]) -> str:
     """Return statements that set a session's missing parameters for the user; empty if none miss.
 
     A pooler in transaction mode keeps no parameters of a session, so the user has to have them.

@@ -14,7 +14,13 @@ from weakref import WeakSet
 import asyncpg
 import structlog
 
-from persistence.database.fitness import Fitness, Pooling, examined, not_set, set_in_session
+from persistence.database.fitness import (
+    Fitness,
+    Pooling,
+    examine_session,
+    set_in_session,
+    unset_parameters,
+)
 from persistence.database.hang import HangWatch
 from persistence.database_url import place_of, urls_of
 from persistence.errors import Crowded, Outage
@@ -120,7 +126,7 @@ class Servers:
                 )
                 return made
 
-            known = await examined(session, another, has_direct=self.direct is not None)
+            known = await examine_session(session, another, has_direct=self.direct is not None)
             self._fitness[session.url] = known
             if known.pooling is not Pooling.NONE and known.why is None:
                 await self._tell(session, known.pooling, options.get("server_settings") or {})
@@ -133,7 +139,7 @@ class Servers:
         self, session: ServerConnection, pooling: Pooling, settings: dict[str, str]
     ) -> None:
         _log.info("PostgreSQL is behind a pooler", mode=pooling.value)
-        if pooling is Pooling.TRANSACTION and (remedy := await not_set(session, settings)):
+        if pooling is Pooling.TRANSACTION and (remedy := await unset_parameters(session, settings)):
             _log.warning(
                 "The pooler keeps nothing that a session sets: set it for the user, then have the "
                 "pooler connect anew (pgbouncer: RECONNECT)",

@@ -11,7 +11,7 @@ import asyncpg
 import msgspec
 
 from persistence.database.pool import Pool, using
-from persistence.dead_letters.selection import Selection, narrowed, where
+from persistence.dead_letters.selection import Selection, index_scan, where
 from persistence.json_types import Id, Small, Time, known
 from persistence.tables.states import LetterState
 from persistence.timestamps import rfc3339
@@ -117,7 +117,7 @@ class DeadLetters:
 
         It reads one index, and at most ``LOOKED_AT`` letters of it, however many there are.
         """
-        part = narrowed(
+        part = index_scan(
             selection,
             state=state,
             before=before,

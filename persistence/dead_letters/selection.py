@@ -12,7 +12,7 @@ import msgspec
 from persistence.tables.states import LetterState
 from transport.contract import Reason
 
-__all__ = ["Condition", "Narrowed", "Selection", "described", "narrowed", "where"]
+__all__ = ["Condition", "IndexScan", "Selection", "described", "index_scan", "where"]
 
 
 Condition = tuple[str, object]
@@ -61,10 +61,10 @@ def where(selection: Selection, *more: Condition) -> tuple[str, list[object]]:
     the SQL, so each query can use its index. The state ``pending`` is a constant in the SQL,
     because some indexes hold only those letters.
     """
-    return _joined([*_asked(selection), *more], 0)
+    return _joined([*_conditions(selection), *more], 0)
 
 
-class Narrowed(NamedTuple):
+class IndexScan(NamedTuple):
     """A selection as two conditions: a range of one index, and a filter of its entries.
 
     The range is written as row comparisons, and ``order`` names every column of the index. Another
@@ -79,14 +79,14 @@ class Narrowed(NamedTuple):
     left_values: list[object]
 
 
-def narrowed(
+def index_scan(
     selection: Selection, *, state: str | None, before: int | None, more: Sequence[Condition]
-) -> Narrowed:
+) -> IndexScan:
     """Return a selection, below the id ``before``, for a query that reads one index downwards.
 
     ``more`` are further conditions of the caller, which no index can find.
     """
-    conditions = [*_asked(selection), (_STATE, state), *more]
+    conditions = [*_conditions(selection), (_STATE, state), *more]
     given = {text: value for text, value in conditions if value is not None}
     pending = state == LetterState.PENDING
     found_by: tuple[str, ...] = ()
@@ -110,10 +110,10 @@ def narrowed(
     values.append(_ABOVE_ALL if before is None else before)
     left, left_values = _joined([*given.items()], len(values)) if given else ("", [])
     order = ", ".join(f"{column} DESC" for column in columns)
-    return Narrowed(stretch, order, values, left, left_values)
+    return IndexScan(stretch, order, values, left, left_values)
 
 
-def _asked(selection: Selection) -> list[Condition]:
+def _conditions(selection: Selection) -> list[Condition]:
     return [
         (_IDS, selection.ids),
         (_REASON, selection.reason and selection.reason.value),

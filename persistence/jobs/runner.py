@@ -161,7 +161,7 @@ class JobRunner:
         task = asyncio.create_task(self._run(run, step), name=f"job {run.id}")
         self._running[run.id] = task
         self._lease.running.add(run.id)
-        task.add_done_callback(_retrieve)
+        task.add_done_callback(_retrieve_error)
         return run
 
     async def _run(self, run: JobRun, step: Step) -> None:
@@ -172,7 +172,7 @@ class JobRunner:
         except JobStopped:
             state = JobState.CANCELLED
         except Exception as failure:
-            state, error = JobState.FAILED, _told(failure)
+            state, error = JobState.FAILED, _error_text(failure)
             _log.exception("Job failed; it can be resumed", job=str(run.id))
             raise
         finally:
@@ -212,14 +212,14 @@ class JobRunner:
         return False
 
 
-def _told(failure: Exception) -> str:
+def _error_text(failure: Exception) -> str:
     if isinstance(failure, TransportError | PersistenceError):
         return str(failure)
     # The error's text may quote a message's content; only our log knows how to redact it.
     return f"{type(failure).__name__}: the log of the process that ran it has the traceback"
 
 
-def _retrieve(task: asyncio.Task[None]) -> None:
+def _retrieve_error(task: asyncio.Task[None]) -> None:
     # The error is logged, and the job's state has it; no caller has to wait for it.
     if not task.cancelled():
         task.exception()

@@ -20,8 +20,8 @@ from typing import Literal
 import msgspec
 
 from persistence.errors import PersistenceError
+from persistence.payload_audit.concurrency import for_each
 from persistence.payload_audit.keys import content_key
-from persistence.payload_audit.together import for_each
 from persistence.payloads.errors import (
     PayloadCorrupt,
     PayloadMissing,

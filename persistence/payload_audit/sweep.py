@@ -25,9 +25,9 @@ import msgspec
 
 from persistence.database.pool import Pool, using
 from persistence.errors import PersistenceError
+from persistence.payload_audit.concurrency import for_each
 from persistence.payload_audit.keys import DOOMED, DOOMED_KEY, KEY
-from persistence.payload_audit.named import NamedPayloads
-from persistence.payload_audit.together import for_each
+from persistence.payload_audit.log_references import LogReferences
 from persistence.payloads.errors import PayloadMissing
 from persistence.payloads.store import PayloadObject, PayloadStore
 from persistence.payloads.upload import UPLOADING
@@ -142,7 +142,7 @@ class _Sweep:
     ) -> None:
         self._pool = pool
         self._store = store
-        self._named = NamedPayloads(logs)
+        self._references = LogReferences(logs)
         self._older_than = older_than
         self._dry_run = dry_run
         self._orphans: list[PayloadObject] = []
@@ -151,7 +151,7 @@ class _Sweep:
 
     async def revise(self) -> None:
         """Put back objects that are needed after all; delete the others after an hour."""
-        await self._named.look()
+        await self._references.look()
         due = time.time() - LEAST_AGE.total_seconds()
         async for page in self._store.objects(DOOMED):
             found = [match for stored in page if (match := DOOMED_KEY.fullmatch(stored.key))]
@@ -167,7 +167,7 @@ class _Sweep:
     async def judge(self, objects: Sequence[PayloadObject]) -> None:
         """Decide which objects have to go."""
         report = self.report
-        before = datetime.fromtimestamp(self._named.oldest, UTC) - self._older_than
+        before = datetime.fromtimestamp(self._references.oldest, UTC) - self._older_than
         uploads_before = datetime.now(UTC) - max(_UPLOADS_END_WITHIN, self._older_than)
         report.before = rfc3339(before)
         old = []
@@ -205,7 +205,7 @@ class _Sweep:
         everything = list(self._orphans)
         for start in range(0, len(everything), _PAGE):
             page = everything[start : start + _PAGE]
-            await self._named.look()
+            await self._references.look()
             needed = await self._referenced([found.key for found in page])
             kept = [found for found in page if found.key in needed]
             self._keep(kept)
@@ -230,7 +230,7 @@ class _Sweep:
             if key in rows
             or message in letters
             or message in archived
-            or self._named.needs(key, message)
+            or self._references.needs(key, message)
         }
 
     async def _set_aside(self, found: PayloadObject) -> None:

@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 
 from persistence.database.pool import Pool, using
-from persistence.payload_audit.together import for_each
+from persistence.payload_audit.concurrency import for_each
 from persistence.payloads.errors import PayloadCorrupt, PayloadMissing
 from persistence.payloads.reading import verify as check
 from persistence.payloads.store import PayloadStore

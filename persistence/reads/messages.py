@@ -15,7 +15,7 @@ from persistence.timestamps import rfc3339
 from transport.message.envelope import Message, ReceiptState
 
 __all__ = [
-    "Lost",
+    "MessageDeadLetter",
     "StoredMessage",
     "StoredPosition",
     "StoredReceipt",
@@ -63,7 +63,7 @@ class StoredPosition(msgspec.Struct, frozen=True, rename="camel"):
     offset: str
 
 
-class Lost(msgspec.Struct, frozen=True, rename="camel"):
+class MessageDeadLetter(msgspec.Struct, frozen=True, rename="camel"):
     """The dead letter a message became."""
 
     id: int
@@ -173,7 +173,7 @@ async def positions(pool: Pool, message_id: str) -> list[StoredPosition]:
     return [StoredPosition(row["transport"], row["partition"], row["log_offset"]) for row in rows]
 
 
-async def dead_letter_of(pool: Pool, message_id: str) -> Lost | None:
+async def dead_letter_of(pool: Pool, message_id: str) -> MessageDeadLetter | None:
     """Return the oldest pending dead letter of a message; ``None`` if there is none.
 
     Dead letters of its receipts don't count.
@@ -182,7 +182,7 @@ async def dead_letter_of(pool: Pool, message_id: str) -> Lost | None:
         row = await connection.fetchrow(_LOST, message_id)
     if row is None:
         return None
-    return Lost(
+    return MessageDeadLetter(
         id=row["id"],
         reason=row["reason"],
         error=row["error"],

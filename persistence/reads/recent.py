@@ -19,7 +19,7 @@ import msgspec
 from persistence.database.pool import Connection, Pool, using
 from persistence.errors import TooSlow
 
-__all__ = ["SECONDS", "SLICE_SECONDS", "Looked", "RecentMessage", "RecentPlace", "latest"]
+__all__ = ["SECONDS", "SLICE_SECONDS", "RecentMessage", "RecentPage", "RecentPlace", "latest"]
 
 SECONDS = 2.0
 """Seconds after which a listing returns the rows that it has found."""
@@ -77,7 +77,7 @@ class RecentMessage(msgspec.Struct, frozen=True):
     seq: int
 
 
-class Looked(msgspec.Struct, frozen=True):
+class RecentPage(msgspec.Struct, frozen=True):
     """Rows found, newest first. ``next`` is null if there is nothing before them."""
 
     rows: list[RecentMessage]
@@ -92,7 +92,7 @@ async def latest(
     since: datetime | None = None,
     before: RecentPlace | None = None,
     limit: int,
-) -> Looked:
+) -> RecentPage:
     """Return up to ``limit`` rows, newest first, that were persisted at ``since`` or later.
 
     It may return fewer although there are more: it stops after ``SECONDS``, or after a number of
@@ -115,19 +115,19 @@ async def latest(
 
 def _chosen(
     rows: list[RecentMessage], sender: str | None, since: datetime | None, limit: int, *, end: bool
-) -> Looked:
+) -> RecentPage:
     """Return the wanted rows of a conversation. ``end``: there are no rows behind these."""
     found: list[RecentMessage] = []
     for row in rows:
         if since is not None and row.created_at < since:
             if row.created_at < since - _STEP:
-                return Looked(found, None)
+                return RecentPage(found, None)
             continue
         if sender is None or row.sender_id == sender:
             if len(found) == limit:
-                return Looked(found, RecentPlace(found[-1].created_at, found[-1].seq))
+                return RecentPage(found, RecentPlace(found[-1].created_at, found[-1].seq))
             found.append(row)
-    return Looked(found, None if end else RecentPlace(rows[-1].created_at, rows[-1].seq))
+    return RecentPage(found, None if end else RecentPlace(rows[-1].created_at, rows[-1].seq))
 
 
 async def _by_time(
@@ -136,7 +136,7 @@ async def _by_time(
     since: datetime,
     before: RecentPlace | None,
     limit: int,
-) -> Looked:
+) -> RecentPage:
     now = datetime.now(UTC)
     until = before or RecentPlace(now + _AHEAD, LAST)
     width, patience = _FIRST_SLICE, SLICE_SECONDS / 8
@@ -163,13 +163,13 @@ async def _by_time(
         found += [_found(row) for row in rows]
         if len(found) > limit:
             last = found[limit - 1]
-            return Looked(found[:limit], RecentPlace(last.created_at, last.seq))
+            return RecentPage(found[:limit], RecentPlace(last.created_at, last.seq))
         until = RecentPlace(lower, 0)
         if time.monotonic() - began < _QUICK:
             width = min(width * _WIDER, until.at - _BEGINNING + _FIRST_SLICE)
     if until == begun and until.at > since:
         raise TooSlow(f"PostgreSQL read no slice of the messages within {SECONDS:g} s")
-    return Looked(found, until if until.at > since else None)
+    return RecentPage(found, until if until.at > since else None)
 
 
 def _found(row: Any) -> RecentMessage:

@@ -36,7 +36,7 @@ from persistence.retention.subject import Subject
 from persistence.tables.states import JobKind, JobState
 from transport.contract import Transport
 
-__all__ = ["Erasure", "ErasureOrder", "ErasurePreview", "ErasureReport", "Remains"]
+__all__ = ["Erasure", "ErasureOrder", "ErasurePreview", "ErasureReport", "RemainingRecords"]
 
 _STAGES = ("logs", "letters", "rows", "archives", "mentions")
 _DOOMED = "doomed"
@@ -49,7 +49,7 @@ class ErasureOrder(msgspec.Struct, frozen=True):
     digest: str
 
 
-class Remains(msgspec.Struct, frozen=True):
+class RemainingRecords(msgspec.Struct, frozen=True):
     """Records of the subject that a log keeps. ``latest`` is in seconds since the epoch."""
 
     log: str
@@ -73,7 +73,7 @@ class ErasureReport(msgspec.Struct, frozen=True):
     """Files of the archive that the store lacks or can't return. Nothing was erased in them."""
     unlisted: int
     """Files in the store that PostgreSQL does not know. Nothing was erased in them."""
-    remains: Sequence[Remains]
+    remains: Sequence[RemainingRecords]
 
 
 class ErasurePreview(msgspec.Struct, frozen=True):
@@ -81,7 +81,7 @@ class ErasurePreview(msgspec.Struct, frozen=True):
 
     rows: int
     letters: int
-    remains: Sequence[Remains]
+    remains: Sequence[RemainingRecords]
 
 
 class Erasure:
@@ -333,11 +333,11 @@ def _add(counts: dict[str, int], stretch: in_logs.Stretch, page: in_logs.LogPage
         counts[latest] = max(counts.get(latest, 0), int(page.latest) + 1)
 
 
-def _remains(counts: Mapping[str, int]) -> list[Remains]:
+def _remains(counts: Mapping[str, int]) -> list[RemainingRecords]:
     found = []
     for name, number in counts.items():
         if name.endswith(" records"):
             log, _, topic = name.removesuffix(" records").rpartition("/")
             latest = counts[f"{log}/{topic} latest"]
-            found.append(Remains(log, topic, number, float(latest)))
+            found.append(RemainingRecords(log, topic, number, float(latest)))
     return found

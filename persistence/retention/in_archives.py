@@ -80,7 +80,7 @@ class ErasedFromArchives:
             return doomed
         async for lines in lines_of(self._store, archive.name):
             for row in map(_row, lines):
-                if self._is_ours(row):
+                if self._is_of_subject(row):
                     at = datetime.fromisoformat(row["accepted_at"])
                     doomed.append(Doomed(UUID(row["id"]), at, row["payload_key"]))
         return doomed
@@ -98,7 +98,7 @@ class ErasedFromArchives:
         left = set(await self._table.ids(archive.id))
         with draft() as file:
             async for lines in lines_of(self._store, archive.name):
-                kept = [(line, row) for line in lines if not self._is_ours(row := _row(line))]
+                kept = [(line, row) for line in lines if not self._is_of_subject(row := _row(line))]
                 await file.add([line for line, _ in kept])
                 left.difference_update(UUID(row["id"]) for _, row in kept)
             if left:
@@ -110,7 +110,7 @@ class ErasedFromArchives:
         await self._table.written(archive, facts, state=archive.state)
         await self._table.took_out([row.id for row in doomed])
 
-    def _is_ours(self, row: dict[str, Any]) -> bool:
+    def _is_of_subject(self, row: dict[str, Any]) -> bool:
         return bool(row[_COLUMN[self._subject.kind]] == self._subject.value)
 
 

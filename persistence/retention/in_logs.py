@@ -83,7 +83,7 @@ async def read(
     if page.after is not None and key(page.after) >= key(stretch.end):
         page.after = None
     for record in records:
-        source = record if stretch.topic is Topic.MESSAGES else _lettered(record)
+        source = record if stretch.topic is Topic.MESSAGES else _original(record)
         event = event_of(source.body)
         spelt = source.key.encode("utf-8", "surrogateescape")
         if not (subject.names(event) if event else subject.wrote(spelt, source.body)):
@@ -97,7 +97,7 @@ async def read(
     return page
 
 
-def _lettered(record: Record) -> Record:
+def _original(record: Record) -> Record:
     try:
         return dead_letter_of(record).record
     except DecodeError:

@@ -25,8 +25,8 @@ from persistence.database.outage import stopped_within
 from persistence.errors import Outage, Unexpected
 from persistence.standby.other_readers import OtherReaders
 from persistence.standby.restores import Restores
-from persistence.standby.settled_query import SettlementQuery, UnsettledRecord, asked_of
-from persistence.standby.takeover_rules import LogRole, Originals, Why
+from persistence.standby.settled_query import SettlementQuery, UnsettledRecord, unsettled_record
+from persistence.standby.takeover_rules import LogRole, Originals, TakeoverReason
 from persistence.worker.interruption import Interruption
 from persistence.worker.partition_worker import PartitionWorker
 from persistence.worker.worker_context import WorkerContext
@@ -145,7 +145,7 @@ class PartitionStandby:
             records = await self._next(room, max(0.0, deadline - loop.time()))
             if records and not self._waiting:
                 deadline = min(deadline, loop.time() + self._lull)
-            self._waiting.extend([asked_of(record) for record in records])
+            self._waiting.extend([unsettled_record(record) for record in records])
             left = deadline - loop.time()
             if left <= 0 or len(records) >= room > 1:
                 return
@@ -211,7 +211,7 @@ class PartitionStandby:
         why = self._context.role.why(first.record)
         if why is None:
             count = await self._orphans() if self.stalled else 0
-            why = Why.ORPHANED
+            why = TakeoverReason.ORPHANED
         elif await self._is_time(first, why):
             allowed = takewhile(
                 lambda waiting: self._context.role.why(waiting.record), self._waiting
@@ -238,7 +238,7 @@ class PartitionStandby:
         self.first, self._taking_over = None, True
         return True
 
-    async def _persist(self, records: Sequence[Record], why: Why) -> None:
+    async def _persist(self, records: Sequence[Record], why: TakeoverReason) -> None:
         name, partition = self._context.worker.transport.name, self._claim.partition
         if not self._taking_over:
             _log.warning(
@@ -258,8 +258,8 @@ class PartitionStandby:
         await self._worker.persist(records)
         self._context.taken_over.labels(name, why.value).inc(len(records))
 
-    async def _is_time(self, first: UnsettledRecord, why: Why) -> bool:
-        self._is_shared = why is Why.STALLED and await self._context.readers.are_there()
+    async def _is_time(self, first: UnsettledRecord, why: TakeoverReason) -> bool:
+        self._is_shared = why is TakeoverReason.STALLED and await self._context.readers.are_there()
         if self._is_shared:
             # Perhaps no worker reads the other log's partition either: after a lull it is known.
             return time.monotonic() - first.seen >= self._lull

@@ -33,7 +33,7 @@ class Restores:
         self._writer = writer
         self._database = database
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._told: dict[str, tuple[float, Sequence[Progress]]] = {}
+        self._latest: dict[str, tuple[float, Sequence[Progress]]] = {}
 
     async def are_due(self, records: Iterable[Record], stop: asyncio.Event) -> bool:
         """Return whether rows must be put back first, from logs that (would) have the records.
@@ -76,9 +76,9 @@ class Restores:
         """Return the progress of the workers' group, as of this call or later."""
         wanted = time.monotonic()
         async with self._turns[other.name]:  # one query answers all callers that wait
-            asked, progress = self._told.get(other.name, (float("-inf"), ()))
+            asked, progress = self._latest.get(other.name, (float("-inf"), ()))
             if asked < wanted:
                 asked = time.monotonic()
                 progress = await other.progress(Topic.MESSAGES, group=WORKER_GROUP)
-                self._told[other.name] = asked, progress
+                self._latest[other.name] = asked, progress
         return progress

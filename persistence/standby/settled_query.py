@@ -25,7 +25,7 @@ from transport.contract import Record
 from transport.errors import DecodeError
 from transport.message.envelope import Message, Receipt, decode
 
-__all__ = ["SETTLED", "SettlementQuery", "UnsettledRecord", "asked_of"]
+__all__ = ["SETTLED", "SettlementQuery", "UnsettledRecord", "unsettled_record"]
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -119,7 +119,7 @@ class UnsettledRecord(msgspec.Struct):
     """When it was read, by the monotonic clock."""
 
 
-def asked_of(record: Record) -> UnsettledRecord:
+def unsettled_record(record: Record) -> UnsettledRecord:
     """Return ``record`` with the keys by which its row would be found."""
     try:
         event = decode(record)
@@ -158,7 +158,7 @@ def _storable(text: str) -> bool:
     return "\0" not in text
 
 
-class _Question(msgspec.Struct, eq=False):
+class _PendingQuery(msgspec.Struct, eq=False):
     """Records that one partition's standby asks about, until there is an answer or an ``error``."""
 
     records: Sequence[UnsettledRecord]
@@ -174,7 +174,7 @@ class SettlementQuery:
         self._pool = pool
         self._transport = transport
         self._turn = asyncio.Lock()
-        self._questions: list[_Question] = []
+        self._queries: list[_PendingQuery] = []
 
     async def ask(self, records: Sequence[UnsettledRecord], *, letters: bool) -> None:
         """Mark the settled records among ``records``.
@@ -188,39 +188,39 @@ class SettlementQuery:
         Raises:
             Outage: PostgreSQL can't answer now.
         """
-        question = _Question([record for record in records if not record.settled], letters)
-        self._questions.append(question)
+        query = _PendingQuery([record for record in records if not record.settled], letters)
+        self._queries.append(query)
         try:
             async with self._turn:
-                while not question.answered and question.error is None:
-                    await self._answer(self._next_questions())
+                while not query.answered and query.error is None:
+                    await self._answer(self._next_queries())
         finally:
-            if question in self._questions:
-                self._questions.remove(question)
-        if question.error is not None:
-            raise question.error
+            if query in self._queries:
+                self._queries.remove(query)
+        if query.error is not None:
+            raise query.error
 
-    def _next_questions(self) -> list[_Question]:
-        """Return the first questions, at least one, that together have not too many records."""
-        sizes = accumulate(len(question.records) for question in self._questions)
+    def _next_queries(self) -> list[_PendingQuery]:
+        """Return the first queries, at least one, that together have not too many records."""
+        sizes = accumulate(len(query.records) for query in self._queries)
         count = sum(1 for size in sizes if size <= _RECORDS)
-        return self._questions[: max(1, count)]
+        return self._queries[: max(1, count)]
 
-    async def _answer(self, questions: Sequence[_Question]) -> None:
+    async def _answer(self, queries: Sequence[_PendingQuery]) -> None:
         try:
-            await self._ask(questions)
+            await self._ask(queries)
         except Exception as error:  # noqa: BLE001 - raised in each caller
-            for question in questions:
-                question.error = error
+            for query in queries:
+                query.error = error
         else:
-            for question in questions:
-                question.answered = True
-        # If this call is cancelled, the questions stay: another caller takes them.
-        self._questions = [question for question in self._questions if question not in questions]
+            for query in queries:
+                query.answered = True
+        # If this call is cancelled, the queries stay: another caller takes them.
+        self._queries = [query for query in self._queries if query not in queries]
 
-    async def _ask(self, questions: Sequence[_Question]) -> None:
-        unknown = [asked for question in questions for asked in question.records]
-        letters = [question.letters for question in questions for _ in question.records]
+    async def _ask(self, queries: Sequence[_PendingQuery]) -> None:
+        unknown = [asked for query in queries for asked in query.records]
+        letters = [query.letters for query in queries for _ in query.records]
         messages = [(place, asked) for place, asked in enumerate(unknown) if asked.message]
         receipts = [(place, asked) for place, asked in enumerate(unknown) if asked.receipt]
         # A record without keys can only be a dead letter.

@@ -31,21 +31,21 @@ from persistence.standby.other_readers import OtherReaders
 from persistence.standby.partition_standby import LULL_SECONDS, PartitionStandby, StandbyContext
 from persistence.standby.restores import Restores
 from persistence.standby.settled_query import SettlementQuery
-from persistence.standby.takeover_rules import LogRole, Originals, Why
+from persistence.standby.takeover_rules import LogRole, Originals, TakeoverReason
 from persistence.worker.claims import Claims
 from persistence.worker.worker import worker_context
 from transport.clock import timestamp
 from transport.contract import WORKER_GROUP, Claim, Record, Topic, Transport
 from transport.shadow.origin import origin_of
 
-__all__ = ["PATIENCE_SECONDS", "Standby", "StandbyStatus", "Waits"]
+__all__ = ["PATIENCE_SECONDS", "Standby", "StandbyStatus", "WaitingPartition"]
 
 PATIENCE_SECONDS = 2.0
 """After this time, an unsettled first record counts as stalled."""
 _TELL_SECONDS = 0.5
 
 
-class Waits(msgspec.Struct, frozen=True):
+class WaitingPartition(msgspec.Struct, frozen=True):
     """A partition that waits too long for its next record. ``since`` is RFC 3339."""
 
     partition: int
@@ -65,7 +65,7 @@ class StandbyStatus(msgspec.Struct, frozen=True):
     transport: str
     epochs: dict[int, int]
     positions: dict[int, str]
-    stalled: list[Waits]
+    stalled: list[WaitingPartition]
     paused: list[Paused]
 
     def summary(self) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class Standby:
             acknowledged=counts.acknowledged.labels(transport.name),
             taken_over=counts.taken_over,
         )
-        for why in Why:
+        for why in TakeoverReason:
             counts.taken_over.labels(transport.name, why.value)
         self._partitions: dict[int, PartitionStandby] = {}
         counts.stalled.labels(transport.name).set_function(
@@ -169,15 +169,15 @@ class Standby:
             paused=paused + self._claims.paused(),
         )
 
-    def waiting(self) -> list[Waits]:
+    def waiting(self) -> list[WaitingPartition]:
         """Return the record that each partition waits for, even if it has only begun to wait."""
         standbys = sorted(self._partitions.items())
         return [self._waits(p, standby) for p, standby in standbys if standby.first is not None]
 
-    def _waits(self, partition: int, standby: PartitionStandby) -> Waits:
+    def _waits(self, partition: int, standby: PartitionStandby) -> WaitingPartition:
         assert standby.first is not None
         since = timestamp(time.time() - (time.monotonic() - standby.since))
-        return Waits(partition, standby.first.offset, since, _reason(standby.first))
+        return WaitingPartition(partition, standby.first.offset, since, _reason(standby.first))
 
     async def _serve(self, claim: Claim, stop: asyncio.Event) -> None:
         standby = PartitionStandby(claim, self._context, stop)

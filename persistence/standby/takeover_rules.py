@@ -27,10 +27,10 @@ from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
 from transport.errors import TransportError
 from transport.shadow.origin import is_original, is_sync_copy, origin_of
 
-__all__ = ["LogRole", "Originals", "Why"]
+__all__ = ["LogRole", "Originals", "TakeoverReason"]
 
 
-class Why(StrEnum):
+class TakeoverReason(StrEnum):
     """The reason why a standby persisted records (a label of ``stream_standby_takeover_total``)."""
 
     STALLED = "stalled"
@@ -51,12 +51,12 @@ class LogRole(StrEnum):
     (The last by hand only: ``TRANSPORT`` changed, and ``CONSUME_FROM`` not.)
     """
 
-    def why(self, record: Record) -> Why | None:
+    def why(self, record: Record) -> TakeoverReason | None:
         """Return the rule that lets this log's standby persist ``record``, if there is one."""
         if self is LogRole.MIRRORED and (is_original(record) or is_sync_copy(record)):
-            return Why.STALLED
+            return TakeoverReason.STALLED
         if self is LogRole.OTHER and is_original(record):
-            return Why.UNSHADOWED
+            return TakeoverReason.UNSHADOWED
         return None
 
 

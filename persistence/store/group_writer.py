@@ -89,7 +89,7 @@ class PendingBatch:
         garbage collector runs, and it would run often and for long.
         """
         self.is_done = True
-        self._attempted, self._ended = _untold_attempt, _untold_end
+        self._attempted, self._ended = _ignore_attempt, _ignore_end
 
 
 class GroupWriter:
@@ -370,11 +370,11 @@ class GroupWriter:
         part.end(outcome)
 
 
-def _untold_attempt(_began: int, _error: BaseException | None) -> None:
+def _ignore_attempt(_began: int, _error: BaseException | None) -> None:
     return
 
 
-def _untold_end(_outcome: Written | Exception) -> None:
+def _ignore_end(_outcome: Written | Exception) -> None:
     return
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 
-from persistence.database.failover import is_left, leave_if_demoted
+from persistence.database.failover import is_stale, leave_if_demoted
 from persistence.database.pool import Connection, Pool
 from persistence.database.translation import translated
 
@@ -76,7 +76,7 @@ class ReservedConnections:
 
 def _is_usable(connection: Connection) -> bool:
     try:
-        if is_left(connection):
+        if is_stale(connection):
             connection.terminate()
         return not connection.is_closed()
     except asyncpg.InterfaceError:

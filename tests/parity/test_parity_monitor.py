@@ -46,7 +46,7 @@ async def test_a_log_that_lost_records_is_compared_again(
     long_ago = datetime.now(UTC) - timedelta(hours=1)
 
     async def matched(count: int) -> bool:
-        total = await parity_reports.summed(database_pool, "redis", "kafka", long_ago)
+        total = await parity_reports.totals(database_pool, "redis", "kafka", long_ago)
         return total is not None and total.counts.get("matched", 0) == count
 
     try:
@@ -75,7 +75,7 @@ async def test_one_process_compares_and_the_next_goes_on_where_it_ended(
     long_ago = datetime.now(UTC) - timedelta(hours=1)
 
     async def found(matched: int, missing: int) -> bool:
-        total = await parity_reports.summed(database_pool, "redis", "kafka", long_ago)
+        total = await parity_reports.totals(database_pool, "redis", "kafka", long_ago)
         if total is None or total.counts.get("matched", 0) < matched:
             return False
         return total.counts.get("missing_in_shadow", 0) == missing

@@ -27,7 +27,7 @@ from persistence.retention import erasure as erasure_module
 from persistence.retention.burial import Doomed, delete_rows, mark_erased
 from persistence.retention.erasure import Erasure
 from persistence.retention.subject import Subject
-from persistence.standby.settled_query import SettlementQuery, asked_of
+from persistence.standby.settled_query import SettlementQuery, unsettled_record
 from persistence.store.locks import lock_of
 from persistence.store.statement import LOCK_CLASS
 from persistence.store.writer import insert
@@ -288,7 +288,7 @@ async def test_what_was_erased_counts_as_settled_in_another_log(transport, datab
     await drained()
     records = await transport.read(Topic.MESSAGES, _partition(transport))
     await erase(database_pool, Subject("sender", SENDER), transport)
-    asked = [asked_of(record) for record in records]
+    asked = [unsettled_record(record) for record in records]
     await SettlementQuery(database_pool, "kafka").ask(asked, letters=False)
     assert [question.settled for question in asked] == [True, True]
 

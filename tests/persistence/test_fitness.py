@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from compose.local.ports import free_port
 from compose.local.postgres import PostgresServer
 from persistence.database.failover import pooling_of
-from persistence.database.fitness import Pooling, not_set
+from persistence.database.fitness import Pooling, unset_parameters
 from persistence.database.pool import connect, session_settings, using
 from persistence.errors import UnfitDatabase
 from persistence.fleet.leader_lock import elected
@@ -189,7 +189,7 @@ async def test_transaction_mode_that_keeps_statements_is_used_with_a_direct_addr
         async with using(pool) as connection:
             assert await connection.fetchval("SHOW enable_seqscan") == "off"
             assert await connection.fetchval("SHOW statement_timeout") == "30s"
-            assert not await not_set(connection, session_settings(pooled))
+            assert not await unset_parameters(connection, session_settings(pooled))
     finally:
         await pool.close()
 

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from persistence.errors import PersistenceError
-from persistence.standby.settled_query import SettlementQuery, UnsettledRecord, asked_of
+from persistence.standby.settled_query import SettlementQuery, UnsettledRecord, unsettled_record
 from tests.persistence.samples import message, placed, record
 
 
@@ -19,7 +19,7 @@ async def settled(writer) -> list[UnsettledRecord]:
     """Records of four partitions; each message but the last is a row from another log."""
     events = [message(f"c{number}") for number in range(4)]
     await writer.write([placed(event, transport="kafka") for event in events[:-1]], None)
-    return [asked_of(record(event, partition=n)) for n, event in enumerate(events)]
+    return [unsettled_record(record(event, partition=n)) for n, event in enumerate(events)]
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ async def test_each_partition_gets_the_answer_to_its_own_question(settled, pool,
 async def test_no_statement_asks_of_many_records_of_several_partitions(pool, statements):
     """PostgreSQL and the process would do nothing else meanwhile, and requests wait for both."""
     waiting = [
-        [asked_of(record(message(f"c{n}-{of}"), partition=of)) for n in range(100)]
+        [unsettled_record(record(message(f"c{n}-{of}"), partition=of)) for n in range(100)]
         for of in range(6)
     ]
     query = SettlementQuery(pool, "redis")

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from persistence.store.batch import PositionedEvent
-from persistence.worker.batch.minute import Minute
+from persistence.worker.batch.timer import RestartableTimer
 
 __all__ = ["BatchLog"]
 
@@ -33,7 +33,7 @@ class BatchLog:
     def __init__(self, event: str, outcome: str, *, seconds: float = 60.0) -> None:
         self._event = event
         self._outcome = outcome
-        self._minute = Minute(self.tell, seconds)
+        self._timer = RestartableTimer(self.tell, seconds)
         self._count = 0
         self._partitions = set[int]()
         self._fields: dict[str, Any] = {}
@@ -42,9 +42,9 @@ class BatchLog:
         """Log a batch: now, or together with others of the same minute."""
         if _log.is_enabled_for(logging.DEBUG):
             _log.debug("Batch stored", outcome=self._outcome, **_described(rows))
-        if not self._minute.is_running:
+        if not self._timer.is_running:
             _log.info(self._event, **_described(rows))
-            self._minute.begin()
+            self._timer.begin()
             return
         if not self._count:
             self._fields = _described(rows)
@@ -59,10 +59,10 @@ class BatchLog:
         if self._count > 1:
             transport, partitions = fields["transport"], sorted(self._partitions)
             fields = {"count": self._count, "transport": transport, "partitions": partitions}
-        _log.info(self._event, **fields, seconds=self._minute.elapsed)
+        _log.info(self._event, **fields, seconds=self._timer.elapsed)
         self._count = 0
         self._partitions.clear()
-        self._minute.begin()
+        self._timer.begin()
 
 
 def _described(rows: Sequence[PositionedEvent]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import structlog
 
 from persistence.worker.batch.decoding import trace_id_of
-from persistence.worker.batch.minute import Minute
+from persistence.worker.batch.timer import RestartableTimer
 from transport.contract import DeadLetter
 from transport.message.envelope import HEADER_CORRELATION_ID, HEADER_MESSAGE_ID
 
@@ -33,12 +33,12 @@ class LetterLog:
         self._most = most
         self._named = 0
         self._more = Counter[str]()
-        self._minute = Minute(self._end, seconds)
+        self._timer = RestartableTimer(self._end, seconds)
 
     def add(self, letters: Sequence[DeadLetter]) -> None:
         """Log letters up to the limit; count the others."""
-        if letters and not self._minute.is_running:
-            self._minute.begin()
+        if letters and not self._timer.is_running:
+            self._timer.begin()
         room = self._most - self._named
         for letter in letters[:room]:
             _name(letter)
@@ -53,7 +53,7 @@ class LetterLog:
             "Failed: more records are dead letters now; see 'crossfade dlq list --group'",
             count=self._more.total(),
             reasons=dict(self._more),
-            seconds=self._minute.elapsed,
+            seconds=self._timer.elapsed,
         )
         self._more.clear()
 

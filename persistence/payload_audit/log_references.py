@@ -12,14 +12,14 @@ from transport.message.dead_letters import dead_letter_of
 from transport.message.envelope import HEADER_MESSAGE_ID, Message, decode
 from transport.progress import progress_everywhere
 
-__all__ = ["NamedPayloads"]
+__all__ = ["LogReferences"]
 
 _PAGE = 1000
 # A body that this version can't decode may be of the next version, which names its payload too.
 _MESSAGE = re.compile(rb'"payloadKey"\s*:\s*"([^"/]+)/')
 
 
-class NamedPayloads:
+class LogReferences:
     """Reads logs from their beginning, and later the records appended since.
 
     Acknowledged records count as well: an audit restores rows from them.

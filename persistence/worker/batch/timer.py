@@ -1,14 +1,14 @@
-"""A minute in which log lines are added up."""
+"""A restartable timer, for the minute in which log lines are added up."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
-__all__ = ["Minute"]
+__all__ = ["RestartableTimer"]
 
 
-class Minute:
+class RestartableTimer:
     """A timer that calls ``over`` at its end. It may be begun again, also while it runs.
 
     Args:
