@@ -12,7 +12,7 @@ import asyncio
 
 from compose.process.tasks import Task, Tasks
 from compose.process.wiring import Consumers
-from persistence.database.outage import unless
+from persistence.database.outage import unless_stopped
 from persistence.standby.standby import Standby
 
 __all__ = ["Readers"]
@@ -85,5 +85,5 @@ class Readers:
 
     async def _stand_by(self, standby: Standby) -> None:
         stop = self._standbys_stop
-        await unless(stop, self._consumers.worker.has_partitions(self._partitions_within))
+        await unless_stopped(stop, self._consumers.worker.has_partitions(self._partitions_within))
         await standby.run(stop)

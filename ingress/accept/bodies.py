@@ -7,7 +7,7 @@ from collections.abc import MutableMapping
 from itertools import islice
 from typing import Any, NamedTuple, Self
 
-from ingress.accept.turns import Turns
+from ingress.accept.time_slices import TimeSlices
 from ingress.schema.problems import OVERLOADED, TIMED_OUT, TOO_LARGE, Problem
 from ingress.web.asgi import Receive
 from ingress.web.digests import check_body, has_digest
@@ -38,7 +38,7 @@ class Bodies:
         self.held = 0
         """Bytes of all bodies that are being read, as they came and inflated."""
         self._inflating = asyncio.Lock()
-        self._turns = Turns()
+        self._slices = TimeSlices()
 
     async def read(self, headers: Headers, receive: Receive, limit: int, name: str) -> bytes:
         """Return a request's body, inflated if it came compressed.
@@ -125,7 +125,7 @@ class Bodies:
         pieces = [piece or b"" for piece in islice(steps, _STEPS_AT_ONCE)]
         if len(pieces) == _STEPS_AT_ONCE:
             async with self._inflating:
-                pieces += await self._turns.take(steps)
+                pieces += await self._slices.run(steps)
         inflater.end()
         return b"".join(pieces)
 

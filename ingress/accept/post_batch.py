@@ -8,7 +8,7 @@ from ingress.accept.bodies import Disconnected
 from ingress.accept.context import AcceptContext
 from ingress.accept.intake import Item
 from ingress.accept.submission import Submission
-from ingress.accept.turns import Turns
+from ingress.accept.time_slices import TimeSlices
 from ingress.schema.problems import FieldError, Problem
 from ingress.schema.responses import AckResult, BatchResult, ProblemResult, encode, encode_lines
 from ingress.schema.validation_errors import field_problem
@@ -37,7 +37,7 @@ class PostBatch:
     def __init__(self, context: AcceptContext, limit: int) -> None:
         self._context = context
         self._limit = limit
-        self._turns = Turns()
+        self._slices = TimeSlices()
 
     async def __call__(self, scope: wire.Scope, receive: Receive, send: Send) -> None:
         """Accept a batch. Answer when every message in it has its outcome."""
@@ -58,7 +58,7 @@ class PostBatch:
             context = Context(correlation, trace)
             lines = media in NDJSON
             read = shared.intake.lines if lines else shared.intake.batch
-            items: list[Item] = await self._turns.take(read(body, context))
+            items: list[Item] = await self._slices.run(read(body, context))
             if key is not None:
                 items = [_permitted(item, key) for item in items]
             accepted = [item for item in items if isinstance(item, Submission)]

@@ -19,7 +19,7 @@ from ingress.accept.bodies import Disconnected
 from ingress.accept.context import AcceptContext
 from ingress.accept.post_message import PostMessage
 from ingress.accept.submission import Submission
-from ingress.accept.turns import Turns
+from ingress.accept.time_slices import TimeSlices
 from ingress.accept.uploads import Uploads
 from ingress.schema.json_faults import repeated
 from ingress.schema.problems import (
@@ -79,7 +79,7 @@ class PostForm:
         self._uploads = uploads
         self._most = uploads.store.settings.ingress_max_payload_bytes
         self._seconds = seconds
-        self._turns = Turns()
+        self._slices = TimeSlices()
 
     async def __call__(self, scope: wire.Scope, receive: Receive, send: Send) -> None:
         """Accept one message. Answer when it is durable."""
@@ -129,7 +129,7 @@ class PostForm:
         try:
             with self._context.bodies.share() as share:
                 async for data in self._pieces(receive):
-                    uploaded = await self._turns.take(form.steps(data))
+                    uploaded = await self._slices.run(form.steps(data))
                     share.take(form.held - share.size)
                     share.check()
                     if uploaded:

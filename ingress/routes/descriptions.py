@@ -10,7 +10,7 @@ from fastapi.params import Depends as DependsParameter
 
 from ingress.schema.problems import MEDIA_TYPE, ProblemKind
 from ingress.web.auth import Authenticator, Scope
-from ingress.web.browser import MARK, visitor
+from ingress.web.browser import MARK, request_key
 from ingress.web.headers import media_type
 
 __all__ = [
@@ -43,7 +43,7 @@ def problems(*kinds: ProblemKind) -> dict[int | str, dict[str, Any]]:
 def caller(auth: Authenticator, request: Request) -> str:
     """Return ``console`` or ``api`` with the name of the API key, for the record of actions."""
     headers = dict(request.scope["headers"])
-    key = visitor(auth, request.method, headers, Scope.ADMIN)
+    key = request_key(auth, request.method, headers, Scope.ADMIN)
     door = "console" if MARK in headers else "api"
     return f"{door}:{key.name}" if key else door
 

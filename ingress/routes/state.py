@@ -12,7 +12,7 @@ from ingress.accept.receipts import Receipts
 from ingress.messages import Messages
 from ingress.routes.descriptions import caller
 from ingress.web.auth import ApiKey, Authenticator, Scope
-from ingress.web.browser import visitor
+from ingress.web.browser import request_key
 from persistence.database.pool import Pool
 from persistence.dead_letters.dead_letters import DeadLetters
 from persistence.dead_letters.redrive import Redriver
@@ -49,21 +49,21 @@ Routes = Annotated[RoutesState, Depends(_state)]
 
 async def _reader(request: Request, routes: Routes) -> None:
     headers = dict(request.scope["headers"])
-    visitor(routes.auth, request.method, headers, Scope.READ, Scope.ADMIN)
+    request_key(routes.auth, request.method, headers, Scope.READ, Scope.ADMIN)
 
 
 async def _admin(request: Request, routes: Routes) -> None:
-    visitor(routes.auth, request.method, dict(request.scope["headers"]), Scope.ADMIN)
+    request_key(routes.auth, request.method, dict(request.scope["headers"]), Scope.ADMIN)
 
 
 async def _read_key(request: Request, routes: Routes) -> ApiKey | None:
     headers = dict(request.scope["headers"])
-    return visitor(routes.auth, request.method, headers, Scope.READ, limited=True)
+    return request_key(routes.auth, request.method, headers, Scope.READ, limited=True)
 
 
 async def _produce_key(request: Request, routes: Routes) -> ApiKey | None:
     headers = dict(request.scope["headers"])
-    return visitor(routes.auth, request.method, headers, Scope.PRODUCE, limited=True)
+    return request_key(routes.auth, request.method, headers, Scope.PRODUCE, limited=True)
 
 
 async def _caller(request: Request, routes: Routes) -> str:

@@ -22,7 +22,16 @@ from ingress.web.auth import ApiKey, Authenticator, Scope
 from ingress.web.headers import Headers
 from ingress.web.hosts import Hosts
 
-__all__ = ["COOKIE", "MARK", "SAFE", "Guard", "cookie", "expired_cookie", "same_site", "visitor"]
+__all__ = [
+    "COOKIE",
+    "MARK",
+    "SAFE",
+    "Guard",
+    "cookie",
+    "expired_cookie",
+    "request_key",
+    "same_site",
+]
 
 COOKIE = "crossfade_console"
 MARK = b"x-crossfade-console"
@@ -57,7 +66,7 @@ class Guard:
                 same_site(headers)
 
 
-def visitor(
+def request_key(
     auth: Authenticator, method: str, headers: Headers, *scopes: Scope, limited: bool = False
 ) -> ApiKey | None:
     """Return the request's key, from a header or the cookie, or ``None`` if no keys are needed.

@@ -21,7 +21,7 @@ from migration_guide.backfill.appending import BackfillAppends
 from migration_guide.backfill.from_log import FromLog
 from migration_guide.backfill.from_rows import FromRows
 from migration_guide.backfill.request import BackfillOrder, BackfillStatus, Request
-from persistence.database.outage import unless
+from persistence.database.outage import unless_stopped
 from persistence.database.pool import Pool
 from persistence.fleet.leader_lock import elected
 from persistence.jobs.job import NewJob
@@ -120,7 +120,7 @@ class Backfill:
         """Do one round, or as much of it as there is time for."""
         if self.appends.job is None:
             self._take_up(run)
-        repaired = await unless(run.stop, self._work.round())
+        repaired = await unless_stopped(run.stop, self._work.round())
         if repaired is not False:  # records were missing, or it is to stop
             return True
         self.status.stage = "done"

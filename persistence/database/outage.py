@@ -30,7 +30,7 @@ __all__ = [
     "database_barrier",
     "log_barrier",
     "stopped_within",
-    "unless",
+    "unless_stopped",
 ]
 
 _T = TypeVar("_T")
@@ -156,7 +156,7 @@ class OutageBarrier:
         self._lines.ends()
 
 
-async def unless(stop: asyncio.Event, call: Awaitable[_T]) -> _T | None:
+async def unless_stopped(stop: asyncio.Event, call: Awaitable[_T]) -> _T | None:
     """Await ``call`` and return its result; once ``stop`` is set, cancel it and return ``None``."""
     working = asyncio.ensure_future(call)
     stopping = asyncio.ensure_future(stop.wait())

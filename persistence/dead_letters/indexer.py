@@ -13,7 +13,7 @@ from functools import partial
 import structlog
 
 from otel.metrics import Metrics
-from persistence.database.outage import Paused, database_barrier, log_barrier, unless
+from persistence.database.outage import Paused, database_barrier, log_barrier, unless_stopped
 from persistence.database.pool import Pool
 from persistence.dead_letters.index import DeadLetterIndex
 from persistence.errors import FenceLost
@@ -77,7 +77,7 @@ class DeadLetterIndexer:
             outages = self._database.outages
             left = await self._catch_up(left, stop)
             seen_in = outages
-            records = await self._log.through(lambda: unless(stop, self._next(claim)), stop)
+            records = await self._log.through(lambda: unless_stopped(stop, self._next(claim)), stop)
             if records:
                 left = await self._add(records, left, stop)
                 await self._log.through(partial(claim.ack, records[-1].offset), stop)

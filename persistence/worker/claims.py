@@ -13,7 +13,13 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from otel.metrics import Metrics
-from persistence.database.outage import OutageBarrier, Paused, Stopping, stopped_within, unless
+from persistence.database.outage import (
+    OutageBarrier,
+    Paused,
+    Stopping,
+    stopped_within,
+    unless_stopped,
+)
 from persistence.errors import FenceLost
 from persistence.metrics import PersistenceMetrics
 from persistence.worker.fence_losses import FenceLosses
@@ -96,7 +102,7 @@ class Claims:
 
     async def _run(self, consumer: Consumer, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
-            await unless(stop, self._assign(consumer, tasks, stop))
+            await unless_stopped(stop, self._assign(consumer, tasks, stop))
             if isinstance(consumer, WithdrawingConsumer):
                 await consumer.withdraw()
         # Leaving the task group waited for every claim's task. Leaving the consumer returns the

@@ -10,7 +10,7 @@ import pytest
 from ingress.schema.problems import Problem
 from ingress.settings import IngressSettings
 from ingress.web.auth import Authenticator, Scope
-from ingress.web.browser import COOKIE, Guard, cookie, visitor
+from ingress.web.browser import COOKIE, Guard, cookie, request_key
 from ingress.web.hosts import Hosts
 
 KEY = b"cf_console"
@@ -24,7 +24,7 @@ HELD = {b"cookie": cookie(KEY, {}).partition(";")[0].encode()}
 
 def allowed(auth: Authenticator, method: str, headers: dict[bytes, bytes]) -> bool:
     try:
-        visitor(auth, method, headers, Scope.ADMIN)
+        request_key(auth, method, headers, Scope.ADMIN)
     except Problem as problem:
         assert problem.kind.status == 403
         return False
@@ -148,5 +148,5 @@ def test_the_cookie_is_for_the_browser_alone_and_for_tls_where_the_browser_used_
 @pytest.mark.parametrize("value", ["", "=", "%%%", "a" * 5000, "Y2Zf"])
 def test_a_cookie_that_holds_no_key_of_ours_is_refused(value: str) -> None:
     with pytest.raises(Problem) as refused:
-        visitor(KEYED, "GET", {b"cookie": f"{COOKIE}={value}".encode()}, Scope.READ)
+        request_key(KEYED, "GET", {b"cookie": f"{COOKIE}={value}".encode()}, Scope.READ)
     assert refused.value.kind.status == 401

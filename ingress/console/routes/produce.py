@@ -18,7 +18,7 @@ from ingress.schema.json_faults import malformed
 from ingress.schema.responses import Ack
 from ingress.schema.structs import ApiStruct
 from ingress.web.auth import Scope
-from ingress.web.browser import visitor
+from ingress.web.browser import request_key
 from ingress.web.headers import CORRELATION_PATTERN, Context
 from persistence.json_types import Small
 
@@ -70,7 +70,7 @@ async def produce(
 ) -> Produced:
     # The scope admin is not enough to send for a sender: the key needs the scope produce too.
     headers = dict(request.scope["headers"])
-    key = visitor(console.auth, request.method, headers, Scope.PRODUCE, limited=True)
+    key = request_key(console.auth, request.method, headers, Scope.PRODUCE, limited=True)
     context = Context(body.correlation_id, trace_of(request.scope))
     try:
         given = json.dumps(body.model_extra).encode()

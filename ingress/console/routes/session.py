@@ -10,7 +10,7 @@ from ingress.routes.descriptions import json_body, problems
 from ingress.schema import problems as p
 from ingress.schema.problems import Problem
 from ingress.web.auth import ApiKey, Authenticator, Scope
-from ingress.web.browser import cookie, expired_cookie, same_site, visitor
+from ingress.web.browser import cookie, expired_cookie, request_key, same_site
 
 __all__ = ["router"]
 
@@ -33,7 +33,7 @@ async def get_session(request: Request, response: Response, console: Console) ->
     if not auth.required:
         return _session(auth, None)
     try:
-        key = visitor(auth, "GET", dict(request.scope["headers"]), *_ANY)
+        key = request_key(auth, "GET", dict(request.scope["headers"]), *_ANY)
     except Problem:
         return Session(
             keys_required=True, name=None, may_read=False, may_act=False, may_produce=False

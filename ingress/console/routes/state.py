@@ -18,7 +18,7 @@ from ingress.console.tail import Tail
 from ingress.console.timeline import Timelines
 from ingress.routes.descriptions import caller
 from ingress.web.auth import ApiKey, Authenticator, Scope
-from ingress.web.browser import visitor
+from ingress.web.browser import request_key
 from persistence.database.pool import Pool
 from persistence.operator_actions import Actions
 from transport.contract import Transport
@@ -69,16 +69,16 @@ async def _migration(console: Console) -> MigrationActions:
 
 async def _reader(request: Request, console: Console) -> None:
     headers = dict(request.scope["headers"])
-    visitor(console.auth, request.method, headers, Scope.READ, Scope.ADMIN)
+    request_key(console.auth, request.method, headers, Scope.READ, Scope.ADMIN)
 
 
 async def _admin(request: Request, console: Console) -> None:
-    visitor(console.auth, request.method, dict(request.scope["headers"]), Scope.ADMIN)
+    request_key(console.auth, request.method, dict(request.scope["headers"]), Scope.ADMIN)
 
 
 async def _own_key(request: Request, console: Console) -> ApiKey | None:
     headers = dict(request.scope["headers"])
-    return visitor(console.auth, request.method, headers, Scope.READ, Scope.ADMIN, limited=True)
+    return request_key(console.auth, request.method, headers, Scope.READ, Scope.ADMIN, limited=True)
 
 
 async def _caller(request: Request, console: Console) -> str:

@@ -16,7 +16,7 @@ from ingress.routes.descriptions import problems, scoped
 from ingress.schema.problems import INVALID, Problem
 from ingress.schema.responses import encode
 from ingress.web.auth import Scope
-from ingress.web.browser import visitor
+from ingress.web.browser import request_key
 
 __all__ = ["router"]
 
@@ -86,7 +86,7 @@ async def follow_status(
     asked = dict(request.scope["headers"])
 
     def check() -> None:
-        visitor(console.auth, "GET", asked, Scope.READ, Scope.ADMIN)
+        request_key(console.auth, "GET", asked, Scope.READ, Scope.ADMIN)
 
     return StreamingResponse(
         _events(console.sampler, limit, check), media_type="text/event-stream", headers=headers

@@ -16,7 +16,7 @@ from ingress.routes.models import Text
 from ingress.schema.problems import INVALID, TOO_MANY_CONNECTIONS, Problem
 from ingress.schema.responses import encode
 from ingress.web.auth import Scope
-from ingress.web.browser import visitor
+from ingress.web.browser import request_key
 
 __all__ = ["router"]
 
@@ -64,7 +64,7 @@ async def follow_messages(
     headers = dict(request.scope["headers"])
 
     def check() -> TailFilter:
-        key = visitor(console.auth, "GET", headers, Scope.READ, Scope.ADMIN, limited=True)
+        key = request_key(console.auth, "GET", headers, Scope.READ, Scope.ADMIN, limited=True)
         return TailFilter(conversation, sender, text, key)
 
     wanted = check()

@@ -20,7 +20,7 @@ import msgspec
 
 from otel.metrics import Metrics
 from otel.tracing.deliveries import Delivery
-from persistence.database.outage import OutageBarrier, Stopping, stopped_within, unless
+from persistence.database.outage import OutageBarrier, Stopping, stopped_within, unless_stopped
 from persistence.errors import PersistenceError
 from persistence.payloads.errors import (
     PayloadCorrupt,
@@ -152,7 +152,7 @@ class Contents:
         for some, look in ((held, self._read_several), (named, self._measure_several)):
             if some:
                 began = time.time_ns()
-                found = await unless(stop, look(self._store, some))
+                found = await unless_stopped(stop, look(self._store, some))
                 if found is None:
                     raise Stopping
                 ready |= found

@@ -12,20 +12,20 @@ import time
 from collections.abc import Iterable
 from typing import TypeVar
 
-__all__ = ["Turns"]
+__all__ = ["TimeSlices"]
 
 _SLICE = 0.002
 """Seconds of work between two turns of the event loop."""
 _Step = TypeVar("_Step")
 
 
-class Turns:
+class TimeSlices:
     """Runs long work in slices. All requests that share an object take turns."""
 
     def __init__(self) -> None:
         self._slice = asyncio.Lock()
 
-    async def take(self, steps: Iterable[_Step | None]) -> list[_Step]:
+    async def run(self, steps: Iterable[_Step | None]) -> list[_Step]:
         """Run ``steps`` in slices, and return their results.
 
         A step without a result yields ``None``. The first slice runs at once; most work needs no
