@@ -105,8 +105,8 @@ class PositionSearch:
             )
         if not rows and when is not None:
             notes.append(
-                f"{position.log} has no record there (any more), and no row of the ten minutes after "
-                "that place came from it."
+                f"{position.log} has no record there (any more), and no row of the ten minutes "
+                "after that place came from it."
             )
         elif not rows:
             notes.append(
