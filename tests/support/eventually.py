@@ -13,7 +13,7 @@ __all__ = ["eventually"]
 
 async def eventually(
     predicate: Callable[[], Any],
-    timeout: float = 10.0,  # noqa: ASYNC109 - it bounds many attempts, not one await
+    timeout: float = 30.0,  # noqa: ASYNC109 - it bounds many attempts, not one await
     *,
     every: float = 0.02,
 ) -> Any:
