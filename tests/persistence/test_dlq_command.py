@@ -16,7 +16,7 @@ from tests.persistence.loglib import append, contents, lag
 from tests.persistence.samples import message, raw_record, record
 from tests.support.crossfade import Crossfade
 from transport.clock import now
-from transport.contract import DeadLetter, Reason, Topic
+from transport.contract import DeadLetter, Reason, Record, Topic
 from transport.message.dead_letters import dead_letter_headers
 
 
@@ -44,23 +44,24 @@ async def crossfade(tmp_path, transport_settings, database_url, transport):
         await process.kill()
 
 
-@pytest.fixture
-async def buried(database_pool):
-    """Two letters of conv1, and an undecodable one."""
-    records = [
-        record(message("c1", "conv1")),
-        record(message("c2", "conv1")),
-        raw_record(b"\xff [bold]garbage[/]", 1, headers={"odd": b"\xfe"}),
-    ]
-    reasons = [Reason.REJECTED, Reason.IDEMPOTENCY_CONFLICT, Reason.UNDECODABLE]
+async def _bury(database_pool, *refused: tuple[Record, Reason]) -> None:
+    letters = [(r, DeadLetter(r, why, "[e]", 3, now())) for r, why in refused]
     dead = [
-        raw_record(
-            r.body, key=r.key, headers=dead_letter_headers(DeadLetter(r, why, "[e]", 3, now()))
-        )
-        for r, why in zip(records, reasons, strict=True)
+        raw_record(r.body, key=r.key, headers=dead_letter_headers(letter)) for r, letter in letters
     ]
     async with database_pool.acquire() as connection:
         await insert(connection, "redis", dead)
+
+
+@pytest.fixture
+async def buried(database_pool):
+    """Two letters of conv1, and an undecodable one."""
+    await _bury(
+        database_pool,
+        (record(message("c1", "conv1")), Reason.REJECTED),
+        (record(message("c2", "conv1")), Reason.IDEMPOTENCY_CONFLICT),
+        (raw_record(b"\xff [bold]garbage[/]", 1, headers={"odd": b"\xfe"}), Reason.UNDECODABLE),
+    )
     return [row.id for row in reversed(await DeadLetters(database_pool).list())]
 
 
@@ -144,7 +145,10 @@ async def test_ctrl_c_leaves_a_redrive_that_resume_finishes(
     assert sum(map(len, pages)) == 3
 
 
-async def test_another_terminal_watches_and_cancels(crossfade, buried, transport, eventually):
+async def test_another_terminal_watches_and_cancels(
+    crossfade, database_pool, transport, eventually
+):
+    await _bury(database_pool, *((record(message(f"m{n}")), Reason.REJECTED) for n in range(60)))
     slow = await crossfade("dlq", "redrive", "--all", "--rate", "1", wait=False)
     identifier = (await slow.says(r"redrive ([0-9a-f-]{36})"))[1]
     await eventually(lambda: lag(transport))

@@ -200,9 +200,9 @@ async def test_an_error_without_a_rule_pauses_its_partition_alone_and_dead_lette
     assert paused.dependency.startswith("messages partition")
     await eventually(lambda: worker.count("persisted") == 1)  # the other partition's
     puzzle.clear()
-    await eventually(lambda: worker.count("persisted") == 2, timeout=20)
+    await eventually(lambda: worker.count("persisted") == 2)
+    await eventually(lambda: _empty(transport))  # it is counted before it is acknowledged
     assert await letters(transport) == []
-    assert await lag(transport) == 0
 
 
 async def test_a_batch_that_is_too_slow_as_a_whole_is_halved(

@@ -144,7 +144,7 @@ async def test_a_dead_letter_settles_the_copy_in_another_partition(
     name = conversation_at((3, 4), (1, 2), (7, 8))
     first, second = message("c1", name, content="first"), message("c1", name, content="second")
     await mirror(transport, other, first, second)
-    standby = stand_by()
+    standby = stand_by(patience=60)  # the indexer's row settles it
     start()
     start(DeadLetterIndexer, member="i1")
     await eventually(partial(drained, other))

@@ -105,7 +105,7 @@ async def test_a_new_record_wakes_an_idle_worker_at_once(start, transport, event
     worker = start(stream_poll_interval_ms=60_000)
     await eventually(lambda: len(worker.consumer.status().partitions) == PARTITIONS)
     await append(transport, message())
-    await eventually(lambda: worker.count("persisted") == 1, timeout=5)
+    await eventually(lambda: worker.count("persisted") == 1)
 
 
 async def test_an_idle_worker_stops_at_once(start, eventually):
