@@ -88,7 +88,8 @@ async def test_each_gate_is_asked_for_and_recorded_by_itself_and_none_slips_thro
         await expect(parity).to_be_focused()
     await parity.fill(_PARITY)
     async with connected(unequal) as database:
-        beating = asyncio.create_task(_laggard(database))
+        await database.execute(_LAGGARD)
+        beating = asyncio.create_task(_beat(database))
         try:
             await go.click()
             await expect(dialog.get_by_role("alert")).to_contain_text("processes is red: ")
@@ -121,9 +122,8 @@ async def test_each_gate_is_asked_for_and_recorded_by_itself_and_none_slips_thro
     await expect(page.locator(".phases li.here")).to_contain_text("2 mirror")
 
 
-async def _laggard(database: Any) -> None:
-    """Let a process on another phase be heard of until cancelled."""
-    await database.execute(_LAGGARD)
+async def _beat(database: Any) -> None:
+    """Let the process on another phase be heard of until cancelled."""
     while True:
-        await asyncio.sleep(0.5)
         await database.execute("UPDATE processes SET seen_at = now() WHERE member = 'laggard'")
+        await asyncio.sleep(0.5)

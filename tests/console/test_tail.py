@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.async_api import expect
 
@@ -18,6 +20,7 @@ async def test_messages_come_become_rows_and_wait_while_paused(
     await page.get_by_label("Conversation").fill(name)
     await page.get_by_label("Text in the content").fill("SCRIPT")
     await page.get_by_role("button", name="Follow these").click()
+    await expect(page).to_have_url(re.compile(f"conversation={name}"))  # before, it follows all
     status = page.get_by_role("status").filter(has_text=f"Following {either.log.name}")
     await expect(status).to_be_visible()
     await either.post(f"{name}-other", f"{name}-0", HOSTILE)
