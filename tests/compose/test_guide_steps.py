@@ -88,9 +88,14 @@ async def test_steps_4_and_5_one_message_end_to_end_and_its_repeat(up, tmp_path:
     assert len(await _rows(running)) == 1
     assert sum((await _streams(running)).values()) == 1
 
+    async def is_counted() -> bool:
+        """A row can be seen before the worker hears of it."""
+        text = (await _get(metrics)).text
+        return 'stream_consumer_processed_total{status="persisted"} 1.0' in text
+
+    await eventually(is_counted)
     text = (await _get(metrics)).text
     assert re.search(r'^stream_enqueue_total\{.*transport="redis".*\} 1\.0$', text, re.MULTILINE)
-    assert 'stream_consumer_processed_total{status="persisted"} 1.0' in text
     assert 'idempotency_hit_total{operation="ingress"} 1.0' in text
     assert await running.interrupt() == 0
     assert "Persisted" not in running.text  # the panel stays in sight
