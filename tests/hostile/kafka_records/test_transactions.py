@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -18,7 +18,7 @@ from tests.support.eventually import eventually
 from tests.support.kafka_consumers import KafkaConsumers, good
 from tests.support.kafka_internals import groups_of, reader_of
 from transport.conformance.member import Member, drain, message
-from transport.contract import WORKER_GROUP, Appended, Progress, Topic
+from transport.contract import WORKER_GROUP, Appended, Progress, Record, Topic
 from transport.errors import TransportUnavailable
 from transport.kafka import KafkaTransport
 from transport.settings import TransportSettings
@@ -64,6 +64,11 @@ async def test_what_is_committed_becomes_rows_and_what_is_aborted_does_not(
                     raise ZeroDivisionError
             async with producer.transaction():
                 await _send(producer, topic, 0, 5)
+
+        async def stored() -> bool:
+            return await site.rows() == ["good 1", "good 2", "good 5"]
+
+        await eventually(stored, 20.0)  # the coordinator writes the marker after it has answered
         await site.settled(within=20)
         began = time.monotonic()
         while time.monotonic() - began < _STALLED:
@@ -83,6 +88,11 @@ async def test_a_partition_of_markers_alone_has_no_lag_before_anybody_reads_it(
             await producer.begin_transaction()
             await _send(producer, kafka_settings.kafka_topic, 0, 1)
             await producer.abort_transaction()
+
+    async def marked() -> bool:
+        return (await _progress(kafka_transport)).held == 0
+
+    await eventually(marked, 20.0)
     progress = await _progress(kafka_transport)
     assert (progress.lag, progress.oldest_age, progress.held) == (0, 0.0, 0)
     backlog = Backlog(kafka_transport, limit=1000)
@@ -172,6 +182,7 @@ async def test_what_was_aborted_in_one_partition_keeps_no_other_waiting(
     assert lags[0] == 4 + 1, "what was not looked through counts as records"
 
     async def passed() -> bool:
+        reader.look_within *= 1.1  # on a slow machine, the first is too short for a single fetch
         lags.append((await _progress(kafka_transport)).lag)
         return lags[-1] == 0
 
@@ -226,7 +237,13 @@ async def test_reading_back_passes_over_markers_and_what_was_aborted(
                 raise ZeroDivisionError
         async with producer.transaction():
             await _send(producer, topic, 0, 3)
-    records = await kafka_transport.read(Topic.MESSAGES, 0)
+
+    async def committed() -> Sequence[Record] | None:
+        """Return the records once all can be read: markers come after the answer to the client."""
+        found = await kafka_transport.read(Topic.MESSAGES, 0)
+        return found if len(found) >= 3 else None
+
+    records = await eventually(committed, 20.0)
     assert len(records) == 3
     assert list(await kafka_transport.read_back(Topic.MESSAGES, 0, limit=2)) == records[1:]
     assert list(await kafka_transport.read_back(Topic.MESSAGES, 0)) == records
