@@ -15,7 +15,7 @@ from typing import Any
 __all__ = ["connected_socket"]
 
 _HEAD_START_SECONDS = 0.25  # RFC 8305, 5
-_last: dict[tuple[str, int], str] = {}  # the address that took a connection, by host and port
+_last: dict[tuple[str, int], str | int] = {}  # the address that took a connection, by host and port
 
 
 async def connected_socket(host: str, port: int) -> socket.socket:
@@ -41,9 +41,10 @@ async def connected_socket(host: str, port: int) -> socket.socket:
                 break
     finally:
         _give_up(attempt for attempt in attempts if attempt is not winner)
-    made = (winner or attempts[-1]).result()
-    _last[host, port] = made.getpeername()[0]
-    return made
+    if winner is None:
+        return attempts[-1].result()  # raises
+    _last[host, port] = places[attempts.index(winner)][4][0]  # the peer may have hung up already
+    return winner.result()
 
 
 async def _connected(family: int, kind: int, protocol: int, address: Any) -> socket.socket:
