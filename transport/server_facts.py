@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import msgspec
+
+from transport.certificates import Certificate
 
 __all__ = ["ServerFacts", "TellsServerFacts", "is_far"]
 
@@ -31,6 +34,8 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Whether no memory is left for appends."""
     unencrypted: str | None = None
     """A host outside private networks to which we connect without TLS."""
+    certificates: Sequence[Certificate] = ()
+    """Those of the connections that answered: the servers', and our own."""
 
 
 @runtime_checkable

@@ -15,17 +15,34 @@ from typing import Any
 
 import structlog
 
+from transport.certificates import Certificate, valid_until, valid_until_of_file
 from transport.errors import ConfigurationError
 
-__all__ = ["client_context"]
+__all__ = ["certificates_of", "client_context"]
 
 _log = structlog.get_logger(__name__)
 _Stamps = list[tuple[int, int, int] | None]
 
 
+class _ClientConnection(ssl.SSLObject):
+    """A connection that tells its context the server's certificate."""
+
+    context: _ClientContext
+
+    def do_handshake(self) -> None:
+        """Take part in the handshake; raises until that is over."""
+        super().do_handshake()
+        shown = self.getpeercert(binary_form=True)
+        if shown is not None:
+            self.context.shown[self.server_hostname or ""] = shown
+
+
 class _ClientContext(ssl.SSLContext):
     """A context that looks at its files whenever a connection begins."""
 
+    sslobject_class = _ClientConnection
+    shown: dict[str, bytes]
+    own: str | None
     files: Sequence[str]
     load: Callable[[ssl.SSLContext], None]
     seen: _Stamps
@@ -62,7 +79,7 @@ def client_context(
 
     Args:
         authorities: A file of them; ``None`` for the system's.
-        own: The files of our own certificate.
+        own: The files of our own certificate; the certificate is in the first.
         load_own: Reads them into a context.
         field: The setting that names the authorities.
 
@@ -88,10 +105,26 @@ def client_context(
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
     if keys := os.environ.get("SSLKEYLOGFILE"):
         context.keylog_filename = keys
+    context.shown, context.own = {}, own[0]
     context.files = [path for path in (authorities, *own) if path]
     context.load, context.seen = load, _stamps(context.files)
     load(context)
     return context
+
+
+def certificates_of(context: ssl.SSLContext | None, *, own: str) -> list[Certificate]:
+    """Return the certificate that each server showed last, by its name, and our own.
+
+    Args:
+        context: One made by ``client_context``.
+        own: The setting that names the file of our own.
+    """
+    if not isinstance(context, _ClientContext):
+        return []
+    found = [Certificate(name, valid_until(der)) for name, der in context.shown.items()]
+    if context.own is not None:
+        found.append(Certificate(own, valid_until_of_file(context.own), is_ours=True))
+    return found
 
 
 def _stamps(files: Sequence[str]) -> _Stamps:

@@ -6,9 +6,11 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+from compose.doctor.certificates import examine_certificates
 from compose.doctor.clock import clock
 from compose.doctor.observation import Observation, bad, fine, unknown, warning
 from compose.process.settings_warnings import cheaper_wal
+from persistence.database.certificates import certificates
 from persistence.database.failover import pooling_of
 from persistence.database.fitness import Pooling, unset_parameters
 from persistence.database.pool import (
@@ -85,6 +87,8 @@ async def examine_database(pool: Pool, settings: PersistenceSettings) -> AsyncIt
             pooling = pooling_of(connection)
             for observation in _of_server(server):
                 yield observation
+            for observation in examine_certificates(certificates(connection)):
+                yield observation
             yield clock(server["clock"], asked, answered)
             async for observation in _schema(connection, server, settings):
                 yield observation
@@ -115,6 +119,8 @@ async def examine_reads(settings: PersistenceSettings) -> AsyncIterator[Observat
     try:
         async with using(pool, within=_WITHIN) as connection:
             server: Any = await connection.fetchrow(_READS, timeout=_WITHIN)
+            for observation in examine_certificates(certificates(connection)):
+                yield observation
     except (PersistenceError, TimeoutError) as error:
         yield bad(
             "connection",

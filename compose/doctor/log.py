@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 
+from compose.doctor.certificates import examine_certificates
 from compose.doctor.clock import clock
 from compose.doctor.observation import Observation, bad, fine, unknown, warning
 from transport.contract import WORKER_GROUP, Topic, Transport
@@ -45,7 +46,9 @@ async def examine_log(
         async with log:
             async for observation in _of_log(log, known):
                 yield observation
-    except (TransportError, ConfigurationError, TimeoutError) as error:
+    except ConfigurationError as error:
+        yield bad("connection", str(error), "correct what the text names: no process starts before")
+    except (TransportError, TimeoutError) as error:
         yield bad(
             "connection",
             str(error) or f"no answer within {_WITHIN:g} s",
@@ -96,6 +99,7 @@ def _of_server(facts: ServerFacts, asked: float, answered: float) -> Iterator[Ob
             f"none on the way to {facts.unencrypted}",
             "set REDIS_TLS, or KAFKA_SECURITY_PROTOCOL (docs/managed_kafka.md)",
         )
+    yield from examine_certificates(facts.certificates)
     if facts.clock is not None:
         yield clock(facts.clock, asked, answered)
 

@@ -7,6 +7,7 @@ primary, the others follow it, and a failover makes another one the primary.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakSet
@@ -49,6 +50,13 @@ class ServerConnection(asyncpg.Connection):
     generation: int
     url: str
     pooling: Pooling
+    _transport: asyncio.BaseTransport  # asyncpg's own; its stubs leave it out
+
+    @property
+    def certificate(self) -> bytes | None:
+        """The server's certificate, in DER; ``None`` if the connection is not encrypted."""
+        tls: ssl.SSLObject | None = self._transport.get_extra_info("ssl_object")
+        return tls.getpeercert(binary_form=True) if tls is not None else None
 
 
 class Servers:

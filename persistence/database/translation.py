@@ -23,6 +23,7 @@ from persistence.errors import (
     UnfitDatabase,
 )
 from transport.contract import Reason
+from transport.tls_refusals import certificate_refusal
 
 __all__ = ["by_class", "by_code", "translate", "translated"]
 
@@ -60,6 +61,7 @@ by_class: dict[str, type[PersistenceError]] = {
 """Rules for whole SQLSTATE classes."""
 
 _UNREACHED = "PostgreSQL can't be reached: check DATABASE_URL, and that it runs"
+_AUTHORITIES, _OWN = "sslrootcert in DATABASE_URL", "sslcert in DATABASE_URL"
 _OUTDATED = "the database schema is older than this version needs: run `crossfade db upgrade`"
 _POOLED = (
     "a prepared statement is not there any more. If a pooler is in transaction mode: set "
@@ -87,7 +89,8 @@ def translate(error: Exception) -> PersistenceError:  # noqa: PLR0911 - a table 
     if isinstance(error, TimeoutError):
         return TooSlow("PostgreSQL gave no answer in time")
     if isinstance(error, OSError):
-        return Outage(f"{_UNREACHED} ({error})")
+        remedy = certificate_refusal(error, authorities=_AUTHORITIES, own=_OWN) or _UNREACHED
+        return Outage(f"{remedy} ({error})")
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
         return Outage(f"PostgreSQL can't be reached as configured: {type(error).__name__}")
     if isinstance(error, asyncpg.InterfaceError):

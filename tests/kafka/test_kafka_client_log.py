@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from pathlib import Path
+from ssl import SSLCertVerificationError
 
 import aiokafka
 import pytest
@@ -80,15 +81,20 @@ def test_a_node_is_told_with_its_address_when_it_goes_and_when_it_comes(
         for _ in range(2):
             outages.connected("a:1")
         outages.failed("c:1", SaslAuthenticationFailed("no"))
+        expired = SSLCertVerificationError(1, "certificate has expired")
+        expired.verify_code = 10
+        outages.failed("d:1", expired)
     said = [(record.message.partition(":")[0], vars(record)["node"]) for record in caplog.records]
     assert said == [
         (_LOST, "a:1"),
         (_LOST, "b:1"),
         (_BACK, "a:1"),
         ("A Kafka node refuses our connections; will retry", "c:1"),
+        ("A Kafka node can't be spoken to over TLS; will retry", "d:1"),
     ]
     assert vars(caplog.records[2])["seconds"] == 20.0
     assert "KAFKA_SASL_PASSWORD" in vars(caplog.records[3])["error"]
+    assert "has expired: renew it on the server" in vars(caplog.records[4])["error"]
 
 
 def test_members_that_can_not_read_are_told_as_one(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -84,3 +85,12 @@ async def test_the_wrong_protocol_is_told_with_its_setting(strict: KafkaServer) 
     with pytest.raises((ConfigurationError, TransportUnavailable), match="KAFKA_SECURITY_PROTOCOL"):
         async with KafkaTransport(settings):
             pass
+
+
+@_listeners(_BOTH, _TLS)
+async def test_each_brokers_certificate_is_known_with_its_end(strict: KafkaServer) -> None:
+    log = KafkaTransport(fresh_settings(strict.bootstrap, **_given(strict)))
+    facts = await log.server_facts()
+    assert {each.whose for each in facts.certificates} <= {"localhost", "127.0.0.1"}
+    ends = [each.ends - datetime.now(UTC) for each in facts.certificates]
+    assert [end.days for end in ends] == [3649] * len(ends) != []

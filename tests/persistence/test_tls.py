@@ -86,3 +86,18 @@ async def test_a_certificate_of_another_host_is_refused_with_verify_full_alone(
                         await Writer(pool).probe()
             finally:
                 pool.terminate()
+
+
+async def test_a_certificate_that_has_expired_is_told_as_that(
+    initialized_postgres: Path, tmp_path: Path, certificate: Certificate
+) -> None:
+    old = issued_by(certificate, tmp_path, "server", days=0, local=True)
+    made = made_of(initialized_postgres, tmp_path / "postgres" / "data", old)
+    async with running(made) as server:
+        url = url_of(server, "localhost", certificate.certificate)
+        pool = await connect(PersistenceSettings(database_url=SecretStr(url)))
+        try:
+            with pytest.raises(Outage, match=r"expired.*: renew it on the server"):
+                await Writer(pool).probe()
+        finally:
+            pool.terminate()

@@ -35,15 +35,23 @@ def self_signed(folder: Path, name: str = "server", host: str = "localhost") -> 
     return made
 
 
-def issued_by(authority: Certificate, folder: Path, name: str) -> Certificate:
-    """Make a certificate in ``folder`` for a client called ``name``, signed by ``authority``."""
+def issued_by(
+    authority: Certificate, folder: Path, name: str, *, days: int = 2, local: bool = False
+) -> Certificate:
+    """Make a certificate in ``folder`` for ``name``, signed by ``authority``.
+
+    One of 0 ``days`` has expired. ``local``: whether it is for localhost and 127.0.0.1 too.
+    """
     made = Certificate(folder / f"{name}.pem", folder / f"{name}.key")
-    request = folder / f"{name}.csr"
+    request, names = folder / f"{name}.csr", folder / f"{name}.names"
+    here = ",DNS:localhost,IP:127.0.0.1" if local else ""
+    names.write_text(f"subjectAltName=DNS:{name}{here}\n")
     openssl = program("openssl", package="openssl")
     for arguments in (
         ["req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}",
          "-keyout", str(made.key), "-out", str(request)],
-        ["x509", "-req", "-days", "2", "-in", str(request), "-CAcreateserial",
+        ["x509", "-req", "-days", str(days), "-in", str(request), "-CAcreateserial",
+         "-extfile", str(names),
          "-CA", str(authority.certificate), "-CAkey", str(authority.key),
          "-out", str(made.certificate)],
     ):  # fmt: skip

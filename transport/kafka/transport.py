@@ -164,7 +164,7 @@ class KafkaTransport:
     async def server_facts(self) -> ServerFacts:
         """See ``transport.server_facts.TellsServerFacts``."""
         try:
-            return await server_facts(self._admin, self._settings)
+            return await server_facts(self._admin, self._connector, self._settings)
         finally:
             await self._admin.close()
 

@@ -16,10 +16,12 @@ from transport.errors import (
     TransportError,
     TransportUnavailable,
 )
+from transport.tls_refusals import certificate_refusal
 
 __all__ = ["MEANING", "append_error", "translate"]
 
 _NETWORK = "Kafka can't be reached: check KAFKA_BOOTSTRAP_SERVERS, and that it runs"
+_AUTHORITIES, _OWN = "KAFKA_SSL_CAFILE", "KAFKA_SSL_CERTFILE"
 _SLOW = "Kafka did not answer in time"
 _LEADER = "a partition has no leader now"
 _COORDINATOR = "the group's coordinator is not ready"
@@ -186,6 +188,7 @@ def translate(error: BaseException, *, starting: bool = False) -> TransportError
     if isinstance(error, TransportError):
         return error
     meaning, remedy = _meaning(error)
+    remedy = certificate_refusal(error, authorities=_AUTHORITIES, own=_OWN) or remedy
     if meaning is ConfigurationError and not starting:
         meaning = TransportUnavailable
     translated = meaning(f"{remedy} ({_name(error)})")

@@ -6,6 +6,7 @@ aiokafka logs neither the address of such a node nor the end of its outage.
 from __future__ import annotations
 
 import logging
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -41,6 +42,11 @@ class NodeOutages:
         if isinstance(translated, ConfigurationError):
             log.warning(
                 "A Kafka node refuses our connections; will retry",
+                extra={"node": node, "error": str(translated)},
+            )
+        elif isinstance(error, ssl.SSLError):
+            log.warning(
+                "A Kafka node can't be spoken to over TLS; will retry",
                 extra={"node": node, "error": str(translated)},
             )
         else:

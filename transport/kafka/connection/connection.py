@@ -15,6 +15,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
+from transport.certificates import Certificate
 from transport.errors import ConfigurationError, TransportError, TransportUnavailable
 from transport.kafka.client import (
     broken_writes,
@@ -38,6 +39,8 @@ from transport.kafka.producer.producer import Producer
 from transport.kafka.producer.throttled import Throttled
 from transport.kafka.tokens import handshake
 from transport.settings import TransportSettings
+from transport.tls_files import certificates_of
+from transport.tls_refusals import is_out_of_date
 
 __all__ = ["Connector"]
 
@@ -173,6 +176,25 @@ class Connector:
         look_when_due(client)
         return client
 
+    async def certificates(self, nodes: Iterable[tuple[str, int]]) -> list[Certificate]:
+        """Return the certificates that these nodes show, and our own; empty without TLS.
+
+        A node that can't be reached is left out.
+        """
+        context: ssl.SSLContext | None = self._options["ssl_context"]
+        if context is not None:
+            await asyncio.gather(*(self._greet(host, port) for host, port in nodes))
+        return certificates_of(context, own="KAFKA_SSL_CERTFILE")
+
+    async def _greet(self, host: str, port: int) -> None:
+        with contextlib.suppress(KafkaError, OSError, TimeoutError):
+            await (await self._connection(host, port)).close()
+
+    async def _connection(self, host: str, port: int) -> Any:
+        """Return a plain connection to one node. Raises aiokafka's error, or the system's."""
+        options = {k: v for k, v in self._options.items() if k in {"client_id", *OPTIONS}}
+        return await create_conn(host, port, **options, **self._requests(self.timeout))
+
     def _common(self, settings: TransportSettings) -> dict[str, Any]:
         return {
             "bootstrap_servers": self.servers,
@@ -206,11 +228,8 @@ class Connector:
             if unknown is not None:
                 found = unknown
                 continue
-            options = {k: v for k, v in self._options.items() if k in {"client_id", *OPTIONS}}
             try:
-                connection = await create_conn(
-                    host, port, **options, **self._requests(self.timeout)
-                )
+                connection = await self._connection(host, port)
             except (KafkaError, OSError, TimeoutError) as cause:
                 found = self._explained(cause, f"{host}:{port}")
                 if isinstance(found, ConfigurationError):
@@ -238,10 +257,8 @@ class Connector:
 
     def _explained(self, cause: BaseException, address: str) -> TransportError:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return ConfigurationError(
-                f"the certificate of {address} is not trusted ({cause.verify_message}): "
-                "check KAFKA_SSL_CAFILE and the host name in KAFKA_BOOTSTRAP_SERVERS"
-            )
+            kind = TransportUnavailable if is_out_of_date(cause) else ConfigurationError
+            return kind(f"{address}: {translate(cause)}")
         if isinstance(cause, ssl.SSLError):
             return ConfigurationError(
                 f"{address} does not speak TLS, or no version of it that we support ({cause}): "

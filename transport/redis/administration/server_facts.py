@@ -14,6 +14,7 @@ from transport.redis.connection.errors import translate
 from transport.redis_url import RedisUrl
 from transport.server_facts import ServerFacts, is_far
 from transport.settings import TransportSettings
+from transport.tls_files import certificates_of
 
 __all__ = ["server_facts"]
 
@@ -32,8 +33,9 @@ async def server_facts(connections: RedisConnections, settings: TransportSetting
     """
     places = connections.cluster.places if connections.cluster else []
     found = [await _of(pool, settings) for pool in connections.pools]
+    shown = certificates_of(connections.tls, own="REDIS_TLS_CERT_FILE")
     if connections.cluster is None:
-        return found[0]
+        return msgspec.structs.replace(found[0], certificates=shown)
     shards = ", ".join(
         f"{place} ({(it.replicas or 'unknown').partition(' ')[0]} replicas)"
         for place, it in zip(places, found, strict=True)
@@ -41,7 +43,7 @@ async def server_facts(connections: RedisConnections, settings: TransportSetting
     weakest = next((it for it in found if it.is_full or it.lacks_replicas), found[0])
     versions = ", ".join(dict.fromkeys(it.version for it in found))
     role = f"cluster of {len(found)} primaries: {shards}"
-    return msgspec.structs.replace(weakest, version=versions, role=role)
+    return msgspec.structs.replace(weakest, version=versions, role=role, certificates=shown)
 
 
 async def _of(server: ServerPool, settings: TransportSettings) -> ServerFacts:

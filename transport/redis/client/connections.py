@@ -73,7 +73,9 @@ class RedisConnections:
         """Called in a cluster with a primary's place and identity after each new connection."""
         self._place = ("", 0)  # of the server of the last connection
         self._replica: tuple[float, LeadsToReplica] | None = None  # the last replica met, and when
-        self._locator = locator or _locator(settings)
+        self.tls = tls_of(settings) if settings.redis.tls and locator is None else None
+        """The TLS of all connections to the servers in the settings."""
+        self._locator = locator or _locator(settings, self.tls)
 
     @property
     def pools(self) -> Sequence[ServerPool]:
@@ -101,7 +103,10 @@ class RedisConnections:
         """
         if self._settings.redis.master is not None or self.cluster is not None:
             return
-        seeds = [msgspec.structs.replace(it, asks_who=False) for it in _addresses(self._settings)]
+        seeds = [
+            msgspec.structs.replace(it, asks_who=False)
+            for it in _addresses(self._settings, self.tls)
+        ]
         self.by_slot = await _is_cluster(seeds)
         if not self.by_slot or (len(seeds) == 1 and await _has_all_slots(seeds[0])):
             return
@@ -291,10 +296,9 @@ async def _has_all_slots(server: Address) -> bool:
     return not isinstance(any_key, MovedError)
 
 
-def _addresses(settings: TransportSettings) -> list[Address]:
+def _addresses(settings: TransportSettings, tls: SSLContext | None) -> list[Address]:
     """Return the addresses of the servers or sentinels, each with the Redis server's greeting."""
     redis = settings.redis
-    tls = tls_of(settings) if redis.tls else None
     greeting = _auth(redis.username, redis.password)
     if redis.database:
         greeting.append(("SELECT", redis.database))
@@ -312,8 +316,8 @@ def _addresses(settings: TransportSettings) -> list[Address]:
     ]
 
 
-def _locator(settings: TransportSettings) -> Locator:
-    redis, addresses = settings.redis, _addresses(settings)
+def _locator(settings: TransportSettings, tls: SSLContext | None) -> Locator:
+    redis, addresses = settings.redis, _addresses(settings, tls)
     if redis.master is None:
         return StaticLocator(addresses[0])
     password = settings.redis_sentinel_password

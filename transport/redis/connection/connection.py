@@ -46,6 +46,11 @@ _FRESH_SECONDS = 0.02
 # for minutes would cost a new connection for every command.
 _SECOND_LOOK_SECONDS = 0.5
 _CLOSED = "the server closed the connection"
+_SPEAKS_TLS = "if it speaks TLS, set REDIS_TLS=true"
+_ASKS_US = (  # with TLS 1.3 it says so only after the handshake, and not every server does
+    "if it asks clients for a certificate, check REDIS_TLS_CERT_FILE, and when that ends "
+    "(crossfade doctor)"
+)
 _ROLE: Command = ("ROLE",)
 _WHO: Command = ("INFO", "replication", "server")
 _REPLICATION_ID = re.compile(rb"^master_replid:(\w+)", re.MULTILINE)
@@ -195,9 +200,9 @@ class RedisConnection:
                 continue
             if isinstance(reply, NoPermissionError) and command == _ROLE:
                 continue  # then a replica shows when it refuses the first write
-            if address.tls is None and isinstance(reply, Exception) and str(reply) == _CLOSED:
-                told = f"{_CLOSED} at our first words; if it speaks TLS, set REDIS_TLS=true"
-                raise translate(RedisConnectionError(told))
+            if isinstance(reply, Exception) and str(reply) == _CLOSED:
+                hint = _ASKS_US if address.tls else _SPEAKS_TLS
+                raise translate(RedisConnectionError(f"{_CLOSED} at our first words; {hint}"))
             if isinstance(reply, Exception):
                 raise translate(reply)
             if command == _ROLE and reply[0] != b"master":
@@ -382,7 +387,9 @@ class _Wire(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the connection is closed."""
-        self._lose(RedisConnectionError(str(exc) if exc else _CLOSED))
+        lost = RedisConnectionError(str(exc) if exc else _CLOSED)
+        lost.__cause__ = exc
+        self._lose(lost)
 
     def hang_up(self) -> None:
         """Close without waiting for unsent bytes."""

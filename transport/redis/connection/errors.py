@@ -19,6 +19,7 @@ from transport.errors import (
     TransportUnavailable,
 )
 from transport.redis.connection.rights import BETTER, LEAST
+from transport.tls_refusals import certificate_refusal
 
 __all__ = [
     "MEANING",
@@ -38,6 +39,7 @@ _FULL = "Redis is full (maxmemory): give it memory, or let workers drain the log
 _NETWORK = (
     "Redis can't be reached: check REDIS_HOST and REDIS_PORT (or REDIS_URL), and that it runs"
 )
+_AUTHORITIES, _OWN = "REDIS_TLS_CA_FILE", "REDIS_TLS_CERT_FILE"
 _CLUSTER = "the Redis Cluster can't serve this key now"
 _MOVING = "the Redis Cluster is moving this key's slot: if this goes on, end that move"
 _REFUSED = "Redis refused the command"
@@ -133,6 +135,8 @@ def translate(error: BaseException) -> TransportError:
     if isinstance(error, TransportError):
         return error
     meaning, remedy = _meaning(error)
+    ended = error.__cause__ or error  # TLS 1.3 refuses our certificate after the handshake
+    remedy = certificate_refusal(ended, authorities=_AUTHORITIES, own=_OWN) or remedy
     translated = meaning(f"{remedy} ({type(error).__name__}: {error})")
     translated.__cause__ = error
     return translated
