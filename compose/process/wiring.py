@@ -17,6 +17,7 @@ from compose.process.context import ProcessContext
 from compose.process.health import (
     Application,
     HealthOnly,
+    alteration_probes,
     loss_probe,
     payload_probe,
     reads_probe,
@@ -218,12 +219,15 @@ def _application(
 ) -> Application:
     """Return the API; for a worker process, the application with its health only."""
     settings, probe = context.settings, None
-    always = [loss_probe(context.losses), identities.probe]
+    timeout = settings.ingress.ingress_health_timeout_ms / 1000
+    always = [
+        loss_probe(context.losses),
+        identities.probe,
+        *alteration_probes(logs.every, timeout_seconds=timeout),
+    ]
     if context.payloads is not None:
-        timeout = settings.ingress.ingress_health_timeout_ms / 1000
         always.append(payload_probe(context.payloads, timeout_seconds=timeout))
     if context.reads is not None and role is not Role.WORKER:
-        timeout = settings.ingress.ingress_health_timeout_ms / 1000
         always.append(reads_probe(context.reads, timeout_seconds=timeout))
     if consumers:
         required = role is Role.WORKER

@@ -13,6 +13,7 @@ from ingress.console.views import LogView, Part, PartitionView
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
 from transport.deadline import answer
 from transport.errors import TransportError
+from transport.features.alterations import tells_alterations
 from transport.features.rescuing import rescuing
 
 __all__ = ["Readings", "WatchedLog"]
@@ -44,15 +45,17 @@ class Readings:
         which it has not changed."""
         self._unread: int | None = None
         self._rescued = 0
+        self._altered: Sequence[str] = ()
         self._error: str | None = None
 
     async def take(self) -> None:
         """Ask the log for its workers' progress. An error is kept as part of the reading."""
         try:
-            progress, dead, self._rescued = await answer(self._ask(), within=self._timeout)
+            asked = await answer(self._ask(), within=self._timeout)
         except (TransportError, TimeoutError) as error:
             self._error = " ".join(str(error).split()) or f"no answer in {self._timeout:g} s"
             return
+        progress, dead, self._rescued, self._altered = asked
         self._error, self._unread = None, _count([entry.lag for entry in dead])
         now = time.monotonic()
         self._past.append(_Reading(now, progress))
@@ -61,12 +64,15 @@ class Readings:
         for part in progress:
             self._watch(part, now)
 
-    async def _ask(self) -> tuple[Sequence[Progress], Sequence[Progress], int]:
+    async def _ask(
+        self,
+    ) -> tuple[Sequence[Progress], Sequence[Progress], int, Sequence[str]]:
         transport = self.log.transport
         return await asyncio.gather(
             transport.progress(Topic.MESSAGES, group=WORKER_GROUP),
             transport.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP),
             _rescued(transport),
+            _altered(transport),
         )
 
     def view(self) -> LogView:
@@ -82,6 +88,7 @@ class Readings:
             dead_letters_unread=None if self._error else self._unread,
             partitions=partitions,
             rescued=self._rescued,
+            altered=tuple(self._altered),
         )
 
     def _partitions(self) -> list[PartitionView]:
@@ -125,6 +132,11 @@ class Readings:
         watched = now - self._waiting[progress.partition][1]
         # (If records wait and the age is 0, our clock is behind the log's.)
         return min(watched, progress.oldest_age or watched)
+
+
+async def _altered(transport: Transport) -> Sequence[str]:
+    teller = tells_alterations(transport)
+    return await teller.alterations() if teller else ()
 
 
 async def _rescued(transport: Transport) -> int:

@@ -83,6 +83,8 @@ class LogView(ApiStruct, frozen=True):
     partitions: list[PartitionView]
     rescued: int = 0
     """The number of records that a failover lost in the last day and that were appended again."""
+    altered: tuple[str, ...] = ()
+    """The settings of this log that somebody altered on its server."""
 
 
 class ProcessView(ApiStruct, frozen=True):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from redis.asyncio import Redis
 
 from compose.doctor.clock import clock
@@ -413,6 +414,16 @@ async def test_a_kafka_log_is_examined(doctor: _Doctor, kafka_server: KafkaNode)
     assert status == 0, found
     assert found["log kafka, version"]["found"] == "Kafka, 1 broker"
     assert "not made yet" in found["log kafka, log"]["found"]
+    topic = NewTopic(settings.kafka_topic, 2, 1, topic_configs={"cleanup.policy": "compact"})
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    await admin.start()
+    await admin.create_topics([topic])
+    await admin.close()
+    status, found = await doctor.examine(**given)
+    told = found["log kafka, connection"]
+    assert (status, told["grade"]) == (1, "bad")
+    assert "cleanup.policy is compact, wanted delete" in told["found"]
+    assert "see that the server runs" not in told["remedy"], "it does"
 
 
 async def test_a_pooler_is_named_and_what_it_keeps_back(

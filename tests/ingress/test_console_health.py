@@ -68,6 +68,15 @@ def test_all_well_is_one_calm_sentence() -> None:
     assert (only.level, only.text) == ("ok", "Everything that redis has is persisted.")
 
 
+def test_settings_that_somebody_altered_on_a_log_are_an_alarm() -> None:
+    line = "topic msg: cleanup.policy is compact, wanted delete"
+    (alarm, *_) = said(log(partition(0), altered=(line,)))
+    assert alarm.level == "alarm"
+    assert line in alarm.text
+    assert alarm.next is not None
+    assert "Alter them back" in alarm.next
+
+
 def test_a_partition_that_does_not_move_is_told_with_what_its_worker_lost() -> None:
     lost = Paused(dependency="postgresql", since="2026-11-25T11:59:20Z", error="refused")
     first = said(

@@ -91,7 +91,8 @@ class Appender:
             raise TransportUnavailable(f"no producer: {self._why_not}")
         for queue in self._producer.queues():
             if queue.stuck is not None and not queue.stuck.done:
-                raise TransportUnavailable(f"{queue} has not acknowledged for too long")
+                told = f"{queue} has not acknowledged for too long{queue.refusal}"
+                raise TransportUnavailable(told)
 
     async def append(
         self, topic: str, records: Sequence[tuple[int, Outgoing]]
@@ -180,7 +181,7 @@ class Appender:
         if not batch.done:
             return AppendUnknown(
                 f"{queue} did not acknowledge in {self._connector.timeout:g} s; the record may be "
-                "in the log, or may still arrive there"
+                f"in the log, or may still arrive there{queue.refusal}"
             )
         if batch.error is not None:
             return batch.error
@@ -223,7 +224,7 @@ class Appender:
                 log.warning(
                     "Kafka does not acknowledge a batch: appends to its partition are refused, "
                     "as to any other partition with such a batch",
-                    extra={"partition": str(queue)},
+                    extra={"partition": str(queue), "error": queue.refusal.removeprefix(": ")},
                 )
             queue.stuck = batch
             loop = asyncio.get_running_loop()
@@ -262,4 +263,4 @@ class Appender:
 
 
 def _stuck(queue: PartitionQueue) -> TransportUnavailable:
-    return TransportUnavailable(f"{queue} does not acknowledge; not sent")
+    return TransportUnavailable(f"{queue} does not acknowledge; not sent{queue.refusal}")

@@ -30,6 +30,7 @@ from transport.contract import (
 )
 from transport.durability import Durability
 from transport.errors import ConfigurationError, TransportError, TransportUnavailable
+from transport.kafka.administration.alterations import Alterations
 from transport.kafka.administration.durability import durability
 from transport.kafka.administration.removal import KafkaLogRemoval
 from transport.kafka.administration.rights import lacking_rights
@@ -106,6 +107,7 @@ class KafkaTransport:
         self._admin: ClientPool[AIOKafkaAdminClient] = ClientPool(
             self._connector.admin, discard_admin, timeout=timeout
         )
+        self._alterations = Alterations(self._admin, list(self._specs.values()))
         self._groups = Groups(self._admin)
         self._ids = TopicIds(self._admin)
         self._gaps = Gaps()
@@ -317,6 +319,10 @@ class KafkaTransport:
     async def durability(self) -> Durability:
         """See ``transport.contract.Transport.durability``."""
         return await durability(self._admin, self._logs[Topic.MESSAGES].name)
+
+    async def alterations(self) -> Sequence[str]:
+        """See ``transport.features.alterations.TellsAlterations``."""
+        return await self._alterations.now()
 
     async def lacking_rights(self) -> LackingRights | None:
         """See ``transport.rights.TellsRights``."""

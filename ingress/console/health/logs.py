@@ -42,6 +42,16 @@ def log_sentences(
             "`crossfade audit` compares what is in the log with the rows.",
             page="partitions",
         )
+    if log.altered:
+        yield Sentence(
+            level="alarm",
+            text=f"Somebody altered the settings of {log.name} on its server: "
+            f"{'; '.join(log.altered)}. Records may be lost or refused, and no process starts with "
+            "these.",
+            next="Alter them back (`kafka-configs.sh --alter`), or set the named variable of every "
+            "process.",
+            page="partitions",
+        )
     if unknown := [partition.partition for partition in log.partitions if partition.lag is None]:
         yield Sentence(
             level="warning",

@@ -23,7 +23,14 @@ from transport.errors import ConfigurationError, TopicMissing, TransportError, T
 from transport.kafka.client.errors import translate
 from transport.settings import TransportSettings
 
-__all__ = ["MAX_RECORD_BYTES", "TopicSpec", "check_replicas", "ensure_topics", "topic_specs"]
+__all__ = [
+    "MAX_RECORD_BYTES",
+    "TopicSpec",
+    "check_replicas",
+    "differences",
+    "ensure_topics",
+    "topic_specs",
+]
 
 log = logging.getLogger(__name__)
 
@@ -89,13 +96,23 @@ async def ensure_topics(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) 
         TransportUnavailable: Kafka can't do it now.
     """
     created = [spec.name for spec in specs if await _create(admin, spec)]
-    differences = await _once_visible(admin, specs)
-    if differences:
+    found = await _once_visible(admin, specs)
+    if found:
         raise ConfigurationError(
             "Kafka's topics are not as configured; correct the variable, or alter the topic:\n  "
-            + "\n  ".join(differences)
+            + "\n  ".join(found)
         )
     return created
+
+
+async def differences(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> list[str]:
+    """Return each difference between a topic and its spec.
+
+    Raises:
+        TopicMissing: a topic does not exist.
+        TransportError: Kafka can't say now, or forbids the question.
+    """
+    return [line for spec in specs for line in await _differences(admin, spec)]
 
 
 async def check_replicas(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> None:
@@ -159,7 +176,7 @@ async def _once_visible(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) 
     deadline = loop.time() + _VISIBLE_WITHIN
     while True:
         try:
-            return [line for spec in specs for line in await _differences(admin, spec)]
+            return await differences(admin, specs)
         except TransportUnavailable:  # also TopicMissing: brokers learn of new topics with a delay
             if loop.time() > deadline:
                 raise

@@ -15,10 +15,11 @@ class PartitionQueue:
     """The batch of one partition that is under way, and the batches that wait behind it, in order.
 
     The last waiting batch takes records until it is sent, so that calls share it. ``stuck`` is the
-    batch that was under way for too long, if any.
+    batch that was under way for too long, if any. ``refusal`` is why the leader refused the last
+    batch for now; it is empty once a batch was acknowledged.
     """
 
-    __slots__ = ("in_flight", "partition", "sequence", "stuck", "under_way", "waiting")
+    __slots__ = ("in_flight", "partition", "refusal", "sequence", "stuck", "under_way", "waiting")
 
     def __init__(self, partition: TopicPartition) -> None:
         self.partition = partition
@@ -26,6 +27,7 @@ class PartitionQueue:
         self.under_way: Batch | None = None
         self.in_flight = False  # whether ``under_way`` is in a request now; else it waits to retry
         self.stuck: Batch | None = None
+        self.refusal = ""
         self.sequence = 0
 
     def __str__(self) -> str:

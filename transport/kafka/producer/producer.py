@@ -33,7 +33,7 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.structs import TopicPartition
 
 from transport.errors import TransportUnavailable
-from transport.kafka.client.errors import append_error
+from transport.kafka.client.errors import append_error, translate
 from transport.kafka.producer.batch import Batch
 from transport.kafka.producer.packed import Packed
 from transport.kafka.producer.partition_queue import PartitionQueue
@@ -208,7 +208,7 @@ class Producer:
                 self._wake()
 
     def _acknowledged(self, queue: PartitionQueue, batch: Batch, base: int) -> None:
-        queue.in_flight, queue.under_way = False, None
+        queue.in_flight, queue.under_way, queue.refusal = False, None, ""
         batch.end(base=base)
         if queue.waiting:
             self._ready[queue] = None
@@ -218,6 +218,7 @@ class Producer:
         if not isinstance(error, KafkaError) or error.invalid_metadata:
             self._client.force_metadata_update()
         if not isinstance(error, KafkaError) or error.retriable:
+            queue.refusal = f": {translate(error)}"
             self._rest(queue)
             return
         queue.under_way = None

@@ -1,0 +1,69 @@
+"""Topics that somebody alters while we run: told, though Kafka tells no client of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from compose.process.health import alteration_probes
+from tests.support.eventually import eventually
+from transport.contract import Topic
+from transport.kafka import KafkaTransport
+from transport.kafka.administration.topics import topic_specs
+from transport.settings import TransportSettings
+
+_PATIENCE = 60.0
+
+
+@pytest_asyncio.fixture
+async def admin(kafka_settings: TransportSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Somebody with all rights."""
+    client = AIOKafkaAdminClient(bootstrap_servers=kafka_settings.kafka_bootstrap_servers)
+    await client.start()
+    yield client
+    await client.close()
+
+
+async def test_altered_topics_are_told_until_they_are_as_before(
+    kafka_transport: KafkaTransport,
+    kafka_settings: TransportSettings,
+    admin: AIOKafkaAdminClient,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    topic = kafka_settings.kafka_topic
+    (probe,) = alteration_probes([kafka_transport], timeout_seconds=5)
+    assert (await probe()).status == "up"
+    before = topic_specs(kafka_settings)[Topic.MESSAGES].config
+    changed = {"cleanup.policy": "compact", "retention.ms": "60000", "min.insync.replicas": "3"}
+    altered = {**before, **changed}  # all, as those that are left out become the server's own
+    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, altered)])
+
+    async def is_told() -> bool:
+        return (await probe()).status == "degraded"
+
+    await eventually(is_told, timeout=_PATIENCE)
+    state = await probe()
+    assert not state.required
+    for line in (
+        f"topic {topic}: cleanup.policy is compact, wanted delete",
+        "retention.ms is 60000, wanted 604800000 (KAFKA_RETENTION_MS)",
+        "min.insync.replicas is 3, wanted 1 (KAFKA_MIN_INSYNC_REPLICAS)",
+    ):
+        assert line in state.detail
+    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, dict(before))])
+
+    async def is_well() -> bool:
+        return (await probe()).status == "up"
+
+    await eventually(is_well, timeout=_PATIENCE)
+    told = [record.message for record in caplog.records if "opics" in record.message]
+    assert told == [
+        "Somebody altered Kafka's topics: alter them back, or no process starts any more",
+        "Kafka's topics are as configured again",
+    ]
