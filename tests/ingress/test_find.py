@@ -37,6 +37,18 @@ async def _found(service: Service, q: str, key: str = "all") -> dict[str, list[s
     return {item["messageId"]: item["matched"] for item in found["items"]}
 
 
+async def _listed(service: Service, key: str = "all", **query: object) -> list[str]:
+    """Return all ids of a listing. A page ends early where PostgreSQL is slow, and says so."""
+    listed: list[str] = []
+    after: dict[str, object] = {}
+    while True:
+        page = await _ask(service, "messages", key, **query, **after)
+        listed += [item["messageId"] for item in page["items"]]
+        if page["next"] is None:
+            return listed
+        after = {"after": page["next"]}
+
+
 async def _post(service: Service, number: int, **changes: Any) -> str:
     answer = await service.client.post(
         "/api/messages", json=message(number, **changes), headers={"X-API-Key": "cf_all"}
@@ -195,9 +207,7 @@ async def test_a_sender_and_the_last_minutes_are_listed(start: Start) -> None:
                 )
 
         async def ids(**query: object) -> set[str]:
-            page = await _ask(service, "messages", **query)
-            assert page["next"] is None
-            return {item["messageId"] for item in page["items"]}
+            return set(await _listed(service, **query))
 
         assert await ids(sender="ann") == set(ann)
         assert await ids(sender="bob") == {bob}
@@ -217,8 +227,7 @@ async def test_a_key_with_a_prefix_lists_its_own(start: Start) -> None:
             async with working(service):
                 await eventually(lambda: _rows(service, 2))
         for query in ({}, {"minutes": 5}, {"conversation": "shared"}, {"sender": "ann"}):
-            page = await _ask(service, "messages", "ours", **query)
-            assert [item["messageId"] for item in page["items"]] == [ann]
+            assert await _listed(service, "ours", **query) == [ann]
     answer = await service.client.get(
         "/api/console/messages", params={"sender": "bob"}, headers={"X-API-Key": "cf_ours"}
     )
