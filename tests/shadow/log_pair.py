@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from tests.shadow.recording_observer import RecordingObserver
+from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
 from tests.support.whole_log import records_of
 from transport.contract import Record, Transport
+from transport.errors import TransportUnavailable
 from transport.registry import create
 from transport.settings import TransportSettings
 from transport.shadow import Mirror, ShadowTransport
@@ -55,8 +57,23 @@ class LogPair:
 
     @asynccontextmanager
     async def process(self, mode: str, **changes: Any) -> AsyncIterator[Shadowed]:
-        """Do as one process does that writes to both logs, with these settings changed."""
+        """Do as one process does that writes to both logs, with these settings changed.
+
+        It tries until both logs are open: the limits of the settings are for what is tested.
+        """
         settings = self.settings.model_copy(update={"transport_shadow_mode": mode, **changes})
+        async with AsyncExitStack() as stack:
+
+            async def opened() -> Shadowed | None:
+                try:
+                    return await stack.enter_async_context(self._opened(settings))
+                except TransportUnavailable:
+                    return None
+
+            yield await eventually(opened)
+
+    @asynccontextmanager
+    async def _opened(self, settings: TransportSettings) -> AsyncIterator[Shadowed]:
         watch = RecordingObserver()
         mirror = Mirror(
             create(self.shadow, settings),
