@@ -136,12 +136,12 @@ async def test_a_cancelled_publish_is_appended_all_the_same_and_hurts_nobody(
     try:
         texts = ("cancelled", "beside it")
         cancelled, beside = [asyncio.create_task(_one(kafka_transport, t)) for t in texts]
-        await eventually(lambda: line.under_way is not None, 5.0)
+        await eventually(lambda: line.under_way is not None)
         cancelled.cancel()
         await asyncio.wait([cancelled])
         waits = asyncio.create_task(_one(kafka_transport, "cancelled while it waits"))
         after = asyncio.create_task(_one(kafka_transport, "after"))
-        await eventually(lambda: line.waiting and line.waiting[0].count == 2, 5.0)
+        await eventually(lambda: line.waiting and line.waiting[0].count == 2)
         waits.cancel()
         await asyncio.wait([waits])
     finally:

@@ -82,7 +82,7 @@ async def test_a_consumer_that_stalls_in_silence_is_noticed_and_replaced(
         with pytest.raises(PartitionLost):
             await first.next(max_records=1, max_wait=0)
         assert contents(await drain(member.claims[0], 2, patience=20)) == ["seen", "unseen"]
-        await eventually(lambda: _healthy(kafka_transport), 10.0)
+        await eventually(lambda: _healthy(kafka_transport))
 
 
 async def test_nothing_is_kept_of_a_client_that_was_replaced(

@@ -66,10 +66,10 @@ async def test_what_comes_while_a_batch_is_under_way_is_the_next_one_and_is_sent
     tasks: list[asyncio.Task[Any]] = []
     try:
         tasks.append(_start(kafka_transport, "first"))
-        await eventually(lambda: len(requests) == 1, 5.0)
+        await eventually(lambda: len(requests) == 1)
         for i in range(10):
             tasks.append(_start(kafka_transport, f"later {i}"))
-            await eventually(lambda i=i: line.waiting and line.waiting[0].count == i + 1, 5.0)  # type: ignore[misc]
+            await eventually(lambda i=i: line.waiting and line.waiting[0].count == i + 1)  # type: ignore[misc]
     finally:
         await kafka_server.resume()
     for outcomes in await asyncio.gather(*tasks):
@@ -89,10 +89,10 @@ async def test_a_rest_that_ends_while_the_batch_is_under_way_again_sends_nothing
     await kafka_server.suspend()
     try:
         task = _start(kafka_transport, "once")
-        await eventually(lambda: len(requests) == 1, 5.0)
+        await eventually(lambda: len(requests) == 1)
         end_rest(producer, line)
         second = _start(kafka_transport, "next")
-        await eventually(lambda: len(line.waiting) == 1, 5.0)
+        await eventually(lambda: len(line.waiting) == 1)
         assert len(requests) == 1
     finally:
         await kafka_server.resume()
@@ -151,11 +151,11 @@ async def test_closing_delivers_what_is_under_way_and_what_waits(
         await kafka_server.suspend()
         try:
             first = _start(transport, "under way")
-            await eventually(lambda: line.under_way is not None, 5.0)
+            await eventually(lambda: line.under_way is not None)
             second = _start(transport, "waits")
-            await eventually(lambda: len(line.waiting) == 1, 5.0)
+            await eventually(lambda: len(line.waiting) == 1)
             closing = asyncio.create_task(appender_of(transport).close())
-            await eventually(lambda: producer_of(transport) is None, 5.0)
+            await eventually(lambda: producer_of(transport) is None)
         finally:
             await kafka_server.resume()
         await closing

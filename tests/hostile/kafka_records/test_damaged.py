@@ -59,7 +59,7 @@ async def test_a_damaged_batch_is_a_dead_letter_and_counts_as_lost_and_stops_not
                 while "passed over" not in caplog.text:
                     sent += 1
                     await _append(producer, topic, 1, sent)
-                    await eventually(_is_row(site, *_of(1, sent)), 10.0)
+                    await eventually(_is_row(site, *_of(1, sent)))
             await site.settled(within=20)
             rows, (letter,) = await site.rows(), await site.letters()
     assert sent > 5, "while one partition stood still, the other was read"
@@ -94,7 +94,7 @@ async def test_a_batch_that_does_not_tell_where_it_ends_is_waited_for_alone(
                 while "waits at a damaged batch" not in caplog.text:
                     sent += 1
                     await _append(producer, topic, 1, sent)
-                    await eventually(_is_row(site, *_of(1, sent)), 10.0)
+                    await eventually(_is_row(site, *_of(1, sent)))
 
             async def waits_alone() -> bool:
                 """A row can be seen before its record is acknowledged."""

@@ -117,7 +117,7 @@ async def test_keys_and_headers_count_in_what_a_claim_holds(
     async with Member(kafka_transport) as member:
         claim = await member.claim(0)
         window = claim.window  # type: ignore[attr-defined]
-        await eventually(lambda: window.full, 10.0)
+        await eventually(lambda: window.full)
         assert window.ready < 150
         assert len(await drain(claim, 320, patience=20)) == 320
 
@@ -132,7 +132,7 @@ async def test_batches_that_are_small_until_unpacked_are_unpacked_a_few_at_a_tim
     async with Member(kafka_transport) as member:
         claim = await member.claim(0)
         window = claim.window  # type: ignore[attr-defined]
-        await eventually(lambda: window.full, 10.0)
+        await eventually(lambda: window.full)
         began = time.monotonic()
         while time.monotonic() - began < 1.0:
             assert window.ready <= 4

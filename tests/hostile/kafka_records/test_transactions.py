@@ -120,7 +120,7 @@ async def test_markers_are_acknowledged_with_what_is_before_them(
             ends = await reader_of(kafka_transport).ends([at])
             return committed[0].offset == ends[at] == 3
 
-        await eventually(passed, 10.0)
+        await eventually(passed)
         assert (await _progress(kafka_transport)).lag == 0
 
 

@@ -139,7 +139,7 @@ async def _appended_in_the_end(site: Site, partition: int) -> list[str]:
             return False
         return True
 
-    await eventually(appended, timeout=10)
+    await eventually(appended)
     return found
 
 
