@@ -210,5 +210,6 @@ async def test_memory_does_not_grow_with_the_volume() -> None:
     missing = (length - 1) // 5
     assert report.totals.counts[ParityResult.MISSING_IN_SHADOW] == missing
     assert report.totals.counts[ParityResult.MATCHED] == length - missing
-    warm = seen[len(seen) // 8][1]
-    assert seen[-1][1] - warm < 4 * 1024 * 1024
+    warm, middle, last = (seen[place][1] for place in (len(seen) // 8, len(seen) * 9 // 16, -1))
+    # What leaks grows in both halves; the memory of a new thread comes once.
+    assert min(middle - warm, last - middle) < 2 * 1024 * 1024
