@@ -19,9 +19,9 @@ class ForkedService(RehearsedService):
 
     async def stop(self) -> None:
         self.up = False
-        if self._guard is not None:
-            await asyncio.to_thread(self._guard.stop, self._grace)
-            self._guard.close()
+        if (guard := self._guard) is not None:  # a start that fails stops it at the same time
+            await asyncio.to_thread(guard.stop, self._grace)
+            guard.close()
         self._guard = self.pid = None
 
     def _command(self) -> list[str]:
