@@ -135,8 +135,14 @@ class Readings:
 
 
 async def _altered(transport: Transport) -> Sequence[str]:
+    """Return the altered settings; none if the log can't tell: that must not hide the progress."""
     teller = tells_alterations(transport)
-    return await teller.alterations() if teller else ()
+    if teller is None:
+        return ()
+    try:
+        return await teller.alterations()
+    except TransportError:
+        return ()
 
 
 async def _rescued(transport: Transport) -> int:
