@@ -27,7 +27,7 @@ from persistence.metrics import IdempotencyMetrics
 from persistence.store.lookup import StoredAnswer
 from transport.clock import now
 from transport.contract import Appended, Remembered, Transport
-from transport.errors import TransportError, TransportUnavailable
+from transport.errors import AppendUnknown, TransportError, TransportUnavailable
 from transport.outage_watch import OutageWatch
 
 __all__ = ["Acceptance"]
@@ -156,13 +156,15 @@ class Acceptance:
 
 def failed(error: TransportError) -> Problem:
     """Return the problem (503) for a message whose append failed."""
-    if isinstance(error, TransportUnavailable):
-        return Problem(LOG_UNAVAILABLE, "The log can't be reached.", headers=_RETRY_AFTER)
-    return Problem(
-        OUTCOME_UNKNOWN,
-        "The message was sent to the log and no answer came. Retry with the same key.",
-        headers=_RETRY_AFTER,
-    )
+    if isinstance(error, AppendUnknown):
+        return Problem(
+            OUTCOME_UNKNOWN,
+            "The message was sent to the log and no answer came. Retry with the same key.",
+            headers=_RETRY_AFTER,
+        )
+    is_away = isinstance(error, TransportUnavailable)
+    detail = "The log can't be reached." if is_away else "The log refuses the message."
+    return Problem(LOG_UNAVAILABLE, detail, headers=_RETRY_AFTER)
 
 
 def _remembered(first: Remembered, state: State) -> Stored:

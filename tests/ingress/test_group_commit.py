@@ -17,7 +17,7 @@ from otel.tracing.requests import Trace
 from tests.ingress.conftest import Service, message
 from tests.ingress.gated_log import GatedLog
 from tests.support.eventually import eventually
-from transport.errors import AppendUnknown, TransportUnavailable
+from transport.errors import AppendUnknown, TransportError, TransportUnavailable
 
 
 def _soon(service: Service, *bodies: dict) -> list[asyncio.Task[httpx.Response]]:
@@ -203,6 +203,7 @@ async def test_a_cancelled_request_loses_nobody(gated: GatedLog, start) -> None:
     [
         (TransportUnavailable("down"), "log-unavailable", "can't be reached"),
         (AppendUnknown("no reply"), "outcome-unknown", "Retry with the same key"),
+        (TransportError("too large for the topic"), "log-unavailable", "refuses the message"),
     ],
 )
 async def test_a_log_that_fails_is_503_with_retry_after(
