@@ -10,6 +10,7 @@ from typing import Self
 
 from transport.contract import Claim
 from transport.errors import PartitionLost, TransportError
+from transport.outage_watch import OutageWatch
 from transport.redis.append.own_appends import OwnAppends
 from transport.redis.client.connections import RedisConnections
 from transport.redis.client.functions import Functions
@@ -81,6 +82,7 @@ class RedisConsumer:
         self._renewer: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()  # held during a look, which sends this member's heartbeat
         self._withdrawn = False
+        self._renewals = OutageWatch()
 
     async def __aenter__(self) -> Self:
         await self._notifier.__aenter__()
@@ -127,9 +129,12 @@ class RedisConsumer:
                 async with self._turn:
                     rung = await self._look()
             except TransportError as error:
-                _log.warning("Lease renewal failed; will retry: %s", error)
+                if self._renewals.failed():
+                    _log.warning("Lease renewal failed; will retry: %s", error)
                 await asyncio.sleep(membership.pace)
             else:
+                if past := self._renewals.succeeded():
+                    _log.info("Leases are renewed again, after %s s", past.seconds)
                 if rung is None:
                     await asyncio.sleep(membership.pace)
                 else:
