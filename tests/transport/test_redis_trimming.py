@@ -161,10 +161,11 @@ async def test_trimming_does_not_disturb_the_counting_of_lag(
                 await transport.publish(messages(["x"] * 400, partition=0, of=transport))
                 await until(_read(worker, 400), patience=PATIENCE)
 
-                async def short() -> bool:
-                    return bool(await client.xlen(STREAM) <= NODE)
+                async def worked_off() -> bool:
+                    left = (await transport.progress(Topic.MESSAGES, group=WORKER_GROUP))[0].lag
+                    return left == 0 and bool(await client.xlen(STREAM) <= NODE)
 
-                await until(short, patience=PATIENCE)
+                await until(worked_off, patience=PATIENCE)
             await transport.publish(messages(["y"] * 5, partition=0, of=transport))
             progress = (await transport.progress(Topic.MESSAGES, group=WORKER_GROUP))[0]
             assert (progress.lag, progress.lost) == (5, 0)
