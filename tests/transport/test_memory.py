@@ -49,6 +49,17 @@ async def test_what_is_remembered_is_forgotten_after_its_time() -> None:
     assert isinstance((await transport.publish([sent]))[0], Remembered)
 
 
+async def test_the_epochs_of_a_group_that_was_forgotten_go_on() -> None:
+    """Also where they are ahead of the clock: an owner of before must not be taken for the new."""
+    transport = MemoryTransport.from_settings(TransportSettings(stream_partitions=1))
+    async with Member(transport) as member:
+        claim = await member.claim(0)
+        await claim.raise_epoch(claim.epoch + 3_600_000)
+    await transport.forget_group(WORKER_GROUP)
+    async with Member(transport) as member:
+        assert (await member.claim(0)).epoch > claim.epoch
+
+
 async def test_two_transports_of_their_own_share_nothing() -> None:
     settings = TransportSettings(stream_partitions=1)
     one, other = (MemoryTransport.from_settings(settings) for _ in range(2))

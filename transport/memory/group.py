@@ -23,7 +23,6 @@ class MemoryGroup:
         self.acked = [p.first for p in partitions]  # everything below is acknowledged
         self.delivered = list(self.acked)  # everything below was delivered at least once
         self.deliveries: list[dict[int, int]] = [{} for _ in partitions]
-        self.epochs = [0] * len(partitions)
         self.claims: list[MemoryClaim | None] = [None] * len(partitions)
         self.members: dict[str, MemoryConsumer] = {}
 
@@ -35,8 +34,7 @@ class MemoryGroup:
         for number, member in enumerate(fair_shares(sorted(self.members), owners)):
             claim = self.claims[number]
             if claim is None:
-                self.epochs[number] = max(self.epochs[number] + 1, time.time_ns() // 1_000_000)
-                claim = MemoryClaim(self, self.partitions[number], member, self.epochs[number])
+                claim = MemoryClaim(self, self.partitions[number], member)
                 self.claims[number] = claim
                 self.members[member].arrived.put_nowait(claim)
             elif claim.member != member:
@@ -56,12 +54,10 @@ class MemoryClaim:
 
     blocked = None
 
-    def __init__(
-        self, group: MemoryGroup, partition: MemoryPartition, member: str, epoch: int
-    ) -> None:
+    def __init__(self, group: MemoryGroup, partition: MemoryPartition, member: str) -> None:
         self.topic = partition.topic
         self.partition = partition.number
-        self.epoch = epoch
+        self.epoch = partition.next_epoch()
         self.member = member
         self._group = group
         self._records = partition
@@ -105,7 +101,7 @@ class MemoryClaim:
     async def raise_epoch(self, above: int) -> None:
         """Raise the epoch above ``above``; see the contract."""
         self._check()
-        self.epoch = self._group.epochs[self.partition] = max(self.epoch, above) + 1
+        self.epoch = self._records.next_epoch(above)
 
     def revoke(self) -> None:
         """Ask the owner to leave: ``next`` raises from now on, ``ack`` still counts."""

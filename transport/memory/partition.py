@@ -18,6 +18,7 @@ class MemoryPartition:
         self.number = number
         self.first = 0
         self.records: list[Record] = []
+        self._epoch = 0
         self._waiters: set[asyncio.Future[None]] = set()
 
     @property
@@ -43,6 +44,14 @@ class MemoryPartition:
         """Drop the records below an offset."""
         del self.records[: max(0, below - self.first)]
         self.first = max(self.first, below)
+
+    def next_epoch(self, above: int = 0) -> int:
+        """Return an epoch above ``above``, and above each earlier one of any group.
+
+        A group that was forgotten begins anew, and its epochs go on.
+        """
+        self._epoch = max(self._epoch + 1, above + 1, time.time_ns() // 1_000_000)
+        return self._epoch
 
     def wake(self) -> None:
         """Wake every waiter."""
