@@ -12,6 +12,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from compose.process.health import alteration_probes
 from tests.support.eventually import eventually
+from transport.conformance.member import message
 from transport.contract import Topic
 from transport.kafka import KafkaTransport
 from transport.kafka.administration.topics import topic_specs
@@ -67,3 +68,22 @@ async def test_altered_topics_are_told_until_they_are_as_before(
         "Somebody altered Kafka's topics: alter them back, or no process starts any more",
         "Kafka's topics are as configured again",
     ]
+
+
+async def test_a_topic_that_is_made_again_is_told_though_the_other_is_altered(
+    kafka_transport: KafkaTransport,
+    kafka_settings: TransportSettings,
+    admin: AIOKafkaAdminClient,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What fails after it was made hides nothing of what was lost."""
+    letters = kafka_settings.kafka_dlq_topic
+    altered = {**topic_specs(kafka_settings)[Topic.DEAD_LETTERS].config, "retention.ms": "60000"}
+    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, letters, altered)])
+    await admin.delete_topics([kafka_settings.kafka_topic])
+
+    async def is_told() -> bool:
+        await kafka_transport.publish([message("a", partition=0, of=kafka_transport)])
+        return any(record.message.startswith("Topics were missing") for record in caplog.records)
+
+    await eventually(is_told, timeout=_PATIENCE)

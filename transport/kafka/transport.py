@@ -180,7 +180,7 @@ class KafkaTransport:
 
     async def __aenter__(self) -> Self:
         try:
-            await self._ensure_topics()
+            await self._ensure_topics([])
             await self._appender.start()
         except BaseException:
             await self._admin.close()
@@ -361,10 +361,10 @@ class KafkaTransport:
             tails=self._tails[topic],
         )
 
-    async def _ensure_topics(self) -> list[str]:
+    async def _ensure_topics(self, created: list[str]) -> None:
         specs = list(self._specs.values())
-        return await self._admin.ask(
-            lambda admin: ensure_topics(admin, specs), within=_TOPICS_WITHIN
+        await self._admin.ask(
+            lambda admin: ensure_topics(admin, specs, created), within=_TOPICS_WITHIN
         )
 
     def _look_for_topics(self) -> None:
@@ -373,8 +373,9 @@ class KafkaTransport:
 
     async def _make_topics(self) -> None:
         """Create topics again that were deleted. Until then appends are refused."""
+        created: list[str] = []  # also by an attempt that failed afterwards
         try:
-            created = await self._ensure_topics()
+            await self._ensure_topics(created)
         except TransportError as error:
             # Log only errors of configuration. This also runs in an outage, which others report.
             if isinstance(error, ConfigurationError) and str(error) != self._topics_wrong:
@@ -385,11 +386,11 @@ class KafkaTransport:
                 )
         else:
             self._topics_wrong = ""
-            if created:
-                log.error(
-                    "Topics were missing: created again, empty. Run `crossfade audit`",
-                    extra={"topics": created},
-                )
+        if created:
+            log.error(
+                "Topics were missing: created again, empty. Run `crossfade audit`",
+                extra={"topics": created},
+            )
 
 
 def _location(servers: str, specs: Mapping[Topic, TopicSpec]) -> LogLocation:

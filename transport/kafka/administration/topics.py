@@ -88,21 +88,29 @@ def topic_specs(settings: TransportSettings, suffix: str = "") -> dict[Topic, To
     }
 
 
-async def ensure_topics(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> list[str]:
-    """Create missing topics and check existing ones; return the names of the created topics.
+async def ensure_topics(
+    admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec], created: list[str]
+) -> None:
+    """Create missing topics and check existing ones.
+
+    Args:
+        admin: The client to ask with.
+        specs: The wanted topics.
+        created: Gets the names of the created topics, also if an error follows.
 
     Raises:
         ConfigurationError: a topic differs from its spec; the text lists every difference.
         TransportUnavailable: Kafka can't do it now.
     """
-    created = [spec.name for spec in specs if await _create(admin, spec)]
+    for spec in specs:
+        if await _create(admin, spec):
+            created.append(spec.name)  # noqa: PERF401 - a later error must not lose it
     found = await _once_visible(admin, specs)
     if found:
         raise ConfigurationError(
             "Kafka's topics are not as configured; correct the variable, or alter the topic:\n  "
             + "\n  ".join(found)
         )
-    return created
 
 
 async def differences(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> list[str]:
