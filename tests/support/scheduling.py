@@ -16,7 +16,8 @@ _FOLDERS = (
 
 _LONGEST = (
     "tests/clients/", "tests/compose/test_migrate_run.py", "tests/console/",
-    "tests/faults/test_crossfade.py", "tests/hostile/kafka_records/", "tests/package/test_wheel.py",
+    "tests/faults/test_crossfade.py", "tests/faults/test_pooler.py",
+    "tests/hostile/kafka_records/", "tests/package/test_wheel.py",
     "tests/rehearsal/test_rehearsal.py", "tests/shadow/",
 )  # fmt: skip
 """The longest files, which start first: started last, one would run alone at the end."""
