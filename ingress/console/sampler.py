@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import NamedTuple
 
 import structlog
 from msgspec.structs import replace
 
 from ingress.console.health.database import READ_ONLY
-from ingress.console.health.sentences import sentences
+from ingress.console.health.sentences import Reported, sentences
 from ingress.console.readings import Readings, WatchedLog
 from ingress.console.views import (
     Database,
@@ -35,6 +37,7 @@ from persistence.database.pool import Pool
 from persistence.errors import Outage
 from persistence.fleet import migration_state
 from persistence.fleet.append_outage import AppendOutage
+from persistence.fleet.log_identities import AnotherLog, known_identities, met_another_log
 from persistence.fleet.processes import Process, processes, strays
 from persistence.reads import overview
 from persistence.retention.archives import ArchiveTable
@@ -48,6 +51,16 @@ _HISTORY = 180
 _FIGURES_SECONDS = 10.0
 _LONGEST_PAUSE = 5.0
 """The most seconds between two events: the client's key is checked before each event."""
+
+
+class _InDatabase(NamedTuple):
+    """What PostgreSQL answered: all but its own state is ``None`` or empty if it did not."""
+
+    database: Database
+    processes: list[Process] | None = None
+    letters: overview.Letters | None = None
+    migration: migration_state.MigrationState | None = None
+    another_logs: Mapping[str, AnotherLog] = MappingProxyType({})
 
 
 class Sampler:
@@ -166,7 +179,7 @@ class Sampler:
             _, database = await asyncio.gather(
                 asyncio.gather(*(log.take() for log in self._readings)), self._ask_database()
             )
-            status = self._status(*database)
+            status = self._status(database)
             if noted:
                 self._history.append(_point(status))
             self._latest, self._taken = status, time.monotonic()
@@ -174,16 +187,10 @@ class Sampler:
         tick, self._tick = self._tick, asyncio.Event()
         tick.set()
 
-    async def _ask_database(
-        self,
-    ) -> tuple[
-        Database,
-        list[Process] | None,
-        overview.Letters | None,
-        migration_state.MigrationState | None,
-    ]:
+    async def _ask_database(self) -> _InDatabase:
         try:
             async with asyncio.timeout(self._timeout):
+                known = await known_identities(self._pool)
                 there = await processes(self._pool, within=self._timeout)
                 letters = await overview.letters(self._pool, within=self._timeout)
                 state = await migration_state.state(self._pool, within=self._timeout)
@@ -191,17 +198,13 @@ class Sampler:
                 read_only = await overview.is_read_only(self._pool, within=self._timeout)
         except (Outage, TimeoutError) as error:
             message = " ".join(str(error).split()) or f"no answer in {self._timeout:g} s"
-            return Database(up=False, error=message), None, None, None
+            return _InDatabase(Database(up=False, error=message))
         why = READ_ONLY if read_only else None
-        return Database(up=True, error=why, archive_waits=waits), there, letters, state
+        database = Database(up=True, error=why, archive_waits=waits)
+        return _InDatabase(database, there, letters, state, met_another_log(there, known))
 
-    def _status(
-        self,
-        database: Database,
-        there: list[Process] | None,
-        letters: overview.Letters | None,
-        state: migration_state.MigrationState | None,
-    ) -> Status:
+    def _status(self, found: _InDatabase) -> Status:
+        database, there, letters, state, another_logs = found
         logs = [log.view() for log in self._readings]
         shown = None if there is None else [_process(process) for process in there]
         return Status(
@@ -219,9 +222,12 @@ class Sampler:
                 database,
                 shown,
                 letters,
-                throttled=_throttled(there),
-                append_outages=_append_outages(there),
-                strays=len(strays(there, state)) if there and state else 0,
+                reported=Reported(
+                    throttled=_throttled(there),
+                    append_outages=_append_outages(there),
+                    strays=len(strays(there, state)) if there and state else 0,
+                    another_logs=another_logs,
+                ),
                 now=datetime.now(UTC),
             ),
             history=[],

@@ -35,6 +35,14 @@ async def _component(places) -> tuple[str, str]:
     return one["status"], one["detail"]
 
 
+async def _alarm(places) -> str | None:
+    """Return what the console says of another log, if anything."""
+    async with httpx.AsyncClient() as client:
+        status = await client.get(f"http://127.0.0.1:{places['PORT']}/api/console/status")
+    told = (it["text"] for it in status.json()["health"] if it["level"] == "alarm")
+    return next((text for text in told if "another log" in text), None)
+
+
 async def _seen(pool, count: int) -> bool:
     """Whether so many processes have said which log theirs is."""
     said = [process.logs or {} for process in await processes(pool)]
@@ -68,6 +76,8 @@ async def test_two_servers_under_one_name_are_told_by_process_readiness_and_gate
     assert status == "degraded"
     assert "a label" in detail
     assert (await _component(places))[0] == "up"
+    told = await eventually(lambda: _alarm(places), timeout=60)
+    assert "than for the other processes" in told
     assert second.text.count("Another log than the one that its name means") == 1
     assert await second.terminate() == 0
     assert await first.terminate() == 0
@@ -103,6 +113,8 @@ async def test_an_emptied_log_is_accepted_by_name(crossfade, places, database_po
         return (await _gate(crossfade, places))[0] == "red"
 
     await eventually(is_red, timeout=60)
+    told = await eventually(lambda: _alarm(places), timeout=60)
+    assert "redis is another log than before" in told
     forget = await crossfade(
         "migrate", "forget-log", "redis", "--why", "emptied for a test", "--yes", **places
     )

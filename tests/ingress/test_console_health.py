@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ingress.console.health.sentences import sentences
+from ingress.console.health.sentences import Reported, sentences
 from ingress.console.views import (
     Database,
     LogView,
@@ -17,6 +17,7 @@ from ingress.console.views import (
 )
 from persistence.database.outage import Paused
 from persistence.fleet.append_outage import AppendOutage
+from persistence.fleet.log_identities import AnotherLog
 from persistence.reads.overview import Letters
 
 NOW = datetime(2026, 11, 25, 12, 0, 0, tzinfo=UTC)
@@ -57,8 +58,7 @@ def said(*logs: LogView, database: Database = UP, **more: Any) -> list[Sentence]
         database,
         processes,
         more.get("letters"),
-        throttled=more.get("throttled", {}),
-        append_outages=more.get("append_outages", ()),
+        reported=more.get("reported", Reported()),
         now=NOW,
     )
 
@@ -66,6 +66,26 @@ def said(*logs: LogView, database: Database = UP, **more: Any) -> list[Sentence]
 def test_all_well_is_one_calm_sentence() -> None:
     (only,) = said(log(partition(0), partition(1)))
     assert (only.level, only.text) == ("ok", "Everything that redis has is persisted.")
+
+
+def test_a_log_that_was_made_anew_is_an_alarm() -> None:
+    (alarm,) = said(
+        log(partition(0)),
+        reported=Reported(another_logs={"redis": AnotherLog(["w1"], everywhere=True)}),
+    )
+    assert alarm.level == "alarm"
+    assert "redis is another log than before" in alarm.text
+    assert alarm.next is not None
+    assert "crossfade migrate forget-log redis" in alarm.next
+
+
+def test_a_process_that_writes_another_log_under_the_same_name_is_an_alarm() -> None:
+    (alarm,) = said(
+        log(partition(0)),
+        reported=Reported(another_logs={"redis": AnotherLog(["w2"], everywhere=False)}),
+    )
+    assert alarm.level == "alarm"
+    assert "redis is another log for w2 than for the other processes" in alarm.text
 
 
 def test_settings_that_somebody_altered_on_a_log_are_an_alarm() -> None:
@@ -188,7 +208,7 @@ def test_what_a_failover_lost_and_was_rescued_is_told_with_how_to_lose_none() ->
 
 
 def test_a_log_that_slows_us_down_is_told_with_the_quota_to_raise() -> None:
-    told = said(log(partition(0)), throttled={"kafka": [0.4, 9.2]})
+    told = said(log(partition(0)), reported=Reported(throttled={"kafka": [0.4, 9.2]}))
     (warning,) = [sentence for sentence in told if sentence.level == "warning"]
     assert warning.text == (
         "kafka slows down 2 processes, as a quota is used up: the last wait was 9 s. POSTs that "
@@ -208,7 +228,9 @@ def refused(**changes: str) -> AppendOutage:
 def test_a_primary_that_takes_no_appends_is_an_alarm_with_what_clients_get() -> None:
     told, *others = said(
         log(partition(0)),
-        append_outages=[refused(), refused(since="2026-11-25T11:58:00Z", error="gone")],
+        reported=Reported(
+            append_outages=[refused(), refused(since="2026-11-25T11:58:00Z", error="gone")]
+        ),
     )
     assert not others, "the calm sentence is not said beside it"
     assert told.level == "alarm"
@@ -221,7 +243,9 @@ def test_a_primary_that_takes_no_appends_is_an_alarm_with_what_clients_get() -> 
 
 
 def test_a_primary_that_was_not_tried_since_is_a_warning() -> None:
-    told, *others = said(log(partition(0)), append_outages=[refused(last="2026-11-25T11:58:00Z")])
+    told, *others = said(
+        log(partition(0)), reported=Reported(append_outages=[refused(last="2026-11-25T11:58:00Z")])
+    )
     assert not others
     assert told.level == "warning"
     assert "refused the last message of 1 process, 2 min ago: Redis is full" in told.text
@@ -229,7 +253,9 @@ def test_a_primary_that_was_not_tried_since_is_a_warning() -> None:
 
 
 def test_a_primary_that_is_down_is_told_once() -> None:
-    (told,) = said(log(partition(0), error="refused"), append_outages=[refused()])
+    (told,) = said(
+        log(partition(0), error="refused"), reported=Reported(append_outages=[refused()])
+    )
     assert "does not answer" in told.text
 
 

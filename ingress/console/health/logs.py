@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from ingress.console.health.shadows import answers_wait_for
 from ingress.console.health.stalled import stalled_partitions
 from ingress.console.health.wording import MISSED, REFUSED, named, span
 from ingress.console.views import LogView, ProcessView, Sentence
+from persistence.fleet.log_identities import AnotherLog
 
-__all__ = ["log_sentences"]
+__all__ = ["log_sentences", "other_logs"]
 
 _LONG_LAG = 1000
 _GROWING = 1.1
@@ -64,6 +65,28 @@ def log_sentences(
         yield from stalled_partitions(log, processes, now)
         yield from _unowned(log)
         yield from _behind(log)
+
+
+def other_logs(another_logs: Mapping[str, AnotherLog]) -> Iterator[Sentence]:
+    """Yield a sentence for each log whose name means another log than the one that is there."""
+    for name, another in another_logs.items():
+        if another.everywhere:
+            text = (
+                f"{name} is another log than before: it was deleted, emptied or made anew, or its "
+                "address leads elsewhere. Messages that waited in the one before may have no row."
+            )
+        else:
+            text = (
+                f"{name} is another log for {', '.join(another.members)} than for the other "
+                "processes. Messages of a conversation may be in two logs, out of order."
+            )
+        yield Sentence(
+            level="alarm",
+            text=text,
+            next=f"Check the address of {name} in every process. If the log was made anew, run "
+            f"`crossfade audit`, then `crossfade migrate forget-log {name} --why ...`.",
+            page="partitions",
+        )
 
 
 def _silent(log: LogView, *, answers_wait: bool) -> Sentence:

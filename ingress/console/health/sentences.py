@@ -5,21 +5,38 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
+from typing import NamedTuple
 
 from ingress.console.health.database import database_sentences
 from ingress.console.health.letters import letter_sentences
-from ingress.console.health.logs import log_sentences
+from ingress.console.health.logs import log_sentences, other_logs
 from ingress.console.health.processes import process_sentences, stray_sentences
 from ingress.console.health.refusals import refused_appends, throttled_logs
 from ingress.console.health.shadows import shadow_sentences
 from ingress.console.health.wording import span
 from ingress.console.views import Database, LogView, ProcessView, Sentence
 from persistence.fleet.append_outage import AppendOutage
+from persistence.fleet.log_identities import AnotherLog
 from persistence.reads.overview import Letters
 
-__all__ = ["sentences"]
+__all__ = ["Reported", "sentences"]
 
 _ORDER = {"alarm": 0, "warning": 1, "ok": 2, "notice": 3}
+
+
+class Reported(NamedTuple):
+    """Troubles that the processes reported in their heartbeats.
+
+    ``throttled`` has, by log, the seconds that its quota made processes wait, one value a process.
+    ``append_outages`` are the outages of their primaries, one a process. ``strays`` is the number
+    of processes with another phase's settings than the migration's. ``another_logs`` has, by name,
+    the logs that are others than the name means.
+    """
+
+    throttled: Mapping[str, Sequence[float]] = MappingProxyType({})
+    append_outages: Sequence[AppendOutage] = ()
+    strays: int = 0
+    another_logs: Mapping[str, AnotherLog] = MappingProxyType({})
 
 
 def sentences(
@@ -28,9 +45,7 @@ def sentences(
     processes: Sequence[ProcessView] | None,
     letters: Letters | None,
     *,
-    throttled: Mapping[str, Sequence[float]] = MappingProxyType({}),
-    append_outages: Sequence[AppendOutage] = (),
-    strays: int = 0,
+    reported: Reported,
     now: datetime,
 ) -> list[Sentence]:
     """Return sentences about the state of all parts, the worst first.
@@ -42,9 +57,7 @@ def sentences(
         database: The latest state of PostgreSQL.
         processes: The known processes; ``None`` if PostgreSQL can't say.
         letters: The pending dead letters; ``None`` if PostgreSQL can't say.
-        throttled: By log, the seconds that its quota made processes wait, one value a process.
-        append_outages: The processes' outages of their primaries, one a process.
-        strays: The number of processes with another phase's settings than the migration's.
+        reported: The troubles that processes reported.
         now: The time from which ages are counted.
     """
     if database.error:  # no process can write its heartbeat, so the ages of all say nothing
@@ -52,11 +65,12 @@ def sentences(
     found = [
         *database_sentences(database),
         *(sentence for log in logs for sentence in log_sentences(log, processes, now)),
+        *other_logs(reported.another_logs),
         *shadow_sentences(logs, processes or ()),
-        *refused_appends(logs, append_outages, now),
-        *throttled_logs(throttled),
+        *refused_appends(logs, reported.append_outages, now),
+        *throttled_logs(reported.throttled),
         *process_sentences(processes or (), now),
-        *stray_sentences(strays),
+        *stray_sentences(reported.strays),
         *letter_sentences(letters, now),
     ]
     if all(sentence.level == "notice" for sentence in found):
