@@ -36,7 +36,8 @@ class Fence(msgspec.Struct, gc=False):
     is known. Each write moves it, unless ``keeps`` is false: a standby acknowledges records that
     others persisted. ``place`` is the current location of the position's row
     (``persistence.store.positions``). ``is_first`` is true if PostgreSQL has never had an owner of
-    this partition, nor of any partition of another log.
+    this partition, nor of any partition of another log. ``was_unknown`` is true if it knew no
+    position when the fence was taken.
     """
 
     transport: str
@@ -46,6 +47,7 @@ class Fence(msgspec.Struct, gc=False):
     place: str | None = None
     keeps: bool = True
     is_first: bool = False
+    was_unknown: bool = False
 
 
 class FencedBatch(msgspec.Struct, frozen=True):

@@ -29,7 +29,7 @@ WHERE transport = $1 AND partition = $2
 RETURNING through, ctid::text AS place
 """
 _NEW = """
-INSERT INTO log_positions (transport, partition, epoch, through) VALUES ($1, $2, $3, $4)
+INSERT INTO log_positions (transport, partition, epoch) VALUES ($1, $2, $3)
 RETURNING through, ctid::text AS place
 """
 _KNOWN = """
@@ -52,7 +52,7 @@ RETURNING true
 
 
 async def take_position(
-    connection: Connection, transport: str, partition: int, epoch: int, *, begin: str | None
+    connection: Connection, transport: str, partition: int, epoch: int
 ) -> tuple[str | None, Place]:
     """Give a partition's position to the owner with ``epoch``; return it, and its row's place.
 
@@ -61,7 +61,7 @@ async def take_position(
     """
     taken = await connection.fetchrow(_TAKE, transport, partition, epoch)
     if taken is None:
-        taken = await connection.fetchrow(_NEW, transport, partition, epoch, begin)
+        taken = await connection.fetchrow(_NEW, transport, partition, epoch)
     assert taken is not None
     return taken["through"], taken["place"]
 

@@ -40,11 +40,29 @@ class Writer:
         self._positions = PositionLookup(pool)
 
     async def take(
-        self, transport: str, partition: int, epoch: int, owner: str, *, keeps: bool = True
+        self,
+        transport: str,
+        partition: int,
+        epoch: int,
+        owner: str,
+        *,
+        keeps: bool = True,
+        begin: str | None = None,
     ) -> Fence:
         """Take the fence of a partition: from now on every lower epoch is refused.
 
         Waits for the last owner's statement if one is under way, because it moves the position.
+        The owner and its position are one transaction: a failover to a standby that was behind
+        finds both, or the state before.
+
+        Args:
+            transport: The log.
+            partition: The partition.
+            epoch: The owner's epoch.
+            owner: The owner's name.
+            keeps: Whether PostgreSQL keeps the position (``Fence.keeps``).
+            begin: The position to begin with where PostgreSQL knows none. The first owner begins
+                before the first record.
 
         Returns:
             The fence, with the position that is committed with the rows.
@@ -64,12 +82,25 @@ class Writer:
                 )
             is_new = before is None or before < 0
             is_first = is_new and not await connection.fetchval(OTHERS, transport)
-            # No row of the partition is here. Unknown, it would count as settled after a failover.
-            begin = "" if is_first and keeps else None
-            through, place = await take_position(
-                connection, transport, partition, epoch, begin=begin
-            )
-        return Fence(transport, partition, epoch, through, place, is_first=is_first)
+            through, place = await take_position(connection, transport, partition, epoch)
+            was_unknown = through is None
+            if was_unknown and keeps:
+                through = "" if is_first else begin
+            if was_unknown and through is not None:
+                moved = await move_position(
+                    connection, transport, partition, epoch, through=through, before=None
+                )
+                assert moved is not None  # the fence is locked, and the epoch is ours
+                place = moved
+        return Fence(
+            transport,
+            partition,
+            epoch,
+            through,
+            place,
+            is_first=is_first,
+            was_unknown=was_unknown,
+        )
 
     async def move(self, fence: Fence, through: str) -> None:
         """Move the partition's position to ``through``, without inserting a row.

@@ -15,6 +15,7 @@ import structlog
 from persistence.errors import FenceLost
 from persistence.store.batch import Fence
 from persistence.worker.recovery.catch_up import CatchUp, Persist
+from persistence.worker.recovery.positions import Floor
 from persistence.worker.worker_context import WorkerContext
 from transport.contract import Claim
 
@@ -57,6 +58,7 @@ class PartitionPosition:
         self._catch_up = CatchUp(
             context.positions, context.log, restore, at_once=context.batch_size, stop=stop
         )
+        self._begun: str | None = None
         self._taken_again = float("-inf")
         self._seen_in = -1
         self._looked: tuple[int, str | None] | None = None
@@ -70,8 +72,9 @@ class PartitionPosition:
             Stopping: stopped while it waited for a dependency.
         """
         outages = self._context.database.outages
-        await self._open()
-        await self._catch_up_rows()
+        floor = await self._floor()
+        await self._open(self._begin(floor))
+        await self._catch_up_rows(floor)
         self.seen(outages)
 
     async def take_again(self, lost: FenceLost) -> None:
@@ -92,8 +95,9 @@ class PartitionPosition:
             error=str(lost),
         )
         outages = self._context.database.outages
-        await self._take()
-        await self._catch_up_rows()
+        floor = await self._floor()
+        await self._take(self._begin(floor))
+        await self._catch_up_rows(floor)
         self.seen(outages)
         await self._claim.nack()
         self._taken_again = time.monotonic()
@@ -155,30 +159,52 @@ class PartitionPosition:
         if not await self._catch_up.is_covered(known, floor):
             self._catch_up.warn(known, floor)
         if self._context.positions.is_behind(through, floor):
-            await self._open()
-            taken = self.fence
-            after = through if taken.through is None else taken.through
-            await self._catch_up.restore(taken, after, floor, passes_holes=True)
+            await self._open(through)
+            after = self.fence.through
+            assert after is not None  # it was known, or begins at ``through``
+            await self._catch_up.restore(self.fence, after, floor, passes_holes=True)
 
-    async def _open(self) -> None:
+    async def _floor(self) -> Floor:
+        """Return the group's position. No other owner moves it while the claim is held."""
+        if not self.fence.keeps:
+            return Floor(None)
+        return await self._catch_up.floor(self.fence)
+
+    def _begin(self, floor: Floor) -> str | None:
+        """Return the position to take where PostgreSQL knows none.
+
+        That is where this owner began. A PostgreSQL that lost it lost the rows since then too, and
+        the group has moved on meanwhile.
+        """
+        return floor.offset if self._begun is None else self._begun
+
+    async def _open(self, begin: str | None) -> None:
         try:
-            await self._take()
+            await self._take(begin)
         except FenceLost as error:
             if error.held is None:
                 raise
             await self._outbid(error.held)
-            await self._take()
+            await self._take(begin)
 
-    async def _take(self) -> None:
+    async def _take(self, begin: str | None = None) -> None:
         context, claim, fence = self._context, self._claim, self.fence
         taken = await context.database.through(
             lambda: context.writer.take(
-                fence.transport, fence.partition, claim.epoch, context.member, keeps=fence.keeps
+                fence.transport,
+                fence.partition,
+                claim.epoch,
+                context.member,
+                keeps=fence.keeps,
+                begin=begin,
             ),
             self._stop,
         )
         fence.epoch, fence.is_first = taken.epoch, taken.is_first
         fence.through, fence.place = taken.through, taken.place
+        fence.was_unknown = taken.was_unknown
+        if self._begun is None:
+            self._begun = taken.through
 
     async def _outbid(self, held: int) -> None:
         """Raise the claim's epoch in the log above the epoch that holds the fence.
@@ -200,13 +226,12 @@ class PartitionPosition:
             epoch=claim.epoch,
         )
 
-    async def _catch_up_rows(self) -> None:
-        """Put back rows that PostgreSQL lost, and move the position to the group's."""
+    async def _catch_up_rows(self, floor: Floor) -> None:
+        """Put back rows that PostgreSQL lost, and move the position to ``floor``, the group's."""
         fence = self.fence
         if not fence.keeps:
             return
-        floor = await self._catch_up.floor(fence)
-        if (fence.through is None or (fence.is_first and not fence.through)) and floor.offset:
+        if fence.was_unknown and floor.offset:
             begin = await self._catch_up.begin(fence, floor)
             if begin is not None:
                 await self.move(begin)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import chain
+from typing import Any
 
 import asyncpg
 import pytest
@@ -12,6 +14,8 @@ from otel.metrics import Metrics
 from persistence.database.pool import connect
 from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.settings import PersistenceSettings
+from persistence.store.batch import Fence
+from persistence.store.writer import Writer
 from persistence.worker.recovery.metrics import PositionMetrics
 from tests.persistence.loglib import append, broken, lag
 from tests.persistence.samples import PARTITIONS, message, record
@@ -112,6 +116,54 @@ async def test_a_promoted_standby_that_was_behind_costs_no_row_and_no_order(
     assert await rows(pool) == expected(early, lost, late)
     assert restored(running.metrics, log.name) == len(lost)
     assert not running.consumer.status().paused
+
+
+@pytest.mark.parametrize("group", ["of the first log", "of a second log", "that had begun"])
+@pytest.mark.parametrize("cut", ["before", "after"])
+async def test_a_failover_as_a_log_gets_its_first_owner_costs_no_row(
+    cut: str, group: str, servers: PostgresPair, pool, start, log, monkeypatch
+) -> None:
+    """The standby has no position of the log, or the one with which its owners began."""
+    early, lost, late = messages("early", 20), messages("lost", 20), messages("late", 20)
+    if group != "of the first log":
+        await Writer(pool).take("earlier", 0, 1, "w0")
+    if group == "that had begun":
+        running = start(pool=pool, member="w0", log=log)
+        await persisted(log, *early)
+        await running.stop()
+        await pool.execute("UPDATE log_positions SET through = NULL")  # as a standby leaves it
+    if cut == "before":
+        await servers.cut()
+    else:
+        cut_after_takes(servers, monkeypatch)
+    running = start(pool=pool, log=log)
+    await persisted(log, *([] if group == "that had begun" else early), *lost)
+    if cut == "after":
+        await running.kill()
+    await servers.primary.kill()
+    await servers.promote()
+    if cut == "after":
+        start(pool=pool, member="w2", log=log)
+    await persisted(log, *late)
+    assert await rows(pool) == expected(early, lost, late)
+
+
+def cut_after_takes(servers: PostgresPair, monkeypatch) -> None:
+    """Cut the standby when all partitions were taken for the first time, and nothing else done."""
+    take, taken = Writer.take, asyncio.Barrier(PARTITIONS)
+    is_cut = False
+
+    async def take_and_cut(self: Writer, *arguments: Any, **position: Any) -> Fence:
+        nonlocal is_cut
+        fence = await take(self, *arguments, **position)
+        if not is_cut:
+            if await taken.wait() == 0:
+                await servers.cut()
+            await taken.wait()
+            is_cut = True
+        return fence
+
+    monkeypatch.setattr(Writer, "take", take_and_cut)
 
 
 async def test_a_restored_backup_is_caught_up_from_the_log(

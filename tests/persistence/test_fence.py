@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import asyncpg
 import pytest
@@ -126,7 +127,7 @@ async def test_a_batch_that_waited_while_the_fence_was_taken_writes_nothing(
     taking = new.transaction()
     await taking.start()
     await new.fetchval(TAKE, "redis", 0, 2, "other")
-    await take_position(new, "redis", 0, 2, begin=None)
+    await take_position(new, "redis", 0, 2)
     late = asyncio.create_task(writer.write([placed(message())], fence))
     await eventually(
         lambda: database_pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
@@ -211,11 +212,11 @@ async def test_a_fence_that_is_lost_again_and_again_is_told(start, eventually, m
     taken = Writer.take
 
     async def stubborn(
-        self: Writer, transport: str, partition: int, epoch: int, owner: str, *, keeps: bool
+        self: Writer, transport: str, partition: int, epoch: int, owner: str, **position: Any
     ) -> Fence:
         if partition == 1:
             raise FenceLost("partition 1 of redis is held with epoch 9", epoch + 1)
-        return await taken(self, transport, partition, epoch, owner, keeps=keeps)
+        return await taken(self, transport, partition, epoch, owner, **position)
 
     monkeypatch.setattr(Writer, "take", stubborn)
     running = start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from persistence.errors import FenceLost, Outage
@@ -97,6 +98,21 @@ async def test_the_first_owner_begins_before_the_first_record(writer):
     assert (again.through, again.is_first) == ("", False)
     elsewhere = await writer.take("redis", 1, 1, "standby", keeps=False)
     assert elsewhere.through is None, "its acknowledgements say nothing of rows"
+
+
+async def test_an_owner_begins_where_it_says_if_no_position_is_known(writer, fence):
+    """With the take, and not after it: a standby may be promoted that knows the owner alone."""
+    second = await writer.take("kafka", 0, 1, "w1", begin="")
+    assert (second.through, second.was_unknown, second.is_first) == ("", True, False)
+    again = await writer.take("kafka", 0, 2, "w2", begin="7")
+    assert (again.through, again.was_unknown) == ("", False)
+    await writer.forget_position("kafka", 0, 2)
+    assert (await writer.take("kafka", 0, 3, "standby", keeps=False)).through is None
+    worker = await writer.take("kafka", 0, 4, "w1", begin="7")
+    assert (worker.through, await writer.position("kafka", 0)) == ("7", "7")
+    stored = placed(message("a"))
+    stored = msgspec.structs.replace(stored, transport="kafka", offset="8")
+    assert (await writer.write([stored], worker)).persisted == [0]
 
 
 async def test_partitions_that_ask_in_one_moment_are_answered_by_one_query(

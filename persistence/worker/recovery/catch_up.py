@@ -70,16 +70,21 @@ class CatchUp:
         return await self._reaches(fence.partition, through)
 
     async def begin(self, fence: Fence, floor: Floor) -> str | None:
-        """Return where to put rows back from if no position is known; ``None``: the group's one.
+        """Return where to put rows back from if no position was known; ``None``: the fence's.
 
         A database that never had an owner of the partition is not the one that workers wrote
         before: it was emptied, or is another one. Then all records of the log become rows.
         Otherwise the previous release kept no position, or a standby acknowledged records that
-        others persisted. This happens once for each partition, and no row need be lost.
+        others persisted. The fence then begins at the group's position of that time. This happens
+        once for each partition, and no row need be lost.
         """
         log = _log.bind(partition=fence.partition, acknowledged=floor.offset)
         if not fence.is_first:
-            log.info("No position in PostgreSQL: beginning after the last acknowledged record")
+            log.info(
+                "No position in PostgreSQL: beginning after the last record that was acknowledged "
+                "before this worker",
+                after=fence.through,
+            )
             return None
         log.error(
             "PostgreSQL knows nothing of a partition whose records workers have acknowledged: "
