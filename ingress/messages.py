@@ -40,8 +40,8 @@ class _LogAnswer(NamedTuple):
 
     found: Pending | None
     remembered: Pending | None
-    failure: TransportUnavailable | Problem | None = None
-    """The error, if the log could not answer."""
+    failure: TransportUnavailable | Problem | Outage | None = None
+    """The error, if the log could not answer, or only PostgreSQL could tell more."""
 
 
 Found = StoredMessage | Dead | Pending | Buried
@@ -127,7 +127,7 @@ class Messages:
             if remembered is not None and not content:
                 return _LogAnswer(remembered, remembered)
             return _LogAnswer(await self._pending.find(message_id), remembered)
-        except (TransportUnavailable, Problem) as error:
+        except (TransportUnavailable, Problem, Outage) as error:
             return _LogAnswer(None, remembered, error)
 
     async def _stored_soon(
@@ -172,6 +172,8 @@ class Messages:
 
 def _unknown(outage: Exception | None, failure: Exception | None) -> Exception:
     """Return the error that says which could not be asked: PostgreSQL, the log, or both."""
+    if isinstance(failure, Outage):
+        outage, failure = outage or failure, None
     if outage is None and failure is not None:
         return failure
     detail = "The message does not wait in the log, and the database can't be asked."

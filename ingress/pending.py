@@ -1,7 +1,8 @@
 """The search for messages without a row among the log's records.
 
 It reads unacknowledged records, and acknowledged ones whose rows PostgreSQL lost: those of a
-failover to a standby that was behind, until workers have put the rows back.
+failover to a standby that was behind, until workers have put the rows back. So a message counts as
+not there only if PostgreSQL has said, in one snapshot, that it has no row and up to where rows are.
 
 A message that was accepted a moment ago has no row yet, and Kafka remembers no ids. Clients ask for
 such messages all the time (a receipt follows its message), so they share a search: those that ask
@@ -11,16 +12,15 @@ while one is under way wait for the next.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
 
 import msgspec
 
 from ingress.schema.problems import LOG_UNAVAILABLE, Problem
 from ingress.shared_query import SharedQuery, Waiting, answer_remaining
 from otel.tracing.context import checked, sampled_trace_id
-from persistence.database.pool import Pool, using
+from persistence.database.pool import Pool
 from persistence.errors import Outage
-from persistence.store.positions import known_positions
+from persistence.reads.persisted import Persisted, persisted
 from persistence.worker.recovery.positions import acknowledged_through, is_behind
 from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
 from transport.errors import DecodeError, TransportError, TransportUnavailable
@@ -31,8 +31,8 @@ __all__ = ["RETRY_AFTER", "Pending", "PendingMessages"]
 
 RETRY_AFTER = {"Retry-After": "2"}
 _PAGE = 500
-_POSITIONS_WITHIN = 0.5
-"""Seconds. A search must not wait for a PostgreSQL that is away; it then reads what waits alone."""
+_PERSISTED_WITHIN = 2.0
+"""Seconds to wait for PostgreSQL. The next search waits for this one."""
 
 
 class Pending(msgspec.Struct, frozen=True):
@@ -50,7 +50,7 @@ class Pending(msgspec.Struct, frozen=True):
     trace_id: str | None = None
 
 
-_Answer = Pending | TransportError | Problem | None
+_Answer = Pending | TransportError | Problem | Outage | None
 
 
 class PendingMessages:
@@ -77,6 +77,7 @@ class PendingMessages:
         Raises:
             Problem: The message may wait behind more records than are searched.
             TransportError: The log can't tell whether the message waits.
+            Outage: The message does not wait, and may be one whose row PostgreSQL lost.
         """
         found = await self._query.answer(message_id)
         if isinstance(found, Exception):
@@ -90,84 +91,98 @@ class PendingMessages:
             partition = partition_of(message_id, log.partitions)
             sought.setdefault(partition, {})[message_id] = answer
         try:
-            progress, positions = await asyncio.gather(
-                log.progress(Topic.MESSAGES, group=WORKER_GROUP), self._positions(sought)
-            )
+            progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
         except TransportError as error:
             answer_remaining(waiting, error)
             return
-        await asyncio.gather(
-            *(
-                self._look_in(progress[partition], positions.get(partition), them)
-                for partition, them in sought.items()
-            )
-        )
+        parts = [(progress[partition], them) for partition, them in sought.items()]
+        await asyncio.gather(*(self._look_ahead(*part) for part in parts))
+        if left := [message_id for message_id, answer in waiting.items() if not answer.done()]:
+            state = await self._persisted(list(sought), left)
+            await asyncio.gather(*(self._look_back(*part, state) for part in parts))
 
-    async def _positions(self, partitions: Collection[int]) -> Mapping[int, str | None]:
-        """Return up to where partitions have their rows; empty while PostgreSQL can't tell."""
+    async def _persisted(self, partitions: list[int], message_ids: list[str]) -> Persisted | Outage:
+        """Return PostgreSQL's state, or why it can't be asked."""
         try:
-            async with asyncio.timeout(_POSITIONS_WITHIN), using(self._pool) as connection:
-                return await known_positions(connection, self._transport.name, list(partitions))
-        except (Outage, TimeoutError):
-            return {}
+            async with asyncio.timeout(_PERSISTED_WITHIN):
+                return await persisted(self._pool, self._transport.name, partitions, message_ids)
+        except TimeoutError:
+            return Outage("PostgreSQL did not say in time which rows it has")
+        except Outage as error:
+            return error
 
-    async def _look_in(
-        self, progress: Progress, position: str | None, sought: Waiting[_Answer]
-    ) -> None:
-        """Search one partition, and set the answers of all its messages."""
+    async def _look_ahead(self, progress: Progress, sought: Waiting[_Answer]) -> None:
+        """Search the records of a partition that wait for a worker; set the answers of those."""
         try:
-            await self._read(progress, position, sought)
+            if progress.unavailable:
+                raise TransportUnavailable(f"no server has partition {progress.partition} now")
+            if progress.lag != 0:
+                await self._read(progress, sought, after=progress.floor, last=progress.end)
         except (TransportError, Problem) as error:
             answer_remaining(sought, error)
-        else:
-            answer_remaining(sought, None)
+
+    async def _look_back(
+        self, progress: Progress, sought: Waiting[_Answer], state: Persisted | Outage
+    ) -> None:
+        """Search acknowledged records that may lack a row, and set the answers that are left."""
+        if isinstance(state, Outage):
+            answer_remaining(sought, state)
+            return
+        position = state.positions.get(progress.partition)
+        acknowledged = acknowledged_through(progress)
+        try:
+            if position is not None and is_behind(self._transport, position, acknowledged):
+                await self._read(progress, sought, after=position or None, last=acknowledged)
+        except (TransportError, Problem) as error:
+            answer_remaining(sought, error)
+        for message_id, answer in sought.items():
+            if message_id in state.rows and not answer.done():
+                # The caller finds the row, unless PostgreSQL is another server by then.
+                answer.set_result(Outage("the row that the message had a moment ago may be lost"))
+        if progress.held:
+            held = TransportUnavailable(
+                f"{progress.held} records of partition {progress.partition} can't be read until "
+                "another producer's transaction ends; the message may be one of them"
+            )
+            answer_remaining(sought, held)
+        answer_remaining(sought, None)
 
     async def _read(
-        self, progress: Progress, position: str | None, sought: Waiting[_Answer]
+        self,
+        progress: Progress,
+        sought: Waiting[_Answer],
+        *,
+        after: str | None,
+        last: str | None,
     ) -> None:
-        """Read records that may lack a row until all messages are found; set those answers.
+        """Read records of a partition until all messages are found; set the answers of those.
 
         Args:
-            progress: The workers' progress in the log.
-            position: The offset up to which PostgreSQL has the rows; ``None``: not known.
+            progress: The workers' progress in the partition.
             sought: The messages by id.
+            after: The offset to begin after; ``None``: at the beginning.
+            last: The offset to end with, if a record has it; else it ends with the log.
         """
-        partition = progress.partition
-        if progress.unavailable:
-            raise TransportUnavailable(f"no server has partition {partition} now")
-        after, left = progress.floor, self._scan
-        if position is not None and is_behind(
-            self._transport, position, acknowledged_through(progress)
-        ):
-            after = position or None
-        elif progress.lag == 0:
-            return
+        left = self._scan
         names = {message_id.encode() for message_id in sought}
         while not all(answer.done() for answer in sought.values()):
             if left <= 0:
                 detail = (
-                    f"More than {self._scan} records of partition {partition} wait for a worker, "
-                    "and the message may be one of them."
+                    f"More than {self._scan} records of partition {progress.partition} wait for a "
+                    "worker, and the message may be one of them."
                 )
                 raise Problem(LOG_UNAVAILABLE, detail, headers=RETRY_AFTER)
             records = await self._transport.read(
-                Topic.MESSAGES, partition, after=after, limit=min(_PAGE, left)
+                Topic.MESSAGES, progress.partition, after=after, limit=min(_PAGE, left)
             )
             for record in records:
                 named = record.headers.get(HEADER_MESSAGE_ID)
                 if named is None or named in names:
                     self._compare(record, sought)
-            if not records or records[-1].offset == progress.end:
-                break
+            if not records or records[-1].offset == last:
+                return
             left -= len(records)
             after = records[-1].offset
-        else:
-            return
-        if progress.held:
-            raise TransportUnavailable(
-                f"{progress.held} records of partition {partition} can't be read until another "
-                "producer's transaction ends; the message may be one of them"
-            )
 
     def _compare(self, record: Record, sought: Waiting[_Answer]) -> None:
         """Set the answer of the message in ``record``, unless an earlier record set it."""

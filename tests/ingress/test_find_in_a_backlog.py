@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -29,17 +29,27 @@ from transport.settings import TransportSettings
 
 
 class _Watched(Forwarding):
-    """Counts the questions, and can be made to fail."""
+    """Counts the questions, and can be made to wait or to fail."""
 
     def __init__(self, inner: Transport) -> None:
         super().__init__(inner)
         self.looks = 0
         self.reads = 0
+        self.recalls = 0
         self.fault: Exception | None = None
+        self.may_look = asyncio.Event()
+        self.may_look.set()
+        self.before_read: Callable[[], Awaitable[None]] | None = None
+
+    async def recall(self, message_ids: Sequence[str]) -> Sequence[Any]:
+        """As the inner transport."""
+        self.recalls += 1
+        return await super().recall(message_ids)
 
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
         """As the inner transport, unless it is to fail."""
         self.looks += 1
+        await self.may_look.wait()
         if self.fault is not None:
             raise self.fault
         return await super().progress(topic, group=group)
@@ -47,6 +57,8 @@ class _Watched(Forwarding):
     async def read(self, *arguments: Any, **options: Any) -> Sequence[Record]:
         """As the inner transport."""
         self.reads += 1
+        if self.before_read is not None:
+            await self.before_read()
         return await super().read(*arguments, **options)
 
 
@@ -82,19 +94,78 @@ async def test_a_message_whose_row_postgresql_lost_is_found_in_the_log(
     log: Transport, database_pool: Pool
 ) -> None:
     """A standby was promoted that was behind; no worker has put the row back yet."""
-    early, lost = message("early"), message("lost")
-    sent = [seal(event, log.partitions) for event in (early, lost)]
-    await log.publish(sent, remember=False)
+    lost = await _append(log, "early", "lost")
     await _persisted(log, database_pool)
-    row = "WHERE client_message_id = $1"
-    first = await database_pool.fetchval(f"SELECT log_offset FROM messages {row}", "early")
-    await database_pool.execute(f"DELETE FROM messages {row}", "lost")
-    await database_pool.execute("UPDATE log_positions SET through = $1 WHERE partition >= 0", first)
+    await _lose(database_pool, "early", "lost")
     messages = Messages(transport=log, pool=database_pool, scan=1000, timeout_seconds=5)
-    found = await messages.find(lost.message_id, content=True)
+    found = await messages.find(lost, content=True)
     assert isinstance(found, Pending)
     assert found.message is not None
     assert found.message.client_message_id == "lost"
+
+
+async def test_a_message_is_not_called_unknown_while_postgresql_does_not_say_where_rows_end(
+    log: Transport, database_pool: Pool
+) -> None:
+    """The failover was under way during the search, and over before and after it."""
+    lost = await _append(log, "early", "lost")
+    await _persisted(log, database_pool)
+    await _lose(database_pool, "early", "lost")
+    messages = Messages(transport=log, pool=database_pool, scan=1000, timeout_seconds=5)
+    await database_pool.execute("ALTER TABLE log_positions RENAME TO away")
+    try:
+        with pytest.raises(Problem) as caught:
+            await messages.find(lost, content=True)
+    finally:
+        await database_pool.execute("ALTER TABLE away RENAME TO log_positions")
+    assert isinstance(await messages.find(lost, content=True), Pending)
+    assert "the database can't be asked" in str(caught.value)
+    assert caught.value.kind.status == 503
+    assert caught.value.headers["Retry-After"]
+
+
+async def test_a_message_whose_row_postgresql_loses_during_the_search_is_not_called_unknown(
+    log: Transport, database_pool: Pool
+) -> None:
+    """The server that said where rows end is replaced by one that was still further behind."""
+    lost = await _append(log, "early", "lost", "lost too")
+    watched = _Watched(log)
+    watched.may_look.clear()
+    messages = Messages(transport=watched, pool=database_pool, scan=1000, timeout_seconds=5)
+    another = asyncio.create_task(messages.find(str(uuid4()), content=True))
+    await eventually(lambda: watched.looks == 1)
+    finding = asyncio.create_task(messages.find(lost, content=True))
+    await eventually(lambda: watched.recalls == 2)  # it had no row, and waits for the next search
+    await _persisted(log, database_pool)
+    await _lose(database_pool, "lost", "lost too")
+
+    async def fail_over() -> None:
+        if watched.looks == 2:
+            await _lose(database_pool, "early", "lost")
+
+    watched.before_read = fail_over
+    watched.may_look.set()
+    with pytest.raises(Problem, match="the database can't be asked"):
+        await finding
+    await another
+
+
+async def _append(log: Transport, *names: str) -> str:
+    """Append messages that the log does not remember; return the second one's id."""
+    events = [message(name) for name in names]
+    await log.publish([seal(event, log.partitions) for event in events], remember=False)
+    return events[1].message_id
+
+
+async def _lose(pool: Pool, last: str, lost: str) -> None:
+    """Set PostgreSQL back to the row ``last``, as a failover to a standby that was behind does."""
+    row = "WHERE client_message_id = $1"
+    through = await pool.fetchval(f"SELECT log_offset FROM messages {row}", last)
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(f"DELETE FROM messages {row}", lost)
+        await connection.execute(
+            "UPDATE log_positions SET through = $1 WHERE partition >= 0", through
+        )
 
 
 async def _persisted(log: Transport, pool: Pool) -> None:
