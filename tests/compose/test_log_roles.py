@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from compose.process.logs.transports import role_of
-from persistence.standby.takeover_rules import LogRole, Why
+from persistence.standby.takeover_rules import LogRole, TakeoverReason
 from tests.support.phases import CHOICES
 from transport.contract import Record
 from transport.settings import TransportSettings
@@ -34,7 +34,7 @@ def test_the_places_in_the_phases() -> None:
 def test_a_primary_that_is_copied_nowhere_read_is_not_left_unread(shadow: str | None) -> None:
     """TRANSPORT was changed by hand and CONSUME_FROM was not."""
     role = role_of("kafka", _settings("kafka", shadow, "sync", "redis"))
-    assert role.why(ORIGINAL) is Why.UNSHADOWED
+    assert role.why(ORIGINAL) is TakeoverReason.UNSHADOWED
 
 
 def test_a_primary_whose_copies_may_lack_some_is_only_waited_for() -> None:
