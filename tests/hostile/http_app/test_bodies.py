@@ -177,6 +177,7 @@ async def service(start: Start) -> Service:
     return await start()
 
 
+@pytest.mark.quiet
 async def test_no_body_holds_the_loop(service: Service, client: RawClient) -> None:
     """A third of them; `make chaos` sends all."""
     await _send_all(BODIES[::3], service, client)
