@@ -128,7 +128,8 @@ class PendingMessages:
         if isinstance(state, Outage):
             answer_remaining(sought, state)
             return
-        position = state.positions.get(progress.partition)
+        # Where PostgreSQL knows no owner it may have lost every row. A worker begins there too.
+        position = state.positions.get(progress.partition, "")
         acknowledged = acknowledged_through(progress)
         try:
             if position is not None and is_behind(self._transport, position, acknowledged):

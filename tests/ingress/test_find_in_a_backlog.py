@@ -104,6 +104,18 @@ async def test_a_message_whose_row_postgresql_lost_is_found_in_the_log(
     assert found.message.client_message_id == "lost"
 
 
+async def test_a_message_is_found_in_the_log_if_postgresql_lost_the_partitions_owner_too(
+    log: Transport, database_pool: Pool
+) -> None:
+    """The standby that was promoted was behind the first take of the partition."""
+    lost = await _append(log, "early", "lost")
+    await _persisted(log, database_pool)
+    await database_pool.execute("DELETE FROM messages")
+    await database_pool.execute("DELETE FROM log_positions")
+    messages = Messages(transport=log, pool=database_pool, scan=1000, timeout_seconds=5)
+    assert isinstance(await messages.find(lost, content=True), Pending)
+
+
 async def test_a_message_is_not_called_unknown_while_postgresql_does_not_say_where_rows_end(
     log: Transport, database_pool: Pool
 ) -> None:
