@@ -32,7 +32,11 @@ async def tls_in_front_of(
         task.add_done_callback(links.discard)
         with contextlib.suppress(OSError, asyncio.CancelledError):
             inner_reader, inner_writer = await asyncio.open_connection(host, port)
-            await asyncio.gather(_pass(reader, inner_writer), _pass(inner_reader, writer))
+            try:
+                await asyncio.gather(_pass(reader, inner_writer), _pass(inner_reader, writer))
+            finally:  # a pass that is cancelled before it begins closes nothing
+                inner_writer.close()
+                writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
     try:

@@ -20,6 +20,7 @@ from transport.errors import ConfigurationError, TransportError, TransportUnavai
 from transport.kafka.client import (
     broken_writes,
     client_log,
+    ended_connections,
     fixed_arrays,
     idle_fetches,
     node_outages,
@@ -49,6 +50,7 @@ fixed_arrays.install()
 idle_fetches.install()
 handshake.install()
 client_log.install()
+ended_connections.install()
 node_outages.install()
 broken_writes.install()
 
