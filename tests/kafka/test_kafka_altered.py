@@ -1,4 +1,4 @@
-"""Topics that somebody alters while we run: told, though Kafka tells no client of it."""
+"""Topics whose settings are altered while a process runs. Kafka tells no client of that."""
 
 from __future__ import annotations
 
