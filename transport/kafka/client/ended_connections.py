@@ -1,8 +1,9 @@
-"""A patch of aiokafka: a connection that the broker has ended is closed when it is dropped.
+"""A patch of aiokafka: a connection that the broker ends is closed here at once.
 
-aiokafka (0.14) drops a connection whose reader is at its end without closing it
-(``AIOKafkaClient._get_conn``), and its ``__del__`` closes only those that are not. If the reader's
-task has not yet seen the end, nobody closes the socket then, until the collector comes.
+asyncio keeps a connection open for writing when the peer ends its side, unless the protocol says
+otherwise. Kafka has no use for that. aiokafka (0.14) closes such a connection when its reader's
+task sees the end. If the connection is to be used before (``AIOKafkaClient._get_conn``), aiokafka
+drops it unclosed, and the socket stayed open until the garbage collector came.
 """
 
 from __future__ import annotations
@@ -10,24 +11,21 @@ from __future__ import annotations
 from functools import wraps
 from typing import Any
 
-from aiokafka.conn import AIOKafkaConnection
+from aiokafka.conn import AIOKafkaProtocol
 
 __all__ = ["install"]
 
 
 def install() -> None:
     """Patch aiokafka in this process; called again, it changes nothing."""
-    if not hasattr(AIOKafkaConnection.__del__, "__wrapped__"):
-        AIOKafkaConnection.__del__ = _closing(AIOKafkaConnection.__del__)
+    if "eof_received" not in vars(AIOKafkaProtocol):
+        AIOKafkaProtocol.eof_received = _closing(AIOKafkaProtocol.eof_received)
 
 
-def _closing(delete: Any) -> Any:
-    @wraps(delete)
-    def close(connection: AIOKafkaConnection) -> None:
-        delete(connection)
-        writer = getattr(connection, "_writer", None)  # none if it never connected
-        loop = getattr(connection, "_loop", None)
-        if writer is not None and loop is not None and not loop.is_closed():
-            writer.close()
+def _closing(eof_received: Any) -> Any:
+    @wraps(eof_received)
+    def close(protocol: AIOKafkaProtocol) -> bool:
+        eof_received(protocol)
+        return False  # the transport closes itself
 
     return close
