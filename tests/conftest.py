@@ -20,6 +20,7 @@ from compose.local.seaweed import SeaweedServer
 from compose.local.valkey import ValkeyServer
 from compose.process.metrics import process_metrics
 from otel.metrics import Metrics
+from tests.support import stream_origins
 from tests.support.containers import RedisContainer
 from tests.support.databases import Databases
 from tests.support.eventually import eventually as wait_until
@@ -43,6 +44,7 @@ _OURS = (
     "PORT", "CROSSFADE_", "PAYLOAD_", "AWS_",
 )  # fmt: skip
 _numbers = itertools.count(1)
+stream_origins.install()
 # The garbage collector looks at new objects after so many, not after 700: a test makes thousands
 # of objects and few cycles, and the collector took a sixth of its processor time.
 _YOUNG_OBJECTS = 10_000
