@@ -5,18 +5,11 @@ The ssl module tells it of a server's certificate that was checked, and of no ot
 
 from __future__ import annotations
 
-import ssl
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
 __all__ = ["Certificate", "valid_until", "valid_until_of_file"]
-
-_UTC_TIME = 0x17  # with two digits for the year
-_VERSION = 0xA0
-_LONG = 0x80
-_PIVOT = "50"  # RFC 5280, 4.1.2.5.1: from here on the two digits mean the last century
-_BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
 
 class Certificate(NamedTuple):
@@ -34,19 +27,10 @@ def valid_until(der: bytes) -> datetime:
     Raises:
         ValueError: it is no certificate.
     """
-    try:
-        at = _inside(der, _inside(der, 0))  # the signed part of it
-        if der[at] == _VERSION:
-            at = _after(der, at)
-        for _serial_number_algorithm_issuer in range(3):
-            at = _after(der, at)
-        at = _after(der, _inside(der, at))  # past the first moment
-        text = der[_inside(der, at) : _after(der, at)].decode("ascii")
-        if der[at] == _UTC_TIME:
-            text = f"{'20' if text < _PIVOT else '19'}{text}"
-        return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
-    except IndexError as error:
-        raise ValueError("it is no certificate") from error
+    # A tenth of a second to import, and few commands ask.
+    from cryptography.x509 import load_der_x509_certificate  # noqa: PLC0415
+
+    return load_der_x509_certificate(der).not_valid_after_utc
 
 
 def valid_until_of_file(path: str | Path) -> datetime:
@@ -56,20 +40,6 @@ def valid_until_of_file(path: str | Path) -> datetime:
         OSError: the file can't be read.
         ValueError: it holds no certificate.
     """
-    _, begin, rest = Path(path).read_text("utf-8", "replace").partition(_BEGIN)
-    body, end, _ = rest.partition(_END)
-    return valid_until(ssl.PEM_cert_to_DER_cert(f"{begin}{body}{end}"))
+    from cryptography.x509 import load_pem_x509_certificate  # noqa: PLC0415
 
-
-def _inside(der: bytes, at: int) -> int:
-    """Return where the content of the element at ``at`` begins."""
-    length = der[at + 1]
-    return at + 2 + (length - _LONG if length > _LONG else 0)
-
-
-def _after(der: bytes, at: int) -> int:
-    """Return where the element at ``at`` ends."""
-    start, length = _inside(der, at), der[at + 1]
-    if length > _LONG:
-        length = int.from_bytes(der[at + 2 : start], "big")
-    return start + length
+    return load_pem_x509_certificate(Path(path).read_bytes()).not_valid_after_utc
