@@ -41,7 +41,9 @@ _FORMS: tuple[tuple[_Form, str], ...] = (
 
 
 class DeadLetterIndex:
-    """Writes the rows of the table ``dead_letters``.
+    """Writes the rows of the table ``dead_letters`` for one claim, and knows where it left them.
+
+    Each claim has its own: in one process too, the next one may come before the last one has ended.
 
     ``patience``: for this many seconds, a slow statement with a large letter is put down to a slow
     server, and not to the letter.

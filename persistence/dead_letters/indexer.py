@@ -43,8 +43,8 @@ class DeadLetterIndexer:
         member: str,
     ) -> None:
         self._transport = transport
-        self._index = DeadLetterIndex(pool, transport.name, metrics)
-        self._position = self._index.position
+        self._pool = pool
+        self._metrics = metrics
         self._positions = Positions(transport, metrics, Topic.DEAD_LETTERS, DLQ_GROUP)
         self._poll = settings.stream_poll_interval_ms / 1000
         self._log = log_barrier(transport, metrics, longest=self._poll)
@@ -69,49 +69,60 @@ class DeadLetterIndexer:
         return waiting + self._claims.paused()
 
     async def _serve(self, claim: Claim, stop: asyncio.Event) -> None:
+        index = DeadLetterIndex(self._pool, self._transport.name, self._metrics)
         left: str | None = None
         seen_in = -1
         if isinstance(claim, RetainingClaim):
             claim.retain(lambda: seen_in != self._database.outages)
         while not stop.is_set():
             outages = self._database.outages
-            left = await self._catch_up(left, stop)
+            left = await self._catch_up(index, left, stop)
             seen_in = outages
             records = await self._log.through(lambda: unless_stopped(stop, self._next(claim)), stop)
             if records:
-                left = await self._add(records, left, stop)
+                left = await self._add(index, records, left, stop)
                 await self._log.through(partial(claim.ack, records[-1].offset), stop)
 
-    async def _add(self, records: Sequence[Record], left: str | None, stop: asyncio.Event) -> str:
+    async def _add(
+        self,
+        index: DeadLetterIndex,
+        records: Sequence[Record],
+        left: str | None,
+        stop: asyncio.Event,
+    ) -> str:
         """Index records after what PostgreSQL lost, if anything; return the position."""
         while True:
             try:
-                await self._database.through(partial(self._index.add, records), stop)
+                await self._database.through(partial(index.add, records), stop)
             except FenceLost:
-                left = await self._catch_up(left, stop)
+                left = await self._catch_up(index, left, stop)
             else:
                 return records[-1].offset
 
-    async def _catch_up(self, left: str | None, stop: asyncio.Event) -> str | None:
+    async def _catch_up(
+        self, index: DeadLetterIndex, left: str | None, stop: asyncio.Event
+    ) -> str | None:
         """Index again the letters after ``left`` that PostgreSQL lost; return the position now.
 
         A failover to a standby that was behind, or a restore, loses rows of acknowledged letters.
         """
         while True:
-            known = await self._database.through(self._position.read, stop)
+            known = await self._database.through(index.position.read, stop)
             if known is not None and known == left:
                 return left
             floor = await self._log.through(partial(self._positions.floor, 0), stop)
             if not self._positions.is_behind(known or "", floor):
                 return known
             try:
-                await self._index_again(known or "", floor, stop)
+                await self._index_again(index, known or "", floor, stop)
             except FenceLost:
-                left = None  # another failover, or another process indexes too
+                left = None  # another failover, or another claim's owner indexes too
             else:
                 return floor.offset
 
-    async def _index_again(self, after: str, floor: Floor, stop: asyncio.Event) -> None:
+    async def _index_again(
+        self, index: DeadLetterIndex, after: str, floor: Floor, stop: asyncio.Event
+    ) -> None:
         assert floor.offset is not None
         holds_all = await self._log.through(partial(self._positions.reaches, 0, after), stop)
         if not holds_all:
@@ -125,9 +136,9 @@ class DeadLetterIndexer:
         while page := await self._log.through(
             partial(self._positions.read, 0, after, floor, _AT_ONCE), stop
         ):
-            await self._database.through(partial(self._index.add, page), stop)
+            await self._database.through(partial(index.add, page), stop)
             after = page[-1].offset
-        await self._database.through(partial(self._position.move, floor.offset), stop)
+        await self._database.through(partial(index.position.move, floor.offset), stop)
 
     async def _next(self, claim: Claim) -> Sequence[Record]:
         return await claim.next(max_records=_AT_ONCE, max_wait=self._poll)

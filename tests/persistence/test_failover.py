@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from itertools import chain
 from typing import Any
 
 import asyncpg
 import pytest
+from redis.asyncio import Redis
 
 from compose.process.health import worker_probe
 from otel.metrics import Metrics
@@ -25,11 +27,12 @@ from tests.support.kafka import fresh_settings
 from tests.support.metric_values import value_of
 from tests.support.postgres_pair import PostgresPair, base_backup, pair, run
 from transport.clock import timestamp
-from transport.contract import WORKER_GROUP, DeadLetter, Reason, Topic
+from transport.contract import DLQ_GROUP, WORKER_GROUP, DeadLetter, Reason, Topic
 from transport.kafka import KafkaTransport
 from transport.message.envelope import Message
 from transport.message.partitioner import partition_for
 from transport.redis import RedisTransport
+from transport.redis.keys import dead_letter_log
 
 CONVERSATIONS = 7
 
@@ -264,6 +267,53 @@ async def test_letters_in_hand_are_listed_behind_those_that_were_lost(
     holder.terminate()
     await servers.promote()
     await eventually(lambda: listed(3), timeout=20)
+
+
+async def test_a_claim_that_ended_lists_nothing_before_what_its_successor_puts_back(
+    database_pool, start, transport, transport_settings
+) -> None:
+    """Both work in one process: the group took the claim while PostgreSQL held a statement up."""
+    start(DeadLetterIndexer, "i1")
+    for number, name in enumerate(["first", "lost"], 1):
+        await transport.dead_letter([_letter(name)])
+        await eventually(partial(_are_listed, database_pool, number), timeout=20)
+    first = await database_pool.fetchval("SELECT log_offset FROM dead_letters ORDER BY id LIMIT 1")
+    async with database_pool.acquire() as after, after.transaction():
+        async with database_pool.acquire() as before, before.transaction():
+            await before.execute(_LOCK)
+            await transport.dead_letter([_letter("in hand")])
+            await eventually(partial(_wait, database_pool, 1), timeout=20)
+            locking = asyncio.create_task(after.execute(_LOCK))
+            await eventually(partial(_wait, database_pool, 2), timeout=20)
+            # What a failover to a standby that was behind leaves.
+            await before.execute("DELETE FROM dead_letters WHERE log_offset <> $1", first)
+            await database_pool.execute(
+                "UPDATE log_positions SET through = $1 WHERE partition = -1", first
+            )
+            async with Redis(
+                host=transport_settings.redis_host,
+                port=transport_settings.redis_port,
+                db=transport_settings.redis_stream_db,
+                protocol=2,
+            ) as redis:
+                await redis.delete(dead_letter_log().lease(0, DLQ_GROUP))
+            await eventually(partial(_wait, database_pool, 3), timeout=20)
+        await locking
+        # The first claim has looked at the position, and now puts back what is lost as well.
+        await eventually(partial(_wait, database_pool, 2), timeout=20)
+    await eventually(partial(_are_listed, database_pool, 3), timeout=20)
+
+
+_LOCK = "LOCK TABLE dead_letters IN EXCLUSIVE MODE"
+
+
+async def _are_listed(pool: asyncpg.Pool, count: int) -> bool:
+    return await pool.fetchval("SELECT count(*) FROM dead_letters") == count
+
+
+async def _wait(pool: asyncpg.Pool, count: int) -> bool:
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = $1::regclass"
+    return await pool.fetchval(waiting, "dead_letters") == count
 
 
 def _letter(name: str) -> DeadLetter:
