@@ -312,8 +312,11 @@ async def _are_listed(pool: asyncpg.Pool, count: int) -> bool:
 
 
 async def _wait(pool: asyncpg.Pool, count: int) -> bool:
-    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = $1::regclass"
-    return await pool.fetchval(waiting, "dead_letters") == count
+    waiting = await pool.fetchval(
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'dead_letters'::regclass"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    return waiting == count
 
 
 def _letter(name: str) -> DeadLetter:
