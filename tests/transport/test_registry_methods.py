@@ -20,6 +20,6 @@ class OfAnotherRelease:
 
 def test_a_transport_without_a_method_of_the_contract_is_refused_at_the_start(monkeypatch) -> None:
     entry = EntryPoint("memory", f"{__name__}:OfAnotherRelease", "crossfade.transports")
-    monkeypatch.setattr(registry, "entry_points", lambda **_: [entry])
+    monkeypatch.setattr(registry, "_registered", lambda: {"memory": entry})
     with pytest.raises(ConfigurationError, match=r"has no consume, .*reaches"):
         registry.create("memory", TransportSettings(transport="memory"))
