@@ -96,7 +96,7 @@ class _ServedContent(NamedTuple):
         return f'"{self.digest}"'
 
 
-router = APIRouter(prefix="/api/messages/{message_id}/content", tags=["messages"])
+router = APIRouter(prefix="/api/messages/{messageId}/content", tags=["messages"])
 
 
 @router.get(

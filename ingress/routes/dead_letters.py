@@ -71,7 +71,7 @@ async def list_dead_letters(
 
 
 @router.get(
-    "/{dead_letter_id:int}",
+    "/{deadLetterId:int}",
     summary="Read a dead letter, its record and why it is one",
     description="The record byte for byte, with its headers and the error that ended it.",
     operation_id="getDeadLetter",
@@ -80,7 +80,7 @@ async def list_dead_letters(
     openapi_extra=scoped(Scope.READ),
 )
 async def get_dead_letter(
-    dead_letter_id: Annotated[int, Path(ge=1, le=LARGEST)],
+    dead_letter_id: Annotated[int, Path(alias="deadLetterId", ge=1, le=LARGEST)],
     routes: Routes,
 ) -> FullDeadLetter:
     found = await routes.letters.get(dead_letter_id)

@@ -56,6 +56,7 @@ __all__ = [
 MessageId = Annotated[
     str,
     Path(
+        alias="messageId",
         pattern=UUID_PATTERN,
         description="The messageId of an acknowledgement.",
         json_schema_extra={"format": "uuid"},
@@ -92,7 +93,7 @@ router = APIRouter(prefix="/api", tags=["messages"])
 
 
 @router.get(
-    "/messages/{message_id}",
+    "/messages/{messageId}",
     summary="Read one message, wherever it is",
     description="The message is found as a row, as a dead letter, or in the log where it waits. "
     "Fields that are not known yet are null. An archived or erased message has its id and its "
@@ -119,7 +120,7 @@ async def get_message(message_id: MessageId, routes: Routes, key: ReadKey) -> Me
 
 
 @router.get(
-    f"/conversations/{{conversation_id:{ANY_TEXT}}}/messages",
+    f"/conversations/{{conversationId:{ANY_TEXT}}}/messages",
     summary="Read a conversation, oldest first",
     description="A page ends early, with `hasMore`, once its contents come to 1 MiB. For a key "
     "with a sender prefix it leaves out the messages of other senders.",
@@ -131,7 +132,7 @@ async def list_messages(
     *,
     routes: Routes,
     key: ReadKey,
-    conversation_id: Annotated[Text, Path()],
+    conversation_id: Annotated[Text, Path(alias="conversationId")],
     after: Annotated[
         str | None, Query(max_length=64, description="`next` of the page before.")
     ] = None,

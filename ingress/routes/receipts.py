@@ -23,7 +23,7 @@ __all__ = ["router"]
 _UNAVAILABLE = (p.LOG_UNAVAILABLE, p.DATABASE_UNAVAILABLE)
 _REFUSED = (p.MALFORMED, p.INVALID, p.NOT_FOUND, p.GONE, p.STATE, p.TOO_LARGE, p.MEDIA)
 
-router = APIRouter(prefix="/api/messages/{message_id}/receipts", tags=["receipts"])
+router = APIRouter(prefix="/api/messages/{messageId}/receipts", tags=["receipts"])
 
 
 @router.post(

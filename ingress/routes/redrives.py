@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from ingress.routes.dead_letter_models import (
     RedriveAnswer,
@@ -27,6 +27,7 @@ from persistence.dead_letters.selection import described
 __all__ = ["router"]
 
 _PREFIX = "/api/dead-letters"
+RedriveId = Annotated[UUID, Path(alias="redriveId")]
 Why = Annotated[Reasoned | None, Query(description="Kept on record with who asked and when.")]
 _WRITE = (p.MALFORMED, p.INVALID, p.TOO_LARGE, p.MEDIA, p.DATABASE_UNAVAILABLE)
 
@@ -82,7 +83,7 @@ async def list_redrives(routes: Routes) -> Redrives:
 
 
 @router.get(
-    "/redrives/{redrive_id}",
+    "/redrives/{redriveId}",
     summary="See how far a redrive is",
     description="Counts go up while it runs. One that has stopped and has work left is "
     "`resumable`.",
@@ -91,12 +92,12 @@ async def list_redrives(routes: Routes) -> Redrives:
     responses=problems(p.INVALID, NOT_FOUND, p.DATABASE_UNAVAILABLE),
     openapi_extra=scoped(Scope.READ),
 )
-async def get_redrive(redrive_id: UUID, routes: Routes) -> _Shown:
+async def get_redrive(redrive_id: RedriveId, routes: Routes) -> _Shown:
     return await _shown(routes.redriver, redrive_id)
 
 
 @router.post(
-    "/redrives/{redrive_id}/cancel",
+    "/redrives/{redriveId}/cancel",
     summary="Stop a redrive after the batch in hand",
     description="Letters that were appended again stay so; the others stay pending.",
     operation_id="cancelRedrive",
@@ -104,12 +105,14 @@ async def get_redrive(redrive_id: UUID, routes: Routes) -> _Shown:
     responses=problems(p.INVALID, NOT_FOUND, STATE, p.DATABASE_UNAVAILABLE),
     openapi_extra=scoped(Scope.ADMIN),
 )
-async def cancel_redrive(redrive_id: UUID, routes: Routes, who: Caller, why: Why = None) -> _Shown:
+async def cancel_redrive(
+    redrive_id: RedriveId, routes: Routes, who: Caller, why: Why = None
+) -> _Shown:
     return await _steer(routes, redrive_id, "cancel", routes.redriver.cancel, by=(who, why))
 
 
 @router.post(
-    "/redrives/{redrive_id}/resume",
+    "/redrives/{redriveId}/resume",
     status_code=202,
     summary="Resume a redrive whose process has stopped",
     description="It continues where it stopped. A letter that was appended twice is still one "
@@ -119,7 +122,9 @@ async def cancel_redrive(redrive_id: UUID, routes: Routes, who: Caller, why: Why
     responses=problems(p.INVALID, NOT_FOUND, STATE, p.DATABASE_UNAVAILABLE),
     openapi_extra=scoped(Scope.ADMIN),
 )
-async def resume_redrive(redrive_id: UUID, routes: Routes, who: Caller, why: Why = None) -> _Shown:
+async def resume_redrive(
+    redrive_id: RedriveId, routes: Routes, who: Caller, why: Why = None
+) -> _Shown:
     return await _steer(routes, redrive_id, "resume", routes.redriver.resume, by=(who, why))
 
 

@@ -7,7 +7,7 @@ from starlette.convertors import Convertor, register_url_convertor
 __all__ = ["ANY_TEXT", "TextConvertor"]
 
 ANY_TEXT = "text"
-"""The convertor's name in a route: ``f"/conversations/{{conversation_id:{ANY_TEXT}}}"``."""
+"""The convertor's name in a route: ``f"/conversations/{{conversationId:{ANY_TEXT}}}"``."""
 
 
 class TextConvertor(Convertor[str]):

@@ -20,7 +20,7 @@ from playwright.async_api import Page, expect
 from ingress.openapi import CONSOLE_PATH, PATH
 from tests.console.conftest import Open, Place
 from tests.console.page_actions import connected
-from tests.support.hostile_rows import BACKFILL, DEAD, MESSAGE, REDRIVE, fill
+from tests.support.hostile_rows import DEAD, MESSAGE, REDRIVE, fill
 from tests.support.hostile_text import WORST, hostile_texts
 
 pytestmark = pytest.mark.timeout(300)
@@ -127,12 +127,10 @@ async def _answers(place: Place, text: str) -> int:
         path: operations for document in documents for path, operations in document["paths"].items()
     }
     values: dict[str, list[str]] = {
-        "message_id": [str(MESSAGE), str(DEAD), text],
-        "conversation_id": [text],
-        "letter_id": ["1", text],
-        "identifier": ["1", text],
-        "redrive_id": [str(REDRIVE), text],
-        "backfill_id": [str(BACKFILL), text],
+        "messageId": [str(MESSAGE), str(DEAD), text],
+        "conversationId": [text],
+        "deadLetterId": ["1", text],
+        "redriveId": [str(REDRIVE), text],
     }
     for path, operations in described.items():
         if "get" not in operations or path.endswith("/events"):

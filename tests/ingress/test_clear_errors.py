@@ -89,11 +89,11 @@ async def test_a_fault_is_worded_alike_on_every_route(
 @pytest.mark.parametrize(
     ("url", "field", "said"),
     [
-        ("/api/messages/abc", "message_id", "is not a message id"),
+        ("/api/messages/abc", "messageId", "is not a message id"),
         ("/api/conversations/c/messages?limit=0", "limit", "is less than 1"),
         ("/api/conversations/c/messages?limit=201", "limit", "is more than 200"),
         ("/api/conversations/c/messages?limit=x", "limit", "is not a whole number"),
-        ("/api/conversations/a%00b/messages", "conversation_id", "holds U+0000"),
+        ("/api/conversations/a%00b/messages", "conversationId", "holds U+0000"),
     ],
 )
 async def test_a_faulty_path_or_query_is_worded_so_too(

@@ -103,7 +103,7 @@ async def test_a_message_that_is_nowhere_is_404(service: Service) -> None:
 async def test_an_id_that_can_not_be_one_is_422(service: Service, given: str) -> None:
     answer = await service.client.get(f"/api/messages/{given}")
     assert answer.status_code == 422
-    assert answer.json()["errors"][0]["field"] == "message_id"
+    assert answer.json()["errors"][0]["field"] == "messageId"
 
 
 async def test_pages_of_a_conversation_are_whole_and_in_order(service: Service) -> None:

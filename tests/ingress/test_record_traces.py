@@ -77,7 +77,7 @@ async def test_a_receipt_travels_in_its_requests_trace(
     answer = await worked.client.post(path, json=body, headers={"traceparent": SAMPLED})
     assert answer.status_code == 202
     await eventually(lambda: tracing.named("ack msg:stream"))
-    post = tracing.one("POST /api/messages/{message_id}/receipts", tracing.of(TRACE))
+    post = tracing.one("POST /api/messages/{messageId}/receipts", tracing.of(TRACE))
     assert parent(post) == SPAN
     assert parent(tracing.one("create msg:stream")) == identity(post)
     await worked.client.get("/healthz")

@@ -17,7 +17,7 @@ router = APIRouter(prefix="/api/console", tags=["console"])
 
 
 @router.get(
-    "/messages/{message_id}",
+    "/messages/{messageId}",
     summary="Read a message's whole story",
     description="Every step with its time and place, from acceptance to the row, the dead "
     "letter and the receipts.",

@@ -72,7 +72,7 @@ async def _reads(service: Service, identifier: str) -> list[httpx.Response]:
     for path, operations in document["paths"].items():
         if "get" not in operations or path in _STREAMS | _FOR_PROBES:
             continue
-        asked = path.replace("{message_id}", identifier).replace("{conversation_id}", "c")
+        asked = path.replace("{messageId}", identifier).replace("{conversationId}", "c")
         asked = re.sub(r"\{\w+\}", "1", asked)
         query = {
             parameter["name"]: "1"

@@ -18,7 +18,7 @@ WHY = {"filter": {}, "why": "x"}
 BODIES = {
     "/api/messages": message(),
     "/api/messages:batch": [message()],
-    "/api/messages/{message_id}/receipts": {"userId": "u", "state": "read"},
+    "/api/messages/{messageId}/receipts": {"userId": "u", "state": "read"},
     "/api/dead-letters/discard": WHY,
     "/api/dead-letters/redrive": WHY,
     "/api/console/session": {"key": "cf_x"},
@@ -52,10 +52,10 @@ async def _routes(service: Service) -> list[tuple[str, str]]:
 
 def _path(template: str) -> str:
     given = {
-        "{message_id}": IDENTIFIER,
-        "{redrive_id}": IDENTIFIER,
-        "{dead_letter_id}": "1",
-        "{conversation_id}": "c",
+        "{messageId}": IDENTIFIER,
+        "{redriveId}": IDENTIFIER,
+        "{deadLetterId}": "1",
+        "{conversationId}": "c",
         "{name}": "not-found",
         "{log}": "redis",
         "{partition}": "0",
