@@ -91,27 +91,29 @@ async def test_a_row_that_is_deleted_is_a_lost_message(tmp_path: Path) -> None:
         soak = Soak(tmp_path / "data", options, recorder, lambda _: None, service=ForkedService)
         running = asyncio.create_task(soak.run())
         await eventually(lambda: soak.load is not None and soak.load.acknowledged > 20, 200)
-        await eventually(lambda: _deleted(soak.stage.database_url), 60)
+        deleted = await eventually(lambda: _deleted(soak.stage.database_url), 60)
         await running
-    assert make_report(read_record(tmp_path / "soak.jsonl")).verdict["lost"] == 1
+    lost = {finding.where for finding in make_report(read_record(tmp_path / "soak.jsonl")).findings}
+    assert deleted["idempotency_key"] in lost
+    # If it had a receipt, that is gone with it.
+    assert lost <= {deleted["idempotency_key"], f"{deleted['id']}/delivered/reader"}
 
 
-async def _deleted(url: str) -> bool:
-    """Delete a row that is in no file and never will be; false while PostgreSQL is hurt."""
+async def _deleted(url: str) -> asyncpg.Record | None:
+    """Delete a row that is in no file and never will be; ``None`` while PostgreSQL is hurt."""
     try:
-        return await _delete(url) == 1
+        return await _delete(url)
     except AWAY:
-        return False
+        return None
 
 
-async def _delete(url: str) -> int:
+async def _delete(url: str) -> asyncpg.Record | None:
     connection = await asyncpg.connect(url)
     try:
-        gone = await connection.fetch(
+        return await connection.fetchrow(
             "DELETE FROM messages WHERE id = (SELECT id FROM messages ORDER BY seq DESC LIMIT 1)"
-            " RETURNING id"
+            " RETURNING id, idempotency_key"
         )
-        return len(gone)
     finally:
         await connection.close()
 
