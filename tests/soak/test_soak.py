@@ -68,8 +68,6 @@ async def test_rounds_are_judged_archived_and_forgotten(tmp_path: Path) -> None:
 
 @pytest.mark.chaos
 @pytest.mark.timeout(900)
-# aiokafka drops a connection that it was making when its broker was killed.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("log", ["redis", "kafka"])
 async def test_three_minutes_on_each_log(tmp_path: Path, log: str) -> None:
     if log == "kafka":
