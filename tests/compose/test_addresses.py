@@ -6,7 +6,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -90,7 +90,12 @@ async def _second(port: int, host: str, to: int) -> AsyncIterator[None]:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         theirs, to_them = await asyncio.open_connection(host, to)
-        await asyncio.gather(_pass(reader, to_them), _pass(theirs, writer))
+        try:
+            with suppress(OSError):  # a client may reset its connection
+                await asyncio.gather(_pass(reader, to_them), _pass(theirs, writer))
+        finally:
+            to_them.close()
+            writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.2", port):
         yield
