@@ -1,4 +1,4 @@
-"""Name the test that opened a stream in Python's warning that nobody closed it.
+"""Say in Python's warning about an unclosed stream which test opened the stream.
 
 The garbage collector finds such a stream in any later test, and the warning makes that one fail.
 """
