@@ -116,7 +116,7 @@ class DeadLetterIndexer:
             try:
                 await self._index_again(index, known or "", floor, stop)
             except FenceLost:
-                left = None  # another failover, or another claim's owner indexes too
+                left = None  # another failover, or another claim indexes too
             else:
                 return floor.offset
 

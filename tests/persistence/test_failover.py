@@ -299,7 +299,7 @@ async def test_a_claim_that_ended_lists_nothing_before_what_its_successor_puts_b
                 await redis.delete(dead_letter_log().lease(0, DLQ_GROUP))
             await eventually(partial(_wait, database_pool, 3), timeout=20)
         await locking
-        # The first claim has looked at the position, and now puts back what is lost as well.
+        # PostgreSQL refused the first claim's insert. Both claims wait to insert the lost letter.
         await eventually(partial(_wait, database_pool, 2), timeout=20)
     await eventually(partial(_are_listed, database_pool, 3), timeout=20)
 
