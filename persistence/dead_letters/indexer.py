@@ -70,55 +70,49 @@ class DeadLetterIndexer:
 
     async def _serve(self, claim: Claim, stop: asyncio.Event) -> None:
         index = DeadLetterIndex(self._pool, self._transport.name, self._metrics)
-        left: str | None = None
         seen_in = -1
         if isinstance(claim, RetainingClaim):
             claim.retain(lambda: seen_in != self._database.outages)
         while not stop.is_set():
             outages = self._database.outages
-            left = await self._catch_up(index, left, stop)
+            await self._catch_up(index, stop)
             seen_in = outages
             records = await self._log.through(lambda: unless_stopped(stop, self._next(claim)), stop)
             if records:
-                left = await self._add(index, records, left, stop)
+                await self._add(index, records, stop)
                 await self._log.through(partial(claim.ack, records[-1].offset), stop)
 
     async def _add(
-        self,
-        index: DeadLetterIndex,
-        records: Sequence[Record],
-        left: str | None,
-        stop: asyncio.Event,
-    ) -> str:
-        """Index records after what PostgreSQL lost, if anything; return the position."""
+        self, index: DeadLetterIndex, records: Sequence[Record], stop: asyncio.Event
+    ) -> None:
+        """Index records after what PostgreSQL lost, if anything."""
         while True:
             try:
                 await self._database.through(partial(index.add, records), stop)
             except FenceLost:
-                left = await self._catch_up(index, left, stop)
+                await self._catch_up(index, stop)
             else:
-                return records[-1].offset
+                return
 
-    async def _catch_up(
-        self, index: DeadLetterIndex, left: str | None, stop: asyncio.Event
-    ) -> str | None:
-        """Index again the letters after ``left`` that PostgreSQL lost; return the position now.
+    async def _catch_up(self, index: DeadLetterIndex, stop: asyncio.Event) -> None:
+        """Index again the letters that PostgreSQL lost, so that its position is known and right.
 
         A failover to a standby that was behind, or a restore, loses rows of acknowledged letters.
         """
+        left = index.position.through
         while True:
             known = await self._database.through(index.position.read, stop)
             if known is not None and known == left:
-                return left
+                return
             floor = await self._log.through(partial(self._positions.floor, 0), stop)
             if not self._positions.is_behind(known or "", floor):
-                return known
+                return
             try:
                 await self._index_again(index, known or "", floor, stop)
             except FenceLost:
                 left = None  # another failover, or another claim indexes too
             else:
-                return floor.offset
+                return
 
     async def _index_again(
         self, index: DeadLetterIndex, after: str, floor: Floor, stop: asyncio.Event
