@@ -52,14 +52,13 @@ OTHERS = "SELECT EXISTS (SELECT FROM fences WHERE transport <> $1 AND epoch >= 0
 TAKE = """
 INSERT INTO fences AS held (transport, partition, epoch, owner) VALUES ($1, $2, $3, $4)
 ON CONFLICT (transport, partition) DO UPDATE SET
-    epoch = greatest(held.epoch, excluded.epoch),
-    owner = CASE WHEN excluded.epoch < held.epoch THEN held.owner ELSE excluded.owner END,
-    taken_at = CASE WHEN excluded.epoch < held.epoch THEN held.taken_at ELSE now() END
+    epoch = greatest(held.epoch, excluded.epoch), owner = excluded.owner, taken_at = now()
 RETURNING epoch
 """
 """Raise the fence of a partition, never lower it; returns the epoch that now holds.
 
-$1 transport, $2 partition, $3 epoch, $4 owner.
+$1 transport, $2 partition, $3 epoch, $4 owner. If it returns a higher epoch than $3, another owner
+holds the fence: roll the transaction back, or it has this owner's name.
 """
 
 
