@@ -33,6 +33,8 @@ RETRY_AFTER = {"Retry-After": "2"}
 _PAGE = 500
 _PERSISTED_WITHIN = 2.0
 """Seconds to wait for PostgreSQL. The next search waits for this one."""
+_WAITING = "wait for a worker"
+_LOST = "have lost their rows in PostgreSQL, and a worker has yet to put them back"
 
 
 class Pending(msgspec.Struct, frozen=True):
@@ -117,7 +119,7 @@ class PendingMessages:
             if progress.unavailable:
                 raise TransportUnavailable(f"no server has partition {progress.partition} now")
             if progress.lag != 0:
-                await self._read(progress, sought, after=progress.floor, last=progress.end)
+                await self._read(progress, sought, progress.floor, progress.end, _WAITING)
         except (TransportError, Problem) as error:
             answer_remaining(sought, error)
 
@@ -133,7 +135,7 @@ class PendingMessages:
         acknowledged = acknowledged_through(progress)
         try:
             if position is not None and is_behind(self._transport, position, acknowledged):
-                await self._read(progress, sought, after=position or None, last=acknowledged)
+                await self._read(progress, sought, position or None, acknowledged, _LOST)
         except (TransportError, Problem) as error:
             answer_remaining(sought, error)
         for message_id, answer in sought.items():
@@ -152,9 +154,9 @@ class PendingMessages:
         self,
         progress: Progress,
         sought: Waiting[_Answer],
-        *,
         after: str | None,
         last: str | None,
+        are: str,
     ) -> None:
         """Read records of a partition until all messages are found; set the answers of those.
 
@@ -163,14 +165,15 @@ class PendingMessages:
             sought: The messages by id.
             after: The offset to begin after; ``None``: at the beginning.
             last: The offset to end with, if a record has it; else it ends with the log.
+            are: The state of these records, as an answer says it.
         """
         left = self._scan
         names = {message_id.encode() for message_id in sought}
         while not all(answer.done() for answer in sought.values()):
             if left <= 0:
                 detail = (
-                    f"More than {self._scan} records of partition {progress.partition} wait for a "
-                    "worker, and the message may be one of them."
+                    f"More than {self._scan} records of partition {progress.partition} {are}, and "
+                    "the message may be one of them."
                 )
                 raise Problem(LOG_UNAVAILABLE, detail, headers=RETRY_AFTER)
             records = await self._transport.read(

@@ -76,8 +76,25 @@ async def test_more_records_than_are_looked_through_leave_it_open(
 ) -> None:
     unknown = await _unknown_in_the_partition_of(log, waiting=3)
     messages = Messages(transport=log, pool=database_pool, scan=2, timeout_seconds=5)
-    with pytest.raises(Problem, match="More than 2 records") as caught:
+    with pytest.raises(
+        Problem, match=r"More than 2 records of .+ wait for a worker, and"
+    ) as caught:
         await messages.find(unknown, content=False)
+    assert caught.value.kind.status == 503
+    assert caught.value.headers["Retry-After"]
+
+
+async def test_more_records_without_rows_than_are_looked_through_leave_it_open(
+    log: Transport, database_pool: Pool
+) -> None:
+    """No record waits: an operator who looks for a worker that lags would find none."""
+    lost = await _append(log, "early", "lost")
+    await _persisted(log, database_pool)
+    await database_pool.execute("DELETE FROM messages")
+    await database_pool.execute("UPDATE log_positions SET through = '' WHERE partition >= 0")
+    messages = Messages(transport=log, pool=database_pool, scan=1, timeout_seconds=5)
+    with pytest.raises(Problem, match=r"More than 1 records of .+ have lost their rows") as caught:
+        await messages.find(lost, content=False)
     assert caught.value.kind.status == 503
     assert caught.value.headers["Retry-After"]
 
