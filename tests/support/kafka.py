@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import UnknownTopicOrPartitionError
 
 from compose.local.kafka import KafkaCluster, KafkaServer
@@ -29,6 +30,7 @@ from transport.settings import TransportSettings
 __all__ = [
     "TOPICS",
     "KafkaNode",
+    "alter_topic",
     "delete_topics",
     "fresh_settings",
     "mended",
@@ -112,6 +114,19 @@ async def run_kafka_cluster(folder: Path, **options: Any) -> AsyncIterator[Kafka
         yield cluster
     finally:
         await cluster.kill()
+
+
+async def alter_topic(bootstrap: str, name: str, config: Mapping[str, str]) -> None:
+    """Give a topic these settings; those that are left out become the server's defaults."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        of_topic = ConfigResource(ConfigResourceType.TOPIC, name, dict(config))
+        answer = (await admin.alter_configs([of_topic]))[0]
+        ((code, message, *_),) = answer.resources
+        assert code == 0, message
+    finally:
+        await admin.close()
 
 
 async def delete_topics(bootstrap: str, *names: str) -> None:

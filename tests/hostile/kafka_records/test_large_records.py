@@ -8,10 +8,9 @@ from hashlib import sha256
 
 import cramjam
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from persistence.dead_letters.republish import republish
+from tests.support.kafka import alter_topic
 from tests.support.kafka_consumers import KafkaConsumers, good
 from tests.support.record_batches import Raw, RawProducer, encode_batch
 from transport.contract import Topic
@@ -100,13 +99,11 @@ async def test_a_hundred_thousand_headers_are_kept_in_a_dead_letter(
 async def test_a_dead_letter_topic_that_somebody_made_smaller_gets_smaller_letters(
     site: KafkaConsumers, producer: RawProducer, kafka_settings: TransportSettings
 ) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_settings.kafka_bootstrap_servers)
-    await admin.start()
-    limit = ConfigResource(
-        ConfigResourceType.TOPIC, kafka_settings.kafka_dlq_topic, {"max.message.bytes": "200000"}
+    await alter_topic(
+        kafka_settings.kafka_bootstrap_servers,
+        kafka_settings.kafka_dlq_topic,
+        {"max.message.bytes": "200000"},
     )
-    await admin.alter_configs([limit])
-    await admin.close()
     batch = encode_batch([Raw(key=b"k", value=_noise(_MIB))])
     await _between_good_ones(site, producer, kafka_settings.kafka_topic, batch, within=60)
     (letter,) = await site.letters()

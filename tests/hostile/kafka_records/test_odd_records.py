@@ -8,11 +8,11 @@ from contextlib import AsyncExitStack, suppress
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from compose.process.health import worker_probe
 from persistence.database.pool import Pool
 from tests.support.eventually import eventually
+from tests.support.kafka import alter_topic
 from tests.support.kafka_consumers import KafkaConsumers, good
 from tests.support.kafka_internals import partitions_expected
 from tests.support.record_batches import Raw, RawProducer, encode_batch
@@ -26,12 +26,8 @@ _KIB, _MIB = 1024, 1024 * 1024
 
 
 async def _alter(settings: TransportSettings, **config: str) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
-    await admin.start()
     names = {name.replace("_", "."): value for name, value in config.items()}
-    topic = ConfigResource(ConfigResourceType.TOPIC, settings.kafka_topic, names)
-    await admin.alter_configs([topic])
-    await admin.close()
+    await alter_topic(settings.kafka_bootstrap_servers, settings.kafka_topic, names)
 
 
 async def _set_partitions(settings: TransportSettings, count: int) -> None:
