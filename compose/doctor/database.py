@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Any
 
 from compose.doctor.certificates import examine_certificates
@@ -20,6 +21,7 @@ from persistence.database.pool import (
     session_settings,
     using,
 )
+from persistence.database.replay_lag import LATE_SECONDS, replay_lag
 from persistence.errors import PersistenceError, UnfitDatabase
 from persistence.fleet.migration_state import state as migration_state
 from persistence.fleet.processes import processes, strays
@@ -111,7 +113,7 @@ async def examine_database(pool: Pool, settings: PersistenceSettings) -> AsyncIt
         yield observation
 
 
-async def examine_reads(settings: PersistenceSettings) -> AsyncIterator[Observation]:
+async def examine_reads(primary: Pool, settings: PersistenceSettings) -> AsyncIterator[Observation]:
     """Yield the observations of ``DATABASE_READ_URL``."""
     pool = await connect_reads(settings)
     if pool is None:
@@ -121,6 +123,7 @@ async def examine_reads(settings: PersistenceSettings) -> AsyncIterator[Observat
             server: Any = await connection.fetchrow(_READS, timeout=_WITHIN)
             for observation in examine_certificates(certificates(connection)):
                 yield observation
+        lag = await _lag(pool, primary) if server["ours"] else None
     except (PersistenceError, TimeoutError) as error:
         yield bad(
             "connection",
@@ -142,6 +145,19 @@ async def examine_reads(settings: PersistenceSettings) -> AsyncIterator[Observat
     else:
         at = server["replayed"]
         yield fine("role", "standby" if at is None else f"standby, last replay {at:,.1f} s ago")
+    if lag is not None and lag > LATE_SECONDS:
+        yield warning(
+            "lag",
+            f"{lag:,.0f} s behind DATABASE_URL, and so are pages and the console's search",
+            "see that it replicates (pg_stat_wal_receiver), or unset DATABASE_READ_URL",
+        )
+
+
+async def _lag(reads: Pool, primary: Pool) -> float | None:
+    """Return by how many seconds the server of reads is behind; ``None`` if that is unknown."""
+    with suppress(PersistenceError, TimeoutError):
+        return await replay_lag(reads, primary, within=_WITHIN)
+    return None
 
 
 def _remedy(error: Exception) -> str:

@@ -41,7 +41,7 @@ async def examine(settings: Settings) -> dict[str, list[Observation]]:
             parts[f"log {name}"] = examine_log(log, known=known, retired=retired)
         parts["postgresql"] = examine_database(pool, settings.persistence)
         if settings.persistence.database_read_url is not None:
-            parts["postgresql reads"] = examine_reads(settings.persistence)
+            parts["postgresql reads"] = examine_reads(pool, settings.persistence)
         payloads = settings.payloads
         if payloads.payload_store is not None:
             parts["payload store"] = examine_store(payloads, known=known)

@@ -17,6 +17,7 @@ from ingress.readiness import ComponentState, Probe, ReadinessChecks, WorkerProb
 from ingress.routes.health import health_router
 from otel.losses import Losses
 from persistence.database.read_pool import ReadPool
+from persistence.database.replay_lag import LATE_SECONDS
 from persistence.payloads.errors import PayloadError
 from persistence.payloads.store import PayloadStore
 from persistence.standby.standby import Standby, StandbyStatus
@@ -210,6 +211,13 @@ def reads_probe(reads: ReadPool, *, timeout_seconds: float) -> Probe:
         name = "database of reads"
         if why := await reads.trouble(within=timeout_seconds):
             detail = f"{why}. Pages and the console's search come from DATABASE_URL."
+            return ComponentState(name, "degraded", False, detail)
+        lag = await reads.lag(within=timeout_seconds)
+        if lag is not None and lag > LATE_SECONDS:
+            detail = (
+                f"It is {lag:,.0f} s behind, and so are pages and the console's search: see that "
+                "it replicates, or unset DATABASE_READ_URL."
+            )
             return ComponentState(name, "degraded", False, detail)
         return ComponentState(name, "up", False, "It answers.")
 

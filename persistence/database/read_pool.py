@@ -8,7 +8,9 @@ from typing import cast
 import structlog
 
 from persistence.database.pool import Connection, Pool, using
+from persistence.database.replay_lag import replay_lag
 from persistence.database.translation import translate
+from persistence.errors import PersistenceError
 from transport.outage_watch import OutageWatch
 
 __all__ = ["ReadPool"]
@@ -86,6 +88,13 @@ class ReadPool:
             return self._failed(error)
         self._answered()
         return None
+
+    async def lag(self, *, within: float) -> float | None:
+        """Return by how many seconds the server is behind the primary; ``None`` if unknown now."""
+        try:
+            return await replay_lag(self._reads, self._primary, within=within)
+        except (PersistenceError, TimeoutError):
+            return None
 
     def _failed(self, error: Exception) -> str:
         self._ask_again_at = asyncio.get_running_loop().time() + _PAUSE_SECONDS
