@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 from aiokafka.admin import AIOKafkaAdminClient
@@ -18,8 +19,11 @@ from tests.faults.deployment import Deployment
 from tests.faults.kafka_log import KafkaLog
 from tests.faults.logs import FaultyLog
 from tests.support.eventually import eventually
-from tests.support.kafka import run_kafka_cluster
+from tests.support.kafka import alter_topic, run_kafka_cluster
 from tests.support.kafka_format import format_data
+from transport.contract import Topic
+from transport.kafka.administration.topics import topic_specs
+from transport.settings import TransportSettings
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
@@ -114,6 +118,46 @@ async def test_the_replication_of_the_topic_is_changed_there_and_back(
 
             await eventually(changed, timeout=180, every=0.5)
             await load.goes_on(200, within=120.0)
+    await deployment.assert_promises_held(within=120.0)
+
+
+async def test_a_topic_demands_more_replicas_than_are_in_sync_and_then_fewer(
+    deployment: Deployment, cluster: KafkaCluster
+) -> None:
+    """While it demands too many nothing is acknowledged. It is told in either case."""
+    ingresses, _ = await deployment.run()
+    topic = deployment.log.environment()["KAFKA_TOPIC"]
+    right = topic_specs(TransportSettings(kafka_replication_factor=3))[Topic.MESSAGES].config
+
+    async def demand(replicas: int) -> None:
+        config = {**right, "min.insync.replicas": str(replicas)}
+        await alter_topic(cluster.bootstrap, topic, config)
+
+    async def is_said(name: str, text: str) -> bool:
+        async with httpx.AsyncClient(base_url=ingresses[0].url, timeout=30) as client:
+            ready = (await client.get("/readyz")).json()["components"]
+        said = [each["detail"] for each in ready if each["name"].startswith(name)]
+        assert any(text in detail for detail in said), said
+        return True
+
+    async with deployment.load(ingresses) as load:
+        await load.goes_on(200, within=120.0)
+        await demand(3)
+        await load.goes_on(200, within=120.0)  # as many are in sync
+        gone = cluster.nodes[0]
+        await gone.kill()
+        await eventually(lambda: is_said("log", "min.insync.replicas"), timeout=60)
+        refused = await ingresses[0].metric("ingress_failed_total", problem="log-unavailable")
+        await demand(2)
+        await load.goes_on(200, within=120.0)
+        await demand(1)
+        wanted = "min.insync.replicas is 1, wanted 2"
+        await eventually(lambda: is_said("settings of the log", wanted), timeout=60)
+        await load.goes_on(200, within=120.0)
+        await demand(2)
+        await gone.start()
+        await load.goes_on(200, within=120.0)
+    assert refused > 0
     await deployment.assert_promises_held(within=120.0)
 
 

@@ -120,7 +120,15 @@ async def differences(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) ->
         TopicMissing: a topic does not exist.
         TransportError: Kafka can't say now, or forbids the question.
     """
-    return [line for spec in specs for line in await _differences(admin, spec)]
+    described = await _described(admin, specs)
+    for spec in specs:
+        _must_be_whole(spec, described.get(spec.name))
+    configured = await _configurations(admin, specs)
+    return [
+        line
+        for spec in specs
+        for line in _differences(spec, described[spec.name], configured[spec.name])
+    ]
 
 
 async def check_replicas(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> None:
@@ -130,6 +138,7 @@ async def check_replicas(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec])
         TransportUnavailable: a partition has none, or too few, or is missing.
     """
     described = await _described(admin, specs)
+    demanded = await _demanded(admin, specs)
     for spec in specs:
         found = len(described.get(spec.name, ()))
         if 0 < found < spec.partitions:
@@ -137,7 +146,7 @@ async def check_replicas(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec])
                 f"topic {spec.name} has {found} partitions, and {spec.partitions} are needed "
                 f"({spec.settings['partitions']}): add the others"
             )
-        needed = int(spec.config["min.insync.replicas"])
+        needed = demanded[spec.name]
         for partition in described.get(spec.name, ()):
             if partition["leader"] < 0:
                 raise TransportUnavailable(f"{spec.name}-{partition['partition']} has no leader")
@@ -206,8 +215,7 @@ async def _described(
     return found
 
 
-async def _differences(admin: AIOKafkaAdminClient, spec: TopicSpec) -> list[str]:
-    partitions = (await _described(admin, [spec])).get(spec.name)
+def _must_be_whole(spec: TopicSpec, partitions: Sequence[Mapping[str, Any]] | None) -> None:
     if not partitions:
         raise TopicMissing(f"topic {spec.name} is not there")
     if any(partition["leader"] < 0 for partition in partitions):
@@ -219,10 +227,15 @@ async def _differences(admin: AIOKafkaAdminClient, spec: TopicSpec) -> list[str]
             "and not in the lag",
             extra={"topic": spec.name, "partitions": len(partitions), "written": spec.partitions},
         )
+
+
+def _differences(
+    spec: TopicSpec, partitions: Sequence[Mapping[str, Any]], config: Mapping[str, str]
+) -> list[str]:
     actual = {
         "partitions": str(min(len(partitions), spec.partitions)),
         "replication factor": str(min(len(partition["replicas"]) for partition in partitions)),
-        **await _configuration(admin, spec),
+        **config,
     }
     wanted = {
         "partitions": str(spec.partitions),
@@ -237,13 +250,32 @@ async def _differences(admin: AIOKafkaAdminClient, spec: TopicSpec) -> list[str]
     ]
 
 
-async def _configuration(admin: AIOKafkaAdminClient, spec: TopicSpec) -> dict[str, str]:
-    resource = ConfigResource(
-        ConfigResourceType.TOPIC, spec.name, configs=dict.fromkeys(spec.config, "")
-    )
-    (response,) = await admin.describe_configs([resource])
-    ((code, message, _kind, _name, entries),) = response.resources
-    error = for_code(code)
-    if error is not NoError:
-        raise translate(error(f"{spec.name}: {message}"), starting=True)
-    return {entry[0]: entry[1] for entry in entries}
+async def _demanded(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> dict[str, int]:
+    """Return the ``min.insync.replicas`` of each topic, which somebody may have altered."""
+    try:
+        found = await _configurations(admin, specs)
+    except ConfigurationError:  # the right to ask was taken from us; appends may be allowed
+        found = {}
+    name = "min.insync.replicas"
+    return {
+        spec.name: int(found.get(spec.name, spec.config).get(name, spec.config[name]))
+        for spec in specs
+    }
+
+
+async def _configurations(
+    admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]
+) -> dict[str, Mapping[str, str]]:
+    """Return, by the topic's name, the values that its spec has a value for."""
+    wanted = [
+        ConfigResource(ConfigResourceType.TOPIC, spec.name, configs=dict.fromkeys(spec.config, ""))
+        for spec in specs
+    ]
+    (response,) = await admin.describe_configs(wanted)
+    found: dict[str, Mapping[str, str]] = {}
+    for code, message, _kind, name, entries in response.resources:
+        error = for_code(code)
+        if error is not NoError:
+            raise translate(error(f"{name}: {message}"), starting=True)
+        found[name] = {entry[0]: entry[1] for entry in entries}
+    return found
