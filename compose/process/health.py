@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, Protocol
 
 from fastapi import FastAPI
@@ -25,13 +24,11 @@ from persistence.worker.worker import Worker
 from transport.contract import Transport
 from transport.deadline import answer
 from transport.errors import TransportError
-from transport.features.alterations import tells_alterations
 from transport.shadow import Mirror
 
 __all__ = [
     "Application",
     "HealthOnly",
-    "alteration_probes",
     "loss_probe",
     "payload_probe",
     "reads_probe",
@@ -158,30 +155,6 @@ def loss_probe(losses: Losses) -> Probe:
         recent = any(loss.seconds is not None and loss.seconds < _LOSS_SECONDS for loss in found)
         detail = f"{counts}. Run `crossfade audit`; see QueueMessagesLost in the runbooks."
         return ComponentState("losses", "degraded" if recent else "up", False, detail)
-
-    return probe
-
-
-def alteration_probes(logs: Sequence[Transport], *, timeout_seconds: float) -> list[Probe]:
-    """Return the probes of the logs whose settings others may alter on the server."""
-    return [_alteration_probe(log, timeout_seconds) for log in logs if tells_alterations(log)]
-
-
-def _alteration_probe(log: Transport, timeout_seconds: float) -> Probe:
-    name = f"settings of the log ({log.name})"
-
-    async def probe() -> ComponentState:
-        found: Sequence[str] = ()
-        if teller := tells_alterations(log):
-            with suppress(TransportError, TimeoutError):  # the log's own component says so
-                found = await answer(teller.alterations(), within=timeout_seconds)
-        if not found:
-            return ComponentState(name, "up", False, "As configured, as far as is known.")
-        detail = (
-            f"Somebody altered them: {'; '.join(found)}. Alter them back: records may be lost or "
-            "refused, and no process starts with these."
-        )
-        return ComponentState(name, "degraded", False, detail)
 
     return probe
 

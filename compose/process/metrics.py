@@ -22,12 +22,25 @@ __all__ = ["ProcessMetrics", "process_metrics"]
 
 
 class ProcessMetrics:
-    """Metrics of a process's surroundings: orphaned logs, processes that died."""
+    """Metrics of a process's surroundings: what became of logs, and processes that died."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.orphaned = Gauge(
             "stream_leftover",
             "1 while a log that is used, or was, and is not configured here may hold messages.",
+            ("transport",),
+            registry=registry,
+        )
+        self.altered = Gauge(
+            "stream_log_altered_settings",
+            "Settings of the log that somebody altered on its server, so that no process would "
+            "start now; absent while unknown.",
+            ("transport",),
+            registry=registry,
+        )
+        self.replaced = Gauge(
+            "stream_log_replaced",
+            "1 while this process uses another log than the one that the log's name means.",
             ("transport",),
             registry=registry,
         )

@@ -175,6 +175,7 @@ class _Process:
             tasks.add("dead letter depth", parts.depth.run(self._observers_stop)),
             tasks.add("housekeeping", parts.housekeeper.run(self._observers_stop)),
             tasks.add("log identities", parts.identities.run(self._observers_stop)),
+            tasks.add("altered logs", parts.altered.run(self._observers_stop)),
             tasks.add("log ends", parts.ends.run(self._observers_stop)),
             tasks.add("metrics targets", self._targets.run(self._observers_stop)),
             # Ends after the workers: others take a process without a heartbeat for stopped.

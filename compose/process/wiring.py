@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -17,13 +17,13 @@ from compose.process.context import ProcessContext
 from compose.process.health import (
     Application,
     HealthOnly,
-    alteration_probes,
     loss_probe,
     payload_probe,
     reads_probe,
     shadow_probe,
     worker_probe,
 )
+from compose.process.logs.altered_logs import AlteredLogs
 from compose.process.logs.log_ends import LogEnds
 from compose.process.logs.log_identities import LogIdentities
 from compose.process.logs.orphaned_logs import OrphanedLogDrainer
@@ -89,6 +89,7 @@ class Service:
     context: ProcessContext
     logs: Logs
     identities: LogIdentities
+    altered: AlteredLogs
     ends: LogEnds
     consumers: Consumers | None
     app: Application
@@ -111,16 +112,21 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
         context = await _context(settings, stack)
         await _look_for_retired(context, role)
         logs = await stack.enter_async_context(open_logs(context))
-        identities = LogIdentities(logs.every, context.settings.transport.others)
+        identities = LogIdentities(logs.every, context.metrics, context.settings.transport.others)
+        altered = AlteredLogs(
+            logs.every, context.metrics, timeout_seconds=_health_timeout(context.settings)
+        )
         consumers = None
         if role is Role.WORKER or settings.persistence.enable_stream_consumers:
             consumers = _consumers(context, logs)
-        app = _application(context, role, logs, identities, consumers)
+        of_logs = [identities.probe, *altered.probes()]
+        app = _application(context, role, logs, of_logs, consumers)
         uploads = app.accept.uploads if isinstance(app, Ingress) else None
         yield Service(
             context=context,
             logs=logs,
             identities=identities,
+            altered=altered,
             ends=LogEnds(context.pool, logs.every),
             consumers=consumers,
             app=app,
@@ -214,17 +220,13 @@ def _application(
     context: ProcessContext,
     role: Role,
     logs: Logs,
-    identities: LogIdentities,
+    of_logs: Sequence[Probe],
     consumers: Consumers | None,
 ) -> Application:
     """Return the API; for a worker process, the application with its health only."""
     settings, probe = context.settings, None
-    timeout = settings.ingress.ingress_health_timeout_ms / 1000
-    always = [
-        loss_probe(context.losses),
-        identities.probe,
-        *alteration_probes(logs.every, timeout_seconds=timeout),
-    ]
+    timeout = _health_timeout(settings)
+    always = [loss_probe(context.losses), *of_logs]
     if context.payloads is not None:
         always.append(payload_probe(context.payloads, timeout_seconds=timeout))
     if context.reads is not None and role is not Role.WORKER:
@@ -291,8 +293,12 @@ def _parity(context: ProcessContext) -> ParityMonitor | None:
 def _probes(settings: Settings, logs: Logs) -> list[Probe]:
     if logs.mirror is None:
         return []
-    timeout = settings.ingress.ingress_health_timeout_ms / 1000
-    return [shadow_probe(logs.mirror, timeout_seconds=timeout)]
+    return [shadow_probe(logs.mirror, timeout_seconds=_health_timeout(settings))]
+
+
+def _health_timeout(settings: Settings) -> float:
+    """Return how long a readiness check may wait for a server, in seconds."""
+    return settings.ingress.ingress_health_timeout_ms / 1000
 
 
 async def _close(pool: Pool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 
 from compose.local.ports import free_port
@@ -43,6 +44,20 @@ async def _alarm(places) -> str | None:
     return next((text for text in told if "another log" in text), None)
 
 
+async def _replaced(places) -> float:
+    """Return the gauge that the alert LogReplaced reads."""
+    async with httpx.AsyncClient() as client:
+        scraped = await client.get(f"http://127.0.0.1:{places['METRICS_PORT']}/metrics")
+    (family,) = [
+        family
+        for family in text_string_to_metric_families(scraped.text)
+        if family.name == "stream_log_replaced"
+    ]
+    (sample,) = family.samples
+    assert sample.labels == {"transport": "redis"}
+    return sample.value
+
+
 async def _seen(pool, count: int) -> bool:
     """Whether so many processes have said which log theirs is."""
     said = [process.logs or {} for process in await processes(pool)]
@@ -76,6 +91,7 @@ async def test_two_servers_under_one_name_are_told_by_process_readiness_and_gate
     assert status == "degraded"
     assert "a label" in detail
     assert (await _component(places))[0] == "up"
+    assert (await _replaced(astray), await _replaced(places)) == (1, 0)
     told = await eventually(lambda: _alarm(places), timeout=60)
     assert "than for the other processes" in told
     assert second.text.count("Another log than the one that its name means") == 1

@@ -8,17 +8,20 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from compose.process.health import alteration_probes
+from compose.process.logs.altered_logs import AlteredLogs
+from compose.process.metrics import process_metrics
 from tests.support.eventually import eventually
+from tests.support.kafka import alter_topic
 from transport.conformance.member import message
 from transport.contract import Topic
+from transport.errors import TransportUnavailable
 from transport.kafka import KafkaTransport
 from transport.kafka.administration.topics import topic_specs
 from transport.settings import TransportSettings
 
 _PATIENCE = 60.0
+_GAUGE = ("stream_log_altered_settings", {"transport": "kafka"})
 
 
 @pytest_asyncio.fixture
@@ -33,17 +36,20 @@ async def admin(kafka_settings: TransportSettings) -> AsyncIterator[AIOKafkaAdmi
 async def test_altered_topics_are_told_until_they_are_as_before(
     kafka_transport: KafkaTransport,
     kafka_settings: TransportSettings,
-    admin: AIOKafkaAdminClient,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
     topic = kafka_settings.kafka_topic
-    (probe,) = alteration_probes([kafka_transport], timeout_seconds=5)
+    metrics = process_metrics()
+    watch = AlteredLogs([kafka_transport], metrics, timeout_seconds=5)
+    (probe,) = watch.probes()
     assert (await probe()).status == "up"
+    await watch.report()
+    assert metrics.registry.get_sample_value(*_GAUGE) == 0
     before = topic_specs(kafka_settings)[Topic.MESSAGES].config
     changed = {"cleanup.policy": "compact", "retention.ms": "60000", "min.insync.replicas": "3"}
     altered = {**before, **changed}  # all, as those that are left out become the server's own
-    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, altered)])
+    await alter_topic(kafka_settings.kafka_bootstrap_servers, topic, altered)
 
     async def is_told() -> bool:
         return (await probe()).status == "degraded"
@@ -51,18 +57,23 @@ async def test_altered_topics_are_told_until_they_are_as_before(
     await eventually(is_told, timeout=_PATIENCE)
     state = await probe()
     assert not state.required
+    await watch.report()
+    assert metrics.registry.get_sample_value(*_GAUGE) == 3
     for line in (
         f"topic {topic}: cleanup.policy is compact, wanted delete",
         "retention.ms is 60000, wanted 604800000 (KAFKA_RETENTION_MS)",
         "min.insync.replicas is 3, wanted 1 (KAFKA_MIN_INSYNC_REPLICAS)",
     ):
         assert line in state.detail
-    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, dict(before))])
+    with pytest.raises(TransportUnavailable, match=r"fewer than min\.insync\.replicas=3"):
+        await kafka_transport.ping()
+    await alter_topic(kafka_settings.kafka_bootstrap_servers, topic, before)
 
     async def is_well() -> bool:
         return (await probe()).status == "up"
 
     await eventually(is_well, timeout=_PATIENCE)
+    await kafka_transport.ping()
     told = [record.message for record in caplog.records if "opics" in record.message]
     assert told == [
         "Somebody altered Kafka's topics: alter them back, or no process starts any more",
@@ -79,7 +90,7 @@ async def test_a_topic_that_is_made_again_is_told_though_the_other_is_altered(
     """What fails after it was made hides nothing of what was lost."""
     letters = kafka_settings.kafka_dlq_topic
     altered = {**topic_specs(kafka_settings)[Topic.DEAD_LETTERS].config, "retention.ms": "60000"}
-    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, letters, altered)])
+    await alter_topic(kafka_settings.kafka_bootstrap_servers, letters, altered)
     await admin.delete_topics([kafka_settings.kafka_topic])
 
     async def is_told() -> bool:

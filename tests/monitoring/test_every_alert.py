@@ -24,11 +24,13 @@ from tests.monitoring.monitored import PARTITIONS, MonitoredDeployment
 from tests.monitoring.rules import alerts
 from tests.payloads.test_rows import large
 from tests.support.eventually import eventually
-from tests.support.kafka import run_kafka
+from tests.support.kafka import alter_topic, run_kafka
 from tests.support.kafka_rights import limit_rates
 from transport.clock import now
 from transport.contract import WORKER_GROUP, Appended, DeadLetter, Reason, Record, Topic
+from transport.kafka.administration.topics import topic_specs
 from transport.message.envelope import seal_message
+from transport.settings import TransportSettings
 from transport.shadow.copies import mirrored
 from transport.shadow.origin import Origin
 
@@ -248,6 +250,27 @@ async def test_a_quota_of_kafka_is_used_up(site: MonitoredDeployment) -> None:
         await limit_rates(site.kafka, "ANONYMOUS", {"producer_byte_rate": None})
     await site.clears("LogThrottled")
     await site.command("migrate", "backfill")  # the copies that were dropped meanwhile
+
+
+@causes("LogAltered")
+async def test_kafkas_topic_is_altered(site: MonitoredDeployment) -> None:
+    assert site.kafka
+    topic = site.environment()["KAFKA_TOPIC"]
+    right = topic_specs(TransportSettings())[Topic.MESSAGES].config
+    await alter_topic(site.kafka.bootstrap, topic, {**right, "retention.ms": "60000"})
+    await site.fires("LogAltered")
+    await alter_topic(site.kafka.bootstrap, topic, right)
+    await site.clears("LogAltered")
+
+
+@causes("LogReplaced")
+async def test_another_log_was_met_first_under_this_name(site: MonitoredDeployment) -> None:
+    await site.execute("UPDATE log_identities SET identity = 'x' || identity WHERE name = 'redis'")
+    await site.fires("LogReplaced")
+    await site.execute(
+        "UPDATE log_identities SET identity = substr(identity, 2) WHERE name = 'redis'"
+    )
+    await site.clears("LogReplaced")
 
 
 @causes("StandbyStalled")

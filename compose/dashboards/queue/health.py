@@ -82,6 +82,18 @@ HEALTH = DashboardRow(
             "sum(max by (transport, partition) (stream_loss_detected{@}))",
         ),
         _now(
+            "Logs Altered",
+            "Settings of the logs that somebody altered on their servers. Normal: none.",
+            "short",
+            "sum(max by (transport) (stream_log_altered_settings{@}))",
+        ),
+        _now(
+            "Logs Replaced",
+            "Logs that a process met in place of those that their names mean. Normal: none.",
+            "short",
+            "sum(max by (transport) (stream_log_replaced{@}))",
+        ),
+        _now(
             "Dead Letters Waiting",
             "Dead letters nobody has redriven or discarded. Normal: none.",
             "short",

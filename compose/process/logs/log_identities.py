@@ -13,7 +13,9 @@ from contextlib import suppress
 
 import structlog
 
+from compose.process.metrics import ProcessMetrics
 from ingress.readiness import ComponentState
+from otel.metrics import Metrics
 from persistence.database.outage import stopped_within
 from transport.contract import Transport
 from transport.deadline import answer
@@ -32,11 +34,15 @@ class LogIdentities:
 
     Args:
         logs: The logs that this process connects to.
+        metrics: Of this process.
         others: Names of further logs that the settings have; these are not asked.
     """
 
-    def __init__(self, logs: Sequence[Transport], others: Iterable[str] = ()) -> None:
+    def __init__(
+        self, logs: Sequence[Transport], metrics: Metrics, others: Iterable[str] = ()
+    ) -> None:
         self._logs = logs
+        self._replaced = metrics.of(ProcessMetrics).replaced
         self._met: dict[str, str | None] = dict.fromkeys([*others, *(log.name for log in logs)])
         self._strangers: list[str] = []
 
@@ -69,6 +75,8 @@ class LogIdentities:
             for name, identity in self._met.items()
             if identity and known.get(name, identity) != identity
         ]
+        for log in self._logs:
+            self._replaced.labels(log.name).set(log.name in self._strangers)
         for name in self._strangers:
             if name not in before:
                 _log.error(
