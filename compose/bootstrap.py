@@ -161,6 +161,11 @@ def main() -> None:
     needs = wanted(extras)
     if is_enough(installed(), needs):
         return
+    if VENV.is_symlink():
+        fail(
+            f"{VENV} is a link to {VENV.readlink()}, and all in that folder would be "
+            "deleted; remove the link, and run this again"
+        )
     for folder in (ROOT, VENV):
         if folder.exists() and not os.access(str(folder), os.W_OK):
             fail(unwritable(folder))

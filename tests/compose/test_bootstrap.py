@@ -125,3 +125,22 @@ def test_a_checkout_that_its_owner_protected_says_so(project: Path) -> None:
     assert ended.returncode == 1
     assert "its permissions forbid it (chmod u+rwx" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+
+
+def test_an_environment_that_is_a_link_is_not_emptied(project: Path, tmp_path: Path) -> None:
+    """With ``--clear``, venv empties the folder that the link leads to, and then gives up."""
+    other = tmp_path / "environment of another project"
+    other.mkdir()
+    (other / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    (project / ".venv").symlink_to(other)
+    ran = subprocess.run(
+        [sys.executable, _PROGRAM, "local"],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode != 0
+    assert f"{project / '.venv'} is a link to {other}" in ran.stderr
+    assert "remove the link" in ran.stderr
+    assert [path.name for path in other.iterdir()] == ["pyvenv.cfg"]
