@@ -26,6 +26,7 @@ from transport.kafka.client.node_outages import NodeOutages
 from transport.kafka.delivery.read_outage import ReadOutage
 
 _LOST, _BACK = "A Kafka node can't be reached", "A Kafka node can be reached again"
+_UNSPOKEN = "A Kafka node can't be spoken to over TLS; will retry"
 _UNREAD, _READ = "Kafka can't be read", "Kafka can be read again"
 
 
@@ -84,13 +85,23 @@ def test_a_node_is_told_with_its_address_when_it_goes_and_when_it_comes(
         expired = SSLCertVerificationError(1, "certificate has expired")
         expired.verify_code = 10
         outages.failed("d:1", expired)
+        for error in (expired, ConnectionRefusedError("refused"), ConnectionResetError("reset")):
+            outages.failed("d:1", error)
+        assert "has expired" not in (outages.reason("d:1") or "")
+        outages.failed("d:1", expired)
+        assert "has expired" in (outages.reason("d:1") or "")
+        outages.connected("d:1")
+        assert outages.reason("d:1") is None
     said = [(record.message.partition(":")[0], vars(record)["node"]) for record in caplog.records]
     assert said == [
         (_LOST, "a:1"),
         (_LOST, "b:1"),
         (_BACK, "a:1"),
         ("A Kafka node refuses our connections; will retry", "c:1"),
-        ("A Kafka node can't be spoken to over TLS; will retry", "d:1"),
+        (_UNSPOKEN, "d:1"),
+        (_LOST, "d:1"),
+        (_UNSPOKEN, "d:1"),
+        (_BACK, "d:1"),
     ]
     assert vars(caplog.records[2])["seconds"] == 20.0
     assert "KAFKA_SASL_PASSWORD" in vars(caplog.records[3])["error"]

@@ -1,6 +1,7 @@
 """Log lines about nodes that can't be reached: one when it begins, one when it ends.
 
-aiokafka logs neither the address of such a node nor the end of its outage.
+aiokafka logs neither the address of such a node nor the end of its outage. Its errors don't say why
+a node can't be reached; ``explained`` does.
 """
 
 from __future__ import annotations
@@ -9,17 +10,34 @@ import logging
 import ssl
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import client as aiokafka_client
-from aiokafka.errors import KafkaError
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError, NodeNotReadyError
 
 from transport.errors import ConfigurationError
 from transport.kafka.client.errors import translate
 
-__all__ = ["NodeOutages", "install"]
+__all__ = ["NodeOutages", "explained", "install"]
 
 log = logging.getLogger(__name__)
+
+
+_UNREACHED = (
+    "A Kafka node can't be reached: see that it runs, and that this address, which the brokers "
+    "announce, leads to it; will retry"
+)
+_UNSPOKEN = "A Kafka node can't be spoken to over TLS; will retry"
+_REFUSING = "A Kafka node refuses our connections; will retry"
+
+
+class _Outage(NamedTuple):
+    since: float
+    line: str
+    """The line that was logged."""
+    reason: str
+    """Why the last attempt failed, with the remedy."""
 
 
 class NodeOutages:
@@ -31,39 +49,58 @@ class NodeOutages:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._since: dict[str, float] = {}
+        self._outages: dict[str, _Outage] = {}
 
     def failed(self, node: str, error: BaseException) -> None:
-        """Log that a node can't be reached, unless that is known."""
-        if node in self._since:
-            return
-        self._since[node] = self._clock()
+        """Log that a node can't be reached, unless that is known and the line would be the same.
+
+        A node that restarts with an expired certificate is down first, and then refuses us.
+        """
+        known = self._outages.get(node)
         translated = translate(error, starting=True)
+        told = reason = str(translated)
         if isinstance(translated, ConfigurationError):
-            log.warning(
-                "A Kafka node refuses our connections; will retry",
-                extra={"node": node, "error": str(translated)},
-            )
+            line = _REFUSING
         elif isinstance(error, ssl.SSLError):
-            log.warning(
-                "A Kafka node can't be spoken to over TLS; will retry",
-                extra={"node": node, "error": str(translated)},
-            )
+            line = _UNSPOKEN
         else:
-            log.warning(
-                "A Kafka node can't be reached: see that it runs, and that this address, which the "
-                "brokers announce, leads to it; will retry",
-                extra={"node": node, "error": str(error) or type(error).__name__},
-            )
+            line, told = _UNREACHED, str(error) or type(error).__name__
+        self._outages[node] = _Outage(known.since if known else self._clock(), line, reason)
+        if known is None or known.line != line:
+            log.warning(line, extra={"node": node, "error": told})
 
     def connected(self, node: str) -> None:
         """Log that a node can be reached again, if it could not be."""
-        since = self._since.pop(node, None)
-        if since is not None:
+        past = self._outages.pop(node, None)
+        if past is not None:
             log.info(
                 "A Kafka node can be reached again",
-                extra={"node": node, "seconds": round(self._clock() - since, 1)},
+                extra={"node": node, "seconds": round(self._clock() - past.since, 1)},
             )
+
+    def reason(self, node: str) -> str | None:
+        """Return why the last attempt to reach a node failed; ``None`` if it did not."""
+        outage = self._outages.get(node)
+        return outage.reason if outage else None
+
+
+_OUTAGES = NodeOutages()  # of every client in this process
+
+
+def explained(error: BaseException, client: AIOKafkaClient, node_id: int) -> str:
+    """Return why a request to a node failed, with the remedy.
+
+    aiokafka's error says only that the node is not ready where no connection could be made.
+    """
+    broker = client.cluster.broker_metadata(node_id)
+    known = None
+    if broker is not None and isinstance(error, NodeNotReadyError):
+        known = _OUTAGES.reason(_address(broker.host, broker.port))
+    return known or str(translate(error))
+
+
+def _address(host: str, port: int) -> str:
+    return f"{host}:{port}"
 
 
 def watched(
@@ -76,7 +113,7 @@ def watched(
     """
 
     async def watching(host: str, port: int, *, on_close: Any = None, **options: Any) -> Any:
-        node = f"{host}:{port}"
+        node = _address(host, port)
         try:
             connection = await connect(host, port, on_close=on_close, **options)
         except (KafkaError, OSError, TimeoutError) as error:
@@ -91,4 +128,4 @@ def watched(
 
 def install() -> None:
     """Watch the connections of every client in this process."""
-    aiokafka_client.create_conn = watched(aiokafka_client.create_conn, NodeOutages())
+    aiokafka_client.create_conn = watched(aiokafka_client.create_conn, _OUTAGES)

@@ -34,6 +34,7 @@ from aiokafka.structs import TopicPartition
 
 from transport.errors import TransportUnavailable
 from transport.kafka.client.errors import append_error, translate
+from transport.kafka.client.node_outages import explained
 from transport.kafka.producer.batch import Batch
 from transport.kafka.producer.packed import Packed
 from transport.kafka.producer.partition_queue import PartitionQueue
@@ -191,8 +192,9 @@ class Producer:
         try:
             answer = await self._client.send(leader, Produce(topics, self._milliseconds))
         except (KafkaError, OSError, TimeoutError) as error:
+            reason = explained(error, self._client, leader)
             for queue, batch in batches:
-                self._failed(queue, batch, error)
+                self._failed(queue, batch, error, reason)
         else:
             self._throttled.note(leader, answer.throttled_ms / 1000)
             for queue, batch in batches:
@@ -213,12 +215,18 @@ class Producer:
         if queue.waiting:
             self._ready[queue] = None
 
-    def _failed(self, queue: PartitionQueue, batch: Batch, error: Exception) -> None:
+    def _failed(
+        self,
+        queue: PartitionQueue,
+        batch: Batch,
+        error: Exception,
+        reason: str | None = None,
+    ) -> None:
         queue.in_flight = False
         if not isinstance(error, KafkaError) or error.invalid_metadata:
             self._client.force_metadata_update()
         if not isinstance(error, KafkaError) or error.retriable:
-            queue.refusal = f": {translate(error)}"
+            queue.refusal = f": {reason or translate(error)}"
             self._rest(queue)
             return
         queue.under_way = None
