@@ -100,8 +100,8 @@ def _silent(log: LogView, *, answers_wait: bool) -> Sentence:
     return Sentence(
         level="warning" if log.roles == ["shadow"] and not is_needed else "alarm",
         text=f"The log {log.name} does not answer: {log.error}. {effect}",
-        next=f"Start the {log.name} server again, or repair the network to it; processes "
-        "reconnect by themselves.",
+        next=f"Start the {log.name} server again, or repair the network to it, unless the reason "
+        "names another remedy. Processes reconnect by themselves.",
         page="partitions",
     )
 
