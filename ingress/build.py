@@ -109,7 +109,7 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
     readiness = ReadinessChecks(
         transport=transport,
         pool=pool,
-        database_required=settings.ingress_mode == "direct",
+        needs=["database"] if settings.ingress_mode == "direct" else [],
         timeout_seconds=settings.ingress_health_timeout_ms / 1000,
         worker=worker,
         probes=probes,

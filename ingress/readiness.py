@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Literal
 
 from ingress.schema.structs import ApiStruct
@@ -11,11 +11,12 @@ from persistence.database.pool import Pool, using
 from persistence.errors import Outage
 from transport.contract import Transport
 from transport.deadline import answer
-from transport.errors import PartlyUnavailable, TransportError
+from transport.errors import PartlyUnavailable, TransportError, Unreadable
 
 __all__ = ["ComponentState", "Probe", "ReadinessChecks", "ReadinessReport", "WorkerProbe"]
 
 Status = Literal["up", "degraded", "down"]
+Need = Literal["database", "reads"]
 
 
 class ComponentState(ApiStruct, frozen=True):
@@ -48,7 +49,8 @@ class ReadinessChecks:
     Args:
         transport: The log that messages are appended to.
         pool: Connections to PostgreSQL.
-        database_required: Whether the process is unavailable without PostgreSQL.
+        needs: Without these the process is unavailable: PostgreSQL ("database"), or reading the
+            log ("reads"). No process works without a log that it reaches.
         timeout_seconds: The longest wait for the log, and for PostgreSQL.
         worker: Returns the state of this process's workers, if it has any.
         probes: Checks of further dependencies.
@@ -61,7 +63,7 @@ class ReadinessChecks:
         *,
         transport: Transport,
         pool: Pool,
-        database_required: bool,
+        needs: Collection[Need] = (),
         timeout_seconds: float,
         worker: WorkerProbe | None = None,
         probes: Sequence[Probe] = (),
@@ -73,7 +75,8 @@ class ReadinessChecks:
         self._unwritten = unwritten
         self._transport = transport
         self._pool = pool
-        self._database_required = database_required
+        self._database_required = "database" in needs
+        self._reads_required = "reads" in needs
         self._timeout = timeout_seconds
         self._worker = worker
         self._draining = False
@@ -100,6 +103,10 @@ class ReadinessChecks:
         name = f"log ({self._transport.name})"
         try:
             await answer(self._transport.ping(), within=self._timeout)
+        except Unreadable as error:
+            self._tried(None)
+            status: Status = "down" if self._reads_required else "degraded"
+            return ComponentState(name, status, True, _text(error, self._timeout))
         except (TransportError, TimeoutError) as error:
             detail = _text(error, self._timeout)
             self._tried(detail.removesuffix("."))

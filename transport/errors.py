@@ -52,6 +52,13 @@ class PartlyUnavailable(TransportUnavailable):
     """
 
 
+class Unreadable(TransportUnavailable):
+    """The log takes writes, and a consumer of this process can't read it now.
+
+    Remedy: none for the caller. An operator has to do what the message says.
+    """
+
+
 class AppendUnknown(TransportError):  # noqa: N818 - the outcome is what is unknown
     """The append was sent and no answer came, so the record may or may not be in the log.
 

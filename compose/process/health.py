@@ -23,7 +23,7 @@ from persistence.standby.standby import Standby, StandbyStatus
 from persistence.worker.worker import Worker
 from transport.contract import Transport
 from transport.deadline import answer
-from transport.errors import TransportError
+from transport.errors import PartlyUnavailable, TransportError, Unreadable
 from transport.shadow import Mirror
 
 __all__ = [
@@ -57,7 +57,8 @@ class Application(Protocol):
 class HealthOnly:
     """``/healthz`` and ``/readyz`` of a process that has workers and no API.
 
-    Such a process can do nothing without PostgreSQL, so it is ready only while PostgreSQL answers.
+    Such a process can do nothing without PostgreSQL, or while it can't read the log, so it is not
+    ready then.
     ``probes`` check further dependencies.
     """
 
@@ -74,7 +75,7 @@ class HealthOnly:
         self._readiness = ReadinessChecks(
             transport=transport,
             pool=context.pool,
-            database_required=True,
+            needs=("database", "reads"),
             timeout_seconds=settings.ingress_health_timeout_ms / 1000,
             worker=worker,
             probes=probes,
@@ -211,7 +212,8 @@ def shadow_probe(mirror: Mirror, *, timeout_seconds: float) -> Probe:
             detail = f"{why.rstrip('.')}. {status.waiting} copies wait for it."
             if not required:
                 detail += " Messages are accepted all the same; backfill repairs what it misses."
-            return ComponentState(name, "down" if required else "degraded", required, detail)
+            is_down = required and not isinstance(error, PartlyUnavailable | Unreadable)
+            return ComponentState(name, "down" if is_down else "degraded", required, detail)
         if status.breaker != "closed":
             detail = f"It answers, and took no copy when last tried: {status.error}."
             return ComponentState(name, "degraded", required, detail)

@@ -23,7 +23,6 @@ async def test_readiness_says_so_and_rows_come_when_there_is_room(
     readiness = ReadinessChecks(
         transport=transport,
         pool=database_pool,
-        database_required=False,
         timeout_seconds=5.0,
         unwritten=worker.unwritten,
     )

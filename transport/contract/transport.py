@@ -267,5 +267,7 @@ class Transport(Protocol):
         """Return if the log can be reached and takes writes.
 
         Raises:
+            PartlyUnavailable: some partitions take no writes.
+            Unreadable: it takes writes, and a consumer of this process can't read it.
             TransportUnavailable: it can't be reached, or takes no writes.
         """

@@ -29,7 +29,7 @@ from transport.contract import (
     Topic,
 )
 from transport.durability import Durability
-from transport.errors import ConfigurationError, TransportError, TransportUnavailable
+from transport.errors import ConfigurationError, TransportError, TransportUnavailable, Unreadable
 from transport.kafka.administration.alterations import Alterations
 from transport.kafka.administration.durability import durability
 from transport.kafka.administration.removal import KafkaLogRemoval
@@ -333,14 +333,14 @@ class KafkaTransport:
     async def ping(self) -> None:
         """See ``transport.contract.Transport.ping``.
 
-        It also raises if a consumer can't read: for readiness that is the same outage.
+        It also raises, last of all, if a consumer of this process can't read.
         """
         self._appender.check()
-        for consumer in self._consumers:
-            if consumer.fault is not None:
-                raise TransportUnavailable(f"a consumer can't read: {consumer.fault}")
         specs = list(self._specs.values())
         await self._admin.ask(lambda admin: check_replicas(admin, specs))
+        for consumer in self._consumers:
+            if consumer.fault is not None:
+                raise Unreadable(f"It takes appends, and can't be read: {consumer.fault}")
 
     def _group_name(self, group: str) -> str:
         """Return a group's name in Kafka.

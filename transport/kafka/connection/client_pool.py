@@ -21,6 +21,11 @@ _GETTING_READY = (
     errors.LeaderNotAvailableError,
     errors.NotLeaderForPartitionError,
 )
+_FORBIDDEN = (
+    errors.ClusterAuthorizationFailedError,
+    errors.GroupAuthorizationFailedError,
+    errors.TopicAuthorizationFailedError,
+)
 _LATE = (TimeoutError, errors.KafkaTimeoutError, errors.RequestTimedOutError)
 
 
@@ -36,7 +41,8 @@ class ClientPool(Generic[_Client]):
     """Lends one client to any number of concurrent requests, each with a time limit.
 
     A failed request may have left the client stuck: aiokafka's clients can stall in silence, and
-    none looks for its brokers at a new address. So the next request gets a new client.
+    none looks for its brokers at a new address. So the next request gets a new client, unless Kafka
+    answered that it forbids the request: other requests may be under way on that client.
 
     Args:
         connect: makes a client.
@@ -66,7 +72,8 @@ class ClientPool(Generic[_Client]):
 
         It is repeated while Kafka is getting ready (it elects a leader, or creates the topic of
         groups for the first group). After another failure it is repeated once with a new client:
-        aiokafka asks any node that it knows, also one that has just died.
+        aiokafka asks any node that it knows, also one that has just died. A request that Kafka
+        forbids is not repeated.
 
         Raises:
             ConfigurationError: a setting keeps the client from connecting.
@@ -82,7 +89,8 @@ class ClientPool(Generic[_Client]):
                 raise
             except TransportUnavailable as error:
                 getting_ready = isinstance(error.__cause__, _GETTING_READY)
-                if not getting_ready and (reconnected or isinstance(error.__cause__, _LATE)):
+                is_final = isinstance(error.__cause__, (*_LATE, *_FORBIDDEN))
+                if not getting_ready and (reconnected or is_final):
                     raise
                 if loop.time() + _PAUSE > deadline:
                     raise
@@ -115,7 +123,8 @@ class ClientPool(Generic[_Client]):
             raise  # translated by the request itself
         except Exception as error:
             # Any error: aiokafka raises AttributeError for an answer that lacks an expected field.
-            if client is self._client and not isinstance(error, _GETTING_READY):
+            answered = isinstance(error, (*_GETTING_READY, *_FORBIDDEN))
+            if client is self._client and not answered:
                 await self.close()
             translated = translate(error)
             if not isinstance(translated, TransportUnavailable):
