@@ -244,15 +244,17 @@ class Comparison:
     def _settle_order(self, first: Facts, second: Facts) -> None:
         pair = (first, second) if first.side == PRIMARY else (second, first)
         for here in pair:
-            there = pair[1 - here.side]
-            for passed in self._waiting.before(here.side, here.scope, here.place):
-                order.passed(
-                    passed,
-                    here,
-                    there,
-                    tolerance=self._limits.tolerance,
-                    mirrored=self.mirrored,
-                )
+            waiting = self._waiting.before(here.side, here.scope, here.place)
+            if not waiting:
+                continue
+            by = order.passing(
+                here,
+                pair[1 - here.side],
+                tolerance=self._limits.tolerance,
+                mirrored=self.mirrored,
+            )
+            for passed in waiting:
+                order.passed(passed, by)
                 self._waiting.keep(passed)
         for facts, counterpart in ((first, second), (second, first)):
             found = order.classified(facts, counterpart, mirrored=self.mirrored)

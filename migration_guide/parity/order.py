@@ -29,34 +29,58 @@ settled, and its place in a log orders nothing any more: docs/order.md.)
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from migration_guide.parity.facts import Facts, Mode
 from migration_guide.parity.result import ParityResult
 
-__all__ = ["SAME_REQUEST", "classified", "passed"]
+__all__ = ["SAME_REQUEST", "Passing", "classified", "passed", "passing"]
 
 SAME_REQUEST = 30.0
 """Seconds; longer than a request waits for both logs (their timeouts, and one retry)."""
 
 
-def passed(
-    facts: Facts, here: Facts, there: Facts, *, tolerance: float, mirrored: float | None
-) -> None:
-    """Record that another message passed ``facts``, which still waits for its counterpart.
+class Passing(NamedTuple):
+    """A message (B) of which both records are known, as it passes others that still wait.
 
-    ``facts`` is A's record; ``here`` and ``there`` are B's two records. ``facts`` stands before
-    ``here``, and its unread counterpart after ``there``. ``mirrored``: the time since which every
-    process is in sync mode, ``None`` if unknown.
+    ``here``: its record in the log in which it stands after them. ``late``: whether its other
+    record is a copy that may have been made after its acknowledgement, before ``appended_at``.
     """
-    facts.passed_by = facts.passed_by or here.message_id
+
+    here: Facts
+    mode: Mode
+    copied_late: bool
+    appended_at: float
+    tolerance: float
+
+
+def passing(here: Facts, there: Facts, *, tolerance: float, mirrored: float | None) -> Passing:
+    """Return the message with the records ``here`` and ``there``, which passes others ``here``.
+
+    ``mirrored``: the time since which every process is in sync mode, ``None`` if unknown.
+    """
     # B's record *here*: B is the one that passed.
     mode = _mode(here, there, mirrored)
-    late = mode in (Mode.ASYNC, Mode.BACKFILL) and not _before(facts, there, tolerance)
+    late = mode in (Mode.ASYNC, Mode.BACKFILL)
+    return Passing(here, mode, late, there.appended_at, tolerance)
+
+
+def passed(facts: Facts, by: Passing) -> None:
+    """Record that another message passed ``facts``, which still waits for its counterpart.
+
+    ``facts`` is A's record. It stands before ``by.here``, and its unread counterpart after the
+    other record of ``by``. A conversation may have thousands that wait, so this is kept cheap.
+    """
+    facts.passed_by = facts.passed_by or by.here.message_id
+    accepted_after = facts.accepted_at + by.tolerance >= by.appended_at
+    late = by.copied_late and accepted_after
+    if late and by.mode is Mode.ASYNC:
+        facts.passed_differing += 1
+        return
     # If A is an original, its copy is still to come. That copy's mode decides, unless the clocks
     # do.
-    open_ = facts.mode is Mode.ORIGINAL and not _before(here, facts, tolerance)
-    if late and mode is Mode.ASYNC:
-        facts.passed_differing += 1
-    elif late and open_:
+    open_ = facts.mode is Mode.ORIGINAL and not _before(by.here, facts, by.tolerance)
+    if late and open_:
         facts.passed_backfilled_unproven += 1
     elif late:
         facts.passed_backfilled += 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from heapq import merge
-from itertools import islice, takewhile
+from itertools import islice
 from operator import attrgetter
 
 import msgspec
@@ -123,14 +123,19 @@ class UnpairedRecords:
         changed one to ``keep``.
         """
         stands = b"%d" % side + scope
-        waiting = self._scopes.get(stands, {}).values()
-        found = list(takewhile(lambda facts: facts.place < place, waiting))
+        found = []
+        for facts in self._scopes.get(stands, {}).values():
+            if facts.place >= place:
+                break
+            found.append(facts)
         if self._file and self._file.may_have(stands):
             found += self._file.where("stands = ? AND place < ?", stands, place)
         return found
 
     def keep(self, facts: Facts) -> None:
         """Store the changed facts of a record that still waits."""
+        if facts.judged is None and self._file is None:
+            return  # in memory, and young: nothing here depends on what changed
         slot = _slot(facts)
         if facts.judged and slot in self._young:
             self._old[slot] = self._young.pop(slot)
