@@ -43,8 +43,9 @@ SAME_REQUEST = 30.0
 class Passing(NamedTuple):
     """A message (B) of which both records are known, as it passes others that still wait.
 
-    ``here``: its record in the log in which it stands after them. ``late``: whether its other
-    record is a copy that may have been made after its acknowledgement, before ``appended_at``.
+    ``here``: its record in the log in which it stands after them. ``appended_at``: when its other
+    record was appended. ``mode``: what B's copy proves. ``copied_late``: whether that copy may have
+    been made after B was acknowledged.
     """
 
     here: Facts
@@ -61,8 +62,8 @@ def passing(here: Facts, there: Facts, *, tolerance: float, mirrored: float | No
     """
     # B's record *here*: B is the one that passed.
     mode = _mode(here, there, mirrored)
-    late = mode in (Mode.ASYNC, Mode.BACKFILL)
-    return Passing(here, mode, late, there.appended_at, tolerance)
+    copied_late = mode in (Mode.ASYNC, Mode.BACKFILL)
+    return Passing(here, mode, copied_late, there.appended_at, tolerance)
 
 
 def passed(facts: Facts, by: Passing) -> None:
