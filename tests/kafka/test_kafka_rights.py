@@ -17,6 +17,8 @@ from tests.support.eventually import eventually
 from tests.support.kafka import TOPICS, fresh_settings, run_kafka
 from tests.support.kafka_rights import (
     AUTHORIZER,
+    GROUP_RIGHTS,
+    TOPIC_RIGHTS,
     Grant,
     Operation,
     Resource,
@@ -32,14 +34,6 @@ from transport.kafka import KafkaTransport
 from transport.rights import LackingRights
 from transport.settings import TransportSettings
 
-_TOPIC = (
-    Operation.CREATE,
-    Operation.DESCRIBE,
-    Operation.DESCRIBE_CONFIGS,
-    Operation.READ,
-    Operation.WRITE,
-)
-_GROUP = (Operation.DESCRIBE, Operation.READ)
 _RETIRING = (Operation.DELETE,)
 
 
@@ -48,8 +42,8 @@ def _grants(server: KafkaServer, prefix: str, *, delete: bool = False) -> list[G
     user = server.security.username
     more = _RETIRING if delete else ()
     return [
-        *(Grant(user, Resource.TOPIC, prefix, operation) for operation in (*_TOPIC, *more)),
-        *(Grant(user, Resource.GROUP, prefix, operation) for operation in (*_GROUP, *more)),
+        *(Grant(user, Resource.TOPIC, prefix, operation) for operation in (*TOPIC_RIGHTS, *more)),
+        *(Grant(user, Resource.GROUP, prefix, operation) for operation in (*GROUP_RIGHTS, *more)),
     ]
 
 

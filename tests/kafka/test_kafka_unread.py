@@ -16,17 +16,16 @@ from persistence.database.pool import Pool
 from tests.support.eventually import eventually
 from tests.support.forked_service import ForkedService
 from tests.support.kafka import run_kafka
-from tests.support.kafka_rights import AUTHORIZER, Grant, Operation, Resource, allow
+from tests.support.kafka_rights import (
+    AUTHORIZER,
+    GROUP_RIGHTS,
+    TOPIC_RIGHTS,
+    Grant,
+    Resource,
+    allow,
+)
 from transport.contract import DLQ_GROUP, WORKER_GROUP
 
-_TOPIC = (
-    Operation.CREATE,
-    Operation.DESCRIBE,
-    Operation.DESCRIBE_CONFIGS,
-    Operation.READ,
-    Operation.WRITE,
-)
-_READ = (Operation.DESCRIBE, Operation.READ)
 _GROUPS = (WORKER_GROUP, DLQ_GROUP)
 _WHY = "It takes appends, and can't be read: Kafka's access rules forbid it"
 _MESSAGE = {
@@ -45,7 +44,7 @@ async def denying(tmp_path: Path) -> AsyncIterator[KafkaServer]:
     security = Security.with_password("SASL_PLAINTEXT", "PLAIN")
     async with run_kafka(tmp_path / "kafka", security=security, config=AUTHORIZER) as server:
         user = security.username
-        await allow(server, [Grant(user, Resource.TOPIC, "msg.", it) for it in _TOPIC])
+        await allow(server, [Grant(user, Resource.TOPIC, "msg.", it) for it in TOPIC_RIGHTS])
         yield server
 
 
@@ -97,7 +96,7 @@ async def test_the_api_is_ready_and_a_worker_is_not(
             (line,) = [line for line in lines if "Kafka can't be read" in line]
             assert "access rules forbid it" in line
         user = denying.security.username
-        allowed = [Grant(user, Resource.GROUP, name, it) for name in _GROUPS for it in _READ]
+        allowed = [Grant(user, Resource.GROUP, name, it) for name in _GROUPS for it in GROUP_RIGHTS]
         await allow(denying, allowed)
 
         async def is_well() -> bool:

@@ -17,7 +17,16 @@ from compose.local.kafka import KafkaServer
 from tests.support.eventually import eventually
 from transport.kafka.client.requests import OneVersion
 
-__all__ = ["AUTHORIZER", "Grant", "Operation", "Resource", "allow", "limit_rates"]
+__all__ = [
+    "AUTHORIZER",
+    "GROUP_RIGHTS",
+    "TOPIC_RIGHTS",
+    "Grant",
+    "Operation",
+    "Resource",
+    "allow",
+    "limit_rates",
+]
 
 AUTHORIZER = {
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
@@ -46,6 +55,17 @@ class Operation(IntEnum):
     DESCRIBE = 8
     CLUSTER_ACTION = 9
     DESCRIBE_CONFIGS = 10
+
+
+# The rights that docs/managed_kafka.md asks for.
+TOPIC_RIGHTS = (
+    Operation.CREATE,
+    Operation.DESCRIBE,
+    Operation.DESCRIBE_CONFIGS,
+    Operation.READ,
+    Operation.WRITE,
+)
+GROUP_RIGHTS = (Operation.DESCRIBE, Operation.READ)
 
 
 class Grant(NamedTuple):
