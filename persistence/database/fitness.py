@@ -21,9 +21,30 @@ import structlog
 
 from persistence.errors import UnfitDatabase
 
-__all__ = ["Fitness", "Pooling", "examine_session", "set_in_session"]
+__all__ = [
+    "Fitness",
+    "Pooling",
+    "assumed",
+    "examine_session",
+    "set_in_session",
+    "unset_parameters",
+]
 
 _log = structlog.get_logger(__name__)
+
+_ASSUMED = {
+    # A statement that waited for a lock has to see what was committed meanwhile. In a stricter
+    # isolation PostgreSQL cancels it (40001), and a standby answers nothing at all.
+    "default_transaction_isolation": "read committed",
+    # A missing value goes as NULL in the literal of an array.
+    "array_nulls": "on",
+    # Statements set the time for a lock where they need one.
+    "lock_timeout": "0",
+    # A session that holds a lock is idle while its process works.
+    "idle_session_timeout": "0",
+}
+# Audits, repairs and archives have long transactions.
+_ASSUMED_FROM_17 = {"transaction_timeout": "0"}
 
 _WITHIN = 2.0
 _TRIES = 3
@@ -35,13 +56,14 @@ SELECT version() AS version,
     current_setting('server_encoding') AS encoding
 """
 _PID = "SELECT pg_backend_pid()"
-# The name of a session belongs to the pooler.
+# The name of a session belongs to the pooler. ``reset_val`` is what sessions begin with: another
+# client may have changed the value in this one.
 _NOT_SET = """
 SELECT format(
     'ALTER ROLE %I IN DATABASE %I SET %s = %L;', current_user, current_database(), name, wanted
 ) AS remedy
 FROM unnest($1::text[], $2::text[]) AS wanted (name, wanted) JOIN pg_settings USING (name)
-WHERE setting <> wanted AND name <> 'application_name'
+WHERE reset_val <> wanted AND name <> 'application_name'
 ORDER BY name
 """
 
@@ -97,11 +119,14 @@ class Fitness(msgspec.Struct, frozen=True):
             raise UnfitDatabase(f"{name} leads to a server that can't be used: {self.why}")
 
 
-class Queryable(Protocol):
+class OpenSession(Protocol):
     """A connection, of a pool or of its own."""
 
     async def fetch(self, query: str, *args: Any) -> list[Any]:
         """Return the rows of a query."""
+
+    def get_server_version(self) -> tuple[Any, ...]:
+        """Return the server's version; its first part is the major version."""
 
 
 Another = Callable[[], Awaitable["asyncpg.Connection[Any]"]]
@@ -131,18 +156,27 @@ async def examine_session(
     return Fitness(pooling)
 
 
+def assumed(session: OpenSession) -> dict[str, str]:
+    """Return the parameters that statements rely on, with PostgreSQL's defaults.
+
+    A role or a database may have others. They are set once a session has begun, not at its start: a
+    pooler refuses what its configuration does not name (``ignore_startup_parameters``).
+    """
+    return _ASSUMED | (_ASSUMED_FROM_17 if session.get_server_version() >= (17,) else {})
+
+
 async def set_in_session(session: asyncpg.Connection[Any], settings: Mapping[str, str]) -> None:
-    """Set the parameters that a pooler may not have passed on at the start of the session."""
-    for name, value in settings.items():
-        await session.execute(f"SET {name} = '{value}'")
+    """Set parameters of a session that has begun, in one round trip."""
+    await session.execute("; ".join(f"SET {name} = '{value}'" for name, value in settings.items()))
 
 
-async def unset_parameters(session: Queryable, settings: Mapping[str, str]) -> str:
-    """Return statements that set a session's missing parameters for the user; empty if none miss.
+async def unset_parameters(session: OpenSession, settings: Mapping[str, str]) -> str:
+    """Return statements that give the user ``settings`` and ``assumed``; empty if it has them.
 
     A pooler in transaction mode keeps no parameters of a session, so the user has to have them.
     """
-    lacking = await session.fetch(_NOT_SET, list(settings), list(settings.values()))
+    wanted = {**settings, **assumed(session)}
+    lacking = await session.fetch(_NOT_SET, list(wanted), list(wanted.values()))
     return " ".join(row["remedy"] for row in lacking)
 
 

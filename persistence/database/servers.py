@@ -18,6 +18,7 @@ import structlog
 from persistence.database.fitness import (
     Fitness,
     Pooling,
+    assumed,
     examine_session,
     set_in_session,
     unset_parameters,
@@ -44,12 +45,16 @@ _LEAVE_SECONDS = 1.0
 
 
 class ServerConnection(asyncpg.Connection):
-    """A connection with its servers, and the pool's generation when it was made."""
+    """A connection with its servers, and the pool's generation when it was made.
+
+    ``checked`` has the names of checks that hold for its life.
+    """
 
     servers: Servers
     generation: int
     url: str
     pooling: Pooling
+    checked: set[str]
     _transport: asyncio.BaseTransport  # asyncpg's own; its stubs leave it out
 
     @property
@@ -114,6 +119,7 @@ class Servers:
         self._asked_with = options
         session, url = await self._connect(timeout, options)
         session.servers, session.generation, session.url = self, generation, url
+        session.checked = set()
         self._sessions.add(session)
         try:
             await self._examine(session, options)
@@ -123,8 +129,11 @@ class Servers:
         return session
 
     async def _examine(self, session: ServerConnection, options: dict[str, Any]) -> None:
-        """Refuse an unfit server; set the parameters that a pooler did not pass on."""
+        """Refuse an unfit server; set the parameters that the session did not begin with."""
         known = self._fitness.get(session.url)
+        # In transaction mode another client would have them. ``_tell`` says how to set them there.
+        if known is None or known.pooling is not Pooling.TRANSACTION:
+            await set_in_session(session, assumed(session))
         if known is None or known.why is not None:
             alike = options | {"connection_class": asyncpg.Connection}
 
@@ -140,14 +149,17 @@ class Servers:
                 await self._tell(session, known.pooling, options.get("server_settings") or {})
         known.must_do(self._setting)
         session.pooling = known.pooling
-        if known.pooling is Pooling.SESSION:
-            await set_in_session(session, options.get("server_settings") or {})
+        settings: dict[str, str] = options.get("server_settings") or {}
+        if known.pooling is Pooling.SESSION and settings:
+            await set_in_session(session, settings)
 
     async def _tell(
         self, session: ServerConnection, pooling: Pooling, settings: dict[str, str]
     ) -> None:
         _log.info("PostgreSQL is behind a pooler", mode=pooling.value)
-        if pooling is Pooling.TRANSACTION and (remedy := await unset_parameters(session, settings)):
+        if pooling is not Pooling.TRANSACTION:
+            return
+        if remedy := await unset_parameters(session, settings):
             _log.warning(
                 "The pooler keeps nothing that a session sets: set it for the user, then have the "
                 "pooler connect anew (pgbouncer: RECONNECT)",

@@ -1,0 +1,97 @@
+"""Parameters that an administrator gave the role, and that our statements can't work with."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import asyncpg
+from pydantic import SecretStr
+from structlog.testing import capture_logs
+
+from persistence.database.pool import Pool, connect, using
+from persistence.settings import PersistenceSettings
+from persistence.store.writer import Writer
+from tests.persistence.samples import message, placed
+from tests.support.eventually import eventually
+from tests.support.pgbouncer import Pgbouncer, needs_prepared_statements
+from tests.support.postgres_pair import DATABASE, pair, run
+
+_OTHERS = {
+    "default_transaction_isolation": "serializable",
+    "array_nulls": "off",
+    "lock_timeout": "1",
+    "idle_session_timeout": "100",
+}
+
+
+async def strange(pool: Pool, database: str) -> None:
+    """Give every session of a database parameters as few have them."""
+    others = dict(_OTHERS)
+    if await pool.fetchval("SELECT current_setting('transaction_timeout', true)"):
+        others["transaction_timeout"] = "100"
+    for name, value in others.items():
+        await pool.execute(f"ALTER DATABASE {database} SET {name} = '{value}'")
+
+
+async def pool_of(url: str, **more: object) -> Pool:
+    return await connect(PersistenceSettings(database_url=SecretStr(url), **more))
+
+
+async def test_rows_are_inserted_whatever_a_database_is_set_to(database_url, database_pool):
+    await strange(database_pool, database_url.rpartition("/")[2])
+    pool = await pool_of(database_url)
+    try:
+        fence = await Writer(pool).take("redis", 0, 1, "test")  # its position may be unknown
+        # Statements of one conversation wait for each other.
+        batches = [[placed(message(f"{n} {m}")) for m in range(20)] for n in range(20)]
+        done = await asyncio.gather(*(Writer(pool).write(batch, None) for batch in batches))
+        assert [len(written.persisted) for written in done] == [20] * 20
+        async with using(pool) as connection:
+            await asyncio.sleep(0.3)  # longer than a session may be idle, or a transaction last
+            await connection.execute("SELECT pg_sleep(0.3)")
+        await Writer(pool).write([placed(message("last"))], fence)
+    finally:
+        await pool.close()
+    with contextlib.suppress(asyncpg.PostgresError):  # the test's own sessions may have ended
+        await database_pool.expire_connections()
+    assert await database_pool.fetchval("SELECT count(*) FROM messages") == 401
+
+
+async def test_a_standby_is_read_where_serializable_is_the_default(initialized_postgres, tmp_path):
+    async with pair(initialized_postgres, tmp_path) as servers:
+        alter = f"ALTER DATABASE {DATABASE} SET default_transaction_isolation = serializable"
+        await run(servers.primary, alter)
+
+        async def refuses() -> bool:
+            try:
+                await run(servers.standby, "SELECT count(*) FROM messages")
+            except asyncpg.FeatureNotSupportedError:
+                return True
+            return False
+
+        await eventually(refuses, timeout=20)
+        pool = await pool_of(servers.standby.url_of(DATABASE))
+        async with using(pool) as connection:
+            assert await connection.fetchval("SELECT count(*) FROM messages") == 0
+        await pool.close()
+
+
+async def test_behind_a_pooler_in_transaction_mode_the_remedy_is_said(
+    postgres_server, database_url, database_pool, tmp_path
+):
+    needs_prepared_statements()
+    database = database_url.rpartition("/")[2]
+    await strange(database_pool, database)
+    pooler = Pgbouncer(tmp_path / "pooler", postgres_server, mode="transaction", statements=200)
+    await pooler.start()
+    try:
+        pool = await pool_of(pooler.url_of(database), database_direct_url=SecretStr(database_url))
+        with capture_logs() as logs:
+            async with using(pool):
+                pass
+        await pool.close()
+        (told,) = [line["remedy"] for line in logs if line["log_level"] == "warning"]
+        assert "SET default_transaction_isolation = 'read committed';" in told
+    finally:
+        await pooler.stop()
