@@ -239,14 +239,17 @@ async def initialized_postgres(tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest_asyncio.fixture
 async def new_postgres(
     tmp_path: Path, initialized_postgres: Path
-) -> AsyncIterator[Callable[[], Awaitable[PostgresServer]]]:
-    """Start a PostgreSQL of the test's own: to stop, kill, suspend and restart. Not migrated."""
+) -> AsyncIterator[Callable[..., Awaitable[PostgresServer]]]:
+    """Start a PostgreSQL of the test's own: to stop, kill, suspend and restart. Not migrated.
+
+    ``**config`` has settings of the server.
+    """
     async with AsyncExitStack() as stack:
 
-        async def make() -> PostgresServer:
+        async def make(**config: str) -> PostgresServer:
             data_dir = tmp_path / f"postgres-{next(_numbers)}" / "data"
             shutil.copytree(initialized_postgres, data_dir)
-            server = PostgresServer(data_dir)
+            server = PostgresServer(data_dir, config=config)
             stack.push_async_callback(server.stop)
             await server.start()
             return server

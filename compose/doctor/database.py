@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from typing import Any
 
+import asyncpg
+
 from compose.doctor.certificates import examine_certificates
 from compose.doctor.clock import clock
 from compose.doctor.observation import Observation, bad, fine, unknown, warning
@@ -26,6 +28,7 @@ from persistence.errors import PersistenceError, UnfitDatabase
 from persistence.fleet.migration_state import state as migration_state
 from persistence.fleet.processes import processes, strays
 from persistence.schemas import schemas_with_tables
+from persistence.sequences import behind, unprivileged
 from persistence.settings import PersistenceSettings
 
 __all__ = ["examine_database", "examine_reads"]
@@ -93,6 +96,8 @@ async def examine_database(pool: Pool, settings: PersistenceSettings) -> AsyncIt
                 yield observation
             yield clock(server["clock"], asked, answered)
             async for observation in _schema(connection, server, settings):
+                yield observation
+            async for observation in _sequences(connection, server):
                 yield observation
             if changes := await cheaper_wal(connection):
                 yield warning(
@@ -256,12 +261,38 @@ async def _schema(
         yield fine("rights", f"{role} may do all that is needed")
 
 
+async def _sequences(connection: Connection, server: Any) -> AsyncIterator[Observation]:
+    try:
+        late, closed = await behind(connection), await unprivileged(connection)
+    except asyncpg.PostgresError:
+        return  # tables or rights are missing, which is told already
+    if late:
+        yield bad(
+            "sequences",
+            f"{', '.join(each.sequence for each in late)}: the next number is one that rows have "
+            "(logical replication copies no sequences)",
+            "; ".join(each.remedy for each in late)
+            + ". A worker does it before it inserts, if its user may",
+            promise=3,
+        )
+    if closed:
+        role, schema = server["role"], server["schema"]
+        yield warning(
+            "sequences",
+            f"{role} may not read and set {', '.join(closed)}: on a copy made by logical "
+            "replication, new messages could be read before old ones",
+            f"GRANT SELECT, UPDATE ON ALL SEQUENCES IN SCHEMA {schema} TO {role}",
+        )
+
+
 async def _pooler(
     connection: Connection, pooling: Pooling, settings: PersistenceSettings
 ) -> AsyncIterator[Observation]:
     if pooling is Pooling.NONE:
         return
     yield fine("pooler", f"in {pooling.value} mode")
+    if pooling is not Pooling.TRANSACTION:
+        return  # each session gets them once it has begun
     if remedy := await unset_parameters(connection, session_settings(settings)):
         yield warning(
             "sessions",

@@ -20,6 +20,7 @@ from persistence.audit.report import Differing, Duplicate, Lack, RepairReport, U
 from persistence.audit.scan import REPAIRED, AuditFinding, scan
 from persistence.database.pool import Connection, Pool, using
 from persistence.database.translation import translated
+from persistence.sequences import advance_sequences
 from persistence.store.batch import PositionedEvent, Written
 from persistence.store.writer import insert
 from persistence.tables.columns import MESSAGE, names
@@ -94,6 +95,7 @@ async def repair(pool: Pool, transport: Transport) -> RepairReport:
     async with using(pool) as connection, connection.transaction():
         await unhurried(connection)
         await connection.execute(_LOCK)
+        await advance_sequences(connection)
         removed = await _remove_duplicates(connection)
         constraints, receipts_removed = await _put_back(connection, removed)
         restored = await _restore(connection, found.findings)

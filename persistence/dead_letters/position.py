@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from persistence.database.pool import Connection, Pool, using
 from persistence.errors import FenceLost
+from persistence.sequences import advance_sequences
 
 __all__ = ["LETTERS", "LetterPosition"]
 
@@ -45,6 +46,7 @@ class LetterPosition:
     async def read(self) -> str | None:
         """Return the offset through which all letters are indexed; ``None`` if it is not known."""
         async with using(self._pool) as connection:
+            await advance_sequences(connection, anew=self.through is None)
             self.through = await connection.fetchval(_READ, self._transport, LETTERS)
         return self.through
 

@@ -29,6 +29,7 @@ from persistence.fleet.migration_state import COLUMNS, MigrationState, state_of
 from persistence.fleet.processes import LIVE_SECONDS
 from persistence.fleet.retired_logs import RETIRED, read_retired, refuse_retired
 from persistence.fleet.used_logs import NOTE
+from persistence.sequences import MARK
 from transport.message.envelope import NEWEST_VERSION
 
 __all__ = [
@@ -52,9 +53,9 @@ _GOODBYE_WITHIN = 0.8
 PRESENCE_SECONDS = BEAT_SECONDS + 2 * _WITHIN
 """After this time, each live process was seen, or has read everything recorded before."""
 
-# Writes the process's report, its log, and the logs that it met. Reads the migration's state, the
-# log that each name means, which of its logs were retired, and which processes of this machine are
-# silent.
+# Writes the process's report, its log, the logs that it met, and how far messages are numbered.
+# Reads the migration's state, the log that each name means, which of its logs were retired, and
+# which processes of this machine are silent.
 _BEAT = f"""
 WITH me AS (
     INSERT INTO processes (member, role, host, machine, pid, version, api_url, metrics_url,
@@ -69,6 +70,7 @@ WITH me AS (
         append_outage = excluded.append_outage
 ), noted AS ({NOTE.format(transport="$9", owner="$1")}
 ), met AS ({RECORD.format(logs="$20")}
+), marked AS ({MARK}
 ), silent AS (
     SELECT array_agg(member) AS members, array_agg(pid) AS pids FROM processes
     WHERE machine = $4 AND member <> $1 AND abs(extract(epoch FROM now() - seen_at)) > $23

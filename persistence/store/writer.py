@@ -7,13 +7,14 @@ there is no transaction to open, to keep short or to roll back.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from itertools import accumulate, chain, pairwise
 
 from persistence.array_literals import of_plain, of_texts_or_nulls
 from persistence.database.pool import Connection, Pool, asks_again, using
 from persistence.errors import Contended, FenceLost
+from persistence.sequences import advance_sequences
 from persistence.store.batch import Fence, FencedBatch, PositionedEvent, Written
 from persistence.store.columns import BatchColumns, columns, parameters
 from persistence.store.locks import locks_of
@@ -71,7 +72,8 @@ class Writer:
             FenceLost: a higher epoch has it.
             Outage: the database can't do it now.
         """
-        async with using(self._pool) as connection, connection.transaction():
+        async with self.connection() as connection, connection.transaction():
+            await advance_sequences(connection, anew=True)
             before = await connection.fetchval(BEFORE, transport, partition)
             held = await connection.fetchval(TAKE, transport, partition, epoch, owner)
             if held != epoch:
@@ -171,12 +173,12 @@ class Writer:
         if not batch:
             return Written([], [], [])
         for _ in range(_CONTENDED_RETRIES):
-            try:
-                async with using(self._pool) as connection:
-                    return await insert(connection, batch, fence)
-            except Contended:
-                continue
-        async with using(self._pool) as connection:
+            with suppress(Contended):
+                return await self._write(batch, fence)
+        return await self._write(batch, fence)
+
+    async def _write(self, batch: Sequence[PositionedEvent], fence: Fence | None) -> Written:
+        async with self.connection() as connection:
             return await insert(connection, batch, fence)
 
     async def write_unless_locked(
@@ -187,12 +189,18 @@ class Writer:
         Raises:
             Contended: another transaction stood in the way; nothing was written.
         """
-        async with using(self._pool) as connection:
+        async with self.connection() as connection:
             return await insert(connection, batch, fence, wait=_TOGETHER_LOCK_MS)
 
-    def connection(self) -> AbstractAsyncContextManager[Connection]:
-        """Lend a connection for ``write_together``. The block raises our errors, not asyncpg's."""
-        return using(self._pool)
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Lend a connection for ``write_together``. The block raises our errors, not asyncpg's.
+
+        Sequences that are behind their rows are advanced first.
+        """
+        async with using(self._pool) as connection:
+            await advance_sequences(connection)
+            yield connection
 
     async def write_together(
         self, batches: Sequence[FencedBatch], connection: Connection

@@ -41,6 +41,7 @@ from persistence.tables.schema import Table as _Table
 from persistence.tables.schema import metadata
 from persistence.tables.schema import moment as _moment
 from persistence.tables.schema import text_column as _text
+from persistence.tables.sequences import SequenceMark
 from persistence.tables.shadow import ShadowGap
 from persistence.tables.tombstones import FreedPages, RowArchive, Tombstone
 
@@ -62,6 +63,7 @@ __all__ = [
     "ProcessRow",
     "RetiredLog",
     "RowArchive",
+    "SequenceMark",
     "ShadowGap",
     "Tombstone",
     "log_positions",

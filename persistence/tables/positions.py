@@ -25,5 +25,6 @@ letters.
 The row is its partition's fence: an insert updates the row if it has the insert's ``epoch``, and a
 new owner raises the epoch.
 
-The table has no index, so it is no model: see the migration that makes it.
+The table has no index, so it is no model: see the migration that makes it. In a publication, a row
+is identified by all its columns (``REPLICA IDENTITY FULL``).
 """

@@ -253,7 +253,8 @@ async def role(database_pool: Pool, database_url: str) -> AsyncIterator[str]:
     """A role that may use all tables, and owns none."""
     name = f"user_{database_url.rpartition('/')[2]}"
     await database_pool.execute(f"CREATE ROLE {name} LOGIN")
-    await database_pool.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {name}")
+    for every in ("TABLES", "SEQUENCES"):
+        await database_pool.execute(f"GRANT ALL ON ALL {every} IN SCHEMA public TO {name}")
     yield name
     await database_pool.execute(f"DROP OWNED BY {name}")
     await database_pool.execute(f"DROP ROLE {name}")
@@ -277,6 +278,18 @@ def _as(role: str, url: str) -> str:
             "rights",
             "{role} lacks UPDATE on fences",
             "GRANT them to {role}",
+        ),
+        (
+            "REVOKE UPDATE ON SEQUENCE messages_seq_seq FROM {role}",
+            "sequences",
+            "{role} may not read and set messages_seq_seq: on a copy made by logical replication",
+            "GRANT SELECT, UPDATE ON ALL SEQUENCES IN SCHEMA public TO {role}",
+        ),
+        (
+            "INSERT INTO sequence_marks VALUES ('messages', 7)",
+            "sequences",
+            "messages_seq_seq: the next number is one that rows have",
+            "SELECT setval('messages_seq_seq', 1000007)",
         ),
         (
             "ALTER TABLE messages ENABLE ROW LEVEL SECURITY",
@@ -317,7 +330,8 @@ async def test_what_a_role_of_postgresql_lacks_is_named(
     await database_pool.execute(change.format(role=role))
     _, told = await doctor.examine(DATABASE_URL=_as(role, database_url))
     said = told[f"postgresql, {what}"]
-    assert said["grade"] == ("warning" if what == "connections" else "bad")
+    is_warning = what == "connections" or change.startswith("REVOKE UPDATE ON SEQUENCE")
+    assert said["grade"] == ("warning" if is_warning else "bad")
     assert found.format(role=role) in said["found"]
     assert remedy.format(role=role) in said["remedy"]
     assert "postgresql, connection" not in told, "it was reached"

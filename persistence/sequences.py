@@ -1,0 +1,158 @@
+"""Keep the sequences that number our rows ahead of these rows.
+
+Logical replication copies rows and no sequences. So does whatever is built on it: an upgrade to
+another major version, and many a migration tool. On the copy, PostgreSQL would give out numbers
+that older rows have: new messages would be read before old ones, and no dead letter could be
+listed.
+
+So whoever inserts rows looks at the sequences first, once for each connection, and advances those
+that are behind. Connections to the old server do not lead to the copy, unless a pooler in
+transaction mode stands between. There the look is repeated whenever a partition is taken. On a copy
+each is taken anew: the place of its position in the table is another one there.
+
+Most tables have their number as the primary key, so the last one is found at once. ``messages``
+has no index for that. Heartbeats keep a mark instead (``MARK``).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import asyncpg
+import structlog
+
+from persistence.database.failover import pooling_of
+from persistence.database.fitness import Pooling
+from persistence.database.pool import Connection
+from persistence.errors import Outage
+
+__all__ = ["MARK", "NUMBERED", "Behind", "advance_sequences", "behind", "unprivileged"]
+
+_log = structlog.get_logger(__name__)
+
+NUMBERED = (
+    ("messages", "seq"),
+    ("dead_letters", "id"),
+    ("delivery_attempts", "id"),
+    ("freed_pages", "id"),
+    ("migration_events", "id"),
+    ("operator_actions", "id"),
+    ("row_archives", "id"),
+    ("shadow_gaps", "id"),
+)
+"""Each table with a column that PostgreSQL numbers, and that column."""
+
+_REACHED = ", ".join(
+    f"('{table}', '{column}', (SELECT max({column}) FROM {table}))"  # noqa: S608 - constants only
+    for table, column in NUMBERED
+    if table != "messages"
+)
+_SEQUENCE = "pg_get_serial_sequence({table}, {column})::regclass"
+# Null if this role may not know it.
+_LAST = """
+CASE WHEN has_sequence_privilege(sequence, 'SELECT, USAGE')
+    THEN coalesce(pg_sequence_last_value(sequence), 0) END
+"""
+
+MARK = f"""
+INSERT INTO sequence_marks AS mark (name, reached)
+SELECT 'messages', last
+FROM (SELECT {_SEQUENCE.format(table="'messages'", column="'seq'")} AS sequence) AS numbering,
+    LATERAL (SELECT {_LAST} AS last) AS known
+WHERE last > 0 AND NOT EXISTS (
+    SELECT FROM sequence_marks WHERE name = 'messages' AND last <= reached + reached / 100)
+ON CONFLICT (name) DO UPDATE SET reached = greatest(mark.reached, excluded.reached)
+"""  # noqa: S608 - constants only
+"""Note the last number of ``messages`` if it is a hundredth higher than the one noted before.
+
+So a mark is written some two thousand times until there are 10^8 rows.
+"""
+
+# A sequence may be further than its mark, by a hundredth and by what one heartbeat missed.
+_BEHIND = f"""
+SELECT sequence::text AS sequence, last,
+    CASE name WHEN 'messages' THEN reached + reached / 50 + 1000000 ELSE reached END AS wanted
+FROM (VALUES ('messages', 'seq', (SELECT reached FROM sequence_marks WHERE name = 'messages')),
+        {_REACHED}) AS numbered (name, number, reached),
+    LATERAL (SELECT {_SEQUENCE.format(table="name", column="number")} AS sequence) AS numbering,
+    LATERAL (SELECT {_LAST} AS last) AS known
+WHERE reached > last
+"""  # noqa: S608 - constants only
+
+_UNPRIVILEGED = f"""
+SELECT sequence::text
+FROM unnest($1::text[], $2::text[]) AS numbered (name, number),
+    LATERAL (SELECT {_SEQUENCE.format(table="name", column="number")} AS sequence) AS numbering
+WHERE NOT has_sequence_privilege(sequence, 'SELECT')
+    OR NOT has_sequence_privilege(sequence, 'UPDATE')
+"""  # noqa: S608 - constants only
+
+_NAME = "sequences"  # of this check
+_LOCK_CLASS = 0x63726675  # keeps this lock apart from other programs', and from our others
+_LOCK = f"SELECT pg_advisory_xact_lock({_LOCK_CLASS}, 0)"
+_ADVANCE = "SELECT setval($1::text::regclass, $2)"
+
+
+class Behind(NamedTuple):
+    """A sequence that is behind its rows: the number that it gave last, and the one it needs."""
+
+    sequence: str
+    last: int
+    wanted: int
+
+    @property
+    def remedy(self) -> str:
+        """The statement that advances it."""
+        return f"SELECT setval('{self.sequence}', {self.wanted})"
+
+
+async def behind(connection: Connection) -> list[Behind]:
+    """Return the sequences that are behind their rows, of those that this role may read."""
+    rows = await connection.fetch(_BEHIND)
+    return [Behind(row["sequence"], row["last"], row["wanted"]) for row in rows]
+
+
+async def unprivileged(connection: Connection) -> list[str]:
+    """Return the sequences that this role may not read, or may not advance."""
+    rows = await connection.fetch(_UNPRIVILEGED, *zip(*NUMBERED, strict=True))
+    return [row["sequence"] for row in rows]
+
+
+async def advance_sequences(connection: Connection, *, anew: bool = False) -> None:
+    """Advance the sequences that are behind their rows; look once for each connection.
+
+    Args:
+        connection: Rows may be inserted over it afterwards.
+        anew: Look again behind a pooler in transaction mode, which can lead the connection to
+            another server meanwhile.
+
+    Raises:
+        Outage: a sequence is behind, and this role may not advance it.
+    """
+    checked: set[str] = getattr(connection, "checked", set())
+    if _NAME in checked and not (anew and pooling_of(connection) is Pooling.TRANSACTION):
+        return
+    if await behind(connection):
+        await _advance(connection)
+    checked.add(_NAME)
+
+
+async def _advance(connection: Connection) -> None:
+    async with connection.transaction():
+        await connection.execute(_LOCK)  # two processes must not set a number back
+        for found in await behind(connection):
+            try:
+                await connection.fetchval(_ADVANCE, found.sequence, found.wanted)
+            except asyncpg.InsufficientPrivilegeError as error:
+                raise Outage(
+                    f"{found.sequence} gives numbers that older rows have (it stands at "
+                    f"{found.last}; logical replication copies no sequences), so new messages "
+                    "would be read before old ones. Nothing is inserted. Run as its owner: "
+                    f"{found.remedy}"
+                ) from error
+            _log.warning(
+                "A sequence was behind its rows, as after logical replication: advanced it",
+                sequence=found.sequence,
+                last=found.last,
+                advanced_to=found.wanted,
+            )
