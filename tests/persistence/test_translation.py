@@ -114,7 +114,7 @@ def test_the_cause_is_chained_and_our_own_errors_pass():
 async def test_a_database_that_is_not_migrated_is_an_outage(postgres_server):
     url = await postgres_server.create_database("bare")
     pool = await connect(PersistenceSettings(database_url=url))
-    with pytest.raises(Outage, match="fences"):
+    with pytest.raises(Outage, match="sequence_marks"):
         await Writer(pool).take("redis", 0, 1, "test")
     await pool.close()
     await postgres_server.drop_database("bare")
