@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help up test check check-types check-site check-proof check-code check-clients prove docs containers bench chaos rehearse soak kafka-versions generated-clients fmt clean env env-dev
+.PHONY: help up test check check-types check-site check-proof check-code check-clients prove docs containers bench chaos rehearse soak kafka-versions postgres-versions generated-clients fmt clean env env-dev
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -76,6 +76,13 @@ KAFKA_VERSIONS ?= 3.6.2 3.9.1 4.0.0
 kafka-versions: env-dev ## Hold the Kafka transport against older brokers (KAFKA_VERSIONS="3.6.2 3.9.1 4.0.0")
 	@for version in $(KAFKA_VERSIONS); do echo "Kafka $$version"; \
 	  CROSSFADE_KAFKA_VERSION=$$version $(BIN)/python -m pytest tests/kafka/test_kafka_conformance.py -n 2 -q $(ARGS) || exit 1; done
+
+# Other majors than the tests run on otherwise.
+POSTGRES_VERSIONS ?= 14.23.0 16.11.0 17.7.0
+postgres-versions: env-dev ## Hold what uses PostgreSQL against other majors (POSTGRES_VERSIONS="14.23.0 17.7.0")
+	@set -e; for version in $(POSTGRES_VERSIONS); do echo "PostgreSQL $$version"; \
+	  programs=$$($(BIN)/python -m tests.support.postgres_versions $$version); \
+	  PATH="$$programs:$$PATH" $(BIN)/python -m pytest tests/persistence tests/parity -n 2 -q $(ARGS); done
 
 generated-clients: env-dev ## Generate clients for Java, Go, TypeScript and Python, compile and run each
 	@$(BIN)/python -m pytest tests/generated_clients -m "generated or not generated" $(ARGS)

@@ -9,6 +9,7 @@ from typing import Literal
 from ingress.schema.structs import ApiStruct
 from persistence.database.pool import Pool, using
 from persistence.errors import Outage
+from persistence.store.standstill import standstill
 from transport.contract import Transport
 from transport.deadline import answer
 from transport.errors import PartlyUnavailable, TransportError, Unreadable
@@ -121,14 +122,17 @@ class ReadinessChecks:
                 asyncio.timeout(self._timeout),
                 using(self._pool, within=self._timeout) as connection,
             ):
-                await connection.fetchval("SELECT 1")
+                found = await standstill(connection)
         except (Outage, TimeoutError) as error:
             detail = _text(error, self._timeout)
             if not self._database_required:
                 detail += " Messages are accepted all the same, and persisted when it is back."
             return ComponentState("database", "down", self._database_required, detail)
-        if why := self._unwritten():  # with a full disk, PostgreSQL goes on answering
+        # With a full disk, PostgreSQL goes on answering.
+        if why := found.why if found else self._unwritten():
             detail = f"It answers, and takes no rows: {why}."
+            if found:
+                detail += f" {found.remedy}"
             return ComponentState("database", "degraded", self._database_required, detail)
         return ComponentState("database", "up", self._database_required, "It answers.")
 

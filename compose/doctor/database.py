@@ -30,6 +30,7 @@ from persistence.fleet.processes import processes, strays
 from persistence.schemas import schemas_with_tables
 from persistence.sequences import behind, unprivileged
 from persistence.settings import PersistenceSettings
+from persistence.store.standstill import standstill
 
 __all__ = ["examine_database", "examine_reads"]
 
@@ -95,19 +96,15 @@ async def examine_database(pool: Pool, settings: PersistenceSettings) -> AsyncIt
             for observation in examine_certificates(certificates(connection)):
                 yield observation
             yield clock(server["clock"], asked, answered)
-            async for observation in _schema(connection, server, settings):
-                yield observation
-            async for observation in _sequences(connection, server):
-                yield observation
-            if changes := await cheaper_wal(connection):
-                yield warning(
-                    "WAL",
-                    "up to twice as much for a row of a large table as it has to be",
-                    "".join(f"ALTER SYSTEM SET {change}; " for change in changes)
-                    + "SELECT pg_reload_conf();",
-                )
-            async for observation in _pooler(connection, pooling, settings):
-                yield observation
+            for part in (
+                _standstill(connection),
+                _schema(connection, server, settings),
+                _sequences(connection, server),
+                _wal(connection),
+                _pooler(connection, pooling, settings),
+            ):
+                async for observation in part:
+                    yield observation
             standbys: Any = await connection.fetchrow(_STANDBYS, timeout=_WITHIN)
             if standbys["every"]:
                 yield fine("standbys", f"{standbys['every']}, {standbys['behind']} asynchronous")
@@ -197,6 +194,21 @@ def _of_server(server: Any) -> Iterator[Observation]:
         )
     else:
         yield fine("durability", f"synchronous_commit={server['synchronous_commit']}")
+
+
+async def _standstill(connection: Connection) -> AsyncIterator[Observation]:
+    if found := await standstill(connection):
+        yield bad("writes", f"it answers, and takes no rows: {found.why}", found.remedy)
+
+
+async def _wal(connection: Connection) -> AsyncIterator[Observation]:
+    if changes := await cheaper_wal(connection):
+        yield warning(
+            "WAL",
+            "up to twice as much for a row of a large table as it has to be",
+            "".join(f"ALTER SYSTEM SET {change}; " for change in changes)
+            + "SELECT pg_reload_conf();",
+        )
 
 
 async def _schema(

@@ -19,7 +19,6 @@ from typing import NamedTuple
 import structlog
 from msgspec.structs import replace
 
-from ingress.console.health.database import READ_ONLY
 from ingress.console.health.sentences import Reported, sentences
 from ingress.console.readings import Readings, WatchedLog
 from ingress.console.views import (
@@ -33,7 +32,7 @@ from ingress.console.views import (
 )
 from ingress.schema.responses import encode
 from otel.figures import quantile
-from persistence.database.pool import Pool
+from persistence.database.pool import Pool, using
 from persistence.errors import Outage
 from persistence.fleet import migration_state
 from persistence.fleet.append_outage import AppendOutage
@@ -41,6 +40,7 @@ from persistence.fleet.log_identities import AnotherLog, known_identities, met_a
 from persistence.fleet.processes import Process, processes, strays
 from persistence.reads import overview
 from persistence.retention.archives import ArchiveTable
+from persistence.store.standstill import standstill
 from transport.clock import now as now_text
 
 __all__ = ["Sampler", "with_role"]
@@ -195,12 +195,13 @@ class Sampler:
                 letters = await overview.letters(self._pool, within=self._timeout)
                 state = await migration_state.state(self._pool, within=self._timeout)
                 waits = await ArchiveTable(self._pool).waits()
-                read_only = await overview.is_read_only(self._pool, within=self._timeout)
+                async with using(self._pool, within=self._timeout) as connection:
+                    found = await standstill(connection)
         except (Outage, TimeoutError) as error:
             message = " ".join(str(error).split()) or f"no answer in {self._timeout:g} s"
             return _InDatabase(Database(up=False, error=message))
-        why = READ_ONLY if read_only else None
-        database = Database(up=True, error=why, archive_waits=waits)
+        why, remedy = found or (None, None)
+        database = Database(up=True, error=why, remedy=remedy, archive_waits=waits)
         return _InDatabase(database, there, letters, state, met_another_log(there, known))
 
     def _status(self, found: _InDatabase) -> Status:

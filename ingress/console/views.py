@@ -119,6 +119,8 @@ class Database(ApiStruct, frozen=True):
 
     up: bool
     error: str | None
+    remedy: str | None = None
+    """What to do where it answers and takes no rows."""
     archive_waits: float = 0.0
     """Seconds since an archive file was begun that is not finished; 0 if there is none."""
 

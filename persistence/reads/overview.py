@@ -10,7 +10,7 @@ from persistence.database.pool import Pool, using
 from persistence.json_types import Time
 from persistence.timestamps import rfc3339
 
-__all__ = ["Letters", "is_read_only", "letters"]
+__all__ = ["Letters", "letters"]
 
 _MOST = 100_000
 """Letters are counted up to this number: beyond it, the exact figure changes nothing."""
@@ -44,14 +44,3 @@ async def letters(pool: Pool, *, within: float) -> Letters:
         {row["reason"]: row["letters"] for row in rows},
         rfc3339(oldest) if oldest else None,
     )
-
-
-async def is_read_only(pool: Pool, *, within: float) -> bool:
-    """Return whether the server takes no writes: a standby, or default_transaction_read_only.
-
-    Raises:
-        Outage, TimeoutError: PostgreSQL can't answer within ``within`` seconds.
-    """
-    async with using(pool, within=within) as connection:
-        state = await connection.fetchval("SHOW transaction_read_only", timeout=within)
-    return bool(state == "on")

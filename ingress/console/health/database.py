@@ -7,10 +7,7 @@ from collections.abc import Iterator
 from ingress.console.health.wording import span
 from ingress.console.views import Database, Sentence
 
-__all__ = ["READ_ONLY", "database_sentences"]
-
-READ_ONLY = "it is read-only (a standby, or default_transaction_read_only)"
-"""The error of a PostgreSQL that refuses every write."""
+__all__ = ["database_sentences"]
 
 _ARCHIVE_FAILS = 2 * 3600.0  # seconds
 """The age at which an unfinished archive file has been retried, and has failed again."""
@@ -23,8 +20,7 @@ def database_sentences(database: Database) -> Iterator[Sentence]:
             level="alarm",
             text=f"PostgreSQL answers and takes no rows: {database.error}. Messages are accepted "
             "all the same and wait in the log; nothing is persisted.",
-            next="Look at its disk and at what your provider says of it; if another server is the "
-            "primary now, name that in DATABASE_URL. Workers go on by themselves.",
+            next=f"{database.remedy or ''} Workers go on by themselves.".lstrip(),
         )
     if not database.up:
         error = (database.error or "").removeprefix("PostgreSQL: ")
