@@ -6,6 +6,7 @@ classes (the first two characters). A code in neither table is ``Unexpected``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -39,6 +40,7 @@ by_code: dict[str, type[PersistenceError]] = {
     "53300": Crowded,  # too many connections: of the server, of the role or of the database
     "55P03": Contended,  # no lock within lock_timeout
     "57014": TooSlow,  # statement_timeout, or cancelled by an operator
+    "P0001": Rejected,  # RAISE EXCEPTION in a trigger of yours: it refuses this record
 }
 """Rules for single SQLSTATEs; they precede the class rules."""
 
@@ -74,6 +76,8 @@ _UNKNOWN_PARAMETER = (
     "idle_in_transaction_session_timeout); in session mode it is set then all the same"
 )
 _ORPHAN = "message_receipts_message_id_fkey"
+# We have no functions of our own. The context names the innermost one first.
+_FUNCTION = re.compile(r"^PL/pgSQL function ([\w.]+)\(", re.MULTILINE)
 
 
 def translate(error: Exception) -> PersistenceError:  # noqa: PLR0911 - a table of types
@@ -115,10 +119,15 @@ def _from_client(error: asyncpg.InterfaceError) -> PersistenceError:
 def _from_server(error: asyncpg.PostgresError) -> PersistenceError:
     code = error.sqlstate or ""
     kind = by_code.get(code) or by_class.get(code[:2]) or Unexpected
+    called = _FUNCTION.search(error.context or "")
     if kind is Rejected:
-        return _rejected(error, code)
+        return _rejected(error, code, called and called[1])
     if kind is SchemaOutdated:
-        return SchemaOutdated(f"{_OUTDATED} (PostgreSQL: {error.message}, SQLSTATE {code})")
+        if called:
+            kind, text = Outage, f"a trigger of your own fails, in {called[1]}()"
+        else:
+            text = _OUTDATED
+        return kind(f"{text} (PostgreSQL: {error.message}, SQLSTATE {code})")
     if kind is UnfitDatabase:
         return UnfitDatabase(f"{_POOLED} (PostgreSQL: {error.message}, SQLSTATE {code})")
     if code == "42704" and "configuration parameter" in (error.message or ""):
@@ -128,10 +137,10 @@ def _from_server(error: asyncpg.PostgresError) -> PersistenceError:
     return kind(f"PostgreSQL: {error.message or type(error).__name__} (SQLSTATE {code})")
 
 
-def _rejected(error: asyncpg.PostgresError, code: str) -> Rejected:
+def _rejected(error: asyncpg.PostgresError, code: str, function: str | None) -> Rejected:
     # Not the server's message: it may quote the value.
     name = type(error).__name__.removesuffix("Error")
-    where = error.constraint_name or error.column_name
+    where = error.constraint_name or error.column_name or (function and f"{function}()")
     text = f"PostgreSQL refuses it: {name} (SQLSTATE {code})" + (f" at {where}" if where else "")
     orphan = error.constraint_name == _ORPHAN
     return Rejected(text, Reason.ORPHAN_RECEIPT if orphan else Reason.REJECTED)

@@ -55,6 +55,7 @@ def test_every_sqlstate_class_the_driver_knows_is_either_ruled_on_or_listed_as_n
             "42703",
             "42P01",
             "42P05",
+            "P0001",
         }
 
 
@@ -67,6 +68,7 @@ def test_every_sqlstate_class_the_driver_knows_is_either_ruled_on_or_listed_as_n
         ("42501", Outage), ("XX001", Outage), ("57014", TooSlow), ("40001", Contended),
         ("40P01", Contended), ("22021", Rejected), ("23503", Rejected), ("23505", Rejected),
         ("54000", Rejected), ("42601", Unexpected), ("25P02", Unexpected), ("ZZ999", Unexpected),
+        ("P0001", Rejected), ("P0002", Unexpected),
     ],
 )  # fmt: skip
 def test_a_sqlstate_means(state, expected):
@@ -118,6 +120,33 @@ async def test_a_database_that_is_not_migrated_is_an_outage(postgres_server):
         await Writer(pool).take("redis", 0, 1, "test")
     await pool.close()
     await postgres_server.drop_database("bare")
+
+
+_TRIGGER = """
+CREATE FUNCTION house_rules() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {} RETURN NEW; END $$;
+CREATE TRIGGER house_rules BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION house_rules()
+"""
+
+
+async def test_a_record_that_a_trigger_refuses_is_named_without_its_content(
+    writer, fence, database_pool
+):
+    await database_pool.execute(_TRIGGER.format("RAISE EXCEPTION 'bad: %', NEW.content;"))
+    with pytest.raises(Rejected) as refused:
+        await writer.write([placed(message(content="secret"))], fence)
+    assert str(refused.value) == ("PostgreSQL refuses it: Raise (SQLSTATE P0001) at house_rules()")
+
+
+async def test_a_trigger_that_is_broken_is_an_outage_and_no_old_schema(
+    writer, fence, database_pool
+):
+    await database_pool.execute(_TRIGGER.format("INSERT INTO nowhere VALUES (NEW.id);"))
+    with pytest.raises(Outage) as broken:
+        await writer.write([placed(message())], fence)
+    assert type(broken.value) is Outage, "and not SchemaOutdated, whose remedy is another"
+    assert str(broken.value).startswith("a trigger of your own fails, in house_rules() (PostgreSQL")
+    await database_pool.execute("DROP TRIGGER house_rules ON messages")
+    await writer.write([placed(message())], fence)
 
 
 async def test_nobody_listening_is_an_outage_when_it_is_first_asked_not_when_it_starts():
