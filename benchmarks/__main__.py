@@ -58,7 +58,8 @@ def main(
     transport: Annotated[
         str,
         typer.Option(
-            envvar="TRANSPORT", help="The log: redis, kafka, kafka-fsync, or both (the first two)."
+            envvar="TRANSPORT",
+            help="The log: redis, kafka, redis-everysec, kafka-fsync, or both (the first two).",
         ),
     ] = "redis",
     runs: Annotated[int, typer.Option(help="Interleaved runs; 0 takes the plan's.")] = 0,

@@ -33,7 +33,9 @@ def main(  # noqa: PLR0913 - options of a command
     seconds: Annotated[float, typer.Option(help="Of each round.")] = 5.0,
     rounds: Annotated[int, typer.Option(help="Of each service, in turn.")] = 3,
     partitions: Annotated[int, typer.Option(help="STREAM_PARTITIONS.")] = 16,
-    transport: Annotated[str, typer.Option(help="redis, kafka or kafka-fsync.")] = "redis",
+    transport: Annotated[
+        str, typer.Option(help="redis, kafka, redis-everysec or kafka-fsync.")
+    ] = "redis",
     setting: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="A setting of the service.")
     ] = None,
