@@ -43,6 +43,9 @@ _REMEDIES = {  # by the first characters of the SQLSTATE
     "53300": "allow more connections (max_connections, ALTER ROLE ... CONNECTION LIMIT), or lower "
     "DATABASE_POOL_SIZE of every process",
 }
+# autovacuum_freeze_max_age is 200 million; from 1.6 billion on, vacuum hurries.
+_IDS_OLD = 1_000_000_000
+_IDS_NEARLY_USED_UP = 1_800_000_000
 _SERVER = """
 SELECT version() AS version, pg_is_in_recovery() AS standby,
     extract(epoch FROM clock_timestamp())::float8 AS clock,
@@ -58,7 +61,8 @@ SELECT version() AS version, pg_is_in_recovery() AS standby,
         AS of_database,
     current_schema() AS schema, current_setting('search_path') AS search_path,
     has_schema_privilege(current_schema(), 'CREATE') AS may_create,
-    current_user AS role, current_database() AS database
+    current_user AS role, current_database() AS database,
+    (SELECT max(age(datfrozenxid)) FROM pg_database) AS oldest_id
 """
 _LACKING = """
 SELECT c.relname::text AS name, string_agg(wanted, ', ') AS rights
@@ -194,6 +198,13 @@ def _of_server(server: Any) -> Iterator[Observation]:
         )
     else:
         yield fine("durability", f"synchronous_commit={server['synchronous_commit']}")
+    if (oldest := server["oldest_id"]) > _IDS_OLD:
+        yield (bad if oldest > _IDS_NEARLY_USED_UP else warning)(
+            "transaction ids",
+            f"the oldest is {oldest:,} back; PostgreSQL refuses all writes from some 2,144,000,000",
+            "roll back old prepared transactions, drop replication slots that nobody uses, end old "
+            "transactions, and see that autovacuum works",
+        )
 
 
 async def _standstill(connection: Connection) -> AsyncIterator[Observation]:

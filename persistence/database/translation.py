@@ -75,8 +75,16 @@ _UNKNOWN_PARAMETER = (
     "(ignore_startup_parameters = application_name, enable_seqscan, jit, statement_timeout, "
     "idle_in_transaction_session_timeout); in session mode it is set then all the same"
 )
+# The state has no code of its own: it shares one with a key that is too long for its index. The
+# message is translated, and the place in PostgreSQL's source is not.
+_IDS_USED_UP = ("varsup.c", "multixact.c")
+_WRAPS_AROUND = (
+    "it refuses all writes until old transaction ids are vacuumed away: roll back old prepared "
+    "transactions, drop replication slots that nobody uses, end old transactions; then autovacuum "
+    "or VACUUM mends it"
+)
 _ORPHAN = "message_receipts_message_id_fkey"
-# We have no functions of our own. The context names the innermost one first.
+# The context names the innermost function first.
 _FUNCTION = re.compile(r"^PL/pgSQL function ([\w.]+)\(", re.MULTILINE)
 
 
@@ -118,29 +126,44 @@ def _from_client(error: asyncpg.InterfaceError) -> PersistenceError:
 
 def _from_server(error: asyncpg.PostgresError) -> PersistenceError:
     code = error.sqlstate or ""
-    kind = by_code.get(code) or by_class.get(code[:2]) or Unexpected
-    called = _FUNCTION.search(error.context or "")
+    kind, remedy = _meaning(error, code)
     if kind is Rejected:
-        return _rejected(error, code, called and called[1])
-    if kind is SchemaOutdated:
-        if called:
-            kind, text = Outage, f"a trigger of your own fails, in {called[1]}()"
-        else:
-            text = _OUTDATED
-        return kind(f"{text} (PostgreSQL: {error.message}, SQLSTATE {code})")
-    if kind is UnfitDatabase:
-        return UnfitDatabase(f"{_POOLED} (PostgreSQL: {error.message}, SQLSTATE {code})")
-    if code == "42704" and "configuration parameter" in (error.message or ""):
-        return UnfitDatabase(f"an option in DATABASE_URL is not PostgreSQL's: {error.message}")
-    if code == "08P01" and "startup parameter" in (error.message or ""):
-        return UnfitDatabase(f"{_UNKNOWN_PARAMETER} ({error.message})")
-    return kind(f"PostgreSQL: {error.message or type(error).__name__} (SQLSTATE {code})")
+        return _rejected(error, code)
+    message = error.message or type(error).__name__
+    if remedy:
+        return kind(f"{remedy} (PostgreSQL: {message}, SQLSTATE {code})")
+    return kind(f"PostgreSQL: {message} (SQLSTATE {code})")
 
 
-def _rejected(error: asyncpg.PostgresError, code: str, function: str | None) -> Rejected:
+def _meaning(error: asyncpg.PostgresError, code: str) -> tuple[type[PersistenceError], str]:
+    """Return what an error means, and the remedy where its own message does not say it."""
+    kind, remedy = by_code.get(code) or by_class.get(code[:2]) or Unexpected, ""
+    message = error.message or ""
+    if code == "54000" and getattr(error, "server_source_filename", None) in _IDS_USED_UP:
+        kind, remedy = Outage, _WRAPS_AROUND
+    elif code == "42704" and "configuration parameter" in message:
+        kind, remedy = UnfitDatabase, "an option in DATABASE_URL is not PostgreSQL's"
+    elif code == "08P01" and "startup parameter" in message:
+        kind, remedy = UnfitDatabase, _UNKNOWN_PARAMETER
+    elif kind is UnfitDatabase:
+        remedy = _POOLED
+    elif kind is SchemaOutdated and (function := _function_of(error)):
+        kind, remedy = Outage, f"a trigger of your own fails, in {function}"
+    elif kind is SchemaOutdated:
+        remedy = _OUTDATED
+    return kind, remedy
+
+
+def _function_of(error: asyncpg.PostgresError) -> str | None:
+    """Return the function in which the error was raised. We have none of our own."""
+    called = _FUNCTION.search(error.context or "")
+    return f"{called[1]}()" if called else None
+
+
+def _rejected(error: asyncpg.PostgresError, code: str) -> Rejected:
     # Not the server's message: it may quote the value.
     name = type(error).__name__.removesuffix("Error")
-    where = error.constraint_name or error.column_name or (function and f"{function}()")
+    where = error.constraint_name or error.column_name or _function_of(error)
     text = f"PostgreSQL refuses it: {name} (SQLSTATE {code})" + (f" at {where}" if where else "")
     orphan = error.constraint_name == _ORPHAN
     return Rejected(text, Reason.ORPHAN_RECEIPT if orphan else Reason.REJECTED)
