@@ -4,6 +4,7 @@
     ├── Outage            the database can't do it now: pause, back off, retry for ever
     │   ├── TooSlow       no answer in time: the same, with fewer rows at once
     │   ├── Contended     a deadlock or a serialization failure: retry at once
+    │   │   └── LeftOut   no row was inserted, and none stands in the way: the same, a few times
     │   ├── Crowded       no connection is left for this process: others may have some
     │   ├── SchemaOutdated  a table or a column is missing: an operator migrates the schema
     │   ├── UnfitDatabase   a pooler or an engine can't do what is needed: an operator changes it
@@ -23,6 +24,7 @@ __all__ = [
     "Contended",
     "Crowded",
     "FenceLost",
+    "LeftOut",
     "Outage",
     "PersistenceError",
     "Rejected",
@@ -56,6 +58,16 @@ class Contended(Outage):
     """Another transaction stood in the way (SQLSTATE 40001, 40P01), or a row just vanished.
 
     Remedy: retry at once; after a few times treat it as any outage.
+    """
+
+
+class LeftOut(Contended):
+    """A record was not inserted, and no row has its key or its id.
+
+    That row was deleted a moment ago; or a unique index or a trigger of your own leaves the record
+    out, in silence.
+
+    Remedy: retry at once. If it is left out each time, ``Writer.write`` raises ``Rejected``.
     """
 
 

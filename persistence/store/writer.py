@@ -13,7 +13,7 @@ from itertools import accumulate, chain, pairwise
 
 from persistence.array_literals import of_plain, of_texts_or_nulls
 from persistence.database.pool import Connection, Pool, asks_again, using
-from persistence.errors import Contended, FenceLost
+from persistence.errors import Contended, FenceLost, LeftOut, Rejected
 from persistence.sequences import advance_sequences
 from persistence.store.batch import Fence, FencedBatch, PositionedEvent, Written
 from persistence.store.columns import BatchColumns, columns, parameters
@@ -167,7 +167,8 @@ class Writer:
 
         Raises:
             FenceLost: a newer owner has the partition; nothing was written.
-            Rejected: some record of it can't be stored; nothing was written.
+            Rejected: some record of it can't be stored. Others may have been written, if an index
+                or a trigger of your own leaves this one out.
             Outage: the database can't do it now; it *may* have been written. Retry the same.
         """
         if not batch:
@@ -175,7 +176,12 @@ class Writer:
         for _ in range(_CONTENDED_RETRIES):
             with suppress(Contended):
                 return await self._write(batch, fence)
-        return await self._write(batch, fence)
+        try:
+            return await self._write(batch, fence)
+        except LeftOut as error:
+            raise Rejected(
+                "PostgreSQL leaves it out without an error: a unique index or a trigger of your own"
+            ) from error
 
     async def _write(self, batch: Sequence[PositionedEvent], fence: Fence | None) -> Written:
         async with self.connection() as connection:
@@ -352,7 +358,7 @@ async def _judge(
     same, other = list[int](), list[int]()
     for index, identifier, key, body in waiting:
         if key not in bodies and identifier not in buried and identifier not in owners:
-            raise Contended("the row that stood in the way is gone")
+            raise LeftOut("no row was inserted, and the row that stood in the way is gone")
         # An erased message has no fingerprint, so another body can't be detected: it is a repeat.
         # If no row has the key, the id is another key's; no log has such a record
         # (``transport.message.envelope.decode``).

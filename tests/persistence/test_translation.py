@@ -122,33 +122,6 @@ async def test_a_database_that_is_not_migrated_is_an_outage(postgres_server):
     await postgres_server.drop_database("bare")
 
 
-_TRIGGER = """
-CREATE FUNCTION house_rules() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {} RETURN NEW; END $$;
-CREATE TRIGGER house_rules BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION house_rules()
-"""
-
-
-async def test_a_record_that_a_trigger_refuses_is_named_without_its_content(
-    writer, fence, database_pool
-):
-    await database_pool.execute(_TRIGGER.format("RAISE EXCEPTION 'bad: %', NEW.content;"))
-    with pytest.raises(Rejected) as refused:
-        await writer.write([placed(message(content="secret"))], fence)
-    assert str(refused.value) == ("PostgreSQL refuses it: Raise (SQLSTATE P0001) at house_rules()")
-
-
-async def test_a_trigger_that_is_broken_is_an_outage_and_no_old_schema(
-    writer, fence, database_pool
-):
-    await database_pool.execute(_TRIGGER.format("INSERT INTO nowhere VALUES (NEW.id);"))
-    with pytest.raises(Outage) as broken:
-        await writer.write([placed(message())], fence)
-    assert type(broken.value) is Outage, "and not SchemaOutdated, whose remedy is another"
-    assert str(broken.value).startswith("a trigger of your own fails, in house_rules() (PostgreSQL")
-    await database_pool.execute("DROP TRIGGER house_rules ON messages")
-    await writer.write([placed(message())], fence)
-
-
 async def test_nobody_listening_is_an_outage_when_it_is_first_asked_not_when_it_starts():
     pool = await connect(PersistenceSettings(database_url="postgresql://127.0.0.1:1/none"))
     with pytest.raises(Outage):
