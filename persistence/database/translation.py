@@ -30,6 +30,8 @@ __all__ = ["by_class", "by_code", "translate", "translated"]
 
 by_code: dict[str, type[PersistenceError]] = {
     "25006": Outage,  # the server is read-only (a standby, or under maintenance)
+    "25P03": Outage,  # idle in a transaction for too long: this process was suspended
+    "25P04": Outage,  # transaction_timeout, which a role may have behind a pooler
     "26000": UnfitDatabase,  # a prepared statement is gone: a pooler gave us another session
     "42P05": UnfitDatabase,  # another client's statement has its name: the same
     "40001": Contended,
@@ -147,7 +149,7 @@ def _meaning(error: asyncpg.PostgresError, code: str) -> tuple[type[PersistenceE
         kind, remedy = UnfitDatabase, _UNKNOWN_PARAMETER
     elif kind is UnfitDatabase:
         remedy = _POOLED
-    elif kind is SchemaOutdated and (function := _function_of(error)):
+    elif code.startswith("42") and kind is not Outage and (function := _function_of(error)):
         kind, remedy = Outage, f"a trigger of your own fails, in {function}"
     elif kind is SchemaOutdated:
         remedy = _OUTDATED

@@ -24,10 +24,13 @@ async def test_a_record_that_a_trigger_refuses_is_named_without_its_content(
     assert str(refused.value) == ("PostgreSQL refuses it: Raise (SQLSTATE P0001) at house_rules()")
 
 
+@pytest.mark.parametrize(
+    "statement", ["INSERT INTO nowhere VALUES (NEW.id);", "PERFORM nothing(NEW.id);"]
+)
 async def test_a_trigger_that_is_broken_is_an_outage_and_no_old_schema(
-    writer, fence, database_pool
+    statement, writer, fence, database_pool
 ):
-    await database_pool.execute(_TRIGGER.format("INSERT INTO nowhere VALUES (NEW.id);"))
+    await database_pool.execute(_TRIGGER.format(statement))
     with pytest.raises(Outage) as broken:
         await writer.write([placed(message())], fence)
     assert type(broken.value) is Outage, "and not SchemaOutdated, whose remedy is another"

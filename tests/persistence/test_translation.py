@@ -50,6 +50,8 @@ def test_every_sqlstate_class_the_driver_knows_is_either_ruled_on_or_listed_as_n
         known = meaning(state) is not Unexpected
         assert known != (state[:2] in NOT_UNDERSTOOD) or state in {
             "25006",
+            "25P03",
+            "25P04",
             "26000",
             "42501",
             "42703",
@@ -68,7 +70,7 @@ def test_every_sqlstate_class_the_driver_knows_is_either_ruled_on_or_listed_as_n
         ("42501", Outage), ("XX001", Outage), ("57014", TooSlow), ("40001", Contended),
         ("40P01", Contended), ("22021", Rejected), ("23503", Rejected), ("23505", Rejected),
         ("54000", Rejected), ("42601", Unexpected), ("25P02", Unexpected), ("ZZ999", Unexpected),
-        ("P0001", Rejected), ("P0002", Unexpected),
+        ("P0001", Rejected), ("P0002", Unexpected), ("25P03", Outage), ("25P04", Outage),
     ],
 )  # fmt: skip
 def test_a_sqlstate_means(state, expected):
