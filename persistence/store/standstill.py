@@ -23,11 +23,11 @@ LONG_SECONDS = 5.0
 _FIND = """
 SELECT current_setting('transaction_read_only') = 'on' AS read_only,
     current_setting('synchronous_standby_names') AS standbys,
-    waits.event, waits.seconds, blocker.pid, blocker.usename::text AS role,
+    waits.event, waits.seconds, waits.blocked_by, blocker.pid, blocker.usename::text AS role,
     blocker.application_name AS program, blocker.state,
     extract(epoch FROM clock_timestamp() - blocker.xact_start)::float8 AS open_seconds
 FROM (VALUES (1)) AS here LEFT JOIN LATERAL (
-    SELECT pid, wait_event AS event,
+    SELECT wait_event AS event, (pg_blocking_pids(pid))[1] AS blocked_by,
         extract(epoch FROM clock_timestamp() - query_start)::float8 AS seconds
     FROM pg_stat_activity
     WHERE datname = current_database() AND usename = current_user AND state = 'active'
@@ -35,10 +35,7 @@ FROM (VALUES (1)) AS here LEFT JOIN LATERAL (
         AND (wait_event = 'SyncRep' OR wait_event_type = 'Lock'
             AND (query LIKE '%log_positions%' OR query LIKE '%fences%'))
     ORDER BY query_start LIMIT 1
-) AS waits ON true LEFT JOIN LATERAL (
-    SELECT * FROM pg_stat_activity
-    WHERE waits.event <> 'SyncRep' AND pid = (pg_blocking_pids(waits.pid))[1]
-) AS blocker ON true
+) AS waits ON true LEFT JOIN pg_stat_activity AS blocker ON blocker.pid = waits.blocked_by
 """
 
 
@@ -65,7 +62,13 @@ async def standstill(connection: Connection) -> Standstill | None:
             f"(synchronous_standby_names = {found['standbys']})",
             "Bring that standby back, or take it out of synchronous_standby_names and reload.",
         )
-    if found["event"] is None or found["pid"] is None:
+    if found["blocked_by"] == 0:
+        return Standstill(
+            f"a statement has waited {found['seconds']:,.0f} s for a lock that a prepared "
+            "transaction holds",
+            "End it with COMMIT PREPARED or ROLLBACK PREPARED; pg_prepared_xacts lists them.",
+        )
+    if found["pid"] is None:
         return None
     return Standstill(
         f"a statement has waited {found['seconds']:,.0f} s for a lock that {_holder(found)} holds",

@@ -52,7 +52,7 @@ class Stand:
 async def stand(
     new_postgres: Callable[..., Awaitable[PostgresServer]], redis_settings, tmp_path
 ) -> AsyncIterator[Stand]:
-    server = await new_postgres()
+    server = await new_postgres(max_prepared_transactions="1")
     url = await server.create_database("crossfade")
     await migrate.upgrade(url)
     places = {
@@ -125,6 +125,15 @@ async def test_a_lock_that_somebody_holds_is_told_with_its_holder(stand, tmp_pat
     await eventually(stand.rows, timeout=PATIENCE)
     await eventually(lambda: is_up(stand), timeout=PATIENCE)
     await other.close()
+
+
+async def test_a_lock_of_a_prepared_transaction_is_told(stand):
+    await stand.admin.execute("BEGIN; LOCK TABLE messages IN SHARE MODE; PREPARE TRANSACTION 'old'")
+    assert await stand.post() == 202
+    told = await eventually(lambda: stand.says("a prepared transaction holds"), timeout=PATIENCE)
+    assert "ROLLBACK PREPARED" in told
+    await stand.admin.execute("ROLLBACK PREPARED 'old'")
+    await eventually(stand.rows, timeout=PATIENCE)
 
 
 async def is_up(stand: Stand) -> bool:
