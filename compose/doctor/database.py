@@ -64,6 +64,11 @@ SELECT version() AS version, pg_is_in_recovery() AS standby,
     current_user AS role, current_database() AS database,
     (SELECT max(age(datfrozenxid)) FROM pg_database) AS oldest_id
 """
+_COLLATION = """
+SELECT datcollversion AS made_with, pg_database_collation_actual_version(oid) AS present
+FROM pg_database WHERE datname = current_database()
+"""
+_COLLATION_FROM = (15,)
 _LACKING = """
 SELECT c.relname::text AS name, string_agg(wanted, ', ') AS rights
 FROM unnest($1::text[]) AS ours (name)
@@ -102,6 +107,7 @@ async def examine_database(pool: Pool, settings: PersistenceSettings) -> AsyncIt
             yield clock(server["clock"], asked, answered)
             for part in (
                 _standstill(connection),
+                _collation(connection, server),
                 _schema(connection, server, settings),
                 _sequences(connection, server),
                 _wal(connection),
@@ -210,6 +216,24 @@ def _of_server(server: Any) -> Iterator[Observation]:
 async def _standstill(connection: Connection) -> AsyncIterator[Observation]:
     if found := await standstill(connection):
         yield bad("writes", f"it answers, and takes no rows: {found.why}", found.remedy)
+
+
+async def _collation(connection: Connection, server: Any) -> AsyncIterator[Observation]:
+    """Yield an observation if texts are sorted otherwise than when the indexes were built."""
+    if connection.get_server_version() < _COLLATION_FROM:
+        return
+    version: Any = await connection.fetchrow(_COLLATION, timeout=_WITHIN)
+    made_with, present, name = version["made_with"], version["present"], server["database"]
+    if made_with and present and made_with != present:
+        yield bad(
+            "collation",
+            f"{name} was made with version {made_with} of its collation, and the system "
+            f"has {present}: an index may not find a key, so a message could become two "
+            "rows",
+            f"REINDEX DATABASE {name}; ALTER DATABASE {name} REFRESH COLLATION VERSION; then "
+            "'crossfade audit' says whether a row is there twice",
+            promise=2,
+        )
 
 
 async def _wal(connection: Connection) -> AsyncIterator[Observation]:

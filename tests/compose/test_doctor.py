@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 import pytest_asyncio
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -17,10 +18,12 @@ from compose.doctor.clock import clock
 from compose.doctor.observation import Grade
 from compose.local.postgres import PostgresServer
 from compose.local.valkey import ValkeyServer
+from persistence import migrate
 from persistence.database.pool import Pool
 from tests.support.forked_commands import ForkedCommands
 from tests.support.kafka import KafkaNode, fresh_settings
 from tests.support.pgbouncer import Pgbouncer, needs_prepared_statements
+from tests.support.requirements import absent
 from transport.redis import RedisTransport
 from transport.redis.connection.rights import BETTER, LEAST
 from transport.settings import TransportSettings
@@ -453,3 +456,34 @@ async def test_a_pooler_is_named_and_what_it_keeps_back(
     assert found["postgresql, pooler"]["found"] == "in transaction mode"
     assert "SET statement_timeout = '30000'" in found["postgresql, sessions"]["remedy"]
     assert "postgresql, connections" not in found, "the pooler says how many"
+
+
+async def test_a_database_whose_collation_was_upgraded_beneath_it_is_bad(
+    doctor: _Doctor, postgres_server: PostgresServer
+) -> None:
+    """As when the system's libraries are upgraded: its indexes are sorted in the old order."""
+    server = await asyncpg.connect(postgres_server.url)
+    try:
+        try:
+            await server.execute(
+                "CREATE DATABASE collated TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'"
+            )
+        except asyncpg.PostgresError as error:
+            absent(f"PostgreSQL 15 or later with ICU, to have a collation with a version: {error}")
+        url = postgres_server.url_of("collated")
+        await migrate.upgrade(url)
+        _, found = await doctor.examine(DATABASE_URL=url)
+        assert "postgresql, collation" not in found
+        await server.execute(
+            "UPDATE pg_database SET datcollversion = '0.1' WHERE datname = 'collated'"
+        )
+        status, found = await doctor.examine(DATABASE_URL=url)
+        assert status == 1
+        told = found["postgresql, collation"]
+        assert told["grade"] == "bad"
+        assert told["promise"] == 2
+        assert "was made with version 0.1" in told["found"]
+        assert "REINDEX DATABASE collated" in told["remedy"]
+    finally:
+        await server.execute("DROP DATABASE IF EXISTS collated")
+        await server.close()
