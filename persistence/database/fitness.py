@@ -79,6 +79,8 @@ _CITUS = (
     "it has the extension citus, whose shards can't keep a key unique: a message could be two "
     "rows. Use a database without it"
 )
+_OLD = "it is PostgreSQL {}, and 14 or later is needed"
+_AT_LEAST = (14,)
 _ENCODING = (
     "its encoding is {}, which has no place for most characters: messages with others would be "
     "accepted, and become dead letters. Make a database for it with CREATE DATABASE ... ENCODING "
@@ -144,7 +146,7 @@ async def examine_session(
         async with asyncio.timeout(_WITHIN * _TRIES):
             engine = await session.fetchrow(_ENGINE)
             assert engine is not None
-            if why := _engine_lacks(engine):
+            if why := _engine_lacks(engine, session.get_server_version()):
                 return Fitness(Pooling.NONE, why)
             pooling = await _pooling(session, another)
     except _LOST_STATEMENTS:
@@ -186,15 +188,16 @@ _LOST_STATEMENTS = (
 )
 
 
-def _engine_lacks(engine: Any) -> str | None:
-    if "CockroachDB" in engine["version"]:
-        return _COCKROACH
-    if engine["dsql"]:
-        return _DSQL
-    if engine["citus"]:
-        return _CITUS
+def _engine_lacks(engine: Any, version: tuple[Any, ...]) -> str | None:
     encoding = engine["encoding"]
-    return None if encoding in _ENCODINGS else _ENCODING.format(encoding)
+    reasons = (
+        (_COCKROACH, "CockroachDB" in engine["version"]),
+        (_DSQL, engine["dsql"]),
+        (_OLD.format(version[0]), version < _AT_LEAST),
+        (_CITUS, engine["citus"]),
+        (_ENCODING.format(encoding), encoding not in _ENCODINGS),
+    )
+    return next((why for why, is_so in reasons if is_so), None)
 
 
 async def _pooling(session: asyncpg.Connection[Any], another: Another) -> Pooling:

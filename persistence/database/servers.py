@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakSet
@@ -131,10 +132,9 @@ class Servers:
     async def _examine(self, session: ServerConnection, options: dict[str, Any]) -> None:
         """Refuse an unfit server; set the parameters that the session did not begin with."""
         known = self._fitness.get(session.url)
-        # In transaction mode another client would have them. ``_tell`` says how to set them there.
-        if known is None or known.pooling is not Pooling.TRANSACTION:
-            await set_in_session(session, assumed(session))
         if known is None or known.why is not None:
+            with suppress(asyncpg.UndefinedObjectError):  # another engine, which is named below
+                await set_in_session(session, assumed(session))
             alike = options | {"connection_class": asyncpg.Connection}
 
             async def another() -> asyncpg.Connection[Any]:
@@ -147,6 +147,8 @@ class Servers:
             self._fitness[session.url] = known
             if known.pooling is not Pooling.NONE and known.why is None:
                 await self._tell(session, known.pooling, options.get("server_settings") or {})
+        elif known.pooling is not Pooling.TRANSACTION:  # there, another client would have them
+            await set_in_session(session, assumed(session))
         known.must_do(self._setting)
         session.pooling = known.pooling
         settings: dict[str, str] = options.get("server_settings") or {}

@@ -9,8 +9,10 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from compose.local.binaries import Binary
 from compose.local.ports import free_port
 from compose.local.postgres import PostgresServer
+from compose.local.server import ServerError
 from persistence.database.failover import pooling_of
 from persistence.database.fitness import Pooling, unset_parameters
 from persistence.database.pool import connect, session_settings, using
@@ -21,6 +23,8 @@ from persistence.store.writer import Writer
 from tests.persistence.samples import message, placed
 from tests.support.crossfade import Crossfade
 from tests.support.pgbouncer import Pgbouncer, needs_prepared_statements
+from tests.support.postgres_versions import programs_of
+from tests.support.requirements import absent
 
 _COCKROACH = """
 CREATE FUNCTION public.version() RETURNS text LANGUAGE sql
@@ -263,3 +267,15 @@ async def test_an_encoding_without_a_place_for_every_character_is_refused(postgr
         for name in ("narrow", "bytes"):
             await postgres_server.drop_database(name)
         await server.close()
+
+
+async def test_a_version_that_is_too_old_is_refused_by_name(tmp_path) -> None:
+    try:
+        programs = await asyncio.to_thread(programs_of, "13.23.0")
+    except ServerError as error:
+        absent(f"PostgreSQL 13: {error}")
+    old = PostgresServer(
+        tmp_path / "old" / "data", binary=Binary("postgres", programs / "postgres", (13, 23))
+    )
+    async with old:
+        assert "it is PostgreSQL 13, and 14 or later is needed" in await refusal(old.url)
