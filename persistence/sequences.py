@@ -5,8 +5,8 @@ another major version, and many a migration tool. On the copy, PostgreSQL would 
 that older rows have: new messages would be read before old ones, and no dead letter could be
 listed.
 
-So whoever inserts rows looks at the sequences first, once for each connection, and advances those
-that are behind. Connections to the old server do not lead to the copy, unless a pooler in
+So the sequences are looked at before the first insert over each connection, and those that are
+behind are advanced. Connections to the old server do not lead to the copy, unless a pooler in
 transaction mode stands between. There the look is repeated whenever a partition is taken. On a copy
 each is taken anew: the place of its position in the table is another one there.
 

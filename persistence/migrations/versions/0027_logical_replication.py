@@ -4,8 +4,8 @@ PostgreSQL refuses updates of a published table that has neither a primary key n
 ``log_positions`` has no key, and every insert of rows updates it; one publication of all tables
 stopped them.
 
-Logical replication copies rows, but not the sequences that number them. Whoever uses the copy finds
-in ``sequence_marks`` which numbers were given out.
+Logical replication copies rows, but not the sequences that number them. On a copy,
+``sequence_marks`` says which numbers were given out.
 """
 
 from __future__ import annotations
