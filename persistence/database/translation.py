@@ -77,14 +77,23 @@ _UNKNOWN_PARAMETER = (
     "(ignore_startup_parameters = application_name, enable_seqscan, jit, statement_timeout, "
     "idle_in_transaction_session_timeout); in session mode it is set then all the same"
 )
-# The state has no code of its own: it shares one with a key that is too long for its index. The
-# message is translated, and the place in PostgreSQL's source is not.
-_IDS_USED_UP = ("varsup.c", "multixact.c")
 _WRAPS_AROUND = (
     "it refuses all writes until old transaction ids are vacuumed away: roll back old prepared "
     "transactions, drop replication slots that nobody uses, end old transactions; then autovacuum "
     "or VACUUM mends it"
 )
+_TABLE_IS_FULL = (
+    "a table has as many pages as PostgreSQL allows: archive old rows (ROWS_RETENTION_DAYS), and "
+    "VACUUM it"
+)
+# Limits of the server share the state 54000 with a key that is too long for its index. Messages are
+# translated, and the file of PostgreSQL's source that an error comes from is not.
+_SERVER_LIMITS = {
+    "varsup.c": _WRAPS_AROUND,
+    "multixact.c": _WRAPS_AROUND,
+    "md.c": _TABLE_IS_FULL,
+    "bufmgr.c": _TABLE_IS_FULL,
+}
 _ORPHAN = "message_receipts_message_id_fkey"
 # The context names the innermost function first.
 _FUNCTION = re.compile(r"^PL/pgSQL function ([\w.]+)\(", re.MULTILINE)
@@ -141,8 +150,9 @@ def _meaning(error: asyncpg.PostgresError, code: str) -> tuple[type[PersistenceE
     """Return what an error means, and the remedy where its own message does not say it."""
     kind, remedy = by_code.get(code) or by_class.get(code[:2]) or Unexpected, ""
     message = error.message or ""
-    if code == "54000" and getattr(error, "server_source_filename", None) in _IDS_USED_UP:
-        kind, remedy = Outage, _WRAPS_AROUND
+    source = getattr(error, "server_source_filename", "")
+    if code == "54000" and source in _SERVER_LIMITS:
+        kind, remedy = Outage, _SERVER_LIMITS[source]
     elif code == "42704" and "configuration parameter" in message:
         kind, remedy = UnfitDatabase, "an option in DATABASE_URL is not PostgreSQL's"
     elif code == "08P01" and "startup parameter" in message:

@@ -77,6 +77,18 @@ def test_a_sqlstate_means(state, expected):
     assert meaning(state) is expected
 
 
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("varsup.c", Outage), ("multixact.c", Outage), ("md.c", Outage), ("bufmgr.c", Outage),
+        ("nbtutils.c", Rejected),
+    ],
+)  # fmt: skip
+def test_a_limit_of_the_server_is_told_from_one_of_a_record(source, expected):
+    reached = asyncpg.PostgresError.new({"C": "54000", "M": "…", "F": source})
+    assert type(translate(reached)) is expected
+
+
 def test_every_error_of_the_driver_itself_is_ruled_on():
     """An argument it can't encode is the record's fault; all else is not."""
     seen = {}
