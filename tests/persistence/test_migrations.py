@@ -25,6 +25,7 @@ from persistence.tables.models import metadata
 from tests.persistence.samples import message, placed
 from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
+from tests.support.requirements import absent
 from transport.errors import ConfigurationError
 
 INSERT_0001 = (Path(__file__).parent / "fixtures" / "insert_0001.sql").read_text()
@@ -89,7 +90,7 @@ async def test_content_is_compressed_with_lz4(database_pool):
         "SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression'"
     )
     if not await database_pool.fetchval(has_it):
-        pytest.skip("this PostgreSQL was built without lz4")
+        absent("compression of content: this PostgreSQL was built without lz4")
     method = await database_pool.fetchval(
         "SELECT attcompression::text FROM pg_attribute"
         " WHERE attrelid = 'messages'::regclass AND attname = 'content'"
