@@ -13,6 +13,7 @@ from transport.deadline import answer
 from transport.durability import Durability
 from transport.errors import ConfigurationError, TransportError
 from transport.existing import Existing
+from transport.first_start import ForeseesFirstStart
 from transport.rights import LackingRights, TellsRights
 from transport.server_facts import ServerFacts, TellsServerFacts
 
@@ -41,7 +42,8 @@ async def examine_log(
             yield bad("name", f"retired {retired[log.name]}", "give the settings another log")
             return
         if isinstance(log, Existing) and not await answer(log.exists(), within=_WITHIN):
-            yield _not_made(log.name, log.where, known)
+            for observation in await _of_no_log(log, log.where, known):
+                yield observation
             return
         async with log:
             async for observation in _of_log(log, known):
@@ -56,16 +58,20 @@ async def examine_log(
         )
 
 
-def _not_made(name: str, where: str, known: Mapping[str, str]) -> Observation:
-    if name in known:
-        return bad(
-            "log",
-            f"{where} holds none, and there was one",
+async def _of_no_log(log: Transport, where: str, known: Mapping[str, str]) -> list[Observation]:
+    if log.name in known:
+        remedy = (
             "look whether the address is another server's. If its data is lost, read 'Loss' "
-            "in RUNBOOKS.md before you start anything",
-            promise=11,
+            "in RUNBOOKS.md before you start anything"
         )
-    return fine("log", "not made yet: the first process that starts makes it")
+        return [bad("log", f"{where} holds none, and there was one", remedy, promise=11)]
+    found = [fine("log", "not made yet: the first process that starts makes it")]
+    if isinstance(log, ForeseesFirstStart):
+        foreseen = await answer(log.first_start(), within=_WITHIN)
+        if foreseen.durability is not None:
+            found += _durability(foreseen.durability)
+        found.append(_rights(foreseen.rights))
+    return found
 
 
 def _of_server(facts: ServerFacts, asked: float, answered: float) -> Iterator[Observation]:
@@ -160,14 +166,8 @@ def _durability(durability: Durability) -> Iterator[Observation]:
             "ask who runs it; docs/durability.md says what an acknowledgement needs",
         )
         return
-    lacks = [
-        what
-        for what, kept in (
-            ("a crash of the server", durability.crash),
-            ("a power cut", durability.power),
-        )
-        if not kept
-    ]
+    faults = {"a crash of the server": durability.crash, "a power cut": durability.power}
+    lacks = [what for what, kept in faults.items() if kept is False]
     if lacks:
         yield bad(
             "durability",
@@ -183,4 +183,5 @@ def _durability(durability: Durability) -> Iterator[Observation]:
             promise=1,
         )
     else:
-        yield fine("durability", f"survives a crash, a power cut, a lost disk ({evidence})")
+        kept = [*(what for what, kept in faults.items() if kept), "a lost disk"]
+        yield fine("durability", f"survives {', '.join(kept)} ({evidence})")

@@ -33,8 +33,8 @@ class ProcessMetrics:
         )
         self.altered = Gauge(
             "stream_log_altered_settings",
-            "Settings of the log that somebody altered on its server, so that no process would "
-            "start now; absent while unknown.",
+            "Settings of the log's server that somebody altered and that endanger its records; "
+            "absent while unknown.",
             ("transport",),
             registry=registry,
         )

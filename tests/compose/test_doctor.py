@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from compose.local.postgres import PostgresServer
 from compose.local.valkey import ValkeyServer
 from persistence import migrate
 from persistence.database.pool import Pool
+from tests.support.doctor import examined
 from tests.support.forked_commands import ForkedCommands
 from tests.support.kafka import KafkaNode, fresh_settings
 from tests.support.pgbouncer import Pgbouncer, needs_prepared_statements
@@ -35,21 +35,16 @@ class _Doctor:
     """Runs the command with settings that lead to one Redis and one database."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
-        self._commands = ForkedCommands(folder)
+        self._folder = folder
         self.settings = {"STREAM_PARTITIONS": "2", **settings}
 
     async def examine(self, *arguments: str, **changes: str) -> tuple[int, dict[str, Any]]:
-        """Return the exit status, and each observation by what it is of."""
-        ran = await self._commands.run(
-            "doctor", "--json", *arguments, settings=self.settings | changes
-        )
-        assert b"Traceback" not in ran.errors
-        found = json.loads(ran.output)
-        return ran.status, {f"{each['of']}, {each['what']}": each for each in found}
+        """See ``tests.support.doctor.examined``."""
+        return await examined(self._folder, *arguments, settings=self.settings | changes)
 
     async def table(self) -> str:
         """Return what it prints for people."""
-        ran = await self._commands.run("doctor", settings=self.settings)
+        ran = await ForkedCommands(self._folder).run("doctor", settings=self.settings)
         return ran.output.decode()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from compose.doctor.certificates import examine_certificates
 from compose.doctor.observation import Grade
 from persistence.migrate import upgrade
 from tests.support.certificates import Certificate, issued_by, self_signed
-from tests.support.forked_commands import ForkedCommands
+from tests.support.doctor import examined
 from tests.support.postgres_tls import made_of, running
 from tests.support.tls_proxy import tls_in_front_of
 from transport.certificates import Certificate as Known
@@ -47,9 +46,8 @@ def authority(tmp_path: Path) -> Certificate:
 
 
 async def _examined(folder: Path, **settings: str) -> dict[str, Any]:
-    ran = await ForkedCommands(folder).run("doctor", "--json", settings=settings)
-    assert b"Traceback" not in ran.errors
-    return {f"{each['of']}, {each['what']}": each for each in json.loads(ran.output)}
+    _, found = await examined(folder, settings=settings)
+    return found
 
 
 async def test_those_of_redis_and_our_own_are_named(

@@ -113,6 +113,24 @@ async def test_what_is_not_allowed_is_told(denying: KafkaServer) -> None:
             pass
 
 
+async def test_what_a_first_start_would_lack_is_foreseen_and_nothing_is_made(
+    denying: KafkaServer,
+) -> None:
+    prefix = f"{TOPICS}foreseen."
+    log = KafkaTransport(_settings(denying, prefix))
+    with pytest.raises(ConfigurationError, match="access rules forbid it"):
+        await log.first_start()
+    await allow(denying, [g for g in _grants(denying, prefix) if g.resource is Resource.TOPIC])
+    told = (await log.first_start()).rights
+    assert told is not None
+    assert [right.rpartition(" on ")[2] for right in told.needed] == [
+        f"group {prefix}{group}" for group in (WORKER_GROUP, DLQ_GROUP) for _ in GROUP_RIGHTS
+    ]
+    assert not await log.exists()
+    await allow(denying, _grants(denying, prefix))
+    assert (await log.first_start()).rights == LackingRights(needed=[])
+
+
 async def test_a_group_that_is_not_allowed_is_told(denying: KafkaServer) -> None:
     prefix = f"{TOPICS}half."
     await allow(denying, [g for g in _grants(denying, prefix) if g.resource is Resource.TOPIC])

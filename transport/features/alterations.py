@@ -13,10 +13,10 @@ __all__ = ["TellsAlterations", "tells_alterations"]
 
 @runtime_checkable
 class TellsAlterations(Protocol):
-    """A transport whose log has settings of its own on the server."""
+    """A transport whose server has settings that its log depends on."""
 
     async def alterations(self) -> Sequence[str]:
-        """Return each setting that is not as ours want it; a start would be refused for it.
+        """Return each setting that endangers records, and what was or is wanted.
 
         The answer may be some seconds old.
 

@@ -30,14 +30,17 @@ from transport.contract import (
 )
 from transport.durability import Durability
 from transport.errors import ConfigurationError, TransportError, TransportUnavailable, Unreadable
-from transport.kafka.administration.alterations import Alterations
+from transport.features.watched_settings import WatchedSettings
+from transport.first_start import FirstStart
 from transport.kafka.administration.durability import durability
+from transport.kafka.administration.first_start import first_start
 from transport.kafka.administration.removal import KafkaLogRemoval
 from transport.kafka.administration.rights import lacking_rights
 from transport.kafka.administration.server_facts import server_facts
 from transport.kafka.administration.topics import (
     TopicSpec,
     check_replicas,
+    differences,
     ensure_topics,
     topic_specs,
 )
@@ -107,7 +110,7 @@ class KafkaTransport:
         self._admin: ClientPool[AIOKafkaAdminClient] = ClientPool(
             self._connector.admin, discard_admin, timeout=timeout
         )
-        self._alterations = Alterations(self._admin, list(self._specs.values()))
+        self._watched = WatchedSettings("Kafka's topics", self._differences)
         self._groups = Groups(self._admin)
         self._ids = TopicIds(self._admin)
         self._gaps = Gaps()
@@ -175,6 +178,14 @@ class KafkaTransport:
         topic = self._specs[Topic.MESSAGES].name
         try:
             return topic in await self._admin.ask(lambda admin: admin.list_topics())
+        finally:
+            await self._admin.close()
+
+    async def first_start(self) -> FirstStart:
+        """See ``transport.first_start.ForeseesFirstStart``."""
+        groups = [self._group_name(group) for group in (WORKER_GROUP, DLQ_GROUP)]
+        try:
+            return await first_start(self._admin, list(self._specs.values()), groups)
         finally:
             await self._admin.close()
 
@@ -322,7 +333,7 @@ class KafkaTransport:
 
     async def alterations(self) -> Sequence[str]:
         """See ``transport.features.alterations.TellsAlterations``."""
-        return await self._alterations.now()
+        return await self._watched.now()
 
     async def lacking_rights(self) -> LackingRights | None:
         """See ``transport.rights.TellsRights``."""
@@ -360,6 +371,10 @@ class KafkaTransport:
             losses=self._losses[topic, group],
             tails=self._tails[topic],
         )
+
+    async def _differences(self) -> Sequence[str]:
+        specs = list(self._specs.values())
+        return await self._admin.ask(lambda admin: differences(admin, specs))
 
     async def _ensure_topics(self, created: list[str]) -> None:
         specs = list(self._specs.values())

@@ -24,9 +24,13 @@ from transport.contract import (
 )
 from transport.durability import Durability
 from transport.errors import PartlyUnavailable, TransportError
+from transport.features.watched_settings import WatchedSettings
+from transport.first_start import FirstStart
 from transport.log_name import LogName
 from transport.redis import reading
+from transport.redis.administration.alterations import Alterations
 from transport.redis.administration.durability import durability
+from transport.redis.administration.first_start import first_start
 from transport.redis.administration.groups import forget_group
 from transport.redis.administration.lacking_rights import lacking_rights
 from transport.redis.administration.opening import open_logs
@@ -88,6 +92,7 @@ class RedisTransport:
             self._dead.name,
         )
         self._connections = RedisConnections(settings)
+        self._watched = WatchedSettings("Redis", Alterations(self._connections).look)
         self._functions = Functions(self._connections)
         seconds = settings.idempotency_ttl_seconds
         self._last_seen = {
@@ -163,6 +168,15 @@ class RedisTransport:
         try:
             await connections.look_for_cluster()
             return await server_facts(connections, self._settings)
+        finally:
+            await connections.close()
+
+    async def first_start(self) -> FirstStart:
+        """See ``transport.first_start.ForeseesFirstStart``."""
+        connections = RedisConnections(self._settings)
+        try:
+            await connections.look_for_cluster()
+            return await first_start(connections, self._messages.name)
         finally:
             await connections.close()
 
@@ -321,6 +335,10 @@ class RedisTransport:
     async def durability(self) -> Durability:
         """Return the faults that an append survives; unknown where ``CONFIG`` is forbidden."""
         return await durability(self._connections)
+
+    async def alterations(self) -> Sequence[str]:
+        """See ``transport.features.alterations.TellsAlterations``."""
+        return await self._watched.now()
 
     async def lacking_rights(self) -> LackingRights:
         """See ``transport.rights.TellsRights``."""

@@ -69,8 +69,8 @@ class AlteredLogs:
         async def probe() -> ComponentState:
             if found := await self._of(teller):
                 detail = (
-                    f"Somebody altered them: {'; '.join(found)}. Alter them back: records may be "
-                    "lost or refused, and no process starts with these."
+                    f"Somebody altered them, or another server took over: {'; '.join(found)}. "
+                    "Alter them back: records may be lost or refused, and a start may be refused."
                 )
                 return ComponentState(name, "degraded", False, detail)
             return ComponentState(name, "up", False, "As configured, as far as is known.")

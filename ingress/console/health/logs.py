@@ -46,11 +46,11 @@ def log_sentences(
     if log.altered:
         yield Sentence(
             level="alarm",
-            text=f"Somebody altered the settings of {log.name} on its server: "
-            f"{'; '.join(log.altered)}. Records may be lost or refused, and no process starts with "
-            "these.",
-            next="Alter them back (`kafka-configs.sh --alter`), or set the named variable of every "
-            "process.",
+            text=f"Somebody altered the settings of {log.name} on its server, or another server "
+            f"took over: {'; '.join(log.altered)}. Records may be lost or refused, and a start may "
+            "be refused.",
+            next="Alter them back (`kafka-configs.sh --alter`, `CONFIG SET`), or set the named "
+            "variable of every process.",
             page="partitions",
         )
     if unknown := [partition.partition for partition in log.partitions if partition.lag is None]:

@@ -29,6 +29,7 @@ __all__ = [
     "check_replicas",
     "differences",
     "ensure_topics",
+    "foresee_topics",
     "topic_specs",
 ]
 
@@ -113,6 +114,17 @@ async def ensure_topics(
         )
 
 
+async def foresee_topics(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> None:
+    """Have Kafka check whether it would create the missing topics; it creates none.
+
+    Raises:
+        ConfigurationError: it would refuse; the text says why.
+        TransportUnavailable: Kafka can't say now.
+    """
+    for spec in specs:
+        await _create(admin, spec, only_check=True)
+
+
 async def differences(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> list[str]:
     """Return each difference between a topic and its spec.
 
@@ -157,13 +169,13 @@ async def check_replicas(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec])
                 )
 
 
-async def _create(admin: AIOKafkaAdminClient, spec: TopicSpec) -> bool:
+async def _create(admin: AIOKafkaAdminClient, spec: TopicSpec, *, only_check: bool = False) -> bool:
     wanted = NewTopic(spec.name, spec.partitions, spec.replicas, topic_configs=dict(spec.config))
     # Ask first: where an operator creates the topics, our user needs no right to create them.
     if spec.name in await _described(admin, [spec]):
         return False
     try:
-        response = await admin.create_topics([wanted])
+        response = await admin.create_topics([wanted], validate_only=only_check)
     except AttributeError as error:  # aiokafka raises it if there is no controller
         raise TransportUnavailable("Kafka has no controller now to make topics") from error
     for _name, code, *texts in response.topic_errors:

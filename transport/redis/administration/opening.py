@@ -9,6 +9,7 @@ from redis.exceptions import MovedError
 
 from transport.errors import ConfigurationError, TransportUnavailable
 from transport.redis.administration.allocator import allocator
+from transport.redis.administration.fitness import must_keep_records, told_by
 from transport.redis.client.connections import RedisConnections
 from transport.redis.client.functions import Functions
 from transport.redis.cluster.primary import ServerPool
@@ -19,7 +20,6 @@ from transport.redis.keys import TopicKeys
 __all__ = ["open_logs"]
 
 _log = logging.getLogger(__name__)
-_SECTIONS = ("server", "memory", "persistence")
 
 
 async def open_logs(
@@ -65,19 +65,8 @@ async def _check_server(server: ServerPool) -> None:
 
     Warn if the server keeps nothing on disk, or uses the C library's allocator.
     """
-    replies = await server.exchange([("INFO", section) for section in _SECTIONS])
-    told: dict[str, str] = {}
-    for reply in replies:
-        # A user may be forbidden INFO; then nothing can be checked.
-        if isinstance(reply, bytes):
-            lines = (line.partition(":") for line in reply.decode().splitlines())
-            told |= {name: value for name, _, value in lines}
-    policy = told.get("maxmemory_policy", "")
-    if told.get("maxmemory", "0") != "0" and policy.startswith("allkeys"):
-        raise ConfigurationError(
-            f"this Redis has maxmemory-policy {policy}: when full it would throw away messages "
-            "that were acknowledged and are not persisted yet; set it to noeviction"
-        )
+    told = await told_by(server)
+    must_keep_records(told)
     if told.get("aof_enabled") == "0":
         _log.warning(
             "This Redis has no append-only file: acknowledged messages are lost when its process "

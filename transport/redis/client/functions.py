@@ -19,7 +19,7 @@ from transport.redis.cluster.primary import ServerPool
 from transport.redis.connection.connection import Command, Reply, ServerChanged
 from transport.redis.connection.errors import is_function_missing, translate
 
-__all__ = ["Functions", "library_source"]
+__all__ = ["Functions", "library_source", "must_have_functions"]
 
 _FILES = (
     "common",
@@ -246,12 +246,21 @@ class Functions:
         return None
 
 
-def _check_loaded(reply: Reply) -> None:
-    if isinstance(reply, ResponseError) and "already exists" in str(reply):
-        return  # the name has the same digest, so it is the same text
+def must_have_functions(reply: Reply) -> None:
+    """Return if ``reply``, of ``FUNCTION LOAD``, is not one of a server without functions.
+
+    Raises:
+        ConfigurationError: the server does not know the command.
+    """
     if isinstance(reply, ResponseError) and "unknown command" in str(reply):
         raise ConfigurationError(
             "this server has no functions: Redis 7.0 or Valkey 8, or later, is needed"
         ) from reply
+
+
+def _check_loaded(reply: Reply) -> None:
+    if isinstance(reply, ResponseError) and "already exists" in str(reply):
+        return  # the name has the same digest, so it is the same text
+    must_have_functions(reply)
     if isinstance(reply, Exception):
         raise translate(reply)
