@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from redis.asyncio import Redis
 
 from compose.local.valkey import ValkeyServer
+from tests.support.eventually import eventually
 from tests.transport.redis_backend import short_settings
 from transport.conformance.member import Member, contents, drain, message, messages, until
 from transport.contract import WORKER_GROUP, Appended, Progress, Topic
@@ -40,6 +42,56 @@ async def test_lag_is_told_where_redis_says_null(near: RedisTransport, client: R
         await claim.ack(rest[-1].offset)
         progress = await _progress(near)
         assert (progress.lag, progress.lost) == (0, 1)
+
+
+@pytest.mark.parametrize("read_before", [0, 2])
+@pytest.mark.parametrize("harm", ["xdel", "xtrim", "xtrim-some"])
+async def test_records_removed_unread_are_lost_though_later_ones_were_read_past_them(
+    near: RedisTransport, client: Redis, harm: str, read_before: int
+) -> None:
+    """Redis up to 7.4 and Valkey up to 8.0 count them as waiting for ever."""
+    async with Member(near) as member:
+        claim = await member.claim(0)
+        await near.publish(messages(list("abcdef"), partition=0, of=near))
+        if read_before:
+            records = await drain(claim, read_before, patience=PATIENCE)
+            await claim.ack(records[-1].offset)
+        kept = 1 if harm == "xtrim-some" else 0
+        if harm == "xdel":
+            offsets = [record.offset for record in await near.read(Topic.MESSAGES, 0)]
+            await client.xdel(STREAM, *offsets)
+        else:
+            await client.xtrim(STREAM, maxlen=kept, approximate=False)
+        await near.publish(messages(["g"], partition=0, of=near))
+        records = await drain(claim, kept + 1, patience=PATIENCE)
+        await near.publish(messages(["h", "i"], partition=0, of=near))
+        await claim.ack(records[-1].offset)
+        progress = await _progress(near)
+        assert (progress.lag, progress.lost) == (2, 6 - read_before - kept)
+        records = await drain(claim, 2, patience=PATIENCE)
+        await claim.ack(records[-1].offset)
+        progress = await _progress(near)
+        assert (progress.lag, progress.lost) == (0, 6 - read_before - kept)
+
+
+async def test_what_we_trim_ourselves_needs_no_counting(
+    own_redis: ValkeyServer, client: Redis
+) -> None:
+    """To count a backlog by reading it after each trimming would hold Redis up."""
+    brief = short_settings(own_redis, stream_retention_records=10)
+    async with RedisTransport.from_settings(brief) as log, Member(log) as member:
+        claim = await member.claim(0)
+        await log.publish(messages(["x"] * 1_500, partition=0, of=log))
+
+        async def is_trimmed() -> bool:
+            records = await drain(claim, 50, patience=PATIENCE)
+            await claim.ack(records[-1].offset)
+            return await client.xlen(STREAM) < 1_300
+
+        await eventually(is_trimmed, timeout=30, every=0.2)
+        others = await client.hget(f"{{{STREAM}}}:lease:{WORKER_GROUP}", "others")
+        assert others == b"0", "nobody else removed records"
+        assert (await _progress(log)).lag == (await _xinfo(client))["lag"] is not None
 
 
 async def test_lag_that_would_take_too_long_to_count_is_unknown_and_not_zero(

@@ -6,7 +6,7 @@
 ``{msg:stream}:memory:0`` and ``:1``      hash: by message id its offset, and the answer to a repeat
 ``{<stream>}:memory:0`` and ``:1``        the same, of one partition: in a cluster
 ``{<stream>}:lease:<group>``              hash: the owner and its epoch, and accounts (lua/)
-``{<stream>}:trimmed``                    string: no entry above this id was ever trimmed
+``{<stream>}:trimmed``                    string: the last id that we trimmed, and how many in all
 ``{msg:stream}:members:<group>``          sorted set: members of the group, by when they expire
 ``{msg:stream}:bell:<group>``             stream of one entry: rung when ownership may change
 ``{msg:stream}:partitions``               string: how many partitions this log was made with
@@ -107,7 +107,7 @@ class TopicKeys(msgspec.Struct, frozen=True):
 
 
 def trimmed(stream: str) -> str:
-    """Return the key of the id above which no entry of ``stream`` was ever trimmed."""
+    """Return the key of what we trimmed from ``stream``: the last id, and the number."""
     return f"{{{stream}}}:trimmed"
 
 

@@ -8,6 +8,7 @@
 --   seen     the value of `acked`
 --   at       the group's position
 --   read     records up to that position
+--   others   records that somebody else removed from the stream, when `unread` was last certain
 -- Totals and marks:
 --   acked    records ever acknowledged
 --   lost     records ever lost
@@ -96,17 +97,44 @@ local function own_lag(stream, info, group, lease)
   return group.lag
 end
 
--- The number of records after the group's position; nil if counting would take too long. Redis' own
--- count is nil if a record ahead of the position was deleted, and in 7.0 it includes records that were
--- trimmed there. So it is used only if the position is within the records of the log.
+-- When counting the records of a lease last took too long, in ms. It is not tried again for a while.
+local crowded = {}
+local CROWDED_MS = 1000
+
+local function count_unread(stream, group, lease)
+  local since = now_ms() - (crowded[lease] or 0)
+  if since >= 0 and since < CROWDED_MS then
+    return nil
+  end
+  local count = count_between(stream, group.position, '+')
+  crowded[lease] = not count and now_ms() or nil
+  return count
+end
+
+-- The number of records that left the stream, without those that we trimmed.
+local function removed_by_others(stream, info)
+  local trims = redis.call('GET', '{' .. stream .. '}:trimmed')
+  local ours = trims and string.match(trims, ' (%d+)$') or 0
+  return digits(info.added - info.length - ours)
+end
+
+-- The number of records after the group's position, and whether it is certain; nil if counting would
+-- take too long. Redis' own count is nil if a record ahead of the position was deleted. Up to Redis
+-- 7.4 and Valkey 8.0 it goes on including records that were removed there, after the group has read
+-- past them. So it is certain only if nobody else removed records since the last certain count.
 local function undelivered(stream, info, group, lease)
   if info.length == 0 or not later(info.last, group.position) then
-    return 0
+    return 0, true
   end
   if later(info.first, group.position) then
-    return info.length
+    return info.length, true
   end
-  return own_lag(stream, info, group, lease) or count_between(stream, group.position, '+')
+  local own = own_lag(stream, info, group, lease)
+  if own and redis.call('HGET', lease, 'others') == removed_by_others(stream, info) then
+    return own, true
+  end
+  local count = count_unread(stream, group, lease)
+  return count or own, count ~= nil
 end
 
 -- The last look: the number of records ever appended, the id of the last, and how many of them are
@@ -165,7 +193,10 @@ end
 -- Count the records lost since the last look, and keep the new figures.
 local function look(stream, lease, name)
   local info, group = stream_info(stream), group_info(stream, name)
-  local left = info and group and undelivered(stream, info, group, lease)
+  if not info or not group then
+    return
+  end
+  local left, is_certain = undelivered(stream, info, group, lease)
   if not left then
     return
   end
@@ -184,6 +215,9 @@ local function look(stream, lease, name)
   redis.call('HSET', lease, 'added', digits(info.added), 'unread', digits(unread),
     'tail', info.last, 'seen', redis.call('HGET', lease, 'acked') or '0',
     'at', group.position, 'read', read)
+  if is_certain then
+    redis.call('HSET', lease, 'others', removed_by_others(stream, info))
+  end
   looked[lease] = now_ms()
 end
 
@@ -240,7 +274,7 @@ local function open_group(stream, lease, name)
   end
   doubt(lease, info and info.last)
   note_anew(lease, info)
-  redis.call('HDEL', lease, 'added', 'unread', 'tail', 'seen', 'at', 'read')
+  redis.call('HDEL', lease, 'added', 'unread', 'tail', 'seen', 'at', 'read', 'others')
   look(stream, lease, name)
   return true
 end

@@ -67,8 +67,11 @@ local function account_of(accounts, stream, name)
     local info, group = stream_info(stream), group_info(stream, name)
     local lease = '{' .. stream .. '}:lease:' .. name
     account = {group = group, doubt = redis.call('HGET', lease, 'doubt') or nil}
-    local left = group and undelivered(stream, info, group, lease)
-    account.whole = left and not is_another(lease, info)
+    local left, is_certain
+    if group then
+      left, is_certain = undelivered(stream, info, group, lease)
+    end
+    account.whole = left and is_certain and not is_another(lease, info)
       and lost_since(lease, info, left + group.pending) == 0
     accounts[stream] = account
   end

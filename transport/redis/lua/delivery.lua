@@ -161,7 +161,7 @@ end
 
 -- KEYS stream, trimmed; ARGV an id below which there are more acknowledged records than the limit, and
 -- seconds of retention. Trims records that every group has acknowledged and that are past either
--- bound. Notes the last record that may have been trimmed, since Redis itself keeps only the number.
+-- bound. Notes the last record that may have been trimmed, and how many ever were.
 local function trim(keys, args)
   local stream, crowded, seconds = keys[1], args[1], args[2]
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
@@ -188,7 +188,8 @@ local function trim(keys, args)
   local last = redis.call('XREVRANGE', stream, '(' .. limit, '-', 'COUNT', 1)[1]
   local removed = redis.call('XTRIM', stream, 'MINID', '~', limit)
   if removed > 0 then
-    redis.call('SET', keys[2], last[1])
+    local before = string.match(redis.call('GET', keys[2]) or '', ' (%d+)$') or 0
+    redis.call('SET', keys[2], last[1] .. ' ' .. digits(before + removed))
   end
   return removed
 end
