@@ -147,13 +147,18 @@ class _Exceptions:
     def _withhold(self, part: traceback.TracebackException) -> None:
         seen = [part]
         for shown in seen:
-            if shown.exc_type is not None and issubclass(shown.exc_type, self._private):
+            if issubclass(_type_of(shown), self._private):
                 shown._str = _WITHHELD  # type: ignore[attr-defined]  # noqa: SLF001 - what format() prints
             seen.extend(
                 linked
                 for linked in (shown.__cause__, shown.__context__, *(shown.exceptions or ()))
                 if linked
             )
+
+
+def _type_of(part: traceback.TracebackException) -> type[BaseException]:
+    known = vars(part)  # Python 3.13 renames it, and deprecates its property
+    return known.get("_exc_type") or known.get("exc_type") or BaseException
 
 
 def _mask(_logger: Any, _method: str, event: EventDict) -> EventDict:

@@ -76,4 +76,7 @@ def _registered() -> Mapping[str, EntryPoint]:
 
     Each search reads files of every installed package, which takes milliseconds.
     """
-    return {entry.name: entry for entry in reversed(entry_points(group=_GROUP))}
+    found: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=_GROUP):  # from Python 3.12 on it is not a sequence
+        found.setdefault(entry.name, entry)
+    return found

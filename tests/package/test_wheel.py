@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import tarfile
-import venv
 import zipfile
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from tests.compose.test_guide_steps import BODY, JSON
 from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
+from tests.support.pythons import others
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = sorted(path.parent for path in ROOT.glob("*/py.typed"))
@@ -58,20 +58,29 @@ def test_the_sdist_has_what_its_tests_need(dist: Path) -> None:
     assert _files(".") - names <= {".gitignore"}
 
 
-def _installed(dist: Path, folder: Path) -> Path:
+@pytest.fixture(params=["this", "newest"])
+def python(request: pytest.FixtureRequest) -> Path:
+    """An interpreter: the one of the tests, and the newest other one that the project takes."""
+    if request.param == "this":
+        return Path(sys.executable)
+    found = list(others().values())
+    return found[-1] if found else pytest.skip("NOT TESTED: this machine has no other Python")
+
+
+def _installed(dist: Path, folder: Path, python: Path) -> Path:
     """Install the wheel in an environment of its own; return the folder of its commands."""
-    venv.create(folder / "venv", with_pip=False)
+    _run(python, "-m", "venv", folder / "venv", cwd=folder)
     (wheel,) = dist.glob("*.whl")
-    pip = (sys.executable, "-m", "pip", "--python", folder / "venv", "install", "--quiet")
+    pip = (folder / "venv" / "bin" / "python", "-m", "pip", "install", "--quiet")
     # What is imported is compiled then, in less time than all of it here.
     _run(*pip, "--no-compile", "-c", ROOT / "constraints.txt", f"{wheel}[local]", cwd=folder)
     return folder / "venv" / "bin"
 
 
 async def test_up_runs_from_an_empty_environment_outside_the_checkout(
-    dist: Path, tmp_path: Path
+    dist: Path, tmp_path: Path, python: Path
 ) -> None:
-    commands = _installed(dist, tmp_path)
+    commands = _installed(dist, tmp_path, python)
     _run(commands / "python", "-c", "import crossfade.transport, crossfade.settings", cwd=tmp_path)
 
     up = await Crossfade.start("up", cwd=tmp_path, command=commands / "crossfade")
