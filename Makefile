@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help up test check check-types check-site check-proof check-code check-clients prove docs containers bench chaos rehearse soak kafka-versions postgres-versions generated-clients fmt clean env env-dev
+.PHONY: help up test check check-types check-site check-proof check-code check-clients prove docs containers bench chaos rehearse soak kafka-versions postgres-versions redis-versions pythons generated-clients fmt clean env env-dev
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -83,6 +83,20 @@ postgres-versions: env-dev ## Hold what uses PostgreSQL against other majors (PO
 	@set -e; for version in $(POSTGRES_VERSIONS); do echo "PostgreSQL $$version"; \
 	  programs=$$($(BIN)/python -m tests.support.postgres_versions $$version); \
 	  PATH="$$programs:$$PATH" $(BIN)/python -m pytest tests/persistence tests/parity -n 2 -q $(ARGS); done
+
+# Other versions than the tests run on otherwise.
+REDIS_VERSIONS ?= redis-7.0.15 redis-8.2.3 valkey-8.1.8 valkey-9.0.0
+redis-versions: env-dev ## Hold the Redis transport against other servers (REDIS_VERSIONS="redis-7.0.15 redis-8.2.3")
+	@set -e; for version in $(REDIS_VERSIONS); do echo "$$version"; \
+	  program=$$($(BIN)/python -m tests.support.redis_versions $$version); \
+	  PATH="$$program:$$PATH" $(BIN)/python -m pytest tests/transport tests/shadow tests/hostile/redis_records -n 2 -q $(ARGS); done
+
+pythons: env-dev ## Run the tests on every other Python of this machine that the project takes (ARGS="-k name")
+	@set -e; found=$$($(BIN)/python -m tests.support.pythons); \
+	for python in $$found; do echo "$$python"; env=build/pythons/$$(basename $$python); \
+	  [ -x $$env/bin/pytest ] || $$python -m venv $$env; \
+	  $$env/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[local,dev]'; \
+	  $$env/bin/python -m pytest $(ARGS); done
 
 generated-clients: env-dev ## Generate clients for Java, Go, TypeScript and Python, compile and run each
 	@$(BIN)/python -m pytest tests/generated_clients -m "generated or not generated" $(ARGS)

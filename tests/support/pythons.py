@@ -45,5 +45,4 @@ def _is(path: Path, minor: int) -> bool:
 
 
 if __name__ == "__main__":
-    for version, path in others().items():
-        sys.stdout.write(f"{version} {path}\n")
+    sys.stdout.writelines(f"{path}\n" for path in others().values())
