@@ -16,7 +16,7 @@ __all__ = ["FirstStart", "ForeseesFirstStart"]
 
 
 class FirstStart(msgspec.Struct, frozen=True, kw_only=True):
-    """The answers of a server on which no log has been made; ``None`` is unknown."""
+    """The answers of a server on which no log has been made; ``None`` is not told yet."""
 
     durability: Durability | None = None
     """The faults that an acknowledged record of the log would survive."""

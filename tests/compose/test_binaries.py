@@ -43,11 +43,11 @@ def test_a_server_with_jemalloc_is_taken_before_one_with_the_c_librarys_malloc(o
     ]
 
 
-def test_valkey_under_the_name_of_redis_is_known_for_what_it_is(only: Path):
-    _program(only, "redis-server", "Valkey server v=7.2.5 sha=0:0")
-    found = binaries.find_redis_servers()
-    assert found.binaries == []
-    assert "valkey 7.2.5 is older than 8.0" in found.notes[0]
+def test_valkey_is_known_by_either_name(only: Path):
+    _program(only, "redis-server", "Valkey server v=8.1.1 sha=0:0")
+    _program(only, "valkey-server", "Server v=7.2.7 sha=0:0")
+    found = binaries.find_redis_servers().binaries
+    assert [binary.label for binary in found] == ["valkey 7.2.7", "valkey 8.1.1"]
 
 
 def test_a_server_that_does_not_run_is_passed_over_with_a_note(only: Path):

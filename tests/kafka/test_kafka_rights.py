@@ -128,7 +128,7 @@ async def test_what_a_first_start_would_lack_is_foreseen_and_nothing_is_made(
     ]
     assert not await log.exists()
     await allow(denying, _grants(denying, prefix))
-    assert (await log.first_start()).rights == LackingRights(needed=[])
+    assert (await log.first_start()).rights is None
 
 
 async def test_a_group_that_is_not_allowed_is_told(denying: KafkaServer) -> None:

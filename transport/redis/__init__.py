@@ -1,4 +1,4 @@
-"""The log on Redis Streams, for Redis 7.0 or later and Valkey 8 or later.
+"""The log on Redis Streams, for Redis 7.0 or later and Valkey.
 
 Follow an append: ``transport`` -> ``append/publish`` -> ``client/functions`` (and ``lua/``, where
 it is decided) -> ``client/connections`` -> ``connection/connection``. Follow a delivery, in

@@ -1,4 +1,4 @@
-"""The ``Transport`` on Redis Streams. Requires Redis 7.0 or Valkey 8, or later."""
+"""The ``Transport`` on Redis Streams. Requires Redis 7.0 or later, or Valkey."""
 
 from __future__ import annotations
 

@@ -22,14 +22,16 @@ async def first_start(
 ) -> FirstStart:
     """Return the durability of topics that Kafka would make, and our user's rights on ``groups``.
 
-    Rights on topics are told only once there are topics. Whether an append would survive a power
-    cut is unknown: the brokers' own settings say when they flush.
+    Kafka tells rights on topics once there are topics, so rights are told only if some lack.
+    Whether an append would survive a power cut is unknown: the brokers' own settings say when they
+    flush.
 
     Raises:
         ConfigurationError: Kafka would refuse to make the topics.
         TransportUnavailable: Kafka can't be reached, or can't say now.
     """
     await admins.ask(lambda admin: foresee_topics(admin, specs))
+    rights = await admins.ask(lambda admin: lacking_rights(admin, [], groups))
     replicas = min(spec.replicas for spec in specs)
     in_sync = min(int(spec.config["min.insync.replicas"]) for spec in specs)
     return FirstStart(
@@ -39,5 +41,5 @@ async def first_start(
             disk=min(replicas, in_sync) >= _SEVERAL,
             figures={"replicas": str(replicas), "min.insync.replicas": str(in_sync)},
         ),
-        rights=await admins.ask(lambda admin: lacking_rights(admin, [], groups)),
+        rights=rights if rights and rights.needed else None,
     )

@@ -254,7 +254,7 @@ def must_have_functions(reply: Reply) -> None:
     """
     if isinstance(reply, ResponseError) and "unknown command" in str(reply):
         raise ConfigurationError(
-            "this server has no functions: Redis 7.0 or Valkey 8, or later, is needed"
+            "this server has no functions: Redis 7.0 or later, or Valkey, is needed"
         ) from reply
 
 
