@@ -72,8 +72,8 @@ bench: env-dev ## Measure against the baselines, in one run; a table, and JSON i
 chaos: env-dev ## Long fault runs: kill, suspend, cut, under load, then check every promise
 	@$(BIN)/python -m pytest -m chaos $(ARGS)
 
-KAFKA_VERSIONS ?= 3.6.2 3.9.1 4.0.0
-kafka-versions: env-dev ## Hold the Kafka transport against older brokers (KAFKA_VERSIONS="3.6.2 3.9.1 4.0.0")
+KAFKA_VERSIONS ?= 3.6.2 3.9.1 4.0.0 4.4.0
+kafka-versions: env-dev ## Hold the Kafka transport against other brokers (KAFKA_VERSIONS="3.6.2 4.4.0")
 	@for version in $(KAFKA_VERSIONS); do echo "Kafka $$version"; \
 	  CROSSFADE_KAFKA_VERSION=$$version $(BIN)/python -m pytest tests/kafka/test_kafka_conformance.py -n 2 -q $(ARGS) || exit 1; done
 

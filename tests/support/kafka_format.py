@@ -11,7 +11,7 @@ from compose.local.kafka import KafkaServer
 
 __all__ = ["format_data", "new_id"]
 
-_CHECKPOINT = "bootstrap.checkpoint"
+_IDS = "meta.properties"
 _made: dict[str, bytes] = {}
 
 
@@ -19,9 +19,11 @@ async def format_data(folder: Path, *, node_id: int = 1, cluster_id: str) -> Non
     """Format the data folder of a node whose listeners need no password."""
     log = folder / "log"
     log.mkdir(parents=True)
-    (log / _CHECKPOINT).write_bytes(await _checkpoint())
+    for name, content in (await _files()).items():
+        (log / name).parent.mkdir(exist_ok=True)
+        (log / name).write_bytes(content)
     ids = {"node.id": node_id, "directory.id": new_id(), "cluster.id": cluster_id, "version": 1}
-    (log / "meta.properties").write_text("".join(f"{key}={id_}\n" for key, id_ in ids.items()))
+    (log / _IDS).write_text("".join(f"{key}={id_}\n" for key, id_ in ids.items()))
 
 
 def new_id() -> str:
@@ -29,11 +31,16 @@ def new_id() -> str:
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
 
-async def _checkpoint() -> bytes:
-    """Return the record of feature levels that Kafka writes; it is the same for every node."""
-    if _CHECKPOINT not in _made:
+async def _files() -> dict[str, bytes]:
+    """Return what Kafka writes beside the ids: the record of feature levels, for every node.
+
+    Up to 4.3 it is ``bootstrap.checkpoint``. From 4.4 on it is a snapshot of the metadata.
+    """
+    if not _made:
         with tempfile.TemporaryDirectory() as folder:
             server = KafkaServer(Path(folder) / "data")
             await server.initialize()
-            _made[_CHECKPOINT] = (server.data_dir / "log" / _CHECKPOINT).read_bytes()
-    return _made[_CHECKPOINT]
+            log = server.data_dir / "log"
+            files = (path for path in log.rglob("*") if path.is_file() and path.name != _IDS)
+            _made.update({str(path.relative_to(log)): path.read_bytes() for path in files})
+    return _made
