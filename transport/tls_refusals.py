@@ -9,6 +9,8 @@ __all__ = ["certificate_refusal", "is_out_of_date"]
 # Numbers of X509_V_ERR_* (openssl, x509_vfy.h).
 _NOT_YET_VALID, _EXPIRED = 9, 10
 _OTHER_NAME = (62, 64)
+_UNLIKE_RFC_5280 = range(80, 95)
+"""What ``VERIFY_X509_STRICT`` finds, which is on by default from Python 3.13 on."""
 _ALERTS = ("CERTIFICATE", "UNKNOWN_CA")
 
 
@@ -50,6 +52,11 @@ def _of_the_server(error: ssl.SSLCertVerificationError, authorities: str) -> str
         return (
             "the server's certificate is of another name: address the server by the name that its "
             "certificate has"
+        )
+    if error.verify_code in _UNLIKE_RFC_5280:
+        return (
+            "the server's certificate, or its authority's, lacks what RFC 5280 demands, and Python "
+            "from 3.13 on refuses that: issue it again (docs/production.md, 'Certificates')"
         )
     return f"the server's certificate is not trusted: check {authorities}"
 

@@ -8,7 +8,7 @@ import hashlib
 import tempfile
 import zlib
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO
 from uuid import UUID
 
@@ -62,6 +62,11 @@ class ArchiveDraft:
         for line in lines:
             self._zip.write(line.encode() + b"\n")
 
+    def end(self) -> None:
+        """Write no more: what is buffered must not be written when this is collected as garbage."""
+        with suppress(OSError):
+            self._zip.close()
+
     async def store(self, to: PayloadStore, name: str) -> FileFacts:
         """Send the file to the store, and read it back.
 
@@ -88,7 +93,11 @@ class ArchiveDraft:
 def draft() -> Iterator[ArchiveDraft]:
     """Begin a file. It is gone from this machine's disk when the block ends."""
     with tempfile.TemporaryFile() as disk:
-        yield ArchiveDraft(disk)
+        made = ArchiveDraft(disk)
+        try:
+            yield made
+        finally:
+            made.end()
 
 
 async def verified(store: PayloadStore, name: str, facts: FileFacts) -> None:

@@ -81,7 +81,7 @@ async def test_brokers_that_are_not_ready_yet_are_waited_for(
     told = "Unable to replicate the partition 1 time(s): All brokers are currently fenced."
     answer = SimpleNamespace(topic_errors=[(kafka_settings.kafka_topic, 38, told)])
 
-    async def refuse(*_: object) -> SimpleNamespace:
+    async def refuse(*_: object, **__: object) -> SimpleNamespace:
         return answer
 
     monkeypatch.setattr(AIOKafkaAdminClient, "create_topics", refuse)

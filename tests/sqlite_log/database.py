@@ -62,7 +62,11 @@ class Database:
         self._thread = ThreadPoolExecutor(1, "sqlite-log")
         try:
             await self._in_thread(self._connect)
-            await self.run(self._make)
+            try:
+                await self.run(self._make)
+            except BaseException:
+                await self._in_thread(self._connection.close)
+                raise
         except BaseException:
             self._thread.shutdown(wait=False)
             raise
@@ -97,7 +101,7 @@ class Database:
 
     def _connect(self) -> None:
         self._connection = sqlite3.connect(
-            self.path, _BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")  # durable before a commit returns

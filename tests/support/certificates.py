@@ -19,8 +19,17 @@ class Certificate:
     key: Path
 
 
-def self_signed(folder: Path, name: str = "server", host: str = "localhost") -> Certificate:
-    """Make a self-signed certificate in ``folder`` for ``host`` and 127.0.0.1."""
+def self_signed(
+    folder: Path,
+    name: str = "server",
+    host: str = "localhost",
+    usage: str = "digitalSignature,keyCertSign",
+) -> Certificate:
+    """Make a self-signed certificate in ``folder`` for ``host`` and 127.0.0.1.
+
+    ``usage``: what its key may do. RFC 5280 demands that an authority says it, and Python from 3.13
+    on refuses one that does not.
+    """
     made = Certificate(folder / f"{name}.pem", folder / f"{name}.key")
     openssl = program("openssl", package="openssl")
     subprocess.run(
@@ -28,6 +37,7 @@ def self_signed(folder: Path, name: str = "server", host: str = "localhost") -> 
             *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
             *("-keyout", str(made.key), "-out", str(made.certificate), "-subj", f"/CN={host}"),
             *("-addext", f"subjectAltName=DNS:{host},IP:127.0.0.1"),
+            *(("-addext", f"keyUsage=critical,{usage}") if usage else ()),
         ],
         check=True,
         capture_output=True,
@@ -45,7 +55,10 @@ def issued_by(
     made = Certificate(folder / f"{name}.pem", folder / f"{name}.key")
     request, names = folder / f"{name}.csr", folder / f"{name}.names"
     here = ",DNS:localhost,IP:127.0.0.1" if local else ""
-    names.write_text(f"subjectAltName=DNS:{name}{here}\n")
+    names.write_text(
+        f"subjectAltName=DNS:{name}{here}\n"
+        "authorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
+    )
     openssl = program("openssl", package="openssl")
     for arguments in (
         ["req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +17,7 @@ from tests.transport.redis_backend import short_settings
 from transport.certificates import valid_until_of_file
 from transport.errors import TransportUnavailable
 from transport.redis import RedisTransport
+from transport.tls_refusals import certificate_refusal
 
 
 @pytest.mark.parametrize("days", [0, 2, 36500], ids=["expired", "near", "after 2050"])
@@ -57,6 +60,22 @@ async def test_a_server_whose_certificate_has_expired_is_told_as_that(
         with pytest.raises(TransportUnavailable, match=r"expired.*: renew it on the server"):
             async with RedisTransport.from_settings(settings):
                 pass
+
+
+async def test_an_authority_that_newer_pythons_refuse_is_told_as_that(
+    own_redis: ValkeyServer, tmp_path: Path
+) -> None:
+    """Python 3.13 sets this flag by itself; ``openssl req -x509`` makes such an authority."""
+    authority = self_signed(tmp_path, "authority", usage="")
+    server = issued_by(authority, tmp_path, "server", local=True)
+    context = ssl.create_default_context(cafile=authority.certificate)
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    async with tls_in_front_of(own_redis.host, own_redis.port, server) as port:
+        with pytest.raises(ssl.SSLCertVerificationError) as refused:
+            await asyncio.open_connection("localhost", port, ssl=context)
+    told = certificate_refusal(refused.value, authorities="CA_FILE", own="CERT_FILE")
+    assert told is not None
+    assert "RFC 5280" in told
 
 
 async def test_a_server_that_refuses_our_certificate_is_told_with_its_setting(
