@@ -63,7 +63,7 @@ class ArchiveDraft:
             self._zip.write(line.encode() + b"\n")
 
     def end(self) -> None:
-        """Write no more: what is buffered must not be written when this is collected as garbage."""
+        """Write no more: Python 3.13 writes buffered bytes when it collects this as garbage."""
         with suppress(OSError):
             self._zip.close()
 
