@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import suppress
 from pathlib import Path
@@ -77,6 +78,16 @@ async def test_altered_settings_are_told_until_they_are_as_before(
         "Settings of Redis are not as wanted",
         "Settings of Redis are as wanted again",
     ]
+
+
+async def test_the_first_look_is_at_the_start(near: RedisTransport) -> None:
+    """What is altered before it would be taken for what always was."""
+    metrics, stop = process_metrics(), asyncio.Event()
+    watch = AlteredLogs([near], metrics, timeout_seconds=5)
+    running = asyncio.create_task(watch.run(stop))
+    await eventually(lambda: metrics.registry.get_sample_value(*_GAUGE) == 0, timeout=5)
+    stop.set()
+    await running
 
 
 async def test_a_replica_with_other_settings_that_is_promoted_is_told(tmp_path: Path) -> None:

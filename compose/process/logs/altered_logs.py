@@ -38,7 +38,11 @@ class AlteredLogs:
         self._timeout = timeout_seconds
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Set the gauges every 15 seconds until ``stop`` is set."""
+        """Set the gauges now, and every 15 seconds until ``stop`` is set.
+
+        Redis's settings are held against those of the first look.
+        """
+        await self.report()
         while not await stopped_within(stop, _SECONDS):
             await self.report()
 
