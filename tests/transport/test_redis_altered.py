@@ -81,7 +81,7 @@ async def test_altered_settings_are_told_until_they_are_as_before(
 
 
 async def test_the_first_look_is_at_the_start(near: RedisTransport) -> None:
-    """What is altered before it would be taken for what always was."""
+    """An alteration before the first look is not noticed."""
     metrics, stop = process_metrics(), asyncio.Event()
     watch = AlteredLogs([near], metrics, timeout_seconds=5)
     running = asyncio.create_task(watch.run(stop))
