@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from transport.certificates import Certificate, valid_until, valid_until_of_file
+from transport.certificates import Certificate, certificate_in_file, certificate_of
 from transport.errors import ConfigurationError
 
 __all__ = ["certificates_of", "client_context"]
@@ -121,9 +121,9 @@ def certificates_of(context: ssl.SSLContext | None, *, own: str) -> list[Certifi
     """
     if not isinstance(context, _ClientContext):
         return []
-    found = [Certificate(name, valid_until(der)) for name, der in context.shown.items()]
+    found = [certificate_of(name, der) for name, der in context.shown.items()]
     if context.own is not None:
-        found.append(Certificate(own, valid_until_of_file(context.own), is_ours=True))
+        found.append(certificate_in_file(own, context.own))
     return found
 
 

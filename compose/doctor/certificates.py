@@ -10,7 +10,6 @@ from transport.certificates import Certificate
 
 __all__ = ["examine_certificates"]
 
-_SOON = timedelta(days=21)
 _OURS = "put another in its place, with its key: new connections use it without a restart of ours"
 _THEIRS = "renew it on the server: once it has ended, no new connection is made to that server"
 
@@ -33,7 +32,11 @@ def _observed(what: str, one: Certificate, now: datetime) -> Observation:
         if one.is_ours:
             return bad(what, found, f"{_OURS}; until then the server may refuse us")
         return warning(what, f"{found}, which these settings don't check", "renew it on the server")
-    found = f"{one.whose}: it ends on {day}, in {left.days} days"
-    if left <= _SOON:
+    found = f"{one.whose}: it ends on {day}, in {_in_words(left)}"
+    if now >= one.overdue:
         return warning(what, found, _OURS if one.is_ours else _THEIRS)
     return fine(what, found)
+
+
+def _in_words(left: timedelta) -> str:
+    return f"{left.days} days" if left.days else f"{left.seconds // 3600} hours"

@@ -22,7 +22,7 @@ __all__ = ["ProcessMetrics", "process_metrics"]
 
 
 class ProcessMetrics:
-    """Metrics of a process's surroundings: what became of logs, and processes that died."""
+    """Metrics of a process's surroundings: logs, certificates, and processes that died."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.orphaned = Gauge(
@@ -42,6 +42,18 @@ class ProcessMetrics:
             "stream_log_replaced",
             "1 while this process uses another log than the one that the log's name means.",
             ("transport",),
+            registry=registry,
+        )
+        self.certificate_ends = Gauge(
+            "tls_certificate_expiry_timestamp_seconds",
+            "The end of the certificate that a server shows, or of our own for that server.",
+            ("server", "certificate"),
+            registry=registry,
+        )
+        self.certificate_overdue = Gauge(
+            "tls_certificate_overdue_timestamp_seconds",
+            "The moment from which that certificate should have been renewed.",
+            ("server", "certificate"),
             registry=registry,
         )
         self.processes_died = Counter(

@@ -177,6 +177,7 @@ class _Process:
             tasks.add("log identities", parts.identities.run(self._observers_stop)),
             tasks.add("altered logs", parts.altered.run(self._observers_stop)),
             tasks.add("log ends", parts.ends.run(self._observers_stop)),
+            tasks.add("certificates", parts.certificates.run(self._observers_stop)),
             tasks.add("metrics targets", self._targets.run(self._observers_stop)),
             # Ends after the workers: others take a process without a heartbeat for stopped.
             tasks.add("heartbeat", self._heartbeat.run(self._observers_stop)),

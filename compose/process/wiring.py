@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import asyncpg
 import pydantic
 
+from compose.process.certificate_ends import CertificateEnds
 from compose.process.context import ProcessContext
 from compose.process.health import (
     Application,
@@ -91,6 +92,7 @@ class Service:
     identities: LogIdentities
     altered: AlteredLogs
     ends: LogEnds
+    certificates: CertificateEnds
     consumers: Consumers | None
     app: Application
     depth: DepthReporter
@@ -128,6 +130,12 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
             identities=identities,
             altered=altered,
             ends=LogEnds(context.pool, logs.every),
+            certificates=CertificateEnds(
+                [log.name for log in logs.every],
+                settings.transport,
+                settings.persistence,
+                context.metrics,
+            ),
             consumers=consumers,
             app=app,
             depth=DepthReporter(context.pool, logs.every, context.metrics),

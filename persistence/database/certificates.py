@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from persistence.database_url import place_of
-from transport.certificates import Certificate, valid_until, valid_until_of_file
+from transport.certificates import Certificate, certificate_in_file, certificate_of
 
 if TYPE_CHECKING:
     from persistence.database.pool import Connection
@@ -24,10 +24,9 @@ def certificates(connection: Connection) -> list[Certificate]:
     made = cast("ServerConnection", connection)  # the pool's proxy forwards to it
     if made.certificate is None:
         return []
-    found = [Certificate(place_of(made.url), valid_until(made.certificate))]
+    found = [certificate_of(place_of(made.url), made.certificate)]
     if own := _own(made.url):
-        name, path = own
-        found.append(Certificate(name, valid_until_of_file(path), is_ours=True))
+        found.append(certificate_in_file(*own))
     return found
 
 

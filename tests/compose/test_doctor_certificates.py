@@ -11,13 +11,14 @@ import pytest
 from compose.doctor.certificates import examine_certificates
 from compose.doctor.observation import Grade
 from persistence.migrate import upgrade
-from tests.support.certificates import Certificate, issued_by, self_signed
+from tests.support.certificates import Certificate, issued_by, redated, self_signed
 from tests.support.doctor import examined
 from tests.support.postgres_tls import made_of, running
 from tests.support.tls_proxy import tls_in_front_of
 from transport.certificates import Certificate as Known
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
+TODAY, DAY = datetime.now(UTC), timedelta(days=1)
 
 
 @pytest.mark.parametrize(
@@ -32,12 +33,20 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
     ],
 )
 def test_an_end_that_is_near_is_graded(days: int, is_ours: bool, grade: Grade) -> None:
-    one = Known("it", NOW + timedelta(days=days), is_ours)
-    later = Known("another", NOW + timedelta(days=400), is_ours)
+    one = Known("it", NOW - timedelta(days=300), NOW + timedelta(days=days), is_ours)
+    later = Known("another", NOW, NOW + timedelta(days=400), is_ours)
     (found,) = examine_certificates([later, one], now=NOW)
     assert found.grade is grade
     assert found.what == ("own certificate" if is_ours else "certificate")
     assert f"{one.ends:%Y-%m-%d}" in found.found
+
+
+@pytest.mark.parametrize(("hours", "grade"), [(7, Grade.FINE), (5, Grade.WARNING)])
+def test_a_certificate_of_a_day_is_fine_until_its_last_hours(hours: int, grade: Grade) -> None:
+    ends = NOW + timedelta(hours=hours)
+    (found,) = examine_certificates([Known("it", ends - timedelta(days=1), ends)], now=NOW)
+    assert found.grade is grade
+    assert found.found.endswith(f"in {hours} hours")
 
 
 @pytest.fixture
@@ -54,7 +63,12 @@ async def test_those_of_redis_and_our_own_are_named(
     redis_settings, database_url: str, authority: Certificate, tmp_path: Path
 ) -> None:
     server = issued_by(authority, tmp_path, "server", days=90, local=True)
-    ours = issued_by(authority, tmp_path, "client", days=5)
+    ours = redated(
+        issued_by(authority, tmp_path, "client"),
+        authority,
+        begins=TODAY - 30 * DAY,
+        ends=TODAY + 5 * DAY,
+    )
     address = redis_settings.redis_host, redis_settings.redis_port
     async with tls_in_front_of(*address, server, authority) as port:
         found = await _examined(
@@ -76,7 +90,12 @@ async def test_those_of_redis_and_our_own_are_named(
 async def test_those_of_postgresql_and_our_own_are_named(
     initialized_postgres: Path, redis_settings, authority: Certificate, tmp_path: Path
 ) -> None:
-    server = issued_by(authority, tmp_path, "server", days=5, local=True)
+    server = redated(
+        issued_by(authority, tmp_path, "server", local=True),
+        authority,
+        begins=TODAY - 30 * DAY,
+        ends=TODAY + 5 * DAY,
+    )
     ours = issued_by(authority, tmp_path, "client", days=0)
     made = made_of(initialized_postgres, tmp_path / "postgres" / "data", server)
     async with running(made) as postgres:

@@ -10,6 +10,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -23,9 +24,11 @@ from tests.monitoring.disturbances import envelope, locked, opened, post_many, r
 from tests.monitoring.monitored import PARTITIONS, MonitoredDeployment
 from tests.monitoring.rules import alerts
 from tests.payloads.test_rows import large
+from tests.support.certificates import issued_by, redated, self_signed
 from tests.support.eventually import eventually
 from tests.support.kafka import alter_topic, run_kafka
 from tests.support.kafka_rights import limit_rates
+from tests.support.tls_proxy import tls_in_front_of
 from transport.clock import now
 from transport.contract import WORKER_GROUP, Appended, DeadLetter, Reason, Record, Topic
 from transport.kafka.administration.topics import topic_specs
@@ -343,6 +346,27 @@ async def test_a_file_of_old_rows_can_not_be_finished(
     await site.execute("DELETE FROM tombstones")
     await site.execute("DELETE FROM row_archives")
     await site.clears("RowsArchiveFailing")
+
+
+@causes("CertificateEndsSoon")
+async def test_the_certificate_of_redis_is_overdue(
+    site: MonitoredDeployment, tmp_path: Path
+) -> None:
+    authority, today = self_signed(tmp_path, "authority"), datetime.now(UTC)
+    server = issued_by(authority, tmp_path, "server", local=True)
+    for days, then in ((20, site.fires), (22, site.clears)):
+        ends = today + timedelta(days=days)
+        redated(server, authority, begins=today - timedelta(days=70), ends=ends)
+        async with tls_in_front_of(site.redis.host, site.redis.port, server) as port:
+            await site.app.restart(
+                REDIS_HOST="localhost",
+                REDIS_PORT=str(port),
+                REDIS_TLS="true",
+                REDIS_TLS_CA_FILE=str(authority.certificate),
+            )
+            await then("CertificateEndsSoon")
+    plain = {"REDIS_HOST": site.redis.host, "REDIS_PORT": str(site.redis.port)}
+    await site.app.restart(**plain, REDIS_TLS="false", REDIS_TLS_CA_FILE="")
 
 
 @causes("QueueLagAbsent")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
 from tests.support.requirements import program
 
-__all__ = ["Certificate", "issued_by", "self_signed"]
+__all__ = ["Certificate", "issued_by", "redated", "self_signed"]
 
 
 @dataclass(frozen=True)
@@ -69,4 +73,24 @@ def issued_by(
          "-out", str(made.certificate)],
     ):  # fmt: skip
         subprocess.run([openssl, *arguments], check=True, capture_output=True)
+    return made
+
+
+def redated(
+    made: Certificate, authority: Certificate, *, begins: datetime, ends: datetime
+) -> Certificate:
+    """Give a certificate of ``authority`` other dates, in place: openssl 3.0 takes only days."""
+    old = x509.load_pem_x509_certificate(made.certificate.read_bytes())
+    builder = x509.CertificateBuilder(
+        issuer_name=old.issuer,
+        subject_name=old.subject,
+        public_key=old.public_key(),
+        serial_number=x509.random_serial_number(),
+        not_valid_before=begins,
+        not_valid_after=ends,
+        extensions=list(old.extensions),
+    )
+    key = serialization.load_pem_private_key(authority.key.read_bytes(), password=None)
+    signed = builder.sign(key, hashes.SHA256())  # type: ignore[arg-type]  # it is an RSA key
+    made.certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
     return made

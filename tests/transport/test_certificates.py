@@ -14,7 +14,7 @@ from compose.local.valkey import ValkeyServer
 from tests.support.certificates import issued_by, self_signed
 from tests.support.tls_proxy import tls_in_front_of
 from tests.transport.redis_backend import short_settings
-from transport.certificates import valid_until_of_file
+from transport.certificates import Certificate, certificate_in_file
 from transport.errors import TransportUnavailable
 from transport.redis import RedisTransport
 from transport.tls_refusals import certificate_refusal
@@ -24,8 +24,10 @@ from transport.tls_refusals import certificate_refusal
 def test_the_end_is_what_openssl_wrote(tmp_path: Path, days: int) -> None:
     before = datetime.now(UTC).replace(microsecond=0)
     made = issued_by(self_signed(tmp_path, "authority"), tmp_path, "server", days=days)
-    ends = valid_until_of_file(made.certificate) - timedelta(days=days)
-    assert before <= ends <= datetime.now(UTC)
+    found = certificate_in_file("A_SETTING", made.certificate)
+    assert (found.whose, found.is_ours) == ("A_SETTING", True)
+    for written in (found.begins, found.ends - timedelta(days=days)):
+        assert before <= written <= datetime.now(UTC)
 
 
 def test_an_authority_of_another_kind_is_read_too(tmp_path: Path) -> None:
@@ -33,7 +35,7 @@ def test_an_authority_of_another_kind_is_read_too(tmp_path: Path) -> None:
     made = self_signed(tmp_path)
     both = tmp_path / "both.pem"
     both.write_bytes(made.key.read_bytes() + made.certificate.read_bytes())
-    left = valid_until_of_file(both).timestamp() - time.time()
+    left = certificate_in_file("A_SETTING", both).ends.timestamp() - time.time()
     assert 1.9 * 86400 < left <= 2 * 86400
 
 
@@ -42,7 +44,24 @@ def test_a_file_without_a_certificate_is_no_certificate(tmp_path: Path, text: st
     file = tmp_path / "file.pem"
     file.write_text(f"{text}-----END CERTIFICATE-----")
     with pytest.raises(ValueError):
-        valid_until_of_file(file)
+        certificate_in_file("A_SETTING", file)
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "left"),
+    [
+        (timedelta(days=365), timedelta(days=21)),
+        (timedelta(days=90), timedelta(days=21)),
+        (timedelta(days=45), timedelta(days=11.25)),
+        (timedelta(days=6), timedelta(days=1.5)),
+        (timedelta(hours=24), timedelta(hours=6)),
+    ],
+    ids=str,
+)
+def test_a_certificate_is_overdue_late_in_its_own_life(lifetime: timedelta, left: timedelta):
+    begins = datetime(2026, 3, 1, tzinfo=UTC)
+    one = Certificate("it", begins, begins + lifetime)
+    assert one.ends - one.overdue == left
 
 
 async def test_a_server_whose_certificate_has_expired_is_told_as_that(

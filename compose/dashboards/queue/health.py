@@ -94,6 +94,13 @@ HEALTH = DashboardRow(
             "sum(max by (transport) (stream_log_replaced{@}))",
         ),
         _now(
+            "Certificates Overdue",
+            "TLS certificates, of servers or our own, that end soon. Normal: none.",
+            "short",
+            "count(min by (server, certificate) (tls_certificate_overdue_timestamp_seconds{@})"
+            " < time()) or vector(0)",
+        ),
+        _now(
             "Dead Letters Waiting",
             "Dead letters nobody has redriven or discarded. Normal: none.",
             "short",
