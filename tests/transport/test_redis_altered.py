@@ -90,9 +90,19 @@ async def test_the_first_look_is_at_the_start(near: RedisTransport) -> None:
     await running
 
 
-async def test_a_replica_with_other_settings_that_is_promoted_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("setting", "of_the_primary", "of_the_replica"),
+    [("appendonly", "yes", "no"), ("min-replicas-to-write", "1", "0")],
+    ids=["appendonly", "replicas"],
+)
+async def test_a_replica_with_other_settings_that_is_promoted_is_told(
+    tmp_path: Path, setting: str, of_the_primary: str, of_the_replica: str
+) -> None:
+    altered = f"{setting} is {of_the_replica}, and was {of_the_primary}"
     async with pair(tmp_path, None) as failover:
-        await run(failover.replica, "CONFIG", "SET", "appendonly", "no")
+        await failover.in_step()
+        await run(failover.primary, "CONFIG", "SET", setting, of_the_primary)
+        await run(failover.replica, "CONFIG", "SET", setting, of_the_replica)
         async with log_of(failover) as log:
             assert list(await log.alterations()) == []
             await failover.cut()
@@ -100,7 +110,7 @@ async def test_a_replica_with_other_settings_that_is_promoted_is_told(tmp_path: 
 
             async def told() -> bool:
                 with suppress(TransportError):
-                    return list(await log.alterations()) == ["appendonly is no, and was yes"]
+                    return list(await log.alterations()) == [altered]
                 return False
 
             await eventually(told, timeout=20)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from transport.durability import Durability
-from transport.redis.administration.durability import durability
+from transport.redis.administration.durability import demanded_replicas, durability
 from transport.redis.administration.fitness import evicting_policy, told_by
 from transport.redis.client.connections import RedisConnections
 
@@ -21,6 +21,7 @@ class Alterations:
     def __init__(self, connections: RedisConnections) -> None:
         self._connections = connections
         self._best = Durability(None, None, None, {})
+        self._replicas = 0  # the most that an append had to be sent to
 
     async def look(self) -> Sequence[str]:
         """Return each setting that is not as wanted, as far as our user may ask.
@@ -38,5 +39,8 @@ class Alterations:
             found.append("appendonly is no, and was yes")
         elif best.power and present.power is False:
             found.append(f"appendfsync is {present.figures['appendfsync']}, and was always")
+        if (replicas := demanded_replicas(present)) < self._replicas:
+            found.append(f"min-replicas-to-write is {replicas}, and was {self._replicas}")
+        self._replicas = max(self._replicas, replicas)
         self._best = max(best, present, key=lambda it: (it.crash or False, it.power or False))
         return found

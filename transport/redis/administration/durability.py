@@ -9,11 +9,12 @@ from transport.redis.client.connections import RedisConnections
 from transport.redis.cluster.primary import ServerPool
 from transport.redis.connection.errors import translate
 
-__all__ = ["durability"]
+__all__ = ["demanded_replicas", "durability"]
 
 # Forbidden by the user's rights, or by a provider that renames the command.
 _FORBIDDEN = re.compile(r"no permissions|NOPERM|unknown command", re.IGNORECASE)
-_ASKED = ("appendonly", "appendfsync", "min-replicas-to-write")
+_REPLICAS = "min-replicas-to-write"
+_ASKED = ("appendonly", "appendfsync", _REPLICAS)
 
 
 async def durability(connections: RedisConnections) -> Durability:
@@ -25,7 +26,15 @@ async def durability(connections: RedisConnections) -> Durability:
         TransportUnavailable: the server can't be reached.
     """
     found = [await _of(pool) for pool in connections.pools]
-    return min(found, key=lambda it: (it.crash or False, it.power or False))
+    return min(found, key=lambda it: (it.crash or False, it.power or False, demanded_replicas(it)))
+
+
+def demanded_replicas(found: Durability) -> int:
+    """Return the number of replicas in step without which the server refuses appends.
+
+    0 where it is unknown.
+    """
+    return int(found.figures.get(_REPLICAS, "0"))
 
 
 async def _of(server: ServerPool) -> Durability:
