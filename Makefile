@@ -117,9 +117,9 @@ clean: ## Remove the environment and every cache (not .crossfade, which holds yo
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 env:
-	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) on the PATH; Crossfade needs Python 3.11 or newer" >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) on the PATH; Crossfade needs Python 3.11 to 3.14" >&2; exit 1; }
 	@$(PYTHON) compose/bootstrap.py local tracing $(EXTRA)
 
 env-dev:
-	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) on the PATH; Crossfade needs Python 3.11 or newer" >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) on the PATH; Crossfade needs Python 3.11 to 3.14" >&2; exit 1; }
 	@$(PYTHON) compose/bootstrap.py local dev $(EXTRA) $(filter docker,$(TEST_SERVICES))

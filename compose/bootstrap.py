@@ -20,8 +20,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
-AT_LEAST = (3, 11)
-NEWER = ("python3.14", "python3.13", "python3.12", "python3.11")
+AT_LEAST, BELOW = (3, 11), (3, 15)
+TAKEN = ("python3.14", "python3.13", "python3.12", "python3.11")
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
@@ -46,16 +46,17 @@ def runs(command: str) -> bool:
     return done.returncode == 0
 
 
-def use_new_enough_python() -> None:
-    """Restart with a newer Python if this one is too old."""
-    if sys.version_info >= AT_LEAST:
+def use_a_python_that_is_taken() -> None:
+    """Restart with another Python if this one is too old, or too new for some dependencies."""
+    if AT_LEAST <= sys.version_info[:2] < BELOW:
         return
-    for name in NEWER:
+    for name in TAKEN:
         if runs(name):
             os.execvp(name, [name, *sys.argv])
+    why = "" if sys.version_info < AT_LEAST else ": some dependencies have no packages for it yet"
     fail(
-        f"Crossfade needs Python 3.11 or newer, and {sys.executable} is "
-        f"{sys.version_info[0]}.{sys.version_info[1]}.\n"
+        f"Crossfade needs Python 3.11 to 3.14, and {sys.executable} is "
+        f"{sys.version_info[0]}.{sys.version_info[1]}{why}.\n"
         "Install one (Debian, Ubuntu: apt-get install python3.11 python3.11-venv; macOS: brew "
         "install python), or name one: make PYTHON=/path/to/python3.11 ..."
     )
@@ -156,7 +157,7 @@ def unwritable(path: Path) -> str:
 
 def main() -> None:
     """Make the environment, unless it exists and is current."""
-    use_new_enough_python()
+    use_a_python_that_is_taken()
     extras = set(sys.argv[1:])
     needs = wanted(extras)
     if is_enough(installed(), needs):

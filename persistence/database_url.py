@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
-__all__ = ["check_url", "place_of", "urls_of"]
+__all__ = ["check_url", "parts_of", "place_of", "urls_of"]
 
 _SCHEMES = ("postgresql://", "postgres://")
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^:\[\]\s'\"]*)(?::(?P<port>\d{1,5})?)?")
 _LAST_PORT = 65535
+_HOSTS = re.compile(r"(?<=://)[^/?#]*")
+_LINE_ENDS = str.maketrans("", "", "\t\r\n")  # left out, as urlsplit does (WHATWG's URL)
 _HALF_ENCODED = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ENCODE = (
     "write postgresql://user:password@host:5432/name, and encode other characters of a user or "
@@ -47,7 +49,7 @@ def check_url(url: str) -> None:
     if not url.startswith(_SCHEMES):
         raise ValueError("must start with postgresql://")
     try:
-        parts = urlsplit(url)
+        parts = parts_of(url)
         options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
     except ValueError:
         raise ValueError(_ENCODE) from None
@@ -73,9 +75,22 @@ def _check_options(options: dict[str, str]) -> None:
             raise ValueError(f"its option {name} names {path}, and there is no such file{more}")
 
 
+def parts_of(url: str) -> SplitResult:
+    """Return the parts of an address that may name several servers.
+
+    From Python 3.14 on, ``urlsplit`` takes one host alone, where one of them is an IPv6 address.
+    """
+    url = url.translate(_LINE_ENDS)
+    hosts = _HOSTS.search(url)
+    if hosts is None:
+        return urlsplit(url)
+    rest = url[: hosts.start()] + url[hosts.end() :]
+    return urlsplit(rest)._replace(netloc=hosts[0])
+
+
 def urls_of(url: str) -> list[str]:
     """Return one address for each server that ``url`` names, in its order."""
-    parts = urlsplit(url)
+    parts = parts_of(url)
     user, at, hosts = parts.netloc.rpartition("@")
     if "," in hosts:
         return [urlunsplit(parts._replace(netloc=f"{user}{at}{host}")) for host in hosts.split(",")]
@@ -94,6 +109,6 @@ def urls_of(url: str) -> list[str]:
 
 def place_of(url: str) -> str:
     """Return host and port of an address, without its password."""
-    parts = urlsplit(url)
+    parts = parts_of(url)
     query = dict(parse_qsl(parts.query))
     return unquote(parts.netloc.rpartition("@")[2]) or f"{query.get('host')}:{query.get('port')}"

@@ -10,7 +10,6 @@ import asyncio
 import ssl
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 from weakref import WeakSet
 
 import asyncpg
@@ -25,7 +24,7 @@ from persistence.database.fitness import (
     unset_parameters,
 )
 from persistence.database.hang import HangWatch
-from persistence.database_url import place_of, urls_of
+from persistence.database_url import parts_of, place_of, urls_of
 from persistence.errors import Crowded, Outage
 
 __all__ = ["ServerConnection", "Servers"]
@@ -81,7 +80,7 @@ class Servers:
         self.direct = Servers(direct, setting="DATABASE_DIRECT_URL") if direct else None
         """The same servers without the pooler, for code that needs a session of its own."""
         self._fitness: dict[str, Fitness] = {}
-        named = len(self._urls) == 1 or f"{_ATTRIBUTES}=" in urlsplit(url).query
+        named = len(self._urls) == 1 or f"{_ATTRIBUTES}=" in parts_of(url).query
         self._options = {} if named else {_ATTRIBUTES: "read-write"}
         self._left_at = float("-inf")
         self._sessions: WeakSet[ServerConnection] = WeakSet()

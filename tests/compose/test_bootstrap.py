@@ -144,3 +144,34 @@ def test_an_environment_that_is_a_link_is_not_emptied(project: Path, tmp_path: P
     assert f"{project / '.venv'} is a link to {other}" in ran.stderr
     assert "remove the link" in ran.stderr
     assert [path.name for path in other.iterdir()] == ["pyvenv.cfg"]
+
+
+@pytest.mark.parametrize("version", [(3, 10), (3, 15)])
+def test_a_python_that_is_not_taken_gives_way_to_one_that_is(
+    version: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[list[str]] = []
+    monkeypatch.setattr(bootstrap.sys, "version_info", (*version, 2, "final", 0))
+    monkeypatch.setattr(bootstrap.sys, "argv", [_PROGRAM, "local"])
+    monkeypatch.setattr(bootstrap, "runs", lambda command: command == "python3.12")
+    monkeypatch.setattr(bootstrap.os, "execvp", lambda _, command: begun.append(command))
+    with pytest.raises(SystemExit):
+        bootstrap.use_a_python_that_is_taken()  # which goes on here, as execvp returns
+    assert begun == [["python3.12", _PROGRAM, "local"]]
+
+
+@pytest.mark.parametrize(
+    ("version", "why"),
+    [((3, 10), "is 3.10."), ((3, 15), "is 3.15: some dependencies have no packages for it yet.")],
+)
+def test_without_one_that_is_taken_the_error_has_the_remedy(
+    version: tuple[int, int], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap.sys, "version_info", (*version, 2, "final", 0))
+    monkeypatch.setattr(bootstrap, "runs", lambda _: False)
+    with pytest.raises(SystemExit) as told:
+        bootstrap.use_a_python_that_is_taken()
+    said = str(told.value)
+    assert said.startswith(f"error: Crossfade needs Python 3.11 to 3.14, and {sys.executable} ")
+    assert why in said
+    assert "make PYTHON=/path/to/python3.11" in said

@@ -69,6 +69,11 @@ def test_what_can_work_is_taken(url: str) -> None:
     check_url(url)
 
 
+def test_a_line_end_behind_it_does_not_matter() -> None:
+    """Files of secrets end with one."""
+    check_url("postgresql://me@one,[::1]:5433\n")
+
+
 def test_a_place_has_no_password() -> None:
     (one, two) = urls_of("postgresql://me:hunter2@%2Frun,[::1]:2/x")
     assert [place_of(one), place_of(two)] == ["/run", "[::1]:2"]
