@@ -78,7 +78,8 @@ def _check_options(options: dict[str, str]) -> None:
 def parts_of(url: str) -> SplitResult:
     """Return the parts of an address that may name several servers.
 
-    From Python 3.14 on, ``urlsplit`` takes one host alone, where one of them is an IPv6 address.
+    In newer releases of Python, ``urlsplit`` refuses several hosts of which one is an IPv6 address
+    (CPython's issue 105704).
     """
     url = url.translate(_LINE_ENDS)
     hosts = _HOSTS.search(url)
