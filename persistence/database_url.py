@@ -78,8 +78,8 @@ def _check_options(options: dict[str, str]) -> None:
 def parts_of(url: str) -> SplitResult:
     """Return the parts of an address that may name several servers.
 
-    In newer releases of Python, ``urlsplit`` refuses several hosts of which one is an IPv6 address
-    (CPython's issue 105704).
+    From Python 3.11.12, 3.12.9 and 3.13.2 on, ``urlsplit`` refuses several hosts of which one is an
+    IPv6 address (CVE-2025-0938).
     """
     url = url.translate(_LINE_ENDS)
     hosts = _HOSTS.search(url)
