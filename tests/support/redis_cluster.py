@@ -15,6 +15,7 @@ from compose.local.binaries import Binary, find_redis_servers
 from compose.local.ports import free_port
 from compose.local.valkey import ValkeyServer
 from tests.support.eventually import eventually
+from tests.support.requirements import absent
 
 __all__ = ["RedisCluster"]
 
@@ -89,6 +90,13 @@ class RedisCluster:
         await self.meet(server)
         await self.is_whole()
         return server
+
+    async def remove(self, server: ValkeyServer) -> None:
+        """Have all servers forget one that has no slots, and stop it."""
+        self.servers.remove(server)
+        for other in self.servers:
+            await self.run(other, "CLUSTER", "FORGET", self.id_of(server))
+        await server.stop()
 
     async def stop(self) -> None:
         """Stop all servers."""
@@ -219,9 +227,16 @@ class RedisCluster:
         return keys
 
     async def end_move(self, slot: int, source: ValkeyServer, to: ValkeyServer) -> None:
-        """Assign the slot to its new server: first on the new server, then on the old one."""
-        for server in (to, source):
-            await self._set_slot(server, slot, "NODE", self.id_of(to))
+        """Assign the slot to its new server: first on the new server, then on the old one.
+
+        A server that learned already that it has no slot left is a replica, and needs no telling.
+        """
+        await self._set_slot(to, slot, "NODE", self.id_of(to))
+        try:
+            await self._set_slot(source, slot, "NODE", self.id_of(to))
+        except ResponseError as error:
+            if "only with masters" not in str(error):
+                raise
 
     async def move(self, slot: int, to: ValkeyServer) -> None:
         """Move a slot as ``redis-cli --cluster reshard`` does: key by key."""
@@ -229,6 +244,32 @@ class RedisCluster:
         while await self.move_keys(slot, source, to, most=1):
             pass
         await self.end_move(slot, source, to)
+
+    async def move_whole(self, slot: int, to: ValkeyServer) -> None:
+        """Have the servers move a slot by themselves, in one step for clients.
+
+        Valkey does so from 9.0 on, and Redis from 8.4 on. The test is skipped on older ones.
+        """
+        source = await self._owner(slot)
+        try:
+            if self.binary().product == "valkey":
+                job = ("SLOTSRANGE", slot, slot, "NODE", self.id_of(to))
+                await self.run(source, "CLUSTER", "MIGRATESLOTS", *job)
+                asked, how = source, ("GETSLOTMIGRATIONS",)
+            else:
+                await self.run(to, "CLUSTER", "MIGRATION", "IMPORT", slot, slot)
+                asked, how = to, ("MIGRATION", "STATUS", "ALL")
+        except ResponseError as error:
+            if "unknown subcommand" in str(error).lower():
+                absent(f"{self.binary().label} does not move slots by itself")
+            raise
+
+        async def has_moved() -> bool:
+            jobs = str(await self.run(asked, "CLUSTER", *how))
+            assert "fail" not in jobs, jobs
+            return await self._owner(slot) is to
+
+        await eventually(has_moved, timeout=30)
 
     async def _set_slot(self, server: ValkeyServer, slot: int, *how: str) -> None:
         """Change a slot's state on a server, with retries.

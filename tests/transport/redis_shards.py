@@ -196,11 +196,17 @@ def assert_all_stands(traffic: Traffic, log: dict[int, list[str]], *, once: bool
         assert list(dict.fromkeys(read)) == acknowledged
 
 
-async def move_slots(shards: RedisCluster, traffic: Traffic, names: Sequence[str]) -> None:
-    """Move the slots of these keys, one by one, each to another server."""
+async def move_slots(
+    shards: RedisCluster, traffic: Traffic, names: Sequence[str], *, whole: bool = False
+) -> None:
+    """Move the slots of these keys, one by one, each to another server.
+
+    ``whole``: whether the servers do it by themselves, in one step for clients.
+    """
+    move = shards.move_whole if whole else shards.move
     for name in names:
         source = await shards.primary_of(name)
-        await shards.move(key_slot(name.encode()), await another(shards, source))
+        await move(key_slot(name.encode()), await another(shards, source))
         await traffic.goes_on()
 
 

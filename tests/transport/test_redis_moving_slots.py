@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from redis.crc import key_slot
@@ -33,15 +34,44 @@ from transport.errors import (
 SLOTTED = ("msg:stream", *(f"msg:stream:{p}" for p in range(PARTITIONS)))
 
 
+@pytest.mark.parametrize("whole", [False, True], ids=["key by key", "whole"])
+@pytest.mark.parametrize("replicas", [0, 1])
 async def test_slots_move_under_load_and_nothing_is_lost_doubled_or_reordered(
-    shards: RedisCluster,
+    shards: RedisCluster, whole: bool, replicas: int
 ) -> None:
-    async with opened(shards) as transport:
+    async with opened(shards, redis_wait_replicas=replicas) as transport:
         traffic = Traffic(transport)
         async with traffic.running():
             await traffic.goes_on()
-            await move_slots(shards, traffic, SLOTTED[:3])
+            await move_slots(shards, traffic, SLOTTED[:3], whole=whole)
         assert_all_stands(traffic, await traffic.log(), once=True)
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["key by key", "whole"])
+async def test_a_shard_is_added_and_removed_under_load(tmp_path: Path, whole: bool) -> None:
+    """The new one lacks our functions, which are no part of a slot."""
+    cluster = RedisCluster(tmp_path)
+    try:
+        await cluster.start()
+        move = cluster.move_whole if whole else cluster.move
+        async with opened(cluster) as transport:
+            traffic = Traffic(transport)
+            async with traffic.running():
+                await traffic.goes_on()
+                new = await cluster.add()
+                slots = {
+                    key_slot(name.encode()): await cluster.primary_of(name) for name in SLOTTED
+                }
+                for slot in slots:
+                    await move(slot, new)
+                    await traffic.goes_on()
+                for slot, old in slots.items():
+                    await move(slot, old)
+                await cluster.remove(new)
+                await traffic.goes_on()
+            assert_all_stands(traffic, await traffic.log(), once=True)
+    finally:
+        await cluster.stop()
 
 
 async def test_a_move_that_stops_halfway_holds_up_nobody_else(shards: RedisCluster) -> None:
