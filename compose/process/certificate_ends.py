@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -16,7 +15,7 @@ from otel.metrics import Metrics
 from persistence.database.certificates import certificates
 from persistence.database.outage import stopped_within
 from persistence.database.pool import Pool, connect, connect_reads, using
-from persistence.errors import PersistenceError
+from persistence.errors import PersistenceError, Unexpected
 from persistence.settings import PersistenceSettings
 from transport.certificates import Certificate
 from transport.deadline import answer
@@ -31,6 +30,7 @@ _log = structlog.get_logger(__name__)
 
 _SECONDS = 600.0
 _WITHIN = 10.0
+_OUTAGES = (TransportError, PersistenceError, TimeoutError, OSError)
 _Look = Callable[[], Coroutine[Any, Any, Sequence[Certificate]]]
 
 
@@ -59,6 +59,7 @@ class CertificateEnds:
         self._gauges = ours.certificate_ends, ours.certificate_overdue
         self._known: dict[str, list[Certificate]] = {}
         self._told: set[Certificate] = set()
+        self._failed: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look now, and every ten minutes until ``stop`` is set."""
@@ -69,8 +70,19 @@ class CertificateEnds:
     async def report(self) -> None:
         """Look once. For a server that does not answer, the gauges stay as they are."""
         for server, look in self._looks.items():
-            with suppress(TransportError, PersistenceError, TimeoutError, OSError, ValueError):
+            try:
                 self._set(server, await answer(look(), within=_WITHIN))
+            except Exception as error:  # noqa: BLE001 - no odd certificate may end the process
+                self._note(server, error)
+            else:
+                self._failed.discard(server)
+
+    def _note(self, server: str, error: Exception) -> None:
+        """Log an error once, unless it is an outage, which others tell."""
+        is_outage = isinstance(error, _OUTAGES) and not isinstance(error, Unexpected)
+        if not is_outage and server not in self._failed:
+            self._failed.add(server)
+            _log.error("The end of a certificate can't be read", server=server, exc_info=error)
 
     def _set(self, server: str, found: Sequence[Certificate]) -> None:
         for former in {each.whose for each in self._known.get(server, ())}:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.x509 import InvalidVersion
 from structlog.testing import capture_logs
 
 from compose.process.certificate_ends import CertificateEnds
@@ -121,6 +122,24 @@ async def test_that_of_postgresql_is_another_one_after_its_renewal(
         finally:
             pool.terminate()
     assert [line["certificate"] for line in warned] == [place], "of the former one"
+
+
+async def test_what_can_not_be_read_ends_no_process_and_is_logged_once(
+    redis_settings,
+    database_url: str,
+    metrics: Metrics,
+    warned: list[MutableMapping[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def read(_: object) -> None:
+        raise InvalidVersion("a version that nobody knows", 9)
+
+    monkeypatch.setattr("compose.process.certificate_ends.certificates", read)
+    database = PersistenceSettings(database_url=database_url)
+    ends = CertificateEnds(["redis"], redis_settings, database, metrics)
+    for _ in range(2):
+        await ends.report()
+    assert [line["server"] for line in warned] == ["postgresql"]
 
 
 async def test_without_tls_nothing_is_told(

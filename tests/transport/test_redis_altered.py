@@ -140,3 +140,20 @@ async def test_nothing_is_told_where_our_user_may_not_ask(
             assert list(await log.alterations()) == []
         finally:
             await client.config_set("appendfsync", "always")
+
+
+async def test_nothing_is_told_once_our_user_may_no_longer_ask(
+    own_redis: ValkeyServer, near: RedisTransport, client: Redis
+) -> None:
+    await client.execute_command(
+        "ACL", "SETUSER", "few", "on", ">secret", *LEAST.split(), "+config"
+    )
+    given = {"redis_username": "few", "redis_password": "secret"}
+    async with RedisTransport.from_settings(short_settings(own_redis, **given)) as log:
+        await client.config_set("min-replicas-to-write", 1)
+        try:
+            assert list(await log.alterations()) == []
+            await client.execute_command("ACL", "SETUSER", "few", "-config")
+            assert list(await log.alterations()) == []
+        finally:
+            await client.config_set("min-replicas-to-write", 0)

@@ -39,8 +39,9 @@ class Alterations:
             found.append("appendonly is no, and was yes")
         elif best.power and present.power is False:
             found.append(f"appendfsync is {present.figures['appendfsync']}, and was always")
-        if (replicas := demanded_replicas(present)) < self._replicas:
+        replicas = demanded_replicas(present)
+        if replicas is not None and replicas < self._replicas:
             found.append(f"min-replicas-to-write is {replicas}, and was {self._replicas}")
-        self._replicas = max(self._replicas, replicas)
+        self._replicas = max(self._replicas, replicas or 0)
         self._best = max(best, present, key=lambda it: (it.crash or False, it.power or False))
         return found

@@ -26,15 +26,18 @@ async def durability(connections: RedisConnections) -> Durability:
         TransportUnavailable: the server can't be reached.
     """
     found = [await _of(pool) for pool in connections.pools]
-    return min(found, key=lambda it: (it.crash or False, it.power or False, demanded_replicas(it)))
+    return min(
+        found, key=lambda it: (it.crash or False, it.power or False, demanded_replicas(it) or 0)
+    )
 
 
-def demanded_replicas(found: Durability) -> int:
+def demanded_replicas(found: Durability) -> int | None:
     """Return the number of replicas in step without which the server refuses appends.
 
-    0 where it is unknown.
+    ``None`` where it is unknown.
     """
-    return int(found.figures.get(_REPLICAS, "0"))
+    told = found.figures.get(_REPLICAS, "")
+    return int(told) if told.isdecimal() else None
 
 
 async def _of(server: ServerPool) -> Durability:
