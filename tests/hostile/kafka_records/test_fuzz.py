@@ -188,7 +188,7 @@ def drawn(request: pytest.FixtureRequest) -> list[list[_Batch]]:
         found.append(batches)
 
     with warnings.catch_warnings():
-        # On Python 3.14 hypothesis takes its own dice for an object that nobody keeps.
+        # On Python 3.14 hypothesis warns of its own random generator.
         warnings.simplefilter("ignore", HypothesisWarning)
         draw()
     return found
