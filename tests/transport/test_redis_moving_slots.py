@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from redis.crc import key_slot
 
+from compose.local.server import ServerError
 from tests.support.eventually import eventually
 from tests.support.redis_cluster import RedisCluster
+from tests.support.requirements import absent
 from tests.transport.redis_shards import (
     PARTITIONS,
     Traffic,
@@ -70,6 +72,30 @@ async def test_a_shard_is_added_and_removed_under_load(tmp_path: Path, whole: bo
                 await cluster.remove(new)
                 await traffic.goes_on()
             assert_all_stands(traffic, await traffic.log(), once=True)
+    finally:
+        await cluster.stop()
+
+
+async def test_another_database_than_the_first_is_used_where_a_cluster_has_it(
+    tmp_path: Path,
+) -> None:
+    """Valkey has them from 9.0 on."""
+    cluster = RedisCluster(tmp_path, cluster_databases="2")
+    try:
+        try:
+            await cluster.start()
+        except ServerError:
+            absent(f"{cluster.binary().label} does not start with cluster-databases")
+        async with opened(cluster, redis_url=f"redis://{cluster.addresses}/1") as transport:
+            traffic = Traffic(transport)
+            async with traffic.running():
+                await traffic.goes_on()
+                await move_slots(cluster, traffic, SLOTTED[1:3], whole=True)
+            assert_all_stands(traffic, await traffic.log(), once=True)
+        for server in cluster.servers:
+            keyspace = str(await cluster.run(server, "INFO", "keyspace"))
+            assert "db1:" in keyspace
+            assert "db0:" not in keyspace
     finally:
         await cluster.stop()
 
