@@ -86,8 +86,9 @@ _TABLE_IS_FULL = (
     "a table has as many pages as PostgreSQL allows: archive old rows (ROWS_RETENTION_DAYS), and "
     "VACUUM it"
 )
-# Limits of the server share the state 54000 with a key that is too long for its index. Messages are
-# translated, and the file of PostgreSQL's source that an error comes from is not.
+# A server writes its messages in the language that its ``lc_messages`` says. The file of its source
+# that an error comes from is the same in all of them. Limits of the server share the state 54000
+# with a key that is too long for its index.
 _SERVER_LIMITS = {
     "varsup.c": _WRAPS_AROUND,
     "multixact.c": _WRAPS_AROUND,
@@ -95,8 +96,11 @@ _SERVER_LIMITS = {
     "bufmgr.c": _TABLE_IS_FULL,
 }
 _ORPHAN = "message_receipts_message_id_fkey"
-# The context names the innermost function first.
-_FUNCTION = re.compile(r"^PL/pgSQL function ([\w.]+)\(", re.MULTILINE)
+_OPTIONS = "guc"  # guc.c; guc_funcs.c has SET since PostgreSQL 16
+# A context names the innermost function first, as "PL/pgSQL function house_rules() line 3 at RAISE"
+# or "PL/pgSQL関数house_rules()の3行目 - RAISE". A name with other characters is quoted.
+_NAME = r'(?:[a-z_][a-z0-9_]*|"(?:[^"]|"")+")'
+_FUNCTION = re.compile(rf"({_NAME}(?:\.{_NAME})?)\(")
 
 
 def translate(error: Exception) -> PersistenceError:  # noqa: PLR0911 - a table of types
@@ -150,10 +154,10 @@ def _meaning(error: asyncpg.PostgresError, code: str) -> tuple[type[PersistenceE
     """Return what an error means, and the remedy where its own message does not say it."""
     kind, remedy = by_code.get(code) or by_class.get(code[:2]) or Unexpected, ""
     message = error.message or ""
-    source = getattr(error, "server_source_filename", "")
+    source = getattr(error, "server_source_filename", None) or ""
     if code == "54000" and source in _SERVER_LIMITS:
         kind, remedy = Outage, _SERVER_LIMITS[source]
-    elif code == "42704" and "configuration parameter" in message:
+    elif code == "42704" and source.startswith(_OPTIONS):
         kind, remedy = UnfitDatabase, "an option in DATABASE_URL is not PostgreSQL's"
     elif code == "08P01" and "startup parameter" in message:
         kind, remedy = UnfitDatabase, _UNKNOWN_PARAMETER
@@ -168,8 +172,10 @@ def _meaning(error: asyncpg.PostgresError, code: str) -> tuple[type[PersistenceE
 
 def _function_of(error: asyncpg.PostgresError) -> str | None:
     """Return the function in which the error was raised. We have none of our own."""
-    called = _FUNCTION.search(error.context or "")
-    return f"{called[1]}()" if called else None
+    for line in (error.context or "").splitlines():
+        if "PL/pgSQL" in line and (called := _FUNCTION.search(line)):
+            return f"{called[1]}()"
+    return None
 
 
 def _rejected(error: asyncpg.PostgresError, code: str) -> Rejected:
