@@ -14,6 +14,7 @@ import typer
 from compose.commands.options.common import DryRun, Json, Wide, Yes
 from compose.commands.options.log_name import named_log
 from compose.commands.options.operator_action import caller
+from compose.counting import counted
 from compose.grid import Grid
 from compose.output import client_settings, err, fail, out, run
 from compose.settings import Settings
@@ -105,11 +106,10 @@ def _show(report: AuditReport, *, as_json: bool) -> None:
         out.json({"clean": report.clean, **msgspec.to_builtins(report)})
         return
     records = sum(checked.records for checked in report.ranges)
-    out.print(
-        f"{report.rows} rows; {records} acknowledged records that {report.transport} still holds"
-    )
+    held = counted(records, "acknowledged record")
+    out.print(f"{counted(report.rows, 'row')}; {held} that {report.transport} still holds")
     if report.lost:
-        lost = f"{report.lost} records that {report.transport} lost are not among them"
+        lost = f"not among them: {counted(report.lost, 'record')} that {report.transport} lost"
         out.print(styled((lost, "yellow"), ": unread, or with the end of its log"))
     _list("rules the schema lacks", report.missing_constraints)
     _list("keys with several rows", report.duplicates)

@@ -12,6 +12,7 @@ import typer
 from compose.commands.every_log import every_log
 from compose.commands.options.common import DryRun, Json, Yes
 from compose.commands.options.operator_action import caller, said
+from compose.counting import counted
 from compose.grid import Grid
 from compose.output import client_settings, err, fail, out, run, warn, working
 from compose.process.metrics import process_metrics
@@ -76,15 +77,17 @@ def erase(
         fail(f"stopped: the same command goes on with it (job {report.job})")
     if report.unlisted:
         warn(
-            f"{report.unlisted:,} files in ROWS_ARCHIVE_URL are not in row_archives, and were not "
-            "looked into. If PostgreSQL was restored to a moment before they were written, their "
-            "messages are rows or in other files by now: compare, and delete these files"
+            f"not looked into: {counted(report.unlisted, 'file')} in ROWS_ARCHIVE_URL that "
+            "row_archives does not list. If PostgreSQL was restored to a moment before they were "
+            "written, their messages are rows or in other files by now: compare, and delete these "
+            "files"
         )
     if report.unread:
         fail(
-            f"{report.unread:,} files of the archive are not in ROWS_ARCHIVE_URL, or can't be had "
-            "from it, and were not looked into: is it the service's, and are they where a bucket "
-            "gives them only on request? If they were deleted, there is nothing to erase in them"
+            f"not looked into: {counted(report.unread, 'file')} of the archive that "
+            "ROWS_ARCHIVE_URL does not have or does not give. Is it the service's? A bucket may "
+            "give older files only on request. If they were deleted, there is nothing to erase in "
+            "them"
         )
 
 
@@ -100,11 +103,7 @@ async def _erase(settings: Settings, subject: Subject, why: str) -> ErasureRepor
         async with actions.recorded("erase", who=by, target=subject.label, why=why) as entry:
             with working("erasing"):
                 report = await erasure.run(by=by)
-            entry.result = (
-                f"{report.rows} rows, {report.receipts} receipts, {report.letters} dead letters, "
-                f"{report.payloads} payloads, {report.archived} archived; job {report.job} "
-                f"{report.state}"
-            )
+            entry.result = f"{_erased(report)}; job {report.job} {report.state}"
             return report
 
 
@@ -136,7 +135,8 @@ def _show_preview(preview: ErasurePreview, settings: Settings, *, as_json: bool)
             {"dryRun": True, "rows": preview.rows, "letters": preview.letters, "logs": remains}
         )
         return
-    out.print(f"would erase {preview.rows:,} rows and {preview.letters:,} dead letters")
+    rows, letters = counted(preview.rows, "row"), counted(preview.letters, "dead letter")
+    out.print(f"would erase {rows} and {letters}")
     _show_remains(preview.remains, settings)
 
 
@@ -146,11 +146,18 @@ def _show(report: ErasureReport, settings: Settings, *, as_json: bool) -> None:
         counts.pop("remains")
         out.json({**counts, "logs": _told(report.remains, settings)})
         return
-    out.print(
-        f"erased {report.rows:,} rows, {report.receipts:,} receipts, {report.letters:,} dead "
-        f"letters, {report.payloads:,} payloads, and {report.archived:,} archived messages"
-    )
+    out.print(f"erased {_erased(report)}")
     _show_remains(report.remains, settings)
+
+
+def _erased(report: ErasureReport) -> str:
+    counts = (
+        counted(report.rows, "row"),
+        counted(report.receipts, "receipt"),
+        counted(report.letters, "dead letter"),
+        counted(report.payloads, "payload"),
+    )
+    return f"{', '.join(counts)}, and {counted(report.archived, 'archived message')}"
 
 
 def _show_remains(remains: Sequence[RemainingRecords], settings: Settings) -> None:

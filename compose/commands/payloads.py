@@ -13,6 +13,7 @@ import typer
 
 from compose.commands.every_log import originals
 from compose.commands.options.common import DryRun, Json, Wide, Yes
+from compose.counting import counted
 from compose.grid import Grid
 from compose.output import client_settings, err, fail, out, run, warn
 from compose.process.metrics import process_metrics
@@ -247,8 +248,8 @@ def _show(report: VerifyReport) -> None:
         for fault in report.faults:
             table.add_row(fault.message_id, fault.fault, fault.key, fault.detail)
         out.print(table)
-    payloads = "1 payload" if report.examined == 1 else f"{report.examined:,} payloads"
-    good = f"{payloads}, {report.bytes:,} bytes: as sent"
+    payloads = counted(report.examined, "payload")
+    good = f"{payloads}, {counted(report.bytes, 'byte')}: as sent"
     bad = f"{len(report.faults):,} of {payloads} missing or damaged"
     out.print(styled((bad, "red") if report.faults else (good, "green")))
 

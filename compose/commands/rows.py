@@ -8,6 +8,7 @@ import msgspec
 import typer
 
 from compose.commands.options.common import DryRun, Json
+from compose.counting import counted
 from compose.output import client_settings, fail, out, run, working
 from compose.process.metrics import process_metrics
 from compose.settings import Settings
@@ -46,12 +47,14 @@ def archive(*, dry_run: DryRun = False, as_json: Json = False) -> None:
         if as_json:
             out.json({"dryRun": True, "rows": report, "days": days})
         else:
-            out.print(f"would archive {report:,} rows that are older than {days} days")
+            rows, age = counted(report, "row"), counted(days, "day")
+            out.print(f"would archive {rows} older than {age}")
         return
     if as_json:
         out.json(msgspec.to_builtins(report))
         return
-    out.print(f"archived {report.rows:,} rows in {report.files:,} files, {report.bytes:,} bytes")
+    rows, files = counted(report.rows, "row"), counted(report.files, "file")
+    out.print(f"archived {rows} in {files}, {counted(report.bytes, 'byte')}")
 
 
 async def _archive(settings: Settings, days: int, *, dry_run: bool) -> ArchiveReport | int:

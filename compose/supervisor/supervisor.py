@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from compose.counting import counted
 from compose.process.role import Role
 from compose.process.tasks import Tasks
 from compose.supervisor.child_process import ChildProcess, Said
@@ -51,13 +52,9 @@ class Layout:
     def __str__(self) -> str:
         """Return the layout in words."""
         if not self.workers:
-            return _count(self.processes, "process", "processes")
-        accept = _count(self.processes, "process accepts", "processes accept")
-        return f"{accept}, {_count(self.workers, 'consumes', 'consume')}"
-
-
-def _count(number: int, single: str, several: str) -> str:
-    return f"{number} {single if number == 1 else several}"
+            return counted(self.processes, "process", "processes")
+        accept = counted(self.processes, "process accepts", "processes accept")
+        return f"{accept}, {counted(self.workers, 'consumes', 'consume')}"
 
 
 class _Slot:

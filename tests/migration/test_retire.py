@@ -402,7 +402,7 @@ async def test_it_is_typed_tried_and_done_once(
     assert "refused: migration: it is the log that is written and read" in text
     status, text = await crossfade("retire", "redis", "--why", "x", "--dry-run")
     assert status == 0, text
-    assert "1 records compared with PostgreSQL" in text
+    assert "1 record and 0 dead letters compared with PostgreSQL" in text
     assert "would be removed" in text
     assert await log.read(Topic.MESSAGES, partition_for("conv", PARTITIONS)), "it was a dry run"
     status, text = await crossfade("retire", "redis", "--why", "x", "--yes", "--json")

@@ -29,6 +29,7 @@ from compose.commands.dlq.selection import (
 from compose.commands.options.bounds import LARGEST_ID
 from compose.commands.options.common import DryRun, Json, Wide, Yes
 from compose.commands.options.operator_action import caller, said
+from compose.counting import counted
 from compose.grid import Grid
 from compose.output import client_settings, err, fail, out, run
 from compose.terminal import confirm, paragraph
@@ -215,7 +216,7 @@ def discard(
         return
     if not yes:
         count = sum(run(lambda: _count(selection)).values())
-        confirm(f"Discard {count} dead letters for good?")
+        confirm(f"Discard {counted(count, 'dead letter')} for good?")
 
     async def main() -> int:
         who = caller()

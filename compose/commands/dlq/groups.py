@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from compose.commands.options.bounds import LARGEST_INTEGER
+from compose.counting import counted
 from compose.grid import Grid
 from compose.output import client_settings, err, out, run
 from persistence.database.pool import connect
@@ -25,7 +26,8 @@ def list_groups(*, limit: int, as_json: bool) -> None:
     elif not ungrouped:
         err.print("No dead letters are pending.")
     if ungrouped:
-        err.print(f"{ungrouped} letters of an older release have no cause yet: look again later.")
+        letters = counted(ungrouped, "letter")
+        err.print(f"No cause yet for {letters} of an older release: look again later.")
     if more:
         err.print("There are more groups: --limit")
     if groups and not as_json:

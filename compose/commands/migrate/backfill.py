@@ -16,6 +16,7 @@ from compose.commands.options.bounds import LARGEST_INTEGER
 from compose.commands.options.common import DryRun, Json, Wide
 from compose.commands.options.log_name import named_log
 from compose.commands.options.operator_action import caller
+from compose.counting import counted
 from compose.output import client_settings, err, fail, out, run
 from compose.settings import Settings
 from compose.terminal import progress_bar
@@ -129,7 +130,7 @@ def backfill(
                 }
             )
             return
-        out.print(f"would append {status.missing} records to {second}")
+        out.print(f"would append {counted(status.missing, 'record')} to {second}")
         _left_out(status, second)
         return
     status, job = run(lambda: _run(settings, (first, second), request))
@@ -138,7 +139,8 @@ def backfill(
     else:
         _say(status, second)
     if status.refused:
-        fail(f"{status.refused} records can't be copied: a key or a header of theirs is not text")
+        records = counted(status.refused, "record")
+        fail(f"not copied: {records} of which a key or a header is not text")
 
 
 def backfills(*, limit: Limit = 20, as_json: Json = False, _wide: Wide = False) -> None:
@@ -147,11 +149,11 @@ def backfills(*, limit: Limit = 20, as_json: Json = False, _wide: Wide = False) 
 
 
 def _say(status: BackfillStatus, target: str) -> None:
-    out.print(f"done: {status.appended} records appended to {target}")
+    out.print(f"done: {counted(status.appended, 'record')} appended to {target}")
     if status.present:
         out.print(f"{status.present} had come there meanwhile")
     if status.gaps_repaired:
-        out.print(f"{status.gaps_repaired} gaps of the ledger closed")
+        out.print(f"{counted(status.gaps_repaired, 'gap')} of the ledger closed")
     _left_out(status, target)
 
 
@@ -187,7 +189,8 @@ async def _run(
         except JobRunning as error:
             fail(f"{error}; see it with: crossfade migrate backfills")
         except JobStopped:
-            fail(f"cancelled; {work.status.appended} records were appended and stay")
+            records = counted(work.status.appended, "record")
+            fail(f"cancelled; what was appended stays: {records}")
         except asyncio.CancelledError:
             task.cancel()
             await asyncio.wait([task])

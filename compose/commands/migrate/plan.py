@@ -10,6 +10,7 @@ from compose.commands.migrate.session import explained, session
 from compose.commands.options.common import DryRun, Json, Yes
 from compose.commands.options.log_name import named_log
 from compose.commands.options.operator_action import Why, caller
+from compose.counting import counted
 from compose.grid import Grid
 from compose.output import client_settings, out, warn
 from compose.terminal import confirm, paragraph, styled
@@ -91,7 +92,7 @@ def _show(chosen: MigrationPlan) -> None:
     out.print(f"Partitions: {counts}")
     new = chosen.partitions[chosen.pair.names[-1]]
     if chosen.inserters < new:
-        workers = "1 worker" if chosen.inserters == 1 else f"{chosen.inserters} workers"
+        workers = counted(chosen.inserters, "worker")
         out.print(
             paragraph(
                 f"Rows of {new} partitions are inserted by {workers} at once: partitions whose "

@@ -13,6 +13,7 @@ from compose.commands.migrate.session import explained, session
 from compose.commands.options.common import DryRun, Json, Yes
 from compose.commands.options.log_name import named_log
 from compose.commands.options.operator_action import Why, caller
+from compose.counting import counted
 from compose.grid import Grid
 from compose.output import client_settings, err, out
 from compose.terminal import confirm, progress_bar, styled
@@ -119,8 +120,9 @@ def _show(proof: Retirement) -> None:
         out.print(f"{proof.log}: nothing is there")
     else:
         out.print(
-            f"{proof.records} records compared with PostgreSQL, and {proof.letters} dead letters; "
-            f"{proof.pending_letters} letters of it stay there, to be redriven or discarded"
+            f"{counted(proof.records, 'record')} and {counted(proof.letters, 'dead letter')} "
+            "compared with PostgreSQL; to be redriven or discarded there: "
+            f"{counted(proof.pending_letters, 'letter')}"
         )
         out.print()
         table = Grid("kind")
@@ -150,10 +152,10 @@ def _count(removed: Sequence[Holding]) -> str:
     records = sum(held.records or 0 for held in removed)
     size = sum(held.bytes or 0 for held in removed)
     kinds = ", ".join(
-        f"{sum(held.kind == kind for held in removed)} {kind}s"
+        counted(sum(held.kind == kind for held in removed), kind)
         for kind in dict.fromkeys(held.kind for held in removed)
     )
-    return f"{kinds}; {records} records" + (f", {size} bytes" if size else "")
+    return f"{kinds}; {counted(records, 'record')}" + (f", {size:,} bytes" if size else "")
 
 
 def _data(proof: Retirement, *, retired: bool) -> dict[str, Any]:
