@@ -11,6 +11,7 @@ import structlog
 from compose.commands.options.layout import Processes, Workers, layout_of
 from compose.output import client_settings, fail, joined, must_still_run, run, settings_or_exit
 from compose.process.role import Role
+from compose.process.service_manager import ServiceManager
 from compose.process.signals import Interrupted, Signals
 from compose.settings import Settings
 from compose.supervisor.listeners import Listeners
@@ -56,23 +57,28 @@ async def _supervise(settings: Settings, layout: Layout) -> None:
     signals = Signals()
     signals.install()
     reload = signals.reload_by_hangup()
+    manager = ServiceManager()
     supervisor = Supervisor(
         layout,
         Listeners(settings.ingress.host, settings.ingress.port, layout.processes),
         stop_seconds=longest_stop(settings.process),
+        manager=manager,
     )
     signals.forced = supervisor.kill
+    watcher = asyncio.create_task(manager.watch(signals.stop))
     log.info("Starting", layout=str(layout))
     try:
         with suppress(Interrupted):
             await signals.unless_stopped(supervisor.start())
             log.info("Started", layout=str(layout))
+            manager.ready(str(layout))
             await supervisor.run(signals.stop, reload)
     except StartFailedError as error:
         fail(str(error), status=error.status)
     finally:
         log.info("Stopping", layout=str(layout))
         await supervisor.stop()
+        watcher.cancel()
         log.info("Stopped")
 
 
@@ -83,13 +89,18 @@ async def _run(settings: Settings, role: Role) -> None:
 
     signals = Signals()
     signals.install()
+    manager = ServiceManager()
     watcher = asyncio.create_task(_while_it_runs(signals.stop))
+    heartbeat = asyncio.create_task(manager.watch(signals.stop))
     try:
-        await run_process(settings, role, signals.stop)
+        await run_process(
+            settings, role, signals.stop, started=lambda running: manager.ready(running.url)
+        )
         if watcher.done():
             watcher.result()
     finally:
         watcher.cancel()
+        heartbeat.cancel()
 
 
 async def _while_it_runs(stop: asyncio.Event) -> None:

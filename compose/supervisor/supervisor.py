@@ -12,6 +12,7 @@ import structlog
 
 from compose.counting import counted
 from compose.process.role import Role
+from compose.process.service_manager import ServiceManager
 from compose.process.tasks import Tasks
 from compose.supervisor.child_process import ChildProcess, Said
 from compose.supervisor.lifeline import BEAT_SECONDS, Addresses
@@ -80,6 +81,7 @@ class Supervisor:
         environment: Settings that differ from this process's environment.
         said: Gets the processes' log lines; without it they share our standard error.
         silent_seconds: How long a process may send no heartbeat before it is killed.
+        manager: Is told of reloads.
     """
 
     def __init__(
@@ -91,13 +93,16 @@ class Supervisor:
         environment: Mapping[str, str] | None = None,
         said: Said | None = None,
         silent_seconds: float = _SILENT_SECONDS,
+        manager: ServiceManager | None = None,
     ) -> None:
+        self._layout = layout
         self._listeners = listeners
         self._stop_seconds = stop_seconds
         self._environment = dict(environment or {})
         if layout.workers:
             self._environment["ENABLE_STREAM_CONSUMERS"] = "false"  # a worker consumes all the same
         self._said = said
+        self._manager = manager or ServiceManager({})
         self._silent_beats = int(silent_seconds / BEAT_SECONDS)
         self._began = 0.0
         self._children: set[ChildProcess] = set()
@@ -217,11 +222,14 @@ class Supervisor:
             await reload.wait()
             reload.clear()
             log.info("Reloading: replacing each process")
+            self._manager.reloading()
             for slot in self._slots:
                 if not await self._replace(slot):
+                    self._manager.ready(f"{self._layout}; the last reload was given up")
                     break
             else:
                 log.info("Reloaded")
+                self._manager.ready(str(self._layout))
 
     async def _replace(self, slot: _Slot) -> bool:
         """Start another process for the slot, and stop the old one once the new one serves.
