@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
-__all__ = ["check_url", "parts_of", "place_of", "urls_of"]
+__all__ = ["check_url", "has_password", "parts_of", "place_of", "urls_of", "with_password"]
 
 _SCHEMES = ("postgresql://", "postgres://")
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^:\[\]\s'\"]*)(?::(?P<port>\d{1,5})?)?")
@@ -113,3 +113,18 @@ def place_of(url: str) -> str:
     parts = parts_of(url)
     query = dict(parse_qsl(parts.query))
     return unquote(parts.netloc.rpartition("@")[2]) or f"{query.get('host')}:{query.get('port')}"
+
+
+def has_password(url: str) -> bool:
+    """Return whether an address has a password, or names libpq's own file of passwords."""
+    parts = parts_of(url)
+    options = dict(parse_qsl(parts.query))
+    return ":" in parts.netloc.rpartition("@")[0] or not options.keys().isdisjoint(
+        ("password", "passfile")
+    )
+
+
+def with_password(url: str, password: str) -> str:
+    """Return an address that has no password, with ``password`` as its option."""
+    address, _, options = url.partition("?")
+    return f"{address}?{options}{'&' if options else ''}{urlencode({'password': password})}"

@@ -7,7 +7,8 @@ from typing import Annotated, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from persistence.database_url import check_url
+from persistence.database_url import check_url, has_password, with_password
+from transport.secret_file import SecretFile, must_hold_secret
 
 __all__ = ["PersistenceSettings"]
 
@@ -28,6 +29,9 @@ class PersistenceSettings(BaseSettings):
     database_read_url: SecretStr | None = None
     """A standby for pages of conversations and the console's search, which lag as it does. Every
     decision about a message uses ``DATABASE_URL``."""
+    database_password_file: str | None = None
+    """A file with the password for the three of them, which then name none. It is read for each new
+    connection, so it may be replaced at any time."""
     database_pool_size: Annotated[int, Field(ge=4, le=512)] = 10
     """Connections this process may open. More than a few per core of the server gain nothing."""
     database_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
@@ -68,8 +72,30 @@ class PersistenceSettings(BaseSettings):
 
     @property
     def direct_url(self) -> str:
-        """The address of the server itself, with its password."""
-        return (self.database_direct_url or self.database_url).get_secret_value()
+        """The address of the server itself, with its password.
+
+        Raises:
+            ConfigurationError: the file with the password can't be read.
+        """
+        url = (self.database_direct_url or self.database_url).get_secret_value()
+        return url if self.password is None else with_password(url, self.password.read())
+
+    @property
+    def password(self) -> SecretFile | None:
+        """The file with the password; ``None`` if the addresses have it."""
+        path = self.database_password_file
+        return SecretFile(path, "DATABASE_PASSWORD_FILE") if path else None
+
+    @model_validator(mode="after")
+    def _password_is_there(self) -> Self:
+        urls = (self.database_url, self.database_direct_url, self.database_read_url)
+        if self.database_password_file:
+            must_hold_secret(
+                self.database_password_file,
+                "DATABASE_PASSWORD_FILE",
+                is_given=any(url and has_password(url.get_secret_value()) for url in urls),
+            )
+        return self
 
     @field_validator("database_url", "database_direct_url", "database_read_url")
     @classmethod

@@ -13,6 +13,7 @@ from transport.errors import ConfigurationError
 from transport.host_ports import host, servers
 from transport.log_name import MOST_PARTITIONS, LogName
 from transport.redis_url import RedisUrl
+from transport.secret_file import must_hold_secret
 
 __all__ = ["ADDRESSES", "TransportSettings"]
 
@@ -66,6 +67,9 @@ class TransportSettings(BaseSettings):
     redis_port: Port = 6379
     redis_username: str | None = None
     redis_password: SecretStr | None = None
+    redis_password_file: str | None = None
+    """A file with the password, in place of ``REDIS_PASSWORD``. It is read for each new connection,
+    so it may be replaced at any time."""
     redis_stream_db: Annotated[int, Field(ge=0)] = 1
     redis_tls: bool = False
     redis_tls_ca_file: str | None = None
@@ -104,6 +108,9 @@ class TransportSettings(BaseSettings):
     ) = None
     kafka_sasl_username: str | None = None
     kafka_sasl_password: SecretStr | None = None
+    kafka_sasl_password_file: str | None = None
+    """A file with the password, in place of ``KAFKA_SASL_PASSWORD``. It is read for each new
+    connection, so it may be replaced at any time."""
     kafka_oauth_provider: str | None = None
     """The provider of tokens for ``OAUTHBEARER``: ``oidc`` (a token endpoint), ``file``,
     ``aws-msk-iam``, or a provider of a third party."""
@@ -271,6 +278,16 @@ class TransportSettings(BaseSettings):
         return url
 
     @model_validator(mode="after")
+    def _passwords_are_there(self) -> Self:
+        for field, other in (
+            ("redis_password_file", self.redis.password),
+            ("kafka_sasl_password_file", self.kafka_sasl_password),
+        ):
+            if path := getattr(self, field):
+                must_hold_secret(path, field.upper(), is_given=bool(other))
+        return self
+
+    @model_validator(mode="after")
     def _redis_tls_is_whole(self) -> Self:
         files = ("redis_tls_ca_file", "redis_tls_cert_file", "redis_tls_key_file")
         given = [name.upper() for name in files if getattr(self, name)]
@@ -315,7 +332,7 @@ class TransportSettings(BaseSettings):
             needed = {
                 "KAFKA_SASL_MECHANISM": self.kafka_sasl_mechanism,
                 "KAFKA_SASL_USERNAME": self.kafka_sasl_username,
-                "KAFKA_SASL_PASSWORD": self.kafka_sasl_password,
+                "KAFKA_SASL_PASSWORD": self.kafka_sasl_password or self.kafka_sasl_password_file,
             }
         if not all(needed.values()):
             *others, last = needed

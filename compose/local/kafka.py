@@ -16,6 +16,7 @@ from pathlib import Path
 from compose.local import class_archive
 from compose.local.kafka_jars import find_java, kafka_jars
 from compose.local.kafka_security import PLAINTEXT, Security
+from compose.local.language import in_english
 from compose.local.os_errors import explained_by
 from compose.local.ports import free_port
 from compose.local.server import LocalServer, ServerError, all_started
@@ -246,6 +247,7 @@ class KafkaServer(LocalServer):
                 f"--cluster-id={self._cluster_id}", "--config", self._properties_path,
                 *self.security.format_arguments(),
             ],
+            env=in_english(os.environ),
             capture_output=True, text=True, check=False, timeout=self.ready_within,
         )  # fmt: skip
         if result.returncode != 0:

@@ -18,6 +18,7 @@ import asyncpg
 
 from compose.local.binaries import Binary, find_postgres
 from compose.local.databases import create_database, drop_database
+from compose.local.language import in_english
 from compose.local.os_errors import explained_by
 from compose.local.server import LocalServer, ServerError
 
@@ -171,6 +172,7 @@ class PostgresServer(LocalServer):
         initdb = str(self.binary.path.with_name("initdb"))
         made = subprocess.run(
             [*prefix, initdb, "-D", str(fresh), *_INITDB],
+            env=in_english(os.environ),
             capture_output=True,
             text=True,
             check=False,

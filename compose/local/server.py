@@ -22,6 +22,7 @@ from typing import IO, Any, Self
 
 from compose.local import guard
 from compose.local.guard import signal_all
+from compose.local.language import in_english
 from compose.local.os_errors import explained_by
 from compose.local.ports import free_port, pick
 
@@ -246,7 +247,7 @@ class LocalServer(ABC):
                 stderr=log,
                 start_new_session=True,
                 pass_fds=[lock.fileno()],
-                env={**os.environ, **self.environment},
+                env=in_english(os.environ | self.environment),
                 cwd=self._folder,
             )  # fmt: skip
             assert self._guard.stdout is not None

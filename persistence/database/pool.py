@@ -48,10 +48,14 @@ async def connect(settings: PersistenceSettings, *, scans: bool = False) -> Pool
     direct = settings.database_direct_url
     if scans and direct:  # a pooler may keep no session's settings, and this is about one of them
         url = direct.get_secret_value()
-        servers = Servers(url, setting="DATABASE_DIRECT_URL")
+        servers = Servers(url, setting="DATABASE_DIRECT_URL", password=settings.password)
     else:
         url = settings.database_url.get_secret_value()
-        servers = Servers(url, direct=direct.get_secret_value() if direct else None)
+        servers = Servers(
+            url,
+            direct=direct.get_secret_value() if direct else None,
+            password=settings.password,
+        )
     with translated():
         return await asyncpg.create_pool(
             url,

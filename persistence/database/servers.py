@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
@@ -26,6 +27,8 @@ from persistence.database.fitness import (
 from persistence.database.hang import HangWatch
 from persistence.database_url import parts_of, place_of, urls_of
 from persistence.errors import Crowded, Outage
+from transport.errors import ConfigurationError
+from transport.secret_file import SecretFile
 
 __all__ = ["ServerConnection", "Servers"]
 
@@ -73,15 +76,24 @@ class Servers:
     """
 
     def __init__(
-        self, url: str, *, direct: str | None = None, setting: str = "DATABASE_URL"
+        self,
+        url: str,
+        *,
+        direct: str | None = None,
+        setting: str = "DATABASE_URL",
+        password: SecretFile | None = None,
     ) -> None:
         self._urls = urls_of(url)
         self._setting = setting
-        self.direct = Servers(direct, setting="DATABASE_DIRECT_URL") if direct else None
+        self.direct = (
+            Servers(direct, setting="DATABASE_DIRECT_URL", password=password) if direct else None
+        )
         """The same servers without the pooler, for code that needs a session of its own."""
         self._fitness: dict[str, Fitness] = {}
         named = len(self._urls) == 1 or f"{_ATTRIBUTES}=" in parts_of(url).query
-        self._options = {} if named else {_ATTRIBUTES: "read-write"}
+        self._options: dict[str, Any] = {} if named else {_ATTRIBUTES: "read-write"}
+        if password is not None:
+            self._options["password"] = partial(_present, password)  # asked for each connection
         self._left_at = float("-inf")
         self._sessions: WeakSet[ServerConnection] = WeakSet()
         self._asked_with: dict[str, Any] = {}
@@ -217,3 +229,10 @@ class Servers:
         if url != self._urls[0]:
             self._urls = [url, *(other for other in self._urls if other != url)]
             _log.info("Another PostgreSQL server takes the writes", server=place_of(url))
+
+
+def _present(password: SecretFile) -> str:
+    try:
+        return password.read()
+    except ConfigurationError as error:
+        raise Outage(str(error)) from error

@@ -97,6 +97,9 @@ async def test_a_client_is_refused_by_another_server_on_the_port_of_its_own(
 async def test_two_stacks_started_at_once_share_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strangers: None
 ) -> None:
+    """Also for a user whose system speaks German: Java translates "Address already in use"."""
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    monkeypatch.setenv("LANGUAGE", "de")
     await require_kafka()
     for name in ("_REDIS_PORT", "_KAFKA_PORT", "_POSTGRES_PORT"):
         monkeypatch.setattr(stack, name, free_port())

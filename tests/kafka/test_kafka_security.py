@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest_asyncio
 
 from compose.local.kafka import KafkaServer
 from compose.local.kafka_security import Security
+from tests.support.eventually import eventually
 from tests.support.kafka import fresh_settings, run_kafka
 from transport.conformance.member import Member, contents, drain, message
 from transport.contract import Appended
@@ -69,6 +71,43 @@ async def test_a_wrong_password_is_named_and_not_printed(strict: KafkaServer) ->
         async with KafkaTransport(settings):
             pass
     assert "hunter2" not in str(refused.value)
+
+
+@_listeners(_PASSWORD, _BOTH)
+async def test_each_connection_gets_the_password_that_the_file_has(
+    strict: KafkaServer, tmp_path: Path
+) -> None:
+    password = tmp_path / "password"
+    password.write_text(f"{strict.security.password}\n")
+    given = _given(strict, kafka_sasl_password=None, kafka_sasl_password_file=str(password))
+    settings = fresh_settings(strict.bootstrap, kafka_timeout_ms=1000, **given)
+    async with KafkaTransport(settings) as transport:
+
+        async def appends() -> bool:
+            (outcome,) = await transport.publish([message("x", partition=0, of=transport)])
+            return isinstance(outcome, Appended)
+
+        assert await appends()
+        password.write_text("hunter2")
+        assert await appends(), "an open connection stays"
+        await strict.restart()
+
+        async def is_refused() -> bool:
+            with pytest.raises((ConfigurationError, TransportUnavailable)) as told:
+                await transport.ping()
+            return "KAFKA_SASL_PASSWORD" in str(told.value)
+
+        await eventually(is_refused)
+        password.unlink()
+
+        async def names_the_file() -> bool:
+            with pytest.raises((ConfigurationError, TransportUnavailable)) as told:
+                await transport.ping()
+            return str(password) in str(told.value)
+
+        await eventually(names_the_file)
+        password.write_text(str(strict.security.password))
+        await eventually(appends)
 
 
 @_listeners(_BOTH, _TLS)

@@ -24,6 +24,7 @@ from transport.contract import Appended
 from transport.errors import AppendUnknown, TransportUnavailable
 from transport.redis import RedisTransport
 from transport.redis.connection.connection import Address, RedisConnection
+from transport.redis.connection.greeting import Greeting
 from transport.redis.connection.locator import SentinelLocator, StaticLocator
 from transport.settings import TransportSettings
 
@@ -156,7 +157,7 @@ async def test_a_replica_that_a_sentinel_names_is_not_taken_for_the_primary(
 ) -> None:
     primary = await watched.primary()
     (replica,) = (it for it in watched.servers if it is not primary)
-    address = Address(replica.host, replica.port, None, (), 2.0, 2.0, wants_primary=True)
+    address = Address(replica.host, replica.port, None, Greeting(), 2.0, 2.0, wants_primary=True)
     connection = RedisConnection(StaticLocator(address))
     with pytest.raises(TransportUnavailable, match="a failover is under way"):
         await connection.open()
@@ -165,7 +166,8 @@ async def test_a_replica_that_a_sentinel_names_is_not_taken_for_the_primary(
 
 async def test_too_few_sentinels_are_told_with_the_settings_to_look_at(watched: Watched) -> None:
     sentinel = watched.sentinel
-    there = Address(sentinel.host, sentinel.port, None, (("AUTH", "sesame"),), 1.0, 1.0)
+    greeting = Greeting(password="sesame")
+    there = Address(sentinel.host, sentinel.port, None, greeting, 1.0, 1.0)
     gone = msgspec.structs.replace(there, port=1)
     for named, is_enough in (([there, gone, gone], False), ([there, there, gone], True)):
         locator = SentinelLocator(named, "messages", there)

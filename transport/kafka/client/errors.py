@@ -35,8 +35,8 @@ _ACL = "Kafka's access rules forbid it: allow our user the topics and the groups
 # A producer id requires Write on any topic, or IdempotentWrite on the cluster (KIP-679).
 _ACL_TO_WRITE = "Kafka's access rules forbid it: allow our user Write on the topics"
 _AUTH = (
-    "Kafka refused our credentials: check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD, or with "
-    "OAUTHBEARER the token's audience, scope and time"
+    "Kafka refused our credentials: check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD (or its "
+    "file), or with OAUTHBEARER the token's audience, scope and time"
 )
 _SASL = "Kafka's listener speaks another SASL: check KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_MECHANISM"
 _LEASE = "STREAM_LEASE_MS is outside the broker's group.min/max.session.timeout.ms"

@@ -29,6 +29,7 @@ from transport.kafka.client import (
 from transport.kafka.client.errors import translate
 from transport.kafka.client.lingering import FETCH_WAIT_MS
 from transport.kafka.client.looks import LOOK_MS, look_when_due
+from transport.kafka.connection import password_file
 from transport.kafka.connection.closing import (
     discard_admin,
     discard_consumer,
@@ -49,6 +50,7 @@ parsing.install()
 fixed_arrays.install()
 idle_fetches.install()
 handshake.install()
+password_file.install()
 client_log.install()
 ended_connections.install()
 node_outages.install()

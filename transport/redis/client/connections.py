@@ -29,7 +29,9 @@ from transport.redis.connection.connection import (
     ServerIdentity,
 )
 from transport.redis.connection.errors import translate
+from transport.redis.connection.greeting import Greeting
 from transport.redis.connection.locator import Locator, SentinelLocator, StaticLocator
+from transport.secret_file import SecretFile
 from transport.settings import TransportSettings
 from transport.tls_files import client_context
 
@@ -299,15 +301,18 @@ async def _has_all_slots(server: Address) -> bool:
 def _addresses(settings: TransportSettings, tls: SSLContext | None) -> list[Address]:
     """Return the addresses of the servers or sentinels, each with the Redis server's greeting."""
     redis = settings.redis
-    greeting = _auth(redis.username, redis.password)
-    if redis.database:
-        greeting.append(("SELECT", redis.database))
+    password = (
+        SecretFile(settings.redis_password_file, "REDIS_PASSWORD_FILE")
+        if settings.redis_password_file
+        else redis.password
+    )
+    greeting = Greeting(redis.username, password, redis.database or 0)
     return [
         Address(
             host=host,
             port=port,
             tls=tls,
-            greeting=tuple(greeting),
+            greeting=greeting,
             timeout=settings.redis_timeout_ms / 1000,
             connect_timeout=_CONNECT_SECONDS,
             asks_who=settings.redis_rescue_seconds > 0,
@@ -321,13 +326,13 @@ def _locator(settings: TransportSettings, tls: SSLContext | None) -> Locator:
     if redis.master is None:
         return StaticLocator(addresses[0])
     password = settings.redis_sentinel_password
-    theirs = _auth(
+    theirs = Greeting(
         settings.redis_sentinel_username, password.get_secret_value() if password else None
     )
     sentinels = [
         msgspec.structs.replace(
             address,
-            greeting=tuple(theirs),
+            greeting=theirs,
             timeout=_SENTINEL_SECONDS,
             connect_timeout=_SENTINEL_SECONDS,
             asks_who=False,
@@ -335,12 +340,6 @@ def _locator(settings: TransportSettings, tls: SSLContext | None) -> Locator:
         for address in addresses
     ]
     return SentinelLocator(sentinels, redis.master, addresses[0])
-
-
-def _auth(username: str | None, password: str | None) -> list[Command]:
-    if username:  # also without a password: a user may be set to nopass
-        return [("AUTH", username, password or "")]
-    return [("AUTH", password)] if password is not None else []
 
 
 def tls_of(settings: TransportSettings) -> SSLContext:

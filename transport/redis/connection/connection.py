@@ -25,6 +25,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from transport.addresses import connected_socket
 from transport.errors import TransportUnavailable
 from transport.redis.connection.errors import is_refusal, is_wrong_server, translate
+from transport.redis.connection.greeting import Greeting
 
 __all__ = [
     "Address",
@@ -72,8 +73,7 @@ class Address(msgspec.Struct, frozen=True):
     host: str
     port: int
     tls: SSLContext | None
-    greeting: tuple[Command, ...]
-    """The first commands on each connection (AUTH, SELECT); an error reply closes it."""
+    greeting: Greeting
     timeout: float
     connect_timeout: float
     wants_primary: bool = False
@@ -191,7 +191,7 @@ class RedisConnection:
         role = [_ROLE] if address.wants_primary else []
         who = [_WHO] if address.asks_who else []
         self.identity = ServerIdentity()
-        if not (commands := [*address.greeting, *role, *who]):
+        if not (commands := [*address.greeting.commands(), *role, *who]):
             return
         for command, reply in zip(commands, await self.exchange(commands), strict=True):
             if command == _WHO and (isinstance(reply, bytes) or is_refusal(reply)):

@@ -30,7 +30,7 @@ __all__ = [
     "translate",
 ]
 
-_AUTH = "Redis refused our credentials: check REDIS_USERNAME and REDIS_PASSWORD"
+_AUTH = "Redis refused our credentials: check REDIS_USERNAME and REDIS_PASSWORD (or its file)"
 _ACL = (
     f"Redis forbids its user a command or key we need: ACL SETUSER <name> {LEAST} (better also "
     f"{BETTER})"
