@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -80,6 +82,7 @@ async def run(
     """
     logging(settings.otel)
     settings_warnings.warn(settings.transport)
+    _dump_stacks_when_aborted()
     open_files.raise_limit()
     return_large_buffers()
     host, port = settings.ingress.host, settings.ingress.port
@@ -126,6 +129,13 @@ async def run(
     finally:
         bound.close()
     log.info("Stopped")
+
+
+def _dump_stacks_when_aborted() -> None:
+    """Have SIGABRT write the stack of each thread: it ends a process that hangs."""
+    # Standard error may be replaced by something that is no file.
+    with suppress(AttributeError, OSError, RuntimeError, ValueError):
+        faulthandler.enable()
 
 
 def _calm_collector() -> None:

@@ -31,6 +31,7 @@ _CALM_SECONDS = 60.0  # a process that ran this long died of a new cause: the ba
 _START_SECONDS = 60.0
 _START_BEATS = int(_START_SECONDS / BEAT_SECONDS)
 _SILENT_SECONDS = 30.0
+_DUMP_BEATS = 2
 
 
 class StartFailedError(Exception):
@@ -215,6 +216,8 @@ class Supervisor:
                 limit = self._silent_beats if child.heard else _START_BEATS
                 if child.silent == limit:
                     log.error("Process does not respond: killing it", pid=child.pid)
+                    child.send(signal.SIGABRT)  # it writes where each of its threads is
+                elif child.silent == limit + _DUMP_BEATS:
                     child.send(signal.SIGKILL)
 
     async def _reload(self, reload: asyncio.Event) -> None:

@@ -206,6 +206,14 @@ async def test_a_process_that_hangs_is_killed_and_replaced(places):
         assert _children(os.getpid())["serve 1"] != hung
 
 
+async def test_a_process_that_hangs_says_where(places):
+    said: list[str] = []
+    # So short that the first look finds any process silent.
+    async with _supervised(Layout(1), places, stop_seconds=20, silent_seconds=1, said=said.append):
+        await eventually(lambda: "Fatal Python error: Aborted" in said, timeout=20)
+        await eventually(lambda: any("asyncio/runners.py" in line for line in said), timeout=20)
+
+
 async def test_a_process_that_does_not_stop_is_killed_in_time(places):
     async with _supervised(Layout(1), places, stop_seconds=1):
         stuck = _children(os.getpid())["serve 1"]
