@@ -20,18 +20,25 @@ Up = Callable[..., Awaitable[tuple[Crossfade, str, str]]]
 
 
 @asynccontextmanager
-async def commands(start: Start, folder: Path) -> AsyncIterator[Start]:
-    started: list[Crossfade] = []
+async def commands(
+    start: Start, folder: Path, started: list[Crossfade] | None = None
+) -> AsyncIterator[Start]:
+    running = [] if started is None else started
 
     async def run(*arguments: str, **settings: str) -> Crossfade:
-        started.append(await start(*arguments, cwd=folder, **settings))
-        return started[-1]
+        running.append(await start(*arguments, cwd=folder, **settings))
+        return running[-1]
 
     try:
         yield run
     finally:
-        ended = await asyncio.gather(*map(_end, started), return_exceptions=True)
-        assert ended == [None] * len(started)
+        await _end_all(running)
+
+
+async def _end_all(running: list[Crossfade]) -> None:
+    ended = await asyncio.gather(*map(_end, running), return_exceptions=True)
+    running.clear()
+    assert ended == [None] * len(ended)
 
 
 async def _end(one: Crossfade) -> None:
@@ -46,18 +53,37 @@ async def _end(one: Crossfade) -> None:
         raise
 
 
+@pytest.fixture
+def running_commands() -> list[Crossfade]:
+    """The commands that the test has started."""
+    return []
+
+
 @pytest_asyncio.fixture
-async def crossfade(tmp_path: Path) -> AsyncIterator[Start]:
+async def crossfade(tmp_path: Path, running_commands: list[Crossfade]) -> AsyncIterator[Start]:
     """Fork ``crossfade ARGUMENTS`` in an empty folder, with the given settings."""
-    async with commands(Crossfade.fork, tmp_path) as start:
+    async with commands(Crossfade.fork, tmp_path, running_commands) as start:
         yield start
 
 
 @pytest_asyncio.fixture
-async def typed_crossfade(tmp_path: Path) -> AsyncIterator[Start]:
+async def typed_crossfade(
+    tmp_path: Path, running_commands: list[Crossfade]
+) -> AsyncIterator[Start]:
     """Start it as a shell does, in a second of processor time: where the start is the test."""
-    async with commands(Crossfade.start, tmp_path) as start:
+    async with commands(Crossfade.start, tmp_path, running_commands) as start:
         yield start
+
+
+@pytest_asyncio.fixture
+async def database_url(database_url: str, running_commands: list[Crossfade]) -> AsyncIterator[str]:
+    """A database of the test's own.
+
+    Commands end before it is given back, in whatever order the test names its fixtures. A process
+    that a supervisor was just starting would come to it while another test has it.
+    """
+    yield database_url
+    await _end_all(running_commands)
 
 
 def _up(crossfade: Start) -> Up:
