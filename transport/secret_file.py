@@ -12,7 +12,7 @@ import msgspec
 
 from transport.errors import ConfigurationError
 
-__all__ = ["SecretFile", "must_hold_secret"]
+__all__ = ["SecretFile", "must_hold_secret", "password_of"]
 
 
 class SecretFile(msgspec.Struct, frozen=True):
@@ -40,6 +40,11 @@ class SecretFile(msgspec.Struct, frozen=True):
         if not secret:
             raise ConfigurationError(f"{named} is empty: it must hold a password")
         return secret
+
+
+def password_of(given: str | None, path: str | None, setting: str) -> str | SecretFile | None:
+    """Return the file at ``path``, which ``setting`` names, or else the password ``given``."""
+    return SecretFile(path, setting) if path else given
 
 
 def must_hold_secret(path: str, setting: str, *, is_given: bool) -> None:

@@ -82,6 +82,8 @@ class TransportSettings(BaseSettings):
     redis_sentinel_password: SecretStr | None = None
     """The sentinels' own password. The passwords in REDIS_URL and REDIS_PASSWORD are the
     server's."""
+    redis_sentinel_password_file: str | None = None
+    """A file with the sentinels' own password, read for each new connection."""
     redis_wait_replicas: Annotated[int, Field(ge=0, le=64)] = 0
     """The number of replicas that must confirm an append before it is acknowledged (``WAIT``). If
     fewer do within half of REDIS_TIMEOUT_MS, its outcome is unknown, and clients retry."""
@@ -281,6 +283,7 @@ class TransportSettings(BaseSettings):
     def _passwords_are_there(self) -> Self:
         for field, other in (
             ("redis_password_file", self.redis.password),
+            ("redis_sentinel_password_file", self.redis_sentinel_password),
             ("kafka_sasl_password_file", self.kafka_sasl_password),
         ):
             if path := getattr(self, field):

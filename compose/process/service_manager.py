@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 
 class ServiceManager:
-    """The systemd that started this process, or nobody.
+    """The systemd that started this process, if one did.
 
     Its variables are taken out of ``environment``, so that processes which this one starts do not
     speak for it.

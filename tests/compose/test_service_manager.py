@@ -1,4 +1,4 @@
-"""What is said to systemd, as sd_notify(3) has it. ``test_systemd`` runs a real one."""
+"""Messages to systemd, in the format of sd_notify(3). ``test_systemd`` runs a real one."""
 
 from __future__ import annotations
 

@@ -199,6 +199,15 @@ async def test_what_a_sentinel_refuses_names_the_setting(
     assert "wrong-word" not in str(told.value)
 
 
+async def test_the_sentinels_password_may_be_in_a_file(watched: Watched, tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text(f"{watched.sentinel.password}\n")
+    changes = {"redis_sentinel_password": None, "redis_sentinel_password_file": str(password)}
+    async with RedisTransport.from_settings(_settings(watched.sentinel, **changes)) as transport:
+        (outcome,) = await transport.publish([message("x", partition=0, of=transport)])
+        assert isinstance(outcome, Appended)
+
+
 async def test_an_append_counts_once_the_replicas_have_it(watched: Watched) -> None:
     """A repeat of one that they don't have, too: it is answered, and writes nothing itself."""
     settings = _settings(watched.sentinel, redis_wait_replicas=1, redis_timeout_ms=1000)

@@ -9,7 +9,7 @@ from typing import Any
 from transport.errors import ConfigurationError
 from transport.kafka.tokens.provider import token_provider
 from transport.kafka.tokens.reused import ReusedToken
-from transport.secret_file import SecretFile
+from transport.secret_file import password_of
 from transport.settings import TransportSettings
 from transport.tls_files import client_context
 
@@ -45,12 +45,14 @@ def security_options(settings: TransportSettings) -> dict[str, Any]:
             token_provider(settings), extensions=settings.token_extensions
         )
         return options
-    password, path = settings.kafka_sasl_password, settings.kafka_sasl_password_file
+    password = settings.kafka_sasl_password
     return options | {
         "sasl_plain_username": settings.kafka_sasl_username,
-        "sasl_plain_password": SecretFile(path, "KAFKA_SASL_PASSWORD_FILE")
-        if path
-        else password and password.get_secret_value(),
+        "sasl_plain_password": password_of(
+            password.get_secret_value() if password else None,
+            settings.kafka_sasl_password_file,
+            "KAFKA_SASL_PASSWORD_FILE",
+        ),
     }
 
 

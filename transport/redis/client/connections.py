@@ -31,7 +31,7 @@ from transport.redis.connection.connection import (
 from transport.redis.connection.errors import translate
 from transport.redis.connection.greeting import Greeting
 from transport.redis.connection.locator import Locator, SentinelLocator, StaticLocator
-from transport.secret_file import SecretFile
+from transport.secret_file import password_of
 from transport.settings import TransportSettings
 from transport.tls_files import client_context
 
@@ -301,11 +301,7 @@ async def _has_all_slots(server: Address) -> bool:
 def _addresses(settings: TransportSettings, tls: SSLContext | None) -> list[Address]:
     """Return the addresses of the servers or sentinels, each with the Redis server's greeting."""
     redis = settings.redis
-    password = (
-        SecretFile(settings.redis_password_file, "REDIS_PASSWORD_FILE")
-        if settings.redis_password_file
-        else redis.password
-    )
+    password = password_of(redis.password, settings.redis_password_file, "REDIS_PASSWORD_FILE")
     greeting = Greeting(redis.username, password, redis.database or 0)
     return [
         Address(
@@ -325,10 +321,13 @@ def _locator(settings: TransportSettings, tls: SSLContext | None) -> Locator:
     redis, addresses = settings.redis, _addresses(settings, tls)
     if redis.master is None:
         return StaticLocator(addresses[0])
-    password = settings.redis_sentinel_password
-    theirs = Greeting(
-        settings.redis_sentinel_username, password.get_secret_value() if password else None
+    secret = settings.redis_sentinel_password
+    password = password_of(
+        secret.get_secret_value() if secret else None,
+        settings.redis_sentinel_password_file,
+        "REDIS_SENTINEL_PASSWORD_FILE",
     )
+    theirs = Greeting(settings.redis_sentinel_username, password)
     sentinels = [
         msgspec.structs.replace(
             address,
