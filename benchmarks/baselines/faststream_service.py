@@ -25,7 +25,9 @@ _PARTITIONS = int(os.environ.get("STREAM_PARTITIONS", "16"))
 _BATCH = 500
 
 broker = RedisBroker(
-    f"redis://{os.environ['REDIS_HOST']}:{os.environ['REDIS_PORT']}/1", logger=None
+    f"redis://{os.environ['REDIS_HOST']}:{os.environ['REDIS_PORT']}/1",
+    logger=None,
+    max_connections=10_000,  # redis-py's own limit is 100, above which it raises
 )
 
 

@@ -34,6 +34,7 @@ def new_redis() -> Redis:
         port=int(os.environ["REDIS_PORT"]),
         db=int(os.environ.get("REDIS_STREAM_DB", "1")),
         protocol=2,
+        max_connections=10_000,  # redis-py's own limit is 100, above which it raises
     )
 
 
