@@ -44,7 +44,7 @@ class ServiceManager:
 
     def reloading(self) -> None:
         """Say that a reload has begun; ``ready`` ends it."""
-        moment = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        moment = time.monotonic_ns() // 1000
         self._say("RELOADING=1", f"MONOTONIC_USEC={moment}", "STATUS=Replacing each process")
 
     async def watch(self, stop: asyncio.Event) -> None:

@@ -20,10 +20,8 @@ Up = Callable[..., Awaitable[tuple[Crossfade, str, str]]]
 
 
 @asynccontextmanager
-async def commands(
-    start: Start, folder: Path, started: list[Crossfade] | None = None
-) -> AsyncIterator[Start]:
-    running = [] if started is None else started
+async def commands(start: Start, folder: Path, running: list[Crossfade]) -> AsyncIterator[Start]:
+    """Start commands in ``folder``; they are added to ``running``, and ended with the block."""
 
     async def run(*arguments: str, **settings: str) -> Crossfade:
         running.append(await start(*arguments, cwd=folder, **settings))

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.eventually import eventually
+from tests.support.requirements import absent
 
 __all__ = ["Systemd", "run_systemd"]
 
@@ -98,7 +99,7 @@ async def run_systemd(folder: Path) -> AsyncIterator[Systemd]:
 
 def _skip_where_there_is_none() -> None:
     if not Path(_PROGRAM).exists() or shutil.which("systemctl") is None:
-        pytest.skip("NOT TESTED: no systemd here: `apt-get install systemd`")
+        absent("no systemd here: `apt-get install systemd`")
     tried = subprocess.run([*_NAMESPACES, "sh", "-c", _OWN_RUN], capture_output=True, check=False)
     if tried.returncode != 0:
         pytest.skip("NOT TESTED: systemd needs namespaces of its own, which only root can make")
