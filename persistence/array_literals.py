@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 __all__ = ["of_plain", "of_texts", "of_texts_or_nulls"]
 
 
-def of_plain(values: Iterable[int | str]) -> str:
+def of_plain(values: Iterable[float | str]) -> str:
     """Return the literal of an array of numbers, UUIDs or times, which need no quotes."""
     return f"{{{','.join(map(str, values))}}}"
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from itertools import islice, takewhile
 
 import msgspec
@@ -25,19 +26,23 @@ from persistence.database.outage import stopped_within
 from persistence.errors import Outage, Unexpected
 from persistence.standby.other_readers import OtherReaders
 from persistence.standby.restores import Restores
-from persistence.standby.settled_query import SettlementQuery, UnsettledRecord, unsettled_record
+from persistence.standby.settled_query import (
+    LULL_SECONDS,
+    SettlementQuery,
+    UnsettledRecord,
+    unsettled_record,
+)
+from persistence.standby.standby_feed import StandbyFeed
 from persistence.standby.takeover_rules import LogRole, Originals, TakeoverReason
 from persistence.worker.interruption import Interruption
 from persistence.worker.partition_worker import PartitionWorker
 from persistence.worker.worker_context import WorkerContext
-from transport.contract import Claim, Record, RetainingClaim
+from transport.contract import Claim, HandingClaim, Record, RetainingClaim
 
-__all__ = ["LULL_SECONDS", "PartitionStandby", "StandbyContext"]
+__all__ = ["PartitionStandby", "StandbyContext"]
 
 _log = structlog.get_logger(__name__)
 
-LULL_SECONDS = 0.25
-"""Long enough for the worker to write the record first, and for one query to cover many records."""
 _SHORT_LULL_SECONDS = 0.05
 """The lull when it was just seen that no worker reads the log."""
 _LONGEST_WAIT = 1.0
@@ -90,8 +95,33 @@ class PartitionStandby:
     async def run(self) -> None:
         """Acknowledge until the stop event is set. Records that wait then stay unacknowledged."""
         await self._forget_position()
-        async with self._interruption:
+        async with self._interruption, self._handed_over():
             await self._acknowledge_until_stopped()
+
+    @asynccontextmanager
+    async def _handed_over(self) -> AsyncIterator[None]:
+        """Have a feed acknowledge what this process appends itself, until the block ends."""
+        claim, context = self._claim, self._context
+        if not isinstance(claim, HandingClaim):
+            yield
+            return
+        feed = StandbyFeed(
+            claim,
+            context.query,
+            most=context.worker.batch_size,
+            # Nobody else would persist what it takes: it would only wait there.
+            is_closed=lambda: self._taking_over,
+            acknowledged=self._acknowledged,
+        )
+        claim.hand_over(feed.take)
+        try:
+            yield
+        finally:
+            await feed.close()
+
+    def _acknowledged(self, through: str, count: int) -> None:
+        self.position = through
+        self._context.acknowledged.inc(count)
 
     async def _acknowledge_until_stopped(self) -> None:
         wait = self._context.worker.poll
@@ -193,7 +223,7 @@ class PartitionStandby:
             through = self._waiting[count - 1].record.offset
             await self._context.worker.log.through(lambda: self._claim.ack(through), self._stop)
             self._passed(count)
-            self._context.acknowledged.inc(count)
+            self._acknowledged(through, count)
         if not self._waiting:
             self.first = None
         elif self.first is None or self.first.offset != self._waiting[0].record.offset:

@@ -19,15 +19,20 @@ from uuid import UUID
 
 import msgspec
 
+from persistence.array_literals import of_plain, of_texts
 from persistence.database.pool import Pool, using
 from persistence.dead_letters.rows import identity_of
 from transport.contract import Record
 from transport.errors import DecodeError
 from transport.message.envelope import Message, Receipt, decode
 
-__all__ = ["SETTLED", "SettlementQuery", "UnsettledRecord", "unsettled_record"]
+__all__ = ["LULL_SECONDS", "SETTLED", "SettlementQuery", "UnsettledRecord", "unsettled_record"]
 
-_EPOCH = datetime.fromtimestamp(0, UTC)
+LULL_SECONDS = 0.25
+"""Long enough for the worker to write the record first, and for one query to cover many records."""
+
+# The first and the last second of ``datetime``, as Unix times.
+_EARLIEST, _LATEST = -62_135_596_800.0, 253_402_300_799.0
 
 # The positions are for people, so they wait for no flush. (A settled record was flushed by the
 # process that committed it, before it could be seen here.) There is one row for each message and
@@ -36,11 +41,19 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 # tables, and a cached plan from when they were small would later read them whole.
 SETTLED = """
 WITH quiet AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) AS set),
+messages_asked AS MATERIALIZED (
+    SELECT * FROM unnest($2::text::uuid[], $3::text::text[], $4::text::int[], $5::text::text[],
+        $6::text::float8[], $7::text::int[])
+        AS asked (id, body, partition, log_offset, appended_at, place)
+),
+receipts_asked AS MATERIALIZED (
+    SELECT * FROM unnest($8::text::uuid[], $9::text::text[], $10::text::text[], $11::text::int[])
+        AS asked (message_id, user_id, state, place)
+),
 found AS MATERIALIZED (
     SELECT asked.place, row.id, row.transport, asked.partition, asked.log_offset,
-        asked.appended_at
-    FROM unnest($2::uuid[], $3::text[], $4::int[], $5::text[], $6::timestamptz[], $7::int[])
-        AS asked (id, body, partition, log_offset, appended_at, place)
+        to_timestamp(asked.appended_at) AS appended_at
+    FROM messages_asked AS asked
     CROSS JOIN LATERAL (
         SELECT id, transport FROM messages
         WHERE messages.id = asked.id AND fingerprint = asked.body LIMIT 1
@@ -72,31 +85,39 @@ noted AS (
         WHERE dead_letters.message_id = excluded.message_id AND state = 'redriven'
     )
 )
-SELECT place FROM found
-UNION ALL
-SELECT asked.place
-FROM unnest($8::uuid[], $9::text[], $10::text[], $11::int[])
-    AS asked (message_id, user_id, state, place)
-CROSS JOIN LATERAL (
-    SELECT FROM message_receipts AS held
-    WHERE (held.message_id, held.user_id, held.state)
-        = (asked.message_id, asked.user_id, asked.state) LIMIT 1
-) AS row
-UNION ALL
-SELECT place FROM lost
-UNION ALL
-SELECT asked.place
-FROM unnest($17::uuid[], $18::text[], $19::int[]) AS asked (id, body, place)
-CROSS JOIN LATERAL (
-    SELECT FROM tombstones
-    WHERE tombstones.id = asked.id AND (asked.body IS NULL OR fingerprint IS NULL
-        OR fingerprint = asked.body) LIMIT 1
-) AS row
+SELECT array_agg(place) FROM (
+    SELECT place FROM found
+    UNION ALL
+    SELECT asked.place
+    FROM receipts_asked AS asked
+    CROSS JOIN LATERAL (
+        SELECT FROM message_receipts AS held
+        WHERE (held.message_id, held.user_id, held.state)
+            = (asked.message_id, asked.user_id, asked.state) LIMIT 1
+    ) AS row
+    UNION ALL
+    SELECT place FROM lost
+    UNION ALL
+    SELECT asked.place
+    FROM (
+        SELECT id, body, place FROM messages_asked
+        UNION ALL
+        SELECT message_id, NULL, place FROM receipts_asked
+    ) AS asked
+    CROSS JOIN LATERAL (
+        SELECT FROM tombstones
+        WHERE tombstones.id = asked.id AND (asked.body IS NULL OR fingerprint IS NULL
+            OR fingerprint = asked.body) LIMIT 1
+    ) AS row
+) AS settled
 """
-"""$1 log; messages: $2 ids, $3 fingerprints, $4 partitions, $5 offsets, $6 times, $7 places;
-receipts: $8 message ids, $9 users, $10 states, $11 places; letters: $12 identities,
-$13 partitions, $14 offsets, $15 times, $16 places; tombstones: $17 message ids, $18 fingerprints
-(null of receipts), $19 places."""
+"""Returns the places of the settled records, null if there are none.
+
+$1 log; messages: $2 ids, $3 fingerprints, $4 partitions, $5 offsets, $6 times (Unix seconds),
+$7 places; receipts: $8 message ids, $9 users, $10 states, $11 places; letters: $12 identities,
+$13 partitions, $14 offsets, $15 times, $16 places. Messages and receipts are sent as literals
+(``persistence.array_literals``); there are few letters.
+"""
 
 _RECORDS = 250
 """The most records of a statement for several requests; a single request may have more.
@@ -110,9 +131,9 @@ class UnsettledRecord(msgspec.Struct):
     """A record, and the keys by which it would be found. Without any, it can never become a row."""
 
     record: Record
-    message: tuple[UUID, str] | None = None
+    message: tuple[str, str] | None = None
     """Id and fingerprint."""
-    receipt: tuple[UUID, str, str] | None = None
+    receipt: tuple[str, str, str] | None = None
     """Message id, user and state."""
     settled: bool = False
     seen: float = msgspec.field(default_factory=time.monotonic)
@@ -126,25 +147,23 @@ def unsettled_record(record: Record) -> UnsettledRecord:
     except DecodeError:
         return UnsettledRecord(record)
     if isinstance(event, Message):
-        identifier = UUID(event.message_id)  # derived from a key, as for every decoded message
-        return (
-            UnsettledRecord(record, message=(identifier, event.fingerprint()))
-            if _storable(event.idempotency_key)
-            else UnsettledRecord(record)
-        )
+        if not _storable(event.idempotency_key):
+            return UnsettledRecord(record)
+        fingerprint = record.fingerprint or event.fingerprint()
+        return UnsettledRecord(record, message=(event.message_id, fingerprint))
     return UnsettledRecord(record, receipt=_receipt(event))
 
 
-def _receipt(event: Receipt) -> tuple[UUID, str, str] | None:
+def _receipt(event: Receipt) -> tuple[str, str, str] | None:
     identifier = _uuid(event.message_id)
     if identifier is None or not _storable(event.user_id):
         return None
     return identifier, event.user_id, event.state
 
 
-def _uuid(text: str) -> UUID | None:
+def _uuid(text: str) -> str | None:
     try:
-        return UUID(text)
+        return str(UUID(text))
     except ValueError:
         return None
 
@@ -221,47 +240,43 @@ class SettlementQuery:
     async def _ask(self, queries: Sequence[_PendingQuery]) -> None:
         unknown = [asked for query in queries for asked in query.records]
         letters = [query.letters for query in queries for _ in query.records]
-        messages = [(place, asked) for place, asked in enumerate(unknown) if asked.message]
-        receipts = [(place, asked) for place, asked in enumerate(unknown) if asked.receipt]
+        messages = [place for place, asked in enumerate(unknown) if asked.message]
+        receipts = [place for place, asked in enumerate(unknown) if asked.receipt]
         # A record without keys can only be a dead letter.
         others = [
             place
             for place, asked in enumerate(unknown)
             if letters[place] or not (asked.message or asked.receipt)
         ]
-        buried: list[tuple[UUID, str | None, int]] = [
-            (*asked.message, place) for place, asked in messages if asked.message
-        ]
-        buried += [(asked.receipt[0], None, place) for place, asked in receipts if asked.receipt]
+        records = [unknown[place].record for place in messages]
+        lost = [unknown[place].record for place in others]
         async with using(self._pool) as connection:
-            rows = await connection.fetch(
+            settled = await connection.fetchval(
                 SETTLED,
                 self._transport,
-                [asked.message[0] for _, asked in messages if asked.message],
-                [asked.message[1] for _, asked in messages if asked.message],
-                [asked.record.partition for _, asked in messages],
-                [asked.record.offset for _, asked in messages],
-                [_moment(asked.record.appended_at) for _, asked in messages],
-                [place for place, _ in messages],
-                [asked.receipt[0] for _, asked in receipts if asked.receipt],
-                [asked.receipt[1] for _, asked in receipts if asked.receipt],
-                [asked.receipt[2] for _, asked in receipts if asked.receipt],
-                [place for place, _ in receipts],
-                [identity_of(self._transport, unknown[place].record) for place in others],
-                [unknown[place].record.partition for place in others],
-                [unknown[place].record.offset for place in others],
-                [_moment(unknown[place].record.appended_at) for place in others],
+                *_columns([asked.message for asked in unknown if asked.message], 2),
+                of_plain([record.partition for record in records]),
+                of_texts([record.offset for record in records]),
+                of_plain([_seconds(record.appended_at) for record in records]),
+                of_plain(messages),
+                *_columns([asked.receipt for asked in unknown if asked.receipt], 3),
+                of_plain(receipts),
+                [identity_of(self._transport, record) for record in lost],
+                [record.partition for record in lost],
+                [record.offset for record in lost],
+                [datetime.fromtimestamp(_seconds(record.appended_at), UTC) for record in lost],
                 others,
-                [identifier for identifier, _, _ in buried],
-                [body for _, body, _ in buried],
-                [place for _, _, place in buried],
             )
-        for row in rows:
-            unknown[row["place"]].settled = True
+        for place in settled or ():
+            unknown[place].settled = True
 
 
-def _moment(seconds: float) -> datetime:
-    try:
-        return datetime.fromtimestamp(seconds, UTC)
-    except (ValueError, OverflowError, OSError):  # a foreign producer may choose its entry ids
-        return _EPOCH
+def _columns(keys: Sequence[tuple[str, ...]], count: int) -> list[str]:
+    """Return the literal of each of the ``count`` columns of ``keys``; the first has the ids."""
+    ids, *texts = zip(*keys, strict=True) if keys else [()] * count
+    return [of_plain(ids), *map(of_texts, texts)]
+
+
+def _seconds(appended_at: float) -> float:
+    """Return a time that PostgreSQL can store: a foreign producer may choose its entry ids."""
+    return appended_at if _EARLIEST <= appended_at <= _LATEST else 0.0

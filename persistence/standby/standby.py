@@ -28,9 +28,9 @@ from persistence.payloads.store import PayloadStore
 from persistence.settings import PersistenceSettings
 from persistence.standby.metrics import StandbyMetrics
 from persistence.standby.other_readers import OtherReaders
-from persistence.standby.partition_standby import LULL_SECONDS, PartitionStandby, StandbyContext
+from persistence.standby.partition_standby import PartitionStandby, StandbyContext
 from persistence.standby.restores import Restores
-from persistence.standby.settled_query import SettlementQuery
+from persistence.standby.settled_query import LULL_SECONDS, SettlementQuery
 from persistence.standby.takeover_rules import LogRole, Originals, TakeoverReason
 from persistence.worker.claims import Claims
 from persistence.worker.worker import worker_context

@@ -45,4 +45,4 @@ def mirrored(envelope: Envelope, of: Origin, mode: str, *, home: int) -> Envelop
     }
     if of.partition != home:
         headers[HEADER_MIRROR_PARTITION] = str(of.partition)
-    return msgspec.structs.replace(envelope, partition=home, headers=headers, event=None)
+    return msgspec.structs.replace(envelope, partition=home, headers=headers)
