@@ -76,6 +76,7 @@ class PartitionStandby:
         self._stop = stop
         self._interruption = Interruption(stop)
         self._waiting: deque[UnsettledRecord] = deque()
+        self._seen: dict[str, float] = {}  # when the feed got records that are delivered again
         self._worker: PartitionWorker | None = None
         self._taking_over = False
         self._is_shared = False  # some processes read this log, and some the other
@@ -112,12 +113,16 @@ class PartitionStandby:
             # Nobody else would persist what it takes: it would only wait there.
             is_closed=lambda: self._taking_over,
             acknowledged=self._acknowledged,
+            refused=self._refused,
         )
         claim.hand_over(feed.take)
         try:
             yield
         finally:
             await feed.close()
+
+    def _refused(self, records: Iterable[UnsettledRecord]) -> None:
+        self._seen = {waiting.record.offset: waiting.seen for waiting in records}
 
     def _acknowledged(self, through: str, count: int) -> None:
         self.position = through
@@ -173,14 +178,21 @@ class PartitionStandby:
                 await self._claim.nack()
             room = max(1, most - len(self._waiting))
             records = await self._next(room, max(0.0, deadline - loop.time()))
-            if records and not self._waiting:
-                deadline = min(deadline, loop.time() + self._lull)
-            self._waiting.extend([unsettled_record(record) for record in records])
+            met = [self._met(record) for record in records]
+            if met and not self._waiting:
+                age = time.monotonic() - met[0].seen
+                deadline = min(deadline, loop.time() + max(0.0, self._lull - age))
+            self._waiting.extend(met)
             left = deadline - loop.time()
             if left <= 0 or len(records) >= room > 1:
                 return
             if records:
                 await stopped_within(self._stop, min(self._lull, left))
+
+    def _met(self, record: Record) -> UnsettledRecord:
+        waiting = unsettled_record(record)
+        waiting.seen = self._seen.pop(record.offset, waiting.seen)
+        return waiting
 
     async def _next(self, most: int, wait: float) -> Sequence[Record]:
         claim, log = self._claim, self._context.worker.log

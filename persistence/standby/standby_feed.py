@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import takewhile
+from itertools import chain, takewhile
 
 from persistence.standby.settled_query import (
     LULL_SECONDS,
@@ -38,6 +38,7 @@ class StandbyFeed:
         is_closed: Whether to take nothing now.
         acknowledged: Called with an offset and a number of records, once these records, of which
             the last one is at this offset, are acknowledged.
+        refused: Called with records that the claim will deliver again.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class StandbyFeed:
         most: int,
         is_closed: Callable[[], bool],
         acknowledged: Callable[[str, int], None],
+        refused: Callable[[Iterable[UnsettledRecord]], None],
     ) -> None:
         self._claim = claim
         self._query = query
         self._most = most
         self._is_closed = is_closed
         self._acknowledged = acknowledged
+        self._refused = refused
         self._runs: deque[_Run] = deque()  # what each call of ``take`` brought
         self._count = self._bytes = 0
         self._task: asyncio.Task[None] | None = None
@@ -112,6 +115,7 @@ class StandbyFeed:
 
     def _refuse(self) -> None:
         if self._runs:
+            self._refused(chain.from_iterable(self._runs))
             self._runs.clear()
             self._count = self._bytes = 0
             self._claim.refused()

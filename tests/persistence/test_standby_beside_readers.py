@@ -6,13 +6,16 @@ restart: ``tests/faults/test_reader_change.py``.
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 import pytest
 
+from persistence.standby import partition_standby, standby_feed
 from persistence.standby.takeover_rules import LogRole
 from tests.persistence.loglib import contents
 from tests.persistence.samples import message
+from tests.persistence.test_standby_handed import until_handed
 from tests.support.mirrors import drained, mirror
 
 PATIENCE = 60  # far longer than a test waits
@@ -47,6 +50,29 @@ async def test_what_no_worker_reads_becomes_rows_without_patience(
         await eventually(is_a_row)
     await eventually(partial(drained, transport))
     assert await contents(database_pool) == list("01234")
+
+
+async def test_a_record_that_the_feed_has_held_waits_for_one_lull_in_all(
+    start, stand_by, transport, other, database_pool, transport_settings, eventually, monkeypatch
+):
+    """It was appended by this process, so the standby gets it twice."""
+    stand_by()
+    worker = start(log=other, member="w2")
+    await until_handed(partial(mirror, transport, other), transport, transport_settings, eventually)
+    await worker.stop()
+    await database_pool.execute(PROCESS, "redis", READS)
+    lull = 3.0
+    for module in (partition_standby, standby_feed):
+        monkeypatch.setattr(module, "LULL_SECONDS", lull)
+    began = time.monotonic()
+    await mirror(transport, other, message("c1"))
+
+    async def is_a_row() -> bool:
+        await database_pool.execute("UPDATE processes SET seen_at = now()")
+        return bool(await contents(database_pool))
+
+    await eventually(is_a_row)
+    assert lull <= time.monotonic() - began < 2 * lull
 
 
 async def test_what_a_worker_persisted_meanwhile_is_not_written_again(

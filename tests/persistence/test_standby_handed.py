@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from persistence.standby import standby_feed
+from persistence.standby.metrics import StandbyMetrics
 from persistence.standby.takeover_rules import LogRole
 from tests.persistence.loglib import broken, contents, raw
 from tests.persistence.samples import PARTITIONS, message, receipt
@@ -60,7 +61,7 @@ async def test_what_this_process_appends_is_acknowledged_without_a_read(
     handing, copied, transport, transport_settings, database_pool, eventually
 ):
     before = await reads(transport_settings)
-    acknowledged = handing.consumer._context.acknowledged  # noqa: SLF001
+    acknowledged = handing.metrics.of(StandbyMetrics).acknowledged.labels("redis")
     already = value_of(acknowledged)
     sent = [message(f"c{i}", f"conv{i % 7}") for i in range(100)]
     for first in range(0, 100, 10):
