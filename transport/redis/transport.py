@@ -222,7 +222,12 @@ class RedisTransport:
         await self._dead_letters.append(letters)
 
     def consume(
-        self, topic: Topic, *, group: str, member: str, linger: float = 0.0
+        self,
+        topic: Topic,
+        *,
+        group: str,
+        member: str,
+        linger: float = 0.0,  # noqa: ARG002 - nothing is read before the caller asks for it
     ) -> RedisConsumer:
         """Return a member of a group; see the contract."""
         settings, cluster = self._settings, self._connections.cluster
@@ -247,9 +252,9 @@ class RedisTransport:
             self._connections,
             self._functions,
             membership,
-            AppendNotifier(self._connections, is_appending, linger=linger)
+            AppendNotifier(self._connections, is_appending)
             if cluster is None
-            else SlotNotifiers(cluster, is_appending, linger=linger),
+            else SlotNotifiers(cluster, is_appending),
             own_appends=own_appends,
             by_slot=self._connections.by_slot,
             retention_seconds=settings.stream_retention_seconds,

@@ -54,15 +54,10 @@ class AppendNotifier:
     """
 
     def __init__(
-        self,
-        connections: ConnectionSource,
-        is_appending: Callable[[], bool] = lambda: False,
-        *,
-        linger: float = 0.0,
+        self, connections: ConnectionSource, is_appending: Callable[[], bool] = lambda: False
     ) -> None:
         self._connections = connections
         self._is_appending = is_appending
-        self._linger = linger
         self._pause = _READ_SECONDS
         self._waiters: dict[str, asyncio.Future[bool]] = {}  # whether it was rung
         self._watched: dict[str, str] = {}  # stream: the entry after which to listen
@@ -210,11 +205,7 @@ class AppendNotifier:
         if told:
             self._pause = _READ_SECONDS
         elif reply:
-            self._pause = min(2 * self._pause, self._longest_pause(len(watched)))
-
-    def _longest_pause(self, streams: int) -> float:
-        wanted = max(_UNNEEDED_SECONDS, streams * _SECONDS_PER_STREAM, self._linger)
-        return min(wanted, _MOST_SECONDS)
+            self._pause = min(2 * self._pause, _longest_pause(len(watched)))
 
     async def _not_too_often(self) -> None:
         early = self._began + self._pause - asyncio.get_running_loop().time()
@@ -251,3 +242,7 @@ class AppendNotifier:
 def _answer(waiter: asyncio.Future[bool], is_rung: bool) -> None:
     if not waiter.done():
         waiter.set_result(is_rung)
+
+
+def _longest_pause(streams: int) -> float:
+    return min(max(_UNNEEDED_SECONDS, streams * _SECONDS_PER_STREAM), _MOST_SECONDS)

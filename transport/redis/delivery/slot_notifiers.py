@@ -21,16 +21,9 @@ __all__ = ["SlotNotifiers"]
 class SlotNotifiers:
     """Has an ``AppendNotifier`` for each stream, made when a claim first waits for the stream."""
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        is_appending: Callable[[], bool] = lambda: False,
-        *,
-        linger: float = 0.0,
-    ) -> None:
+    def __init__(self, cluster: Cluster, is_appending: Callable[[], bool] = lambda: False) -> None:
         self._cluster = cluster
         self._is_appending = is_appending
-        self._linger = linger
         self._notifiers: dict[str, AppendNotifier] = {}
         self._closed = False
 
@@ -49,8 +42,7 @@ class SlotNotifiers:
         notifier = self._notifiers.get(stream)
         if notifier is None:
             place = _StreamConnections(self._cluster, stream)
-            notifier = AppendNotifier(place, self._is_appending, linger=self._linger)
-            self._notifiers[stream] = notifier
+            notifier = self._notifiers[stream] = AppendNotifier(place, self._is_appending)
             await notifier.__aenter__()
         return await notifier.wait(stream, after=after, seconds=seconds)
 
