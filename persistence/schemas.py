@@ -1,8 +1,12 @@
-"""The schemas that hold our tables: two sets of tables in one database are rarely intended."""
+"""The schemas that hold our tables: two sets of tables in one database are rarely intended.
+
+Names are quoted where SQL needs that: both to compare them, and for the statements of a remedy.
+"""
 
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 __all__ = ["misplacement", "schemas_with_tables"]
 
@@ -12,7 +16,8 @@ WHERE relname IN ('fences', 'message_receipts') AND relkind IN ('r', 'p')
 GROUP BY relnamespace HAVING count(*) = 2 ORDER BY 1
 """
 _HERE = """
-SELECT current_schema() AS first, current_user AS role, current_database() AS database,
+SELECT quote_ident(current_schema()) AS first, quote_ident(current_user) AS role,
+    quote_ident(current_database()) AS database,
     (SELECT relnamespace::regnamespace::text FROM pg_class
         WHERE oid = to_regclass('alembic_version')) AS at,
     (SELECT source = 'client' FROM pg_settings WHERE name = 'search_path') AS asked
@@ -20,18 +25,24 @@ SELECT current_schema() AS first, current_user AS role, current_database() AS da
 
 
 async def schemas_with_tables(connection: Any, *, within: float | None = None) -> list[str]:
-    """Return the names of the schemas that hold our tables, whether this role sees them or not."""
+    """Return the schemas that hold our tables, whether this role sees them or not."""
     return [row[0] for row in await connection.fetch(_OURS, timeout=within)]
 
 
 async def misplacement(connection: Any) -> str | None:
     """Return why a migration would use the wrong schema, and the remedy; ``None`` if it would not.
 
-    It is the wrong one if the existing tables are in another.
+    It is the wrong one if the existing tables are in another. There may be none at all.
     """
     found = await connection.fetchrow(_HERE)
     ours = await schemas_with_tables(connection)
     first, at, role = found["first"], found["at"], found["role"]
+    if first is None:
+        return (
+            f"nothing was changed: {role} may use no schema of its search_path, so there is none "
+            f"for the tables. GRANT USAGE, CREATE ON SCHEMA public TO {role}, or name another "
+            f"one: ALTER ROLE {role} SET search_path"
+        )
     if at in ours and at != first:
         return (
             f"nothing was changed: the tables of Crossfade are in schema {at} of database "
@@ -45,6 +56,6 @@ async def misplacement(connection: Any) -> str | None:
             f"database {found['database']}, and a second, empty set would be made in schema "
             f"{first}, which is the first in the search_path of {role}. To use those that there "
             f"are: ALTER ROLE {role} SET search_path = {ours[0]}. To have a second set: add "
-            f"options=-csearch_path%3D{first} to DATABASE_URL"
+            f"options=-csearch_path%3D{quote(first)} to DATABASE_URL"
         )
     return None

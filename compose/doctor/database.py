@@ -59,9 +59,9 @@ SELECT version() AS version, pg_is_in_recovery() AS standby,
     (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = session_user) AS of_role,
     (SELECT nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database())
         AS of_database,
-    current_schema() AS schema, current_setting('search_path') AS search_path,
+    quote_ident(current_schema()) AS schema, current_setting('search_path') AS search_path,
     has_schema_privilege(current_schema(), 'CREATE') AS may_create,
-    current_user AS role, current_database() AS database,
+    quote_ident(current_user) AS role, quote_ident(current_database()) AS database,
     (SELECT max(age(datfrozenxid)) FROM pg_database) AS oldest_id
 """
 _COLLATION = """

@@ -42,6 +42,8 @@ _ASSUMED = {
     "lock_timeout": "0",
     # A session that holds a lock is idle while its process works.
     "idle_session_timeout": "0",
+    # A search and a slice of time have BRIN indexes, which nothing but a bitmap scan can use.
+    "enable_bitmapscan": "on",
 }
 # Audits, repairs and archives have long transactions.
 _ASSUMED_FROM_17 = {"transaction_timeout": "0"}

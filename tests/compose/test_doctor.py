@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import asyncpg
 import pytest
@@ -248,8 +249,8 @@ async def test_a_user_without_rights_and_a_database_without_a_schema_are_bad(
 
 @pytest_asyncio.fixture
 async def role(database_pool: Pool, database_url: str) -> AsyncIterator[str]:
-    """A role that may use all tables, and owns none."""
-    name = f"user_{database_url.rpartition('/')[2]}"
+    """A role that may use all tables, and owns none. Its name is as a cloud gives them: quoted."""
+    name = f'"user@{database_url.rpartition("/")[2]}.iam"'
     await database_pool.execute(f"CREATE ROLE {name} LOGIN")
     for every in ("TABLES", "SEQUENCES"):
         await database_pool.execute(f"GRANT ALL ON ALL {every} IN SCHEMA public TO {name}")
@@ -259,7 +260,8 @@ async def role(database_pool: Pool, database_url: str) -> AsyncIterator[str]:
 
 
 def _as(role: str, url: str) -> str:
-    return re.sub("//[^@]*@", f"//{role}@", url)
+    user = quote(role.strip('"'), safe="")
+    return re.sub("//[^@]*@", f"//{user}@", url)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +304,7 @@ def _as(role: str, url: str) -> str:
             "GRANT USAGE ON SCHEMA public TO {role}",
         ),
         (
-            "CREATE SCHEMA theirs AUTHORIZATION {role}; ALTER ROLE {role} SET search_path = theirs",
+            'CREATE SCHEMA "T" AUTHORIZATION {role}; ALTER ROLE {role} SET search_path = "T"',
             "schema",
             "tables of Crossfade are in schema public",
             "ALTER ROLE {role} SET search_path = public",

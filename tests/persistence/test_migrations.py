@@ -6,6 +6,7 @@ import asyncio
 import re
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import quote
 
 import asyncpg
 import pytest
@@ -243,8 +244,8 @@ async def test_a_step_back_that_would_misread_the_migration_is_refused_in_one_li
 
 @pytest.fixture
 async def owner(empty_url: str):
-    """A role that may make schemas and tables in the database."""
-    name = f"owner_{empty_url.rpartition('/')[2]}"
+    """A role that may make schemas and tables. Its name is as a cloud gives them: quoted."""
+    name = f'"owner@{empty_url.rpartition("/")[2]}.iam"'
     for statement in (
         f"CREATE ROLE {name} LOGIN",
         f"GRANT CREATE ON DATABASE unmigrated TO {name}",
@@ -264,7 +265,8 @@ async def _execute(url: str, statement: str) -> None:
 
 
 def _as(role: str, url: str) -> str:
-    return re.sub("//[^@]*@", f"//{role}@", url)
+    user = quote(role.strip('"'), safe="")
+    return re.sub("//[^@]*@", f"//{user}@", url)
 
 
 async def _schemas(url: str) -> list[str]:
@@ -280,19 +282,43 @@ async def test_no_second_set_of_tables_is_made_unless_it_is_asked_for(
 ) -> None:
     """A role whose search_path has not the schema that has the tables."""
     await migrate.upgrade(empty_url)
-    await _execute(empty_url, f"CREATE SCHEMA theirs AUTHORIZATION {owner}")
-    await _execute(empty_url, f"ALTER ROLE {owner} SET search_path = theirs")
+    await _execute(empty_url, f'CREATE SCHEMA "Theirs" AUTHORIZATION {owner}')
+    await _execute(empty_url, f'ALTER ROLE {owner} SET search_path = "Theirs"')
     refused = (
-        "(?s)in schema public of database unmigrated.*made in schema theirs.*"
-        f"ALTER ROLE {owner} SET search_path = public.*options=-csearch_path%3Dtheirs"
+        '(?s)in schema public of database unmigrated.*made in schema "Theirs".*'
+        f"ALTER ROLE {owner} SET search_path = public.*options=-csearch_path%3D%22Theirs%22"
     )
     with pytest.raises(ConfigurationError, match=refused):
         await migrate.upgrade(_as(owner, empty_url))
     assert await _schemas(empty_url) == ["public"]
-    asked = f"{_as(owner, empty_url)}?options=-csearch_path%3Dtheirs"
+    asked = f"{_as(owner, empty_url)}?options=-csearch_path%3D%22Theirs%22"
     assert await migrate.upgrade(asked) == migrate.latest()
-    assert await _schemas(empty_url) == ["public", "theirs"]
+    assert await _schemas(empty_url) == ['"Theirs"', "public"]
     assert await migrate.upgrade(_as(owner, empty_url)) == migrate.latest(), "its own are there"
+
+
+async def test_a_role_that_may_use_no_schema_is_told_so(empty_url: str, owner: str) -> None:
+    await _execute(empty_url, f"REVOKE ALL ON SCHEMA public FROM PUBLIC, {owner}")
+    told = f"{owner} may use no schema .* GRANT USAGE, CREATE ON SCHEMA public TO {owner}, or"
+    with pytest.raises(ConfigurationError, match=told):
+        await migrate.upgrade(_as(owner, empty_url))
+    await _execute(empty_url, f"GRANT USAGE, CREATE ON SCHEMA public TO {owner}")
+    assert await migrate.upgrade(_as(owner, empty_url)) == migrate.latest()
+
+
+@pytest.mark.parametrize(
+    ("schema", "setting"),
+    [('"Chat"', "SELECT 1"), ("chat", "ALTER ROLE {} SET quote_all_identifiers = on")],
+    ids=["quoted", "all quoted"],
+)
+async def test_a_new_release_finds_its_tables_in_a_schema_whose_name_is_quoted(
+    empty_url: str, owner: str, schema: str, setting: str
+) -> None:
+    await _execute(empty_url, f"CREATE SCHEMA {schema} AUTHORIZATION {owner}")
+    await _execute(empty_url, f"ALTER ROLE {owner} SET search_path = {schema}")
+    await migrate.upgrade(_as(owner, empty_url), "0003")
+    await _execute(empty_url, setting.format(owner))
+    assert await migrate.upgrade(_as(owner, empty_url)) == migrate.latest()
 
 
 async def test_no_new_table_is_made_in_another_schema_than_the_others_are_in(

@@ -22,6 +22,7 @@ _OTHERS = {
     "array_nulls": "off",
     "lock_timeout": "1",
     "idle_session_timeout": "100",
+    "enable_bitmapscan": "off",
 }
 
 
@@ -50,6 +51,8 @@ async def test_rows_are_inserted_whatever_a_database_is_set_to(database_url, dat
         async with using(pool) as connection:
             await asyncio.sleep(0.3)  # longer than a session may be idle, or a transaction last
             await connection.execute("SELECT pg_sleep(0.3)")
+            plan = await connection.fetch("EXPLAIN SELECT FROM messages WHERE created_at > now()")
+            assert "Bitmap Index Scan on messages_created_at_idx" in str(plan)
         await Writer(pool).write([placed(message("last"))], fence)
     finally:
         await pool.close()
