@@ -13,6 +13,7 @@ from tests.transport.redis_backend import short_settings
 from transport.conformance.member import ConformanceWorker, Member, contents, drain, messages, until
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Appended, DeadLetter, Reason, Topic
 from transport.redis import RedisTransport
+from transport.redis.delivery.consumer import RedisConsumer
 from transport.redis.delivery.trimming import Retention
 from transport.redis.keys import trimmed
 
@@ -42,6 +43,30 @@ async def test_acknowledged_records_go_when_there_are_more_than_are_to_be_kept(
             await until(short, patience=PATIENCE)
         stands = await transport.read(Topic.MESSAGES, 0, limit=5000)
         assert stands[-1].offset == worker.records[-1].offset
+
+
+async def test_one_look_removes_all_that_is_due(own_redis: ValkeyServer, client: Redis) -> None:
+    """A call removes 10,000 records at most, and steady appends may be more by the next look."""
+    async with _transport(own_redis, seconds=0, records=0) as transport, Member(transport) as one:
+        claim = await one.claim(0)
+        for _ in range(10):
+            await transport.publish(messages(["x"] * 3000, partition=0, of=transport))
+        records = await drain(claim, 30_000, patience=PATIENCE)
+        await claim.ack(records[-1].offset)
+        consumer = one.consumer
+        assert isinstance(consumer, RedisConsumer)
+
+        async def shorter() -> bool:
+            return bool(await client.xlen(STREAM) < 30_000)
+
+        await until(shorter, patience=PATIENCE)
+        began = consumer.looks
+
+        async def short() -> bool:
+            return bool(await client.xlen(STREAM) <= NODE)
+
+        await until(short, patience=PATIENCE)
+        assert consumer.looks < began + 4, "a claim is trimmed in every fourth look"
 
 
 async def test_acknowledged_records_go_when_they_are_old(

@@ -32,6 +32,11 @@ _log = logging.getLogger(__name__)
 _CARE_EVERY = 4
 """Every how many looks a claim is trimmed, and checked for records that other consumers have."""
 
+_MOST_TRIMS = 100
+"""Calls that trim a claim in one look. A call removes 100 nodes of the stream at most, which are
+10,000 records by default, so that the server is not kept for long (XTRIM, "Approximate trimming").
+"""
+
 _REPLY_BYTES = 64 << 20
 """The most bytes of the reads that share a trip. Mostly each brings a few records."""
 
@@ -245,13 +250,21 @@ class RedisConsumer:
     async def _trim(self, claims: Sequence[RedisClaim]) -> None:
         full, trimmed = self._membership.full, 0
         claims = [claim for claim in claims if claim.partition in full or claim.may_trim]
-        if not claims:
-            return
-        for claim, reply in zip(claims, await self._membership.trim(claims), strict=True):
-            if isinstance(reply, Exception):
-                _log.warning("Trim of %s failed; will retry: %s", claim.stream, translate(reply))
-            elif claim.partition in full:
-                trimmed += reply
+        for _ in range(_MOST_TRIMS):
+            if not claims:
+                break
+            replies = await self._membership.trim(claims)
+            for claim, reply in zip(claims, replies, strict=True):
+                if isinstance(reply, Exception):
+                    why = translate(reply)
+                    _log.warning("Trim of %s failed; will retry: %s", claim.stream, why)
+                elif claim.partition in full:
+                    trimmed += reply
+            claims = [
+                claim
+                for claim, reply in zip(claims, replies, strict=True)
+                if isinstance(reply, int) and reply > 0
+            ]
         if trimmed:
             _log.warning(
                 "Redis is full (maxmemory): %d acknowledged records were removed before their "
