@@ -136,7 +136,6 @@ async def site(redis_server: Any, database_pool: Pool) -> AsyncIterator[Site]:
         redis_port=redis_server.port,
         stream_partitions=PARTITIONS,
         stream_lease_ms=1000,
-        redis_timeout_ms=2000,
     )
     async with AsyncExitStack() as stack:
         transport = await stack.enter_async_context(RedisTransport.from_settings(settings))
