@@ -75,7 +75,7 @@ class StandbyFeed:
         return True
 
     async def close(self) -> None:
-        """Hold nothing more. What is not settled stays unacknowledged."""
+        """Stop. Records that are not settled stay unacknowledged."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

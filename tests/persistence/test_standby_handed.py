@@ -1,4 +1,4 @@
-"""A standby acknowledges what its own process appends without a read, and only what is settled."""
+"""A standby acknowledges the records that its own process appends without a read, once settled."""
 
 from __future__ import annotations
 
