@@ -235,7 +235,7 @@ class PartitionStandby:
             through = self._waiting[count - 1].record.offset
             await self._context.worker.log.through(lambda: self._claim.ack(through), self._stop)
             self._passed(count)
-            self._acknowledged(through, count)
+            self._context.acknowledged.inc(count)
         if not self._waiting:
             self.first = None
         elif self.first is None or self.first.offset != self._waiting[0].record.offset:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import chain, takewhile
 
+from persistence.errors import Outage
 from persistence.standby.settled_query import (
     LULL_SECONDS,
     SettlementQuery,
@@ -82,15 +84,15 @@ class StandbyFeed:
         self._refuse()
 
     async def _settle(self) -> None:
-        """Look after each lull, until nothing is held."""
+        """Look after each lull, until nothing is held, or a look fails."""
         try:
-            while self._runs:
-                await asyncio.sleep(LULL_SECONDS)
-                await self._look()
-        except Exception:  # noqa: BLE001 - ``PartitionStandby`` asks the same, and handles it
-            self._refuse()
+            with suppress(Outage):  # ``PartitionStandby`` asks again, and waits it out
+                while self._runs:
+                    await asyncio.sleep(LULL_SECONDS)
+                    await self._look()
         finally:
             self._task = None
+            self._refuse()
 
     async def _look(self) -> None:
         asked = list(self._runs)

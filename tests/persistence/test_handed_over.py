@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from functools import partial
 
 from redis.asyncio import Redis
 
@@ -30,13 +31,17 @@ async def is_settled(transport) -> bool:
     return await lag(transport) == 0
 
 
-async def until_handed_over(transport, settings, eventually) -> None:
-    """Return once a message to each partition is persisted without a read."""
+async def until_handed_over(transport, settings, eventually, *, send=None) -> None:
+    """Return once a message to each partition is acknowledged without a read.
+
+    ``send``: appends messages, to another log too; by default to this one.
+    """
+    send = send or partial(append, transport)
     turns = iter(range(1000))
 
     async def is_handed_over() -> bool:
         turn, before = next(turns), await reads(settings)
-        await append(transport, *(message(f"w{turn}.{i}", f"warm{i}") for i in range(32)))
+        await send(*(message(f"w{turn}.{i}", f"warm{i}") for i in range(32)))
         await eventually(lambda: is_settled(transport))
         return await reads(settings) == before
 

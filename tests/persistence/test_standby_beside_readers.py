@@ -15,7 +15,7 @@ from persistence.standby import partition_standby, standby_feed
 from persistence.standby.takeover_rules import LogRole
 from tests.persistence.loglib import contents
 from tests.persistence.samples import message
-from tests.persistence.test_standby_handed import until_handed
+from tests.persistence.test_handed_over import until_handed_over
 from tests.support.mirrors import drained, mirror
 
 PATIENCE = 60  # far longer than a test waits
@@ -58,7 +58,8 @@ async def test_a_record_that_the_feed_has_held_waits_for_one_lull_in_all(
     """It was appended by this process, so the standby gets it twice."""
     stand_by()
     worker = start(log=other, member="w2")
-    await until_handed(partial(mirror, transport, other), transport, transport_settings, eventually)
+    send = partial(mirror, transport, other)
+    await until_handed_over(transport, transport_settings, eventually, send=send)
     await worker.stop()
     await database_pool.execute(PROCESS, "redis", READS)
     lull = 3.0

@@ -13,7 +13,7 @@ from persistence.standby.metrics import StandbyMetrics
 from persistence.standby.takeover_rules import LogRole
 from tests.persistence.loglib import broken, contents, raw
 from tests.persistence.samples import PARTITIONS, message, receipt
-from tests.persistence.test_handed_over import reads
+from tests.persistence.test_handed_over import reads, until_handed_over
 from tests.support.metric_values import value_of
 from tests.support.mirrors import append, copy_of, drained, lag, mirror, seal
 from transport.contract import Topic
@@ -40,21 +40,8 @@ async def handing(consumed, copied, stand_by, transport, transport_settings, eve
     """A standby of Redis that gets each message of this process, and a worker beside it."""
     consumed()
     standby = stand_by(transport, patience=60, stream_poll_interval_ms=60_000)
-    await until_handed(copied, transport, transport_settings, eventually)
+    await until_handed_over(transport, transport_settings, eventually, send=copied)
     return standby
-
-
-async def until_handed(copied, transport, settings, eventually) -> None:
-    """Return once a message to each partition is acknowledged without a read."""
-    turns = iter(range(1000))
-
-    async def is_handed() -> bool:
-        turn, before = next(turns), await reads(settings)
-        await copied(*(message(f"w{turn}.{i}", f"warm{i}") for i in range(32)))
-        await eventually(lambda: drained(transport))
-        return await reads(settings) == before
-
-    await eventually(is_handed, timeout=20)
 
 
 async def test_what_this_process_appends_is_acknowledged_without_a_read(
