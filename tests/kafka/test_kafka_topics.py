@@ -57,7 +57,7 @@ async def test_a_topic_that_disagrees_stops_the_start_with_every_difference(
     name = kafka_settings.kafka_topic
     wrong = {"cleanup.policy": "compact", "retention.ms": "1000"}
     await admin.create_topics([NewTopic(name, 3, 1, topic_configs=wrong)])
-    with pytest.raises(ConfigurationError) as refused:
+    with pytest.raises(ConfigurationError, match="delete one that is empty") as refused:
         async with KafkaTransport(kafka_settings):
             pass
     told = str(refused.value)

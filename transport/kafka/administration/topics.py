@@ -109,8 +109,8 @@ async def ensure_topics(
     found = await _once_visible(admin, specs)
     if found:
         raise ConfigurationError(
-            "Kafka's topics are not as configured; correct the variable, or alter the topic:\n  "
-            + "\n  ".join(found)
+            "Kafka's topics are not as configured; correct the variable, alter the topic, or "
+            "delete one that is empty (it is then made as configured):\n  " + "\n  ".join(found)
         )
 
 

@@ -25,6 +25,7 @@ from transport.kafka.client import (
     idle_fetches,
     node_outages,
     parsing,
+    topic_creation,
 )
 from transport.kafka.client.errors import translate
 from transport.kafka.client.lingering import FETCH_WAIT_MS
@@ -55,6 +56,7 @@ client_log.install()
 ended_connections.install()
 node_outages.install()
 broken_writes.install()
+topic_creation.install()
 
 _METADATA_MAX_AGE_MS = 30_000  # after which an idle client knows of leaders that moved
 _CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}  # their numbers in batches
