@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from compose.local.kafka_jars import cache_dir
-from tests.generated_clients.npm import NotFetchedError, fetched_packages
+from tests.support.npm import NotFetchedError, fetched_packages
 
 _ROOT = Path(__file__).parents[2]
 _PACKAGES = ("@biomejs/biome@2.6.8",)

@@ -18,8 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from compose.local.kafka_jars import cache_dir
-from tests.generated_clients.npm import NotFetchedError, fetched_packages
 from tests.support.api_documents import documents
+from tests.support.npm import NotFetchedError, fetched_packages
 
 HERE = Path(__file__).parent
 _PACKAGES = ("@stoplight/spectral-cli@6.16.3", "@redocly/cli@2.77.0")

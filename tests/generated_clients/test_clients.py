@@ -18,7 +18,7 @@ from compose.local.kafka_jars import cache_dir, find_java
 from tests.generated_clients.conftest import Served
 from tests.generated_clients.contract import check
 from tests.generated_clients.generator import CURRENT, OLD, generate, run
-from tests.generated_clients.npm import NotFetchedError, fetched_packages
+from tests.support.npm import NotFetchedError, fetched_packages
 from tests.support.requirements import absent, program
 
 PROGRAMS = Path(__file__).with_name("programs")

@@ -33,8 +33,11 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-@pytest.fixture(params=["memory", "file", "s3"])
+@pytest.fixture(params=["memory", "file", "s3", "azure"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> PayloadStore:
+    if request.param == "azure":
+        on_azure: PayloadStore = request.getfixturevalue("on_azure")
+        return on_azure
     if request.param == "s3":
         given = request.getfixturevalue("s3_settings").items()
         settings = {name.lower(): value for name, value in given}
