@@ -33,8 +33,8 @@ _CARE_EVERY = 4
 """Every how many looks a claim is trimmed, and checked for records that other consumers have."""
 
 _MOST_TRIMS = 100
-"""Calls that trim a claim in one look. A call removes 100 nodes of the stream at most, which are
-10,000 records by default, so that the server is not kept for long (XTRIM, "Approximate trimming").
+"""Calls that trim a claim in one look. A call ends after 10,000 records, so that the server is not
+kept for long.
 """
 
 _REPLY_BYTES = 64 << 20

@@ -159,6 +159,10 @@ local function gone(keys, args)
   return 1
 end
 
+-- Records after which a call to trim ends. One XTRIM removes 100 times stream-node-max-entries at most,
+-- which are as many by default.
+local TRIMMED_ENOUGH = 10000
+
 -- KEYS stream, trimmed; ARGV an id below which there are more acknowledged records than the limit, and
 -- seconds of retention. Trims records that every group has acknowledged and that are past either
 -- bound. Notes the last record that may have been trimmed, and how many ever were.
@@ -186,7 +190,11 @@ local function trim(keys, args)
     return 0
   end
   local last = redis.call('XREVRANGE', stream, '(' .. limit, '-', 'COUNT', 1)[1]
-  local removed = redis.call('XTRIM', stream, 'MINID', '~', limit)
+  local removed, more = 0, nil
+  repeat
+    more = redis.call('XTRIM', stream, 'MINID', '~', limit)
+    removed = removed + more
+  until more == 0 or removed >= TRIMMED_ENOUGH
   if removed > 0 then
     local before = string.match(redis.call('GET', keys[2]) or '', ' (%d+)$') or 0
     redis.call('SET', keys[2], last[1] .. ' ' .. digits(before + removed))
