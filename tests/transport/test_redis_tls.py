@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -183,10 +183,13 @@ async def test_plain_text_to_a_tls_port_is_an_outage_that_names_the_setting(tls_
             pass
 
 
+@pytest.mark.parametrize("ends_it", [False, True])
 async def test_tls_to_a_port_of_plain_text_is_an_outage_that_names_the_setting(
-    own_redis: ValkeyServer,
+    new_redis: Callable[..., Awaitable[ValkeyServer]], ends_it: bool
 ) -> None:
-    settings = short_settings(None, redis_port=own_redis.port, redis_tls=True)
+    """A server with a ``timeout`` ends the connection before we do."""
+    server = await new_redis(timeout="1" if ends_it else "0")
+    settings = short_settings(None, redis_port=server.port, redis_tls=True)
     with pytest.raises(TransportUnavailable, match=r"over TLS; .* set REDIS_TLS=false"):
         async with RedisTransport.from_settings(settings):
             pass

@@ -48,6 +48,7 @@ _FRESH_SECONDS = 0.02
 _SECOND_LOOK_SECONDS = 0.5
 _CLOSED = "the server closed the connection"
 _SPEAKS_TLS = "if it speaks TLS, set REDIS_TLS=true"
+_SPEAKS_NONE = "over TLS; if it speaks none, set REDIS_TLS=false"
 _ASKS_US = (  # with TLS 1.3 it says so only after the handshake, and not every server does
     "if it asks clients for a certificate, check REDIS_TLS_CERT_FILE, and when that ends "
     "(crossfade doctor)"
@@ -175,11 +176,15 @@ class RedisConnection:
                 await self._begin(address)
         except TimeoutError as error:
             self.hang_up()
-            over = " over TLS; if it speaks none, set REDIS_TLS=false" if address.tls else ""
+            over = f" {_SPEAKS_NONE}" if address.tls else ""
             late = TimeoutError(f"{address.host}:{address.port} takes no connection{over}")
             raise translate(late) from error
         except OSError as error:
             self.hang_up()
+            if address.tls and isinstance(error, ConnectionResetError):
+                # A server that speaks none waits for more, maybe for a shorter time than we do.
+                ended = f"{address.host}:{address.port} ended the connection {_SPEAKS_NONE}"
+                raise translate(RedisConnectionError(ended)) from error
             error.filename = f"{address.host}:{address.port}"  # its text says where
             raise translate(error) from error
         except BaseException:
