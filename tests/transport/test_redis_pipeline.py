@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from compose.local.valkey import ValkeyServer
 from tests.support.fault_proxy import FaultProxy
 from tests.transport.redis_backend import short_settings
-from transport.conformance.member import message
+from transport.conformance.member import drain, message
 from transport.contract import WORKER_GROUP, Claim, Consumer, Topic
 from transport.errors import PartitionLost, TransportUnavailable
 from transport.redis import RedisTransport
@@ -137,3 +137,28 @@ async def test_one_partitions_large_records_keep_no_other_from_its_own(
         found = await _next(claims)
         assert [len(bodies) for bodies in found] == [1, 5, 1, 1]
         assert [len(body) for body in found[1][1:]] == [LARGE] * 4
+
+
+async def test_what_is_more_than_the_server_may_reply_is_read_in_parts(
+    near: RedisTransport, client: Redis
+) -> None:
+    """It closes the connection instead, each time."""
+    name = "client-output-buffer-limit"
+    before = (await client.config_get(name))[name]
+    await client.config_set(name, f"normal {2 * LARGE} 0 0")
+    try:
+        async with near.consume(Topic.MESSAGES, group=WORKER_GROUP, member="m") as consumer:
+            claims = await _claims(consumer, near.partitions)
+            assert await _next(claims, 0.0) == [[]] * 4, "from now on they are read together"
+            large = [
+                msgspec.structs.replace(
+                    message(f"{n}", partition=n % 4, of=near), body=bytes(LARGE)
+                )
+                for n in range(12)
+            ]
+            await near.publish(large)
+            for claim in claims:
+                found = await drain(claim, 3, patience=10.0)
+                assert [len(record.body) for record in found] == [LARGE] * 3
+    finally:
+        await client.config_set(name, before)

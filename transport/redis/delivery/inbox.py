@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NoReturn
 
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -147,15 +148,16 @@ class Inbox:
 
         Returns whether to read again at once. A read of one record has no limit of size.
         """
-        if not isinstance(error.__cause__, RedisTimeoutError):
+        if not isinstance(error.__cause__, RedisTimeoutError | RedisConnectionError):
             return False
         was_large, self._is_large = self._is_large, True
         if was_large:
             if limit == 1:
                 return False
             self._most = max(1, limit // 8)
-        # In a shared trip, the reads of other partitions may have been too large.
-        return isinstance(error.__cause__, ReplyTooLargeError)
+        # In a shared trip, the reads of other partitions may have been too large. A server that
+        # bounds its replies (client-output-buffer-limit, maxmemory-clients) closes the connection.
+        return isinstance(error.__cause__, ReplyTooLargeError | RedisConnectionError)
 
     async def ack(self, through: str) -> int:
         """Acknowledge the records through ``through``; return how many these were.
