@@ -254,7 +254,8 @@ def must_have_functions(reply: Reply) -> None:
     """
     if isinstance(reply, ResponseError) and "unknown command" in str(reply):
         raise ConfigurationError(
-            "this server has no functions: Redis 7.0 or later, or Valkey, is needed"
+            "this server has no functions: Redis 7.0 or later, or Valkey, is needed, and a proxy "
+            "in front of it has to pass every command on"
         ) from reply
 
 
