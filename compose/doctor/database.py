@@ -14,7 +14,7 @@ from compose.doctor.clock import clock
 from compose.doctor.observation import Observation, bad, fine, unknown, warning
 from compose.process.settings_warnings import cheaper_wal
 from persistence.database.certificates import certificates
-from persistence.database.failover import pooling_of
+from persistence.database.failover import pooling_of, replacement_of
 from persistence.database.fitness import Pooling, unset_parameters
 from persistence.database.pool import (
     Connection,
@@ -102,6 +102,8 @@ async def examine_database(pool: Pool, settings: PersistenceSettings) -> AsyncIt
             pooling = pooling_of(connection)
             for observation in _of_server(server):
                 yield observation
+            if replaced := await replacement_of(connection):
+                yield _replaced(*replaced)
             for observation in examine_certificates(certificates(connection)):
                 yield observation
             yield clock(server["clock"], asked, answered)
@@ -211,6 +213,15 @@ def _of_server(server: Any) -> Iterator[Observation]:
             "roll back old prepared transactions, drop replication slots that nobody uses, end old "
             "transactions, and see that autovacuum works",
         )
+
+
+def _replaced(old: str, new: str) -> Observation:
+    return bad(
+        "replaced",
+        f"{old} goes on taking writes, although {new} was promoted in its place",
+        f"stop {old} (with Patroni: see that its Patroni runs), and have it follow {new}",
+        promise=1,
+    )
 
 
 async def _standstill(connection: Connection) -> AsyncIterator[Observation]:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, cast
 import asyncpg
 
 from persistence.database.fitness import Pooling
+from persistence.database_url import place_of
 
 if TYPE_CHECKING:  # database.py uses this module
     from persistence.database.hang import HangWatch
     from persistence.database.pool import Connection, Pool
     from persistence.database.servers import Servers
 
-__all__ = ["direct_of", "is_stale", "leave_if_demoted", "pooling_of", "watch_of"]
+__all__ = ["direct_of", "is_stale", "leave_if_demoted", "pooling_of", "replacement_of", "watch_of"]
 
 _DEMOTED = frozenset(
     (
@@ -61,6 +62,19 @@ def watch_of(connection: Connection) -> HangWatch | None:
 def pooling_of(connection: Connection) -> Pooling:
     """Return the kind of pooler between ``connection`` and the server."""
     return cast("Pooling", getattr(connection, "pooling", Pooling.NONE))
+
+
+async def replacement_of(connection: Connection) -> tuple[str, str] | None:
+    """Return the server of ``connection``, and the one that was promoted in its place.
+
+    ``None`` if none was, or if that is not known.
+    """
+    servers = _servers_of(connection)
+    used: str | None = getattr(connection, "url", None)
+    if servers is None or used is None:
+        return None
+    new = await servers.replacement(used)
+    return None if new is None else (place_of(used), place_of(new))
 
 
 def _servers_of(connection: Connection) -> Servers | None:

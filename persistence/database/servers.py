@@ -11,6 +11,7 @@ import ssl
 from contextlib import suppress
 from functools import partial
 from typing import Any
+from urllib.parse import parse_qsl
 from weakref import WeakSet
 
 import asyncpg
@@ -25,6 +26,7 @@ from persistence.database.fitness import (
     unset_parameters,
 )
 from persistence.database.hang import HangWatch
+from persistence.database.replaced import TIMELINE, PrimaryTimeline, ReplacementWatch, successor
 from persistence.database_url import parts_of, place_of, urls_of
 from persistence.errors import Crowded, Outage
 from transport.errors import ConfigurationError
@@ -43,6 +45,7 @@ _REFUSALS = (
     asyncpg.InternalClientError,  # not one that takes writes
 )
 _ATTRIBUTES = "target_session_attrs"
+_TAKE_WRITES = ("read-write", "primary")
 _LEAVE_SECONDS = 1.0
 """At most this often: a server that stays read-only must not cost a session a statement."""
 
@@ -90,14 +93,20 @@ class Servers:
         )
         """The same servers without the pooler, for code that needs a session of its own."""
         self._fitness: dict[str, Fitness] = {}
-        named = len(self._urls) == 1 or f"{_ATTRIBUTES}=" in parts_of(url).query
-        self._options: dict[str, Any] = {} if named else {_ATTRIBUTES: "read-write"}
+        is_one = len(self._urls) == 1
+        wanted = dict(parse_qsl(parts_of(url).query)).get(_ATTRIBUTES)
+        self._options: dict[str, Any] = {} if is_one or wanted else {_ATTRIBUTES: "read-write"}
         if password is not None:
             self._options["password"] = partial(_present, password)  # asked for each connection
         self._left_at = float("-inf")
         self._sessions: WeakSet[ServerConnection] = WeakSet()
         self._asked_with: dict[str, Any] = {}
-        self.watch = HangWatch(self._leave_if_it_hangs) if len(self._urls) > 1 else None
+        self.watch = None if is_one else HangWatch(self._leave_if_it_hangs)
+        self._replacement_watch = (
+            ReplacementWatch(self._leave_if_replaced, self._is_used)
+            if not is_one and (wanted or _TAKE_WRITES[0]) in _TAKE_WRITES
+            else None
+        )
         self.generation = 0
         """How often the pool's connections were given up; older connections must not be kept."""
 
@@ -138,7 +147,21 @@ class Servers:
         except BaseException:
             session.terminate()
             raise
+        if self._replacement_watch is not None:
+            self._replacement_watch.begin()
         return session
+
+    async def replacement(self, url: str) -> str | None:
+        """Return the server that replaced that of ``url``, which takes writes all the same.
+
+        ``None`` if none did, or if that is not known.
+        """
+        if self._replacement_watch is None:
+            return None
+        asked = list(self._urls)
+        lines = await asyncio.gather(*(self._timeline(url) for url in asked))
+        found = {url: line for url, line in zip(asked, lines, strict=True) if line is not None}
+        return successor(url, found)
 
     async def _examine(self, session: ServerConnection, options: dict[str, Any]) -> None:
         """Refuse an unfit server; set the parameters that the session did not begin with."""
@@ -210,20 +233,61 @@ class Servers:
         _log.warning(
             "PostgreSQL gives no answer and was replaced: leaving it", server=place_of(hung)
         )
-        self._begin_with(primary)
+        self._move(hung, primary)
+
+    async def _leave_if_replaced(self) -> None:
+        """End the sessions of the server in use if another one was promoted in its place."""
+        old = self._urls[0]
+        new = await self.replacement(old)
+        if new is None or self._urls[0] != old:
+            return
+        _log.error(
+            "PostgreSQL was replaced, and goes on taking writes: leaving it. Its rows that the "
+            "other server lacks come from the log. Stop it",
+            server=place_of(old),
+            replaced_by=place_of(new),
+        )
+        self._move(old, new)
+
+    def _move(self, old: str, new: str) -> None:
+        """End the sessions of one server, and begin with another one."""
+        self._begin_with(new)
         self.generation += 1
         for session in list(self._sessions):
-            if session.url == hung:
+            if session.url == old:
                 session.terminate()
 
-    async def _takes_writes(self, url: str) -> bool:
-        options = self._asked_with | {"connection_class": asyncpg.Connection}
+    def _is_used(self) -> bool:
+        return any(not session.is_closed() for session in self._sessions)
+
+    async def _timeline(self, url: str) -> PrimaryTimeline | None:
+        """Return what a server writes; ``None`` if it takes no writes, or if it doesn't tell."""
         try:
-            session = await asyncpg.connect(url, timeout=_LOOK_SECONDS, **options)
+            async with asyncio.timeout(_LOOK_SECONDS):
+                session = await self._look_at(url)
+                try:
+                    row = await session.fetchrow(TIMELINE)
+                    assert row is not None
+                    return PrimaryTimeline(*row)
+                finally:
+                    session.terminate()
+        except _REFUSALS:
+            return None
+
+    async def _takes_writes(self, url: str) -> bool:
+        try:
+            session = await self._look_at(url)
         except _REFUSALS:
             return False
         session.terminate()
         return True
+
+    async def _look_at(self, url: str) -> asyncpg.Connection[Any]:
+        options = self._asked_with | {"connection_class": asyncpg.Connection}
+        session: asyncpg.Connection[Any] = await asyncpg.connect(
+            url, timeout=_LOOK_SECONDS, **options
+        )
+        return session
 
     def _begin_with(self, url: str) -> None:
         if url != self._urls[0]:

@@ -24,6 +24,7 @@ from tests.support.doctor import examined
 from tests.support.forked_commands import ForkedCommands
 from tests.support.kafka import KafkaNode, fresh_settings
 from tests.support.pgbouncer import Pgbouncer, needs_prepared_statements
+from tests.support.postgres_pair import pair
 from tests.support.requirements import absent
 from transport.redis import RedisTransport
 from transport.redis.connection.rights import BETTER, LEAST
@@ -124,6 +125,17 @@ async def test_another_log_under_the_name_is_bad(
     status, found = await doctor.examine()
     assert status == 1
     assert "forget-log redis" in found["log redis, identity"]["remedy"]
+
+
+async def test_a_primary_that_was_replaced_and_goes_on_taking_writes_is_bad(
+    doctor: _Doctor, initialized_postgres: Path, tmp_path: Path
+) -> None:
+    async with pair(initialized_postgres, tmp_path / "pair") as servers:
+        await servers.promote()
+        status, found = await doctor.examine(DATABASE_URL=servers.url)
+    assert status == 1
+    told = found["postgresql, replaced"]
+    assert f":{servers.primary.port} goes on taking writes" in told["found"]
 
 
 async def test_acknowledgements_that_a_crash_may_lose_are_bad(

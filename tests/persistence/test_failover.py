@@ -121,6 +121,26 @@ async def test_a_promoted_standby_that_was_behind_costs_no_row_and_no_order(
     assert not running.consumer.status().paused
 
 
+async def test_a_primary_that_was_replaced_and_goes_on_taking_writes_is_left(
+    servers: PostgresPair, pool, start, log
+) -> None:
+    """Its cluster manager died, so nobody stops it."""
+    running = start(pool=pool, log=log)
+    early, lost, late = messages("early", 60), messages("lost", 50), messages("late", 40)
+    await persisted(log, *early)
+    await servers.cut()
+    await servers.promote()
+    await persisted(log, *lost)
+
+    async def is_left() -> bool:
+        return bool(await run(servers.standby, "SELECT count(*) = 110 FROM messages"))
+
+    await eventually(is_left, timeout=30)
+    await persisted(log, *late)
+    assert await rows(pool) == expected(early, lost, late)
+    assert restored(running.metrics, log.name) == len(lost)
+
+
 @pytest.mark.parametrize("group", ["of the first log", "of a second log", "that had begun"])
 @pytest.mark.parametrize("cut", ["before", "after"])
 async def test_a_failover_as_a_log_gets_its_first_owner_costs_no_row(
