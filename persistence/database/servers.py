@@ -214,7 +214,7 @@ class Servers:
                 session = await asyncpg.connect(url, timeout=seconds / len(self._urls), **options)
             except _REFUSALS as error:
                 is_crowded |= isinstance(error, asyncpg.TooManyConnectionsError)
-                answers.append(f"{place_of(url)}: {type(error).__name__} {error}".rstrip())
+                answers.append(f"{place_of(url)}: {_answer(error)}")
             else:
                 self._begin_with(url)
                 return session, url
@@ -293,6 +293,12 @@ class Servers:
         if url != self._urls[0]:
             self._urls = [url, *(other for other in self._urls if other != url)]
             _log.info("Another PostgreSQL server takes the writes", server=place_of(url))
+
+
+def _answer(error: Exception) -> str:
+    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+        return "it is a standby, or read-only"
+    return f"{type(error).__name__} {error}".rstrip()
 
 
 def _present(password: SecretFile) -> str:

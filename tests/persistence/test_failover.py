@@ -13,8 +13,9 @@ from redis.asyncio import Redis
 
 from compose.process.health import worker_probe
 from otel.metrics import Metrics
-from persistence.database.pool import connect
+from persistence.database.pool import connect, using
 from persistence.dead_letters.indexer import DeadLetterIndexer
+from persistence.errors import Outage
 from persistence.settings import PersistenceSettings
 from persistence.store.batch import Fence
 from persistence.store.writer import Writer
@@ -139,6 +140,13 @@ async def test_a_primary_that_was_replaced_and_goes_on_taking_writes_is_left(
     await persisted(log, *late)
     assert await rows(pool) == expected(early, lost, late)
     assert restored(running.metrics, log.name) == len(lost)
+
+
+async def test_a_host_that_takes_no_writes_is_told_in_words(servers: PostgresPair, pool) -> None:
+    await servers.primary.kill()
+    with pytest.raises(Outage, match=f":{servers.standby.port}: it is a standby, or read-only"):
+        async with using(pool):
+            pass
 
 
 @pytest.mark.parametrize("group", ["of the first log", "of a second log", "that had begun"])
