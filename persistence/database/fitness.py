@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ __all__ = [
     "Fitness",
     "Pooling",
     "assumed",
+    "end_if_given_up",
     "examine_session",
     "set_in_session",
     "unset_parameters",
@@ -48,6 +50,7 @@ _ASSUMED = {
 # Audits, repairs and archives have long transactions.
 _ASSUMED_FROM_17 = {"transaction_timeout": "0"}
 
+_CLIENT_CHECK = "2s"
 _WITHIN = 2.0
 _TRIES = 3
 
@@ -172,6 +175,16 @@ def assumed(session: OpenSession) -> dict[str, str]:
 async def set_in_session(session: asyncpg.Connection[Any], settings: Mapping[str, str]) -> None:
     """Set parameters of a session that has begun, in one round trip."""
     await session.execute("; ".join(f"SET {name} = '{value}'" for name, value in settings.items()))
+
+
+async def end_if_given_up(session: asyncpg.Connection[Any]) -> None:
+    """Have the server end a statement once its client has closed the connection.
+
+    Else a statement that waits for a lock goes on until ``statement_timeout``. While a synchronous
+    standby is gone, a heartbeat every two seconds would use up the server's connections.
+    """
+    with suppress(asyncpg.InvalidParameterValueError):  # a server on Windows can't
+        await session.execute(f"SET client_connection_check_interval = '{_CLIENT_CHECK}'")
 
 
 async def unset_parameters(session: OpenSession, settings: Mapping[str, str]) -> str:

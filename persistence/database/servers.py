@@ -21,6 +21,7 @@ from persistence.database.fitness import (
     Fitness,
     Pooling,
     assumed,
+    end_if_given_up,
     examine_session,
     set_in_session,
     unset_parameters,
@@ -144,6 +145,8 @@ class Servers:
         self._sessions.add(session)
         try:
             await self._examine(session, options)
+            if session.pooling is Pooling.NONE:
+                await end_if_given_up(session)
         except BaseException:
             session.terminate()
             raise

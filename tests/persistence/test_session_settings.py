@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 
 import asyncpg
+import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from persistence.database.pool import Pool, connect, using
+from persistence.errors import TooSlow
 from persistence.settings import PersistenceSettings
 from persistence.store.writer import Writer
 from tests.persistence.samples import message, placed
@@ -98,3 +100,24 @@ async def test_behind_a_pooler_in_transaction_mode_the_remedy_is_said(
         assert "SET default_transaction_isolation = 'read committed';" in told
     finally:
         await pooler.stop()
+
+
+async def test_a_statement_that_is_given_up_leaves_no_session(database_url, database_pool):
+    await database_pool.execute("CREATE TABLE held AS SELECT 1 AS n")
+    pool = await pool_of(database_url)
+    try:
+        async with database_pool.acquire() as blocker, blocker.transaction():
+            await blocker.execute("LOCK TABLE held")
+            with pytest.raises(TooSlow):
+                async with using(pool) as connection:
+                    await connection.fetchval("SELECT n FROM held", timeout=0.5)
+
+            async def none_waits() -> bool:
+                waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = $1"
+                relation = await blocker.fetchval("SELECT 'held'::regclass::oid")
+                return not await blocker.fetchval(waiting, relation)
+
+            assert not await none_waits()
+            await eventually(none_waits, timeout=15)  # statement_timeout is 30 s
+    finally:
+        await pool.close()
