@@ -141,7 +141,8 @@ async def examine_reads(primary: Pool, settings: PersistenceSettings) -> AsyncIt
     except (PersistenceError, TimeoutError) as error:
         yield bad(
             "connection",
-            str(error) or f"no answer within {_WITHIN:g} s",
+            str(error).replace("DATABASE_URL", "DATABASE_READ_URL")
+            or f"no answer within {_WITHIN:g} s",
             "see that PostgreSQL runs where DATABASE_READ_URL says, or unset it: until then pages "
             "of conversations and the console's search are read from DATABASE_URL, two at a time",
         )

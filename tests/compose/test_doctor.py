@@ -214,6 +214,7 @@ async def test_the_address_of_reads_is_looked_at(
     status, found = await doctor.examine(DATABASE_READ_URL=nowhere)
     assert (status, found["postgresql reads, connection"]["grade"]) == (1, "bad")
     assert "DATABASE_READ_URL" in found["postgresql reads, connection"]["remedy"]
+    assert "check DATABASE_READ_URL" in found["postgresql reads, connection"]["found"]
     empty = database_url.rpartition("/")[0] + "/postgres"
     status, found = await doctor.examine(DATABASE_READ_URL=empty)
     assert (status, found["postgresql reads, schema"]["grade"]) == (1, "bad")
