@@ -89,14 +89,19 @@ class Ingress:
         self.followed = followed
         """The event streams that consoles follow; ``drain`` ends them."""
 
-    def drain(self) -> None:
+    def drain(self, *, ready: bool = False) -> None:
         """Make ``/readyz`` say no, and go on serving requests. Call it before stopping.
 
         Each answer from now on is the last on its connection, so that clients with open connections
         move to another process before this one ends. The consoles' event streams end too; the
         consoles connect to another process.
+
+        Args:
+            ready: Leave ``/readyz`` as it is, because another process serves the same address. A
+                proxy knows only the address: if it were told no, it would exclude that process too.
         """
-        self._readiness.drain()
+        if not ready:
+            self._readiness.drain()
         self.listener.leaving = True
         for stream in self.followed:
             stream.end()

@@ -45,8 +45,8 @@ class Application(Protocol):
     listener: Listener
     """Makes the HTTP connections of the application."""
 
-    def drain(self) -> None:
-        """Make ``/readyz`` say no from now on."""
+    def drain(self, *, ready: bool = False) -> None:
+        """Make ``/readyz`` say no from now on, unless ``ready``."""
 
     async def __call__(
         self, scope: Any, receive: Callable[..., Any], send: Callable[..., Any]
@@ -85,9 +85,10 @@ class HealthOnly:
         self._api = FastAPI(title="Crossfade worker", docs_url=None, redoc_url=None)
         self._api.include_router(health_router(self._readiness))
 
-    def drain(self) -> None:
-        """Make ``/readyz`` say no from now on."""
-        self._readiness.drain()
+    def drain(self, *, ready: bool = False) -> None:
+        """Make ``/readyz`` say no from now on, unless ``ready``."""
+        if not ready:
+            self._readiness.drain()
 
     async def __call__(
         self, scope: Any, receive: Callable[..., Any], send: Callable[..., Any]

@@ -61,6 +61,7 @@ async def run(
     logging: Callable[[OtelSettings], None] = _to_standard_error,
     bound: socket.socket | None = None,
     supervised: bool = False,
+    replaced: Callable[[], bool] = lambda: False,
 ) -> None:
     """Run until ``stop`` is set; return when all partitions are given up and everything is closed.
 
@@ -76,6 +77,8 @@ async def run(
         logging: Sets up where the process logs.
         bound: The API's socket; by default one on HOST and PORT.
         supervised: Whether further processes run beside this one, and need metrics ports too.
+        replaced: Returns whether another process serves the same address by now. Then readiness
+            stays as it is during the stop.
 
     Raises:
         ConfigurationError: a setting can't work (the port is taken, the log disagrees).
@@ -121,7 +124,7 @@ async def run(
                         await parts.payload_identity.begin()
                     if parts.payload_gate is not None:
                         await parts.payload_gate.begin()  # another may have started meanwhile
-                    process = _Process(parts, heartbeat, targets, role)
+                    process = _Process(parts, heartbeat, targets, role, replaced)
                     await process.run(bound, stop, partial(started, running))
                 except ConfigurationError:
                     await heartbeat.leave()  # a log was retired, or others disagree
@@ -156,13 +159,21 @@ def _calm_collector() -> None:
 class _Process:
     """The tasks of a process, and the order in which they end."""
 
-    def __init__(self, parts: Service, heartbeat: Heartbeat, targets: Targets, role: Role) -> None:
+    def __init__(
+        self,
+        parts: Service,
+        heartbeat: Heartbeat,
+        targets: Targets,
+        role: Role,
+        replaced: Callable[[], bool],
+    ) -> None:
         self._settings = parts.context.settings.process
         # Load balancers send no requests to a worker, so it need not wait for them.
         self._delay = 0.0 if role is Role.WORKER else self._settings.shutdown_delay_seconds
         self._parts = parts
         self._heartbeat = heartbeat
         self._targets = targets
+        self._replaced = replaced
         self._http_stop = asyncio.Event()
         self._observers_stop = asyncio.Event()
 
@@ -212,7 +223,7 @@ class _Process:
             await tasks.until(stop)
         finally:
             log.info("Stopping")
-            parts.app.drain()
+            parts.app.drain(ready=self._replaced())
             if stop.is_set():
                 await asyncio.sleep(self._delay)
             self._http_stop.set()

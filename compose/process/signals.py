@@ -34,7 +34,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.stop = asyncio.Event()
-        self._asked = 0.0
+        self._asked: float | None = None
         self.forced: Callable[[], None] = lambda: None
         """Called before the second signal ends the process."""
 
@@ -58,6 +58,21 @@ class Signals:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up)
         return reload
 
+    def replaced_by_hangup(self) -> asyncio.Event:
+        """Return an event that SIGHUP sets, which then asks for an orderly stop.
+
+        A supervisor sends it when another process serves the same address. A later SIGTERM does not
+        count as the second signal.
+        """
+        replaced = asyncio.Event()
+
+        def hung_up() -> None:
+            replaced.set()
+            self.stop.set()
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up)
+        return replaced
+
     async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work`` and return its result; cancel it when a stop is asked for.
 
@@ -67,7 +82,7 @@ class Signals:
         return await unless_set(self.stop, work)
 
     def _received(self) -> None:
-        if self.stop.is_set():
+        if self._asked is not None:
             if time.monotonic() - self._asked < _ECHO_SECONDS:
                 return
             err.print("Stopping at once. Nothing acknowledged is lost.")

@@ -28,7 +28,7 @@ _BAD_SETTINGS = 2
 
 
 def main(name: str, role: Role, lifeline: Lifeline, listener: socket.socket | None) -> None:
-    """Run until SIGTERM or until the supervisor ends."""
+    """Run until SIGTERM or SIGHUP, or until the supervisor ends."""
     structlog.contextvars.bind_contextvars(process=name)
     try:
         settings = load()
@@ -48,6 +48,7 @@ async def _run(
 ) -> None:
     signals = Signals()
     signals.install()
+    replaced = signals.replaced_by_hangup()
 
     def orphaned() -> None:
         log.error("The supervisor is gone: stopping")
@@ -60,7 +61,13 @@ async def _run(
     beating = asyncio.create_task(lifeline.run())
     try:
         await run_process(
-            settings, role, signals.stop, started=started, bound=listener, supervised=True
+            settings,
+            role,
+            signals.stop,
+            started=started,
+            bound=listener,
+            supervised=True,
+            replaced=replaced.is_set,
         )
     finally:
         beating.cancel()

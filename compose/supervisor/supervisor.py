@@ -259,11 +259,12 @@ class Supervisor:
                 )
                 return False
             slot.child = new
-        await self._end(old)
+        # The new one serves the address of one that accepts; a worker has an address of its own.
+        await self._end(old, signal.SIGTERM if slot.listener is None else signal.SIGHUP)
         return True
 
-    async def _end(self, child: ChildProcess) -> None:
-        child.send(signal.SIGTERM)
+    async def _end(self, child: ChildProcess, number: signal.Signals = signal.SIGTERM) -> None:
+        child.send(number)
         done, _ = await asyncio.wait({child.ended}, timeout=self._stop_seconds)
         if not done:
             log.error(

@@ -7,7 +7,8 @@ import os
 import re
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import asyncpg
@@ -127,6 +128,53 @@ async def test_a_reload_replaces_each_process_and_no_request_notices(crossfade, 
     assert set(after) == set(before)
     assert not set(after.values()) & set(before.values())
     assert await running.terminate() == 0
+
+
+async def test_a_port_is_ready_through_a_reload_and_not_once_all_stop(crossfade, places):
+    """A proxy knows the port alone: a no from one process would exclude the others too."""
+    running = await crossfade(
+        "serve", "--processes", "2", **{**places, "SHUTDOWN_DELAY_SECONDS": "2"}
+    )
+    await running.says('"event":"Started"')
+    url, statuses = f"http://127.0.0.1:{places['PORT']}/readyz", Counter()
+
+    async def is_ready() -> bool:
+        status = (await _get(url)).status_code
+        statuses[status] += 1
+        return status == 200
+
+    await eventually(is_ready)
+    statuses.clear()
+    running.process.send_signal(signal.SIGHUP)
+    while '"event":"Reloaded"' not in running.text:
+        await is_ready()
+        await asyncio.sleep(0.02)
+    assert set(statuses) == {200}, statuses
+    assert statuses.total() > 50  # new connections; each process had some
+    running.process.send_signal(signal.SIGTERM)
+    await eventually(lambda: _says_no(is_ready), 2.0)
+    assert await running.ends() == 0
+
+
+async def _says_no(is_ready: Callable[[], Awaitable[bool]]) -> bool:
+    return not await is_ready()
+
+
+async def test_a_stop_in_a_reload_is_orderly(crossfade, places):
+    """The process that is being replaced gets a second signal, and may still have requests."""
+    running = await crossfade(
+        "serve", "--processes", "1", **{**places, "SHUTDOWN_DELAY_SECONDS": "3"}
+    )
+    await running.says('"event":"Started"')
+    old = _children(running.process.pid)["serve 1"]
+    running.process.send_signal(signal.SIGHUP)
+    await running.says('"event":"Stopping"')
+    await asyncio.sleep(0.6)  # a signal that comes sooner is taken for an echo of the first
+    running.process.send_signal(signal.SIGTERM)
+    assert await running.ends() == 0
+    assert "Stopping at once" not in running.text
+    assert _has_ended(old)
+    assert len(re.findall('"event":"Stopped"', running.text)) == 3  # both, and the supervisor
 
 
 async def test_a_reload_into_settings_that_fail_keeps_the_processes(crossfade, places, tmp_path):
