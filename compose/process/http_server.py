@@ -17,7 +17,9 @@ from persistence.database.outage import stopped_within
 __all__ = ["serve"]
 
 _DATE_SECONDS = 1.0
-_KEEP_ALIVE = 75  # seconds; longer than the idle time of common proxies' connections (60)
+# Seconds: longer than proxies keep an idle connection by default (Caddy: 120), and shorter than
+# clouds remember one (Azure: 240).
+_KEEP_ALIVE = 150
 
 
 class _Server(uvicorn.Server):
