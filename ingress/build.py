@@ -302,6 +302,8 @@ def _api(
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
+        # Its redirects name the scheme and the path that reached us, and a proxy had others.
+        redirect_slashes=False,
     )
     error_handlers.install(api)
     for router in routers:

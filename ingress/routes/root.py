@@ -1,10 +1,14 @@
-"""``/``: links to the console, the documentation and the other entry points."""
+"""``/``: links to the console, the documentation and the other entry points.
+
+``/console/`` and ``/docs/`` lead to the pages without the slash.
+"""
 
 from __future__ import annotations
 
 from html import escape
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
 
 from ingress.schema.responses import encode
 
@@ -42,5 +46,11 @@ def root_router() -> APIRouter:
         if "text/html" in request.headers.get("accept", ""):
             return Response(_PAGE, media_type="text/html", headers=_HEADERS)
         return Response(_JSON, media_type="application/json", headers=_HEADERS)
+
+    @router.get("/console/")
+    @router.get("/docs/")
+    async def get_page_with_slash(request: Request) -> Response:
+        # Relative, because a proxy may have put the page below a prefix, and ends TLS.
+        return RedirectResponse(f"..{request.url.path.rstrip('/')}")
 
     return router
