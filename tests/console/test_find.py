@@ -209,3 +209,22 @@ async def _are_listed(page: Page, rows: Locator, count: int) -> None:
         return False
 
     await eventually(there, every=0.3)
+
+
+async def test_content_in_the_store_is_linked_below_any_prefix(
+    either: Place, look: Open, name: str
+) -> None:
+    """Like all that the page loads: a proxy may serve the console below a path of its own."""
+    identifier = (await either.post(name, f"{name}-1"))["messageId"]
+    await either.persisted(identifier)
+    connection = await asyncpg.connect(either.settings["DATABASE_URL"])
+    await connection.execute(
+        "UPDATE messages SET content = '', payload_key = $2, payload_bytes = 70000 WHERE id = $1",
+        identifier,
+        f"{identifier}/{'0' * 64}",
+    )
+    await connection.close()
+    page = await look(either)
+    await page.goto(f"{either.url}/console#/message/{identifier}")
+    link = page.get_by_role("link", name="70,000 bytes")
+    await expect(link).to_have_attribute("href", f"api/messages/{identifier}/content")

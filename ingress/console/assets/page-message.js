@@ -110,7 +110,7 @@ function view({ message, steps, incomplete }, again) {
             null,
             h(
               "a",
-              { href: message.payload.url, download: "" },
+              { href: message.payload.url.slice(1), download: "" },
               `${message.payload.bytes.toLocaleString("en")} bytes ↓`,
             ),
             ", SHA-256 ",
