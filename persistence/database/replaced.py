@@ -11,11 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
-import structlog
-
 __all__ = ["TIMELINE", "PrimaryTimeline", "ReplacementWatch", "successor"]
-
-_log = structlog.get_logger(__name__)
 
 _EVERY_SECONDS = 10.0
 TIMELINE = """
@@ -69,8 +65,6 @@ class ReplacementWatch:
     async def _examine_once(self) -> None:
         try:
             await self._examine()
-        except Exception as error:  # noqa: BLE001 - the next look may succeed
-            _log.warning("Servers of DATABASE_URL not compared", error=str(error))
-        finally:
+        finally:  # the event loop reports an unknown error, and the next look may succeed
             self._examining = None
             self.begin()
