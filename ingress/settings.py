@@ -85,6 +85,11 @@ class IngressSettings(BaseSettings):
     ingress_write_timeout_ms: Annotated[int, Field(ge=100, le=600_000)] = 30_000
     """How long a client may leave an answer unread. The service goes on waiting for a client that
     reads at 1 KiB/s or faster."""
+    # Longer than proxies keep an idle connection by default (Caddy: 120 s), and shorter than clouds
+    # remember one (Azure: 240 s).
+    ingress_idle_timeout_ms: Annotated[int, Field(ge=1_000, le=3_600_000)] = 150_000
+    """How long a connection may stay idle after an answer. A proxy in front has to close its idle
+    connections sooner: Google Cloud's load balancers keep theirs for 600 s."""
     ingress_max_connections: Annotated[int, Field(ge=1)] | None = None
     """The most connections at once. Past it an idle connection is closed for each new one; if none
     is idle, the new one gets 503. Not set: 10,000, or fewer if the limit of open files is low."""

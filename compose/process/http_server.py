@@ -17,9 +17,6 @@ from persistence.database.outage import stopped_within
 __all__ = ["serve"]
 
 _DATE_SECONDS = 1.0
-# Seconds: longer than proxies keep an idle connection by default (Caddy: 120), and shorter than
-# clouds remember one (Azure: 240).
-_KEEP_ALIVE = 150
 
 
 class _Server(uvicorn.Server):
@@ -109,7 +106,6 @@ async def serve(
             server_header=False,
             proxy_headers=False,  # nothing here trusts a forwarded address
             backlog=BACKLOG,
-            timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=grace_seconds,
         ),
         stop,

@@ -24,6 +24,7 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     head_seconds: float = 10.0
     body_seconds: float = 30.0
     write_seconds: float = 30.0
+    idle_seconds: float = 150.0
     connections: int = _MOST
     health_connections: int = 32
     held_bytes: int = 64 * 1024 * 1024
@@ -46,15 +47,16 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
             head_seconds=settings.ingress_head_timeout_ms / 1000,
             body_seconds=settings.ingress_body_timeout_ms / 1000,
             write_seconds=settings.ingress_write_timeout_ms / 1000,
+            idle_seconds=settings.ingress_idle_timeout_ms / 1000,
             connections=_connections(settings.ingress_max_connections, reserve),
             health_connections=reserve,
             held_bytes=settings.ingress_queue_bytes,
         )
 
     @property
-    def timeouts(self) -> tuple[float, float, float]:
-        """The time limits of heads, bodies and answers."""
-        return self.head_seconds, self.body_seconds, self.write_seconds
+    def timeouts(self) -> tuple[float, ...]:
+        """The time limits of heads, bodies, answers and idle connections."""
+        return self.head_seconds, self.body_seconds, self.write_seconds, self.idle_seconds
 
 
 def _connections(wanted: int | None, reserve: int) -> int:

@@ -89,7 +89,6 @@ class HttpConnection(asyncio.Protocol):
         self._app = config.loaded_app
         self._app_state = app_state
         self._server_state = server_state
-        self.keep_alive_seconds = config.timeout_keep_alive
         self._hot_path = listener.hot_path
         self._parser = RequestParser(listener.bounds)
         self.address = ""
@@ -421,7 +420,7 @@ class HttpConnection(asyncio.Protocol):
         elif self._exchange is not None or self._stage == "waiting":
             pass  # the client waits for us
         elif self._stage == "between" and self._served:
-            if waited > self.keep_alive_seconds and not has_unread(self._transport):
+            if waited > bounds.idle_seconds and not has_unread(self._transport):
                 self._transport.close()
         elif waited > self._head_seconds:
             if self._stage == "head":

@@ -44,6 +44,7 @@ _NO_SETTINGS = {
     "SQL_ASCII",
     # of the payload store's provider
     *("AWS_ACCESS_KEY_ID", "AWS_REGION"),
+    *("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY", "GOOGLE_APPLICATION_CREDENTIALS"),
     # what a command that restarts processes finds in its environment
     "CROSSFADE_PHASE",
     # what the checker of the chaos runs calls its findings

@@ -189,19 +189,25 @@ async def test_a_request_that_has_come_is_served_though_its_connection_was_idle_
     site: Any,
 ) -> None:
     """The loop was busy elsewhere: it is late, and not the client."""
-    here = await site()
+    here = await site(ingress_idle_timeout_ms=60_000)
     reader, writer = await here.connect()
     writer.write(GET)
     await reader.readuntil(b"\r\n\r\n")
     raw = writer.get_extra_info("socket")
     (mine,) = here.connections
-    mine.keep_alive_seconds = 0.2
     raw_send = socket.socket(fileno=os.dup(raw.fileno()))
-    sweep = asyncio.get_running_loop().time() + 1
+    sweep = asyncio.get_running_loop().time() + 61
     raw_send.send(post("Connection: close"))
     mine.check(sweep)
     raw_send.close()
     assert b" 202 " in await _all(reader)
+
+
+async def test_an_idle_connection_is_closed_after_its_time(site: Any) -> None:
+    here = await site(ingress_idle_timeout_ms=1_000)
+    reader, writer = await here.connect()
+    writer.write(GET)
+    assert [answer.status for answer in answers(await _all(reader))] == [200]
 
 
 async def test_an_empty_line_does_not_keep_a_connection_open(site: Any) -> None:
