@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from compose.local.valkey import ValkeyServer
 from tests.support.doctor import examined
-from tests.support.kafka import KafkaNode, fresh_settings
+from tests.support.kafka import KafkaNode, alter_brokers, fresh_settings
 from transport.kafka import KafkaTransport
 from transport.redis.connection.rights import BETTER, LEAST
 
@@ -92,3 +92,33 @@ async def test_replicas_that_kafka_has_not_are_bad_and_no_topic_is_made(
     assert (status, found["log kafka, durability"]["grade"]) == (0, "warning")
     assert "log kafka, rights" not in found, "Kafka tells of topics once they are there"
     assert not await KafkaTransport(transport).exists()
+
+
+@pytest.mark.parametrize(
+    ("flushes", "grade"), [("9223372036854775807", "bad"), ("1", "warning")], ids=["stock", "each"]
+)
+async def test_a_power_cut_is_foreseen_on_a_kafka_that_flushes_as_it_likes(
+    kafka_server: KafkaNode, database_url: str, tmp_path: Path, flushes: str, grade: str
+) -> None:
+    """Kafka's default is to leave it to the system. The servers of the tests have another."""
+    log = fresh_settings(kafka_server.bootstrap)
+    settings = {
+        "TRANSPORT": "kafka",
+        "KAFKA_BOOTSTRAP_SERVERS": log.kafka_bootstrap_servers,
+        "KAFKA_TOPIC": log.kafka_topic,
+        "KAFKA_DLQ_TOPIC": log.kafka_dlq_topic,
+        "STREAM_PARTITIONS": str(log.stream_partitions),
+        "DATABASE_URL": database_url,
+    }
+    await alter_brokers(kafka_server.bootstrap, {"log.flush.interval.messages": flushes})
+    try:
+        _, foreseen = await examined(tmp_path, settings=settings)
+        async with KafkaTransport(log):
+            pass
+        _, found = await examined(tmp_path, settings=settings)
+    finally:
+        await alter_brokers(kafka_server.bootstrap, {})
+    assert "not made yet" in foreseen["log kafka, log"]["found"]
+    for told in (foreseen["log kafka, durability"], found["log kafka, durability"]):
+        assert told["grade"] == grade, told
+        assert ("a power cut may lose" in told["found"]) is (grade == "bad"), told

@@ -30,6 +30,7 @@ from transport.settings import TransportSettings
 __all__ = [
     "TOPICS",
     "KafkaNode",
+    "alter_brokers",
     "alter_topic",
     "delete_topics",
     "fresh_settings",
@@ -127,12 +128,20 @@ def _creating_topics(options: Mapping[str, Any]) -> dict[str, Any]:
 
 async def alter_topic(bootstrap: str, name: str, config: Mapping[str, str]) -> None:
     """Give a topic these settings; those that are left out become the server's defaults."""
+    await _alter(bootstrap, ConfigResource(ConfigResourceType.TOPIC, name, dict(config)))
+
+
+async def alter_brokers(bootstrap: str, config: Mapping[str, str]) -> None:
+    """Give every broker these settings; those that are left out become those of its file."""
+    await _alter(bootstrap, ConfigResource(ConfigResourceType.BROKER, "1", dict(config)))
+
+
+async def _alter(bootstrap: str, resource: ConfigResource) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
-        of_topic = ConfigResource(ConfigResourceType.TOPIC, name, dict(config))
-        answer = (await admin.alter_configs([of_topic]))[0]
-        ((code, message, *_),) = answer.resources
+        answers = await admin.alter_configs([resource])  # the first is of topics, if there are any
+        ((code, message, *_),) = answers[-1].resources
         assert code == 0, message
     finally:
         await admin.close()
