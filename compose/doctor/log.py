@@ -17,7 +17,7 @@ from transport.first_start import ForeseesFirstStart
 from transport.rights import LackingRights, TellsRights
 from transport.server_facts import ServerFacts, TellsServerFacts
 
-__all__ = ["examine_log"]
+__all__ = ["examine_durability", "examine_log"]
 
 _WITHIN = 10.0
 
@@ -69,7 +69,7 @@ async def _of_no_log(log: Transport, where: str, known: Mapping[str, str]) -> li
     if isinstance(log, ForeseesFirstStart):
         foreseen = await answer(log.first_start(), within=_WITHIN)
         if foreseen.durability is not None:
-            found += _durability(foreseen.durability)
+            found += examine_durability(foreseen.durability)
         if foreseen.rights is not None:
             found.append(_rights(foreseen.rights))
     return found
@@ -123,7 +123,7 @@ async def _of_log(log: Transport, known: Mapping[str, str]) -> AsyncIterator[Obs
         )
     else:
         yield fine("identity", "the same server and log as ever under this name")
-    for observation in _durability(await answer(log.durability(), within=_WITHIN)):
+    for observation in examine_durability(await answer(log.durability(), within=_WITHIN)):
         yield observation
     if isinstance(log, TellsRights):
         yield _rights(await answer(log.lacking_rights(), within=_WITHIN))
@@ -158,7 +158,12 @@ def _rights(lacking: LackingRights | None) -> Observation:
     return fine("rights", "our user may do all that is needed")
 
 
-def _durability(durability: Durability) -> Iterator[Observation]:
+def examine_durability(durability: Durability) -> Iterator[Observation]:
+    """Yield the observation of what an acknowledged record survives.
+
+    Several machines that confirm an append make up for a missing flush, as in the gate
+    ``durability``: a power cut of one machine leaves the copies of the others.
+    """
     evidence = ", ".join(f"{name}={value}" for name, value in sorted(durability.figures.items()))
     if durability.crash is None:
         yield unknown(
@@ -169,7 +174,8 @@ def _durability(durability: Durability) -> Iterator[Observation]:
         return
     faults = {"a crash of the server": durability.crash, "a power cut": durability.power}
     lacks = [what for what, kept in faults.items() if kept is False]
-    if lacks:
+    copied = durability.crash and durability.disk
+    if lacks and not copied:
         yield bad(
             "durability",
             f"{' and '.join(lacks)} may lose acknowledged messages ({evidence})",
@@ -185,4 +191,5 @@ def _durability(durability: Durability) -> Iterator[Observation]:
         )
     else:
         kept = [*(what for what, kept in faults.items() if kept), "a lost disk"]
-        yield fine("durability", f"survives {', '.join(kept)} ({evidence})")
+        but = ", not a power cut of all machines at once" if lacks else ""
+        yield fine("durability", f"survives {', '.join(kept)}{but} ({evidence})")

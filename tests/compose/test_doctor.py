@@ -15,6 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from redis.asyncio import Redis
 
 from compose.doctor.clock import clock
+from compose.doctor.log import examine_durability
 from compose.doctor.observation import Grade
 from compose.local.postgres import PostgresServer
 from compose.local.valkey import ValkeyServer
@@ -26,6 +27,7 @@ from tests.support.kafka import KafkaNode, fresh_settings
 from tests.support.pgbouncer import Pgbouncer, needs_prepared_statements
 from tests.support.postgres_pair import pair
 from tests.support.requirements import absent
+from transport.durability import Durability
 from transport.redis import RedisTransport
 from transport.redis.connection.rights import BETTER, LEAST
 from transport.settings import TransportSettings
@@ -427,6 +429,25 @@ async def test_people_read_a_table_and_the_remedies_below(
 )
 def test_clocks_may_differ_by_a_second(server: float, grade: Grade) -> None:
     assert clock(server, 10.0, 11.0).grade is grade
+
+
+@pytest.mark.parametrize(
+    ("crash", "power", "disk", "grade", "told"),
+    [
+        (True, True, True, Grade.FINE, "survives a crash of the server, a power cut, a lost disk"),
+        (True, False, True, Grade.FINE, "not a power cut of all machines at once"),
+        (True, True, False, Grade.WARNING, "one machine lost with its disk"),
+        (True, False, False, Grade.BAD, "a power cut may lose"),
+        (False, False, True, Grade.BAD, "a crash of the server and a power cut may lose"),
+    ],
+    ids=["all", "three nodes of Kafka", "one that flushes", "one", "in memory"],
+)
+def test_copies_on_other_machines_make_up_for_a_missing_flush(
+    crash: bool, power: bool, disk: bool, grade: Grade, told: str
+) -> None:
+    """A Kafka as docs/production.md wants it passes, as it passes the gate ``durability``."""
+    (observation,) = examine_durability(Durability(crash, power, disk, {}))
+    assert (observation.grade, told in observation.found) == (grade, True), observation
 
 
 async def test_a_kafka_log_is_examined(doctor: _Doctor, kafka_server: KafkaNode) -> None:
