@@ -18,6 +18,7 @@ GROUP BY relnamespace HAVING count(*) = 2 ORDER BY 1
 _HERE = """
 SELECT quote_ident(current_schema()) AS first, quote_ident(current_user) AS role,
     quote_ident(current_database()) AS database,
+    has_schema_privilege(current_schema(), 'CREATE') AS may_create,
     (SELECT relnamespace::regnamespace::text FROM pg_class
         WHERE oid = to_regclass('alembic_version')) AS at,
     (SELECT source = 'client' FROM pg_settings WHERE name = 'search_path') AS asked
@@ -32,7 +33,9 @@ async def schemas_with_tables(connection: Any, *, within: float | None = None) -
 async def misplacement(connection: Any) -> str | None:
     """Return why a migration would use the wrong schema, and the remedy; ``None`` if it would not.
 
-    It is the wrong one if the existing tables are in another. There may be none at all.
+    It is the wrong one if the existing tables are in another. There may be none at all, or one
+    where this role may not create tables: since PostgreSQL 15, public is so for all but the owner
+    of the database.
     """
     found = await connection.fetchrow(_HERE)
     ours = await schemas_with_tables(connection)
@@ -57,5 +60,11 @@ async def misplacement(connection: Any) -> str | None:
             f"{first}, which is the first in the search_path of {role}. To use those that there "
             f"are: ALTER ROLE {role} SET search_path = {ours[0]}. To have a second set: add "
             f"options=-csearch_path%3D{quote(first)} to DATABASE_URL"
+        )
+    if at is None and not found["may_create"]:
+        return (
+            f"nothing was changed: {role} may not create tables in schema {first} of database "
+            f"{found['database']}. As its owner, GRANT CREATE ON SCHEMA {first} TO {role}; or have "
+            f"{role} own the database"
         )
     return None

@@ -290,6 +290,15 @@ async def _schema(
     at = await migrate.current(settings.direct_url)
     if at is None:
         elsewhere = await schemas_with_tables(connection, within=_WITHIN)
+        if not elsewhere and not server["may_create"]:
+            yield bad(
+                "schema",
+                f"none in schema {server['schema']} of database {database}, and {role} may not "
+                "create tables there",
+                f"GRANT CREATE ON SCHEMA {server['schema']} TO {role}, in {database} as its owner; "
+                "then run 'crossfade db upgrade'",
+            )
+            return
         yield bad(
             "schema",
             f"none in schema {server['schema']} of database {database}"

@@ -262,6 +262,26 @@ async def test_a_user_without_rights_and_a_database_without_a_schema_are_bad(
     assert "crossfade db upgrade" in found["postgresql, schema"]["remedy"]
 
 
+async def test_a_role_that_may_make_no_tables_is_not_sent_to_the_upgrade(
+    doctor: _Doctor, postgres_server: PostgresServer, database_pool: Pool
+) -> None:
+    """As of PostgreSQL 15, ``GRANT ALL ON DATABASE`` lets nobody make tables in public."""
+    empty = await postgres_server.create_database("unmade")
+    await database_pool.execute("CREATE ROLE stranger LOGIN")
+    try:
+        connection = await asyncpg.connect(empty)
+        await connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+        await connection.close()
+        status, found = await doctor.examine(DATABASE_URL=_as("stranger", empty))
+    finally:
+        await postgres_server.drop_database("unmade")
+        await database_pool.execute("DROP ROLE stranger")
+    assert status == 1
+    schema = found["postgresql, schema"]
+    assert schema["found"].endswith("database unmade, and stranger may not create tables there")
+    assert schema["remedy"].startswith("GRANT CREATE ON SCHEMA public TO stranger")
+
+
 @pytest_asyncio.fixture
 async def role(database_pool: Pool, database_url: str) -> AsyncIterator[str]:
     """A role that may use all tables, and owns none. Its name is as a cloud gives them: quoted."""
