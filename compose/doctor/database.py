@@ -24,7 +24,7 @@ from persistence.database.pool import (
     using,
 )
 from persistence.database.replay_lag import LATE_SECONDS, replay_lag
-from persistence.errors import PersistenceError, UnfitDatabase
+from persistence.errors import PersistenceError, TooSlow, UnfitDatabase
 from persistence.fleet.migration_state import state as migration_state
 from persistence.fleet.processes import processes, strays
 from persistence.schemas import schemas_with_tables
@@ -36,6 +36,8 @@ __all__ = ["examine_database", "examine_reads"]
 
 _WITHIN = 5.0
 _UNREACHED = "see that PostgreSQL runs where DATABASE_URL says"
+# pgbouncer lets clients wait for a session, and gives no answer meanwhile.
+_NO_ANSWER = f"{_UNREACHED}, and that a pooler in between has a session left (default_pool_size)"
 _REMEDIES = {  # by the first characters of the SQLSTATE
     "28": "correct the user and the password in DATABASE_URL, or let them in (pg_hba.conf)",
     "3D": "make that database, or correct its name in DATABASE_URL",
@@ -179,7 +181,9 @@ def _remedy(error: Exception) -> str:
     """Return the remedy for a database that can't be used."""
     code = str(getattr(error.__cause__, "sqlstate", None) or "")
     known = (remedy for start, remedy in _REMEDIES.items() if code.startswith(start))
-    remedy = "change it as the text says" if isinstance(error, UnfitDatabase) else _UNREACHED
+    remedy = _NO_ANSWER if isinstance(error, (TooSlow, TimeoutError)) else _UNREACHED
+    if isinstance(error, UnfitDatabase):
+        remedy = "change it as the text says"
     return f"{next(known, remedy)}; until then, messages are accepted and wait in the log"
 
 

@@ -494,6 +494,21 @@ async def test_a_kafka_log_is_examined(doctor: _Doctor, kafka_server: KafkaNode)
     assert "see that the server runs" not in told["remedy"], "it does"
 
 
+async def test_a_pooler_whose_sessions_are_taken_gives_no_answer(
+    doctor: _Doctor, postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    """In session mode; by default pgbouncer has 20 for a database and a user."""
+    name = doctor.settings["DATABASE_URL"].rpartition("/")[2]
+    pooler = Pgbouncer(tmp_path / "pooler", postgres_server, mode="session", pool_size=1)
+    async with pooler:
+        taken = await asyncpg.connect(pooler.url_of(name))
+        status, found = await doctor.examine(DATABASE_URL=pooler.url_of(name))
+        await taken.close()
+    assert status == 1
+    assert "gave no answer in time" in found["postgresql, connection"]["found"]
+    assert "default_pool_size" in found["postgresql, connection"]["remedy"]
+
+
 async def test_a_pooler_is_named_and_what_it_keeps_back(
     doctor: _Doctor, log: TransportSettings, postgres_server: PostgresServer, tmp_path: Path
 ) -> None:
