@@ -176,7 +176,9 @@ class PartitionPosition:
         That is where this owner began. A PostgreSQL that lost it lost the rows since then too, and
         the group has moved on meanwhile.
         """
-        return floor.offset if self._begun is None else self._begun
+        if self._begun is not None:
+            return self._begun
+        return floor.moved_to or floor.offset
 
     async def _open(self, begin: str | None) -> None:
         try:
@@ -235,6 +237,8 @@ class PartitionPosition:
             begin = await self._catch_up.begin(fence, floor)
             if begin is not None:
                 await self.move(begin)
+        if not fence.was_unknown:
+            await self._catch_up.read_what_was_passed(fence, floor)
         while True:
             after = fence.through
             if not await self._catch_up.is_covered(fence, floor):

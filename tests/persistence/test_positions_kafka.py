@@ -11,6 +11,7 @@ from persistence.worker.recovery.metrics import PositionMetrics
 from tests.support.kafka import fresh_settings
 from tests.support.kafka_consumers import good
 from tests.support.metric_values import value_of
+from transport.conformance.member import Member
 from transport.contract import WORKER_GROUP, Topic
 from transport.kafka import KafkaTransport
 
@@ -72,6 +73,43 @@ async def test_who_moves_the_group_has_no_partition_wait(
         await eventually(lambda: rows(3), timeout=30)
     assert again.consumer.status().paused == []
     assert value_of(again.metrics.of(PositionMetrics).lost.labels("kafka", "0")) == 0
+
+
+@pytest.mark.parametrize("was_claimed", [False, True])
+async def test_records_that_somebody_moved_the_group_past_become_rows_in_order(
+    kafka_node, log, start, database_pool, eventually, was_claimed
+):
+    """``--reset-offsets --to-latest`` before a backlog was read, and a worker that died since."""
+    topic, here = log.location.messages, TopicPartition(log.location.messages, 0)
+    running = start(log=log)
+
+    async def numbers() -> list[str]:
+        rows = await database_pool.fetch("SELECT client_message_id FROM messages ORDER BY seq")
+        return [row["client_message_id"] for row in rows]
+
+    async def is_row(number: str) -> bool:
+        return number in await numbers()
+
+    async with AIOKafkaProducer(
+        bootstrap_servers=kafka_node.bootstrap, transactional_id=topic
+    ) as producer:
+        await append(producer, topic, range(2))
+        await eventually(lambda: is_row("1"), timeout=30)
+        await running.stop()
+        await append(producer, topic, range(2, 4))  # offsets 3 and 4
+        async with AIOKafkaConsumer(
+            bootstrap_servers=kafka_node.bootstrap, group_id=WORKER_GROUP, enable_auto_commit=False
+        ) as other:
+            other.assign([here])
+            await other.commit({here: 6})
+        if was_claimed:
+            async with Member(log, "dead") as dead:
+                await dead.claim(0)
+        again = start(log=log, member="w2")
+        await append(producer, topic, range(8, 9))
+        await eventually(lambda: is_row("8"), timeout=30)
+    assert await numbers() == ["0", "1", "2", "3", "8"]
+    assert again.consumer.status().paused == []
 
 
 async def test_what_an_aborted_transaction_leaves_behind_is_no_lost_row(

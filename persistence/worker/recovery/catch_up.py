@@ -27,6 +27,14 @@ __all__ = ["CatchUp"]
 _log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 1.0
+_LOST = (
+    "PostgreSQL lacks acknowledged rows: it lost them in a failover or a restore; putting them "
+    "back from the log"
+)
+_MOVED = (
+    "Somebody moved the workers' group past records that no worker had acknowledged: those "
+    "without a row get it now"
+)
 
 Persist = Callable[[Sequence[Record]], Awaitable[int]]
 """Makes a row or a dead letter of every record; returns how many rows are new."""
@@ -130,11 +138,18 @@ class CatchUp:
             self._positions.go_on(fence.partition)
 
     async def restore(
-        self, fence: Fence, after: str, floor: Floor, *, passes_holes: bool = False
+        self,
+        fence: Fence,
+        after: str,
+        floor: Floor,
+        *,
+        passes_holes: bool = False,
+        reason: str = _LOST,
     ) -> bool:
         """Persist the records between ``after`` and ``floor``, in the order of the log.
 
-        With ``passes_holes``, it goes on after records that the log no longer holds.
+        With ``passes_holes``, it goes on after records that the log no longer holds. ``reason`` is
+        logged if there are records.
 
         Returns:
             Whether those were all: ``False`` if the log lost records meanwhile. Records before the
@@ -151,10 +166,7 @@ class CatchUp:
             if not passes_holes and not (is_whole := await self._reaches(fence.partition, after)):
                 break
             if not records:  # there may be none, where offsets hold no record
-                log.warning(
-                    "PostgreSQL lacks acknowledged rows: it lost them in a failover or a "
-                    "restore; putting them back from the log"
-                )
+                log.warning(reason)
             rows = await self._persist(page)
             after = page[-1].offset
             records += len(page)
@@ -166,6 +178,21 @@ class CatchUp:
         if records:
             log.warning("Rows put back from the log", records=records, rows=restored, all=is_whole)
         return is_whole
+
+    async def read_what_was_passed(self, fence: Fence, floor: Floor) -> None:
+        """Persist the records after the fence's position past which somebody moved the group.
+
+        Nobody acknowledged them, so they may have no row. Records that have one change nothing. No
+        partition waits for those that the log no longer holds.
+        """
+        after, passed = fence.through, Floor(floor.moved_to)
+        if after is None or not self._positions.is_behind(after, passed):
+            return
+        if not await self._page(fence.partition, after, passed):
+            return  # also where the group stands at the first record that the log still holds
+        if not await self._reaches(fence.partition, after):
+            self.warn(fence, passed)
+        await self.restore(fence, after, passed, passes_holes=True, reason=_MOVED)
 
     async def _reaches(self, partition: int, after: str) -> bool:
         return await self._log.through(

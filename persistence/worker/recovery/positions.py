@@ -35,10 +35,12 @@ class Floor(NamedTuple):
     """The position of the workers' group in a partition.
 
     ``offset`` is that of the last acknowledged record: empty before the first one, ``None`` if it
-    is not known.
+    is not known. ``moved_to`` is the last offset before the group if the log knows of no
+    acknowledged record there: somebody else moved the group.
     """
 
     offset: str | None
+    moved_to: str | None = None
 
 
 class Positions:
@@ -164,7 +166,7 @@ def is_behind(log: Transport, through: str, acknowledged: str | None) -> bool:
 def _floor(progress: Progress) -> Floor:
     known = acknowledged_through(progress)
     if known is not None:
-        return Floor(known)
+        return Floor(known, moved_to=None if known else progress.floor)
     if progress.lag is None or progress.appended is None:
         return Floor(None)
     return Floor(None if progress.appended > progress.lag else "")
