@@ -9,10 +9,13 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.protocol.admin import AlterPartitionReassignmentsRequest_v0
+from aiokafka.protocol.metadata import MetadataRequest_v1
 
 from compose.local.kafka import KafkaCluster
 from tests.support.eventually import eventually
@@ -23,6 +26,7 @@ from transport.conformance.member import ConformanceWorker, contents, messages
 from transport.contract import WORKER_GROUP, Appended, Outcome, Topic
 from transport.errors import AppendUnknown, TransportUnavailable
 from transport.kafka import KafkaTransport
+from transport.kafka.client.requests import OneVersion
 from transport.progress import progress_everywhere
 from transport.settings import TransportSettings
 
@@ -269,3 +273,47 @@ async def _received_from(port: int) -> int:
     told, _ = await process.communicate()
     ours = [line for line in told.decode().splitlines() if f"pid={os.getpid()}," in line]
     return sum(int(number) for line in ours for number in _RECEIVED.findall(line))
+
+
+async def test_a_partition_that_is_being_moved_stops_no_start(
+    cluster: KafkaCluster, settings: TransportSettings
+) -> None:
+    """It has its old replicas and its new ones; here for as long as the new one is down."""
+    settings = settings.model_copy(update={"kafka_replication_factor": 2})
+    async with KafkaTransport(settings):
+        pass
+    letters = settings.kafka_dlq_topic  # it has one partition, so all of it is being moved
+    leader, replicas = await _leader(cluster, letters, 0), await _replicas(cluster, letters)
+    (new,) = {node.node_id for node in cluster.nodes} - set(replicas)
+    admin = AIOKafkaAdminClient(bootstrap_servers=cluster.bootstrap)
+    await admin.start()
+    await cluster.node(new).kill()
+    moves: list[tuple[Any, ...]] = [(letters, [(0, [leader, new], {})], {})]
+    request = OneVersion(AlterPartitionReassignmentsRequest_v0, 5000, moves, {})
+    await admin._send_request(request, leader)  # noqa: SLF001 - no public way
+    await admin.close()
+
+    async def is_being_moved() -> bool:
+        return len(await _replicas(cluster, letters)) == 3
+
+    await eventually(is_being_moved, 30.0)
+
+    async def starts() -> bool:
+        try:
+            async with KafkaTransport(settings):
+                return True
+        except TransportUnavailable:  # it asked the node that is down
+            return False
+
+    await eventually(starts, 30.0)
+
+
+async def _replicas(cluster: KafkaCluster, topic: str) -> list[int]:
+    (node, *_) = (node for node in cluster.nodes if node.running)
+    admin = AIOKafkaAdminClient(bootstrap_servers=node.bootstrap)
+    await admin.start()
+    request = OneVersion(MetadataRequest_v1, [topic])
+    answer = await admin._send_request(request, node.node_id)  # noqa: SLF001 - any other may be down
+    await admin.close()
+    ((_error, _topic, _internal, ((_code, _number, _leader, replicas, _isr),)),) = answer.topics
+    return list(replicas)

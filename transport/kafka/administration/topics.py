@@ -17,10 +17,12 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
     for_code,
 )
+from aiokafka.protocol.admin import ListPartitionReassignmentsRequest_v0
 
 from transport.contract import Topic
 from transport.errors import ConfigurationError, TopicMissing, TransportError, TransportUnavailable
 from transport.kafka.client.errors import translate
+from transport.kafka.client.requests import OneVersion
 from transport.settings import TransportSettings
 
 __all__ = [
@@ -41,6 +43,7 @@ _DEAD_LETTER_ROOM = 256 * 1024  # for the headers of a dead letter
 
 _VISIBLE_WITHIN = 10.0  # seconds until every partition of a created topic has a leader
 _POLL = 0.05
+_ANSWER_WITHIN_MS = 5000
 
 
 class TopicSpec(NamedTuple):
@@ -136,11 +139,13 @@ async def differences(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) ->
     for spec in specs:
         _must_be_whole(spec, described.get(spec.name))
     configured = await _configurations(admin, specs)
-    return [
-        line
-        for spec in specs
-        for line in _differences(spec, described[spec.name], configured[spec.name])
-    ]
+    found = []
+    for spec in specs:
+        replicas = _replicas(described[spec.name], {})
+        if replicas > spec.replicas:
+            replicas = await _replicas_to_stay(admin, spec, described[spec.name])
+        found += _differences(spec, described[spec.name], replicas, configured[spec.name])
+    return found
 
 
 async def check_replicas(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> None:
@@ -241,12 +246,44 @@ def _must_be_whole(spec: TopicSpec, partitions: Sequence[Mapping[str, Any]] | No
         )
 
 
+def _replicas(partitions: Sequence[Mapping[str, Any]], leaving: Mapping[int, int]) -> int:
+    """Return the least number of replicas that a partition has, or has once some have left."""
+    return min(
+        len(partition["replicas"]) - leaving.get(partition["partition"], 0)
+        for partition in partitions
+    )
+
+
+async def _replicas_to_stay(
+    admin: AIOKafkaAdminClient, spec: TopicSpec, partitions: Sequence[Mapping[str, Any]]
+) -> int:
+    """Return what ``_replicas`` will be once no partition is being moved to other brokers.
+
+    A partition that is being moved has its old replicas and its new ones, for hours if that is
+    throttled. Users without the right to describe the cluster are not told of it.
+    """
+    numbers = [partition["partition"] for partition in partitions]
+    topics: list[tuple[Any, ...]] = [(spec.name, numbers, {})]
+    request = OneVersion(ListPartitionReassignmentsRequest_v0, _ANSWER_WITHIN_MS, topics, {})
+    alive = partitions[0]["leader"]  # any broker can answer
+    answer: Any = await admin._send_request(request, alive)  # noqa: SLF001 - no public way
+    leaving = {
+        number: len(removing)
+        for _name, moved, _tags in answer.topics
+        for number, _all, _adding, removing, _more in moved
+    }
+    return _replicas(partitions, leaving)
+
+
 def _differences(
-    spec: TopicSpec, partitions: Sequence[Mapping[str, Any]], config: Mapping[str, str]
+    spec: TopicSpec,
+    partitions: Sequence[Mapping[str, Any]],
+    replicas: int,
+    config: Mapping[str, str],
 ) -> list[str]:
     actual = {
         "partitions": str(min(len(partitions), spec.partitions)),
-        "replication factor": str(min(len(partition["replicas"]) for partition in partitions)),
+        "replication factor": str(replicas),
         **config,
     }
     wanted = {
