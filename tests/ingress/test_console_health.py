@@ -97,6 +97,17 @@ def test_settings_that_somebody_altered_on_a_log_are_an_alarm() -> None:
     assert "Alter them back" in alarm.next
 
 
+def test_another_program_in_the_workers_group_is_an_alarm() -> None:
+    """It may acknowledge what it reads, so the lag alone looks well."""
+    read = [partition(0), partition(1, owner="consumer-1"), partition(2, owner="consumer-1")]
+    alarm = said(log(*read))[0]
+    assert alarm.level == "alarm"
+    assert alarm.text == (
+        "Partitions 1-2 of redis: read with the workers' group by consumer-1, which is no "
+        "process of this service. What it reads gets no row."
+    )
+
+
 def test_a_partition_that_does_not_move_is_told_with_what_its_worker_lost() -> None:
     lost = Paused(dependency="postgresql", since="2026-11-25T11:59:20Z", error="refused")
     first = said(

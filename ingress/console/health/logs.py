@@ -64,6 +64,7 @@ def log_sentences(
     if "consumed" in log.roles:
         yield from stalled_partitions(log, processes, now)
         yield from _unowned(log)
+        yield from _read_by_strangers(log, processes or ())
         yield from _behind(log)
 
 
@@ -120,6 +121,30 @@ def _unowned(log: LogView) -> Iterator[Sentence]:
             text=f"No worker owns {whom} of {log.name}: new records wait.",
             next="Start a worker (`crossfade worker`). After a worker dies, this lasts until its "
             "lease ends (STREAM_LEASE_MS).",
+            page="partitions",
+        )
+
+
+def _read_by_strangers(log: LogView, processes: Sequence[ProcessView]) -> Iterator[Sentence]:
+    """Yield a sentence if a program that is no process of ours is in the workers' group.
+
+    A process reports itself before it reads, and until it has left the group.
+    """
+    ours = {process.member for process in processes}
+    theirs = [
+        partition
+        for partition in log.partitions
+        if ours and partition.owner and partition.owner not in ours
+    ]
+    if theirs:
+        which = named([partition.partition for partition in theirs]).capitalize()
+        who = ", ".join(sorted({partition.owner or "" for partition in theirs}))
+        yield Sentence(
+            level="alarm",
+            text=f"{which} of {log.name}: read with the workers' group by {who}, which is no "
+            "process of this service. What it reads gets no row.",
+            next="End that program, or give it a group of its own. The workers then read what it "
+            "has read, before newer records. See docs/records.md, on Kafka.",
             page="partitions",
         )
 
