@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from compose.process.logs.altered_logs import AlteredLogs
 from compose.process.metrics import process_metrics
@@ -21,6 +22,7 @@ from transport.kafka.administration.topics import topic_specs
 from transport.settings import TransportSettings
 
 _PATIENCE = 60.0
+_LOOK_AGAIN = 10.5  # a little longer than the time between two looks
 _GAUGE = ("stream_log_altered_settings", {"transport": "kafka"})
 
 
@@ -79,6 +81,28 @@ async def test_altered_topics_are_told_until_they_are_as_before(
         "Settings of Kafka's topics are not as wanted",
         "Settings of Kafka's topics are as wanted again",
     ]
+
+
+async def test_partitions_that_somebody_added_are_logged_once(
+    kafka_transport: KafkaTransport,
+    kafka_settings: TransportSettings,
+    admin: AIOKafkaAdminClient,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """They can't be removed again, so each look finds them."""
+    await admin.create_partitions({kafka_settings.kafka_topic: NewPartitions(total_count=6)})
+
+    def told() -> int:
+        return sum(line.message.startswith("A topic has more part") for line in caplog.records)
+
+    async def is_told() -> bool:
+        await kafka_transport.alterations()
+        return told() > 0
+
+    await eventually(is_told, timeout=_PATIENCE)
+    await asyncio.sleep(_LOOK_AGAIN)
+    await kafka_transport.alterations()
+    assert told() == 1
 
 
 async def test_a_topic_that_is_made_again_is_told_though_the_other_is_altered(

@@ -140,6 +140,7 @@ class KafkaTransport:
         self._consumers: set[KafkaConsumer] = set()
         self._read_outage = ReadOutage()
         self._repair: asyncio.Task[None] | None = None
+        self._counted: dict[str, int] = {}
         self._topics_wrong = ""
 
     @classmethod
@@ -374,12 +375,12 @@ class KafkaTransport:
 
     async def _differences(self) -> Sequence[str]:
         specs = list(self._specs.values())
-        return await self._admin.ask(lambda admin: differences(admin, specs))
+        return await self._admin.ask(lambda admin: differences(admin, specs, self._counted))
 
     async def _ensure_topics(self, created: list[str]) -> None:
         specs = list(self._specs.values())
         await self._admin.ask(
-            lambda admin: ensure_topics(admin, specs, created), within=_TOPICS_WITHIN
+            lambda admin: ensure_topics(admin, specs, created, self._counted), within=_TOPICS_WITHIN
         )
 
     def _look_for_topics(self) -> None:

@@ -93,7 +93,10 @@ def topic_specs(settings: TransportSettings, suffix: str = "") -> dict[Topic, To
 
 
 async def ensure_topics(
-    admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec], created: list[str]
+    admin: AIOKafkaAdminClient,
+    specs: Sequence[TopicSpec],
+    created: list[str],
+    counted: dict[str, int],
 ) -> None:
     """Create missing topics and check existing ones.
 
@@ -101,6 +104,7 @@ async def ensure_topics(
         admin: The client to ask with.
         specs: The wanted topics.
         created: Gets the names of the created topics, also if an error follows.
+        counted: See ``differences``.
 
     Raises:
         ConfigurationError: a topic differs from its spec; the text lists every difference.
@@ -109,7 +113,7 @@ async def ensure_topics(
     for spec in specs:
         if await _create(admin, spec):
             created.append(spec.name)  # noqa: PERF401 - a later error must not lose it
-    found = await _once_visible(admin, specs)
+    found = await _once_visible(admin, specs, counted)
     if found:
         raise ConfigurationError(
             "Kafka's topics are not as configured; correct the variable, alter the topic, or "
@@ -128,8 +132,15 @@ async def foresee_topics(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec])
         await _create(admin, spec, only_check=True)
 
 
-async def differences(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> list[str]:
+async def differences(
+    admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec], counted: dict[str, int]
+) -> list[str]:
     """Return each difference between a topic and its spec.
+
+    Args:
+        admin: The client to ask with.
+        specs: The wanted topics.
+        counted: The number of partitions of each topic that was logged as having too many.
 
     Raises:
         TopicMissing: a topic does not exist.
@@ -138,6 +149,7 @@ async def differences(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) ->
     described = await _described(admin, specs)
     for spec in specs:
         _must_be_whole(spec, described.get(spec.name))
+        _tell_others(spec, len(described[spec.name]), counted)
     configured = await _configurations(admin, specs)
     found = []
     for spec in specs:
@@ -204,13 +216,15 @@ def _refused(error: KafkaError) -> TransportError:
     return translate(error, starting=True)
 
 
-async def _once_visible(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> list[str]:
+async def _once_visible(
+    admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec], counted: dict[str, int]
+) -> list[str]:
     """Return the differences of all topics, once the brokers that we ask know all of them."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _VISIBLE_WITHIN
     while True:
         try:
-            return await differences(admin, specs)
+            return await differences(admin, specs, counted)
         except TransportUnavailable:  # also TopicMissing: brokers learn of new topics with a delay
             if loop.time() > deadline:
                 raise
@@ -237,12 +251,19 @@ def _must_be_whole(spec: TopicSpec, partitions: Sequence[Mapping[str, Any]] | No
         raise TopicMissing(f"topic {spec.name} is not there")
     if any(partition["leader"] < 0 for partition in partitions):
         raise TransportUnavailable(f"topic {spec.name} has partitions without a leader")
-    if len(partitions) > spec.partitions:
-        # Kafka can't remove partitions, so this does not keep the service from starting.
+
+
+def _tell_others(spec: TopicSpec, found: int, counted: dict[str, int]) -> None:
+    """Log, once for each number, that a topic has partitions beyond those of its spec.
+
+    Kafka can't remove partitions, so this does not keep the service from starting.
+    """
+    if found > spec.partitions and counted.get(spec.name) != found:
+        counted[spec.name] = found
         log.error(
             "A topic has more partitions than configured: the others are read, but not written "
             "and not in the lag",
-            extra={"topic": spec.name, "partitions": len(partitions), "written": spec.partitions},
+            extra={"topic": spec.name, "partitions": found, "written": spec.partitions},
         )
 
 
