@@ -32,8 +32,8 @@ _LOST = (
     "back from the log"
 )
 _MOVED = (
-    "Somebody moved the workers' group past records that no worker had acknowledged: those "
-    "without a row get it now"
+    "The workers' group was moved past records that no worker had acknowledged: those without a "
+    "row get it now"
 )
 
 Persist = Callable[[Sequence[Record]], Awaitable[int]]
@@ -180,7 +180,7 @@ class CatchUp:
         return is_whole
 
     async def read_what_was_passed(self, fence: Fence, floor: Floor) -> None:
-        """Persist the records after the fence's position past which somebody moved the group.
+        """Persist the records after the fence's position past which the group was moved.
 
         Nobody acknowledged them, so they may have no row. Records that have one change nothing. No
         partition waits for those that the log no longer holds.

@@ -36,7 +36,7 @@ class Floor(NamedTuple):
 
     ``offset`` is that of the last acknowledged record: empty before the first one, ``None`` if it
     is not known. ``moved_to`` is the last offset before the group if the log knows of no
-    acknowledged record there: somebody else moved the group.
+    acknowledged record there: the group was moved from outside.
     """
 
     offset: str | None
