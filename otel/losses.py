@@ -13,7 +13,7 @@ __all__ = ["Loss", "Losses"]
 
 
 class Loss(msgspec.Struct, frozen=True):
-    """``lost`` records of one log, ever, as it says now.
+    """``lost`` records of one log, ever, as far as this process knows.
 
     ``seconds`` is how long ago this process saw the count rise; ``None`` if it never did, because
     the loss is older than the process.
@@ -29,6 +29,7 @@ class _Log:
 
     def __init__(self) -> None:
         self.lost: dict[int, int] = {}
+        self.forgotten = 0  # losses that the log no longer counts
         self.rose: float | None = None
 
 
@@ -45,8 +46,8 @@ class Losses:
     def note(self, transport: str, progress: Sequence[Progress]) -> None:
         """Read the losses from a log's progress in all its partitions.
 
-        A count that fell was started anew, together with the log's data: its present value is a
-        loss too.
+        A count that fell was started anew, with the log's data or with its group: its present value
+        is a loss too, beside the one before.
         """
         log = self._logs.setdefault(transport, _Log())
         for part in progress:
@@ -55,6 +56,8 @@ class Losses:
             before = log.lost.get(part.partition)
             if before is not None and (part.lost > before or 0 < part.lost < before):
                 log.rose = self._clock()
+            if before is not None and part.lost < before:
+                log.forgotten += before
             log.lost[part.partition] = part.lost
 
     def all(self) -> list[Loss]:
@@ -63,5 +66,5 @@ class Losses:
         return [
             Loss(name, lost, None if log.rose is None else now - log.rose)
             for name, log in sorted(self._logs.items())
-            if (lost := sum(log.lost.values())) or log.rose is not None
+            if (lost := log.forgotten + sum(log.lost.values()))
         ]

@@ -96,11 +96,12 @@ async def test_a_loss_older_than_the_process_has_no_date_and_a_later_one_has(met
     log.answer = [Progress(0, 1, 0, 0.1, None, "1", None, lost=100)]
     await reporter.report()
     assert losses.all() == [Loss("fake", 100, None)]
-    log.answer = [Progress(0, 0, 0, 0.0, None, None, None, lost=0)]
+    log.answer = [Progress(0, 0, 0, 0.0, None, None, None, lost=0)]  # it lost its count too
     await reporter.report()
-    log.answer = [Progress(0, 1, 0, 0.1, None, "1", None, lost=20)]  # the log lost its count too
+    assert losses.all() == [Loss("fake", 100, None)], "those records are still lost"
+    log.answer = [Progress(0, 1, 0, 0.1, None, "1", None, lost=20)]
     await reporter.report()
-    assert losses.all() == [Loss("fake", 20, 0.0)]
+    assert losses.all() == [Loss("fake", 120, 0.0)]
 
 
 async def test_it_reports_again_and_stops_at_once(metrics: Metrics):
