@@ -1,4 +1,4 @@
-"""What ``crossfade doctor`` finds of payload stores; tests/compose/test_doctor.py runs it."""
+"""What ``crossfade doctor`` finds of payload stores; tests/compose/doctor has the rest."""
 
 from __future__ import annotations
 
