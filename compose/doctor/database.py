@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
 from typing import Any
 
 import asyncpg
@@ -19,11 +18,9 @@ from persistence.database.fitness import Pooling, unset_parameters
 from persistence.database.pool import (
     Connection,
     Pool,
-    connect_reads,
     session_settings,
     using,
 )
-from persistence.database.replay_lag import LATE_SECONDS, replay_lag
 from persistence.errors import PersistenceError, TooSlow, UnfitDatabase
 from persistence.fleet.migration_state import state as migration_state
 from persistence.fleet.processes import processes, strays
@@ -32,7 +29,7 @@ from persistence.sequences import behind, unprivileged
 from persistence.settings import PersistenceSettings
 from persistence.store.standstill import standstill
 
-__all__ = ["examine_database", "examine_reads"]
+__all__ = ["examine_database"]
 
 _WITHIN = 5.0
 _UNREACHED = "see that PostgreSQL runs where DATABASE_URL says"
@@ -84,10 +81,6 @@ _HIDDEN = """
 SELECT ours.name FROM unnest($1::text[]) AS ours (name)
 WHERE row_security_active(to_regclass(quote_ident(ours.name))) ORDER BY 1
 """
-_READS = """
-SELECT pg_is_in_recovery() AS standby, to_regclass('messages') IS NOT NULL AS ours,
-    extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8 AS replayed
-"""
 _STANDBYS = """
 SELECT count(*) FILTER (WHERE sync_state = 'async') AS behind, count(*) AS every
 FROM pg_stat_replication WHERE state = 'streaming'
@@ -127,54 +120,6 @@ async def examine_database(pool: Pool, settings: PersistenceSettings) -> AsyncIt
         return
     async for observation in _processes(pool, server, settings, pooling):
         yield observation
-
-
-async def examine_reads(primary: Pool, settings: PersistenceSettings) -> AsyncIterator[Observation]:
-    """Yield the observations of ``DATABASE_READ_URL``."""
-    pool = await connect_reads(settings)
-    if pool is None:
-        return
-    try:
-        async with using(pool, within=_WITHIN) as connection:
-            server: Any = await connection.fetchrow(_READS, timeout=_WITHIN)
-            for observation in examine_certificates(certificates(connection)):
-                yield observation
-        lag = await _lag(pool, primary) if server["ours"] else None
-    except (PersistenceError, TimeoutError) as error:
-        yield bad(
-            "connection",
-            str(error).replace("DATABASE_URL", "DATABASE_READ_URL")
-            or f"no answer within {_WITHIN:g} s",
-            "see that PostgreSQL runs where DATABASE_READ_URL says, or unset it: until then pages "
-            "of conversations and the console's search are read from DATABASE_URL, two at a time",
-        )
-        return
-    finally:
-        pool.terminate()
-    if not server["ours"]:
-        yield bad(
-            "schema",
-            "it has no table of messages",
-            "lead DATABASE_READ_URL to a standby of the database in DATABASE_URL",
-        )
-    elif not server["standby"]:
-        yield fine("role", "it takes writes itself")
-    else:
-        at = server["replayed"]
-        yield fine("role", "standby" if at is None else f"standby, last replay {at:,.1f} s ago")
-    if lag is not None and lag > LATE_SECONDS:
-        yield warning(
-            "lag",
-            f"{lag:,.0f} s behind DATABASE_URL, and so are pages and the console's search",
-            "see that it replicates (pg_stat_wal_receiver), or unset DATABASE_READ_URL",
-        )
-
-
-async def _lag(reads: Pool, primary: Pool) -> float | None:
-    """Return by how many seconds the server of reads is behind; ``None`` if that is unknown."""
-    with suppress(PersistenceError, TimeoutError):
-        return await replay_lag(reads, primary, within=_WITHIN)
-    return None
 
 
 def _remedy(error: Exception) -> str:

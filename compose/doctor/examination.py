@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from compose.doctor.database import examine_database, examine_reads
+from compose.doctor.database import examine_database
 from compose.doctor.log import examine_log
 from compose.doctor.machine import examine_machine
 from compose.doctor.observation import Observation, unknown
 from compose.doctor.payloads import examine_fallback, examine_processes, examine_store
+from compose.doctor.reads import examine_reads
 from compose.settings import Settings
 from persistence.database.pool import Pool, connect
 from persistence.errors import PersistenceError

@@ -41,6 +41,15 @@ async def progress_of(log):
     return progress
 
 
+async def move_group(kafka_node, here, offset):
+    """As ``kafka-consumer-groups --reset-offsets`` does."""
+    async with AIOKafkaConsumer(
+        bootstrap_servers=kafka_node.bootstrap, group_id=WORKER_GROUP, enable_auto_commit=False
+    ) as other:
+        other.assign([here])
+        await other.commit({here: offset})
+
+
 async def test_who_moves_the_group_has_no_partition_wait(
     kafka_node, log, start, database_pool, eventually
 ):
@@ -58,11 +67,7 @@ async def test_who_moves_the_group_has_no_partition_wait(
         await eventually(lambda: rows(2), timeout=30)
         await running.stop()
         await append(producer, topic, range(2, 4))  # offsets 3 and 4
-        async with AIOKafkaConsumer(
-            bootstrap_servers=kafka_node.bootstrap, group_id=WORKER_GROUP, enable_auto_commit=False
-        ) as other:
-            other.assign([here])
-            await other.commit({here: 6})
+        await move_group(kafka_node, here, 6)
         admin = AIOKafkaAdminClient(bootstrap_servers=kafka_node.bootstrap)
         await admin.start()
         await admin.delete_records({here: RecordsToDelete(before_offset=6)})
@@ -97,11 +102,7 @@ async def test_records_that_somebody_moved_the_group_past_become_rows_in_order(
         await eventually(lambda: is_row("1"), timeout=30)
         await running.stop()
         await append(producer, topic, range(2, 4))  # offsets 3 and 4
-        async with AIOKafkaConsumer(
-            bootstrap_servers=kafka_node.bootstrap, group_id=WORKER_GROUP, enable_auto_commit=False
-        ) as other:
-            other.assign([here])
-            await other.commit({here: 6})
+        await move_group(kafka_node, here, 6)
         if was_claimed:
             async with Member(log, "dead") as dead:
                 await dead.claim(0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 import pytest_asyncio
 
-from compose.doctor.database import examine_reads
+from compose.doctor.reads import examine_reads
 from compose.process.health import reads_probe
 from persistence.database.pool import Pool, connect
 from persistence.database.read_pool import ReadPool

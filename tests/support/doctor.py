@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.forked_commands import ForkedCommands
+from transport.settings import TransportSettings
 
-__all__ = ["Doctor", "examined"]
+__all__ = ["Doctor", "examined", "kafka_variables"]
 
 
 async def examined(
@@ -35,3 +36,14 @@ class Doctor:
         """Return what it prints for people."""
         ran = await ForkedCommands(self._folder).run("doctor", settings=self.settings)
         return ran.output.decode()
+
+
+def kafka_variables(settings: TransportSettings) -> dict[str, str]:
+    """Return the variables that lead to this log on Kafka."""
+    return {
+        "TRANSPORT": "kafka",
+        "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
+        "KAFKA_TOPIC": settings.kafka_topic,
+        "KAFKA_DLQ_TOPIC": settings.kafka_dlq_topic,
+        "STREAM_PARTITIONS": str(settings.stream_partitions),
+    }

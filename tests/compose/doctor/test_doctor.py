@@ -14,7 +14,7 @@ from compose.doctor.log import examine_durability
 from compose.doctor.observation import Grade
 from compose.local.valkey import ValkeyServer
 from persistence.database.pool import Pool
-from tests.support.doctor import Doctor
+from tests.support.doctor import Doctor, kafka_variables
 from tests.support.kafka import KafkaNode, fresh_settings
 from transport.durability import Durability
 from transport.redis.connection.rights import BETTER, LEAST
@@ -207,12 +207,7 @@ def test_copies_on_other_machines_make_up_for_a_missing_flush(
 
 async def test_a_kafka_log_is_examined(doctor: Doctor, kafka_server: KafkaNode) -> None:
     settings = fresh_settings(kafka_server.bootstrap)
-    given = {
-        "TRANSPORT": "kafka",
-        "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
-        "KAFKA_TOPIC": settings.kafka_topic,
-        "KAFKA_DLQ_TOPIC": settings.kafka_dlq_topic,
-    }
+    given = kafka_variables(settings) | {"STREAM_PARTITIONS": "2"}
     status, found = await doctor.examine(**given)
     assert status == 0, found
     assert found["log kafka, version"]["found"] == "Kafka, 1 broker"

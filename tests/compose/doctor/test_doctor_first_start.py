@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from compose.local.valkey import ValkeyServer
-from tests.support.doctor import examined
+from tests.support.doctor import examined, kafka_variables
 from tests.support.kafka import KafkaNode, alter_brokers, fresh_settings
 from transport.kafka import KafkaTransport
 from transport.redis.connection.rights import BETTER, LEAST
@@ -78,13 +78,7 @@ async def test_replicas_that_kafka_has_not_are_bad_and_no_topic_is_made(
     kafka_server: KafkaNode, database_url: str, tmp_path: Path
 ) -> None:
     transport = fresh_settings(kafka_server.bootstrap)
-    settings = {
-        "TRANSPORT": "kafka",
-        "KAFKA_BOOTSTRAP_SERVERS": transport.kafka_bootstrap_servers,
-        "KAFKA_TOPIC": transport.kafka_topic,
-        "KAFKA_DLQ_TOPIC": transport.kafka_dlq_topic,
-        "DATABASE_URL": database_url,
-    }
+    settings = kafka_variables(transport) | {"DATABASE_URL": database_url}
     status, found = await examined(tmp_path, settings={**settings, "KAFKA_REPLICATION_FACTOR": "3"})
     assert (status, found["log kafka, connection"]["grade"]) == (1, "bad")
     assert "eplication factor" in found["log kafka, connection"]["found"]
@@ -102,14 +96,7 @@ async def test_a_power_cut_is_foreseen_on_a_kafka_that_flushes_as_it_likes(
 ) -> None:
     """Kafka's default is to leave it to the system. The servers of the tests have another."""
     log = fresh_settings(kafka_server.bootstrap)
-    settings = {
-        "TRANSPORT": "kafka",
-        "KAFKA_BOOTSTRAP_SERVERS": log.kafka_bootstrap_servers,
-        "KAFKA_TOPIC": log.kafka_topic,
-        "KAFKA_DLQ_TOPIC": log.kafka_dlq_topic,
-        "STREAM_PARTITIONS": str(log.stream_partitions),
-        "DATABASE_URL": database_url,
-    }
+    settings = kafka_variables(log) | {"DATABASE_URL": database_url}
     await alter_brokers(kafka_server.bootstrap, {"log.flush.interval.messages": flushes})
     try:
         _, foreseen = await examined(tmp_path, settings=settings)
