@@ -21,6 +21,8 @@ class Offered(msgspec.Struct, kw_only=True, frozen=True):
     rate: float | None = None
     """Messages per second."""
     seconds: float = 5.0
+    requests: int | None = None
+    """Closed loop: ends before ``seconds`` once so many requests are answered."""
     partitions: int = 16
     settings: Mapping[str, str] = {}
     """Further settings of the service, besides the addresses of its servers."""
@@ -46,6 +48,7 @@ class Offered(msgspec.Struct, kw_only=True, frozen=True):
             rate=self.rate or 0.0,
             connections=self.connections,
             seconds=self.seconds,
+            requests=self.requests,
             run=run,
             keep_times=True,
         )

@@ -17,19 +17,24 @@ from benchmarks.whole_path.offered import Offered
 from benchmarks.whole_path.turns import there_and_back
 
 _RATE = 200.0
+_PATIENCE = 60.0
 _CAPACITY = (Path(__file__).parents[2] / "docs" / "capacity.md").read_text()
 
 
 @pytest.mark.timeout(180)
 async def test_a_measurement_counts_every_row_from_when_it_was_due(tmp_path: Path) -> None:
     async with stand(tmp_path) as servers:
-        closed = await measure(servers, CONTENDERS["crossfade"], Offered(seconds=0.5))
+        closed = await measure(
+            servers, CONTENDERS["crossfade"], Offered(seconds=_PATIENCE, requests=600)
+        )
         usual = CONTENDERS["fastapi"]
         open_loop = await measure(
             servers, usual, Offered(rate=_RATE, seconds=1.0, connections=300, partitions=3)
         )
         # More clients at once than redis-py's pool has connections by default.
-        burst = await measure(servers, usual, Offered(seconds=0.5, connections=300))
+        burst = await measure(
+            servers, usual, Offered(seconds=_PATIENCE, requests=600, connections=300)
+        )
         assert ", allocator " in servers.versions()["log"]
     for point in (closed, open_loop, burst):
         assert point.refused == 0
