@@ -106,8 +106,8 @@ async def test_it_is_started_when_it_serves_and_reloaded_when_all_are_replaced(
 async def test_one_that_hangs_is_replaced(
     systemd: Systemd, folder: Path, places: dict[str, str], command: str
 ) -> None:
-    """A suspended process can't send heartbeats."""
-    _install(systemd, folder, command, "WatchdogSec=2", "TimeoutAbortSec=1")
+    """A suspended process can't send heartbeats. One that other tests hold up can."""
+    _install(systemd, folder, command, "WatchdogSec=2", "TimeoutAbortSec=1", "Nice=-10")
     await systemd.done("start", _UNIT)
     assert (await systemd.property(_UNIT, "StatusText")).startswith("http://localhost:")
     first = await systemd.property(_UNIT, "MainPID")
@@ -126,11 +126,11 @@ async def test_one_that_hangs_is_replaced(
     process.suspend()
 
     async def is_replaced() -> bool:
-        state = await systemd.property(_UNIT, "ActiveState")
-        return state == "active" and await systemd.property(_UNIT, "MainPID") != first
+        restarts = await systemd.property(_UNIT, "NRestarts")
+        return (restarts, await systemd.property(_UNIT, "ActiveState")) == ("1", "active")
 
     await eventually(is_replaced)
-    assert await systemd.property(_UNIT, "NRestarts") == "1"
+    assert await systemd.property(_UNIT, "MainPID") != first
     await systemd.done("stop", _UNIT)
     assert await systemd.property(_UNIT, "Result") == "success"
 

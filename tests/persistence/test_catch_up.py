@@ -277,7 +277,12 @@ async def test_accept_gap_refuses_a_partition_that_is_well(
 ) -> None:
     start()
     await persisted(transport, *some("early", 2))
-    before = await positions(database_pool)
+
+    async def all_are_owned() -> list | None:
+        found = await positions(database_pool)
+        return found if len(found) == PARTITIONS else None
+
+    before = await eventually(all_are_owned)
     refused = await crossfade("db", "accept-gap", "redis", str(P), "--why", "loop", "--yes")
     assert await refused.ends() == 1
     assert f"partition {P} of redis does not wait" in refused.text
