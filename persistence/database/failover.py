@@ -1,7 +1,8 @@
-"""Leave a PostgreSQL server that takes no writes any more, with every connection of a pool.
+"""Leave sessions of PostgreSQL that can't do their work any more, with every connection of a pool.
 
 A demoted server still answers reads, and a session that a proxy or a pooler kept goes on refusing
-writes. A new connection leads to the primary.
+writes. A new connection leads to the primary. A session also keeps the ``search_path`` that its
+role had when it began: if the tables were moved to another schema, only a new one finds them.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ if TYPE_CHECKING:  # database.py uses this module
     from persistence.database.pool import Connection, Pool
     from persistence.database.servers import Servers
 
-__all__ = ["direct_of", "is_stale", "leave_if_demoted", "pooling_of", "replacement_of", "watch_of"]
+__all__ = ["direct_of", "is_stale", "leave_if_outdated", "pooling_of", "replacement_of", "watch_of"]
 
-_DEMOTED = frozenset(
+_OUTDATED = frozenset(
     (
+        "42P01",  # no such table: they may be in a schema that the role was given since
         "25006",  # read-only: a standby, or default_transaction_read_only
         "57P01",  # the administrator ends the sessions
         "57P02",  # another session crashed the server
@@ -38,10 +40,10 @@ def is_stale(connection: Connection) -> bool:
     return servers is not None and made != servers.generation
 
 
-async def leave_if_demoted(pool: Pool, connection: Connection, error: BaseException) -> None:
+async def leave_if_outdated(pool: Pool, connection: Connection, error: BaseException) -> None:
     """Close ``connection``, and the pool's others once they are free, if ``error`` demands it."""
     servers = _servers_of(connection)
-    if servers is not None and _is_demotion(error) and servers.leave():
+    if servers is not None and _is_outdated(error) and servers.leave():
         with suppress(asyncpg.InterfaceError):  # the server closed it meanwhile
             connection.terminate()
         await pool.expire_connections()
@@ -82,12 +84,12 @@ def _servers_of(connection: Connection) -> Servers | None:
     return getattr(connection, "servers", None)
 
 
-def _is_demotion(error: BaseException | None) -> bool:
-    """Return whether ``error``, or its cause, is the answer of a demoted server."""
+def _is_outdated(error: BaseException | None) -> bool:
+    """Return whether ``error``, or its cause, says that a new session may do better."""
     while error is not None:
         if isinstance(error, BaseExceptionGroup):
-            return any(_is_demotion(exception) for exception in error.exceptions)
+            return any(_is_outdated(exception) for exception in error.exceptions)
         if isinstance(error, asyncpg.PostgresError):
-            return error.sqlstate in _DEMOTED
+            return error.sqlstate in _OUTDATED
         error = error.__cause__
     return False

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, cast
 
 import asyncpg
 
-from persistence.database.failover import leave_if_demoted, watch_of
+from persistence.database.failover import leave_if_outdated, watch_of
 from persistence.database.servers import ServerConnection, Servers
 from persistence.database.translation import translated
 from persistence.settings import PersistenceSettings
@@ -120,7 +120,7 @@ async def using(pool: Pool, *, within: float | None = None) -> AsyncIterator[Con
             connection.terminate()
             raise
         except Exception as error:
-            await leave_if_demoted(pool, connection, error)
+            await leave_if_outdated(pool, connection, error)
             raise
         finally:
             if watch:

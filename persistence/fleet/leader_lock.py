@@ -9,7 +9,7 @@ from typing import cast
 
 import asyncpg
 
-from persistence.database.failover import direct_of, leave_if_demoted
+from persistence.database.failover import direct_of, leave_if_outdated
 from persistence.database.pool import Connection, Pool
 from persistence.database.servers import Servers
 from persistence.database.translation import translated
@@ -55,7 +55,7 @@ async def elected(
             if held:
                 await _unlock(connection, what)
     except Exception as error:
-        await leave_if_demoted(pool, connection, error)
+        await leave_if_outdated(pool, connection, error)
         raise
     finally:
         await pool.release(connection)

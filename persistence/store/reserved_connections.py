@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 
-from persistence.database.failover import is_stale, leave_if_demoted
+from persistence.database.failover import is_stale, leave_if_outdated
 from persistence.database.pool import Connection, Pool
 from persistence.database.translation import translated
 
@@ -46,7 +46,7 @@ class ReservedConnections:
                 if isinstance(error, TimeoutError | CancelledError):
                     connection.terminate()  # its answer may still arrive
                 else:
-                    await leave_if_demoted(self._pool, connection, error)
+                    await leave_if_outdated(self._pool, connection, error)
                 await self._pool.release(connection)
                 raise
             if self._held > self._most:

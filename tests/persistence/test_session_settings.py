@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from persistence.database.pool import Pool, connect, using
-from persistence.errors import TooSlow
+from persistence.errors import Outage, TooSlow
 from persistence.settings import PersistenceSettings
 from persistence.store.writer import Writer
 from tests.persistence.samples import message, placed
@@ -61,6 +61,30 @@ async def test_rows_are_inserted_whatever_a_database_is_set_to(database_url, dat
     with contextlib.suppress(asyncpg.PostgresError):  # the test's own sessions may have ended
         await database_pool.expire_connections()
     assert await database_pool.fetchval("SELECT count(*) FROM messages") == 401
+
+
+async def test_tables_in_a_schema_that_the_role_was_given_since_are_found(
+    database_url, database_pool
+):
+    """A session keeps the ``search_path`` that it began with."""
+    database = database_url.rpartition("/")[2]
+    pool = await pool_of(database_url)
+    try:
+        writer = Writer(pool)
+        await writer.write([placed(message("first"))], None)
+        await database_pool.execute("ALTER SCHEMA public RENAME TO moved")
+        with pytest.raises(Outage, match="42P01"):
+            await writer.write([placed(message("second"))], None)
+        await database_pool.execute(f"ALTER DATABASE {database} SET search_path = moved")
+
+        async def is_written() -> bool:
+            with contextlib.suppress(Outage):
+                return bool((await writer.write([placed(message("second"))], None)).persisted)
+            return False
+
+        await eventually(is_written, timeout=10)
+    finally:
+        await pool.close()
 
 
 async def test_a_standby_is_read_where_serializable_is_the_default(initialized_postgres, tmp_path):
