@@ -12,6 +12,7 @@ from compose.doctor.certificates import examine_certificates
 from compose.doctor.clock import clock
 from compose.doctor.observation import Observation, bad, fine, unknown, warning
 from compose.process.settings_warnings import cheaper_wal
+from persistence.audit.audit import missing_constraints
 from persistence.database.certificates import certificates
 from persistence.database.failover import pooling_of, replacement_of
 from persistence.database.fitness import Pooling, unset_parameters
@@ -81,6 +82,11 @@ _HIDDEN = """
 SELECT ours.name FROM unnest($1::text[]) AS ours (name)
 WHERE row_security_active(to_regclass(quote_ident(ours.name))) ORDER BY 1
 """
+_UNLOGGED = """
+SELECT c.relname::text AS name FROM unnest($1::text[]) AS ours (name)
+    JOIN pg_class c ON c.oid = to_regclass(quote_ident(ours.name))
+WHERE c.relpersistence = 'u' ORDER BY 1
+"""
 _STANDBYS = """
 SELECT count(*) FILTER (WHERE sync_state = 'async') AS behind, count(*) AS every
 FROM pg_stat_replication WHERE state = 'streaming'
@@ -106,6 +112,7 @@ async def examine_database(pool: Pool, settings: PersistenceSettings) -> AsyncIt
                 _standstill(connection),
                 _collation(connection, server),
                 _schema(connection, server, settings),
+                _tables(connection),
                 _sequences(connection, server),
                 _wal(connection),
                 _pooler(connection, pooling, settings),
@@ -276,6 +283,32 @@ async def _schema(
         )
     else:
         yield fine("rights", f"{role} may do all that is needed")
+
+
+async def _tables(connection: Connection) -> AsyncIterator[Observation]:
+    """Yield an observation if tables may lose rows, or take one twice."""
+    from persistence.tables.models import metadata  # noqa: PLC0415 - SQLAlchemy takes long
+
+    if unlogged := await connection.fetch(_UNLOGGED, [*metadata.tables], timeout=_WITHIN):
+        names = [row["name"] for row in unlogged]
+        yield bad(
+            "unlogged tables",
+            f"{', '.join(names)}: empty after a crash of PostgreSQL, and on each standby",
+            "; ".join(f"ALTER TABLE {name} SET LOGGED" for name in names),
+            promise=1,
+        )
+    try:
+        missing = await missing_constraints(connection)
+    except asyncpg.PostgresError:
+        return  # there are no tables, which is told already
+    if missing:
+        yield bad(
+            "constraints",
+            f"the tables lack {', '.join(missing)}, or its index is not valid, as after a restore "
+            "that had errors: a message or a receipt could become two rows",
+            "'crossfade audit --repair' puts them back",
+            promise=2,
+        )
 
 
 async def _sequences(connection: Connection, server: Any) -> AsyncIterator[Observation]:

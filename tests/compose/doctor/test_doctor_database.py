@@ -189,6 +189,42 @@ async def test_what_a_role_of_postgresql_lacks_is_named(
     assert "postgresql, connection" not in told, "it was reached"
 
 
+@pytest.mark.parametrize(
+    ("change", "what", "found", "remedy"),
+    [
+        (
+            "ALTER TABLE message_receipts SET UNLOGGED; ALTER TABLE messages SET UNLOGGED",
+            "unlogged tables",
+            "message_receipts, messages: empty after a crash",
+            "ALTER TABLE message_receipts SET LOGGED; ALTER TABLE messages SET LOGGED",
+        ),
+        (
+            "ALTER TABLE messages DROP CONSTRAINT messages_idempotency_key_key",
+            "constraints",
+            "the tables lack messages_idempotency_key_key",
+            "crossfade audit --repair",
+        ),
+    ],
+)
+async def test_tables_that_may_lose_or_double_a_row_are_bad(
+    doctor: Doctor,
+    database_pool: Pool,
+    database_url: str,
+    change: str,
+    what: str,
+    found: str,
+    remedy: str,
+) -> None:
+    status, told = await doctor.examine(DATABASE_URL=database_url)
+    assert f"postgresql, {what}" not in told
+    await database_pool.execute(change)
+    status, told = await doctor.examine(DATABASE_URL=database_url)
+    said = told[f"postgresql, {what}"]
+    assert (status, said["grade"]) == (1, "bad")
+    assert said["found"].startswith(found)
+    assert remedy in said["remedy"]
+
+
 async def test_rights_are_looked_at_where_the_tables_are(
     doctor: Doctor, database_pool: Pool, database_url: str, role: str
 ) -> None:
