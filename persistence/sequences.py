@@ -24,6 +24,7 @@ import structlog
 from persistence.database.failover import pooling_of
 from persistence.database.fitness import Pooling
 from persistence.database.pool import Connection
+from persistence.database.translation import UNNUMBERED
 from persistence.errors import Outage
 
 __all__ = ["MARK", "NUMBERED", "Behind", "advance_sequences", "behind", "unprivileged"]
@@ -87,6 +88,11 @@ WHERE NOT has_sequence_privilege(sequence, 'SELECT')
     OR NOT has_sequence_privilege(sequence, 'UPDATE')
 """  # noqa: S608 - constants only
 
+_UNNUMBERED = """
+SELECT attidentity = '' AND NOT atthasdef
+FROM pg_attribute WHERE attrelid = 'messages'::regclass AND attname = 'seq'
+"""
+
 _NAME = "sequences"  # of this check
 _LOCK_CLASS = 0x63726675  # keeps this lock apart from other programs', and from our others
 _LOCK = f"SELECT pg_advisory_xact_lock({_LOCK_CLASS}, 0)"
@@ -127,13 +133,15 @@ async def advance_sequences(connection: Connection, *, anew: bool = False) -> No
             another server meanwhile.
 
     Raises:
-        Outage: a sequence is behind, and this role may not advance it.
+        Outage: a sequence is behind, and this role may not advance it; or ``messages`` has none.
     """
     checked: set[str] = getattr(connection, "checked", set())
     if _NAME in checked and not (anew and pooling_of(connection) is Pooling.TRANSACTION):
         return
     if await behind(connection):
         await _advance(connection)
+    if await connection.fetchval(_UNNUMBERED):
+        raise Outage(UNNUMBERED)  # the sequence that comes has to be looked at too
     checked.add(_NAME)
 
 

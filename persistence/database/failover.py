@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 import asyncpg
 
 from persistence.database.fitness import Pooling
+from persistence.database.translation import lacks_number
 from persistence.database_url import place_of
 
 if TYPE_CHECKING:  # database.py uses this module
@@ -90,6 +91,7 @@ def _is_outdated(error: BaseException | None) -> bool:
         if isinstance(error, BaseExceptionGroup):
             return any(_is_outdated(exception) for exception in error.exceptions)
         if isinstance(error, asyncpg.PostgresError):
-            return error.sqlstate in _OUTDATED
+            # The sequence that comes may be behind, and is looked at over a new connection.
+            return error.sqlstate in _OUTDATED or lacks_number(error)
         error = error.__cause__
     return False

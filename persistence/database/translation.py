@@ -26,7 +26,7 @@ from persistence.errors import (
 from transport.contract import Reason
 from transport.tls_refusals import certificate_refusal
 
-__all__ = ["by_class", "by_code", "translate", "translated"]
+__all__ = ["UNNUMBERED", "by_class", "by_code", "lacks_number", "translate", "translated"]
 
 by_code: dict[str, type[PersistenceError]] = {
     "25006": Outage,  # the server is read-only (a standby, or under maintenance)
@@ -86,6 +86,12 @@ _TABLE_IS_FULL = (
     "a table has as many pages as PostgreSQL allows: archive old rows (ROWS_RETENTION_DAYS), and "
     "VACUUM it"
 )
+UNNUMBERED = (
+    "rows of messages get no number: the table has no identity column, as a restore of this table "
+    "alone leaves it (pg_restore -t). Nothing is inserted. Run as its owner: ALTER TABLE messages "
+    "ALTER COLUMN seq ADD GENERATED ALWAYS AS IDENTITY; then 'crossfade doctor' says what else it "
+    "lacks"
+)
 # A server writes its messages in the language that its ``lc_messages`` says. The file of its source
 # that an error comes from is the same in all of them. Limits of the server share the state 54000
 # with a key that is too long for its index.
@@ -95,6 +101,7 @@ _SERVER_LIMITS = {
     "md.c": _TABLE_IS_FULL,
     "bufmgr.c": _TABLE_IS_FULL,
 }
+_NUMBER = ("messages", "seq")  # no record has it: PostgreSQL gives it
 _ORPHAN = "message_receipts_message_id_fkey"
 _OPTIONS = "guc"  # guc.c; guc_funcs.c has SET since PostgreSQL 16
 # A context names the innermost function first, as "PL/pgSQL function house_rules() line 3 at RAISE"
@@ -157,6 +164,8 @@ def _meaning(error: asyncpg.PostgresError, code: str) -> tuple[type[PersistenceE
     source = getattr(error, "server_source_filename", None) or ""
     if code == "54000" and source in _SERVER_LIMITS:
         kind, remedy = Outage, _SERVER_LIMITS[source]
+    elif lacks_number(error):
+        kind, remedy = Outage, UNNUMBERED
     elif code == "42704" and source.startswith(_OPTIONS):
         kind, remedy = UnfitDatabase, "an option in DATABASE_URL is not PostgreSQL's"
     elif code == "08P01" and "startup parameter" in message:
@@ -168,6 +177,11 @@ def _meaning(error: asyncpg.PostgresError, code: str) -> tuple[type[PersistenceE
     elif kind is SchemaOutdated:
         remedy = _OUTDATED
     return kind, remedy
+
+
+def lacks_number(error: asyncpg.PostgresError) -> bool:
+    """Return whether PostgreSQL gave a row no number."""
+    return error.sqlstate == "23502" and (error.table_name, error.column_name) == _NUMBER
 
 
 def _function_of(error: asyncpg.PostgresError) -> str | None:

@@ -45,6 +45,27 @@ def letter(number: int) -> Record:
     return Record(Topic.DEAD_LETTERS, 0, f"{number}-0", "k", b"{}", {}, 1_764_000_000.0)
 
 
+async def test_a_table_that_numbers_no_rows_is_an_outage_until_it_does(database_url, database_pool):
+    """``pg_restore -t messages`` leaves it so. It is no record's fault."""
+    pool = await new_pool(database_url)
+    try:
+        writer = Writer(pool)
+        for number in range(3):
+            await writer.write([placed(message(f"old {number}"))], None)
+        await beat(database_pool)
+        await database_pool.execute("ALTER TABLE messages ALTER COLUMN seq DROP IDENTITY")
+        for _ in range(3):  # over the connection that knew the sequence, and over new ones
+            with pytest.raises(Outage, match="ADD GENERATED ALWAYS AS IDENTITY"):
+                await writer.write([placed(message("new"))], None)
+        await database_pool.execute(
+            "ALTER TABLE messages ALTER COLUMN seq ADD GENERATED ALWAYS AS IDENTITY"
+        )
+        await writer.write([placed(message("new"))], None)
+        assert await told(database_pool) == ["old 0", "old 1", "old 2", "new"]
+    finally:
+        await pool.close()
+
+
 def test_every_column_that_postgresql_numbers_is_known():
     found = {
         (table.name, column.name)
