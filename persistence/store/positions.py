@@ -24,7 +24,8 @@ Place = str
 """The current location of a row in PostgreSQL: the text of its ``ctid``."""
 
 _TAKE = """
-UPDATE log_positions SET epoch = $3
+UPDATE log_positions SET
+    epoch = $3, through = CASE WHEN epoch < $4::bigint THEN NULL ELSE through END
 WHERE transport = $1 AND partition = $2
 RETURNING through, ctid::text AS place
 """
@@ -52,14 +53,18 @@ RETURNING true
 
 
 async def take_position(
-    connection: Connection, transport: str, partition: int, epoch: int
+    connection: Connection, transport: str, partition: int, epoch: int, *, before: int | None
 ) -> tuple[str | None, Place]:
     """Give a partition's position to the owner with ``epoch``; return it, and its row's place.
 
     The caller has the partition's row of ``fences`` locked, so nobody else inserts the first
     position at the same time.
+
+    ``before`` is the epoch of the owner before, by ``fences``. If the position's is lower, that
+    owner was of a release that keeps no positions: it inserted rows and left the position behind
+    them. So the position is unknown.
     """
-    taken = await connection.fetchrow(_TAKE, transport, partition, epoch)
+    taken = await connection.fetchrow(_TAKE, transport, partition, epoch, before)
     if taken is None:
         taken = await connection.fetchrow(_NEW, transport, partition, epoch)
     assert taken is not None

@@ -84,7 +84,9 @@ class Writer:
                 )
             is_new = before is None or before < 0
             is_first = is_new and not await connection.fetchval(OTHERS, transport)
-            through, place = await take_position(connection, transport, partition, epoch)
+            through, place = await take_position(
+                connection, transport, partition, epoch, before=before
+            )
             was_unknown = through is None
             if was_unknown and keeps:
                 through = "" if is_first else begin

@@ -127,7 +127,7 @@ async def test_a_batch_that_waited_while_the_fence_was_taken_writes_nothing(
     taking = new.transaction()
     await taking.start()
     await new.fetchval(TAKE, "redis", 0, 2, "other")
-    await take_position(new, "redis", 0, 2)
+    await take_position(new, "redis", 0, 2, before=1)
     late = asyncio.create_task(writer.write([placed(message())], fence))
     await eventually(
         lambda: database_pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")

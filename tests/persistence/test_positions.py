@@ -9,6 +9,7 @@ import pytest
 
 from persistence.errors import FenceLost, Outage
 from persistence.fleet.used_logs import note_drained
+from persistence.store.statement import TAKE
 from tests.persistence.samples import message, placed
 
 
@@ -113,6 +114,18 @@ async def test_an_owner_begins_where_it_says_if_no_position_is_known(writer, fen
     stored = placed(message("a"))
     stored = msgspec.structs.replace(stored, transport="kafka", offset="8")
     assert (await writer.write([stored], worker)).persisted == [0]
+
+
+async def test_the_position_is_unknown_after_an_owner_that_keeps_none(writer, fence, database_pool):
+    """An earlier release takes the fence alone, and leaves the position behind its rows."""
+    await writer.write([placed(message("a"))], fence)
+    assert await database_pool.fetchval(TAKE, "redis", 0, 2, "earlier release") == 2
+    taken = await writer.take("redis", 0, 3, "w1", begin="99999999-0")
+    assert (taken.through, taken.was_unknown) == ("99999999-0", True)
+    assert (await writer.write([placed(message("b"))], taken)).persisted == [0]
+    left = taken.through
+    again = await writer.take("redis", 0, 4, "w2", begin="100000000-0")
+    assert (again.through, again.was_unknown) == (left, False), "the owner before kept it"
 
 
 async def test_partitions_that_ask_in_one_moment_are_answered_by_one_query(
