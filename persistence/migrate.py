@@ -25,7 +25,7 @@ from persistence.database.translation import translated
 from persistence.schemas import misplacement
 from transport.errors import ConfigurationError
 
-__all__ = ["Revision", "current", "downgrade", "latest", "steps_down", "upgrade"]
+__all__ = ["Revision", "current", "downgrade", "is_newer", "latest", "steps_down", "upgrade"]
 
 # Any constant serves, as long as every version uses the same: the letters of "migrate".
 _LOCK = 0x6D6967726174
@@ -38,6 +38,7 @@ _SESSION = {
     "idle_in_transaction_session_timeout": "0",
     "enable_seqscan": "on",
 }
+_NEWER = "it is at {}, which this version does not know; use the version that made it"
 _STEPS = re.compile(r"[+-][0-9]{1,4}")
 
 
@@ -50,6 +51,9 @@ class Revision(NamedTuple):
 
 async def upgrade(url: str, revision: str = "head") -> str | None:
     """Migrate the database at ``url`` up to ``revision``, and return the revision it is at then.
+
+    A schema that a newer version made stays as it is: somebody goes back to this version, whose
+    deployment runs this at each start.
 
     Raises:
         ConfigurationError: there is no such revision, or existing tables are in another schema
@@ -91,6 +95,8 @@ async def steps_down(url: str, revision: str) -> list[Revision]:
     at = await current(url)
     if at is None:
         return []
+    if is_newer(at):
+        raise ConfigurationError(f"the schema can't be taken there: {_NEWER.format(at)}")
     scripts = ScriptDirectory.from_config(_config())
     undone = [
         Revision(script.revision, script.doc) for script in scripts.walk_revisions("base", at)
@@ -105,6 +111,12 @@ async def steps_down(url: str, revision: str) -> list[Revision]:
 def latest() -> str | None:
     """Return the newest revision this version of the code knows."""
     return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def is_newer(revision: str) -> bool:
+    """Return whether a revision that a database is at is newer than those of this version."""
+    newest = latest()
+    return newest is not None and revision > newest
 
 
 def _must_exist(revision: str) -> None:
@@ -154,14 +166,16 @@ async def _locked(url: str, run: Callable[[Config], None], *, goes_up: bool = Fa
                 await asyncio.sleep(_ASK_AGAIN)
             at = await _with_connection(url, _revision_of)
             astray = await misplacement(guard) if goes_up and at != latest() else None
-            if not astray:
+            stays = goes_up and at is not None and is_newer(at)
+            if not astray and not stays:
                 at = await _with_connection(url, migrate)
         finally:
             await guard.close()
     if astray:
         raise ConfigurationError(astray)
     for error in refused:
-        raise ConfigurationError(f"the schema can't be taken there: {error}") from error
+        why = _NEWER.format(at) if at is not None and is_newer(at) else error
+        raise ConfigurationError(f"the schema can't be taken there: {why}") from error
     return at
 
 

@@ -265,14 +265,7 @@ async def _schema(
             else "run 'crossfade db upgrade'",
         )
         return
-    if at != latest:
-        yield bad(
-            "schema",
-            f"at {at}; this version wants {latest}",
-            "run 'crossfade db upgrade' of the newest version that runs",
-        )
-    else:
-        yield fine("schema", f"at {at}, the latest")
+    yield _revision(at, latest, is_newer=migrate.is_newer(at))
     if lacking:
         return
     if not server["may_create"]:
@@ -283,6 +276,18 @@ async def _schema(
         )
     else:
         yield fine("rights", f"{role} may do all that is needed")
+
+
+def _revision(at: str, latest: str | None, *, is_newer: bool) -> Observation:
+    if is_newer:  # somebody went back to this version, which works with it
+        return fine("schema", f"at {at}, of a newer version; this one wants {latest}")
+    if at == latest:
+        return fine("schema", f"at {at}, the latest")
+    return bad(
+        "schema",
+        f"at {at}; this version wants {latest}",
+        "run 'crossfade db upgrade' of the newest version that runs",
+    )
 
 
 async def _tables(connection: Connection) -> AsyncIterator[Observation]:

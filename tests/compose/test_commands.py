@@ -75,6 +75,20 @@ async def test_settings_shows_values_and_sources_and_no_secret(crossfade):
     assert "hunter2" not in shown.text
 
 
+async def test_a_schema_of_a_newer_version_stays_as_it_is(tmp_path, database_url, database_pool):
+    """Someone goes back to this version. A deployment runs ``db upgrade`` before each start."""
+    await database_pool.execute("UPDATE alembic_version SET version_num = '9999'")
+    crossfade = partial(Crossfade.fork, cwd=tmp_path, DATABASE_URL=database_url)
+    up = await crossfade("db", "upgrade")
+    assert await up.ends() == 0
+    assert "at 9999, of a newer version" in up.text
+    for how in ("--dry-run", "--yes"):
+        down = await crossfade("db", "downgrade", "0026", how)
+        assert await down.ends() == 2
+        assert "use the version that made it" in " ".join(down.lines)
+    assert await database_pool.fetchval("SELECT version_num FROM alembic_version") == "9999"
+
+
 async def test_the_schema_goes_up_says_where_it_stands_and_goes_down(tmp_path, postgres_server):
     url = await postgres_server.create_database("schema")
     crossfade = partial(Crossfade.fork, cwd=tmp_path, DATABASE_URL=url)

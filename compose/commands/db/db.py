@@ -31,7 +31,8 @@ def upgrade(
 ) -> None:
     """Upgrade the schema.
 
-    Several processes may run it at once, also while the service runs.
+    Several processes may run it at once, also while the service runs. A schema that a newer version
+    made stays as it is.
     """
     from persistence import migrate  # noqa: PLC0415 - Alembic: see compose.commands.up.up
 
@@ -39,7 +40,8 @@ def upgrade(
     if as_json:
         out.json({"at": at, "latest": migrate.latest()})
         return
-    out.print(f"at {at}")
+    newer = at is not None and migrate.is_newer(at)
+    out.print(f"at {at}" + (", of a newer version, which this one works with" if newer else ""))
 
 
 @app.command()

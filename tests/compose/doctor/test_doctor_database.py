@@ -47,6 +47,17 @@ async def test_the_address_of_reads_is_looked_at(
     assert (status, found["postgresql reads, schema"]["grade"]) == (1, "bad")
 
 
+async def test_a_schema_of_a_newer_version_is_fine(
+    doctor: Doctor, log: TransportSettings, database_pool: Pool
+) -> None:
+    """The version before works with it, so nothing has to be mended after going back."""
+    await database_pool.execute("UPDATE alembic_version SET version_num = '9999'")
+    status, found = await doctor.examine()
+    schema = found["postgresql, schema"]
+    assert (status, schema["grade"]) == (0, "fine")
+    assert schema["found"].startswith("at 9999, of a newer version")
+
+
 async def test_a_database_that_is_down_does_not_hide_the_rest(
     doctor: Doctor, log: TransportSettings, new_postgres: Callable[..., Awaitable[PostgresServer]]
 ) -> None:
