@@ -108,16 +108,33 @@ class DeadLetterIndexer:
             if not self._positions.is_behind(known or "", floor):
                 return
             try:
-                await self._index_again(index, known or "", floor, stop)
+                await self._index_again(index, known, floor, stop)
             except FenceLost:
                 left = None  # another failover, or another claim indexes too
             else:
                 return
 
     async def _index_again(
-        self, index: DeadLetterIndex, after: str, floor: Floor, stop: asyncio.Event
+        self, index: DeadLetterIndex, known: str | None, floor: Floor, stop: asyncio.Event
     ) -> None:
         assert floor.offset is not None
+        after = known or ""
+        if known is None:
+            _log.info(
+                "No position of the dead letters in PostgreSQL, as after an upgrade: listing again "
+                "those that the log holds",
+                through=floor.offset,
+            )
+        else:
+            await self._tell_loss(known, floor, stop)
+        while page := await self._log.through(
+            partial(self._positions.read, 0, after, floor, _AT_ONCE), stop
+        ):
+            await self._database.through(partial(index.add, page), stop)
+            after = page[-1].offset
+        await self._database.through(partial(index.position.move, floor.offset), stop)
+
+    async def _tell_loss(self, after: str, floor: Floor, stop: asyncio.Event) -> None:
         holds_all = await self._log.through(partial(self._positions.reaches, 0, after), stop)
         if not holds_all:
             self._positions.lost()
@@ -127,12 +144,6 @@ class DeadLetterIndexer:
             through=floor.offset,
             log_holds_all=holds_all,
         )
-        while page := await self._log.through(
-            partial(self._positions.read, 0, after, floor, _AT_ONCE), stop
-        ):
-            await self._database.through(partial(index.add, page), stop)
-            after = page[-1].offset
-        await self._database.through(partial(index.position.move, floor.offset), stop)
 
     async def _next(self, claim: Claim) -> Sequence[Record]:
         return await claim.next(max_records=_AT_ONCE, max_wait=self._poll)

@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from redis.asyncio import Redis
 
 from otel.metrics import Metrics
 from persistence.dead_letters.dead_letters import DeadLetters
@@ -20,6 +21,7 @@ from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.dead_letters.metrics import DeadLetterMetrics
 from persistence.dead_letters.position import LETTERS
 from persistence.errors import FenceLost, Outage, PersistenceError, TooSlow
+from persistence.worker.recovery.metrics import PositionMetrics
 from tests.persistence.loglib import lag
 from tests.persistence.samples import message, raw_record, record
 from tests.support.metric_values import value_of
@@ -239,6 +241,39 @@ async def test_the_indexer_goes_on_behind_them(start, transport, database_pool, 
 
     await eventually(indexed)
     assert len(await offsets(database_pool)) == 2
+
+
+async def test_letters_that_an_earlier_release_listed_are_not_taken_for_lost(
+    start, transport, transport_settings, database_pool, eventually
+):
+    """It kept no position, and Redis has trimmed the first of them since."""
+    letters = [record(message("a")), raw_record(b"{}")]
+    await transport.dead_letter(
+        [DeadLetter(letter, Reason.REJECTED, "why", 3, timestamp(1.0)) for letter in letters]
+    )
+    earlier = start(DeadLetterIndexer, member="i1")
+
+    async def indexed() -> bool:
+        return await lag(transport, Topic.DEAD_LETTERS) == 0
+
+    await eventually(indexed)
+    await earlier.stop()
+    await database_pool.execute("DELETE FROM log_positions")
+    first, last = await offsets(database_pool)
+    async with Redis(
+        host=transport_settings.redis_host,
+        port=transport_settings.redis_port,
+        db=transport_settings.redis_stream_db,
+    ) as redis:
+        await redis.xdel("msg:dlq", first)
+    upgraded = start(DeadLetterIndexer, member="i2")
+
+    async def known() -> bool:
+        return await database_pool.fetchval("SELECT through FROM log_positions") == last
+
+    await eventually(known)
+    assert await offsets(database_pool) == [first, last]
+    assert value_of(upgraded.metrics.of(PositionMetrics).rows_lost.labels("redis")) == 0
 
 
 _NAMES = st.one_of(
