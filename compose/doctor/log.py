@@ -165,17 +165,18 @@ def examine_durability(durability: Durability) -> Iterator[Observation]:
     ``durability``: a power cut of one machine leaves the copies of the others.
     """
     evidence = ", ".join(f"{name}={value}" for name, value in sorted(durability.figures.items()))
-    if durability.crash is None:
-        yield unknown(
-            "durability",
-            f"the server does not tell ({evidence})",
-            "ask who runs it; docs/durability.md says what an acknowledgement needs",
-        )
-        return
     faults = {"a crash of the server": durability.crash, "a power cut": durability.power}
     lacks = [what for what, kept in faults.items() if kept is False]
+    every = {**faults, "a lost disk": durability.disk}
+    untold = [what for what, kept in every.items() if kept is None]
     copied = durability.crash and durability.disk
-    if lacks and not copied:
+    if untold and not copied and (durability.crash is None or not lacks):
+        yield unknown(
+            "durability",
+            f"not told whether messages survive {' and '.join(untold)} ({evidence})",
+            "ask who runs it; docs/durability.md says what an acknowledgement needs",
+        )
+    elif lacks and not copied:
         yield bad(
             "durability",
             f"{' and '.join(lacks)} may lose acknowledged messages ({evidence})",
@@ -192,4 +193,6 @@ def examine_durability(durability: Durability) -> Iterator[Observation]:
     else:
         kept = [*(what for what, kept in faults.items() if kept), "a lost disk"]
         but = ", not a power cut of all machines at once" if lacks else ""
+        if untold:
+            but = "; not told of a power cut of all machines at once"
         yield fine("durability", f"survives {', '.join(kept)}{but} ({evidence})")

@@ -194,11 +194,19 @@ def test_clocks_may_differ_by_a_second(server: float, grade: Grade) -> None:
         (True, True, False, Grade.WARNING, "one machine lost with its disk"),
         (True, False, False, Grade.BAD, "a power cut may lose"),
         (False, False, True, Grade.BAD, "a crash of the server and a power cut may lose"),
+        (True, None, False, Grade.UNKNOWN, "not told whether messages survive a power cut"),
+        (True, True, None, Grade.UNKNOWN, "not told whether messages survive a lost disk"),
+        (True, False, None, Grade.BAD, "a power cut may lose"),
+        (True, None, True, Grade.FINE, "; not told of a power cut of all machines at once"),
     ],
-    ids=["all", "three nodes of Kafka", "one that flushes", "one", "in memory"],
-)
+    ids=[
+        "all", "three nodes of Kafka", "one that flushes", "one", "in memory",
+        "one whose flush is unknown", "copies unknown", "no flush, copies unknown",
+        "copies, flush unknown",
+    ],
+)  # fmt: skip
 def test_copies_on_other_machines_make_up_for_a_missing_flush(
-    crash: bool, power: bool, disk: bool, grade: Grade, told: str
+    crash: bool, power: bool | None, disk: bool | None, grade: Grade, told: str
 ) -> None:
     """A Kafka as docs/production.md wants it passes, as it passes the gate ``durability``."""
     (observation,) = examine_durability(Durability(crash, power, disk, {}))
