@@ -28,9 +28,11 @@ from transport.contract import (
     Reason,
     Record,
     Remembered,
+    RetainingClaim,
     Taker,
     Topic,
     Transport,
+    WithdrawingConsumer,
 )
 from transport.durability import Durability
 from transport.errors import (
@@ -38,10 +40,13 @@ from transport.errors import (
     ConfigurationError,
     DecodeError,
     PartitionLost,
+    PartlyUnavailable,
     TopicMissing,
     TransportError,
     TransportUnavailable,
+    Unreadable,
 )
+from transport.existing import Existing
 from transport.log_name import LogName
 from transport.message.dead_letters import dead_letter_headers
 from transport.numeric_offsets import offset_number, offset_sort_key
@@ -64,6 +69,7 @@ __all__ = [
     "DecodeError",
     "Durability",
     "Envelope",
+    "Existing",
     "Features",
     "GroupStanding",
     "HandingClaim",
@@ -72,10 +78,12 @@ __all__ = [
     "LogName",
     "Outcome",
     "PartitionLost",
+    "PartlyUnavailable",
     "Progress",
     "Reason",
     "Record",
     "Remembered",
+    "RetainingClaim",
     "Taker",
     "Topic",
     "TopicMissing",
@@ -83,6 +91,8 @@ __all__ = [
     "TransportError",
     "TransportSettings",
     "TransportUnavailable",
+    "Unreadable",
+    "WithdrawingConsumer",
     "available",
     "create",
     "dead_letter_headers",

@@ -3,7 +3,8 @@
     TransportError
     ├── TransportUnavailable   the log can't be reached or take writes now: back off, retry
     │   ├── TopicMissing       a stream, topic or group is gone: recreated at next use
-    │   └── PartlyUnavailable  some partitions take no writes now, the others do
+    │   ├── PartlyUnavailable  some partitions take no writes now, the others do
+    │   └── Unreadable         it takes writes, and a consumer of this process can't read it
     ├── AppendUnknown          sent, no answer came, may be in the log: retry, same key
     ├── PartitionLost          another owner has this partition now: drop the batch
     ├── DecodeError            these bytes are no envelope of ours: dead-letter them
@@ -23,6 +24,7 @@ __all__ = [
     "TopicMissing",
     "TransportError",
     "TransportUnavailable",
+    "Unreadable",
 ]
 
 
