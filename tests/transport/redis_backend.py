@@ -67,4 +67,5 @@ def backend_on(
         start=server.start,
         remove=remove,
         remove_group=remove_group,
+        create_other=lambda: create(f"{name}@5", settings),
     )

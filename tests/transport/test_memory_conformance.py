@@ -8,6 +8,7 @@ from tests.support.memory import expel
 from transport.conformance import *  # noqa: F403
 from transport.conformance import Backend
 from transport.contract import Consumer, Topic
+from transport.log_name import LogName
 from transport.memory import MemoryLog, MemoryTransport
 from transport.settings import TransportSettings
 
@@ -16,6 +17,8 @@ from transport.settings import TransportSettings
 def backend() -> Backend:
     settings = TransportSettings(stream_partitions=4)
     log = MemoryLog(settings)
+    five = TransportSettings(stream_partitions=5)
+    other = MemoryTransport(five, LogName("memory", partitions=5))
 
     async def append_raw(partition: int, body: bytes) -> None:
         log.topics[Topic.MESSAGES][partition].append("key", body, {})
@@ -28,4 +31,5 @@ def backend() -> Backend:
         features=MemoryTransport.features,
         append_raw=append_raw,
         silence=silence,
+        create_other=lambda: other,
     )

@@ -47,6 +47,10 @@ class Backend:
     remove_group: Callable[[int, str], Awaitable[None]] | None = None
     """Delete a group of a partition, without its records."""
 
+    create_other: Callable[[], Transport] | None = None
+    """Return a transport, not yet entered, on another log of the same kind and server: its name
+    has another number of partitions (``mylog@5``)."""
+
     patience: float = 20.0
     """Seconds within which everything that the contract promises must happen."""
 

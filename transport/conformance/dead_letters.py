@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from transport.clock import now
@@ -34,6 +35,30 @@ async def test_a_dead_letter_keeps_key_body_headers_and_origin(backend: Backend)
         assert back.record.appended_at == pytest.approx(record.appended_at, abs=0.001)
         assert (back.reason, back.error, back.attempts) == (sent.reason, sent.error, 3)
         assert back.failed_at == sent.failed_at
+
+
+@pytest.mark.asyncio
+async def test_a_dead_letter_keeps_what_another_program_wrote_beside_the_body(
+    backend: Backend,
+) -> None:
+    """A log may hold any bytes in headers, and so may that to which the letter goes."""
+    odd = {
+        "empty": b"",
+        "lines": b" a\r\nb: c\r\n\r\n ",
+        "binary": bytes(range(256)),
+        "100% \u00fc: =?utf-8?q?x?=": "\u00fc\u2603".encode(),
+    }
+    async with backend.create() as transport:
+        await transport.publish([message("dies", partition=1, of=transport)])
+        (record,) = await transport.read(Topic.MESSAGES, 1)
+        strange = msgspec.structs.replace(
+            record, key=" \u00fc\r\n\u2603%41 ", body=b"", headers=odd
+        )
+        await transport.dead_letter([_letter(strange, Reason.UNDECODABLE)])
+        (stands,) = await transport.read(Topic.DEAD_LETTERS, 0)
+        back = dead_letter_of(stands)
+        assert back.record.headers == odd
+        assert (back.record.key, back.record.body) == (strange.key, b"")
 
 
 @pytest.mark.asyncio

@@ -83,6 +83,22 @@ async def test_an_acknowledgement_covers_the_prefix_and_no_more(backend: Backend
 
 
 @pytest.mark.asyncio
+async def test_an_earlier_offset_takes_no_acknowledgement_back(backend: Backend) -> None:
+    async with backend.create() as transport:
+        await transport.publish(messages(list("abcd"), partition=0, of=transport))
+        async with Member(transport, "first") as member:
+            claim = await member.claim(0)
+            records = await drain(claim, 3, patience=backend.patience)
+            await claim.ack(records[2].offset)
+            await claim.ack(records[0].offset)
+            (progress, *_) = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+            assert progress.lag == 1
+        async with Member(transport, "second") as member:
+            claim = await member.claim(0)
+            assert contents(await drain(claim, 1, patience=backend.patience)) == ["d"]
+
+
+@pytest.mark.asyncio
 async def test_the_next_batch_may_be_asked_for_before_the_last_is_acknowledged(
     backend: Backend,
 ) -> None:

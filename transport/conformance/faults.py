@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from transport.clock import now
 from transport.conformance.backend import Backend
 from transport.conformance.member import (
     ConformanceWorker,
@@ -19,7 +20,9 @@ from transport.conformance.member import (
 from transport.contract import (
     WORKER_GROUP,
     Appended,
+    DeadLetter,
     Envelope,
+    Reason,
     Record,
     Remembered,
     Topic,
@@ -95,6 +98,77 @@ async def test_while_the_server_is_gone_publish_answers_and_the_others_raise(
         finally:
             await backend.start()
         await _publish_at_last(transport, message("back", partition=0, of=transport), backend)
+
+
+@pytest.mark.asyncio
+async def test_while_the_server_is_gone_no_dead_letter_is_taken(backend: Backend) -> None:
+    """Its record would be acknowledged, and be nowhere."""
+    backend.need("stop", "start")
+    assert backend.stop is not None
+    assert backend.start is not None
+    async with backend.create() as transport:
+        await transport.publish([message("dies", partition=0, of=transport)])
+        (record,) = await transport.read(Topic.MESSAGES, 0)
+        letter = DeadLetter(record, Reason.REJECTED, "no", 1, now())
+        await backend.stop()
+        try:
+            with pytest.raises(TransportUnavailable):
+                async with asyncio.timeout(backend.patience):
+                    await transport.dead_letter([letter])
+        finally:
+            await backend.start()
+        await _publish_at_last(transport, message("back", partition=0, of=transport), backend)
+        await transport.dead_letter([letter])
+        assert await transport.read(Topic.DEAD_LETTERS, 0)
+
+
+@pytest.mark.asyncio
+async def test_who_publishes_while_the_server_stops_is_answered_and_its_order_stands(
+    backend: Backend,
+) -> None:
+    """A message that was sent after another's acknowledgement stands after it."""
+    backend.need("durable", "stop", "start")
+    assert backend.stop is not None
+    assert backend.start is not None
+    async with backend.create() as transport:
+        acknowledged: dict[str, list[str]] = {caller: [] for caller in "abcd"}
+        ended = False
+
+        async def publish(caller: str) -> None:
+            mine = acknowledged[caller]
+            while not ended:
+                texts = [f"{caller}/{len(mine)}", f"{caller}/{len(mine) + 1}"]
+                batch = messages(texts, partition=0, of=transport)
+                while batch:
+                    outcomes = await transport.publish(batch)
+                    failed = [isinstance(outcome, TransportError) for outcome in outcomes]
+                    assert len(failed) == len(batch)
+                    batch = [e for e, again in zip(batch, failed, strict=True) if again]
+                    await asyncio.sleep(0.05 if batch else 0)
+                mine += texts
+
+        async with asyncio.TaskGroup() as callers:
+            for caller in acknowledged:
+                callers.create_task(publish(caller))
+            await until(lambda: len(acknowledged["a"]) > 10, patience=backend.patience)
+            await backend.stop()
+            await asyncio.sleep(0.2)
+            await backend.start()
+            before = len(acknowledged["a"])
+            await until(lambda: len(acknowledged["a"]) > before + 10, patience=backend.patience)
+            ended = True
+        records: list[Record] = []
+        while page := await transport.read(
+            Topic.MESSAGES, 0, after=records[-1].offset if records else None
+        ):
+            records += page
+        stands = list(dict.fromkeys(contents(records)))  # a repeat is in the log twice: once a row
+        for caller, texts in acknowledged.items():
+            pairs = [text for text in stands if text.startswith(f"{caller}/")]
+            # The two of a call may be appended by different ones of its attempts.
+            assert [{*pairs[i : i + 2]} for i in range(0, len(pairs), 2)] == [
+                {*texts[i : i + 2]} for i in range(0, len(texts), 2)
+            ]
 
 
 @pytest.mark.asyncio

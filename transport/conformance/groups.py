@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from transport.clock import now
 from transport.conformance.backend import Backend
 from transport.conformance.member import Member, contents, drain, messages
-from transport.contract import WORKER_GROUP, Topic
+from transport.contract import DLQ_GROUP, WORKER_GROUP, DeadLetter, Reason, Topic
 from transport.errors import TransportError
 
 
@@ -48,3 +49,18 @@ async def test_a_group_with_members_is_not_forgotten(backend: Backend) -> None:
             await claim.ack(records[1].offset)
         (progress, *_) = await log.progress(Topic.MESSAGES, group="busy")
         assert progress.lag == 1
+
+
+@pytest.mark.asyncio
+async def test_a_group_is_forgotten_in_both_topics(backend: Backend) -> None:
+    async with backend.create() as log:
+        await log.publish(messages(["a"], partition=0, of=log))
+        (record,) = await log.read(Topic.MESSAGES, 0)
+        await log.dead_letter([DeadLetter(record, Reason.REJECTED, "no", 1, now())])
+        async with Member(log, group=DLQ_GROUP, topic=Topic.DEAD_LETTERS) as member:
+            claim = await member.claim(0)
+            (letter,) = await drain(claim, 1, patience=backend.patience)
+            await claim.ack(letter.offset)
+        await log.forget_group(DLQ_GROUP)
+        (progress,) = await log.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP)
+        assert (progress.lag, progress.floor) == (1, None)

@@ -19,6 +19,7 @@ from transport.message.partitioner import partition_for
 
 __all__ = ["ConformanceWorker", "Member", "contents", "drain", "message", "messages", "until"]
 
+_CANCEL_SECONDS = 30.0
 _numbers = itertools.count(1)
 
 
@@ -147,8 +148,10 @@ class ConformanceWorker:
             yield self
         finally:
             task.cancel()
+            await asyncio.wait([task], timeout=_CANCEL_SECONDS)
+            assert task.done(), "a call of the transport went on although its task was cancelled"
             with contextlib.suppress(asyncio.CancelledError):
-                await task
+                task.result()
 
     async def _work(self) -> None:
         async with self.consumer, asyncio.TaskGroup() as tasks:

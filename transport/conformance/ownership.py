@@ -240,6 +240,8 @@ async def test_a_partition_handed_back_is_claimed_anew(backend: Backend) -> None
         assert second.epoch > first.epoch
         with pytest.raises(PartitionLost):
             await first.next(max_records=1, max_wait=0)
+        with pytest.raises(PartitionLost):
+            await first.ack(records[1].offset)
         assert contents(await drain(second, 1, patience=backend.patience)) == ["b"]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from transport.conformance.backend import Backend
@@ -69,6 +71,7 @@ async def test_the_floor_is_the_last_acknowledged_and_the_end_the_last_appended(
 @pytest.mark.asyncio
 async def test_the_oldest_age_grows_until_its_record_is_acknowledged(backend: Backend) -> None:
     async with backend.create() as transport, Member(transport) as member:
+        began = time.monotonic()
         await transport.publish([message("old", partition=0, of=transport)])
 
         async def aged() -> bool:
@@ -77,7 +80,9 @@ async def test_the_oldest_age_grows_until_its_record_is_acknowledged(backend: Ba
         await until(aged, patience=backend.patience)
         claim = await member.claim(0)
         (record,) = await drain(claim, 1, patience=backend.patience)
-        assert ((await _of(transport, 0)).oldest_age or 0.0) > 0.3, "delivered is not acknowledged"
+        age = (await _of(transport, 0)).oldest_age or 0.0
+        assert age > 0.3, "delivered is not acknowledged"
+        assert age < time.monotonic() - began + 1.0, "in seconds"
         await claim.ack(record.offset)
         assert (await _of(transport, 0)).oldest_age == 0.0
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
 from transport.conformance.backend import Backend
 from transport.conformance.member import contents, message, messages
 from transport.contract import Appended, Outcome, Remembered, Topic
-from transport.errors import TransportError
+from transport.errors import AppendUnknown, TransportError, TransportUnavailable
+
+_LARGE = 3 * 1024 * 1024  # more than some brokers take of one record
+_DAY = 86_400.0  # no clock is that wrong, and no other unit that near
 
 
 @pytest.mark.asyncio
@@ -31,7 +35,7 @@ async def test_a_record_is_the_envelope_byte_for_byte(backend: Backend) -> None:
         assert record.key == sent.key
         assert {name: value.decode() for name, value in record.headers.items()} == sent.headers
         assert (record.topic, record.partition) == (Topic.MESSAGES, 1)
-        assert record.appended_at > 0
+        assert abs(record.appended_at - time.time()) < _DAY, "seconds since the Unix epoch"
 
 
 @pytest.mark.asyncio
@@ -116,6 +120,19 @@ async def test_one_call_takes_thousands_of_records(backend: Backend) -> None:
         outcomes = await transport.publish(messages(texts, partition=0, of=transport))
         assert all(isinstance(outcome, Appended) for outcome in outcomes)
         assert contents(await transport.read(Topic.MESSAGES, 0, limit=5000)) == texts
+
+
+@pytest.mark.asyncio
+async def test_a_record_that_is_too_large_is_refused_for_good_and_alone(backend: Backend) -> None:
+    """As unavailable it would be sent for ever, and hold up what comes after it."""
+    async with backend.create() as transport:
+        before, after = messages(["before", "after"], partition=0, of=transport)
+        large = message("x" * _LARGE, partition=0, of=transport)
+        outcomes = await transport.publish([before, large, after])
+        assert isinstance(outcomes[0], Appended)
+        assert not isinstance(outcomes[1], (TransportUnavailable, AppendUnknown))
+        assert isinstance(outcomes[2], Appended)
+        assert contents(await transport.read(Topic.MESSAGES, 0, limit=1)) == ["before"]
 
 
 @pytest.mark.asyncio
