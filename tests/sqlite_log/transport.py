@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time as clock
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from crossfade.transport import (
     DLQ_GROUP,
@@ -58,6 +59,15 @@ _GROUPS = (
 _OURS = {(Topic.MESSAGES, WORKER_GROUP), (Topic.DEAD_LETTERS, DLQ_GROUP)}
 
 
+class _OwnSettings(BaseSettings):
+    """Settings of this log alone, from the environment and ``.env``, as Crossfade reads its own."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore")
+
+    sqlite_log: str | None = None
+    """The file of the log."""
+
+
 class SqliteTransport:
     """See ``crossfade.transport.Transport``."""
 
@@ -74,7 +84,7 @@ class SqliteTransport:
     @classmethod
     def from_settings(cls, settings: TransportSettings, name: LogName) -> Self:
         """Return a transport on the file that ``SQLITE_LOG`` names."""
-        file = os.environ.get("SQLITE_LOG")
+        file = _OwnSettings().sqlite_log
         if not file:
             raise ConfigurationError(f"{name} needs a file: set SQLITE_LOG to its path")
         return cls(Path(file + name.suffix("@")), settings, name)

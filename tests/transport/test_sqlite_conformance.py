@@ -20,11 +20,16 @@ from tests.sqlite_log.group import SqliteConsumer
 
 
 @pytest.fixture
-def backend(tmp_path: Path) -> Backend:
+def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Backend:
+    monkeypatch.setenv("SQLITE_LOG", str(tmp_path / "log"))
     settings = TransportSettings(stream_partitions=4, stream_lease_ms=500)
+    five = TransportSettings(stream_partitions=5, stream_lease_ms=500)
 
     def create() -> SqliteTransport:
         return SqliteTransport(tmp_path / "log", settings, LogName("sqlite"))
+
+    def create_other() -> SqliteTransport:
+        return SqliteTransport.from_settings(five, LogName("sqlite", partitions=5))
 
     async def append_raw(partition: int, body: bytes) -> None:
         async with create() as log:
@@ -39,6 +44,7 @@ def backend(tmp_path: Path) -> Backend:
         features=SqliteTransport.features,
         append_raw=append_raw,
         silence=silence,
+        create_other=create_other,
     )
 
 
@@ -49,3 +55,15 @@ async def test_a_log_of_another_count_is_refused(backend: Backend, tmp_path: Pat
     with pytest.raises(ConfigurationError, match="has 4 partitions"):
         async with SqliteTransport(tmp_path / "log", settings, LogName("sqlite")):
             pass
+
+
+def test_its_own_settings_may_be_in_the_file_that_has_crossfades(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SQLITE_LOG", raising=False)
+    name = LogName("sqlite", partitions=32)
+    with pytest.raises(ConfigurationError, match="set SQLITE_LOG"):
+        SqliteTransport.from_settings(TransportSettings(), name)
+    (tmp_path / ".env").write_text("TRANSPORT=sqlite@32\nSQLITE_LOG=here\n")
+    assert SqliteTransport.from_settings(TransportSettings(), name).location.address == "here@32"
