@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+import msgspec
 import pytest
 
 from transport.conformance.backend import Backend
@@ -36,6 +37,21 @@ async def test_a_record_is_the_envelope_byte_for_byte(backend: Backend) -> None:
         assert {name: value.decode() for name, value in record.headers.items()} == sent.headers
         assert (record.topic, record.partition) == (Topic.MESSAGES, 1)
         assert abs(record.appended_at - time.time()) < _DAY, "seconds since the Unix epoch"
+
+
+@pytest.mark.asyncio
+async def test_a_key_and_headers_are_any_text(backend: Backend) -> None:
+    """A conversation may be called anything; a redriven record has headers of another program."""
+    odd = " \u00fc\r\nb: c\t\u2603%41 "
+    async with backend.create() as transport:
+        envelope = message("odd", partition=1, of=transport)
+        headers = {**envelope.headers, "empty": "", f"name{odd}": odd}
+        sent = msgspec.structs.replace(envelope, key=odd, headers=headers)
+        (outcome,) = await transport.publish([sent])
+        assert isinstance(outcome, Appended)
+        (record,) = await transport.read(Topic.MESSAGES, 1)
+        assert (record.key, record.body) == (odd, sent.body)
+        assert {name: value.decode() for name, value in record.headers.items()} == headers
 
 
 @pytest.mark.asyncio
