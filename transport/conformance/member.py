@@ -19,7 +19,7 @@ from transport.message.partitioner import partition_for
 
 __all__ = ["ConformanceWorker", "Member", "contents", "drain", "message", "messages", "until"]
 
-_CANCEL_SECONDS = 30.0
+_CANCEL_SECONDS = 10.0
 _numbers = itertools.count(1)
 
 
@@ -139,19 +139,20 @@ class ConformanceWorker:
         self.owned: set[int] = set()
         self.records: list[Record] = []
         self._batch = batch
+        self._leaving = False
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[ConformanceWorker]:
         """Work until the block ends; then leave the group."""
+        self._leaving = False
         task = asyncio.create_task(self._work())
         try:
             yield self
         finally:
+            self._leaving = True
             task.cancel()
-            await asyncio.wait([task], timeout=_CANCEL_SECONDS)
-            assert task.done(), "a call of the transport went on although its task was cancelled"
             with contextlib.suppress(asyncio.CancelledError):
-                task.result()
+                await task
 
     async def _work(self) -> None:
         async with self.consumer, asyncio.TaskGroup() as tasks:
@@ -162,8 +163,10 @@ class ConformanceWorker:
         self.owned.add(claim.partition)
         try:
             async with claim:
-                while True:
+                while not self._leaving:
                     await self._batch_of(claim)
+                await asyncio.sleep(_CANCEL_SECONDS)
+                raise AssertionError("a call of the claim swallowed the cancellation of its task")
         except PartitionLost:
             pass
         finally:
