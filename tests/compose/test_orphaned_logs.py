@@ -98,3 +98,38 @@ async def test_of_a_log_that_was_retired_it_does_not_say_that_nothing_is_left(
     said = [log["event"] for log in logs]
     assert "redis was retired: what it may hold is not looked at any more" in said
     assert not [line for line in said if line.startswith("Nothing is left")]
+
+
+async def test_a_step_of_the_migration_is_no_change_by_hand(
+    database_url, database_pool, redis_settings, metrics
+):
+    """A process on the new phase does not name the old log, which others still copy to."""
+    async with RedisTransport(redis_settings) as redis:
+        envelope = seal_message(message("c", "conv"), partitions=16, traceparent=None)
+        await redis.publish([envelope])
+    await Writer(database_pool).take("redis", 0, 1, "of phase 4")
+    await database_pool.execute(
+        "INSERT INTO migration (id, phase, target, epoch, changed_by, why, old_log, new_log)"
+        " VALUES (1, 4, 5, 9, 'op', 'test', 'redis', 'memory')"
+    )
+    settings = load(
+        {
+            "TRANSPORT": "memory",
+            "DATABASE_URL": database_url,
+            "REDIS_HOST": redis_settings.redis_host,
+            "REDIS_PORT": redis_settings.redis_port,
+            "REDIS_STREAM_DB": redis_settings.redis_stream_db,
+        }
+    )
+    stop = asyncio.Event()
+    drainer = OrphanedLogDrainer(ProcessContext(settings, database_pool, metrics, "m"), {})
+    with structlog.testing.capture_logs() as logs:
+        running = asyncio.create_task(drainer.run(stop))
+        try:
+            await eventually(lambda: list(drainer.status()) == ["redis"])
+        finally:
+            stop.set()
+            await running
+    (line,) = [log for log in logs if log["event"].startswith("redis")]
+    assert line["log_level"] == "info"
+    assert "while a step of the migration is under way" in line["event"]

@@ -5,8 +5,9 @@ for some processes only makes them accept messages that no worker reads. So a pr
 looks every five seconds for logs that other processes use, or that were used before, and runs a
 standby on each one that its settings don't name. The standby acknowledges copies once their
 originals are rows, and persists originals, which no other log delivers. No message is lost or
-stored twice; only the order can't be kept, and a warning says so once. A log that stays empty for a
-minute, and that no process uses, is drained: it is not looked at again.
+stored twice; only the order can't be kept, and a warning says so once, unless a step of the
+migration is under way. A log that stays empty for a minute, and that no process uses, is drained:
+it is not looked at again.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from compose.process.metrics import ProcessMetrics
 from otel.lag_reporter import LagReporter
 from persistence.database.outage import stopped_within
 from persistence.errors import PersistenceError
+from persistence.fleet.migration_state import state
 from persistence.fleet.retired_logs import retired_logs
 from persistence.fleet.used_logs import is_used, note_drained, used_logs
 from persistence.standby.standby import Standby, StandbyStatus
@@ -106,7 +108,18 @@ class OrphanedLogDrainer:
             _log.info(said, transport=name)
 
     async def _warn(self, log: ReconnectingTransport) -> None:
-        """Warn once: how many records the log may hold, and that their order may be lost."""
+        """Warn once: how many records the log may hold, and that their order may be lost.
+
+        During a step of the migration some processes don't name both logs yet, or any more. The
+        gates have seen to it that nothing loses its order by that.
+        """
+        if await self._is_in_a_step(log.name):
+            _log.info(
+                f"{log.name} is not configured here while a step of the migration is under way: "
+                "a standby settles what other processes still append",
+                transport=log.name,
+            )
+            return
         try:
             whose = "another process uses it" if await is_used(self._context.pool, log.name) else ""
         except PersistenceError:
@@ -127,6 +140,14 @@ class OrphanedLogDrainer:
             "keep the order, change logs with `crossfade migrate`.",
             transport=log.name,
         )
+
+    async def _is_in_a_step(self, name: str) -> bool:
+        """Return whether a step between this log and another one is under way."""
+        try:
+            found = await state(self._context.pool)
+        except PersistenceError:
+            return False
+        return found is not None and found.under_way and name in found.pair.names
 
     async def _stand_by(self, log: ReconnectingTransport, stop: asyncio.Event) -> bool:
         """Run a standby until the log is drained or ``stop`` is set.
