@@ -123,7 +123,7 @@ async def test_while_the_server_is_gone_no_dead_letter_is_taken(backend: Backend
 
 
 @pytest.mark.asyncio
-async def test_who_publishes_while_the_server_stops_is_answered_and_its_order_stands(
+async def test_appends_while_the_server_stops_are_answered_and_in_order(
     backend: Backend,
 ) -> None:
     """A message that was sent after another's acknowledgement stands after it."""
