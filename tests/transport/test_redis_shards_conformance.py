@@ -74,4 +74,5 @@ async def backend(_shards: RedisCluster) -> Backend:
         start=start,
         remove=remove,
         remove_group=remove_group,
+        create_other=lambda: create("redis@5", settings),
     )
