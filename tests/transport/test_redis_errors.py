@@ -100,6 +100,21 @@ async def test_a_full_server_refuses_appends_and_lets_workers_drain(
         assert contents(await drain(claim, 1, patience=PATIENCE)) == ["d"]
 
 
+async def test_a_server_that_takes_no_more_connections_is_named_as_the_reason(
+    own_redis: ValkeyServer, client: Redis
+) -> None:
+    connected = (await client.info("clients"))["connected_clients"]
+    async with _changed(client, "maxclients", str(connected)):
+        with pytest.raises(TransportUnavailable, match="raise its maxclients"):
+            async with RedisTransport.from_settings(short_settings(own_redis)):
+                pass
+
+
+async def test_a_right_that_is_missing_in_a_function_is_told_as_any_other() -> None:
+    told = "ACL failure in script: User crossfade has no permissions to run the 'xadd' command"
+    assert "ACL SETUSER" in str(translate(DefaultParser.parse_error(f"ERR {told}")))
+
+
 async def test_a_replica_is_named_as_the_reason(near: RedisTransport, client: Redis) -> None:
     await client.execute_command("REPLICAOF", "127.0.0.1", 1)
     try:

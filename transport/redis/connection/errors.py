@@ -48,6 +48,7 @@ _NOT_OURS = (
     "a key of ours (msg:stream:<partition>, msg:dlq) holds something that is not ours: RENAME or "
     "DEL it, and it is made anew"
 )
+_CROWDED = "this Redis takes no more connections: raise its maxclients, or close those of others"
 _EXHAUSTED = (
     "somebody appended the highest id there is, and none can follow it in that stream: once its "
     "lag is 0, DEL the stream (msg:stream:<partition>), and it is made anew"
@@ -116,6 +117,8 @@ _TEXTS: dict[str, tuple[type[TransportError], str]] = {
     "DB index is out of range": (ConfigurationError, _NO_DATABASE),
     "exhausted the last possible ID": (TransportUnavailable, _EXHAUSTED),
     "equal or smaller than the target stream top item": (TransportUnavailable, _EXHAUSTED),
+    "ACL failure in script": (TransportUnavailable, _ACL),
+    "max number of clients reached": (TransportUnavailable, _CROWDED),  # for redis-py, no reply
 }
 
 
@@ -193,11 +196,12 @@ def is_function_missing(reply: object) -> bool:
 
 
 def _meaning(error: BaseException) -> tuple[type[TransportError], str]:
+    text = str(error)
     if type(error) is redis.ResponseError:
-        text = str(error)
         meaning = _CODES.get(text.split(" ", 1)[0])
         if meaning:
             return meaning
+    if type(error) in (redis.ResponseError, redis.ConnectionError):
         for words, meaning in _TEXTS.items():
             if words in text:
                 return meaning
