@@ -388,3 +388,22 @@ async def test_an_owner_is_told_of_though_the_clock_was_set_back_a_little(
         await client.hset(lease, mapping={"owner": "worker", "until": until, "length": 1000})
         (progress, *_) = await near.progress(Topic.MESSAGES, group=WORKER_GROUP)
         assert progress.owner == owner, ahead_ms
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        f"{{msg:stream}}:members:{WORKER_GROUP}",
+        f"{{msg:stream}}:bell:{WORKER_GROUP}",
+        f"{{msg:stream:1}}:lease:{WORKER_GROUP}",
+    ],
+)
+async def test_a_key_of_another_type_keeps_no_member_from_other_partitions(
+    near: RedisTransport, client: Redis, key: str
+) -> None:
+    await client.delete(key)
+    await client.set(key, "x")
+    async with Member(near) as member:
+        claim = await member.claim(0)
+        await near.publish([message("a", partition=0, of=near)])
+        assert contents(await drain(claim, 1, patience=PATIENCE)) == ["a"]

@@ -9,7 +9,7 @@ import msgspec
 from transport.contract import READ_BYTES, Progress, Record
 from transport.redis.client.functions import Functions
 from transport.redis.connection.connection import Reply
-from transport.redis.connection.errors import translate
+from transport.redis.connection.errors import is_of_one_key, translate
 from transport.redis.keys import TopicKeys, trimmed
 from transport.redis.records import records
 from transport.redis.rescue.last_seen import NOTHING_SEEN, LastSeen
@@ -96,7 +96,8 @@ async def progress(
     Where a server of a cluster does not answer, its partitions are marked as unavailable.
 
     Raises:
-        TransportError: no server answers; without a cluster, also if any partition has an error.
+        TransportError: no server answers; without a cluster, also if any partition has an error,
+            except that one of its keys is of another type.
     """
     keys = [(stream, log.lease(partition, group)) for partition, stream in enumerate(log.streams)]
     connections = last_seen.connections() if last_seen else 0
@@ -109,8 +110,9 @@ async def progress(
         within=_SHARD_SECONDS,
     )
     errors = [reply for reply in replies if isinstance(reply, Exception)]
-    if errors and not (functions.are_of_several and len(errors) < len(replies)):
-        raise translate(errors[0])
+    general = [error for error in errors if not is_of_one_key(error)]
+    if general and not (functions.are_of_several and len(errors) < len(replies)):
+        raise translate(general[0])
     found = [_progress(partition, reply) for partition, reply in enumerate(replies)]
     if last_seen is None:
         return [progress for progress, _ in found]
@@ -168,17 +170,18 @@ async def look_for(
         calls.append(functions.command("went_back", keys, *known))
     replies = await functions.exchange(calls) if calls else []
     for reply in replies:
-        if isinstance(reply, Exception):
+        if isinstance(reply, Exception) and not is_of_one_key(reply):
             raise translate(reply)
     for partition, lost in zip(partitions, replies[::2], strict=True):
-        if lost >= 0:
+        if isinstance(lost, int) and lost >= 0:
             last_seen.forget(partition)
 
 
 def _progress(partition: int, reply: Reply) -> tuple[Progress, int]:
     """Return the progress, and how many records were lost if the log went back (-1: it did not)."""
-    if isinstance(reply, Exception):  # a server of a cluster is away
-        return Progress(partition, None, None, None, None, None, unavailable=True), -1
+    if isinstance(reply, Exception):  # a server of a cluster is away, or a key is of another type
+        is_away = not is_of_one_key(reply)
+        return Progress(partition, None, None, None, None, None, unavailable=is_away), -1
     undelivered, pending, oldest, floor, end, owner, lost, now_ms, added, back, through = reply
     lag = undelivered + pending if undelivered >= 0 else None
     progress = Progress(

@@ -169,6 +169,30 @@ async def test_a_key_that_is_no_stream_stops_its_partition_and_says_the_remedy(s
     assert set(good) <= await site.rows()
 
 
+@pytest.mark.parametrize("side", ["lease:persistence-workers", "trimmed"])
+async def test_a_side_key_of_another_type_is_named_and_stops_its_partition_alone(
+    site: Site, side: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await site.good(3)
+    await site.settled()
+    key = f"{{msg:stream:3}}:{side}"
+    await site.client.delete(key)
+    await site.client.lpush(key, "x")  # type: ignore[misc]
+    good = await site.good(0, 1, 2, 3)
+
+    async def others_are_settled() -> bool:
+        progress = await site.transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        return [part.lag for part in progress] == [0, 0, 0, None]
+
+    await eventually(others_are_settled)
+    assert set(good[:3]) <= await site.rows()
+    named = f"alone, and it is made anew (ResponseError: WRONGTYPE {key} is a list)"
+    await eventually(lambda: any(named in line for line in caplog.messages))
+    await site.client.delete(key)
+    await site.settled()
+    assert set(good) <= await site.rows()
+
+
 async def test_what_another_consumer_of_our_group_took_is_persisted_all_the_same(
     site: Site,
 ) -> None:

@@ -24,6 +24,7 @@ from transport.tls_refusals import certificate_refusal
 __all__ = [
     "MEANING",
     "is_function_missing",
+    "is_of_one_key",
     "is_refusal",
     "is_transient",
     "is_wrong_server",
@@ -45,8 +46,8 @@ _MOVING = "the Redis Cluster is moving this key's slot: if this goes on, end tha
 _REFUSED = "Redis refused the command"
 _NO_DATABASE = "this Redis has no such database: set REDIS_STREAM_DB (a cluster has only 0)"
 _NOT_OURS = (
-    "a key of ours (msg:stream:<partition>, msg:dlq) holds something that is not ours: RENAME or "
-    "DEL it, and it is made anew"
+    "a key of ours (msg:stream:<partition>, msg:dlq, or one beside them) holds something that is "
+    "not ours: RENAME or DEL it alone, and it is made anew"
 )
 _CROWDED = "this Redis takes no more connections: raise its maxclients, or close those of others"
 _EXHAUSTED = (
@@ -150,6 +151,11 @@ def is_refusal(reply: object) -> bool:
     return isinstance(
         reply, (redis.ResponseError, redis.BusyLoadingError, redis.AuthenticationError)
     )
+
+
+def is_of_one_key(reply: object) -> bool:
+    """Return whether a reply says that a key holds something else: other keys are as they were."""
+    return isinstance(reply, redis.ResponseError) and str(reply).startswith("WRONGTYPE")
 
 
 def is_wrong_server(error: Exception) -> bool:

@@ -15,7 +15,7 @@ from transport.redis.append.own_appends import OwnAppends
 from transport.redis.client.connections import RedisConnections
 from transport.redis.client.functions import Functions
 from transport.redis.client.pipelines import Pipelines
-from transport.redis.connection.errors import translate
+from transport.redis.connection.errors import is_of_one_key, translate
 from transport.redis.delivery.append_notifier import AppendNotifier
 from transport.redis.delivery.claim import RedisClaim
 from transport.redis.delivery.inbox import Inbox
@@ -184,7 +184,9 @@ class RedisConsumer:
     def _tell_refused(self, partition: int, why: str) -> None:
         if self._refused.get(partition) != why:  # log it once, not at every look
             self._refused[partition] = why
-            _log.warning("Partition %d not taken; will retry: %s", partition, why)
+            _log.warning(
+                "Lease of partition %d not taken or renewed; will retry: %s", partition, why
+            )
 
     def _begin(self, partition: int, epoch: int, position: str) -> None:
         claim = RedisClaim(
@@ -242,9 +244,12 @@ class RedisConsumer:
         for claim, reply in zip(claims, await self._membership.renew(claims), strict=True):
             if isinstance(reply, Renewed):
                 renewed_at[claim] = now
+                self._refused.pop(claim.partition, None)
                 self._renewed(claim, reply, connections)
             elif isinstance(translate(reply), PartitionLost):
                 claim.lose()
+            elif is_of_one_key(reply):
+                self._tell_refused(claim.partition, str(translate(reply)))
         self._made = connections
 
     async def _trim(self, claims: Sequence[RedisClaim]) -> None:

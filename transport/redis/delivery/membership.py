@@ -11,7 +11,7 @@ from redis.exceptions import OutOfMemoryError
 from transport.assignment import fair_shares
 from transport.redis.client.functions import Functions
 from transport.redis.connection.connection import Command, Reply
-from transport.redis.connection.errors import translate
+from transport.redis.connection.errors import is_of_one_key, translate
 from transport.redis.delivery.claim import RedisClaim
 from transport.redis.keys import TopicKeys, consumer
 from transport.redis.rescue.last_seen import LastSeen
@@ -107,15 +107,19 @@ class RedisMembership:
             self.full = {p for p, is_full in zip(held, refused, strict=True) if is_full}
         else:
             self.full = held if refused[0] else frozenset()
-        for reply in replies[:1] if self.of_several else replies:
+        heartbeat, *found = replies
+        general = () if self.of_several else (one for one in found if not is_of_one_key(one))
+        for reply in (heartbeat, *general):
             if isinstance(reply, Exception):
                 raise translate(reply)
-        (rung, members), *found = replies
+        rung, members = heartbeat
         unknown: set[int] = set()
         for partition in held:
             self._owners[partition] = self._member
         for partition, owner in zip(others, found, strict=True):
-            if isinstance(owner, Exception):
+            if is_of_one_key(owner):
+                self._owners[partition] = None  # the member that is due to take it logs the reason
+            elif isinstance(owner, Exception):
                 unknown.add(partition)
             else:
                 self._owners[partition] = owner.decode() or None

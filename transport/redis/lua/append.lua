@@ -168,7 +168,7 @@ local function append(keys, args, added)
         offset = call('XADD', stream, '*', unpack(args, first, at - 1))
       end
       if type(offset) == 'table' then
-        out[i] = '!' .. offset.err
+        out[i] = '!' .. text_of(offset, {stream})
       else
         out[i] = offset
         if added then

@@ -69,6 +69,50 @@ end
 local DRAINS = {'allow-oom'}
 local READS = {'no-writes'}
 
+-- The type of a side key, by the word after its hash tag. Every other key is a stream, or is only set.
+local TYPES = {lease = 'hash', memory = 'hash', rescue = 'hash', members = 'zset', writers = 'zset',
+  trimmed = 'string', bell = 'stream'}
+
+local function name_if_alien(key)
+  local kind = redis.call('TYPE', key).ok
+  local wanted = TYPES[string.match(key, '^{.*}:(%a+)') or 'bell']
+  if wanted and kind ~= wanted and kind ~= 'none' then
+    return 'WRONGTYPE ' .. key .. ' is a ' .. kind
+  end
+end
+
+-- The text of an error. If it says that some key is of another type, the text names the key:
+-- somebody who has to guess may delete a stream with all its records instead.
+local function text_of(reason, keys)
+  local text = type(reason) == 'table' and reason.err or tostring(reason)
+  if not string.find(text, 'WRONGTYPE', 1, true) then
+    return text
+  end
+  for _, key in ipairs(keys) do
+    local is_stream = string.sub(key, 1, 1) ~= '{'
+    local alien = name_if_alien(key)
+      or is_stream and name_if_alien('{' .. key .. '}:trimmed')
+    if alien then
+      return alien
+    end
+  end
+  return text
+end
+
 local function register(name, callback, flags)
-  redis.register_function{function_name = PREFIX .. name, callback = callback, flags = flags}
+  local function told(keys, args)
+    local is_done, answer = pcall(callback, keys, args)
+    local reason = not is_done and answer or type(answer) == 'table' and answer.err
+    if reason then
+      local text = text_of(reason, keys)
+      if string.find(text, '^WRONGTYPE') then
+        return redis.error_reply(text)
+      end
+    end
+    if not is_done then
+      error(answer, 0)
+    end
+    return answer
+  end
+  redis.register_function{function_name = PREFIX .. name, callback = told, flags = flags}
 end

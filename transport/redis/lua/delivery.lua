@@ -117,9 +117,9 @@ end
 local function pass(keys, args)
   local out = {}
   for i = 1, #keys / 2 do
-    local _, answer = pcall(pass_one, keys[2 * i - 1], keys[2 * i], args[1],
-      unpack(args, 5 * i - 3, 5 * i + 1))
-    out[i] = type(answer) == 'table' and answer.err or tostring(answer) -- fails this stream alone
+    local stream, lease = keys[2 * i - 1], keys[2 * i]
+    local _, answer = pcall(pass_one, stream, lease, args[1], unpack(args, 5 * i - 3, 5 * i + 1))
+    out[i] = text_of(answer, {stream, lease}) -- an error fails this stream alone
   end
   return out
 end

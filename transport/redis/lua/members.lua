@@ -6,9 +6,19 @@
 -- its time may be shortened.
 local LEAST_MS = 3000
 
+-- Remove what somebody else put at a key of the group. Without the members no partition changes hands,
+-- and nothing here is worth keeping: members write it anew each second.
+local function clear_alien(key)
+  if name_if_alien(key) then
+    redis.call('UNLINK', key)
+  end
+end
+
 -- KEYS members, bell; ARGV member, ms without a heartbeat after which it is gone. Returns the id of the
 -- last ring, and the live members.
 local function heartbeat(keys, args)
+  clear_alien(keys[1])
+  clear_alien(keys[2])
   local now = now_ms()
   local gone = redis.call('ZREMRANGEBYSCORE', keys[1], '-inf', digits(now))
   local new = redis.call('ZADD', keys[1], digits(now + args[2]), args[1])
