@@ -12,6 +12,8 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
+from transport.host_lookup import look_up
+
 __all__ = ["connected_socket"]
 
 _HEAD_START_SECONDS = 0.25  # RFC 8305, 5
@@ -28,8 +30,8 @@ async def connected_socket(host: str, port: int) -> socket.socket:
         OSError: all addresses refused, and this is the last one's error; or the name is unknown.
     """
     loop = asyncio.get_running_loop()
-    places = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    places.sort(key=lambda place: place[4][0] != _last.get((host, port)))
+    last = _last.get((host, port))
+    places = sorted(await look_up(host, port), key=lambda place: place[4][0] != last)
     attempts: list[asyncio.Task[socket.socket]] = []
     winner = None
     try:

@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from transport.certificates import Certificate
 from transport.errors import ConfigurationError, TransportError, TransportUnavailable
+from transport.host_lookup import look_up
 from transport.kafka.client import (
     broken_writes,
     client_log,
@@ -230,7 +231,7 @@ class Connector:
         # If a plain connection works, the listener may speak another protocol.
         found = self._explained(error, self.servers)
         for host, port, _family in collect_hosts(self.servers):
-            unknown = await self._unknown(host)
+            unknown = await self._unknown(host, port)
             if unknown is not None:
                 found = unknown
                 continue
@@ -245,11 +246,11 @@ class Connector:
                     await connection.close()
         return found
 
-    async def _unknown(self, host: str) -> TransportUnavailable | None:
+    async def _unknown(self, host: str, port: int) -> TransportUnavailable | None:
         """Return the error if ``host`` has no address, else ``None``."""
         try:
             async with asyncio.timeout(self.timeout):
-                await asyncio.get_running_loop().getaddrinfo(host, None)
+                await look_up(host, port)
         except socket.gaierror as error:
             why = error.strerror or "unknown"
         except TimeoutError:
