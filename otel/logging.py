@@ -16,7 +16,8 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, TextIO
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import msgspec
 import structlog
@@ -55,7 +56,7 @@ def configure(
         private_errors: Errors whose texts are withheld wherever a traceback shows one.
         echo: Gets each event as well.
     """
-    out = stream or sys.stderr
+    out = cast("TextIO", _Lines(stream or sys.stderr))
     people = settings.log_format == "console"
     level = logging.getLevelNamesMapping()[settings.log_level]
     shared: list[Processor] = [
@@ -92,6 +93,25 @@ def configure(
     logging.captureWarnings(capture=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+
+
+class _Lines:
+    """A stream that leaves out what can't be written: the disk is full, or nobody reads the pipe.
+
+    The code that logs must not fail for it.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.isatty = stream.isatty
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def printer(settings: OtelSettings, out: TextIO) -> Echo:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+from pathlib import Path
 
+import pytest
 import structlog
 
 from otel.logging import configure
@@ -66,3 +69,16 @@ def test_console_lines_are_for_people(capsys):
     structlog.get_logger().info("Persisted", count=3)
     structlog.reset_defaults()
     assert "Persisted" in capsys.readouterr().err
+
+
+def test_a_line_that_can_not_be_written_fails_nobody(logged):
+    """The disk is full, or the collector at the end of the pipe is gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    for broken in (Path("/dev/full").open("w"), os.fdopen(writer, "w")):  # noqa: SIM115
+        configure(OtelSettings(), stream=broken)
+        structlog.get_logger().warning("to nobody")
+        structlog.get_logger().warning("longer than the stream's buffer: " + 100_000 * "x")
+        logging.getLogger("somebody.else").warning("to nobody")
+        with pytest.raises(OSError):
+            broken.close()
