@@ -21,6 +21,10 @@ Place = tuple[int, int, int, str, Any]
 """Family, kind, protocol, canonical name and address, as ``socket.getaddrinfo`` returns them."""
 
 
+_PATIENCE = 4.0
+"""Less than a connection may take, whose error would blame the server."""
+
+
 class _Answer(NamedTuple):
     places: list[Place]
     until: float
@@ -52,7 +56,12 @@ async def look_up(host: str, port: int) -> list[Place]:
         shared = _under_way.get(key)
         if shared is None:
             shared = _under_way[key] = _begun(key)
-    return await asyncio.wrap_future(shared)
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            return await asyncio.wrap_future(shared)
+    except TimeoutError:
+        text = f"no name server answered for {host!r} within {_PATIENCE:g} s"
+        raise socket.gaierror(socket.EAI_AGAIN, text) from None
 
 
 def _begun(key: tuple[str, int]) -> Future[list[Place]]:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.requirements import absent, program
 
-_RESOLVER = "nameserver 127.0.0.53\noptions timeout:1 attempts:8\n"
+_RESOLVER = "nameserver 127.0.0.53\noptions timeout:3 attempts:2\n"
 _BEGIN = """
 import asyncio, fcntl, socket, struct, threading
 from compose.loop import new_event_loop
@@ -44,6 +44,13 @@ async def tried():
     async with asyncio.timeout(3):
         (await connected_socket("known.test", port)).close()
     return "connected"
+"""
+_UNANSWERED = """
+async def tried():
+    try:
+        await asyncio.wait_for(connected_socket("unanswered.test", port), 5)
+    except OSError as error:
+        return repr(error.strerror)
 """
 _SLOW = """
 def serve():
@@ -100,3 +107,9 @@ async def test_an_answer_after_the_time_limit_is_used_by_a_later_attempt(
 ) -> None:
     """Where the first name server of three is down, each look-up takes five seconds."""
     assert await _printed(tmp_path, _SLOW, loop) == "connected"
+
+
+async def test_an_error_says_that_no_name_server_answered(tmp_path: Path) -> None:
+    """Time limits of connections end later, and say that the server takes none."""
+    printed = await _printed(tmp_path, _UNANSWERED, "new_event_loop")
+    assert "no name server answered for 'unanswered.test'" in printed
