@@ -29,9 +29,13 @@ if TYPE_CHECKING:
 __all__ = ["Exchange", "HotPath", "HttpConnection"]
 
 _EVENTS = 32  # of one connection in one turn of the event loop, so that other clients get theirs
-# A client may send the rest of the largest batch before it reads that the batch is refused.
 _LINGER_SECONDS = 5.0
 _LINGER_BYTES = 32 * 1024 * 1024
+# Many clients send their whole body before they read that it is refused. If the connection is reset
+# meanwhile, they report a lost connection, and send the same body again. So the rest of a body may
+# take as long as a whole one, if it comes at the slowest rate of a form or faster.
+_LINGER_BODY_BYTES = 128 * 1024 * 1024  # the default of the largest form is 100 MiB
+_LINGER_SLOWEST = 32 * 1024  # bytes a second
 _LAST_REQUEST_SECONDS = 0.25
 _BODY_GRACE = 1.0  # seconds beyond the body's limit, so that a route with that limit answers first
 _HEALTH_SECONDS = 2.0  # for the head, on a connection that may ask for health only
@@ -110,6 +114,9 @@ class HttpConnection(asyncio.Protocol):
         self._streaming = False  # the answer under way has no length
         self._lingering = False  # our writing side is closed
         self._discarded = 0  # bytes read since our writing side was closed
+        self._discarded_before = 0  # ``_discarded`` at the time ``_since``
+        self._discards_body = False  # what is discarded is the rest of a body
+        self._linger_until = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Register the connection; beyond the limit it may ask for health only."""
@@ -363,12 +370,14 @@ class HttpConnection(asyncio.Protocol):
             return
         self._lingering = True
         self._since = self.loop.time()
+        self._discards_body = self._parser.stage == "body"
+        self._linger_until = self._since + self.bounds.body_seconds
         self._transport.write_eof()
         self.resume_reading()
 
     def _discard(self, data: bytes) -> None:
         self._discarded += len(data)
-        if self._discarded > _LINGER_BYTES:
+        if self._discarded > (_LINGER_BODY_BYTES if self._discards_body else _LINGER_BYTES):
             self._transport.abort()
 
     # The end of the process.
@@ -404,13 +413,26 @@ class HttpConnection(asyncio.Protocol):
         elif self._lingering:
             if self.writer.is_unread:
                 self._since = now
-            elif now - self._since > _LINGER_SECONDS:
+            elif self._has_lingered(now):
                 self._transport.abort()
         elif self._half_closed:
             if is_reset(self._transport):  # the event loop does not read, so it does not notice
                 self._transport.abort()
         elif not self._transport.is_closing():
             self._check_stage(now - self._since)
+
+    def _has_lingered(self, now: float) -> bool:
+        """Return whether the client has had its time to send what is discarded."""
+        waited = now - self._since
+        if waited <= _LINGER_SECONDS:
+            return False
+        sent = self._discarded - self._discarded_before
+        slow = sent < _LINGER_SLOWEST * waited
+        if slow or not self._discards_body or now > self._linger_until:
+            return True
+        self._since = now
+        self._discarded_before = self._discarded
+        return False
 
     def _check_stage(self, waited: float) -> None:
         bounds = self.bounds
