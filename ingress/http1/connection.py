@@ -18,6 +18,7 @@ from ingress.http1.answers import rendered
 from ingress.http1.asgi_request import AsgiRequest, scope_of
 from ingress.http1.http2 import REFUSAL, Http2RefusedError
 from ingress.http1.kernel import has_unread, is_reset
+from ingress.http1.lingering import Lingering
 from ingress.http1.parser import END, RequestParser
 from ingress.http1.request_head import RequestHead
 from ingress.schema.problems import TIMED_OUT, TOO_MANY_CONNECTIONS, Problem
@@ -29,13 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["Exchange", "HotPath", "HttpConnection"]
 
 _EVENTS = 32  # of one connection in one turn of the event loop, so that other clients get theirs
-_LINGER_SECONDS = 5.0
-_LINGER_BYTES = 32 * 1024 * 1024
-# Many clients send their whole body before they read that it is refused. If the connection is reset
-# meanwhile, they report a lost connection, and send the same body again. So the rest of a body may
-# take as long as a whole one, if it comes at the slowest rate of a form or faster.
-_LINGER_BODY_BYTES = 128 * 1024 * 1024  # the default of the largest form is 100 MiB
-_LINGER_SLOWEST = 32 * 1024  # bytes a second
 _LAST_REQUEST_SECONDS = 0.25
 _BODY_GRACE = 1.0  # seconds beyond the body's limit, so that a route with that limit answers first
 _HEALTH_SECONDS = 2.0  # for the head, on a connection that may ask for health only
@@ -112,11 +106,7 @@ class HttpConnection(asyncio.Protocol):
         self._read_paused = False
         self._half_closed = False  # the client has closed its sending side
         self._streaming = False  # the answer under way has no length
-        self._lingering = False  # our writing side is closed
-        self._discarded = 0  # bytes read since our writing side was closed
-        self._discarded_before = 0  # ``_discarded`` at the time ``_since``
-        self._discards_body = False  # what is discarded is the rest of a body
-        self._linger_until = 0.0
+        self._lingering: Lingering | None = None  # since our writing side is closed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Register the connection; beyond the limit it may ask for health only."""
@@ -147,7 +137,8 @@ class HttpConnection(asyncio.Protocol):
             if self._hot_path is not None and self._hot_path.take(self, data):
                 return
         elif self._lingering:
-            self._discard(data)
+            if not self._lingering.discard(len(data)):
+                self._transport.abort()
             return
         self._parser.receive(data)
         self._advance()
@@ -368,17 +359,10 @@ class HttpConnection(asyncio.Protocol):
         if self._half_closed:
             self._transport.close()
             return
-        self._lingering = True
-        self._since = self.loop.time()
-        self._discards_body = self._parser.stage == "body"
-        self._linger_until = self._since + self.bounds.body_seconds
+        seconds = self.bounds.body_seconds if self._parser.stage == "body" else 0.0
+        self._lingering = Lingering(self.loop.time(), body_seconds=seconds)
         self._transport.write_eof()
         self.resume_reading()
-
-    def _discard(self, data: bytes) -> None:
-        self._discarded += len(data)
-        if self._discarded > (_LINGER_BODY_BYTES if self._discards_body else _LINGER_BYTES):
-            self._transport.abort()
 
     # The end of the process.
 
@@ -401,7 +385,7 @@ class HttpConnection(asyncio.Protocol):
 
     @property
     def _ended(self) -> bool:
-        return self._lingering or self._transport.is_closing()
+        return self._lingering is not None or self._transport.is_closing()
 
     # Time limits.
 
@@ -412,27 +396,14 @@ class HttpConnection(asyncio.Protocol):
             self._transport.abort()
         elif self._lingering:
             if self.writer.is_unread:
-                self._since = now
-            elif self._has_lingered(now):
+                self._lingering.begin_again(now)
+            elif self._lingering.is_over(now):
                 self._transport.abort()
         elif self._half_closed:
             if is_reset(self._transport):  # the event loop does not read, so it does not notice
                 self._transport.abort()
         elif not self._transport.is_closing():
             self._check_stage(now - self._since)
-
-    def _has_lingered(self, now: float) -> bool:
-        """Return whether the client has had its time to send what is discarded."""
-        waited = now - self._since
-        if waited <= _LINGER_SECONDS:
-            return False
-        sent = self._discarded - self._discarded_before
-        slow = sent < _LINGER_SLOWEST * waited
-        if slow or not self._discards_body or now > self._linger_until:
-            return True
-        self._since = now
-        self._discarded_before = self._discarded
-        return False
 
     def _check_stage(self, waited: float) -> None:
         bounds = self.bounds
@@ -467,7 +438,7 @@ class HttpConnection(asyncio.Protocol):
     def idle_since(self) -> float | None:
         """Return since when the connection is idle, or ``None`` if closing it loses something."""
         if self._lingering:
-            return self._since
+            return self._lingering.since
         if self._exchange is not None or self._stage == "body":
             return None
         # An idle connection that has sent something since is about to be served.
