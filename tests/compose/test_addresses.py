@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -14,8 +13,8 @@ import pytest
 from compose.local.ports import free_port
 from compose.loop import new_event_loop
 from tests.support.certificates import self_signed
+from tests.support.own_etc import printed_with
 from tests.support.postgres_tls import made_of, running
-from tests.support.requirements import absent, program
 
 NAME = "two.test"
 _TWICE = """
@@ -109,21 +108,9 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 async def _printed(folder: Path, script: str, port: int, *more: str) -> bytes:
     """Return what the script prints where the name has both addresses."""
-    hosts = folder / "hosts"
-    hosts.write_text(f"127.0.0.1 localhost\n127.0.0.1 {NAME}\n127.0.0.2 {NAME}\n")
-    unshare = program("unshare", package="util-linux")
-    mounted = 'mount --bind "$1" /etc/hosts && shift && exec "$@"'
-    asked = await asyncio.create_subprocess_exec(
-        *(unshare, "--mount", "--map-root-user", "sh", "-c", mounted, "sh", str(hosts)),
-        *(sys.executable, "-c", script.replace("PORT", str(port)), str(port), *more),
-        cwd=Path(__file__).parents[2],
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await asyncio.wait_for(asked.communicate(), 60)
-    if b"unshare:" in output or b"mount:" in output:
-        absent(f"mounts of our own: {output.decode()}")
-    return output
+    etc = {"hosts": f"127.0.0.1 localhost\n127.0.0.1 {NAME}\n127.0.0.2 {NAME}\n"}
+    script = script.replace("PORT", str(port))
+    return await printed_with(etc, script, str(port), *more, folder=folder)
 
 
 @pytest.mark.parametrize("loop", ["new_event_loop", "asyncio.new_event_loop"])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.requirements import absent, program
+from tests.support.own_etc import printed_with
 
 _RESOLVER = "nameserver 127.0.0.53\noptions timeout:3 attempts:2\n"
 _BEGIN = """
@@ -73,25 +71,11 @@ async def tried():
 
 
 async def _printed(folder: Path, script: str, loop: str) -> str:
-    (folder / "hosts").write_text("127.0.0.1 localhost known.test\n")
-    (folder / "resolv.conf").write_text(_RESOLVER)
-    unshare = program("unshare", package="util-linux")
-    mounted = "".join(f'mount --bind "$1/{name}" /etc/{name} && ' for name in _MOUNTED)
-    running = await asyncio.create_subprocess_exec(
-        *(unshare, "--mount", "--net", "--map-root-user"),
-        *("sh", "-c", f'{mounted} shift && exec "$@"', "sh", str(folder)),
-        *(sys.executable, "-c", f"{_BEGIN}{script}\nrun(tried, loop={loop})"),
-        cwd=Path(__file__).parents[2],
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await asyncio.wait_for(running.communicate(), 60)
-    if b"unshare:" in output or b"mount:" in output:
-        absent(f"mounts and a network of our own: {output.decode()}")
-    return output.decode().strip()
+    etc = {"hosts": "127.0.0.1 localhost known.test\n", "resolv.conf": _RESOLVER}
+    whole = f"{_BEGIN}{script}\nrun(tried, loop={loop})"
+    return (await printed_with(etc, whole, folder=folder, own_network=True)).decode().strip()
 
 
-_MOUNTED = ("hosts", "resolv.conf")
 _LOOPS = pytest.mark.parametrize("loop", ["new_event_loop", "asyncio.new_event_loop"])
 
 
