@@ -18,7 +18,7 @@ from ingress.http1.answers import rendered
 from ingress.http1.asgi_request import AsgiRequest, scope_of
 from ingress.http1.http2 import REFUSAL, Http2RefusedError
 from ingress.http1.kernel import has_unread, is_reset
-from ingress.http1.lingering import Lingering
+from ingress.http1.lingering_close import LingeringClose
 from ingress.http1.parser import END, RequestParser
 from ingress.http1.request_head import RequestHead
 from ingress.schema.problems import TIMED_OUT, TOO_MANY_CONNECTIONS, Problem
@@ -106,7 +106,7 @@ class HttpConnection(asyncio.Protocol):
         self._read_paused = False
         self._half_closed = False  # the client has closed its sending side
         self._streaming = False  # the answer under way has no length
-        self._lingering: Lingering | None = None  # since our writing side is closed
+        self._lingering: LingeringClose | None = None  # since our writing side is closed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Register the connection; beyond the limit it may ask for health only."""
@@ -360,7 +360,7 @@ class HttpConnection(asyncio.Protocol):
             self._transport.close()
             return
         seconds = self.bounds.body_seconds if self._parser.stage == "body" else 0.0
-        self._lingering = Lingering(self.loop.time(), body_seconds=seconds)
+        self._lingering = LingeringClose(self.loop.time(), body_seconds=seconds)
         self._transport.write_eof()
         self.resume_reading()
 

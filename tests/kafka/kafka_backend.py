@@ -41,6 +41,6 @@ def backend_on(server: KafkaServer, settings: TransportSettings, name: str = "ka
         stop=server.stop,
         start=server.start,
         remove=remove,
-        create_other=lambda: create(f"{name}@5", settings),
+        create_other=lambda: create(f"{name.partition('@')[0]}@5", settings),
         patience=30.0,
     )

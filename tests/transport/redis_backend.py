@@ -67,5 +67,5 @@ def backend_on(
         start=server.start,
         remove=remove,
         remove_group=remove_group,
-        create_other=lambda: create(f"{name}@5", settings),
+        create_other=lambda: create(f"{name.partition('@')[0]}@5", settings),
     )

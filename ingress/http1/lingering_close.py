@@ -8,7 +8,7 @@ take as long as a whole one, if it comes at the slowest rate of a form or faster
 
 from __future__ import annotations
 
-__all__ = ["Lingering"]
+__all__ = ["LingeringClose"]
 
 _SECONDS = 5.0
 _BYTES = 32 * 1024 * 1024
@@ -16,7 +16,7 @@ _BODY_BYTES = 128 * 1024 * 1024  # the default of the largest form is 100 MiB
 _SLOWEST = 32 * 1024  # bytes a second
 
 
-class Lingering:
+class LingeringClose:
     """How much a client has sent since our writing side was closed, and how long it may go on.
 
     Args:
