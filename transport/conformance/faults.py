@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -117,8 +118,14 @@ async def test_while_the_server_is_gone_no_dead_letter_is_taken(backend: Backend
                     await transport.dead_letter([letter])
         finally:
             await backend.start()
-        await _publish_at_last(transport, message("back", partition=0, of=transport), backend)
-        await transport.dead_letter([letter])
+
+        async def is_taken() -> bool:
+            with contextlib.suppress(TransportUnavailable):  # it may still be starting
+                await transport.dead_letter([letter])
+                return True
+            return False
+
+        await until(is_taken, patience=backend.patience)
         assert await transport.read(Topic.DEAD_LETTERS, 0)
 
 
