@@ -8,7 +8,7 @@ import structlog
 
 from compose.process.context import ProcessContext
 from compose.process.logs.orphaned_logs import OrphanedLogDrainer
-from compose.settings import load
+from compose.settings import Settings, load
 from otel.metrics import Metrics
 from persistence.fleet.retired_logs import retire_log
 from persistence.fleet.used_logs import forget_used, used_logs
@@ -17,10 +17,24 @@ from tests.persistence.samples import message
 from tests.support.eventually import eventually
 from transport.message.envelope import seal_message
 from transport.redis import RedisTransport
+from transport.settings import TransportSettings
 
 
 def gauge(metrics: Metrics, name: str) -> float | None:
     return metrics.registry.get_sample_value(name, {"transport": "redis"})
+
+
+def without_redis(database_url: str, redis_settings: TransportSettings) -> Settings:
+    """Return settings of a process that knows the address of Redis, and names another log."""
+    return load(
+        {
+            "TRANSPORT": "memory",
+            "DATABASE_URL": database_url,
+            "REDIS_HOST": redis_settings.redis_host,
+            "REDIS_PORT": redis_settings.redis_port,
+            "REDIS_STREAM_DB": redis_settings.redis_stream_db,
+        }
+    )
 
 
 async def test_what_was_left_is_persisted_and_then_the_log_is_forgotten(
@@ -33,15 +47,7 @@ async def test_what_was_left_is_persisted_and_then_the_log_is_forgotten(
         ]
         await redis.publish(sealed)
     await Writer(database_pool).take("redis", 0, 1, "yesterday")
-    settings = load(
-        {
-            "TRANSPORT": "memory",
-            "DATABASE_URL": database_url,
-            "REDIS_HOST": redis_settings.redis_host,
-            "REDIS_PORT": redis_settings.redis_port,
-            "REDIS_STREAM_DB": redis_settings.redis_stream_db,
-        }
-    )
+    settings = without_redis(database_url, redis_settings)
     # A process of yesterday's settings may still append.
     await database_pool.execute(
         "INSERT INTO processes (member, role, host, pid, version, api_url, metrics_url, transport,"
@@ -112,15 +118,7 @@ async def test_a_step_of_the_migration_is_no_change_by_hand(
         "INSERT INTO migration (id, phase, target, epoch, changed_by, why, old_log, new_log)"
         " VALUES (1, 4, 5, 9, 'op', 'test', 'redis', 'memory')"
     )
-    settings = load(
-        {
-            "TRANSPORT": "memory",
-            "DATABASE_URL": database_url,
-            "REDIS_HOST": redis_settings.redis_host,
-            "REDIS_PORT": redis_settings.redis_port,
-            "REDIS_STREAM_DB": redis_settings.redis_stream_db,
-        }
-    )
+    settings = without_redis(database_url, redis_settings)
     stop = asyncio.Event()
     drainer = OrphanedLogDrainer(ProcessContext(settings, database_pool, metrics, "m"), {})
     with structlog.testing.capture_logs() as logs:
