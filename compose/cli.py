@@ -22,6 +22,7 @@ __all__ = ["application", "main"]
 
 _FAULT = 1
 _MISUSED = 2
+_VERSION = "--version"
 
 _HELP = "Durable message delivery over a log that can be changed under live traffic."
 _EPILOG = (
@@ -59,7 +60,10 @@ all of them takes half a second."""
 
 
 def application(only: str | None = None) -> typer.Typer:
-    """Return the command line with every command, or with ``only`` alone if it exists."""
+    """Return the command line with every command, or with ``only`` alone if it is one.
+
+    With ``--version`` it has none: each takes time to import.
+    """
     app = typer.Typer(
         no_args_is_help=True,
         add_completion=False,
@@ -70,6 +74,8 @@ def application(only: str | None = None) -> typer.Typer:
         epilog=_EPILOG,
     )
     app.callback()(_options)
+    if only == _VERSION:
+        return app
     for name in [only] if only in _COMMANDS else _COMMANDS:
         module, _, attribute = _COMMANDS[name].partition(":")
         command = getattr(import_module(module), attribute)
@@ -89,7 +95,7 @@ def _version(*, asked: bool) -> None:
 def _options(
     *,
     _asked: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option(_VERSION, callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     pass
