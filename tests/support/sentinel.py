@@ -7,6 +7,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from compose.local.binaries import find_redis
 from compose.local.server import LocalServer
@@ -79,11 +80,21 @@ class SentinelServer(LocalServer):
     async def fail_over(self) -> None:
         """Promote a replica, and return when that is done."""
         before = await self.primary_port()
-        await self.run("SENTINEL", "FAILOVER", MASTER)
+
+        async def is_begun() -> bool:
+            try:
+                await self.run("SENTINEL", "FAILOVER", MASTER)
+            except ResponseError as error:
+                # On a busy machine it may not have heard from its replicas for some seconds.
+                if str(error).startswith("NOGOODSLAVE"):
+                    return False
+                raise
+            return True
 
         async def is_another() -> bool:
             return await self.primary_port() != before
 
+        await eventually(is_begun, timeout=30)
         await eventually(is_another, timeout=30)
 
     async def _told(self) -> dict[bytes, bytes]:
