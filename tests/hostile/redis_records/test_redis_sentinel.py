@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tests.faults.logs import RedisLog
 from tests.support.eventually import eventually
 from tests.support.sentinel import SentinelServer
 from transport.conformance.member import Member, contents, drain, message
-from transport.contract import Appended
+from transport.contract import Appended, Envelope
 from transport.errors import AppendUnknown, TransportUnavailable
 from transport.redis import RedisTransport
 from transport.redis.connection.connection import Address, RedisConnection
@@ -214,8 +215,12 @@ async def test_an_append_counts_once_the_replicas_have_it(watched: Watched) -> N
     primary = await watched.primary()
     (replica,) = (it for it in watched.servers if it is not primary)
     async with RedisTransport.from_settings(settings) as transport:
+
+        async def counts(envelope: Envelope) -> bool:
+            return not isinstance((await transport.publish([envelope]))[0], AppendUnknown)
+
         envelope = message("first", partition=0, of=transport)
-        assert isinstance((await transport.publish([envelope]))[0], Appended)
+        await eventually(partial(counts, envelope), timeout=PATIENCE)
         again = message("second", partition=0, of=transport)
         await replica.suspend()
         try:
@@ -227,11 +232,7 @@ async def test_an_append_counts_once_the_replicas_have_it(watched: Watched) -> N
                 assert isinstance(outcome, AppendUnknown), "it may be on the primary alone"
         finally:
             await replica.resume()
-
-        async def counts() -> bool:
-            return not isinstance((await transport.publish([again]))[0], AppendUnknown)
-
-        await eventually(counts, timeout=PATIENCE)
+        await eventually(partial(counts, again), timeout=PATIENCE)
         async with _client(primary) as client:
             await client.execute_command("FUNCTION", "FLUSH")
             assert await _appends(transport), "sent again, and waited for again"
