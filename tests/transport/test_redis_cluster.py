@@ -16,6 +16,7 @@ from redis.crc import key_slot
 from compose.local.binaries import find_redis_servers
 from compose.local.valkey import ValkeyServer
 from tests.support.eventually import eventually
+from tests.support.redis_cluster import must_keep_keys
 from tests.transport.redis_backend import backend_on, short_settings
 from transport.conformance import *  # noqa: F403
 from transport.conformance import Backend
@@ -23,6 +24,7 @@ from transport.conformance.member import message
 from transport.contract import Appended, Remembered
 from transport.errors import ConfigurationError
 from transport.redis import RedisTransport
+from transport.redis.administration.fitness import must_keep_records
 from transport.redis.connection.rights import LEAST
 
 _BINARY, *_ = find_redis_servers().binaries
@@ -55,6 +57,7 @@ async def _start(server: ValkeyServer) -> None:
 
 @pytest_asyncio.fixture(scope="session")
 async def _cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ValkeyServer]:
+    must_keep_keys(_BINARY)
     server = ValkeyServer(
         tmp_path_factory.mktemp("cluster") / "data",
         binary=_BINARY,
@@ -129,3 +132,20 @@ async def test_the_number_of_a_database_is_refused_with_the_remedy(cluster: Valk
     with pytest.raises(ConfigurationError, match="REDIS_STREAM_DB"):
         async with RedisTransport.from_settings(short_settings(cluster)):
             pass
+
+
+async def test_a_valkey_that_loses_a_clusters_keys_as_it_restarts_stops_the_start(
+    cluster: ValkeyServer,
+) -> None:
+    """Of Valkey 9.0.1, only the version is made up. `make redis-versions` has a real 9.0.0."""
+    async with Redis(host=cluster.host, port=cluster.port, decode_responses=True) as client:
+        client.response_callbacks.pop("INFO", None)
+        info = str(await client.execute_command("INFO"))
+    told = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+    must_keep_records(told)
+    with pytest.raises(ConfigurationError, match=r"Valkey 9\.0\.1, .* upgrade it to 9\.0\.2"):
+        must_keep_records(told | {"valkey_version": "9.0.1"})
+    must_keep_records(told | {"valkey_version": "9.0.1", "aof_enabled": "0"})
+    must_keep_records(told | {"valkey_version": "9.0.2"})
+    alone = {"server_mode": "standalone", "redis_mode": "standalone"}
+    must_keep_records(told | {"valkey_version": "9.0.1"} | alone)

@@ -12,6 +12,7 @@ from redis.crc import key_slot
 
 from compose.local.binaries import LIBC
 from compose.local.valkey import ValkeyServer
+from tests.support.eventually import eventually
 from tests.transport.redis_backend import short_settings
 from transport.conformance.member import Member, drain, message
 from transport.contract import WORKER_GROUP, Topic
@@ -90,6 +91,28 @@ async def test_a_server_that_evicts_records_stops_the_start(
     finally:
         await client.config_set("maxmemory-policy", "noeviction")
         await client.config_set("maxmemory", "0")
+
+
+async def test_a_cluster_of_valkey_9_0_0_stops_the_start(
+    own_redis: ValkeyServer, tmp_path: Path
+) -> None:
+    if not own_redis.binary.label.startswith(("valkey 9.0.0", "valkey 9.0.1")):
+        pytest.skip(f"{own_redis.binary.label} loses no keys of a cluster")
+    cluster = ValkeyServer(
+        tmp_path / "data", binary=own_redis.binary, config={"cluster-enabled": "yes"}
+    )
+    settings = short_settings(cluster, redis_stream_db=0)
+    async with cluster, Redis(host=cluster.host, port=cluster.port) as admin:
+        await admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
+        await eventually(lambda: _takes_keys(admin))
+        with pytest.raises(ConfigurationError, match=r"upgrade it to 9\.0\.2 or later"):
+            async with RedisTransport.from_settings(settings):
+                pass
+
+
+async def _takes_keys(client: Redis) -> bool:
+    told: dict[str, str] = await client.execute_command("CLUSTER INFO")
+    return told["cluster_state"] == "ok"
 
 
 async def test_a_server_that_keeps_nothing_on_disk_is_warned_of(

@@ -26,7 +26,8 @@ async def first_start(connections: RedisConnections, name: str) -> FirstStart:
     In a cluster every primary is asked.
 
     Raises:
-        ConfigurationError: a server is too old, or evicts records when it is full.
+        ConfigurationError: a server is too old, evicts records when it is full, or loses them as
+            it restarts.
         TransportUnavailable: a server can't be reached.
     """
     may_load = [await _check(pool) for pool in connections.pools]

@@ -13,6 +13,9 @@ from transport.redis.cluster.primary import ServerPool
 __all__ = ["evicting_policy", "must_keep_records", "told_by"]
 
 _SECTIONS = ("server", "memory", "persistence")
+_LOSES_KEYS = ("9.0.0", "9.0.1")
+"""Versions of Valkey that put keys into wrong slots as they load the append-only file of a cluster:
+streams are gone after a restart (valkey-io/valkey issue 2995, mended by 3004)."""
 
 
 async def told_by(server: ServerPool) -> dict[str, str]:
@@ -40,13 +43,20 @@ def evicting_policy(told: Mapping[str, str]) -> str | None:
 
 
 def must_keep_records(told: Mapping[str, str]) -> None:
-    """Return if the server does not evict records.
+    """Return if the server neither evicts records nor loses them as it restarts.
 
     Raises:
-        ConfigurationError: it does when it is full.
+        ConfigurationError: it evicts them when it is full, or a cluster's server would lose them.
     """
     if policy := evicting_policy(told):
         raise ConfigurationError(
             f"this Redis has maxmemory-policy {policy}: when full it would throw away messages "
             "that were acknowledged and are not persisted yet; set it to noeviction"
+        )
+    version = told.get("valkey_version", "")
+    is_cluster = "cluster" in (told.get("server_mode"), told.get("redis_mode"))
+    if is_cluster and told.get("aof_enabled") == "1" and version in _LOSES_KEYS:
+        raise ConfigurationError(
+            f"this cluster has Valkey {version}, which loses streams as it restarts: it loads its "
+            "append-only file, which is right, into wrong slots; upgrade it to 9.0.2 or later"
         )
