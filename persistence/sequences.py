@@ -88,10 +88,12 @@ WHERE NOT has_sequence_privilege(sequence, 'SELECT')
     OR NOT has_sequence_privilege(sequence, 'UPDATE')
 """  # noqa: S608 - constants only
 
-_UNNUMBERED = """
-SELECT attidentity = '' AND NOT atthasdef
-FROM pg_attribute WHERE attrelid = 'messages'::regclass AND attname = 'seq'
-"""
+# With a row of nulls if ``messages`` gives no numbers.
+_LOOK = f"""
+{_BEHIND} UNION ALL SELECT NULL, NULL, NULL FROM pg_attribute
+WHERE attrelid = 'messages'::regclass AND attname = 'seq'
+    AND attidentity = '' AND NOT atthasdef
+"""  # noqa: S608 - constants only
 
 _NAME = "sequences"  # of this check
 _LOCK_CLASS = 0x63726675  # keeps this lock apart from other programs', and from our others
@@ -138,9 +140,10 @@ async def advance_sequences(connection: Connection, *, anew: bool = False) -> No
     checked: set[str] = getattr(connection, "checked", set())
     if _NAME in checked and not (anew and pooling_of(connection) is Pooling.TRANSACTION):
         return
-    if await behind(connection):
+    found = [row["sequence"] for row in await connection.fetch(_LOOK)]
+    if any(found):
         await _advance(connection)
-    if await connection.fetchval(_UNNUMBERED):
+    if None in found:
         raise Outage(UNNUMBERED)  # the sequence that comes has to be looked at too
     checked.add(_NAME)
 

@@ -99,6 +99,16 @@ async def test_new_rows_follow_old_ones_on_a_copy(database_url, database_pool):
         await later.close()
 
 
+async def test_the_first_insert_over_a_connection_costs_one_more_query(database_pool):
+    async with using(database_pool) as connection:
+        queries: list[str] = []
+        with connection.query_logger(lambda query: queries.append(query.query)):
+            await advance_sequences(connection)
+            await advance_sequences(connection)
+        await connection.execute("SELECT 1")  # the event loop reports the ones before meanwhile
+        assert len(queries) == 1
+
+
 async def test_direct_rows_follow_old_ones_on_a_copy(database_url, database_pool):
     old = [placed(message(f"old {number}"), transport="direct") for number in range(3)]
     await Writer(database_pool).write(old, None)
