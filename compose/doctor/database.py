@@ -69,6 +69,16 @@ _STANDBYS = """
 SELECT count(*) FILTER (WHERE sync_state = 'async') AS behind, count(*) AS every
 FROM pg_stat_replication WHERE state = 'streaming'
 """
+# A standby has slots too, and no such position. Aurora has the function only with logical
+# replication, so it is called for each slot, and not before.
+_SLOTS = """
+SELECT quote_literal(slot_name) AS name, active,
+    pg_size_pretty(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)) AS kept
+FROM pg_replication_slots
+WHERE restart_lsn IS NOT NULL AND (NOT active OR wal_status = 'extended')
+    AND current_setting('max_slot_wal_keep_size') = '-1' AND NOT pg_is_in_recovery()
+ORDER BY restart_lsn
+"""
 
 
 async def examine_database(pool: Pool, settings: PersistenceSettings) -> AsyncIterator[Observation]:
@@ -91,6 +101,7 @@ async def examine_database(pool: Pool, settings: PersistenceSettings) -> AsyncIt
                 _collation(connection, server),
                 examine_tables(connection, server, settings),
                 _wal(connection),
+                _slots(connection),
                 _pooler(connection, pooling, settings),
             ):
                 async for observation in part:
@@ -187,6 +198,20 @@ async def _wal(connection: Connection) -> AsyncIterator[Observation]:
             "up to twice as much for a row of a large table as it has to be",
             "".join(f"ALTER SYSTEM SET {change}; " for change in changes)
             + "SELECT pg_reload_conf();",
+        )
+
+
+async def _slots(connection: Connection) -> AsyncIterator[Observation]:
+    """Yield an observation of each replication slot that may fill the disk with WAL."""
+    for slot in await connection.fetch(_SLOTS, timeout=_WITHIN):
+        name, kept = slot["name"], slot["kept"]
+        reader = "its reader is behind" if slot["active"] else "nobody reads it"
+        yield warning(
+            "replication slots",
+            f"{name} keeps {kept} of WAL, without a limit, and {reader}: once the disk is full, "
+            "PostgreSQL takes no rows",
+            "start its reader, or drop the slot if nobody needs it (SELECT "
+            f"pg_drop_replication_slot({name})); limit what slots keep (max_slot_wal_keep_size)",
         )
 
 

@@ -16,7 +16,7 @@ from persistence import migrate
 from persistence.database.pool import Pool
 from tests.support.doctor import Doctor
 from tests.support.pgbouncer import Pgbouncer, needs_prepared_statements
-from tests.support.postgres_pair import pair
+from tests.support.postgres_pair import DATABASE, pair, run
 from tests.support.requirements import absent
 from transport.settings import TransportSettings
 
@@ -30,6 +30,26 @@ async def test_a_primary_that_was_replaced_and_goes_on_taking_writes_is_bad(
     assert status == 1
     told = found["postgresql, replaced"]
     assert f":{servers.primary.port} goes on taking writes" in told["found"]
+
+
+async def test_a_slot_that_nobody_reads_may_fill_the_disk(
+    doctor: Doctor, initialized_postgres: Path, tmp_path: Path
+) -> None:
+    what = "postgresql, replication slots"
+    async with pair(initialized_postgres, tmp_path / "pair") as servers:
+        for server in (servers.primary, servers.standby):
+            await run(server, "SELECT pg_create_physical_replication_slot('gone', true)")
+        _, found = await doctor.examine(DATABASE_URL=servers.url)
+        assert found[what]["grade"] == "warning"
+        assert "without a limit, and nobody reads it" in found[what]["found"]
+        assert "SELECT pg_drop_replication_slot('gone')" in found[what]["remedy"]
+        _, found = await doctor.examine(DATABASE_URL=servers.standby.url_of(DATABASE))
+        assert found["postgresql, role"]["grade"] == "bad"
+        assert "postgresql, connection" not in found, "a standby has no place in the WAL to compare"
+        await run(servers.primary, "ALTER SYSTEM SET max_slot_wal_keep_size = '1GB'")
+        await run(servers.primary, "SELECT pg_reload_conf()")
+        _, found = await doctor.examine(DATABASE_URL=servers.url)
+    assert what not in found
 
 
 async def test_the_address_of_reads_is_looked_at(
