@@ -23,11 +23,13 @@ import structlog
 from persistence.errors import UnfitDatabase
 
 __all__ = [
+    "READS_OLD",
     "Fitness",
     "Pooling",
     "assumed",
     "end_if_given_up",
     "examine_session",
+    "reads_from_a_standby",
     "set_in_session",
     "unset_parameters",
 ]
@@ -72,6 +74,10 @@ WHERE reset_val <> wanted AND name <> 'application_name'
 ORDER BY name
 """
 
+# A stable function, and a volatile one.
+_READ_FROM_STANDBY = "SELECT current_setting('in_hot_standby') = 'on'"
+_WRITTEN_TO_STANDBY = "SELECT pg_is_in_recovery()"
+
 _COCKROACH = (
     "it is CockroachDB, which has no advisory locks: messages of one conversation could be read in "
     "another order than they were sent. Use PostgreSQL"
@@ -101,6 +107,12 @@ _LOSES_STATEMENTS = (
 _LOSES_LOCKS = (
     "it is behind a pooler in transaction mode, which keeps no session's locks: set "
     "DATABASE_DIRECT_URL to the server itself, or pool_mode=session in the pooler"
+)
+READS_OLD = (
+    "a pooler sends reads to a standby, and only writes to the primary (pgpool-II, "
+    "load_balance_mode): decisions would be made from rows that are too old. Set "
+    "load_balance_mode = off in pgpool.conf, or app_name_redirect_preference_list = "
+    "'crossfade:primary', which leaves other programs as they are"
 )
 
 
@@ -170,6 +182,19 @@ def assumed(session: OpenSession) -> dict[str, str]:
     pooler refuses what its configuration does not name (``ignore_startup_parameters``).
     """
     return _ASSUMED | (_ASSUMED_FROM_17 if session.get_server_version() >= (17,) else {})
+
+
+async def reads_from_a_standby(session: OpenSession) -> bool:
+    """Return whether a pooler sends reads of this session to a standby, and not its writes.
+
+    pgpool-II sends volatile functions where it sends writes, and chooses a server for all other
+    reads of a session when that begins.
+    """
+    (read,) = await session.fetch(_READ_FROM_STANDBY)
+    if not read[0]:
+        return False
+    (written,) = await session.fetch(_WRITTEN_TO_STANDBY)
+    return not written[0]
 
 
 async def set_in_session(session: asyncpg.Connection[Any], settings: Mapping[str, str]) -> None:

@@ -35,11 +35,14 @@ _IDLE_SECONDS = 60.0
 _IDLE_IN_TRANSACTION_MS = 60_000
 
 
-async def connect(settings: PersistenceSettings, *, scans: bool = False) -> Pool:
+async def connect(
+    settings: PersistenceSettings, *, scans: bool = False, may_lag: bool = False
+) -> Pool:
     """Return a pool that opens its first connection when it is first needed.
 
     So the service starts while PostgreSQL is down. The caller closes the pool. ``scans``: whether
-    statements may read whole tables (an audit must not trust the indexes).
+    statements may read whole tables (an audit must not trust the indexes). ``may_lag``: whether
+    reads may come from a standby behind a pooler.
 
     Raises:
         Outage: the URL can't be used.
@@ -55,6 +58,7 @@ async def connect(settings: PersistenceSettings, *, scans: bool = False) -> Pool
             url,
             direct=direct.get_secret_value() if direct else None,
             password=settings.password,
+            may_lag=may_lag,
         )
     with translated():
         return await asyncpg.create_pool(
@@ -98,7 +102,7 @@ async def connect_reads(settings: PersistenceSettings) -> Pool | None:
     if settings.database_read_url is None:
         return None
     changed = {"database_url": settings.database_read_url, "database_direct_url": None}
-    return await connect(settings.model_copy(update=changed))
+    return await connect(settings.model_copy(update=changed), may_lag=True)
 
 
 @asynccontextmanager

@@ -18,11 +18,13 @@ import asyncpg
 import structlog
 
 from persistence.database.fitness import (
+    READS_OLD,
     Fitness,
     Pooling,
     assumed,
     end_if_given_up,
     examine_session,
+    reads_from_a_standby,
     set_in_session,
     unset_parameters,
 )
@@ -77,6 +79,8 @@ class Servers:
     asyncpg also accepts several hosts. But it has one time limit for all of them, which a first
     host that does not answer uses up; and it takes a standby unless ``target_session_attrs`` is
     set.
+
+    ``may_lag``: whether reads may come from a standby behind a pooler.
     """
 
     def __init__(
@@ -86,8 +90,10 @@ class Servers:
         direct: str | None = None,
         setting: str = "DATABASE_URL",
         password: SecretFile | None = None,
+        may_lag: bool = False,
     ) -> None:
         self._urls = urls_of(url)
+        self._may_lag = may_lag
         self._setting = setting
         self.direct = (
             Servers(direct, setting="DATABASE_DIRECT_URL", password=password) if direct else None
@@ -186,6 +192,10 @@ class Servers:
                 await self._tell(session, known.pooling, options.get("server_settings") or {})
         elif known.pooling is not Pooling.TRANSACTION:  # there, another client would have them
             await set_in_session(session, assumed(session))
+        # Each session is asked: a pooler may choose another server for each, and is not always
+        # recognized.
+        if known.why is None and not self._may_lag and await reads_from_a_standby(session):
+            known = self._fitness[session.url] = Fitness(known.pooling, READS_OLD)
         known.must_do(self._setting)
         session.pooling = known.pooling
         settings: dict[str, str] = options.get("server_settings") or {}
