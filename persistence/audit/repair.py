@@ -6,7 +6,8 @@ can't be rows become dead letters afterwards; after a crash before that, the nex
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 from persistence.audit.audit import (
@@ -34,6 +35,15 @@ from transport.message.envelope import Event, Message, decode
 __all__ = ["repair"]
 
 _LOCK = "LOCK TABLE messages, message_receipts IN SHARE ROW EXCLUSIVE MODE"
+
+# PostgreSQL refuses to change a published table that has neither a primary key nor this. The key
+# may be what the repair puts back.
+_UNIDENTIFIED = """
+SELECT relname::text FROM pg_class
+WHERE oid IN ('messages'::regclass, 'message_receipts'::regclass) AND relreplident = 'd'
+    AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = pg_class.oid AND indisprimary)
+"""
+_IDENTITY = "ALTER TABLE {} REPLICA IDENTITY {}"
 
 _TAKE_RECEIPTS = """
 DELETE FROM message_receipts USING unnest($1::uuid[], $2::uuid[]) AS pair (copy, id)
@@ -96,8 +106,9 @@ async def repair(pool: Pool, transport: Transport) -> RepairReport:
         await unhurried(connection)
         await connection.execute(_LOCK)
         await advance_sequences(connection)
-        removed = await _remove_duplicates(connection)
-        constraints, receipts_removed = await _put_back(connection, removed)
+        async with _identified(connection):
+            removed = await _remove_duplicates(connection)
+            constraints, receipts_removed = await _put_back(connection, removed)
         restored = await _restore(connection, found.findings)
         inserted, dead = await _insert(connection, transport, found.findings)
     dead += [
@@ -116,6 +127,17 @@ async def repair(pool: Pool, transport: Transport) -> RepairReport:
         restored=restored,
         disorders=found.disorders,
     )
+
+
+@asynccontextmanager
+async def _identified(connection: Connection) -> AsyncIterator[None]:
+    """Let the rows of tables without a primary key be changed although they are published."""
+    tables = [row["relname"] for row in await connection.fetch(_UNIDENTIFIED)]
+    for table in tables:
+        await connection.execute(_IDENTITY.format(table, "FULL"))
+    yield
+    for table in tables:
+        await connection.execute(_IDENTITY.format(table, "DEFAULT"))
 
 
 async def _remove_duplicates(connection: Connection) -> list[Duplicate]:

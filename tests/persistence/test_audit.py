@@ -161,7 +161,12 @@ async def test_duplicates_without_the_unique_index_are_found_and_the_earliest_is
     assert (await audit(database_pool, transport)).clean
 
 
-async def test_every_rule_that_was_dropped_is_put_back(persisted, transport, database_pool):
+@pytest.mark.parametrize("published", [False, True])
+async def test_every_rule_that_was_dropped_is_put_back(
+    persisted, transport, database_pool, published
+):
+    if published:  # then PostgreSQL changes no row of a table without a key
+        await database_pool.execute("CREATE PUBLICATION everything FOR ALL TABLES")
     await persisted(message("c1"), receipt(message("c1")))
     for table, constraint in (
         ("message_receipts", "message_receipts_message_id_fkey"),
@@ -182,6 +187,9 @@ async def test_every_rule_that_was_dropped_is_put_back(persisted, transport, dat
     report = await audit(database_pool, transport)
     assert report.clean
     assert report.rows == 1
+    identity = "SELECT relreplident FROM pg_class WHERE oid = $1::text::regclass"
+    for table in ("messages", "message_receipts"):
+        assert await database_pool.fetchval(identity, table) == b"d"
 
 
 async def test_duplicates_behind_a_broken_unique_index_are_found(
