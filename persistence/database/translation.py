@@ -86,6 +86,12 @@ _TABLE_IS_FULL = (
     "a table has as many pages as PostgreSQL allows: archive old rows (ROWS_RETENTION_DAYS), and "
     "VACUUM it"
 )
+_PUBLISHED = (
+    "a publication keeps rows of this table from being changed and deleted. Have it publish "
+    "inserts alone (WITH (publish = 'insert')); or use no column but the primary key in its WHERE, "
+    "and all of that in its list of columns. A key that the table lacks is put back by 'crossfade "
+    "audit --repair'"
+)
 UNNUMBERED = (
     "rows of messages get no number: the table has no identity column, as a restore of this table "
     "alone leaves it (pg_restore -t). Nothing is inserted. Run as its owner: ALTER TABLE messages "
@@ -101,6 +107,7 @@ _SERVER_LIMITS = {
     "md.c": _TABLE_IS_FULL,
     "bufmgr.c": _TABLE_IS_FULL,
 }
+_PUBLICATIONS = "execReplication.c"
 _NUMBER = ("messages", "seq")  # no record has it: PostgreSQL gives it
 _ORPHAN = "message_receipts_message_id_fkey"
 _OPTIONS = "guc"  # guc.c; guc_funcs.c has SET since PostgreSQL 16
@@ -164,6 +171,8 @@ def _meaning(error: asyncpg.PostgresError, code: str) -> tuple[type[PersistenceE
     source = getattr(error, "server_source_filename", None) or ""
     if code == "54000" and source in _SERVER_LIMITS:
         kind, remedy = Outage, _SERVER_LIMITS[source]
+    elif source == _PUBLICATIONS:
+        kind, remedy = Outage, _PUBLISHED
     elif lacks_number(error):
         kind, remedy = Outage, UNNUMBERED
     elif code == "42704" and source.startswith(_OPTIONS):

@@ -11,11 +11,16 @@ import httpx
 import pytest
 
 from persistence import migrate
+from persistence.database.pool import using
+from persistence.errors import Outage, Unexpected
+from persistence.store.writer import Writer
+from tests.persistence.samples import message, placed
 from tests.support.eventually import eventually
 from tests.support.forked_service import ForkedService
 
 pytestmark = pytest.mark.timeout(180)
 
+_FILTERS_FROM = 150_000
 _LOGICAL = {"wal_level": "logical"}
 _READ_ONLY = """
 ALTER DATABASE crossfade SET default_transaction_read_only = on;
@@ -117,3 +122,27 @@ async def test_a_published_service_moves_to_its_copy(new_postgres, redis_setting
 
 async def rows(url: str, count: int) -> bool:
     return await ask(url, "SELECT count(*) FROM messages") == count
+
+
+async def test_a_publication_that_lets_nobody_delete_rows_is_told(database_pool):
+    """PostgreSQL's own message says nothing of a publication."""
+    version = await database_pool.fetchval("SELECT current_setting('server_version_num')::int")
+    if version < _FILTERS_FROM:
+        pytest.skip("PostgreSQL 15 or later has publications of some rows")
+    await Writer(database_pool).write([placed(message("one"))], None)
+    await database_pool.execute(
+        "CREATE PUBLICATION alices FOR TABLE messages WHERE (sender_id = 'alice')"
+    )
+    try:
+        with pytest.raises(Outage, match="publish inserts alone") as refused:
+            await deleted(database_pool)
+        assert not isinstance(refused.value, Unexpected)
+        await database_pool.execute("ALTER PUBLICATION alices SET (publish = 'insert')")
+        await deleted(database_pool)
+    finally:
+        await database_pool.execute("DROP PUBLICATION alices")
+
+
+async def deleted(pool: asyncpg.Pool) -> None:
+    async with using(pool) as connection:
+        await connection.execute("DELETE FROM messages")
