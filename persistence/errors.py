@@ -72,7 +72,7 @@ class LeftOut(Contended):
 
 
 class Crowded(Outage):
-    """The server takes no more connections (SQLSTATE 53300).
+    """The server (SQLSTATE 53300), or a pooler in front of it, takes no more connections.
 
     Remedy: a worker that has none gives its partitions up to processes that have. An operator
     raises ``max_connections`` or lowers ``DATABASE_POOL_SIZE``.

@@ -104,6 +104,11 @@ _LOSES_STATEMENTS = (
     "itself. "
     "From pgbouncer 1.21 on, set DATABASE_DIRECT_URL to the server itself"
 )
+_NO_TRANSACTIONS = (
+    "it is behind a pooler in statement mode, which allows no transactions: set pool_mode=session "
+    "there, or pool_mode=transaction (pgbouncer 1.21 or later) with DATABASE_DIRECT_URL"
+)
+_STATEMENT_MODE = "statement pooling mode"  # pgbouncer's words
 _LOSES_LOCKS = (
     "it is behind a pooler in transaction mode, which keeps no session's locks: set "
     "DATABASE_DIRECT_URL to the server itself, or pool_mode=session in the pooler"
@@ -123,7 +128,7 @@ class Pooling(StrEnum):
     SESSION = "session"
     TRANSACTION = "transaction"
     LOSSY = "lossy"
-    """Transaction mode, without prepared statements."""
+    """Transaction mode without prepared statements, or statement mode."""
 
 
 class Fitness(msgspec.Struct, frozen=True):
@@ -168,6 +173,10 @@ async def examine_session(
             pooling = await _pooling(session, another)
     except _LOST_STATEMENTS:
         pooling = Pooling.LOSSY
+    except asyncpg.ConnectionDoesNotExistError as error:
+        if _STATEMENT_MODE not in str(error):
+            raise
+        return Fitness(Pooling.LOSSY, _NO_TRANSACTIONS)
     if pooling is Pooling.LOSSY:
         return Fitness(pooling, _LOSES_STATEMENTS)
     if pooling is Pooling.TRANSACTION and not has_direct:

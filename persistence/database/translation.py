@@ -77,6 +77,10 @@ _UNKNOWN_PARAMETER = (
     "(ignore_startup_parameters = application_name, enable_seqscan, jit, statement_timeout, "
     "idle_in_transaction_session_timeout); in session mode it is set then all the same"
 )
+_POOLER_IS_FULL = (
+    "the pooler takes no more connections (pgbouncer: max_client_conn, which has to allow "
+    "DATABASE_POOL_SIZE of every process)"
+)
 _WRAPS_AROUND = (
     "it refuses all writes until old transaction ids are vacuumed away: roll back old prepared "
     "transactions, drop replication slots that nobody uses, end old transactions; then autovacuum "
@@ -158,7 +162,8 @@ def _from_server(error: asyncpg.PostgresError) -> PersistenceError:
     kind, remedy = _meaning(error, code)
     if kind is Rejected:
         return _rejected(error, code)
-    message = error.message or type(error).__name__
+    # asyncpg's own error has no such message. Its text has the reason that the server closed with.
+    message = error.message or str(error) or type(error).__name__
     if remedy:
         return kind(f"{remedy} (PostgreSQL: {message}, SQLSTATE {code})")
     return kind(f"PostgreSQL: {message} (SQLSTATE {code})")
@@ -179,6 +184,8 @@ def _meaning(error: asyncpg.PostgresError, code: str) -> tuple[type[PersistenceE
         kind, remedy = UnfitDatabase, "an option in DATABASE_URL is not PostgreSQL's"
     elif code == "08P01" and "startup parameter" in message:
         kind, remedy = UnfitDatabase, _UNKNOWN_PARAMETER
+    elif code == "08P01" and "no more connections allowed" in message:
+        kind, remedy = Crowded, _POOLER_IS_FULL
     elif kind is UnfitDatabase:
         remedy = _POOLED
     elif code.startswith("42") and kind is not Outage and (function := _function_of(error)):

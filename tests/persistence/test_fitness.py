@@ -16,7 +16,8 @@ from compose.local.server import ServerError
 from persistence.database.failover import pooling_of
 from persistence.database.fitness import Pooling, unset_parameters
 from persistence.database.pool import connect, session_settings, using
-from persistence.errors import UnfitDatabase
+from persistence.database.translation import translated
+from persistence.errors import Crowded, Outage, UnfitDatabase
 from persistence.fleet.leader_lock import elected
 from persistence.settings import PersistenceSettings
 from persistence.store.writer import Writer
@@ -75,6 +76,30 @@ async def test_a_pooler_in_transaction_mode_is_refused_with_the_remedy(pgbouncer
     assert "pool_mode=session" in text
     assert "DATABASE_DIRECT_URL" in text
     assert "1.21" in text
+
+
+async def test_a_pooler_in_statement_mode_is_refused_with_the_remedy(pgbouncer, database) -> None:
+    url = (await pgbouncer("statement")).url_of(database)
+    text = await refusal(url)
+    assert "a pooler in statement mode" in text
+    assert "pool_mode=session" in text
+    session = await asyncpg.connect(url)
+    with pytest.raises(Outage, match="transaction blocks not allowed"), translated():
+        await session.execute("BEGIN")
+
+
+async def test_a_pooler_that_is_full_crowds_a_process_out(pgbouncer, database) -> None:
+    """So a worker gives its partitions to processes that have connections."""
+    pooler = await pgbouncer("session", clients=1)
+    taken = await asyncpg.connect(pooler.url_of(database))
+    pool = await connect(settings(pooler.url_of(database)))
+    try:
+        with pytest.raises(Crowded, match="max_client_conn, which has to allow"):
+            async with using(pool):
+                pass
+    finally:
+        pool.terminate()
+        await taken.close()
 
 
 async def test_a_process_does_not_start_behind_it(

@@ -73,11 +73,12 @@ class Pgbouncer(LocalServer):
         ignore: str = IGNORED,
         statements: int = 0,
         pool_size: int = 60,
+        clients: int = 100,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         super().__init__("pgbouncer", folder / "data", identity=run_as().identity)
         self._postgres, self._mode, self._ignore = postgres, mode, ignore
-        self._statements, self._pool_size = statements, pool_size
+        self._statements, self._pool_size, self._clients = statements, pool_size, clients
         self._program = _program(keeps=statements > 0)
         self._conf = folder / "pgbouncer.ini"
 
@@ -97,6 +98,7 @@ class Pgbouncer(LocalServer):
             f"[pgbouncer]\nlisten_addr = {self.host}\nlisten_port = {self.port}\n"
             f"auth_type = any\npool_mode = {self._mode}\nunix_socket_dir =\n"
             f"ignore_startup_parameters = {self._ignore}\ndefault_pool_size = {self._pool_size}\n"
+            f"max_client_conn = {self._clients}\n"
             # Older versions don't know this setting; newer ones keep 200 statements by default.
             + (
                 f"max_prepared_statements = {self._statements}\n"
