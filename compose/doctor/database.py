@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -20,6 +21,7 @@ from persistence.database.pool import (
     session_settings,
     using,
 )
+from persistence.database.provenance import reset_statement
 from persistence.errors import PersistenceError, TooSlow, UnfitDatabase
 from persistence.fleet.migration_state import state as migration_state
 from persistence.fleet.processes import processes, strays
@@ -32,6 +34,7 @@ _WITHIN = 5.0
 _UNREACHED = "see that PostgreSQL runs where DATABASE_URL says"
 # pgbouncer lets clients wait for a session, and gives no answer meanwhile.
 _NO_ANSWER = f"{_UNREACHED}, and that a pooler in between has a session left (default_pool_size)"
+_NAME_PRIMARY = "name the primary in DATABASE_URL, or all hosts and target_session_attrs=read-write"
 _REMEDIES = {  # by the first characters of the SQLSTATE
     "28": "correct the user and the password in DATABASE_URL, or let them in (pg_hba.conf)",
     "3D": "make that database, or correct its name in DATABASE_URL",
@@ -58,7 +61,10 @@ SELECT version() AS version, pg_is_in_recovery() AS standby,
     quote_ident(current_schema()) AS schema, current_setting('search_path') AS search_path,
     has_schema_privilege(current_schema(), 'CREATE') AS may_create,
     quote_ident(current_user) AS role, quote_ident(current_database()) AS database,
-    (SELECT max(age(datfrozenxid)) FROM pg_database) AS oldest_id
+    (SELECT max(age(datfrozenxid)) FROM pg_database) AS oldest_id,
+    (SELECT json_object_agg(name, source)::text FROM pg_settings
+        WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit',
+            'default_transaction_read_only')) AS set_by
 """
 _COLLATION = """
 SELECT datcollversion AS made_with, pg_database_collation_actual_version(oid) AS present
@@ -128,24 +134,24 @@ def _remedy(error: Exception) -> str:
 
 def _of_server(server: Any) -> Iterator[Observation]:
     yield fine("version", server["version"].partition(" on ")[0])
-    if server["standby"] or server["read_only"] == "on":
-        yield bad(
-            "role",
-            "a standby, or read-only",
-            "name the primary in DATABASE_URL, or all hosts and target_session_attrs=read-write",
-        )
+    if server["standby"]:
+        yield bad("role", "a standby", _NAME_PRIMARY)
+    elif server["read_only"] == "on":
+        name = "default_transaction_read_only"
+        yield bad("role", f"read-only ({name})", _reset(server, name) or _NAME_PRIMARY)
     else:
         yield fine("role", "primary")
     lax = [
-        f"{name}={server[name]}"
+        name
         for name in ("fsync", "full_page_writes", "synchronous_commit")
         if server[name] == "off"
     ]
     if lax:
         yield bad(
             "durability",
-            f"{', '.join(lax)}: a crash loses rows whose records were acknowledged",
-            "set them to on",
+            f"{', '.join(f'{name}=off' for name in lax)}: a crash loses rows whose records were "
+            "acknowledged",
+            "; ".join(_reset(server, name) or f"set {name} to on" for name in lax),
             promise=1,
         )
     else:
@@ -157,6 +163,12 @@ def _of_server(server: Any) -> Iterator[Observation]:
             "roll back old prepared transactions, drop replication slots that nobody uses, end old "
             "transactions, and see that autovacuum works",
         )
+
+
+def _reset(server: Any, name: str) -> str | None:
+    """Return the statement that resets what the role or the database has; ``None`` if neither."""
+    source = json.loads(server["set_by"])[name]
+    return reset_statement(name, source, role=server["role"], database=server["database"])
 
 
 def _replaced(old: str, new: str) -> Observation:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import asyncpg
 
 from persistence.database.pool import Connection
+from persistence.database.provenance import reset_statement
 
 __all__ = ["LONG_SECONDS", "Standstill", "standstill"]
 
@@ -22,6 +23,9 @@ LONG_SECONDS = 5.0
 # whose client gave up waits on.
 _FIND = """
 SELECT current_setting('transaction_read_only') = 'on' AS read_only,
+    pg_is_in_recovery() AS standby,
+    (SELECT source FROM pg_settings WHERE name = 'default_transaction_read_only') AS set_by,
+    quote_ident(current_user) AS ours, quote_ident(current_database()) AS database,
     current_setting('synchronous_standby_names') AS standbys,
     waits.event, waits.seconds, waits.blocked_by, blocker.pid, blocker.usename::text AS role,
     blocker.application_name AS program, blocker.state,
@@ -50,6 +54,12 @@ async def standstill(connection: Connection) -> Standstill | None:
     """Return why PostgreSQL takes no rows; ``None`` if nothing is known to keep it from that."""
     found = await connection.fetchrow(_FIND, LONG_SECONDS)
     assert found is not None
+    if found["read_only"] and not found["standby"]:
+        name, ours, database = "default_transaction_read_only", found["ours"], found["database"]
+        if reset := reset_statement(name, found["set_by"], role=ours, database=database):
+            return Standstill(
+                f"it is read-only for {ours} in {database} ({name})", f"Once that may end: {reset}."
+            )
     if found["read_only"]:
         return Standstill(
             "it is read-only (a standby, or default_transaction_read_only)",

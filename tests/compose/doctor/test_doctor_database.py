@@ -193,6 +193,12 @@ def _as(role: str, url: str) -> str:
             "ALTER ROLE {role} SET search_path = public",
         ),
         (
+            "ALTER ROLE {role} SET synchronous_commit = off",
+            "durability",
+            "synchronous_commit=off: a crash loses rows",
+            "ALTER ROLE {role} RESET synchronous_commit",
+        ),
+        (
             "ALTER ROLE {role} CONNECTION LIMIT 7",
             "connections",
             "the role {role} takes 7",
