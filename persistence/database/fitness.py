@@ -75,7 +75,7 @@ ORDER BY name
 """
 
 # A stable function, and a volatile one.
-_READ_FROM_STANDBY = "SELECT current_setting('in_hot_standby') = 'on'"
+_READ_FROM_STANDBY = "SELECT current_setting('in_hot_standby', true) = 'on'"
 _WRITTEN_TO_STANDBY = "SELECT pg_is_in_recovery()"
 
 _COCKROACH = (
