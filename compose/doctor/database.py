@@ -222,7 +222,7 @@ async def _slots(connection: Connection) -> AsyncIterator[Observation]:
             "replication slots",
             f"{name} keeps {kept} of WAL, without a limit, and {reader}: once the disk is full, "
             "PostgreSQL takes no rows",
-            "start its reader, or drop the slot if nobody needs it (SELECT "
+            "have it read, or drop the slot if nobody needs it (SELECT "
             f"pg_drop_replication_slot({name})); limit what slots keep (max_slot_wal_keep_size)",
         )
 
