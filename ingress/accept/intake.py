@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import takewhile
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from ingress.accept.submission import Submission
-from ingress.schema.json_faults import json_fault, malformed
+from ingress.schema.json_faults import json_fault, malformed, mended
 from ingress.schema.problems import TOO_LARGE, FieldError, Problem
 from ingress.schema.requests import (
     KEY_BYTES,
@@ -124,6 +125,8 @@ class Intake:
                 [FieldError("(body)", "is not an array", "Send a JSON array of messages.")]
             ) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            if (whole := mended(body)) != body:
+                return _in_place(self._split(whole), body)
             fault = json_fault(body) or malformed(f"The body is not a JSON array: {error}.")
             raise fault from error
         raws = [memoryview(raw) for raw in takewhile(_given, fields)]
@@ -173,7 +176,8 @@ class Intake:
 
     def _explained(self, data: bytes, error: Exception, most: int) -> Problem:
         # The fallback is for a rule that the decoder has and `explain` does not.
-        return explain(data, self._limits, most) or malformed(str(error))
+        fault = explain(data, self._limits, most) or json_fault(data)
+        return fault or malformed(str(error))
 
     def _count(self, items: int) -> None:
         most = self._limits.batch_items
@@ -221,6 +225,18 @@ def _given(field: object) -> bool:
     return field is not UNSET
 
 
+def _in_place(items: Sequence[memoryview | bytes], body: bytes) -> list[memoryview | bytes]:
+    """Return the bytes of ``body`` where the items of an equally long array stand."""
+    view, at = memoryview(body), body.index(b"[") + 1
+    places: list[memoryview | bytes] = []
+    for item in items:
+        between = _BETWEEN.match(body, at)
+        assert between is not None
+        at = between.end() + len(item)
+        places.append(view[between.end() : at])
+    return places
+
+
 def _lines(body: bytes) -> Iterator[memoryview | None]:
     """Yield the lines that are not empty, and ``None`` for each long stretch of empty lines."""
     view, at = memoryview(body), 0
@@ -239,6 +255,7 @@ def _lines(body: bytes) -> Iterator[memoryview | None]:
 
 _CHUNK = 65_536
 _BLANK = b" \t\r\n"
+_BETWEEN = re.compile(rb"[ \t\r\n,]*")
 _LISTED = 1_000
 """Errors that the answer to a batch lists. Past it, each faulty item lists its first error only."""
 

@@ -16,23 +16,26 @@ import msgspec
 
 from ingress.schema.problems import MALFORMED, Problem
 
-__all__ = ["SHOWN", "check_json", "json_fault", "malformed", "repeated"]
+__all__ = ["SHOWN", "check_json", "json_fault", "malformed", "mended", "repeated"]
 
 SHOWN = 64
 """The most characters of a member's name that an error text repeats."""
 _EMPTY = "The body is empty; send JSON."
 _DEEP = "The body is nested too deeply."
 _MARK = "The body begins with a byte order mark, which JSON does not have; leave it out."
-_HALF = "A text holds half of a surrogate pair, which is no character."
+_HALF = "A text holds half of a surrogate pair, which is no character; send whole characters."
 _CUT = "The JSON ends before it is complete."
 _BOM = b"\xef\xbb\xbf"
 _AT = re.compile(r"\(byte (\d+)\)$")
 _WORD = re.compile(rb"[A-Za-z_]{1,16}")
-# An escaped high surrogate without a low one after it (and its backslash is not itself escaped).
-# msgspec reports truncated data for it.
-_HIGH_ALONE = re.compile(
-    rb"\\u[Dd][89ABab][0-9A-Fa-f]{2}(?!\\u[Dd][C-Fc-f][0-9A-Fa-f]{2})(?<!\\\\u....)", re.DOTALL
+# An escaped half of a surrogate pair, without its other half beside it.
+_HALVES = re.compile(
+    rb"\\u[Dd](?:[89ABab][0-9A-Fa-f]{2}(?!\\u[Dd][C-Fc-f][0-9A-Fa-f]{2})"
+    rb"|[C-Fc-f][0-9A-Fa-f]{2}(?<!\\u[Dd][89ABab]..\\u[Dd]...))",
+    re.DOTALL,
 )
+_MENDED = 1_000
+"""The most halves to replace in one text."""
 # msgspec decides on all routes whether JSON is well-formed, so that they agree. It skips a value
 # without building it: 16 MiB take 10 to 30 ms.
 _judge = msgspec.json.Decoder(msgspec.Raw).decode
@@ -60,6 +63,21 @@ def json_fault(data: bytes) -> Problem | None:
     except msgspec.DecodeError as error:
         return malformed(_cause(data, str(error)))
     return None
+
+
+def mended(data: bytes) -> bytes:
+    """Return ``data`` with U+FFFD for each escaped half of a surrogate pair, in the same length.
+
+    JSON may have such halves (RFC 8259, section 8.2), and the decoder refuses them. Without them,
+    it finds the field or the message at fault. No more than 1,000 are replaced.
+    """
+    return _HALVES.sub(_replacement, data, count=_MENDED)
+
+
+def _replacement(half: re.Match[bytes]) -> bytes:
+    before = half.string[max(0, half.start() - SHOWN) : half.start()]
+    escaped = (len(before) - len(before.rstrip(b"\\"))) % 2  # this backslash is a character
+    return half[0] if escaped else b"\\ufffd"
 
 
 def check_json(data: bytes) -> None:
@@ -96,7 +114,7 @@ def _cause(data: bytes, said: str) -> str:
     if "surrogate" in said or "hex escape" in said:
         return _HALF
     if said == "Input data was truncated":
-        return _HALF if _HIGH_ALONE.search(data) else _CUT
+        return _HALF if mended(data) != data else _CUT
     found = _AT.search(said)
     word = _WORD.match(data, int(found[1])) if found and "invalid character (" in said else None
     if found and word:

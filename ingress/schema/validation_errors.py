@@ -7,13 +7,14 @@ and as briefly, as a body with twenty.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from json import JSONDecodeError
 
 import msgspec
 
-from ingress.schema.json_faults import SHOWN, json_fault, malformed, repeated
+from ingress.schema.json_faults import SHOWN, json_fault, malformed, mended, repeated
 from ingress.schema.members import Array, Members, Other, Value
 from ingress.schema.problems import INVALID, FieldError, Problem
 from ingress.schema.requests import ID_LENGTH, MessageRequest, RequestLimits
@@ -32,6 +33,9 @@ _SUGGESTED = 32
 
 _AS_TEXT = "Send a string; JSON or other data goes into it as text, and contentType names its kind."
 
+_WHOLE = "Send whole characters; JavaScript's slice() can cut an emoji into two such halves."
+_HALF = re.compile("[\ud800-\udfff]")
+
 _Check = Callable[[str, Value, RequestLimits], Iterator[FieldError]]
 
 
@@ -41,13 +45,13 @@ def explain(data: bytes, limits: RequestLimits, most: int = MOST_ERRORS) -> Prob
     The problem lists at most ``most`` errors, and says how many more there are.
     """
     if fault := json_fault(data):
-        return fault
+        whole = mended(data)
+        if whole == data or json_fault(whole):
+            return fault
     try:
         return _check_fields(data.decode(), limits, most)
     except JSONDecodeError as error:
         return malformed(f"{error}.")
-    except UnicodeEncodeError:
-        return malformed("A text holds half of a surrogate pair, which is no character.")
 
 
 def field_problem(
@@ -127,7 +131,8 @@ def _check_fields(text: str, limits: RequestLimits, most: int) -> Problem | None
 def _unknown(name: str, *, suggest: bool) -> Iterator[FieldError]:
     near = get_close_matches(name, _CHECKS, n=1) if suggest and len(name) <= _SUGGESTED else []
     remedy = f"Did you mean {near[0]!r}?" if near else f"Known fields: {', '.join(_CHECKS)}."
-    yield FieldError(_encodable(name)[:SHOWN], "is not a known field", remedy)
+    shown = name[:SHOWN].encode("utf-8", "backslashreplace").decode()  # half a pair as \\ud83d
+    yield FieldError(shown, "is not a known field", remedy)
 
 
 def _content(name: str, value: Value, limits: RequestLimits) -> Iterator[FieldError]:
@@ -163,7 +168,6 @@ def _text(name: str, value: Value, *, at_least: int, at_most: int | None) -> Ite
     if not isinstance(value, str):
         yield _other_kind(name, value, "a string", "Send a JSON string")
         return
-    _encodable(value)
     if len(value) < at_least:
         yield FieldError(name, "is empty", "Give it a value.")
     elif at_most is not None and len(value) > at_most:
@@ -171,6 +175,8 @@ def _text(name: str, value: Value, *, at_least: int, at_most: int | None) -> Ite
         yield FieldError(name, message, f"Send at most {at_most} characters.")
     elif "\0" in value:
         yield FieldError(name, "holds U+0000", "Leave that character out.")
+    elif not value.isascii() and _HALF.search(value):
+        yield FieldError(name, "holds half of a surrogate pair", _WHOLE)
 
 
 def _other_kind(name: str, value: Value, wanted: str, remedy: str) -> FieldError:
@@ -182,17 +188,6 @@ def _other_kind(name: str, value: Value, wanted: str, remedy: str) -> FieldError
     if kind == "null" and name in _WITH_DEFAULT:
         remedy += ", or leave the field out"
     return FieldError(name, f"is {kind}, not {wanted}", f"{remedy}.")
-
-
-def _encodable(value: str) -> str:
-    """Return ``value`` if it can be encoded.
-
-    Raises:
-        UnicodeEncodeError: ``value`` holds half of a surrogate pair.
-    """
-    if not value.isascii():
-        value.encode()
-    return value
 
 
 def _kind_of(value: Value) -> str:

@@ -25,7 +25,6 @@ BOTH = pytest.mark.parametrize("url", [URL, RECEIPTS])
         (b"\xef\xbb\xbf{}", "byte order mark"),
         (b'{"userId": NaN}', "JSON has no value NaN (byte 11)"),
         (b'{"userId": None}', "JSON has no value None"),
-        (b'{"userId": "\\ud800", "state": "read"}', "half of a surrogate pair"),
         (b'{"userId": "\\ud800', "half of a surrogate pair"),
         (b'{"userId": "\xff"}', "not UTF-8"),
         ('{"state": "read"}'.encode("utf-16"), "not UTF-8"),
@@ -58,6 +57,41 @@ def test_a_pair_of_surrogates_and_an_escaped_backslash_are_no_halves() -> None:
         fault = json_fault(whole)
         assert fault is not None
         assert fault.detail == "The JSON ends before it is complete."
+
+
+async def test_half_a_surrogate_pair_names_its_field(service: Service) -> None:
+    """JavaScript's ``slice`` cuts an emoji into halves, and ``JSON.stringify`` escapes them."""
+    names = {"content": "content", "conversationId": "conversationId", "\ud83d": "\\ud83d"}
+    for name, shown in names.items():
+        body = json.dumps(message() | {name: "cut \ud83d"})
+        answer = await service.client.post(URL, content=body, headers=JSON)
+        assert answer.status_code == 422
+        (error,) = answer.json()["errors"]
+        assert error["field"] == shown
+        assert error["message"] in {"holds half of a surrogate pair", "is not a known field"}
+    body = json.dumps(message(recipientIds=["whole \U0001f600", "\ude00"]))
+    errors = (await service.client.post(URL, content=body, headers=JSON)).json()["errors"]
+    assert [error["field"] for error in errors] == ["recipientIds[1]"]
+    body = json.dumps({"userId": "\ud800", "state": "read"})
+    receipt = await service.client.post(RECEIPTS, content=body, headers=JSON)
+    assert receipt.status_code == 400
+    assert "half of a surrogate pair, which is no character; send whole" in receipt.json()["detail"]
+
+
+@pytest.mark.parametrize("between", [",", " ,\n\t", ",  "])
+async def test_half_a_surrogate_pair_fails_only_its_message_of_a_batch(
+    service: Service, between: str
+) -> None:
+    texts = ["a \\ud83d\\ude00", "b \\ude00", "c \\\\ud83d, [", "\\ud83dd", "e"]
+    items = [json.dumps(message(n, content="?")).replace("?", t) for n, t in enumerate(texts)]
+    body = f" [ {between.join(items)}\n]".encode()
+    answer = await service.client.post(f"{URL}:batch", content=body, headers=JSON)
+    assert answer.status_code == 207, answer.text
+    results = answer.json()
+    assert [result["status"] for result in results] == [202, 422, 202, 422, 202]
+    assert results[1]["errors"][0]["field"] == "content"
+    found = [await service.client.get(f"{URL}/{results[n]['messageId']}") for n in (0, 2, 4)]
+    assert [one.json()["content"] for one in found] == ["a \U0001f600", "c \\ud83d, [", "e"]
 
 
 async def test_a_number_of_thousands_of_digits_is_400(service: Service) -> None:
