@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,7 +23,10 @@ from persistence.settings import PersistenceSettings
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
 from tests.support.forked_service import ForkedService
+from tests.support.requirements import absent, program
 
+ROOT = Path(__file__).parents[2] / "clients" / "typescript"
+"""The folder of the TypeScript client."""
 API_KEY = "cf_the-key-of-these-tests"
 PRODUCER_KEY = "cf_one-that-may-not-read"
 KEYS = {API_KEY: "produce+read", PRODUCER_KEY: "produce"}
@@ -103,6 +108,23 @@ def site(clients_site: Site) -> AsyncIterator[Site]:
     yield clients_site
     clients_site.front.heal()
     clients_site.log.heal()
+
+
+@pytest.fixture(scope="session")
+def compiled() -> Path:
+    """The folder of the client, with ``dist`` made of its sources as they are now."""
+    program("node", package="nodejs")
+    npm = program("npm", package="npm")
+    compiler = ROOT / "node_modules" / ".bin" / "tsc"
+    if not compiler.exists():
+        install = [npm, "install"]
+        done = subprocess.run(install, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            absent(f"npm can't install the compiler: {done.stderr.strip()[-500:]}")
+    build = [npm, "run", "build"]
+    built = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout
+    return ROOT
 
 
 class InThreads:

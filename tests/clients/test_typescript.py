@@ -6,41 +6,21 @@ import asyncio
 import json
 import os
 import re
-import subprocess
 from collections.abc import AsyncIterator, Callable
 from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import pytest_asyncio
 from aiohttp import web
 
 import crossfade
 from compose.local.ports import free_port
-from tests.support.requirements import absent, program
 
-from .conftest import API_KEY, PRODUCER_KEY, Site
+from .conftest import API_KEY, PRODUCER_KEY, ROOT, Site
 
-ROOT = Path(__file__).parents[2] / "clients" / "typescript"
 _POISON = "ALTER TABLE messages ADD CONSTRAINT no_poison CHECK (content <> 'poison')"
 _NO_POISON = "ALTER TABLE messages DROP CONSTRAINT no_poison"
-
-
-@pytest.fixture(scope="session")
-def compiled() -> Path:
-    """The folder of the client, with ``dist`` made of its sources as they are now."""
-    program("node", package="nodejs")
-    npm = program("npm", package="npm")
-    compiler = ROOT / "node_modules" / ".bin" / "tsc"
-    if not compiler.exists():
-        install = [npm, "install"]
-        done = subprocess.run(install, cwd=ROOT, capture_output=True, text=True, check=False)
-        if done.returncode:
-            absent(f"npm can't install the compiler: {done.stderr.strip()[-500:]}")
-    built = subprocess.run([compiler], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stdout
-    return ROOT
 
 
 @pytest_asyncio.fixture

@@ -31,12 +31,12 @@ def fetched_packages(cache: Path, name: str, packages: Sequence[str]) -> Path:
     versions = "-".join(package.rpartition("@")[2] for package in packages)
     folder = cache / f"{name}-{versions}"
     programs = folder / "modules" / "node_modules" / ".bin"
-    if programs.is_dir():
+    if programs.parent.is_dir():
         return programs
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two runs may begin at once
-        if not programs.is_dir():
+        if not programs.parent.is_dir():  # packages without programs have no .bin
             _fetch(folder, packages)
     return programs
 
