@@ -12,6 +12,7 @@ import httpx
 from compose.output import client_settings, fail, joined
 from compose.settings import Settings
 from crossfade import AsyncClient, CrossfadeError, Retry, UnauthenticatedError, UnreachableError
+from crossfade.client.connection import DIRECT
 
 __all__ = ["ServiceAddress", "connected", "explain", "service", "with_remedy"]
 
@@ -64,7 +65,7 @@ async def connected(
         asked: Called with each request, including retries.
     """
     async with httpx.AsyncClient(
-        limits=_CONNECTIONS, event_hooks={"request": [asked] if asked else []}
+        limits=_CONNECTIONS, mounts=DIRECT, event_hooks={"request": [asked] if asked else []}
     ) as http:
         try:
             client = AsyncClient(

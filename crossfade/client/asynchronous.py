@@ -10,7 +10,7 @@ import anyio
 import httpx
 
 from crossfade.client.batches import BatchLimits
-from crossfade.client.connection import LIMITS, Connection, failure
+from crossfade.client.connection import DIRECT, LIMITS, Connection, failure
 from crossfade.client.exchange import Emit, Failure, Operation, Outcome, Pause, Send
 from crossfade.client.models import (
     Ack,
@@ -60,7 +60,7 @@ class AsyncClient:
         self._connection = Connection.of(base_url, api_key, headers or {}, connect_timeout)
         self._operations = Operations(retry or Retry(), timeout, batch_limits or BatchLimits())
         self._owned = http is None
-        self._http = http or httpx.AsyncClient(limits=limits or LIMITS)
+        self._http = http or httpx.AsyncClient(limits=limits or LIMITS, mounts=DIRECT)
 
     async def __aenter__(self) -> Self:
         return self

@@ -14,9 +14,11 @@ import httpx
 
 from crossfade.client.exchange import Call, Failure
 
-__all__ = ["LIMITS", "Connection", "failure"]
+__all__ = ["DIRECT", "LIMITS", "Connection", "failure"]
 
 LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)
+DIRECT: Mapping[str, None] = dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]"))
+"""httpx's mounts: a proxy in the environment is not used for what only this machine can reach."""
 _DEFAULT_URL = "http://localhost:3000"
 _BLANK = re.compile(r"\s")
 # Characters that no host may hold (WHATWG URL, "forbidden domain code point"); httpx would escape

@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar, cast
 import httpx
 
 from crossfade.client.batches import BatchLimits
-from crossfade.client.connection import LIMITS, Connection, failure
+from crossfade.client.connection import DIRECT, LIMITS, Connection, failure
 from crossfade.client.exchange import Emit, Failure, Operation, Outcome, Pause, Send
 from crossfade.client.models import (
     Ack,
@@ -72,7 +72,7 @@ class Client:
         self._connection = Connection.of(base_url, api_key, headers or {}, connect_timeout)
         self._operations = Operations(retry or Retry(), timeout, batch_limits or BatchLimits())
         self._owned = http is None
-        self._http = http or httpx.Client(limits=limits or LIMITS)
+        self._http = http or httpx.Client(limits=limits or LIMITS, mounts=DIRECT)
 
     def __enter__(self) -> Self:
         return self

@@ -14,7 +14,7 @@ import pytest
 from compose.load.latencies import Latencies
 from compose.sending.load import Conversation
 from compose.sending.row_check import check_rows
-from crossfade import AsyncClient, NewMessage
+from crossfade import AsyncClient, Client, NewMessage, Retry
 from tests.support.forked_commands import ForkedCommands, Ran
 
 from .conftest import API_KEY, PRODUCER_KEY, Site
@@ -109,6 +109,23 @@ async def test_what_stands_in_the_way_is_one_line_with_its_remedy(run: Run) -> N
     assert b"crossfade keys new" in no_key.errors
     assert b"cf_unknown" not in no_key.errors
     assert b"base URL" in no_url.errors
+
+
+async def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+    run: Run, site: Site, conversation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:1")
+    given = ("produce", "by command", "--conversation", conversation, "--timeout", "5")
+    sent = await run(*given, settings=proxies)
+    assert sent.status == 0, sent.errors
+    for name, value in proxies.items():
+        monkeypatch.setenv(name, value)
+    for number, url in enumerate((site.url, site.url.replace("127.0.0.1", "localhost"))):
+        async with AsyncClient(url, api_key=API_KEY, retry=Retry(deadline=5)) as client:
+            await client.send(NewMessage(conversation, "a", f"asynchronous {number}"))
+        with Client(url, api_key=API_KEY, retry=Retry(deadline=5)) as client:
+            await asyncio.to_thread(client.send, NewMessage(conversation, "a", f"plain {number}"))
+    assert len(await site.rows(conversation, 5)) == 5
 
 
 async def test_a_message_whose_fate_is_open_is_told_with_how_to_repeat_it(
