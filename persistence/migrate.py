@@ -23,6 +23,7 @@ from sqlalchemy.pool import NullPool
 from persistence.database.servers import Servers
 from persistence.database.translation import translated
 from persistence.schemas import misplacement
+from persistence.tables.models import metadata
 from transport.errors import ConfigurationError
 
 __all__ = ["Revision", "current", "downgrade", "is_newer", "latest", "steps_down", "upgrade"]
@@ -56,7 +57,7 @@ async def upgrade(url: str, revision: str = "head") -> str | None:
     deployment runs this at each start.
 
     Raises:
-        ConfigurationError: there is no such revision, or existing tables are in another schema
+        ConfigurationError: there is no such revision, or the schema is not one to make tables in
             (``persistence.schemas``).
         Outage: the database can't be reached, or refused.
     """
@@ -165,7 +166,9 @@ async def _locked(url: str, run: Callable[[Config], None], *, goes_up: bool = Fa
             ):
                 await asyncio.sleep(_ASK_AGAIN)
             at = await _with_connection(url, _revision_of)
-            astray = await misplacement(guard) if goes_up and at != latest() else None
+            astray = None
+            if goes_up and at != latest():
+                astray = await misplacement(guard, metadata.tables)
             stays = goes_up and at is not None and is_newer(at)
             if not astray and not stays:
                 at = await _with_connection(url, migrate)

@@ -5,10 +5,17 @@ Names are quoted where SQL needs that: both to compare them, and for the stateme
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import quote
 
-__all__ = ["misplacement", "schemas_with_tables"]
+__all__ = ["OWN_SCHEMA", "misplacement", "namesakes", "schemas_with_tables"]
+
+OWN_SCHEMA = (
+    "CREATE SCHEMA crossfade, and add options=-csearch_path%3Dcrossfade to DATABASE_URL; or give "
+    "Crossfade a database of its own"
+)
+"""The remedy where an application's tables have the names of ours."""
 
 _OURS = """
 SELECT relnamespace::regnamespace::text FROM pg_class
@@ -24,18 +31,31 @@ SELECT quote_ident(current_schema()) AS first, quote_ident(current_user) AS role
     (SELECT source = 'client' FROM pg_settings WHERE name = 'search_path') AS asked
 """
 
+_NAMESAKES = """
+SELECT relname::text FROM pg_class
+WHERE relnamespace = to_regnamespace(quote_ident(current_schema())) AND relname = ANY($1)
+ORDER BY 1
+"""
+
 
 async def schemas_with_tables(connection: Any, *, within: float | None = None) -> list[str]:
     """Return the schemas that hold our tables, whether this role sees them or not."""
     return [row[0] for row in await connection.fetch(_OURS, timeout=within)]
 
 
-async def misplacement(connection: Any) -> str | None:
+async def namesakes(
+    connection: Any, tables: Collection[str], *, within: float | None = None
+) -> list[str]:
+    """Return those of ``tables`` that the session's first schema has already."""
+    return [row[0] for row in await connection.fetch(_NAMESAKES, [*tables], timeout=within)]
+
+
+async def misplacement(connection: Any, tables: Collection[str]) -> str | None:
     """Return why a migration would use the wrong schema, and the remedy; ``None`` if it would not.
 
     It is the wrong one if the existing tables are in another. There may be none at all, or one
     where this role may not create tables: since PostgreSQL 15, public is so for all but the owner
-    of the database.
+    of the database. Or it has tables of another application with the names of ours, ``tables``.
     """
     found = await connection.fetchrow(_HERE)
     ours = await schemas_with_tables(connection)
@@ -66,5 +86,10 @@ async def misplacement(connection: Any) -> str | None:
             f"nothing was changed: {role} may not create tables in schema {first} of database "
             f"{found['database']}. As its owner, GRANT CREATE ON SCHEMA {first} TO {role}; or have "
             f"{role} own the database"
+        )
+    if at is None and first not in ours and (taken := await namesakes(connection, tables)):
+        return (
+            f"nothing was changed: schema {first} of database {found['database']} has tables of "
+            f"another application with the names of ours: {', '.join(taken)}. {OWN_SCHEMA}"
         )
     return None

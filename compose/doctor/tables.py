@@ -10,7 +10,7 @@ import asyncpg
 from compose.doctor.observation import Observation, bad, fine, warning
 from persistence.audit.audit import missing_constraints
 from persistence.database.pool import Connection
-from persistence.schemas import schemas_with_tables
+from persistence.schemas import OWN_SCHEMA, namesakes, schemas_with_tables
 from persistence.sequences import behind, unprivileged
 from persistence.settings import PersistenceSettings
 
@@ -89,6 +89,16 @@ async def _schema(
                 "create tables there",
                 f"GRANT CREATE ON SCHEMA {server['schema']} TO {role}, in {database} as its owner; "
                 "then run 'crossfade db upgrade'",
+            )
+            return
+        if not elsewhere and (
+            taken := await namesakes(connection, metadata.tables, within=_WITHIN)
+        ):
+            yield bad(
+                "schema",
+                f"schema {server['schema']} of database {database} has tables of another "
+                f"application with the names of ours: {', '.join(taken)}",
+                f"{OWN_SCHEMA}; then run 'crossfade db upgrade'",
             )
             return
         yield bad(

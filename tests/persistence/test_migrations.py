@@ -297,6 +297,23 @@ async def test_no_second_set_of_tables_is_made_unless_it_is_asked_for(
     assert await migrate.upgrade(_as(owner, empty_url)) == migrate.latest(), "its own are there"
 
 
+async def test_tables_of_another_application_are_left_alone(empty_url: str) -> None:
+    """As Prisma makes them: the guide's database has a table ``messages`` already."""
+    await _execute(empty_url, 'CREATE TABLE messages (id text PRIMARY KEY, "senderId" text)')
+    await _execute(empty_url, "INSERT INTO messages VALUES ('theirs')")
+    told = "another application with the names of ours: messages. .*search_path%3Dcrossfade"
+    with pytest.raises(ConfigurationError, match=told):
+        await migrate.upgrade(empty_url)
+    assert await migrate.current(empty_url) is None
+    await _execute(empty_url, "CREATE SCHEMA crossfade")
+    beside = f"{empty_url}?options=-csearch_path%3Dcrossfade"
+    assert await migrate.upgrade(beside) == migrate.latest()
+    assert await _schemas(empty_url) == ["crossfade"]
+    connection = await asyncpg.connect(empty_url)
+    assert await connection.fetchval("SELECT id FROM public.messages") == "theirs"
+    await connection.close()
+
+
 async def test_a_role_that_may_use_no_schema_is_told_so(empty_url: str, owner: str) -> None:
     await _execute(empty_url, f"REVOKE ALL ON SCHEMA public FROM PUBLIC, {owner}")
     told = f"{owner} may use no schema .* GRANT USAGE, CREATE ON SCHEMA public TO {owner}, or"

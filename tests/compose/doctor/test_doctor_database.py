@@ -110,6 +110,21 @@ async def test_a_user_without_rights_and_a_database_without_a_schema_are_bad(
     assert "crossfade db upgrade" in found["postgresql, schema"]["remedy"]
 
 
+async def test_a_database_with_namesakes_of_our_tables_is_told_with_its_remedy(
+    doctor: Doctor, postgres_server: PostgresServer
+) -> None:
+    url = await postgres_server.create_database("of_prisma")
+    try:
+        connection = await asyncpg.connect(url)
+        await connection.execute("CREATE TABLE messages (id text PRIMARY KEY)")
+        await connection.close()
+        _, found = await doctor.examine(DATABASE_URL=url)
+    finally:
+        await postgres_server.drop_database("of_prisma")
+    assert found["postgresql, schema"]["found"].endswith("with the names of ours: messages")
+    assert "CREATE SCHEMA crossfade" in found["postgresql, schema"]["remedy"]
+
+
 async def test_a_role_that_may_make_no_tables_is_not_sent_to_the_upgrade(
     doctor: Doctor, postgres_server: PostgresServer, database_pool: Pool
 ) -> None:
