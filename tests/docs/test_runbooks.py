@@ -40,6 +40,8 @@ _NO_SETTINGS = {
     *("OTEL_LOGS_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_SEMCONV_STABILITY_OPT_IN"),
     # an error of HTTP/2
     "PROTOCOL_ERROR",
+    # of every program that makes requests
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
     # an encoding of PostgreSQL
     "SQL_ASCII",
     # of the payload store's provider
