@@ -43,7 +43,8 @@ class MetricsServer:
     @property
     def url(self) -> str:
         """Where to scrape."""
-        return f"http://{self.host}:{self.port}/metrics"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}/metrics"
 
     def __enter__(self) -> Self:
         return self

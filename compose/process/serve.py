@@ -236,4 +236,7 @@ class _Process:
 
 
 def _shown(host: str) -> str:
-    return "localhost" if host in {"127.0.0.1", "::1", "0.0.0.0", "::"} else host  # noqa: S104
+    """Return the host as a URL has it. ``localhost`` may be no name of ::1."""
+    if host in {"127.0.0.1", "0.0.0.0", "::"}:  # noqa: S104
+        return "localhost"
+    return f"[{host}]" if ":" in host else host

@@ -10,6 +10,7 @@ import httpx
 from redis.asyncio import Redis
 
 from compose.local.ports import free_port
+from otel.metrics_server import TARGETS
 from tests.compose.test_guide_steps import BODY, JSON
 from tests.support.eventually import eventually
 from transport.contract import WORKER_GROUP
@@ -41,6 +42,20 @@ async def test_a_taken_metrics_port_moves_on_and_says_so(crossfade, places):
         metrics = (await running.says(r'"metrics":"(http://[^"]+)"'))[1]
         assert httpx.URL(metrics).port != int(places["METRICS_PORT"])
         assert "stream_enqueue_total" in (await _get(metrics)).text
+
+
+async def test_the_urls_that_it_names_work_with_ipv6(crossfade, places):
+    running = await crossfade("serve", **places, HOST="::1", METRICS_HOST="::1")
+    named = await running.says(r'"url":"(http://[^"]+)","metrics":"(http://[^"]+)"')
+    await running.says("Worker started")
+    assert (await _get(f"{named[1]}/healthz")).status_code == 200
+    assert "stream_enqueue_total" in (await _get(named[2])).text
+
+    async def listed() -> bool:
+        targets = await _get(str(httpx.URL(named[2]).copy_with(path=TARGETS)))
+        return f"[::1]:{httpx.URL(named[2]).port}" in targets.text
+
+    await eventually(listed, timeout=20)
 
 
 async def test_sigterm_hands_the_partitions_back_and_ends_with_status_0(crossfade, places):
