@@ -1,13 +1,15 @@
 """OpenTelemetry's standard variables, those that have a meaning here.
 
 They are read here so that ``.env`` counts for them too, ``crossfade settings`` shows them and a
-mistake stops the start; the SDK then reads them itself. Those not listed (TLS, compression, span
-limits) reach it as well.
+mistake stops the start; the SDK then reads them itself. Those not listed (span limits, for example)
+reach it as well.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -22,6 +24,12 @@ SAMPLERS = (
     "parentbased_always_on",
     "parentbased_always_off",
     "parentbased_traceidratio",
+)
+
+COMPRESSIONS = {"http/protobuf": ("none", "gzip", "deflate"), "grpc": ("none", "gzip")}
+# As the SDK reads a header; it logs any other one, with the credentials in it, and sends none.
+_HEADER = re.compile(
+    r"[^\s\"(),/:;<=>?@\[\\\]{}]+[ \t]*=[\x20\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*"
 )
 
 Seconds = Annotated[float, Field(gt=0, le=600)]
@@ -53,6 +61,20 @@ class TracingSettings(BaseSettings):
     otel_exporter_otlp_headers: SecretStr | None = None
     """``name=value``, comma-separated, sent with each export: credentials, for example."""
     otel_exporter_otlp_traces_headers: SecretStr | None = None
+    otel_exporter_otlp_compression: str = "none"
+    """``none`` or ``gzip``; for HTTP also ``deflate``."""
+    otel_exporter_otlp_traces_compression: str | None = None
+    otel_exporter_otlp_certificate: str | None = None
+    """File of the authorities that a collector's certificate is checked against; by default, those
+    that the exporter's library brings."""
+    otel_exporter_otlp_traces_certificate: str | None = None
+    otel_exporter_otlp_client_certificate: str | None = None
+    """File of the certificate that is shown to a collector that asks for one. With gRPC,
+    ``OTEL_EXPORTER_OTLP_CERTIFICATE`` must be set too."""
+    otel_exporter_otlp_traces_client_certificate: str | None = None
+    otel_exporter_otlp_client_key: str | None = None
+    """File of its key."""
+    otel_exporter_otlp_traces_client_key: str | None = None
     otel_exporter_otlp_timeout: Seconds = 10.0
     """Seconds (the Python SDK's unit) after which an export is given up."""
     otel_exporter_otlp_traces_timeout: Seconds | None = None
@@ -91,6 +113,21 @@ class TracingSettings(BaseSettings):
         return self.otel_exporter_otlp_traces_protocol or self.otel_exporter_otlp_protocol
 
     @property
+    def compression(self) -> str:
+        """The compression of the exporter ``otlp``."""
+        return self.otel_exporter_otlp_traces_compression or self.otel_exporter_otlp_compression
+
+    def tls_file(self, part: str) -> tuple[str, str] | None:
+        """Return the variable that names a file of the exporter ``otlp``, and the file.
+
+        ``part`` is ``certificate``, ``client_certificate`` or ``client_key``.
+        """
+        for name in (f"otel_exporter_otlp_traces_{part}", f"otel_exporter_otlp_{part}"):
+            if file := getattr(self, name):
+                return name.upper(), file
+        return None
+
+    @property
     def propagators(self) -> list[str]:
         """The names of the propagators, without those that do nothing here."""
         names = [name.strip().lower() for name in self.otel_propagators.split(",")]
@@ -103,10 +140,50 @@ class TracingSettings(BaseSettings):
             raise ValueError(f"give one of {', '.join(PROTOCOLS)}")
         return value
 
+    @field_validator("otel_exporter_otlp_headers", "otel_exporter_otlp_traces_headers")
+    @classmethod
+    def _headers_are_pairs(cls, value: SecretStr | None) -> SecretStr | None:
+        given = value.get_secret_value() if value else ""
+        if not all(_HEADER.fullmatch(pair.strip()) for pair in given.split(",") if pair.strip()):
+            raise ValueError(
+                "give name=value, comma-separated; encode other characters as in a URL"
+            )
+        return value
+
+    @field_validator("otel_exporter_otlp_compression", "otel_exporter_otlp_traces_compression")
+    @classmethod
+    def _any_case(cls, value: str | None) -> str | None:
+        return value and value.lower()
+
     @field_validator("otel_traces_sampler")
     @classmethod
     def _lower(cls, value: str) -> str:
         return value.lower() if value.lower() in SAMPLERS else value
+
+    @model_validator(mode="after")
+    def _endpoint_is_a_url(self) -> Self:
+        for name in ("otel_exporter_otlp_endpoint", "otel_exporter_otlp_traces_endpoint"):
+            value = getattr(self, name)
+            if value is None or self.protocol == "grpc":
+                continue
+            url = urlsplit(value)
+            if url.scheme not in {"http", "https"} or not url.hostname:
+                raise ValueError(
+                    f"{name.upper()}={value!r} can't be used: begin it with http:// or https://, "
+                    "or set OTEL_EXPORTER_OTLP_PROTOCOL=grpc"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _compression_is_known(self) -> Self:
+        known = COMPRESSIONS[self.protocol]
+        for name in ("otel_exporter_otlp_compression", "otel_exporter_otlp_traces_compression"):
+            value = getattr(self, name)
+            if value is not None and value not in known:
+                raise ValueError(
+                    f"{name.upper()}={value!r} can't be used: give one of {', '.join(known)}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _ratio_is_one(self) -> Self:

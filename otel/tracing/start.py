@@ -95,7 +95,7 @@ def start(
 
     Raises:
         ConfigurationError: an exporter, sampler or propagator is not installed, or the SDK is
-            missing.
+            missing, or the SDK can't use a variable.
     """
     if not settings.exporters:
         return OFF
@@ -107,10 +107,12 @@ def start(
             f"{error.name} is missing; install it with pip install 'crossfade[tracing]', or set "
             "OTEL_TRACES_EXPORTER=none"
         ) from error
-    resource = {
+    except ValueError as error:  # it reads the limits of spans when it is imported
+        raise ConfigurationError(f"tracing can't start: {error}") from error
+    resource: dict[str, str | int] = {
         "service.version": version("crossfade"),
         "host.name": socket.gethostname(),
-        "process.pid": str(os.getpid()),
+        "process.pid": os.getpid(),
     }
     sampling, read = sdk.sampling(settings), sdk.reader(settings)
     made = sdk.pipeline(settings, registry, environment=environment, resource=resource)

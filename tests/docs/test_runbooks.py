@@ -38,6 +38,9 @@ _NO_SETTINGS = {
     *("PROMETHEUS_PORT", "GRAFANA_PORT", "TRACES_PORT"),
     *("CONTAINERS_FOLDER", "CHAOS_MINUTES", "CHAOS_SEED", "TEST_PGBOUNCER"),
     *("OTEL_LOGS_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_SEMCONV_STABILITY_OPT_IN"),
+    *("OTEL_CONFIG_FILE", "OTEL_LOG_LEVEL", "OTEL_PYTHON_ID_GENERATOR"),
+    # of the library that exports spans over HTTP
+    *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
     # an error of HTTP/2
     "PROTOCOL_ERROR",
     # of every program that makes requests

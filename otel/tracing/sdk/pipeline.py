@@ -19,6 +19,7 @@ from otel.tracing.sdk.readable import SpanConverter
 from otel.tracing.sdk.retries import Retries
 from otel.tracing.settings import TracingSettings
 from otel.tracing.span import Span
+from transport.errors import ConfigurationError
 
 __all__ = ["SpanPipeline", "pipeline"]
 
@@ -81,7 +82,7 @@ class SpanPipeline:
             _log.warning(
                 "The last spans were not delivered",
                 spans=lost,
-                remedy="the collector is gone or does not answer: see OTEL_EXPORTER_OTLP_ENDPOINT",
+                remedy="the collector is gone, silent or refuses: see OTEL_EXPORTER_OTLP_ENDPOINT",
             )
 
 
@@ -90,7 +91,7 @@ def pipeline(
     registry: CollectorRegistry,
     *,
     environment: Mapping[str, str],
-    resource: Mapping[str, str],
+    resource: Mapping[str, str | int],
     exporters: Sequence[SpanExporter] | None = None,
 ) -> SpanPipeline:
     """Return the pipeline that ``settings`` ask for.
@@ -103,33 +104,54 @@ def pipeline(
         exporters: Take the place of those in ``settings``, for tests.
 
     Raises:
-        ConfigurationError: there is no such exporter.
+        ConfigurationError: there is no such exporter, or the SDK can't use a variable.
     """
-    with _variables(environment):
-        counts = SpanCounts(registry)
-        if exporters is None:
-            exporters = [exporter(name, settings.protocol) for name in settings.exporters]
-        size, retries = settings.otel_bsp_max_queue_size, Retries()
-        queues = [SpanQueue(target, counts, size, retries) for target in exporters]
-        endpoint = (
-            settings.otel_exporter_otlp_traces_endpoint or settings.otel_exporter_otlp_endpoint
-        )
-        return SpanPipeline(_resource(resource), queues, counts, retries, collector_host(endpoint))
+    counts, retries = SpanCounts(registry), Retries()
+    size = settings.otel_bsp_max_queue_size
+    with _variables(settings, environment):
+        try:
+            if exporters is None:
+                exporters = [exporter(name, settings) for name in settings.exporters]
+            queues = [SpanQueue(target, counts, size, retries) for target in exporters]
+            made = SpanPipeline(_resource(resource), queues, counts, retries, _host(settings))
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            raise ConfigurationError(f"tracing can't start: {error}") from error
+    return made
 
 
 @contextmanager
-def _variables(environment: Mapping[str, str]) -> Iterator[None]:
-    """Put variables that came from ``.env`` where the SDK reads them, while it is set up."""
-    added = [name for name in environment if name not in os.environ]
-    os.environ.update({name: environment[name] for name in added})
+def _variables(settings: TracingSettings, environment: Mapping[str, str]) -> Iterator[None]:
+    """Let the SDK find ``.env``'s variables in the environment, while it is set up.
+
+    Empty variables, which count as unset, are taken away for that time: it tries to parse some.
+    """
+    before = {name: value for name, value in os.environ.items() if name.startswith("OTEL_")}
+    given = {name: value for name, value in before.items() if value.strip()}
+    found = {**environment, **given}
+    if settings.compression == "none":  # the exporter for gRPC does not know this value
+        found = {name: value for name, value in found.items() if not name.endswith("_COMPRESSION")}
+    _replace(found)
     try:
         yield
     finally:
-        for name in added:
-            del os.environ[name]
+        _replace(before)
 
 
-def _resource(ours: Mapping[str, str]) -> Resource:
+def _replace(variables: Mapping[str, str]) -> None:
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
+        del os.environ[name]
+    os.environ.update(variables)
+
+
+def _host(settings: TracingSettings) -> str:
+    return collector_host(
+        settings.otel_exporter_otlp_traces_endpoint or settings.otel_exporter_otlp_endpoint
+    )
+
+
+def _resource(ours: Mapping[str, str | int]) -> Resource:
     given = Resource.create()
     named = not str(given.attributes.get("service.name", "")).startswith("unknown_service")
     return Resource(ours).merge(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import entry_points
 from typing import Any
@@ -33,14 +35,15 @@ _PARENT_BASED = "parentbased_"
 _EXTRA = "install it with pip install 'crossfade[tracing]'"
 
 
-def exporter(name: str, protocol: str) -> SpanExporter:
+def exporter(name: str, settings: TracingSettings) -> SpanExporter:
     """Return the exporter called ``name``.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: there is none, or it can't use the certificates.
     """
     if name == "otlp":
-        name = "otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http"
+        _check_certificates(settings)
+        name = "otlp_proto_grpc" if settings.protocol == "grpc" else "otlp_proto_http"
     kind = registered("opentelemetry_traces_exporter", name)
     if kind is None:
         raise ConfigurationError(
@@ -51,6 +54,39 @@ def exporter(name: str, protocol: str) -> SpanExporter:
         return ConsoleSpanExporter(out=sys.stdout)  # stdout as it is now, not at the SDK's import
     made: SpanExporter = kind()
     return made
+
+
+def _check_certificates(settings: TracingSettings) -> None:
+    """Load the files of TLS: with bad ones, the exporters fail at each export, or do without."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authorities, own = settings.tls_file("certificate"), settings.tls_file("client_certificate")
+    if authorities:
+        variable, file = authorities
+        with _named(variable, file):
+            context.load_verify_locations(file)
+    if own:
+        variable, file = own
+        _, key = settings.tls_file("client_key") or ("", None)
+        with _named(variable, file):
+            # No password: the exporters can't give one.
+            context.load_cert_chain(file, key, password=lambda: b"")
+        if settings.protocol == "grpc" and not authorities:
+            raise ConfigurationError(
+                f"{variable} has no effect over gRPC unless OTEL_EXPORTER_OTLP_CERTIFICATE is set: "
+                "give that, too, the file of the authorities of the collector's certificate"
+            )
+
+
+@contextmanager
+def _named(variable: str, file: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # ssl's errors, too
+        reason = error.strerror or error
+        raise ConfigurationError(
+            f"{variable}={file!r} can't be used ({reason}); give a readable PEM file, and the key "
+            "that belongs to it"
+        ) from error
 
 
 def sampling(settings: TracingSettings) -> Sampling:

@@ -58,9 +58,15 @@ class SpanConverter:
         if span.error is not None:
             attributes["error.type"] = span.error
             status = Status(_FAILED, span.error)
+        if (longest := self._longest) is not None:
+            # Cut here: the SDK logs a line for each value that it cuts.
+            attributes = {
+                name: value[:longest] if isinstance(value, str) else value
+                for name, value in attributes.items()
+            }
         most = self._most_attributes
-        if self._longest is not None or (most is not None and len(attributes) > most):
-            attributes = BoundedAttributes(most, attributes, max_value_len=self._longest)
+        if most is not None and len(attributes) > most:
+            attributes = BoundedAttributes(most, attributes)
         return ReadableSpan(
             span.name,
             SpanContext(trace_id, span.span_id, is_remote=False, trace_flags=flags,
