@@ -261,10 +261,10 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Tls:
 
 @pytest.fixture
 def tls(certificates: Tls, monkeypatch: pytest.MonkeyPatch) -> Tls:
-    # Where one of these is set, the HTTP exporter's library believes it and not the certificate
-    # that it is given (psf/requests#3829).
+    # The HTTP exporter's library prefers these to the certificate that it is given
+    # (psf/requests#3829).
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, str(certificates.client.certificate))
     return certificates
 
 

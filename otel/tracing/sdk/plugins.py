@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,12 +27,18 @@ from opentelemetry.trace import (
 from otel.tracing.context import SAMPLED, Parent
 from otel.tracing.requests import Headers, Read
 from otel.tracing.sampling import EVERY, Sampling
+from otel.tracing.sdk.http_session import ExportSession
 from otel.tracing.settings import SAMPLERS, TracingSettings
 from transport.errors import ConfigurationError
 
 __all__ = ["exporter", "reader", "registered", "sampling"]
 
 _PARENT_BASED = "parentbased_"
+# Each names an installed package that makes the session of the exporter over HTTP.
+_SESSION_PROVIDERS = {
+    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER",
+    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER",
+}
 _EXTRA = "install it with pip install 'crossfade[tracing]'"
 
 
@@ -52,7 +59,10 @@ def exporter(name: str, settings: TracingSettings) -> SpanExporter:
         )
     if name == "console":
         return ConsoleSpanExporter(out=sys.stdout)  # stdout as it is now, not at the SDK's import
-    made: SpanExporter = kind()
+    options: dict[str, Any] = {}
+    if name == "otlp_proto_http" and not _SESSION_PROVIDERS & os.environ.keys():
+        options = {"session": ExportSession()}
+    made: SpanExporter = kind(**options)
     return made
 
 

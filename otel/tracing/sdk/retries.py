@@ -1,10 +1,11 @@
-"""Notices retries of OpenTelemetry's exporters, which are only visible in their log."""
+"""The log of OpenTelemetry's exporters: only there are their retries visible."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 __all__ = ["Retries"]
@@ -14,10 +15,14 @@ _LOGGERS = (
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
 )
 _RETRYING = "Transient error "  # both log a retry with this beginning
+_INTERVAL = 60.0
+"""Seconds between two lines of a kind: a collector that refuses fails several exports a second."""
 
 
 class Retries(logging.Filter):
     """Notices that an exporter retries. After ``silence``, nothing that exporters log is shown.
+
+    Until then, one line of a kind is shown a minute, with the number of those left out before it.
 
     A retry is noticed by the exporter's warning, so warnings are enabled even if the process shows
     errors alone (``LOG_LEVEL``), and dropped here. The loggers are the process's own: an exporter
@@ -25,8 +30,10 @@ class Retries(logging.Filter):
     them apart.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
+        self._clock = clock
+        self._shown: dict[str, tuple[float, int]] = {}  # by kind: when, and how many since
         self._under_way = threading.Event()
         self._exporting: set[int] = set()  # threads
         self._silent = False
@@ -70,8 +77,19 @@ class Retries(logging.Filter):
             logger.setLevel(level)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let a record pass unless silent, or below the level that was in effect."""
+        """Let a record pass unless silent, below the level that was in effect, or too soon."""
         if record.thread in self._exporting and str(record.msg).startswith(_RETRYING):
             self._under_way.set()
         _, shown = self._levels[record.name]
-        return not self._silent and record.levelno >= shown
+        return not self._silent and record.levelno >= shown and self._is_due(record)
+
+    def _is_due(self, record: logging.LogRecord) -> bool:
+        kind, now = str(record.msg), self._clock()
+        shown, left_out = self._shown.get(kind, (float("-inf"), 0))
+        if now - shown < _INTERVAL:
+            self._shown[kind] = shown, left_out + 1
+            return False
+        self._shown[kind] = now, 0
+        if left_out:
+            record.left_out = left_out
+        return True
