@@ -115,10 +115,34 @@ _POINTS = DashboardRow(
     ),
 )
 
+_EXPORT = DashboardRow(
+    "What reaches the collector",
+    (
+        Panel(
+            "Spans Exported",
+            "Spans a second that an exporter has taken.",
+            "short",
+            (Query("sum(rate(trace_spans_exported_total{@}[$__rate_interval]))", "exported"),),
+        ),
+        Panel(
+            "Spans Lost",
+            "Spans a second that did not reach the collector: the queue was full, an export "
+            "failed, or a process ended.",
+            "short",
+            (
+                Query(
+                    "sum by (reason) (rate(trace_spans_dropped_total{@}[$__rate_interval]))",
+                    "{{reason}}",
+                ),
+            ),
+        ),
+    ),
+)
+
 TRACES = Dashboard(
     "crossfade-traces",
     "Crossfade: Traces",
     "Where was a message? Find it by its correlation id, or start from a slow point.",
-    (_FIND, _POINTS),
+    (_FIND, _POINTS, _EXPORT),
     _VARIABLES,
 )

@@ -11,6 +11,7 @@ from prometheus_client import Counter, Gauge
 from compose.process.metrics import process_metrics
 from otel.latency import LatencyHistogram
 from otel.runtime import LoopDelay, observe_process
+from otel.tracing.sdk.queue import SpanCounts
 
 __all__ = ["FROM_PROMETHEUS", "Known", "Selected", "faults", "known", "selected"]
 
@@ -42,6 +43,7 @@ def known() -> dict[str, Known]:
     metrics = process_metrics()
     observe_process(metrics)
     LoopDelay(metrics)
+    SpanCounts(metrics.registry)  # only where tracing is on
     found: dict[str, Known] = {}
     for family in metrics.registry.collect():
         for sample in family.samples:  # those of the client library's own collectors

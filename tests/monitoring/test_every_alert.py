@@ -191,6 +191,16 @@ async def test_a_process_is_suspended(site: MonitoredDeployment) -> None:
     await site.clears("EventLoopBlocked")
 
 
+@causes("TraceSpansDropped")
+async def test_the_collector_is_gone(site: MonitoredDeployment) -> None:
+    gone = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
+    await site.app.restart(OTEL_TRACES_EXPORTER="otlp", **gone)
+    async with repeated(lambda: post_many(site.app, 50, "untraced"), pause=1.0):
+        await site.fires("TraceSpansDropped")
+    await site.app.restart(OTEL_TRACES_EXPORTER="console")
+    await site.clears("TraceSpansDropped")
+
+
 @causes("MigrationPhaseMixed", "MigrationSettingsUnexpected")
 async def test_processes_run_in_different_phases(site: MonitoredDeployment) -> None:
     names = CAUSED["test_processes_run_in_different_phases"]
