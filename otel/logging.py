@@ -16,13 +16,13 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, TextIO, cast
 
 import msgspec
 import structlog
 from structlog.types import EventDict, ExcInfo, Processor
 
+from otel.log_stream import LogStream
 from otel.settings import OtelSettings
 from otel.visible import visible, visible_json
 
@@ -30,6 +30,7 @@ __all__ = ["Echo", "configure", "printer"]
 
 _MASK = "***"
 _TRACEBACK = "exception"
+_UNREAD = "Log lines were left out: nobody read them"
 _FIRST = ("timestamp", "level", "event")
 _PASSWORD_IN_URL = re.compile(r"(://[^/\s:@]*):[^/\s@]+@")
 _SECRET_NAMES = frozenset({"authorization", "password", "secret", "api_key", "x-api-key", "token"})
@@ -56,14 +57,24 @@ def configure(
         private_errors: Errors whose texts are withheld wherever a traceback shows one.
         echo: Gets each event as well.
     """
-    out = cast("TextIO", _Lines(stream or sys.stderr))
+    target = stream or sys.stderr
     people = settings.log_format == "console"
+    last = _console(target) if people else _json
+    # People get the local time of day; machines get date and time, in UTC.
+    time_stamper = structlog.processors.TimeStamper(
+        fmt="%H:%M:%S" if people else "iso", utc=not people
+    )
+
+    def notice(left_out: int) -> str:
+        event = {"event": _UNREAD, "level": "warning", "left_out": left_out}
+        return str(last(None, "", time_stamper(None, "", event))) + "\n"
+
+    out = cast("TextIO", LogStream(target, notice))
     level = logging.getLevelNamesMapping()[settings.log_level]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        # People get the local time of day; machines get date and time, in UTC.
-        structlog.processors.TimeStamper(fmt="%H:%M:%S" if people else "iso", utc=not people),
+        time_stamper,
         _Exceptions(tuple(private_errors)),
         _mask,
     ]
@@ -71,7 +82,6 @@ def configure(
         shared.append(_Echoed(echo))
     if people:
         shared.append(_visible)
-    last = _console(out) if people else _json
     structlog.configure(
         processors=[*shared, last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -93,25 +103,6 @@ def configure(
     logging.captureWarnings(capture=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
-
-
-class _Lines:
-    """A stream that leaves out what can't be written: the disk is full, or nobody reads the pipe.
-
-    The code that logs must not fail for it.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self.isatty = stream.isatty
-
-    def write(self, text: str) -> None:
-        with suppress(OSError):
-            self._stream.write(text)
-
-    def flush(self) -> None:
-        with suppress(OSError):
-            self._stream.flush()
 
 
 def printer(settings: OtelSettings, out: TextIO) -> Echo:
