@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import takewhile
 
 import msgspec
@@ -117,6 +118,17 @@ class Intake:
             Problem: The body is not a JSON array, or has no items or too many.
         """
         try:
+            return self._undecoded(body)
+        except _NOT_JSON as error:
+            # Halves of surrogate pairs are faults of their items only, as far as they are mended.
+            if (whole := mended(body)) != body:
+                with suppress(*_NOT_JSON):
+                    return _in_place(self._undecoded(whole), body)
+            fault = json_fault(body) or malformed(f"The body is not a JSON array: {error}.")
+            raise fault from error
+
+    def _undecoded(self, body: bytes) -> list[memoryview | bytes]:
+        try:
             fields = msgspec.structs.astuple(self._array(body))
         except msgspec.ValidationError as error:
             if body.lstrip()[:1] == b"[":
@@ -124,11 +136,6 @@ class Intake:
             raise field_problem(
                 [FieldError("(body)", "is not an array", "Send a JSON array of messages.")]
             ) from error
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            if (whole := mended(body)) != body:
-                return _in_place(self._split(whole), body)
-            fault = json_fault(body) or malformed(f"The body is not a JSON array: {error}.")
-            raise fault from error
         raws = [memoryview(raw) for raw in takewhile(_given, fields)]
         self._count(len(raws))
         return list(raws)
@@ -255,6 +262,7 @@ def _lines(body: bytes) -> Iterator[memoryview | None]:
 
 _CHUNK = 65_536
 _BLANK = b" \t\r\n"
+_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _BETWEEN = re.compile(rb"[ \t\r\n,]*")
 _LISTED = 1_000
 """Errors that the answer to a batch lists. Past it, each faulty item lists its first error only."""

@@ -94,6 +94,14 @@ async def test_half_a_surrogate_pair_fails_only_its_message_of_a_batch(
     assert [one.json()["content"] for one in found] == ["a \U0001f600", "c \\ud83d, [", "e"]
 
 
+async def test_a_million_halves_of_surrogate_pairs_are_refused_at_once(service: Service) -> None:
+    """A thousand are looked for: each takes time, in which no other request is served."""
+    body = json.dumps([message(content="?")]).replace("?", "\\ud800" * 1_000_000)
+    answer = await service.client.post(f"{URL}:batch", content=body, headers=JSON)
+    assert answer.status_code == 400
+    assert "half of a surrogate pair" in answer.json()["detail"]
+
+
 async def test_a_number_of_thousands_of_digits_is_400(service: Service) -> None:
     body = b'{"userId": 1%b, "state": "read"}' % (b"0" * 5000)
     answer = await service.client.post(RECEIPTS, content=body, headers=JSON)
