@@ -1,4 +1,4 @@
-"""The stream that log lines are written to: whoever reads it can't stop the process."""
+"""The stream that log lines are written to. Its reader can't stop the process."""
 
 from __future__ import annotations
 
