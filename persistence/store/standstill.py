@@ -58,7 +58,7 @@ async def standstill(connection: Connection) -> Standstill | None:
         name, ours, database = "default_transaction_read_only", found["ours"], found["database"]
         if reset := reset_statement(name, found["set_by"], role=ours, database=database):
             return Standstill(
-                f"it is read-only for {ours} in {database} ({name})", f"Once that may end: {reset}."
+                f"it is read-only for {ours} in {database} ({name})", f"To end that, run {reset}."
             )
     if found["read_only"]:
         return Standstill(
