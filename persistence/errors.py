@@ -21,6 +21,7 @@ from __future__ import annotations
 from transport.contract import Reason
 
 __all__ = [
+    "AnotherApplication",
     "Contended",
     "Crowded",
     "FenceLost",
@@ -90,6 +91,14 @@ class UnfitDatabase(Outage):
     """The server, or the pooler in front of it, lacks what the service needs; the text names it.
 
     Remedy: the text has it. A process refuses to start; one that runs waits, and goes on by itself.
+    """
+
+
+class AnotherApplication(UnfitDatabase):
+    """``alembic_version`` has another application's revision.
+
+    Remedy: a schema or a database of our own. In a shared one, each of the two would take the
+    other's revision for its own.
     """
 
 

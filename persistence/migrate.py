@@ -22,7 +22,8 @@ from sqlalchemy.pool import NullPool
 
 from persistence.database.servers import Servers
 from persistence.database.translation import translated
-from persistence.schemas import misplacement
+from persistence.errors import AnotherApplication
+from persistence.schemas import ANOTHER_APPLICATIONS, OWN_SCHEMA, misplacement
 from persistence.tables.models import metadata
 from transport.errors import ConfigurationError
 
@@ -58,7 +59,7 @@ async def upgrade(url: str, revision: str = "head") -> str | None:
 
     Raises:
         ConfigurationError: there is no such revision, or the schema is not one to make tables in
-            (``persistence.schemas``).
+            (``persistence.schemas``), such as another application's.
         Outage: the database can't be reached, or refused.
     """
     _must_exist(revision)
@@ -69,7 +70,7 @@ async def downgrade(url: str, revision: str) -> str | None:
     """Migrate down to ``revision`` (``base`` removes everything); return the revision then.
 
     Raises:
-        ConfigurationError: there is no such revision.
+        ConfigurationError: there is no such revision, or the schema is another application's.
         Outage: the database can't be reached, or refused.
     """
     _must_exist(revision)
@@ -80,6 +81,7 @@ async def current(url: str) -> str | None:
     """Return the revision that the database is at; ``None`` if it was never migrated.
 
     Raises:
+        AnotherApplication: it is at the revision of another application's schema.
         Outage: the database can't be reached.
     """
     return await _with_connection(url, _revision_of)
@@ -89,7 +91,7 @@ async def steps_down(url: str, revision: str) -> list[Revision]:
     """Return the revisions that ``downgrade`` would undo, in its order; change nothing.
 
     Raises:
-        ConfigurationError: there is no such revision.
+        ConfigurationError: there is no such revision, or the schema is another application's.
         Outage: the database can't be reached.
     """
     _must_exist(revision)
@@ -142,7 +144,15 @@ def _config(connection: Connection | None = None) -> Config:
 
 
 def _revision_of(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
+    revisions = MigrationContext.configure(connection).get_current_heads()
+    if not revisions:
+        return None
+    if schema := connection.exec_driver_sql(ANOTHER_APPLICATIONS).scalar():
+        raise AnotherApplication(
+            f"the table alembic_version in schema {schema} is another application's (it has "
+            f"{', '.join(revisions)}): no tables of Crossfade are there. {OWN_SCHEMA}"
+        )
+    return revisions[0]
 
 
 async def _locked(url: str, run: Callable[[Config], None], *, goes_up: bool = False) -> str | None:

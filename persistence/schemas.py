@@ -9,13 +9,28 @@ from collections.abc import Collection
 from typing import Any
 from urllib.parse import quote
 
-__all__ = ["OWN_SCHEMA", "misplacement", "namesakes", "schemas_with_tables"]
+__all__ = [
+    "ANOTHER_APPLICATIONS",
+    "OWN_SCHEMA",
+    "misplacement",
+    "namesakes",
+    "schemas_with_tables",
+]
 
 OWN_SCHEMA = (
     "CREATE SCHEMA crossfade, and add options=-csearch_path%3Dcrossfade to DATABASE_URL; or give "
     "Crossfade a database of its own"
 )
 """The remedy where an application's tables have the names of ours."""
+
+# Tables that every revision of ours has.
+ANOTHER_APPLICATIONS = """
+SELECT version.relnamespace::regnamespace::text FROM pg_class AS version
+WHERE version.oid = to_regclass('alembic_version') AND NOT EXISTS (
+    SELECT FROM pg_class AS ours WHERE ours.relnamespace = version.relnamespace
+    AND ours.relname IN ('fences', 'message_receipts'))
+"""
+"""Selects the schema of ``alembic_version`` if it is no table of ours."""
 
 _OURS = """
 SELECT relnamespace::regnamespace::text FROM pg_class

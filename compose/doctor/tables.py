@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import asyncpg
@@ -10,6 +10,7 @@ import asyncpg
 from compose.doctor.observation import Observation, bad, fine, warning
 from persistence.audit.audit import missing_constraints
 from persistence.database.pool import Connection
+from persistence.errors import AnotherApplication
 from persistence.schemas import OWN_SCHEMA, namesakes, schemas_with_tables
 from persistence.sequences import behind, unprivileged
 from persistence.settings import PersistenceSettings
@@ -56,7 +57,7 @@ async def _schema(
     from persistence import migrate  # noqa: PLC0415 - Alembic takes long to import
     from persistence.tables.models import metadata  # noqa: PLC0415 - SQLAlchemy too
 
-    role, database = server["role"], server["database"]
+    role = server["role"]
     if server["schema"] is None:
         yield bad(
             "schema",
@@ -79,37 +80,13 @@ async def _schema(
     if any(row["name"] == "alembic_version" for row in lacking):
         return  # without that right, the revision can't be read
     latest = migrate.latest()
-    at = await migrate.current(settings.direct_url)
+    try:
+        at = await migrate.current(settings.direct_url)
+    except AnotherApplication as error:
+        yield bad("schema", str(error), "do that, then run 'crossfade db upgrade'")
+        return
     if at is None:
-        elsewhere = await schemas_with_tables(connection, within=_WITHIN)
-        if not elsewhere and not server["may_create"]:
-            yield bad(
-                "schema",
-                f"none in schema {server['schema']} of database {database}, and {role} may not "
-                "create tables there",
-                f"GRANT CREATE ON SCHEMA {server['schema']} TO {role}, in {database} as its owner; "
-                "then run 'crossfade db upgrade'",
-            )
-            return
-        if not elsewhere and (
-            taken := await namesakes(connection, metadata.tables, within=_WITHIN)
-        ):
-            yield bad(
-                "schema",
-                f"schema {server['schema']} of database {database} has tables of another "
-                f"application with the names of ours: {', '.join(taken)}",
-                f"{OWN_SCHEMA}; then run 'crossfade db upgrade'",
-            )
-            return
-        yield bad(
-            "schema",
-            f"none in schema {server['schema']} of database {database}"
-            + (f"; tables of Crossfade are in schema {', '.join(elsewhere)}" if elsewhere else ""),
-            f"ALTER ROLE {role} SET search_path = {elsewhere[0]}: 'crossfade db upgrade' makes no "
-            f"empty tables beside those unless it is asked to"
-            if elsewhere
-            else "run 'crossfade db upgrade'",
-        )
+        yield await _no_schema(connection, server, metadata.tables)
         return
     yield _revision(at, latest, is_newer=migrate.is_newer(at))
     if lacking:
@@ -122,6 +99,36 @@ async def _schema(
         )
     else:
         yield fine("rights", f"{role} may do all that is needed")
+
+
+async def _no_schema(connection: Connection, server: Any, tables: Collection[str]) -> Observation:
+    """Return the observation of a database that was never migrated."""
+    role, database = server["role"], server["database"]
+    elsewhere = await schemas_with_tables(connection, within=_WITHIN)
+    if not elsewhere and not server["may_create"]:
+        return bad(
+            "schema",
+            f"none in schema {server['schema']} of database {database}, and {role} may not "
+            "create tables there",
+            f"GRANT CREATE ON SCHEMA {server['schema']} TO {role}, in {database} as its owner; "
+            "then run 'crossfade db upgrade'",
+        )
+    if not elsewhere and (taken := await namesakes(connection, tables, within=_WITHIN)):
+        return bad(
+            "schema",
+            f"schema {server['schema']} of database {database} has tables of another "
+            f"application with the names of ours: {', '.join(taken)}",
+            f"{OWN_SCHEMA}; then run 'crossfade db upgrade'",
+        )
+    return bad(
+        "schema",
+        f"none in schema {server['schema']} of database {database}"
+        + (f"; tables of Crossfade are in schema {', '.join(elsewhere)}" if elsewhere else ""),
+        f"ALTER ROLE {role} SET search_path = {elsewhere[0]}: 'crossfade db upgrade' makes no "
+        f"empty tables beside those unless it is asked to"
+        if elsewhere
+        else "run 'crossfade db upgrade'",
+    )
 
 
 def _revision(at: str, latest: str | None, *, is_newer: bool) -> Observation:

@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 
 from persistence import migrate
 from persistence.database.pool import Pool, connect, using
-from persistence.errors import FenceLost
+from persistence.errors import AnotherApplication, FenceLost
 from persistence.schemas import schemas_with_tables
 from persistence.settings import PersistenceSettings
 from persistence.store.columns import columns
@@ -312,6 +312,33 @@ async def test_tables_of_another_application_are_left_alone(empty_url: str) -> N
     connection = await asyncpg.connect(empty_url)
     assert await connection.fetchval("SELECT id FROM public.messages") == "theirs"
     await connection.close()
+
+
+@pytest.mark.parametrize("theirs", ["3f2a9c1d7e55", "0003", "0027", "9999"])
+async def test_the_revision_of_another_application_is_not_taken_for_ours(
+    empty_url: str, theirs: str
+) -> None:
+    """Every application with Alembic has its revision in ``alembic_version``."""
+    await _execute(empty_url, "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
+    await _execute(empty_url, f"INSERT INTO alembic_version VALUES ('{theirs}')")
+    told = f"another application's .it has {theirs}.* CREATE SCHEMA crossfade, and add options="
+    for refused in (
+        migrate.upgrade(empty_url),
+        migrate.downgrade(empty_url, "base"),
+        migrate.steps_down(empty_url, "base"),
+        migrate.current(empty_url),
+    ):
+        with pytest.raises(AnotherApplication, match=told):
+            await refused
+    await _execute(empty_url, "CREATE SCHEMA crossfade")
+    beside = f"{empty_url}?options=-csearch_path%3Dcrossfade"
+    assert await migrate.upgrade(beside) == migrate.latest()
+    await migrate.downgrade(beside, "base")
+    assert await migrate.current(beside) is None
+    connection = await asyncpg.connect(empty_url)
+    kept = await connection.fetch("SELECT version_num FROM public.alembic_version")
+    await connection.close()
+    assert [row["version_num"] for row in kept] == [theirs]
 
 
 async def test_a_role_that_may_use_no_schema_is_told_so(empty_url: str, owner: str) -> None:

@@ -125,6 +125,22 @@ async def test_a_database_with_namesakes_of_our_tables_is_told_with_its_remedy(
     assert "CREATE SCHEMA crossfade" in found["postgresql, schema"]["remedy"]
 
 
+async def test_the_revision_of_another_application_is_told_with_its_remedy(
+    doctor: Doctor, postgres_server: PostgresServer
+) -> None:
+    url = await postgres_server.create_database("of_alembic")
+    try:
+        connection = await asyncpg.connect(url)
+        await connection.execute("CREATE TABLE alembic_version (version_num varchar(32))")
+        await connection.execute("INSERT INTO alembic_version VALUES ('9f3c')")
+        await connection.close()
+        status, found = await doctor.examine(DATABASE_URL=url)
+    finally:
+        await postgres_server.drop_database("of_alembic")
+    assert status == 1
+    assert "another application's (it has 9f3c)" in found["postgresql, schema"]["found"]
+
+
 async def test_a_role_that_may_make_no_tables_is_not_sent_to_the_upgrade(
     doctor: Doctor, postgres_server: PostgresServer, database_pool: Pool
 ) -> None:
