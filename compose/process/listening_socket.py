@@ -37,8 +37,9 @@ def bind(host: str, port: int, *, several: bool = False) -> socket.socket:
         family, kind, protocol, _, address = found[0]
         bound = socket.socket(family, kind, protocol)
     except OSError as error:
+        reason = "write it without brackets" if host.startswith("[") else error.strerror
         raise ConfigurationError(
-            f"HOST={host} is not an address of this machine: {error.strerror}"
+            f"HOST={host} is not an address of this machine: {reason}"
         ) from error
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if several:

@@ -39,6 +39,7 @@ from transport.errors import TransportError, TransportUnavailable
 __all__ = ["allowed_methods", "install"]
 
 _RETRY_AFTER = {"Retry-After": "2"}
+_METRICS = "/metrics"
 _UNAVAILABLE = 503
 _METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
@@ -100,6 +101,8 @@ def _of_status(request: Request, error: HTTPException) -> Problem:
 
 
 def _suggestion(path: str) -> str:
+    if path == _METRICS:
+        return " Metrics have a port of their own: METRICS_PORT."
     near = near_path(path)
     return f" Did you mean {near}?" if near and near != path else ""
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 
+import pytest
+
 from compose.local import ports
+from compose.process.listening_socket import bind
+from transport.errors import ConfigurationError
 
 # Nothing else of ours chooses these; what was promised stays promised to this process.
 FEW, OTHERS = range(19_000, 19_040), range(19_040, 19_080)
@@ -38,3 +42,8 @@ async def test_no_two_processes_are_promised_one_port_while_both_live() -> None:
 async def test_the_same_process_is_not_promised_a_port_twice() -> None:
     found = [ports.free_port(OTHERS) for _ in range(30)]
     assert len(set(found)) == 30
+
+
+def test_an_ipv6_address_is_written_without_brackets() -> None:
+    with pytest.raises(ConfigurationError, match="write it without brackets"):
+        bind("[::1]", 0)

@@ -173,6 +173,12 @@ async def test_a_path_that_is_nearly_right_is_corrected(service: Service, path: 
     assert answer.json()["detail"] == f"Nothing is at {path}. Did you mean /api/messages?"
 
 
+async def test_metrics_at_the_port_of_the_api_lead_to_their_own_port(service: Service) -> None:
+    answer = await service.client.get("/metrics")
+    assert answer.status_code == 404
+    assert answer.json()["detail"].endswith("Metrics have a port of their own: METRICS_PORT.")
+
+
 async def test_a_post_to_batch_with_a_slash_is_told_the_right_path(service: Service) -> None:
     answer = await service.client.post("/api/messages/batch", json=[message()])
     assert answer.status_code == 405
