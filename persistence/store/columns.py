@@ -31,6 +31,7 @@ __all__ = [
     "InsertColumn",
     "ParameterForm",
     "columns",
+    "insert_column",
     "parameters",
 ]
 
@@ -82,15 +83,15 @@ _FORMS = {
     "uuid": ParameterForm.LITERAL,
     "timestamptz": ParameterForm.LITERAL,
     "text": ParameterForm.SEPARATED,
-    "text[]": ParameterForm.ARRAY,
-    "bigint": ParameterForm.ARRAY,
 }
-_LONG_OR_NULL = {"content", "payload_key"}
+"""The cheaper forms, by type. An array can hold any type, and nulls."""
 
 
-def _of_field(column: tables.Column) -> InsertColumn:
+def insert_column(column: tables.Column) -> InsertColumn:
     """Return the column that holds a field of the event."""
-    form = ParameterForm.ARRAY if column.name in _LONG_OR_NULL else _FORMS[column.type]
+    form = ParameterForm.ARRAY
+    if not column.is_long_or_null and column.write is not tables.or_null:
+        form = _FORMS.get(column.type, form)
     # ``string_to_array`` makes no value of one empty text, so the usual value has to be empty.
     usual = "" if form is ParameterForm.SEPARATED else None
     return InsertColumn(column.name, column.type, _values_of(column), form, usual)
@@ -110,7 +111,7 @@ _PARTITION = InsertColumn(
 )
 
 MESSAGE = (
-    *map(_of_field, tables.MESSAGE),
+    *map(insert_column, tables.MESSAGE),
     InsertColumn(
         "fingerprint",
         "text",
@@ -140,7 +141,7 @@ MESSAGE = (
 )
 """The columns of a message. All messages share the log's name, which is its own parameter."""
 
-RECEIPT = tuple(map(_of_field, tables.RECEIPT))
+RECEIPT = tuple(map(insert_column, tables.RECEIPT))
 
 SENT_RECEIPT = (*RECEIPT, _PARTITION)
 """The columns of a receipt, and the partition whose fence it is written under."""

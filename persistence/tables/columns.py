@@ -51,6 +51,8 @@ class Column(NamedTuple):
     """Converts what asyncpg returns into the field's value."""
     sent: bool = False
     """Whether the sender wrote the field: an audit compares and restores it."""
+    is_long_or_null: bool = False
+    """Whether a text may be long or null: then the insert does not join the texts of a batch."""
 
     @property
     def is_array(self) -> bool:
@@ -88,10 +90,10 @@ MESSAGE = (
     Column("sender_id", "sender_id", sent=True),
     Column("client_message_id", "client_message_id", sent=True),
     Column("recipient_ids", "recipient_ids", "text[]", of_texts, tuple, sent=True),
-    Column("content", "content", sent=True),
+    Column("content", "content", sent=True, is_long_or_null=True),
     Column("content_type", "content_type", sent=True),
     Column("accepted_at", "accepted_at", "timestamptz", _moment, rfc3339),
-    Column("payload_key", "payload_key"),
+    Column("payload_key", "payload_key", is_long_or_null=True),
     Column("payload_bytes", "payload_bytes", "bigint", or_null, _or_unset),
 )
 """The columns of ``messages`` that hold a ``Message``.

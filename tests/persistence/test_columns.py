@@ -7,8 +7,15 @@ import pytest
 
 from ingress.routes.models import MessageSummary, MessageView
 from ingress.schema.requests import MessageRequest
-from persistence.store.columns import MESSAGE, RECEIPT, columns
+from persistence.store.columns import (
+    MESSAGE,
+    RECEIPT,
+    BatchColumns,
+    columns,
+    insert_column,
+)
 from persistence.tables import columns as tables
+from persistence.tables.columns import or_null
 from persistence.tables.models import MessageReceipt, MessageRow
 from tests.persistence.samples import message, placed
 from transport.message.envelope import Message, Receipt
@@ -58,11 +65,21 @@ def test_each_field_that_a_request_says_reaches_the_message():
             assert changed.fingerprint() != message.fingerprint()
 
 
+@pytest.mark.parametrize("type_", ["text", "uuid", "smallint", "jsonb"])
+def test_a_field_of_any_type_may_be_left_unset(type_):
+    """One line of ``MESSAGE`` is enough for a new field."""
+    column = insert_column(tables.Column("payload_bytes", "added", type_, or_null))
+    events = [message("a"), message("b", payload_bytes=3)]
+    sent = BatchColumns((column,), [0, 1], {"added": column.of([], events)})
+    assert sent.parameters("|") == [[None, 3]]
+
+
 def test_of_a_column_in_which_each_record_has_the_usual_value_none_is_sent():
     records = [placed(message("a")), placed(message("b"))]
     sent, _ = columns(records)
     empty = {name for name, values in sent.values.items() if not values}
-    assert empty == {"attempts", "payload_bytes", "payload_key", "trace_id"}
+    optional = {column.name for column in tables.MESSAGE if column.write is or_null}
+    assert empty == optional | {"payload_key", "attempts", "trace_id"}
     unusual = msgspec.structs.replace(records[1], attempts=2, trace_id="f" * 32)
     sent, _ = columns([records[0], unusual])
     assert sent.values["attempts"] == [1, 2]
