@@ -200,11 +200,12 @@ def _kind_of(value: Value) -> str:
             return "an array"
 
 
-def _text_check(kind: msgspec.inspect.Type) -> _Check:
+def _text_check(name: str, kind: msgspec.inspect.Type) -> _Check:
     """Return the check of a text field, with the length limits of its type in the struct."""
     while not isinstance(kind, msgspec.inspect.StrType):
         # The text's type is inside a union with UNSET, or inside a type with a description.
-        assert isinstance(kind, msgspec.inspect.UnionType | msgspec.inspect.Metadata)
+        if not isinstance(kind, msgspec.inspect.UnionType | msgspec.inspect.Metadata):
+            raise TypeError(f"{name} is no text: give it a check in _OWN_CHECKS")
         kind = kind.type if isinstance(kind, msgspec.inspect.Metadata) else kind.types[0]
     at_least, at_most = kind.min_length or 0, kind.max_length
 
@@ -217,11 +218,12 @@ def _text_check(kind: msgspec.inspect.Type) -> _Check:
 _STRUCT = msgspec.inspect.type_info(MessageRequest)
 assert isinstance(_STRUCT, msgspec.inspect.StructType)
 _REQUIRED = [field.encode_name for field in _STRUCT.fields if field.required]
-_WITH_DEFAULT = {"contentType", "recipientIds"}
-"""The fields that a client may leave out without sending anything in their place."""
-_LIMITED: dict[str, _Check] = {"content": _content, "recipientIds": _recipients}
-"""The checks of the fields whose limit is a setting."""
+_WITH_DEFAULT = {field.encode_name for field in _STRUCT.fields if not field.required}
+_WITH_DEFAULT -= {"clientMessageId"}  # without it, the Idempotency-Key header has to be sent
+_OWN_CHECKS: dict[str, _Check] = {"content": _content, "recipientIds": _recipients}
+"""The checks of the fields that are no text, or whose limit is a setting."""
 _CHECKS = {
-    field.encode_name: _LIMITED.get(field.encode_name) or _text_check(field.type)
+    field.encode_name: _OWN_CHECKS.get(field.encode_name)
+    or _text_check(field.encode_name, field.type)
     for field in _STRUCT.fields
 }
