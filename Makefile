@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help up test check check-types check-site check-proof check-code check-clients prove docs containers bench chaos rehearse soak kafka-versions postgres-versions redis-versions pythons generated-clients fmt clean env env-dev
+.PHONY: help up test check check-types check-site check-proof check-code check-clients prove pages docs containers bench chaos rehearse soak kafka-versions postgres-versions redis-versions pythons generated-clients fmt clean env env-dev
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -57,6 +57,12 @@ check-clients:
 
 prove: env-dev ## Check the large models of the order argument (docs/proof.md)
 	@$(BIN)/python -m tests.proof --large
+
+pages: env-dev ## Write the pages, chapters and dashboards that are made from the code
+	@$(BIN)/python -m compose.cli_page docs/cli.md
+	@$(BIN)/python -m compose.settings_page > docs/settings.md
+	@$(BIN)/python -m migration_guide.chapters
+	@$(BIN)/python -m compose.dashboards
 
 docs: env-dev ## Build the documentation site, strictly, in build/site/html
 	@$(BIN)/python -m docs.site.build

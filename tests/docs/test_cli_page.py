@@ -13,7 +13,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 
 
 def test_the_page_is_up_to_date() -> None:
-    """If not: ``python -m compose.cli_page docs/cli.md``."""
+    """If not: ``make pages``."""
     text = PAGE.read_text("utf-8")
     assert text == page(text)
 

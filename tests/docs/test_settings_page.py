@@ -8,5 +8,5 @@ from compose.settings_page import page
 
 
 def test_the_page_is_up_to_date() -> None:
-    """If not: ``python -m compose.settings_page > docs/settings.md``."""
+    """If not: ``make pages``."""
     assert (Path(__file__).parents[2] / "docs" / "settings.md").read_text("utf-8") == page()

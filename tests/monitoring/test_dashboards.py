@@ -27,7 +27,7 @@ QUERIES = [pytest.param(expr, id=where) for where, expr in queries()]
 
 @pytest.mark.parametrize("one", ALL, ids=lambda one: one.uid)
 def test_the_json_is_what_the_panels_make(one) -> None:
-    """If not: ``python -m compose.dashboards``."""
+    """If not: ``make pages``."""
     assert (FOLDER / f"{one.uid}.json").read_text("utf-8") == text(one)
 
 
