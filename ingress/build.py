@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI
 
 from ingress.accept.admission import Admission
 from ingress.accept.bodies import Bodies
-from ingress.accept.commit import Acceptance
+from ingress.accept.commit import TickCommitter
 from ingress.accept.context import AcceptContext
 from ingress.accept.direct import Direct
 from ingress.accept.group_commit import GroupCommit
@@ -248,12 +248,10 @@ def _accept_context(
     direct = None
     if not settings.all_queued:
         direct = Direct(transport=read, pool=pool, writer=Writer(pool), settings=settings)
-    acceptance = Acceptance(
+    committer = TickCommitter(
         transport=transport, row_lookup=row_lookup, direct=direct, metrics=metrics
     )
-    commits = GroupCommit(
-        acceptance.commit, transport=transport, settings=settings, metrics=metrics
-    )
+    commits = GroupCommit(committer.commit, transport=transport, settings=settings, metrics=metrics)
     uploads = None
     if payloads is not None:
         held = settings.ingress_queue_bytes

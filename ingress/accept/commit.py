@@ -16,8 +16,8 @@ from collections.abc import Sequence
 
 import structlog
 
+from ingress.accept.commit_queue import Decide
 from ingress.accept.direct import Direct
-from ingress.accept.group_commit import Decide
 from ingress.accept.row_lookup import RowLookup
 from ingress.accept.submission import AnySubmission, Stored, Submission
 from ingress.schema.problems import LOG_UNAVAILABLE, OUTCOME_UNKNOWN, Problem
@@ -30,13 +30,13 @@ from transport.contract import Appended, Remembered, Transport
 from transport.errors import AppendUnknown, TransportError, TransportUnavailable
 from transport.outage_watch import OutageWatch
 
-__all__ = ["Acceptance"]
+__all__ = ["TickCommitter"]
 
 _RETRY_AFTER = {"Retry-After": "2"}
 _log = structlog.get_logger(__name__)
 
 
-class Acceptance:
+class TickCommitter:
     """Commits ticks: messages and receipts that are looked up and appended together.
 
     Args:

@@ -21,7 +21,7 @@ import structlog
 
 from ingress.accept.backlog import Backlog
 from ingress.accept.canary import queued
-from ingress.accept.group_commit import Decide
+from ingress.accept.commit_queue import Decide
 from ingress.accept.submission import AnySubmission, Stored, Submission, Verdict
 from ingress.schema.problems import (
     DATABASE_UNAVAILABLE,

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from ingress.accept.commit_queue import RETRY_AFTER, Commit, CommitQueue, Decide, TickPace
+from ingress.accept.commit_queue import RETRY_AFTER, Commit, CommitQueue, TickPace
 from ingress.accept.submission import AnySubmission, Waiter
 from ingress.metrics import IngressMetrics
 from ingress.schema.problems import LOG_UNAVAILABLE, OUTCOME_UNKNOWN, OVERLOADED, Problem
@@ -23,7 +23,7 @@ from otel.metrics import Metrics
 from transport.contract import Transport
 from transport.features.several_servers import ServerOf, on_several_servers
 
-__all__ = ["Commit", "Decide", "GroupCommit"]
+__all__ = ["GroupCommit"]
 
 _ALONE = ""
 

@@ -23,7 +23,7 @@ from ingress.schema.requests import (
     suspicious,
 )
 from ingress.schema.validation_errors import MOST_ERRORS, explain, field_problem
-from ingress.web.headers import Context
+from ingress.web.headers import RequestContext
 from transport.message.identity import idempotency_key, message_id
 
 __all__ = ["Intake", "Item"]
@@ -40,7 +40,7 @@ class Intake:
         self._array = _array_of(limits.batch_items)
 
     def message(
-        self, data: bytes, context: Context, key: str | None, most: int = MOST_ERRORS
+        self, data: bytes, context: RequestContext, key: str | None, most: int = MOST_ERRORS
     ) -> Submission:
         """Return the submission of one message.
 
@@ -61,19 +61,19 @@ class Intake:
             problem = explain(data, self._limits, most)
             if problem is not None:
                 raise problem
-        client = request.client_message_id
-        if client is UNSET:
+        client_message_id = request.client_message_id
+        if client_message_id is UNSET:
             if key is None:
                 raise field_problem([_NO_KEY])
-            client = key
-        elif key is not None and key != client:
+            client_message_id = key
+        elif key is not None and key != client_message_id:
             raise field_problem([_TWO_KEYS])
-        made = submission(request, client, context, len(data))
+        made = submission(request, client_message_id, context, len(data))
         if made is None:
             raise field_problem([_LONG_KEY])
         return made
 
-    def batch(self, body: bytes, context: Context) -> Iterator[Item | None]:
+    def batch(self, body: bytes, context: RequestContext) -> Iterator[Item | None]:
         """Yield one item for each element of a JSON array.
 
         Raises:
@@ -94,7 +94,7 @@ class Intake:
         # invalid item fails alone, and so that other requests are served between two items.
         yield from self._items(self._split(body), context)
 
-    def lines(self, body: bytes, context: Context) -> Iterator[Item | None]:
+    def lines(self, body: bytes, context: RequestContext) -> Iterator[Item | None]:
         """Yield one item for each line of NDJSON, and ``None`` for steps that skip empty lines.
 
         Raises:
@@ -140,7 +140,9 @@ class Intake:
         self._count(len(raws))
         return list(raws)
 
-    def _items(self, items: Iterable[memoryview | bytes], context: Context) -> Iterator[Item]:
+    def _items(
+        self, items: Iterable[memoryview | bytes], context: RequestContext
+    ) -> Iterator[Item]:
         left = _LISTED
         for data in items:
             item = self._item(data, context, min(MOST_ERRORS, max(left, 1)))
@@ -149,7 +151,7 @@ class Intake:
             yield item
 
     def _all_sound(
-        self, requests: list[MessageRequest], body: bytes, context: Context
+        self, requests: list[MessageRequest], body: bytes, context: RequestContext
     ) -> list[Item] | None:
         """Return the submissions if all items are surely valid, or ``None`` if one may not be."""
         if b"\\u0000" in body:
@@ -158,19 +160,19 @@ class Intake:
         names = 0
         items: list[Item] = []
         for request in requests:
-            client = request.client_message_id
-            if client is UNSET:
+            client_message_id = request.client_message_id
+            if client_message_id is UNSET:
                 return None
             names += names_given(request)
             if exceeds(request, limits):
                 return None
-            made = submission(request, client, context, len(request.content) + 256)
+            made = submission(request, client_message_id, context, len(request.content) + 256)
             if made is None:
                 return None
             items.append(made)
         return items if body.count(b":") == names else None
 
-    def _item(self, data: memoryview | bytes, context: Context, most: int) -> Item:
+    def _item(self, data: memoryview | bytes, context: RequestContext, most: int) -> Item:
         if len(data) > self._limits.item_bytes:
             limit = self._limits.item_bytes
             return Problem(
@@ -196,13 +198,13 @@ class Intake:
 
 
 def submission(
-    request: MessageRequest, client: str, context: Context, size: int
+    request: MessageRequest, client_message_id: str, context: RequestContext, size: int
 ) -> Submission | None:
     """Return the submission of a checked request, with the id that is derived from its key.
 
     Args:
         request: The decoded JSON of the message.
-        client: The client message id.
+        client_message_id: The client message id.
         context: Properties from the request's headers.
         size: The size of the JSON in bytes.
 
@@ -210,10 +212,12 @@ def submission(
         ``None`` if the key is too long for PostgreSQL's unique index.
     """
     conversation = request.conversation_id
-    key = idempotency_key(request.sender_id, conversation, client)
+    key = idempotency_key(request.sender_id, conversation, client_message_id)
     if len(key) * 4 > KEY_BYTES and len(key.encode()) > KEY_BYTES:
         return None
-    return Submission(message_id(key, conversation), key, request, client, context, size=size)
+    return Submission(
+        message_id(key, conversation), key, request, client_message_id, context, size=size
+    )
 
 
 def _array_of(most: int) -> Callable[[bytes], msgspec.Struct]:

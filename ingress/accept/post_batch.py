@@ -15,7 +15,7 @@ from ingress.schema.validation_errors import field_problem
 from ingress.web import asgi as wire
 from ingress.web.asgi import Receive, Send, respond, respond_problem
 from ingress.web.auth import ApiKey
-from ingress.web.headers import Context, by_name, correlation_id, media_type
+from ingress.web.headers import RequestContext, by_name, correlation_id, media_type
 from otel.tracing.requests import CLIENT_GONE
 
 __all__ = ["BATCH", "MEDIA_TYPES", "NDJSON", "PostBatch"]
@@ -55,7 +55,7 @@ class PostBatch:
             body = await shared.bodies.read(
                 headers, receive, self._limit, "INGRESS_MAX_BATCH_BYTES"
             )
-            context = Context(correlation, trace)
+            context = RequestContext(correlation, trace)
             lines = media in NDJSON
             read = shared.intake.lines if lines else shared.intake.batch
             items: list[Item] = await self._slices.run(read(body, context))

@@ -35,7 +35,7 @@ from ingress.web import asgi as wire
 from ingress.web import digests
 from ingress.web.asgi import Receive, Send, problem_answer, respond
 from ingress.web.auth import ApiKey
-from ingress.web.headers import Context, Headers, by_name, correlation_id, idempotency_key
+from ingress.web.headers import Headers, RequestContext, by_name, correlation_id, idempotency_key
 from ingress.web.inflate import coding_of
 from ingress.web.multipart import FormReader, PartEnd, PartHead, is_form
 from otel.tracing.requests import CLIENT_GONE
@@ -93,7 +93,7 @@ class PostForm:
         try:
             correlation = correlation_id(headers)
             key = self._context.admit(headers)
-            context = Context(correlation, trace)
+            context = RequestContext(correlation, trace)
             message = await self._read(headers, receive, context, key)
             if message.verdict is None:
                 await self._context.commits.submit((message,))
@@ -111,7 +111,7 @@ class PostForm:
                 trace.request.end(status, correlation)
 
     async def _read(
-        self, headers: Headers, receive: Receive, context: Context, key: ApiKey | None
+        self, headers: Headers, receive: Receive, context: RequestContext, key: ApiKey | None
     ) -> Submission:
         """Return the message. Large content is in the store; small text is in the message.
 
@@ -163,7 +163,7 @@ class PostForm:
             more = event.get("more_body", False)
 
     def begin(
-        self, data: bytes, headers: Headers, context: Context, key: ApiKey | None
+        self, data: bytes, headers: Headers, context: RequestContext, key: ApiKey | None
     ) -> Submission:
         """Return the submission of the part ``message``, checked, and still without content.
 
@@ -225,7 +225,7 @@ class _Form:
     """Reads one form: its message, its content, and their digests."""
 
     def __init__(
-        self, route: PostForm, headers: Headers, context: Context, key: ApiKey | None
+        self, route: PostForm, headers: Headers, context: RequestContext, key: ApiKey | None
     ) -> None:
         self._route = route
         self._headers = headers

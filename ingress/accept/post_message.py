@@ -19,8 +19,8 @@ from ingress.web import asgi as wire
 from ingress.web.asgi import Receive, Send, problem_answer, respond
 from ingress.web.auth import ApiKey
 from ingress.web.headers import (
-    Context,
     Headers,
+    RequestContext,
     by_name,
     correlation_id,
     header_safe,
@@ -90,7 +90,7 @@ class PostMessage:
         Raises:
             Problem: The message can't be accepted.
         """
-        context = Context(correlation, trace)
+        context = RequestContext(correlation, trace)
         message = self._context.intake.message(body, context, idempotency_key(headers))
         if key is not None:
             message.admit(key)

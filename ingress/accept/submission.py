@@ -9,7 +9,7 @@ import msgspec
 from ingress.schema.problems import KEY_CONFLICT, Problem
 from ingress.schema.requests import MessageRequest
 from ingress.schema.responses import Ack, State
-from ingress.web.headers import Context
+from ingress.web.headers import RequestContext
 from ingress.web.key_entries import ApiKey
 from otel.tracing.requests import MessageTrace, Trace
 from transport.contract import Envelope
@@ -74,7 +74,7 @@ class Submission:
     """
 
     __slots__ = (
-        "client",
+        "api_key_name",
         "client_message_id",
         "correlation_id",
         "followers",
@@ -102,7 +102,7 @@ class Submission:
         key: str,
         request: MessageRequest,
         client_message_id: str,
-        context: Context,
+        context: RequestContext,
         *,
         size: int,
     ) -> None:
@@ -110,7 +110,7 @@ class Submission:
         self.key = key
         self.request = request
         self.client_message_id = client_message_id
-        self.client: str | None = None
+        self.api_key_name: str | None = None
         """The name of the API key that the message was sent with."""
         self.correlation_id = context.correlation_id or message_id
         trace = context.trace
@@ -139,7 +139,7 @@ class Submission:
         Raises:
             Problem: The sender or the conversation lacks the key's prefix (403).
         """
-        self.client = key.name
+        self.api_key_name = key.name
         request = self.request
         key.answers_for(sender=request.sender_id, conversation=request.conversation_id)
 

@@ -183,18 +183,20 @@ class Uploads:
         Raises:
             Problem: The store can't take the content, or too much waits for the store (503).
         """
-        if not self._held.has_some_for(message.client):
+        if not self._held.has_some_for(message.api_key_name):
             detail = f"{self._held.held} bytes of content wait for the payload store."
             raise Problem(OVERLOADED, detail, headers=_RETRY_AFTER)
-        self._held.take(message.client, len(data))
+        self._held.take(message.api_key_name, len(data))
         try:
             known = await self._repeats.decide(message, payload.fingerprint)
             if message.verdict is not None or (known and await self._has(payload)):
                 return
             with _traced(message, time.time_ns(), len(data)):
-                await self._attempt(message, lambda: self._put(message.client, payload.key, data))
+                await self._attempt(
+                    message, lambda: self._put(message.api_key_name, payload.key, data)
+                )
         finally:
-            self._held.give_back(message.client, len(data))
+            self._held.give_back(message.api_key_name, len(data))
 
     async def is_decided(self, message: Submission) -> bool:
         """Return whether a message has a row; then it has its verdict and needs no upload."""
@@ -247,12 +249,12 @@ class Uploads:
         Raises:
             Problem: Too many are under way, of all clients or of the message's API key (503).
         """
-        if not self._streams.has_some_for(message.client):
+        if not self._streams.has_some_for(message.api_key_name):
             detail = f"{self.streams} large bodies are being uploaded."
             headers = {**_RETRY_AFTER, "Connection": "close"}  # the rest of the body is not read
             raise Problem(OVERLOADED, detail, headers=headers)
         upload = PayloadUpload(self.store, message.message_id)
-        self._streams.take(message.client, 1)
+        self._streams.take(message.api_key_name, 1)
         return upload
 
     async def write(self, message: Submission, upload: PayloadUpload, data: bytes) -> None:
@@ -275,11 +277,11 @@ class Uploads:
         """
         with _traced(message, upload.began, upload.size):
             await self._attempt(message, lambda: upload.commit(key))
-        self._streams.give_back(message.client, 1)
+        self._streams.give_back(message.api_key_name, 1)
 
     def abandon(self, message: Submission, upload: PayloadUpload) -> None:
         """Remove an upload's objects in the background, so that the client does not wait."""
-        self._run(self._abandon(message.client, upload))
+        self._run(self._abandon(message.api_key_name, upload))
 
     async def _abandon(self, client: str | None, upload: PayloadUpload) -> None:
         try:

@@ -16,8 +16,8 @@ from otel.tracing.requests import Trace
 __all__ = [
     "CORRELATION_LENGTH",
     "CORRELATION_PATTERN",
-    "Context",
     "Headers",
+    "RequestContext",
     "by_name",
     "correlation_id",
     "header_safe",
@@ -58,7 +58,7 @@ def by_name(pairs: Sequence[tuple[bytes, bytes]]) -> Headers:
     return headers
 
 
-class Context(msgspec.Struct, frozen=True, gc=False):
+class RequestContext(msgspec.Struct, frozen=True, gc=False):
     """Properties that a request's headers give to every message in it."""
 
     correlation_id: str | None

@@ -26,7 +26,7 @@ from persistence.store.positions import (
 )
 from persistence.store.statement import BEFORE, CLASSIFY, CLASSIFY_BY_KEY, INSERT, OTHERS, TAKE
 
-__all__ = ["Fence", "PositionedEvent", "Writer", "Written", "insert"]
+__all__ = ["Writer", "insert"]
 
 _CONTENDED_RETRIES = 3
 _TOGETHER_LOCK_MS = "1000"

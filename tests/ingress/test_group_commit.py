@@ -12,7 +12,7 @@ from ingress.accept.intake import Intake
 from ingress.accept.submission import Submission
 from ingress.schema.requests import RequestLimits
 from ingress.settings import IngressSettings
-from ingress.web.headers import Context
+from ingress.web.headers import RequestContext
 from otel.tracing.requests import Trace
 from tests.ingress.conftest import Service, message
 from tests.ingress.gated_log import GatedLog
@@ -27,7 +27,7 @@ def _soon(service: Service, *bodies: dict) -> list[asyncio.Task[httpx.Response]]
 def _submission(number: int) -> Submission:
     body = msgspec.json.encode(message(number))
     intake = Intake(RequestLimits.of(IngressSettings()))
-    return intake.message(body, Context(None, Trace(None, None)), None)
+    return intake.message(body, RequestContext(None, Trace(None, None)), None)
 
 
 async def _held(service: Service, count: int) -> None:

@@ -13,7 +13,7 @@ from ingress.accept.submission import Submission
 from ingress.schema.problems import Problem
 from ingress.schema.requests import RequestLimits
 from ingress.schema.validation_errors import explain
-from ingress.web.headers import Context
+from ingress.web.headers import RequestContext
 from otel.tracing.requests import Trace
 from transport.clock import now
 from transport.contract import Record, Topic
@@ -22,7 +22,7 @@ from transport.message.identity import idempotency_key, message_id
 
 LIMITS = RequestLimits(content_bytes=60, recipients=3, batch_items=100)
 INTAKE = Intake(LIMITS)
-NONE = Context(None, Trace(None, None))
+NONE = RequestContext(None, Trace(None, None))
 
 _text = st.text(max_size=20) | st.sampled_from(
     [

@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 import structlog
 
-from ingress.accept.commit import Acceptance
+from ingress.accept.commit import TickCommitter
 from ingress.accept.intake import Intake
 from ingress.accept.repeats import Repeats
 from ingress.accept.submission import Submission
 from ingress.accept.uploads import Uploads
 from ingress.schema.requests import RequestLimits
 from ingress.settings import IngressSettings
-from ingress.web.headers import Context
+from ingress.web.headers import RequestContext
 from otel.metrics import Metrics
 from otel.tracing.requests import Trace
 from persistence.payloads.store import PayloadStore
@@ -29,7 +29,7 @@ from transport.outage_watch import OutageWatch
 
 def _submissions(*numbers: int, of: Callable[[int], dict[str, Any]] = message) -> list[Any]:
     intake = Intake(RequestLimits.of(IngressSettings()))
-    context = Context(None, Trace(None, None))
+    context = RequestContext(None, Trace(None, None))
     bodies = [msgspec.json.encode(of(number)) for number in numbers]
     return [intake.message(body, context, None) for body in bodies]
 
@@ -39,7 +39,7 @@ async def test_appends_that_fail_and_succeed_in_turn_are_two_lines(
 ) -> None:
     service: Service = await start(transport=gated)
     now = 0.0
-    acceptance = Acceptance(
+    committer = TickCommitter(
         transport=gated,
         row_lookup=service.app.accept.row_lookup,
         direct=None,
@@ -49,7 +49,7 @@ async def test_appends_that_fail_and_succeed_in_turn_are_two_lines(
     decided: list[Submission] = []
 
     async def commit(*numbers: int) -> None:
-        await acceptance.commit(_submissions(*numbers), lambda one, _: decided.append(one))
+        await committer.commit(_submissions(*numbers), lambda one, _: decided.append(one))
 
     with structlog.testing.capture_logs() as lines:
         for turn in range(10):

@@ -19,7 +19,7 @@ from ingress.schema.responses import Ack
 from ingress.schema.structs import ApiStruct
 from ingress.web.auth import Scope
 from ingress.web.browser import request_key
-from ingress.web.headers import CORRELATION_PATTERN, Context
+from ingress.web.headers import CORRELATION_PATTERN, RequestContext
 from persistence.json_types import Small
 
 __all__ = ["router"]
@@ -71,7 +71,7 @@ async def produce(
     # The scope admin is not enough to send for a sender: the key needs the scope produce too.
     headers = dict(request.scope["headers"])
     key = request_key(console.auth, request.method, headers, Scope.PRODUCE, limited=True)
-    context = Context(body.correlation_id, trace_of(request.scope))
+    context = RequestContext(body.correlation_id, trace_of(request.scope))
     try:
         given = json.dumps(body.model_extra).encode()
     except RecursionError:
