@@ -104,7 +104,7 @@ class OutageBarrier:
             return None
         return Paused(self._dependency, timestamp(self._since), self._error)
 
-    async def through(self, call: Callable[[], Awaitable[_T]], stop: asyncio.Event) -> _T:
+    async def run(self, call: Callable[[], Awaitable[_T]], stop: asyncio.Event) -> _T:
         """Return the result of ``call``; after each outage it is called again, for ever.
 
         Raises:

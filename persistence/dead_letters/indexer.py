@@ -47,14 +47,14 @@ class DeadLetterIndexer:
         self._metrics = metrics
         self._positions = Positions(transport, metrics, Topic.DEAD_LETTERS, DLQ_GROUP)
         self._poll = settings.stream_poll_interval_ms / 1000
-        self._log = log_barrier(transport, metrics, longest=self._poll)
-        self._database = database_barrier(Writer(pool).probe, metrics, longest=self._poll)
+        self._log_barrier = log_barrier(transport, metrics, longest=self._poll)
+        self._database_barrier = database_barrier(Writer(pool).probe, metrics, longest=self._poll)
         self._claims = Claims(
             transport,
             Topic.DEAD_LETTERS,
             group=DLQ_GROUP,
             member=member,
-            log=self._log,
+            log_barrier=self._log_barrier,
             metrics=metrics,
             serve=self._serve,
         )
@@ -65,22 +65,25 @@ class DeadLetterIndexer:
 
     def paused(self) -> list[Paused]:
         """Return the dependency that the indexer waits for (empty: none)."""
-        waiting = [paused for gate in (self._log, self._database) if (paused := gate.paused())]
+        barriers = (self._log_barrier, self._database_barrier)
+        waiting = [paused for barrier in barriers if (paused := barrier.paused())]
         return waiting + self._claims.paused()
 
     async def _serve(self, claim: Claim, stop: asyncio.Event) -> None:
         index = DeadLetterIndex(self._pool, self._transport.name, self._metrics)
         seen_in = -1
         if isinstance(claim, RetainingClaim):
-            claim.retain(lambda: seen_in != self._database.outages)
+            claim.retain(lambda: seen_in != self._database_barrier.outages)
         while not stop.is_set():
-            outages = self._database.outages
+            outages = self._database_barrier.outages
             await self._catch_up(index, stop)
             seen_in = outages
-            records = await self._log.through(lambda: unless_stopped(stop, self._next(claim)), stop)
+            records = await self._log_barrier.run(
+                lambda: unless_stopped(stop, self._next(claim)), stop
+            )
             if records:
                 await self._add(index, records, stop)
-                await self._log.through(partial(claim.ack, records[-1].offset), stop)
+                await self._log_barrier.run(partial(claim.ack, records[-1].offset), stop)
 
     async def _add(
         self, index: DeadLetterIndex, records: Sequence[Record], stop: asyncio.Event
@@ -88,7 +91,7 @@ class DeadLetterIndexer:
         """Index records after what PostgreSQL lost, if anything."""
         while True:
             try:
-                await self._database.through(partial(index.add, records), stop)
+                await self._database_barrier.run(partial(index.add, records), stop)
             except FenceLost:
                 await self._catch_up(index, stop)
             else:
@@ -101,10 +104,10 @@ class DeadLetterIndexer:
         """
         left = index.position.through
         while True:
-            known = await self._database.through(index.position.read, stop)
+            known = await self._database_barrier.run(index.position.read, stop)
             if known is not None and known == left:
                 return
-            floor = await self._log.through(partial(self._positions.floor, 0), stop)
+            floor = await self._log_barrier.run(partial(self._positions.floor, 0), stop)
             if not self._positions.is_behind(known or "", floor):
                 return
             try:
@@ -127,15 +130,15 @@ class DeadLetterIndexer:
             )
         else:
             await self._tell_loss(known, floor, stop)
-        while page := await self._log.through(
+        while page := await self._log_barrier.run(
             partial(self._positions.read, 0, after, floor, _AT_ONCE), stop
         ):
-            await self._database.through(partial(index.add, page), stop)
+            await self._database_barrier.run(partial(index.add, page), stop)
             after = page[-1].offset
-        await self._database.through(partial(index.position.move, floor.offset), stop)
+        await self._database_barrier.run(partial(index.position.move, floor.offset), stop)
 
     async def _tell_loss(self, after: str, floor: Floor, stop: asyncio.Event) -> None:
-        holds_all = await self._log.through(partial(self._positions.reaches, 0, after), stop)
+        holds_all = await self._log_barrier.run(partial(self._positions.reaches, 0, after), stop)
         if not holds_all:
             self._positions.lost()
         _log.warning(

@@ -154,12 +154,14 @@ class PartitionStandby:
         may_be_behind = [True]
         if isinstance(self._claim, RetainingClaim):
             self._claim.retain(lambda: bool(may_be_behind))
-        known = await context.database.through(lambda: writer.position(name, partition), self._stop)
+        known = await context.database_barrier.run(
+            lambda: writer.position(name, partition), self._stop
+        )
         if known is not None:
             # The position stays known meanwhile: if this standby is stopped, the next one goes on
             # from it.
             await PartitionWorker(self._claim, context, self._stop).catch_up_from(known)
-            await context.database.through(
+            await context.database_barrier.run(
                 lambda: writer.forget_position(name, partition, self._claim.epoch), self._stop
             )
         may_be_behind.clear()
@@ -195,8 +197,8 @@ class PartitionStandby:
         return waiting
 
     async def _next(self, most: int, wait: float) -> Sequence[Record]:
-        claim, log = self._claim, self._context.worker.log
-        records = await log.through(
+        claim = self._claim
+        records = await self._context.worker.log_barrier.run(
             lambda: self._interruption.unless_stopped(
                 lambda: claim.next(max_records=most, max_wait=wait)
             ),
@@ -226,14 +228,14 @@ class PartitionStandby:
                 raise
             except Outage as error:
                 self.first = None  # no worker could have persisted it: patience begins anew
-                await self._context.worker.database.hold(error, self._stop)
+                await self._context.worker.database_barrier.hold(error, self._stop)
 
     async def _acknowledge(self) -> bool:
         """Acknowledge the settled records from the first on; return whether there were any."""
         count = sum(1 for _ in takewhile(lambda waiting: waiting.settled, self._waiting))
         if count:
             through = self._waiting[count - 1].record.offset
-            await self._context.worker.log.through(lambda: self._claim.ack(through), self._stop)
+            await self._context.worker.log_barrier.run(lambda: self._claim.ack(through), self._stop)
             self._passed(count)
             self._context.acknowledged.inc(count)
         if not self._waiting:

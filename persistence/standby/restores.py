@@ -26,12 +26,16 @@ class Restores:
     """Asks on behalf of ``log``. ``others`` are the other logs that this process has open."""
 
     def __init__(
-        self, log: Transport, others: Sequence[Transport], writer: Writer, database: OutageBarrier
+        self,
+        log: Transport,
+        others: Sequence[Transport],
+        writer: Writer,
+        database_barrier: OutageBarrier,
     ) -> None:
         self._log = log
         self._others = others
         self._writer = writer
-        self._database = database
+        self._database_barrier = database_barrier
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._latest: dict[str, tuple[float, Sequence[Progress]]] = {}
 
@@ -63,7 +67,7 @@ class Restores:
                 *(self._writer.position(other.name, partition) for partition in partitions)
             )
 
-        found = await self._database.through(ask, stop)
+        found = await self._database_barrier.run(ask, stop)
         # Without a known position nothing is put back: nobody has read that partition yet, or only
         # the previous release has. Waiting for it would be the deadlock that a standby has to
         # prevent.

@@ -115,7 +115,7 @@ class Standby:
             worker=worker,
             role=role,
             originals=Originals(logs),
-            restores=Restores(transport, others, worker.writer, worker.database),
+            restores=Restores(transport, others, worker.writer, worker.database_barrier),
             readers=OtherReaders(pool, transport.name),
             patience=patience,
             query=SettlementQuery(pool, transport.name),
@@ -133,7 +133,7 @@ class Standby:
             Topic.MESSAGES,
             group=WORKER_GROUP,
             member=member,
-            log=self._context.worker.log,
+            log_barrier=self._context.worker.log_barrier,
             metrics=metrics,
             serve=self._serve,
             linger=LULL_SECONDS,
@@ -158,7 +158,7 @@ class Standby:
     def status(self) -> StandbyStatus:
         """Return the partitions that this process keeps, and its waits."""
         worker = self._context.worker
-        barriers = (worker.log, worker.database, worker.contents.barrier)
+        barriers = (worker.log_barrier, worker.database_barrier, worker.contents.barrier)
         paused = [paused for barrier in barriers if (paused := barrier.paused())]
         standbys = sorted(self._partitions.items())
         return StandbyStatus(

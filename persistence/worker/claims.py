@@ -47,7 +47,7 @@ class Claims:
         *,
         group: str,
         member: str,
-        log: OutageBarrier,
+        log_barrier: OutageBarrier,
         metrics: Metrics,
         serve: Serve,
         linger: float = 0.0,
@@ -56,7 +56,7 @@ class Claims:
         self._topic = topic
         self._group = group
         self._member = member
-        self._log_barrier = log
+        self._log_barrier = log_barrier
         self._metrics = metrics
         self._serve = serve
         self._linger = linger

@@ -56,7 +56,7 @@ class PartitionPosition:
         self._context = context
         self._stop = stop
         self._catch_up = CatchUp(
-            context.positions, context.log, restore, at_once=context.batch_size, stop=stop
+            context.positions, context.log_barrier, restore, at_once=context.batch_size, stop=stop
         )
         self._begun: str | None = None
         self._taken_again = float("-inf")
@@ -71,7 +71,7 @@ class PartitionPosition:
             PartitionLost, FenceLost: another owner has the partition.
             Stopping: stopped while it waited for a dependency.
         """
-        outages = self._context.database.outages
+        outages = self._context.database_barrier.outages
         floor = await self._floor()
         await self._open(self._begin(floor))
         await self._catch_up_rows(floor)
@@ -94,7 +94,7 @@ class PartitionPosition:
             partition=self._claim.partition,
             error=str(lost),
         )
-        outages = self._context.database.outages
+        outages = self._context.database_barrier.outages
         floor = await self._floor()
         await self._take(self._begin(floor))
         await self._catch_up_rows(floor)
@@ -112,13 +112,15 @@ class PartitionPosition:
         Until it is found so, the log keeps acknowledged records: lost rows may have to be put back
         from it.
         """
-        return self._seen_in != self._context.database.outages
+        return self._seen_in != self._context.database_barrier.outages
 
     async def move(self, through: str) -> None:
         """Move the position to ``through`` when no statement with rows does it."""
         context, fence = self._context, self.fence
         if fence.keeps:
-            await context.database.through(lambda: context.writer.move(fence, through), self._stop)
+            await context.database_barrier.run(
+                lambda: context.writer.move(fence, through), self._stop
+            )
 
     async def look(self) -> None:
         """Check that the position is still where this owner left it; called while it is idle.
@@ -129,11 +131,11 @@ class PartitionPosition:
             FenceLost: the position is elsewhere.
         """
         context, fence = self._context, self.fence
-        left, outages = fence.through, context.database.outages
+        left, outages = fence.through, context.database_barrier.outages
         if left is None or self._stop.is_set():
             self.seen(outages)
             return
-        found = await context.database.through(
+        found = await context.database_barrier.run(
             lambda: context.writer.position(fence.transport, fence.partition), self._stop
         )
         elsewhere = None if found == left else (left, found)
@@ -191,7 +193,7 @@ class PartitionPosition:
 
     async def _take(self, begin: str | None = None) -> None:
         context, claim, fence = self._context, self._claim, self.fence
-        taken = await context.database.through(
+        taken = await context.database_barrier.run(
             lambda: context.writer.take(
                 fence.transport,
                 fence.partition,
@@ -217,7 +219,7 @@ class PartitionPosition:
         below for hours.
         """
         claim, below = self._claim, self._claim.epoch
-        await self._context.log.through(lambda: claim.raise_epoch(held), self._stop)
+        await self._context.log_barrier.run(lambda: claim.raise_epoch(held), self._stop)
         _log.warning(
             "The epoch in PostgreSQL was ahead of the log's: raised the log's above it. The log "
             "lost its data, or its server's clock was set back; compare the servers' clocks",

@@ -157,7 +157,7 @@ class PartitionWorker:
         """Wait for records; return an empty batch only when stopping."""
         while not self._stop.is_set():
             # Records that arrive just as the stop does are redelivered to the next owner.
-            batch = await self._context.log.through(
+            batch = await self._context.log_barrier.run(
                 lambda: self._interruption.unless_stopped(lambda: self._next(self._context.poll)),
                 self._stop,
             )
@@ -181,16 +181,16 @@ class PartitionWorker:
 
     async def _persist(self, batch: _DeliveredBatch) -> _DeliveredBatch | None:
         """Write, dead-letter and acknowledge a batch; return the next one if it was read ahead."""
-        outages = self._context.database.outages
+        outages = self._context.database_barrier.outages
         with batch.trace as trace:
             began = time.perf_counter()
             letters, ahead = await self._write_and_read_ahead(batch)
-            log, through = self._context.log, batch.records[-1].offset
+            barrier, last = self._context.log_barrier, batch.records[-1].offset
             await self._send(letters, trace)
             if letters:
-                await self._position.move(through)
+                await self._position.move(last)
             acknowledging = time.time_ns()
-            await log.through(lambda: self._claim.ack(through), self._stop)
+            await barrier.run(lambda: self._claim.ack(last), self._stop)
             trace.acknowledged(acknowledging)
         self._position.seen(outages)
         done = time.perf_counter()
@@ -205,7 +205,7 @@ class PartitionWorker:
         if not letters:
             return
         sending = time.time_ns()
-        await self._context.log.through(
+        await self._context.log_barrier.run(
             lambda: self._context.transport.dead_letter(letters), self._stop
         )
         self._context.metrics.dead_lettered(letters)

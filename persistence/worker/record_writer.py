@@ -105,7 +105,7 @@ class RecordWriter:
             async with self._context.writer.connection() as connection:
                 return await buried_among(connection, ids)
 
-        found = await self._context.database.through(ask, self._stop)
+        found = await self._context.database_barrier.run(ask, self._stop)
         gone = [positioned for positioned in failed if positioned.event.message_id in found]
         self._context.metrics.written(gone, BatchOutcome([], list(range(len(gone))), [], []))
         return found
@@ -131,7 +131,7 @@ class RecordWriter:
                     self._note(batch[0], rejection)
                 raise
             except Outage as outage:
-                await context.database.hold(outage, self._stop)
+                await context.database_barrier.hold(outage, self._stop)
                 if isinstance(outage, TooSlow) and len(batch) > 1:
                     raise  # halved by isolate()
 

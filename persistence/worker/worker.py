@@ -81,7 +81,7 @@ class Worker:
             Topic.MESSAGES,
             group=WORKER_GROUP,
             member=member,
-            log=self._context.log,
+            log_barrier=self._context.log_barrier,
             metrics=metrics,
             serve=self._serve,
         )
@@ -92,7 +92,7 @@ class Worker:
         While PostgreSQL has no connection left for this process, it leaves the partitions to
         others.
         """
-        database = self._context.database
+        database = self._context.database_barrier
         while not stop.is_set():
             leave = asyncio.Event()
             watching = asyncio.create_task(self._watch(stop, leave))
@@ -114,7 +114,7 @@ class Worker:
     async def _watch(self, stop: asyncio.Event, leave: asyncio.Event) -> None:
         """Set ``leave`` once ``stop`` is set, or no connection could be had for a while."""
         while not await stopped_within(stop, _LOOK_SECONDS):
-            if self._context.database.waited_for(Crowded) > _CROWDED_SECONDS:
+            if self._context.database_barrier.waited_for(Crowded) > _CROWDED_SECONDS:
                 break
         leave.set()
 
@@ -126,14 +126,14 @@ class Worker:
 
     def unwritten(self) -> str | None:
         """Return the reason why PostgreSQL takes no rows; ``None`` while it does."""
-        paused = self._context.database.paused()
+        paused = self._context.database_barrier.paused()
         return paused.error if paused else None
 
     def status(self) -> WorkerStatus:
         """Return the partitions that this process owns, and its waits."""
         context = self._context
-        gates = (context.log, context.database, context.contents.barrier)
-        waiting = [paused for gate in gates if (paused := gate.paused())]
+        barriers = (context.log_barrier, context.database_barrier, context.contents.barrier)
+        waiting = [paused for barrier in barriers if (paused := barrier.paused())]
         waiting += context.positions.paused()
         owned = self._claims.owned()
         surplus = sorted(p for p in owned if p >= self._context.transport.partitions)
@@ -171,8 +171,8 @@ def worker_context(
             # queries over the same pool.
             slots=max(1, settings.database_pool_size // 2),
         ),
-        log=log_barrier(transport, metrics, longest=poll, label=label),
-        database=database_barrier(writer.probe, metrics, longest=poll),
+        log_barrier=log_barrier(transport, metrics, longest=poll, label=label),
+        database_barrier=database_barrier(writer.probe, metrics, longest=poll),
         metrics=WorkerMetrics(metrics),
         member=member,
         attempts=settings.stream_max_retries,

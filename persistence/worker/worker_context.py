@@ -23,8 +23,8 @@ class WorkerContext(msgspec.Struct, frozen=True):
     transport: Transport
     writer: Writer
     group_writer: GroupWriter
-    log: OutageBarrier
-    database: OutageBarrier
+    log_barrier: OutageBarrier
+    database_barrier: OutageBarrier
     metrics: WorkerMetrics
     member: str
     attempts: int

@@ -114,10 +114,10 @@ async def test_a_call_goes_through_after_outages_and_verdicts_come_out(metrics, 
             raise answer
         return answer
 
-    assert await barrier.through(call, asyncio.Event()) == "done"
+    assert await barrier.run(call, asyncio.Event()) == "done"
     answers = [FileNotFoundError("gone")]
     with pytest.raises(FileNotFoundError):
-        await barrier.through(call, asyncio.Event())
+        await barrier.run(call, asyncio.Event())
     assert value_of(metrics.of(PersistenceMetrics).processed.labels("error")) == 2
 
 

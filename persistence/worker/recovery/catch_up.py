@@ -45,7 +45,7 @@ class CatchUp:
 
     Args:
         positions: the positions of the partition's log.
-        log: the barrier in front of the log.
+        log_barrier: the barrier in front of the log.
         persist: see ``Persist``.
         at_once: how many records to read at once.
         stop: ends every wait.
@@ -54,21 +54,23 @@ class CatchUp:
     def __init__(
         self,
         positions: Positions,
-        log: OutageBarrier,
+        log_barrier: OutageBarrier,
         persist: Persist,
         *,
         at_once: int,
         stop: asyncio.Event,
     ) -> None:
         self._positions = positions
-        self._log = log
+        self._log_barrier = log_barrier
         self._persist = persist
         self._at_once = at_once
         self._stop = stop
 
     async def floor(self, fence: Fence) -> Floor:
         """Return the group's position in the fence's partition."""
-        return await self._log.through(lambda: self._positions.floor(fence.partition), self._stop)
+        return await self._log_barrier.run(
+            lambda: self._positions.floor(fence.partition), self._stop
+        )
 
     async def is_covered(self, fence: Fence, floor: Floor) -> bool:
         """Return whether the log still holds every acknowledged record that may have no row."""
@@ -99,7 +101,9 @@ class CatchUp:
             "the database was emptied, or is another one. All records that the log still has "
             "become rows; older ones are lost if no other server or backup has them"
         )
-        return await self._log.through(lambda: self._positions.begin(fence.partition), self._stop)
+        return await self._log_barrier.run(
+            lambda: self._positions.begin(fence.partition), self._stop
+        )
 
     def warn(self, fence: Fence, floor: Floor) -> None:
         """Log lost rows for which no partition waits, because workers read another log."""
@@ -195,11 +199,11 @@ class CatchUp:
         await self.restore(fence, after, passed, passes_holes=True, reason=_MOVED)
 
     async def _reaches(self, partition: int, after: str) -> bool:
-        return await self._log.through(
+        return await self._log_barrier.run(
             lambda: self._positions.reaches(partition, after), self._stop
         )
 
     async def _page(self, partition: int, after: str, floor: Floor) -> list[Record]:
-        return await self._log.through(
+        return await self._log_barrier.run(
             lambda: self._positions.read(partition, after, floor, self._at_once), self._stop
         )
