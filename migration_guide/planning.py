@@ -20,7 +20,7 @@ from persistence.fleet.processes import Process
 from persistence.store.locks import inserters
 from transport.contract import Transport
 from transport.deadline import answer
-from transport.errors import TransportUnavailable
+from transport.errors import TransportUnavailable, one_line
 from transport.existing import Existing, must_be_shared
 from transport.log_name import LogName
 from transport.registry import create
@@ -135,10 +135,8 @@ async def _must_mean_it(log: Transport, known: Mapping[str, str]) -> str | None:
         return None
     try:
         identity = await answer(_identity(log), within=_WITHIN_SECONDS)
-    except TransportUnavailable as error:
-        return " ".join(str(error).split())
-    except TimeoutError:
-        return f"no answer within {_WITHIN_SECONDS:.0f} s"
+    except (TransportUnavailable, TimeoutError) as error:
+        return one_line(error, empty=f"no answer within {_WITHIN_SECONDS:.0f} s")
     if log.name in known and known[log.name] != identity:
         found = "another log" if identity else "no log"
         raise NotPlanned(

@@ -14,6 +14,7 @@ from persistence.database.pool import Connection, Pool, using
 from persistence.errors import PersistenceError
 from persistence.json_types import Time
 from persistence.timestamps import rfc3339
+from transport.errors import one_line
 
 __all__ = ["NO_REASON", "Action", "ActionInProgress", "Actions", "record_done"]
 
@@ -86,7 +87,7 @@ class Actions:
         try:
             yield entry
         except BaseException as error:
-            await self._end(identifier, f"failed: {' '.join(str(error).split()) or type(error)}")
+            await self._end(identifier, f"failed: {one_line(error)}")
             raise
         await self._end(identifier, entry.result)
 

@@ -25,6 +25,7 @@ __all__ = [
     "TransportError",
     "TransportUnavailable",
     "Unreadable",
+    "one_line",
 ]
 
 
@@ -85,3 +86,13 @@ class DecodeError(TransportError):
 
 class ConfigurationError(TransportError):
     """A setting can't work. The message names the variable, the value and the remedy."""
+
+
+def one_line(error: BaseException, *, empty: str = "") -> str:
+    """Return the text of any error in one line.
+
+    Args:
+        error: The error. The texts of servers often have several lines.
+        empty: The text for an error that has none, such as a timeout; by default its class's name.
+    """
+    return " ".join(str(error).split()) or empty or type(error).__name__

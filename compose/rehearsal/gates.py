@@ -21,7 +21,7 @@ from persistence.errors import Outage
 from persistence.fleet.log_choice import FIRST_PAIR, Choice, LogPair, choices
 from persistence.jobs.table import JobRunning
 from persistence.settings import PersistenceSettings
-from transport.errors import TransportError
+from transport.errors import TransportError, one_line
 from transport.registry import create
 from transport.settings import TransportSettings
 
@@ -134,7 +134,7 @@ class Gates:
             finally:
                 pool.terminate()
         except (JobRunning, MigrationError, Outage, TransportError, TimeoutError) as error:
-            return {"step": f"not taken: {' '.join(str(error).split()) or type(error).__name__}"}
+            return {"step": f"not taken: {one_line(error)}"}
 
     async def _begin(self, phase: int, mark: GateMark, pool: Pool) -> dict[str, str]:
         steps = Steps(pool, self._settings)

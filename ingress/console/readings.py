@@ -12,7 +12,7 @@ import msgspec
 from ingress.console.views import LogView, Part, PartitionView
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
 from transport.deadline import answer
-from transport.errors import TransportError
+from transport.errors import TransportError, one_line
 from transport.features.alterations import tells_alterations
 from transport.features.rescuing import rescuing
 
@@ -53,7 +53,7 @@ class Readings:
         try:
             asked = await answer(self._ask(), within=self._timeout)
         except (TransportError, TimeoutError) as error:
-            self._error = " ".join(str(error).split()) or f"no answer in {self._timeout:g} s"
+            self._error = one_line(error, empty=f"no answer in {self._timeout:g} s")
             return
         progress, dead, self._rescued, self._altered = asked
         self._error, self._unread = None, _count([entry.lag for entry in dead])

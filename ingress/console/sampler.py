@@ -42,6 +42,7 @@ from persistence.reads import overview
 from persistence.retention.archives import ArchiveTable
 from persistence.store.standstill import standstill
 from transport.clock import now as now_text
+from transport.errors import one_line
 
 __all__ = ["Sampler", "with_role"]
 
@@ -198,7 +199,7 @@ class Sampler:
                 async with using(self._pool, within=self._timeout) as connection:
                     found = await standstill(connection)
         except (Outage, TimeoutError) as error:
-            message = " ".join(str(error).split()) or f"no answer in {self._timeout:g} s"
+            message = one_line(error, empty=f"no answer in {self._timeout:g} s")
             return _InDatabase(Database(up=False, error=message))
         why, remedy = found or (None, None)
         database = Database(up=True, error=why, remedy=remedy, archive_waits=waits)

@@ -26,7 +26,7 @@ from persistence.reads.outcomes import message_outcomes
 from transport.clock import timestamp
 from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
 from transport.deadline import answer
-from transport.errors import DecodeError, TransportError
+from transport.errors import DecodeError, TransportError, one_line
 from transport.message.envelope import Message, decode
 
 __all__ = ["MOST_FOLLOWERS", "MOST_HELD", "Tail", "TailFilter", "TailNews"]
@@ -247,7 +247,7 @@ class Tail:
         try:
             read, skipped = await answer(self._read(), within=self._timeout)
         except (TransportError, TimeoutError) as error:
-            self._error = " ".join(str(error).split()) or f"no answer in {self._timeout:g} s"
+            self._error = one_line(error, empty=f"no answer in {self._timeout:g} s")
             return
         self._error = None
         lines = [_line(self._log.name, record) for record in read]

@@ -37,7 +37,7 @@ from persistence.worker.batch.attempt_log import FailedAttempt, attempts_of
 from transport.clock import timestamp
 from transport.contract import Record, Topic, Transport
 from transport.deadline import answer
-from transport.errors import DecodeError, TransportError
+from transport.errors import DecodeError, TransportError, one_line
 from transport.lookup import record_at
 from transport.message.envelope import Message, decode
 from transport.shadow.origin import origin_of
@@ -129,7 +129,7 @@ class Timelines:
                     await receipts_of(self._pool, message_id),
                 )
         except (Outage, TimeoutError) as error:
-            gaps.append(f"PostgreSQL ({' '.join(str(error).split()) or 'no answer in time'})")
+            gaps.append(f"PostgreSQL ({one_line(error, empty='no answer in time')})")
             return _StoredHistory([], [], [], [])
 
     async def _places(

@@ -24,7 +24,7 @@ from migration_guide.gates import (
 )
 from migration_guide.gates.result import Gate, GateResult, Scene, unknown
 from persistence.errors import PersistenceError
-from transport.errors import TransportError
+from transport.errors import TransportError, one_line
 
 __all__ = ["ACCEPTABLE", "GATES", "OVERRIDABLE", "judge"]
 
@@ -66,4 +66,4 @@ async def _judge(scene: Scene, name: str) -> GateResult:
     except TimeoutError:
         return unknown(name, f"no answer within {_WITHIN_SECONDS:.0f} s")
     except (TransportError, PersistenceError) as error:
-        return unknown(name, f"can't be judged: {' '.join(str(error).split())}")
+        return unknown(name, f"can't be judged: {one_line(error)}")

@@ -21,7 +21,7 @@ from persistence.metrics import PersistenceMetrics
 from transport.backoff import Backoff
 from transport.clock import timestamp
 from transport.contract import Transport
-from transport.errors import PartitionLost, TransportError
+from transport.errors import PartitionLost, TransportError, one_line
 
 __all__ = [
     "OutageBarrier",
@@ -137,12 +137,12 @@ class OutageBarrier:
                     async with asyncio.timeout(_PROBE_SECONDS):
                         await self._probe()
                 except (PersistenceError, TransportError, TimeoutError) as failure:
-                    self._error, self._last = _line(failure), failure
+                    self._error, self._last = one_line(failure), failure
                 else:
                     self._open()
 
     def _close(self, error: Exception) -> None:
-        self._error, self._last = _line(error), error
+        self._error, self._last = one_line(error), error
         if self._since is not None:
             return
         self._outage += 1
@@ -218,7 +218,3 @@ def _backoff(longest: float) -> Backoff:
 
 def _calm(longest: float) -> float:
     return 2 * longest + _PROBE_SECONDS
-
-
-def _line(error: Exception) -> str:
-    return " ".join(f"{error}".split()) or type(error).__name__

@@ -19,6 +19,7 @@ from persistence.worker.batch.decoding import decode_all
 from persistence.worker.worker_context import WorkerContext
 from transport.clock import now
 from transport.contract import DeadLetter, Reason, Record
+from transport.errors import one_line
 from transport.message.envelope import Message
 
 __all__ = ["RecordWriter"]
@@ -147,7 +148,7 @@ class RecordWriter:
                 positioned.offset,
                 before + 1,
                 datetime.now(UTC),
-                " ".join(str(error).split()),
+                one_line(error),
             )
         )
 
@@ -172,7 +173,7 @@ def _letters(
 
 
 def _letter(record: Record, reason: Reason, error: Exception, attempts: int) -> DeadLetter:
-    return DeadLetter(record, reason, " ".join(str(error).split()), attempts, now())
+    return DeadLetter(record, reason, one_line(error), attempts, now())
 
 
 def _chunks(

@@ -21,7 +21,7 @@ from migration_guide.phases import phases
 from migration_guide.steps import Checked, Steps
 from persistence.errors import Outage
 from persistence.fleet.migration_state import MigrationState
-from transport.errors import TransportError
+from transport.errors import TransportError, one_line
 
 __all__ = ["STATUS", "Ended", "GatesStayedRed", "Judge", "see_through", "wait_for_gates"]
 
@@ -150,7 +150,7 @@ async def _look(who: str, to: int) -> tuple[MigrationState | None, RenderableTyp
             )
             return None, view
     except (Outage, TransportError) as error:
-        return None, styled((f"waiting: {' '.join(str(error).split())}", "yellow"))
+        return None, styled((f"waiting: {one_line(error)}", "yellow"))
     except Overtaken:
         return None, "looking again"
 

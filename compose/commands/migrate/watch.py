@@ -22,7 +22,7 @@ from migration_guide.gates.result import GateResult
 from migration_guide.phases import phases
 from migration_guide.steps import MigrationStanding, Steps
 from persistence.errors import Outage
-from transport.errors import TransportError
+from transport.errors import TransportError, one_line
 
 __all__ = ["watch"]
 
@@ -78,7 +78,7 @@ class _SeenState:
             async with session(say=False) as (migration, _):
                 return await self._picture(migration)
         except (Outage, TransportError, Overtaken) as error:
-            return styled((f"waiting: {' '.join(str(error).split())}", "yellow"))
+            return styled((f"waiting: {one_line(error)}", "yellow"))
 
     async def data(self) -> dict[str, Any]:
         """Return the standing for ``--json``; during an outage, the error in ``waiting``."""
@@ -90,7 +90,7 @@ class _SeenState:
                     "gates": tables.plain_data(self._gates),
                 }
         except (Outage, TransportError, Overtaken) as error:
-            return {"waiting": " ".join(str(error).split())}
+            return {"waiting": one_line(error)}
 
     async def _take(self, migration: Steps) -> MigrationStanding:
         look = await migration.look()

@@ -22,7 +22,7 @@ from compose.terminal import styled
 from ingress.console.views import Sentence, Status
 from persistence.database.pool import Pool
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
-from transport.errors import TransportUnavailable
+from transport.errors import TransportUnavailable, one_line
 from transport.registry import create
 from transport.settings import TransportSettings
 
@@ -140,7 +140,7 @@ class _StatusReader:
         try:
             return [sentences, "", *await self._logs()]
         except TransportUnavailable as error:
-            return [sentences, "", styled(("waiting: ", "yellow"), " ".join(str(error).split()))]
+            return [sentences, "", styled(("waiting: ", "yellow"), one_line(error))]
 
     async def sentences(self) -> Grid:
         """Return the console's sentences on the health of everything."""

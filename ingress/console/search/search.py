@@ -26,7 +26,7 @@ from persistence.reads import recent, search
 from persistence.reads.tombstones import buried, erased
 from persistence.timestamps import rfc3339
 from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
-from transport.errors import DecodeError, TransportError
+from transport.errors import DecodeError, TransportError, one_line
 from transport.message.envelope import Message, decode
 from transport.message.partitioner import partition_for
 
@@ -178,7 +178,7 @@ class Search:
             async with asyncio.timeout(self._timeout):
                 return await asking
         except (Outage, TransportError, TimeoutError) as error:
-            gaps.append(f"{what} ({' '.join(str(error).split()) or 'no answer in time'})")
+            gaps.append(f"{what} ({one_line(error, empty='no answer in time')})")
             return []
 
     async def _rows(self, query: SearchQuery) -> list[FoundMessage]:
