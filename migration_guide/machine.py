@@ -19,7 +19,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Literal
 
 import asyncpg
 import msgspec
@@ -34,13 +33,13 @@ from migration_guide.errors import (
     StepQueued,
 )
 from migration_guide.gates.result import GateResult
+from migration_guide.history import EventKind, record_change, record_event
 from migration_guide.resting import must_not_wait, must_rest, rests_on, survivor
 from persistence.database.pool import Connection, Pool, using
 from persistence.fleet.log_choice import Choice, LogPair, adopted, choices
 from persistence.fleet.migration_state import COLUMNS, MigrationState, state_of
 from persistence.fleet.retired_logs import is_retired, retire_log
 from persistence.fleet.used_logs import forget_used
-from persistence.operator_actions import record_done
 
 __all__ = ["SILENT_SECONDS", "Machine"]
 
@@ -48,9 +47,6 @@ SILENT_SECONDS = 60.0
 """Seconds after which a queued step is given up: its command reports more often than this."""
 
 Watermark = Mapping[str, Mapping[str, str | None]]
-_Kind = Literal[
-    "planned", "begun", "completed", "queued", "cancelled", "expired", "forgotten", "retired"
-]
 
 _ADOPT = """
 WITH made AS (
@@ -73,12 +69,6 @@ UPDATE migration SET phase = $1::smallint, target = $2::smallint, queued = $3, w
     changed_at = now(), changed_by = $5, why = $6, old_log = $7, new_log = $8
 RETURNING {COLUMNS}
 """  # noqa: S608 - constants only
-
-_EVENT = """
-INSERT INTO migration_events
-    (epoch, kind, from_phase, to_phase, who, why, gates, overrides, old_log, new_log)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-"""
 
 _QUEUED = """
 SELECT jsonb_build_object('to', $1::int, 'who', $2::text, 'why', $3::text, 'at', now(),
@@ -134,7 +124,7 @@ class Machine:
             planned = await self._change(
                 connection, next_one, who, why, phase=0, target=0, watermark={}
             )
-            await self._record(connection, "planned", state, planned, to=0)
+            await record_change(connection, "planned", state, planned, to=0)
             return planned
 
     async def retire(
@@ -163,7 +153,7 @@ class Machine:
             await _give_up(connection, name, used=used, who=who, why=why)
             why = f"retired {name}: {why}"
             after = await self._change(connection, after, who, why)
-            await self._record(connection, "retired", state, after)
+            await record_change(connection, "retired", state, after)
             return after
 
     async def retire_lost(
@@ -196,7 +186,7 @@ class Machine:
                 after = msgspec.structs.replace(state, pair=pair, phase=0, target=0, watermark=None)
             await _give_up(connection, name, used=used, who=who, why=why)
             after = await self._change(connection, after, who, f"lost {name}: {why}")
-            await self._record(connection, "retired", state, after)
+            await record_change(connection, "retired", state, after)
             return after
 
     async def begin(
@@ -243,10 +233,7 @@ class Machine:
             # A step that is turned back starts from the phase that it was to reach.
             origin = state.target if state.under_way else state.phase
             new = await self._change(connection, state, who, why, phase=origin, target=to)
-            await self._record(connection, "begun", state, new, gates=gates, overrides=overrides)
-            for gate in gates or ():
-                if overrides and gate.name in overrides:
-                    await _record_passed(connection, gate, new, why=overrides[gate.name])
+            await record_change(connection, "begun", state, new, gates=gates, overrides=overrides)
             return new
 
     async def complete(
@@ -265,7 +252,7 @@ class Machine:
             new = await self._change(
                 connection, state, who, state.why, phase=state.target, watermark=watermark
             )
-            await self._record(connection, "completed", state, new)
+            await record_change(connection, "completed", state, new)
             return new
 
     async def queue(
@@ -289,7 +276,7 @@ class Machine:
                 _QUEUED, to, who, why, seconds, json.dumps(list(red))
             )
             new = await self._change(connection, state, who, why, queued=queued)
-            await self._record(connection, "queued", state, new, to=to)
+            await record_change(connection, "queued", state, new, to=to)
             return new
 
     async def still_queued(self, epoch: int, red: Sequence[str]) -> bool:
@@ -315,21 +302,10 @@ class Machine:
                 connection, state, "expired" if expired else "cancelled", who, why
             )
 
-    async def note(self, state: MigrationState, kind: _Kind, *, who: str, why: str) -> None:
+    async def note(self, state: MigrationState, kind: EventKind, *, who: str, why: str) -> None:
         """Add an event to the history, without changing anything else."""
         async with using(self._pool) as connection:
-            await connection.execute(
-                _EVENT,
-                state.epoch,
-                kind,
-                state.phase,
-                state.target,
-                who,
-                why,
-                None,
-                None,
-                *_names(state.pair),
-            )
+            await record_event(connection, state, kind, who=who, why=why)
 
     @asynccontextmanager
     async def _changing(self) -> AsyncIterator[Connection]:
@@ -358,11 +334,11 @@ class Machine:
         return bool(await connection.fetchval(_GIVEN_UP, SILENT_SECONDS))
 
     async def _unqueue(
-        self, connection: Connection, state: MigrationState, kind: _Kind, who: str, why: str
+        self, connection: Connection, state: MigrationState, kind: EventKind, who: str, why: str
     ) -> MigrationState:
         assert state.queued is not None
         new = await self._change(connection, state, who, why, queued=None)
-        await self._record(connection, kind, state, new, to=state.queued.to)
+        await record_change(connection, kind, state, new, to=state.queued.to)
         return new
 
     async def _change(
@@ -387,38 +363,11 @@ class Machine:
             json.dumps(kept) if kept else None,
             who,
             why,
-            *_names(state.pair),
+            state.pair.old,
+            state.pair.new,
         )
         assert isinstance(row, asyncpg.Record)
         return state_of(row)
-
-    async def _record(
-        self,
-        connection: Connection,
-        kind: _Kind,
-        before: MigrationState,
-        after: MigrationState,
-        *,
-        gates: Sequence[Any] | None = None,
-        overrides: Mapping[str, str] | None = None,
-        to: int | None = None,
-    ) -> None:
-        await connection.execute(
-            _EVENT,
-            after.epoch,
-            kind,
-            after.phase if kind == "begun" else before.phase,
-            after.target if to is None else to,
-            after.changed_by,
-            after.why,
-            None if gates is None else msgspec.json.encode(gates).decode(),
-            json.dumps(dict(overrides)) if overrides else None,
-            *_names(after.pair),
-        )
-
-
-def _names(pair: LogPair) -> tuple[str, str | None]:
-    return pair.old, pair.new
 
 
 async def _give_up(connection: Connection, name: str, *, used: bool, who: str, why: str) -> None:
@@ -431,19 +380,6 @@ async def _give_up(connection: Connection, name: str, *, used: bool, who: str, w
         raise NotRetired(f"a process has {name} in its settings")
     if used:
         await retire_log(connection, name, who=who, why=why)
-
-
-async def _record_passed(
-    connection: Connection, gate: GateResult, state: MigrationState, *, why: str
-) -> None:
-    await record_done(
-        connection,
-        who=state.changed_by,
-        action="overrule gate" if gate.verdict == "red" else "accept unknown gate",
-        target=f"gate {gate.name}, step from phase {state.phase} to {state.target}",
-        why=why,
-        result=f"passed; it was {gate.verdict}: {gate.reason}",
-    )
 
 
 def _must_be_a_step(state: MigrationState, to: int) -> None:
