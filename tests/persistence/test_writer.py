@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from persistence.errors import Rejected
-from persistence.store import writer as writer_module
+from persistence.store import classification
 from persistence.store.batch import Written
 from persistence.tables.columns import message_of, receipt_of
 from tests.persistence.samples import message, placed, receipt
@@ -138,7 +138,7 @@ async def test_a_record_whose_earlier_row_is_gone_by_now_is_a_row_and_no_conflic
     """It stood in the way of the insert, and a repair removed it before it was looked at."""
     await writer.write([placed(message("a"))], fence)
     monkeypatch.setattr(
-        writer_module, "CLASSIFY", "WITH removed AS (DELETE FROM messages) " + NOTHING
+        classification, "CLASSIFY", "WITH removed AS (DELETE FROM messages) " + NOTHING
     )
     assert await writer.write([placed(message("a"))], fence) == Written([0], [], [])
     assert await contents(database_pool) == ["hello"]
