@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
+from ingress.schema.requests import MessageRequest
 from otel.metrics import Metrics
 from persistence.payloads.metrics import PayloadMetrics
 from persistence.payloads.store import PayloadStore
@@ -25,6 +27,12 @@ from transport.contract import Topic
 from transport.message.payload import sha256_in
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+OPTIONAL = [
+    field.encode_name
+    for field in msgspec.structs.fields(MessageRequest)
+    if not field.required and field.name != "client_message_id"
+]
+VALUES = {"contentType": ("image/png", "image/gif"), "recipientIds": (["one"], ["other"])}
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20
 
 
@@ -93,6 +101,17 @@ async def test_binary_content_is_kept_as_it_is(service: Service, store: PayloadS
     assert (await send(service, PNG)).status_code == 200
     assert (await send(service, PNG + b"!")).status_code == 422
     assert (await send(service, PNG, kind="image/gif")).status_code == 422
+
+
+@pytest.mark.parametrize("field", OPTIONAL)
+async def test_each_optional_field_of_a_form_tells_two_bodies_apart(
+    service: Service, field: str
+) -> None:
+    """The fingerprint of a form is computed apart from that of JSON: ``ContentDigest.payload``."""
+    first, other = VALUES[field]
+    assert (await send(service, PNG, about=described(**{field: first}))).status_code == 202
+    assert (await send(service, PNG, about=described(**{field: first}))).status_code == 200
+    assert (await send(service, PNG, about=described(**{field: other}))).status_code == 422
 
 
 @pytest.mark.parametrize("length", [1, 2048, 2049, 3 * 2**20])
