@@ -48,11 +48,11 @@ def test_what_is_kept_is_counted_until_it_is_taken_replaced_read_or_forgotten() 
     assert together.count == 2 * first.size + second.size
     one.keep(first)  # the same once more
     assert together.count == 2 * first.size + second.size
-    assert one.after("10-0") == first
-    assert one.after("10-0") is None
+    assert one.pop_after("10-0") == first
+    assert one.pop_after("10-0") is None
     assert together.count == first.size + second.size
-    one.read("21-0")
-    assert one.after("21-0") == run_of("21-0", "22-0")
+    one.drop_through("21-0")
+    assert one.pop_after("21-0") == run_of("21-0", "22-0")
     assert (one.any, together.count) == (False, first.size)
     other.forget()
     assert together.count == 0

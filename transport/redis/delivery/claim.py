@@ -157,12 +157,12 @@ class RedisClaim:
         self._own_appends.join(self.partition, self)
 
     def _note_read(self, now: float) -> None:
-        self._kept.read(self._inbox.heard)
-        if self._taker is not None and self._pauses.begin(now):
+        self._kept.drop_through(self._inbox.heard)
+        if self._taker is not None and self._pauses.note_read(now):
             self._leave_appends()
 
     def _rejoin(self, now: float) -> None:
-        if self._pauses.end(now):
+        if self._pauses.resumes(now):
             self._own_appends.join(self.partition, self)
 
     def _leave_appends(self) -> None:
@@ -185,7 +185,7 @@ class RedisClaim:
 
     def _hand_kept(self) -> None:
         inbox = self._inbox
-        while inbox.may_follow(inbox.heard) and (run := self._kept.after(inbox.heard)):
+        while inbox.may_follow(inbox.heard) and (run := self._kept.pop_after(inbox.heard)):
             if not self._hand(run):
                 self._must_read = True
                 return

@@ -22,7 +22,7 @@ class HandOverPauses:
         self._seconds = 0.0
         self._resumed = -_INTERRUPTED_SECONDS  # when the last pause ended, or ends
 
-    def begin(self, now: float) -> bool:
+    def note_read(self, now: float) -> bool:
         """Note that records were read; return whether a pause begins now."""
         if self.is_paused:
             return False
@@ -37,7 +37,7 @@ class HandOverPauses:
         self._resumed = now + self._seconds
         return self.is_paused
 
-    def end(self, now: float) -> bool:
+    def resumes(self, now: float) -> bool:
         """Return whether a pause is over now; true once for each pause."""
         if not self.is_paused or now < self._resumed:
             return False

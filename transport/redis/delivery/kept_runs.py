@@ -44,20 +44,20 @@ class KeptRuns:
 
     def keep(self, run: Run) -> None:
         """Keep a run; drop all runs of this claim if its bytes, or those of all, are too many."""
-        self.after(run.before)
+        self.pop_after(run.before)
         self._runs[run.before] = run
         self._grow(run.size)
         if self._size > _MOST_OF_A_CLAIM or self._together.are_too_many:
             self.forget()
 
-    def after(self, offset: str) -> Run | None:
+    def pop_after(self, offset: str) -> Run | None:
         """Remove and return the run right after the record at ``offset``, if there is one."""
         run = self._runs.pop(offset, None)
         if run is not None:
             self._grow(-run.size)
         return run
 
-    def read(self, offset: str) -> None:
+    def drop_through(self, offset: str) -> None:
         """Drop the records up to ``offset``, which were read."""
         kept = [rest for run in self._runs.values() if (rest := run.after(offset))]
         self.forget()
