@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -12,6 +11,7 @@ import msgspec
 import typer
 
 from compose.commands.every_log import originals
+from compose.commands.options.age import age_seconds
 from compose.commands.options.common import DryRun, Json, Wide, Yes
 from compose.counting import counted
 from compose.grid import Grid
@@ -36,7 +36,6 @@ from persistence.payloads.store import PayloadStore
 __all__ = ["app"]
 
 _FOUND, _UNKNOWN = 1, 3
-_UNITS = {"m": 60, "h": 3600, "d": 86_400}
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -255,8 +254,7 @@ def _show(report: VerifyReport) -> None:
 
 
 def _age(text: str) -> timedelta:
-    match = re.fullmatch(r"(\d{1,6})([mhd])", text)
-    age = timedelta(seconds=int(match[1]) * _UNITS[match[2]]) if match else timedelta()
+    age = timedelta(seconds=age_seconds(text) or 0)
     if age < LEAST_AGE:
         raise typer.BadParameter(
             f"{text!r} is no age of an hour or more (1h, 36h, 7d)", param_hint="--older-than"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
 import typer
 
+from compose.commands.options.age import age_seconds
 from compose.commands.options.bounds import LARGEST_ID
 from compose.output import fail
 from persistence.dead_letters.dead_letters import DeadLetters
@@ -28,8 +28,6 @@ __all__ = [
     "conditions",
     "must_be_pending",
 ]
-
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 Ids = Annotated[
     list[int] | None,
@@ -106,10 +104,10 @@ async def must_be_pending(letters: DeadLetters, ids: list[int]) -> None:
 def _ago(age: str | None) -> datetime | None:
     if age is None:
         return None
-    match = re.fullmatch(r"(\d{1,6})([smhd])", age)
-    if match is None:
+    seconds = age_seconds(age)
+    if seconds is None:
         raise typer.BadParameter(f"{age!r} is not an age; write 90s, 15m, 2h or 3d")
     try:
-        return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
+        return datetime.now(UTC) - timedelta(seconds=seconds)
     except OverflowError:
         raise typer.BadParameter(f"{age!r} is longer ago than times reach") from None

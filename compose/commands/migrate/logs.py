@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from compose.commands.options.age import age_seconds
 from compose.output import run
 from compose.settings import Settings
 from persistence.database.pool import connect
@@ -21,8 +21,6 @@ from transport.existing import must_exist
 from transport.registry import create
 
 __all__ = ["Since", "moment", "other", "two_logs"]
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 Since = Annotated[
     str | None,
@@ -40,8 +38,8 @@ def moment(text: str | None, option: str) -> float | None:
     """
     if text is None:
         return None
-    if match := re.fullmatch(r"(\d{1,6})([smhd])", text):
-        return max(0.0, time.time() - int(match[1]) * _UNITS[match[2]])
+    if (seconds := age_seconds(text)) is not None:
+        return max(0.0, time.time() - seconds)
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
