@@ -35,7 +35,7 @@ def _tick() -> list[str]:
     """The frames of the group commit that is under way, once it waits for the server's reply."""
     for task in asyncio.all_tasks():
         frames = _frames(task)
-        if frames[0].startswith("CommitQueue.") and frames[-1].startswith("_Wire."):
+        if frames[0].startswith("CommitQueue.") and frames[-1].startswith("RedisWire."):
             return frames
     return []
 

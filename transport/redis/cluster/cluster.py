@@ -29,11 +29,11 @@ from transport.redis.connection.connection import (
     LeadsToReplica,
     RedisConnection,
     Reply,
-    ReplyTooLargeError,
     ServerChanged,
     ServerIdentity,
 )
 from transport.redis.connection.errors import is_function_missing
+from transport.redis.connection.wire import ReplyTooLargeError
 
 __all__ = ["Closing", "Cluster", "IsAt"]
 

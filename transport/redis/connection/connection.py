@@ -1,31 +1,26 @@
 """One connection to Redis: sends commands and reads their replies in one trip; never resends.
 
-It uses hiredis directly, to save CPU time. redis-py's connection awaits each reply on its own. Here
-all replies of a trip wake their reader once, which takes less than half the CPU time (measured with
-5 replies, as a read has, and with 17, as a publish has). Errors are still made by redis-py's
-parser.
+It is opened when it is needed, and knows which server it leads to. ``wire`` has the bytes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-import socket
 from collections.abc import Callable, Sequence
 from ssl import SSLContext
 from typing import Any, NamedTuple, Protocol, cast
 
 import hiredis
 import msgspec
-from redis.asyncio.connection import DefaultParser
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse, NoPermissionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import NoPermissionError
 
 from transport.addresses import connected_socket
 from transport.errors import TransportUnavailable
-from transport.redis.connection.errors import is_refusal, is_wrong_server, translate
+from transport.redis.connection.errors import is_refusal, translate
 from transport.redis.connection.greeting import Greeting
+from transport.redis.connection.wire import CLOSED, RedisWire
 
 __all__ = [
     "Address",
@@ -33,7 +28,6 @@ __all__ = [
     "LeadsToReplica",
     "RedisConnection",
     "Reply",
-    "ReplyTooLargeError",
     "ServerChanged",
     "ServerIdentity",
 ]
@@ -46,7 +40,6 @@ _FRESH_SECONDS = 0.02
 # A younger connection is kept whatever its server answers. Otherwise a server that takes no writes
 # for minutes would cost a new connection for every command.
 _SECOND_LOOK_SECONDS = 0.5
-_CLOSED = "the server closed the connection"
 _SPEAKS_TLS = "if it speaks TLS, set REDIS_TLS=true"
 _SPEAKS_NONE = "over TLS; if it speaks none, set REDIS_TLS=false"
 _ASKS_US = (  # with TLS 1.3 it says so only after the handshake, and not every server does
@@ -61,11 +54,6 @@ _NEVER_REPLICA = re.compile(rb"^master_replid2:0+\r?$", re.MULTILINE)
 _FORMER_ID = re.compile(rb"^master_replid2:(?!0+\r?$)(\w+)", re.MULTILINE)
 _REPLICA = re.compile(rb"^role:slave", re.MULTILINE)
 _pack = cast("Callable[[Command], bytes]", hiredis.pack_command)  # its stub knows tuples of one
-_error = cast("Callable[[str], Exception]", DefaultParser.parse_error)
-
-
-class ReplyTooLargeError(RedisTimeoutError):
-    """A reply was given up because of its size: ask for less at once."""
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -123,7 +111,7 @@ class RedisConnection:
         """The identity of that server when the connection was opened."""
         self._locator = locator
         self._timeout = 0.0
-        self._wire: _Wire | None = None
+        self._wire: RedisWire | None = None
         self._is_blocking = False
         self._is_retired = False
 
@@ -168,7 +156,7 @@ class RedisConnection:
         try:
             async with asyncio.timeout(address.connect_timeout):
                 _, self._wire = await asyncio.get_running_loop().create_connection(
-                    _Wire,
+                    RedisWire,
                     sock=await connected_socket(address.host, address.port),
                     ssl=address.tls,
                     server_hostname=address.host if address.tls else None,
@@ -205,9 +193,9 @@ class RedisConnection:
                 continue
             if isinstance(reply, NoPermissionError) and command == _ROLE:
                 continue  # then a replica shows when it refuses the first write
-            if isinstance(reply, Exception) and str(reply) == _CLOSED:
+            if isinstance(reply, Exception) and str(reply) == CLOSED:
                 hint = _ASKS_US if address.tls else _SPEAKS_TLS
-                raise translate(RedisConnectionError(f"{_CLOSED} at our first words; {hint}"))
+                raise translate(RedisConnectionError(f"{CLOSED} at our first words; {hint}"))
             if isinstance(reply, Exception):
                 raise translate(reply)
             if command == _ROLE and reply[0] != b"master":
@@ -269,7 +257,7 @@ class RedisConnection:
         if wire is not None and _is_old(wire):
             self._leave(wire)
 
-    def _leave(self, wire: _Wire) -> None:
+    def _leave(self, wire: RedisWire) -> None:
         if wire.is_busy and not self._is_blocking:
             self._is_retired = True
         else:
@@ -293,124 +281,5 @@ def _identity(told: bytes, address: Address) -> ServerIdentity:
     return ServerIdentity(*(it[1].decode() if it else "" for it in (found, run, former)))
 
 
-def _is_old(wire: _Wire) -> bool:
+def _is_old(wire: RedisWire) -> bool:
     return asyncio.get_running_loop().time() - wire.opened > _SECOND_LOOK_SECONDS
-
-
-class _Errors:
-    """Makes redis-py's exceptions of error replies, and notes errors that end the connection.
-
-    hiredis calls it for each error reply, also inside the reply to a transaction. Other replies
-    cost nothing more. (This is no method of ``_Wire``: wire and reader would then hold references
-    to each other.)
-    """
-
-    def __init__(self) -> None:
-        self.has_wrong_server = False
-        self.is_last = False
-        """Whether the server hangs up after the last error."""
-
-    def __call__(self, text: str) -> Exception:
-        error = _error(text)
-        if is_wrong_server(error):
-            self.has_wrong_server = True
-        if text.startswith("ERR Protocol error"):
-            self.is_last = True
-        return error
-
-
-class _Wire(asyncio.Protocol):
-    """The protocol of one socket, from connecting to closing."""
-
-    def __init__(self) -> None:
-        self.lost: Exception | None = None
-        self.heard = 0.0
-        self.opened = asyncio.get_running_loop().time()
-        self.errors = _Errors()
-        self._reader = hiredis.Reader(replyError=self.errors, protocolError=InvalidResponse)
-        self._replies: list[Reply] = []
-        self._wanted = 0
-        self._received = 0
-        self._most = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._done: asyncio.Future[None] | None = None
-        self._transport: asyncio.Transport | None = None
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a trip is under way."""
-        return self._done is not None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the socket's transport, and turn on TCP keepalive."""
-        self._transport = cast("asyncio.Transport", transport)
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-
-    async def trip(self, packed: list[bytes], seconds: float, most: int) -> list[Reply]:
-        """Send ``packed`` commands and return the replies; fewer than commands if ``lost`` is set.
-
-        ``seconds``: the time to wait. ``most``: the most bytes of replies; 0: no limit.
-        """
-        assert self._transport is not None
-        assert self._done is None, "one trip at a time"
-        loop = asyncio.get_running_loop()
-        self._wanted = len(packed)
-        self._done = loop.create_future()
-        self._transport.write(b"".join(packed))
-        self._received, self._most = 0, most
-        self._timer = loop.call_later(seconds, self._expire, seconds, 0)
-        try:
-            await self._done
-        finally:
-            self._timer.cancel()
-            self._done = None
-        replies, self._replies = self._replies, []
-        return replies
-
-    def data_received(self, data: bytes) -> None:
-        """Collect replies; the last one of a trip wakes it."""
-        reader, replies = self._reader, self._replies
-        try:
-            reader.feed(data)
-            while (reply := reader.gets()) is not False:
-                replies.append(reply)
-        except InvalidResponse as error:
-            self._lose(error)
-            return
-        if self._done is None:
-            if replies:
-                self._lose(RedisConnectionError("the server spoke before it was asked"))
-        elif len(replies) >= self._wanted and not self._done.done():
-            self.heard = asyncio.get_running_loop().time()
-            self._done.set_result(None)
-        else:
-            self._received += len(data)
-            if self._received > self._most > 0:
-                self._lose(ReplyTooLargeError(f"a reply of more than {self._most} bytes"))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Note that the connection is closed."""
-        lost = RedisConnectionError(str(exc) if exc else _CLOSED)
-        lost.__cause__ = exc
-        self._lose(lost)
-
-    def hang_up(self) -> None:
-        """Close without waiting for unsent bytes."""
-        self._lose(RedisConnectionError("hung up"))
-
-    def _expire(self, seconds: float, received: int) -> None:
-        if self._received > received:  # a large reply is on its way
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(seconds, self._expire, seconds, self._received)
-            return
-        self._lose(RedisTimeoutError(f"no reply within {seconds:g} s"))
-
-    def _lose(self, why: Exception) -> None:
-        if self.lost is None:
-            self.lost = why
-        if self._transport is not None:
-            self._transport.abort()
-        if self._done is not None and not self._done.done():
-            self._done.set_result(None)

@@ -14,8 +14,9 @@ from transport.contract import Record
 from transport.errors import PartitionLost, TopicMissing, TransportUnavailable
 from transport.redis.client.functions import Functions
 from transport.redis.client.pipelines import Pipelines
-from transport.redis.connection.connection import Command, Reply, ReplyTooLargeError
+from transport.redis.connection.connection import Command, Reply
 from transport.redis.connection.errors import translate
+from transport.redis.connection.wire import ReplyTooLargeError
 from transport.redis.keys import TopicKeys, consumer
 from transport.redis.records import Entry, records, sort_key
 from transport.redis.rescue.last_seen import LastSeen
