@@ -1,7 +1,9 @@
 """The gates of a step: each checks one condition, changes nothing, and gives a reason.
 
-The answer is green, red or unknown. Gates may use ``migration_guide.parity``; they never change the
-migration's state (``migration_guide.machine`` does).
+The answer is green, red or unknown. Each gate is a file with ``NAME`` and ``gate``; ``clocks`` and
+``losses`` are no gates, but measure something for several. Gates may use
+``migration_guide.parity``; they never change the migration's state (``migration_guide.machine``
+does).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from transport.contract import Progress, Transport
 
-__all__ = ["lost_of", "words"]
+__all__ = ["losses_in_words", "lost_of"]
 
 Lost = Mapping[str, Mapping[int, int]]
 
@@ -17,8 +17,8 @@ def lost_of(*logs: tuple[Transport, Sequence[Progress]]) -> dict[str, dict[int, 
     return {name: lost for name, lost in found.items() if lost}
 
 
-def words(lost: Lost) -> str:
-    """Word losses as a part of a sentence."""
+def losses_in_words(lost: Lost) -> str:
+    """Return losses as a part of a sentence."""
     return " and ".join(
         f"{name} once lost {sum(of.values())} records (partitions {', '.join(map(str, of))})"
         for name, of in lost.items()

@@ -7,7 +7,7 @@ writes to both.
 
 from __future__ import annotations
 
-from migration_guide.gates.losses import lost_of, words
+from migration_guide.gates.losses import losses_in_words, lost_of
 from migration_guide.gates.result import GateResult, Scene, green, red, unknown
 from transport.contract import WORKER_GROUP, Topic
 from transport.progress import progress_everywhere
@@ -63,9 +63,9 @@ async def gate(scene: Scene) -> GateResult:
     if lost := lost_of((log, progress)):
         return unknown(
             NAME,
-            f"{words(lost)}: records before the watermark may be gone with them, and other "
-            "records may have their offsets by now. Stop what removed them, see that 'crossfade "
-            "audit' is clean, and accept it with a reason",
+            f"{losses_in_words(lost)}: records before the watermark may be gone with them, and "
+            "other records may have their offsets by now. Stop what removed them, see that "
+            "'crossfade audit' is clean, and accept it with a reason",
             {**evidence, "lost": lost},
         )
     return green(NAME, "everything accepted before both logs were written is persisted", evidence)

@@ -92,7 +92,7 @@ async def make_ready(target: PayloadStore, identity: str, *, dry_run: bool = Fal
     A dry run leaves ``target.identity`` unset if the target is not ready.
 
     Raises:
-        TargetInUse: as its name says.
+        TargetInUse: the target is another store, or has objects and no mark.
         PayloadOutage: the store can't do it now; it may have happened.
     """
     found, address = await target.mark(), target.settings.payload_store

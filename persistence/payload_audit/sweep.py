@@ -107,7 +107,7 @@ async def sweep(
     Raises:
         Outage, TransportUnavailable, PayloadOutage: a server can't answer. No needed object was
             deleted.
-        TooMuchToSweep: as its name says.
+        TooMuchToSweep: it would delete more than is plausible, and did nothing.
     """
     sweeping = _Sweep(pool, store, logs, max(older_than, LEAST_AGE), dry_run=dry_run)
     report = sweeping.report

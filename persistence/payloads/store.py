@@ -227,7 +227,7 @@ class PayloadStore:
             after: only keys behind this one, where the store lists keys in order (S3 does).
 
         Raises:
-            PayloadOutage: as its name says.
+            PayloadOutage: the store can't answer now.
         """
         pages = self._obstore.list(self._client, prefix or None, offset=after, chunk_size=_PAGE)
         iterator = aiter(pages)
@@ -243,7 +243,7 @@ class PayloadStore:
         """Delete objects; keys without an object do no harm.
 
         Raises:
-            PayloadOutage: as its name says; some may be gone.
+            PayloadOutage: the store can't do it now; some may be gone.
         """
         await self._delete(keys)
 
@@ -305,7 +305,7 @@ class PayloadStore:
         """Return the identity in the store's mark; ``None`` if it has no mark.
 
         Raises:
-            PayloadOutage: as its name says.
+            PayloadOutage: the store can't answer now.
         """
         if self._folder is not None:
             return await asyncio.to_thread(self._folder.mark)
