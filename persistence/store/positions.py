@@ -15,6 +15,7 @@ __all__ = [
     "Place",
     "forget_position",
     "known_positions",
+    "log_of_position",
     "move_position",
     "set_position",
     "take_position",
@@ -25,14 +26,17 @@ Place = str
 
 _TAKE = """
 UPDATE log_positions SET
-    epoch = $3, through = CASE WHEN epoch < $4::bigint THEN NULL ELSE through END
+    epoch = $3, log = coalesce($5, log), through = CASE
+        WHEN epoch < $4::bigint THEN NULL WHEN log <> $5 THEN $6 ELSE through
+    END
 WHERE transport = $1 AND partition = $2
 RETURNING through, ctid::text AS place
 """
 _NEW = """
-INSERT INTO log_positions (transport, partition, epoch) VALUES ($1, $2, $3)
+INSERT INTO log_positions (transport, partition, epoch, log) VALUES ($1, $2, $3, $4)
 RETURNING through, ctid::text AS place
 """
+_LOG = "SELECT log FROM log_positions WHERE transport = $1 AND partition = $2"
 _KNOWN = """
 SELECT partition, through FROM log_positions
 WHERE transport = $1 AND partition = ANY($2::int[])
@@ -53,7 +57,14 @@ RETURNING true
 
 
 async def take_position(
-    connection: Connection, transport: str, partition: int, epoch: int, *, before: int | None
+    connection: Connection,
+    transport: str,
+    partition: int,
+    epoch: int,
+    *,
+    before: int | None,
+    log: str | None = None,
+    restart: str | None = None,
 ) -> tuple[str | None, Place]:
     """Give a partition's position to the owner with ``epoch``; return it, and its row's place.
 
@@ -63,12 +74,21 @@ async def take_position(
     ``before`` is the epoch of the owner before, by ``fences``. If the position's is lower, that
     owner was of a release that keeps no positions: it inserted rows and left the position behind
     them. So the position is unknown.
+
+    ``log`` is the identity of the owner's log, if it is known. A position in another log becomes
+    ``restart``.
     """
-    taken = await connection.fetchrow(_TAKE, transport, partition, epoch, before)
+    taken = await connection.fetchrow(_TAKE, transport, partition, epoch, before, log, restart)
     if taken is None:
-        taken = await connection.fetchrow(_NEW, transport, partition, epoch)
+        taken = await connection.fetchrow(_NEW, transport, partition, epoch, log)
     assert taken is not None
     return taken["through"], taken["place"]
+
+
+async def log_of_position(connection: Connection, transport: str, partition: int) -> str | None:
+    """Return the identity of the log that a position is in; ``None`` if it is not known."""
+    log: str | None = await connection.fetchval(_LOG, transport, partition)
+    return log
 
 
 async def known_positions(

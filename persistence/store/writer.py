@@ -22,6 +22,7 @@ from persistence.store.locks import locks_of
 from persistence.store.position_lookup import PositionLookup
 from persistence.store.positions import (
     forget_position,
+    log_of_position,
     move_position,
     take_position,
 )
@@ -50,6 +51,8 @@ class Writer:
         *,
         keeps: bool = True,
         begin: str | None = None,
+        log: str | None = None,
+        restart: str | None = None,
     ) -> Fence:
         """Take the fence of a partition: from now on every lower epoch is refused.
 
@@ -65,6 +68,8 @@ class Writer:
             keeps: Whether PostgreSQL keeps the position (``Fence.keeps``).
             begin: The position to begin with where PostgreSQL knows none. The first owner begins
                 before the first record.
+            log: The identity of the owner's log, if it is known.
+            restart: The position to begin with where PostgreSQL knows one in another log.
 
         Returns:
             The fence, with the position that is committed with the rows.
@@ -86,7 +91,7 @@ class Writer:
             is_new = before is None or before < 0
             is_first = is_new and not await connection.fetchval(OTHERS, transport)
             through, place = await take_position(
-                connection, transport, partition, epoch, before=before
+                connection, transport, partition, epoch, before=before, log=log, restart=restart
             )
             was_unknown = through is None
             if was_unknown and keeps:
@@ -106,6 +111,15 @@ class Writer:
             is_first=is_first,
             was_unknown=was_unknown,
         )
+
+    async def log_of(self, transport: str, partition: int) -> str | None:
+        """Return the identity of the log that a position is in; ``None`` if it is not known.
+
+        Raises:
+            Outage: the database can't answer now.
+        """
+        async with using(self._pool) as connection:
+            return await log_of_position(connection, transport, partition)
 
     async def move(self, fence: Fence, through: str) -> None:
         """Move the partition's position to ``through``, without inserting a row.

@@ -15,12 +15,14 @@ log_positions = Table(
     Column("partition", Integer, nullable=False),
     Column("epoch", BigInteger, nullable=False),
     Column("through", text_column().type, nullable=True),
+    Column("log", text_column().type, nullable=True),
 )
 """Up to ``through``, every record of the partition is a row or a dead letter.
 
 It is committed with the rows, so a failover or a restore that takes rows back takes it back too. It
 is empty before the first record, and ``None`` if it is not known. Partition -1 stands for the dead
-letters.
+letters. ``log`` is the identity of the log that ``through`` is an offset of: an address may lead to
+another log than before. It is ``None`` where no owner has said so yet.
 
 The row is its partition's fence: an insert updates the row if it has the insert's ``epoch``, and a
 new owner raises the epoch.

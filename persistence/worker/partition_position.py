@@ -14,7 +14,7 @@ import structlog
 
 from persistence.errors import FenceLost
 from persistence.store.batch import Fence
-from persistence.worker.recovery.catch_up import CatchUp, Persist
+from persistence.worker.recovery.catch_up import ANOTHER_LOG, LOST, CatchUp, Persist
 from persistence.worker.recovery.positions import Floor
 from persistence.worker.worker_context import WorkerContext
 from transport.contract import Claim
@@ -59,6 +59,7 @@ class PartitionPosition:
             context.positions, context.log_barrier, restore, at_once=context.batch_size, stop=stop
         )
         self._begun: str | None = None
+        self._restarted = False
         self._taken_again = float("-inf")
         self._seen_in = -1
         self._looked: tuple[int, str | None] | None = None
@@ -73,7 +74,7 @@ class PartitionPosition:
         """
         outages = self._context.database_barrier.outages
         floor = await self._floor()
-        await self._open(self._begin(floor))
+        await self._open(self._begin(floor), floor.log, await self._restart(floor))
         await self._catch_up_rows(floor)
         self.seen(outages)
 
@@ -96,7 +97,7 @@ class PartitionPosition:
         )
         outages = self._context.database_barrier.outages
         floor = await self._floor()
-        await self._take(self._begin(floor))
+        await self._take(self._begin(floor), floor.log, await self._restart(floor))
         await self._catch_up_rows(floor)
         self.seen(outages)
         await self._claim.nack()
@@ -182,16 +183,38 @@ class PartitionPosition:
             return self._begun
         return floor.moved_to or floor.offset
 
-    async def _open(self, begin: str | None) -> None:
+    async def _restart(self, floor: Floor) -> str | None:
+        """Return where to begin if PostgreSQL's position is in another log, else ``None``.
+
+        The address led to another cluster for a while, or the log was made anew. Offsets of two
+        logs can't be compared: rows that are there would seem lost, or the reverse.
+        """
+        self._restarted = False
+        if floor.log is None:
+            return None
+        context, fence = self._context, self.fence
+        held = await context.database_barrier.run(
+            lambda: context.writer.log_of(fence.transport, fence.partition), self._stop
+        )
+        if held in (None, floor.log):
+            return None
+        self._restarted = True
+        return await self._catch_up.before_first(fence)
+
+    async def _open(
+        self, begin: str | None, log: str | None = None, restart: str | None = None
+    ) -> None:
         try:
-            await self._take(begin)
+            await self._take(begin, log, restart)
         except FenceLost as error:
             if error.held is None:
                 raise
             await self._outbid(error.held)
-            await self._take(begin)
+            await self._take(begin, log, restart)
 
-    async def _take(self, begin: str | None = None) -> None:
+    async def _take(
+        self, begin: str | None = None, log: str | None = None, restart: str | None = None
+    ) -> None:
         context, claim, fence = self._context, self._claim, self.fence
         taken = await context.database_barrier.run(
             lambda: context.writer.take(
@@ -201,6 +224,8 @@ class PartitionPosition:
                 context.member,
                 keeps=fence.keeps,
                 begin=begin,
+                log=log,
+                restart=restart,
             ),
             self._stop,
         )
@@ -243,11 +268,16 @@ class PartitionPosition:
             await self._catch_up.read_what_was_passed(fence, floor)
         while True:
             after = fence.through
-            if not await self._catch_up.is_covered(fence, floor):
+            # Records that left a log before it was read are no loss of PostgreSQL's.
+            if not self._restarted and not await self._catch_up.is_covered(fence, floor):
                 await self._catch_up.wait_for_operator(fence, floor, self._position_now)
                 after = after if fence.through is None else fence.through
             if after is None or await self._catch_up.restore(
-                fence, after, floor, passes_holes=fence.through is None
+                fence,
+                after,
+                floor,
+                passes_holes=self._restarted or fence.through is None,
+                reason=ANOTHER_LOG if self._restarted else LOST,
             ):
                 break
         if floor.offset is not None and (

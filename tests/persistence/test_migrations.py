@@ -320,7 +320,7 @@ async def test_tables_of_another_application_are_left_alone(empty_url: str) -> N
     await connection.close()
 
 
-@pytest.mark.parametrize("theirs", ["3f2a9c1d7e55", "0003", "0027", "9999"])
+@pytest.mark.parametrize("theirs", ["3f2a9c1d7e55", "0003", "0028", "9999"])
 async def test_the_revision_of_another_application_is_not_taken_for_ours(
     empty_url: str, theirs: str
 ) -> None:

@@ -22,15 +22,20 @@ from persistence.store.batch import Fence
 from persistence.worker.recovery.positions import Floor, Positions
 from transport.contract import Record
 
-__all__ = ["CatchUp"]
+__all__ = ["ANOTHER_LOG", "LOST", "CatchUp"]
 
 _log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 1.0
-_LOST = (
+LOST = (
     "PostgreSQL lacks acknowledged rows: it lost them in a failover or a restore; putting them "
     "back from the log"
 )
+ANOTHER_LOG = (
+    "PostgreSQL's position was in another log than the one that is read now: every record that "
+    "this log still holds is read again, and those without a row get it now"
+)
+"""Logged if there are such records."""
 _MOVED = (
     "The workers' group was moved past records that no worker had acknowledged: those without a "
     "row get it now"
@@ -101,6 +106,10 @@ class CatchUp:
             "the database was emptied, or is another one. All records that the log still has "
             "become rows; older ones are lost if no other server or backup has them"
         )
+        return await self.before_first(fence)
+
+    async def before_first(self, fence: Fence) -> str:
+        """Return the position just before the first record of the log; empty if it has none."""
         return await self._log_barrier.run(
             lambda: self._positions.begin(fence.partition), self._stop
         )
@@ -148,7 +157,7 @@ class CatchUp:
         floor: Floor,
         *,
         passes_holes: bool = False,
-        reason: str = _LOST,
+        reason: str = LOST,
     ) -> bool:
         """Persist the records between ``after`` and ``floor``, in the order of the log.
 

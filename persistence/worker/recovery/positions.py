@@ -36,11 +36,13 @@ class Floor(NamedTuple):
 
     ``offset`` is that of the last acknowledged record: empty before the first one, ``None`` if it
     is not known. ``moved_to`` is the last offset before the group if the log knows of no
-    acknowledged record there: the group was moved from outside.
+    acknowledged record there: the group was moved from outside. ``log`` is the identity of the log,
+    ``None`` if it was not asked for.
     """
 
     offset: str | None
     moved_to: str | None = None
+    log: str | None = None
 
 
 class Positions:
@@ -62,6 +64,7 @@ class Positions:
         self._turn = asyncio.Lock()
         self._asked = float("-inf")
         self._progress: Sequence[Progress] = ()
+        self._identity: str | None = None
         self._waiting: dict[int, Paused] = {}
         counts = metrics.of(PositionMetrics)
         self._restored = counts.restored.labels(transport.name)
@@ -83,13 +86,14 @@ class Positions:
             if self._asked <= wanted:
                 asked = time.monotonic()
                 self._progress = await self._transport.progress(self._topic, group=self._group)
+                self._identity = await self._transport.identity()
                 self._asked = asked
         told = {progress.partition: progress for progress in self._progress}
         if partition not in told:
-            return Floor(None)
+            return Floor(None, log=self._identity)
         if told[partition].unavailable:
             raise TransportUnavailable(f"no server of the log has partition {partition} now")
-        return _floor(told[partition])
+        return _floor(told[partition])._replace(log=self._identity)
 
     def is_behind(self, through: str, floor: Floor) -> bool:
         """Return whether records between the two are acknowledged and may have no row."""
