@@ -18,6 +18,7 @@ _PIPE_BYTES = 1 << 20  # the most that Linux lets any user have; 64 KiB by defau
 _PATIENCE = 0.2
 _PERIOD = 60.0
 """Seconds that a reader is waited for in all, in each period of so many seconds."""
+_UNWRITABLE = (OSError, ValueError)  # ValueError: the stream is closed
 _AT_ONCE = select.PIPE_BUF  # a pipe or socket with room takes so many bytes without a wait
 
 
@@ -47,7 +48,7 @@ class LogStream:
 
     def write(self, text: str) -> None:
         """Write lines, or leave them out. Raises nothing."""
-        with suppress(OSError):
+        with suppress(*_UNWRITABLE):
             if self._descriptor is None:
                 self._stream.write(text)
                 return
@@ -55,8 +56,8 @@ class LogStream:
                 self._send(self._descriptor, text)
 
     def flush(self) -> None:
-        """Write buffered text."""
-        with suppress(OSError):
+        """Write buffered text. Raises nothing."""
+        with suppress(*_UNWRITABLE):
             self._stream.flush()
 
     def _send(self, descriptor: int, text: str) -> None:

@@ -15,14 +15,20 @@ from otel.settings import OtelSettings
 
 
 @pytest.fixture
-def logged() -> Iterator[Callable[[], list[dict[str, str]]]]:
-    """Configure logging as JSON; calling it returns the lines so far."""
-    out = io.StringIO()
+def own_logging() -> Iterator[None]:
+    """Let the test configure logging: afterwards it is as before."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    configure(OtelSettings(), stream=out, private_errors=(UnicodeError,))
-    yield lambda: [json.loads(line) for line in out.getvalue().splitlines()]
+    yield
     structlog.reset_defaults()
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.captureWarnings(capture=False)
+
+
+@pytest.fixture
+def logged(own_logging: None) -> Callable[[], list[dict[str, str]]]:
+    """Configure logging as JSON; calling it returns the lines so far."""
+    out = io.StringIO()
+    configure(OtelSettings(), stream=out, private_errors=(UnicodeError,))
+    return lambda: [json.loads(line) for line in out.getvalue().splitlines()]

@@ -50,7 +50,7 @@ class Reader:
 
 
 @pytest.fixture(params=["pipe", "socket"])
-def reader(request: pytest.FixtureRequest) -> Iterator[Reader]:
+def reader(request: pytest.FixtureRequest, own_logging: None) -> Iterator[Reader]:
     """The reader of this process's log."""
     if request.param == "pipe":
         read, write = os.pipe()
