@@ -1,4 +1,4 @@
-"""What is logged and counted while a collector refuses the spans."""
+"""Log lines and counts while a collector refuses the spans."""
 
 from __future__ import annotations
 
