@@ -32,6 +32,7 @@ class IngressSettings(BaseSettings):
     host: str = "127.0.0.1"
     """The address to listen on. Anything but loopback needs API keys."""
     port: Port = 3000
+    """The port to listen on."""
 
     ingress_mode: Literal["queue", "direct"] = "queue"
     """``queue``: accept into the log, workers persist. ``direct``: persist before the answer."""
@@ -100,11 +101,15 @@ class IngressSettings(BaseSettings):
     ingress_body_timeout_ms: Annotated[int, Field(ge=1, le=600_000)] = 30_000
     """How long a client may take to send a body that does not come with its head."""
     ingress_max_body_bytes: Annotated[int, Field(ge=1)] = 1024 * 1024
+    """The most bytes of a message in JSON: of the body of a POST, or of one item of a batch."""
     ingress_max_batch_bytes: Annotated[int, Field(ge=1)] = 16 * 1024 * 1024
+    """The most bytes of the body of a batch."""
     ingress_max_batch_items: Annotated[int, Field(ge=1, le=1_000)] = 1_000
+    """The most messages of a batch."""
     ingress_max_content_bytes: Annotated[int, Field(ge=1)] = 65_536
     """The most bytes of ``content`` in UTF-8."""
     ingress_max_recipients: Annotated[int, Field(ge=1, le=10_000)] = 1_000
+    """The most ``recipientIds`` of a message."""
 
     ingress_trace_url: str | None = None
     """The URL of a trace in your tracing system, with ``{traceId}`` in it. ``GET

@@ -24,6 +24,7 @@ class OtelSettings(BaseSettings):
     metrics_timeout_ms: Annotated[int, Field(ge=100, le=600_000)] = 10_000
     """How long one connection may last."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The least important lines that are written: ``DEBUG``, ``INFO``, ``WARNING`` or ``ERROR``."""
     log_format: Literal["json", "console"] = "json"
     """``json``: one object per line, for machines. ``console``: for people."""
 

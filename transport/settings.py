@@ -64,14 +64,21 @@ class TransportSettings(BaseSettings):
     that sentinels name (``rediss`` for TLS with all of them). Parts that it leaves out come from
     their own settings."""
     redis_host: str = "localhost"
+    """The host of Redis: a name or an address."""
     redis_port: Port = 6379
+    """Its port."""
     redis_username: str | None = None
+    """The ACL user; the user ``default`` if unset. See docs/redis.md for the rights that it
+    needs."""
     redis_password: SecretStr | None = None
+    """Its password."""
     redis_password_file: str | None = None
     """A file with the password, in place of ``REDIS_PASSWORD``. It is read for each new connection,
     so it may be replaced at any time."""
     redis_stream_db: Annotated[int, Field(ge=0)] = 1
+    """The number of the database with the streams. A cluster of Redis has only database 0."""
     redis_tls: bool = False
+    """Whether to connect with TLS."""
     redis_tls_ca_file: str | None = None
     """PEM file of the authorities to trust; the system's if unset."""
     redis_tls_cert_file: str | None = None
@@ -79,6 +86,7 @@ class TransportSettings(BaseSettings):
     redis_tls_key_file: str | None = None
     """PEM file of that certificate's key; if unset, the key is in REDIS_TLS_CERT_FILE."""
     redis_sentinel_username: str | None = None
+    """The ACL user at the sentinels, if they have one of their own."""
     redis_sentinel_password: SecretStr | None = None
     """The sentinels' own password. The passwords in REDIS_URL and REDIS_PASSWORD are the
     server's."""
@@ -98,18 +106,28 @@ class TransportSettings(BaseSettings):
     none are kept."""
 
     kafka_bootstrap_servers: str = "localhost:9092"
+    """Brokers to ask for the others, separated by commas: ``host:port,host:port``. Name more than
+    one, so that a start does not depend on one broker."""
     kafka_topic: str = "msg.stream"
+    """The topic of messages and receipts. It is created if it is missing."""
     kafka_dlq_topic: str = "msg.dlq"
+    """The topic of dead letters. It is created if it is missing."""
     kafka_group_prefix: str | None = None
     """The prefix of our groups' names, as in ``team-a.persistence-workers``. Set it if two
     installations share a cluster, or if our rights are for a prefix. After a change of the prefix
     the workers read the log again from its beginning, which makes no row twice."""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """Whether to encrypt (``SSL``), to log in (``SASL``), or both. A log-in needs
+    KAFKA_SASL_MECHANISM."""
     kafka_sasl_mechanism: (
         Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None
     ) = None
+    """How to log in: ``PLAIN``, ``SCRAM-SHA-256``, ``SCRAM-SHA-512``, or ``OAUTHBEARER`` with
+    KAFKA_OAUTH_PROVIDER."""
     kafka_sasl_username: str | None = None
+    """The user, for ``PLAIN`` and SCRAM."""
     kafka_sasl_password: SecretStr | None = None
+    """The user's password."""
     kafka_sasl_password_file: str | None = None
     """A file with the password, in place of ``KAFKA_SASL_PASSWORD``. It is read for each new
     connection, so it may be replaced at any time."""
@@ -119,7 +137,9 @@ class TransportSettings(BaseSettings):
     kafka_oauth_token_url: str | None = None
     """``oidc``: the token endpoint, which takes a client id and a secret."""
     kafka_oauth_client_id: str | None = None
+    """``oidc``: the client id."""
     kafka_oauth_client_secret: SecretStr | None = None
+    """``oidc``: the secret of the client id."""
     kafka_oauth_scope: str | None = None
     """``oidc``: the scope of the token, if the endpoint asks for one."""
     kafka_oauth_token_file: str | None = None
@@ -135,10 +155,13 @@ class TransportSettings(BaseSettings):
     kafka_ssl_keyfile: str | None = None
     """PEM file of that certificate's key; if unset, the key is in KAFKA_SSL_CERTFILE."""
     kafka_ssl_keyfile_password: SecretStr | None = None
+    """The password of the key, if the key is encrypted."""
     kafka_client_rack: str | None = None
     """The rack of this process, such as its availability zone. It reads from a replica there, if
     the brokers have a ``replica.selector.class``."""
     kafka_replication_factor: Annotated[int, Field(ge=1)] = 1
+    """The replicas of each partition of a topic that is created. Set 3 where there are three
+    brokers."""
     kafka_min_insync_replicas: Annotated[int, Field(ge=1)] | None = None
     """The replicas that must have an append before it is acknowledged; if unset, all but one (at
     least 1)."""

@@ -58,26 +58,33 @@ class TracingSettings(BaseSettings):
     otel_exporter_otlp_protocol: str = PROTOCOLS[0]
     """``http/protobuf`` or ``grpc``."""
     otel_exporter_otlp_traces_protocol: str | None = None
+    """The same for traces alone; it overrides OTEL_EXPORTER_OTLP_PROTOCOL."""
     otel_exporter_otlp_headers: SecretStr | None = None
     """``name=value``, comma-separated, sent with each export: credentials, for example."""
     otel_exporter_otlp_traces_headers: SecretStr | None = None
+    """The same for traces alone; it overrides OTEL_EXPORTER_OTLP_HEADERS."""
     otel_exporter_otlp_compression: str = "none"
     """``none`` or ``gzip``; for HTTP also ``deflate``."""
     otel_exporter_otlp_traces_compression: str | None = None
+    """The same for traces alone; it overrides OTEL_EXPORTER_OTLP_COMPRESSION."""
     otel_exporter_otlp_certificate: str | None = None
     """File of the authorities that a collector's certificate is checked against; by default, those
     that the exporter's library brings."""
     otel_exporter_otlp_traces_certificate: str | None = None
+    """The same for traces alone; it overrides OTEL_EXPORTER_OTLP_CERTIFICATE."""
     otel_exporter_otlp_client_certificate: str | None = None
     """File of the certificate that is shown to a collector that asks for one. With gRPC,
     ``OTEL_EXPORTER_OTLP_CERTIFICATE`` must be set too."""
     otel_exporter_otlp_traces_client_certificate: str | None = None
+    """The same for traces alone; it overrides OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE."""
     otel_exporter_otlp_client_key: str | None = None
     """File of its key."""
     otel_exporter_otlp_traces_client_key: str | None = None
+    """The same for traces alone; it overrides OTEL_EXPORTER_OTLP_CLIENT_KEY."""
     otel_exporter_otlp_timeout: Seconds = 10.0
     """Seconds (the Python SDK's unit) after which an export is given up."""
     otel_exporter_otlp_traces_timeout: Seconds | None = None
+    """The same for traces alone; it overrides OTEL_EXPORTER_OTLP_TIMEOUT."""
     otel_traces_sampler: str = "parentbased_always_on"
     """``always_on``, ``always_off``, ``traceidratio``, one of these with ``parentbased_`` before
     it, or the name of a sampler that another package registers."""
@@ -91,6 +98,7 @@ class TracingSettings(BaseSettings):
     otel_bsp_max_queue_size: Count = 2048
     """Spans that may wait; those that find no room are dropped, and counted."""
     otel_bsp_max_export_batch_size: Count = 512
+    """The most spans of one export; not more than OTEL_BSP_MAX_QUEUE_SIZE."""
     otel_bsp_export_timeout: Count = 30_000
     """Milliseconds; the Python SDK reads it, but limits nothing by it. A process that ends waits at
     most 5 seconds."""
