@@ -197,12 +197,16 @@ def columns(batch: Records) -> tuple[BatchColumns, BatchColumns]:
     """Return the messages and the receipts of ``batch``, each in its order.
 
     Raises:
-        Rejected: some record has an id that is no UUID, or a time that is not RFC 3339.
+        Rejected: some record has an id that is no UUID, or a time that is not RFC 3339, or not in
+            the years 1 to 9999.
     """
     try:
         return _columns(batch, Message, MESSAGE), _columns(batch, Receipt, SENT_RECEIPT)
     except ValueError as error:
-        raise Rejected("an id is not a UUID, or a time is not RFC 3339 with an offset") from error
+        raise Rejected(
+            "an id is not a UUID, or a time is not RFC 3339 with an offset, in the years 1 to 9999 "
+            "of UTC"
+        ) from error
 
 
 def _columns(batch: Records, kind: type, table: Sequence[InsertColumn]) -> BatchColumns:

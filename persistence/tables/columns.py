@@ -7,7 +7,7 @@ field added here (and to the event, the model and a migration) is written and re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -62,11 +62,14 @@ class Column(NamedTuple):
 
 @lru_cache(maxsize=256)  # messages of one append have the same time
 def _moment(text: str) -> str:
-    """Return a time in the spelling that PostgreSQL and this service read alike."""
+    """Return a time in UTC, in the spelling that PostgreSQL and this service read alike."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("no offset")
-    return moment.isoformat()
+    try:
+        return moment.astimezone(UTC).isoformat()
+    except OverflowError as error:  # PostgreSQL would store it, and no query could return the row
+        raise ValueError("its year in UTC is before 1 or after 9999") from error
 
 
 def _uuid(text: str) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import msgspec
 import pytest
 
 from persistence.errors import Rejected
+from persistence.reads.messages import conversation
 from persistence.store import classification
 from persistence.store.batch import Written
 from persistence.tables.columns import message_of, receipt_of
@@ -179,6 +182,26 @@ async def test_a_record_that_can_not_be_stored_is_refused_without_quoting_it(wri
         await writer.write([placed(message(**broken))], fence)
     assert refusal.value.reason is Reason.REJECTED
     assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
+async def test_a_time_that_no_reader_can_hold_is_refused(writer, fence, database_pool, at):
+    """PostgreSQL's years go further than Python's: no query could return such a row."""
+    good = message("good")
+    late = msgspec.structs.replace(receipt(good), at=at)
+    for event in (message("late", accepted_at=at), late):
+        with pytest.raises(Rejected, match="9999"):
+            await writer.write([placed(good), placed(event)], fence)
+    assert await writer.write([placed(good)], fence) == Written([0], [], [])
+    rows, _ = await conversation(database_pool, "conv", None, 10, most_bytes=1000)
+    assert [row.message for row in rows] == [good]
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "2026-01-01T00:00:00+23:59"])
+async def test_a_time_is_read_as_it_was_sent(writer, fence, database_pool, at):
+    await writer.write([placed(message("c", accepted_at=at))], fence)
+    found = await database_pool.fetchval("SELECT accepted_at FROM messages")
+    assert found == datetime.fromisoformat(at)
 
 
 async def test_a_direct_batch_spans_partitions_and_needs_no_fence(writer, database_pool):
