@@ -223,10 +223,9 @@ class Erasure:
         payloads = await self._payloads(doomed)
         async with using(self._pool) as connection, connection.transaction():
             await run.lock(connection)
-            await letters.scrub(
-                connection, [letter.id for letter in found], by=run.by, why=self._why
-            )
-            _count(counts, letters=len(found), payloads=payloads)
+            ids = [letter.id for letter in found]
+            scrubbed = await self._scrub(run, connection, doomed, ids)
+            _count(counts, letters=scrubbed, payloads=payloads)
             await self._note(run, counts, {"letter": str(after + letters.PAGE)}, connection)
         return True
 
@@ -241,7 +240,9 @@ class Erasure:
         async with using(self._pool) as connection, connection.transaction():
             await run.lock(connection)
             deleted = await delete_rows(connection, [row.id for row in page.doomed])
+            scrubbed = await self._scrub(run, connection, page.doomed)
             _count(counts, rows=deleted.rows, receipts=deleted.receipts, payloads=payloads)
+            _count(counts, letters=scrubbed)
             await self._note(run, counts, {"block": str(page.block or 0)}, connection)
         return await self._next_stage(run) if page.block is None else True
 
@@ -267,7 +268,9 @@ class Erasure:
                 doomed, unread = [], 1  # the others are looked into all the same
         counts = dict(run.progress.counts)
         _count(counts, archived=len(doomed), payloads=payloads, unread=unread)
-        async with using(self._pool) as connection:
+        async with using(self._pool) as connection, connection.transaction():
+            await run.lock(connection)
+            _count(counts, letters=await self._scrub(run, connection, doomed))
             await self._note(run, counts, {"archive": str(archive.id)}, connection)
         return True
 
@@ -285,6 +288,11 @@ class Erasure:
     async def _mark(self, doomed: Sequence[Doomed]) -> None:
         if doomed:
             await mark_erased(self._pool, doomed)
+
+    async def _scrub(
+        self, run: JobRun, at: Connection, doomed: Sequence[Doomed], ids: Sequence[int] = ()
+    ) -> int:
+        return await letters.scrub(at, doomed, ids=ids, by=run.by, why=self._why)
 
     async def _payloads(self, doomed: Sequence[Doomed]) -> int:
         """Delete the content of messages from the payload store; return how many objects."""

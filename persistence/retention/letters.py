@@ -46,12 +46,13 @@ WHERE id > $1 AND id <= $2 AND error <> $4 AND (buried OR EXISTS (
 ORDER BY id
 """
 _LAST = "SELECT coalesce(max(id), 0) FROM dead_letters"
+# A receipt's letter names no sender and no conversation: only its message tells whose it is.
 _SCRUB = """
 UPDATE dead_letters SET record_key = '', body = '', header_names = '{}', header_values = '{}',
     error = $2, cause = $2, conversation_id = NULL,
     state = CASE WHEN state = 'pending' THEN 'discarded' ELSE state END,
-    settled_at = coalesce(settled_at, now()), settled_by = $3, settled_why = $4
-WHERE id = ANY($1::bigint[])
+    settled_at = coalesce(settled_at, now()), settled_by = $4, settled_why = $5
+WHERE (id = ANY($1::bigint[]) OR message_id = ANY($3::uuid[])) AND error <> $2
 """
 
 
@@ -76,9 +77,29 @@ async def last_letter(connection: Connection) -> int:
     return int(await connection.fetchval(_LAST))
 
 
-async def scrub(connection: Connection, ids: Sequence[int], *, by: str, why: str) -> None:
-    """Remove everything that a sender wrote from letters. They can't be redriven any more."""
-    await connection.execute(_SCRUB, ids, ERASED, by, why)
+async def scrub(
+    connection: Connection,
+    doomed: Sequence[Doomed],
+    *,
+    ids: Sequence[int] = (),
+    by: str,
+    why: str,
+) -> int:
+    """Remove everything that a sender wrote from letters. They can't be redriven any more.
+
+    Args:
+        connection: of the database.
+        doomed: erased messages. Their letters go, and those of their receipts.
+        ids: further letters.
+        by: the operator.
+        why: the reason.
+
+    Returns:
+        How many letters were scrubbed.
+    """
+    messages = [message.id for message in doomed]
+    status = await connection.execute(_SCRUB, ids, ERASED, messages, by, why)
+    return int(status.rpartition(" ")[2])
 
 
 def scrubbed_row(transport: str, record: Record, *, by: str, why: str) -> Row:

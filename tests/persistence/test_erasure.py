@@ -33,10 +33,10 @@ from persistence.store.statement import LOCK_CLASS
 from persistence.store.writer import insert
 from tests.payloads.stores import folder_of, opened
 from tests.persistence.loglib import append, broken, contents, lag, raw
-from tests.persistence.samples import message, placed, receipt
+from tests.persistence.samples import PARTITIONS, message, placed, receipt
 from tests.support.canary import columns_with
-from transport.contract import WORKER_GROUP, Topic
-from transport.message.envelope import Message
+from transport.contract import WORKER_GROUP, Envelope, Topic
+from transport.message.envelope import Message, seal_receipt
 from transport.message.partitioner import partition_for
 from transport.message.payload import ContentDigest
 from transport.registry import create
@@ -62,6 +62,11 @@ def ours(client: str, **more) -> Message:
         "recipient_ids": (f"to-{CANARY}",), **more,
     }  # fmt: skip
     return message(f"{CANARY}-{client}", **fields)
+
+
+def _unstorable(of: Message) -> Envelope:
+    """A receipt that PostgreSQL refuses: its user has a NUL."""
+    return seal_receipt(receipt(of, user="\0user"), partitions=PARTITIONS, traceparent=None)
 
 
 @pytest.fixture
@@ -169,6 +174,19 @@ async def test_nothing_brings_it_back_while_the_log_has_it(
     await nothing_left()
     letters = await DeadLetters(database_pool).list(state=None)
     assert {letter.state for letter in letters} == {"discarded"}
+
+
+async def test_dead_letters_of_its_receipts_go_too(transport, database_pool, drained):
+    """They name neither its sender nor its conversation, and the log may have lost the message."""
+    row, dead = ours("1"), ours("2")
+    letters = [_unstorable(row), broken(dead), receipt(dead, user=f"user {CANARY}")]
+    await append(transport, row, *letters, _unstorable(message("another's")))
+    await drained()
+    subject = Subject("sender", SENDER)
+    report = await Erasure(database_pool, subject, [], None).run(by="me@here")
+    assert (report.rows, report.letters) == (1, 3)
+    bodies = await database_pool.fetch("SELECT body FROM dead_letters WHERE body <> ''")
+    assert [message("another's").message_id.encode() in body for (body,) in bodies] == [True]
 
 
 async def test_a_conversation_is_erased_with_all_its_senders(transport, database_pool, drained):
