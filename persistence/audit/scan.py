@@ -149,9 +149,9 @@ class _Partition:
         suspects = await self._undecodable([record for record, event in decoded if event is None])
         for record, event in events:
             if isinstance(event, Receipt):
-                if event.message_id in buried:
-                    continue
-                if (event.message_id, event.user_id, event.state) not in received:
+                # Another producer may spell the id in upper case, say. PostgreSQL does not.
+                of = str(_uuid(event.message_id))
+                if of not in buried and (of, event.user_id, event.state) not in received:
                     suspects.append(_unaccounted(record, event, Lack.ROW))
             elif row := rows.get(event.idempotency_key) or rows.get(event.message_id):
                 suspects += self._against(record, event, row)

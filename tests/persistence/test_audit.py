@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -12,11 +13,12 @@ from persistence.audit.repair import repair
 from persistence.audit.report import Lack
 from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.errors import PersistenceError
+from persistence.retention.burial import Doomed, delete_rows, mark_erased
 from tests.persistence.loglib import append, broken, contents, lag, letters, raw
-from tests.persistence.samples import message, receipt
+from tests.persistence.samples import PARTITIONS, message, receipt
 from transport.contract import Reason, Topic
 from transport.features.forwarding import Forwarding
-from transport.message.envelope import seal_message
+from transport.message.envelope import seal_message, seal_receipt
 
 COPY = """
 INSERT INTO messages (id, idempotency_key, correlation_id, conversation_id, sender_id,
@@ -69,6 +71,18 @@ async def test_nothing_is_found_after_everything_that_can_rightly_happen(
     report = await audit(database_pool, transport)
     assert report.clean
     assert (report.rows, sum(r.records for r in report.ranges)) == (2, 8)
+
+
+async def test_a_receipt_may_spell_its_message_otherwise(persisted, transport, database_pool):
+    one = message("c1")
+    sent = seal_receipt(receipt(one), partitions=PARTITIONS, traceparent=None)
+    body = sent.body.replace(one.message_id.encode(), one.message_id.upper().encode())
+    await persisted(one, msgspec.structs.replace(sent, body=body))
+    assert await database_pool.fetchval("SELECT count(*) FROM message_receipts") == 1
+    assert (await audit(database_pool, transport)).clean
+    await mark_erased(database_pool, [Doomed(UUID(one.message_id), datetime.now(UTC))])
+    await delete_rows(database_pool, [UUID(one.message_id)])
+    assert (await audit(database_pool, transport)).clean
 
 
 async def test_what_the_log_lost_is_told_since_it_cannot_be_compared(
