@@ -47,7 +47,7 @@ async def elected(
         return
     try:
         with translated():
-            held = await connection.fetchval(_TRY, _CLASS, what)
+            held = await _try(connection, what)
         try:
             # Not translated: an error of the block is not the database's.
             yield connection if held else None
@@ -72,6 +72,15 @@ async def _directly(servers: Servers, what: str) -> AsyncIterator[Connection | N
         yield cast("Connection", session) if held else None
     finally:
         session.terminate()  # and with it the lock
+
+
+async def _try(connection: Connection, what: str) -> bool:
+    try:
+        return bool(await connection.fetchval(_TRY, _CLASS, what))
+    except (TimeoutError, asyncio.CancelledError):
+        # The server may grant the lock all the same. The pool would keep it with the connection.
+        connection.terminate()
+        raise
 
 
 async def _unlock(connection: Connection, what: str) -> None:

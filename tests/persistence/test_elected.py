@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 
 import asyncpg
@@ -10,7 +11,7 @@ import pytest
 
 from persistence.database.pool import connect
 from persistence.errors import Outage
-from persistence.fleet.leader_lock import elected
+from persistence.fleet.leader_lock import elected, is_held
 from persistence.settings import PersistenceSettings
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
@@ -36,3 +37,24 @@ async def test_a_cut_connection_ends_the_lock_and_nothing_else(database_url, dat
             return connection is not None
 
     await eventually(another_has_it)
+
+
+async def test_a_cancelled_election_leaves_no_lock(database_pool):
+    """PostgreSQL may grant the lock when nobody waits for it any more."""
+
+    async def elect() -> None:
+        async with elected(database_pool, "test"):
+            pass
+
+    for steps in range(20):  # of the event loop: before, while and after PostgreSQL is asked
+        await database_pool.fetchval("SELECT 1")  # there is a free connection
+        election = asyncio.create_task(elect())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        election.cancel()
+        await asyncio.wait([election])
+
+    async def is_free() -> bool:
+        return not await database_pool.fetchval("SELECT " + is_held("'test'"))
+
+    await eventually(is_free)
