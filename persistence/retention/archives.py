@@ -27,6 +27,7 @@ WHERE created_at < $1
     AND NOT EXISTS (SELECT FROM tombstones WHERE tombstones.id = messages.id)
 LIMIT $2
 """
+# A row may be erased at this moment: its tombstone is the erasure's, and no file gets it.
 _PLAN = f"""
 WITH chosen AS MATERIALIZED ({_CHOSEN}),
 made AS (
@@ -37,6 +38,7 @@ made AS (
 buried AS (
     INSERT INTO tombstones (id, accepted_at, archive, fingerprint, correlation_id)
     SELECT chosen.id, accepted_at, made.id, fingerprint, correlation_id FROM chosen, made
+    ON CONFLICT DO NOTHING
 )
 SELECT id FROM made
 """  # noqa: S608 - constants only

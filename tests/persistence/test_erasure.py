@@ -24,6 +24,7 @@ from persistence.operator_actions import Actions
 from persistence.payloads.errors import PayloadOutage
 from persistence.retention import burial
 from persistence.retention import erasure as erasure_module
+from persistence.retention.archives import ArchiveTable
 from persistence.retention.burial import Doomed, delete_rows, mark_erased
 from persistence.retention.erasure import Erasure
 from persistence.retention.subject import Subject
@@ -260,6 +261,24 @@ async def test_an_insert_that_is_under_way_brings_no_row_back(database_pool, eve
         await marking
         assert (await delete_rows(connection, [identifier])).rows == 1
         assert (await insert(connection, [placed(sent)])).duplicates == [0]
+
+
+async def test_the_archive_leaves_out_what_is_erased_meanwhile(database_pool, eventually):
+    gone, old = message("gone"), message("old")
+    table = ArchiveTable(database_pool)
+    async with database_pool.acquire() as eraser:
+        await insert(eraser, [placed(gone), placed(old)])
+        async with eraser.transaction():
+            await eraser.execute(
+                "INSERT INTO tombstones (id, accepted_at, erased_at) VALUES ($1, now(), now())",
+                UUID(gone.message_id),
+            )
+            planning = asyncio.create_task(table.plan(datetime.now(UTC), 10))
+            waiting = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"
+            await eventually(lambda: database_pool.fetchval(waiting))
+        assert await planning
+    [planned] = await table.of_state("planned")
+    assert await table.ids(planned.id) == [UUID(old.message_id)]
 
 
 async def test_an_erasure_waits_for_no_dump(database_pool):
