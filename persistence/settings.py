@@ -32,8 +32,9 @@ class PersistenceSettings(BaseSettings):
     database_password_file: str | None = None
     """A file with the password for the three of them, which then name none. It is read for each new
     connection, so it may be replaced at any time."""
-    database_pool_size: Annotated[int, Field(ge=4, le=512)] = 10
-    """Connections this process may open. More than a few per core of the server gain nothing."""
+    database_pool_size: Annotated[int, Field(ge=6, le=512)] = 10
+    """Connections this process may open. More than a few per core of the server gain nothing. Work
+    that one process does for all holds up to four, a redrive among it."""
     database_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
     """A statement that takes longer counts as an outage, and is tried again with fewer rows."""
     database_history_days: Annotated[int, Field(ge=1, le=36_500)] = 14

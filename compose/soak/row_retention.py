@@ -63,7 +63,7 @@ class RowRetention:
     @asynccontextmanager
     async def of(cls, stage: Stage, seed: int) -> AsyncIterator[Self]:
         """Yield an instance with a pool of its own, which closes when the block ends."""
-        settings = PersistenceSettings(database_url=stage.database_url, database_pool_size=4)
+        settings = PersistenceSettings(database_url=stage.database_url, database_pool_size=6)
         pool = await connect(settings)
         try:
             yield cls(pool, stage.folder / "archive", stage, seed)

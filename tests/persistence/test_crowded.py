@@ -36,7 +36,7 @@ async def test_a_worker_without_a_connection_gives_its_partitions_up(
 ) -> None:
     sessions = [await asyncpg.connect(role_url) for _ in range(_MOST)]
     pools = [
-        await connect(PersistenceSettings(database_url=SecretStr(url), database_pool_size=4))
+        await connect(PersistenceSettings(database_url=SecretStr(url), database_pool_size=6))
         for url in (role_url.replace(_ROLE, "crossfade"), role_url)
     ]
     try:

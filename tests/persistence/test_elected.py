@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
 import asyncpg
 import httpx
 import pytest
 
-from persistence.database.pool import connect
+from persistence.database.pool import connect, using
 from persistence.errors import Outage
 from persistence.fleet.leader_lock import elected, is_held
 from persistence.settings import PersistenceSettings
+from persistence.store.reserved_connections import ReservedConnections
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
 
@@ -58,3 +59,18 @@ async def test_a_cancelled_election_leaves_no_lock(database_pool):
         return not await database_pool.fetchval("SELECT " + is_held("'test'"))
 
     await eventually(is_free)
+
+
+async def test_the_smallest_pool_has_a_connection_left_beside_all_locks(database_url):
+    """Who holds a lock needs another connection for the work, and waits for it."""
+    size = PersistenceSettings.model_fields["database_pool_size"].metadata[0].ge
+    pool = await connect(PersistenceSettings(database_url=database_url, database_pool_size=size))
+    reserved = ReservedConnections(pool, most=64)  # the ingress's, for its look-ups
+    async with AsyncExitStack() as held:
+        await reserved.fetch("SELECT 1", within=5)
+        for what in ("parity", "housekeeping", "rows archive", "jobs"):
+            assert await held.enter_async_context(elected(pool, what))
+        async with using(pool, within=5) as connection:
+            assert await connection.fetchval("SELECT 1")
+        await reserved.close()
+    await pool.close()

@@ -150,10 +150,10 @@ async def test_a_beat_ends_in_time_however_long_it_waited_for_a_connection(
     database_url, database_pool
 ):
     """``migrate retire`` waits for as long as a beat can take, before it looks a last time."""
-    pool = await connect(PersistenceSettings(database_url=database_url, database_pool_size=4))
+    pool = await connect(PersistenceSettings(database_url=database_url, database_pool_size=6))
     async with pool, database_pool.acquire() as other, other.transaction():
         await other.execute("LOCK processes")
-        held = [await pool.acquire() for _ in range(4)]
+        held = [await pool.acquire() for _ in range(6)]
         began = time.monotonic()
         beat = asyncio.create_task(presence(pool, identity("me")).beat())
         await asyncio.sleep(0.8 * _WITHIN)

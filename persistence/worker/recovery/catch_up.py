@@ -166,8 +166,7 @@ class CatchUp:
 
         Returns:
             Whether those were all: ``False`` if the log lost records meanwhile. Records before the
-                lost
-            ones are persisted, and none after them.
+            lost ones are persisted, and none after them.
         """
         if not self._positions.is_behind(after, floor):
             return True
