@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -26,6 +26,7 @@ _MESSAGE = "message_id = {}"
 _STATE = "state = {}"
 
 _ABOVE_ALL = 2**63 - 1
+_EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _LISTED = 20
 
 
@@ -120,9 +121,14 @@ def _conditions(selection: Selection) -> list[Condition]:
         (_CAUSE, selection.cause),
         (_CONVERSATION, selection.conversation_id),
         (_MESSAGE, selection.message_id),
-        ("failed_at >= {}", selection.failed_after),
-        ("failed_at < {}", selection.failed_before),
+        ("failed_at >= {}", _in_utc(selection.failed_after)),
+        ("failed_at < {}", _in_utc(selection.failed_before)),
     ]
+
+
+def _in_utc(moment: datetime | None) -> datetime | None:
+    """Return ``moment``, or the nearest time that exists in UTC: the driver converts it."""
+    return moment and min(max(moment, _EARLIEST), _LATEST)
 
 
 def _joined(conditions: Sequence[Condition], before: int) -> tuple[str, list[object]]:

@@ -240,3 +240,12 @@ async def test_a_faulty_redrive_is_422_and_touches_nothing(service: Service, bod
         discard = await service.client.post(f"{URL}/discard", json=body | {"why": "x"})
         assert discard.status_code == 422
     assert (await service.client.get(f"{URL}/redrives")).json() == {"items": []}
+
+
+@pytest.mark.parametrize(
+    ("at", "found"), [("0001-01-01T00:00:00+14:00", 5), ("9999-12-31T23:59:59-12:00", 0)]
+)
+async def test_a_time_outside_the_years_of_utc_bounds_as_any_other(dead, service, at, found):
+    for name, expected in (("failedAfter", found), ("failedBefore", 5 - found)):
+        answer = await service.client.get(URL, params={name: at})
+        assert (answer.status_code, len(answer.json()["items"])) == (200, expected)
