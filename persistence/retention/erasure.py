@@ -226,6 +226,9 @@ class Erasure:
             ids = [letter.id for letter in found]
             scrubbed = await self._scrub(run, connection, doomed, ids)
             _count(counts, letters=scrubbed, payloads=payloads)
+            # Also the failed attempts on messages that never became rows.
+            deleted = await delete_rows(connection, [message.id for message in doomed])
+            _count(counts, rows=deleted.rows, receipts=deleted.receipts)
             await self._note(run, counts, {"letter": str(after + letters.PAGE)}, connection)
         return True
 

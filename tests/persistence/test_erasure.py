@@ -177,8 +177,8 @@ async def test_nothing_brings_it_back_while_the_log_has_it(
     assert {letter.state for letter in letters} == {"discarded"}
 
 
-async def test_dead_letters_of_its_receipts_go_too(transport, database_pool, drained):
-    """They name neither its sender nor its conversation, and the log may have lost the message."""
+async def test_what_has_only_dead_letters_goes_too(transport, database_pool, drained):
+    """A receipt's letter names neither sender nor conversation, and no log has the message."""
     row, dead = ours("1"), ours("2")
     letters = [_unstorable(row), broken(dead), receipt(dead, user=f"user {CANARY}")]
     await append(transport, row, *letters, _unstorable(message("another's")))
@@ -188,6 +188,8 @@ async def test_dead_letters_of_its_receipts_go_too(transport, database_pool, dra
     assert (report.rows, report.letters) == (1, 3)
     bodies = await database_pool.fetch("SELECT body FROM dead_letters WHERE body <> ''")
     assert [message("another's").message_id.encode() in body for (body,) in bodies] == [True]
+    attempts = await database_pool.fetch("SELECT DISTINCT message_id FROM delivery_attempts")
+    assert attempts == [(UUID(message("another's").message_id),)]
 
 
 async def test_a_conversation_is_erased_with_all_its_senders(transport, database_pool, drained):
