@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 
 import pytest
 from redis.asyncio import Redis
@@ -18,7 +19,9 @@ from transport.contract import (
     WORKER_GROUP,
     Appended,
     DeadLetter,
+    HandingClaim,
     Reason,
+    Record,
     Remembered,
     Topic,
 )
@@ -91,6 +94,50 @@ async def test_a_read_that_the_server_gets_to_late_skips_nothing(
         await until(executed, patience=PATIENCE)
         seen += contents(await drain(claim, 5, patience=PATIENCE))
         assert seen == [str(i) for i in range(9)]
+
+
+async def test_nothing_is_handed_over_before_what_a_read_was_cut_off_at(
+    far: RedisTransport, near: RedisTransport, proxy: FaultProxy
+) -> None:
+    """A read brings records whose reply was lost, and new ones: together more than were asked."""
+    seen: list[str] = []
+    async with Member(far) as member:
+        claim = await member.claim(0)
+        assert isinstance(claim, HandingClaim)
+
+        def take(records: Sequence[Record]) -> bool:
+            seen.extend(contents(records))
+            claim.passed(records[-1].offset)
+            return True
+
+        async def read() -> None:
+            if records := await claim.next(max_records=4, max_wait=0.1):
+                seen.extend(contents(records))
+                await claim.ack(records[-1].offset)
+
+        async def is_executed() -> bool:
+            progress = await far.progress(Topic.MESSAGES, group=WORKER_GROUP)
+            return progress[0].pending == 3
+
+        await far.publish([message("0", partition=0, of=far)])
+        await read()
+        await near.publish(messages(list("123"), partition=0, of=far))
+        proxy.hold(b"XREADGROUP")
+        late = asyncio.ensure_future(claim.next(max_records=4, max_wait=0))
+        await proxy.held.wait()
+        late.cancel()
+        await asyncio.wait([late])
+        proxy.release()
+        await until(is_executed, patience=PATIENCE)
+        await near.publish(messages(list("4567"), partition=0, of=far))
+        await read()
+        assert seen == list("01234")
+        claim.hand_over(take)
+        await far.publish([message("8", partition=0, of=far)])
+        async with asyncio.timeout(PATIENCE):
+            while len(seen) < 9:
+                await read()
+    assert seen == list("012345678")
 
 
 async def test_an_acknowledgement_without_a_reply_can_be_repeated(

@@ -134,9 +134,11 @@ class Inbox:
             found = await self._again(before) if before else []
             if not self._behind:
                 found += records(self.topic, self.partition, fresh)
-            # Both together can exceed the limit. Records that are cut off are pending, and come
-            # next.
-            del found[limit:]
+            if len(found) > limit:
+                # Both together can exceed the limit. Records that are cut off are pending and come
+                # next, so until they were read nothing may be handed over.
+                del found[limit:]
+                self._behind = True
             if found:
                 self._last = found[-1].offset
                 self._unacked.extend([record.offset for record in found])
