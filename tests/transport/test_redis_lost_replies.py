@@ -27,6 +27,7 @@ from transport.contract import (
 )
 from transport.errors import AppendUnknown, TransportError, TransportUnavailable
 from transport.redis import RedisTransport
+from transport.redis.append.calls import RECORDS_PER_CALL
 
 PATIENCE = 10.0
 
@@ -42,6 +43,23 @@ async def test_an_append_without_a_reply_is_unknown_and_stands_once(
     again = await far.publish(sent)
     assert [type(outcome) for outcome in again] == [Remembered, Remembered]
     assert await client.xlen("msg:stream:0") == 2
+
+
+async def test_what_follows_a_call_without_a_reply_is_not_sent(
+    far: RedisTransport, proxy: FaultProxy, client: Redis
+) -> None:
+    """More records than one call takes: those of the second call must not overtake the first's."""
+    sent = messages(map(str, range(RECORDS_PER_CALL + 1)), partition=0, of=far)
+    # Registers the writer, which an append does once a second, and whose reply comes first.
+    await far.publish([message("first", partition=1, of=far)])
+    proxy.lose_reply_to(b"_append")
+    *first, last = await far.publish(sent)
+    assert {type(outcome) for outcome in first} == {AppendUnknown}
+    assert type(last) is TransportUnavailable
+    assert await client.xlen("msg:stream:0") == RECORDS_PER_CALL
+    *first, last = await far.publish(sent)
+    assert {type(outcome) for outcome in first} == {Remembered}
+    assert type(last) is Appended
 
 
 async def test_a_partition_that_refuses_spoils_no_other_ones_outcome(

@@ -122,8 +122,9 @@ class Publisher:
                 some = [unconfirmed_outcome(it, doubt) for it in some] if doubt else some
                 recent.add(envelopes[len(outcomes) :][: len(some)], some, remember=remember)
                 outcomes += some
+                _check_all(replies)
             except TransportError as error:
-                # Fail the rest as well: later records must not overtake this one.
+                # Fail the rest as well: later records must not overtake these.
                 return outcomes + [error] * (len(envelopes) - len(outcomes))
             finally:
                 self._own_appends.under_way -= 1
@@ -302,3 +303,14 @@ class Publisher:
             memory = partition if self._calls.by_slot else None
             places.setdefault(memory, []).append((streams[partition], identifier))
         return places
+
+
+def _check_all(replies: Sequence[Reply]) -> None:
+    """Raise the error of the first call that was refused, or got no reply.
+
+    Raises:
+        TransportError: such a call's.
+    """
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise translate(reply)
