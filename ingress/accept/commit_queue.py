@@ -77,13 +77,17 @@ class CommitQueue:
         self._waiting: deque[AnySubmission] = deque()
         self._leaders: dict[str, AnySubmission] = {}
         self._ticks: set[asyncio.Task[None]] = set()
-        self._shown = 0  # waiting messages that the metric counts
         self._scheduled = False
         self._later: asyncio.TimerHandle | None = None
         self.held = 0
         """The number of messages that were handed in and have no verdict yet."""
         self.held_bytes = 0
         """The bytes of those messages."""
+
+    @property
+    def waiting(self) -> int:
+        """The number of messages that wait for their tick."""
+        return len(self._waiting)
 
     @property
     def oldest_wait(self) -> float:
@@ -158,8 +162,6 @@ class CommitQueue:
             self._begin(self._next_tick())
         if self._waiting and self._later is None:
             self._look_later()
-        self._metrics.queue.inc(len(self._waiting) - self._shown)
-        self._shown = len(self._waiting)
 
     def _begin(self, tick: list[AnySubmission]) -> None:
         if tick:

@@ -54,6 +54,10 @@ class GroupCommit:
         self._servers = on_several_servers(transport)
         self._queues: dict[str, CommitQueue] = {}
         self._alone = self._queue(_ALONE)
+        # The scraper's thread calls this.
+        self._metrics.queue.set_function(
+            lambda: sum(queue.waiting for queue in tuple(self._queues.values()))
+        )
         self._closing = False
         self._idle = asyncio.Event()
         self._idle.set()

@@ -10,6 +10,7 @@ import pytest
 
 from ingress.accept.intake import Intake
 from ingress.accept.submission import Submission
+from ingress.metrics import IngressMetrics
 from ingress.schema.requests import RequestLimits
 from ingress.settings import IngressSettings
 from ingress.web.headers import RequestContext
@@ -17,6 +18,7 @@ from otel.tracing.requests import Trace
 from tests.ingress.conftest import Service, message
 from tests.ingress.gated_log import GatedLog
 from tests.support.eventually import eventually
+from tests.support.metric_values import value_of
 from transport.errors import AppendUnknown, TransportError, TransportUnavailable
 
 
@@ -62,6 +64,24 @@ async def test_no_more_appends_are_in_flight_than_are_allowed(gated: GatedLog, s
     await asyncio.gather(*tasks)
     # The two were let go at once, so either may end first, even after the third.
     assert sorted(len(envelopes) for envelopes in gated.published) == [1, 1, 3]
+
+
+async def test_the_metric_says_how_many_wait_for_their_append(gated: GatedLog, start) -> None:
+    """Also while no append ends, and once nothing waits any more."""
+    service = await start(transport=gated, ingress_appends_in_flight=2)
+    commits, metrics = service.app.accept.commits, service.metrics.of(IngressMetrics)
+    commits.pace.worthwhile, commits.pace.patience = 8, 0.05
+    gated.gate.clear()
+    tasks = []
+    for number in range(2):
+        tasks += _soon(service, message(number))
+        await eventually(lambda under_way=number + 1: gated.waiting == under_way)
+    tasks += _soon(service, *(message(number) for number in range(2, 5)))
+    await _held(service, 5)
+    assert value_of(metrics.queue) == 3
+    gated.gate.set()
+    await asyncio.gather(*tasks)
+    assert value_of(metrics.queue) == 0
 
 
 async def test_a_second_append_waits_for_company(gated: GatedLog, start) -> None:
