@@ -12,6 +12,7 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from compose.local.valkey import ValkeyServer
+from tests.support.fault_proxy import FaultProxy
 from tests.transport.redis_backend import short_settings
 from transport.conformance.member import Member, contents, drain, message, until
 from transport.contract import Claim
@@ -132,6 +133,28 @@ async def test_a_killed_connection_is_made_again(
         waiting = asyncio.create_task(bell.wait("one", after="0-0", seconds=LONG))
         await client.xadd("one", {"k": "v"})
         assert await waiting
+
+
+async def test_a_proxy_without_a_server_is_not_asked_in_a_busy_loop(
+    own_redis: ValkeyServer, proxy: FaultProxy
+) -> None:
+    """It accepts connections and ends them. On a new one nothing is asked before ``CLIENT ID``."""
+    settings = short_settings(
+        own_redis,
+        redis_host=proxy.host,
+        redis_port=proxy.port,
+        redis_stream_db=0,
+        redis_rescue_seconds=0,
+    )
+    connections = RedisConnections(settings)
+    proxy.refuse()
+    try:
+        async with AppendNotifier(connections) as bell:
+            for _ in range(3):
+                assert await bell.wait("one", after="0-0", seconds=2), "who waits looks for itself"
+        assert proxy.connections < 10
+    finally:
+        await connections.close()
 
 
 @pytest.mark.parametrize("forbidden", ["-client|unblock", "-client|id"])

@@ -152,6 +152,8 @@ class AppendNotifier:
             try:
                 async with self._connections.lend() as connection:
                     (client_id,) = await connection.exchange([("CLIENT", "ID")])
+                    if isinstance(client_id, Exception) and not connection.is_open:
+                        raise translate(client_id)
                     self._client_id = client_id if isinstance(client_id, int) else None
                     self._connection = connection
                     while connection.is_open:
