@@ -114,11 +114,16 @@ async def test_a_read_that_the_server_gets_to_late_skips_nothing(
         assert seen == [str(i) for i in range(9)]
 
 
-async def test_nothing_is_handed_over_before_what_a_read_was_cut_off_at(
-    far: RedisTransport, near: RedisTransport, proxy: FaultProxy
+@pytest.mark.parametrize("how", ["cut off", "refused"])
+async def test_nothing_is_handed_over_before_what_a_read_did_not_return(
+    far: RedisTransport, near: RedisTransport, proxy: FaultProxy, client: Redis, how: str
 ) -> None:
-    """A read brings records whose reply was lost, and new ones: together more than were asked."""
+    """A read brings records whose reply was lost, and new ones: together more than were asked.
+
+    Or the question about their earlier deliveries is refused.
+    """
     seen: list[str] = []
+    most = 4 if how == "cut off" else 20
     async with Member(far) as member:
         claim = await member.claim(0)
         assert isinstance(claim, HandingClaim)
@@ -129,7 +134,7 @@ async def test_nothing_is_handed_over_before_what_a_read_was_cut_off_at(
             return True
 
         async def read() -> None:
-            if records := await claim.next(max_records=4, max_wait=0.1):
+            if records := await claim.next(max_records=most, max_wait=0.1):
                 seen.extend(contents(records))
                 await claim.ack(records[-1].offset)
 
@@ -141,15 +146,23 @@ async def test_nothing_is_handed_over_before_what_a_read_was_cut_off_at(
         await read()
         await near.publish(messages(list("123"), partition=0, of=far))
         proxy.hold(b"XREADGROUP")
-        late = asyncio.ensure_future(claim.next(max_records=4, max_wait=0))
+        late = asyncio.ensure_future(claim.next(max_records=most, max_wait=0))
         await proxy.held.wait()
         late.cancel()
         await asyncio.wait([late])
         proxy.release()
         await until(is_executed, patience=PATIENCE)
         await near.publish(messages(list("4567"), partition=0, of=far))
-        await read()
-        assert seen == list("01234")
+        if how == "cut off":
+            await read()
+            assert seen == list("01234")
+        else:
+            await client.execute_command("ACL", "SETUSER", "default", "-xpending")
+            try:
+                with pytest.raises(TransportUnavailable):
+                    await read()
+            finally:
+                await client.execute_command("ACL", "SETUSER", "default", "+xpending")
         claim.hand_over(take)
         await far.publish([message("8", partition=0, of=far)])
         async with asyncio.timeout(PATIENCE):

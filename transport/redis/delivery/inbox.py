@@ -129,10 +129,12 @@ class Inbox:
                     raise
                 continue
             self._most = min(_MOST, 2 * self._most)
-            self._behind = len(before) == limit
-            self._is_large = self._behind or len(before) + len(fresh) >= limit
+            is_full = len(before) == limit
+            self._is_large = is_full or len(before) + len(fresh) >= limit
+            self._behind = bool(before)  # all of these are pending if the next call fails
             found = await self._again(before) if before else []
-            if not self._behind:
+            self._behind = is_full
+            if not is_full:
                 found += records(self.topic, self.partition, fresh)
             if len(found) > limit:
                 # Both together can exceed the limit. Records that are cut off are pending and come
