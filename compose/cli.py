@@ -8,6 +8,7 @@ import traceback
 from importlib import import_module
 from importlib.metadata import version
 from io import TextIOWrapper
+from itertools import pairwise
 from typing import Annotated, NoReturn
 
 import typer
@@ -155,7 +156,7 @@ def _not_empty(arguments: list[str]) -> None:
 
     An empty value would mean the default: another server, or every conversation.
     """
-    for option, value in zip(arguments, [*arguments[1:], "-"], strict=True):
+    for option, value in pairwise([*arguments, "-"]):
         name, equals, given = option.partition("=")
         if name.startswith("--") and (value == "" or (equals and not given)):
             fail(f"{name} is empty: give it a value, or leave it out", status=_MISUSED)
@@ -165,6 +166,7 @@ def _misused(error: typer.TyperException) -> NoReturn:
     """Print the error in the arguments."""
     context = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":  # a class that Typer does not export
+        err.print(paragraph(error.format_message()))
         sys.exit(error.exit_code)
     if context is not None and not err.notes_as_json:
         err.print(styled((" ".join(context.get_usage().split()), "yellow")))

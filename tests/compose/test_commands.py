@@ -8,6 +8,7 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
@@ -176,3 +177,19 @@ async def _append(transport, *, partition: int, count: int) -> None:
         for n in range(count)
     ]
     await transport.publish(envelopes, remember=False)
+
+
+@pytest.mark.parametrize(("typed", "listed"), [((), "doctor"), (("dlq",), "redrive")])
+async def test_without_a_command_the_commands_are_listed(typed_crossfade, typed, listed):
+    shown = await typed_crossfade(*typed)
+    assert await shown.ends() == 2
+    assert shown.lines[0] == f"Usage: {' '.join(['crossfade', *typed])} [OPTIONS] COMMAND [ARGS]..."
+    assert any(line.split()[:1] == [listed] for line in shown.lines)
+
+
+async def test_a_shell_that_asks_gets_the_commands_that_begin_so(typed_crossfade):
+    """With the variables that the script of ``crossfade completion bash`` sets."""
+    asked = {"_CROSSFADE_COMPLETE": "complete_bash", "COMP_WORDS": "crossfade sta"}
+    shown = await typed_crossfade(**asked, COMP_CWORD="1")
+    assert await shown.ends() == 0
+    assert shown.lines == ["status"]
