@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from importlib import import_module
@@ -24,6 +25,8 @@ __all__ = ["application", "main"]
 _FAULT = 1
 _MISUSED = 2
 _VERSION = "--version"
+_NO_UUID = re.compile("Input should be a valid UUID.*")
+_AN_ID = "give a whole id, such as 28058b17-a643-885e-8ee6-8b7ae2f04d8e"
 
 _HELP = "Durable message delivery over a log that can be changed under live traffic."
 _EPILOG = (
@@ -162,6 +165,12 @@ def _not_empty(arguments: list[str]) -> None:
             fail(f"{name} is empty: give it a value, or leave it out", status=_MISUSED)
 
 
+def _plain(text: str) -> str:
+    """Return a message of Typer in our words, which say how an id looks."""
+    text = _NO_UUID.sub(_AN_ID, text.replace("\n\t", " "))
+    return text.replace(": Value error, ", ": ")
+
+
 def _misused(error: typer.TyperException) -> NoReturn:
     """Print the error in the arguments."""
     context = getattr(error, "ctx", None)
@@ -171,7 +180,7 @@ def _misused(error: typer.TyperException) -> NoReturn:
     if context is not None and not err.notes_as_json:
         err.print(styled((" ".join(context.get_usage().split()), "yellow")))
         err.print(styled((f"Try '{context.command_path} --help' for help.", "dim")))
-    text = error.format_message()
+    text = _plain(error.format_message())
     if type(error).__name__ == "NoSuchOption":
         text += " (an id that begins with '-' is given after '--')"
     fail(text, status=error.exit_code)

@@ -20,9 +20,10 @@ from compose.loop import new_event_loop
 from compose.settings import ENV_FILE, Settings, SettingsError, load, misspelt, servers
 from compose.terminal import Terminal, styled
 from persistence.errors import Outage, PersistenceError
-from transport.errors import ConfigurationError, TransportError
+from transport.errors import ConfigurationError, TransportError, TransportUnavailable
 
 __all__ = [
+    "UNKNOWN",
     "client_settings",
     "err",
     "fail",
@@ -41,6 +42,8 @@ err = Terminal(stderr=True)
 _BAD_SETTINGS = 2
 _SERVERS = ("DATABASE_URL", "REDIS_URL", "REDIS_HOST", "REDIS_PORT", "KAFKA_BOOTSTRAP_SERVERS")
 _FAILED = 1
+UNKNOWN = 3
+"""The exit status of a command that can't tell what it was asked."""
 
 T = TypeVar("T")
 _joined: list[str] = []  # the database of the 'crossfade up' that this command found first
@@ -164,17 +167,23 @@ def joined() -> dict[str, str]:
     return dict(_taken)
 
 
-def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a command's coroutine on uvloop; errors that users can fix end it with one line."""
+def run(main: Callable[[], Coroutine[Any, Any, T]], *, unreachable: int = _FAILED) -> T:
+    """Run a command's coroutine on uvloop; errors that users can fix end it with one line.
+
+    Args:
+        main: Makes the coroutine.
+        unreachable: The exit status if a server can't be reached or used. ``UNKNOWN`` is for a
+            command whose status 1 says that it found something.
+    """
     # A command prints its own errors, so drop log lines; the service's commands configure logging.
     logging.getLogger().addHandler(logging.NullHandler())
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    with _explained(), asyncio.Runner(loop_factory=new_event_loop) as runner:
+    with _explained(unreachable), asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(main())
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _explained(unreachable: int) -> Iterator[None]:
     try:
         yield
     except (ConfigurationError, SettingsError) as error:
@@ -188,7 +197,8 @@ def _explained() -> Iterator[None]:
             )
         elif _where and not _told:
             warn(_where[0], label="note")
-        fail(str(error))
+        unasked = isinstance(error, (TransportUnavailable, Outage))
+        fail(str(error), status=unreachable if unasked else _FAILED)
     except ServerError as error:
         fail(str(error))
     except KeyboardInterrupt:

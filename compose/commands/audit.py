@@ -16,7 +16,7 @@ from compose.commands.options.log_name import named_log
 from compose.commands.options.operator_action import caller
 from compose.counting import counted
 from compose.grid import Grid
-from compose.output import client_settings, err, fail, out, run
+from compose.output import UNKNOWN, client_settings, err, fail, out, run
 from compose.settings import Settings
 from compose.terminal import confirm, styled
 from persistence.audit.audit import audit as look
@@ -54,12 +54,13 @@ def audit(
 ) -> None:
     """Compare the rows with the log, and look for duplicates.
 
-    Exit status 1 if anything is wrong. Without --repair, or with --dry-run, the command changes
-    nothing, may run beside the service, and lists what a repair would change.
+    Exit status 1 if anything is wrong, 3 if a server can't be reached. Without --repair, or with
+    --dry-run, the command changes nothing, may run beside the service, and lists what a repair
+    would change.
     """
     settings = client_settings()
     name = transport or settings.transport.consumed
-    report = run(lambda: _with(settings, name, look))
+    report = run(lambda: _with(settings, name, look), unreachable=UNKNOWN)
     if not repair or dry_run or report.clean:
         _show(report, as_json=as_json)
         raise typer.Exit(0 if report.clean else _FOUND)

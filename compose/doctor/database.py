@@ -22,6 +22,7 @@ from persistence.database.pool import (
     using,
 )
 from persistence.database.provenance import reset_statement
+from persistence.database.translation import ACCESS_REMEDIES
 from persistence.errors import PersistenceError, TooSlow, UnfitDatabase
 from persistence.fleet.migration_state import state as migration_state
 from persistence.fleet.processes import processes, strays
@@ -36,8 +37,7 @@ _UNREACHED = "see that PostgreSQL runs where DATABASE_URL says"
 _NO_ANSWER = f"{_UNREACHED}, and that a pooler in between has a session left (default_pool_size)"
 _NAME_PRIMARY = "name the primary in DATABASE_URL, or all hosts and target_session_attrs=read-write"
 _REMEDIES = {  # by the first characters of the SQLSTATE
-    "28": "correct the user and the password in DATABASE_URL, or let them in (pg_hba.conf)",
-    "3D": "make that database, or correct its name in DATABASE_URL",
+    **ACCESS_REMEDIES,
     "42501": "GRANT it to the user in DATABASE_URL",
     "53300": "allow more connections (max_connections, ALTER ROLE ... CONNECTION LIMIT), or lower "
     "DATABASE_POOL_SIZE of every process",

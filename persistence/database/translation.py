@@ -26,7 +26,15 @@ from persistence.errors import (
 from transport.contract import Reason
 from transport.tls_refusals import certificate_refusal
 
-__all__ = ["UNNUMBERED", "by_class", "by_code", "lacks_number", "translate", "translated"]
+__all__ = [
+    "ACCESS_REMEDIES",
+    "UNNUMBERED",
+    "by_class",
+    "by_code",
+    "lacks_number",
+    "translate",
+    "translated",
+]
 
 by_code: dict[str, type[PersistenceError]] = {
     "25006": Outage,  # the server is read-only (a standby, or under maintenance)
@@ -63,6 +71,12 @@ by_class: dict[str, type[PersistenceError]] = {
     "XX": Outage,  # the server found itself or its data broken
 }
 """Rules for whole SQLSTATE classes."""
+
+ACCESS_REMEDIES = {
+    "28": "correct the user and the password in DATABASE_URL, or let them in (pg_hba.conf)",
+    "3D": "make that database, or correct its name in DATABASE_URL",
+}
+"""Remedies by SQLSTATE class where PostgreSQL lets nobody in under ``DATABASE_URL``."""
 
 _UNREACHED = "PostgreSQL can't be reached: check DATABASE_URL, and that it runs"
 _AUTHORITIES, _OWN = "sslrootcert in DATABASE_URL", "sslcert in DATABASE_URL"
@@ -192,7 +206,7 @@ def _meaning(error: asyncpg.PostgresError, code: str) -> tuple[type[PersistenceE
         kind, remedy = Outage, f"a trigger of your own fails, in {function}"
     elif kind is SchemaOutdated:
         remedy = _OUTDATED
-    return kind, remedy
+    return kind, remedy or ACCESS_REMEDIES.get(code[:2], "")
 
 
 def lacks_number(error: asyncpg.PostgresError) -> bool:

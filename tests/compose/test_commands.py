@@ -187,6 +187,38 @@ async def test_without_a_command_the_commands_are_listed(typed_crossfade, typed,
     assert any(line.split()[:1] == [listed] for line in shown.lines)
 
 
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("jobs watch 5", "value for 'ID': give a whole id, such as 28058b17-"),
+        ("conversation c --after x", "value for '--after': give a whole id, such as 28058b17-"),
+        ("keys new shop --scope x", "'--scope': 'x' is not one of 'produce', 'read', 'admin'."),
+        ("completion", "Choose from: bash, zsh, fish"),
+        ("dlq list --newer-than x", "value for --newer-than: 'x' is not an age; write 90s, 15m"),
+        ("dlq list --state x", "value for --state: 'x' is none of pending, redriven, discarded"),
+        ("migrate advance --why x --overrule start=x", "value for --overrule: 'start' is no gate"),
+    ],
+)
+async def test_a_value_that_cannot_be_is_told_with_its_option_and_the_values_that_can(
+    crossfade, typed, told
+):
+    refused = await crossfade(*typed.split(), DATABASE_URL="postgresql://x@127.0.0.1:1/x")
+    assert await refused.ends() == 2
+    assert told in refused.text
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [("audit",), ("migrate", "check"), ("migrate", "parity", "--shadow", "redis@32")],
+    ids=" ".join,
+)
+async def test_a_check_that_reaches_no_server_has_found_nothing_wrong(crossfade, typed):
+    nowhere = {"DATABASE_URL": "postgresql://x@127.0.0.1:1/x", "REDIS_PORT": "1"}
+    asked = await crossfade(*typed, **nowhere)
+    assert await asked.ends() == 3
+    assert "can't be reached: check" in asked.text
+
+
 async def test_a_shell_that_asks_gets_the_commands_that_begin_so(typed_crossfade):
     """With the variables that the script of ``crossfade completion bash`` sets."""
     asked = {"_CROSSFADE_COMPLETE": "complete_bash", "COMP_WORDS": "crossfade sta"}

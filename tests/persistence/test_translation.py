@@ -78,6 +78,20 @@ def test_a_sqlstate_means(state, expected):
 
 
 @pytest.mark.parametrize(
+    ("state", "remedy"),
+    [
+        ("28P01", "correct the user and the password in DATABASE_URL"),
+        ("28000", "correct the user and the password in DATABASE_URL"),
+        ("3D000", "correct its name in DATABASE_URL"),
+    ],
+)
+def test_whoever_is_let_in_nowhere_is_told_what_to_correct(state, remedy):
+    refused = asyncpg.PostgresError.new({"C": state, "M": "it is not let in"})
+    assert remedy in (told := str(translate(refused)))
+    assert f"(PostgreSQL: it is not let in, SQLSTATE {state})" in told
+
+
+@pytest.mark.parametrize(
     ("source", "expected"),
     [
         ("varsup.c", Outage), ("multixact.c", Outage), ("md.c", Outage), ("bufmgr.c", Outage),

@@ -74,7 +74,9 @@ def list_letters(
 ) -> None:
     """List dead letters, newest first."""
     if state not in {*LetterState, "any"}:
-        raise typer.BadParameter(f"{state!r} is none of {', '.join(LetterState)}, any")
+        raise typer.BadParameter(
+            f"{state!r} is none of {', '.join(LetterState)}, any", param_hint="--state"
+        )
     selection = conditions(
         reason, conversation, message,
         older_than=older_than, newer_than=newer_than, cause=cause,

@@ -66,8 +66,8 @@ def conditions(
         cause=cause,
         conversation_id=conversation,
         message_id=message,
-        failed_before=_ago(older_than),
-        failed_after=_ago(newer_than),
+        failed_before=_ago(older_than, "--older-than"),
+        failed_after=_ago(newer_than, "--newer-than"),
     )
 
 
@@ -101,13 +101,17 @@ async def must_be_pending(letters: DeadLetters, ids: list[int]) -> None:
         fail(*problems)
 
 
-def _ago(age: str | None) -> datetime | None:
+def _ago(age: str | None, option: str) -> datetime | None:
     if age is None:
         return None
     seconds = age_seconds(age)
     if seconds is None:
-        raise typer.BadParameter(f"{age!r} is not an age; write 90s, 15m, 2h or 3d")
+        raise typer.BadParameter(
+            f"{age!r} is not an age; write 90s, 15m, 2h or 3d", param_hint=option
+        )
     try:
         return datetime.now(UTC) - timedelta(seconds=seconds)
     except OverflowError:
-        raise typer.BadParameter(f"{age!r} is longer ago than times reach") from None
+        raise typer.BadParameter(
+            f"{age!r} is longer ago than times reach", param_hint=option
+        ) from None

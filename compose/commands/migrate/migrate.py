@@ -19,7 +19,7 @@ from compose.commands.migrate.take import JUDGING, Window, show_gates, status_of
 from compose.commands.migrate.watch import watch
 from compose.commands.options.common import DryRun, Json, Wide, Yes
 from compose.commands.options.operator_action import Why, caller
-from compose.output import fail, out, working
+from compose.output import UNKNOWN, fail, out, working
 from compose.terminal import confirm, styled
 from migration_guide.steps import Checked
 from persistence.fleet.migration_state import history as read_history
@@ -88,7 +88,8 @@ def check(
 ) -> None:
     """Judge the gates of the next step, and change nothing.
 
-    Exit status 0 if all are green, 1 if one is red, 3 if one is unknown.
+    Exit status 0 if all are green, 1 if one is red, 3 if one is unknown or PostgreSQL can't be
+    asked.
     """
 
     async def main() -> Checked:
@@ -97,7 +98,7 @@ def check(
             return await migration.check(step, window=window)
 
     with working(JUDGING):
-        checked = explained(main)
+        checked = explained(main, unreachable=UNKNOWN)
     if as_json:
         out.json(tables.step_data(checked))
     else:

@@ -18,7 +18,7 @@ from compose.commands.options.common import Json, Wide
 from compose.commands.options.log_name import named_log
 from compose.commands.options.operator_action import caller
 from compose.grid import Cell, Grid
-from compose.output import client_settings, err, out, run, warn, working
+from compose.output import UNKNOWN, client_settings, err, out, run, warn, working
 from compose.settings import Settings
 from compose.terminal import styled
 from migration_guide.mirrored import mirrored_since
@@ -33,7 +33,7 @@ from persistence.parity_reports import ParityReport
 
 __all__ = ["parity"]
 
-_STATUS = {Verdict.EQUAL: 0, Verdict.DIFFERS: 1, Verdict.NOTHING: 3}
+_STATUS = {Verdict.EQUAL: 0, Verdict.DIFFERS: 1, Verdict.NOTHING: UNKNOWN}
 _REFRESH = 1.0
 _SHOWN = 20
 _COLUMNS = (
@@ -77,7 +77,7 @@ def parity(
 
     The command reads the logs themselves, and may run beside the service. The coverage is the share
     of messages that could be compared. Exit status 0 if the logs are equal, 1 if they differ, 3 if
-    nothing could be compared.
+    nothing could be compared, or a server can't be reached.
     """
     settings = client_settings()
     first = primary or settings.transport.transport
@@ -85,9 +85,15 @@ def parity(
     start, end = _period(since, window)
     limits = ParityLimits(settle=settle)
     if follow:
-        report = run(lambda: _follow(settings, (first, second), start, limits, as_json=as_json))
+        report = run(
+            lambda: _follow(settings, (first, second), start, limits, as_json=as_json),
+            unreachable=UNKNOWN,
+        )
     else:
-        report = run(lambda: _once(settings, (first, second), (start, end), limits, quiet=as_json))
+        report = run(
+            lambda: _once(settings, (first, second), (start, end), limits, quiet=as_json),
+            unreachable=UNKNOWN,
+        )
         _print(report, as_json=as_json)
     raise typer.Exit(_STATUS[report.totals.verdict])
 

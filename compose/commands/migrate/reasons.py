@@ -69,8 +69,10 @@ class GateReasons(NamedTuple):
             typer.BadParameter: a gate can't be passed, has no reason, or is named twice.
         """
         return cls(
-            _read(accept_unknown or (), ACCEPTABLE, "accepted when it can't tell"),
-            _read(overrule or (), OVERRIDABLE, "overruled"),
+            _read(
+                accept_unknown or (), ACCEPTABLE, "--accept-unknown", "accepted when it can't tell"
+            ),
+            _read(overrule or (), OVERRIDABLE, "--overrule", "overruled"),
         )
 
     def in_the_way(self, results: Sequence[GateResult]) -> list[GateResult]:
@@ -116,17 +118,22 @@ def _by_phase(given: Sequence[str]) -> defaultdict[int, list[str]]:
     return found
 
 
-def _read(given: Sequence[str], gates: Collection[str], can_be: str) -> dict[str, str]:
+def _read(given: Sequence[str], gates: Collection[str], option: str, can_be: str) -> dict[str, str]:
     reasons: dict[str, str] = {}
-    for option in given:
-        gate, _, reason = option.partition("=")
+    for text in given:
+        gate, _, reason = text.partition("=")
         if gate not in gates:
             raise typer.BadParameter(
-                f"{gate!r} is no gate that can be {can_be}: those are {', '.join(sorted(gates))}"
+                f"{gate!r} is no gate that can be {can_be}: those are {', '.join(sorted(gates))}",
+                param_hint=option,
             )
         if not reason.strip():
-            raise typer.BadParameter(f"{option!r}: say why, as {gate}='the reason'")
+            raise typer.BadParameter(
+                f"{text!r}: say why, as {gate}='the reason'", param_hint=option
+            )
         if gate in reasons:
-            raise typer.BadParameter(f"{gate} is named twice: give it one reason")
+            raise typer.BadParameter(
+                f"{gate} is named twice: give it one reason", param_hint=option
+            )
         reasons[gate] = reason.strip()
     return reasons

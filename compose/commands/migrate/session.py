@@ -30,9 +30,9 @@ async def session(*, say: bool = True) -> AsyncIterator[tuple[Steps, Pool]]:
         await pool.close()
 
 
-def explained(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a command's coroutine; a refusal ends the command with one line."""
+def explained(main: Callable[[], Coroutine[Any, Any, T]], *, unreachable: int = 1) -> T:
+    """Run a command's coroutine as ``run`` does; a refusal ends the command with one line, too."""
     try:
-        return run(main)
+        return run(main, unreachable=unreachable)
     except MigrationError as error:
         fail(str(error))
