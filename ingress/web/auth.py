@@ -91,6 +91,11 @@ class Authenticator:
         try:
             stat = path.stat()
             text = path.read_text("utf-8")
+        except FileNotFoundError as error:
+            raise ConfigurationError(
+                f"API_KEYS_FILE={path} does not exist: make a key and the file with "
+                f"`crossfade keys new NAME --file {path}`"
+            ) from error
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"API_KEYS_FILE={path} can't be read: {error}") from error
         self._keys = {**self._fixed, **parse_entries(text, f"API_KEYS_FILE={path}")}

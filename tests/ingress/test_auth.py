@@ -153,6 +153,15 @@ def test_beyond_loopback_keys_are_needed_or_waived(host: str, tmp_path: Path) ->
         Authenticator(IngressSettings(host=host, api_keys_file=empty))
 
 
+def test_a_file_of_keys_that_does_not_exist_is_told_with_the_command_that_makes_it(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "keys"
+    with pytest.raises(ConfigurationError, match="`crossfade keys new NAME --file") as caught:
+        Authenticator(IngressSettings(api_keys_file=file))
+    assert f"API_KEYS_FILE={file} does not exist" in str(caught.value)
+
+
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "::1"])
 def test_on_loopback_none_is_needed(host: str) -> None:
     assert not Authenticator(IngressSettings(host=host)).required
