@@ -61,9 +61,8 @@ class Stack:
             self.s3 = SeaweedServer(folder / _S3_FOLDER, near=_S3_PORT)
             if _has_files(self.payload_folder):
                 self.notes.append(
-                    f"{self.payload_folder} has the payloads of earlier messages, and they are "
-                    "read from there: copy them to S3 with 'crossfade payloads copy', then move "
-                    "that folder away"
+                    f"{self.payload_folder} was the payload store until now, and is still read: "
+                    "copy it to S3 with 'crossfade payloads copy', then move that folder away"
                 )
         self.redis: ValkeyServer | None = None
         self.kafka: KafkaServer | None = None
