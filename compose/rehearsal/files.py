@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import msgspec
 
@@ -11,7 +12,18 @@ from compose.rehearsal.page import render
 from compose.rehearsal.rehearse import Rehearsal
 from compose.rehearsal.report import RehearsalReport
 
-__all__ = ["save"]
+__all__ = ["make_folder", "save"]
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder for the report, and see that files can be written there.
+
+    Raises:
+        OSError: They can't.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=folder):
+        pass
 
 
 def save(folder: Path, report: RehearsalReport, rehearsal: Rehearsal, data: Path) -> Path:

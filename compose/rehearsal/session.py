@@ -14,7 +14,7 @@ from compose.harness.run_progress import RunProgress
 from compose.harness.service import RehearsedService
 from compose.output import err, out
 from compose.process.signals import Interrupted, Signals
-from compose.rehearsal.files import save
+from compose.rehearsal.files import make_folder, save
 from compose.rehearsal.live import standing
 from compose.rehearsal.options import Options
 from compose.rehearsal.rehearse import Rehearsal
@@ -42,7 +42,11 @@ async def rehearse(
         keep: Whether to keep the servers' data and the logs.
         as_json: Whether to print the report as JSON.
         service: The class of the service's processes.
+
+    Raises:
+        OSError: Nothing can be written to ``report``; nothing was started.
     """
+    make_folder(report)
     signals = Signals()
     signals.install()
     folder = Path(tempfile.mkdtemp(prefix="crossfade-rehearsal-"))

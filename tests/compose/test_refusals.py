@@ -74,6 +74,17 @@ def test_what_belongs_to_another_user(theirs: str) -> None:
         assert f"{path} belongs to another user (root); run the command as root, or in" in told
 
 
+async def test_a_rehearsal_whose_report_cannot_be_written_starts_nothing(
+    crossfade: _Start, tmp_path: Path
+) -> None:
+    """It ran for minutes before, and its result was gone."""
+    (tmp_path / "file").touch()
+    running = await crossfade("migrate", "rehearse", "--report", "file/report")
+    assert await running.ends() == 1
+    assert _told(running) == [f"error: {tmp_path}/file/report: Not a directory"]
+    assert "starting the servers" not in running.text
+
+
 def test_a_file_system_that_is_read_only_and_a_disk_that_is_full(tmp_path: Path) -> None:
     path = str(tmp_path / "file")
     read_only = explained(OSError(errno.EROFS, "", path))
