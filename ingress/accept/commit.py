@@ -32,6 +32,7 @@ from transport.outage_watch import OutageWatch
 
 __all__ = ["TickCommitter"]
 
+_TAKES_NONE = "The log takes no messages now. Send the message again, with the same key."
 _RETRY_AFTER = {"Retry-After": "2"}
 _log = structlog.get_logger(__name__)
 
@@ -163,7 +164,8 @@ def failed(error: TransportError) -> Problem:
             headers=_RETRY_AFTER,
         )
     is_away = isinstance(error, TransportUnavailable)
-    detail = "The log can't be reached." if is_away else "The log refuses the message."
+    # A server that is full, or waits for its replicas, can be reached.
+    detail = _TAKES_NONE if is_away else "The log refuses the message."
     return Problem(LOG_UNAVAILABLE, detail, headers=_RETRY_AFTER)
 
 

@@ -7,6 +7,7 @@ import statistics
 import time
 
 import pytest
+from redis.asyncio import Redis
 
 from persistence.database.pool import connect
 from persistence.migrate import upgrade
@@ -110,6 +111,27 @@ async def test_a_log_that_is_down_is_503_and_not_ready(new_redis, launch) -> Non
         assert (await service.client.get("/readyz")).json()["status"] == "ready"
         # Acknowledged before the restart: still there.
         assert (await service.post(message(1))).status_code == 200
+
+
+async def test_a_log_that_is_full_is_not_called_out_of_reach(new_redis, launch) -> None:
+    redis = await new_redis()
+    settings = TransportSettings(redis_host=redis.host, redis_port=redis.port)
+    async with (
+        create("redis", settings) as transport,
+        Redis(host=redis.host, port=redis.port) as admin,
+    ):
+        service = await launch(transport=transport)
+        assert (await service.post(message(1))).status_code == 202
+        await admin.config_set("maxmemory", "1mb")
+        answer = await service.post(message(2))
+        assert answer.status_code == 503
+        assert answer.json()["detail"].startswith("The log takes no messages now.")
+        await admin.config_set("maxmemory", "0")
+
+        async def accepted() -> bool:
+            return (await service.post(message(2))).status_code in {200, 202}
+
+        await eventually(accepted)
 
 
 async def test_readiness_fails_first_when_the_process_stops(service) -> None:
