@@ -20,11 +20,15 @@ from transport.kafka.producer.producer import PartitionQueue, Producer
 __all__ = [
     "abort",
     "appender_of",
+    "buffered_partitions",
+    "claiming_tasks",
     "client_of",
     "commits_of",
+    "continuity_of",
     "end_rest",
     "groups_of",
     "ids_of",
+    "membership_of",
     "note_requests",
     "partitions_expected",
     "producer_of",
@@ -90,6 +94,26 @@ def tails_of(transport: KafkaTransport) -> Any:
 def client_of(consumer: Consumer) -> Any:
     """Return aiokafka's client of a consumer that has joined its group."""
     return consumer._membership._client  # type: ignore[attr-defined]
+
+
+def buffered_partitions(consumer: Consumer) -> set[int]:
+    """Return the partitions of which aiokafka's client has fetched records that nobody took."""
+    return {at.partition for at in client_of(consumer)._fetcher._records}
+
+
+def membership_of(consumer: Consumer) -> Any:
+    """Return the membership that runs a consumer's client."""
+    return consumer._membership  # type: ignore[attr-defined]
+
+
+def claiming_tasks(consumer: Consumer) -> set[Any]:
+    """Return the tasks that are claiming partitions for a consumer."""
+    return membership_of(consumer)._claiming._tasks  # type: ignore[no-any-return]
+
+
+def continuity_of(consumer: Consumer) -> Any:
+    """Return the object that compares a consumer's claims with the log."""
+    return membership_of(consumer)._continuity
 
 
 def commits_of(consumer: Consumer) -> Any:

@@ -149,9 +149,12 @@ class Fetching:
     async def _take_in(self, fetched: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> None:
         """Move fetched records into their claims; first check that the log did not go back."""
         under = {at: self._fetched_under.get(at, -1) for at in fetched}
+        # The claims of now. During the checks a partition may be claimed again, further back: with
+        # these records, its new claim would skip those that the old one did not acknowledge.
+        claims = {at: self._claims.get(at.partition) for at in fetched}
         for at, records in fetched.items():
-            claim = self._claims.get(at.partition)
-            if claim is None or not claim.reading:
+            claim = claims[at]
+            if claim is None or not self.holds(claim):
                 continue
             expected = claim.window.fetched
             if records[0].offset < expected or under[at] != claim.leader:

@@ -160,9 +160,10 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         """
         self._watchdog.joining()
         self.spare = False
-        await self._claiming.cancel()
+        # First of all: until then, a claim that its user leaves would be claimed again.
         for claim in self.claims.values():
             claim.revoke()
+        await self._claiming.cancel()
         leaving = [asyncio.ensure_future(claim.left()) for claim in self.claims.values()]
         if leaving:
             _, late = await asyncio.wait(leaving, timeout=self._timing.drain)

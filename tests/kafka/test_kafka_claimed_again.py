@@ -1,0 +1,100 @@
+"""Partitions that are claimed again while records of them, or their group, are in between."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.support.eventually import eventually
+from tests.support.kafka_internals import (
+    buffered_partitions,
+    claiming_tasks,
+    continuity_of,
+    ids_of,
+    membership_of,
+)
+from transport.conformance.member import Member, contents, drain, message, messages
+from transport.contract import Claim
+from transport.kafka import KafkaTransport
+from transport.kafka.delivery.claim import KafkaClaim
+
+
+async def test_records_in_hand_are_not_for_a_claim_that_was_made_meanwhile(
+    kafka_transport: KafkaTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new claim begins further back. They would make it skip what was not acknowledged."""
+    async with Member(kafka_transport) as member:
+        first, checked, other = [await member.claim(partition) for partition in range(3)]
+        texts = ["delivered", "and", "not acknowledged"]
+        await kafka_transport.publish(messages(texts, partition=0, of=kafka_transport))
+        await drain(first, 3, patience=20)
+        continuity = continuity_of(member.consumer)
+        compare, compared = continuity.broken, asyncio.Queue[list[int]]()
+        turns = asyncio.Semaphore(0)
+
+        async def slowly(claims: list[KafkaClaim]) -> object:
+            await compared.put([claim.partition for claim in claims])
+            await turns.acquire()
+            return await compare(claims)
+
+        monkeypatch.setattr(continuity, "broken", slowly)
+        # The first records of a claim are taken in after a comparison, which waits here. Meanwhile
+        # the client fetches records of two partitions, and returns them together.
+        await _publish_and_fetch(kafka_transport, member, 2, buffered=False)
+        assert await asyncio.wait_for(compared.get(), 10) == [other.partition]
+        await _publish_and_fetch(kafka_transport, member, 1, buffered=True)
+        await _publish_and_fetch(kafka_transport, member, 0, buffered=True)
+        turns.release()
+        assert await asyncio.wait_for(compared.get(), 10) == [checked.partition]
+        await first.__aexit__(None, None, None)
+        again = await _another(member, first)
+        for _ in range(10):
+            turns.release()
+        assert contents(await drain(again, 4, patience=20)) == [*texts, "of 0"]
+
+
+async def _publish_and_fetch(
+    transport: KafkaTransport, member: Member, partition: int, *, buffered: bool
+) -> None:
+    text = f"of {partition}"
+    await transport.publish([message(text, partition=partition, of=transport)])
+    if buffered:
+        await eventually(lambda: partition in buffered_partitions(member.consumer), 10.0)
+
+
+async def test_nothing_is_claimed_any_more_once_the_group_has_revoked_it(
+    kafka_transport: KafkaTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such an attempt would go on for ever, or claim a second time what the group gives back."""
+    async with Member(kafka_transport) as member:
+        being_claimed, left = await member.claim(0), await member.claim(1)
+        ids, asked, connected = ids_of(kafka_transport), asyncio.Event(), asyncio.Event()
+        describe = ids.describe
+
+        async def connecting(name: str) -> object:
+            asked.set()
+            try:
+                await connected.wait()
+            except asyncio.CancelledError:
+                await connected.wait()  # as a client that is being started: it is not abandoned
+                raise
+            return await describe(name)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ids, "describe", connecting)
+            await being_claimed.__aexit__(None, None, None)
+            await asyncio.wait_for(asked.wait(), 10)
+            revoking = asyncio.create_task(
+                membership_of(member.consumer).on_partitions_revoked(set())
+            )
+            await asyncio.sleep(0)  # it waits for the attempt to end
+            await left.__aexit__(None, None, None)
+            connected.set()
+            await revoking
+        assert not claiming_tasks(member.consumer)
+
+
+async def _another(member: Member, claim: Claim) -> Claim:
+    await eventually(lambda: member.claims[claim.partition] is not claim, 30.0)
+    return member.claims[claim.partition]
