@@ -5,12 +5,13 @@ Each function causes a fault, or reads a state, for which there is no public API
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaConnectionError
 
 from transport.contract import Consumer, Topic
 from transport.kafka import KafkaTransport
@@ -28,6 +29,7 @@ __all__ = [
     "end_rest",
     "groups_of",
     "ids_of",
+    "lose_answer",
     "membership_of",
     "note_requests",
     "partitions_expected",
@@ -139,6 +141,24 @@ def note_requests(producer: Producer, patch: pytest.MonkeyPatch) -> list[int]:
 
     patch.setattr(client, "send", counted)
     return counts
+
+
+def lose_answer(
+    producer: Producer, patch: pytest.MonkeyPatch, then: Callable[[], Awaitable[None]]
+) -> None:
+    """Lose the answer to the producer's next append, once ``then`` has ended."""
+    client = producer._client
+    send = client.send
+
+    async def losing(node: int, request: Any) -> Any:
+        answer = await send(node, request)
+        if isinstance(request, Produce):
+            patch.setattr(client, "send", send)
+            await then()
+            raise KafkaConnectionError("the answer is lost")
+        return answer
+
+    patch.setattr(client, "send", losing)
 
 
 def stop_heartbeats(consumer: Consumer) -> None:

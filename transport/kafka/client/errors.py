@@ -196,12 +196,13 @@ def translate(error: BaseException, *, starting: bool = False) -> TransportError
     return translated
 
 
-def append_error(error: BaseException) -> TransportError:
+def append_error(error: BaseException, *, resent: bool = False) -> TransportError:
     """Translate an error that came in place of an acknowledgement.
 
-    The result is an ``AppendUnknown`` unless the batch was surely not appended.
+    The result is an ``AppendUnknown`` unless the batch was surely not appended. If it was
+    ``resent``, an earlier attempt may have been.
     """
-    if isinstance(error, (TransportError, *_NOT_APPENDED)):
+    if isinstance(error, TransportError) or (isinstance(error, _NOT_APPENDED) and not resent):
         return translate(error)
     translated = AppendUnknown(
         f"{_meaning(error)[1]}; the records may stand in the log ({_name(error)})"

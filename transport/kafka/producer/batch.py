@@ -40,15 +40,25 @@ class Call:
 class Batch:
     """A batch of records: it is filled, closed, sent, and ends once, with an offset or an error.
 
-    ``base`` is the offset of the first record once it is known, else -1. A batch of a ``packed``
-    record is closed from the beginning.
+    ``base`` is the offset of the first record once it is known, else -1. ``resent`` tells whether
+    it was sent more than once, so that an earlier attempt may have been appended. A batch of a
+    ``packed`` record is closed from the beginning.
+
+    Args:
+        compression: the codec, by Kafka's number; 0 is none.
+        packed: the only record, if it was encoded already.
+        most: the bytes of the batch; a single record may be larger.
     """
 
-    __slots__ = ("_builder", "base", "calls", "closed", "count", "data", "done", "error", "sent")
+    __slots__ = (
+        "_builder", "base", "calls", "closed", "count", "data", "done", "error", "resent", "sent",
+    )  # fmt: skip
 
-    def __init__(self, compression: int, packed: Packed | None = None) -> None:
+    def __init__(
+        self, compression: int, packed: Packed | None = None, most: int = BATCH_BYTES
+    ) -> None:
         self._builder: Any = (
-            DefaultRecordBatchBuilder(_MAGIC, compression, False, -1, -1, 0, BATCH_BYTES)
+            DefaultRecordBatchBuilder(_MAGIC, compression, False, -1, -1, 0, most)
             if packed is None
             else PackedBuilder(packed)
         )
@@ -58,6 +68,7 @@ class Batch:
         self.base = -1
         self.closed = packed is not None
         self.sent = False
+        self.resent = False
         self.done = False
         self.error: TransportError | None = None
 

@@ -11,11 +11,14 @@ same bytes are sent again until a leader has answered, and the next batch is not
 The broker checks the numbers: it appends a batch only once, and only after its predecessor. An
 error that allows no retry leaves a gap in the numbers, after which the broker would refuse all
 batches (aiokafka issue 1017). So it breaks this producer, and one with a new identity replaces it.
+A batch that is refused for its size at its first attempt leaves no gap: the next one gets its
+number.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
 
 from aiokafka.client import AIOKafkaClient
@@ -23,7 +26,9 @@ from aiokafka.errors import (
     DuplicateSequenceNumber,
     KafkaConnectionError,
     KafkaError,
+    MessageSizeTooLargeError,
     NoError,
+    RecordListTooLargeError,
     TopicAuthorizationFailedError,
     UnknownError,
     UnknownTopicOrPartitionError,
@@ -35,7 +40,7 @@ from aiokafka.structs import TopicPartition
 from transport.errors import TransportUnavailable
 from transport.kafka.client.errors import append_error, translate
 from transport.kafka.client.node_outages import explained
-from transport.kafka.producer.batch import Batch
+from transport.kafka.producer.batch import BATCH_BYTES, Batch
 from transport.kafka.producer.packed import Packed
 from transport.kafka.producer.partition_queue import PartitionQueue
 from transport.kafka.producer.produce import Produce
@@ -43,10 +48,13 @@ from transport.kafka.producer.throttled import Throttled
 
 __all__ = ["Producer"]
 
+log = logging.getLogger(__name__)
+
 _REST = 0.1  # seconds before a failed batch is sent again
 _SEQUENCES = 2**31  # sequence numbers have 31 bits, and begin at 0 again after the last
 _NO_TRANSACTIONS = _SEQUENCES - 1
 _NO_ANSWER = (UnknownError.errno, -1)
+_TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
 class Producer:
@@ -74,6 +82,7 @@ class Producer:
         self._on_broken = on_broken
         self._identity = (-1, -1)
         self._queues: dict[str, dict[int, PartitionQueue]] = {}
+        self._batch_bytes: dict[str, int] = {}  # of topics that refused a batch for its size
         self._ready: dict[PartitionQueue, None] = {}
         self._requests: set[asyncio.Task[None]] = set()
         self._throttled = throttled
@@ -144,7 +153,8 @@ class Producer:
 
         It has the ``packed`` record, or is empty and can be filled until it is sent.
         """
-        batch = Batch(self._compression, packed)
+        most = self._batch_bytes.get(queue.partition.topic, BATCH_BYTES)
+        batch = Batch(self._compression, packed, most)
         queue.waiting.append(batch)
         if queue.under_way is None:
             self._ready[queue] = None
@@ -177,7 +187,9 @@ class Producer:
         batch = queue.next()
         if batch is None:
             return None
-        if not batch.sent:
+        if batch.sent:
+            batch.resent = True
+        else:
             batch.number(*self._identity, queue.sequence)
             batch.sent = True
             queue.sequence = (queue.sequence + batch.count) % _SEQUENCES
@@ -230,8 +242,36 @@ class Producer:
             self._rest(queue)
             return
         queue.under_way = None
-        batch.end(error=append_error(error))
+        if isinstance(error, _TOO_LARGE) and not batch.resent:
+            self._refused_for_size(queue, batch, error)
+            return
+        batch.end(error=append_error(error, resent=batch.resent))
         self._on_broken(self, f"{queue}: {error}")
+
+    def _refused_for_size(self, queue: PartitionQueue, batch: Batch, error: KafkaError) -> None:
+        """Go on after a batch that the broker refused before it wrote or counted anything.
+
+        Somebody has lowered the topic's max.message.bytes. A single record is refused for good.
+        Of several, each may fit alone: their callers try again, and the next batches are smaller.
+        """
+        queue.sequence = (queue.sequence - batch.count) % _SEQUENCES
+        if batch.count == 1:
+            batch.end(error=append_error(error))
+        else:
+            topic, size = queue.partition.topic, len(batch.data)
+            if size // 2 < self._batch_bytes.get(topic, BATCH_BYTES):
+                self._batch_bytes[topic] = size // 2
+                log.warning(
+                    "Kafka refuses a batch for its size: will send smaller ones; restore the "
+                    "topic's max.message.bytes",
+                    extra={"topic": topic, "bytes": size},
+                )
+            told = f"{queue} takes no batch of {size} bytes (max.message.bytes); not sent"
+            # Those that wait behind it as well: the records of one call keep their order.
+            for refused in (batch, *queue.waiting):
+                refused.end(error=TransportUnavailable(told))
+        if queue.waiting:
+            self._ready[queue] = None
 
     def _rest(self, queue: PartitionQueue, seconds: float = _REST) -> None:
         asyncio.get_running_loop().call_later(seconds, self._try_again, queue)
