@@ -100,6 +100,18 @@ async def test_a_rest_that_ends_while_the_batch_is_under_way_again_sends_nothing
     assert len(requests) == 2
 
 
+async def test_large_records_of_many_partitions_are_several_requests(
+    kafka_settings: TransportSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker closes the connection at a request of 100 MB, as often as it is sent."""
+    update = {"stream_partitions": 27, "kafka_timeout_ms": 20_000}
+    async with KafkaTransport(kafka_settings.model_copy(update=update)) as transport:
+        requests = _count_requests(transport, monkeypatch)
+        outcomes = await transport.publish(_everywhere(transport, "x" * 4_000_000))
+        assert all(isinstance(outcome, Appended) for outcome in outcomes)
+        assert sum(requests) == 27, "each was sent once"
+
+
 def _start(transport: KafkaTransport, text: str) -> asyncio.Task[Any]:
     return asyncio.create_task(_listed(transport, text))
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
@@ -54,6 +54,11 @@ _REST = 0.1  # seconds before a failed batch is sent again
 _SEQUENCES = 2**31  # sequence numbers have 31 bits, and begin at 0 again after the last
 _NO_TRANSACTIONS = _SEQUENCES - 1
 _NO_ANSWER = (UnknownError.errno, -1)
+_REQUEST_BYTES = 16 * 1024 * 1024
+"""The most bytes of the batches of a request, unless one batch is larger. A broker closes the
+connection at 100 MB (``socket.request.max.bytes``), and then none of them is ever appended."""
+
+_Sent = tuple[PartitionQueue, Batch]
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
@@ -168,7 +173,7 @@ class Producer:
 
     def _send_what_waits(self) -> None:
         self._woken = False
-        requests: dict[int, list[tuple[PartitionQueue, Batch]]] = {}
+        requests: dict[int, list[_Sent]] = {}
         ready, self._ready = self._ready, {}
         for queue in ready:
             leader = self.leader(queue)
@@ -178,10 +183,11 @@ class Producer:
                 self._rest(queue, seconds)
             elif (batch := self._next(queue)) is not None:
                 requests.setdefault(leader, []).append((queue, batch))
-        for leader, batches in requests.items():
-            task = asyncio.create_task(self._request(leader, batches))
-            self._requests.add(task)
-            task.add_done_callback(self._requests.discard)
+        for leader, of_leader in requests.items():
+            for batches in _in_requests(of_leader):
+                task = asyncio.create_task(self._request(leader, batches))
+                self._requests.add(task)
+                task.add_done_callback(self._requests.discard)
 
     def _next(self, queue: PartitionQueue) -> Batch | None:
         batch = queue.next()
@@ -196,7 +202,7 @@ class Producer:
         queue.in_flight = True
         return batch
 
-    async def _request(self, leader: int, batches: list[tuple[PartitionQueue, Batch]]) -> None:
+    async def _request(self, leader: int, batches: list[_Sent]) -> None:
         topics: dict[str, list[tuple[int, bytes]]] = {}
         for queue, batch in batches:
             topic, partition = queue.partition
@@ -307,3 +313,16 @@ class Producer:
         if self._requests:
             await asyncio.wait(self._requests)
         await self._client.close()
+
+
+def _in_requests(batches: Iterable[_Sent]) -> Iterator[list[_Sent]]:
+    """Yield the batches of one leader in requests of a bounded size."""
+    request: list[_Sent] = []
+    size = 0
+    for queue, batch in batches:
+        if request and size + len(batch.data) > _REQUEST_BYTES:
+            yield request
+            request, size = [], 0
+        request.append((queue, batch))
+        size += len(batch.data)
+    yield request
