@@ -113,12 +113,11 @@ class Connector:
         await self._started(producer, discard_producer)
         try:
             await producer.find(*topics)
-        except KafkaError as error:
+        except BaseException as error:
             await discard_producer(producer)
+            if not isinstance(error, Exception):
+                raise
             raise translate(error, starting=True) from error
-        except BaseException:
-            await discard_producer(producer)
-            raise
         return producer
 
     async def reader(
@@ -217,12 +216,12 @@ class Connector:
     async def _started(self, client: Any, discard: Callable[[Any], Awaitable[None]]) -> None:
         try:
             await start(client, within=self.timeout)
-        except (KafkaError, TimeoutError, OSError) as error:
+        except BaseException as error:
             await discard(client)
+            # Any error has a reason: aiokafka raises TypeError for an answer that is not Kafka's.
+            if isinstance(error, TransportError) or not isinstance(error, Exception):
+                raise
             raise await self._reason(error) from error
-        except BaseException:
-            await discard(client)
-            raise
 
     async def _reason(self, error: BaseException) -> TransportError:
         """Find out why no client could start. aiokafka hides the reason, so connect once more."""
@@ -237,7 +236,7 @@ class Connector:
                 continue
             try:
                 connection = await self._connection(host, port)
-            except (KafkaError, OSError, TimeoutError) as cause:
+            except Exception as cause:  # noqa: BLE001 - aiokafka may raise any
                 found = self._explained(cause, f"{host}:{port}")
                 if isinstance(found, ConfigurationError):
                     break
