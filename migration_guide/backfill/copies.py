@@ -11,6 +11,7 @@ made of the message id. A receipt's row keeps no trace and no offset, so the cop
 from __future__ import annotations
 
 import asyncpg
+import msgspec
 
 from persistence.tables.columns import message_of, receipt_of
 from transport.contract import Envelope, Record
@@ -62,19 +63,26 @@ def of_record(record: Record, source: PartitionedLog, target: PartitionedLog) ->
     return mirrored(envelope, of, BACKFILL, home=home)
 
 
-def of_row(row: asyncpg.Record, partitions: int) -> Envelope:
-    """Return the envelope of a row of ``messages``."""
+def of_row(row: asyncpg.Record, source_partitions: int, partitions: int) -> Envelope:
+    """Return the envelope of a row of ``messages``, for a log of ``partitions`` partitions.
+
+    The row's partition may be beyond the source's: somebody added it to the topic. Nobody compares
+    such partitions, so the copy names no original.
+    """
     trace = f"00-{row['trace_id']}-{row['id'].hex[-16:]}-01" if row["trace_id"] else None
     envelope = seal_message(message_of(row), partitions=partitions, traceparent=trace)
+    if row["partition"] >= source_partitions:
+        return _of_nothing(envelope)
     of = Origin(row["transport"], row["partition"], row["log_offset"])
     return mirrored(envelope, of, BACKFILL, home=envelope.partition)
 
 
 def of_receipt(row: asyncpg.Record, partitions: int) -> Envelope:
     """Return the envelope of a row of ``message_receipts``."""
-    envelope = seal_receipt(receipt_of(row), partitions=partitions, traceparent=None)
+    return _of_nothing(seal_receipt(receipt_of(row), partitions=partitions, traceparent=None))
+
+
+def _of_nothing(envelope: Envelope) -> Envelope:
+    """Return ``envelope`` as a copy that names no original."""
     headers = {**envelope.headers, HEADER_SHADOW_MODE: BACKFILL}
-    return Envelope(
-        envelope.message_id, envelope.partition, envelope.key, envelope.body, headers,
-        envelope.accepted_at,
-    )  # fmt: skip
+    return msgspec.structs.replace(envelope, headers=headers)

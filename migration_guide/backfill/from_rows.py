@@ -79,7 +79,7 @@ class FromRows:
             await copied.fill(of.target, of.source, self._examined)
             async for rows in self._messages():
                 lacking = [
-                    of_row(row, partitions)
+                    of_row(row, len(ours), partitions)
                     for row in rows
                     if not self._held(row, ours) and not copied.has(str(row["id"]))
                 ]
@@ -92,7 +92,8 @@ class FromRows:
 
     def _held(self, row: asyncpg.Record, ours: Sequence[Beginning]) -> bool:
         """Return whether the source still holds the row's record: ``FromLog`` copies it exactly."""
-        first = ours[row["partition"]].first_held
+        partition = row["partition"]
+        first = ours[partition].first_held if partition < len(ours) else b""
         return bool(first) and self._of.source.sort_key(row["log_offset"]) >= first
 
     async def _messages(self) -> AsyncIterator[Sequence[asyncpg.Record]]:

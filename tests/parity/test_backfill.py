@@ -24,6 +24,7 @@ from tests.parity.mirroring import every, message, send
 from transport.contract import Appended
 from transport.errors import TransportUnavailable
 from transport.message.envelope import Receipt, decode, seal_receipt
+from transport.message.partitioner import partition_for
 
 # No clock is believed: `send` accepts all its messages before it appends the first, so on a busy
 # machine the clocks would show, rightly, that what a backfill exchanged had overlapped.
@@ -320,6 +321,24 @@ async def test_what_redis_trimmed_comes_back_from_the_rows(
         assert now.headers["mirrorOf"].decode() == f"redis:{was.offset}"
         assert now.headers["traceparent"][:35] == was.headers["traceparent"][:35]
     assert (await Backfill(database_pool, redis_log, kafka_log, rows).run()).appended == 0
+
+
+async def test_rows_of_a_partition_that_was_added_to_a_topic_are_copied(
+    redis_log, kafka_log, database_pool
+):
+    """Other producers may use it. Its offsets mean other records than those that are compared."""
+    await send(kafka_log, redis_log, range(1, 20))
+    added = PositionedEvent(message(0), "kafka", 20, "1000", None)
+    await Writer(database_pool).write([added], None)
+    rows = request(from_rows=True)
+    status = await Backfill(database_pool, kafka_log, redis_log, rows).run()
+    assert status.appended == 1
+    name = message(0).message_id.encode()
+    (copy,) = [r for r in await every(redis_log) if r.headers["messageId"] == name]
+    assert copy.partition == partition_for("c0", redis_log.partitions)
+    report = await check(kafka_log, redis_log, limits=AT_ONCE)
+    assert report.totals.verdict is Verdict.EQUAL
+    assert report.totals.of(ParityResult.MATCHED) == 19
 
 
 async def test_only_one_process_is_elected(database_pool):

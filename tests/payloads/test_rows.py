@@ -30,7 +30,7 @@ async def test_a_row_makes_the_record_again(database_pool, kept):
         row = await connection.fetchrow("SELECT * FROM messages")
     assert (row["content"], row["payload_key"]) == (kept, event.payload_key)
     assert row["payload_bytes"] == 6000
-    again = of_row(row, PARTITIONS)
+    again = of_row(row, PARTITIONS, PARTITIONS)
     assert (again.body, again.fingerprint) == (record.body, record.fingerprint)
 
 
