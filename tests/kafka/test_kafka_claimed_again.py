@@ -11,11 +11,14 @@ from tests.support.kafka_internals import (
     buffered_partitions,
     claiming_tasks,
     continuity_of,
+    fetched_past,
+    hear_of_another_topic,
     ids_of,
     membership_of,
 )
 from transport.conformance.member import Member, contents, drain, message, messages
 from transport.contract import Claim
+from transport.errors import PartitionLost
 from transport.kafka import KafkaTransport
 from transport.kafka.delivery.claim import KafkaClaim
 
@@ -93,6 +96,47 @@ async def test_nothing_is_claimed_any_more_once_the_group_has_revoked_it(
             connected.set()
             await revoking
         assert not claiming_tasks(member.consumer)
+
+
+async def test_a_claim_that_is_left_by_a_wrong_word_about_the_topic_is_made_again(
+    kafka_transport: KafkaTransport,
+) -> None:
+    """Just after a topic was made anew, not every broker knows it. No rebalance follows."""
+    async with Member(kafka_transport) as member:
+        claim = await member.claim(0)
+        hear_of_another_topic(kafka_transport)
+        with pytest.raises(PartitionLost):
+            await claim.next(max_records=1, max_wait=0.0)
+        await claim.__aexit__(None, None, None)
+        await kafka_transport.identity()  # a broker that knows better
+        await kafka_transport.publish([message("read", partition=0, of=kafka_transport)])
+        again = await _another(member, claim)
+        assert contents(await drain(again, 1, patience=20)) == ["read"]
+
+
+async def test_records_that_came_during_a_wrong_word_about_the_topic_are_read_again(
+    kafka_transport: KafkaTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Member(kafka_transport) as member:
+        claim = await member.claim(0)
+        await kafka_transport.publish([message("before", partition=0, of=kafka_transport)])
+        await drain(claim, 1, patience=20)
+        ids, answer = ids_of(kafka_transport), asyncio.Event()
+        describe = ids.describe
+
+        async def later(name: str) -> object:
+            await answer.wait()
+            return await describe(name)
+
+        monkeypatch.setattr(ids, "describe", later)
+        texts = ["came", "meanwhile"]
+        hear_of_another_topic(kafka_transport)
+        await kafka_transport.publish(messages(texts, partition=0, of=kafka_transport))
+        await fetched_past(member.consumer, 0, 3)
+        answer.set()
+        await eventually(lambda: claim.owned, 10.0)  # type: ignore[attr-defined]
+        await kafka_transport.publish([message("after", partition=0, of=kafka_transport)])
+        assert contents(await drain(claim, 3, patience=20)) == [*texts, "after"]
 
 
 async def _another(member: Member, claim: Claim) -> Claim:

@@ -5,6 +5,7 @@ Each function causes a fault, or reads a state, for which there is no public API
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError
+from aiokafka.structs import TopicPartition
 
+from tests.support.eventually import eventually
 from transport.contract import Consumer, Topic
 from transport.kafka import KafkaTransport
 from transport.kafka.producer.produce import Produce
@@ -27,7 +30,9 @@ __all__ = [
     "commits_of",
     "continuity_of",
     "end_rest",
+    "fetched_past",
     "groups_of",
+    "hear_of_another_topic",
     "ids_of",
     "lose_answer",
     "membership_of",
@@ -88,6 +93,11 @@ def ids_of(transport: KafkaTransport) -> Any:
     return transport._ids
 
 
+def hear_of_another_topic(transport: KafkaTransport) -> None:
+    """Note another id of the messages topic, as if a broker with old metadata had told it."""
+    ids_of(transport)._seen[transport._logs[Topic.MESSAGES].name] = "an earlier topic's"
+
+
 def tails_of(transport: KafkaTransport) -> Any:
     """Return the object that detects a lost tail of the log of messages."""
     return transport._tails[Topic.MESSAGES]
@@ -101,6 +111,25 @@ def client_of(consumer: Consumer) -> Any:
 def buffered_partitions(consumer: Consumer) -> set[int]:
     """Return the partitions of which aiokafka's client has fetched records that nobody took."""
     return {at.partition for at in client_of(consumer)._fetcher._records}
+
+
+async def fetched_past(consumer: Consumer, partition: int, offset: int) -> None:
+    """Return once the consumer was given the records of a partition below ``offset``."""
+    client = client_of(consumer)
+    seek, passed = client.seek, asyncio.Event()
+
+    def noting(at: TopicPartition, place: int) -> None:
+        passed.set()  # it was given them, and reads them again
+        seek(at, place)
+
+    (at,) = [at for at in client.assignment() if at.partition == partition]
+    client.seek = noting
+
+    async def is_past() -> bool:
+        return passed.is_set() or await client.position(at) >= offset
+
+    await eventually(is_past, 20.0)
+    client.seek = seek
 
 
 def membership_of(consumer: Consumer) -> Any:

@@ -93,7 +93,15 @@ class KafkaClaim:
     @property
     def owned(self) -> bool:
         """Whether records may still be delivered."""
-        return self._state in (_ClaimState.OWNED, _ClaimState.ENDING) and not self._is_topic_gone
+        return self.assigned and not self._is_topic_gone
+
+    @property
+    def assigned(self) -> bool:
+        """Whether the partition is still ours, even if the topic seems to be another one.
+
+        Just after a topic was made anew, a broker with old metadata may say so.
+        """
+        return self._state in (_ClaimState.OWNED, _ClaimState.ENDING)
 
     @property
     def reading(self) -> bool:
@@ -111,7 +119,7 @@ class KafkaClaim:
 
     async def __aexit__(self, *exc: object) -> None:
         self._in_use = False
-        still_owned = self.owned
+        still_owned = self.assigned
         self.lose()
         if still_owned:
             self._owner.handed_back(self)

@@ -155,6 +155,7 @@ class Fetching:
         for at, records in fetched.items():
             claim = claims[at]
             if claim is None or not self.holds(claim):
+                self._pass_by(at, claim)
                 continue
             expected = claim.window.fetched
             if records[0].offset < expected or under[at] != claim.leader:
@@ -179,6 +180,11 @@ class Fetching:
                 claim.lose_records(damage.records)
             if missing:
                 await self._count_lost(claim, expected)
+
+    def _pass_by(self, at: TopicPartition, claim: KafkaClaim | None) -> None:
+        """Read records again that ``claim`` does not take in now, if it may do so later."""
+        if claim is not None and claim.assigned and self._claims.get(at.partition) is claim:
+            self._client.seek(at, claim.window.fetched)
 
     async def _count_lost(self, claim: KafkaClaim, expected: int) -> None:
         """Count missing offsets as lost, if the log has removed them; else they had no record."""
