@@ -116,20 +116,32 @@ async def examine_database(pool: Pool, settings: PersistenceSettings) -> AsyncIt
             if standbys["every"]:
                 yield fine("standbys", f"{standbys['every']}, {standbys['behind']} asynchronous")
     except (PersistenceError, TimeoutError) as error:
-        yield bad("connection", str(error) or f"no answer within {_WITHIN:g} s", _remedy(error))
+        yield bad("connection", _found(error), _remedy(error))
         return
     async for observation in _processes(pool, server, settings, pooling):
         yield observation
 
 
+def _found(error: Exception) -> str:
+    """Return what is wrong, without the remedy: that has a column of its own."""
+    text = str(error) or f"no answer within {_WITHIN:g} s"
+    if remedy := ACCESS_REMEDIES.get(_state(error)[:2]):
+        return text.removeprefix(f"{remedy} (").removesuffix(")")
+    return text
+
+
 def _remedy(error: Exception) -> str:
     """Return the remedy for a database that can't be used."""
-    code = str(getattr(error.__cause__, "sqlstate", None) or "")
-    known = (remedy for start, remedy in _REMEDIES.items() if code.startswith(start))
+    state = _state(error)
+    known = (remedy for start, remedy in _REMEDIES.items() if state.startswith(start))
     remedy = _NO_ANSWER if isinstance(error, (TooSlow, TimeoutError)) else _UNREACHED
     if isinstance(error, UnfitDatabase):
         remedy = "change it as the text says"
     return f"{next(known, remedy)}; until then, messages are accepted and wait in the log"
+
+
+def _state(error: Exception) -> str:
+    return str(getattr(error.__cause__, "sqlstate", None) or "")
 
 
 def _of_server(server: Any) -> Iterator[Observation]:

@@ -328,6 +328,7 @@ async def test_a_database_that_refuses_us_is_told_with_what_mends_that(
     status, told = await doctor.examine(DATABASE_URL=given)
     assert status == 1
     assert remedy in told["postgresql, connection"]["remedy"]
+    assert remedy not in told["postgresql, connection"]["found"]
 
 
 async def test_more_processes_than_connections_are_a_warning(
