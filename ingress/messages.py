@@ -8,8 +8,9 @@ from typing import NamedTuple
 import msgspec
 
 from ingress.arriving import ArrivingRows
-from ingress.pending import RETRY_AFTER, Pending, PendingMessages
+from ingress.pending import Pending, PendingMessages
 from ingress.schema.problems import DATABASE_UNAVAILABLE, Problem
+from ingress.schema.retry_after import AWAY
 from ingress.web.key_entries import ApiKey
 from persistence.database.pool import Pool
 from persistence.dead_letters.dead_letters import DeadLetters
@@ -181,7 +182,7 @@ def _unknown(outage: Exception | None, failure: Exception | None) -> Exception:
         detail = f"The database can't be asked. {failure.detail}"
     elif failure is not None:
         detail = "Neither the database nor the log can be asked for the message."
-    problem = Problem(DATABASE_UNAVAILABLE, detail, headers=RETRY_AFTER)
+    problem = Problem(DATABASE_UNAVAILABLE, detail, headers=AWAY)
     problem.__cause__ = outage
     return problem
 

@@ -16,6 +16,7 @@ import asyncio
 import msgspec
 
 from ingress.schema.problems import LOG_UNAVAILABLE, Problem
+from ingress.schema.retry_after import AWAY
 from ingress.shared_query import SharedQuery, Waiting, answer_remaining
 from otel.tracing.context import checked, sampled_trace_id
 from persistence.database.pool import Pool
@@ -27,9 +28,8 @@ from transport.errors import DecodeError, TransportError, TransportUnavailable
 from transport.message.envelope import HEADER_MESSAGE_ID, HEADER_TRACEPARENT, Message, decode
 from transport.message.identity import partition_of
 
-__all__ = ["RETRY_AFTER", "Pending", "PendingMessages"]
+__all__ = ["Pending", "PendingMessages"]
 
-RETRY_AFTER = {"Retry-After": "2"}
 _PAGE = 500
 _PERSISTED_WITHIN = 2.0
 """Seconds to wait for PostgreSQL. The next search waits for this one."""
@@ -175,7 +175,7 @@ class PendingMessages:
                     f"More than {self._scan} records of partition {progress.partition} {are}, and "
                     "the message may be one of them."
                 )
-                raise Problem(LOG_UNAVAILABLE, detail, headers=RETRY_AFTER)
+                raise Problem(LOG_UNAVAILABLE, detail, headers=AWAY)
             records = await self._transport.read(
                 Topic.MESSAGES, progress.partition, after=after, limit=min(_PAGE, left)
             )

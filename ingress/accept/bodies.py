@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 
 from ingress.accept.time_slices import TimeSlices
 from ingress.schema.problems import OVERLOADED, TIMED_OUT, TOO_LARGE, Problem
+from ingress.schema.retry_after import BUSY
 from ingress.web.asgi import Receive
 from ingress.web.digests import check_body, has_digest
 from ingress.web.headers import Headers
@@ -143,7 +144,7 @@ class Bodies:
             raise Problem(
                 OVERLOADED,
                 "Too many large bodies are being sent at once.",
-                headers={"Retry-After": "1", "Connection": "close"},
+                headers={**BUSY, "Connection": "close"},
             )
 
 

@@ -22,6 +22,7 @@ from ingress.accept.row_lookup import RowLookup
 from ingress.accept.submission import AnySubmission, Stored, Submission
 from ingress.schema.problems import LOG_UNAVAILABLE, OUTCOME_UNKNOWN, Problem
 from ingress.schema.responses import State
+from ingress.schema.retry_after import AWAY
 from otel.metrics import Metrics
 from persistence.metrics import IdempotencyMetrics
 from persistence.store.lookup import StoredAnswer
@@ -33,7 +34,6 @@ from transport.outage_watch import OutageWatch
 __all__ = ["TickCommitter"]
 
 _TAKES_NONE = "The log takes no messages now. Send the message again, with the same key."
-_RETRY_AFTER = {"Retry-After": "2"}
 _log = structlog.get_logger(__name__)
 
 
@@ -161,12 +161,12 @@ def failed(error: TransportError) -> Problem:
         return Problem(
             OUTCOME_UNKNOWN,
             "The message was sent to the log and no answer came. Retry with the same key.",
-            headers=_RETRY_AFTER,
+            headers=AWAY,
         )
     is_away = isinstance(error, TransportUnavailable)
     # A server that is full, or waits for its replicas, can be reached.
     detail = _TAKES_NONE if is_away else "The log refuses the message."
-    return Problem(LOG_UNAVAILABLE, detail, headers=_RETRY_AFTER)
+    return Problem(LOG_UNAVAILABLE, detail, headers=AWAY)
 
 
 def _remembered(first: Remembered, state: State) -> Stored:

@@ -17,17 +17,17 @@ import structlog
 from ingress.accept.submission import AnySubmission, Stored, Verdict, Waiter
 from ingress.metrics import IngressMetrics
 from ingress.schema.problems import INTERNAL, OVERLOADED, Problem
+from ingress.schema.retry_after import BUSY
 from ingress.settings import IngressSettings
 from otel.metrics import Metrics
 
-__all__ = ["RETRY_AFTER", "Commit", "CommitQueue", "Decide", "TickPace"]
+__all__ = ["Commit", "CommitQueue", "Decide", "TickPace"]
 
 Decide = Callable[[AnySubmission, Verdict], None]
 """Sets a message's verdict. The last verdict of a request wakes the request."""
 Commit = Callable[[list[AnySubmission], Decide], Awaitable[None]]
 """Commits a tick: makes its messages durable, and calls ``Decide`` for each with the outcome."""
 
-RETRY_AFTER = {"Retry-After": "1"}
 _OUR_FAULT = 500
 _PATIENCE = 0.005
 """Seconds that messages wait for more messages before a further concurrent tick begins."""
@@ -191,13 +191,13 @@ class CommitQueue:
         oldest = time.monotonic() - self._pace.max_wait
         while self._waiting and self._waiting[0].since < oldest:
             why = f"The append did not begin within {self._pace.max_wait:g} s."
-            problem = Problem(OVERLOADED, why, headers=RETRY_AFTER)
+            problem = Problem(OVERLOADED, why, headers=BUSY)
             self._decide(self._waiting.popleft(), problem)
 
     def _refuse(self, submissions: Sequence[AnySubmission]) -> None:
         self._metrics.shed.inc()
         why = f"{self.held} messages wait for the server of this conversation."
-        problem = Problem(OVERLOADED, why, headers=RETRY_AFTER)
+        problem = Problem(OVERLOADED, why, headers=BUSY)
         for submission in submissions:
             self._metrics.failed.labels(OVERLOADED.name).inc()
             self._deliver(submission, problem)

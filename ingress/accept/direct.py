@@ -30,6 +30,7 @@ from ingress.schema.problems import (
     OUTCOME_UNKNOWN,
     Problem,
 )
+from ingress.schema.retry_after import AWAY
 from ingress.settings import IngressSettings
 from otel.tracing.context import sampled_trace_id
 from persistence.database.pool import Pool
@@ -48,7 +49,6 @@ __all__ = ["DIRECT", "Direct"]
 
 DIRECT = "direct"
 """The ``transport`` column of a row that was persisted directly."""
-_RETRY_AFTER = {"Retry-After": "2"}
 _log = structlog.get_logger(__name__)
 
 
@@ -102,7 +102,7 @@ class Direct:
                 )
             detail = "The log can't say whether earlier messages of the conversation wait in it."
             for submission in direct:
-                decide(submission, Problem(LOG_UNAVAILABLE, detail, headers=_RETRY_AFTER))
+                decide(submission, Problem(LOG_UNAVAILABLE, detail, headers=AWAY))
             return [], queue
         if past := self._unread.succeeded():
             _log.info(
@@ -233,7 +233,7 @@ class Direct:
             )
         detail = "The database did not answer. Retry with the same key."
         for submission in submissions:
-            decide(submission, Problem(OUTCOME_UNKNOWN, detail, headers=_RETRY_AFTER))
+            decide(submission, Problem(OUTCOME_UNKNOWN, detail, headers=AWAY))
 
 
 def _conversation(submission: AnySubmission) -> str | None:
@@ -247,5 +247,5 @@ def _repeated_verdict(
         return Stored(receipt_at, "", submission.correlation_id, "persisted")
     if answer is None:
         detail = "The row was there a moment ago and is gone."
-        return Problem(DATABASE_UNAVAILABLE, detail, headers=_RETRY_AFTER)
+        return Problem(DATABASE_UNAVAILABLE, detail, headers=AWAY)
     return Stored(answer.accepted_at, answer.fingerprint, answer.correlation_id, answer.state)

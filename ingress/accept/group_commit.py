@@ -14,10 +14,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from ingress.accept.commit_queue import RETRY_AFTER, Commit, CommitQueue, TickPace
+from ingress.accept.commit_queue import Commit, CommitQueue, TickPace
 from ingress.accept.submission import AnySubmission, Waiter
 from ingress.metrics import IngressMetrics
 from ingress.schema.problems import LOG_UNAVAILABLE, OUTCOME_UNKNOWN, OVERLOADED, Problem
+from ingress.schema.retry_after import BUSY
 from ingress.settings import IngressSettings
 from otel.metrics import Metrics
 from transport.contract import Transport
@@ -94,7 +95,7 @@ class GroupCommit:
         else:
             why = f"{held} messages ({held_bytes} bytes) wait for the log."
         self._metrics.shed.inc()
-        raise Problem(OVERLOADED, why, headers=RETRY_AFTER)
+        raise Problem(OVERLOADED, why, headers=BUSY)
 
     def submit(self, submissions: Sequence[AnySubmission]) -> asyncio.Future[None]:
         """Hand in one request's messages.
@@ -180,4 +181,4 @@ def _wake(future: asyncio.Future[None]) -> None:
 
 
 def _shutting_down() -> Problem:
-    return Problem(LOG_UNAVAILABLE, "This process is shutting down.", headers=RETRY_AFTER)
+    return Problem(LOG_UNAVAILABLE, "This process is shutting down.", headers=BUSY)

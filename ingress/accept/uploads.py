@@ -22,6 +22,7 @@ from ingress.accept.group_commit import GroupCommit
 from ingress.accept.repeats import Repeats
 from ingress.accept.submission import Stored, Submission
 from ingress.schema.problems import INTERNAL, OVERLOADED, PAYLOADS_UNAVAILABLE, Problem
+from ingress.schema.retry_after import AWAY
 from otel.metrics import Metrics
 from otel.tracing.context import sampled_trace_id
 from persistence.payloads.errors import PayloadError
@@ -38,7 +39,6 @@ _log = structlog.get_logger(__name__)
 _AT_ONCE = 64
 _STREAMS = 16
 """The most streamed uploads at once. Each takes some 10 MiB of memory. One API key gets half."""
-_RETRY_AFTER = {"Retry-After": "2"}
 
 
 class Uploads:
@@ -185,7 +185,7 @@ class Uploads:
         """
         if not self._held.has_some_for(message.api_key_name):
             detail = f"{self._held.held} bytes of content wait for the payload store."
-            raise Problem(OVERLOADED, detail, headers=_RETRY_AFTER)
+            raise Problem(OVERLOADED, detail, headers=AWAY)
         self._held.take(message.api_key_name, len(data))
         try:
             known = await self._repeats.decide(message, payload.fingerprint)
@@ -218,7 +218,7 @@ class Uploads:
             Problem: The store can't take the content (503).
         """
         if self.withheld is not None:
-            raise Problem(PAYLOADS_UNAVAILABLE, self.withheld, headers=_RETRY_AFTER)
+            raise Problem(PAYLOADS_UNAVAILABLE, self.withheld, headers=AWAY)
         began = time.perf_counter()
         try:
             await call()
@@ -233,7 +233,7 @@ class Uploads:
             raise Problem(
                 PAYLOADS_UNAVAILABLE,
                 "The payload store did not take the content. Retry with the same key.",
-                headers=_RETRY_AFTER,
+                headers=AWAY,
             ) from error
         self._seconds.observe(time.perf_counter() - began)
         if past := self._outages.succeeded():
@@ -251,7 +251,7 @@ class Uploads:
         """
         if not self._streams.has_some_for(message.api_key_name):
             detail = f"{self.streams} large bodies are being uploaded."
-            headers = {**_RETRY_AFTER, "Connection": "close"}  # the rest of the body is not read
+            headers = {**AWAY, "Connection": "close"}  # the rest of the body is not read
             raise Problem(OVERLOADED, detail, headers=headers)
         upload = PayloadUpload(self.store, message.message_id)
         self._streams.take(message.api_key_name, 1)

@@ -22,6 +22,7 @@ from ingress.http1.lingering_close import LingeringClose
 from ingress.http1.parser import END, RequestParser
 from ingress.http1.request_head import RequestHead
 from ingress.schema.problems import TIMED_OUT, TOO_MANY_CONNECTIONS, Problem
+from ingress.schema.retry_after import BUSY
 from ingress.web.asgi import problem_answer
 
 if TYPE_CHECKING:
@@ -466,5 +467,5 @@ def _too_many() -> Problem:
     return Problem(
         TOO_MANY_CONNECTIONS,
         "All connections are in use (INGRESS_MAX_CONNECTIONS).",
-        headers={"Retry-After": "1", "Connection": "close"},
+        headers={**BUSY, "Connection": "close"},
     )

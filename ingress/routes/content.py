@@ -32,6 +32,7 @@ from ingress.schema.problems import (
     RANGE,
     Problem,
 )
+from ingress.schema.retry_after import AWAY
 from ingress.web.auth import ApiKey, Scope
 from ingress.web.methods import is_head
 from persistence.payloads.errors import PayloadCorrupt
@@ -212,7 +213,7 @@ async def _chunks(
     """
     if routes.payloads is None:
         detail = "The content is in a payload store, and this process has no PAYLOAD_STORE."
-        raise Problem(PAYLOADS_UNAVAILABLE, detail, headers={"Retry-After": "2"})
+        raise Problem(PAYLOADS_UNAVAILABLE, detail, headers=AWAY)
     opened = await routes.payloads.open(content.key, start=part.start, end=part.end)
     if opened.size != content.size:
         raise PayloadCorrupt(f"{content.key} has {opened.size} bytes, not {content.size}")

@@ -30,6 +30,7 @@ from ingress.schema.problems import (
     ProblemKind,
 )
 from ingress.schema.responses import encode
+from ingress.schema.retry_after import AWAY
 from ingress.schema.validation_errors import MOST_ERRORS, field_problem
 from ingress.web.headers import correlation_id
 from persistence.errors import Outage, TooSlow
@@ -38,7 +39,6 @@ from transport.errors import TransportError, TransportUnavailable
 
 __all__ = ["allowed_methods", "install"]
 
-_RETRY_AFTER = {"Retry-After": "2"}
 _METRICS = "/metrics"
 _UNAVAILABLE = 503
 _METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
@@ -146,7 +146,7 @@ class _Failures:
         identifier = _correlation_id(request)
         path = request.url.path[:200]
         self._log.note(kind.name, error, path=path, correlation_id=identifier)
-        headers = _RETRY_AFTER if kind.status == _UNAVAILABLE else None
+        headers = AWAY if kind.status == _UNAVAILABLE else None
         detail = f"{what} The service's log has the reason, under the correlation id."
         return _response(request, Problem(kind, detail, headers=headers), identifier)
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Response
 
 from ingress.readiness import ReadinessChecks, ReadinessReport
 from ingress.routes.models import Health
+from ingress.schema.retry_after import AWAY
 
 __all__ = ["health_router"]
 
@@ -35,7 +36,7 @@ def health_router(state: ReadinessChecks) -> APIRouter:
         report = await state.report()
         if report.status == "unavailable":
             response.status_code = 503
-            response.headers["Retry-After"] = "2"
+            response.headers.update(AWAY)
         return report
 
     return router
