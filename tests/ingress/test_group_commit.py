@@ -221,7 +221,7 @@ async def test_a_cancelled_request_loses_nobody(gated: GatedLog, start) -> None:
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [
-        (TransportUnavailable("down"), "log-unavailable", "can't be reached"),
+        (TransportUnavailable("down"), "log-unavailable", "takes no messages now"),
         (AppendUnknown("no reply"), "outcome-unknown", "Retry with the same key"),
         (TransportError("too large for the topic"), "log-unavailable", "refuses the message"),
     ],
