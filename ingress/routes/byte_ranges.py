@@ -30,7 +30,7 @@ def asked_range(header: str | None, size: int) -> ByteRange | None:
         unknown, or it has several ranges (which a server may ignore).
     """
     match = _ONE_RANGE.fullmatch(header or "")
-    if match is None or match[0].strip().endswith("=-"):
+    if match is None or not (match[1] or match[2]):
         return None
     first, last = match[1], match[2]
     if not first:

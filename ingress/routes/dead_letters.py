@@ -24,6 +24,7 @@ from ingress.routes.state import ADMIN, READER, Caller, Routes
 from ingress.schema import problems as p
 from ingress.schema.problems import NOT_FOUND, Problem
 from ingress.web.auth import Scope
+from ingress.web.text_convertor import DIGITS
 from persistence.dead_letters.dead_letters import DeadLetterBytes, StoredDeadLetter
 from persistence.dead_letters.selection import Selection, described
 
@@ -71,7 +72,7 @@ async def list_dead_letters(
 
 
 @router.get(
-    "/{deadLetterId:int}",
+    f"/{{deadLetterId:{DIGITS}}}",
     summary="Read a dead letter, its record and why it is one",
     description="The record byte for byte, with its headers and the error that ended it.",
     operation_id="getDeadLetter",

@@ -104,6 +104,7 @@ RANGES = {
     "bytes=100-199": (206, 100, 200),
     "bytes=100-": (206, 100, len(BYTES)),
     "bytes=-7": (206, len(BYTES) - 7, len(BYTES)),
+    "bytes= -": WHOLE,
     "bytes=0-999999999": (206, 0, len(BYTES)),
     "bytes=-999999999": (206, 0, len(BYTES)),
     f"bytes={len(BYTES)}-": (416, 0, 0),

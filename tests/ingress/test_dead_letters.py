@@ -113,6 +113,7 @@ async def test_one_is_read_with_its_bytes(service: Service, dead: list[dict]) ->
     assert (await service.client.get(f"{URL}/999999")).status_code == 404
     assert (await service.client.get(f"{URL}/0")).status_code == 422
     assert (await service.client.get(f"{URL}/{2**63}")).status_code == 422
+    assert (await service.client.get(f"{URL}/{'9' * 5000}")).status_code == 422
 
 
 async def test_a_dry_run_only_counts(service: Service, dead: list[dict]) -> None:
