@@ -109,7 +109,10 @@ def serve(
 def _with_targets(metrics: WSGIApplication, targets: Targets) -> WSGIApplication:
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"] != TARGETS:
-            return metrics(environ, start_response)
+            try:
+                return metrics(environ, start_response)
+            except (TypeError, ValueError):  # a version in Accept that the library can't read
+                return metrics({**environ, "HTTP_ACCEPT": ""}, start_response)
         answer = targets()
         if answer is None:
             start_response("503 Service Unavailable", [("Retry-After", "5")])

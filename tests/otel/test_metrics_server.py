@@ -36,6 +36,13 @@ async def test_text_by_default_and_openmetrics_with_exemplars_when_asked(metrics
     assert '# {trace_id="4bf92f3577b34da6a3ce929d0e0e4736"}' in rich.text
 
 
+async def test_a_version_that_is_none_gets_the_usual_text(metrics: Metrics):
+    with serve(metrics, "127.0.0.1", free_port()) as server:
+        answer = await _get(server.url, {"Accept": "application/openmetrics-text; version=new"})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain")
+
+
 async def test_a_taken_port_moves_on_to_the_next_free_one(metrics: Metrics):
     with (
         serve(metrics, "127.0.0.1", free_port()) as first,
