@@ -32,7 +32,7 @@ _MASK = "***"
 _TRACEBACK = "exception"
 _UNREAD = "Log lines were left out: nobody read them"
 _FIRST = ("timestamp", "level", "event")
-_PASSWORD_IN_URL = re.compile(r"(://[^/\s:@]*):[^/\s@]+@")
+_PASSWORD_IN_URL = re.compile(r"(://[^/\s:@]*):[^/\s]+@")
 _SECRET_NAMES = frozenset({"authorization", "password", "secret", "api_key", "x-api-key", "token"})
 _WITHHELD = "(text withheld: it may quote message content)"
 # Libraries whose INFO lines repeat ours, or come once for each request.

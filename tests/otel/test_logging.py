@@ -43,6 +43,12 @@ def test_a_password_in_an_address_and_a_named_secret_are_masked(logged):
     assert "postgresql://user:***@db:5432/x" in line["event"]
 
 
+def test_a_password_is_masked_to_its_last_character(logged):
+    structlog.get_logger().warning("no answer from redis://user:hunter@2@cache:6379/1")
+    (line,) = logged()
+    assert line["event"] == "no answer from redis://user:***@cache:6379/1"
+
+
 def test_the_text_of_an_error_that_may_quote_content_is_withheld(logged):
     try:
         try:
