@@ -81,6 +81,7 @@ class OutageBarrier:
         self._gauge = counts.paused.labels(label or dependency)
         self._errors = counts.processed.labels("error")
         self._turn = asyncio.Lock()
+        self._waiting = 0
         self._outage = 0
         self._since: float | None = None
         self._closed = 0.0
@@ -127,7 +128,15 @@ class OutageBarrier:
         """
         self._errors.inc()
         self._close(error)
-        outage = self._outage
+        self._waiting += 1
+        try:
+            await self._wait(self._outage, stop)
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._leave()
+
+    async def _wait(self, outage: int, stop: asyncio.Event) -> None:
         # The first caller probes. The others queue here, and find the outage over or probe next.
         async with self._turn:
             while self._since is not None and self._outage == outage:
@@ -154,6 +163,13 @@ class OutageBarrier:
         self._since = None
         self._gauge.dec()
         self._lines.ends()
+
+    def _leave(self) -> None:
+        """End the pause if its last caller was stopped or cancelled: nobody probes any more."""
+        if self._since is not None:
+            self._since = None
+            self._gauge.dec()
+            self._lines.left()
 
 
 async def unless_stopped(stop: asyncio.Event, call: Awaitable[_T]) -> _T | None:

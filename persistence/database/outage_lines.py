@@ -31,6 +31,7 @@ class OutageLines:
         self._began = 0.0
         self._ended = 0.0
         self._ended_at = float("-inf")  # by the monotonic clock
+        self._left_at = float("-inf")
         self._relapses = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -38,6 +39,8 @@ class OutageLines:
         """Log that callers wait for it; return since when this outage lasts, in Unix seconds."""
         if self._timer is not None:
             self._timer.cancel()
+        if time.monotonic() - self._left_at <= self._calm:
+            return self._began
         if time.monotonic() - self._ended_at > self._calm:
             self._began, self._relapses = time.time(), 0
             event = "Paused: a dependency fails; will resume when it works again"
@@ -52,11 +55,16 @@ class OutageLines:
     def ends(self) -> None:
         """Log that it works again: now, or, after a relapse, once it has worked for a while."""
         self._ended, self._ended_at = time.time(), time.monotonic()
+        self._left_at = float("-inf")
         if self._relapses:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._calm, self._resumed)
         else:
             self._resumed()
+
+    def left(self) -> None:
+        """Note that nobody waits any more. If somebody waits again soon, it is the same outage."""
+        self._left_at = time.monotonic()
 
     def _resumed(self) -> None:
         _log.info(

@@ -81,6 +81,29 @@ async def test_a_stop_ends_every_wait(dependency, metrics):
     assert all(isinstance(end, Stopping) for end in ended)
 
 
+async def test_a_pause_ends_with_the_last_caller_that_waits(barrier, dependency, metrics):
+    """Its partitions may go to another process in an outage, and nobody would find its end."""
+    first, last = asyncio.Event(), asyncio.Event()
+    holders = [asyncio.create_task(barrier.hold(Outage("down"), stop)) for stop in (first, last)]
+    await asyncio.sleep(0)
+    first.set()
+    await asyncio.wait([holders[0]])
+    assert value_of(metrics.of(PersistenceMetrics).paused.labels("it")) == 1
+    since = barrier.paused().since
+    last.set()
+    await asyncio.wait([holders[1]])
+    assert value_of(metrics.of(PersistenceMetrics).paused.labels("it")) == 0
+    assert barrier.paused() is None
+    with structlog.testing.capture_logs() as logs:
+        again = asyncio.create_task(barrier.hold(Outage("down"), asyncio.Event()))
+        await asyncio.sleep(0)
+        assert barrier.paused().since == since
+        dependency.works = True
+        await again
+    assert value_of(metrics.of(PersistenceMetrics).paused.labels("it")) == 0
+    assert [log["event"] for log in logs] == ["Resumed: the dependency works again"]
+
+
 async def test_a_dependency_that_answers_probes_but_not_work_is_asked_less_and_less(
     dependency, metrics
 ):
