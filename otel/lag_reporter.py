@@ -69,6 +69,10 @@ class LagMetrics:
             ("transport", "partition"),
             registry=registry,
         )
+        self.present = (
+            self.lag, self.pending, self.oldest_age, self.lag_unknown, self.stalled, self.unowned,
+        )  # fmt: skip
+        """All but the losses: figures that mean nothing once the log is not asked any more."""
 
 
 class LagReporter:
@@ -126,6 +130,14 @@ class LagReporter:
                 self._set(part, lost=None if part.unavailable else part.lost)
             if self._losses is not None:
                 self._losses.note(self._transport.name, progress)
+
+    def forget(self) -> None:
+        """Remove the figures of a log that is not asked any more; its losses stay."""
+        for partition in self._shown:
+            labels = (self._transport.name, str(partition))
+            for gauge in self._metrics.present:
+                _set_or_remove(gauge, labels, None)
+        self._shown.clear()
 
     def _set(self, progress: Progress, *, lost: int | None) -> None:
         metrics, stalled = self._metrics, self._stalled(progress)

@@ -84,7 +84,12 @@ async def test_what_was_left_is_persisted_and_then_the_log_is_forgotten(
 async def test_of_a_log_that_was_retired_it_does_not_say_that_nothing_is_left(
     database_url, database_pool, metrics
 ):
-    """An operator gave it up: nobody knows what it held."""
+    """An operator gave it up: nobody knows what it held, and no alert about it lasts."""
+    partition = {"transport": "redis", "partition": "0"}
+
+    def paused() -> float | None:
+        return metrics.registry.get_sample_value("stream_worker_paused", {"dependency": "redis"})
+
     await Writer(database_pool).take("redis", 0, 1, "yesterday")
     settings = load({"TRANSPORT": "memory", "DATABASE_URL": database_url, "REDIS_PORT": 1})
     stop = asyncio.Event()
@@ -94,10 +99,16 @@ async def test_of_a_log_that_was_retired_it_does_not_say_that_nothing_is_left(
         running = asyncio.create_task(drainer.run(stop))
         try:
             await eventually(lambda: list(drainer.status()) == ["redis"])
+            await eventually(
+                lambda: metrics.registry.get_sample_value("stream_lag_unknown", partition)
+            )
+            await eventually(paused)
             async with database_pool.acquire() as connection, connection.transaction():
                 assert await forget_used(connection, "redis")
                 await retire_log(connection, "redis", who="op", why="burnt")
             await eventually(lambda: gauge(metrics, "stream_leftover") == 0)
+            assert metrics.registry.get_sample_value("stream_lag_unknown", partition) is None
+            assert paused() == 0
         finally:
             stop.set()
             await running
@@ -131,3 +142,26 @@ async def test_a_step_of_the_migration_is_no_change_by_hand(
     (line,) = [log for log in logs if log["event"].startswith("redis")]
     assert line["log_level"] == "info"
     assert "while a step of the migration is under way" in line["event"]
+
+
+async def test_a_log_that_is_no_log_here_counts_as_left_until_postgresql_forgets_it(
+    database_url, database_pool, metrics
+):
+    def leftover() -> float | None:
+        return metrics.registry.get_sample_value("stream_leftover", {"transport": "redis.gone"})
+
+    await Writer(database_pool).take("redis.gone", 0, 1, "yesterday")
+    settings = load({"TRANSPORT": "memory", "DATABASE_URL": database_url})
+    stop = asyncio.Event()
+    drainer = OrphanedLogDrainer(
+        ProcessContext(settings, database_pool, metrics, "m"), {}, empty_seconds=0.3
+    )
+    running = asyncio.create_task(drainer.run(stop))
+    try:
+        await eventually(lambda: leftover() == 1)
+        async with database_pool.acquire() as connection, connection.transaction():
+            assert await forget_used(connection, "redis.gone")
+        await eventually(lambda: leftover() == 0)
+    finally:
+        stop.set()
+        await running

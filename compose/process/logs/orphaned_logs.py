@@ -85,6 +85,9 @@ class OrphanedLogDrainer:
             names = await used_logs(self._context.pool)
         except PersistenceError:
             return []
+        for name in self._impossible.difference(names):  # drained elsewhere, or retired
+            self._impossible.remove(name)
+            self._context.metrics.of(ProcessMetrics).orphaned.labels(name).set(0)
         return [n for n in names if n not in self._configured and n not in self._impossible]
 
     async def _drain(self, name: str, stop: asyncio.Event) -> None:
@@ -160,11 +163,12 @@ class OrphanedLogDrainer:
         standby = self._context.standby(log, role=LogRole.OTHER, logs=logs)
         self._standbys[log.name] = standby
         connecting = asyncio.create_task(log.connect())
+        lag = LagReporter(log, self._context.metrics)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(standby.run(ending))
                 tasks.create_task(self._context.indexer(log).run(ending))
-                tasks.create_task(LagReporter(log, self._context.metrics).run(ending))
+                tasks.create_task(lag.run(ending))
                 was_retired = await self._until_empty(log, stop)
                 ending.set()
         finally:
@@ -172,6 +176,7 @@ class OrphanedLogDrainer:
             with contextlib.suppress(asyncio.CancelledError):
                 await connecting
             del self._standbys[log.name]
+            lag.forget()  # or alerts about this log would last as long as the process
         return was_retired
 
     async def _until_empty(self, log: Transport, stop: asyncio.Event) -> bool:
