@@ -118,11 +118,15 @@ class Supervisor:
         The first process starts alone, so that a setting that can't work is reported once.
 
         Raises:
-            StartFailedError: a process ended before it served.
+            StartFailedError: a process ended, or hung and was killed, before it served.
         """
         first, *others = self._slots
-        addresses = await self._first(first)
-        await asyncio.gather(*map(self._first, others))
+        watching = asyncio.create_task(self._watch())
+        try:
+            addresses = await self._first(first)
+            await asyncio.gather(*map(self._first, others))
+        finally:
+            watching.cancel()
         return addresses
 
     async def _first(self, slot: _Slot) -> Addresses:

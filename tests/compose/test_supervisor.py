@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 
 from compose.local.ports import free_port
 from compose.supervisor.listeners import Listeners
-from compose.supervisor.supervisor import Layout, Supervisor
+from compose.supervisor.supervisor import Layout, StartFailedError, Supervisor
 from tests.support.eventually import eventually
 from tests.support.keep_alive import keep_alive_load
 from transport.errors import ConfigurationError
@@ -231,12 +231,19 @@ async def test_a_setting_that_the_servers_refuse_ends_all(crossfade, places):
 
 @asynccontextmanager
 async def _supervised(
-    layout: Layout, places: dict[str, str], **options
-) -> AsyncIterator[Supervisor]:
+    layout: Layout, places: dict[str, str], *, until_started: bool = True, **options
+) -> AsyncIterator[None]:
     listeners = Listeners("127.0.0.1", int(places["PORT"]), layout.processes)
     supervisor = Supervisor(layout, listeners, environment=places, **options)
-    await supervisor.start()
-    running = asyncio.create_task(supervisor.run(asyncio.Event(), asyncio.Event()))
+    started = asyncio.create_task(supervisor.start())
+
+    async def run() -> None:
+        await started
+        await supervisor.run(asyncio.Event(), asyncio.Event())
+
+    if until_started:
+        await started
+    running = asyncio.create_task(run())
     try:
         yield
     finally:
@@ -254,10 +261,33 @@ async def test_a_process_that_hangs_is_killed_and_replaced(places):
         assert _children(os.getpid())["serve 1"] != hung
 
 
+async def test_a_process_that_hangs_in_the_start_is_killed_and_told(places):
+    def said(line: str) -> None:
+        if '"event":"Starting"' in line:  # it has sent a heartbeat, and does not serve yet
+            os.kill(_children(os.getpid())["serve 1"], signal.SIGSTOP)
+
+    supervisor = Supervisor(
+        Layout(1),
+        Listeners("127.0.0.1", int(places["PORT"]), 1),
+        environment=places,
+        stop_seconds=1,
+        silent_seconds=3,
+        said=said,
+    )
+    try:
+        async with asyncio.timeout(30):
+            with pytest.raises(StartFailedError, match="SIG"):
+                await supervisor.start()
+    finally:
+        await supervisor.stop()
+
+
 async def test_a_process_that_hangs_says_where(places):
     said: list[str] = []
-    # So short that the first look finds any process silent.
-    async with _supervised(Layout(1), places, stop_seconds=20, silent_seconds=1, said=said.append):
+    # So short that a look finds any process silent, perhaps before it serves.
+    async with _supervised(
+        Layout(1), places, stop_seconds=20, silent_seconds=1, said=said.append, until_started=False
+    ):
         await eventually(lambda: "Fatal Python error: Aborted" in said, timeout=20)
         await eventually(lambda: any("asyncio/runners.py" in line for line in said), timeout=20)
 
