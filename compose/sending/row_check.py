@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from compose.sending.load import Conversation
-from crossfade import AsyncClient, CrossfadeError, DeadLetteredError, WaitTimeoutError
+from crossfade import AsyncClient, CrossfadeError, DeadLetteredError, Message, WaitTimeoutError
 
 __all__ = ["RowCheck", "check_rows"]
 
@@ -79,7 +79,7 @@ async def _check(
     last = -1
     async for message in client.messages(name, page_size=200):
         checked.rows += 1
-        number = int((message.content or "").partition(" ")[0])
+        number = await _number(client, message)
         if number in conversation.open:
             # Without an acknowledgement its order is not promised: it may be behind later messages.
             checked.unacknowledged += 1
@@ -93,6 +93,14 @@ async def _check(
     if missing:
         some = ", ".join(str(number) for number in sorted(missing)[:_NAMED])
         _note(checked, f"{name}: {len(missing)} acknowledged messages have no row ({some} ...)")
+
+
+async def _number(client: AsyncClient, message: Message) -> int:
+    """Return the number at the beginning of a content, which the payload store may have."""
+    content = message.content
+    if content is None:
+        content = (await client.content(message.message_id)).decode()
+    return int(content.partition(" ")[0])
 
 
 def _note(checked: RowCheck, fault: str) -> None:

@@ -243,6 +243,13 @@ async def test_missing_doubled_and_misplaced_rows_are_found(site: Site, conversa
     assert "2 acknowledged messages have no row (3, 5" in found
 
 
+async def test_rows_whose_content_is_in_the_payload_store_are_checked(run: Run) -> None:
+    given = ("dev", "produce", "--count", "3", "--rate", "100", "--size", "65536")
+    checked = await run(*given)
+    assert checked.status == 0, checked
+    assert b"3 rows" in checked.output
+
+
 async def test_rows_that_never_come_are_waited_for_once_and_not_once_a_conversation(
     site: Site,
 ) -> None:
