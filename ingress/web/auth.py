@@ -20,7 +20,7 @@ from ingress.web.headers import Headers
 from ingress.web.key_entries import ApiKey, Scope, parse_entries
 from transport.errors import ConfigurationError
 
-__all__ = ["ApiKey", "Authenticator", "Scope"]
+__all__ = ["ApiKey", "Authenticator", "Scope", "sent_key"]
 
 _RECHECK = 1.0
 _log = structlog.get_logger(__name__)
@@ -62,7 +62,7 @@ class Authenticator:
             return None
         if self._path is not None and time.monotonic() >= self._next_check:
             self.reload()
-        secret = _secret(headers)
+        secret = sent_key(headers)
         if secret is None:
             raise Problem(
                 UNAUTHENTICATED,
@@ -123,7 +123,8 @@ class Authenticator:
             _log.info("API keys reloaded", keys=len(self._keys))
 
 
-def _secret(headers: Headers) -> bytes | None:
+def sent_key(headers: Headers) -> bytes | None:
+    """Return the key in the headers, if any. Other credentials are a proxy's, and ignored."""
     value = headers.get(b"authorization")
     if value is not None and value[:7].lower() == b"bearer ":
         return value[7:].strip()

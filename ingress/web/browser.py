@@ -18,7 +18,7 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 
 from ingress.schema.problems import FOREIGN, Problem
-from ingress.web.auth import ApiKey, Authenticator, Scope
+from ingress.web.auth import ApiKey, Authenticator, Scope, sent_key
 from ingress.web.headers import Headers
 from ingress.web.hosts import Hosts
 
@@ -82,7 +82,7 @@ def request_key(
         Problem: The request has no key or an unknown one (401), the key does not allow this, or
             another site's page sent the request (403).
     """
-    if b"authorization" in headers or b"x-api-key" in headers:
+    if sent_key(headers) is not None:
         return auth.check(headers, *scopes, limited=limited)
     held = _held(headers)
     if held is not None and method not in SAFE:

@@ -54,6 +54,14 @@ def test_a_key_in_a_header_is_no_browsers_doing() -> None:
     assert allowed(KEYED, "POST", HOST | {b"x-api-key": KEY, b"origin": b"http://evil.test"})
 
 
+def test_the_cookie_counts_beside_the_password_that_a_proxy_asks_for() -> None:
+    """A browser sends it with every request, and nginx passes it on."""
+    behind = HOST | HELD | {b"authorization": b"Basic b3BzOnB3"}
+    assert allowed(KEYED, "GET", behind)
+    assert allowed(KEYED, "POST", behind | MARKED)
+    assert not allowed(KEYED, "POST", behind)
+
+
 def guard(**settings: Any) -> Guard:
     given = IngressSettings(**settings)
     return Guard(Hosts(given, guarded=True), keys_required=False)
