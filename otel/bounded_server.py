@@ -12,6 +12,8 @@ from wsgiref.types import WSGIApplication
 
 __all__ = ["BoundedServer"]
 
+_PAUSE = 0.2  # seconds
+
 
 class BoundedServer(ThreadingMixIn, WSGIServer):
     """Serves a WSGI application, one request a connection.
@@ -46,6 +48,14 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
         self._asked: set[socket.socket] = set()
         super().__init__(address, _Handler)
         self.set_app(application)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection; wait if descriptors ran out, or this would be tried without end."""
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(_PAUSE)
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Begin a thread for a connection, and make room for it first."""

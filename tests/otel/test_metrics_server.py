@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import resource
+import socket
 import time
 
 import httpx
@@ -52,6 +54,21 @@ async def test_a_taken_port_moves_on_to_the_next_free_one(metrics: Metrics):
         assert (await _get(second.url)).status_code == 200
     with serve(metrics, "127.0.0.1", first.port) as again:  # close() frees the port
         assert again.port == first.port
+
+
+def test_without_descriptors_it_waits_and_does_not_spin(metrics: Metrics):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with serve(metrics, "127.0.0.1", free_port()) as server, socket.socket() as client:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (client.fileno() + 1, hard))
+            client.connect(("127.0.0.1", server.port))
+            began = time.process_time()
+            time.sleep(1)
+            assert time.process_time() - began < 0.4
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        assert client.recv(1000).startswith(b"HTTP/1.0 200 OK")
 
 
 async def test_the_process_and_the_delay_of_its_loop_are_observed(metrics: Metrics):
