@@ -125,7 +125,7 @@ def problem_of(reply: Reply) -> ProblemError:
     try:
         body = json.loads(reply.body)
         return _problem({**body, "status": reply.status}, wait)
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         kind = problem_class("", reply.status)
         detail = f"not an answer of Crossfade: {reason_of(reply)}"
         return kind(

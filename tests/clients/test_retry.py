@@ -74,6 +74,15 @@ def test_what_may_pass_is_tried_again(status: int) -> None:
     assert sends[0].call is sends[1].call
 
 
+@pytest.mark.parametrize("errors", [{"content": ["too dull"]}, ["too dull"], 7, None])
+def test_anothers_problem_document_is_an_error_answer(errors: object) -> None:
+    """ASP.NET's has its errors by field, for example, and a gateway may answer with one."""
+    body = {"type": "about:blank", "title": "Busy", "status": 503, "errors": errors}
+    gateways = Reply(503, {}, json.dumps(body).encode())
+    done, sends, _ = _drive(tried(CALL, PATIENT, 1.0), [gateways, Reply(202, {}, b"{}")])
+    assert (len(sends), done.status, done.maybe_accepted) == (2, 202, True)
+
+
 def test_a_failure_that_lasts_is_not_tried_again() -> None:
     failure = Failure(httpx.ConnectError("bad certificate"), sent=False, lasting=True)
     error, sends, _ = _drive(tried(CALL, PATIENT, 1.0), [failure])
