@@ -174,6 +174,8 @@ class _Request:
 
     def _failed(self, error: CrossfadeError) -> list[Sequence[_Item]]:
         """Set the request's error for its messages; if it was too large, return them in parts."""
+        for item in self._left:
+            item.maybe_accepted |= error.maybe_accepted
         too_much = _too_much(error)
         if too_much and len(self._left) > 1:
             half = len(self._left) // 2
@@ -236,6 +238,7 @@ def _leave_out(items: Sequence[_Item], cause: CrossfadeError, outcomes: Outcomes
     for item in items:
         error = NotSentError("not sent: a message before it could not be sent")
         error.__cause__ = cause
+        error.maybe_accepted = item.maybe_accepted  # by a request that was split afterwards
         outcomes[item.place] = error
 
 

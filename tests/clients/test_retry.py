@@ -253,6 +253,14 @@ def test_a_proxy_that_takes_less_than_the_service_is_given_less() -> None:
     assert [result.ack is not None for result in results] == [True, True, True, False]
 
 
+def test_a_lost_answer_counts_although_the_request_is_split_afterwards() -> None:
+    outcomes: list[Outcome] = [_LOST, Reply(413, {}, b""), _problem(401)]
+    results, sends, _ = _drive(_batch(2), outcomes)
+    assert [len(_contents(send)) for send in sends] == [2, 2, 1]
+    assert isinstance(results[1].error, NotSentError)
+    assert [result.error.maybe_accepted for result in results] == [True, True]
+
+
 def test_an_answer_that_counts_wrong_is_no_answer() -> None:
     results, sends, _ = _drive(_batch(3), [_results(202, 202)])
     assert len(sends) == 1
