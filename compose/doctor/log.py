@@ -137,6 +137,14 @@ async def _of_log(log: Transport, known: Mapping[str, str]) -> AsyncIterator[Obs
             "read 'Loss' in RUNBOOKS.md",
             promise=11,
         )
+    if len(lags) < len(progress):
+        yield unknown(
+            "records",
+            f"how many wait is not known in {len(progress) - len(lags)} of {len(progress)} "
+            f"partitions; {sum(lags):,} wait in the others",
+            "if somebody removed records: it is known again once workers have read past them",
+        )
+        return
     yield fine("records", f"{sum(lags):,} wait for workers, in {len(lags)} partitions")
 
 

@@ -16,11 +16,16 @@ from compose.local.valkey import ValkeyServer
 from persistence.database.pool import Pool
 from tests.support.doctor import Doctor, kafka_variables
 from tests.support.kafka import KafkaNode, fresh_settings
+from transport.conformance.member import messages
+from transport.contract import WORKER_GROUP, Topic
 from transport.durability import Durability
+from transport.redis import RedisTransport
 from transport.redis.connection.rights import BETTER, LEAST
 from transport.settings import TransportSettings
 
 NewRedis = Callable[..., Awaitable[ValkeyServer]]
+
+STREAM = "msg:stream:0"
 
 
 async def test_fewer_replicas_than_an_append_waits_for_are_named(
@@ -50,6 +55,21 @@ async def test_what_is_healthy_is_fine(doctor: Doctor, log: TransportSettings) -
     # One machine is one disk: told, and no failure unless asked for.
     assert grades["log redis, durability"] == "warning"
     assert (await doctor.examine("--strict"))[0] == 1
+
+
+async def test_a_lag_that_is_not_known_is_not_told_as_nothing(
+    doctor: Doctor, log: TransportSettings, redis: Redis
+) -> None:
+    async with RedisTransport(log) as transport:
+        await transport.publish(messages(["x"] * 10_050, partition=0, of=transport))
+        await redis.xreadgroup(WORKER_GROUP, "m", {STREAM: ">"}, count=1)
+        stands = await transport.read(Topic.MESSAGES, 0, limit=4)
+        await redis.xdel(STREAM, stands[3].offset)
+    status, found = await doctor.examine()
+    records = found["log redis, records"]
+    assert records["grade"] == "unknown"
+    assert records["found"].startswith("how many wait is not known in 1 of 2 partitions")
+    assert status == 3
 
 
 async def test_it_makes_nothing(doctor: Doctor, redis: Redis) -> None:
