@@ -17,6 +17,7 @@ from prometheus_client import disable_created_metrics, make_wsgi_app
 
 from otel.bounded_server import BoundedServer
 from otel.metrics import Metrics
+from transport.errors import ConfigurationError
 
 __all__ = ["TARGETS", "MetricsServer", "serve"]
 
@@ -83,7 +84,7 @@ def serve(
         several: Whether processes are started together: then a taken port causes no warning.
 
     Raises:
-        OSError: ``host`` is not an address of this machine, or no port could be bound.
+        ConfigurationError: ``host`` is not an address of this machine, or no port could be bound.
     """
     # Otherwise each counter would have a _created series beside it, which nothing here uses.
     disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -95,15 +96,22 @@ def serve(
                 (host, candidate), application, connections=connections, seconds=seconds
             )
         except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            continue
+            if error.errno == errno.EADDRINUSE:
+                continue
+            raise ConfigurationError(
+                f"METRICS_HOST={host} METRICS_PORT={candidate} can't be listened on "
+                f"({error.strerror}): give an address of this machine, without brackets, and a "
+                "port that this user may take"
+            ) from error
         if candidate != port and not several:
             log.warning(
                 "METRICS_PORT is taken; using the next free one", wanted=port, port=candidate
             )
         return MetricsServer(server, host)
-    raise OSError(errno.EADDRINUSE, f"no free port in {_TRIES} from METRICS_PORT={port} on {host}")
+    raise ConfigurationError(
+        f"METRICS_PORT={port} and the ports after it, up to {_TRIES}, are taken on {host}: set "
+        "METRICS_PORT to another"
+    )
 
 
 def _with_targets(metrics: WSGIApplication, targets: Targets) -> WSGIApplication:

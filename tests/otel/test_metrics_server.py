@@ -8,6 +8,7 @@ import socket
 import time
 
 import httpx
+import pytest
 
 from compose.local.ports import free_port
 from otel.metrics import Metrics
@@ -15,6 +16,7 @@ from otel.metrics_server import serve
 from otel.runtime import LoopDelay, observe_process
 from persistence.metrics import PersistenceMetrics
 from tests.support.eventually import eventually
+from transport.errors import ConfigurationError
 
 _OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 
@@ -54,6 +56,14 @@ async def test_a_taken_port_moves_on_to_the_next_free_one(metrics: Metrics):
         assert (await _get(second.url)).status_code == 200
     with serve(metrics, "127.0.0.1", first.port) as again:  # close() frees the port
         assert again.port == first.port
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "[::1]", "192.0.2.1"])
+def test_an_address_that_is_not_ours_is_told_in_one_line(metrics: Metrics, host: str):
+    with pytest.raises(ConfigurationError) as refused:
+        serve(metrics, host, 9090)
+    assert f"METRICS_HOST={host}" in str(refused.value)
+    assert "give an address of this machine" in str(refused.value)
 
 
 def test_without_descriptors_it_waits_and_does_not_spin(metrics: Metrics):
