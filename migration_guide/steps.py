@@ -14,6 +14,7 @@ from migration_guide.gates import ACCEPTABLE, OVERRIDABLE, judge
 from migration_guide.gates.processes import judge as judge_processes
 from migration_guide.gates.result import GateResult, Scene
 from migration_guide.machine import Machine
+from migration_guide.meant_log import must_be_meant
 from migration_guide.mirrored import MIRRORED
 from migration_guide.phases import PhaseStep, phases, step
 from persistence.database.pool import Pool
@@ -31,6 +32,9 @@ from transport.registry import create
 from transport.settings import TransportSettings
 
 __all__ = ["Checked", "MigrationStanding", "Steps", "passed", "refused", "way_on"]
+
+_OF_PROCESSES = ("processes", "identity")
+"""Gates of every step that look at the processes."""
 
 
 class MigrationStanding(msgspec.Struct, frozen=True):
@@ -123,7 +127,11 @@ class Steps:
         return step(state.phase, to)
 
     async def check(self, taken: PhaseStep, *, window: float) -> Checked:
-        """Read the state once, and judge every gate of ``taken`` on it."""
+        """Read the state once, and judge every gate of ``taken`` on it.
+
+        The gates that look at the processes are judged once more at the end, on what the processes
+        report then: others take a minute, and a process may have started meanwhile.
+        """
         look = await self.look()
         scene = Scene(
             pool=self._pool,
@@ -135,7 +143,10 @@ class Steps:
             window=window,
         )
         async with scene:
-            return Checked(taken, look, await judge(scene, taken.gates))
+            results = {result.name: result for result in await judge(scene, taken.gates)}
+            scene.processes = await read_processes(self._pool)
+            results |= {result.name: result for result in await judge(scene, _OF_PROCESSES)}
+        return Checked(taken, look, list(results.values()))
 
     async def begin(
         self,
@@ -165,7 +176,8 @@ class Steps:
         """Record that the step is complete, if it is; return the new state.
 
         Raises:
-            TransportError: the logs can't be asked where they end, which has to be recorded.
+            TransportError: the logs can't be asked where they end, which has to be recorded, or
+                these settings lead to other logs than those of the processes.
         """
         state = look.state
         if not state.under_way or look.reached.verdict != "green":
@@ -182,6 +194,7 @@ class Steps:
             assert name is not None
             await must_exist(name, self._settings)
             async with create(name, self._settings) as log:
+                await must_be_meant(log, self._pool)
                 progress = await progress_everywhere(log, Topic.MESSAGES, group=WORKER_GROUP)
                 ends[name] = {str(partition.partition): partition.end for partition in progress}
         return ends

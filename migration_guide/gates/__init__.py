@@ -24,7 +24,8 @@ from migration_guide.gates import (
     watermark,
     workers,
 )
-from migration_guide.gates.result import Gate, GateResult, Scene, unknown
+from migration_guide.gates.result import Gate, GateResult, Scene, red, unknown
+from migration_guide.meant_log import WrongLogError
 from persistence.errors import PersistenceError
 from transport.errors import TransportError, one_line
 
@@ -67,5 +68,7 @@ async def _judge(scene: Scene, name: str) -> GateResult:
             return await GATES[name](scene)
     except TimeoutError:
         return unknown(name, f"no answer within {_WITHIN_SECONDS:.0f} s")
+    except WrongLogError as error:
+        return red(name, one_line(error))
     except (TransportError, PersistenceError) as error:
         return unknown(name, f"can't be judged: {one_line(error)}")

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, Self
 
 import msgspec
 
+from migration_guide.meant_log import must_be_meant
 from persistence.database.pool import Pool
 from persistence.fleet.log_choice import Choice, LogPair, choices
 from persistence.fleet.migration_state import MigrationState
@@ -80,12 +81,15 @@ class Scene:
         """Return an open log.
 
         Raises:
+            WrongLogError: these settings lead to another log than those of the processes.
             TransportError: the log can't be opened, or it does not exist although processes use it.
         """
         if name not in self.logs:
             if name in (self.before.transport, self.before.shadow, self.before.consume_from):
                 await must_exist(name, self.settings)
-            self.logs[name] = await self._stack.enter_async_context(create(name, self.settings))
+            log = await self._stack.enter_async_context(create(name, self.settings))
+            await must_be_meant(log, self.pool)
+            self.logs[name] = log
         return self.logs[name]
 
     async def __aenter__(self) -> Self:

@@ -170,7 +170,7 @@ async def _resumable(settings: Settings, identifier: UUID) -> Job:
 async def _preview(settings: Settings, names: tuple[str, str], request: Request) -> BackfillStatus:
     async with (
         database(settings.persistence) as pool,
-        two_logs(settings, *names) as (first, second),
+        two_logs(settings, *names, pool=pool) as (first, second),
     ):
         return await Backfill(pool, first, second, request).preview()
 
@@ -180,7 +180,9 @@ async def _run(
 ) -> tuple[BackfillStatus, Job]:
     async with database(settings.persistence) as pool, AsyncExitStack() as logs:
         await must_not_be_retired(pool, names)  # the second log is made if it does not exist
-        first, second = await logs.enter_async_context(two_logs(settings, *names, make=True))
+        first, second = await logs.enter_async_context(
+            two_logs(settings, *names, make=True, pool=pool)
+        )
         work = Backfill(pool, first, second, request)
         task = asyncio.create_task(work.run())
         try:

@@ -13,7 +13,8 @@ import typer
 from compose.commands.options.age import age_seconds
 from compose.output import run
 from compose.settings import Settings
-from persistence.database.pool import connect
+from migration_guide.meant_log import must_be_meant
+from persistence.database.pool import Pool, connect
 from persistence.fleet.log_choice import FIRST_PAIR, LogPair
 from persistence.fleet.migration_state import state
 from transport.contract import Transport
@@ -79,16 +80,23 @@ async def _pair(settings: Settings) -> LogPair:
 
 @asynccontextmanager
 async def two_logs(
-    settings: Settings, *names: str, make: bool = False
+    settings: Settings, *names: str, make: bool = False, pool: Pool | None = None
 ) -> AsyncIterator[tuple[Transport, Transport]]:
     """Connect the two logs ``names``. With ``make``, create the second if it does not exist.
 
+    With ``pool``, both have to be the logs that these names mean to the processes.
+
     Raises:
+        WrongLogError: one of them is another log.
         TransportError: a log can't be reached.
         ConfigurationError: a log does not exist.
     """
     for name in names[:1] if make else names:
         await must_exist(name, settings.transport)
     async with AsyncExitStack() as stack:
-        first = await stack.enter_async_context(create(names[0], settings.transport))
-        yield first, await stack.enter_async_context(create(names[1], settings.transport))
+        first, second = (create(name, settings.transport) for name in names)
+        for log in (first, second):
+            await stack.enter_async_context(log)
+            if pool is not None:
+                await must_be_meant(log, pool)
+        yield first, second

@@ -1,0 +1,61 @@
+"""A command's settings lead to another server than those of the processes: nothing passes there."""
+
+from __future__ import annotations
+
+import pytest
+
+from migration_guide.gates.result import Scene
+from migration_guide.meant_log import WrongLogError
+from migration_guide.steps import Steps
+from persistence.fleet.log_choice import Choice
+from persistence.fleet.migration_state import state
+from persistence.fleet.processes import processes
+from tests.migration.gate_inputs import ask
+from tests.persistence.loglib import append
+from tests.persistence.samples import PARTITIONS, message
+from transport.registry import create
+
+ASYNC, SYNC = (Choice("redis", "redis@6", mode, "redis") for mode in ("async", "sync"))
+
+
+@pytest.fixture
+async def elsewhere(redis_settings, process, state_machine):
+    """Settings of the processes, and of a command that names another Redis database.
+
+    Processes are on phase 2, and both databases have both logs, with a message in each.
+    """
+    here = redis_settings.model_copy(update={"stream_partitions": PARTITIONS})
+    there = here.model_copy(update={"redis_stream_db": here.redis_stream_db + 1})
+    met = {}
+    for settings in (there, here):
+        for name in ("redis", "redis@6"):
+            async with create(name, settings) as log:
+                await append(log, message(name))
+                met[name] = await log.identity()
+    await state_machine.adopt(ASYNC, "first")
+    await process("a", None, choice=SYNC, logs=met)
+    return here, there
+
+
+@pytest.mark.parametrize("gate", ["start", "homes", "workers", "drained"])
+async def test_a_gate_is_red_that_reads_another_log(elsewhere, database_pool, gate):
+    answers = []
+    for settings in elsewhere:
+        standing = await state(database_pool)
+        assert standing is not None
+        scene = Scene(database_pool, settings, standing, await processes(database_pool), 2, 3)
+        async with scene:
+            answers.append(await ask(scene, gate))
+    assert "lead to another log" not in answers[0].reason
+    assert (answers[1].verdict, "lead to another log" in answers[1].reason) == ("red", True)
+
+
+async def test_no_watermark_is_taken_from_another_log(elsewhere, database_pool):
+    here, there = elsewhere
+    right, wrong = Steps(database_pool, here), Steps(database_pool, there)
+    await right.machine.begin((await right.look()).state.epoch, 2, who="op", why="x")
+    with pytest.raises(WrongLogError):
+        await wrong.complete(await wrong.look(), who="op")
+    assert (await right.look()).state.watermark is None
+    assert await right.complete(await right.look(), who="op") is not None
+    assert set((await right.look()).state.watermark or {}) == {"redis", "redis@6"}
