@@ -15,7 +15,7 @@ from persistence.fleet.log_choice import FIRST_PAIR, Choice, LogPair, phase_of
 from persistence.fleet.migration_state import MigrationState
 from persistence.timestamps import rfc3339
 
-__all__ = ["LIVE_SECONDS", "Process", "forget", "forget_all", "processes", "strays"]
+__all__ = ["LIVE_SECONDS", "Process", "chosen_by", "forget", "forget_all", "processes", "strays"]
 
 LIVE_SECONDS = 10.0
 """A process that is silent for longer is *missing*: it may have died, or be cut off and at work."""
@@ -111,6 +111,16 @@ async def processes(pool: Pool, *, within: float | None = None) -> list[Process]
     async with using(pool, within=within) as connection:
         rows = await connection.fetch(_PROCESSES, timeout=within)
     return [_process(row) for row in rows]
+
+
+def chosen_by(process: Process) -> Choice:
+    """Return the settings of a process that choose its logs."""
+    return Choice(
+        process.transport,
+        process.transport_shadow,
+        process.transport_shadow_mode,
+        process.consume_from,
+    )
 
 
 def strays(there: Iterable[Process], state: MigrationState) -> list[Process]:

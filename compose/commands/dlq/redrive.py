@@ -50,12 +50,16 @@ from persistence.database.pool import Pool
 from persistence.dead_letters.dead_letters import DeadLetters
 from persistence.dead_letters.redrive import MOST_REDRIVES, Preview, Redriver
 from persistence.dead_letters.selection import Selection, described
+from persistence.fleet.log_choice import Choice, choice_of, choices
+from persistence.fleet.migration_state import state
+from persistence.fleet.processes import chosen_by, processes
 from persistence.operator_actions import Actions
 from persistence.tables.states import JobKind
 from transport.contract import Transport
 from transport.existing import must_exist
 from transport.features.observed import ObservedTransport
 from transport.registry import create
+from transport.settings import TransportSettings
 
 __all__ = ["cancel", "redrive", "redrives", "watch"]
 
@@ -206,6 +210,7 @@ async def _runner(settings: Settings) -> AsyncIterator[tuple[Redriver, Pool]]:
     await must_exist(transport.transport, transport)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(database(settings.persistence))
+        await _must_write_as_processes(pool, transport)
         tracing = start_tracing(
             settings.tracing, transport, metrics.registry, environment=otel_variables()
         )
@@ -226,3 +231,29 @@ async def _runner(settings: Settings) -> AsyncIterator[tuple[Redriver, Pool]]:
         redriver = Redriver(pool, log, metrics)
         stack.push_async_callback(redriver.close)
         yield redriver, pool
+
+
+async def _must_write_as_processes(pool: Pool, settings: TransportSettings) -> None:
+    """End the command if its settings write other logs than the processes do.
+
+    A command's settings may be those of an earlier phase. Then perhaps nobody reads its log.
+    """
+    standing = await state(pool)
+    if standing is None:
+        return
+    ours = choice_of(settings)
+    expected = [choices(standing.pair)[number] for number in sorted(standing.expected)]
+    running = [chosen_by(process) for process in await processes(pool) if process.live]
+    if not any(_writes(ours) == _writes(choice) for choice in (*expected, *running)):
+        fail(
+            f"no process writes to the logs of these settings ({_told(ours)}), so perhaps nobody "
+            f"would read what is redriven. Set {_told(expected[-1])}, or redrive in the console"
+        )
+
+
+def _writes(choice: Choice) -> tuple[str, str | None, str | None]:
+    return choice.transport, choice.shadow, choice.mode
+
+
+def _told(choice: Choice) -> str:
+    return " ".join(f"{name}={value}" for name, value in choice.environment().items())
