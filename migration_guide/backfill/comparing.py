@@ -63,7 +63,6 @@ class RunningComparison:
     record, or if ``everything`` is asked for. Otherwise it is left out, and counted in
     ``uncopied``.
 
-    ``until``: everything that was appended before this time (seconds since the epoch) was judged.
     ``whole``: whether both logs are compared from their beginning, by this run or by earlier ones.
     """
 
@@ -89,7 +88,7 @@ class RunningComparison:
         self._untrimmed = [False] * logs[1].partitions
         self.whole = whole
         self.uncopied = 0
-        self.until = 0.0
+        self._young: dict[int, bytes | None] = {}
 
     @classmethod
     async def begin(
@@ -194,7 +193,9 @@ class RunningComparison:
         key = self._logs[0].sort_key
         self._acknowledged = [key(part.floor) if part.floor else b"" for part in source]
         self._untrimmed = [part.untrimmed for part in target]
-        self.until = until
+        self._young = {
+            partition: _first_young(group.of(partition)) for partition, group in self._of.items()
+        }
         return True
 
     def missing(self, partition: int) -> Iterator[MissingCopy]:
@@ -226,7 +227,16 @@ class RunningComparison:
             known = known.joined(place.known)
         return known
 
-    def examined_from(self, partition: int) -> bytes:
+    def is_equal(self, partition: int, first: str, last: str) -> bool:
+        """Return whether each original between two offsets that were read was compared and judged.
+
+        No clock is asked: one that is too young to be judged waits, by whichever clock.
+        """
+        key, young = self._logs[0].sort_key, self._young.get(partition)
+        compared = self._compared_from(partition) <= key(first)
+        return compared and (young is None or key(last) < young)
+
+    def _compared_from(self, partition: int) -> bytes:
         """Return the place from which on the source was compared, now or by earlier runs."""
         for _, place in self._groups:
             if began := place.known.began.get(partition):
@@ -237,6 +247,11 @@ class RunningComparison:
 def _missing_in(cell: Comparison) -> Iterator[MissingCopy]:
     for facts in cell.judged(PRIMARY):
         yield MissingCopy(facts, cell)
+
+
+def _first_young(cells: Iterable[Comparison]) -> bytes | None:
+    places = (cell.first_young(PRIMARY) for cell in cells)
+    return min((place for place in places if place is not None), default=None)
 
 
 def _examined_from(begin: Beginning) -> bytes:

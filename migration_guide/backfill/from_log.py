@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
+import asyncpg
+
 from migration_guide.backfill.appending import BackfillAppends
 from migration_guide.backfill.comparing import MissingCopy, RunningComparison
 from migration_guide.backfill.copies import of_record
@@ -34,6 +36,7 @@ class FromLog:
         self._of = of
         self._comparing: RunningComparison | None = None
         self._began = 0.0
+        self._gaps: Sequence[asyncpg.Record] = ()
 
     def close(self) -> None:
         """Close the comparison; the next round begins a new one."""
@@ -98,6 +101,8 @@ class FromLog:
                 everything=request.everything,
                 earlier=self._earlier,
             )
+        # Before it reads: the record of each of these gaps is in the log by now.
+        self._gaps = await open_gaps(of.pool, of.source.name, of.target.name, request.limits.settle)
         noting = asyncio.create_task(self._keep_noting(self._comparing))
         reading = asyncio.create_task(self._comparing.read_on(self._examined))
         try:
@@ -197,16 +202,17 @@ class FromLog:
     async def _repaired(self, comparing: RunningComparison) -> None:
         """Close the ledger's gaps in the part that was just found complete.
 
-        A gap without offsets is closed if the whole log was examined.
+        Only gaps that were noted before it was read: the records of others may not have been met. A
+        gap without offsets is closed if the whole log was examined.
         """
-        of, key = self._of, self._of.source.sort_key
+        of = self._of
         closed = [
             gap["id"]
-            for gap in await open_gaps(of.pool, of.source.name, of.target.name, comparing.until)
+            for gap in self._gaps
             if (
                 comparing.whole
                 if gap["first_offset"] is None
-                else comparing.examined_from(gap["partition"]) <= key(gap["first_offset"])
+                else comparing.is_equal(gap["partition"], gap["first_offset"], gap["last_offset"])
             )
         ]
         if closed and not of.status.refused:

@@ -158,6 +158,10 @@ class Comparison:
         """Return the place of the first original of a log that still lacks its copy."""
         return self._waiting.first_original(side)
 
+    def first_young(self, side: int) -> bytes | None:
+        """Return the place of the first original of a log that is too young to be judged."""
+        return self._waiting.first_original(side, young=True)
+
     def first_early_copy(self, side: int) -> Facts | None:
         """Return the first copy in a log whose original has not been read yet."""
         return self._waiting.first_copy(side)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from heapq import merge
-from itertools import islice
+from itertools import chain, islice
 from operator import attrgetter
 
 import msgspec
@@ -171,11 +171,14 @@ class UnpairedRecords:
                 ripe.append(facts)
         yield from ripe
 
-    def first_original(self, side: int) -> bytes | None:
-        """Return the place of the first original of ``side``, ``None`` if none waits."""
-        waiting = (*self._old.values(), *self._young.values())
+    def first_original(self, side: int, *, young: bool = False) -> bytes | None:
+        """Return the place of the first original of ``side``, ``None`` if none waits.
+
+        With ``young``, only of those that are not judged yet.
+        """
+        waiting = chain(() if young else self._old.values(), self._young.values())
         places = [f.place for f in waiting if f.side == side and f.mirror is None]
-        if self._file and (place := self._file.first_original(side)):
+        if self._file and (place := self._file.first_original(side, young=young)):
             places.append(place)
         return min(places, default=None)
 
@@ -267,9 +270,9 @@ class _SpillFile:
         for (packed,) in self._db.execute(sql, (side,)):
             yield _UNPACK(packed)
 
-    def first_original(self, side: int) -> bytes | None:
-        sql = "SELECT min(place) FROM waiting WHERE side = ? AND copy = 0"
-        place: bytes | None = self._db.execute(sql, (side,)).fetchone()[0]
+    def first_original(self, side: int, *, young: bool) -> bytes | None:
+        sql = "SELECT min(place) FROM waiting WHERE side = ? AND copy = 0 AND young >= ?"
+        place: bytes | None = self._db.execute(sql, (side, young)).fetchone()[0]
         return place
 
     def has(self, slot: str) -> bool:

@@ -8,6 +8,7 @@ import json
 import time
 from collections import Counter
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
@@ -269,6 +270,25 @@ async def test_the_ledgers_gaps_are_closed_where_everything_was_seen(
         "SELECT first_offset, repaired_at IS NOT NULL AS closed FROM shadow_gaps ORDER BY id"
     )
     assert [row["closed"] for row in rows] == [True, False, True, False]
+
+
+async def test_no_clock_closes_a_gap_whose_record_was_left_to_the_shadow(
+    redis_log, kafka_log, database_pool
+):
+    """PostgreSQL's clock is an hour behind, so the gap is noted as long before its record."""
+    (offset,) = (await send(redis_log, kafka_log, [1], copied=lambda _: False)).values()
+    ((at, _),) = [(record.partition, record.offset) for record in await every(redis_log)]
+    gap = "INSERT INTO shadow_gaps (transport, shadow, partition, kind, first_offset, last_offset,"
+    gap += " records, noted_by, noted_at) VALUES ('redis', 'kafka', $1, 'closed', $2, $2, 1,"
+    await database_pool.execute(gap + " 'test', now() - interval '1 hour')", at, offset)
+    is_open = "SELECT repaired_at IS NULL FROM shadow_gaps"
+    young = msgspec.structs.replace(AT_ONCE, settle=600)
+    status = await Backfill(database_pool, redis_log, kafka_log, request(limits=young)).run()
+    assert (status.appended, status.gaps_repaired) == (0, 0)
+    assert await database_pool.fetchval(is_open)
+    status = await Backfill(database_pool, redis_log, kafka_log, request()).run()
+    assert (status.appended, status.gaps_repaired) == (1, 1)
+    assert not await database_pool.fetchval(is_open)
 
 
 async def persist(log, pool, numbers) -> None:
