@@ -12,7 +12,7 @@ from tests.shadow.log_pair import LogPair, Shadowed
 from tests.support.eventually import eventually
 from transport.clock import now
 from transport.conformance.member import message
-from transport.contract import Envelope, Outcome, Record, Remembered
+from transport.contract import Appended, Envelope, Outcome, Record, Remembered
 from transport.errors import AppendUnknown, TransportError, TransportUnavailable
 from transport.message.envelope import HEADER_MESSAGE_ID, Message, decode, seal_message
 
@@ -162,3 +162,28 @@ async def test_a_cancelled_publish_leaves_its_copies_to_the_repair(pair: LogPair
         pair.shadow_proxy.reset()
         await eventually(lambda: not process.mirror.status().waiting, timeout=20)
         await _both_have_it_once(pair, sent)
+
+
+@pytest.mark.parametrize("pair", ["redis-to-kafka"], indirect=True)  # which remembers
+async def test_a_publish_cancelled_beside_a_repeat_leaves_its_copies_to_the_repair(
+    pair: LogPair,
+) -> None:
+    """The bytes of the repeat's first append are read before any copy is sent."""
+    async with pair.process("sync", redis_timeout_ms=20_000) as process:
+        first = message("first", partition=0, of=process.transport)
+        (outcome,) = await process.transport.publish([first])
+        assert isinstance(outcome, Appended)
+        news = [message(text, partition=0, of=process.transport) for text in ("one", "two")]
+        repeat = _again(first, process)
+        before = process.transport.offset_before(outcome.offset)
+        assert before is not None
+        pair.primary_proxy.hold(before.encode())  # the read of the first, and nothing else
+        task = asyncio.ensure_future(process.transport.publish([news[0], repeat, news[1]]))
+        await pair.primary_proxy.held.wait()
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        pair.primary_proxy.heal()
+        await eventually(lambda: not process.mirror.status().waiting, timeout=20)
+        names = [record.headers[HEADER_MESSAGE_ID] for record in await pair.stands(pair.shadow)]
+        assert names == [sent.message_id.encode() for sent in (first, *news)]

@@ -105,12 +105,7 @@ class ShadowTransport(Forwarding):
         )
         if self.mirror.mode == "sync":
             return await self._mirror_now(envelopes, outcomes, remember)
-        copies = [
-            Copy(envelope, outcome.offset, self._home(envelope), remember)
-            for envelope, outcome in zip(envelopes, outcomes, strict=True)
-            if isinstance(outcome, Appended)
-        ]
-        if copies:
+        if copies := self._appended(envelopes, outcomes, remember):
             self.mirror.offer_soon(copies)
         return outcomes
 
@@ -127,6 +122,10 @@ class ShadowTransport(Forwarding):
             except TransportError as unread:
                 outcomes[place] = self._half_done(unread)
                 continue
+            except asyncio.CancelledError:
+                # Nobody else copies what this call appended. A repeat was left to its first.
+                self.mirror.offer(self._appended(envelopes, of_primary, remember))
+                raise
             if copy is not None:
                 # A repeat within this call shares the copy of its first.
                 key = envelope.message_id + envelope.fingerprint if remember else str(place)
@@ -171,6 +170,15 @@ class ShadowTransport(Forwarding):
         kind = first.headers.get(HEADER_CONTENT_TYPE, CONTENT_TYPE.encode())
         headers = {**again.headers, HEADER_CONTENT_TYPE: kind.decode()}
         return msgspec.structs.replace(again, body=first.body, headers=headers)
+
+    def _appended(
+        self, envelopes: Sequence[Envelope], outcomes: Sequence[Outcome], remember: bool
+    ) -> list[Copy]:
+        return [
+            Copy(envelope, outcome.offset, self._home(envelope), remember)
+            for envelope, outcome in zip(envelopes, outcomes, strict=True)
+            if isinstance(outcome, Appended)
+        ]
 
     def _home(self, envelope: Envelope) -> int:
         return home_of(envelope, self.partitions, self.mirror.transport.partitions)
