@@ -13,6 +13,8 @@ from persistence.fleet.processes import processes
 from tests.migration.gate_inputs import ask
 from tests.persistence.loglib import append
 from tests.persistence.samples import PARTITIONS, message
+from tests.support.crossfade import Crossfade
+from transport.contract import WORKER_GROUP, Topic
 from transport.registry import create
 
 ASYNC, SYNC = (Choice("redis", "redis@6", mode, "redis") for mode in ("async", "sync"))
@@ -59,3 +61,21 @@ async def test_no_watermark_is_taken_from_another_log(elsewhere, database_pool):
     assert (await right.look()).state.watermark is None
     assert await right.complete(await right.look(), who="op") is not None
     assert set((await right.look()).state.watermark or {}) == {"redis", "redis@6"}
+
+
+async def test_a_backfill_writes_into_no_other_log(elsewhere, database_url, tmp_path):
+    _, there = elsewhere
+    settings = {
+        "DATABASE_URL": database_url,
+        "REDIS_HOST": there.redis_host,
+        "REDIS_PORT": str(there.redis_port),
+        "REDIS_STREAM_DB": str(there.redis_stream_db),
+        "STREAM_PARTITIONS": str(PARTITIONS),
+    }
+    logs = ("--source", "redis", "--into", "redis@6", "--settle", "0")
+    refused = await Crossfade.fork("migrate", "backfill", *logs, cwd=tmp_path, **settings)
+    assert await refused.ends() == 2, refused.text
+    assert "lead to another log" in " ".join(refused.text.split())
+    async with create("redis@6", there) as log:
+        ends = [part.appended for part in await log.progress(Topic.MESSAGES, group=WORKER_GROUP)]
+    assert sum(filter(None, ends)) == 1
