@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from aiokafka.errors import KafkaError
 
 from tests.support.eventually import eventually
 from tests.support.kafka_internals import (
+    after_offers,
     buffered_partitions,
     claiming_tasks,
+    client_of,
     continuity_of,
     fetched_past,
     hear_of_another_topic,
@@ -137,6 +140,89 @@ async def test_records_that_came_during_a_wrong_word_about_the_topic_are_read_ag
         await eventually(lambda: claim.owned, 10.0)  # type: ignore[attr-defined]
         await kafka_transport.publish([message("after", partition=0, of=kafka_transport)])
         assert contents(await drain(claim, 3, patience=20)) == [*texts, "after"]
+
+
+async def test_records_are_read_again_if_a_wrong_word_about_the_topic_comes_during_a_comparison(
+    kafka_transport: KafkaTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison itself asks a broker for the topic."""
+    async with Member(kafka_transport) as member:
+        claim = await member.claim(0)
+        continuity, compared = continuity_of(member.consumer), asyncio.Event()
+        compare = continuity.broken
+
+        async def comparing(claims: list[KafkaClaim]) -> object:
+            found = await compare(claims)
+            if not compared.is_set():
+                hear_of_another_topic(kafka_transport)
+                compared.set()
+            return found
+
+        monkeypatch.setattr(continuity, "broken", comparing)
+        await _all_are_read(kafka_transport, claim, compared)
+
+
+async def test_records_are_read_again_after_an_error_beside_a_wrong_word_about_the_topic(
+    kafka_transport: KafkaTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error in one partition drops what was fetched of the others."""
+    async with Member(kafka_transport) as member:
+        claim = await member.claim(0)
+        client, asked, failed = client_of(member.consumer), asyncio.Event(), asyncio.Event()
+        getmany = client.getmany
+
+        async def failing(*partitions: object, **options: object) -> object:
+            asked.set()
+            fetched = await getmany(*partitions, **options)
+            if fetched and not failed.is_set():
+                hear_of_another_topic(kafka_transport)
+                failed.set()
+                raise KafkaError("of another partition")
+            return fetched
+
+        monkeypatch.setattr(client, "getmany", failing)
+        await asyncio.wait_for(asked.wait(), 10)
+        await _all_are_read(kafka_transport, claim, failed)
+
+
+async def _all_are_read(transport: KafkaTransport, claim: Claim, missed: asyncio.Event) -> None:
+    """Publish records that are ``missed``, and one more; check that all are read."""
+    texts = ["came", "meanwhile"]
+    await transport.publish(messages(texts, partition=0, of=transport))
+    await asyncio.wait_for(missed.wait(), 20)
+    await eventually(lambda: claim.owned, 10.0)  # type: ignore[attr-defined]
+    await transport.publish([message("after", partition=0, of=transport)])
+    assert contents(await drain(claim, 3, patience=20)) == [*texts, "after"]
+
+
+async def test_a_claim_is_offered_beside_a_wrong_word_about_the_topic(
+    kafka_transport: KafkaTransport,
+) -> None:
+    """If it were not, nobody would read its partition until the next rebalance."""
+    async with Member(kafka_transport) as member:
+        claim = await member.claim(0)
+        after_offers(member.consumer, lambda: hear_of_another_topic(kafka_transport))
+        await claim.__aexit__(None, None, None)
+        again = await _another(member, claim)
+        await kafka_transport.identity()
+        await kafka_transport.publish([message("read", partition=0, of=kafka_transport)])
+        assert contents(await drain(again, 1, patience=20)) == ["read"]
+
+
+async def test_a_revoked_claim_is_not_made_again_after_a_wrong_word_about_the_topic(
+    kafka_transport: KafkaTransport,
+) -> None:
+    """The attempt would outlive the revocation, and commit in the next generation."""
+    async with Member(kafka_transport) as member:
+        claim = await member.claim(0)
+        await claim.__aenter__()
+        hear_of_another_topic(kafka_transport)
+        membership = membership_of(member.consumer)
+        revoking = asyncio.create_task(membership.on_partitions_revoked(set()))
+        await asyncio.sleep(0)  # it waits for the claim's user
+        await claim.__aexit__(None, None, None)
+        await revoking
+        assert not claiming_tasks(member.consumer)
 
 
 async def _another(member: Member, claim: Claim) -> Claim:

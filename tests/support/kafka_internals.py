@@ -23,6 +23,7 @@ from transport.kafka.producer.producer import PartitionQueue, Producer
 
 __all__ = [
     "abort",
+    "after_offers",
     "appender_of",
     "buffered_partitions",
     "claiming_tasks",
@@ -135,6 +136,18 @@ async def fetched_past(consumer: Consumer, partition: int, offset: int) -> None:
 def membership_of(consumer: Consumer) -> Any:
     """Return the membership that runs a consumer's client."""
     return consumer._membership  # type: ignore[attr-defined]
+
+
+def after_offers(consumer: Consumer, called: Callable[[], None]) -> None:
+    """Have ``called`` called just after each claim is offered, before its user gets it."""
+    membership = membership_of(consumer)
+    offer = membership._offer
+
+    def offering(claim: Any) -> None:
+        offer(claim)
+        called()
+
+    membership._offer = offering
 
 
 def claiming_tasks(consumer: Consumer) -> set[Any]:

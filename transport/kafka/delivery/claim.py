@@ -267,7 +267,7 @@ class KafkaClaim:
 
     def revoke(self) -> None:
         """Deliver no more records: the group revokes the partition. ``ack`` still counts."""
-        if self.owned:
+        if self.assigned:
             self._state = _ClaimState.LEAVING
             self._changed.set()
 

@@ -108,7 +108,9 @@ class KafkaConsumer:
                 if isinstance(self._trouble, ConfigurationError):
                     raise self._trouble
                 return
-            if claim.owned:
+            # Also if another topic id was told meanwhile: its user leaves it then, so that it is
+            # claimed again. Otherwise nobody would.
+            if claim.assigned:
                 self._was_assigned = True
                 yield claim
 

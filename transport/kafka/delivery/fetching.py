@@ -143,8 +143,7 @@ class Fetching:
         Otherwise an error in one partition would skip records of the others.
         """
         for partition, claim in self._claims.items():
-            if claim.reading:
-                self._client.seek(self._source.at(partition), claim.window.fetched)
+            self._pass_by(self._source.at(partition), claim)
 
     async def _take_in(self, fetched: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> None:
         """Move fetched records into their claims; first check that the log did not go back."""
@@ -160,6 +159,7 @@ class Fetching:
             expected = claim.window.fetched
             if records[0].offset < expected or under[at] != claim.leader:
                 if not await self.is_intact([claim]):
+                    self._pass_by(at, claim)
                     continue
                 claim.leader = under[at]
                 if claim.back_over_gap() or records[0].offset < expected:
