@@ -11,9 +11,9 @@ import pytest
 
 from compose.local.kafka import KafkaServer
 from tests.support.eventually import eventually
-from tests.support.kafka_internals import replace_producer
+from tests.support.kafka_internals import producer_of, replace_producer
 from transport.conformance.member import message
-from transport.contract import Appended, Topic
+from transport.contract import Appended, Outcome, Topic
 from transport.errors import TransportUnavailable
 from transport.kafka import KafkaTransport
 
@@ -61,6 +61,33 @@ async def test_appends_and_requests_recover_once_kafka_is_back(
 
     await eventually(appended, 30.0)
     await eventually(lambda: _read(kafka_transport), 30.0)
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff" * 200], ids=["empty", "ones"])
+async def test_a_producer_outlives_a_stranger_at_its_broker_s_address(
+    kafka_server: KafkaServer, kafka_transport: KafkaTransport, body: bytes
+) -> None:
+    """Its client connects again by itself: replacing the producer would take much longer."""
+    assert isinstance(await _append(kafka_transport), Appended)
+    producer = producer_of(kafka_transport)
+    await kafka_server.kill()
+    try:
+        async with _answering(kafka_server.port, body) as answered:
+            await _append(kafka_transport)
+            await eventually(lambda: len(answered) > 4, 20.0)
+    finally:
+        await kafka_server.start()
+
+    async def appended() -> bool:
+        return isinstance(await _append(kafka_transport), Appended)
+
+    await eventually(appended, 15.0)
+    assert producer_of(kafka_transport) is producer
+
+
+async def _append(transport: KafkaTransport) -> Outcome:
+    (outcome,) = await transport.publish([message("text", partition=0, of=transport)])
+    return outcome
 
 
 async def _read(transport: KafkaTransport) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from aiokafka import client as aiokafka_client
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError, NodeNotReadyError
+from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError
 
 from transport.errors import ConfigurationError
 from transport.kafka.client.errors import translate
@@ -116,10 +116,14 @@ def watched(
         node = _address(host, port)
         try:
             connection = await connect(host, port, on_close=on_close, **options)
-        except (KafkaError, OSError, TimeoutError) as error:
+        except Exception as error:
             if on_close is not None:
                 outages.failed(node, error)
-            raise
+            if isinstance(error, (KafkaError, OSError, TimeoutError)):
+                raise
+            # For an answer that is not Kafka's aiokafka raises TypeError, for example. Its clients
+            # do not expect it: the task that looks for their brokers would end by it.
+            raise KafkaConnectionError(f"{node} does not answer as Kafka: {error}") from error
         outages.connected(node)
         return connection
 
