@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import OffsetAndTimestamp, TopicPartition
 
 from transport.contract import READ_BYTES
@@ -196,12 +197,14 @@ class KafkaReader:
                 while (
                     len(found) < limit
                     and size < READ_BYTES
-                    and await consumer.position(partition) < end
+                    and _require_from(start, await consumer.position(partition)) < end
                 ):
                     got = await consumer.getmany(
                         partition, timeout_ms=_POLL_MS, max_records=limit - len(found)
                     )
                     records = [raw for raw in got.get(partition, ()) if raw.offset < end]
+                    if records:
+                        _require_from(start, records[0].offset)
                     found += records
                     size += sum(map(raw_size, records))
             finally:
@@ -251,10 +254,13 @@ class KafkaReader:
                     got = await consumer.getmany(*left, timeout_ms=_POLL_MS, max_records=1)
                     for partition in list(left):
                         (record, *_) = got.get(partition, (None,))
+                        if record is not None:
+                            _require_from(starts[partition], record.offset)
                         if record is not None and record.offset < ends[partition]:
                             found[partition] = FirstRecord(record, record.offset)
                         else:
                             position = await consumer.position(partition)
+                            _require_from(starts[partition], position)
                             found[partition] = FirstRecord(None, min(position, ends[partition]))
                             if position < ends[partition]:
                                 continue
@@ -286,3 +292,17 @@ class KafkaReader:
         consumer.assign(self._partitions)
         consumer.pause(*self._partitions)
         return consumer
+
+
+def _require_from(start: int, offset: int) -> int:
+    """Return ``offset``, of a client that was to read from ``start`` on.
+
+    A broker without the offset ``start`` makes the client begin with the first record. It may be a
+    replica that is behind, in our rack, or the log lost its tail a moment ago.
+
+    Raises:
+        OffsetOutOfRangeError: the client has gone back below ``start``.
+    """
+    if offset < start:
+        raise OffsetOutOfRangeError(f"no offset {start}")
+    return offset
