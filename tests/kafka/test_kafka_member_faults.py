@@ -299,6 +299,25 @@ async def test_a_named_process_comes_back_without_a_rebalance(
         assert _held(stays) == kept, "no rebalance: its claims are as they were"
 
 
+async def test_two_processes_with_one_name_are_told_which_setting_to_mend(
+    kafka_settings: TransportSettings,
+) -> None:
+    """Each takes the membership from the other one, for as long as both run."""
+    same = kafka_settings.model_copy(update={"kafka_group_instance_id": "pod-0"})
+    async with (
+        KafkaTransport(same) as first,
+        KafkaTransport(same) as second,
+        Member(first, "first") as one,
+        Member(second, "second") as other,
+    ):
+
+        def told() -> bool:
+            faults = [str(m.consumer.fault) for m in (one, other)]  # type: ignore[attr-defined]
+            return any("KAFKA_GROUP_INSTANCE_ID of its own" in fault for fault in faults)
+
+        await eventually(told, 45.0)
+
+
 def _held(member: Member) -> dict[int, Claim]:
     """The claims that it has now; ``claims`` has every one it was ever given."""
     return {p: claim for p, claim in member.claims.items() if claim.owned}  # type: ignore[attr-defined]

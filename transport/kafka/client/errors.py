@@ -18,7 +18,15 @@ from transport.errors import (
 )
 from transport.tls_refusals import certificate_refusal
 
-__all__ = ["MEANING", "append_error", "translate"]
+__all__ = ["MEANING", "FencedInstanceIdError", "append_error", "install", "translate"]
+
+
+class FencedInstanceIdError(kafka.BrokerResponseError):  # type: ignore[misc] # aiokafka is not typed
+    """Another member has joined under our permanent name (KIP-345); aiokafka (0.14) lacks it."""
+
+    errno = 82
+    message = "FENCED_INSTANCE_ID"
+
 
 _NETWORK = "Kafka can't be reached: check KAFKA_BOOTSTRAP_SERVERS, and that it runs"
 _AUTHORITIES, _OWN = "KAFKA_SSL_CAFILE", "KAFKA_SSL_CERTFILE"
@@ -42,6 +50,10 @@ _SASL = "Kafka's listener speaks another SASL: check KAFKA_SECURITY_PROTOCOL, KA
 _LEASE = "STREAM_LEASE_MS is outside the broker's group.min/max.session.timeout.ms"
 _TOO_OLD = "this Kafka is too old"
 _GROUP = "the group is used by another kind of client"
+_INSTANCE = (
+    "another process has joined the group under our name: give each process a "
+    "KAFKA_GROUP_INSTANCE_ID of its own, or none"
+)
 _SIZE = "a record is larger than the topic allows (max.message.bytes)"
 _TOPIC = "Kafka can't make the topic as configured: check KAFKA_TOPIC, KAFKA_REPLICATION_FACTOR"
 _TRANSACTION = "Kafka answered about a transaction, which we do not use"
@@ -108,6 +120,7 @@ MEANING: dict[type[BaseException], tuple[type[TransportError], str]] = {
     kafka.IllegalGenerationError: (PartitionLost, _LOST),
     kafka.UnknownMemberIdError: (PartitionLost, _LOST),
     kafka.RebalanceInProgressError: (PartitionLost, _LOST),
+    FencedInstanceIdError: (TransportUnavailable, _INSTANCE),
     # clients that are closed, and producers that must be rebuilt
     kafka.ConsumerStoppedError: (TransportUnavailable, "the consumer was closed"),
     kafka.IllegalOperation: (TransportUnavailable, _PROTOCOL),
@@ -211,7 +224,15 @@ def append_error(error: BaseException, *, resent: bool = False) -> TransportErro
     return translated
 
 
+def install() -> None:
+    """Make every client of this process know the errors that aiokafka lacks."""
+    kafka.kafka_errors[FencedInstanceIdError.errno] = FencedInstanceIdError
+
+
 def _meaning(error: BaseException) -> tuple[type[TransportError], str]:
+    # An error of joining that aiokafka does not handle comes as the text of another error.
+    if type(error) is kafka.KafkaError and FencedInstanceIdError.__name__ in str(error):
+        return MEANING[FencedInstanceIdError]
     for cls in type(error).__mro__:
         if cls in MEANING:
             return MEANING[cls]

@@ -22,6 +22,7 @@ from transport.kafka.client import (
     broken_writes,
     client_log,
     ended_connections,
+    errors,
     fixed_arrays,
     idle_fetches,
     node_outages,
@@ -58,6 +59,7 @@ ended_connections.install()
 node_outages.install()
 broken_writes.install()
 topic_creation.install()
+errors.install()
 
 _METADATA_MAX_AGE_MS = 30_000  # after which an idle client knows of leaders that moved
 _CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}  # their numbers in batches
