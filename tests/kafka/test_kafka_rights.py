@@ -15,6 +15,7 @@ from otel.append_metrics import count_throttled
 from otel.metrics import Metrics
 from tests.support.eventually import eventually
 from tests.support.kafka import TOPICS, fresh_settings, run_kafka
+from tests.support.kafka_internals import client_of
 from tests.support.kafka_rights import (
     AUTHORIZER,
     GROUP_RIGHTS,
@@ -244,3 +245,28 @@ async def test_nothing_is_sent_to_a_broker_whose_quota_is_used_up(
         assert contents(await drain(claim, len(texts), patience=30.0)) == texts
     said = [record for record in caplog.records if "our quota is used up" in record.message]
     assert [record.seconds > 1 for record in said] == [True]  # type: ignore[attr-defined]
+
+
+async def test_a_throttled_reader_is_not_taken_for_one_that_has_stopped(
+    denying: KafkaServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The broker holds records back for longer than a stopped client is borne.
+
+    Another client would have the same quota, and get nothing before it is replaced as well.
+    """
+    prefix = f"{TOPICS}slowly."
+    await allow(denying, _grants(denying, prefix))
+    user = denying.security.username
+    texts = [f"{number} {'x' * 20_000}" for number in range(20)]
+    async with KafkaTransport(_settings(denying, prefix)) as log, Member(log) as member:
+        claim = await member.claim(0)
+        client = client_of(member.consumer)
+        await limit_rates(denying, user, {"consumer_byte_rate": 20_000.0})
+        try:
+            await log.publish(messages(texts, partition=0, of=log))
+            assert contents(await drain(claim, len(texts), patience=90.0)) == texts
+        finally:
+            await limit_rates(denying, user, {"consumer_byte_rate": None})
+        assert client_of(member.consumer) is client
+    said = [record for record in caplog.records if "slows our reading down" in record.message]
+    assert len(said) == 1

@@ -18,6 +18,7 @@ from transport.kafka.delivery.claim import KafkaClaim
 from transport.kafka.delivery.continuity import Continuity
 from transport.kafka.delivery.damaged_partitions import DamagedPartitions
 from transport.kafka.delivery.passing import GapPassing
+from transport.kafka.delivery.throttled_fetches import ThrottledFetches
 from transport.kafka.log import TopicLayout
 from transport.kafka.loss.leader_epochs import epochs_of_fetches
 from transport.kafka.reader import KafkaReader
@@ -59,6 +60,7 @@ class Fetching:
         self._damaged = damaged
         self._fetched_under = epochs_of_fetches(client)
         self._lingering = Lingering(client)
+        self.throttled = ThrottledFetches(client)
         self._unchecked = False
 
     async def run(self) -> None:

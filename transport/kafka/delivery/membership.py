@@ -247,7 +247,8 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
                 if not suspects or await self._fetching.is_intact(suspects):
                     self._continuity.whole(changed)
                 reading = {p: c for p, c in self.claims.items() if not self._damaged.waits(p)}
-                self._watchdog.check(reading, self._gaps.readable)
+                throttled = bool(self._fetching.throttled)
+                self._watchdog.check(reading, self._gaps.readable, throttled=throttled)
             self._looked(self.fault)
             if self.fault is not None:
                 for claim in self.claims.values():

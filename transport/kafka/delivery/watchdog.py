@@ -70,8 +70,14 @@ class Watchdog:
         """Note that the group has let the client in."""
         self._joining_since = None
 
-    def check(self, claims: Mapping[int, KafkaClaim], ends: Mapping[int, int]) -> None:
-        """Check every claim once.
+    def check(
+        self,
+        claims: Mapping[int, KafkaClaim],
+        ends: Mapping[int, int],
+        *,
+        throttled: bool = False,
+    ) -> None:
+        """Check every claim once. While the client is ``throttled``, none has stalled.
 
         Raises:
             StalledError: a claim was behind for too long without progress, or the group has not let
@@ -85,7 +91,7 @@ class Watchdog:
             fetched = claim.window.fetched
             behind = claim.reading and not claim.window.full and fetched < ends.get(partition, 0)
             position, seen_at = self._seen.get(partition, (-1, now))
-            if not behind or position != fetched:
+            if throttled or not behind or position != fetched:
                 self._seen[partition] = (fetched, now)
             elif now - seen_at > self._stalls.patience(partition, fetched, self._patience):
                 self._stalls.note(partition, fetched)
