@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from transport.contract import Appended, Envelope
+from transport.contract import Appended, Envelope, Remembered
 from transport.redis.rescue.recent_appends import RecentAppends, RecentAppendsBudget
 
 _MIB = 2**20
@@ -42,3 +42,15 @@ def test_what_is_larger_than_all_that_may_be_kept_is_not_kept() -> None:
     assert _kept(recent) == []
     _add(recent, "small", size=10)
     assert _kept(recent) == ["small"]
+
+
+def test_a_repeat_with_another_body_is_not_kept() -> None:
+    """Its answer is a refusal."""
+    recent = RecentAppends(10.0)
+    repeat = Envelope("id", 0, "key", b"body", {}, fingerprint="one")
+    recent.add([repeat], [Remembered("1-0", "then", "another", "")], remember=True)
+    assert recent.by_partition() == {}
+    recent.add([repeat, repeat], [Remembered("1-0", "then", "one", "")] * 2, remember=True)
+    ((kept,),) = recent.by_partition().values()
+    recent.forget([kept])
+    assert recent.by_partition() == {}

@@ -1,4 +1,9 @@
-"""The appends of this process in the last seconds, kept because a failover may lose them."""
+"""The appends of this process in the last seconds, kept because a failover may lose them.
+
+A repeat that was answered from the log's memory is kept as well: the answer acknowledged it. The
+process that appended its record may not know that it did, since the reply was lost, or may have
+ended.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from transport.contract import Appended, Envelope, Outcome
+from transport.contract import Appended, Envelope, Outcome, Remembered
 from transport.redis.records import sort_key
 
 __all__ = ["RecentAppend", "RecentAppends", "RecentAppendsBudget"]
@@ -69,7 +74,7 @@ class RecentAppends:
         self, envelopes: Sequence[Envelope], outcomes: Sequence[Outcome], *, remember: bool
     ) -> None:
         """Note the outcomes of one trip, in order."""
-        if not self._seconds or not any(type(it) is Appended for it in outcomes):
+        if not self._seconds or not any(map(_told_offset, envelopes, outcomes)):
             return
         now = time.monotonic()
         envelopes = [msgspec.structs.replace(it, event=None) for it in envelopes]
@@ -86,18 +91,21 @@ class RecentAppends:
     def by_partition(self) -> dict[int, list[RecentAppend]]:
         """Return the acknowledged records by partition, in the order of their offsets.
 
-        Concurrent trips may end in another order than the server executed them.
+        Concurrent trips may end in another order than the server executed them. Of a record and its
+        repeats, the one that was kept first is returned.
         """
         self._drop(time.monotonic() - _LONGEST_OUTAGE_SECONDS)
-        found: dict[int, list[RecentAppend]] = {}
+        found: dict[int, dict[tuple[str, str], RecentAppend]] = {}
         for trip in self._trips:
             for envelope, outcome in zip(trip.envelopes, trip.outcomes, strict=True):
-                if type(outcome) is Appended:
-                    some = found.setdefault(envelope.partition, [])
-                    some.append(RecentAppend(outcome.offset, envelope, trip.remember))
-        for some in found.values():
-            some.sort(key=lambda it: sort_key(it.offset))
-        return found
+                if offset := _told_offset(envelope, outcome):
+                    some = found.setdefault(envelope.partition, {})
+                    it = RecentAppend(offset, envelope, trip.remember)
+                    some.setdefault((offset, envelope.message_id), it)
+        return {
+            partition: sorted(some.values(), key=lambda it: sort_key(it.offset))
+            for partition, some in found.items()
+        }
 
     def forget(self, some: Iterable[RecentAppend]) -> None:
         """Drop these appends, whose records have other offsets in the log now."""
@@ -108,7 +116,8 @@ class RecentAppends:
             left = [
                 (envelope, outcome)
                 for envelope, outcome in zip(trip.envelopes, trip.outcomes, strict=True)
-                if type(outcome) is Appended and (envelope.partition, outcome.offset) not in gone
+                if (offset := _told_offset(envelope, outcome))
+                and (envelope.partition, offset) not in gone
             ]
             self._trips[i] = trip._replace(
                 envelopes=[envelope for envelope, _ in left], outcomes=[it for _, it in left]
@@ -125,3 +134,15 @@ class RecentAppends:
     def _drop(self, before: float) -> None:
         while self.oldest() < before:
             self.drop_one()
+
+
+def _told_offset(envelope: Envelope, outcome: Outcome) -> str | None:
+    """Return the offset of an acknowledged message; ``None`` if it was not acknowledged.
+
+    A repeat with another body than its record's is refused.
+    """
+    if type(outcome) is Appended:
+        return outcome.offset
+    if type(outcome) is Remembered and outcome.fingerprint == envelope.fingerprint:
+        return outcome.offset
+    return None
