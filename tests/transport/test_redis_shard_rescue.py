@@ -7,11 +7,13 @@ import asyncio
 import pytest
 from redis.crc import key_slot
 
+from compose.local.valkey import ValkeyServer
 from tests.support.appends import append, append_at_last, texts
 from tests.support.eventually import eventually
 from tests.support.redis_cluster import RedisCluster
 from tests.transport.redis_backend import short_settings
 from transport.conformance.member import ConformanceWorker, contents, message, messages
+from transport.errors import AppendUnknown
 from transport.redis import RedisTransport
 
 _PARTITIONS = 6
@@ -95,3 +97,39 @@ async def test_a_slot_that_is_moved_has_nobody_wait(
         assert await texts(one) == ["of True", "of False", "new"]
         assert not await shards.run(to, "KEYS", "*rescue*")
     assert _AGAIN not in caplog.text
+
+
+async def test_a_shard_fails_over_while_an_append_waits_for_the_rescue_of_another(
+    shards: RedisCluster,
+) -> None:
+    """Its record is not among those that the process still has as the shard's rescue begins."""
+    async with _transport(shards) as log:
+        async with _transport(shards) as ended:  # a rescue waits for its report
+            await append(ended, [message("kept", partition=p, of=log) for p in range(_PARTITIONS)])
+        await append(log, [message("kept too", partition=p, of=log) for p in range(_PARTITIONS)])
+        near = await shards.primary_of("msg:stream:0")
+        elsewhere = 1
+        while await shards.primary_of(f"msg:stream:{elsewhere}") is near:
+            elsewhere += 1
+        far = await shards.primary_of(f"msg:stream:{elsewhere}")
+        (near_replica,), (far_replica,) = [await shards.replicas_of(it) for it in (near, far)]
+        for partition in (0, elsewhere):
+            await shards.cut(f"msg:stream:{partition}")
+        await shards.run(far_replica, "CLUSTER", "FAILOVER", "TAKEOVER")
+        both = [message("both", partition=p, of=log) for p in (0, elsewhere)]
+        appending = asyncio.create_task(log.publish(both))
+
+        async def reports_to(server: ValkeyServer) -> bool:
+            return bool(await shards.run(server, "KEYS", "*:rescue:*"))
+
+        await eventually(lambda: reports_to(far_replica), timeout=_PATIENCE)
+        await shards.run(near_replica, "CLUSTER", "FAILOVER", "TAKEOVER")
+
+        async def is_noticed() -> bool:
+            await log.publish(messages(["new"], partition=0, of=log))
+            return await reports_to(near_replica)
+
+        await eventually(is_noticed, timeout=_PATIENCE)
+        outcome, _ = await appending
+        await append_at_last(log, "new")
+        assert isinstance(outcome, AppendUnknown) or "both" in await texts(log)

@@ -181,9 +181,10 @@ class Publisher:
                 are_at=[rescues.of(call.partition).at(rescued_at) for call in calls],
             )
             return {call.partition: (it, ()) for call, it in zip(calls, replies, strict=True)}
+        begun: dict[int, int] = {}
         for _ in range(_CHANGES):
             refusals = await rescues.wait([call.partition for call in calls])
-            begun = {call.partition: rescues.of(call.partition).begun for call in calls}
+            begun |= {call.partition: rescues.of(call.partition).begun for call in calls}
             told |= {partition: (error, ()) for partition, error in refusals.items()}
             due = {call.partition: call for call in calls if call.partition not in refusals}
             first = [(p, command) for p in due for command in rescues.of(p).registration()]
@@ -196,14 +197,14 @@ class Publisher:
                 rescues.of(partition).note_writers(reply)
             pairs = list(zip(replies, closed, strict=True))[len(first) :]
             told |= dict(zip(due, pairs, strict=True))
-            for partition in due:
-                reply, _ = told[partition]
-                left = begun[partition] != rescues.of(partition).begun
-                if left and not isinstance(reply, Exception):
-                    told[partition] = failover_error(), ()
             calls = [call for p, call in due.items() if type(told[p][0]) is ServerChanged]
             if not calls:
                 break
+        # Only now: others may have begun while the last calls waited for a rescue.
+        for partition, (reply, _) in told.items():
+            left = begun[partition] != rescues.of(partition).begun
+            if left and not isinstance(reply, Exception):
+                told[partition] = failover_error(), ()
         return told
 
     def _around(
