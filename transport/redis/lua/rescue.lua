@@ -1,6 +1,7 @@
 -- Rescues of records that a failover lost and their writers still have (rescue.py). The hash of a
 -- rescue has the reports of the writers (rescue/report.py), '#leader', '#since', '#done', and
--- '#unknown' if the server did not know the writers.
+-- '#unknown' if the server did not know the writers. '#round' counts the rescues that ended on this
+-- server: a former primary may take the writes again, and then lacks what another server got meanwhile.
 local KEPT_SECONDS = 300
 local DAY_SECONDS = 86400
 local LEADS_MS = 1500
@@ -36,24 +37,28 @@ local function is_under_way(keys)
   return redis.call('EXISTS', keys[1]) - redis.call('HEXISTS', keys[1], '#done')
 end
 
--- KEYS stream; ARGV the id of a lost record. Returns 1 if a later record was appended, else 0.
+-- KEYS stream; ARGV the id of a lost record. Returns 1 if a later record is in the log, else 0. (The
+-- stream's last id proves nothing: account_for() raises it.)
 local function is_overtaken(keys, args)
-  local info = stream_info(keys[1])
-  return info and later(info.last, args[1]) and 1 or 0
+  return #redis.pcall('XRANGE', keys[1], '(' .. args[1], '+', 'COUNT', 1)
 end
 
--- KEYS rescue, writers; ARGV a field and its value; then writers that the reporter knows, each with its
--- time. Returns 0 if the rescue is over.
+-- KEYS rescue, writers; ARGV a field and its value; the round that the reporter has known to end here,
+-- or '-'; then writers that it knows, each with its time. Returns 0 if the rescue is over. If the last
+-- one that ended is the one that the reporter knows, this report begins the next.
 local function report(keys, args)
   if redis.call('HEXISTS', keys[1], '#done') == 1 then
-    return 0
+    if redis.call('HGET', keys[1], '#round') ~= args[3] then
+      return 0
+    end
+    redis.call('HDEL', keys[1], '#done')
   end
   if redis.call('EXISTS', keys[2]) == 0 then
     redis.call('HSET', keys[1], '#unknown', 1)
   end
   redis.call('HSET', keys[1], args[1], args[2])
   redis.call('EXPIRE', keys[1], KEPT_SECONDS)
-  for i = 3, #args, 2 do
+  for i = 4, #args, 2 do
     redis.call('ZADD', keys[2], 'GT', args[i + 1], args[i])
     redis.call('EXPIRE', keys[2], DAY_SECONDS)
   end
@@ -111,8 +116,9 @@ local function rescued(keys, args)
       return 0
     end
   end
+  local round = (redis.call('HGET', keys[1], '#round') or 0) + 1
   redis.call('DEL', keys[1])
-  redis.call('HSET', keys[1], '#done', args[1])
+  redis.call('HSET', keys[1], '#done', args[1], '#round', digits(round))
   redis.call('EXPIRE', keys[1], DAY_SECONDS)
   return 1
 end

@@ -22,12 +22,14 @@ from transport.redis.records import sort_key
 from transport.redis.rescue.recent_appends import RecentAppend
 from transport.redis.rescue.report import RescueReport, field_of, page_of, pages, parse_reports
 
-__all__ = ["AWAITED_MS", "LEADS", "RescueCalls"]
+__all__ = ["AWAITED_MS", "LEADS", "NO_ROUND", "RescueCalls"]
 
 _log = logging.getLogger(__name__)
 
 LEADS = (b"lead", b"alone")
 """Answers to ``turn`` that make a process the leader."""
+NO_ROUND = b"-"
+"""In place of the number of a rescue, if none is known to have ended."""
 AWAITED_MS = 10_000
 """Milliseconds that a rescue waits for the report of a process that wrote to the old server."""
 _POLL_SECONDS = 0.05
@@ -78,20 +80,29 @@ class RescueCalls:
         """Return the recent appends that are not in the log."""
         return await self.patiently(lambda: self._gone(recent()))
 
-    async def report(self, mine: Sequence[RecentAppend], writers: Sequence[bytes]) -> bool:
+    async def report(
+        self, mine: Sequence[RecentAppend], known: bytes, writers: Sequence[bytes]
+    ) -> bool:
         """Report records that are gone, page by page; return false if the rescue is over.
 
         Args:
             mine: The records, in order.
+            known: The round that this process has known to end on this server; see ``last_round``.
             writers: The processes that wrote, each with its time. The new server may not know the
                 last of them.
         """
         count = 0
         for page in pages(mine):
-            if not await self._write(field_of(self._member, count), page):
+            if not await self._write(field_of(self._member, count), page, known):
                 return False
             count += 1
-        return await self._write(self._member, RescueReport.of(mine, count).packed(), *writers)
+        report = RescueReport.of(mine, count).packed()
+        return await self._write(self._member, report, known, *writers)
+
+    async def last_round(self) -> bytes:
+        """Return the number of the last rescue that ended on this server."""
+        found: bytes | None = await self._ask(("HGET", self._key, "#round"))
+        return found or NO_ROUND
 
     async def turn(self, *, is_late: bool) -> bytes:
         """Return whose turn it is; see ``lead`` of ``lua/rescue.lua``."""
@@ -201,9 +212,9 @@ class RescueCalls:
         ]
         return self._functions.command("tell_gone", (self._log.streams[partition],), *pairs)
 
-    async def _write(self, field: str, value: bytes, *writers: bytes) -> bool:
+    async def _write(self, field: str, value: bytes, known: bytes, *writers: bytes) -> bool:
         keys = (self._key, self._log.writers)
-        return bool(await self._call("report", keys, field, value, *writers))
+        return bool(await self._call("report", keys, field, value, known, *writers))
 
     async def _call(self, name: str, keys: Sequence[str], *arguments: str | bytes | int) -> Reply:
         return await self._ask(self._functions.command(name, keys, *arguments))

@@ -26,7 +26,7 @@ from transport.redis.client.functions import Functions
 from transport.redis.cluster.cluster import IsAt
 from transport.redis.connection.connection import Command, Reply, ServerChanged, ServerIdentity
 from transport.redis.keys import TopicKeys
-from transport.redis.rescue.calls import AWAITED_MS, LEADS, RescueCalls
+from transport.redis.rescue.calls import AWAITED_MS, LEADS, NO_ROUND, RescueCalls
 from transport.redis.rescue.leader import Append, RescueLeader
 from transport.redis.rescue.recent_appends import RecentAppends, RecentAppendsBudget
 from transport.redis.rescue.report import in_order
@@ -85,6 +85,9 @@ class Rescue:
         self._registered = -_REGISTER_SECONDS
         self._writers: Sequence[bytes] = ()  # processes that write, each with its time
         self._met = self._process = ""
+        # By server, the last rescue that is known to have ended there. A server that comes back is
+        # thereby told apart from one whose rescue ended before this process heard of it.
+        self._rounds: dict[str, bytes] = {}
         self._running: asyncio.Task[None] | None = None
         self._calls: RescueCalls | None = None  # of the last rescue
         self._append: Append | None = None
@@ -134,9 +137,12 @@ class Rescue:
         """
         if not self.server or self._running is not None or self._append is None:
             return
-        if await self._functions.call("is_under_way", (self._log.rescue(self.server),)):
+        server = self.server
+        if await self._functions.call("is_under_way", (self._log.rescue(server),)):
             self.server = ""
             self._start(self._append)
+        else:
+            self._rounds[server] = await self._calls_to(server).last_round()
 
     async def wait(self, *, within: float = REFUSED_AFTER) -> None:
         """Wait until no rescue is under way.
@@ -217,12 +223,14 @@ class Rescue:
     async def _rescue(self, calls: RescueCalls, append: Append) -> None:
         leader = RescueLeader(calls, append, self._note_again)
         mine = in_order(await calls.gone(self.recent.by_partition))
-        while await calls.report(mine, self._writers):
+        known = self._rounds.get(calls.server, NO_ROUND)
+        while await calls.report(mine, known, self._writers):
             if await self._is_done(calls, leader):
                 break
         else:
             await leader.follow(mine)
         self.recent.forget(mine)
+        self._rounds[calls.server] = await calls.last_round()
 
     async def _is_done(self, calls: RescueCalls, leader: RescueLeader) -> bool:
         """Wait for the end of the rescue, or lead it; return false if this report has expired."""
