@@ -162,6 +162,8 @@ async def test_a_letter_and_a_redrive_as_json(filled: Installation) -> None:
     would = json.loads((await filled.run("dlq", "discard", "--why", "x", "--all", "--dry-run",
                                          "--json")).output)  # fmt: skip
     assert would == {"wouldDiscard": 2, "byReason": {"rejected": 2}}
+    # A redrive appends only where processes write.
+    await filled.database.execute("UPDATE migration SET old_log = 'redis', new_log = 'kafka'")
     done = json.loads((await filled.run("dlq", "redrive", "1", "--json")).output)
     assert (done["state"], done["done"]) == ("done", 1)
     gone = json.loads((await filled.run("dlq", "discard", "--why", "x", "2", "--yes",
