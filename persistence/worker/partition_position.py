@@ -116,9 +116,13 @@ class PartitionPosition:
         return self._seen_in != self._context.database_barrier.outages
 
     async def move(self, through: str) -> None:
-        """Move the position to ``through`` when no statement with rows does it."""
+        """Move the position to ``through``, unless a statement with rows did it.
+
+        No statement has the last records of a batch if they are dead letters, or if their content
+        is gone and their rows were archived or erased.
+        """
         context, fence = self._context, self.fence
-        if fence.keeps:
+        if fence.keeps and fence.through != through:
             await context.database_barrier.run(
                 lambda: context.writer.move(fence, through), self._stop
             )

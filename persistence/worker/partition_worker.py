@@ -139,8 +139,7 @@ class PartitionWorker:
         with self._trace(records, time.time_ns()) as trace:
             letters, rows = await self._writer.write(records, trace)
             await self._send(letters, trace)
-        if letters:
-            await self._position.move(records[-1].offset)
+        await self._position.move(records[-1].offset)
         return rows
 
     async def persist(self, records: Sequence[Record]) -> None:
@@ -187,8 +186,7 @@ class PartitionWorker:
             letters, ahead = await self._write_and_read_ahead(batch)
             barrier, last = self._context.log_barrier, batch.records[-1].offset
             await self._send(letters, trace)
-            if letters:
-                await self._position.move(last)
+            await self._position.move(last)
             acknowledging = time.time_ns()
             await barrier.run(lambda: self._claim.ack(last), self._stop)
             trace.acknowledged(acknowledging)
