@@ -159,13 +159,14 @@ class Redriver:
             attempt = await republish(self._transport, letters)
             why = f"redrive {run.id}"
             await record_redriven(connection, attempt.appended, by=run.by, why=why)
+            # While letters wait, the failed ones among them are tried again too, and count then.
+            passed = [] if attempt.waiting else attempt.failed
             progress = JobProgress(
                 run.progress.total,
                 run.progress.done + len(attempt.appended),
-                run.progress.failed + len(attempt.failed),
+                run.progress.failed + len(passed),
             )
-            passed = attempt.failed and not attempt.waiting
-            cursor = {_SKIP: str(max(attempt.failed))} if passed else {}
+            cursor = {_SKIP: str(max(passed))} if passed else {}
             await run.note(progress, cursor=cursor, error=attempt.error, connection=connection)
         run.progress = progress
         self._counter.inc(len(attempt.appended))

@@ -245,6 +245,25 @@ async def test_a_letter_the_log_refuses_for_good_stays_pending_and_the_rest_goes
     assert len(await dead_letters.list()) == 1
 
 
+async def test_a_letter_refused_for_good_counts_once_however_long_others_wait(
+    bury, database_pool, transport, metrics
+):
+    """It is tried again with those that wait, in the same batch."""
+    await bury(*(record(message(f"c{i}", content=f"{i}")) for i in range(3)))
+    outages = [TransportUnavailable("full")] * 4
+
+    async def answer(envelopes):
+        others = outages.pop() if outages else Appended("1-0")
+        refusal = ConfigurationError("too large for the topic")
+        return [refusal if b'"0"' in e.body else others for e in envelopes]
+
+    redriver = Redriver(database_pool, Log(transport, answer), metrics)
+    identifier = await redriver.start(EVERYTHING, by="ann")
+    await redriver.wait(identifier)
+    progress = await redriver.progress(identifier)
+    assert (progress.total, progress.redriven, progress.failed) == (3, 2, 1)
+
+
 async def test_a_record_that_fails_again_does_not_go_round_for_ever(
     redriver, transport, start, dead_letters, eventually
 ):
