@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias, cast
 
 import asyncpg
@@ -121,7 +121,8 @@ async def using(pool: Pool, *, within: float | None = None) -> AsyncIterator[Con
         except (TimeoutError, CancelledError):
             # Its answer may still arrive, or never. Asking the server to cancel, and waiting for
             # that, would hang here if the network fails.
-            connection.terminate()
+            with suppress(asyncpg.InterfaceError):  # the server ended it meanwhile
+                connection.terminate()
             raise
         except Exception as error:
             await leave_if_outdated(pool, connection, error)

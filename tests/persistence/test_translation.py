@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import asyncpg
 import pytest
 from asyncpg import exceptions
@@ -23,6 +25,7 @@ from persistence.errors import (
 from persistence.settings import PersistenceSettings
 from persistence.store.writer import Writer
 from tests.persistence.samples import message, placed
+from tests.support.eventually import eventually
 
 # Server errors that our statements can't cause, or that only a fault in them can: tried again and
 # reported, never blamed on a record.
@@ -178,6 +181,29 @@ async def test_a_statement_over_its_time_is_too_slow_and_its_connection_is_not_u
     async with using(pool) as connection:
         assert await connection.fetchval("SELECT 1") == 1
     await pool.close()
+
+
+async def test_a_cancelled_task_ends_though_the_server_ended_its_connection(
+    database_pool, database_url
+):
+    """It waits for something else meanwhile, as for the log."""
+    pool = await connect(PersistenceSettings(database_url=database_url))
+    inside = asyncio.Event()
+
+    async def work() -> None:
+        async with using(pool) as connection:
+            pid = await connection.fetchval("SELECT pg_backend_pid()")
+            await database_pool.execute("SELECT pg_terminate_backend($1, 5000)", pid)
+            await eventually(lambda: pool.get_size() == pool.get_idle_size())
+            inside.set()
+            await asyncio.Event().wait()
+
+    working = asyncio.create_task(work())
+    await inside.wait()
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    pool.terminate()
 
 
 async def test_a_probe_of_a_healthy_database_leaves_nothing_behind(writer, database_pool):
