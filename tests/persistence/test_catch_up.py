@@ -12,6 +12,7 @@ from functools import partial
 
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from otel.metrics import Metrics
 from persistence.errors import FenceLost
@@ -234,6 +235,32 @@ async def test_rows_may_be_lost_until_postgresql_is_found_where_it_was_left(
         else:
             await position.look()
             assert not position.may_have_lost_rows()
+
+
+async def test_a_partition_that_waits_for_an_operator_says_so_when_its_claim_is_a_new_one(
+    start, transport, transport_settings, database_pool, trim
+) -> None:
+    """The lease ended, as if the process had been suspended; it got the partition again."""
+    running = start()
+    await persisted(transport, *some("early", 3))
+    behind = await positions(database_pool)
+    await persisted(transport, *some("lost", 5))
+    await running.stop()
+    await lose(database_pool, "lost", behind)
+    await append(transport, *some("late", 1))
+    await trim([record.offset for record in await transport.read(Topic.MESSAGES, P)][8])
+    running = start(member="w2")
+    await eventually(lambda: running.consumer.status().paused, timeout=20)
+    where, counts = transport_settings, running.metrics.of(PositionMetrics)
+    async with Redis(
+        host=where.redis_host, port=where.redis_port, db=where.redis_stream_db, protocol=2
+    ) as client:
+        with capture_logs() as logs:
+            await client.delete(f"{{msg:stream:{P}}}:lease:{WORKER_GROUP}")
+            await eventually(lambda: value_of(counts.rows_lost.labels("redis")) == 2, timeout=20)
+            await eventually(lambda: any("Fence lost" in line["event"] for line in logs))
+    assert "no longer holds" in running.consumer.status().paused[0].error
+    assert value_of(counts.lost.labels("redis", str(P))) == 1
 
 
 async def test_accept_gap_gives_up_nothing_that_the_log_holds(

@@ -133,13 +133,13 @@ class CatchUp:
         error that it raises ends the wait.
         """
         assert fence.through is not None
-        why = self._positions.wait(fence.partition, fence.through, floor)
+        waits = self._positions.wait(fence.partition, fence.through, floor)
         _log.error(
             "Rows lost that the log no longer holds: the partition waits for an operator",
             partition=fence.partition,
             through=fence.through,
             acknowledged=floor.offset,
-            remedy=why,
+            remedy=waits.error,
         )
         try:
             while not await stopped_within(self._stop, _LOOK_SECONDS):
@@ -148,7 +148,7 @@ class CatchUp:
                     return
             raise Stopping
         finally:
-            self._positions.go_on(fence.partition)
+            self._positions.go_on(fence.partition, waits)
 
     async def restore(
         self,

@@ -127,8 +127,8 @@ class Positions:
         """Count a loss of rows that the log no longer has. Their number is unknown."""
         self._rows_lost.inc()
 
-    def wait(self, partition: int, through: str, floor: Floor) -> str:
-        """Record that a partition waits for an operator; return the reason with its remedy."""
+    def wait(self, partition: int, through: str, floor: Floor) -> Paused:
+        """Record that a partition waits for an operator; return the wait, with its remedy."""
         why = _REMEDY.format(
             log=self._transport.name,
             partition=partition,
@@ -137,13 +137,14 @@ class Positions:
         )
         self.lost()
         about = f"an operator, for partition {partition} of {self._transport.name}"
-        self._waiting[partition] = Paused(about, timestamp(time.time()), why)
+        waits = self._waiting[partition] = Paused(about, timestamp(time.time()), why)
         self._lost.labels(self._transport.name, str(partition)).set(1)
-        return why
+        return waits
 
-    def go_on(self, partition: int) -> None:
-        """Record that a partition waits no more."""
-        if self._waiting.pop(partition, None):
+    def go_on(self, partition: int, waits: Paused) -> None:
+        """Record that a partition waits no more, unless a newer claim of it waits by now."""
+        if self._waiting.get(partition) is waits:
+            del self._waiting[partition]
             self._lost.labels(self._transport.name, str(partition)).set(0)
 
     def paused(self) -> list[Paused]:
