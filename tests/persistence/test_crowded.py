@@ -10,11 +10,17 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from compose.process.settings_warnings import warn_of_database
+from persistence.database.outage import log_barrier
 from persistence.database.pool import connect
+from persistence.metrics import PersistenceMetrics
 from persistence.settings import PersistenceSettings
+from persistence.worker.claims import Claims
 from tests.persistence.loglib import append, lag
 from tests.persistence.samples import message
 from tests.support.eventually import eventually
+from tests.support.metric_values import value_of
+from transport.contract import WORKER_GROUP, Claim, Topic
+from transport.errors import TransportUnavailable
 
 _ROLE = "few_connections"
 _MOST = 6
@@ -74,3 +80,38 @@ async def test_more_connections_than_the_server_takes_are_told_at_the_start(data
     (told,) = [line for line in logs if "connections to PostgreSQL" in line["event"]]
     assert "1 processes may open 400" in told["event"]
     assert "DATABASE_POOL_SIZE" in told["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("error", "label"),
+    [(RuntimeError("a defect"), "unexpected"), (TransportUnavailable("away"), "redis")],
+    ids=["after a defect", "for the log"],
+)
+async def test_a_process_that_gave_its_partitions_up_waits_for_nothing_else(
+    error: Exception, label: str, transport, metrics
+) -> None:
+    """It may take partitions again, and nothing fails then."""
+    barrier, stop = log_barrier(transport, metrics, longest=30.0), asyncio.Event()
+
+    async def serve(_claim: Claim, leave: asyncio.Event) -> None:
+        if isinstance(error, TransportUnavailable):
+            await barrier.hold(error, leave)
+        raise error
+
+    claims = Claims(
+        transport,
+        Topic.MESSAGES,
+        group=WORKER_GROUP,
+        member="w1",
+        log_barrier=barrier,
+        metrics=metrics,
+        serve=serve,
+    )
+    paused = metrics.of(PersistenceMetrics).paused.labels(label)
+    running = asyncio.create_task(claims.run(stop))
+    await eventually(lambda: value_of(paused))
+    stop.set()
+    await running
+    assert not value_of(paused)
+    assert not claims.paused()
+    assert not barrier.paused()
