@@ -73,6 +73,8 @@ class JobRun:
     ) -> None:
         """Write the progress; in the transaction of ``connection`` if one is given.
 
+        If that transaction fails, the next step begins where PostgreSQL says; see ``pause``.
+
         Raises:
             JobStopped: this run has to end.
             Outage: PostgreSQL can't do it now.
@@ -87,6 +89,19 @@ class JobRun:
         )
         self.cursor.update(passed)
         self.error = error
+
+    async def pause(self, error: str) -> None:
+        """Record why the run waits, and go back to the progress that PostgreSQL has.
+
+        The step that failed may have noted progress in a transaction that did not commit. Or it
+        committed, and the answer did not come.
+
+        Raises:
+            JobStopped: this run has to end.
+            Outage: PostgreSQL can't do it now; progress and cursor may be wrong.
+        """
+        claimed = await self._table.pause(self.id, self._lease.owner, error)
+        self.cursor, self.progress = claimed.cursor, claimed.progress
 
 
 Step = Callable[[JobRun], Awaitable[bool]]
@@ -107,6 +122,7 @@ class JobRunner:
         self._lease = Lease(pool)
         self._stop = asyncio.Event()
         self._running: dict[UUID, asyncio.Task[None]] = {}
+        self._runs: dict[UUID, JobRun] = {}
 
     async def start(self, job: NewJob, step: Step) -> JobRun:
         """Start a job, or resume one that has to run alone and has the same request.
@@ -129,6 +145,10 @@ class JobRunner:
         Raises:
             Outage: PostgreSQL can't answer now.
         """
+        # It seems stalled while our lock is lost. A second run would have the same owner, so no
+        # write would end the first.
+        if (ours := self._runs.get(identifier)) is not None and ours.state is None:
+            return False
         await self._lease.take()
         try:
             claimed = await self.table.resume(identifier, kind, self._lease.owner)
@@ -159,7 +179,8 @@ class JobRunner:
         run = JobRun(claimed, self.table, self._lease, self._pool, self._stop)
         self._running = {i: task for i, task in self._running.items() if not task.done()}
         task = asyncio.create_task(self._run(run, step), name=f"job {run.id}")
-        self._running[run.id] = task
+        self._runs = {i: known for i, known in self._runs.items() if i in self._running}
+        self._running[run.id], self._runs[run.id] = task, run
         self._lease.running.add(run.id)
         task.add_done_callback(_retrieve_error)
         return run
@@ -177,20 +198,24 @@ class JobRunner:
             raise
         finally:
             run.state = state
+            # Before the row says that it ended: then it can be resumed here.
+            self._lease.running.discard(run.id)
             if state != JobState.CANCELLED:
                 # If this can't be written, the end of the lock shows that no process runs it.
                 with suppress(PersistenceError):
                     await self.table.finish(run.id, self._lease.owner, state, error)
-            self._lease.running.discard(run.id)
             await self._lease.release()
             _log.info("Job ended in this process", job=str(run.id), state=state)
 
     async def _work(self, run: JobRun, step: Step) -> bool:
         """Repeat ``step``; return whether no work is left."""
-        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        backoff, unsure = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE), ""
         while not self._stop.is_set():
             before = run.progress
             try:
+                if unsure:
+                    await run.pause(unsure)
+                    unsure = ""
                 if not await step(run):
                     return True
             except ConfigurationError:
@@ -201,8 +226,10 @@ class JobRunner:
                 _log.warning(
                     "Job paused by an outage; will retry", job=str(run.id), error=str(error)
                 )
+                unsure = str(error)
                 with suppress(Outage):
-                    await run.note(run.progress, error=str(error))
+                    await run.pause(unsure)
+                    unsure = ""
                 if run.progress != before:  # there was progress between two outages
                     backoff.reset()
                 await stopped_within(self._stop, backoff.next())

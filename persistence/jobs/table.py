@@ -68,6 +68,11 @@ UPDATE jobs SET seen_at = now(), total = $4, done = $5, failed = $6, counts = co
 WHERE id = $1 AND owner = $2 AND state = $3
 """
 
+_PAUSE = f"""
+UPDATE jobs SET seen_at = now(), error = $4
+WHERE id = $1 AND owner = $2 AND state = $3 RETURNING {_CLAIMED}
+"""  # noqa: S608 - constants only
+
 _FINISH = """
 UPDATE jobs SET state = $4, error = $5, finished_at = now(), owner = NULL
 WHERE id = $1 AND owner = $2 AND state = $3
@@ -213,6 +218,18 @@ class JobTable:
         )
         if status != "UPDATE 1":
             raise JobStopped
+
+    async def pause(self, identifier: UUID, owner: str, error: str) -> ClaimedJob:
+        """Record why a job waits; return its progress as PostgreSQL has it.
+
+        Raises:
+            JobStopped: another process has the job, or it was cancelled.
+        """
+        async with using(self._pool) as connection:
+            row = await connection.fetchrow(_PAUSE, identifier, owner, JobState.RUNNING, error)
+        if row is None:
+            raise JobStopped
+        return _claimed(row)
 
     async def finish(
         self, identifier: UUID, owner: str, state: JobState, error: str | None

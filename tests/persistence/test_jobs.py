@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from persistence.audit.job import run_repair
+from persistence.database.pool import using
 from persistence.errors import Outage
 from persistence.fleet.leader_lock import elected
 from persistence.jobs.job import JobProgress, NewJob
@@ -16,6 +17,11 @@ from persistence.jobs.runner import JobRun, JobRunner
 from persistence.jobs.table import JobRunning
 from persistence.tables.states import JobKind, JobState
 from transport.errors import TransportUnavailable
+
+LOSE_LOCKS = """
+SELECT pg_terminate_backend(pid, 10000) FROM pg_locks
+WHERE locktype = 'advisory' AND pid <> pg_backend_pid()
+"""
 
 
 class Order(msgspec.Struct):
@@ -74,14 +80,63 @@ async def test_a_process_that_lost_its_lock_is_seen_to_be_gone_and_can_be_follow
     first, second = runners
     run = await first.start(job(), forever)
     # Its connection ends, as that of a killed process does.
-    await database_pool.execute(
-        "SELECT pg_terminate_backend(pid, 10000) FROM pg_locks "
-        "WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
-    )
+    await database_pool.execute(LOSE_LOCKS)
     shown = await second.table.get(run.id)
     assert (shown.stalled, shown.resumable) == (True, True)
     taken = await second.start(job(), forever)
     assert taken.id == run.id
+
+
+async def test_a_job_at_work_here_is_not_resumed_here_while_its_lock_is_lost(
+    runners, database_pool
+):
+    runner, _ = runners
+    awake, at_work = asyncio.Event(), []
+
+    async def waits(run: JobRun) -> bool:
+        at_work.append(run)
+        await awake.wait()
+        return False
+
+    run = await runner.start(job(), waits)
+    await database_pool.execute(LOSE_LOCKS)
+    shown = await runner.table.get(run.id)
+    assert (shown.stalled, shown.resumable) == (True, True)
+    resumed = await runner.resume(run.id, JobKind.BACKFILL, waits)
+    await runner.table.get(run.id)  # a second run would have begun by now
+    awake.set()
+    await runner.wait(run.id)
+    assert (resumed, at_work) == (False, [run])
+    assert (await runner.table.get(run.id)).state == JobState.DONE
+
+
+@pytest.mark.parametrize("committed", [False, True])
+async def test_a_step_whose_commit_fails_begins_anew_where_postgresql_says(
+    runners, database_pool, committed
+):
+    """The connection ends at the commit: before it, or before its answer."""
+    runner, _ = runners
+    begun = []
+
+    async def step(run: JobRun) -> bool:
+        begun.append((run.progress.done, dict(run.cursor)))
+        done = run.progress.done + 1
+        async with using(database_pool) as connection, connection.transaction():
+            await run.note(JobProgress(2, done), cursor={"at": str(done)}, connection=connection)
+            if len(begun) == 1:
+                pid = await connection.fetchval("SELECT pg_backend_pid()")
+                if committed:
+                    await connection.execute("COMMIT")
+                await database_pool.execute("SELECT pg_terminate_backend($1, 10000)", pid)
+        run.progress = JobProgress(2, done)
+        return done < 2
+
+    run = await runner.start(job(), step)
+    await runner.wait(run.id)
+    seen = [(0, {}), (1, {"at": "1"})]
+    assert begun == (seen if committed else [(0, {}), *seen])
+    shown = await runner.table.get(run.id)
+    assert (shown.state, shown.done) == (JobState.DONE, 2)
 
 
 async def test_an_outage_is_noted_while_it_lasts_and_a_fault_ends_the_job(runners):
