@@ -261,19 +261,27 @@ class Erasure:
                 counts["unlisted"] = await self._archived.unlisted()
                 run.progress = msgspec.structs.replace(run.progress, counts=counts)
                 return await self._next_stage(run)
-            doomed, payloads, unread = list[Doomed](), 0, 0
+            counts = dict(run.progress.counts)
+            begun = run.cursor.get("file begun") == str(archive.id)
             try:
                 doomed = await self._archived.find(archive)
                 await self._mark(doomed)
                 payloads = await self._payloads(doomed)
-                await self._archived.take_out(archive, doomed)
+                if doomed and not begun:
+                    # Before the file is written anew: it alone tells whose messages they are.
+                    _count(counts, archived=len(doomed), payloads=payloads)
+                    async with using(self._pool) as connection, connection.transaction():
+                        await run.lock(connection)
+                        _count(counts, letters=await self._scrub(run, connection, doomed))
+                        begins = {"file begun": str(archive.id)}
+                        await self._note(run, counts, begins, connection)
+                    begun = True
+                if begun:
+                    await self._archived.take_out(archive, doomed)
             except PayloadMissing:
-                doomed, unread = [], 1  # the others are looked into all the same
-        counts = dict(run.progress.counts)
-        _count(counts, archived=len(doomed), payloads=payloads, unread=unread)
+                _count(counts, unread=1)  # the others are looked into all the same
         async with using(self._pool) as connection, connection.transaction():
             await run.lock(connection)
-            _count(counts, letters=await self._scrub(run, connection, doomed))
             await self._note(run, counts, {"archive": str(archive.id)}, connection)
         return True
 

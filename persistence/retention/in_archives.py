@@ -88,12 +88,13 @@ class ErasedFromArchives:
     async def take_out(self, archive: Archive, doomed: Sequence[Doomed]) -> None:
         """Rewrite the file, under its name, without the subject's messages, which are marked.
 
+        ``doomed`` is empty if an attempt that was interrupted took them out: it may not have
+        recorded the file's facts.
+
         Raises:
             PayloadMissing, PayloadOutage: as their names say.
             ArchiveDamaged: it lacks messages of others. It was left unchanged.
         """
-        if not doomed:
-            return
         assert self._store is not None
         left = set(await self._table.ids(archive.id))
         with draft() as file:
