@@ -66,13 +66,17 @@ async def answers(
     return found
 
 
-_BURIED = "SELECT id FROM tombstones WHERE id = ANY($1::uuid[])"
+_BURIED = """
+SELECT id FROM tombstones WHERE id = ANY($1::uuid[]) AND ($2 OR erased_at IS NOT NULL)
+"""
 
 
-async def buried_among(connection: Connection, message_ids: Sequence[str]) -> set[str]:
-    """Return those of ``message_ids`` whose rows were archived or erased."""
+async def buried_among(
+    connection: Connection, message_ids: Sequence[str], *, archived: bool = True
+) -> set[str]:
+    """Return those of ``message_ids`` that were erased, or whose rows were ``archived``."""
     ids = [identifier for text in message_ids if (identifier := _uuid(text))]
-    return {str(row["id"]) for row in await connection.fetch(_BURIED, ids)}
+    return {str(row["id"]) for row in await connection.fetch(_BURIED, ids, archived)}
 
 
 def _uuid(text: str) -> UUID | None:

@@ -60,6 +60,8 @@ class RecordWriter:
             if any(map(has_payload, chunk)):
                 chunk, where = await self._with_contents(chunk, where, records, trace, letters)
             outcome = await isolate(chunk, write, attempts=self._context.attempts)
+            if outcome.refused:
+                await self._spare_erased(chunk, outcome)
             self._context.metrics.written(chunk, outcome)
             rows += len(outcome.persisted)
             await self._record_failures()
@@ -100,16 +102,30 @@ class RecordWriter:
 
     async def _buried(self, failed: Sequence[PositionedEvent]) -> set[str]:
         """Return the ids whose rows were archived or erased, perhaps together with the content."""
-        ids = [positioned.event.message_id for positioned in failed]
-
-        async def ask() -> set[str]:
-            async with self._context.writer.connection() as connection:
-                return await buried_among(connection, ids)
-
-        found = await self._context.database_barrier.run(ask, self._stop)
+        found = await self._among_buried(failed, archived=True)
         gone = [positioned for positioned in failed if positioned.event.message_id in found]
         self._context.metrics.written(gone, BatchOutcome([], list(range(len(gone))), [], []))
         return found
+
+    async def _spare_erased(self, chunk: Sequence[PositionedEvent], outcome: BatchOutcome) -> None:
+        """Count refused records of erased messages as repeats: a letter would have their bytes."""
+        refused = [chunk[one.index] for one in outcome.refused]
+        erased = await self._among_buried(refused, archived=False)
+        gone = [one for one in outcome.refused if chunk[one.index].event.message_id in erased]
+        outcome.refused = [one for one in outcome.refused if one not in gone]
+        outcome.duplicates += [one.index for one in gone]
+        self._failed = [attempt for attempt in self._failed if attempt.message_id not in erased]
+
+    async def _among_buried(
+        self, positioned: Sequence[PositionedEvent], *, archived: bool
+    ) -> set[str]:
+        ids = [one.event.message_id for one in positioned]
+
+        async def ask() -> set[str]:
+            async with self._context.writer.connection() as connection:
+                return await buried_among(connection, ids, archived=archived)
+
+        return await self._context.database_barrier.run(ask, self._stop)
 
     def _content_failed(self, positioned: PositionedEvent, error: PersistenceError) -> None:
         self._context.metrics.refused()

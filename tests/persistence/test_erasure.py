@@ -380,3 +380,16 @@ async def test_payloads_need_their_store(transport, database_pool, drained, stor
 
 def _partition(transport) -> int:
     return partition_for("conv", transport.partitions)
+
+
+async def test_what_waits_and_is_refused_after_an_erasure_makes_no_letter(
+    transport, database_pool, drained
+):
+    hers, another = ours("1"), message("another's")
+    await append(transport, broken(hers), _unstorable(ours("2")), ours("2"), broken(another))
+    await erase(database_pool, Subject("sender", SENDER), transport)
+    await drained()
+    assert await columns_with(database_pool, CANARY) == set()
+    for table in ("dead_letters", "delivery_attempts"):
+        (row,) = await database_pool.fetch(f"SELECT message_id::text FROM {table}")
+        assert row["message_id"] == another.message_id
