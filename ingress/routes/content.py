@@ -7,6 +7,7 @@ So a client that got all bytes got the right ones.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from hashlib import sha256
@@ -35,9 +36,9 @@ from ingress.schema.problems import (
 from ingress.schema.retry_after import AWAY
 from ingress.web.auth import ApiKey, Scope
 from ingress.web.methods import is_head
-from persistence.payloads.errors import PayloadCorrupt
+from persistence.payloads.errors import PayloadCorrupt, PayloadMissing
 from persistence.payloads.store import PayloadStore
-from persistence.reads.tombstones import Buried
+from persistence.reads.tombstones import Buried, buried
 
 __all__ = ["router"]
 
@@ -138,7 +139,8 @@ async def get_content(
         str | None, Header(description="Answer 304 if the ETag is among these.")
     ] = None,
 ) -> Response:
-    content = await _content(canonical(message_id), routes, key)
+    identifier = canonical(message_id)
+    content = await _content(identifier, routes, key)
     headers = {**_HARMLESS, "ETag": content.etag, "Content-Type": content.media_type}
     if if_none_match is not None and not _etags(if_none_match).isdisjoint({content.etag, "*"}):
         return Response(status_code=304, headers={"ETag": content.etag})
@@ -159,7 +161,16 @@ async def get_content(
         return Response(content.text[part.start : part.end], status, headers)
     if url := await _signed(content, routes.payloads):
         return RedirectResponse(url, 307, {"Cache-Control": "no-store"})
-    return StreamingResponse(await _chunks(content, part, routes), status, headers)
+    try:
+        chunks = await _chunks(content, part, routes)
+    except PayloadMissing:
+        # An erasure deletes the content before the row that names it.
+        async with asyncio.timeout(routes.timeout_seconds):
+            tombstone = await buried(routes.pool, identifier)
+        if tombstone is None or tombstone.state != "erased":
+            raise
+        raise gone(identifier, tombstone) from None
+    return StreamingResponse(chunks, status, headers)
 
 
 async def _content(identifier: str, routes: RoutesState, key: ApiKey | None) -> _ServedContent:

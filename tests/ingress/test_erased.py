@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import base64
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from persistence.database.pool import Pool
 from persistence.retention.archives import ArchiveTable
+from persistence.retention.burial import Doomed, mark_erased
 from persistence.retention.erasure import Erasure
 from persistence.retention.subject import Subject
-from tests.ingress.conftest import Service, message, working
+from tests.ingress.conftest import Service, Start, message, working
+from tests.ingress.large_content import large, objects
+from tests.payloads.stores import opened
 from tests.support.eventually import eventually
 from transport.contract import Topic
 from transport.message.partitioner import partition_for
@@ -92,6 +98,26 @@ async def test_reading_tells_that_it_was_erased_and_nothing_of_it(
         assert gone.json()["type"] == "/problems/gone"
     page = await service.client.get(f"/api/conversations/{BODY['conversationId']}/messages")
     assert page.json()["items"] == []
+
+
+async def test_content_is_gone_while_its_row_is_still_being_erased(
+    start: Start, tmp_path: Path
+) -> None:
+    store = opened(f"file://{tmp_path}/payloads", payload_row_bytes=5000)
+    service = await start(payloads=store)
+    sent = (await service.post(large())).json()
+    async with working(service):
+        await eventually(service.rows)
+    path = f"/api/messages/{sent['messageId']}/content"
+    assert (await service.client.get(path)).status_code == 200
+
+    (key,) = objects(store)
+    # As an erasure does it, one after the other.
+    await mark_erased(service.pool, [Doomed(UUID(sent["messageId"]), datetime.now(UTC))])
+    await store.delete([key])
+    assert len(await service.rows()) == 1
+    gone = await service.client.get(path)
+    assert (gone.status_code, gone.json()["type"]) == (410, "/problems/gone")
 
 
 async def test_the_console_shows_nothing_of_it_although_the_log_has_it(
