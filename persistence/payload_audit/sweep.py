@@ -6,7 +6,7 @@ record names, and so does a body that was refused. Such an object is deleted onl
 * it was last written an hour (``older_than``) before the oldest unread record of any log, so it
   can't belong to a record that is still to be read,
 * no row and no record of any log, read or unread, has its key, and neither a dead letter nor an
-  archived row is of its message.
+  archived row is of its message; or its message was erased, and has no row.
 
 A POST that is sent again at that moment may still need the object. So it is first set aside under
 ``doomed/``, and deleted by a sweep an hour later or more. Until then, each sweep checks again at
@@ -46,7 +46,7 @@ _PAGE = 500
 _ROWS = "SELECT payload_key FROM messages WHERE id = ANY($1::uuid[]) AND payload_key IS NOT NULL"
 # A redriven letter counts until its message is a row: its record may be unread again. The file of
 # an archived row names its payload, which stays in the store.
-_ARCHIVED = "SELECT id FROM tombstones WHERE id = ANY($1::uuid[]) AND erased_at IS NULL"
+_BURIED = "SELECT id, erased_at FROM tombstones WHERE id = ANY($1::uuid[])"
 _LETTERS = """
 SELECT DISTINCT message_id FROM dead_letters
 WHERE message_id = ANY($1::uuid[]) AND state <> 'discarded' AND kind <> 'receipt'
@@ -223,15 +223,21 @@ class _Sweep:
             letters = {str(row["message_id"]) for row in await connection.fetch(_LETTERS, ids)}
             rows = {row["payload_key"] for row in await connection.fetch(_ROWS, ids)}
             # After rows: a message that is archived meanwhile moves from its row to its tombstone.
-            archived = {str(row["id"]) for row in await connection.fetch(_ARCHIVED, ids)}
-        return {
-            key
-            for key, message in messages.items()
-            if key in rows
-            or message in letters
-            or message in archived
-            or self._references.needs(key, message)
-        }
+            buried = {str(row["id"]): row for row in await connection.fetch(_BURIED, ids)}
+        needed = set()
+        for key, message in messages.items():
+            if (tombstone := buried.get(message)) and tombstone["erased_at"]:
+                is_needed = key in rows  # a worker drops the records that name it
+            else:
+                is_needed = (
+                    key in rows
+                    or message in letters
+                    or message in buried
+                    or self._references.needs(key, message)
+                )
+            if is_needed:
+                needed.add(key)
+        return needed
 
     async def _set_aside(self, found: PayloadObject) -> None:
         if not await self._is_as_it_was(found):
