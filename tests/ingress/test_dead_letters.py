@@ -187,8 +187,12 @@ async def test_redrives_of_every_state_are_shown_and_steered(
     assert listed["resumable"] is unfinished
     assert (await service.client.get(watch)).json() == listed
     if unfinished:
-        resumed = await service.client.post(f"{watch}/resume")
-        assert (resumed.status_code, resumed.json()["state"]) == (202, "running")
+
+        async def resumed() -> bool:  # once the cancelled run of this process has ended
+            answer = await service.client.post(f"{watch}/resume")
+            return (answer.status_code, answer.json().get("state")) == (202, "running")
+
+        await eventually(resumed)
         assert (await service.client.post(f"{watch}/cancel")).json()["state"] == "cancelled"
 
 
