@@ -123,7 +123,7 @@ async def examine_database(pool: Pool, settings: PersistenceSettings) -> AsyncIt
 
 
 def _found(error: Exception) -> str:
-    """Return what is wrong, without the remedy: that has a column of its own."""
+    """Return the text of the error without its remedy, which the table has in another column."""
     text = str(error) or f"no answer within {_WITHIN:g} s"
     if remedy := ACCESS_REMEDIES.get(_state(error)[:2]):
         return text.removeprefix(f"{remedy} (").removesuffix(")")

@@ -63,7 +63,7 @@ class OutageLines:
             self._resumed()
 
     def left(self) -> None:
-        """Note that nobody waits any more. If somebody waits again soon, it is the same outage."""
+        """Note that the last caller left. A wait that begins soon belongs to the same outage."""
         self._left_at = time.monotonic()
 
     def _resumed(self) -> None:

@@ -224,20 +224,19 @@ class _Sweep:
             rows = {row["payload_key"] for row in await connection.fetch(_ROWS, ids)}
             # After rows: a message that is archived meanwhile moves from its row to its tombstone.
             buried = {str(row["id"]): row for row in await connection.fetch(_BURIED, ids)}
-        needed = set()
-        for key, message in messages.items():
-            if (tombstone := buried.get(message)) and tombstone["erased_at"]:
-                is_needed = key in rows  # a worker drops the records that name it
-            else:
-                is_needed = (
-                    key in rows
-                    or message in letters
-                    or message in buried
-                    or self._references.needs(key, message)
+        # Workers drop the records that name an erased message, so only its row needs the content.
+        erased = {message for message, row in buried.items() if row["erased_at"]}
+        return {
+            key
+            for key, message in messages.items()
+            if key in rows
+            or (
+                message not in erased
+                and (
+                    message in letters or message in buried or self._references.needs(key, message)
                 )
-            if is_needed:
-                needed.add(key)
-        return needed
+            )
+        }
 
     async def _set_aside(self, found: PayloadObject) -> None:
         if not await self._is_as_it_was(found):

@@ -110,7 +110,7 @@ def client_of(consumer: Consumer) -> Any:
 
 
 def buffered_partitions(consumer: Consumer) -> set[int]:
-    """Return the partitions of which aiokafka's client has fetched records that nobody took."""
+    """Return the partitions of which aiokafka's client holds records that were not read yet."""
     return {at.partition for at in client_of(consumer)._fetcher._records}
 
 
