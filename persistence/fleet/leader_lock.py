@@ -87,6 +87,10 @@ async def _unlock(connection: Connection, what: str) -> None:
     try:
         async with asyncio.timeout(_WITHIN):
             await connection.execute(_UNLOCK, _CLASS, what)
+    except asyncio.CancelledError:
+        # The statement may never be executed. The pool would keep the lock with the connection.
+        connection.terminate()
+        raise
     except Exception:  # noqa: BLE001 - cut off in the middle of a statement, or gone already
         # The lock goes with the connection. A lost connection is the pool's again, and refuses.
         with suppress(asyncpg.InterfaceError):

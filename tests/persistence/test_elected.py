@@ -61,6 +61,35 @@ async def test_a_cancelled_election_leaves_no_lock(database_pool):
     await eventually(is_free)
 
 
+async def test_a_process_cancelled_while_it_lets_go_leaves_no_lock(database_url, database_pool):
+    """The statement that lets go is prepared first, and is then never executed."""
+    url = httpx.URL(database_url)
+    async with FaultProxy(url.host, url.port or 5432) as proxy:
+        pool = await connect(
+            PersistenceSettings(database_url=str(url.copy_with(host=proxy.host, port=proxy.port)))
+        )
+
+        async def elect() -> None:
+            async with elected(pool, "test") as connection:
+                assert connection is not None
+                proxy.hold(b"pg_advisory_unlock")
+
+        election = asyncio.create_task(elect())
+        await proxy.held.wait()
+        election.cancel()
+        await asyncio.sleep(0)  # the election meets its end before an answer comes
+        proxy.release()
+        await asyncio.wait([election])
+        assert election.cancelled()
+
+        async def another_has_it() -> bool:
+            async with elected(database_pool, "test") as connection:
+                return connection is not None
+
+        await eventually(another_has_it, timeout=5)
+        pool.terminate()
+
+
 async def test_the_smallest_pool_has_a_connection_left_beside_all_locks(database_url):
     """Who holds a lock needs another connection for the work, and waits for it."""
     size = PersistenceSettings.model_fields["database_pool_size"].metadata[0].ge
