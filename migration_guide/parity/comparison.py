@@ -22,6 +22,7 @@ from migration_guide.parity.extent import Extent
 from migration_guide.parity.facts import Facts, Mode
 from migration_guide.parity.result import DIFFERENCES, ParityCounts, ParityResult, Sample
 from migration_guide.parity.waiting import UnpairedRecords
+from otel.tracing.context import checked, sampled_trace_id
 
 __all__ = ["Comparison", "ParityLimits"]
 
@@ -227,21 +228,14 @@ class Comparison:
             self._add(first.judged, -1)
             self._forget_sample(first)
             self.repaired += 1
-        differs = [
-            what
-            for what, same in (
-                ("the message", first.identity == second.identity),
-                ("the body", first.body == second.body),
-                ("a header or the key", first.beside == second.beside),
-            )
-            if not same
-        ]
-        if differs:
-            self._count(
-                ParityResult.DIFFERENT_BYTES, first, second, f"{', '.join(differs)} differs"
-            )
-        else:
+        if (first.identity, first.body, first.beside) == (
+            second.identity,
+            second.body,
+            second.beside,
+        ):
             self._add(ParityResult.MATCHED)
+        else:
+            self._count(ParityResult.DIFFERENT_BYTES, first, second, _differing(first, second))
         self._remember(first)
         self._settle_order(first, second)
 
@@ -359,9 +353,18 @@ class Comparison:
                 offsets[PRIMARY],
                 offsets[SHADOW],
                 facts.correlation_id,
-                facts.trace_id,
+                sampled_trace_id(checked(facts.traceparent)),
                 detail,
                 other,
                 UNSET if self.cell.primary == self.cell.shadow else self.cell.shadow,
             )
         )
+
+
+def _differing(first: Facts, second: Facts) -> str:
+    parts = {
+        "the message": first.identity == second.identity,
+        "the body": first.body == second.body,
+        "a header or the key": first.beside == second.beside,
+    }
+    return f"{', '.join(part for part, is_same in parts.items() if not is_same)} differs"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
 
 from migration_guide.parity.result import ParityResult
-from persistence.worker.batch.decoding import trace_id_of
 from transport.contract import Record
 from transport.errors import DecodeError
 from transport.message.envelope import (
@@ -23,6 +23,7 @@ from transport.message.envelope import (
     Message,
     decode,
 )
+from transport.message.partitioner import KNOWN_CONVERSATIONS
 
 __all__ = ["AGREEING", "Facts", "Mode", "SortKey", "accepted_at", "facts_of"]
 
@@ -46,15 +47,19 @@ class Mode(StrEnum):
     BACKFILL = "backfill"
 
 
+_SAID = {mode.value.encode(): mode for mode in (Mode.ASYNC, Mode.SYNC, Mode.BACKFILL)}
+
+
 class Facts(msgspec.Struct, gc=False):
     """The facts of one record. ``side``: 0 in the primary, 1 in the shadow.
 
     ``place`` sorts as the log does. ``identity`` is a digest of the message's name, the same in
     every log; ``scope`` is a digest of the key (the conversation), within which order counts.
-    ``body`` is a digest of the body, ``beside`` of the key and of the headers in ``AGREEING``.
-    ``content`` is a digest of what the sender sent, the same for each of its retries. ``mirror`` is
-    the offset, in the other log, of the record that this is a copy of, and ``mirror_place`` its
-    place. Times are seconds since the epoch.
+    ``body`` is a hash of the body, ``beside`` of the key and of the headers in ``AGREEING``; both
+    have 64 bits and mean something in this process only. ``content`` is a digest of what the sender
+    sent, the same for each of its retries. ``mirror`` is the offset, in the other log, of the
+    record that this is a copy of, and ``mirror_place`` its place. ``traceparent`` is the header, as
+    it came. Times are seconds since the epoch.
 
     The other fields are set while the record waits for its counterpart. ``known``: the content of
     another record of the same message, which both logs have. ``judged``: the result that the record
@@ -68,9 +73,9 @@ class Facts(msgspec.Struct, gc=False):
     place: bytes
     identity: bytes
     scope: bytes
-    body: bytes
+    body: int
     content: bytes
-    beside: bytes
+    beside: int
     mode: Mode
     mirror: str | None
     mirror_place: bytes
@@ -78,7 +83,7 @@ class Facts(msgspec.Struct, gc=False):
     appended_at: float
     message_id: str
     correlation_id: str
-    trace_id: str | None
+    traceparent: bytes | None
     known: bytes | None = None
     judged: ParityResult | None = None
     refused: bool = False
@@ -94,45 +99,41 @@ def facts_of(
     record: Record, side: int, *, other: str, sort_key: SortKey, other_key: SortKey
 ) -> Facts:
     """Return the facts of a record of one log; ``other`` is the name of the other log."""
+    headers = record.headers
     message_id = _text(record, HEADER_MESSAGE_ID)
     accepted_at = record.appended_at
-    body = content = blake2b(record.body, digest_size=16).digest()
     try:
         event = decode(record)
     except DecodeError:
-        identity = body
+        identity = content = blake2b(record.body, digest_size=16).digest()
     else:
         message_id = event.message_id
         if isinstance(event, Message):
             name, at = message_id, event.accepted_at
-            content = blake2b(event.fingerprint().encode(), digest_size=16).digest()
+            content = event.fingerprint().encode()
         else:
             content = b""  # a user has one receipt for each state, whenever it is sent
             name, at = event.identity, event.at
         identity = blake2b(name.encode("utf-8", "replace"), digest_size=16).digest()
         accepted_at = _seconds(at, record.appended_at)
     mode, mirror, mirror_place = _copied(record, other, other_key)
-    beside = blake2b(record.key.encode("utf-8", "surrogateescape"), digest_size=16)
-    for header in AGREEING:
-        value = record.headers.get(header)
-        beside.update(b"-" if value is None else b"%d:" % len(value) + value)
     return Facts(
-        side=side,
-        offset=record.offset,
-        place=sort_key(record.offset),
-        identity=identity,
-        scope=blake2b(record.key.encode("utf-8", "surrogateescape"), digest_size=8).digest(),
-        body=body,
-        content=content,
-        beside=beside.digest(),
-        mode=mode,
-        mirror=mirror,
-        mirror_place=mirror_place,
-        accepted_at=accepted_at,
-        appended_at=record.appended_at,
-        message_id=message_id,
-        correlation_id=_text(record, HEADER_CORRELATION_ID),
-        trace_id=trace_id_of(record),
+        side,
+        record.offset,
+        sort_key(record.offset),
+        identity,
+        _scope(record.key),
+        hash(record.body),
+        content,
+        hash((record.key, *map(headers.get, AGREEING))),
+        mode,
+        mirror,
+        mirror_place,
+        accepted_at,
+        record.appended_at,
+        message_id,
+        _text(record, HEADER_CORRELATION_ID),
+        headers.get(HEADER_TRACEPARENT),
     )
 
 
@@ -147,18 +148,24 @@ def accepted_at(record: Record) -> float:
 
 
 def _copied(record: Record, other: str, other_key: SortKey) -> tuple[Mode, str | None, bytes]:
-    name, _, offset = _text(record, HEADER_MIRROR_OF).partition(":")
     mirror, place = None, b""
-    if name == other:
-        try:
-            mirror, place = offset, other_key(offset)
-        except ValueError:
-            mirror = None  # another program's header: it names no place
-    said = _text(record, HEADER_SHADOW_MODE)
-    if said in (Mode.ASYNC, Mode.SYNC, Mode.BACKFILL):
-        return Mode(said), mirror, place
+    if HEADER_MIRROR_OF in record.headers:
+        name, _, offset = _text(record, HEADER_MIRROR_OF).partition(":")
+        if name == other:
+            try:
+                mirror, place = offset, other_key(offset)
+            except ValueError:
+                mirror = None  # another program's header: it names no place
+    said = record.headers.get(HEADER_SHADOW_MODE)
+    if said in _SAID:
+        return _SAID[said], mirror, place
     # A copy without a mode promises nothing about when it was made.
     return (Mode.ASYNC if mirror else Mode.ORIGINAL), mirror, place
+
+
+@lru_cache(maxsize=KNOWN_CONVERSATIONS)
+def _scope(key: str) -> bytes:
+    return blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).digest()
 
 
 def _text(record: Record, header: str) -> str:

@@ -95,6 +95,8 @@ def classified(
     facts: Facts, counterpart: Facts, *, mirrored: float | None
 ) -> dict[ParityResult, int]:
     """Count, by result, the pairs noted in ``facts``, now that its counterpart is known."""
+    if facts.passed_by is None:
+        return {}
     results = {
         ParityResult.ORDER_OVERLAPPED: facts.passed_overlapping,
         ParityResult.ORDER_BACKFILLED: facts.passed_backfilled,

@@ -38,7 +38,7 @@ def id_key(text: str) -> bytes:
         ValueError: ``text`` is no entry id.
     """
     ms, sequence = _parts(text)
-    return ms.to_bytes(8, "big") + sequence.to_bytes(8, "big")
+    return (ms << 64 | sequence).to_bytes(16, "big")
 
 
 def time_in(text: str) -> float | None:
@@ -56,8 +56,8 @@ def _parts(text: str) -> tuple[int, int]:
     match = _ID.fullmatch(text)
     if match is None:
         raise ValueError(f"{text[:50]!r} is no entry id, such as 1795658271335-0")
-    ms, sequence = int(match[1]), int(match[2] or 0)
-    if max(ms, sequence) > LARGEST:
+    ms, sequence = map(int, match.groups("0"))
+    if ms > LARGEST or sequence > LARGEST:
         raise ValueError(f"{text[:50]!r} is no entry id: its numbers have at most 64 bits")
     return ms, sequence
 

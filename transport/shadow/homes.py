@@ -80,8 +80,12 @@ def _hashes(record: Record | Envelope) -> Iterator[int]:
         identifier = identifier.decode("utf-8", "replace")
     if identifier == key:
         yield from _hash_in(key)
-    with suppress(UnicodeEncodeError):  # a key that is no text has no hash
-        yield key_hash(key)
+    try:
+        hashed = key_hash(key)
+    except UnicodeEncodeError:
+        pass  # a key that is no text has no hash
+    else:
+        yield hashed
     if identifier is None:
         yield from _hash_in(key)
 
