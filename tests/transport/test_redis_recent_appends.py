@@ -29,6 +29,18 @@ def test_the_oldest_goes_whatever_partition_it_is_of() -> None:
     assert (_kept(away), _kept(other)) == ([], ["new", "newest"])
 
 
+def test_what_a_rescue_has_yet_to_append_is_not_dropped_for_what_it_appended() -> None:
+    recent = RecentAppends(10.0)
+    _add(recent, "own")
+    _add(recent, "own, too")
+    recent.hold()
+    for text in ("another's", "a third one's", "again"):
+        _add(recent, text)
+    assert _kept(recent) == ["own", "own, too", "a third one's", "again"]
+    recent.let_go()
+    assert _kept(recent) == ["a third one's", "again"]
+
+
 def test_the_decoded_event_of_an_append_is_not_kept() -> None:
     recent = RecentAppends(10.0)
     _add(recent, "small", size=10)

@@ -67,6 +67,7 @@ class RecentAppends:
     def __init__(self, seconds: float, budget: RecentAppendsBudget | None = None) -> None:
         self._seconds = seconds
         self._trips: deque[_Trip] = deque()
+        self._held: deque[_Trip] = deque()  # not in the budget; older than all of `_trips`
         self._budget = budget or RecentAppendsBudget()
         self._budget.users.append(self)
 
@@ -88,15 +89,32 @@ class RecentAppends:
         """Drop the appends that are too old; called when the server takes a write."""
         self._drop(time.monotonic() - self._seconds)
 
+    def hold(self) -> None:
+        """Keep all that is here now until ``let_go``: a rescue appends it again.
+
+        The rescue's own appends are noted as well, and would else have old ones dropped. If another
+        failover ends the rescue halfway, those are all that is left of their records.
+        """
+        self._budget.bytes -= sum(trip.size for trip in self._trips)
+        self._held += self._trips
+        self._trips.clear()
+
+    def let_go(self) -> None:
+        """Let what was held age again."""
+        self._budget.bytes += sum(trip.size for trip in self._held)
+        self._trips.extendleft(reversed(self._held))
+        self._held.clear()
+        self._budget.drop_oldest()
+
     def by_partition(self) -> dict[int, list[RecentAppend]]:
         """Return the acknowledged records by partition, in the order of their offsets.
 
         Concurrent trips may end in another order than the server executed them. Of a record and its
         repeats, the one that was kept first is returned.
         """
-        self._drop(time.monotonic() - _LONGEST_OUTAGE_SECONDS)
+        oldest = time.monotonic() - _LONGEST_OUTAGE_SECONDS
         found: dict[int, dict[tuple[str, str], RecentAppend]] = {}
-        for trip in self._trips:
+        for trip in (it for it in (*self._held, *self._trips) if it.at >= oldest):
             for envelope, outcome in zip(trip.envelopes, trip.outcomes, strict=True):
                 if offset := _told_offset(envelope, outcome):
                     some = found.setdefault(envelope.partition, {})
@@ -112,16 +130,17 @@ class RecentAppends:
         gone = {(it.envelope.partition, it.offset) for it in some}
         if not gone:
             return
-        for i, trip in enumerate(self._trips):
-            left = [
-                (envelope, outcome)
-                for envelope, outcome in zip(trip.envelopes, trip.outcomes, strict=True)
-                if (offset := _told_offset(envelope, outcome))
-                and (envelope.partition, offset) not in gone
-            ]
-            self._trips[i] = trip._replace(
-                envelopes=[envelope for envelope, _ in left], outcomes=[it for _, it in left]
-            )
+        for trips in (self._held, self._trips):
+            for i, trip in enumerate(trips):
+                left = [
+                    (envelope, outcome)
+                    for envelope, outcome in zip(trip.envelopes, trip.outcomes, strict=True)
+                    if (offset := _told_offset(envelope, outcome))
+                    and (envelope.partition, offset) not in gone
+                ]
+                trips[i] = trip._replace(
+                    envelopes=[envelope for envelope, _ in left], outcomes=[it for _, it in left]
+                )
 
     def oldest(self) -> float:
         """Return when the oldest trip ended; infinity if there is none."""

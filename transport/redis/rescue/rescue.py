@@ -197,6 +197,7 @@ class Rescue:
             while self._met != self.server:
                 server = self._met
                 self._calls = self._calls_to(server)
+                self.recent.hold()
                 try:
                     await self._rescue(self._calls, append)
                 except ServerChanged:
@@ -208,6 +209,7 @@ class Rescue:
                     )
                 self.server = server
         finally:
+            self.recent.let_go()
             self._running = None
 
     def _calls_to(self, server: str) -> RescueCalls:
