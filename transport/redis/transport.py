@@ -127,7 +127,12 @@ class RedisTransport:
             rescue.begin(self._append_again, self._note_rescued)
         self._connections.on_server = self._rescue.note_server
         self._connections.on_shard = self._rescues.note_server
-        self._dead_letters = RedisDeadLetters(self._functions, self._dead, seconds=seconds)
+        self._dead_letters = RedisDeadLetters(
+            self._functions,
+            self._dead,
+            seconds=seconds,
+            confirmation=Confirmation(settings, self._dead),
+        )
         self._removal = RedisLogRemoval(
             self._connections, [(self._messages, WORKER_GROUP), (self._dead, DLQ_GROUP)]
         )

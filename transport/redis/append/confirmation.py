@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from redis.exceptions import AskError, TryAgainError
 
 from transport.errors import AppendUnknown
+from transport.redis.client.functions import Functions
 from transport.redis.cluster.routing import slot_of_key
 from transport.redis.connection.connection import Command, Reply
 from transport.redis.keys import TopicKeys
@@ -24,6 +25,7 @@ class Confirmation:
     """
 
     def __init__(self, settings: TransportSettings, log: TopicKeys) -> None:
+        self._log = log
         self._replicas = settings.redis_wait_replicas
         self.commands: Sequence[Command] = ()
         """Sent after the appends, on their connection."""
@@ -39,6 +41,13 @@ class Confirmation:
     def commands_at(self, slot: int) -> Sequence[Command]:
         """Return the commands for the server that has ``slot``, in a cluster."""
         return (self._probes[slot], self._wait) if self._replicas else ()
+
+    def closing(self, functions: Functions) -> Sequence[Command]:
+        """Return the commands for the server of the log's own tag, full or not."""
+        if not self._replicas:
+            return ()
+        _, key, _, _, ms = self._log.probing
+        return (functions.command("mark", (str(key),), ms), self._wait)
 
     def doubts_at(
         self, replies: Sequence[Reply]

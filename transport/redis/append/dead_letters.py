@@ -18,8 +18,9 @@ from transport.contract import DLQ_GROUP, DeadLetter
 from transport.errors import TransportUnavailable
 from transport.message.dead_letters import HEADER_CUT, dead_letter_headers, source_of
 from transport.redis.append.calls import MOST_VALUES, RECORDS_PER_CALL
+from transport.redis.append.confirmation import Confirmation
 from transport.redis.client.functions import Functions
-from transport.redis.connection.connection import Command
+from transport.redis.connection.connection import Command, Reply
 from transport.redis.connection.errors import translate
 from transport.redis.keys import TopicKeys
 from transport.redis.records import FIELD_BODY, FIELD_KEY, OUR_FIELDS, Verbatim
@@ -40,10 +41,16 @@ class RedisDeadLetters:
 
     The worker sends a letter again if the reply was lost. The log remembers the source of each
     letter for ``seconds``, and does not append a repeat.
+
+    ``confirmation`` says whether replicas have to confirm a letter. Its record may be acknowledged
+    on another server: on another shard, or on a replica that is promoted in between.
     """
 
-    def __init__(self, functions: Functions, log: TopicKeys, *, seconds: int) -> None:
+    def __init__(
+        self, functions: Functions, log: TopicKeys, *, seconds: int, confirmation: Confirmation
+    ) -> None:
         self._functions = functions
+        self._confirmation = confirmation
         self._stream = log.streams[0]
         self._memories = log.memories()
         self._lease = log.lease(0, DLQ_GROUP)
@@ -112,19 +119,34 @@ class RedisDeadLetters:
 
     async def _call(self, letters: Sequence[tuple[DeadLetter, Fields]]) -> None:
         if len(letters[0][1]) > MOST_VALUES:  # then it is alone; the table recognises repeats
-            (reply,) = await self._functions.exchange([self._plain(letters[0][1])])
-            if isinstance(reply, Exception):
-                raise translate(reply)
+            await self._confirmed(self._plain(letters[0][1]))
             return
         keys = [*self._memories, *[self._stream] * len(letters), self._lease]
         arguments: Fields = [self._seconds, *OUR_FIELDS, DLQ_GROUP, len(letters)]
         arguments += [source_of(letter) for letter, _ in letters]
         for letter, fields in letters:
             arguments += (f"{letter.failed_at}  ", len(fields), *fields)
-        for item in await self._functions.call("set_aside", keys, *arguments):
+        call = self._functions.command("set_aside", keys, *arguments)
+        for item in await self._confirmed(call):
             if item.startswith(b"!"):
                 cause = ResponseError(item[1:].decode("utf-8", "replace"))
                 raise TransportUnavailable(f"a dead letter was refused: {cause}") from cause
+
+    async def _confirmed(self, command: Command) -> Reply:
+        """Return the reply to ``command``, once enough replicas have what it wrote."""
+        closing = self._confirmation.closing(self._functions)
+        if self._functions.are_of_several:
+            replies, (closed,) = await self._functions.spread(
+                [command], closing=(lambda _: closing) if closing else None
+            )
+        else:
+            replies = await self._functions.exchange([command], closing=closing)
+            closed = replies[1:]
+        if isinstance(replies[0], Exception):
+            raise translate(replies[0])
+        if doubt := self._confirmation.doubt(closed):
+            raise TransportUnavailable(str(doubt)) from doubt.__cause__
+        return replies[0]
 
     def _plain(self, fields: Fields) -> Command:
         return ("XADD", self._stream, "*", *fields)

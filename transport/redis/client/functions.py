@@ -186,25 +186,34 @@ class Functions:
             except TransportUnavailable as error:
                 if not isinstance(error.__cause__, OutOfMemoryError):
                     raise
-                again = await self._call_as_scripts(calls)
+                again = await self._call_as_scripts(calls, closing)
             else:
                 again = await self._connections.exchange([*calls, *closing])
-                replies[len(commands) :] = again[len(calls) :]
+            replies[len(commands) :] = again[len(calls) :]
             for i, reply in zip(missing, again, strict=False):
                 replies[i] = reply
         return replies
 
-    async def _call_as_scripts(self, calls: Sequence[Command]) -> list[Reply]:
+    async def _call_as_scripts(
+        self, calls: Sequence[Command], closing: Sequence[Command] = ()
+    ) -> list[Reply]:
         """Make the calls on a full server without the library: in three trips instead of one."""
         script = _AS_SCRIPT.format(source=self._source)
         digest = sha1(script.encode(), usedforsecurity=False).hexdigest()
         for pool in self._connections.pools_of(calls):
             with suppress(TransportUnavailable):
                 await pool.exchange([("SCRIPT", "LOAD", script)])
-        return await self._connections.exchange([self._by_script(digest, call) for call in calls])
+        return await self._connections.exchange(
+            [self._by_script(digest, call) for call in (*calls, *closing)]
+        )
 
     def _by_script(self, digest: str, call: Command) -> Command:
-        """Return the call of a function through the script: its name is the first argument."""
+        """Return the call of a function through the script: its name is the first argument.
+
+        Any other command is returned as it is.
+        """
+        if call[0] != "FCALL":
+            return call
         name, keys = str(call[1]).removeprefix(f"{self.library}_"), call[3 : 3 + int(call[2])]
         return ("EVALSHA", digest, call[2], *keys, name, *call[3 + len(keys) :])
 

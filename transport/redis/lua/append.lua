@@ -215,9 +215,17 @@ local function append_after(keys, args)
   return append(keys, args, last_added[database])
 end
 
+-- KEYS a key of its own; ARGV ms to live. A write that a full server takes as well, and that goes before
+-- WAIT: the answer to a repeat writes nothing.
+local function mark(keys, args)
+  redis.call('SET', keys[1], '1', 'PX', args[1])
+  return 1
+end
+
 register('append', append, {})
 register('append_after', append_after, {})
 -- Dead letters are appended even on a full server. Otherwise their partition could not go on, and only
 -- that makes room.
 register('set_aside', append, DRAINS)
+register('mark', mark, DRAINS)
 register('recall', recall, READS)

@@ -1,0 +1,76 @@
+"""``REDIS_WAIT_REPLICAS``: replicas have a dead letter before its record is acknowledged."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from compose.local.valkey import ValkeyServer
+from tests.support.appends import append
+from tests.support.redis_cluster import RedisCluster
+from tests.transport.redis_failover import Failover, log_of, pair, run
+from tests.transport.redis_shards import PARTITIONS, opened
+from transport.clock import now
+from transport.conformance.member import messages
+from transport.contract import DeadLetter, Reason, Record, Topic
+from transport.errors import TransportUnavailable
+
+
+@pytest_asyncio.fixture
+async def failover(tmp_path: Path) -> AsyncIterator[Failover]:
+    async with pair(tmp_path, None) as failover:
+        yield failover
+
+
+def _letter(record: Record) -> DeadLetter:
+    return DeadLetter(
+        record=record, reason=Reason.REJECTED, error="bad", attempts=3, failed_at=now()
+    )
+
+
+async def test_a_letter_that_no_replica_has_is_not_appended(failover: Failover) -> None:
+    async with log_of(failover, redis_wait_replicas=1, redis_timeout_ms=1000) as log:
+        await failover.in_step()
+        await append(log, messages(["bad"], partition=0, of=log))
+        (record,) = await log.read(Topic.MESSAGES, 0)
+        await failover.cut()
+        for _ in range(2):  # the second one is a repeat, and writes nothing
+            with pytest.raises(TransportUnavailable, match="REDIS_WAIT_REPLICAS"):
+                await log.dead_letter([_letter(record)])
+
+
+async def test_a_letter_is_confirmed_on_a_full_server(failover: Failover) -> None:
+    """With our functions, and by a script where they can't be loaded."""
+    async with log_of(failover, redis_wait_replicas=1) as log:
+        await failover.in_step()
+        await append(log, messages(["bad", "worse"], partition=0, of=log))
+        records = await log.read(Topic.MESSAGES, 0)
+        await run(failover.primary, "CONFIG", "SET", "maxmemory", "1")
+        await log.dead_letter([_letter(records[0])])
+        await run(failover.primary, "FUNCTION", "FLUSH")
+        await log.dead_letter([_letter(record) for record in records])
+        assert len(await log.read(Topic.DEAD_LETTERS, 0)) == 2
+
+
+async def test_the_replica_of_the_letters_shard_has_to_confirm(shards: RedisCluster) -> None:
+    async with opened(shards, redis_wait_replicas=1, redis_timeout_ms=1000) as log:
+        letters = await shards.primary_of("msg:dlq")
+        partition = await _partition_off(shards, letters)
+        await append(log, messages(["bad", "worse"], partition=partition, of=log))
+        records = await log.read(Topic.MESSAGES, partition)
+        await log.dead_letter([_letter(records[0])])
+        await shards.cut("msg:dlq")
+        for _ in range(2):
+            with pytest.raises(TransportUnavailable, match="REDIS_WAIT_REPLICAS"):
+                await log.dead_letter([_letter(records[1])])
+
+
+async def _partition_off(shards: RedisCluster, server: ValkeyServer) -> int:
+    """Return a partition that is on another server."""
+    for partition in range(PARTITIONS):
+        if await shards.primary_of(f"msg:stream:{partition}") is not server:
+            return partition
+    raise AssertionError
