@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from hashlib import sha1, sha256
 from importlib.resources import files
@@ -32,6 +32,9 @@ _FILES = (
     "rescue",
 )  # each builds on those before it
 _LOADS = 3  # the library can be flushed again before the call arrives
+
+_Send = Callable[[Sequence[Command], Sequence[int]], Awaitable[list[Reply]]]
+"""Sends some commands again; the second argument has the places that they had among the first."""
 
 # A full server (maxmemory) loads no library, but runs scripts that have the flag allow-oom. So a
 # script calls the function there. A function without that flag is refused with the server's own
@@ -132,13 +135,17 @@ class Functions:
             if is_at and any(isinstance(reply, ServerChanged) for reply in replies):
                 raise ServerChanged("the log is on another server now")
             return replies
-        async with self._connections.lend() as connection:
-            if only_at and connection.server and connection.server != only_at:
-                if connection.server != self._connections.server:
-                    connection.hang_up()  # it is older than the change
-                raise ServerChanged("the log is on another server now")
-            replies = await connection.exchange([*commands, *closing])
-        return await self._with_library(commands, replies, closing)
+
+        async def send(some: Sequence[Command], _: Sequence[int] = ()) -> list[Reply]:
+            async with self._connections.lend() as connection:
+                if only_at and connection.server and connection.server != only_at:
+                    if connection.server != self._connections.server:
+                        connection.hang_up()  # it is older than the change
+                    raise ServerChanged("the log is on another server now")
+                return await connection.exchange(some)
+
+        replies = await send([*commands, *closing])
+        return await self._with_library(commands, replies, send, closing)
 
     async def spread(
         self,
@@ -164,7 +171,13 @@ class Functions:
             commands, closing=closing, load=load, within=within, are_at=are_at
         )
         if closing is None and any(map(is_function_missing, replies)):  # the server may be full
-            replies = await self._with_library(commands, replies)
+
+            async def send(some: Sequence[Command], which: Sequence[int]) -> list[Reply]:
+                at = [are_at[i] for i in which] if are_at else ()
+                found, _ = await cluster.spread(some, within=within, are_at=at)
+                return found
+
+            replies = await self._with_library(commands, replies, send)
         elif full:  # appends: a full server would refuse them as scripts as well
             replies = [full[0] if is_function_missing(it) else it for it in replies]
         return replies, closed
@@ -173,9 +186,14 @@ class Functions:
         self,
         commands: Sequence[Command],
         replies: list[Reply],
+        send: _Send,
         closing: Sequence[Command] = (),
     ) -> list[Reply]:
-        """Load the library, and repeat the calls that found it missing."""
+        """Load the library, and repeat the calls that found it missing.
+
+        They are sent as they were before: a call that is meant for one server goes to no other one
+        that was promoted meanwhile.
+        """
         for _ in range(_LOADS):
             missing = [i for i in range(len(commands)) if is_function_missing(replies[i])]
             if not missing:
@@ -186,26 +204,22 @@ class Functions:
             except TransportUnavailable as error:
                 if not isinstance(error.__cause__, OutOfMemoryError):
                     raise
-                again = await self._call_as_scripts(calls, closing)
+                again = await send(await self._as_scripts([*calls, *closing]), missing)
             else:
-                again = await self._connections.exchange([*calls, *closing])
+                again = await send([*calls, *closing], missing)
             replies[len(commands) :] = again[len(calls) :]
             for i, reply in zip(missing, again, strict=False):
                 replies[i] = reply
         return replies
 
-    async def _call_as_scripts(
-        self, calls: Sequence[Command], closing: Sequence[Command] = ()
-    ) -> list[Reply]:
-        """Make the calls on a full server without the library: in three trips instead of one."""
+    async def _as_scripts(self, calls: Sequence[Command]) -> list[Command]:
+        """Return the calls for a full server without the library: three trips instead of one."""
         script = _AS_SCRIPT.format(source=self._source)
         digest = sha1(script.encode(), usedforsecurity=False).hexdigest()
-        for pool in self._connections.pools_of(calls):
+        for pool in self._connections.pools_of([it for it in calls if it[0] == "FCALL"]):
             with suppress(TransportUnavailable):
                 await pool.exchange([("SCRIPT", "LOAD", script)])
-        return await self._connections.exchange(
-            [self._by_script(digest, call) for call in (*calls, *closing)]
-        )
+        return [self._by_script(digest, call) for call in calls]
 
     def _by_script(self, digest: str, call: Command) -> Command:
         """Return the call of a function through the script: its name is the first argument.
@@ -224,7 +238,11 @@ class Functions:
             TransportError: the server answered with an error, or not at all.
         """
         commands = [self.command(name, keys, *arguments)]
-        (reply,) = await self._with_library(commands, await self._calls.exchange(commands))
+
+        async def send(some: Sequence[Command], _: Sequence[int]) -> list[Reply]:
+            return await self._connections.exchange(some)
+
+        (reply,) = await self._with_library(commands, await self._calls.exchange(commands), send)
         if isinstance(reply, Exception):
             raise translate(reply)
         return reply
