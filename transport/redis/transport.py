@@ -43,6 +43,8 @@ from transport.redis.append.publish import Publisher
 from transport.redis.client.connections import RedisConnections
 from transport.redis.client.functions import Functions
 from transport.redis.cluster.cluster import Cluster
+from transport.redis.cluster.slot_map import Place
+from transport.redis.connection.connection import ServerIdentity
 from transport.redis.connection.errors import translate
 from transport.redis.delivery.append_notifier import AppendNotifier
 from transport.redis.delivery.consumer import RedisConsumer
@@ -125,12 +127,13 @@ class RedisTransport:
         """See ``transport.features.rescuing.Rescuing``."""
         for rescue in (self._rescue, self._rescues):
             rescue.begin(self._append_again, self._note_rescued)
-        self._connections.on_server = self._rescue.note_server
-        self._connections.on_shard = self._rescues.note_server
+        self._connections.on_server = self._note_server
+        self._connections.on_shard = self._note_shard
         self._dead_letters = RedisDeadLetters(
             self._functions,
             self._dead,
             seconds=seconds,
+            rescue_seconds=settings.redis_rescue_seconds,
             confirmation=Confirmation(settings, self._dead),
         )
         self._removal = RedisLogRemoval(
@@ -202,6 +205,7 @@ class RedisTransport:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        await self._dead_letters.recent.close()
         await self._rescue.close()
         await self._rescues.close()
         await self._connections.close()
@@ -358,6 +362,7 @@ class RedisTransport:
             await self._ping_shards(self._connections.cluster)
             return
         await self._connections.call(*self._messages.probing)
+        self._dead_letters.recent.age()
         await self._rescue.wait(within=0.0)
         self._rescue.recent.age()
 
@@ -383,6 +388,7 @@ class RedisTransport:
             elif error := await self._rescues.age(partition):
                 errors[partition] = error
         if not errors:
+            self._dead_letters.recent.age()
             return
         error = next(iter(errors.values()))
         if len(errors) == self.partitions:
@@ -397,6 +403,16 @@ class RedisTransport:
         self, envelopes: Sequence[Envelope], remember: bool, server: str
     ) -> Sequence[Outcome]:
         return await self._publisher.publish(envelopes, remember=remember, rescued_at=server)
+
+    def _note_server(self, identity: ServerIdentity) -> None:
+        self._rescue.note_server(identity)
+        self._dead_letters.recent.note_server(identity.server)
+
+    def _note_shard(self, place: Place, identity: ServerIdentity) -> None:
+        self._rescues.note_server(place, identity)
+        cluster = self._connections.cluster
+        if cluster is not None and cluster.is_on(self._dead.streams[0], place):
+            self._dead_letters.recent.note_server(identity.server)
 
     def _note_rescued(self, count: int) -> None:
         self.on_rescued(count)

@@ -19,8 +19,9 @@ from transport.errors import TransportUnavailable
 from transport.message.dead_letters import HEADER_CUT, dead_letter_headers, source_of
 from transport.redis.append.calls import MOST_VALUES, RECORDS_PER_CALL
 from transport.redis.append.confirmation import Confirmation
+from transport.redis.append.recent_letters import RecentLetters
 from transport.redis.client.functions import Functions
-from transport.redis.connection.connection import Command, Reply
+from transport.redis.connection.connection import Command, Reply, ServerIdentity
 from transport.redis.connection.errors import translate
 from transport.redis.keys import TopicKeys
 from transport.redis.records import FIELD_BODY, FIELD_KEY, OUR_FIELDS, Verbatim
@@ -43,12 +44,20 @@ class RedisDeadLetters:
     letter for ``seconds``, and does not append a repeat.
 
     ``confirmation`` says whether replicas have to confirm a letter. Its record may be acknowledged
-    on another server: on another shard, or on a replica that is promoted in between.
+    on another server: on another shard, or on a replica that is promoted in between. Letters of the
+    last ``rescue_seconds`` are appended again to a server that may lack them.
     """
 
     def __init__(
-        self, functions: Functions, log: TopicKeys, *, seconds: int, confirmation: Confirmation
+        self,
+        functions: Functions,
+        log: TopicKeys,
+        *,
+        seconds: int,
+        rescue_seconds: float,
+        confirmation: Confirmation,
     ) -> None:
+        self.recent = RecentLetters(self._append_all, seconds=rescue_seconds)
         self._functions = functions
         self._confirmation = confirmation
         self._stream = log.streams[0]
@@ -58,29 +67,40 @@ class RedisDeadLetters:
 
     async def append(self, letters: Sequence[DeadLetter]) -> None:
         """Append in order; see ``transport.contract.Transport.dead_letter``."""
-        for some in _calls([(letter, _fields(letter)) for letter in letters]):
-            await self._append(some)
+        server = self.recent.server
+        await self._append_all(letters)
+        self.recent.add(letters, server)
 
-    async def _append(self, letters: Sequence[tuple[DeadLetter, Fields]]) -> None:
+    async def _append_all(self, letters: Sequence[DeadLetter], only_at: str = "") -> int:
+        """Append letters; return how many the log did not have.
+
+        ``only_at``: the replication id of the only server to append to, if any.
+        """
+        new = 0
+        for some in _calls([(letter, _fields(letter)) for letter in letters]):
+            new += await self._append(some, only_at)
+        return new
+
+    async def _append(self, letters: Sequence[tuple[DeadLetter, Fields]], only_at: str) -> int:
         try:
-            await self._call(letters)
+            return await self._call(letters, only_at)
         except TransportUnavailable as error:
             if not await self._is_too_large(error, [p for _, fields in letters for p in fields]):
                 raise
             if len(letters) > 1:  # some may have been appended: those are remembered
-                for item in letters:
-                    await self._append([item])
-                return
+                return sum([await self._append([item], only_at) for item in letters])
             letter, fields = letters[0]
-            await self._cut(letter, fields, error)
+            return await self._cut(letter, fields, error, only_at)
 
-    async def _cut(self, letter: DeadLetter, fields: Fields, error: TransportUnavailable) -> None:
+    async def _cut(
+        self, letter: DeadLetter, fields: Fields, error: TransportUnavailable, only_at: str
+    ) -> int:
         """Append as much of a letter as Redis takes."""
         most = _size(fields)
         while most > _LEAST_BYTES:
             most = most // 4
             try:
-                await self._call([(letter, cut(letter, fields, most=most))])
+                new = await self._call([(letter, cut(letter, fields, most=most))], only_at)
             except TransportUnavailable as again:
                 if not await self._is_too_large(again, fields):
                     raise
@@ -93,7 +113,7 @@ class RedisDeadLetters:
                     most,
                     error,
                 )
-                return
+                return new
         raise error
 
     async def _is_too_large(self, error: TransportUnavailable, fields: Fields) -> bool:
@@ -117,30 +137,38 @@ class RedisDeadLetters:
             return False  # CONFIG is forbidden, or the server is away
         return _largest(fields) > int(told[1][1])
 
-    async def _call(self, letters: Sequence[tuple[DeadLetter, Fields]]) -> None:
+    async def _call(self, letters: Sequence[tuple[DeadLetter, Fields]], only_at: str) -> int:
         if len(letters[0][1]) > MOST_VALUES:  # then it is alone; the table recognises repeats
-            await self._confirmed(self._plain(letters[0][1]))
-            return
+            await self._confirmed(self._plain(letters[0][1]), only_at)
+            return 1
         keys = [*self._memories, *[self._stream] * len(letters), self._lease]
         arguments: Fields = [self._seconds, *OUR_FIELDS, DLQ_GROUP, len(letters)]
         arguments += [source_of(letter) for letter, _ in letters]
         for letter, fields in letters:
             arguments += (f"{letter.failed_at}  ", len(fields), *fields)
         call = self._functions.command("set_aside", keys, *arguments)
-        for item in await self._confirmed(call):
+        items = await self._confirmed(call, only_at)
+        for item in items:
             if item.startswith(b"!"):
                 cause = ResponseError(item[1:].decode("utf-8", "replace"))
                 raise TransportUnavailable(f"a dead letter was refused: {cause}") from cause
+        return sum(not item.startswith(b"=") for item in items)
 
-    async def _confirmed(self, command: Command) -> Reply:
+    async def _confirmed(self, command: Command, only_at: str) -> Reply:
         """Return the reply to ``command``, once enough replicas have what it wrote."""
+
+        def is_at(identity: ServerIdentity) -> bool:
+            return identity.server in ("", only_at)
+
         closing = self._confirmation.closing(self._functions)
         if self._functions.are_of_several:
             replies, (closed,) = await self._functions.spread(
-                [command], closing=(lambda _: closing) if closing else None
+                [command],
+                closing=(lambda _: closing) if closing else None,
+                are_at=[is_at] if only_at else (),
             )
         else:
-            replies = await self._functions.exchange([command], closing=closing)
+            replies = await self._functions.exchange([command], closing=closing, only_at=only_at)
             closed = replies[1:]
         if isinstance(replies[0], Exception):
             raise translate(replies[0])

@@ -1,0 +1,89 @@
+"""Dead letters that a failover lost are appended again by the process that still has them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.support.appends import append
+from tests.support.eventually import eventually
+from tests.support.redis_cluster import RedisCluster
+from tests.transport.redis_failover import Failover, log_of, pair
+from tests.transport.redis_shards import PARTITIONS, opened
+from transport.clock import now
+from transport.conformance.member import Member, contents, messages
+from transport.contract import DeadLetter, Reason, Record, Topic, Transport
+from transport.errors import TransportError
+
+PATIENCE = 20.0
+
+
+@pytest_asyncio.fixture
+async def failover(tmp_path: Path) -> AsyncIterator[Failover]:
+    async with pair(tmp_path, None) as failover:
+        yield failover
+
+
+def _letter(record: Record) -> DeadLetter:
+    return DeadLetter(
+        record=record, reason=Reason.REJECTED, error="bad", attempts=3, failed_at=now()
+    )
+
+
+async def _has_letters(log: Transport, *texts: str) -> None:
+    async def are_there() -> bool:
+        try:
+            return contents(await log.read(Topic.DEAD_LETTERS, 0)) == list(texts)
+        except TransportError:
+            return False
+
+    await eventually(are_there, timeout=PATIENCE)
+
+
+async def test_a_letter_outlives_the_server_that_was_told_it_alone(failover: Failover) -> None:
+    """Its record is acknowledged on the promoted replica, which had delivered it."""
+    async with log_of(failover) as log:
+        await append(log, messages(["bad"], partition=0, of=log))
+        async with Member(log) as member:
+            claim = await member.claim(0)
+            (record,) = await claim.next(max_records=10, max_wait=5.0)
+            await failover.cut()
+            await log.dead_letter([_letter(record)])
+            await failover.promote()
+
+            async def acknowledged() -> bool:
+                try:
+                    await claim.ack(record.offset)
+                except TransportError:
+                    return False
+                return True
+
+            await eventually(acknowledged, timeout=PATIENCE)
+            await _has_letters(log, "bad")
+
+
+async def test_letters_that_are_there_are_not_doubled(
+    failover: Failover, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with log_of(failover) as log:
+        await append(log, messages(["one", "two"], partition=0, of=log))
+        one, two = await log.read(Topic.MESSAGES, 0)
+        await log.dead_letter([_letter(one)])
+        await failover.cut()
+        await log.dead_letter([_letter(two)])
+        await failover.promote()
+        await _has_letters(log, "one", "two")
+    assert "lost 1 dead letters" in caplog.text
+
+
+async def test_letters_outlive_the_failover_of_their_shard(shards: RedisCluster) -> None:
+    async with opened(shards, redis_timeout_ms=20_000, redis_rescue_seconds=60) as log:
+        await append(log, messages(["bad"], partition=PARTITIONS - 1, of=log))
+        (record,) = await log.read(Topic.MESSAGES, PARTITIONS - 1)
+        victim = await shards.cut("msg:dlq")
+        await log.dead_letter([_letter(record)])
+        await victim.kill()
+        await _has_letters(log, "bad")
