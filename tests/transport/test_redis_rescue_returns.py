@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,11 @@ import pytest_asyncio
 
 from compose.local.valkey import ValkeyServer
 from tests.support.appends import append, append_at_last, texts
+from tests.support.eventually import eventually
 from tests.transport.redis_failover import Failover, log_of, pair, run
 from transport.conformance.member import messages
+from transport.errors import TransportError
+from transport.redis.keys import messages_log
 
 _IN_ORDER = "in their order, before anything else"
 
@@ -58,6 +62,32 @@ async def test_what_only_the_other_server_got_is_appended_again_in_its_order(
         assert await texts(one) == [*before, *there, "new", "new"]
         assert await one.rescued() == 22
     assert _IN_ORDER in caplog.text
+
+
+async def test_who_did_not_get_to_the_other_server_waits_for_what_others_appended_there(
+    failover: Failover,
+) -> None:
+    """The address moves back while one process still takes part in the rescue of the other."""
+    async with log_of(failover) as one, log_of(failover) as other:
+        await append(one, messages(["kept"], partition=0, of=one))
+        writers = messages_log(one.partitions).writers
+        (member,) = await run(failover.primary, "ZRANGE", writers, "0", "-1")
+        await append(other, messages(["kept"], partition=0, of=other))
+        await failover.cut()
+        failover.proxy.hold(member)  # its report
+        _lead_to(failover, failover.replica)
+
+        async def is_held() -> bool:
+            with suppress(TransportError):
+                await one.ping()
+            return failover.proxy.held.is_set()
+
+        await eventually(is_held, timeout=20.0)
+        await append_at_last(other, "there")
+        _lead_to(failover, failover.primary)
+        failover.proxy.release()
+        await asyncio.gather(append_at_last(one, "new"), append_at_last(other, "new"))
+        assert await texts(one) == ["kept", "kept", "there", "new", "new"]
 
 
 async def test_an_id_that_is_kept_free_is_no_record_that_overtook(

@@ -193,6 +193,8 @@ class Rescue:
         self._running = asyncio.create_task(self._run(append), name="rescue")
 
     async def _run(self, append: Append) -> None:
+        # If the address moves back meanwhile, that server may lack what others appended here.
+        self.server = ""
         try:
             while self._met != self.server:
                 server = self._met
