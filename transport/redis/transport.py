@@ -106,12 +106,14 @@ class RedisTransport:
             self._functions,
             self._messages,
             seconds=settings.redis_rescue_seconds,
+            remembered=seconds,
         )
         self._rescues = ShardRescues(
             self._functions,
             self._messages,
             cluster=lambda: self._connections.cluster,
             seconds=settings.redis_rescue_seconds,
+            remembered=seconds,
         )
         self._publisher = Publisher(
             self._functions,

@@ -94,6 +94,11 @@ class Functions:
         return self._connections.database
 
     @property
+    def by_slot(self) -> bool:
+        """Whether no call may touch two slots of a cluster."""
+        return self._connections.by_slot
+
+    @property
     def are_of_several(self) -> bool:
         """Whether the functions are called on several servers, of which some may not answer."""
         return self._connections.cluster is not None

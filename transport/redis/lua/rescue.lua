@@ -6,18 +6,39 @@ local KEPT_SECONDS = 300
 local DAY_SECONDS = 86400
 local LEADS_MS = 1500
 
--- KEYS stream; ARGV the id and the message id of each record that was appended. Returns a text with a
--- digit for each: '1' if the record is gone. Each one is checked: a record that is there does not
--- prove that earlier ones are, since it may have been appended after the failover.
+-- Whether the two memories lack a record that they would still have if it had been appended here. Each
+-- is written for some seconds, and read for as long again.
+local function is_unknown(memories, seconds, id, message)
+  local at = tonumber(string.match(id, '^%d+'))
+  if now_ms() - at >= seconds * 1000 then
+    return false
+  end
+  for _, memory in ipairs(memories) do
+    local memo = redis.call('HGET', memory, message)
+    if memo and string.match(memo, '^%S+') == id then
+      return false
+    end
+  end
+  return true
+end
+
+-- KEYS stream, and the two memories; ARGV the seconds for which records are remembered; then the id and
+-- the message id of each record that was appended, and the id under which it was remembered, or an
+-- empty string. Returns a text with a digit for each: '1' if the record is gone. Each one is checked: a
+-- record that is there does not prove that earlier ones are, since it may have been appended after the
+-- failover.
 local function tell_gone(keys, args)
-  local stream, info = keys[1], stream_info(keys[1])
+  local stream, info, seconds = keys[1], stream_info(keys[1]), tonumber(args[1])
+  local memories = {keys[2], keys[3]}
   local flags = {}
-  for i = 1, #args, 2 do
-    local id = args[i]
-    -- If any record was ever trimmed, those below the first one in the log count as trimmed.
+  for i = 2, #args, 3 do
+    local id, message, remembered = unpack(args, i, i + 2)
+    -- If any record was ever trimmed, those below the first one in the log count as trimmed, unless
+    -- they never were in this log.
     local is_trimmed = info and info.added > info.length and not later(id, info.last)
       and not (info.first and later(id, info.first))
-    local is_there = is_trimmed or info and is_of(stream, id, args[i + 1])
+      and not (remembered ~= '' and is_unknown(memories, seconds, id, remembered))
+    local is_there = is_trimmed or info and is_of(stream, id, message)
     flags[#flags + 1] = is_there and '0' or '1'
   end
   return table.concat(flags)

@@ -34,7 +34,7 @@ AWAITED_MS = 10_000
 """Milliseconds that a rescue waits for the report of a process that wrote to the old server."""
 _POLL_SECONDS = 0.05
 _MOST_SECONDS = 5.0
-_PAIRS_PER_CALL = 500
+_RECORDS_PER_CALL = 500
 _GONE = ord("1")
 
 _T = TypeVar("_T")
@@ -52,6 +52,7 @@ class RescueCalls:
         log: The keys of the log.
         member: The name of the process.
         server: The replication id of the new server, which gets the lost records.
+        remembered: For how many seconds the log remembers message ids.
         is_at: Tells whether a connection leads to that server.
         is_current: Tells whether that server is the last one that was met.
     """
@@ -63,6 +64,7 @@ class RescueCalls:
         member: str,
         *,
         server: str,
+        remembered: int,
         is_at: IsAt,
         is_current: Callable[[], bool],
     ) -> None:
@@ -73,6 +75,7 @@ class RescueCalls:
         self._log = log
         self._member = member
         self._key = log.rescue(server)
+        self._remembered = remembered
         self._is_at = is_at
         self._is_current = is_current
 
@@ -193,7 +196,7 @@ class RescueCalls:
         found: list[RecentAppend] = []
         left = recent
         while left:
-            parts = {p: some[:_PAIRS_PER_CALL] for p, some in left.items()}
+            parts = {p: some[:_RECORDS_PER_CALL] for p, some in left.items()}
             replies = await self._exchange(
                 [self._tell_gone(partition, some) for partition, some in parts.items()]
             )
@@ -201,16 +204,17 @@ class RescueCalls:
                 if isinstance(reply, Exception):
                     raise reply
                 found += [it for it, flag in zip(some, reply, strict=True) if flag == _GONE]
-            left = {p: rest for p, some in left.items() if (rest := some[_PAIRS_PER_CALL:])}
+            left = {p: rest for p, some in left.items() if (rest := some[_RECORDS_PER_CALL:])}
         return found
 
     def _tell_gone(self, partition: int, some: Sequence[RecentAppend]) -> Command:
-        pairs = [
-            text
-            for it in some
-            for text in (it.offset, it.envelope.headers.get(HEADER_MESSAGE_ID, ""))
-        ]
-        return self._functions.command("tell_gone", (self._log.streams[partition],), *pairs)
+        arguments: list[str | int] = [self._remembered]
+        for it in some:
+            message = it.envelope.headers.get(HEADER_MESSAGE_ID, "")
+            arguments += (it.offset, message, it.envelope.message_id if it.remember else "")
+        memories = self._log.memories(partition if self._functions.by_slot else None)
+        keys = (self._log.streams[partition], *memories)
+        return self._functions.command("tell_gone", keys, *arguments)
 
     async def _write(self, field: str, value: bytes, known: bytes, *writers: bytes) -> bool:
         keys = (self._key, self._log.writers)

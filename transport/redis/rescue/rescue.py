@@ -58,6 +58,7 @@ class Rescue:
         functions: The Lua library.
         log: The keys of the log.
         seconds: How long appends are kept; 0: there is no rescue.
+        remembered: For how many seconds the log remembers message ids.
         is_move: Distinguishes a moved slot from a failover.
         budget: Counts the kept appends of all partitions.
     """
@@ -68,10 +69,12 @@ class Rescue:
         log: TopicKeys,
         *,
         seconds: float,
+        remembered: int,
         is_move: IsMove = _no_move,
         budget: RecentAppendsBudget | None = None,
     ) -> None:
         self.recent = RecentAppends(seconds, budget)
+        self._remembered = remembered
         self._is_move = is_move
         self.server = ""
         """The replication id of the server that is known to lack no record; empty if unknown."""
@@ -220,6 +223,7 @@ class Rescue:
             self._log,
             self._member,
             server=server,
+            remembered=self._remembered,
             is_at=self.at(server),
             is_current=lambda: self._met == server,
         )

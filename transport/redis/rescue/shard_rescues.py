@@ -34,6 +34,7 @@ class ShardRescues:
         log: The keys of the log.
         cluster: Returns the cluster, or ``None`` if there is none.
         seconds: How long appends are kept; 0: there is no rescue.
+        remembered: For how many seconds the log remembers message ids.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class ShardRescues:
         *,
         cluster: Callable[[], Cluster | None],
         seconds: float,
+        remembered: int,
     ) -> None:
         self._log = log
         self._cluster = cluster
@@ -53,6 +55,7 @@ class ShardRescues:
                 functions,
                 log.of_partition(partition),
                 seconds=seconds,
+                remembered=remembered,
                 is_move=self._is_move,
                 budget=budget,
             )

@@ -1,0 +1,46 @@
+"""A record that a failover lost is not taken for one that was trimmed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_asyncio
+
+from tests.support.appends import append, append_at_last
+from tests.support.eventually import eventually
+from tests.transport.redis_failover import Failover, log_of, pair
+from transport.conformance.member import ConformanceWorker, contents, messages, until
+from transport.contract import Topic
+
+PATIENCE = 20.0
+
+
+@pytest_asyncio.fixture
+async def failover(tmp_path: Path) -> AsyncIterator[Failover]:
+    async with pair(tmp_path, None) as failover:
+        yield failover
+
+
+async def test_who_hears_of_it_late_brings_what_is_older_than_all_that_is_left(
+    failover: Failover,
+) -> None:
+    brief = {"stream_retention_records": 0, "stream_retention_seconds": 0}
+    async with log_of(failover, **brief) as log, log_of(failover) as late:
+        await append(log, messages(["kept"], partition=0, of=log))
+        await failover.cut()
+        await append(late, messages(["late"], partition=0, of=late))
+        await failover.promote()
+        await append_at_last(log, "new")
+        worker = ConformanceWorker(log, "worker")
+        async with worker.working():
+            await append(log, messages(["x"] * 500, partition=0, of=log))
+            await until(lambda: len(worker.records) >= 500, patience=PATIENCE)
+
+            async def trimmed() -> bool:
+                return len(await log.read(Topic.MESSAGES, 0)) < 400
+
+            await eventually(trimmed, timeout=PATIENCE)
+            await append_at_last(late, "newer")
+            await until(lambda: "newer" in contents(worker.records), patience=PATIENCE)
+        assert contents(worker.records)[-2:] == ["late", "newer"]
