@@ -35,6 +35,7 @@ __all__ = [
     "groups_of",
     "hear_of_another_topic",
     "ids_of",
+    "is_expelled",
     "lose_answer",
     "membership_of",
     "note_requests",
@@ -210,6 +211,11 @@ def stop_heartbeats(consumer: Consumer) -> None:
         return True
 
     client_of(consumer)._coordinator._do_heartbeat = nothing
+
+
+def is_expelled(consumer: Consumer) -> bool:
+    """Return whether a consumer's client knows that it is no member, and has not joined again."""
+    return bool(client_of(consumer)._coordinator.generation < 0)
 
 
 def stop_fetching(consumer: Consumer) -> None:

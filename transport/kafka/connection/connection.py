@@ -25,6 +25,7 @@ from transport.kafka.client import (
     errors,
     fixed_arrays,
     idle_fetches,
+    late_commits,
     node_outages,
     parsing,
     topic_creation,
@@ -60,6 +61,7 @@ node_outages.install()
 broken_writes.install()
 topic_creation.install()
 errors.install()
+late_commits.install()
 
 _METADATA_MAX_AGE_MS = 30_000  # after which an idle client knows of leaders that moved
 _CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}  # their numbers in batches
