@@ -14,7 +14,7 @@ from transport.conformance.member import messages
 from transport.contract import WORKER_GROUP, Topic
 from transport.errors import TransportUnavailable
 from transport.kafka import KafkaTransport
-from transport.kafka.loss import identity
+from transport.kafka.loss import topic_ids
 from transport.kafka.loss.identity import TopicDescription
 from transport.progress import progress_everywhere
 
@@ -26,13 +26,13 @@ async def leaderless(
     """A log with a record in each partition, of which the second has no leader."""
     for partition in range(kafka_transport.partitions):
         await kafka_transport.publish(messages(["waits"], partition=partition, of=kafka_transport))
-    whole = identity.describe_topic
+    whole = topic_ids.describe_topic
 
     async def describe_topic(*arguments: Any) -> TopicDescription:
         found = await whole(*arguments)
         return found._replace(leaders={p: at for p, at in found.leaders.items() if p != 1})
 
-    monkeypatch.setattr(identity, "describe_topic", describe_topic)
+    monkeypatch.setattr(topic_ids, "describe_topic", describe_topic)
     return kafka_transport
 
 

@@ -6,9 +6,10 @@ Each function causes a fault, or reads a state, for which there is no public API
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
@@ -18,6 +19,7 @@ from aiokafka.structs import TopicPartition
 from tests.support.eventually import eventually
 from transport.contract import Consumer, Topic
 from transport.kafka import KafkaTransport
+from transport.kafka.loss.identity import _MetadataResponse
 from transport.kafka.producer.produce import Produce
 from transport.kafka.producer.producer import PartitionQueue, Producer
 
@@ -38,6 +40,7 @@ __all__ = [
     "is_expelled",
     "lose_answer",
     "membership_of",
+    "name_another_topic_id",
     "note_requests",
     "partitions_expected",
     "producer_of",
@@ -98,6 +101,22 @@ def ids_of(transport: KafkaTransport) -> Any:
 def hear_of_another_topic(transport: KafkaTransport) -> None:
     """Note another id of the messages topic, as if a broker with old metadata had told it."""
     ids_of(transport)._seen[transport._logs[Topic.MESSAGES].name] = "an earlier topic's"
+
+
+def name_another_topic_id(patch: pytest.MonkeyPatch, *, nodes: Collection[int]) -> None:
+    """Have each of these nodes name another id of every topic, as one with old metadata does."""
+    ask = AIOKafkaAdminClient._send_request
+
+    async def asking(admin: Any, request: Any, node_id: int | None = None) -> Any:
+        node = admin._client.get_random_node() if node_id is None else node_id
+        answer = await ask(admin, request, node)
+        if node in nodes and isinstance(answer, _MetadataResponse):
+            answer.topics = [
+                (code, name, UUID(int=node), *rest) for code, name, _id, *rest in answer.topics
+            ]
+        return answer
+
+    patch.setattr(AIOKafkaAdminClient, "_send_request", asking)
 
 
 def tails_of(transport: KafkaTransport) -> Any:

@@ -59,10 +59,10 @@ from transport.kafka.group.gaps import Gaps
 from transport.kafka.group.groups import Groups
 from transport.kafka.letters import KafkaDeadLetters
 from transport.kafka.log import TopicLayout
-from transport.kafka.loss.identity import TopicIds
 from transport.kafka.loss.leader_epochs import LeaderEpochs
 from transport.kafka.loss.losses import TopicLosses
 from transport.kafka.loss.tails import Tails
+from transport.kafka.loss.topic_ids import TopicIds
 from transport.kafka.progress import progress_of
 from transport.kafka.reader import KafkaReader
 from transport.kafka.records import outgoing_envelope, record_of

@@ -14,10 +14,11 @@ from aiokafka.structs import TopicPartition
 
 from transport.kafka.delivery.claim import KafkaClaim
 from transport.kafka.group.groups import Committed
-from transport.kafka.loss.identity import Leader, TopicDescription, TopicIds
+from transport.kafka.loss.identity import Leader, TopicDescription
 from transport.kafka.loss.mark import SeenEnd
 from transport.kafka.loss.seen_ends import SeenEnds
 from transport.kafka.loss.tails import KnownTail, TailLoss, Tails
+from transport.kafka.loss.topic_ids import TopicIds
 
 __all__ = ["Continuity"]
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from transport.kafka.group.groups import Groups
 from transport.kafka.log import TopicLayout
-from transport.kafka.loss.identity import TopicIds
 from transport.kafka.loss.losses import TopicLosses
 from transport.kafka.loss.tails import Tails
+from transport.kafka.loss.topic_ids import TopicIds
 from transport.kafka.reader import KafkaReader
 
 __all__ = ["GroupContext"]

@@ -29,13 +29,11 @@ from aiokafka.protocol.types import (
 )
 
 from transport.kafka.client.requests import OneVersion, Uuid
-from transport.kafka.connection.client_pool import ClientPool
 
 __all__ = [
     "Leader",
     "PartitionLeaders",
     "TopicDescription",
-    "TopicIds",
     "authorized_operations",
     "describe_topic",
     "topic_id",
@@ -164,9 +162,14 @@ class TopicDescription(NamedTuple):
     leaders: Mapping[int, Leader]
 
 
-async def describe_topic(admin: AIOKafkaAdminClient, topic: str) -> TopicDescription:
-    """Describe ``topic``. Raises aiokafka's error if there is no such topic."""
-    found, partitions, _ = await _ask(admin, topic)
+async def describe_topic(
+    admin: AIOKafkaAdminClient, topic: str, node: int | None = None
+) -> TopicDescription:
+    """Describe ``topic`` as ``node`` knows it, or any node without one.
+
+    Raises aiokafka's error if there is no such topic.
+    """
+    found, partitions, _ = await _ask(admin, topic, node)
     leaders = {partition: Leader(node, epoch) for partition, node, epoch in partitions if node >= 0}
     return TopicDescription(str(found), leaders)
 
@@ -178,12 +181,12 @@ async def authorized_operations(admin: AIOKafkaAdminClient, topic: str) -> int:
 
 
 async def _ask(
-    admin: AIOKafkaAdminClient, topic: str, *, operations: bool = False
+    admin: AIOKafkaAdminClient, topic: str, node: int | None = None, *, operations: bool = False
 ) -> tuple[uuid.UUID, list[tuple[int, int, int]], int]:
     """Return a topic's id, its partitions, and with ``operations`` those that our user may do."""
     # The request does not create a missing topic.
     request = OneVersion(_MetadataRequest, [(_BY_NAME, topic, {})], False, operations, {})
-    answer: Any = await admin._send_request(request)  # noqa: SLF001 - no public way
+    answer: Any = await admin._send_request(request, node)  # noqa: SLF001 - no public way
     ((code, _name, found, _internal, partitions, allowed, _tags),) = answer.topics
     error = for_code(code)
     if error is not NoError:
@@ -194,33 +197,3 @@ async def _ask(
 async def topic_id(admin: AIOKafkaAdminClient, topic: str) -> str:
     """Return the id of ``topic``. Raises aiokafka's error if there is no such topic."""
     return (await describe_topic(admin, topic)).id
-
-
-class TopicIds:
-    """Asks for the ids of topics, and remembers them for callers that can't wait for an answer."""
-
-    def __init__(self, admin: ClientPool[AIOKafkaAdminClient]) -> None:
-        self._admin = admin
-        self._seen: dict[str, str] = {}
-
-    async def now(self, topic: str) -> str:
-        """Return the id of ``topic``.
-
-        Raises:
-            TransportUnavailable: Kafka can't say now, or there is no such topic.
-        """
-        return (await self.describe(topic)).id
-
-    async def describe(self, topic: str) -> TopicDescription:
-        """Return the id of ``topic`` and the leaders of its partitions.
-
-        Raises:
-            TransportUnavailable: Kafka can't say now, or there is no such topic.
-        """
-        found = await self._admin.ask(lambda admin: describe_topic(admin, topic))
-        self._seen[topic] = found.id
-        return found
-
-    def last_seen(self, topic: str) -> str | None:
-        """Return the id that was seen last, if any."""
-        return self._seen.get(topic)
