@@ -27,7 +27,9 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Kaf
 
 @pytest.fixture
 def settings(cluster: KafkaCluster) -> TransportSettings:
-    return fresh_settings(cluster.bootstrap, kafka_replication_factor=3)
+    return fresh_settings(
+        cluster.bootstrap, kafka_replication_factor=3, stream_lease_ms=3000, kafka_timeout_ms=4000
+    )
 
 
 @pytest_asyncio.fixture

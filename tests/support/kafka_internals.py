@@ -38,6 +38,7 @@ __all__ = [
     "hear_of_another_topic",
     "ids_of",
     "is_expelled",
+    "look_for_leaders",
     "lose_answer",
     "membership_of",
     "name_another_topic_id",
@@ -203,6 +204,11 @@ def note_requests(producer: Producer, patch: pytest.MonkeyPatch) -> list[int]:
 
     patch.setattr(client, "send", counted)
     return counts
+
+
+def look_for_leaders(producer: Producer) -> None:
+    """Ask for the leaders now, as the producer's client does every 30 seconds."""
+    producer._client.force_metadata_update()
 
 
 def lose_answer(

@@ -6,6 +6,9 @@ as stuck: appends to it are refused at once, until the batch is acknowledged aft
 producer is replaced. A batch that waited behind the stuck one for ``timeout`` is never sent, and
 its callers are told so.
 
+If no partition is stuck, since none had a leader when all brokers moved to other addresses, the
+producer is replaced as well: it asks only the addresses that it knows.
+
 A failed batch leaves a gap in the partition's sequence numbers, after which the broker refuses all
 other batches of this producer. So any failure replaces the producer.
 """
@@ -37,7 +40,7 @@ __all__ = ["Appender"]
 
 log = logging.getLogger(__name__)
 
-_REPLACE_AFTER = 30.0  # seconds of being stuck after which a new producer is tried
+_REPLACE_AFTER = 30.0  # seconds of being stuck or cut off after which a new producer is tried
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 _Place = tuple[PartitionQueue, Batch, int]
@@ -175,6 +178,9 @@ class Appender:
         if not producer.knows(topic):
             self._on_missing()
             return TopicMissing(f"topic {topic} is gone; not sent")
+        if producer.unanswered() > _REPLACE_AFTER:
+            # All brokers may have moved to other addresses, and a client asks the known ones only.
+            self._replace(producer, f"no broker has answered for {_REPLACE_AFTER:g} s")
         return TransportUnavailable(f"{queue} has no leader now; not sent")
 
     def _outcome(self, queue: PartitionQueue, batch: Batch, index: int) -> Outcome:

@@ -94,6 +94,8 @@ class Producer:
         self._woken = False
         self._closed = False
         self._answered = asyncio.Event()
+        self._asked_at: float | None = None  # the first question for leaders since an answer
+        client.cluster.add_listener(self._told_leaders)
 
     async def start(self) -> None:
         """Connect, and get an identity. Raises aiokafka's errors."""
@@ -145,9 +147,19 @@ class Producer:
         """Return the node that leads this partition. If none is known, ask; return ``None``."""
         leader: int | None = self._client.cluster.leader_for_partition(queue.partition)
         if leader is None or leader < 0:
+            if self._asked_at is None:
+                self._asked_at = asyncio.get_running_loop().time()
             self._client.force_metadata_update()
             return None
         return leader
+
+    def unanswered(self) -> float:
+        """Return for how many seconds no broker has answered a question for a missing leader."""
+        asked_at = self._asked_at
+        return 0.0 if asked_at is None else asyncio.get_running_loop().time() - asked_at
+
+    def _told_leaders(self, _: object) -> None:
+        self._asked_at = None
 
     def knows(self, topic: str) -> bool:
         """Return whether the brokers have this topic, by the last metadata."""
