@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -111,3 +112,14 @@ async def test_connections_cut_in_the_middle_of_reading_lose_and_double_nothing(
             way.proxy.reset()
         await eventually(read_all, 60.0)
         assert seen == texts
+
+
+async def test_requests_that_meet_fail_together(way: _Way) -> None:
+    """Each one that connected by itself, after the others, took 4 seconds more."""
+    way.proxy.black_hole()
+    start = time.monotonic()
+    outcomes = await asyncio.gather(
+        *(way.transport.read(Topic.MESSAGES, 0) for _ in range(10)), return_exceptions=True
+    )
+    assert all(isinstance(outcome, TransportUnavailable) for outcome in outcomes)
+    assert time.monotonic() - start < 20, "ten, one after the other, took 40"

@@ -14,6 +14,7 @@ from transport.kafka.client.errors import translate
 __all__ = ["ClientPool"]
 
 _PAUSE = 0.1
+_LATE_CONNECTION = "no connection to Kafka in time"
 _GETTING_READY = (
     errors.GroupCoordinatorNotAvailableError,
     errors.GroupLoadInProgressError,
@@ -62,6 +63,7 @@ class ClientPool(Generic[_Client]):
         self._timeout = timeout
         self._client: _Client | None = None
         self._connecting = asyncio.Lock()
+        self._why_not = _LATE_CONNECTION
         self._closings = 0
         self._discards: set[asyncio.Task[None]] = set()
 
@@ -69,6 +71,8 @@ class ClientPool(Generic[_Client]):
         self, request: Callable[[_Client], Awaitable[_Result]], *, within: float | None = None
     ) -> _Result:
         """Make a request with a limit of ``within`` seconds, and return its answer.
+
+        A request may wait as long for a client, and the one that makes it may take longer.
 
         It is repeated while Kafka is getting ready (it elects a leader, or creates the topic of
         groups for the first group). After another failure it is repeated once with a new client:
@@ -107,15 +111,7 @@ class ClientPool(Generic[_Client]):
     async def _once(
         self, request: Callable[[_Client], Awaitable[_Result]], within: float
     ) -> _Result:
-        async with self._connecting:
-            if self._client is None:
-                closings = self._closings
-                made = await self._connect()
-                if closings != self._closings:  # ``close`` did not see this client
-                    await self._let_go(made)
-                    raise _ClosedMeanwhileError("closed while it was being connected")
-                self._client = made
-            client = self._client
+        client = await self._connected(within) if self._client is None else self._client
         try:
             async with asyncio.timeout(within):
                 return await request(client)
@@ -130,6 +126,31 @@ class ClientPool(Generic[_Client]):
             if not isinstance(translated, TransportUnavailable):
                 translated = TransportUnavailable(str(translated))
             raise translated from error
+
+    async def _connected(self, within: float) -> _Client:
+        """Connect, or wait ``within`` seconds for the others that do so for requests of theirs."""
+        try:
+            async with asyncio.timeout(within):
+                await self._connecting.acquire()
+        except TimeoutError as error:
+            raise TransportUnavailable(self._why_not) from error
+        try:
+            if self._client is not None:
+                return self._client
+            closings = self._closings
+            try:
+                made = await self._connect()
+            except TransportError as error:
+                self._why_not = str(error)
+                raise
+            self._why_not = _LATE_CONNECTION
+            if closings != self._closings:  # ``close`` did not see this client
+                await self._let_go(made)
+                raise _ClosedMeanwhileError("closed while it was being connected")
+            self._client = made
+            return made
+        finally:
+            self._connecting.release()
 
     async def close(self) -> None:
         """Disconnect; a later request connects again."""
