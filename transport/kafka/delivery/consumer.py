@@ -92,6 +92,7 @@ class KafkaConsumer:
             await asyncio.wait([task])
         if self._ending is not None:
             await self._ending
+        self._outage.ended(self)
         self._offers.put_nowait(None)
         self._on_closed(self)
 

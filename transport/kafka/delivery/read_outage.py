@@ -36,3 +36,7 @@ class ReadOutage:
         if not self._members:
             seconds = round(time.monotonic() - self._since, 1)
             log.info("Kafka can be read again", extra={"seconds": seconds})
+
+    def ended(self, member: object) -> None:
+        """Note that ``member`` is closed: whether the log can be read is for others to say."""
+        self._members.discard(member)
