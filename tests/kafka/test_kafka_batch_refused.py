@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.eventually import eventually
 from tests.support.kafka import alter_topic
-from tests.support.kafka_internals import lose_answer, producer_of
+from tests.support.kafka_internals import lose_answer, note_requests, producer_of
 from transport.conformance.member import contents, message, messages
 from transport.contract import Appended, DeadLetter, Outcome, Reason, Record, Topic
 from transport.errors import AppendUnknown, TransportError, TransportUnavailable
@@ -56,6 +56,38 @@ async def test_messages_that_fit_alone_are_taken_in_smaller_batches(
     assert producer_of(kafka_transport) is producer
     assert contents(await kafka_transport.read(Topic.MESSAGES, 0)) == texts
     assert contents(await kafka_transport.read(Topic.MESSAGES, 1)) == ["small"] * elsewhere
+
+
+async def test_batches_are_full_again_once_the_limit_is_restored(
+    kafka_transport: KafkaTransport,
+    kafka_settings: TransportSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A partition has one batch under way: with small ones it takes a fifth of the messages."""
+    await _lower(kafka_transport, kafka_settings, Topic.MESSAGES)
+    many = messages(["x" * 5_000] * 20, partition=0, of=kafka_transport)
+
+    async def are_appended() -> bool:
+        outcomes = await kafka_transport.publish(many)
+        return all(isinstance(outcome, Appended) for outcome in outcomes)
+
+    assert not await are_appended()
+    await eventually(are_appended, 20.0)
+    producer = producer_of(kafka_transport)
+    assert producer is not None
+    requests = note_requests(producer, monkeypatch)
+    assert await are_appended()
+    assert len(requests) > 1, "batches are small"
+    spec = topic_specs(kafka_settings)[Topic.MESSAGES]
+    await alter_topic(kafka_settings.kafka_bootstrap_servers, spec.name, spec.config)
+
+    async def is_restored() -> bool:
+        return not await kafka_transport.alterations()
+
+    await eventually(is_restored, 30.0)
+    requests.clear()
+    assert await are_appended()
+    assert len(requests) == 1
 
 
 async def test_one_message_that_is_too_large_is_refused_and_nobody_else(

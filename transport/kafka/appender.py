@@ -97,6 +97,11 @@ class Appender:
                 told = f"{queue} has not acknowledged for too long{queue.refusal}"
                 raise TransportUnavailable(told)
 
+    def make_full_batches(self) -> None:
+        """Note that the topics' settings are as wanted, so that batches need not be smaller."""
+        if self._producer is not None:
+            self._producer.make_full_batches()
+
     async def append(
         self, topic: str, records: Sequence[tuple[int, Outgoing]]
     ) -> Sequence[Outcome]:

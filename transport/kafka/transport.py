@@ -375,7 +375,10 @@ class KafkaTransport:
 
     async def _differences(self) -> Sequence[str]:
         specs = list(self._specs.values())
-        return await self._admin.ask(lambda admin: differences(admin, specs, self._counted))
+        found = await self._admin.ask(lambda admin: differences(admin, specs, self._counted))
+        if not found:
+            self._appender.make_full_batches()
+        return found
 
     async def _ensure_topics(self, created: list[str]) -> None:
         specs = list(self._specs.values())

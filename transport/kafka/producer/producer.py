@@ -178,6 +178,10 @@ class Producer:
             self._wake()
         return batch
 
+    def make_full_batches(self) -> None:
+        """Fill batches again: no topic has a lower limit than it should, by its settings."""
+        self._batch_bytes.clear()
+
     def _wake(self) -> None:
         if not self._woken and not self._closed:
             self._woken = True
