@@ -70,5 +70,17 @@ async def test_no_id_is_believed_that_most_brokers_do_not_name(
         assert await started.identity() == known
 
 
+async def test_a_broker_that_hangs_does_not_keep_the_id_from_being_known(
+    cluster: KafkaCluster, transport: KafkaTransport, settings: TransportSettings
+) -> None:
+    known = await transport.identity()
+    async with KafkaTransport(settings) as started:
+        await cluster.node(3).suspend()
+        try:
+            assert await started.identity() == known
+        finally:
+            await cluster.node(3).resume()
+
+
 async def _progress(transport: KafkaTransport) -> Progress:
     return (await transport.progress(Topic.MESSAGES, group=WORKER_GROUP))[0]

@@ -112,7 +112,7 @@ class KafkaTransport:
         )
         self._watched = WatchedSettings("Kafka's topics", self._differences)
         self._groups = Groups(self._admin)
-        self._ids = TopicIds(self._admin)
+        self._ids = TopicIds(self._admin, within=timeout / 2)
         self._gaps = Gaps()
         self._losses: dict[tuple[Topic, str], TopicLosses] = defaultdict(TopicLosses)
         every = [at for source in self._logs.values() for at in source.all()]

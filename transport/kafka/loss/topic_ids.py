@@ -22,10 +22,14 @@ __all__ = ["TopicIds"]
 
 
 class TopicIds:
-    """Asks for the ids of topics, and remembers them for callers that can't wait for an answer."""
+    """Asks for the ids of topics, and remembers them for callers that can't wait for an answer.
 
-    def __init__(self, admin: ClientPool[AIOKafkaAdminClient]) -> None:
+    A broker that takes more than ``within`` seconds is left out.
+    """
+
+    def __init__(self, admin: ClientPool[AIOKafkaAdminClient], *, within: float) -> None:
         self._admin = admin
+        self._within = within
         self._seen: dict[str, str] = {}
 
     async def now(self, topic: str) -> str:
@@ -52,18 +56,25 @@ class TopicIds:
         return self._seen.get(topic)
 
     async def _described(self, admin: AIOKafkaAdminClient, topic: str) -> TopicDescription:
-        found = await describe_topic(admin, topic)
-        if found.id == self._seen.get(topic):
-            return found
-        return await _by_most_brokers(admin, topic)
+        if topic in self._seen:
+            found = await describe_topic(admin, topic)
+            if found.id == self._seen[topic]:
+                return found
+        return await _by_most_brokers(admin, topic, self._within)
 
 
-async def _by_most_brokers(admin: AIOKafkaAdminClient, topic: str) -> TopicDescription:
+async def _by_most_brokers(
+    admin: AIOKafkaAdminClient, topic: str, within: float
+) -> TopicDescription:
     """Describe ``topic`` as more than half of the brokers that answer know it."""
+
+    async def answer(node: int) -> TopicDescription:
+        async with asyncio.timeout(within):
+            return await describe_topic(admin, topic, node)
+
     brokers = admin._client.cluster.brokers()  # noqa: SLF001 - no public way
     answers = await asyncio.gather(
-        *(describe_topic(admin, topic, broker.nodeId) for broker in brokers),
-        return_exceptions=True,
+        *(answer(broker.nodeId) for broker in brokers), return_exceptions=True
     )
     found = {answer.id: answer for answer in answers if isinstance(answer, TopicDescription)}
     votes = Counter(answer.id for answer in answers if isinstance(answer, TopicDescription))
