@@ -16,7 +16,16 @@ from persistence.operator_actions import record_done
 __all__ = ["EventKind", "record_change", "record_event"]
 
 EventKind = Literal[
-    "planned", "begun", "completed", "queued", "cancelled", "expired", "forgotten", "retired"
+    "planned",
+    "begun",
+    "completed",
+    "queued",
+    "cancelled",
+    "expired",
+    "forgotten",
+    "retired",
+    "marked",
+    "unmarked",
 ]
 
 _EVENT = """

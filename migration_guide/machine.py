@@ -9,6 +9,8 @@
     at rest at the first or the last phase ──plan──▶ at rest at phase 0 of the next migration
                                            ──retire──▶ at rest at phase 0 of none
 
+    at rest at 2, 3 or 4 ──unmark──▶ there without a watermark ──mark──▶ there with a new one
+
 Every change names the epoch on which it was decided, and raises it, in one statement. If two
 operators decide on the same state, one of them gets ``Overtaken``. The gates and overrides behind a
 change are stored with it in the history.
@@ -253,6 +255,31 @@ class Machine:
                 connection, state, who, state.why, phase=state.target, watermark=watermark
             )
             await record_change(connection, "completed", state, new)
+            return new
+
+    async def unmark(self, epoch: int, *, who: str, why: str) -> None:
+        """Remove the watermark, and the queued step: a message may be in one log only.
+
+        Raises:
+            Overtaken: the state was changed after ``epoch``.
+        """
+        async with self._changing() as connection:
+            state = await self._at(connection, epoch)
+            if state.queued is not None:
+                state = await self._unqueue(connection, state, "cancelled", who, why)
+            new = await self._change(connection, state, who, why, watermark={})
+            await record_change(connection, "unmarked", state, new)
+
+    async def mark(self, epoch: int, watermark: Watermark, *, who: str) -> MigrationState:
+        """Record a watermark where the migration rests without one.
+
+        Raises:
+            Overtaken: the state was changed after ``epoch``.
+        """
+        async with self._changing() as connection:
+            state = await self._at(connection, epoch)
+            new = await self._change(connection, state, who, state.why, watermark=watermark)
+            await record_change(connection, "marked", state, new)
             return new
 
     async def queue(

@@ -19,8 +19,11 @@ _SINCE = """
 SELECT max(event.at) FROM migration, migration_events AS event
 WHERE migration.phase = ANY($1::int[]) AND migration.target = ANY($1::int[])
     AND event.to_phase = ANY($1::int[])
-    AND (event.kind = 'adopted'
+    AND (event.kind IN ('adopted', 'marked')
         OR event.kind = 'completed' AND event.from_phase <> ALL($1::int[]))
+    AND NOT EXISTS (
+        SELECT FROM migration_events AS later WHERE later.kind = 'unmarked' AND later.id > event.id
+    )
 """
 
 

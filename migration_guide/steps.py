@@ -26,6 +26,7 @@ from persistence.fleet.processes import Process
 from persistence.fleet.processes import processes as read_processes
 from persistence.fleet.retired_logs import retired_logs
 from transport.contract import WORKER_GROUP, Topic
+from transport.errors import TransportError
 from transport.existing import must_exist
 from transport.progress import progress_everywhere
 from transport.registry import create
@@ -175,17 +176,32 @@ class Steps:
     async def complete(self, look: MigrationStanding, *, who: str) -> MigrationState | None:
         """Record that the step is complete, if it is; return the new state.
 
+        Where the migration rests and its watermark is missing, record a new one, if that is
+        possible now.
+
         Raises:
             TransportError: the logs can't be asked where they end, which has to be recorded, or
                 these settings lead to other logs than those of the processes.
         """
         state = look.state
-        if not state.under_way or look.reached.verdict != "green":
+        if look.reached.verdict != "green":
             return None
+        if not state.under_way:
+            return await self._mark(state, who=who)
         watermark = None
         if state.target in MIRRORED and state.phase not in MIRRORED:
             watermark = await self._ends(choices(state.pair)[state.target])
         return await self.machine.complete(state.epoch, who=who, watermark=watermark)
+
+    async def _mark(self, state: MigrationState, *, who: str) -> MigrationState | None:
+        """Record where both logs end, if that is missing: every process writes to both."""
+        if state.watermark is not None or state.queued is not None or state.phase not in MIRRORED:
+            return None
+        try:
+            watermark = await self._ends(choices(state.pair)[state.phase])
+        except TransportError:
+            return None  # the gate says that it is missing; a step back may pass without it
+        return await self.machine.mark(state.epoch, watermark, who=who)
 
     async def _ends(self, choice: Choice) -> dict[str, dict[str, str | None]]:
         """Return the last offsets of both logs. Every process writes to both by now."""

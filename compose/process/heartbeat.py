@@ -14,6 +14,7 @@ from compose.process.wiring import Service
 from ingress.metrics import IngressMetrics
 from migration_guide.expectation import Expectation
 from migration_guide.machine import Machine
+from migration_guide.watermark_guard import WatermarkGuard
 from otel.figures import Figures
 from persistence.fleet.heartbeat import Heartbeat, HeartbeatReport, Identity
 from persistence.fleet.heartbeat import machine as this_machine
@@ -56,11 +57,13 @@ def heartbeat_of(role: Role, parts: Service, *, url: str, metrics_url: str) -> H
 
     expectation = Expectation(choice, metrics)
     machine = Machine(context.pool)
+    guard = WatermarkGuard(machine, choice, who=identity.member)
 
     async def heard(state: MigrationState | None) -> None:
         if state is None:
             await machine.adopt(choice, who=identity.member)
         expectation.compare(state)
+        await guard.compare(state)
 
     figures = Figures(
         {

@@ -24,9 +24,10 @@ async def gate(scene: Scene) -> GateResult:
     if marks is None:
         return unknown(
             NAME,
-            f"no watermark of {name} is recorded: 'crossfade migrate watch' or the console does "
-            "that when every process has reached phase 2 or 4 by a step; if the settings were "
-            "changed without a step, step back once and forward again",
+            f"no watermark of {name} is recorded, or it was made void by a process with other "
+            "settings ('crossfade migrate status' has the history): 'crossfade migrate advance', "
+            "'rollback' and 'watch' record one when every process is on the phase and both logs "
+            "answer",
         )
     log = await scene.log(name)
     below: dict[str, str | None] = {}

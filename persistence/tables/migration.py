@@ -41,9 +41,9 @@ class MigrationRow(Table, table=True):
     is under way, after every process was seen on that phase. ``epoch`` rises with every change: a
     change decided on an older epoch fails. ``reached_at`` is when ``phase`` was reached.
     ``watermark`` holds, by log and partition, the offsets through which the logs had been written
-    when every process was first seen on phase 2. ``queued`` is a step that waits for its gates.
-    ``old_log`` and ``new_log`` name the logs of phases 0 and 5; the second is null if no migration
-    is planned.
+    when every process was first seen on phase 2; null if that is not known. ``queued`` is a step
+    that waits for its gates. ``old_log`` and ``new_log`` name the logs of phases 0 and 5; the
+    second is null if no migration is planned.
     """
 
     __tablename__ = "migration"
@@ -67,7 +67,8 @@ class MigrationEventRow(Table, table=True):
     """An event of the migration: never changed, never deleted.
 
     ``kind`` is ``adopted``, ``planned``, ``begun``, ``completed``, ``queued``, ``cancelled``,
-    ``expired``, ``forgotten`` or ``retired``. The phases are those of ``old_log`` and ``new_log``.
+    ``expired``, ``forgotten``, ``retired``, ``unmarked`` (the watermark is void) or ``marked`` (it
+    was recorded anew). The phases are those of ``old_log`` and ``new_log``.
     ``gates`` has the gates' results at the time of the decision; ``overrides`` names those that
     were passed without being green, each with the reason given.
     """
