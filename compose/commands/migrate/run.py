@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, NamedTuple
 
@@ -21,6 +19,7 @@ from compose.commands.migrate.reasons import (
     OverruleAt,
     reasons_by_phase,
 )
+from compose.commands.migrate.restarts import Restarts
 from compose.commands.migrate.session import explained, session
 from compose.commands.migrate.take import (
     StepAsked,
@@ -36,42 +35,20 @@ from compose.commands.options.common import DryRun, Json, Yes
 from compose.commands.options.log_name import named_log
 from compose.commands.options.operator_action import Why, caller
 from compose.grid import Grid
-from compose.output import client_settings, err, fail, out, warn
+from compose.output import client_settings, err, out, warn
 from compose.terminal import confirm, styled
 from migration_guide.errors import NotStarted
 from migration_guide.phases import phases, step
 from migration_guide.planning import MigrationPlan, plan, planned
 from migration_guide.steps import MigrationStanding, Steps
 from migration_guide.way import Way, way_of_plan, way_to
+from persistence.errors import Outage
 from persistence.fleet.log_choice import LogPair
 
 __all__ = ["run"]
 
 _PRESENCE_SECONDS = 10.0
 _LOOK_SECONDS = 0.2
-
-
-class _Restarts(NamedTuple):
-    """The commands that restart the processes, one for each group of processes."""
-
-    commands: Sequence[str]
-
-    async def run(self, pair: LogPair, phase: int) -> None:
-        """Run the commands one after another, with the settings of ``phase`` as environment."""
-        target = phases(pair)[phase]
-        environment = {**os.environ, **target.choice.environment(), "CROSSFADE_PHASE": str(phase)}
-        for command in self.commands:
-            err.print(styled(("restarting:", "bold"), f" {command}"))
-            # Standard output has this command's own output only.
-            hook = await asyncio.create_subprocess_shell(
-                command, env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=sys.stderr
-            )
-            if status := await _ended(hook):
-                fail(
-                    f"the command ended with {status}: {command}\nThe step to phase "
-                    f"{target.label} is under way. Run this command again when that is fixed, or "
-                    "take the step back with 'crossfade migrate rollback --why ...'"
-                )
 
 
 def run(
@@ -127,7 +104,7 @@ def run(
         stay=stay,
         patience=patience,
         timeout=timeout,
-        restarts=_Restarts(rolling or []),
+        restarts=Restarts(rolling or []),
         as_json=as_json,
     )
     way = explained(lambda: runner.look(record=not dry_run))
@@ -172,7 +149,7 @@ class _Runner(NamedTuple):
     stay: float
     patience: float
     timeout: float | None
-    restarts: _Restarts
+    restarts: Restarts
     as_json: bool
 
     async def look(self, *, record: bool) -> Way:
@@ -241,32 +218,16 @@ class _Runner(NamedTuple):
 
     @contextmanager
     def _told_if_interrupted(self) -> Iterator[None]:
-        """After Ctrl-C, print how to continue the migration."""
+        """After Ctrl-C or an outage of the database, print how to continue the migration."""
         try:
             yield
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, Outage):
             warn(
                 "'crossfade migrate status' shows where the migration stands. The same command "
                 "goes on from there; 'crossfade migrate rollback --why ...' takes a step back",
                 label="interrupted",
             )
             raise
-
-
-async def _ended(hook: asyncio.subprocess.Process) -> int:
-    """Return a command's exit status; wait for its end even if interrupted.
-
-    Ctrl-C in a terminal ends the command too. If only this process was told to end, the command
-    goes on, and a later one must not run beside it. A second Ctrl-C does not wait.
-    """
-    waiting = asyncio.ensure_future(hook.wait())
-    try:
-        return await asyncio.shield(waiting)
-    except asyncio.CancelledError:
-        if not waiting.done():
-            warn("waiting for the command that restarts the processes", label="interrupted")
-            await waiting
-        raise
 
 
 async def _first_look(migration: Steps) -> MigrationStanding:
@@ -303,7 +264,7 @@ def _say(
         out.print(line)
 
 
-def _show(way: Way, restarts: _Restarts) -> None:
+def _show(way: Way, restarts: Restarts) -> None:
     table = Grid("step", "gates")
     table.add_column("settings", prose=True)
     for before, after in way.steps():

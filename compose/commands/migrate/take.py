@@ -25,6 +25,7 @@ from compose.terminal import confirm, paragraph, styled
 from migration_guide.gates.result import GateResult
 from migration_guide.phases import Phase, phases
 from migration_guide.steps import Checked, Steps, way_on
+from persistence.errors import Outage
 
 __all__ = [
     "JUDGING",
@@ -171,9 +172,17 @@ async def begin_step(asked: StepAsked, checked: Checked, sure: Sure) -> Checked:
             # A gate may have turned red while the operator answered.
             checked = await _judged_again(asked, migration, checked, as_json=sure.as_json)
         reasons = asked.reasons.passed(checked.results)
-        await migration.begin(
-            checked, who=asked.who, why=asked.why, overrides=reasons, queued=queued
-        )
+        try:
+            await migration.begin(
+                checked, who=asked.who, why=asked.why, overrides=reasons, queued=queued
+            )
+        except Outage:
+            warn(
+                "the step may have begun: when PostgreSQL answers, 'crossfade migrate status' "
+                "shows it, with the settings to restart the processes with",
+                label="unknown",
+            )
+            raise
     return checked
 
 

@@ -71,7 +71,10 @@ async def wait_for_gates(
 ) -> Checked:
     """Queue the step; return its gates' answers once no gate stands in the way any more.
 
+    An outage of the database is waited out.
+
     Raises:
+        Outage: the step can't be queued, or the outage lasts longer than the time to wait.
         Overtaken: the queued step was cancelled, or another step was taken meanwhile.
         GatesStayedRed: the time is up; this was printed, and the step is no longer queued.
     """
@@ -85,10 +88,15 @@ async def wait_for_gates(
             while True:
                 live.update(err.fitted(_waiting(checked.results, deadline)), refresh=True)
                 await asyncio.sleep(_GATES_SECONDS)
-                checked = await migration.check(checked.step, window=window)
-                red = [result.name for result in stands_in_the_way(checked.results)]
-                if not await migration.machine.still_queued(state.epoch, red):
-                    raise Overtaken(state.epoch)
+                try:
+                    checked = await migration.check(checked.step, window=window)
+                    red = [result.name for result in stands_in_the_way(checked.results)]
+                    if not await migration.machine.still_queued(state.epoch, red):
+                        raise Overtaken(state.epoch)
+                except Outage:
+                    if time.monotonic() > deadline:
+                        raise
+                    continue
                 if not red and checked.look.state.epoch == state.epoch:
                     return checked
                 if time.monotonic() > deadline:
