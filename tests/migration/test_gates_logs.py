@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import pytest
 
-from tests.migration.gate_inputs import ReportedProgress, ask
+from persistence.fleet.log_choice import LogPair
+from tests.migration.gate_inputs import ReportedProgress, acknowledge, ask
 from tests.persistence.samples import message
-from tests.support.mirrors import mirror
+from tests.support.mirrors import append
 
 
 async def test_homes(scene, both):
@@ -52,22 +56,25 @@ async def test_what_a_log_says_of_its_readers_decides(
     assert reason in result.reason
 
 
-@pytest.mark.parametrize("unclear", [{"lag": None}, {"oldest_age": None}])
-async def test_drained_is_unknown_where_the_log_cannot_say(scene, logs, unclear):
+async def test_drained_is_unknown_where_the_log_cannot_say(scene, logs):
     asked = await scene(4, 5)
-    asked.logs["redis"] = ReportedProgress(
-        logs["redis"], **{"lag": 3, "oldest_age": 1.0, **unclear}
-    )
+    asked.logs["redis"] = ReportedProgress(logs["redis"], lag=None)
     result = await ask(asked, "drained")
     assert (result.verdict, "can't say how far" in result.reason) == ("unknown", True)
 
 
-async def test_drained(scene, logs, monkeypatch):
-    """Red for an old record that is not settled; a recent one is still being worked on."""
-    from migration_guide.gates import drained  # noqa: PLC0415
-
-    await mirror(logs["kafka"], logs["redis"], message("a"))
-    assert (await ask(await scene(4, 5), "drained")).verdict == "green"
-    monkeypatch.setattr(drained, "_IN_HAND_SECONDS", -1.0)
-    result = await ask(await scene(4, 5), "drained")
+@pytest.mark.parametrize("name", ["redis", "kafka"])
+async def test_drained_waits_for_what_was_there_by_whichever_clock(scene, logs, monkeypatch, name):
+    """Red for an unsettled record, and green once it is settled, though later ones are not."""
+    log = logs[name]
+    pair = LogPair(name, "redis" if name == "kafka" else "kafka")
+    asked = await scene(4, 5, pair=pair)
+    await append(log, message("a", "c"))
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() - 300)
+    result = await ask(asked, "drained")
     assert (result.verdict, "has an unsettled record" in result.reason) == ("red", True)
+    judging = asyncio.create_task(ask(asked, "drained"))
+    await acknowledge(log)
+    await append(log, message("later", "c"))
+    assert (await judging).verdict == "green"
