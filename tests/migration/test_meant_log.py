@@ -63,7 +63,9 @@ async def test_no_watermark_is_taken_from_another_log(elsewhere, database_pool):
     assert set((await right.look()).state.watermark or {}) == {"redis", "redis@6"}
 
 
-async def test_a_backfill_writes_into_no_other_log(elsewhere, database_url, tmp_path):
+@pytest.fixture
+def typed(elsewhere, database_url, tmp_path):
+    """Run ``crossfade migrate ARGUMENTS`` with settings that lead to the other database."""
     _, there = elsewhere
     settings = {
         "DATABASE_URL": database_url,
@@ -72,10 +74,31 @@ async def test_a_backfill_writes_into_no_other_log(elsewhere, database_url, tmp_
         "REDIS_STREAM_DB": str(there.redis_stream_db),
         "STREAM_PARTITIONS": str(PARTITIONS),
     }
+
+    async def run(*arguments: str, **more: str) -> tuple[int, str]:
+        ran = await Crossfade.fork("migrate", *arguments, cwd=tmp_path, **{**settings, **more})
+        return await ran.ends(), " ".join(ran.text.split())
+
+    return run
+
+
+async def test_a_backfill_writes_into_no_other_log(elsewhere, typed):
+    _, there = elsewhere
     logs = ("--source", "redis", "--into", "redis@6", "--settle", "0")
-    refused = await Crossfade.fork("migrate", "backfill", *logs, cwd=tmp_path, **settings)
-    assert await refused.ends() == 2, refused.text
-    assert "lead to another log" in " ".join(refused.text.split())
+    status, said = await typed("backfill", *logs)
+    assert (status, "lead to another log" in said) == (2, True), said
     async with create("redis@6", there) as log:
         ends = [part.appended for part in await log.progress(Topic.MESSAGES, group=WORKER_GROUP)]
     assert sum(filter(None, ends)) == 1
+
+
+@pytest.mark.parametrize("follow", [(), ("--follow",)])
+async def test_no_parity_is_told_of_another_log(typed, database_pool, follow):
+    """Nothing is kept of it. Where nobody can be asked, that is said, and the logs are compared."""
+    logs = ("parity", "--primary", "redis", "--shadow", "redis@6", "--settle", "0")
+    status, said = await typed(*logs, *follow)
+    assert (status, "lead to another log" in said) == (2, True), said
+    assert await database_pool.fetchval("SELECT count(*) FROM parity_reports") == 0
+    if not follow:
+        status, said = await typed(*logs, DATABASE_URL="postgresql://a@127.0.0.1:1/b")
+        assert (status, "the processes use these logs is not known" in said) == (1, True), said

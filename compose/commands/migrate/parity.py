@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -21,6 +22,7 @@ from compose.grid import Cell, Grid
 from compose.output import UNKNOWN, client_settings, err, out, run, warn, working
 from compose.settings import Settings
 from compose.terminal import styled
+from migration_guide.meant_log import must_be_meant
 from migration_guide.mirrored import mirrored_since
 from migration_guide.parity.check import ParityCheck, PartitionReport, check
 from migration_guide.parity.comparison import ParityLimits
@@ -30,11 +32,14 @@ from persistence import parity_reports
 from persistence.database.pool import connect, using
 from persistence.errors import PersistenceError
 from persistence.parity_reports import ParityReport
+from transport.contract import Transport
+from transport.errors import one_line
 
 __all__ = ["parity"]
 
 _STATUS = {Verdict.EQUAL: 0, Verdict.DIFFERS: 1, Verdict.NOTHING: UNKNOWN}
 _REFRESH = 1.0
+_ASK_SECONDS = 5.0
 _SHOWN = 20
 _COLUMNS = (
     (ParityResult.MATCHED, "matched"),
@@ -128,7 +133,7 @@ async def _once(
             bar.update(task, description=f"comparing: {read} records read")
 
         mirrored = await _mirrored(settings)
-        async with two_logs(settings, *names) as (first, second):
+        async with _meant_logs(settings, names) as (first, second):
             report = await check(
                 first,
                 second,
@@ -151,7 +156,7 @@ async def _follow(
     as_json: bool,
 ) -> ParityCheck:
     """Show the comparison until Ctrl-C, then return its last report."""
-    async with two_logs(settings, *names) as (first, second):
+    async with _meant_logs(settings, names) as (first, second):
         follower = Follower(first, second, since=since, limits=limits)
         try:
             with working("Reading both logs ..."):
@@ -177,12 +182,36 @@ async def _live(follower: Follower, *, as_json: bool) -> ParityCheck:
         return follower.report()
 
 
+@asynccontextmanager
+async def _meant_logs(
+    settings: Settings, names: tuple[str, str]
+) -> AsyncIterator[tuple[Transport, Transport]]:
+    """Connect the logs, which have to be those of the processes if PostgreSQL can be asked.
+
+    Raises:
+        WrongLogError: one of them is another log.
+    """
+    async with two_logs(settings, *names) as logs:
+        try:
+            pool = await connect(settings.persistence)
+            try:
+                async with asyncio.timeout(_ASK_SECONDS):
+                    for log in logs:
+                        await must_be_meant(log, pool)
+            finally:
+                pool.terminate()
+        except (PersistenceError, TimeoutError) as error:
+            reason = one_line(error, empty=f"no answer within {_ASK_SECONDS:.0f} s")
+            warn(f"whether the processes use these logs is not known: {reason}")
+        yield logs
+
+
 async def _mirrored(settings: Settings) -> float | None:
     """Return since when the primary is mirrored; ``None`` without PostgreSQL or a migration."""
     try:
         pool = await connect(settings.persistence)
         try:
-            return await mirrored_since(pool, within=5)
+            return await mirrored_since(pool, within=_ASK_SECONDS)
         finally:
             pool.terminate()
     except PersistenceError:
@@ -195,7 +224,7 @@ async def _record(settings: Settings, report: ParityCheck) -> None:
     try:
         pool = await connect(settings.persistence)
         try:
-            async with using(pool, within=5) as connection:
+            async with using(pool, within=_ASK_SECONDS) as connection:
                 await parity_reports.write(
                     connection,
                     ParityReport(
