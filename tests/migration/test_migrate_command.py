@@ -113,8 +113,11 @@ async def test_it_refuses_by_name_and_exits_by_verdict(crossfade, process, state
     assert await (await crossfade("check")).ends() == 0
     blank = await crossfade("forget", "good", "--why", " ", "--yes")
     assert await blank.ends() == 2
-    missing = await crossfade("forget", "good", "--why", "x", "--yes")
-    assert await missing.ends() == 1
+    for sure in ((), ("--yes",)):
+        missing = await crossfade("forget", "good", "--why", "x", *sure)
+        assert await missing.ends() == 1
+        assert "no process good is missing" in missing.text
+        assert "really gone" not in missing.text, "nothing is asked"
     assert await (await crossfade("rollback", "--why", "x", "--yes")).ends() == 1
 
 

@@ -313,6 +313,9 @@ async def test_accept_gap_refuses_a_partition_that_is_well(
     refused = await crossfade("db", "accept-gap", "redis", str(P), "--why", "loop", "--yes")
     assert await refused.ends() == 1
     assert f"partition {P} of redis does not wait" in refused.text
+    refused = await crossfade("db", "accept-gap", "redis", "99", "--why", "loop", "--yes")
+    assert await refused.ends() == 1
+    assert f"redis has no partition 99: it has {PARTITIONS}, counted from 0" in refused.text
     assert await positions(database_pool) == before
 
 

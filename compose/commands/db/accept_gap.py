@@ -78,6 +78,10 @@ async def _waiting(log: Transport, pool: Pool, asked: Sequence[int] | None) -> l
     found = await gaps(log, pool, range(log.partitions) if asked is None else asked)
     have = {gap.partition for gap in found}
     for partition in asked or ():
+        if partition not in have and partition >= log.partitions:
+            fail(
+                f"{log.name} has no partition {partition}: it has {log.partitions}, counted from 0"
+            )
         if partition not in have:
             fail(
                 f"partition {partition} of {log.name} does not wait: the log holds all that may "

@@ -145,9 +145,9 @@ def forget(
 
     A process that is only cut off from PostgreSQL, and goes on with its work, is not gone.
     """
+    if not explained(lambda: _is_missing(member)):
+        fail(_NOT_MISSING.format(member))
     if dry_run:
-        if not explained(lambda: _is_missing(member)):
-            fail(_NOT_MISSING.format(member))
         if as_json:
             out.json({"wouldForget": member})
         else:
