@@ -1,7 +1,9 @@
 """From PostgreSQL's rows: the records that the source's log no longer holds and the target lacks.
 
-The target's whole log is read once, to know which messages it has: 16 bytes for each record, in a
-temporary file. Then the rows are walked in their order, and receipts after them.
+Both logs are read once, whole, to know which messages they have: 16 bytes for each record, in
+temporary files. Then the rows are walked in their order, and receipts after them. A row's offset
+does not tell whether the source still holds its record: a failover or an ``XDEL`` takes records out
+of the middle.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ import asyncpg
 
 from migration_guide.backfill.appending import BackfillAppends
 from migration_guide.backfill.copies import of_receipt, of_row
-from migration_guide.parity.beginning import Beginning, both_beginnings
 from migration_guide.parity.facts import facts_of
 from persistence.database.pool import using
 from persistence.tables.columns import MESSAGE, RECEIPT, names, receipt_of
@@ -29,9 +30,12 @@ _PAGE = 500
 _MESSAGES = f"""
 SELECT {names(MESSAGE)}, fingerprint, seq, transport, partition, log_offset, trace_id
 FROM messages
-WHERE seq > $1 AND transport = $2 AND ($3::timestamptz IS NULL OR accepted_at >= $3)
-ORDER BY seq LIMIT $4
+WHERE seq > $1 AND seq <= $2 AND transport = $3
+    AND ($4::timestamptz IS NULL OR accepted_at >= $4)
+ORDER BY seq LIMIT $5
 """  # noqa: S608 - constants only
+
+_NEWEST = "SELECT coalesce(max(seq), 0) FROM messages"
 
 _RECEIPTS = f"""
 SELECT {names(RECEIPT, "receipts")}
@@ -73,32 +77,34 @@ class FromRows:
         """Yield the records that the target lacks, each with the cursor after its append."""
         of = self._of
         of.status.stage = "comparing"
-        partitions = of.target.partitions
-        ours, _ = await both_beginnings(of.source, of.target, since=of.request.since)
-        with _Identities() as copied:
-            await copied.fill(of.target, of.source, self._examined)
-            async for rows in self._messages():
+        source, target = of.source, of.target
+        # The record of a later row may be appended behind what is read of the source.
+        newest = (await self._fetch(_NEWEST))[0][0]
+        with _Identities() as held, _Identities() as copied:
+            await held.fill(source, target, self._examined)
+            await copied.fill(target, source, self._examined)
+            async for rows in self._messages(newest):
                 lacking = [
-                    of_row(row, len(ours), partitions)
+                    of_row(row, source.partitions, target.partitions)
                     for row in rows
-                    if not self._held(row, ours) and not copied.has(str(row["id"]))
+                    if not held.has(str(row["id"])) and not copied.has(str(row["id"]))
                 ]
                 yield lacking, {"messages": str(rows[-1]["seq"])}
             async for rows in self._receipts():
-                yield [of_receipt(r, partitions) for r in rows if not copied.has(_name(r))], {}
+                lacking = [
+                    of_receipt(row, target.partitions)
+                    for row in rows
+                    if not held.has(_name(row)) and not copied.has(_name(row))
+                ]
+                yield lacking, {}
 
     def _examined(self, records: int) -> None:
         self._of.status.examined += records
 
-    def _held(self, row: asyncpg.Record, ours: Sequence[Beginning]) -> bool:
-        """Return whether the source still holds the row's record: ``FromLog`` copies it exactly."""
-        partition = row["partition"]
-        first = ours[partition].first_held if partition < len(ours) else b""
-        return bool(first) and self._of.source.sort_key(row["log_offset"]) >= first
-
-    async def _messages(self) -> AsyncIterator[Sequence[asyncpg.Record]]:
-        seq = int(self._of.cursor.get("messages", "0"))
-        while rows := await self._fetch(_MESSAGES, seq, self._of.source.name, self._since, _PAGE):
+    async def _messages(self, newest: int) -> AsyncIterator[Sequence[asyncpg.Record]]:
+        """Yield the messages that the cursor is not through, up to a ``seq``."""
+        seq, name = int(self._of.cursor.get("messages", "0")), self._of.source.name
+        while rows := await self._fetch(_MESSAGES, seq, newest, name, self._since, _PAGE):
             yield rows
             seq = rows[-1]["seq"]
 

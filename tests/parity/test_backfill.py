@@ -24,6 +24,7 @@ from persistence.store.writer import Writer
 from tests.parity.mirroring import every, message, send
 from transport.contract import Appended
 from transport.errors import TransportUnavailable
+from transport.features.forwarding import Forwarding
 from transport.message.envelope import Receipt, decode, seal_receipt
 from transport.message.partitioner import partition_for
 
@@ -341,6 +342,51 @@ async def test_what_redis_trimmed_comes_back_from_the_rows(
         assert now.headers["mirrorOf"].decode() == f"redis:{was.offset}"
         assert now.headers["traceparent"][:35] == was.headers["traceparent"][:35]
     assert (await Backfill(database_pool, redis_log, kafka_log, rows).run()).appended == 0
+
+
+async def test_what_redis_lost_in_the_middle_comes_back_from_the_rows(
+    redis_log, kafka_log, both_settings, database_pool
+):
+    """A failover lost it, or an XDEL: it is younger than the first record that Redis holds."""
+    offsets = await send(redis_log, kafka_log, range(20), copied=lambda n: n not in {9, 10})
+    await persist(redis_log, database_pool, range(20))
+    client = Redis(
+        host=both_settings.redis_host, port=both_settings.redis_port,
+        db=both_settings.redis_stream_db, protocol=2,
+    )  # fmt: skip
+    home = partition_for(message(9).conversation_id, redis_log.partitions)
+    async with client:
+        assert await client.xdel(f"msg:stream:{home}", offsets[9]) == 1
+    rows = request(from_rows=True)
+    assert (await Backfill(database_pool, redis_log, kafka_log, rows).run()).appended == 1
+    assert (await Backfill(database_pool, redis_log, kafka_log, request()).run()).appended == 1
+    copies = Counter(r.headers["messageId"].decode() for r in await every(kafka_log))
+    assert copies == {message(n).message_id: 1 for n in range(20)}
+
+
+async def test_a_row_whose_record_comes_while_the_logs_are_read_is_left_to_the_shadow(
+    redis_log, kafka_log, database_pool
+):
+    """Redis has its record, behind what was read. A copy from the row would be a second one."""
+    await send(redis_log, kafka_log, range(4))
+    await persist(redis_log, database_pool, range(4))
+
+    class Late(Forwarding):
+        """Kafka, which is read after Redis. A message is sent and persisted before that."""
+
+        came = False
+
+        async def read(self, *place, **how):
+            if not self.came:
+                self.came = True
+                await send(redis_log, kafka_log, [4], copied=lambda _: False)
+                await persist(redis_log, database_pool, [4])
+            return await super().read(*place, **how)
+
+    late = Late(kafka_log)
+    rows = request(from_rows=True)
+    assert (await Backfill(database_pool, redis_log, late, rows).run()).appended == 0
+    assert late.came
 
 
 async def test_rows_of_a_partition_that_was_added_to_a_topic_are_copied(

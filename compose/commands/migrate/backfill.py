@@ -40,7 +40,8 @@ def backfill(
     from_rows: Annotated[
         bool,
         typer.Option(
-            "--from-rows", help="Copy from PostgreSQL the messages that the source has trimmed."
+            "--from-rows",
+            help="Copy from PostgreSQL the messages that the source has trimmed or lost.",
         ),
     ] = False,
     rate: Annotated[
