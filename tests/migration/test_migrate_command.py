@@ -342,6 +342,31 @@ async def test_a_run_that_another_operator_overtakes_ends(
     assert (await state(database_pool)).target == 1
 
 
+async def test_two_runs_do_not_restart_the_processes_at_once(
+    crossfade, process, state_machine, tmp_path
+):
+    """The second one finds a step under way, as after an interruption, but the first one is there.
+
+    Two commands at once would take down two processes of a group that is restarted one by one.
+    """
+    await state_machine.adopt(CHOICES[0], "first")
+    await process("a", 0)
+    ran, end = tmp_path / "ran", tmp_path / "end"
+    restart = f"echo x >> {ran}; until test -e {end}; do sleep 0.1; done"
+    run = ("run", "--to", "kafka", "--why", "x", "--yes", "--timeout", "1", "--rolling", restart)
+    first = await crossfade(*run)
+    await eventually(ran.exists, timeout=60)
+    second = await crossfade(*run)
+    assert await second.ends() == 1
+    assert "another 'crossfade migrate run' is at work" in second.text
+    end.touch()
+    assert await first.ends() == 4, first.text
+    assert ran.read_text() == "x\n"
+    again = await crossfade(*run)
+    assert await again.ends() == 4, again.text
+    assert ran.read_text() == "x\nx\n", "it goes on with the step that is under way"
+
+
 async def test_a_run_waits_for_the_first_process_to_say_what_it_runs(
     crossfade, process, state_machine
 ):

@@ -35,7 +35,7 @@ from compose.commands.options.common import DryRun, Json, Yes
 from compose.commands.options.log_name import named_log
 from compose.commands.options.operator_action import Why, caller
 from compose.grid import Grid
-from compose.output import client_settings, err, out, warn
+from compose.output import client_settings, err, fail, out, warn
 from compose.terminal import confirm, styled
 from migration_guide.errors import NotStarted
 from migration_guide.phases import phases, step
@@ -43,6 +43,7 @@ from migration_guide.planning import MigrationPlan, plan, planned
 from migration_guide.steps import MigrationStanding, Steps
 from migration_guide.way import Way, way_of_plan, way_to
 from persistence.errors import Outage
+from persistence.fleet.leader_lock import elected
 from persistence.fleet.log_choice import LogPair
 
 __all__ = ["run"]
@@ -171,7 +172,15 @@ class _Runner(NamedTuple):
             GatesStayedRed: the gates of a step did not turn green in time.
         """
         with self._told_if_interrupted():
-            return await self._walk(way)
+            # Two at once would restart two processes of a group at once. The lock goes with its
+            # connection, also in a failover; then the epoch alone keeps them apart.
+            async with session(say=False) as (_, pool), elected(pool, "migrate run") as lock:
+                if lock is None:
+                    fail(
+                        "another 'crossfade migrate run' is at work: 'crossfade migrate watch' "
+                        "shows what it does; to end it, interrupt it where it runs"
+                    )
+                return await self._walk(way)
 
     async def _walk(self, way: Way) -> Ended:
         await self._plan()
