@@ -25,9 +25,8 @@ async def gate(scene: Scene) -> GateResult:
         return unknown(
             NAME,
             f"no watermark of {name} is recorded, or it was made void by a process with other "
-            "settings ('crossfade migrate status' has the history): 'crossfade migrate advance', "
-            "'rollback' and 'watch' record one when every process is on the phase and both logs "
-            "answer",
+            "settings ('crossfade migrate status' has the history): 'crossfade migrate watch' "
+            "records one when every process is on the phase and both logs answer",
         )
     log = await scene.log(name)
     below: dict[str, str | None] = {}

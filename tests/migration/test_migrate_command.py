@@ -358,7 +358,7 @@ async def test_two_runs_do_not_restart_the_processes_at_once(
     await eventually(ran.exists, timeout=60)
     second = await crossfade(*run)
     assert await second.ends() == 1
-    assert "another 'crossfade migrate run' is at work" in second.text
+    assert "another run of this command is at work" in second.text
     end.touch()
     assert await first.ends() == 4, first.text
     assert ran.read_text() == "x\n"

@@ -177,7 +177,7 @@ class _Runner(NamedTuple):
             async with session(say=False) as (_, pool), elected(pool, "migrate run") as lock:
                 if lock is None:
                     fail(
-                        "another 'crossfade migrate run' is at work: 'crossfade migrate watch' "
+                        "another run of this command is at work: 'crossfade migrate watch' "
                         "shows what it does; to end it, interrupt it where it runs"
                     )
                 return await self._walk(way)
