@@ -44,6 +44,8 @@ _PARTS = ("transport", "otel", "persistence", "ingress", "migration_guide")
 _LONGEST = 1 << 17  # bytes of a request: arguments and environment
 _PR_SET_PDEATHSIG = 1
 _TERMINATED = -signal.SIGTERM
+# Services start at once, in threads: without it each would start a fork server of its own.
+_STARTING = threading.Lock()
 
 
 class ForkedProcess:
@@ -112,9 +114,14 @@ def fork_crossfade(
     return ForkedProcess(int(connection.recv(64)), connection)
 
 
-@cache
 def _address() -> str:
-    """Start this process's fork server; return its address."""
+    """Return the address of this process's fork server, which the first call starts."""
+    with _STARTING:
+        return _start()
+
+
+@cache
+def _start() -> str:
     folder = tempfile.TemporaryDirectory(prefix="fork-server-")
     address = f"{folder.name}/socket"
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
