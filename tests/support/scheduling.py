@@ -17,8 +17,9 @@ _FOLDERS = (
 _LONGEST = (
     "tests/clients/", "tests/compose/test_migrate_run.py", "tests/console/",
     "tests/faults/test_crossfade.py", "tests/faults/test_pooler.py",
-    "tests/hostile/kafka_records/", "tests/package/test_wheel.py",
-    "tests/rehearsal/test_rehearsal.py", "tests/shadow/",
+    "tests/hostile/kafka_records/", "tests/kafka/test_kafka_altered.py",
+    "tests/kafka/test_kafka_lost_tail.py", "tests/kafka/test_kafka_rights.py",
+    "tests/package/test_wheel.py", "tests/rehearsal/test_rehearsal.py", "tests/shadow/",
 )  # fmt: skip
 """The longest files, which start first: started last, one would run alone at the end."""
 
