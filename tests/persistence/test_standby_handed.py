@@ -71,6 +71,16 @@ async def test_what_this_process_appends_is_acknowledged_without_a_read(
         assert noted[event.message_id] == standing[event.message_id]
 
 
+def test_partitions_look_together_after_a_whole_lull() -> None:
+    """So one statement asks for all of them, and the worker had time to write their records."""
+    begun = [1000 + number * 0.007 for number in range(32)]  # 32 partitions, a quarter of a second
+    looks = [round(now + standby_feed.until_look(now), 6) for now in begun]
+    assert all(
+        look >= now + standby_feed.LULL_SECONDS for now, look in zip(begun, looks, strict=True)
+    )
+    assert len(set(looks)) <= 3
+
+
 async def test_what_is_not_settled_is_not_acknowledged_and_seen_as_stalled(
     copied, consumed, stand_by, transport, database_pool, eventually
 ):
