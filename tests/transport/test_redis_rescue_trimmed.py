@@ -22,7 +22,7 @@ async def failover(tmp_path: Path) -> AsyncIterator[Failover]:
         yield failover
 
 
-async def test_who_hears_of_it_late_brings_what_is_older_than_all_that_is_left(
+async def test_a_process_that_hears_late_brings_records_older_than_all_others(
     failover: Failover,
 ) -> None:
     brief = {"stream_retention_records": 0, "stream_retention_seconds": 0}
