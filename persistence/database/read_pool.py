@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+import asyncpg
 import structlog
 
 from persistence.database.pool import Connection, Pool, using
@@ -69,7 +70,7 @@ class ReadPool:
             self._places.release()
             await self._primary.release(connection)
             return
-        gave_no_answer = connection.is_closed()
+        gave_no_answer = _is_closed(connection)
         await self._reads.release(connection)
         if gave_no_answer:  # nor will the others that a silent server left open
             await self._reads.expire_connections()
@@ -112,3 +113,10 @@ class ReadPool:
         self._ask_again_at = float("-inf")
         if past := self._outage.succeeded():
             _log.info("Pages come from DATABASE_READ_URL again", seconds=past.seconds)
+
+
+def _is_closed(connection: Connection) -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:  # the pool took it back when it closed
+        return True
