@@ -121,7 +121,7 @@ class Archiver:
             facts = await self._written(archive, ids)
         for chunk in _by(_AT_ONCE, ids):
             async with using(self._pool) as connection, connection.transaction():
-                await delete_rows(connection, chunk)
+                await delete_rows(connection, chunk, archived=True)
             await asyncio.sleep(_PAUSE)
         await self.table.done(archive)
         await renew_summaries(self._pool)

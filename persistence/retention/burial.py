@@ -42,6 +42,12 @@ WHERE locktype = 'relation' AND granted AND pid <> pg_backend_pid()
     AND relation IN ('messages'::regclass, 'message_receipts'::regclass)
     AND mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock')
 """
+_UNMARKED = """
+SELECT count(*) FROM unnest($1::uuid[]) AS gone (id)
+WHERE NOT EXISTS (
+    SELECT FROM tombstones WHERE tombstones.id = gone.id AND ($2 OR erased_at IS NOT NULL)
+)
+"""
 _RECEIPTS = "DELETE FROM message_receipts WHERE message_id = ANY($1::uuid[])"
 _POSITIONS = "DELETE FROM message_positions WHERE message_id = ANY($1::uuid[])"
 _ATTEMPTS = "DELETE FROM delivery_attempts WHERE message_id = ANY($1::uuid[])"
@@ -106,8 +112,27 @@ async def writers_ended(pool: Pool) -> None:
             left &= await _under_way(connection)
 
 
-async def delete_rows(connection: Connection, ids: Sequence[UUID]) -> Deleted:
-    """Delete rows that have a tombstone, with all that belongs to them; record their pages."""
+async def delete_rows(
+    connection: Connection, ids: Sequence[UUID], *, archived: bool = False
+) -> Deleted:
+    """Delete rows that have a tombstone, with all that belongs to them; record their pages.
+
+    The tombstones are from an earlier transaction, which PostgreSQL may have lost meanwhile. So
+    they are looked at again in this one.
+
+    Args:
+        connection: in a transaction.
+        ids: the messages.
+        archived: whether the tombstone of an archived row suffices; otherwise it is an erased one.
+
+    Raises:
+        Outage: a tombstone is not there; nothing was deleted. Write it again.
+    """
+    if unmarked := await connection.fetchval(_UNMARKED, ids, archived):
+        raise Outage(
+            f"PostgreSQL lost the tombstones of {unmarked} messages in a failover or a restore: "
+            "their rows stay until there are new ones"
+        )
     receipts = _count(await connection.execute(_RECEIPTS, ids))
     await connection.execute(_POSITIONS, ids)
     await connection.execute(_ATTEMPTS, ids)
