@@ -118,7 +118,7 @@ class Archiver:
             await writers_ended(self._pool)  # from here on no row and no receipt comes to these
             facts = await self._write(archive, ids, lock)
         else:
-            facts = await self._written(archive, ids)
+            facts = await self._written(archive, ids, lock)
         for chunk in _by(_AT_ONCE, ids):
             async with using(self._pool) as connection, connection.transaction():
                 await delete_rows(connection, chunk, archived=True)
@@ -146,10 +146,10 @@ class Archiver:
                     "process archives them, restore them or their file"
                 )
             facts = await file.store(self._store, archive.name)
-        await self.table.written(archive, facts)
+        await self.table.written(archive, facts, lock)
         return facts
 
-    async def _written(self, archive: Archive, ids: Sequence[UUID]) -> FileFacts:
+    async def _written(self, archive: Archive, ids: Sequence[UUID], lock: Connection) -> FileFacts:
         assert archive.bytes is not None
         assert archive.sha256 is not None
         facts = FileFacts(archive.rows, archive.bytes, archive.sha256)
@@ -161,7 +161,7 @@ class Archiver:
                 facts = await holding(self._store, archive.name, ids)
             except ArchiveDamaged as error:
                 raise ArchiveDamaged(f"{error}. Its rows are still in PostgreSQL") from error
-            await self.table.written(archive, facts)
+            await self.table.written(archive, facts, lock)
         return facts
 
 

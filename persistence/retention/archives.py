@@ -142,12 +142,16 @@ class ArchiveTable:
         async with using(self._pool) as connection:
             return {row[0]: row[1] for row in await connection.fetch(_ROWS, ids)}
 
-    async def written(self, archive: Archive, facts: FileFacts, *, state: str = "written") -> None:
-        """Record that the file was written and read back."""
-        async with using(self._pool) as connection:
-            await connection.execute(
-                _WRITTEN, archive.id, state, facts.rows, facts.bytes, facts.sha256
-            )
+    async def written(
+        self, archive: Archive, facts: FileFacts, lock: Connection, *, state: str = "written"
+    ) -> None:
+        """Record that the file was written and read back.
+
+        Over the connection that holds the lock: if it is lost, another process may have archived
+        or erased rows of this file since it was read. Then the file is written again.
+        """
+        with translated():
+            await lock.execute(_WRITTEN, archive.id, state, facts.rows, facts.bytes, facts.sha256)
 
     async def done(self, archive: Archive) -> None:
         """Record that the file's rows are deleted."""

@@ -277,7 +277,7 @@ class Erasure:
                         await self._note(run, counts, begins, connection)
                     begun = True
                 if begun:
-                    await self._archived.take_out(archive, doomed)
+                    await self._archived.take_out(archive, doomed, lock)
             except PayloadMissing:
                 _count(counts, unread=1)  # the others are looked into all the same
         async with using(self._pool) as connection, connection.transaction():

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from persistence.database.pool import Pool
+from persistence.database.pool import Connection, Pool
 from persistence.fleet.payload_identity import confirm
 from persistence.payloads.errors import PayloadOutage
 from persistence.payloads.store import PayloadStore
@@ -85,8 +85,10 @@ class ErasedFromArchives:
                     doomed.append(Doomed(UUID(row["id"]), at, row["payload_key"]))
         return doomed
 
-    async def take_out(self, archive: Archive, doomed: Sequence[Doomed]) -> None:
+    async def take_out(self, archive: Archive, doomed: Sequence[Doomed], lock: Connection) -> None:
         """Rewrite the file, under its name, without the subject's messages, which are marked.
+
+        ``lock`` is the connection that holds the archiver's lock.
 
         ``doomed`` is empty if an attempt that was interrupted took them out: it may not have
         recorded the file's facts.
@@ -108,7 +110,7 @@ class ErasedFromArchives:
                     "is: put back the bucket's version that has them, and run this again"
                 )
             facts = await file.store(self._store, archive.name)
-        await self._table.written(archive, facts, state=archive.state)
+        await self._table.written(archive, facts, lock, state=archive.state)
         await self._table.took_out([row.id for row in doomed])
 
     def _is_of_subject(self, row: dict[str, Any]) -> bool:

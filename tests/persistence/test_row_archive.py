@@ -270,6 +270,33 @@ async def test_a_file_is_not_replaced_by_one_with_fewer_rows(
     assert await rows(database_pool) == ["young"]
 
 
+_END_THE_LOCK = """
+SELECT pg_terminate_backend(pid) FROM pg_locks
+WHERE locktype = 'advisory' AND objid = hashtext($1)::oid
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+async def test_a_file_that_is_sent_after_an_erasure_is_written_again(
+    database_pool, store, monkeypatch
+):
+    """The lock is lost while the file is sent; an erasure then takes it, and does not wait."""
+    erasure = await _carols(database_pool, store, archive_them=False)
+    real = ArchiveDraft.store
+
+    async def slow(*arguments):
+        assert await database_pool.fetchval(_END_THE_LOCK, archiver_module.ARCHIVING)
+        assert (await erasure.run(by="me")).rows == 1
+        return await real(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ArchiveDraft, "store", slow)
+        with pytest.raises(Outage):
+            await archive(database_pool, store)
+    await archive(database_pool, store)
+    assert "carol" not in {row["sender_id"] for row in archived(store)}
+
+
 async def test_what_comes_of_age_meanwhile_is_left_for_the_next_pass(
     database_pool, store, sent, monkeypatch, eventually
 ):
