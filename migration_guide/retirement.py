@@ -24,6 +24,7 @@ from persistence.dead_letters.kept import count_letters
 from persistence.fleet.heartbeat import PRESENCE_SECONDS
 from persistence.fleet.log_identities import known_identities
 from persistence.fleet.processes import Process
+from persistence.fleet.retired_logs import retired_logs
 from persistence.fleet.used_logs import was_used
 from transport.contract import WORKER_GROUP, Holding, Topic, Transport
 from transport.existing import Existing, must_be_shared
@@ -183,6 +184,11 @@ async def retire(
         raise NotRetired(
             f"{_reasons(obstacles)}. It is recorded as retired and nothing was removed: processes "
             "that accept messages into it end by themselves; run this command again then"
+        )
+    if proof.log not in await retired_logs(pool, [proof.log]):
+        raise NotRetired(
+            "PostgreSQL lost the record of it in a failover or a restore, so processes may write "
+            "the log. Nothing was removed: run this command again"
         )
     return await log.remove()
 

@@ -332,6 +332,26 @@ async def test_a_producer_that_starts_meanwhile_loses_nothing(
     assert await retire(steps, database_pool, proof, log, who="op", why="x", wait=0)
 
 
+async def test_a_log_whose_retirement_was_lost_is_not_removed(
+    moved, worked_off, judged, steps, log, database_pool
+):
+    """PostgreSQL is set back by hand, as a failover to a standby that was behind does."""
+    await worked_off(message("c1"))
+    proof = await judged()
+    retiring = asyncio.create_task(
+        retire(steps, database_pool, proof, log, who="op", why="x", wait=2)
+    )
+
+    async def is_lost() -> bool:
+        return str(await database_pool.execute("DELETE FROM retired_logs")) == "DELETE 1"
+
+    await eventually(is_lost)
+    with pytest.raises(NotRetired, match=r"lost the record .* Nothing was removed"):
+        await retiring
+    assert await log.read(Topic.MESSAGES, partition_for("conv", PARTITIONS))
+    assert await retire(steps, database_pool, await judged(), log, who="op", why="x", wait=0)
+
+
 async def test_the_name_of_a_log_that_was_never_used_stays_free(
     both, process, state_machine, database_pool
 ):
