@@ -21,7 +21,15 @@ if TYPE_CHECKING:  # database.py uses this module
     from persistence.database.pool import Connection, Pool
     from persistence.database.servers import Servers
 
-__all__ = ["direct_of", "is_stale", "leave_if_outdated", "pooling_of", "replacement_of", "watch_of"]
+__all__ = [
+    "direct_of",
+    "end",
+    "is_stale",
+    "leave_if_outdated",
+    "pooling_of",
+    "replacement_of",
+    "watch_of",
+]
 
 _OUTDATED = frozenset(
     (
@@ -41,12 +49,17 @@ def is_stale(connection: Connection) -> bool:
     return servers is not None and made != servers.generation
 
 
+def end(connection: Connection) -> None:
+    """Close a connection at once, unless the server ended it meanwhile."""
+    with suppress(asyncpg.InterfaceError):  # then it is the pool's again, and refuses
+        connection.terminate()
+
+
 async def leave_if_outdated(pool: Pool, connection: Connection, error: BaseException) -> None:
     """Close ``connection``, and the pool's others once they are free, if ``error`` demands it."""
     servers = _servers_of(connection)
     if servers is not None and _is_outdated(error) and servers.leave():
-        with suppress(asyncpg.InterfaceError):  # the server closed it meanwhile
-            connection.terminate()
+        end(connection)
         await pool.expire_connections()
 
 

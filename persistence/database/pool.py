@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, cast
 
 import asyncpg
 
-from persistence.database.failover import leave_if_outdated, watch_of
+from persistence.database.failover import end, leave_if_outdated, watch_of
 from persistence.database.servers import ServerConnection, Servers
 from persistence.database.translation import translated
 from persistence.settings import PersistenceSettings
@@ -121,8 +121,7 @@ async def using(pool: Pool, *, within: float | None = None) -> AsyncIterator[Con
         except (TimeoutError, CancelledError):
             # Its answer may still arrive, or never. Asking the server to cancel, and waiting for
             # that, would hang here if the network fails.
-            with suppress(asyncpg.InterfaceError):  # the server ended it meanwhile
-                connection.terminate()
+            end(connection)
             raise
         except Exception as error:
             await leave_if_outdated(pool, connection, error)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import cast
 
-import asyncpg
-
-from persistence.database.failover import direct_of, leave_if_outdated
+from persistence.database.failover import direct_of, end, leave_if_outdated
 from persistence.database.pool import Connection, Pool
 from persistence.database.servers import Servers
 from persistence.database.translation import translated
@@ -79,7 +77,7 @@ async def _try(connection: Connection, what: str) -> bool:
         return bool(await connection.fetchval(_TRY, _CLASS, what))
     except (TimeoutError, asyncio.CancelledError):
         # The server may grant the lock all the same. The pool would keep it with the connection.
-        connection.terminate()
+        end(connection)
         raise
 
 
@@ -89,12 +87,10 @@ async def _unlock(connection: Connection, what: str) -> None:
             await connection.execute(_UNLOCK, _CLASS, what)
     except asyncio.CancelledError:
         # The statement may never be executed. The pool would keep the lock with the connection.
-        connection.terminate()
+        end(connection)
         raise
     except Exception:  # noqa: BLE001 - cut off in the middle of a statement, or gone already
-        # The lock goes with the connection. A lost connection is the pool's again, and refuses.
-        with suppress(asyncpg.InterfaceError):
-            connection.terminate()
+        end(connection)  # and with it the lock
 
 
 def is_held(name: str) -> str:

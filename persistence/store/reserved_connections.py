@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 
-from persistence.database.failover import is_stale, leave_if_outdated
+from persistence.database.failover import end, is_stale, leave_if_outdated
 from persistence.database.pool import Connection, Pool
 from persistence.database.translation import translated
 
@@ -44,7 +44,7 @@ class ReservedConnections:
             except BaseException as error:
                 self._held -= 1
                 if isinstance(error, TimeoutError | CancelledError):
-                    connection.terminate()  # its answer may still arrive
+                    end(connection)  # its answer may still arrive
                 else:
                     await leave_if_outdated(self._pool, connection, error)
                 await self._pool.release(connection)

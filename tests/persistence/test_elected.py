@@ -90,6 +90,28 @@ async def test_a_process_cancelled_while_it_lets_go_leaves_no_lock(database_url,
         pool.terminate()
 
 
+@pytest.mark.parametrize("statement", [b"pg_try_advisory_lock", b"pg_advisory_unlock"])
+async def test_a_process_that_loses_its_connection_as_it_is_cancelled_ends(database_url, statement):
+    """Otherwise it would go on: the error of a connection that is gone took its place."""
+    url = httpx.URL(database_url)
+    async with FaultProxy(url.host, url.port or 5432) as proxy:
+        pool = await connect(
+            PersistenceSettings(database_url=str(url.copy_with(host=proxy.host, port=proxy.port)))
+        )
+
+        async def elect() -> None:
+            async with elected(pool, "test"):
+                pass
+
+        proxy.hold(statement)
+        election = asyncio.create_task(elect())
+        await proxy.held.wait()
+        pool.terminate()
+        election.cancel()
+        await asyncio.wait([election])
+        assert election.cancelled()
+
+
 async def test_the_smallest_pool_has_a_connection_left_beside_all_locks(database_url):
     """Who holds a lock needs another connection for the work, and waits for it."""
     size = PersistenceSettings.model_fields["database_pool_size"].metadata[0].ge

@@ -58,3 +58,14 @@ async def test_one_that_answers_too_late_is_dropped(pool) -> None:
         await held.fetch("SELECT pg_sleep(30)", within=0.05)
     assert await _pid(held) != pid
     await held.close()
+
+
+async def test_one_that_is_lost_as_its_caller_is_cancelled_ends_as_cancelled(pool) -> None:
+    held = ReservedConnections(pool, most=2)
+    await _pid(held)
+    asking = asyncio.create_task(held.fetch("SELECT pg_sleep(30)", within=30))
+    await asyncio.sleep(0)  # until it waits for the answer
+    pool.terminate()
+    asking.cancel()
+    await asyncio.wait([asking])
+    assert asking.cancelled()
