@@ -16,6 +16,7 @@ from compose.grid import Grid
 from compose.output import client_settings, err, fail, out, run
 from compose.terminal import progress_bar
 from persistence.database.pool import Pool, connect
+from persistence.errors import Outage
 from persistence.jobs.job import Job
 from persistence.jobs.table import JobTable
 from persistence.settings import PersistenceSettings
@@ -160,7 +161,7 @@ async def follow(
     until_stalled: bool = False,
     changed: Callable[[Job], None] | None = None,
 ) -> Job:
-    """Wait until a job is over, and return it.
+    """Wait until a job is over, and return it. Waits out outages, as the job does.
 
     Args:
         pool: Connections to the database.
@@ -168,12 +169,22 @@ async def follow(
         kind: The kind that it must have, if any.
         until_stalled: Return also if the job is stalled.
         changed: Called with the job each time that its state has changed.
+
+    Raises:
+        Outage: PostgreSQL can't answer the first time.
     """
     jobs, last = JobTable(pool), None
     with progress_bar(err) as bar:
         task = bar.add_task("", total=None)
         while True:
-            job = await jobs.get(identifier, kind)
+            try:
+                job = await jobs.get(identifier, kind)
+            except Outage as error:
+                if last is None:  # perhaps the settings lead to no server
+                    raise
+                bar.update(task, description=f"waiting: {error}")
+                await asyncio.sleep(_REFRESH)
+                continue
             if job is None:
                 fail(f"there is no {kind or 'job'} {identifier}")
             bar.update(

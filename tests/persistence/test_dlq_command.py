@@ -6,6 +6,7 @@ import json
 import re
 import signal
 
+import httpx
 import pytest
 
 from persistence.dead_letters.dead_letters import DeadLetters
@@ -15,6 +16,7 @@ from persistence.tables.states import JobState
 from tests.persistence.loglib import append, contents, lag
 from tests.persistence.samples import message, raw_record, record
 from tests.support.crossfade import Crossfade
+from tests.support.fault_proxy import FaultProxy
 from transport.clock import now
 from transport.contract import DeadLetter, Reason, Record, Topic
 from transport.message.dead_letters import dead_letter_headers
@@ -32,8 +34,8 @@ async def crossfade(tmp_path, transport_settings, database_url, transport):
         "STREAM_PARTITIONS": str(transport.partitions),
     }
 
-    async def run(*arguments: str, wait: bool = True) -> Crossfade:
-        command = await Crossfade.fork(*arguments, cwd=tmp_path, **settings)
+    async def run(*arguments: str, wait: bool = True, **more: str) -> Crossfade:
+        command = await Crossfade.fork(*arguments, cwd=tmp_path, **(settings | more))
         started.append(command)
         if wait:
             command.status = await command.ends()
@@ -143,6 +145,25 @@ async def test_ctrl_c_leaves_a_redrive_that_resume_finishes(
     assert (await crossfade("dlq", "redrive", "--resume", identifier)).status == 1
     pages = [await transport.read(Topic.MESSAGES, p) for p in range(transport.partitions)]
     assert sum(map(len, pages)) == 3
+
+
+async def test_a_redrive_waits_out_an_outage_of_postgresql(
+    crossfade, buried, database_url, transport, eventually
+):
+    url = httpx.URL(database_url)
+    async with FaultProxy(url.host, url.port or 5432) as proxy:
+        address = str(url.copy_with(host=proxy.host, port=proxy.port))
+        redrive = await crossfade(
+            "dlq", "redrive", "--all", "--rate", "1", wait=False, DATABASE_URL=address
+        )
+        await eventually(lambda: lag(transport))
+        before = proxy.connections
+        proxy.refuse()
+        proxy.reset()
+        await eventually(lambda: proxy.connections >= before + 3)  # it asks again and again
+        proxy.heal()
+        assert await redrive.ends() == 0, redrive.text
+    assert "done: redrove 3 of 3" in redrive.text
 
 
 async def test_another_terminal_watches_and_cancels(
