@@ -20,7 +20,14 @@ import msgspec
 from persistence.database.pool import Connection, Pool, using
 from persistence.errors import Outage
 
-__all__ = ["Deleted", "Doomed", "delete_rows", "mark_erased", "writers_ended"]
+__all__ = [
+    "Deleted",
+    "Doomed",
+    "delete_rows",
+    "mark_erased",
+    "must_be_marked",
+    "writers_ended",
+]
 
 _PAUSE = 0.02
 _LONGEST = 120.0
@@ -112,27 +119,37 @@ async def writers_ended(pool: Pool) -> None:
             left &= await _under_way(connection)
 
 
+async def must_be_marked(
+    connection: Connection, ids: Sequence[UUID], *, archived: bool = False
+) -> None:
+    """Check that messages still have their tombstones.
+
+    They are from an earlier transaction, which PostgreSQL may have lost meanwhile.
+
+    Args:
+        connection: in the transaction that relies on them.
+        ids: the messages.
+        archived: whether the tombstone of an archived row suffices; otherwise it is an erased one.
+
+    Raises:
+        Outage: a tombstone is not there. Write it again.
+    """
+    if unmarked := await connection.fetchval(_UNMARKED, ids, archived):
+        raise Outage(
+            f"PostgreSQL lost the tombstones of {unmarked} messages in a failover or a restore: "
+            "nothing more happens to these until there are new ones"
+        )
+
+
 async def delete_rows(
     connection: Connection, ids: Sequence[UUID], *, archived: bool = False
 ) -> Deleted:
     """Delete rows that have a tombstone, with all that belongs to them; record their pages.
 
-    The tombstones are from an earlier transaction, which PostgreSQL may have lost meanwhile. So
-    they are looked at again in this one.
-
-    Args:
-        connection: in a transaction.
-        ids: the messages.
-        archived: whether the tombstone of an archived row suffices; otherwise it is an erased one.
-
     Raises:
-        Outage: a tombstone is not there; nothing was deleted. Write it again.
+        Outage: as ``must_be_marked`` does; nothing was deleted.
     """
-    if unmarked := await connection.fetchval(_UNMARKED, ids, archived):
-        raise Outage(
-            f"PostgreSQL lost the tombstones of {unmarked} messages in a failover or a restore: "
-            "their rows stay until there are new ones"
-        )
+    await must_be_marked(connection, ids, archived=archived)
     receipts = _count(await connection.execute(_RECEIPTS, ids))
     await connection.execute(_POSITIONS, ids)
     await connection.execute(_ATTEMPTS, ids)

@@ -29,7 +29,7 @@ from persistence.payloads.errors import PayloadMissing, PayloadOutage
 from persistence.payloads.store import PayloadStore
 from persistence.retention import in_logs, letters, rows
 from persistence.retention.archiver import ARCHIVING
-from persistence.retention.burial import Doomed, delete_rows, mark_erased
+from persistence.retention.burial import Doomed, delete_rows, mark_erased, must_be_marked
 from persistence.retention.in_archives import ErasedFromArchives
 from persistence.retention.mentions import forget_mentions
 from persistence.retention.subject import Subject
@@ -263,6 +263,7 @@ class Erasure:
                 return await self._next_stage(run)
             counts = dict(run.progress.counts)
             begun = run.cursor.get("file begun") == str(archive.id)
+            doomed: Sequence[Doomed] = ()
             try:
                 doomed = await self._archived.find(archive)
                 await self._mark(doomed)
@@ -282,6 +283,7 @@ class Erasure:
                 _count(counts, unread=1)  # the others are looked into all the same
         async with using(self._pool) as connection, connection.transaction():
             await run.lock(connection)
+            await must_be_marked(connection, [row.id for row in doomed])
             await self._note(run, counts, {"archive": str(archive.id)}, connection)
         return True
 

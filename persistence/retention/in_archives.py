@@ -35,6 +35,7 @@ class ErasedFromArchives:
         self._pool = pool
         self._store = store
         self._subject = subject
+        self._found: dict[int, dict[UUID, Doomed]] = {}
 
     async def next(self, after: int) -> Archive | None:
         """Return the file after ``after``.
@@ -67,23 +68,27 @@ class ErasedFromArchives:
         return count
 
     async def find(self, archive: Archive) -> list[Doomed]:
-        """Return the subject's messages in a file.
+        """Return the subject's messages in a file, and those that were found there before.
+
+        A file that was written anew no longer tells whose messages they were. But PostgreSQL may
+        have lost their tombstones since.
 
         Raises:
             PayloadMissing, PayloadOutage: as their names say.
             ArchiveDamaged: the file has other bytes than were written.
         """
         assert self._store is not None
-        doomed: list[Doomed] = []
         if archive.state == "planned":
             await self._store.delete([archive.name])
-            return doomed
+            return []
+        doomed = self._found.setdefault(archive.id, {})
         async for lines in lines_of(self._store, archive.name):
             for row in map(_row, lines):
                 if self._is_of_subject(row):
                     at = datetime.fromisoformat(row["accepted_at"])
-                    doomed.append(Doomed(UUID(row["id"]), at, row["payload_key"]))
-        return doomed
+                    found = Doomed(UUID(row["id"]), at, row["payload_key"])
+                    doomed[found.id] = found
+        return list(doomed.values())
 
     async def take_out(self, archive: Archive, doomed: Sequence[Doomed], lock: Connection) -> None:
         """Rewrite the file, under its name, without the subject's messages, which are marked.

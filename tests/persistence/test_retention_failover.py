@@ -96,3 +96,37 @@ async def test_an_erasure_is_not_done_while_a_row_is_there(servers, pool, sent, 
     report = await Erasure(pool, Subject("sender", "alice"), [], None).run(by="me")
     assert (report.state, report.rows) == ("done", 1)
     assert await _counts(pool) == (0, 0)
+
+
+async def test_an_erasure_marks_what_it_took_out_of_a_file(
+    servers, pool, sent, tmp_path, monkeypatch
+):
+    """The file alone told whose message it was, and is written anew when the mark is lost."""
+    store, real = opened(f"file://{tmp_path}/archive"), ArchiveDraft.store
+    async with pool.acquire() as connection:
+        await insert(connection, [placed(message("2", sender="carol"))])
+        await connection.execute(_OLD)
+    await Archiver(pool, store, days=30).archive(asyncio.Event())
+    marked, steps = erasure_module.mark_erased, list[str]()
+
+    async def mark(pool, doomed) -> None:
+        steps.append("mark")
+        if len(steps) == 1:
+            await servers.cut()  # the job has begun
+        await marked(pool, doomed)
+
+    async def put(*arguments):
+        facts = await real(*arguments)
+        steps.append("put")
+        if steps.count("put") == 1:
+            await _fail_over(servers)
+        return facts
+
+    with monkeypatch.context() as patched:
+        patched.setattr(erasure_module, "mark_erased", mark)
+        patched.setattr(ArchiveDraft, "store", put)
+        report = await Erasure(pool, Subject("sender", "carol"), [], None, store).run(by="me")
+    assert (report.state, report.archived) == ("done", 1)
+    assert await pool.fetchval("SELECT count(*) FROM tombstones WHERE erased_at IS NOT NULL") == 1
+    report = await Erasure(pool, Subject("sender", "alice"), [], None, store).run(by="me")
+    assert report.archived == 1
