@@ -30,6 +30,7 @@ from persistence.database.fitness import (
 )
 from persistence.database.hang import HangWatch
 from persistence.database.replaced import TIMELINE, PrimaryTimeline, ReplacementWatch, successor
+from persistence.database.transaction import ServerTransaction
 from persistence.database_url import parts_of, place_of, urls_of
 from persistence.errors import Crowded, Outage
 from transport.errors import ConfigurationError
@@ -65,6 +66,10 @@ class ServerConnection(asyncpg.Connection):
     pooling: Pooling
     checked: set[str]
     _transport: asyncio.BaseTransport  # asyncpg's own; its stubs leave it out
+
+    def transaction(self, **options: Any) -> ServerTransaction:
+        """Return a transaction or, within one, a savepoint."""
+        return ServerTransaction(self, **options)
 
     @property
     def certificate(self) -> bytes | None:

@@ -35,6 +35,10 @@ _TOGETHER_LOCK_MS = "1000"
 """The longest wait of a statement of several partitions for a lock, in milliseconds."""
 
 
+class _Undone(Exception):  # noqa: N818 - no error: it ends a transaction by its rollback
+    pass
+
+
 class Writer:
     """Writes batches. Shared by every worker task of a process, and by the direct ingress."""
 
@@ -169,12 +173,10 @@ class Writer:
         """
         async with using(self._pool) as connection:
             await connection.prepare(INSERT)
-            trial = connection.transaction()
-            await trial.start()
-            try:
-                await connection.execute(TAKE, "probe", -1, 0, "probe")
-            finally:
-                await trial.rollback()
+            with suppress(_Undone):
+                async with connection.transaction():
+                    await connection.execute(TAKE, "probe", -1, 0, "probe")
+                    raise _Undone
 
     async def write(self, batch: Sequence[PositionedEvent], fence: Fence | None) -> Written:
         """Insert ``batch`` in its order, all or nothing, and return the outcome of each record.
