@@ -148,6 +148,9 @@ export class Batch {
     error: CrossfadeError,
     attempts: number,
   ): [Item[][], CrossfadeError?] {
+    for (const one of left) {
+      one.maybeAccepted ||= error.maybeAccepted;
+    }
     const much = tooMuch(error);
     if (much && left.length > 1) {
       const half = Math.floor(left.length / 2);
@@ -176,7 +179,9 @@ export class Batch {
   private leaveOut(items: readonly Item[], cause: CrossfadeError): void {
     for (const one of items) {
       const text = "not sent: a message before it could not be sent";
-      this.outcomes[one.place] = new NotSentError(text, { cause });
+      const error = new NotSentError(text, { cause });
+      error.maybeAccepted = one.maybeAccepted; // by a request that was split afterwards
+      this.outcomes[one.place] = error;
     }
   }
 }

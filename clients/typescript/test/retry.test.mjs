@@ -138,6 +138,16 @@ test("a proxy that takes less than the service is given less", async () => {
   assert.deepEqual(sent.map((one) => one.ack !== undefined), [true, true, true, false]);
 });
 
+test("a lost answer counts although the request is split afterwards", async () => {
+  const half = [200, { "content-length": "9" }, "{"];
+  answers = [half, [413, {}, ""], problem(401)];
+  const client = new Client(url, { timeoutMs: 500, retry: QUICK });
+  const sent = await client.sendBatch([0, 1].map(message));
+  assert.deepEqual(contents(), [["0", "1"], ["0", "1"], ["0"]]);
+  assert.ok(sent[1].error instanceof NotSentError);
+  assert.deepEqual(sent.map((one) => one.error.maybeAccepted), [true, true]);
+});
+
 test("an answer of something else is named, and nothing is followed", async () => {
   const moved = await failed({}, [302, { location: "https://login.example/" }, ""]);
   assert.match(moved.message, /it redirects to https:\/\/login/);
