@@ -32,6 +32,8 @@ class ChildProcess:
         self.pid = process.pid
         self.addresses: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
         """Its addresses: set once it serves, cancelled if it ends before."""
+        self.replaced: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Set once another process has its place, while this one may still finish its requests."""
         self.heard = False
         """Whether a heartbeat has come."""
         self.silent = 0

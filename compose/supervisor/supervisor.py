@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -179,7 +180,9 @@ class Supervisor:
         while True:
             child = slot.child
             assert child is not None
-            await asyncio.wait({child.ended})
+            # Once it is replaced, it may take long to end, and its successor may die meanwhile.
+            ends: set[asyncio.Future[Any]] = {child.ended, child.replaced}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             async with slot.changing:
                 if slot.child is child:
                     await self._restart(slot, child)
@@ -263,6 +266,7 @@ class Supervisor:
                 )
                 return False
             slot.child = new
+            old.replaced.set_result(None)
         # The new one serves the address of one that accepts; a worker has an address of its own.
         await self._end(old, signal.SIGTERM if slot.listener is None else signal.SIGHUP)
         return True

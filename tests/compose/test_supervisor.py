@@ -177,6 +177,32 @@ async def test_a_stop_in_a_reload_is_orderly(crossfade, places):
     assert len(re.findall('"event":"Stopped"', running.text)) == 3  # both, and the supervisor
 
 
+async def test_a_process_that_dies_after_a_reload_is_restarted_at_once(crossfade, places):
+    """The process that it replaced still finishes its requests, and accepts no more."""
+    running = await crossfade(
+        "serve", "--processes", "1", **{**places, "SHUTDOWN_DELAY_SECONDS": "0"}
+    )
+    await running.says('"event":"Started"')
+    port, old = int(places["PORT"]), _children(running.process.pid)["serve 1"]
+    _, slow = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        slow.write(
+            b"POST /api/messages HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+        )
+        assert await _answers(port)
+        running.process.send_signal(signal.SIGHUP)
+        await running.says('"event":"Stopping"')
+        (new,) = {child.pid for child in psutil.Process(running.process.pid).children()} - {old}
+        os.kill(new, signal.SIGKILL)
+        await running.says("Process ended: starting another")
+        await eventually(lambda: _answers(port))
+        assert not _has_ended(old)
+    finally:
+        slow.close()
+    assert await running.terminate() == 0
+
+
 async def test_a_reload_into_settings_that_fail_keeps_the_processes(crossfade, places, tmp_path):
     running = await crossfade("serve", "--processes", "2", **places)
     await running.says('"event":"Started"')
