@@ -104,7 +104,7 @@ _ANSWERED: dict[tuple[str, str], Any] = {
         "redrivenTooOften": 0,
     },
     ("redriveDeadLetters", "202"): {"redriveId": _REDRIVE},
-    ("discardDeadLetters", "200"): {"discarded": 1},
+    ("discardDeadLetters", "200"): {"discarded": 1, "upTo": 4812},
     ("getHealth", "200"): {"status": "ok"},
 }
 _REFUSED = {

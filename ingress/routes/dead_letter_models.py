@@ -130,6 +130,9 @@ class DiscardRequest(_Chosen):
     most: Annotated[int, Field(ge=1, le=100_000), _INTEGRAL] | None = None
     """The most dead letters to discard, oldest first; null is all. If fewer are discarded, none of
     the selection is left."""
+    up_to: Annotated[int, Field(ge=0, le=LARGEST), _INTEGRAL] | None = None
+    """The largest id to discard. The `upTo` of a dry run leaves out what came after it, however
+    often the request is sent. Null is all that there are."""
 
 
 class DeadLetterPage(ApiStruct, frozen=True):
@@ -185,3 +188,5 @@ class Discarded(ApiStruct, frozen=True):
     """The number of dead letters that were given up, or would be in a dry run."""
 
     discarded: int
+    up_to: int
+    """The largest id that could be among them."""

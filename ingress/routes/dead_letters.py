@@ -102,14 +102,18 @@ async def get_dead_letter(
 )
 async def discard_dead_letters(body: DiscardRequest, routes: Routes, who: Caller) -> Discarded:
     selection = selection_of(body.ids, body.filter)
+    up_to = await routes.letters.newest() if body.up_to is None else body.up_to
     if body.dry_run:
-        return Discarded(discarded=sum((await routes.letters.count(selection)).values()))
+        by_reason = await routes.letters.count(selection, up_to=up_to)
+        return Discarded(discarded=sum(by_reason.values()), up_to=up_to)
     async with routes.actions.recorded(
         "discard", who=who, target=described(selection), why=body.why
     ) as entry:
-        count = await routes.letters.discard(selection, by=who, why=body.why, most=body.most)
+        count = await routes.letters.discard(
+            selection, by=who, why=body.why, up_to=up_to, most=body.most
+        )
         entry.result = f"{count} discarded"
-    return Discarded(discarded=count)
+    return Discarded(discarded=count, up_to=up_to)
 
 
 def _full(letter: StoredDeadLetter, record: DeadLetterBytes) -> FullDeadLetter:

@@ -152,34 +152,43 @@ class DeadLetters:
         headers = list(zip(row["header_names"], row["header_values"], strict=True))
         return _stored(row), DeadLetterBytes(row["record_key"], row["body"], headers)
 
+    async def newest(self) -> int:
+        """Return the largest id that there is; 0 if there are no letters."""
+        async with using(self._pool) as connection:
+            sql = "SELECT coalesce(max(id), 0) FROM dead_letters"
+            return int(await connection.fetchval(sql))
+
     async def count(
-        self, selection: Selection | None = None, *, state: str | None = LetterState.PENDING
+        self,
+        selection: Selection | None = None,
+        *,
+        state: str | None = LetterState.PENDING,
+        up_to: int | None = None,
     ) -> dict[str, int]:
-        """Return the number of letters, by reason."""
-        condition, values = where(selection or Selection(), ("state = {}", state))
+        """Return the number of letters, by reason; with ``up_to``, of ids up to that one."""
+        condition, values = where(
+            selection or Selection(), ("state = {}", state), ("id <= {}", up_to)
+        )
         sql = f"SELECT reason, count(*) AS letters FROM dead_letters WHERE {condition} GROUP BY reason ORDER BY reason"  # noqa: E501, S608 - values are arguments
         async with using(self._pool) as connection:
             return {row["reason"]: row["letters"] for row in await connection.fetch(sql, *values)}
 
     async def discard(
-        self, selection: Selection, *, by: str, why: str, most: int | None = None
+        self, selection: Selection, *, by: str, why: str, up_to: int, most: int | None = None
     ) -> int:
         """Discard the pending letters of ``selection`` for good; return their number.
 
         They stay listed as discarded, with caller and reason, and can't be redriven. A thousand are
-        discarded at once, the oldest first: those that existed when the call began, at most
-        ``most``.
+        discarded at once, the oldest first: those with ids up to ``up_to``, at most ``most``.
         """
         discarded, last = 0, 0
-        async with using(self._pool) as connection:
-            until = await connection.fetchval("SELECT coalesce(max(id), 0) FROM dead_letters")
         while most is None or discarded < most:
             at_once = _AT_ONCE if most is None else min(_AT_ONCE, most - discarded)
             condition, values = where(
                 selection,
                 ("state = {}", LetterState.PENDING),
                 ("id > {}", last),
-                ("id <= {}", until),
+                ("id <= {}", up_to),
             )
             n = len(values)
             sql = f"""

@@ -77,6 +77,68 @@ async def test_a_redrive_shows_its_progress_and_is_cancelled(
     assert (actions[0]["why"], actions[0]["who"]) == (WHY, either.who)
 
 
+async def test_no_more_letters_are_discarded_than_were_shown(
+    both: Place, look: Open, name: str
+) -> None:
+    async with connected(both) as database:
+        await database.execute(_MANY, name, 4)
+        page = await look(both, "#/dead-letters")
+        group = page.get_by_role("row").filter(has_text=f"hay <n> of {name}")
+        await group.get_by_role("button", name="Discard …").click()
+        dialog = page.get_by_role("dialog")
+        await expect(dialog).to_contain_text("3 letters will be given up for good")
+        await database.execute(_MANY.replace("series(1,", "series(11,"), name, 18)
+        await sure(page, "Discard for good")
+        await expect(group.locator("td").nth(1)).to_have_text("8")
+        states = await database.fetch(
+            "SELECT state, count(*) AS letters FROM dead_letters WHERE cause = $1 GROUP BY state",
+            f"hay <n> of {name}",
+        )
+    assert {row["state"]: row["letters"] for row in states} == {"discarded": 3, "pending": 8}
+
+
+async def test_a_discard_that_is_sent_twice_takes_nothing_more(
+    both: Place, look: Open, name: str
+) -> None:
+    async with connected(both) as database:
+        await database.execute(_MANY, name, 4)
+        page = await look(both, "#/dead-letters")
+        group = page.get_by_role("row").filter(has_text=f"hay <n> of {name}")
+        await group.get_by_role("button", name="Discard …").click()
+        dialog = page.get_by_role("dialog")
+        await expect(dialog).to_contain_text("3 letters will be given up for good")
+        await database.execute(_MANY.replace("series(1,", "series(11,"), name, 18)
+        both.browser_side.lose_reply_to(b"/api/dead-letters/discard")
+        await dialog.get_by_label("Reason").fill(WHY)
+        await dialog.get_by_role("button", name="Discard for good").click()
+        await expect(dialog).to_have_count(0)  # the browser has sent it again by itself
+        query = "SELECT count(*) FROM dead_letters WHERE cause = $1 AND state = 'discarded'"
+        assert await database.fetchval(query, f"hay <n> of {name}") == 3
+
+
+async def test_letters_are_counted_again_after_a_lost_connection(
+    both: Place, look: Open, name: str
+) -> None:
+    async with connected(both) as database:
+        await database.execute(_MANY, name, 4)
+    page = await look(both, "#/dead-letters")
+    group = page.get_by_role("row").filter(has_text=f"hay <n> of {name}")
+    await group.get_by_role("button", name="Discard …").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("3 letters will be given up for good")
+    await dialog.get_by_label("Reason").fill(WHY)
+    both.browser_side.refuse()
+    both.browser_side.reset()
+    await dialog.get_by_role("button", name="Discard for good").click()
+    await expect(dialog.get_by_role("alert")).to_contain_text("It may have been done")
+    await expect(dialog.get_by_role("button", name="Discard for good")).to_be_disabled()
+    both.browser_side.heal()
+    await dialog.get_by_role("button", name="Count again").click()
+    await expect(dialog).to_contain_text("3 letters will be given up for good")
+    await dialog.get_by_role("button", name="Discard for good").click()
+    await expect(dialog).to_have_count(0)
+
+
 async def test_a_redrive_that_failed_is_shown_and_resumed(
     both: Place, look: Open, name: str
 ) -> None:

@@ -215,13 +215,29 @@ def test_every_state_of_a_dead_letter_can_be_asked_for() -> None:
 async def test_discarding_keeps_who_and_why(service: Service, dead: list[dict]) -> None:
     ids = [item["id"] for item in (await _list(service))["items"]][:2]
     answer = await service.client.post(f"{URL}/discard", json={"ids": ids, "why": "test data"})
-    assert answer.json() == {"discarded": 2}
+    assert answer.json()["discarded"] == 2
     assert len((await _list(service))["items"]) == 3
     for item in (await _list(service, state="discarded"))["items"]:
         assert item["id"] in ids
         assert (item["resolvedBy"], item["resolvedWhy"]) == ("api", "test data")
     again = await service.client.post(f"{URL}/discard", json={"ids": ids, "why": "again"})
-    assert again.json() == {"discarded": 0}
+    assert again.json()["discarded"] == 0
+
+
+async def test_what_comes_after_a_dry_run_is_not_discarded(
+    service: Service, dead: list[dict]
+) -> None:
+    items = (await _list(service))["items"]
+    body = {"filter": {}, "why": "test data"}
+    dry = (await service.client.post(f"{URL}/discard", json=body | {"dryRun": True})).json()
+    assert dry == {"discarded": 5, "upTo": items[0]["id"]}
+    earlier = body | {"upTo": items[1]["id"]}  # as if the newest one had come after a dry run
+    dry = await service.client.post(f"{URL}/discard", json=earlier | {"dryRun": True})
+    assert dry.json() == {"discarded": 4, "upTo": items[1]["id"]}
+    for discarded in (4, 0):
+        answer = await service.client.post(f"{URL}/discard", json=earlier)
+        assert answer.json() == {"discarded": discarded, "upTo": items[1]["id"]}
+    assert [one["id"] for one in (await _list(service))["items"]] == [items[0]["id"]]
 
 
 @pytest.mark.parametrize(

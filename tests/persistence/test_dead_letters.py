@@ -133,8 +133,9 @@ async def test_what_is_discarded_says_by_whom_and_why_and_stays_listed(
     indexed, dead_letters, database_pool
 ):
     kept, gone = await indexed(letter(record(message("a"))), letter(record(message("b"))))
-    assert await dead_letters.discard(Selection(ids=(gone.id,)), by="ann", why="spam") == 1
-    assert await dead_letters.discard(Selection(ids=(gone.id,)), by="bob", why="again") == 0
+    one = Selection(ids=(gone.id,))
+    assert await dead_letters.discard(one, by="ann", why="spam", up_to=gone.id) == 1
+    assert await dead_letters.discard(one, by="bob", why="again", up_to=gone.id) == 0
     assert [row.id for row in await dead_letters.list()] == [kept.id]
     [row] = await dead_letters.list(state="discarded")
     assert (row.resolved_by, row.resolved_why, row.state) == ("ann", "spam", "discarded")

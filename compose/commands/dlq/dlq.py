@@ -216,8 +216,9 @@ def discard(
         for found, letters in by_reason.items():
             out.print(f"  {found}: {letters}")
         return
+    up_to = run(_newest)  # what comes while the question is open is not discarded
     if not yes:
-        count = sum(run(lambda: _count(selection)).values())
+        count = sum(run(lambda: _count(selection, up_to)).values())
         confirm(f"Discard {counted(count, 'dead letter')} for good?")
 
     async def main() -> int:
@@ -228,7 +229,7 @@ def discard(
                 "discard", who=who, target=described(selection), why=why
             ) as entry,
         ):
-            count = await DeadLetters(pool).discard(selection, by=who, why=why)
+            count = await DeadLetters(pool).discard(selection, by=who, why=why, up_to=up_to)
             entry.result = f"{count} discarded"
             return count
 
@@ -244,9 +245,14 @@ async def _must_be_pending(ids: list[int]) -> None:
         await must_be_pending(letters, ids)
 
 
-async def _count(selection: Selection) -> dict[str, int]:
+async def _newest() -> int:
     async with _letters() as letters:
-        return await letters.count(selection)
+        return await letters.newest()
+
+
+async def _count(selection: Selection, up_to: int | None = None) -> dict[str, int]:
+    async with _letters() as letters:
+        return await letters.count(selection, up_to=up_to)
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ export class Refused extends Error {
 async function call(method, path, body) {
   const headers = { "X-Crossfade-Console": "1", Accept: "application/json" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  let response;
+  let response, text;
   try {
     response = await fetch(path, {
       method,
@@ -19,10 +19,10 @@ async function call(method, path, body) {
       credentials: "same-origin",
       body: body === undefined ? undefined : JSON.stringify(body),
     });
+    text = await response.text();
   } catch {
     throw new Refused(0, { detail: "The service does not answer." });
   }
-  const text = await response.text();
   let content = null;
   try {
     content = text ? JSON.parse(text) : null;

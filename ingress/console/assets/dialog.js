@@ -83,9 +83,11 @@ export function ask({ title, preview, fields = [], verb, reason = "Reason", dang
         dialog.close();
       } catch (error) {
         result = null;
-        fill(problem, error.message);
+        fill(problem, error.message, error.status === 0 ? " It may have been done: Actions tells." : null);
         problem.hidden = false;
-        go.disabled = false;
+        // What was shown before may be done in part.
+        if (preview) look();
+        else go.disabled = false;
       }
     });
     // How far a long action is. One that is left ends after the part in hand.
@@ -104,7 +106,7 @@ export function ask({ title, preview, fields = [], verb, reason = "Reason", dang
     });
     modal(dialog);
     (fields.find((field) => field.input.required)?.input ?? why).focus();
-    if (preview) {
+    function look() {
       fill(shown, h("p", { class: "muted" }, "Counting …"));
       go.disabled = true;
       preview().then(
@@ -112,9 +114,10 @@ export function ask({ title, preview, fields = [], verb, reason = "Reason", dang
           fill(shown, text);
           go.disabled = Boolean(nothing);
         },
-        (error) => fill(shown, h("p", { class: "problem" }, error.message)),
+        (error) => fill(shown, h("p", { class: "problem" }, error.message), button("Count again", look)),
       );
     }
+    if (preview) look();
   });
 }
 

@@ -72,14 +72,16 @@ function redrive(label, selection) {
 }
 
 function discard(label, selection) {
-  let total = 0;
+  let total = 0,
+    upTo = 0;
   return ask({
     title: `Discard ${label}`,
     verb: "Discard for good",
     danger: true,
     preview: async () => {
-      total = (await post("api/dead-letters/discard", { ...selection, why: "preview", dryRun: true }))
-        .discarded;
+      const found = await post("api/dead-letters/discard", { ...selection, why: "preview", dryRun: true });
+      total = found.discarded;
+      upTo = found.upTo;
       return {
         nothing: total === 0,
         text: h(
@@ -94,7 +96,10 @@ function discard(label, selection) {
       let done = 0,
         last = AT_ONCE;
       while (last === AT_ONCE && progress.wanted()) {
-        last = (await post("api/dead-letters/discard", { ...selection, why, most: AT_ONCE })).discarded;
+        // Others may have come since they were counted, and browsers send a request again by
+        // themselves if the connection ends before an answer.
+        const part = { ...selection, why, most: AT_ONCE, upTo };
+        last = (await post("api/dead-letters/discard", part)).discarded;
         done += last;
         progress.tell(done, total, `${count(done)} of ${count(total)} discarded; leaving stops here.`);
       }
