@@ -60,6 +60,20 @@ async def test_a_lost_connection_is_told_and_made_again(on_kafka: Place, look: O
     await expect(page.locator("#stale")).to_be_hidden()
 
 
+async def test_a_connection_that_falls_silent_is_made_again(on_kafka: Place, look: Open) -> None:
+    """It ends in no error: a router forgets it, or a proxy keeps it open before a hung process."""
+    page = await look(on_kafka)
+    live = page.locator("#live")
+    await expect(live).to_have_text("live")
+    on_kafka.browser_side.black_hole()
+    try:
+        async with page.expect_request("**/api/console/events", timeout=40_000):
+            await expect(live).to_have_text("reconnecting")
+    finally:
+        on_kafka.browser_side.heal()
+    await expect(live).to_have_text("live")
+
+
 async def test_what_is_wrong_is_said_with_its_cause_and_what_to_do(
     both: Place, look: Open, name: str
 ) -> None:

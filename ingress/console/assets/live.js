@@ -5,6 +5,7 @@ import { get } from "./api.js";
 
 const STALE = 5000;
 const LONGEST = 10000;
+const SILENT = 15000;
 
 function oldest(log) {
   const ages = log?.partitions.map((one) => one.oldestAge) ?? [null];
@@ -17,6 +18,7 @@ export class Live {
   #delay = 1000;
   #listeners = new Set();
   #last = 0;
+  #heard = 0;
   #asked = false;
   #lost = false;
   status = null;
@@ -25,7 +27,11 @@ export class Live {
   constructor(onState) {
     this.onState = onState;
     document.addEventListener("visibilitychange", () => this.#visible());
-    setInterval(() => this.#tell(), 1000);
+    setInterval(() => {
+      // A connection that is cut without a word is noticed by its silence.
+      if (this.#source && Date.now() - this.#heard > SILENT) this.#again();
+      this.#tell();
+    }, 1000);
   }
 
   // Call `listener` with each status, and with the one that is there already.
@@ -66,8 +72,10 @@ export class Live {
     if (!this.#asked || document.hidden) return;
     const source = new EventSource("api/console/events");
     this.#source = source;
+    this.#heard = Date.now();
     source.addEventListener("status", (event) => {
       this.#delay = 1000;
+      this.#heard = Date.now();
       this.#take(JSON.parse(event.data));
     });
     source.addEventListener("end", () => {
@@ -78,13 +86,17 @@ export class Live {
     source.addEventListener("error", () => {
       // The browser tries again by itself only where the answer was right; we do always.
       source.close();
-      if (this.#source !== source) return;
-      this.#source = null;
-      this.#lost = true;
-      this.#timer = setTimeout(() => this.#connect(), this.#delay);
-      this.#delay = Math.min(LONGEST, this.#delay * 2);
-      this.#tell();
+      if (this.#source === source) this.#again();
     });
+  }
+
+  #again() {
+    this.#source.close();
+    this.#source = null;
+    this.#lost = true;
+    this.#timer = setTimeout(() => this.#connect(), this.#delay);
+    this.#delay = Math.min(LONGEST, this.#delay * 2);
+    this.#tell();
   }
 
   #take(status) {
