@@ -77,6 +77,27 @@ async def test_a_redrive_shows_its_progress_and_is_cancelled(
     assert (actions[0]["why"], actions[0]["who"]) == (WHY, either.who)
 
 
+async def test_a_redrive_is_followed_through_a_lost_connection(
+    both: Place, look: Open, name: str
+) -> None:
+    await bury(both, name, letters=8)
+    page = await look(both, "#/dead-letters")
+    run = page.locator(".runs li").first
+    begun = await both.api.post(
+        "/api/dead-letters/redrive", json={"filter": {"conversationId": name}, "ratePerSecond": 1}
+    )
+    await page.reload()
+    await expect(run).to_contain_text("running")
+    both.browser_side.refuse()
+    both.browser_side.reset()
+    runs = page.get_by_role("region", name="Redrives")
+    await expect(runs).to_contain_text("The service does not answer")
+    both.browser_side.heal()
+    await expect(run).to_contain_text("8 of 8")
+    await expect(run).to_contain_text("done")
+    assert (await both.api.get(begun.headers["location"])).json()["state"] == "done"
+
+
 async def test_no_more_letters_are_discarded_than_were_shown(
     both: Place, look: Open, name: str
 ) -> None:

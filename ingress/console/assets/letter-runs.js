@@ -5,17 +5,23 @@ import { ask } from "./dialog.js";
 import { button, fill, h, mixed, say } from "./dom.js";
 import { clock, count } from "./format.js";
 
+const AGAIN = 2000; // milliseconds after an error
+
 export function showRuns(root, { session, over }) {
   let shown = "",
     timer = null,
+    asked = 0,
     ended = false,
     waiting = false;
 
   function read() {
     clearTimeout(timer);
+    asked += 1;
+    const mine = asked;
+    const isOld = () => ended || mine !== asked;
     return get("api/dead-letters/redrives").then(
       ({ items }) => {
-        if (ended) return;
+        if (isOld()) return;
         show(items);
         if (items.some((one) => one.state === "running" && !one.stalled)) {
           waiting = true;
@@ -26,7 +32,10 @@ export function showRuns(root, { session, over }) {
         }
       },
       (error) => {
-        if (!ended) fill(root, h("p", { class: "problem" }, error.message));
+        if (isOld()) return;
+        shown = "";
+        fill(root, h("p", { class: "problem" }, error.message, " It is asked again."));
+        timer = setTimeout(read, AGAIN);
       },
     );
   }
