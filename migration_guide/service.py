@@ -43,6 +43,7 @@ from transport.settings import TransportSettings
 __all__ = ["MigrationService"]
 
 _KEPT_SECONDS = 8.0
+_OVERTAKEN = "Somebody changed the migration meanwhile: look again."
 _WINDOW_SECONDS = 300.0
 _PARITY_BACK = timedelta(hours=1)
 _SAMPLES = 20
@@ -92,7 +93,7 @@ class MigrationService:
         if checked is None:
             raise Problem(STATE, f"{shown.refusal}.")
         if shown.epoch != request.epoch:
-            raise Problem(STATE, "Somebody changed the migration meanwhile: look again.")
+            raise Problem(STATE, _OVERTAKEN)
         accepted, overruled = request.accept_unknown, request.overrule
         _must_be_gates({*accepted, *overruled}, checked.results)
         if in_the_way := refused(checked.results, accepted=accepted, overridden=overruled):
@@ -114,15 +115,17 @@ class MigrationService:
             self._kept.clear()
         return done is not None
 
-    async def cancel(self, *, who: str, why: str) -> StandView:
+    async def cancel(self, *, who: str, why: str, epoch: int | None = None) -> StandView:
         """Remove the queued step.
 
         Raises:
-            Problem: none is queued.
+            Problem: none is queued, or the state has changed since ``epoch``.
         """
         with _explained():
-            look = await self._steps.look()
-            state = await self._steps.machine.cancel(look.state.epoch, who=who, why=why)
+            seen = (await self._steps.look()).state
+            if epoch not in {None, seen.epoch}:
+                raise Problem(STATE, _OVERTAKEN)
+            state = await self._steps.machine.cancel(seen.epoch, who=who, why=why)
         return StandView.of(state)
 
     async def _judge(

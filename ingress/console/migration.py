@@ -196,9 +196,9 @@ class MigrationActions(Protocol):
     async def complete(self, *, who: str) -> bool:
         """Record that every process is on the target, if this is true; return whether it is."""
 
-    async def cancel(self, *, who: str, why: str) -> StandView:
+    async def cancel(self, *, who: str, why: str, epoch: int | None = None) -> StandView:
         """Remove the queued step.
 
         Raises:
-            Problem: No step is queued.
+            Problem: No step is queued, or the epoch has changed.
         """

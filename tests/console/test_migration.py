@@ -7,6 +7,10 @@ import re
 import pytest
 from playwright.async_api import expect
 
+from migration_guide.machine import Machine
+from persistence.database.pool import connect
+from persistence.fleet import migration_state
+from persistence.settings import PersistenceSettings
 from tests.console.conftest import READER, Open, Place
 from tests.console.mismatches import differ
 from tests.console.page_actions import TRACEPARENT, WHY, sure
@@ -54,6 +58,60 @@ async def test_a_step_is_refused_where_somebody_was_faster_or_may_only_read(both
         "/api/console/migration/steps", json=step | {"epoch": epoch}, headers=reader
     )
     assert forbidden.status_code == 403
+
+
+async def test_a_queued_step_is_taken_away_only_if_it_is_the_one_that_was_shown(
+    both: Place, look: Open
+) -> None:
+    settings = PersistenceSettings(database_url=both.settings["DATABASE_URL"])
+    pool = await connect(settings)
+    try:
+        machine = Machine(pool)
+
+        async def queue(epoch: int, who: str) -> int:
+            options = {"why": WHY, "seconds": 600, "red": ["parity"]}
+            return (await machine.queue(epoch, 3, who=who, **options)).epoch
+
+        state = await migration_state.state(pool)
+        assert state is not None
+        epoch = await queue(state.epoch, "ann")
+        page = await look(both, "#/migration")
+        await expect(page.locator(".sentence")).to_contain_text("queued by ann")
+        await page.get_by_role("button", name="Take it away …").click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_label("Reason").fill(WHY)
+        emptied = await machine.cancel(epoch, who="ann", why=WHY)
+        await queue(emptied.epoch, "bob")
+        await dialog.get_by_role("button", name="Take it away").click()
+        await expect(dialog.get_by_role("alert")).to_contain_text("meanwhile")
+        state = await migration_state.state(pool)
+        assert state is not None
+        assert state.queued is not None
+        assert state.queued.who == "bob"
+        await dialog.get_by_role("button", name="Leave").click()
+        await expect(page.locator(".sentence")).to_contain_text("queued by bob")
+        await page.get_by_role("button", name="Take it away …").click()
+        await sure(page, "Take it away")
+        await expect(page.locator(".sentence")).to_have_count(0)
+    finally:
+        await pool.close()
+
+
+async def test_an_outage_of_the_database_is_told_beside_what_was_read_before(
+    both: Place, look: Open
+) -> None:
+    page = await look(both, "#/migration")
+    await expect(page.locator(".phases li.here")).to_contain_text("2 mirror")
+    old = page.get_by_role("alert").filter(has_text="What stands here is from before")
+    await expect(old).to_have_count(0)
+    both.database_side.refuse()
+    both.database_side.reset()
+    try:
+        await expect(old).to_be_visible()
+        await expect(page.locator(".phases li.here")).to_contain_text("2 mirror")
+    finally:
+        both.database_side.heal()
+    await expect(old).to_have_count(0)
 
 
 async def test_what_differs_is_counted_by_class_and_shown_with_places_and_trace(

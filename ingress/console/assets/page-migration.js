@@ -24,16 +24,18 @@ const PROCESSES = [
 ];
 
 export function migrationPage(root, { live, session }) {
-  const stand = h("div"),
+  const old = h("p", { class: "problem", role: "alert", hidden: true }),
+    stand = h("div"),
     gates = h("div", { class: "pair" }),
     parity = h("section");
   const processes = h("section"),
     events = h("section");
-  root.append(h("h1", null, "Migration"), stand, gates, parity, processes, events);
+  root.append(h("h1", null, "Migration"), old, stand, gates, parity, processes, events);
   fill(stand, h("p", { class: "muted" }, "Looking …"));
   let view = null,
     ended = false,
     timer = null,
+    asked = 0,
     shown = "",
     judgedEpoch = null;
   const cards = ["forward", "back"].map(
@@ -42,9 +44,13 @@ export function migrationPage(root, { live, session }) {
 
   const read = async () => {
     clearTimeout(timer);
+    asked += 1;
+    const mine = asked;
+    const isOld = () => ended || mine !== asked;
     try {
       const next = await get("api/console/migration");
-      if (ended) return;
+      if (isOld()) return;
+      old.hidden = true;
       view = next;
       const key = JSON.stringify(view);
       if (key !== shown) {
@@ -60,7 +66,11 @@ export function migrationPage(root, { live, session }) {
         }
       }
     } catch (error) {
-      if (!ended && !view)
+      if (isOld()) return;
+      if (view) {
+        fill(old, `What stands here is from before: ${error.message} It is asked again.`);
+        old.hidden = false;
+      } else
         fill(
           stand,
           error.status === 404
@@ -68,7 +78,7 @@ export function migrationPage(root, { live, session }) {
             : h("p", { class: "problem" }, error.message),
         );
     }
-    if (!ended) timer = setTimeout(read, 2000);
+    if (!isOld()) timer = setTimeout(read, 2000);
   };
 
   function show() {
@@ -83,7 +93,7 @@ export function migrationPage(root, { live, session }) {
       );
       return;
     }
-    fill(stand, position(view), at.queued ? queued(at.queued) : null);
+    fill(stand, position(view), at.queued ? queued(at.queued, at.epoch) : null);
     if (judgedEpoch !== at.epoch) {
       judgedEpoch = at.epoch;
       for (const card of cards) {
@@ -99,13 +109,13 @@ export function migrationPage(root, { live, session }) {
     );
   }
 
-  function queued(one) {
+  function queued(one, epoch) {
     const cancel = () =>
       ask({
         title: "Take the queued step away",
         verb: "Take it away",
         danger: true,
-        act: ({ why }) => post("api/console/migration/cancel", { why }),
+        act: ({ why }) => post("api/console/migration/cancel", { why, epoch }),
       }).then((done) => {
         if (done) read();
       });

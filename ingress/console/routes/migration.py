@@ -98,7 +98,8 @@ async def complete_step(who: Caller, migration: Migration) -> Recorded:
 @router.post(
     "/cancel",
     summary="Cancel the queued step",
-    description="A step that waits for its gates has changed nothing yet.",
+    description="A step that waits for its gates has changed nothing yet. Refused (409) if the "
+    "state has changed since `epoch`.",
     operation_id="cancelStep",
     dependencies=[ADMIN, json_body()],
     responses=problems(*_WRITE),
@@ -110,6 +111,6 @@ async def cancel_step(
     async with console.actions.recorded(
         "cancel step", who=who, target="the queued step", why=body.why
     ) as entry:
-        stand = await migration.cancel(who=who, why=body.why)
+        stand = await migration.cancel(who=who, why=body.why, epoch=body.epoch)
         entry.result = "taken away"
     return stand

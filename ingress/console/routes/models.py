@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ingress.routes.dead_letter_models import Whole
 from ingress.routes.models import Model, Reasoned
 from ingress.schema.structs import ApiStruct
 from persistence.dead_letters.groups import LetterGroup
@@ -32,9 +33,11 @@ class Login(Model):
 
 
 class CancelRequest(Model):
-    """The reason for cancelling a queued step."""
+    """The reason for cancelling a queued step, and the epoch at which the step was seen."""
 
     why: Reasoned
+    epoch: Whole | None = None
+    """The step that is queued at another epoch stays. Null cancels any."""
 
 
 class Recorded(ApiStruct, frozen=True):
