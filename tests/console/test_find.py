@@ -71,6 +71,26 @@ async def test_a_message_is_followed_from_post_to_row(either: Place, look: Open,
     assert await link.get_attribute("href") == f"http://traces.test/{'ab' * 16}"
 
 
+async def test_a_message_is_followed_through_a_lost_connection(
+    both: Place, look: Open, name: str
+) -> None:
+    both.database_side.refuse()
+    both.database_side.reset()
+    try:
+        posted = await both.post(name, name)
+        page = await look(both)
+        await page.goto(f"{both.url}/console#/message/{posted['messageId']}")
+        state = page.locator("#main .head .state")
+        await expect(state).to_have_text("pending")
+        both.browser_side.refuse()
+        both.browser_side.reset()
+        await expect(page.locator("#main")).to_contain_text("The service does not answer")
+    finally:
+        both.database_side.heal()
+        both.browser_side.heal()
+    await expect(state).to_have_text("persisted")
+
+
 async def test_every_failed_attempt_is_in_the_story(either: Place, look: Open, name: str) -> None:
     identifier = await bury(either, name)
     page = await look(either, f"#/message/{identifier}")

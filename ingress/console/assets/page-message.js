@@ -7,17 +7,23 @@ import { placeLink } from "./page-browse.js";
 import { listed } from "./page-find.js";
 
 const LINEAR = 2;
+const AGAIN = 2000; // milliseconds after an error
 
 export function messagePage(root, { id }) {
   const body = h("div", { class: "stack" }, h("p", { class: "muted" }, "Reading …"));
   root.append(body);
   let ended = false,
     timer = null,
+    asked = 0,
     said = "";
-  const read = () =>
-    get(`api/console/messages/${encodeURIComponent(id)}`).then(
+  const read = () => {
+    clearTimeout(timer);
+    asked += 1;
+    const mine = asked;
+    const isOld = () => ended || mine !== asked;
+    return get(`api/console/messages/${encodeURIComponent(id)}`).then(
       (story) => {
-        if (ended) return;
+        if (isOld()) return;
         const now = JSON.stringify(story);
         if (now !== said) {
           said = now;
@@ -27,19 +33,23 @@ export function messagePage(root, { id }) {
         if (story.message.state === "pending") timer = setTimeout(read, 1000);
       },
       (error) => {
-        if (!ended)
-          fill(
-            body,
-            h("h1", null, "Message"),
-            error.status === 404
-              ? empty(
-                  "There is no such message",
-                  "Neither a row, nor a record that waits, nor a dead letter has this id.",
-                )
-              : h("p", { class: "problem" }, error.message),
-          );
+        if (isOld()) return;
+        said = "";
+        const isPassing = error.status === 0 || error.status >= 500;
+        fill(
+          body,
+          h("h1", null, "Message"),
+          error.status === 404
+            ? empty(
+                "There is no such message",
+                "Neither a row, nor a record that waits, nor a dead letter has this id.",
+              )
+            : h("p", { class: "problem" }, error.message, isPassing ? " It is asked again." : null),
+        );
+        if (isPassing) timer = setTimeout(read, AGAIN);
       },
     );
+  };
   read();
   return () => {
     ended = true;

@@ -20,21 +20,25 @@ export function producePage(root, { session, query }) {
     return null;
   }
   const answer = h("div", { class: "stack", "aria-live": "polite" });
-  let leave = null;
+  let leave = null,
+    ended = false;
   root.append(
     form(query, (given) => {
       leave?.();
       fill(answer, h("p", { class: "muted" }, "Sending …"));
       return post("api/console/messages", given).then(
         (ack) => {
-          leave = followed(answer, ack);
+          if (!ended) leave = followed(answer, ack);
         },
         (error) => fill(answer, h("p", { class: "problem", role: "alert" }, error.message)),
       );
     }),
     answer,
   );
-  return () => leave?.();
+  return () => {
+    ended = true;
+    leave?.();
+  };
 }
 
 function form(query, send) {
