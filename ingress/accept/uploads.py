@@ -37,6 +37,8 @@ __all__ = ["Uploads"]
 _log = structlog.get_logger(__name__)
 
 _AT_ONCE = 64
+_TRY_AGAIN = 500
+"""Problems with this status or above may pass: clients send the message again."""
 _STREAMS = 16
 """The most streamed uploads at once. Each takes some 10 MiB of memory. One API key gets half."""
 
@@ -148,7 +150,8 @@ class Uploads:
     async def upload(self, messages: Sequence[Submission]) -> list[Submission]:
         """Upload large contents; return the messages that can be committed, in their order.
 
-        The other messages have their verdict: they are repeats, or the upload failed.
+        The other messages have their verdict: they are repeats, or the upload failed, or that of a
+        message before them in their conversation did.
         """
         large = [message for message in messages if self.wants(message)]
         if len(large) == 1:
@@ -157,6 +160,8 @@ class Uploads:
             async with asyncio.TaskGroup() as uploads:
                 for message in large:
                     uploads.create_task(self._upload(message))
+        if len(messages) > 1:
+            _hold_back(messages)
         return [message for message in messages if message.verdict is None]
 
     async def _upload(self, message: Submission) -> None:
@@ -298,6 +303,22 @@ class Uploads:
         """Wait until every upload under way has ended."""
         while self._tasks:
             await asyncio.wait(self._tasks)
+
+
+def _hold_back(messages: Sequence[Submission]) -> None:
+    """Refuse messages behind one of their conversation that its client will send again."""
+    refused: set[str] = set()
+    for message in messages:
+        conversation, verdict = message.request.conversation_id, message.verdict
+        if isinstance(verdict, Problem):
+            if verdict.kind.status >= _TRY_AGAIN:
+                refused.add(conversation)
+        elif verdict is None and conversation in refused:
+            message.verdict = Problem(
+                PAYLOADS_UNAVAILABLE,
+                "The content of a message before it in its conversation was not taken. Retry both.",
+                headers=AWAY,
+            )
 
 
 def _named(message: Submission) -> dict[str, str]:

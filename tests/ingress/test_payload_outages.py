@@ -83,7 +83,7 @@ async def test_while_the_store_is_out_only_large_messages_are_refused(
     assert (await service.post(large(1))).status_code == 202
     await fail(proxy)
     waiting = asyncio.create_task(service.post(large(2)))
-    batch = [message(3), large(4), message(5)]
+    batch = [message(3), large(4), message(5, conversationId="another")]
     mixed = asyncio.create_task(service.client.post("/api/messages:batch", json=batch))
     assert (await service.post(message(6))).status_code == 202  # while the large ones wait
     refused = await waiting
@@ -100,6 +100,27 @@ async def test_while_the_store_is_out_only_large_messages_are_refused(
         await eventually(lambda: has_rows(service, 4))
     assert not await letters(service)
     assert (await service.post(large(2))).status_code == 202
+
+
+async def test_no_message_of_a_batch_overtakes_one_that_the_store_did_not_take(
+    start: Start, s3: tuple[FaultProxy, PayloadStore]
+) -> None:
+    """The client sends the refused ones again, and they would stand behind it."""
+    proxy, store = s3
+    service = await start(payloads=store)
+    await _down(proxy)
+    batch = [message(1), large(2), message(3), message(4, conversationId="another")]
+    answers = (await service.client.post("/api/messages:batch", json=batch)).json()
+    assert [answer["status"] for answer in answers] == [202, 503, 503, 202]
+    proxy.heal()
+    refused = [body for body, answer in zip(batch, answers, strict=True) if answer["status"] == 503]
+    again = (await service.client.post("/api/messages:batch", json=refused)).json()
+    assert [answer["status"] for answer in again] == [202, 202]
+    async with working(service):
+        await eventually(lambda: has_rows(service, 4))
+    stored = [row["client_message_id"] for row in await service.rows()]
+    wanted = [body["clientMessageId"] for body in batch[:3]]
+    assert [one for one in stored if one in wanted] == wanted
 
 
 async def test_a_store_that_refuses_us_is_an_outage(
