@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
 
 from aiokafka.structs import TopicPartition
 
 from transport.kafka.producer.batch import Batch
 
-__all__ = ["PartitionQueue"]
+__all__ = ["SEQUENCES", "PartitionQueue"]
+
+SEQUENCES = 2**31  # sequence numbers have 31 bits, and begin at 0 again after the last
 
 
 class PartitionQueue:
@@ -17,6 +20,11 @@ class PartitionQueue:
     The last waiting batch takes records until it is sent, so that calls share it. ``stuck`` is the
     batch that was under way for too long, if any. ``refusal`` is why the leader refused the last
     batch for now; it is empty once a batch was acknowledged.
+
+    ``sequence`` is the number of the next record. It begins anywhere: a Kafka that was emptied, or
+    restored from a backup, gives the ids of running producers away again. With the id and the
+    numbers of another producer, a batch counts as sent twice, and is acknowledged without being
+    appended.
     """
 
     __slots__ = ("in_flight", "partition", "refusal", "sequence", "stuck", "under_way", "waiting")
@@ -28,7 +36,7 @@ class PartitionQueue:
         self.in_flight = False  # whether ``under_way`` is in a request now; else it waits to retry
         self.stuck: Batch | None = None
         self.refusal = ""
-        self.sequence = 0
+        self.sequence = secrets.randbelow(SEQUENCES)
 
     def __str__(self) -> str:
         return f"{self.partition.topic}-{self.partition.partition}"

@@ -42,7 +42,7 @@ from transport.kafka.client.errors import append_error, translate
 from transport.kafka.client.node_outages import explained
 from transport.kafka.producer.batch import BATCH_BYTES, Batch
 from transport.kafka.producer.packed import Packed
-from transport.kafka.producer.partition_queue import PartitionQueue
+from transport.kafka.producer.partition_queue import SEQUENCES, PartitionQueue
 from transport.kafka.producer.produce import Produce
 from transport.kafka.producer.throttled import Throttled
 
@@ -51,8 +51,7 @@ __all__ = ["Producer"]
 log = logging.getLogger(__name__)
 
 _REST = 0.1  # seconds before a failed batch is sent again
-_SEQUENCES = 2**31  # sequence numbers have 31 bits, and begin at 0 again after the last
-_NO_TRANSACTIONS = _SEQUENCES - 1
+_NO_TRANSACTIONS = 2**31 - 1
 _NO_ANSWER = (UnknownError.errno, -1)
 _REQUEST_BYTES = 16 * 1024 * 1024
 """The most bytes of the batches of a request, unless one batch is larger. A broker closes the
@@ -214,7 +213,7 @@ class Producer:
         else:
             batch.number(*self._identity, queue.sequence)
             batch.sent = True
-            queue.sequence = (queue.sequence + batch.count) % _SEQUENCES
+            queue.sequence = (queue.sequence + batch.count) % SEQUENCES
         queue.in_flight = True
         return batch
 
@@ -276,7 +275,7 @@ class Producer:
         Somebody has lowered the topic's max.message.bytes. A single record is refused for good.
         Of several, each may fit alone: their callers try again, and the next batches are smaller.
         """
-        queue.sequence = (queue.sequence - batch.count) % _SEQUENCES
+        queue.sequence = (queue.sequence - batch.count) % SEQUENCES
         if batch.count == 1:
             batch.end(error=append_error(error))
         else:
