@@ -49,7 +49,10 @@ _AUTH = (
 _SASL = "Kafka's listener speaks another SASL: check KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_MECHANISM"
 _LEASE = "STREAM_LEASE_MS is outside the broker's group.min/max.session.timeout.ms"
 _TOO_OLD = "this Kafka is too old"
-_GROUP = "the group is used by another kind of client"
+_GROUP = (
+    "the group is used by another kind of client: give that program a group of its own, or set "
+    "KAFKA_GROUP_PREFIX"
+)
 _INSTANCE = (
     "another process has joined the group under our name: give each process a "
     "KAFKA_GROUP_INSTANCE_ID of its own, or none"

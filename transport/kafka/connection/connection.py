@@ -30,6 +30,7 @@ from transport.kafka.client import (
     parsing,
     topic_creation,
 )
+from transport.kafka.client.assignor import OwnMembersAssignor
 from transport.kafka.client.errors import translate
 from transport.kafka.client.lingering import FETCH_WAIT_MS
 from transport.kafka.client.looks import LOOK_MS, look_when_due
@@ -169,6 +170,7 @@ class Connector:
             **self._requests(rebalance + self.timeout),
             group_id=group,
             group_instance_id=self._instance,  # static membership, KIP-345
+            partition_assignment_strategy=(OwnMembersAssignor,),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level=_COMMITTED,

@@ -7,6 +7,7 @@ a group is described by ConsumerGroupDescribe, which aiokafka (0.14) does not ha
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
+from transport.kafka.client.assignor import is_ours
 from transport.kafka.client.requests import OneVersion, Uuid
 
 __all__ = ["GroupMember", "members_of"]
@@ -104,10 +106,14 @@ class _DescribeRequest(RequestStruct):  # type: ignore[misc]
 
 
 class GroupMember(NamedTuple):
-    """A member: its client id, and the partitions that it owns, by topic."""
+    """A member: its client id, and the partitions that it owns, by topic.
+
+    ``is_ours`` is not known during a rebalance, nor in a group of the new protocol.
+    """
 
     client: str
     owns: Mapping[str, Sequence[int]]
+    is_ours: bool | None = None
 
 
 async def members_of(admin: AIOKafkaAdminClient, group: str) -> list[GroupMember]:
@@ -123,14 +129,24 @@ async def members_of(admin: AIOKafkaAdminClient, group: str) -> list[GroupMember
     if error is GroupIdNotFound or state == _DEAD:
         return await _new_members_of(admin, group)
     return [
-        GroupMember(client, _assigned(assigned))
-        for _id, client, _host, _metadata, assigned, *_more in members
+        GroupMember(client, _assigned(assigned), _is_ours(metadata))
+        for _id, client, _host, metadata, assigned, *_more in members
     ]
 
 
 def _assigned(encoded: bytes) -> dict[str, Sequence[int]]:
     """Return the assignment of a member of the classic protocol; it is empty during a rebalance."""
     return dict(ConsumerProtocol.ASSIGNMENT.decode(encoded).assignment) if encoded else {}
+
+
+def _is_ours(encoded: bytes) -> bool | None:
+    """Return whether this is the metadata of a member of ours; it is empty during a rebalance."""
+    if not encoded:
+        return None
+    try:
+        return is_ours(ConsumerProtocol.METADATA.decode(encoded))
+    except (ValueError, struct.error):  # another program may write anything here
+        return False
 
 
 async def _new_members_of(admin: AIOKafkaAdminClient, group: str) -> list[GroupMember]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -23,6 +24,8 @@ from transport.kafka.loss.mark import Mark, read_mark
 
 __all__ = ["SHARE", "UNTOLD", "Committed", "Groups", "owners_of"]
 
+log = logging.getLogger(__name__)
+
 SHARE = "share"
 UNTOLD = frozenset({SHARE, "streams"})
 """The kinds of groups whose members and assignments we can't ask for."""
@@ -43,6 +46,7 @@ class Groups:
 
     def __init__(self, admin: ClientPool[AIOKafkaAdminClient]) -> None:
         self._admin = admin
+        self._strangers: dict[str, set[str]] = {}  # those that own partitions, by topic
 
     async def committed(self, group: str, topic: str, partitions: int) -> Mapping[int, Committed]:
         """Return the committed offsets of ``group``; a partition without one is absent.
@@ -113,7 +117,29 @@ class Groups:
         Raises:
             TransportUnavailable: the coordinator can't say now.
         """
-        return owners_of(await self.members(group), topic)
+        members = await self.members(group)
+        self._tell_strangers(group, members, topic)
+        return owners_of(members, topic)
+
+    def _tell_strangers(self, group: str, members: Iterable[GroupMember], topic: str) -> None:
+        """Log it if a program that is no worker has partitions, and when it has none any more."""
+        owners = [member for member in members if member.owns.get(topic)]
+        if not owners or any(member.is_ours is None for member in owners):
+            return  # the group has no members, or is rebalancing
+        strangers = {member.client for member in owners if not member.is_ours}
+        if strangers == self._strangers.get(topic, set()):
+            return
+        self._strangers[topic] = strangers
+        if strangers:
+            log.error(
+                "Partitions belong to members of our group that are no workers of this version: "
+                "their records are not stored; give another program a group of its own",
+                extra={"group": group, "topic": topic, "members": sorted(strangers)},
+            )
+        else:
+            log.info(
+                "All partitions belong to workers again", extra={"group": group, "topic": topic}
+            )
 
 
 def owners_of(members: Iterable[GroupMember], topic: str) -> dict[int, str]:

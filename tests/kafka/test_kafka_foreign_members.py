@@ -1,0 +1,68 @@
+"""A program that joins the workers' group by mistake, as a default consumer of aiokafka does."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+
+from tests.support.eventually import eventually
+from transport.conformance.member import Member
+from transport.contract import WORKER_GROUP, Topic
+from transport.kafka import KafkaTransport
+from transport.settings import TransportSettings
+
+_GETS_NONE = "get no partitions"
+_HAS_SOME = "Partitions belong to members of our group that are no workers"
+
+
+def _stranger(settings: TransportSettings, topic: str) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
+        topic,
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        group_id=f"{settings.kafka_group_prefix or ''}{WORKER_GROUP}",
+        client_id="stranger",
+        heartbeat_interval_ms=300,
+    )
+
+
+async def _owners(transport: KafkaTransport) -> Collection[str | None]:
+    progress = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    return {part.owner for part in progress}
+
+
+async def test_it_gets_no_partition_of_ours(
+    kafka_transport: KafkaTransport,
+    kafka_settings: TransportSettings,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with Member(kafka_transport, "worker") as member:
+        first = await member.claim(0)
+        async with _stranger(kafka_settings, kafka_transport.location.messages) as stranger:
+            await eventually(lambda: member.claims[0] is not first, 30.0)
+            assert not stranger.assignment()
+            assert await _owners(kafka_transport) == {"worker"}
+    told = [record for record in caplog.records if _GETS_NONE in record.message]
+    assert "stranger" in str(vars(told[0])["members"])
+
+
+async def test_partitions_that_it_gave_itself_are_told(
+    kafka_transport: KafkaTransport,
+    kafka_settings: TransportSettings,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The member that came first leads the group, and assigns."""
+
+    async def is_shared() -> bool:
+        return await _owners(kafka_transport) == {"stranger", "worker"}
+
+    stranger = _stranger(kafka_settings, kafka_transport.location.messages)
+    await stranger.start()
+    async with Member(kafka_transport, "worker") as member:
+        await eventually(is_shared, 30.0)
+        assert await is_shared()
+        assert [_HAS_SOME in record.message for record in caplog.records].count(True) == 1
+        await stranger.stop()
+        await eventually(lambda: member.claims.keys() == {0, 1, 2, 3}, 30.0)
+        assert await _owners(kafka_transport) == {"worker"}
