@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError
 
 from compose.local.kafka import KafkaServer
 from compose.local.kafka_security import Security
+from tests.support.eventually import eventually
 from tests.support.kafka import fresh_settings, run_kafka
 from tests.support.token_issuer import CLIENT_ID, CLIENT_SECRET, TokenIssuer, run_token_issuer
 from transport.conformance.member import Member, contents, drain, messages
@@ -27,6 +29,8 @@ from transport.tokens import Token
 
 _VALIDATOR = "org.apache.kafka.common.security.oauthbearer.OAuthBearerValidatorCallbackHandler"
 _LISTENER = "listener.name.client.oauthbearer"
+_NO_NEW_TOKEN = "No new Kafka token: the one in use is kept until its end; will retry"
+_NEW_TOKEN = "There are new Kafka tokens again"
 _SESSION_MS = 1500  # in which a client has to come back with a new token
 
 
@@ -253,3 +257,51 @@ async def test_a_token_is_replaced_before_it_ends() -> None:
 async def test_errors_of_a_provider_are_aiokafkas(wrong: Exception, told: type[Exception]) -> None:
     with pytest.raises(told):
         await ReusedToken(_Counting(60, wrong)).token()
+
+
+class _Slow:
+    """A provider that is slower than a caller waits."""
+
+    def __init__(self) -> None:
+        self.asked, self.answers = 0, asyncio.Event()
+
+    async def token(self) -> Token:
+        self.asked += 1
+        await self.answers.wait()
+        return Token(f"token {self.asked}", 60.0)
+
+
+async def test_a_token_that_comes_late_is_there_for_the_next_connection() -> None:
+    """Each connection that gave up ended its question, and the next one asked anew."""
+    provider = _Slow()
+    reused = ReusedToken(provider)
+    impatient = asyncio.create_task(reused.token())
+    await eventually(lambda: provider.asked == 1, 5.0)
+    impatient.cancel()
+    await asyncio.wait([impatient])
+    provider.answers.set()
+    assert await reused.token() == "token 1"
+
+
+async def test_a_token_is_used_for_as_long_as_no_new_one_can_be_had(
+    broker: KafkaServer,
+    issuer: TokenIssuer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The issuer is asked for a new one well before the end, and is out just then."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("transport.kafka.tokens.reused._USED", 0.0)
+    async with KafkaTransport(_oidc(issuer, broker.bootstrap)) as log:
+        issuer.answers += [(503, {"error": "temporarily_unavailable"})] * 1000
+        asked = len(issuer.asked)
+
+        async def is_told(line: str) -> bool:
+            (outcome,) = await log.publish(messages(["text"], partition=0, of=log))
+            assert isinstance(outcome, Appended)
+            return len(issuer.asked) > asked + 2 and line in caplog.messages
+
+        await eventually(lambda: is_told(_NO_NEW_TOKEN), 30.0)
+        issuer.answers.clear()
+        await eventually(lambda: is_told(_NEW_TOKEN), 30.0)
+        assert caplog.messages.count(_NO_NEW_TOKEN) == 1
