@@ -6,8 +6,11 @@ from collections.abc import Collection
 
 import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.protocol.group import JoinGroupRequest, SyncGroupRequest
 
 from tests.support.eventually import eventually
+from tests.support.kafka_internals import send
 from transport.conformance.member import Member
 from transport.contract import WORKER_GROUP, Topic
 from transport.kafka import KafkaTransport
@@ -66,3 +69,24 @@ async def test_partitions_that_it_gave_itself_are_told(
         await stranger.stop()
         await eventually(lambda: member.claims.keys() == {0, 1, 2, 3}, 30.0)
         assert await _owners(kafka_transport) == {"worker"}
+
+
+async def test_one_whose_metadata_is_no_metadata_stops_no_worker(
+    kafka_transport: KafkaTransport, kafka_settings: TransportSettings
+) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_settings.kafka_bootstrap_servers)
+    await admin.start()
+    try:
+        async with Member(kafka_transport, "worker") as member:
+            first = await member.claim(0)
+            group = f"{kafka_settings.kafka_group_prefix or ''}{WORKER_GROUP}"
+            node = await admin.find_coordinator(group)
+            protocols = [("roundrobin", b"\xff")]
+            join = JoinGroupRequest(group, 10_000, 10_000, "", "consumer", "consumer", protocols)
+            joined = await send(admin, join, node)
+            sync = SyncGroupRequest(group, joined.generation_id, joined.member_id, "consumer", [])
+            assert (await send(admin, sync, node)).error_code == 0
+            await eventually(lambda: member.claims[0] is not first, 30.0)
+            assert member.consumer.fault is None  # type: ignore[attr-defined]
+    finally:
+        await admin.close()

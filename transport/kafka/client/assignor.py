@@ -14,11 +14,12 @@ from collections.abc import Iterable, Mapping
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.coordinator.protocol import (
+    ConsumerProtocol,
     ConsumerProtocolMemberAssignment,
     ConsumerProtocolMemberMetadata,
 )
 
-__all__ = ["OwnMembersAssignor", "is_ours"]
+__all__ = ["OwnMembersAssignor", "install", "is_ours"]
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,20 @@ _MARK = b"crossfade"
 def is_ours(metadata: ConsumerProtocolMemberMetadata) -> bool:
     """Return whether a member with this metadata is one of ours."""
     return bool(metadata.user_data == _MARK)
+
+
+class _AnyMetadata(ConsumerProtocolMemberMetadata):  # type: ignore[misc] # aiokafka is not typed
+    """The metadata of a member; if it can't be decoded, that of one that wants no topic.
+
+    An error would end our client each time that it leads the group and assigns.
+    """
+
+    @classmethod
+    def decode(cls, data: bytes) -> ConsumerProtocolMemberMetadata:
+        try:
+            return super().decode(data)
+        except ValueError:
+            return cls(0, [], b"")
 
 
 class OwnMembersAssignor(RoundRobinPartitionAssignor):  # type: ignore[misc] # aiokafka is not typed
@@ -62,3 +77,8 @@ def _without(
 ) -> ConsumerProtocolMemberMetadata:
     kept = [topic for topic in metadata.subscription if topic not in topics]
     return ConsumerProtocolMemberMetadata(metadata.version, kept, metadata.user_data)
+
+
+def install() -> None:
+    """Have the members of this process take any metadata of others."""
+    ConsumerProtocol.METADATA = _AnyMetadata

@@ -19,6 +19,7 @@ from transport.certificates import Certificate
 from transport.errors import ConfigurationError, TransportError, TransportUnavailable
 from transport.host_lookup import look_up
 from transport.kafka.client import (
+    assignor,
     broken_writes,
     client_log,
     ended_connections,
@@ -30,7 +31,6 @@ from transport.kafka.client import (
     parsing,
     topic_creation,
 )
-from transport.kafka.client.assignor import OwnMembersAssignor
 from transport.kafka.client.errors import translate
 from transport.kafka.client.lingering import FETCH_WAIT_MS
 from transport.kafka.client.looks import LOOK_MS, look_when_due
@@ -63,6 +63,7 @@ broken_writes.install()
 topic_creation.install()
 errors.install()
 late_commits.install()
+assignor.install()
 
 _METADATA_MAX_AGE_MS = 30_000  # after which an idle client knows of leaders that moved
 _CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}  # their numbers in batches
@@ -170,7 +171,7 @@ class Connector:
             **self._requests(rebalance + self.timeout),
             group_id=group,
             group_instance_id=self._instance,  # static membership, KIP-345
-            partition_assignment_strategy=(OwnMembersAssignor,),
+            partition_assignment_strategy=(assignor.OwnMembersAssignor,),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level=_COMMITTED,

@@ -7,7 +7,6 @@ a group is described by ConsumerGroupDescribe, which aiokafka (0.14) does not ha
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -141,12 +140,7 @@ def _assigned(encoded: bytes) -> dict[str, Sequence[int]]:
 
 def _is_ours(encoded: bytes) -> bool | None:
     """Return whether this is the metadata of a member of ours; it is empty during a rebalance."""
-    if not encoded:
-        return None
-    try:
-        return is_ours(ConsumerProtocol.METADATA.decode(encoded))
-    except (ValueError, struct.error):  # another program may write anything here
-        return False
+    return is_ours(ConsumerProtocol.METADATA.decode(encoded)) if encoded else None
 
 
 async def _new_members_of(admin: AIOKafkaAdminClient, group: str) -> list[GroupMember]:
