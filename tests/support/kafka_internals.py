@@ -32,6 +32,7 @@ __all__ = [
     "client_of",
     "commits_of",
     "continuity_of",
+    "disconnect_admin",
     "end_rest",
     "fetched_past",
     "groups_of",
@@ -118,6 +119,12 @@ def name_another_topic_id(patch: pytest.MonkeyPatch, *, nodes: Collection[int]) 
         return answer
 
     patch.setattr(AIOKafkaAdminClient, "_send_request", asking)
+
+
+async def disconnect_admin(transport: KafkaTransport) -> None:
+    """Have the admin client know the brokers and be connected to none, as one that was started."""
+    await transport._admin.close()
+    await transport._admin.connect()
 
 
 def tails_of(transport: KafkaTransport) -> Any:

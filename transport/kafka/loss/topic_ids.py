@@ -9,6 +9,7 @@ believed only if most brokers name it.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -66,19 +67,29 @@ class TopicIds:
 async def _by_most_brokers(
     admin: AIOKafkaAdminClient, topic: str, within: float
 ) -> TopicDescription:
-    """Describe ``topic`` as more than half of the brokers that answer know it."""
+    """Describe ``topic`` as more than half of the brokers that answer know it.
 
-    async def answer(node: int) -> TopicDescription:
-        async with asyncio.timeout(within):
-            return await describe_topic(admin, topic, node)
-
-    brokers = admin._client.cluster.brokers()  # noqa: SLF001 - no public way
-    answers = await asyncio.gather(
-        *(answer(broker.nodeId) for broker in brokers), return_exceptions=True
-    )
-    found = {answer.id: answer for answer in answers if isinstance(answer, TopicDescription)}
-    votes = Counter(answer.id for answer in answers if isinstance(answer, TopicDescription))
-    without = sum(isinstance(answer, UnknownTopicOrPartitionError) for answer in answers)
+    They are asked one by one, until more than half of all agree: a client of aiokafka connects to
+    one node at a time, so one that hangs would use up the time of those behind it. The order is
+    another one at each attempt, as several that hang may use up the time of the request.
+    """
+    brokers = list(admin._client.cluster.brokers())  # noqa: SLF001 - no public way
+    random.shuffle(brokers)
+    found: dict[str, TopicDescription] = {}
+    votes: Counter[str] = Counter()
+    errors: list[Exception] = []
+    for broker in brokers:
+        try:
+            async with asyncio.timeout(within):
+                answer = await describe_topic(admin, topic, broker.nodeId)
+        except Exception as error:  # noqa: BLE001 - aiokafka may raise any
+            errors.append(error)
+            continue
+        found[answer.id] = answer
+        votes[answer.id] += 1
+        if 2 * votes[answer.id] > len(brokers):
+            return answer
+    without = sum(isinstance(error, UnknownTopicOrPartitionError) for error in errors)
     for named, count in votes.items():
         if 2 * count > votes.total() + without:
             return found[named]
@@ -86,5 +97,4 @@ async def _by_most_brokers(
         raise TransportUnavailable(
             f"brokers disagree on the id of topic {topic}: some have old metadata"
         )
-    errors = (answer for answer in answers if isinstance(answer, BaseException))
-    raise next(errors, UnknownTopicOrPartitionError(topic))
+    raise errors[0] if errors else UnknownTopicOrPartitionError(topic)
