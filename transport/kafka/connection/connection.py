@@ -22,6 +22,7 @@ from transport.kafka.client import (
     assignor,
     broken_writes,
     client_log,
+    connecting,
     ended_connections,
     errors,
     fixed_arrays,
@@ -64,6 +65,7 @@ topic_creation.install()
 errors.install()
 late_commits.install()
 assignor.install()
+connecting.install()
 
 _METADATA_MAX_AGE_MS = 30_000  # after which an idle client knows of leaders that moved
 _CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}  # their numbers in batches
