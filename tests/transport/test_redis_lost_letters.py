@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from compose.local.binaries import find_redis
+from compose.local.valkey import ValkeyServer
 from tests.support.appends import append
 from tests.support.eventually import eventually
 from tests.support.redis_cluster import RedisCluster
-from tests.transport.redis_failover import Failover, log_of, pair
+from tests.transport.redis_failover import Failover, log_of, pair, run
 from tests.transport.redis_shards import PARTITIONS, opened
 from transport.clock import now
 from transport.conformance.member import Member, contents, messages
@@ -25,6 +28,14 @@ PATIENCE = 20.0
 async def failover(tmp_path: Path) -> AsyncIterator[Failover]:
     async with pair(tmp_path, None) as failover:
         yield failover
+
+
+@pytest_asyncio.fixture
+async def third(tmp_path: Path) -> AsyncIterator[ValkeyServer]:
+    server = ValkeyServer(tmp_path / "third" / "data", binary=find_redis())
+    await server.start()
+    yield server
+    await server.stop()
 
 
 def _letter(record: Record) -> DeadLetter:
@@ -77,6 +88,39 @@ async def test_letters_that_are_there_are_not_doubled(
         await failover.promote()
         await _has_letters(log, "one", "two")
     assert "lost 1 dead letters" in caplog.text
+
+
+async def test_a_letter_over_an_old_connection_outlives_the_failover(failover: Failover) -> None:
+    """The address has moved; older connections still lead to the former primary, which lives on."""
+    async with log_of(failover) as log:
+        await append(log, messages(["one", "two", "three"], partition=0, of=log))
+        letters = [_letter(record) for record in await log.read(Topic.MESSAGES, 0)]
+        await asyncio.gather(log.ping(), log.ping())  # two connections
+        await failover.cut()
+        failover.proxy.lead_to(failover.replica.host, failover.replica.port)
+        await asyncio.gather(*(log.ping() for _ in letters), return_exceptions=True)
+        await asyncio.gather(*(log.dead_letter([letter]) for letter in letters))
+
+        async def are_there() -> bool:
+            return await run(failover.replica, "XLEN", "msg:dlq") == len(letters)
+
+        await eventually(are_there, timeout=PATIENCE)
+
+
+async def test_letters_are_appended_again_before_the_new_server_has_a_replica(
+    failover: Failover, third: ValkeyServer
+) -> None:
+    primary = failover.primary
+    await run(third, "REPLICAOF", primary.host, str(primary.port))
+    async with log_of(failover, redis_wait_replicas=1, redis_timeout_ms=2000) as log:
+        await failover.in_step()
+        await append(log, messages(["one", "two"], partition=0, of=log))
+        letters = [_letter(record) for record in await log.read(Topic.MESSAGES, 0)]
+        await failover.cut()
+        for letter in letters:
+            await log.dead_letter([letter])  # which the third server confirms
+        await failover.promote()
+        await _has_letters(log, "one", "two")
 
 
 async def test_letters_outlive_the_failover_of_their_shard(shards: RedisCluster) -> None:

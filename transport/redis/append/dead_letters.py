@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from hashlib import sha256
+from typing import NamedTuple
 
 import msgspec
 from redis.exceptions import RedisError, ResponseError
@@ -21,7 +23,7 @@ from transport.redis.append.calls import MOST_VALUES, RECORDS_PER_CALL
 from transport.redis.append.confirmation import Confirmation
 from transport.redis.append.recent_letters import RecentLetters
 from transport.redis.client.functions import Functions
-from transport.redis.connection.connection import Command, Reply, ServerIdentity
+from transport.redis.connection.connection import Command, Reply, ServerChanged, ServerIdentity
 from transport.redis.connection.errors import translate
 from transport.redis.keys import TopicKeys
 from transport.redis.records import FIELD_BODY, FIELD_KEY, OUR_FIELDS, Verbatim
@@ -37,6 +39,14 @@ _LEAST_BYTES = 64 << 10
 """No letter is cut below this size: proto-max-bulk-len can't be set below 1 MiB."""
 
 
+class _Target(NamedTuple):
+    """The server to append to, and whether replicas have to confirm it."""
+
+    server: str
+    """The replication id of the only server; empty if it is unknown."""
+    is_confirmed: bool
+
+
 class RedisDeadLetters:
     """Appends to the dead-letter log.
 
@@ -45,7 +55,8 @@ class RedisDeadLetters:
 
     ``confirmation`` says whether replicas have to confirm a letter. Its record may be acknowledged
     on another server: on another shard, or on a replica that is promoted in between. Letters of the
-    last ``rescue_seconds`` are appended again to a server that may lack them.
+    last ``rescue_seconds`` are appended again to a server that may lack them. Replicas need not
+    confirm these: right after a failover there may be none.
     """
 
     def __init__(
@@ -57,7 +68,7 @@ class RedisDeadLetters:
         rescue_seconds: float,
         confirmation: Confirmation,
     ) -> None:
-        self.recent = RecentLetters(self._append_all, seconds=rescue_seconds)
+        self.recent = RecentLetters(self._append_again, seconds=rescue_seconds)
         self._functions = functions
         self._confirmation = confirmation
         self._stream = log.streams[0]
@@ -67,40 +78,46 @@ class RedisDeadLetters:
 
     async def append(self, letters: Sequence[DeadLetter]) -> None:
         """Append in order; see ``transport.contract.Transport.dead_letter``."""
-        server = self.recent.server
-        await self._append_all(letters)
+        is_appended = False
+        while not is_appended:
+            # An old connection may lead to a former primary, whose letters nobody reads any more.
+            server = self.recent.server
+            with suppress(ServerChanged):
+                await self._append_all(letters, _Target(server, is_confirmed=True))
+                is_appended = True
         self.recent.add(letters, server)
 
-    async def _append_all(self, letters: Sequence[DeadLetter], only_at: str = "") -> int:
-        """Append letters; return how many the log did not have.
+    async def _append_again(self, letters: Sequence[DeadLetter], server: str) -> int:
+        """Append letters to one server; return how many it did not have."""
+        return await self._append_all(letters, _Target(server, is_confirmed=False))
 
-        ``only_at``: the replication id of the only server to append to, if any.
-        """
+    async def _append_all(self, letters: Sequence[DeadLetter], at: _Target) -> int:
+        """Append letters; return how many the log did not have."""
         new = 0
         for some in _calls([(letter, _fields(letter)) for letter in letters]):
-            new += await self._append(some, only_at)
+            new += await self._append(some, at)
         return new
 
-    async def _append(self, letters: Sequence[tuple[DeadLetter, Fields]], only_at: str) -> int:
+    async def _append(self, letters: Sequence[tuple[DeadLetter, Fields]], at: _Target) -> int:
         try:
-            return await self._call(letters, only_at)
+            return await self._call(letters, at)
         except TransportUnavailable as error:
             if not await self._is_too_large(error, [p for _, fields in letters for p in fields]):
                 raise
             if len(letters) > 1:  # some may have been appended: those are remembered
-                return sum([await self._append([item], only_at) for item in letters])
+                return sum([await self._append([item], at) for item in letters])
             letter, fields = letters[0]
-            return await self._cut(letter, fields, error, only_at)
+            return await self._cut(letter, fields, error, at)
 
     async def _cut(
-        self, letter: DeadLetter, fields: Fields, error: TransportUnavailable, only_at: str
+        self, letter: DeadLetter, fields: Fields, error: TransportUnavailable, at: _Target
     ) -> int:
         """Append as much of a letter as Redis takes."""
         most = _size(fields)
         while most > _LEAST_BYTES:
             most = most // 4
             try:
-                new = await self._call([(letter, cut(letter, fields, most=most))], only_at)
+                new = await self._call([(letter, cut(letter, fields, most=most))], at)
             except TransportUnavailable as again:
                 if not await self._is_too_large(again, fields):
                     raise
@@ -137,9 +154,9 @@ class RedisDeadLetters:
             return False  # CONFIG is forbidden, or the server is away
         return _largest(fields) > int(told[1][1])
 
-    async def _call(self, letters: Sequence[tuple[DeadLetter, Fields]], only_at: str) -> int:
+    async def _call(self, letters: Sequence[tuple[DeadLetter, Fields]], at: _Target) -> int:
         if len(letters[0][1]) > MOST_VALUES:  # then it is alone; the table recognises repeats
-            await self._confirmed(self._plain(letters[0][1]), only_at)
+            await self._confirmed(self._plain(letters[0][1]), at)
             return 1
         keys = [*self._memories, *[self._stream] * len(letters), self._lease]
         arguments: Fields = [self._seconds, *OUR_FIELDS, DLQ_GROUP, len(letters)]
@@ -147,32 +164,33 @@ class RedisDeadLetters:
         for letter, fields in letters:
             arguments += (f"{letter.failed_at}  ", len(fields), *fields)
         call = self._functions.command("set_aside", keys, *arguments)
-        items = await self._confirmed(call, only_at)
+        items = await self._confirmed(call, at)
         for item in items:
             if item.startswith(b"!"):
                 cause = ResponseError(item[1:].decode("utf-8", "replace"))
                 raise TransportUnavailable(f"a dead letter was refused: {cause}") from cause
         return sum(not item.startswith(b"=") for item in items)
 
-    async def _confirmed(self, command: Command, only_at: str) -> Reply:
+    async def _confirmed(self, command: Command, at: _Target) -> Reply:
         """Return the reply to ``command``, once enough replicas have what it wrote."""
 
         def is_at(identity: ServerIdentity) -> bool:
-            return identity.server in ("", only_at)
+            self.recent.note_server(identity.server)
+            return identity.server in ("", at.server)
 
-        closing = self._confirmation.closing(self._functions)
+        closing = self._confirmation.closing(self._functions) if at.is_confirmed else ()
         if self._functions.are_of_several:
             replies, (closed,) = await self._functions.spread(
                 [command],
                 closing=(lambda _: closing) if closing else None,
-                are_at=[is_at] if only_at else (),
+                are_at=[is_at] if at.server else (),
             )
         else:
-            replies = await self._functions.exchange([command], closing=closing, only_at=only_at)
+            replies = await self._functions.exchange([command], closing=closing, only_at=at.server)
             closed = replies[1:]
         if isinstance(replies[0], Exception):
             raise translate(replies[0])
-        if doubt := self._confirmation.doubt(closed):
+        if at.is_confirmed and (doubt := self._confirmation.doubt(closed)):
             raise TransportUnavailable(str(doubt)) from doubt.__cause__
         return replies[0]
 
