@@ -20,6 +20,7 @@ from transport.clock import now
 from transport.conformance.member import Member, contents, messages
 from transport.contract import DeadLetter, Reason, Record, Topic, Transport
 from transport.errors import TransportError
+from transport.redis.keys import dead_letter_log
 
 PATIENCE = 20.0
 
@@ -83,6 +84,26 @@ async def test_letters_that_are_there_are_not_doubled(
         await append(log, messages(["one", "two"], partition=0, of=log))
         one, two = await log.read(Topic.MESSAGES, 0)
         await log.dead_letter([_letter(one)])
+        await failover.cut()
+        await log.dead_letter([_letter(two)])
+        await failover.promote()
+        await _has_letters(log, "one", "two")
+    assert "lost 1 dead letters" in caplog.text
+
+
+async def test_letters_that_are_there_are_not_doubled_after_a_long_outage(
+    failover: Failover, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Redis was away for longer than it remembers letters."""
+    async with log_of(failover, idempotency_ttl_seconds=1) as log:
+        await append(log, messages(["one", "two"], partition=0, of=log))
+        one, two = await log.read(Topic.MESSAGES, 0)
+        await log.dead_letter([_letter(one)])
+
+        async def is_forgotten() -> bool:
+            return await run(failover.primary, "EXISTS", *dead_letter_log().memories()) == 0
+
+        await eventually(is_forgotten, timeout=PATIENCE)
         await failover.cut()
         await log.dead_letter([_letter(two)])
         await failover.promote()

@@ -19,8 +19,10 @@ from redis.exceptions import RedisError, ResponseError
 from transport.contract import DLQ_GROUP, DeadLetter
 from transport.errors import TransportUnavailable
 from transport.message.dead_letters import HEADER_CUT, dead_letter_headers, source_of
+from transport.message.envelope import HEADER_MESSAGE_ID
 from transport.redis.append.calls import MOST_VALUES, RECORDS_PER_CALL
 from transport.redis.append.confirmation import Confirmation
+from transport.redis.append.outcomes import remembered
 from transport.redis.append.recent_letters import RecentLetters
 from transport.redis.client.functions import Functions
 from transport.redis.connection.connection import Command, Reply, ServerChanged, ServerIdentity
@@ -35,6 +37,7 @@ _log = logging.getLogger(__name__)
 Fields = list[str | bytes | int]
 
 _CALL_BYTES = 8 << 20
+_GONE = ord("1")
 _LEAST_BYTES = 64 << 10
 """No letter is cut below this size: proto-max-bulk-len can't be set below 1 MiB."""
 
@@ -78,46 +81,72 @@ class RedisDeadLetters:
 
     async def append(self, letters: Sequence[DeadLetter]) -> None:
         """Append in order; see ``transport.contract.Transport.dead_letter``."""
-        is_appended = False
-        while not is_appended:
+        items: list[bytes] = []
+        while len(items) < len(letters):
             # An old connection may lead to a former primary, whose letters nobody reads any more.
             server = self.recent.server
             with suppress(ServerChanged):
-                await self._append_all(letters, _Target(server, is_confirmed=True))
-                is_appended = True
-        self.recent.add(letters, server)
+                items = await self._append_all(letters, _Target(server, is_confirmed=True))
+                self.recent.add(letters, [_offset_of(item) for item in items], server)
 
-    async def _append_again(self, letters: Sequence[DeadLetter], server: str) -> int:
-        """Append letters to one server; return how many it did not have."""
-        return await self._append_all(letters, _Target(server, is_confirmed=False))
+    async def _append_again(
+        self, letters: Sequence[DeadLetter], offsets: Sequence[str], server: str
+    ) -> tuple[Sequence[str], int]:
+        """Append the letters that a server lacks; see ``AppendAt``."""
+        at, now_at = _Target(server, is_confirmed=False), list(offsets)
+        gone = await self._gone(letters, offsets, at)
+        items = await self._append_all([letters[i] for i in gone], at)
+        for i, item in zip(gone, items, strict=True):
+            now_at[i] = _offset_of(item)
+        return now_at, sum(not _is_repeat(item) for item in items)
 
-    async def _append_all(self, letters: Sequence[DeadLetter], at: _Target) -> int:
-        """Append letters; return how many the log did not have."""
-        new = 0
+    async def _gone(
+        self, letters: Sequence[DeadLetter], offsets: Sequence[str], at: _Target
+    ) -> list[int]:
+        """Return which letters are not in the log.
+
+        Its memory is not enough: after a long outage it has forgotten letters that are there.
+        """
+        flags = b""
+        keys = (self._stream, *self._memories)
+        for first in range(0, len(letters), RECORDS_PER_CALL):
+            arguments: Fields = [self._seconds]
+            for i, letter in enumerate(letters[first : first + RECORDS_PER_CALL], first):
+                message = letter.record.headers.get(HEADER_MESSAGE_ID, b"")
+                arguments += (offsets[i], message, source_of(letter))
+            command = self._functions.command("tell_gone", keys, *arguments)
+            flags += await self._confirmed(command, at)
+        return [i for i, flag in enumerate(flags) if flag == _GONE]
+
+    async def _append_all(self, letters: Sequence[DeadLetter], at: _Target) -> list[bytes]:
+        """Append letters; return the reply to each, which is an offset or that of a repeat."""
+        items: list[bytes] = []
         for some in _calls([(letter, _fields(letter)) for letter in letters]):
-            new += await self._append(some, at)
-        return new
+            items += await self._append(some, at)
+        return items
 
-    async def _append(self, letters: Sequence[tuple[DeadLetter, Fields]], at: _Target) -> int:
+    async def _append(
+        self, letters: Sequence[tuple[DeadLetter, Fields]], at: _Target
+    ) -> list[bytes]:
         try:
             return await self._call(letters, at)
         except TransportUnavailable as error:
             if not await self._is_too_large(error, [p for _, fields in letters for p in fields]):
                 raise
             if len(letters) > 1:  # some may have been appended: those are remembered
-                return sum([await self._append([item], at) for item in letters])
+                return [item for one in letters for item in await self._append([one], at)]
             letter, fields = letters[0]
             return await self._cut(letter, fields, error, at)
 
     async def _cut(
         self, letter: DeadLetter, fields: Fields, error: TransportUnavailable, at: _Target
-    ) -> int:
+    ) -> list[bytes]:
         """Append as much of a letter as Redis takes."""
         most = _size(fields)
         while most > _LEAST_BYTES:
             most = most // 4
             try:
-                new = await self._call([(letter, cut(letter, fields, most=most))], at)
+                items = await self._call([(letter, cut(letter, fields, most=most))], at)
             except TransportUnavailable as again:
                 if not await self._is_too_large(again, fields):
                     raise
@@ -130,7 +159,7 @@ class RedisDeadLetters:
                     most,
                     error,
                 )
-                return new
+                return items
         raise error
 
     async def _is_too_large(self, error: TransportUnavailable, fields: Fields) -> bool:
@@ -154,22 +183,21 @@ class RedisDeadLetters:
             return False  # CONFIG is forbidden, or the server is away
         return _largest(fields) > int(told[1][1])
 
-    async def _call(self, letters: Sequence[tuple[DeadLetter, Fields]], at: _Target) -> int:
+    async def _call(self, letters: Sequence[tuple[DeadLetter, Fields]], at: _Target) -> list[bytes]:
         if len(letters[0][1]) > MOST_VALUES:  # then it is alone; the table recognises repeats
-            await self._confirmed(self._plain(letters[0][1]), at)
-            return 1
+            return [await self._confirmed(self._plain(letters[0][1]), at)]
         keys = [*self._memories, *[self._stream] * len(letters), self._lease]
         arguments: Fields = [self._seconds, *OUR_FIELDS, DLQ_GROUP, len(letters)]
         arguments += [source_of(letter) for letter, _ in letters]
         for letter, fields in letters:
             arguments += (f"{letter.failed_at}  ", len(fields), *fields)
         call = self._functions.command("set_aside", keys, *arguments)
-        items = await self._confirmed(call, at)
+        items: list[bytes] = await self._confirmed(call, at)
         for item in items:
             if item.startswith(b"!"):
                 cause = ResponseError(item[1:].decode("utf-8", "replace"))
                 raise TransportUnavailable(f"a dead letter was refused: {cause}") from cause
-        return sum(not item.startswith(b"=") for item in items)
+        return items
 
     async def _confirmed(self, command: Command, at: _Target) -> Reply:
         """Return the reply to ``command``, once enough replicas have what it wrote."""
@@ -196,6 +224,15 @@ class RedisDeadLetters:
 
     def _plain(self, fields: Fields) -> Command:
         return ("XADD", self._stream, "*", *fields)
+
+
+def _is_repeat(item: bytes) -> bool:
+    return item.startswith(b"=")
+
+
+def _offset_of(item: bytes) -> str:
+    """Return the offset in the reply to a letter."""
+    return remembered(item[1:]).offset if _is_repeat(item) else item.decode()
 
 
 def _calls(

@@ -29,8 +29,11 @@ _LETTER_BYTES = 2048
 _LONGEST_OUTAGE_SECONDS = 3600.0
 _PAUSE_SECONDS = 0.2
 
-AppendAt = Callable[[Sequence[DeadLetter], str], Awaitable[int]]
-"""Appends letters to the server with a replication id; returns how many it did not have."""
+AppendAt = Callable[
+    [Sequence[DeadLetter], Sequence[str], str], Awaitable[tuple[Sequence[str], int]]
+]
+"""Appends letters, which had these offsets, to the server with a replication id. Returns their
+offsets there, and how many the server did not have."""
 
 
 class _Kept(msgspec.Struct):
@@ -39,6 +42,7 @@ class _Kept(msgspec.Struct):
     at: float
     size: int
     letters: Sequence[DeadLetter]
+    offsets: Sequence[str]
     server: str
 
 
@@ -67,8 +71,8 @@ class RecentLetters:
             self.server = server
             self._start()
 
-    def add(self, letters: Sequence[DeadLetter], server: str) -> None:
-        """Note letters that were just appended.
+    def add(self, letters: Sequence[DeadLetter], offsets: Sequence[str], server: str) -> None:
+        """Note letters that were just appended, with their offsets.
 
         ``server``: the last server that was met before. If another one was met meanwhile, it may
         lack these letters.
@@ -76,7 +80,7 @@ class RecentLetters:
         if not self._seconds:
             return
         size = sum(len(it.record.body) + _LETTER_BYTES for it in letters)
-        self._kept.append(_Kept(time.monotonic(), size, letters, server))
+        self._kept.append(_Kept(time.monotonic(), size, letters, offsets, server))
         self._bytes += size
         self.age()
         while self._bytes > _MOST_BYTES:
@@ -115,7 +119,8 @@ class RecentLetters:
                 try:
                     for it in due:
                         if it.at > time.monotonic() - _LONGEST_OUTAGE_SECONDS:
-                            count += await self._append(it.letters, server)
+                            it.offsets, new = await self._append(it.letters, it.offsets, server)
+                            count += new
                         it.server = server
                 except TransportError:  # another server took over, or this one can't write now
                     await asyncio.sleep(_PAUSE_SECONDS)
