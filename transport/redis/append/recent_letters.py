@@ -13,6 +13,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 
 import msgspec
 
@@ -28,6 +29,7 @@ _LETTER_BYTES = 2048
 """The approximate bytes of a letter in memory, without its body."""
 _LONGEST_OUTAGE_SECONDS = 3600.0
 _PAUSE_SECONDS = 0.2
+_KEPT_PER_TURN = 100
 
 AppendAt = Callable[
     [Sequence[DeadLetter], Sequence[str], str], Awaitable[tuple[Sequence[str], int]]
@@ -111,17 +113,28 @@ class RecentLetters:
         if self._running is None and self._due():
             self._running = asyncio.create_task(self._run(), name="dead letters again")
 
+    async def _again(self, due: Sequence[_Kept], server: str) -> int:
+        """Append letters to a server, if they are not too old; return how many it did not have."""
+        oldest = time.monotonic() - _LONGEST_OUTAGE_SECONDS
+        some = [it for it in due if it.at > oldest]
+        letters = [letter for it in some for letter in it.letters]
+        offsets = [offset for it in some for offset in it.offsets]
+        found, new = await self._append(letters, offsets, server)
+        left = iter(found)
+        for it in some:
+            it.offsets = list(islice(left, len(it.offsets)))
+        for it in due:
+            it.server = server
+        return new
+
     async def _run(self) -> None:
         count = 0
         try:
             while due := self._due():
                 server = self.server
                 try:
-                    for it in due:
-                        if it.at > time.monotonic() - _LONGEST_OUTAGE_SECONDS:
-                            it.offsets, new = await self._append(it.letters, it.offsets, server)
-                            count += new
-                        it.server = server
+                    for first in range(0, len(due), _KEPT_PER_TURN):
+                        count += await self._again(due[first : first + _KEPT_PER_TURN], server)
                 except TransportError:  # another server took over, or this one can't write now
                     await asyncio.sleep(_PAUSE_SECONDS)
         except Exception:  # noqa: BLE001 - the next letter, or server, begins it again
