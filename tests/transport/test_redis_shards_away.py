@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 
@@ -26,6 +28,9 @@ from transport.errors import (
 )
 from transport.redis.client.connections import RedisConnections
 from transport.redis.client.pipelines import Pipelines
+from transport.redis.cluster import map as cluster_map
+from transport.redis.cluster.slot_map import SlotMap
+from transport.redis.connection.connection import Address
 
 
 async def test_a_primary_is_killed_under_load_and_its_replica_takes_over(
@@ -135,3 +140,29 @@ async def test_a_primary_that_is_cut_off_from_the_others_is_left(shards: RedisCl
 
 async def _is_down(shards: RedisCluster, server: ValkeyServer) -> bool:
     return "cluster_state:fail" in await shards.run(server, "CLUSTER", "INFO")
+
+
+async def test_a_server_that_hangs_does_not_delay_the_look_for_a_promoted_one(
+    shards: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others wait 2.5 s for what this process lost: by then it has to know the new server."""
+    looks: list[float] = []
+    ask = cluster_map.ask_for_slots
+
+    async def ask_for_slots(addresses: Sequence[Address]) -> SlotMap | None:
+        looks.append(asyncio.get_running_loop().time())
+        return await ask(addresses)
+
+    async with opened(shards, redis_timeout_ms=500) as transport:
+        victim = await shards.primary_of("msg:stream:0")
+        hung = [victim, *await shards.replicas_of(victim)]
+        for server in hung:
+            await server.suspend()
+        try:
+            await transport.publish([message("lost", partition=0, of=transport)])
+            monkeypatch.setattr(cluster_map, "ask_for_slots", ask_for_slots)
+            await eventually(lambda: len(looks) > 6, 30.0)
+        finally:
+            for server in hung:
+                await server.resume()
+    assert min(after - before for before, after in pairwise(looks[4:])) < 2.0

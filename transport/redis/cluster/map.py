@@ -130,9 +130,14 @@ class ClusterMap:
             await asyncio.wait(self._closing)
 
     async def _look_for_all(self) -> None:
-        """Ask for the map until there is one and every primary answers."""
-        pause = _LOOK_SECONDS
+        """Ask for the map until there is one and every primary answers.
+
+        A primary that hangs takes up ``_ANSWER_SECONDS`` of each round. They count among the time
+        between two rounds: a process that finds the promoted server late misses the rescue.
+        """
+        loop, pause = asyncio.get_running_loop(), _LOOK_SECONDS
         while True:
+            begun = loop.time()
             moved = dict(self._moved)
             addresses = [it.address for it in self._servers.values()]
             # Concurrently: a server that only closed a connection must not count as away while
@@ -147,10 +152,10 @@ class ClusterMap:
                 self._take(slots)
                 # Connect to new servers, to learn their identity.
                 await _try_all([it for it in self.servers if not it.pool.made])
-            self._looked = asyncio.get_running_loop().time()
+            self._looked = loop.time()
             if slots is not None and not any(it.is_away for it in self._servers.values()):
                 return
-            await asyncio.sleep(pause)
+            await asyncio.sleep(max(0.0, begun + pause - loop.time()))
             pause = min(2 * pause, _LONGEST_LOOK_SECONDS)
 
     def _take(self, slots: SlotMap) -> None:
