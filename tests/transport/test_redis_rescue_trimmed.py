@@ -9,9 +9,10 @@ import pytest_asyncio
 
 from tests.support.appends import append, append_at_last
 from tests.support.eventually import eventually
-from tests.transport.redis_failover import Failover, log_of, pair
+from tests.transport.redis_failover import Failover, log_of, pair, run
 from transport.conformance.member import ConformanceWorker, contents, messages, until
 from transport.contract import Topic
+from transport.redis.keys import messages_log
 
 PATIENCE = 20.0
 
@@ -44,3 +45,24 @@ async def test_a_process_that_hears_late_brings_records_older_than_all_others(
             await append_at_last(late, "newer")
             await until(lambda: "newer" in contents(worker.records), patience=PATIENCE)
         assert contents(worker.records)[-2:] == ["late", "newer"]
+
+
+async def test_an_overwritten_memory_does_not_end_a_rescue(failover: Failover) -> None:
+    """Without it, trimmed records can't be told from lost ones: they are appended again as well."""
+    brief = {"stream_retention_records": 0, "stream_retention_seconds": 0}
+    async with log_of(failover, **brief) as log:
+        async with ConformanceWorker(log, "worker").working():
+            await append(log, messages(["x"] * 500, partition=0, of=log))
+
+            async def trimmed() -> bool:
+                return len(await log.read(Topic.MESSAGES, 0)) < 400
+
+            await eventually(trimmed, timeout=PATIENCE)
+        for memory in messages_log(log.partitions).memories():
+            await run(failover.primary, "SET", memory, "overwritten")
+        await failover.cut()
+        await append(log, messages(["lost"], partition=0, of=log))
+        await failover.promote()
+        await append_at_last(log, "new")
+        found = contents(await log.read(Topic.MESSAGES, 0))
+        assert [it for it in found if it != "x"] == ["lost", "new"]

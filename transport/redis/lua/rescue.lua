@@ -14,8 +14,8 @@ local function is_unknown(memories, seconds, id, message)
     return false
   end
   for _, memory in ipairs(memories) do
-    local memo = redis.call('HGET', memory, message)
-    if memo and string.match(memo, '^%S+') == id then
+    local memo = redis.pcall('HGET', memory, message) -- an error if somebody has overwritten it
+    if type(memo) == 'string' and string.match(memo, '^%S+') == id then
       return false
     end
   end
