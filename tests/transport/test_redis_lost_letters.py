@@ -91,6 +91,21 @@ async def test_letters_that_are_there_are_not_doubled(
     assert "lost 1 dead letters" in caplog.text
 
 
+async def test_a_letter_whose_second_append_got_no_reply_is_told_as_lost(
+    failover: Failover, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with log_of(failover) as log:
+        await append(log, messages(["bad"], partition=0, of=log))
+        (record,) = await log.read(Topic.MESSAGES, 0)
+        await failover.cut()
+        await log.dead_letter([_letter(record)])
+        failover.proxy.lose_reply_to(b"_set_aside")
+        await failover.promote()
+        await _has_letters(log, "bad")
+        await eventually(lambda: "lost 1 dead letters" in caplog.text, timeout=PATIENCE)
+        assert failover.proxy.lost_replies == 1
+
+
 async def test_letters_that_are_there_are_not_doubled_after_a_long_outage(
     failover: Failover, caplog: pytest.LogCaptureFixture
 ) -> None:

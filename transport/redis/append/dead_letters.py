@@ -98,7 +98,8 @@ class RedisDeadLetters:
         items = await self._append_all([letters[i] for i in gone], at)
         for i, item in zip(gone, items, strict=True):
             now_at[i] = _offset_of(item)
-        return now_at, sum(not _is_repeat(item) for item in items)
+        # By offsets: after a lost reply, the second attempt is answered as a repeat.
+        return now_at, sum(new != old for new, old in zip(now_at, offsets, strict=True))
 
     async def _gone(
         self, letters: Sequence[DeadLetter], offsets: Sequence[str], at: _Target
@@ -226,13 +227,9 @@ class RedisDeadLetters:
         return ("XADD", self._stream, "*", *fields)
 
 
-def _is_repeat(item: bytes) -> bool:
-    return item.startswith(b"=")
-
-
 def _offset_of(item: bytes) -> str:
     """Return the offset in the reply to a letter."""
-    return remembered(item[1:]).offset if _is_repeat(item) else item.decode()
+    return remembered(item[1:]).offset if item.startswith(b"=") else item.decode()
 
 
 def _calls(
