@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
@@ -25,6 +26,7 @@ from transport.conformance.member import message
 from transport.contract import Appended
 from transport.errors import (
     PartlyUnavailable,
+    TransportError,
 )
 from transport.redis.client.connections import RedisConnections
 from transport.redis.client.pipelines import Pipelines
@@ -166,3 +168,25 @@ async def test_a_server_that_hangs_does_not_delay_the_look_for_a_promoted_one(
             for server in hung:
                 await server.resume()
     assert min(after - before for before, after in pairwise(looks[4:])) < 2.0
+
+
+async def test_a_process_that_only_looks_at_its_health_finds_a_promoted_server(
+    shards: RedisCluster,
+) -> None:
+    """Its probes give up on a server that hangs long before a call would."""
+    async with opened(shards, redis_timeout_ms=60_000) as transport:
+        await transport.ping()
+        victim = await shards.primary_of("msg:stream:0")
+        await victim.suspend()
+        try:
+            await is_replaced(shards, victim)
+
+            async def is_well() -> bool:
+                with suppress(TransportError):
+                    await transport.ping()
+                    return True
+                return False
+
+            await eventually(is_well, 20.0)
+        finally:
+            await victim.resume()

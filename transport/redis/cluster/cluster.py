@@ -260,6 +260,7 @@ class Cluster:
             late = RedisTimeoutError(f"{server} of the cluster did not answer within {within:g} s")
             for part in some:
                 part.fail(late)
+            self._map.watch_again()  # another may have been promoted in its place
         except LeadsToReplica as error:
             # Another server was promoted. Nothing was sent, and the map will soon name it.
             for part in some:
