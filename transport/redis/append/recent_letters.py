@@ -99,6 +99,7 @@ class RecentLetters:
         """Append nothing more, and keep nothing."""
         self._seconds = 0.0
         self._kept.clear()
+        self._bytes = 0
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait([self._running])
