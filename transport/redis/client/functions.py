@@ -16,7 +16,7 @@ from transport.redis.client.connections import RedisConnections
 from transport.redis.client.pipelines import Pipelines
 from transport.redis.cluster.cluster import Closing, IsAt
 from transport.redis.cluster.primary import ServerPool
-from transport.redis.connection.connection import Command, Reply, ServerChanged
+from transport.redis.connection.connection import Command, RedisConnection, Reply, ServerChanged
 from transport.redis.connection.errors import is_function_missing, translate
 
 __all__ = ["Functions", "library_source", "must_have_functions"]
@@ -141,16 +141,24 @@ class Functions:
                 raise ServerChanged("the log is on another server now")
             return replies
 
-        async def send(some: Sequence[Command], _: Sequence[int] = ()) -> list[Reply]:
+        # Inline, not in a method: every message pays for each frame down to the socket.
+        async with self._connections.lend() as connection:
+            self._check_place(connection, only_at)
+            replies = await connection.exchange([*commands, *closing])
+
+        async def send(some: Sequence[Command], _: Sequence[int]) -> list[Reply]:
             async with self._connections.lend() as connection:
-                if only_at and connection.server and connection.server != only_at:
-                    if connection.server != self._connections.server:
-                        connection.hang_up()  # it is older than the change
-                    raise ServerChanged("the log is on another server now")
+                self._check_place(connection, only_at)
                 return await connection.exchange(some)
 
-        replies = await send([*commands, *closing])
         return await self._with_library(commands, replies, send, closing)
+
+    def _check_place(self, connection: RedisConnection, only_at: str) -> None:
+        """Refuse a connection to another server than the one to send to, if there is one."""
+        if only_at and connection.server and connection.server != only_at:
+            if connection.server != self._connections.server:
+                connection.hang_up()  # it is older than the change
+            raise ServerChanged("the log is on another server now")
 
     async def spread(
         self,
