@@ -140,11 +140,17 @@ async def test_what_is_handed_over_and_what_is_read_come_in_the_order_of_the_log
             rounds = itertools.count()
 
             async def both_ways() -> bool:
-                """Append; on a busy machine the claim may read it all, or be handed it all."""
+                """Append; on a busy machine the claim may read it all, or be handed it all.
+
+                A claim that has read much is handed nothing for a while, so it gets time for that.
+                """
                 n = next(rounds)
-                await asyncio.gather(
-                    append(ours, f"{n} a"), append(theirs, f"{n} b"), append(ours, f"{n} c")
-                )
+                if owner.read_count > read_before:
+                    await ours.publish([message(f"{n} alone", partition=0, of=ours)])
+                else:
+                    await asyncio.gather(
+                        append(ours, f"{n} a"), append(theirs, f"{n} b"), append(ours, f"{n} c")
+                    )
                 await until(lambda: _is_acknowledged(ours), patience=backend.patience)
                 return len(owner.handed) > 1 and owner.read_count > read_before
 
