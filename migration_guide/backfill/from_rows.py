@@ -78,7 +78,7 @@ class FromRows:
         of = self._of
         of.status.stage = "comparing"
         source, target = of.source, of.target
-        # The record of a later row may be appended behind what is read of the source.
+        # Rows that come during the reads are left out: their records may be behind the pages read.
         newest = (await self._fetch(_NEWEST))[0][0]
         with _Identities() as held, _Identities() as copied:
             await held.fill(source, target, self._examined)
