@@ -17,6 +17,7 @@ from tests.transport.redis_backend import short_settings
 from transport.conformance.member import Member, contents, drain, message, until
 from transport.contract import Claim
 from transport.redis import RedisTransport
+from transport.redis.append.own_appends import OwnAppends
 from transport.redis.client.connections import RedisConnections
 from transport.redis.delivery.append_notifier import AppendNotifier
 from transport.settings import TransportSettings
@@ -51,7 +52,7 @@ async def _find_empty(claim: Claim) -> None:
 async def test_an_append_rings_whoever_waits_for_that_stream_only(
     connections: RedisConnections, client: Redis
 ) -> None:
-    async with AppendNotifier(connections) as bell:
+    async with AppendNotifier(connections, OwnAppends().answered) as bell:
         one = asyncio.create_task(bell.wait("one", after="0-0", seconds=LONG))
         two = asyncio.create_task(bell.wait("two", after="0-0", seconds=LONG))
         await _until_blocked(client)
@@ -65,7 +66,7 @@ async def test_an_append_rings_whoever_waits_for_that_stream_only(
 async def test_a_wait_that_begins_during_a_read_is_heard_at_once(
     connections: RedisConnections, client: Redis
 ) -> None:
-    async with AppendNotifier(connections) as bell:
+    async with AppendNotifier(connections, OwnAppends().answered) as bell:
         first = asyncio.create_task(bell.wait("first", after="0-0", seconds=LONG))
         await _until_blocked(client)
         began = time.monotonic()
@@ -94,7 +95,7 @@ async def test_a_busy_stream_does_not_keep_the_read_returning(
     connections: RedisConnections, client: Redis
 ) -> None:
     """No claim waits for ``busy``: it may ring once, and the read then sleeps again."""
-    async with AppendNotifier(connections) as bell:
+    async with AppendNotifier(connections, OwnAppends().answered) as bell:
         assert not await bell.wait("busy", after="0-0", seconds=0.1)
         idle = asyncio.create_task(bell.wait("idle", after="0-0", seconds=LONG))
         await _until_blocked(client)
@@ -110,7 +111,7 @@ async def test_a_busy_stream_does_not_keep_the_read_returning(
 async def test_a_wait_ends_after_its_time_and_when_rung_by_hand(
     connections: RedisConnections,
 ) -> None:
-    async with AppendNotifier(connections) as bell:
+    async with AppendNotifier(connections, OwnAppends().answered) as bell:
         assert await bell.wait("quiet", after="0-0", seconds=0.05) is False
         rung = asyncio.create_task(bell.wait("quiet", after="0-0", seconds=LONG))
         await asyncio.sleep(0.01)
@@ -124,7 +125,7 @@ async def test_a_wait_ends_after_its_time_and_when_rung_by_hand(
 async def test_a_killed_connection_is_made_again(
     connections: RedisConnections, client: Redis
 ) -> None:
-    async with AppendNotifier(connections) as bell:
+    async with AppendNotifier(connections, OwnAppends().answered) as bell:
         for _ in range(3):
             waiting = asyncio.create_task(bell.wait("one", after="0-0", seconds=LONG))
             await _until_blocked(client)
@@ -149,7 +150,7 @@ async def test_a_proxy_without_a_server_is_not_asked_in_a_busy_loop(
     connections = RedisConnections(settings)
     proxy.refuse()
     try:
-        async with AppendNotifier(connections) as bell:
+        async with AppendNotifier(connections, OwnAppends().answered) as bell:
             for _ in range(3):
                 assert await bell.wait("one", after="0-0", seconds=2), "who waits looks for itself"
         assert proxy.connections < 10
@@ -165,7 +166,7 @@ async def test_it_works_for_users_who_may_not_unblock_clients(
     settings = short_settings(own_redis, redis_username="weak", redis_password="pw")
     connections = RedisConnections(settings)
     try:
-        async with AppendNotifier(connections) as bell:
+        async with AppendNotifier(connections, OwnAppends().answered) as bell:
             first = asyncio.create_task(bell.wait("first", after="0-0", seconds=LONG))
             await _until_blocked(client)
             began = time.monotonic()
@@ -264,7 +265,7 @@ async def test_a_wait_that_was_cut_off_after_it_was_rung_passes_over_nothing(
 async def test_a_stream_of_appends_rings_two_hundred_times_a_second_at_most(
     connections: RedisConnections, client: Redis
 ) -> None:
-    async with AppendNotifier(connections) as bell:
+    async with AppendNotifier(connections, OwnAppends().answered) as bell:
         assert not await bell.wait("busy", after="0-0", seconds=0.1)
         await client.config_resetstat()
         began, last = time.monotonic(), "0-0"
@@ -281,7 +282,7 @@ async def test_many_streams_are_read_less_often_while_only_this_process_appends(
 ) -> None:
     """A read costs the server something for each stream, and tells of nothing new."""
     streams = [f"own{number}" for number in range(400)]
-    async with AppendNotifier(connections) as bell:
+    async with AppendNotifier(connections, OwnAppends().answered) as bell:
         for stream in streams:
             bell.watch(stream, after="0-0")
         foreign = asyncio.create_task(bell.wait("foreign", after="0-0", seconds=LONG))
@@ -297,3 +298,46 @@ async def test_many_streams_are_read_less_often_while_only_this_process_appends(
         assert reads <= seconds / 0.1 + 6, "after some, each of which waited twice as long"
         await client.xadd("foreign", {"k": "v"})
         assert await foreign
+
+
+async def test_a_record_whose_append_has_no_answer_yet_does_not_ring(
+    connections: RedisConnections, client: Redis
+) -> None:
+    """The answer hands it to its claim, which has nothing to read then."""
+    answered = asyncio.Event()
+
+    async def are_answered(seconds: float) -> None:
+        async with asyncio.timeout(LONG):
+            await answered.wait()
+
+    async with (
+        AppendNotifier(connections, are_answered) as bell,
+        AppendNotifier(connections, OwnAppends().answered) as other,
+    ):
+        own = asyncio.create_task(bell.wait("own", after="0-0", seconds=LONG))
+        foreign = asyncio.create_task(bell.wait("foreign", after="0-0", seconds=LONG))
+        await _until_blocked(client)
+        await client.xadd("own", {"k": "v"}, id="1-0")
+        for number in range(3):  # each takes longer than the ring of "own" would
+            assert await other.wait(f"other{number}", after="0-0", seconds=0.02) is False
+        assert not own.done()
+        bell.heard("own", "1-0")
+        answered.set()
+        await client.xadd("foreign", {"k": "v"})
+        assert await foreign
+        assert not own.done()
+        own.cancel()
+
+
+async def test_an_append_that_gets_no_answer_delays_a_ring_by_a_moment(
+    connections: RedisConnections, client: Redis
+) -> None:
+    appends = OwnAppends()
+    appends.begin()
+    async with AppendNotifier(connections, appends.answered) as bell:
+        foreign = asyncio.create_task(bell.wait("foreign", after="0-0", seconds=LONG))
+        await _until_blocked(client)
+        began = time.monotonic()
+        await client.xadd("foreign", {"k": "v"})
+        assert await foreign
+        assert time.monotonic() - began < LONG / 2

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from transport.contract import Envelope
 from transport.redis.append.own_appends import OwnAppends, Run
 from transport.redis.delivery.kept_runs import KeptBytes, KeptRuns
 
+LONG = 30.0
 MUCH = "x" * 60_000  # two of them are more than a claim keeps
 
 
@@ -89,12 +92,29 @@ class _Claim:
 def test_the_last_append_under_way_says_so() -> None:
     appends, claim, run = OwnAppends(), _Claim(), run_of("10-0", "11-0")
     appends.join(2, claim)
-    appends.under_way = 2
+    first, second = appends.begin(), appends.begin()
     appends.appended(2, run)
-    appends.under_way = 1
+    appends.end(first)
     appends.appended(2, run)
+    appends.end(second)
     appends.appended(3, run)
     assert claim.offered == [(run, False), (run, True)]
+
+
+async def test_only_appends_that_have_begun_are_waited_for() -> None:
+    appends = OwnAppends()
+    await appends.answered(LONG)
+    first, second = appends.begin(), appends.begin()
+    waiting = asyncio.create_task(appends.answered(LONG))
+    await asyncio.sleep(0)
+    third = appends.begin()
+    appends.end(second)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    appends.end(first)
+    await waiting
+    await appends.answered(0.001)  # the third one stays without an answer
+    appends.end(third)
 
 
 def test_a_claim_that_leaves_late_leaves_the_newer_one_in_its_place() -> None:

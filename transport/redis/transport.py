@@ -256,16 +256,13 @@ class RedisTransport:
         if (topic, group) != (Topic.MESSAGES, WORKER_GROUP):
             own_appends = OwnAppends()
 
-        def is_appending() -> bool:
-            return own_appends.under_way > 0
-
         return RedisConsumer(
             self._connections,
             self._functions,
             membership,
-            AppendNotifier(self._connections, is_appending)
+            AppendNotifier(self._connections, own_appends.answered)
             if cluster is None
-            else SlotNotifiers(cluster, is_appending),
+            else SlotNotifiers(cluster, own_appends.answered),
             own_appends=own_appends,
             by_slot=self._connections.by_slot,
             retention_seconds=settings.stream_retention_seconds,

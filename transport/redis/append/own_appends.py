@@ -7,6 +7,7 @@ owner without reading them. In every other case it reads.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 import msgspec
@@ -89,8 +90,9 @@ class OwnAppends:
     """Offers the appends of this process to its claims, by partition."""
 
     def __init__(self) -> None:
-        self.under_way = 0
-        """How many appends wait for their answer. The log may already show their records."""
+        self._begun = 0
+        self._under_way: dict[int, None] = {}  # the numbers of the appends that have no answer yet
+        self._ended: asyncio.Future[None] | None = None
         self._claims: dict[int, OfferedClaim] = {}
 
     @property
@@ -107,8 +109,36 @@ class OwnAppends:
         if self._claims.get(partition) is claim:
             del self._claims[partition]
 
+    def begin(self) -> int:
+        """Note that an append begins, and return its number."""
+        self._begun += 1
+        self._under_way[self._begun] = None
+        return self._begun
+
+    def end(self, number: int) -> None:
+        """Note that the answer to an append is here, and that its records were offered."""
+        del self._under_way[number]
+        if self._ended is not None:
+            self._ended.set_result(None)
+            self._ended = None
+
+    async def answered(self, seconds: float) -> None:
+        """Return once the appends under way now are answered, or after ``seconds``.
+
+        The log may show their records before that.
+        """
+        begun, loop = self._begun, asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while self._under_way and next(iter(self._under_way)) <= begun:
+            left = deadline - loop.time()
+            if left <= 0:
+                return
+            if self._ended is None:
+                self._ended = loop.create_future()
+            await asyncio.wait([self._ended], timeout=left)
+
     def appended(self, partition: int, run: Run) -> None:
-        """Offer the records of an append that ``under_way`` still counts."""
+        """Offer the records of an append that is still under way."""
         claim = self._claims.get(partition)
         if claim is not None:
-            claim.offer(run, is_last=self.under_way == 1)
+            claim.offer(run, is_last=len(self._under_way) == 1)

@@ -92,7 +92,7 @@ class Publisher:
         # One trip after the other. Otherwise a call that is repeated because the library was
         # missing could come after the next one.
         for calls in self._calls.trips(envelopes, self._seconds if remember else 0):
-            self._own_appends.under_way += 1
+            number = self._own_appends.begin()
             try:
                 # Inline, not in a method: every message pays for each frame down to the socket.
                 first, closing, passing = self._around(rescued_at)
@@ -127,7 +127,7 @@ class Publisher:
                 # Fail the rest as well: later records must not overtake these.
                 return outcomes + [error] * (len(envelopes) - len(outcomes))
             finally:
-                self._own_appends.under_way -= 1
+                self._own_appends.end(number)
         return outcomes
 
     async def _publish_by_slot(
@@ -141,7 +141,7 @@ class Publisher:
         outcomes: list[Outcome] = []
         refused: dict[int, TransportError] = {}  # later records of the partition fail as well
         for calls in self._calls.trips(envelopes, self._seconds if remember else 0):
-            self._own_appends.under_way += 1
+            number = self._own_appends.begin()
             try:
                 due = [call for call in calls if call.partition not in refused]
                 told = await self._tell_by_slot(rescues, due, rescued_at)
@@ -167,7 +167,7 @@ class Publisher:
             except TransportError as error:
                 return outcomes + [error] * (len(envelopes) - len(outcomes))
             finally:
-                self._own_appends.under_way -= 1
+                self._own_appends.end(number)
         return outcomes
 
     async def _tell_by_slot(

@@ -8,7 +8,7 @@ tells a claim to look: a needless ring costs a look, a missed one some time, and
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, Self
 
@@ -17,7 +17,7 @@ from transport.redis.connection.connection import Command, RedisConnection, Repl
 from transport.redis.connection.errors import translate
 from transport.redis.records import sort_key
 
-__all__ = ["AppendNotifier", "ConnectionSource"]
+__all__ = ["Answered", "AppendNotifier", "ConnectionSource"]
 
 _BLOCK_MS = 5000
 _PAUSE_SECONDS = 0.1  # after a failure, so that a dead server is not asked in a busy loop
@@ -30,8 +30,11 @@ _READ_SECONDS = 0.005
 _UNNEEDED_SECONDS = 0.02
 _SECONDS_PER_STREAM = 0.00025
 _MOST_SECONDS = 0.1
-_ANSWER_SECONDS = 0.001
-"""The time by which the answer to an append is here, once a read finds the record."""
+_ANSWER_SECONDS = 0.02
+"""The longest wait for answers to this process's appends; other processes' records wait as well."""
+
+Answered = Callable[[float], Awaitable[None]]
+"""Waits until this process's appends under way are answered, for so many seconds at most."""
 
 
 class ConnectionSource(Protocol):
@@ -53,11 +56,9 @@ class AppendNotifier:
     it is done, and a stream under load would end one read after the other.
     """
 
-    def __init__(
-        self, connections: ConnectionSource, is_appending: Callable[[], bool] = lambda: False
-    ) -> None:
+    def __init__(self, connections: ConnectionSource, answered: Answered) -> None:
         self._connections = connections
-        self._is_appending = is_appending
+        self._answered = answered
         self._pause = _READ_SECONDS
         self._waiters: dict[str, asyncio.Future[bool]] = {}  # whether it was rung
         self._watched: dict[str, str] = {}  # stream: the entry after which to listen
@@ -190,8 +191,10 @@ class AppendNotifier:
             return  # _interrupt closed this connection
         if isinstance(reply, Exception):
             raise translate(reply)
-        if reply and self._is_appending():
-            await asyncio.sleep(_ANSWER_SECONDS)
+        if reply:
+            # Mostly these are records whose append this process still waits for. The answer hands
+            # them to their claims, which need not be woken to read them.
+            await self._answered(_ANSWER_SECONDS)
         told = False
         for name, entries in reply or ():
             stream, last = name.decode(), entries[-1][0].decode()

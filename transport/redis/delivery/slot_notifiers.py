@@ -7,13 +7,12 @@ one connection: Valkey 9 refuses that with CROSSSLOT even if it has both slots.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Self
 
 from transport.redis.cluster.cluster import Cluster
 from transport.redis.connection.connection import RedisConnection, Reply
-from transport.redis.delivery.append_notifier import AppendNotifier
+from transport.redis.delivery.append_notifier import Answered, AppendNotifier
 
 __all__ = ["SlotNotifiers"]
 
@@ -21,9 +20,9 @@ __all__ = ["SlotNotifiers"]
 class SlotNotifiers:
     """Has an ``AppendNotifier`` for each stream, made when a claim first waits for the stream."""
 
-    def __init__(self, cluster: Cluster, is_appending: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, cluster: Cluster, answered: Answered) -> None:
         self._cluster = cluster
-        self._is_appending = is_appending
+        self._answered = answered
         self._notifiers: dict[str, AppendNotifier] = {}
         self._closed = False
 
@@ -42,7 +41,7 @@ class SlotNotifiers:
         notifier = self._notifiers.get(stream)
         if notifier is None:
             place = _StreamConnections(self._cluster, stream)
-            notifier = self._notifiers[stream] = AppendNotifier(place, self._is_appending)
+            notifier = self._notifiers[stream] = AppendNotifier(place, self._answered)
             await notifier.__aenter__()
         return await notifier.wait(stream, after=after, seconds=seconds)
 
