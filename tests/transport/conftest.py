@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
+from compose.local.binaries import find_redis
 from compose.local.valkey import ValkeyServer
 from tests.support.containers import RedisContainer
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_cluster import RedisCluster
 from tests.support.services import redis_servers, run_redis
 from tests.transport.redis_backend import short_settings
+from tests.transport.redis_failover import Failover, pair
 from transport.redis import RedisTransport
 from transport.settings import TransportSettings
 
@@ -52,6 +55,22 @@ async def client(own_redis: Server, settings: TransportSettings) -> AsyncIterato
         host=own_redis.host, port=own_redis.port, db=settings.redis_stream_db, protocol=2
     ) as client:
         yield client
+
+
+@pytest_asyncio.fixture
+async def failover(tmp_path: Path) -> AsyncIterator[Failover]:
+    """A primary with a replica, behind an address that leads to either."""
+    async with pair(tmp_path, None) as failover:
+        yield failover
+
+
+@pytest_asyncio.fixture
+async def third(tmp_path: Path) -> AsyncIterator[ValkeyServer]:
+    """A server that has nothing of the log."""
+    server = ValkeyServer(tmp_path / "third" / "data", binary=find_redis())
+    await server.start()
+    yield server
+    await server.stop()
 
 
 @pytest_asyncio.fixture

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
-import pytest_asyncio
 
 from compose.local.valkey import ValkeyServer
 from tests.support.appends import append
 from tests.support.redis_cluster import RedisCluster
-from tests.transport.redis_failover import Failover, log_of, pair, run
+from tests.transport.redis_failover import Failover, log_of, run
 from tests.transport.redis_shards import PARTITIONS, opened
 from transport.clock import now
 from transport.conformance.member import messages
 from transport.contract import DeadLetter, Reason, Record, Topic
 from transport.errors import TransportUnavailable
-
-
-@pytest_asyncio.fixture
-async def failover(tmp_path: Path) -> AsyncIterator[Failover]:
-    async with pair(tmp_path, None) as failover:
-        yield failover
 
 
 def _letter(record: Record) -> DeadLetter:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from compose.local.binaries import find_redis
 from compose.local.valkey import ValkeyServer
 from tests.support.appends import append
 from tests.support.eventually import eventually
 from tests.support.redis_cluster import RedisCluster
-from tests.transport.redis_failover import Failover, log_of, pair, run
+from tests.transport.redis_failover import Failover, log_of, run
 from tests.transport.redis_shards import PARTITIONS, opened
 from transport.clock import now
 from transport.conformance.member import Member, contents, messages
@@ -23,20 +19,6 @@ from transport.errors import TransportError
 from transport.redis.keys import dead_letter_log
 
 PATIENCE = 20.0
-
-
-@pytest_asyncio.fixture
-async def failover(tmp_path: Path) -> AsyncIterator[Failover]:
-    async with pair(tmp_path, None) as failover:
-        yield failover
-
-
-@pytest_asyncio.fixture
-async def third(tmp_path: Path) -> AsyncIterator[ValkeyServer]:
-    server = ValkeyServer(tmp_path / "third" / "data", binary=find_redis())
-    await server.start()
-    yield server
-    await server.stop()
 
 
 def _letter(record: Record) -> DeadLetter:

@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from compose.local.valkey import ValkeyServer
 from tests.support.appends import append, append_at_last, texts
 from tests.support.eventually import eventually
 from tests.transport.redis_backend import short_settings
-from tests.transport.redis_failover import Failover, log_of, pair, run
+from tests.transport.redis_failover import Failover, log_of, run
 from transport.conformance.member import ConformanceWorker, contents, message, messages, until
 from transport.contract import Appended, Record, Topic
 from transport.errors import TransportError, TransportUnavailable
@@ -28,12 +26,6 @@ from transport.redis.rescue.recent_appends import RecentAppends
 
 PATIENCE = 15.0
 AGAIN = "were appended again"
-
-
-@pytest_asyncio.fixture
-async def failover(tmp_path: Path) -> AsyncIterator[Failover]:
-    async with pair(tmp_path, None) as failover:
-        yield failover
 
 
 async def test_what_several_processes_lost_stands_in_its_order_before_all_that_is_new(

@@ -4,35 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import pytest_asyncio
 
-from compose.local.binaries import find_redis
 from compose.local.valkey import ValkeyServer
 from tests.support.appends import append, append_at_last, texts
-from tests.transport.redis_failover import Failover, log_of, pair
+from tests.transport.redis_failover import Failover, log_of
 from transport.conformance.member import messages
 
 _RECENT = "transport.redis.rescue.recent_appends"
-
-
-@pytest_asyncio.fixture
-async def failover(tmp_path: Path) -> AsyncIterator[Failover]:
-    async with pair(tmp_path, None) as failover:
-        yield failover
-
-
-@pytest_asyncio.fixture
-async def third(tmp_path: Path) -> AsyncIterator[ValkeyServer]:
-    """A server that has nothing of the log."""
-    server = ValkeyServer(tmp_path / "third" / "data", binary=find_redis())
-    await server.start()
-    yield server
-    await server.stop()
 
 
 async def test_what_the_leader_has_not_appended_again_yet_outlives_another_failover(

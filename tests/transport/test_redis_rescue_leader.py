@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from tests.support.appends import append, append_at_last, texts
-from tests.transport.redis_failover import Failover, log_of, pair, run
+from tests.transport.redis_failover import Failover, log_of, run
 from transport.conformance.member import message, messages
 from transport.contract import Appended
 from transport.errors import TransportUnavailable
@@ -19,12 +17,6 @@ from transport.redis import RedisTransport
 from transport.redis.keys import messages_log
 from transport.redis.rescue.recent_appends import RecentAppend
 from transport.redis.rescue.report import RescueReport, field_of, pages
-
-
-@pytest_asyncio.fixture
-async def failover(tmp_path: Path) -> AsyncIterator[Failover]:
-    async with pair(tmp_path, None) as failover:
-        yield failover
 
 
 def _log(failover: Failover) -> RedisTransport:

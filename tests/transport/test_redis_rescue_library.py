@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from tests.support.appends import append, append_at_last, texts
-from tests.transport.redis_failover import Failover, log_of, pair, run
+from tests.transport.redis_failover import Failover, log_of, run
 from transport.conformance.member import messages
 from transport.redis.client.functions import Functions
-
-
-@pytest_asyncio.fixture
-async def failover(tmp_path: Path) -> AsyncIterator[Failover]:
-    async with pair(tmp_path, None) as failover:
-        yield failover
 
 
 async def test_an_append_that_found_no_function_comes_after_what_was_lost(

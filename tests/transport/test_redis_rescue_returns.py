@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from compose.local.valkey import ValkeyServer
 from tests.support.appends import append, append_at_last, texts
 from tests.support.eventually import eventually
-from tests.transport.redis_failover import Failover, log_of, pair, run
+from tests.transport.redis_failover import Failover, log_of, run
 from transport.conformance.member import messages
 from transport.errors import TransportError
 from transport.redis.keys import messages_log
 
 _IN_ORDER = "in their order, before anything else"
-
-
-@pytest_asyncio.fixture
-async def failover(tmp_path: Path) -> AsyncIterator[Failover]:
-    async with pair(tmp_path, None) as failover:
-        yield failover
 
 
 def _lead_to(failover: Failover, server: ValkeyServer) -> None:

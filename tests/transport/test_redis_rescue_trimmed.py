@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest_asyncio
-
 from tests.support.appends import append, append_at_last
 from tests.support.eventually import eventually
-from tests.transport.redis_failover import Failover, log_of, pair, run
+from tests.transport.redis_failover import Failover, log_of, run
 from transport.conformance.member import ConformanceWorker, contents, messages, until
 from transport.contract import Topic
 from transport.redis.keys import messages_log
 
 PATIENCE = 20.0
-
-
-@pytest_asyncio.fixture
-async def failover(tmp_path: Path) -> AsyncIterator[Failover]:
-    async with pair(tmp_path, None) as failover:
-        yield failover
 
 
 async def test_a_process_that_hears_late_brings_records_older_than_all_others(

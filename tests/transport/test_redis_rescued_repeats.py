@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest_asyncio
-
 from tests.support.appends import append, append_at_last, texts
-from tests.transport.redis_failover import Failover, log_of, pair
+from tests.transport.redis_failover import Failover, log_of
 from transport.conformance.member import messages
 from transport.contract import Remembered
 from transport.errors import AppendUnknown
-
-
-@pytest_asyncio.fixture
-async def failover(tmp_path: Path) -> AsyncIterator[Failover]:
-    async with pair(tmp_path, None) as failover:
-        yield failover
 
 
 async def test_an_append_whose_reply_was_lost_is_rescued_once_its_repeat_was_answered(
