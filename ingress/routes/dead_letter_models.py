@@ -117,6 +117,8 @@ class RedriveRequest(_Chosen):
     """The most dead letters a second; 0 is as fast as the log takes them."""
     most_redrives: Annotated[int, Field(ge=1, le=1_000), _INTEGRAL] | None = 3
     """Leave out dead letters that were redriven this often already; null leaves out none."""
+    redrive_id: Uuid = None
+    """An id of your own for the redrive. A request that is sent again with it begins nothing."""
     why: Reasoned | None = None
     """The reason, kept on record with the caller and the time."""
 

@@ -23,6 +23,7 @@ from ingress.schema.structs import AS_ANSWER
 from ingress.web.auth import Scope
 from persistence.dead_letters.redrive import RedriveProgress, Redriver
 from persistence.dead_letters.selection import described
+from persistence.jobs.table import JobExists
 
 __all__ = ["router"]
 
@@ -41,12 +42,13 @@ router = APIRouter(prefix=_PREFIX, tags=["dead letters"])
     status_code=202,
     summary="Append dead letters to the primary log again",
     description="In their order, at the rate asked for. A redrive can't double a message: its "
-    "key decides. A letter that fails again becomes a new one.",
+    "key decides. A letter that fails again becomes a new one. With a `redriveId` of your own, "
+    "the request can be sent again: it begins one redrive.",
     operation_id="redriveDeadLetters",
     dependencies=[ADMIN, json_body()],
     responses={
         200: {"model": RedriveAnswer, "description": "With `dryRun`: what it would take."},
-        **problems(*_WRITE),
+        **problems(*_WRITE, STATE),
     },
     openapi_extra=scoped(Scope.ADMIN),
 )
@@ -61,9 +63,16 @@ async def redrive_dead_letters(
     async with routes.actions.recorded(
         "redrive", who=who, target=described(selection), why=body.why
     ) as entry:
-        identifier = await routes.redriver.start(
-            selection, by=who, rate=body.rate_per_second, most_redrives=body.most_redrives
-        )
+        try:
+            identifier = await routes.redriver.start(
+                selection,
+                by=who,
+                rate=body.rate_per_second,
+                most_redrives=body.most_redrives,
+                identifier=body.redrive_id,
+            )
+        except JobExists as error:
+            raise Problem(STATE, f"redriveId: {error}. Choose another one.") from error
         entry.result = f"redrive {identifier} begun"
     response.headers["Location"] = f"{_PREFIX}/redrives/{identifier}"
     return RedriveAnswer(redrive_id=str(identifier))

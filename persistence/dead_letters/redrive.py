@@ -27,6 +27,7 @@ from persistence.dead_letters.republish import republish
 from persistence.dead_letters.selection import Selection
 from persistence.jobs.job import Job, JobProgress, NewJob
 from persistence.jobs.runner import JobRun, JobRunner
+from persistence.jobs.table import JobExists
 from persistence.json_types import Id, Time, known
 from persistence.tables.states import JobKind, JobState
 from transport.contract import Transport
@@ -101,20 +102,39 @@ class Redriver:
         by: str,
         rate: int = 0,
         most_redrives: int | None = MOST_REDRIVES,
+        identifier: UUID | None = None,
     ) -> UUID:
         """Start to redrive the pending letters of ``selection``; return the redrive's id.
 
         ``rate`` is the limit in letters a second (0: as fast as the log takes them). Letters
         redriven ``most_redrives`` times already are left out; ``None`` leaves out none.
+        ``identifier`` is the id, if the caller has chosen one. If the same call was made with it
+        before, nothing is started.
 
         Raises:
+            JobExists: ``identifier`` is the id of another job.
             Outage: PostgreSQL can't do it now; nothing was started.
         """
         async with using(self._pool) as connection:
             total, _, _ = await census(connection, selection, most_redrives)
             order = RedriveOrder(selection, await newest(connection), most_redrives)
-        job = NewJob(kind=JobKind.REDRIVE, request=order, by=by, rate=rate, total=total)
-        return (await self._jobs.start(job, self._step)).id
+        job = NewJob(
+            kind=JobKind.REDRIVE, request=order, by=by, rate=rate, total=total, id=identifier
+        )
+        try:
+            return (await self._jobs.start(job, self._step)).id
+        except JobExists:
+            if identifier is None or not await self._is_begun(identifier, order):
+                raise
+            return identifier
+
+    async def _is_begun(self, identifier: UUID, order: RedriveOrder) -> bool:
+        """Return whether the job is a redrive of the same letters."""
+        job = await self._jobs.table.get(identifier, JobKind.REDRIVE)
+        if job is None:
+            return False
+        begun = msgspec.convert(job.request, RedriveOrder)
+        return (begun.selection, begun.most_redrives) == (order.selection, order.most_redrives)
 
     async def resume(self, identifier: UUID) -> bool:
         """Resume a redrive; ``False`` if there is none with work left that doesn't run."""

@@ -35,6 +35,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
         alone: Names and values of the request. Only one job with the same ones runs at a time, and
             an unfinished job of the same request is resumed. ``None`` for jobs that may overlap.
         resume: Id of the unfinished job to resume, if it is not the latest of the same request.
+        id: Its id, if the caller has chosen one; otherwise a new one.
     """
 
     kind: JobKind
@@ -44,6 +45,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     total: int = 0
     alone: Mapping[str, str] | None = None
     resume: UUID | None = None
+    id: UUID | None = None
 
 
 class Job(msgspec.Struct, frozen=True, rename="camel"):

@@ -129,6 +129,7 @@ class JobRunner:
 
         Raises:
             JobRunning: it has to run alone, and another one runs.
+            JobExists: ``job.id`` is the id of an earlier job.
             Outage: PostgreSQL can't do it now; nothing was started.
         """
         await self._lease.take()

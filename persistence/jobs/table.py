@@ -16,7 +16,7 @@ from persistence.jobs.job import Job, JobProgress, NewJob
 from persistence.tables.states import UNFINISHED, JobKind, JobState
 from persistence.timestamps import rfc3339
 
-__all__ = ["ClaimedJob", "JobRunning", "JobStopped", "JobTable"]
+__all__ = ["ClaimedJob", "JobExists", "JobRunning", "JobStopped", "JobTable"]
 
 _ALONE = 0x6A6F6273
 """The first key of the lock under which a job that runs alone is begun: the letters of "jobs"."""
@@ -33,7 +33,8 @@ _CLAIMED = "id, request, rate, cursor, total, done, failed, counts, started_by"
 
 _BEGIN = f"""
 INSERT INTO jobs (id, kind, state, request, rate, total, owner, started_by)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING {_CLAIMED}
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (id) DO NOTHING RETURNING {_CLAIMED}
 """  # noqa: S608 - constants only
 
 _OTHER = f"""
@@ -98,6 +99,13 @@ class JobRunning(PersistenceError):  # noqa: N818 - a state of the world, not a 
         self.id = identifier
 
 
+class JobExists(PersistenceError):  # noqa: N818 - a state of the world, not a mistake
+    """The id that the caller chose is that of an earlier job. Remedy: choose another id."""
+
+    def __init__(self, identifier: UUID) -> None:
+        super().__init__(f"{identifier} is the id of an earlier job")
+
+
 class JobStopped(PersistenceError):  # noqa: N818 - a request, not a mistake
     """The job was cancelled, or another process has resumed it. Finished steps stay."""
 
@@ -130,7 +138,9 @@ class JobTable:
         Raises:
             JobRunning: it has to run alone, and another one runs.
             JobStopped: ``job.resume`` names a job that can't be resumed any more.
+            JobExists: ``job.id`` is the id of an earlier job.
         """
+        identifier = job.id or uuid4()
         request = msgspec.json.encode(job.request).decode()
         async with (
             using(self._pool, within=_POOL_SECONDS) as connection,
@@ -154,10 +164,11 @@ class JobTable:
                     if job.resume:
                         raise JobStopped
             row = await connection.fetchrow(
-                _BEGIN, uuid4(), job.kind, JobState.RUNNING, request, job.rate, job.total, owner,
+                _BEGIN, identifier, job.kind, JobState.RUNNING, request, job.rate, job.total, owner,
                 job.by,
             )  # fmt: skip
-        assert row is not None
+        if row is None:
+            raise JobExists(identifier)
         return _claimed(row)
 
     async def resume(self, identifier: UUID, kind: JobKind, owner: str) -> ClaimedJob | None:

@@ -137,6 +137,22 @@ async def test_a_discard_that_is_sent_twice_takes_nothing_more(
         assert await database.fetchval(query, f"hay <n> of {name}") == 3
 
 
+async def test_a_redrive_that_is_sent_twice_begins_once(both: Place, look: Open, name: str) -> None:
+    async with connected(both) as database:
+        await database.execute(_MANY, name, 4)
+        page = await look(both, "#/dead-letters")
+        group = page.get_by_role("row").filter(has_text=f"hay <n> of {name}")
+        await group.get_by_role("button", name="Redrive …").click()
+        dialog = page.get_by_role("dialog")
+        await expect(dialog).to_contain_text("3 letters will be appended")
+        both.browser_side.lose_reply_to(b"ratePerSecond")
+        await dialog.get_by_label("Reason").fill(WHY)
+        await dialog.get_by_role("button", name="Redrive").click()
+        await expect(dialog).to_have_count(0)  # the browser has sent it again by itself
+        query = "SELECT count(*) FROM jobs WHERE request -> 'selection' ->> 'cause' = $1"
+        assert await database.fetchval(query, f"hay <n> of {name}") == 1
+
+
 async def test_letters_are_counted_again_after_a_lost_connection(
     both: Place, look: Open, name: str
 ) -> None:

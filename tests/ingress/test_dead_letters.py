@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
-from typing import get_args
+from typing import Any, get_args
+from uuid import uuid4
 
+import httpx
 import pytest
 
 from ingress.routes.dead_letter_models import DeadLetterQuery
@@ -171,6 +174,29 @@ async def test_a_slow_redrive_can_be_cancelled(service: Service, dead: list[dict
     assert (await service.client.get(missing)).status_code == 404
     assert (await service.client.post(f"{missing}/cancel")).status_code == 404
     assert (await service.client.post(f"{missing}/resume")).status_code == 404
+
+
+async def test_a_redrive_request_that_is_sent_again_with_its_id_begins_nothing(
+    service: Service, dead: list[dict]
+) -> None:
+    chosen = str(uuid4())
+    body = {"filter": {}, "ratePerSecond": 1, "redriveId": chosen}
+
+    async def ask(**changes: Any) -> httpx.Response:
+        return await service.client.post(f"{URL}/redrive", json={**body, **changes})
+
+    both = await asyncio.gather(ask(), ask())
+    assert [(answer.status_code, answer.json()["redriveId"]) for answer in both] == [
+        (202, chosen), (202, chosen),
+    ]  # fmt: skip
+    (listed,) = (await service.client.get(f"{URL}/redrives")).json()["items"]
+    assert listed["id"] == chosen
+    other = await ask(filter={"reason": "rejected"})
+    assert (other.status_code, other.json()["type"]) == (409, "/problems/conflicting-state")
+    assert chosen in other.json()["detail"]
+    # A job of another kind has the id.
+    await service.pool.execute("UPDATE jobs SET kind = 'backfill', state = 'cancelled'")
+    assert (await ask()).status_code == 409
 
 
 @pytest.mark.parametrize("state", [*JobState, "of a later version"])

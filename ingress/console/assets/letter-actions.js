@@ -1,6 +1,7 @@
 // What can be done about dead letters: back into the log, or given up; each with a reason.
 
 import { post } from "./api.js";
+import { newId } from "./bytes.js";
 import { ask } from "./dialog.js";
 import { button, h } from "./dom.js";
 import { count, plural } from "./format.js";
@@ -30,6 +31,8 @@ export function letterActions(session, label, selection, again) {
 
 function redrive(label, selection) {
   const rate = h("input", { type: "number", min: 0, max: 1000000, value: 100 });
+  // Browsers send a request again by themselves if the connection ends before an answer.
+  const redriveId = newId();
   return ask({
     title: `Redrive ${label}`,
     verb: "Redrive",
@@ -67,7 +70,12 @@ function redrive(label, selection) {
       };
     },
     act: ({ why, rate: perSecond }) =>
-      post("api/dead-letters/redrive", { ...selection, why, ratePerSecond: Number(perSecond) || 0 }),
+      post("api/dead-letters/redrive", {
+        ...selection,
+        why,
+        ratePerSecond: Number(perSecond) || 0,
+        redriveId,
+      }),
   });
 }
 
