@@ -8,14 +8,15 @@ from contextlib import suppress
 
 import pytest
 import pytest_asyncio
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from compose.process.logs.altered_logs import AlteredLogs
 from compose.process.metrics import process_metrics
 from tests.support.eventually import eventually
-from tests.support.kafka import alter_topic
-from transport.conformance.member import message
-from transport.contract import Topic
+from tests.support.kafka import alter_brokers, alter_topic
+from transport.conformance.member import Member, contents, drain, message
+from transport.contract import WORKER_GROUP, Topic
 from transport.errors import TransportUnavailable
 from transport.kafka import KafkaTransport
 from transport.kafka.administration.topics import differences, topic_specs
@@ -122,3 +123,68 @@ async def test_a_topic_that_is_made_again_is_told_though_the_other_is_altered(
         return any(record.message.startswith("Topics were missing") for record in caplog.records)
 
     await eventually(is_told, timeout=_PATIENCE)
+
+
+async def test_records_that_compaction_removed_unread_are_lost_though_it_is_off_again(
+    kafka_transport: KafkaTransport,
+    kafka_settings: TransportSettings,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An aborted record of another producer leaves offsets without a record too, and is no loss."""
+    servers, topic = kafka_settings.kafka_bootstrap_servers, kafka_settings.kafka_topic
+    before = topic_specs(kafka_settings)[Topic.MESSAGES].config
+    compacting = {"cleanup.policy": "compact", "segment.ms": "100"}
+    published: list[str] = []
+
+    async def publish() -> None:
+        published.append(f"{len(published)}")
+        await kafka_transport.publish([message(published[-1], partition=0, of=kafka_transport)])
+
+    async def read() -> list[str]:
+        return contents(await kafka_transport.read(Topic.MESSAGES, 0))
+
+    async def is_compacted() -> bool:
+        await publish()  # to begin a segment: the last one is never compacted
+        return len(await read()) < len(published)
+
+    async with Member(kafka_transport) as member:
+        claim = await member.claim(0)
+        await publish()
+        (first,) = await drain(claim, 1, patience=20)
+        await claim.ack(first.offset)
+    for _ in range(5):
+        await publish()
+    await alter_brokers(servers, {"log.cleaner.backoff.ms": "50"})
+    try:
+        await alter_topic(
+            servers, topic, {**before, **compacting, "min.cleanable.dirty.ratio": "0.0001"}
+        )
+        await eventually(is_compacted, timeout=_PATIENCE, every=0.15)
+        await alter_topic(servers, topic, before)
+    finally:
+        await alter_brokers(servers, {})
+    stranger = AIOKafkaProducer(bootstrap_servers=servers, transactional_id=f"{topic}-stranger")
+    async with stranger:
+        await stranger.begin_transaction()
+        await stranger.send_and_wait(topic, b"aborted", partition=0)
+        await stranger.abort_transaction()
+    await publish()
+
+    async def is_aborted() -> bool:  # Kafka answers before it has written the marker
+        return (await read())[-1] == published[-1]
+
+    await eventually(is_aborted)
+    left = [text for text in await read() if text != published[0]]
+    async with Member(kafka_transport) as member:
+        claim = await member.claim(0)
+        records = await drain(claim, len(left), patience=20)
+        assert contents(records) == left
+        await claim.ack(records[0].offset)
+    async with Member(kafka_transport) as member:
+        claim = await member.claim(0)
+        records = await drain(claim, len(left) - 1, patience=20)
+        await claim.ack(records[-1].offset)
+    progress = (await kafka_transport.progress(Topic.MESSAGES, group=WORKER_GROUP))[0]
+    assert (progress.lag, progress.lost) == (0, len(published) - 1 - len(left))
+    assert "Compaction removed records before they were read" in caplog.text
+    assert "lost the end" not in caplog.text, "the record that was read is gone too"

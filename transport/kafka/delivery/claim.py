@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Protocol, Self
 
@@ -13,6 +14,7 @@ from transport.contract import Blockage, Record, Topic
 from transport.errors import PartitionLost, TransportUnavailable
 from transport.kafka.delivery.window import Window
 from transport.kafka.group.groups import Committed
+from transport.kafka.loss.compacted import RemovedBefore
 from transport.kafka.loss.mark import Anchor, Mark, SeenEnd, anchor_of
 from transport.kafka.records import record_of
 
@@ -81,6 +83,7 @@ class KafkaClaim:
         self.topic_id = mark.topic_id
         self._owner = owner
         self.lost_records = mark.lost
+        self._removed: deque[RemovedBefore] = deque()
         self.leader = mark.last.leader if mark.last else -1
         """The leader epoch of the last fetched records. If it changes, the log may differ."""
         self._last = mark.last
@@ -155,6 +158,8 @@ class KafkaClaim:
         if offset <= self.window.acked:
             return
         record = self.window.before(offset)
+        while self._removed and self._removed[0].offset < offset:
+            self.lost_records += self._removed.popleft().removed
         last = anchor_of(record, self._leaders.of(int(record.offset))) if record else self._last
         committed = self._committed(offset, last)
         await self._owner.commit(self.partition, committed)
@@ -185,6 +190,13 @@ class KafkaClaim:
         """The last fetched record, or else the last record acknowledged before the claim."""
         last = self.window.last
         return self._last if last is None else anchor_of(last, self.leader)
+
+    @property
+    def last_offset(self) -> int:
+        """The offset of ``newest``; -1 without one."""
+        if self.window.last is not None:
+            return int(self.window.last.offset)
+        return self._last.at if self._last is not None else -1
 
     def receive(self, records: Sequence[ConsumerRecord], leader: int = -1) -> int:
         """Take fetched records in; return how many offsets were missing before the first new one.
@@ -251,6 +263,13 @@ class KafkaClaim:
     def lose_records(self, count: int) -> None:
         """Count records that the log removed before they were read."""
         self.lost_records += count
+
+    def lose_before(self, removed: Iterable[RemovedBefore]) -> None:
+        """Count removed records, each once the record after them is acknowledged.
+
+        Until then the next owner would find them missing too, and count them again.
+        """
+        self._removed.extend(removed)
 
     def finish(self) -> None:
         """Take in no more records, but deliver the fetched ones, which the log may have lost.

@@ -20,6 +20,7 @@ from transport.kafka.delivery.damaged_partitions import DamagedPartitions
 from transport.kafka.delivery.passing import GapPassing
 from transport.kafka.delivery.throttled_fetches import ThrottledFetches
 from transport.kafka.log import TopicLayout
+from transport.kafka.loss.compacted import CompactedOffsets, RemovedBefore
 from transport.kafka.loss.leader_epochs import epochs_of_fetches
 from transport.kafka.reader import KafkaReader
 
@@ -59,6 +60,7 @@ class Fetching:
         self._gaps = gaps
         self._damaged = damaged
         self._fetched_under = epochs_of_fetches(client)
+        self._compacted = CompactedOffsets(client)
         self._lingering = Lingering(client)
         self.throttled = ThrottledFetches(client)
         self._unchecked = False
@@ -176,10 +178,14 @@ class Fetching:
                 continue
             self._damaged.forget(at.partition)
             claim.blocked = None
+            removed = self._compacted.take(at, claim.last_offset + 1, records)
             missing = claim.receive(records, under[at])
             if damage is not None and damage.end is not None:
                 claim.pass_over(damage.end)
                 claim.lose_records(damage.records)
+                self._compacted.forget(at)
+            elif removed:
+                self._count_removed(claim, removed)
             if missing:
                 await self._count_lost(claim, expected)
 
@@ -187,6 +193,18 @@ class Fetching:
         """Read records again that ``claim`` does not take in now, if it may do so later."""
         if claim is not None and claim.assigned and self._claims.get(at.partition) is claim:
             self._client.seek(at, claim.window.fetched)
+
+    def _count_removed(self, claim: KafkaClaim, removed: Sequence[RemovedBefore]) -> None:
+        claim.lose_before(removed)
+        log.error(
+            "Compaction removed records before they were read: set the topic's cleanup.policy to "
+            "delete, and run `crossfade audit`",
+            extra={
+                "topic": self._source.name,
+                "partition": claim.partition,
+                "lost": sum(gap.removed for gap in removed),
+            },
+        )
 
     async def _count_lost(self, claim: KafkaClaim, expected: int) -> None:
         """Count missing offsets as lost, if the log has removed them; else they had no record."""

@@ -142,8 +142,16 @@ class Tails:
                 if len(of) > turn and of[turn].at >= state.begins[at]
             }
             there = await self._at({at: anchor.at for at, anchor in query.items()}, state)
+            absent = {
+                at.partition: anchor.leader
+                for at, anchor in query.items()
+                if at not in there and anchor.leader >= 0
+            }
+            ends = await self._epochs.ends(self._name, absent)
             for at, anchor in query.items():
                 found = there.get(at)
+                if found is None and ends.get(at.partition, -1) > anchor.at:
+                    continue  # compaction removed it: the log goes on after it under its leader
                 if found is None or (found.time, found.digest) != (anchor.time, anchor.digest):
                     gone.setdefault(at, []).append(anchor)
         if not gone:
