@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import AsyncIterator
 
@@ -14,8 +15,8 @@ from aiokafka.protocol.types import CompactArray, CompactString, Int16, Int32, S
 
 from tests.support.eventually import eventually
 from tests.support.kafka_internals import send
-from transport.conformance.member import messages
-from transport.contract import GroupStanding
+from transport.conformance.member import Member, messages
+from transport.contract import WORKER_GROUP, GroupStanding, Topic
 from transport.kafka import KafkaTransport
 from transport.kafka.client.requests import OneVersion, Uuid
 
@@ -90,7 +91,9 @@ async def log(kafka_settings) -> AsyncIterator[KafkaTransport]:
 @pytest.fixture
 async def join(kafka_settings) -> AsyncIterator[object]:
     """Send a request to a group's coordinator until the answer has no error; return that."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_settings.kafka_bootstrap_servers)
+    admin = AIOKafkaAdminClient(
+        bootstrap_servers=kafka_settings.kafka_bootstrap_servers, client_id="stranger"
+    )
     await admin.start()
 
     async def answered(group: str, request):
@@ -126,6 +129,44 @@ async def test_a_group_of_the_new_protocol_is_told_with_its_members_and_lag(log,
 
     (found,) = await eventually(told, timeout=30)
     assert (found.ours, found.lag, found.members) == (False, 2, 1)
+
+
+async def test_one_of_the_new_protocol_that_gets_partitions_of_ours_is_told(log, join, caplog):
+    """The broker assigns, so no worker can refuse them to it."""
+    caplog.set_level(logging.INFO)
+    member, epoch = str(uuid.uuid4()), 0
+
+    async def beat(*, leaving: bool = False) -> None:
+        nonlocal epoch
+        topics = [log.location.messages] if epoch == 0 else None
+        at = -1 if leaving else epoch
+        epoch = (
+            await join(
+                WORKER_GROUP,
+                OneVersion(
+                    _ConsumerGroupHeartbeat, WORKER_GROUP, member, at, None, None, 60_000,
+                    topics, None, None, None if epoch else [], {},
+                ),
+            )
+        ).member_epoch  # fmt: skip
+
+    async def owners() -> set[str | None]:
+        return {it.owner for it in await log.progress(Topic.MESSAGES, group=WORKER_GROUP)}
+
+    async def is_shared() -> bool:
+        await beat()
+        return await owners() == {"stranger", "worker"}
+
+    async with Member(log, "worker") as worker:
+        await worker.claim(0)
+        await eventually(is_shared, timeout=30, every=0.1)
+        assert "Partitions belong to members of our group that are no workers" in caplog.text
+        await beat(leaving=True)
+
+        async def is_over() -> bool:
+            return await owners() == {"worker"} and "belong to workers again" in caplog.text
+
+        await eventually(is_over, timeout=30)
 
 
 async def test_a_share_group_is_unknown_and_never_none(log, join):

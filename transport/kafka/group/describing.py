@@ -8,6 +8,7 @@ a group is described by ConsumerGroupDescribe, which aiokafka (0.14) does not ha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -24,6 +25,7 @@ from aiokafka.protocol.types import (
     Boolean,
     CompactArray,
     CompactString,
+    Int8,
     Int16,
     Int32,
     Schema,
@@ -36,7 +38,7 @@ from transport.kafka.client.requests import OneVersion, Uuid
 __all__ = ["GroupMember", "members_of"]
 
 _DESCRIBE = 69
-_VERSION = 0
+_CLASSIC = 0
 _DEAD = "Dead"
 _TEXT = CompactString("utf-8")
 _PARTITIONS = Schema(
@@ -53,10 +55,23 @@ _PARTITIONS = Schema(
 )
 
 
-class _DescribeResponse(Response):  # type: ignore[misc] # aiokafka is not typed
-    API_KEY = _DESCRIBE
-    API_VERSION = _VERSION
-    SCHEMA = Schema(
+_MEMBER = (
+    ("member_id", _TEXT),
+    ("instance_id", _TEXT),
+    ("rack_id", _TEXT),
+    ("member_epoch", Int32),
+    ("client_id", _TEXT),
+    ("client_host", _TEXT),
+    ("subscribed_topics", CompactArray(_TEXT)),
+    ("subscribed_regex", _TEXT),
+    ("assignment", _PARTITIONS),
+    ("target_assignment", _PARTITIONS),
+)
+
+
+def _groups(*member: tuple[str, Any]) -> Schema:
+    """Return the schema of an answer, whose members have these fields."""
+    return Schema(
         ("throttle_time_ms", Int32),
         (
             "groups",
@@ -68,22 +83,7 @@ class _DescribeResponse(Response):  # type: ignore[misc] # aiokafka is not typed
                 ("group_epoch", Int32),
                 ("assignment_epoch", Int32),
                 ("assignor", _TEXT),
-                (
-                    "members",
-                    CompactArray(
-                        ("member_id", _TEXT),
-                        ("instance_id", _TEXT),
-                        ("rack_id", _TEXT),
-                        ("member_epoch", Int32),
-                        ("client_id", _TEXT),
-                        ("client_host", _TEXT),
-                        ("subscribed_topics", CompactArray(_TEXT)),
-                        ("subscribed_regex", _TEXT),
-                        ("assignment", _PARTITIONS),
-                        ("target_assignment", _PARTITIONS),
-                        ("tags", TaggedFields),
-                    ),
-                ),
+                ("members", CompactArray(*member, ("tags", TaggedFields))),
                 ("authorized_operations", Int32),
                 ("tags", TaggedFields),
             ),
@@ -92,10 +92,16 @@ class _DescribeResponse(Response):  # type: ignore[misc] # aiokafka is not typed
     )
 
 
+class _DescribeResponse(Response):  # type: ignore[misc] # aiokafka is not typed
+    API_KEY = _DESCRIBE
+    API_VERSION = 0
+    SCHEMA = _groups(*_MEMBER)
+
+
 class _DescribeRequest(RequestStruct):  # type: ignore[misc]
     FLEXIBLE_VERSION = True
     API_KEY = _DESCRIBE
-    API_VERSION = _VERSION
+    API_VERSION = 0
     RESPONSE_TYPE = _DescribeResponse
     SCHEMA = Schema(
         ("groups", CompactArray(_TEXT)),
@@ -104,10 +110,23 @@ class _DescribeRequest(RequestStruct):  # type: ignore[misc]
     )
 
 
+class _TypedResponse(_DescribeResponse):
+    """The answer of Kafka 4.0 and later, with the protocol of each member (KIP-1099)."""
+
+    API_VERSION = 1
+    SCHEMA = _groups(*_MEMBER, ("member_type", Int8))
+
+
+class _TypedRequest(_DescribeRequest):
+    API_VERSION = 1
+    RESPONSE_TYPE = _TypedResponse
+
+
 class GroupMember(NamedTuple):
     """A member: its client id, and the partitions that it owns, by topic.
 
-    ``is_ours`` is not known during a rebalance, nor in a group of the new protocol.
+    ``is_ours`` is not known during a rebalance. In a group of the new protocol, a member of the
+    classic protocol counts as ours: our workers use that. Before Kafka 4.0 it is not known there.
     """
 
     client: str
@@ -144,12 +163,9 @@ def _is_ours(encoded: bytes) -> bool | None:
 
 
 async def _new_members_of(admin: AIOKafkaAdminClient, group: str) -> list[GroupMember]:
-    node = await admin.find_coordinator(group)
-    request = OneVersion(_DescribeRequest, [group], False, {})
-    try:
-        answer: Any = await admin._send_request(request, node)  # noqa: SLF001 - no public way
-    except IncompatibleBrokerVersion:
-        return []  # a broker without such groups
+    answer = await _new_description(admin, group)
+    if answer is None:
+        return []
     ((code, _message, _group, _state, _epoch, _assigned_at, _assignor, members, *_),) = (
         answer.groups
     )
@@ -158,7 +174,22 @@ async def _new_members_of(admin: AIOKafkaAdminClient, group: str) -> list[GroupM
         raise error(group)
     return [
         GroupMember(
-            client, {topic: parts for _topic_id, topic, parts, _tags in assignment[0] or ()}
+            client,
+            {topic: parts for _topic_id, topic, parts, _tags in assignment[0] or ()},
+            protocol[0] == _CLASSIC if protocol else None,
         )
-        for _id, _instance, _rack, _at, client, _host, _topics, _regex, assignment, *_ in members
-    ]
+        for (
+            _id, _instance, _rack, _at, client, _host, _topics, _regex, assignment, _target,
+            *protocol, _tags,
+        ) in members
+    ]  # fmt: skip
+
+
+async def _new_description(admin: AIOKafkaAdminClient, group: str) -> Any:
+    """Return the broker's answer; ``None`` from a broker without such groups."""
+    node = await admin.find_coordinator(group)
+    for question in (_TypedRequest, _DescribeRequest):
+        request = OneVersion(question, [group], False, {})
+        with suppress(IncompatibleBrokerVersion):
+            return await admin._send_request(request, node)  # noqa: SLF001 - no public way
+    return None
