@@ -25,6 +25,7 @@ import msgspec
 
 from persistence.database.pool import Pool, using
 from persistence.errors import PersistenceError
+from persistence.fleet.leader_lock import elected
 from persistence.payload_audit.concurrency import for_each
 from persistence.payload_audit.keys import DOOMED, DOOMED_KEY, KEY
 from persistence.payload_audit.log_references import LogReferences
@@ -34,7 +35,7 @@ from persistence.payloads.upload import UPLOADING
 from persistence.timestamps import rfc3339
 from transport.contract import Transport
 
-__all__ = ["DOOMED", "LEAST_AGE", "SweepReport", "TooMuchToSweep", "sweep"]
+__all__ = ["DOOMED", "LEAST_AGE", "SweepReport", "SweepUnderWay", "TooMuchToSweep", "sweep"]
 
 LEAST_AGE = timedelta(hours=1)
 """Longer than any request lasts, and than the clocks of servers differ."""
@@ -42,6 +43,7 @@ _UPLOADS_END_WITHIN = timedelta(days=1)
 _REQUESTS_END_WITHIN = 30.0  # seconds from an upload to its append: nearly all of them
 _MANY, _MUCH = 100, 0.1
 _PAGE = 500
+_LOCK = "payload sweep"
 
 _ROWS = "SELECT payload_key FROM messages WHERE id = ANY($1::uuid[]) AND payload_key IS NOT NULL"
 # A redriven letter counts until its message is a row: its record may be unread again. The file of
@@ -57,6 +59,16 @@ class TooMuchToSweep(PersistenceError):  # noqa: N818 - a state, not a mistake
     """A sweep would delete so much that a wrong database, log or store is likely; it did nothing.
 
     Remedy: compare the settings with the service's, and then allow it.
+    """
+
+
+class SweepUnderWay(PersistenceError):  # noqa: N818 - a state, not a mistake
+    """Another sweep of this database's payloads is under way.
+
+    Two at once could lose content: one puts an object back, and removes its copy under ``doomed/``,
+    while the other one is about to remove the object itself.
+
+    Remedy: wait for its end.
     """
 
 
@@ -107,27 +119,23 @@ async def sweep(
     Raises:
         Outage, TransportUnavailable, PayloadOutage: a server can't answer. No needed object was
             deleted.
+        SweepUnderWay: another sweep is under way; this one did nothing.
         TooMuchToSweep: it would delete more than is plausible, and did nothing.
     """
     sweeping = _Sweep(pool, store, logs, max(older_than, LEAST_AGE), dry_run=dry_run)
-    report = sweeping.report
-    await sweeping.revise()
-    async for page in store.objects():
-        await sweeping.judge(page)
-        noted(report)
-    ours = report.set_aside + report.referenced + report.young
-    if report.set_aside > max(_MANY, _MUCH * ours) and not (allow_many or dry_run):
-        raise TooMuchToSweep(
-            f"nothing refers to {report.set_aside:,} of {ours:,} objects, and that is more than "
-            "usual: nothing was deleted. Do DATABASE_URL, the logs and PAYLOAD_STORE belong "
-            "together? --dry-run tells more, --allow-many goes on"
-        )
-    if not dry_run:
+    if dry_run:
+        await sweeping.find(noted)
+        return sweeping.report
+    async with elected(pool, _LOCK) as lock:
+        if lock is None:
+            raise SweepUnderWay("another sweep is under way: this one did nothing; run it later")
+        await sweeping.find(noted)
+        sweeping.check_plausible(allow_many=allow_many)
         await sweeping.clear()
-        if report.set_aside:
+        if sweeping.report.set_aside:
             await asyncio.sleep(last_look_after)
             await sweeping.revise()
-    return report
+    return sweeping.report
 
 
 class _Sweep:
@@ -149,6 +157,28 @@ class _Sweep:
         self._uploads: list[PayloadObject] = []
         self.report = SweepReport()
 
+    async def find(self, noted: Callable[[SweepReport], object]) -> None:
+        """Revise what was set aside earlier, then choose the objects that have to go."""
+        await self.revise()
+        async for page in self._store.objects():
+            await self._judge(page)
+            noted(self.report)
+
+    def check_plausible(self, *, allow_many: bool) -> None:
+        """Check that no more was chosen than is usual.
+
+        Raises:
+            TooMuchToSweep: it was.
+        """
+        report = self.report
+        ours = report.set_aside + report.referenced + report.young
+        if report.set_aside > max(_MANY, _MUCH * ours) and not allow_many:
+            raise TooMuchToSweep(
+                f"nothing refers to {report.set_aside:,} of {ours:,} objects, and that is more "
+                "than usual: nothing was deleted. Do DATABASE_URL, the logs and PAYLOAD_STORE "
+                "belong together? --dry-run tells more, --allow-many goes on"
+            )
+
     async def revise(self) -> None:
         """Put back objects that are needed after all; delete the others after an hour."""
         await self._references.look()
@@ -164,7 +194,7 @@ class _Sweep:
                 await for_each(back, self._put_back)
                 await for_each(gone, lambda match: self._store.delete([match[0]]))
 
-    async def judge(self, objects: Sequence[PayloadObject]) -> None:
+    async def _judge(self, objects: Sequence[PayloadObject]) -> None:
         """Decide which objects have to go."""
         report = self.report
         before = datetime.fromtimestamp(self._references.oldest, UTC) - self._older_than
@@ -243,7 +273,11 @@ class _Sweep:
             self._keep([found])
             self.report.young += 1
             return
-        await self._store.move(found.key, f"{DOOMED}/{int(time.time())}/{found.key}", found.size)
+        try:
+            aside = f"{DOOMED}/{int(time.time())}/{found.key}"
+            await self._store.move(found.key, aside, found.size)
+        except PayloadMissing:  # an erasure took it meanwhile, or it is in an archive class
+            self._keep([found])
 
     def _keep(self, kept: Sequence[PayloadObject]) -> None:
         self.report.set_aside -= len(kept)

@@ -16,7 +16,13 @@ from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.dead_letters.redrive import Redriver
 from persistence.dead_letters.selection import Selection
 from persistence.payload_audit import sweep as sweeping
-from persistence.payload_audit.sweep import DOOMED, LEAST_AGE, SweepReport, TooMuchToSweep
+from persistence.payload_audit.sweep import (
+    DOOMED,
+    LEAST_AGE,
+    SweepReport,
+    SweepUnderWay,
+    TooMuchToSweep,
+)
 from persistence.payload_audit.sweep import sweep as sweep_slowly
 from persistence.payload_audit.verify import verify
 from persistence.payloads.errors import PayloadOutage
@@ -269,6 +275,22 @@ async def test_an_object_that_was_written_again_before_the_last_look_stays(
     assert path.exists()
 
 
+async def test_an_object_that_is_erased_before_it_is_set_aside_ends_no_sweep(
+    database_pool, store, monkeypatch
+):
+    path = await put(store, large(LONG))
+    move = store.move
+
+    async def erased_meanwhile(source: str, key: str, size: int) -> None:
+        await store.delete([source])
+        await move(source, key, size)
+
+    monkeypatch.setattr(store, "move", erased_meanwhile)
+    found = await sweep(database_pool, store)
+    assert (found.examined, found.set_aside, found.bytes) == (1, 0, 0)
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("first_sweep", [True, False])
 async def test_a_post_that_is_sent_again_while_its_object_goes_gets_it_back(
     transport, database_pool, store, monkeypatch, first_sweep
@@ -295,6 +317,28 @@ async def test_a_post_that_is_sent_again_while_its_object_goes_gets_it_back(
     assert (found.put_back, found.deleted) == (1, 0)
     assert path.read_bytes() == again.content.encode()
     assert not list((folder_of(store) / DOOMED).rglob("*/*/*/*"))
+
+
+async def test_of_two_sweeps_at_once_the_second_is_refused(
+    transport, database_pool, store, monkeypatch
+):
+    """The second would put the object back while the first is about to remove it."""
+    again = large(LONG)
+    path = await put(store, again)
+    flush = store.flush
+
+    async def sweep_meanwhile(key: str) -> None:
+        await flush(key)  # it is copied, and not yet removed
+        monkeypatch.undo()
+        await append(transport, again)
+        with pytest.raises(SweepUnderWay, match="run it later"):
+            await sweep(database_pool, store, [transport])
+        await sweep(database_pool, store, [transport], dry_run=True)
+
+    monkeypatch.setattr(store, "flush", sweep_meanwhile)
+    found = await sweep(database_pool, store, [transport])
+    assert (found.set_aside, found.put_back) == (1, 1)
+    assert path.read_bytes() == again.content.encode()
 
 
 async def test_what_was_set_aside_is_deleted_by_a_sweep_an_hour_later(
