@@ -18,6 +18,11 @@ MARK = ".crossfade-payloads"
 """The key of the mark, the object that identifies the store."""
 
 _UNFINISHED = re.compile(r".+#\d+")
+_OURS = re.compile(
+    r"(?:uploading|doomed|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:/.*)?", re.DOTALL
+)
+"""The folders of payloads, by their paths below the root. Another program may have its own beside
+them, or the disk, such as ``lost+found``."""
 
 
 def new_identity() -> str:
@@ -65,6 +70,8 @@ class PayloadFolder:
     def remove_unfinished(self, before: float) -> int:
         """Remove the client's hidden files: those of writes that never ended, and empty folders.
 
+        Only in folders of payloads: a file of another program may have such a name.
+
         Args:
             before: seconds since the epoch; files that were changed later stay.
 
@@ -74,16 +81,20 @@ class PayloadFolder:
         removed = 0
         for path, folders, files in os.walk(self.root, topdown=False):
             folder = Path(path)
-            for file in (folder / name for name in files if _UNFINISHED.fullmatch(name)):
+            hidden = files if self._is_ours(folder) else ()
+            for file in (folder / name for name in hidden if _UNFINISHED.fullmatch(name)):
                 with suppress(FileNotFoundError):
                     if file.stat().st_mtime < before:
                         file.unlink()
                         removed += 1
-            for empty in (folder / name for name in folders):
+            for empty in filter(self._is_ours, (folder / name for name in folders)):
                 with suppress(OSError):  # it has files, or is gone
                     if empty.stat().st_mtime < before:
                         empty.rmdir()
         return removed
+
+    def _is_ours(self, folder: Path) -> bool:
+        return _OURS.fullmatch(folder.relative_to(self.root).as_posix()) is not None
 
     def flush(self, key: str) -> str | None:
         """Flush an object and the folders above it; return the mark that is there afterwards."""

@@ -300,14 +300,22 @@ async def test_what_the_client_hides_in_a_folder_is_removed(tmp_path: Path) -> N
     for name in ("uploading/b/0123#1", "uploading/c/4567#2"):
         (root / name).parent.mkdir(parents=True)
         (root / name).write_bytes(b"half")
-    (root / "empty").mkdir()
-    for old in ("uploading/b/0123#1", "a/1", "empty"):
-        os.utime(root / old, (1.0, 1.0))
+    empty = root / "0188c0ff-5f5f-8abc-9def-0123456789ab"
+    empty.mkdir()
+    # Of another program, and of the disk.
+    others = [root / "notes#1", root / "reports" / "draft#2", root / "lost+found"]
+    others[1].parent.mkdir()
+    others[0].write_bytes(b"theirs")
+    others[1].write_bytes(b"theirs")
+    others[2].mkdir()
+    for old in (root / "uploading/b/0123#1", root / "a/1", empty, *others):
+        os.utime(old, (1.0, 1.0))
     assert await store.remove_unfinished(datetime.now(UTC) - timedelta(hours=1)) == 1
     assert sorted(path.name for path in root.rglob("*") if path.is_file()) == [
-        ".crossfade-payloads", "1", "4567#2",
+        ".crossfade-payloads", "1", "4567#2", "draft#2", "notes#1",
     ]  # fmt: skip
-    assert not (root / "empty").exists()
+    assert not empty.exists()
+    assert all(other.exists() for other in others)
 
 
 @pytest.mark.parametrize("code", ["KeyTooLongError", "InvalidObjectState"])
