@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from persistence.payloads.errors import PayloadCorrupt, PayloadOutage
-from persistence.payloads.reading import fetch, verify
+from persistence.payloads.reading import fetch, measure, verify
 from persistence.payloads.store import PayloadStore
 from tests.payloads.stores import opened
 
@@ -38,8 +38,11 @@ def answer(status: str, body: bytes, *headers: str, length: int | None = None) -
 
 
 @asynccontextmanager
-async def serving(given: Answer) -> AsyncIterator[PayloadStore]:
-    """Yield a store whose server gives this answer about ``KEY``, and its mark as it should be."""
+async def serving(given: Answer, *, mark: bool = True) -> AsyncIterator[PayloadStore]:
+    """Yield a store whose server gives this answer about ``KEY``.
+
+    Its mark is as it should be, unless the server gives the same answer about it.
+    """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -49,7 +52,7 @@ async def serving(given: Answer) -> AsyncIterator[PayloadStore]:
             ]:
                 await reader.readexactly(int(length[0].partition(b":")[2]))
             method = head.split(b" ", 1)[0]
-            about_mark = b".crossfade-payloads" in head.split(b"\r\n", 1)[0]
+            about_mark = mark and b".crossfade-payloads" in head.split(b"\r\n", 1)[0]
             writer.write(answer("200 OK", MARK) if about_mark else given(method))
             await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -136,3 +139,18 @@ async def test_other_bytes_are_corrupt_whatever_their_etag(status: str) -> None:
             await fetch(store, KEY, len(DATA), SHA256)
         with pytest.raises((PayloadCorrupt, PayloadOutage)):
             await verify(store, KEY, len(DATA), SHA256)
+
+
+@pytest.mark.parametrize("page", [b"", b"<html>It works!</html>"], ids=["empty", "a page"])
+async def test_a_server_that_gives_one_page_for_every_key_is_an_outage(page: bytes) -> None:
+    """So does a web server at the store's address: its answers say nothing of the object."""
+
+    def given(method: bytes) -> bytes:
+        return answer("200 OK", b"" if method == b"HEAD" else page, length=len(page))
+
+    async with serving(given, mark=False) as store:
+        for call in (fetch, verify):
+            with pytest.raises(PayloadOutage):
+                await call(store, KEY, len(DATA), SHA256)
+        with pytest.raises(PayloadOutage, match="not the store of this service"):
+            await measure(store, KEY, len(DATA))
