@@ -170,11 +170,14 @@ def payload_probe(store: PayloadStore, *, timeout_seconds: float) -> Probe:
             async with asyncio.timeout(timeout_seconds):
                 await store.probe()
         except (PayloadError, TimeoutError) as error:
-            why = str(error) or f"no answer within {timeout_seconds:g} s"
-            end = "" if why.endswith((".", "?", "!")) else "."
-            detail = f"{why}{end} Large messages get 503; small ones are accepted."
-            return ComponentState(name, "degraded", False, detail)
-        return ComponentState(name, "up", False, "It answers.")
+            why: str | None = str(error) or f"no answer within {timeout_seconds:g} s"
+        else:
+            why = store.unwritten
+        if why is None:
+            return ComponentState(name, "up", False, "It answers.")
+        end = "" if why.endswith((".", "?", "!")) else "."
+        detail = f"{why}{end} Large messages get 503; small ones are accepted."
+        return ComponentState(name, "degraded", False, detail)
 
     return probe
 

@@ -7,6 +7,7 @@ need it.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
@@ -33,6 +34,7 @@ __all__ = ["OpenObject", "PayloadObject", "PayloadStore"]
 
 _CHUNK = 256 * 1024
 _PAGE = 1000
+_RECENT = 60.0
 _SLOWEST = 10**6
 """The slowest store that is waited for, in bytes a second, beyond the time of a small object."""
 
@@ -92,6 +94,7 @@ class PayloadStore:
         """The reason why nothing may be written, or be reported as missing, now; one line."""
         self.elsewhere: str | None = None
         """Why an object that this store lacks may be in another one, and so is not missing."""
+        self._refused: tuple[float, str] | None = None  # by the monotonic clock: the last write
         self._seconds = settings.payload_timeout_ms / 1000
         on_s3 = (settings.payload_store or "").startswith("s3:")
         self._asks_role = on_s3 and settings.aws_access_key_id is None
@@ -102,6 +105,13 @@ class PayloadStore:
         """The addresses from which objects are read, first the store that is written."""
         own = self.settings.payload_store
         return [*([own] if own else ()), *(self.fallback.addresses if self.fallback else ())]
+
+    @property
+    def unwritten(self) -> str | None:
+        """Why the last write failed, if that was within a minute; a full disk answers reads."""
+        if self._refused is None or time.monotonic() - self._refused[0] > _RECENT:
+            return None
+        return self._refused[1]
 
     async def put(self, key: str, data: bytes) -> None:
         """Write an object. The same key always has the same bytes, so a retry does no harm.
@@ -378,11 +388,15 @@ class PayloadStore:
         except Exception as error:
             known = translate(error, key, asks_role=self._asks_role)
             self._metrics.requests.labels(operation, OUTCOMES.get(type(known), "outage")).inc()
+            if operation == "put" and isinstance(known, PayloadOutage):
+                self._refused = time.monotonic(), str(known)
             if known is error:
                 raise
             raise known from error
         if counted:
             self._metrics.requests.labels(operation, "ok").inc()
+            if operation == "put":
+                self._refused = None
 
     async def _found(self, call: Any) -> Any:
         try:

@@ -26,6 +26,20 @@ _REMEDIES = (
     (re.compile("/latest/(?:api/token|meta-data)|/v[23]/credentials|169[.]254[.]"), _NO_ROLE),
     (re.compile("RequestTimeTooSkewed|RequestExpired"), "refuses us; set this machine's clock"),
     (
+        re.compile("ExpiredToken|TokenRefreshRequired|InvalidToken"),
+        "refuses us; renew AWS_SESSION_TOKEN and its key, and restart the processes",
+    ),
+    (
+        re.compile("invalid path|walk dir"),
+        "can't be listed; move away, or let this user read, what another program has in it",
+    ),
+    (re.compile("No space left|quota exceeded"), "is full; make room"),
+    (re.compile("Read-only file system"), "can't be written; mount it for writing"),
+    (
+        re.compile("Permission denied"),
+        "refuses us; let this process's user read and write all of its folder",
+    ),
+    (
         re.compile("AuthorizationHeaderMalformed|Redirect|redirect"),
         "is elsewhere; check PAYLOAD_REGION and PAYLOAD_ENDPOINT_URL",
     ),

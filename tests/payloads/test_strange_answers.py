@@ -86,6 +86,7 @@ async def serving(given: Answer, *, mark: bool = True) -> AsyncIterator[PayloadS
         (refusal("403 Forbidden", "SignatureDoesNotMatch"), "refuses us; check its credentials"),
         (refusal("403 Forbidden", "AccessDenied"), "check its credentials.*AccessDenied: why$"),
         (refusal("404 Not Found", "NoSuchBucket"), "bucket of PAYLOAD_STORE is not there"),
+        (refusal("400 Bad Request", "ExpiredToken"), "renew AWS_SESSION_TOKEN"),
         (refusal("400 Bad Request", "AuthorizationHeaderMalformed"), "PAYLOAD_REGION"),
         (
             refusal("301 Moved Permanently", "PermanentRedirect"),
@@ -100,7 +101,7 @@ async def serving(given: Answer, *, mark: bool = True) -> AsyncIterator[PayloadS
     ],
     ids=[
         "slow down", "internal error", "clock skew", "signature", "denied", "no bucket",
-        "malformed", "another region", "redirect", "another protocol", "nothing",
+        "expired", "malformed", "another region", "redirect", "another protocol", "nothing",
     ],
 )  # fmt: skip
 async def test_an_answer_that_says_nothing_of_the_object_is_an_outage(
