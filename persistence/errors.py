@@ -2,7 +2,7 @@
 
     PersistenceError
     ├── Outage            the database can't do it now: pause, back off, retry for ever
-    │   ├── TooSlow       no answer in time: the same, with fewer rows at once
+    │   ├── TooSlow       no answer in time, or no memory: the same, with fewer rows at once
     │   ├── Contended     a deadlock or a serialization failure: retry at once
     │   │   └── LeftOut   no row was inserted, and none stands in the way: the same, a few times
     │   ├── Crowded       no connection is left for this process: others may have some
@@ -50,6 +50,8 @@ class Outage(PersistenceError):  # noqa: N818 - a state of the world, not a mist
 
 class TooSlow(Outage):
     """No answer within ``DATABASE_TIMEOUT_SECONDS``, or the server cancelled the statement.
+
+    Also a statement for which the server lacked memory, locks or temporary space.
 
     Remedy: retry, with fewer rows in one statement.
     """

@@ -47,6 +47,8 @@ by_code: dict[str, type[PersistenceError]] = {
     "42501": Outage,  # the role lacks a permission: granted by an operator
     "42703": SchemaOutdated,  # a column is missing
     "42P01": SchemaOutdated,  # a table is missing
+    "53200": TooSlow,  # out of memory, or of locks: fewer rows need less
+    "53400": TooSlow,  # beyond temp_file_limit: the same
     "53300": Crowded,  # too many connections: of the server, of the role or of the database
     "55P03": Contended,  # no lock within lock_timeout
     "57014": TooSlow,  # statement_timeout, or cancelled by an operator
@@ -78,6 +80,12 @@ ACCESS_REMEDIES = {
 }
 """Remedies by SQLSTATE class where PostgreSQL lets nobody in under ``DATABASE_URL``."""
 
+_RESOURCE_REMEDIES = {
+    "53100": "its disk is full: make room on it",
+    "53200": "it has no memory left: lower STREAM_BATCH_SIZE, or give it more",
+    "53400": "a limit of the server or the role is too low: raise temp_file_limit",
+}
+"""Remedies by SQLSTATE; PostgreSQL's own message may name a file and no reason."""
 _UNREACHED = "PostgreSQL can't be reached: check DATABASE_URL, and that it runs"
 _AUTHORITIES, _OWN = "sslrootcert in DATABASE_URL", "sslcert in DATABASE_URL"
 _OUTDATED = "the database schema is older than this version needs: run `crossfade db upgrade`"
@@ -125,6 +133,8 @@ _SERVER_LIMITS = {
     "md.c": _TABLE_IS_FULL,
     "bufmgr.c": _TABLE_IS_FULL,
 }
+_LOCKS = "lock.c"
+_LOCKS_ARE_USED_UP = "its table of locks is full: raise max_locks_per_transaction"
 _PUBLICATIONS = "execReplication.c"
 _NUMBER = ("messages", "seq")  # no record has it: PostgreSQL gives it
 _ORPHAN = "message_receipts_message_id_fkey"
@@ -206,7 +216,13 @@ def _meaning(error: asyncpg.PostgresError, code: str) -> tuple[type[PersistenceE
         kind, remedy = Outage, f"a trigger of your own fails, in {function}"
     elif kind is SchemaOutdated:
         remedy = _OUTDATED
-    return kind, remedy or ACCESS_REMEDIES.get(code[:2], "")
+    return kind, remedy or _resource_remedy(code, source) or ACCESS_REMEDIES.get(code[:2], "")
+
+
+def _resource_remedy(code: str, source: str) -> str:
+    if code == "53200" and source == _LOCKS:
+        return _LOCKS_ARE_USED_UP
+    return _RESOURCE_REMEDIES.get(code, "")
 
 
 def lacks_number(error: asyncpg.PostgresError) -> bool:

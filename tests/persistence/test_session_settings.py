@@ -14,6 +14,7 @@ from persistence.database.pool import Pool, connect, using
 from persistence.errors import Outage, TooSlow
 from persistence.settings import PersistenceSettings
 from persistence.store.writer import Writer
+from tests.persistence.loglib import append, lag
 from tests.persistence.samples import message, placed
 from tests.support.eventually import eventually
 from tests.support.pgbouncer import Pgbouncer, needs_prepared_statements
@@ -145,3 +146,27 @@ async def test_a_statement_that_is_given_up_leaves_no_session(database_url, data
             await eventually(none_waits, timeout=15)  # statement_timeout is 30 s
     finally:
         await pool.close()
+
+
+async def test_a_statement_that_needs_more_than_its_role_may_use_is_made_smaller(
+    database_url, database_pool, start, transport
+):
+    """``temp_file_limit`` bounds what a statement writes to the disk beyond ``work_mem``."""
+    database = database_url.rpartition("/")[2]
+    await database_pool.execute(f"ALTER DATABASE {database} SET work_mem = '64kB'")
+    await database_pool.execute(f"ALTER DATABASE {database} SET temp_file_limit = '300kB'")
+    await append(transport, *(message(f"{n:03}", content="x" * 3000) for n in range(200)))
+    pool = await pool_of(database_url)
+    try:
+        worker = start(pool=pool, stream_batch_size=200)
+
+        async def persisted() -> bool:
+            return await lag(transport) == 0
+
+        await eventually(persisted)
+        assert worker.count("error")
+        await worker.stop()
+    finally:
+        await pool.close()
+    rows = await database_pool.fetch("SELECT client_message_id FROM messages ORDER BY seq")
+    assert [row["client_message_id"] for row in rows] == [f"{n:03}" for n in range(200)]

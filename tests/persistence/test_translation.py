@@ -68,6 +68,7 @@ def test_every_sqlstate_class_the_driver_knows_is_either_ruled_on_or_listed_as_n
     ("state", "expected"),
     [
         ("08006", Outage), ("53100", Outage), ("53300", Crowded), ("55P03", Contended),
+        ("53200", TooSlow), ("53400", TooSlow),
         ("57P01", Outage), ("57P03", Outage), ("58030", Outage), ("25006", Outage),
         ("42P01", SchemaOutdated), ("42703", SchemaOutdated), ("28P01", Outage), ("3D000", Outage),
         ("42501", Outage), ("XX001", Outage), ("57014", TooSlow), ("40001", Contended),
@@ -92,6 +93,21 @@ def test_whoever_is_let_in_nowhere_is_told_what_to_correct(state, remedy):
     refused = asyncpg.PostgresError.new({"C": state, "M": "it is not let in"})
     assert remedy in (told := str(translate(refused)))
     assert f"(PostgreSQL: it is not let in, SQLSTATE {state})" in told
+
+
+@pytest.mark.parametrize(
+    ("state", "source", "remedy"),
+    [
+        ("53100", "md.c", "its disk is full: make room on it"),
+        ("53200", "mcxt.c", "lower STREAM_BATCH_SIZE"),
+        ("53200", "lock.c", "raise max_locks_per_transaction"),
+        ("53400", "fd.c", "raise temp_file_limit"),
+    ],
+)
+def test_a_resource_that_is_used_up_is_named_with_the_remedy(state, source, remedy):
+    refused = asyncpg.PostgresError.new({"C": state, "M": "used up", "F": source})
+    assert remedy in (told := str(translate(refused)))
+    assert told.endswith(f"(PostgreSQL: used up, SQLSTATE {state})")
 
 
 @pytest.mark.parametrize(
