@@ -33,6 +33,7 @@ _REMEDIES = (
         re.compile("invalid path|walk dir"),
         "can't be listed; move away, or let this user read, what another program has in it",
     ),
+    (re.compile("cross-device link"), "can't move files; keep its folder on one file system"),
     (re.compile("No space left|quota exceeded"), "is full; make room"),
     (re.compile("Read-only file system"), "can't be written; mount it for writing"),
     (

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from persistence.payloads.errors import PayloadOutage
+from persistence.payloads.upload import PayloadUpload
 from tests.payloads.stores import opened
 from tests.support.other_user import folder_for_both, run_as_other_user
 from tests.support.requirements import absent, program
@@ -84,6 +86,27 @@ async def test_what_can_not_be_listed_is_told_with_the_remedy(
     put_there(tmp_path / "store")
     with pytest.raises(PayloadOutage, match="can't be listed; move away, or let this user read"):
         [page async for page in store.objects()]
+
+
+@pytest.fixture
+def on_another_file_system(tmp_path: Path) -> Iterator[str]:
+    """A folder on another file system than ``tmp_path``."""
+    shared = Path("/dev/shm")
+    if not shared.exists() or shared.stat().st_dev == tmp_path.stat().st_dev:
+        absent("a folder on two file systems: /dev/shm is no other one")
+    with TemporaryDirectory(dir=shared) as folder:
+        yield folder
+
+
+async def test_a_folder_on_two_file_systems_is_told_with_the_remedy(
+    tmp_path: Path, on_another_file_system: str
+) -> None:
+    store = opened(f"file://{tmp_path}/store")
+    (tmp_path / "store" / "uploading").symlink_to(on_another_file_system)
+    upload = PayloadUpload(store, KEY.partition("/")[0])
+    await upload.write(b"x")
+    with pytest.raises(PayloadOutage, match="keep its folder on one file system"):
+        await upload.commit(KEY)
 
 
 def test_a_folder_of_another_user_is_told_with_the_remedy() -> None:
