@@ -48,7 +48,13 @@ def open_store(
         raise ConfigurationError(text) from error
     client, folder = _opened(address, settings, mark=False)
     return MovingStore(
-        client, folder=folder, settings=settings, metrics=metrics, name=name, fallback=other
+        client,
+        folder=folder,
+        settings=settings,
+        metrics=metrics,
+        name=name,
+        renewed=lambda: _opened(address, settings, mark=False)[0],
+        fallback=other,
     )
 
 
@@ -76,7 +82,14 @@ def open_at(
     changed = {"payload_store": address, "payload_fallback_store": None}
     settings = settings.model_copy(update=changed)
     client, folder = _opened(address, settings, mark=mark)
-    return PayloadStore(client, folder=folder, settings=settings, metrics=metrics, name=name)
+    return PayloadStore(
+        client,
+        folder=folder,
+        settings=settings,
+        metrics=metrics,
+        name=name,
+        renewed=lambda: _opened(address, settings, mark=False)[0],
+    )
 
 
 def folder_at(address: str) -> Path | None:

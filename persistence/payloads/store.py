@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -27,7 +27,7 @@ from persistence.payloads.mark import STORE_NAME, check_mark
 from persistence.payloads.metrics import OUTCOMES, PayloadMetrics
 from persistence.payloads.settings import PayloadSettings
 from persistence.payloads.several import SeveralObjects
-from persistence.payloads.translation import translate
+from persistence.payloads.translation import is_refusal, translate
 from transport.message.payload import Payload
 
 __all__ = ["OpenObject", "PayloadObject", "PayloadStore"]
@@ -35,6 +35,7 @@ __all__ = ["OpenObject", "PayloadObject", "PayloadStore"]
 _CHUNK = 256 * 1024
 _PAGE = 1000
 _RECENT = 60.0
+_RENEWED_EVERY = 10.0
 _SLOWEST = 10**6
 """The slowest store that is waited for, in bytes a second, beyond the time of a small object."""
 
@@ -64,6 +65,7 @@ class PayloadStore:
         settings: the store uses the time limit, and its callers the rest.
         metrics: of this process.
         name: the name under which PostgreSQL knows the store's identity.
+        renewed: makes a client like ``client``, which asks the machine's role anew.
     """
 
     fallback: PayloadStore | None = None
@@ -77,6 +79,7 @@ class PayloadStore:
         settings: PayloadSettings,
         metrics: Metrics,
         name: str = STORE_NAME,
+        renewed: Callable[[], Any] | None = None,
     ) -> None:
         import obstore  # noqa: PLC0415 - only where there is a store
 
@@ -99,6 +102,8 @@ class PayloadStore:
         on_s3 = (settings.payload_store or "").startswith("s3:")
         self._asks_role = on_s3 and settings.aws_access_key_id is None
         self._metrics = metrics.of(PayloadMetrics)
+        self._renewed = renewed
+        self._renewed_at = -_RENEWED_EVERY  # by the monotonic clock
 
     @property
     def addresses(self) -> list[str]:
@@ -388,6 +393,8 @@ class PayloadStore:
         except Exception as error:
             known = translate(error, key, asks_role=self._asks_role)
             self._metrics.requests.labels(operation, OUTCOMES.get(type(known), "outage")).inc()
+            if self._asks_role and is_refusal(error):
+                self._renew()
             if operation == "put" and isinstance(known, PayloadOutage):
                 self._refused = time.monotonic(), str(known)
             if known is error:
@@ -397,6 +404,15 @@ class PayloadStore:
             self._metrics.requests.labels(operation, "ok").inc()
             if operation == "put":
                 self._refused = None
+
+    def _renew(self) -> None:
+        """Take a new client: this one keeps its role's credentials until they expire."""
+        now = time.monotonic()
+        if self._renewed is None or now < self._renewed_at + _RENEWED_EVERY:
+            return
+        self._renewed_at = now
+        self._client = self._renewed()
+        self._several = SeveralObjects(self._obstore, self._client)
 
     async def _found(self, call: Any) -> Any:
         try:

@@ -11,12 +11,13 @@ from persistence.payloads.errors import (
     PayloadUnreadable,
 )
 
-__all__ = ["translate"]
+__all__ = ["is_refusal", "translate"]
 
 # 404 is also the answer for a bucket that does not exist, and no message is at fault for that.
 _NO_STORE = re.compile("NoSuchBucket|ContainerNotFound|bucket does not exist", re.IGNORECASE)
 _OWN_FAULT = re.compile("<Code>(KeyTooLongError|InvalidObjectState)</Code>|Could not parse path")
 _REFUSED = {"PermissionDeniedError", "UnauthenticatedError"}
+_EXPIRED = re.compile("ExpiredToken|TokenRefreshRequired|InvalidToken")
 _NO_ROLE = (
     "can't be asked without credentials, and this machine has no role that gives some; set "
     "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -26,7 +27,7 @@ _REMEDIES = (
     (re.compile("/latest/(?:api/token|meta-data)|/v[23]/credentials|169[.]254[.]"), _NO_ROLE),
     (re.compile("RequestTimeTooSkewed|RequestExpired"), "refuses us; set this machine's clock"),
     (
-        re.compile("ExpiredToken|TokenRefreshRequired|InvalidToken"),
+        _EXPIRED,
         "refuses us; renew AWS_SESSION_TOKEN and its key, and restart the processes",
     ),
     (
@@ -37,7 +38,7 @@ _REMEDIES = (
     (re.compile("No space left|quota exceeded"), "is full; make room"),
     (re.compile("Read-only file system"), "can't be written; mount it for writing"),
     (
-        re.compile("Permission denied"),
+        re.compile(r"os error 13\b|Errno 13\b"),
         "refuses us; let this process's user read and write all of its folder",
     ),
     (
@@ -114,5 +115,14 @@ def _what(error: Exception, text: str) -> str:
     for pattern, what in _REMEDIES:
         if pattern.search(text):
             return what
-    refused = type(error).__name__ in _REFUSED or "403 Forbidden" in text
-    return "refuses us; check its credentials" if refused else "failed"
+    return "refuses us; check its credentials" if is_refusal(error) else "failed"
+
+
+def is_refusal(error: Exception) -> bool:
+    """Return whether the store refused the credentials, or what was asked with them."""
+    text = str(error)
+    return (
+        type(error).__name__ in _REFUSED
+        or "403 Forbidden" in text
+        or _EXPIRED.search(text) is not None
+    )

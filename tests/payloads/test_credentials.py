@@ -6,12 +6,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from persistence.payloads.errors import PayloadOutage
 from tests.payloads.stores import opened
+from transport.message.payload import Payload
 
 _ROLE = "payloads"
 
@@ -109,3 +111,26 @@ async def test_a_role_that_may_not_and_no_role_at_all_are_outages(
             store = opened(**without_key(s3_settings), payload_timeout_ms=30_000)
             with pytest.raises(PayloadOutage, match=told):
                 await store.put("a/1", b"content")
+
+
+@pytest.mark.usefixtures("without_keys")
+async def test_a_role_whose_credentials_were_revoked_is_asked_again(
+    s3_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client keeps them until they expire, which is hours later."""
+    roles = "/latest/meta-data/iam/security-credentials/"
+    answers = {"/latest/api/token": "token", roles: _ROLE}
+    answers[roles + _ROLE] = role(s3_settings, secret="revoked")
+    async with giving(answers) as (address, asked):
+        monkeypatch.setenv("AWS_METADATA_ENDPOINT", address)
+        store = opened(**without_key(s3_settings), payload_timeout_ms=30_000)
+        with pytest.raises(PayloadOutage, match="check its credentials"):
+            await store.put("a/1", b"content")
+        once = len(asked)
+        answers[roles + _ROLE] = role(s3_settings)
+        await store.put("a/1", b"content")
+        (content,) = await store.get_several(
+            [Payload("a/1", 7, sha256(b"content").hexdigest(), "")]
+        )
+        assert content == b"content"
+        assert len(asked) == 2 * once
