@@ -18,12 +18,14 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from persistence.database.pool import Pool, using
+from persistence.database.pool import Connection, Pool, using
+from persistence.database.translation import translated
 from persistence.errors import PersistenceError
 from persistence.fleet.leader_lock import elected
 from persistence.payload_audit.concurrency import for_each
@@ -129,6 +131,7 @@ async def sweep(
     async with elected(pool, _LOCK) as lock:
         if lock is None:
             raise SweepUnderWay("another sweep is under way: this one did nothing; run it later")
+        sweeping.lock = lock
         await sweeping.find(noted)
         sweeping.check_plausible(allow_many=allow_many)
         await sweeping.clear()
@@ -155,6 +158,8 @@ class _Sweep:
         self._dry_run = dry_run
         self._orphans: list[PayloadObject] = []
         self._uploads: list[PayloadObject] = []
+        self.lock: Connection | None = None
+        """The connection that holds the lock. If it is lost, another sweep may be under way."""
         self.report = SweepReport()
 
     async def find(self, noted: Callable[[SweepReport], object]) -> None:
@@ -248,7 +253,7 @@ class _Sweep:
         if not messages:
             return set()
         ids = list(set(messages.values()))
-        async with using(self._pool) as connection:
+        async with self._database() as connection:
             # Letters first: a redriven message moves from them to its row.
             letters = {str(row["message_id"]) for row in await connection.fetch(_LETTERS, ids)}
             rows = {row["payload_key"] for row in await connection.fetch(_ROWS, ids)}
@@ -267,6 +272,15 @@ class _Sweep:
                 )
             )
         }
+
+    @asynccontextmanager
+    async def _database(self) -> AsyncIterator[Connection]:
+        if self.lock is not None:
+            with translated():
+                yield self.lock
+            return
+        async with using(self._pool) as connection:
+            yield connection
 
     async def _set_aside(self, found: PayloadObject) -> None:
         if not await self._is_as_it_was(found):

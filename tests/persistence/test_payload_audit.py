@@ -7,6 +7,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+import asyncpg
 import msgspec
 import pytest
 
@@ -15,6 +16,7 @@ from persistence.audit.repair import repair
 from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.dead_letters.redrive import Redriver
 from persistence.dead_letters.selection import Selection
+from persistence.errors import Outage
 from persistence.payload_audit import sweep as sweeping
 from persistence.payload_audit.sweep import (
     DOOMED,
@@ -339,6 +341,28 @@ async def test_of_two_sweeps_at_once_the_second_is_refused(
     found = await sweep(database_pool, store, [transport])
     assert (found.set_aside, found.put_back) == (1, 1)
     assert path.read_bytes() == again.content.encode()
+
+
+async def test_a_sweep_that_lost_its_lock_ends(database_pool, database_url, store, monkeypatch):
+    """Another one may be under way from then on."""
+    path = await put(store, large(LONG))
+    flush = store.flush
+    other = await asyncpg.connect(database_url)
+
+    async def lose_it(key: str) -> None:
+        await flush(key)
+        await other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+
+    monkeypatch.setattr(store, "flush", lose_it)
+    with pytest.raises(Outage):
+        await sweep(database_pool, store)
+    await other.close()
+    monkeypatch.undo()
+    assert not path.exists()
+    assert (await sweep(database_pool, store)).deleted == 0
 
 
 async def test_what_was_set_aside_is_deleted_by_a_sweep_an_hour_later(
