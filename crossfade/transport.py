@@ -45,6 +45,7 @@ from transport.errors import (
     TransportError,
     TransportUnavailable,
     Unreadable,
+    Unwritable,
 )
 from transport.existing import Existing
 from transport.log_name import LogName
@@ -92,6 +93,7 @@ __all__ = [
     "TransportSettings",
     "TransportUnavailable",
     "Unreadable",
+    "Unwritable",
     "WithdrawingConsumer",
     "available",
     "create",

@@ -12,12 +12,13 @@ from persistence.errors import Outage
 from persistence.store.standstill import standstill
 from transport.contract import Transport
 from transport.deadline import answer
-from transport.errors import PartlyUnavailable, TransportError, Unreadable
+from transport.errors import PartlyUnavailable, TransportError, Unreadable, Unwritable
 
 __all__ = ["ComponentState", "Probe", "ReadinessChecks", "ReadinessReport", "WorkerProbe"]
 
 Status = Literal["up", "degraded", "down"]
 Need = Literal["database", "reads"]
+_WORKERS_GO_ON = PartlyUnavailable | Unwritable
 
 
 class ComponentState(ApiStruct, frozen=True):
@@ -51,7 +52,8 @@ class ReadinessChecks:
         transport: The log that messages are appended to.
         pool: Connections to PostgreSQL.
         needs: Without these the process is unavailable: PostgreSQL ("database"), or reading the
-            log ("reads"). No process works without a log that it reaches.
+            log ("reads"), by a process that appends nothing. No process works without a log that
+            it reaches.
         timeout_seconds: The longest wait for the log, and for PostgreSQL.
         worker: Returns the state of this process's workers, if it has any.
         probes: Checks of further dependencies.
@@ -111,8 +113,10 @@ class ReadinessChecks:
         except (TransportError, TimeoutError) as error:
             detail = _text(error, self._timeout)
             self._tried(detail.removesuffix("."))
-            partly = isinstance(error, PartlyUnavailable)
-            return ComponentState(name, "degraded" if partly else "down", True, detail)
+            # Workers go on where nothing can be appended.
+            needs_appends = not self._reads_required
+            works = isinstance(error, PartlyUnavailable if needs_appends else _WORKERS_GO_ON)
+            return ComponentState(name, "degraded" if works else "down", True, detail)
         self._tried(None)
         return ComponentState(name, "up", True, "It takes appends.")
 

@@ -4,7 +4,8 @@
     ├── TransportUnavailable   the log can't be reached or take writes now: back off, retry
     │   ├── TopicMissing       a stream, topic or group is gone: recreated at next use
     │   ├── PartlyUnavailable  some partitions take no writes now, the others do
-    │   └── Unreadable         it takes writes, and a consumer of this process can't read it
+    │   ├── Unreadable         it takes writes, and a consumer of this process can't read it
+    │   └── Unwritable         it can be read and drained, and takes no appends
     ├── AppendUnknown          sent, no answer came, may be in the log: retry, same key
     ├── PartitionLost          another owner has this partition now: drop the batch
     ├── DecodeError            these bytes are no envelope of ours: dead-letter them
@@ -25,6 +26,7 @@ __all__ = [
     "TransportError",
     "TransportUnavailable",
     "Unreadable",
+    "Unwritable",
     "one_line",
 ]
 
@@ -57,6 +59,13 @@ class PartlyUnavailable(TransportUnavailable):
 
 class Unreadable(TransportUnavailable):
     """The log takes writes, and a consumer of this process can't read it now.
+
+    Remedy: none for the caller. An operator has to do what the message says.
+    """
+
+
+class Unwritable(TransportUnavailable):
+    """The log takes no appends now: it is full, or lacks replicas. Workers can read and drain it.
 
     Remedy: none for the caller. An operator has to do what the message says.
     """

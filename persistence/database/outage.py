@@ -21,7 +21,13 @@ from persistence.metrics import PersistenceMetrics
 from transport.backoff import Backoff
 from transport.clock import timestamp
 from transport.contract import Transport
-from transport.errors import PartitionLost, TransportError, one_line
+from transport.errors import (
+    PartitionLost,
+    PartlyUnavailable,
+    TransportError,
+    Unwritable,
+    one_line,
+)
 
 __all__ = [
     "OutageBarrier",
@@ -200,10 +206,23 @@ async def stopped_within(stop: asyncio.Event, seconds: float) -> bool:
 def log_barrier(
     transport: Transport, metrics: Metrics, *, longest: float, label: str | None = None
 ) -> OutageBarrier:
-    """Return the barrier in front of a log: all its errors are outages, except a lost partition."""
+    """Return the barrier in front of a log: all its errors are outages, except a lost partition.
+
+    The barrier opens for a log that takes no appends: workers are what makes room in a full one.
+    """
+
+    async def probe() -> None:
+        try:
+            await transport.ping()
+        except Unwritable:
+            return
+        except PartlyUnavailable as error:
+            if not isinstance(error.__cause__, Unwritable):
+                raise
+
     return OutageBarrier(
         transport.name,
-        transport.ping,
+        probe,
         metrics,
         outages=TransportError,
         verdicts=PartitionLost,

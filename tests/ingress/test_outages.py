@@ -9,6 +9,7 @@ import time
 import pytest
 from redis.asyncio import Redis
 
+from ingress.readiness import ReadinessChecks
 from persistence.database.pool import connect
 from persistence.migrate import upgrade
 from persistence.settings import PersistenceSettings
@@ -113,7 +114,9 @@ async def test_a_log_that_is_down_is_503_and_not_ready(new_redis, launch) -> Non
         assert (await service.post(message(1))).status_code == 200
 
 
-async def test_a_log_that_is_full_is_not_called_out_of_reach(new_redis, launch) -> None:
+async def test_a_log_that_is_full_is_not_called_out_of_reach(
+    new_redis, launch, database_pool
+) -> None:
     redis = await new_redis()
     settings = TransportSettings(redis_host=redis.host, redis_port=redis.port)
     async with (
@@ -126,6 +129,12 @@ async def test_a_log_that_is_full_is_not_called_out_of_reach(new_redis, launch) 
         answer = await service.post(message(2))
         assert answer.status_code == 503
         assert answer.json()["detail"].startswith("The log takes no messages now.")
+        assert (await service.client.get("/readyz")).status_code == 503
+        # Processes that only persist go on, and a rolling restart must not wait for room.
+        worker = ReadinessChecks(
+            transport=transport, pool=database_pool, needs=("reads",), timeout_seconds=5
+        )
+        assert (await worker.report()).status == "degraded"
         await admin.config_set("maxmemory", "0")
 
         async def accepted() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from redis.asyncio import Redis
 
 from persistence import migrate
 from persistence.database.pool import connect
@@ -14,7 +15,7 @@ from tests.persistence.loglib import append, contents, lag, letters
 from tests.persistence.samples import PARTITIONS, message
 from tests.support.metric_values import value_of
 from transport.contract import Topic
-from transport.errors import AppendUnknown, TransportUnavailable
+from transport.errors import AppendUnknown, TransportUnavailable, Unwritable
 from transport.redis import RedisTransport
 from transport.settings import TransportSettings
 
@@ -77,6 +78,32 @@ async def test_postgresql_stopped_under_load_and_started_again(
     await eventually(lambda: _empty(transport))
     assert await letters(transport) == []
     assert await contents(pool) == [f"{i}" for i in range(100)]
+
+
+async def test_a_log_that_is_full_when_it_is_back_is_drained(
+    start, new_redis, database_pool, eventually
+):
+    """Only workers make room in it: they must not wait until it takes appends."""
+    server = await new_redis()
+    settings = TransportSettings(
+        redis_port=server.port, stream_partitions=PARTITIONS, redis_timeout_ms=500
+    )
+    async with RedisTransport(settings) as full, Redis(port=server.port) as client:
+        worker = start(log=full, stream_batch_size=1)
+        async with database_pool.acquire() as holder, holder.transaction():
+            await holder.execute("LOCK TABLE messages IN EXCLUSIVE MODE")
+            await append(full, *(message(f"a{i}", f"conv{i % 9}") for i in range(20)))
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            await eventually(lambda: holder.fetchval(waiting))
+            await client.config_set("maxmemory", 1)
+            await server.suspend()
+        await eventually(lambda: waits_for(worker) == ["redis"])
+        await server.resume()
+        await eventually(lambda: _empty(full))
+        assert worker.count("persisted") == 20
+        with pytest.raises(Unwritable, match="let workers drain the log"):
+            await full.ping()
+        await eventually(lambda: waits_for(worker) == [])
 
 
 async def test_a_postgresql_that_hangs_is_an_outage_too(start, transport, own_postgres, eventually):

@@ -269,5 +269,6 @@ class Transport(Protocol):
         Raises:
             PartlyUnavailable: some partitions take no writes.
             Unreadable: it takes writes, and a consumer of this process can't read it.
+            Unwritable: it takes no appends, and workers can go on.
             TransportUnavailable: it can't be reached, or takes no writes.
         """

@@ -23,7 +23,7 @@ from transport.contract import (
     Topic,
 )
 from transport.durability import Durability
-from transport.errors import PartlyUnavailable, TransportError
+from transport.errors import PartlyUnavailable, TransportError, Unwritable
 from transport.features.watched_settings import WatchedSettings
 from transport.first_start import FirstStart
 from transport.log_name import LogName
@@ -389,7 +389,8 @@ class RedisTransport:
         if not errors:
             self._dead_letters.recent.age()
             return
-        error = next(iter(errors.values()))
+        # Name one whose partitions can't be read either, if there is any.
+        error = min(errors.values(), key=lambda it: isinstance(it, Unwritable))
         if len(errors) == self.partitions:
             raise error
         some = ", ".join(map(str, errors))

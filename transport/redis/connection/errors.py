@@ -17,6 +17,7 @@ from transport.errors import (
     TopicMissing,
     TransportError,
     TransportUnavailable,
+    Unwritable,
 )
 from transport.redis.connection.rights import BETTER, LEAST
 from transport.tls_refusals import certificate_refusal
@@ -70,7 +71,7 @@ MEANING: dict[type[Exception], tuple[type[TransportError], str]] = {
     redis.BusyLoadingError: (TransportUnavailable, "Redis is loading its data"),
     redis.InvalidResponse: (TransportUnavailable, _PROTOCOL),
     redis.ResponseError: (TransportUnavailable, _REFUSED),
-    redis.OutOfMemoryError: (TransportUnavailable, _FULL),
+    redis.OutOfMemoryError: (Unwritable, _FULL),
     redis.ReadOnlyError: (TransportUnavailable, "Redis is a read-only replica: name the primary"),
     redis.NoScriptError: (TransportUnavailable, _REFUSED),
     redis.ExecAbortError: (TransportUnavailable, _REFUSED),
