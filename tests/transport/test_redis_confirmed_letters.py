@@ -12,7 +12,8 @@ from tests.transport.redis_shards import PARTITIONS, opened
 from transport.clock import now
 from transport.conformance.member import messages
 from transport.contract import DeadLetter, Reason, Record, Topic
-from transport.errors import TransportUnavailable
+from transport.errors import PartlyUnavailable, TransportUnavailable, Unwritable
+from transport.redis.administration.replicas import lacking_replicas
 
 
 def _letter(record: Record) -> DeadLetter:
@@ -30,6 +31,30 @@ async def test_a_letter_that_no_replica_has_is_not_appended(failover: Failover) 
         for _ in range(2):  # the second one is a repeat, and writes nothing
             with pytest.raises(TransportUnavailable, match="REDIS_WAIT_REPLICAS"):
                 await log.dead_letter([_letter(record)])
+
+
+async def test_the_log_is_not_ready_while_no_replica_can_confirm(failover: Failover) -> None:
+    """Each POST gets 503 then: an operator must not be told that all is well."""
+    async with log_of(failover, redis_wait_replicas=1) as log, log_of(failover) as careless:
+        await failover.in_step()
+        await log.ping()
+        await failover.cut()
+        with pytest.raises(Unwritable, match=r"REDIS_WAIT_REPLICAS=1 .* 0 are there: bring"):
+            await log.ping()
+        await careless.ping()
+        await run(failover.replica, "REPLICAOF", failover.primary.host, str(failover.primary.port))
+        await failover.in_step()
+        await log.ping()
+
+
+@pytest.mark.parametrize(
+    ("state", "lag", "is_there"), [("online", 1, True), ("online", 60, False), ("sync", 0, False)]
+)
+def test_a_replica_that_hangs_or_is_still_fed_confirms_nothing(
+    state: str, lag: int, is_there: bool
+) -> None:
+    info = f"connected_slaves:1\r\nslave0:ip=::1,port=1,state={state},offset=9,lag={lag}\r\n"
+    assert (lacking_replicas(info.encode(), 1) is None) is is_there
 
 
 async def test_a_letter_is_confirmed_on_a_full_server(failover: Failover) -> None:
@@ -52,10 +77,13 @@ async def test_the_replica_of_the_letters_shard_has_to_confirm(shards: RedisClus
         await append(log, messages(["bad", "worse"], partition=partition, of=log))
         records = await log.read(Topic.MESSAGES, partition)
         await log.dead_letter([_letter(records[0])])
+        await log.ping()
         await shards.cut("msg:dlq")
         for _ in range(2):
             with pytest.raises(TransportUnavailable, match="REDIS_WAIT_REPLICAS"):
                 await log.dead_letter([_letter(records[1])])
+        with pytest.raises(PartlyUnavailable, match=r"the others do: .*REDIS_WAIT_REPLICAS=1"):
+            await log.ping()
 
 
 async def _partition_off(shards: RedisCluster, server: ValkeyServer) -> int:
