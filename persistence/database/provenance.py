@@ -15,6 +15,9 @@ _STATEMENTS = {  # by ``pg_settings.source``
 def reset_statement(name: str, source: str, *, role: str, database: str) -> str | None:
     """Return the statement that takes a setting back; ``None`` if the server itself has it so.
 
+    For a setting that makes sessions read-only these are three statements: a session of that role
+    and database would refuse the one.
+
     Args:
         name: The setting.
         source: ``pg_settings.source`` of it, in a session of the role.
@@ -22,4 +25,7 @@ def reset_statement(name: str, source: str, *, role: str, database: str) -> str 
         database: The database, quoted likewise.
     """
     statement = _STATEMENTS.get(source)
-    return statement and statement.format(name=name, role=role, database=database)
+    reset = statement and statement.format(name=name, role=role, database=database)
+    if reset and name == "default_transaction_read_only":
+        return f"BEGIN READ WRITE; {reset}; COMMIT"
+    return reset

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from compose.local.ports import free_port
-from persistence.database.pool import Pool, using
+from persistence.database.pool import Pool
 from tests.compose.test_guide_steps import BODY
 from tests.support.eventually import eventually
 
@@ -92,7 +92,8 @@ async def test_rows_that_a_read_only_database_refuses_are_told_and_come_later(
     (database,) = [it for it in components if it["name"] == "database"]
     assert database["status"] == "degraded"
     assert "takes no rows: it is read-only" in database["detail"]
-    remedy = f"ALTER DATABASE {name} RESET default_transaction_read_only"
+    reset = f"ALTER DATABASE {name} RESET default_transaction_read_only"
+    remedy = f"BEGIN READ WRITE; {reset}; COMMIT"
     assert remedy in database["detail"]
     status = await crossfade("status", **places)
     await status.ends()
@@ -100,9 +101,7 @@ async def test_rows_that_a_read_only_database_refuses_are_told_and_come_later(
     doctor = await crossfade("doctor", **places)
     await doctor.ends()
     assert remedy in " ".join(doctor.text.split())
-    async with using(database_pool) as connection:
-        await connection.execute("SET default_transaction_read_only = off")
-        await connection.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+    await database_pool.execute(remedy)  # in a session that is read-only, as an operator's is
 
     async def is_stored() -> bool:
         return await row(message_id) == "persisted"
