@@ -152,7 +152,8 @@ class OutageBarrier:
                     async with asyncio.timeout(_PROBE_SECONDS):
                         await self._probe()
                 except (PersistenceError, TransportError, TimeoutError) as failure:
-                    self._error, self._last = one_line(failure), failure
+                    empty = f"no answer in {_PROBE_SECONDS:g} s"
+                    self._error, self._last = one_line(failure, empty=empty), failure
                 else:
                     self._open()
 

@@ -165,3 +165,15 @@ async def test_work_that_fails_while_probes_succeed_is_one_outage(dependency, me
     ]  # fmt: skip
     assert "refuses the work" in lines[2]["event"]
     assert lines[3]["paused_seconds"] > lines[1]["paused_seconds"]
+
+
+async def test_a_dependency_that_hangs_is_told_as_one_that_gives_no_answer(
+    metrics, eventually, monkeypatch
+):
+    monkeypatch.setattr("persistence.database.outage._PROBE_SECONDS", 0.05)
+    barrier = OutageBarrier(
+        "it", asyncio.Event().wait, metrics, outages=Outage, backoff=Backoff(0.01, 0.01)
+    )
+    holder = asyncio.create_task(barrier.hold(Outage("down"), asyncio.Event()))
+    await eventually(lambda: barrier.paused() and barrier.paused().error == "no answer in 0.05 s")
+    holder.cancel()
