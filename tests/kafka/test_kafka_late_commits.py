@@ -1,4 +1,4 @@
-"""Acknowledgements of a process that its group has expelled."""
+"""Acknowledgements that come too late: of an expelled process, or to a node that hung."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from threading import Thread
 
 import pytest
 
+from compose.local.kafka import KafkaServer
 from tests.support.eventually import eventually
-from tests.support.kafka_internals import is_expelled
+from tests.support.kafka_internals import is_expelled, is_logged_later
 from transport.conformance.member import Member, drain, messages
 from transport.contract import WORKER_GROUP, Progress, Topic
-from transport.errors import PartitionLost
+from transport.errors import PartitionLost, TransportUnavailable
 from transport.kafka import KafkaTransport
 from transport.settings import TransportSettings
 
@@ -36,6 +37,25 @@ async def test_a_process_that_was_suspended_does_not_set_the_group_back(
                 await claim.ack(held[5].offset)
             progress = await _progress(kafka_transport)
             assert (progress.acknowledged, progress.lag) == ("19", 0)
+
+
+async def test_an_acknowledgement_that_was_given_up_leaves_no_traceback(
+    kafka_server: KafkaServer, kafka_transport: KafkaTransport
+) -> None:
+    """Its request fails long after its caller was told, when the node that hangs is ended."""
+    await kafka_transport.publish(messages(["a"], partition=0, of=kafka_transport))
+    async with Member(kafka_transport) as member:
+        claim = await member.claim(0)
+        (held,) = await drain(claim, 1, patience=20)
+        await kafka_server.suspend()
+        with pytest.raises(TransportUnavailable):
+            await claim.ack(held.offset)
+        given_up = {task for task in asyncio.all_tasks() if "committing" in str(task.get_coro())}
+        assert given_up
+        await kafka_server.kill()
+        await asyncio.wait(given_up)
+        assert not any(is_logged_later(task) for task in given_up)
+        await kafka_server.start()
 
 
 async def _rest_is_acknowledged(settings: TransportSettings) -> None:

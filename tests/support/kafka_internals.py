@@ -39,6 +39,7 @@ __all__ = [
     "hear_of_another_topic",
     "ids_of",
     "is_expelled",
+    "is_logged_later",
     "look_for_leaders",
     "lose_answer",
     "membership_of",
@@ -243,6 +244,11 @@ def stop_heartbeats(consumer: Consumer) -> None:
         return True
 
     client_of(consumer)._coordinator._do_heartbeat = nothing
+
+
+def is_logged_later(task: asyncio.Task[Any]) -> bool:
+    """Return whether asyncio will log the task's error: it has one, and nobody retrieved it."""
+    return bool(task._log_traceback)  # type: ignore[attr-defined]
 
 
 def is_expelled(consumer: Consumer) -> bool:
