@@ -11,7 +11,7 @@ from compose.doctor.observation import Observation, bad, fine, unknown, warning
 from transport.contract import WORKER_GROUP, Topic, Transport
 from transport.deadline import answer
 from transport.durability import Durability
-from transport.errors import ConfigurationError, TransportError
+from transport.errors import ConfigurationError, TransportError, one_line
 from transport.existing import Existing
 from transport.first_start import ForeseesFirstStart
 from transport.rights import LackingRights, TellsRights
@@ -49,12 +49,14 @@ async def examine_log(
             async for observation in _of_log(log, known):
                 yield observation
     except ConfigurationError as error:
-        yield bad("connection", str(error), "correct what the text names: no process starts before")
+        found = one_line(error)
+        yield bad("connection", found, "correct what the text names: no process starts before")
     except (TransportError, TimeoutError) as error:
         yield bad(
             "connection",
-            str(error) or f"no answer within {_WITHIN:g} s",
-            "see that the server runs, and that this log's settings lead to it",
+            one_line(error, empty=f"no answer within {_WITHIN:g} s"),
+            "do what the text names; else see that the server runs, and that this log's settings "
+            "lead to it",
         )
 
 

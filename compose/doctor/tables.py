@@ -19,10 +19,11 @@ __all__ = ["examine_tables"]
 
 _WITHIN = 5.0
 _LACKING = """
-SELECT c.relname::text AS name, string_agg(wanted, ', ') AS rights
+SELECT c.relname::text AS name, string_agg(wanted, ', ' ORDER BY place) AS rights
 FROM unnest($1::text[]) AS ours (name)
     JOIN pg_class c ON c.oid = to_regclass(quote_ident(ours.name)),
-    unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS wanted
+    unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'])
+        WITH ORDINALITY AS rights (wanted, place)
 WHERE NOT has_table_privilege(c.oid, wanted)
     AND (wanted = 'SELECT' OR c.relname <> 'alembic_version')
 GROUP BY 1 ORDER BY 1
@@ -68,8 +69,15 @@ async def _schema(
     tables = [*metadata.tables, "alembic_version"]
     lacking = await connection.fetch(_LACKING, tables, timeout=_WITHIN)
     if lacking:
-        which = "; ".join(f"{row['rights']} on {row['name']}" for row in lacking)
-        yield bad("rights", f"{role} lacks {which}", f"GRANT them to {role}")
+        tables_by_rights: dict[str, list[str]] = {}
+        for row in lacking:
+            tables_by_rights.setdefault(row["rights"], []).append(row["name"])
+        grants = [(rights, ", ".join(names)) for rights, names in tables_by_rights.items()]
+        yield bad(
+            "rights",
+            f"{role} lacks " + "; ".join(f"{rights} on {names}" for rights, names in grants),
+            "; ".join(f"GRANT {rights} ON {names} TO {role}" for rights, names in grants),
+        )
     if hidden := await connection.fetch(_HIDDEN, tables, timeout=_WITHIN):
         which = ", ".join(row["name"] for row in hidden)
         yield bad(
@@ -127,7 +135,8 @@ async def _no_schema(connection: Connection, server: Any, tables: Collection[str
         f"ALTER ROLE {role} SET search_path = {elsewhere[0]}: 'crossfade db upgrade' makes no "
         f"empty tables beside those unless it is asked to"
         if elsewhere
-        else "run 'crossfade db upgrade'",
+        else "run 'crossfade db upgrade', unless DATABASE_URL should name the database that has "
+        "them",
     )
 
 

@@ -172,6 +172,14 @@ async def test_a_log_that_is_down_does_not_hide_the_rest(doctor: Doctor, redis: 
     assert found["postgresql, rights"]["grade"] == "fine"
 
 
+async def test_credentials_that_are_refused_are_to_be_corrected(doctor: Doctor) -> None:
+    """The server runs: to look for it would be the wrong thing to do."""
+    _, found = await doctor.examine(REDIS_PASSWORD="wrong")
+    refused = found["log redis, connection"]
+    assert "check REDIS_USERNAME and REDIS_PASSWORD" in refused["found"]
+    assert refused["remedy"].startswith("do what the text names")
+
+
 async def test_a_payload_store_and_its_fallback_are_looked_at(
     doctor: Doctor, log: TransportSettings, database_pool: Pool, tmp_path: Path
 ) -> None:
@@ -249,4 +257,5 @@ async def test_a_kafka_log_is_examined(doctor: Doctor, kafka_server: KafkaNode) 
     told = found["log kafka, connection"]
     assert (status, told["grade"]) == (1, "bad")
     assert "cleanup.policy is compact, wanted delete" in told["found"]
+    assert "\n" not in told["found"], "it stands in a table"
     assert "see that the server runs" not in told["remedy"], "it does"

@@ -99,15 +99,19 @@ async def test_a_user_without_rights_and_a_database_without_a_schema_are_bad(
         limited = re.sub("//[^@]*@", f"//{role}:a@", database_url)
         status, found = await doctor.examine(DATABASE_URL=limited)
         assert status == 1
-        assert "on messages" in found["postgresql, rights"]["found"]
-        assert found["postgresql, rights"]["remedy"] == f"GRANT them to {role}"
+        assert "lacks INSERT, UPDATE, DELETE on" in found["postgresql, rights"]["found"]
+        await database_pool.execute(found["postgresql, rights"]["remedy"])
+        _, found = await doctor.examine(DATABASE_URL=limited)
+        assert found["postgresql, rights"]["found"] == f"{role} may not create tables here"
     finally:
         await database_pool.execute(f"DROP OWNED BY {role}")
         await database_pool.execute(f"DROP ROLE {role}")
     empty = database_url.rpartition("/")[0] + "/postgres"
     status, found = await doctor.examine(DATABASE_URL=empty)
     assert status == 1
-    assert "crossfade db upgrade" in found["postgresql, schema"]["remedy"]
+    remedy = found["postgresql, schema"]["remedy"]
+    assert "crossfade db upgrade" in remedy
+    assert "DATABASE_URL should name the database that has them" in remedy
 
 
 async def test_a_database_with_namesakes_of_our_tables_is_told_with_its_remedy(
@@ -185,13 +189,13 @@ def _as(role: str, url: str) -> str:
             "REVOKE SELECT ON alembic_version FROM {role}",
             "rights",
             "{role} lacks SELECT on alembic_version",
-            "GRANT them to {role}",
+            "GRANT SELECT ON alembic_version TO {role}",
         ),
         (
             "REVOKE UPDATE ON fences FROM {role}",
             "rights",
             "{role} lacks UPDATE on fences",
-            "GRANT them to {role}",
+            "GRANT UPDATE ON fences TO {role}",
         ),
         (
             "REVOKE UPDATE ON SEQUENCE messages_seq_seq FROM {role}",
@@ -310,6 +314,7 @@ async def test_rights_are_looked_at_where_the_tables_are(
     ("change", "url", "remedy"),
     [
         ("SELECT 1", "{url}_not_there", "make that database"),
+        ("SELECT 1", "{url}?sslmode=require", "lower sslmode"),
         ("ALTER ROLE {role} CONNECTION LIMIT 0", "{url}", "ALTER ROLE ... CONNECTION LIMIT"),
         ("ALTER ROLE {role} NOLOGIN", "{url}", "correct the user and the password"),
     ],
