@@ -9,6 +9,7 @@ Times are of the machine's monotonic clock, which both processes share.
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
@@ -19,10 +20,22 @@ import msgspec
 from compose.harness.history import ClientAttempt, ClientHistory, Outcome
 from compose.harness.load import Load, LoadOptions, Target, acknowledges
 
-__all__ = ["LoadProcess", "serve"]
+__all__ = ["LoadEndedError", "LoadProcess", "serve"]
 
 _LOOK_SECONDS = 0.01
 _LONGEST_LINE = 1 << 20
+
+
+class LoadEndedError(Exception):
+    """The load's process ended by itself. Requests that it had under way are not in the history."""
+
+    def __init__(self, status: int) -> None:
+        how = (
+            f"was ended by {signal.Signals(-status).name}"
+            if status < 0
+            else f"ended with status {status}; it wrote why to standard error"
+        )
+        super().__init__(f"the load's process {how}")
 
 
 class TargetState(msgspec.Struct, kw_only=True):
@@ -91,8 +104,8 @@ class LoadProcess:
         await asyncio.gather(watching, return_exceptions=True)
         await reading
         self._history.in_order()
-        if await self._process.wait() and kind is None:
-            raise RuntimeError("the load's process failed; it wrote why to standard error")
+        if (status := await self._process.wait()) and kind is None:
+            raise LoadEndedError(status)
 
     @property
     def pid(self) -> int:
@@ -104,12 +117,17 @@ class LoadProcess:
 
         Raises:
             StuckError: they were not acknowledged within ``within`` seconds.
+            LoadEndedError: the load's process has ended.
         """
         await acknowledges(self._count, messages, within)
 
-    def _count(self) -> int:
+    def must_run(self) -> None:
+        """Raise ``LoadEndedError`` if the load's process has ended."""
         if self._process.returncode is not None:
-            raise RuntimeError("the load's process ended; it wrote why to standard error")
+            raise LoadEndedError(self._process.returncode)
+
+    def _count(self) -> int:
+        self.must_run()
         return self.acknowledged
 
     async def _read(self) -> None:

@@ -14,7 +14,7 @@ from compose.harness.checker import check
 from compose.harness.final import Final, gather
 from compose.harness.history import ClientHistory
 from compose.harness.load import LoadOptions, Mix
-from compose.harness.load_process import LoadProcess
+from compose.harness.load_process import LoadEndedError, LoadProcess
 from compose.harness.service import RehearsedService
 from compose.harness.waiting import StuckError
 from compose.local.guarded import Ending
@@ -155,14 +155,20 @@ class Rehearsal:
             say=self._say,
         )
         self.load = load = LoadProcess(self.history, self.stage.ingresses, plan)
-        async with load:
-            try:
-                await unless_set(self._stop, walk.run(load))
-            except Interrupted:
-                return f"interrupted in phase {self.timeline.phase}"
-            except (GateRedError, StuckError, ServerError) as error:
-                # The load ends in order: requests under way belong to the history.
-                return str(error)
+        try:
+            async with load:
+                return await self._walked(walk, load)
+        except LoadEndedError as error:
+            return f"{error}; rows of requests that it had under way count as phantoms"
+
+    async def _walked(self, walk: Walk, load: LoadProcess) -> str | None:
+        try:
+            await unless_set(self._stop, walk.run(load))
+        except Interrupted:
+            return f"interrupted in phase {self.timeline.phase}"
+        except (GateRedError, StuckError, ServerError) as error:
+            # The load ends in order: requests under way belong to the history.
+            return str(error)
         return None
 
     async def _plan(self, run: str) -> LoadOptions:
@@ -228,12 +234,12 @@ class Rehearsal:
 
     def _second_opinion(self, final: Final, logs: Mapping[str, Log]) -> Opinion | str:
         """Write the history's file and run the second checker; return why if it can't run."""
-        write_history(
-            self.history_file, self.history, final, logs, self.options.pair, self.timeline
-        )
         try:
+            write_history(
+                self.history_file, self.history, final, logs, self.options.pair, self.timeline
+            )
             return SecondJudge(self.history_file.parent).judge(self.history_file)[0]
-        except JudgeError as error:
+        except (JudgeError, OSError) as error:
             return str(error)
 
     def _replayed(self, report: RehearsalReport, ending: Ending) -> Replayed | str:

@@ -12,12 +12,13 @@ import msgspec
 
 from compose.harness.run_progress import RunProgress
 from compose.harness.service import RehearsedService
-from compose.output import err, out
+from compose.output import err, out, warn
 from compose.process.signals import Interrupted, Signals
 from compose.rehearsal.files import make_folder, save
 from compose.rehearsal.live import standing
 from compose.rehearsal.options import Options
 from compose.rehearsal.rehearse import Rehearsal
+from compose.rehearsal.report import RehearsalReport
 from compose.rehearsal.summary import show
 
 __all__ = ["rehearse"]
@@ -55,9 +56,11 @@ async def rehearse(
     try:
         with progress.following(partial(standing, rehearsal), total=len(options.phases)):
             made = await rehearsal.run()
-            progress.say(f"the judges have ended: {save(report, made, rehearsal, folder)}")
+            page = _saved(report, made, rehearsal, folder)
+            progress.say(f"the judges have ended: {page or 'their report is not saved'}")
             await rehearsal.replay(made)
-        saved = save(report, made, rehearsal, folder)
+        saved = _saved(report, made, rehearsal, folder)
+        keep = keep or saved is None
     except Interrupted:
         err.print("Interrupted before there was anything to judge; all that ran has been stopped.")
         return _INTERRUPTED
@@ -69,10 +72,19 @@ async def rehearse(
     if as_json:
         out.json(msgspec.to_builtins(made))
     else:
-        show(out, made, saved)
+        show(out, made, saved or rehearsal.history_file)
     if signals.stop.is_set():
         err.print("Interrupted; everything it started has been stopped.")
         return _INTERRUPTED
     # In CI, fail if the second checker could not run, for example because Go is not installed.
     judged = made.second.missing is None or os.environ.get("CI", "").lower() != "true"
-    return 0 if made.passed and judged else _VIOLATED
+    return 0 if made.passed and judged and saved else _VIOLATED
+
+
+def _saved(report: Path, made: RehearsalReport, rehearsal: Rehearsal, folder: Path) -> Path | None:
+    """Save the report and return the path of its page; say so and return ``None`` if it can't."""
+    try:
+        return save(report, made, rehearsal, folder)
+    except OSError as error:
+        warn(f"the report can't be written to {report}: {error.strerror}")
+        return None

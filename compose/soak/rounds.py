@@ -81,8 +81,14 @@ class LoadInRounds:
 
         Raises:
             StuckError: they were not acknowledged within ``within`` seconds.
+            LoadEndedError: a load's process has ended.
         """
-        await acknowledges(lambda: self.acknowledged, messages, within)
+        await acknowledges(self._count, messages, within)
+
+    def _count(self) -> int:
+        if self._load is not None:
+            self._load.must_run()
+        return self.acknowledged
 
     async def next(self) -> RunningRound | None:
         """Begin a round, then end the one before; return the ended round, or ``None``."""

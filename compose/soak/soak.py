@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from compose.harness.anomaly import Anomaly
+from compose.harness.load_process import LoadEndedError
 from compose.harness.service import RehearsedService
 from compose.harness.waiting import StuckError
 from compose.local.broker_settings import SMALL
@@ -124,7 +125,7 @@ class Soak:
             try:
                 async with _beside(self._sampled(looker), self._hurt(load)):
                     await self._rounds(load, retention)
-            except (StuckError, ServerError) as error:
+            except (LoadEndedError, StuckError, ServerError) as error:
                 return str(error)
             finally:
                 await load.end()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import textwrap
@@ -52,12 +53,12 @@ class _Run:
         self.folder = folder
         self._mark = f"{_MARK}={mark}".encode()
 
-    async def says(self, text: str) -> None:
-        """Return once it has said a line that has this text."""
+    async def says(self, text: str) -> str:
+        """Return the next line that it says and that has this text."""
         assert self.process.stderr
         async for line in self.process.stderr:
             if text in line.decode():
-                return
+                return line.decode()
         pytest.fail(f"it ended and never said {text!r}")
 
     def report(self) -> dict[str, Any]:
@@ -71,6 +72,11 @@ class _Run:
                 if entry.name.isdigit() and self._mark in (entry / "environ").read_bytes():
                     found.append(int(entry.name))
         return found
+
+    def loads(self) -> list[int]:
+        """Return the processes of ``left`` that send the load."""
+        program = b"compose.harness"
+        return [pid for pid in self.left() if program in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @asynccontextmanager
@@ -157,3 +163,31 @@ async def test_the_load_ends_soon_after_a_rehearsal_that_was_killed(tmp_path: Pa
         run.process.kill()
         await run.process.wait()
         await eventually(lambda: not run.left(), 15.0)
+
+
+async def test_a_load_that_is_killed_ends_the_walk_and_not_the_report(tmp_path: Path) -> None:
+    async with _rehearsal(tmp_path / "report", seconds=1) as run:
+        await run.says("phase 0")
+        (load,) = await eventually(run.loads, 15.0)
+        os.kill(load, signal.SIGKILL)
+        await run.process.communicate()
+        assert run.process.returncode == 1
+        report = run.report()
+        assert "load's process was ended by SIGKILL" in report["stopped"]
+        assert not report["passed"]
+        assert not report["verdict"]["lost"], report["findings"][:3]
+        assert run.left() == []
+
+
+@pytest.mark.chaos
+async def test_a_report_that_can_not_be_written_hides_no_verdict(tmp_path: Path) -> None:
+    async with _rehearsal(tmp_path / "report", seconds=1) as run:
+        await run.says("phase 0")
+        run.folder.rmdir()
+        run.folder.write_text("in the way")
+        await run.says("the report can't be written")
+        kept = await run.says("kept in")
+        assert (Path(kept.split()[-1]) / "history.jsonl").stat().st_size > 0
+        shutil.rmtree(kept.split()[-1])
+        await run.process.communicate()
+        assert run.process.returncode == 1
