@@ -21,6 +21,7 @@ class What(StrEnum):
     PHANTOM = "a row that nobody sent, or that was refused"
     ALTERED = "a row with other contents than any attempt"
     ID_CHANGED = "one key, two ids"
+    TIME_CHANGED = "an answer with a time that no record of the message has"
     CONFLICT_LOST = "an acknowledged body that is neither the row nor a dead letter"
     DEAD_LETTERED = "a dead letter for no fault of its own"
     POISON_VANISHED = "a record that can't be persisted, and no dead letter"

@@ -8,7 +8,7 @@ also finds a message that is stored twice under two keys.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from compose.harness.anomaly import Anomaly, What
@@ -77,6 +77,9 @@ def _doubled(case: _Case) -> Iterator[Anomaly]:
                     What.DOUBLED, row.key, f"{other.message_id} from {other.transport} "
                     f"{other.offset} and {row.message_id} from {row.transport} {row.offset}"
                 )  # fmt: skip
+    for key, count in Counter(case.final.receipts).items():
+        if count > 1:
+            yield Anomaly(What.DOUBLED, key, f"{count} rows of one receipt")
 
 
 def _phantoms(case: _Case) -> Iterator[Anomaly]:
@@ -126,10 +129,11 @@ def _reordered(case: _Case) -> Iterator[Anomaly]:
 
 
 def _ids(case: _Case) -> Iterator[Anomaly]:
+    stored: dict[str, set[str | None]] = defaultdict(set)
+    for row in case.final.rows:
+        stored[row.key].add(row.message_id)
     for key, attempts in case.messages.items():
-        ids = {a.message_id for a in attempts if a.outcome is Outcome.OK}
-        if row := case.row_by_key.get(key):
-            ids.add(row.message_id)
+        ids = stored[key] | {a.message_id for a in attempts if a.outcome is Outcome.OK}
         if len(ids) > 1:
             yield Anomaly(What.ID_CHANGED, key, " and ".join(sorted(map(str, ids))))
 

@@ -125,6 +125,7 @@ def _attempt(attempt: ClientAttempt) -> _Line:
         "phase": attempt.phase,
         "status": attempt.status,
         "messageId": attempt.message_id,
+        "acceptedAt": attempt.accepted_at if attempt.kind is RequestKind.MESSAGE else None,
         "hit": attempt.hit,
         "retryAfter": attempt.retry_after,
         "detail": attempt.detail or None,
@@ -164,6 +165,8 @@ def _record(log: str, entry: LogEntry, lead: float) -> _Line:
     }  # fmt: skip
     if entry.content is not None:
         line["digest"] = _digest(entry.content)
+    if entry.accepted_at is not None and entry.content is not None:
+        line["acceptedAt"] = entry.accepted_at
     if entry.mirror_of is not None:
         line["mirrorOf"] = entry.mirror_of
     if entry.mirror_partition is not None:

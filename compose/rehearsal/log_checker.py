@@ -46,7 +46,8 @@ def check_logs(
     return [
         *_absent(history, logs, first, pair),
         *(found for name in logs for found in _reordered(name, history, first[name], pair)),
-        *_other_ids(history, logs),
+        *_other_ids(history, logs, rows),
+        *_other_times(history, logs),
         *_bad_copies(logs),
         *_unfounded(logs, rows),
     ]
@@ -74,8 +75,9 @@ def _absent(
     for sent in history.attempts:
         if sent.kind is RequestKind.MESSAGE:
             bodies[sent.key].add(sent.content)
+    raced = {body for of_key in bodies.values() if len(of_key) > 1 for body in of_key}
     ids = {
-        name: {entry.message_id for entries in log.values() for entry in entries}
+        name: {e.message_id for entries in log.values() for e in entries if e.content in raced}
         for name, log in logs.items()
     }
     for attempt in _appends(history):
@@ -90,16 +92,42 @@ def _absent(
                 )  # fmt: skip
 
 
-def _other_ids(history: ClientHistory, logs: Logs) -> Iterator[Anomaly]:
-    """Find records whose message id differs from the id in the answers."""
-    told = {a.content: a.message_id for a in history.acknowledged(RequestKind.MESSAGE)}
+def _other_ids(history: ClientHistory, logs: Logs, rows: Sequence[FinalRow]) -> Iterator[Anomaly]:
+    """Find records whose message id differs from that in an answer, a row or another record."""
+    keys = _keys(history)
+    known = {row.key: row.message_id for row in rows}
+    known |= {a.key: a.message_id or "" for a in history.acknowledged()}
+    for name, entry in _entries(logs):
+        key = keys.get(entry.content or "")
+        if key is not None and (was := known.setdefault(key, entry.message_id)) != entry.message_id:
+            text = f"elsewhere it is {was}, and {entry.message_id} in {name}"
+            yield Anomaly(What.ID_CHANGED, entry.offset, text)
+
+
+def _other_times(history: ClientHistory, logs: Logs) -> Iterator[Anomaly]:
+    """Find answers whose ``acceptedAt`` is that of no record of their key."""
+    keys = _keys(history)
+    times: dict[str, set[str | None]] = defaultdict(set)
+    for _, entry in _entries(logs):
+        if (key := keys.get(entry.content or "")) is not None:
+            times[key].add(entry.accepted_at)
+    for attempt in history.acknowledged():
+        stands = times.get(attempt.key, {attempt.accepted_at})
+        if attempt.accepted_at not in stands:
+            text = f"{attempt.accepted_at} by {attempt.via}; its records have {stands}"
+            yield Anomaly(What.TIME_CHANGED, attempt.key, text)
+
+
+def _keys(history: ClientHistory) -> Mapping[str, str]:
+    """Return the key of each content."""
+    return {a.content: a.key for a in history.attempts if a.kind is RequestKind.MESSAGE}
+
+
+def _entries(logs: Logs) -> Iterator[tuple[str, LogEntry]]:
     for name, log in logs.items():
         for entries in log.values():
             for entry in entries:
-                was = told.get(entry.content or "", entry.message_id)
-                if was != entry.message_id:
-                    text = f"acknowledged as {was}, and {entry.message_id} in {name}"
-                    yield Anomaly(What.ID_CHANGED, entry.offset, text)
+                yield name, entry
 
 
 def _reordered(
@@ -139,26 +167,20 @@ def _reordered(
 
 def _bad_copies(logs: Logs) -> Iterator[Anomaly]:
     by_offset = {name: _by_offset(log) for name, log in logs.items()}
-    for name, log in logs.items():
-        for entries in log.values():
-            for entry in entries:
-                if entry.mirror_of is None:
-                    continue
-                source, _, offset = entry.mirror_of.partition(":")
-                there = (
-                    entry.partition if entry.mirror_partition is None else entry.mirror_partition
-                )
-                original = by_offset.get(source, {}).get((there, offset))
-                if original is None:
-                    problem = "no such record"
-                elif original.digest != entry.digest:
-                    problem = f"that is {original.message_id}, or has other bytes"
-                else:
-                    continue
-                where = f"{name} {entry.partition}/{entry.offset}"
-                yield Anomaly(
-                    What.BAD_COPY, where, f"says it is a copy of {entry.mirror_of}: {problem}"
-                )
+    for name, entry in _entries(logs):
+        if entry.mirror_of is None:
+            continue
+        source, _, offset = entry.mirror_of.partition(":")
+        there = entry.partition if entry.mirror_partition is None else entry.mirror_partition
+        original = by_offset.get(source, {}).get((there, offset))
+        if original is None:
+            problem = "no such record"
+        elif original.digest != entry.digest:
+            problem = f"that is {original.message_id}, or has other bytes"
+        else:
+            continue
+        where = f"{name} {entry.partition}/{entry.offset}"
+        yield Anomaly(What.BAD_COPY, where, f"says it is a copy of {entry.mirror_of}: {problem}")
 
 
 def _unfounded(logs: Logs, rows: Sequence[FinalRow]) -> Iterator[Anomaly]:

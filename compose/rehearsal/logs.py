@@ -37,6 +37,8 @@ class LogEntry(msgspec.Struct, frozen=True, gc=False):
     """
     digest: bytes
     appended_at: float
+    accepted_at: str | None = None
+    """When the message was accepted, as the record says it."""
     mirror_of: str | None = None
     mirror_partition: int | None = None
     """The original's partition, if it differs from this record's."""
@@ -50,6 +52,14 @@ Log = Mapping[int, Sequence[LogEntry]]
 class _Body(msgspec.Struct, gc=False, rename="camel"):
     content: str | None = None
     payload_key: str | None = None
+    accepted_at: str | None = None
+
+    @property
+    def name(self) -> str | None:
+        """The name of the content."""
+        if self.payload_key is None:
+            return self.content
+        return name_of_digest(sha256_in(self.payload_key))
 
 
 _decoder = msgspec.json.Decoder(_Body)
@@ -97,27 +107,30 @@ async def _read_partition(reader: _PatientReader, partition: int) -> list[LogEnt
 
 def content_of(body: bytes) -> str | None:
     """Return the name of the content in a message's body or payload; ``None`` for other bodies."""
+    return _decoded(body).name
+
+
+def _decoded(body: bytes) -> _Body:
     try:
-        found = _decoder.decode(body)
+        return _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    if found.payload_key is None:
-        return found.content
-    return name_of_digest(sha256_in(found.payload_key))
+        return _Body()
 
 
 def entry_of(record: Record, place: int) -> LogEntry:
     """Return the facts of a record that the checker compares."""
     origin = origin_of(record)
     elsewhere = origin is not None and origin.partition != record.partition
+    body = _decoded(record.body)
     return LogEntry(
         partition=record.partition,
         place=place,
         offset=record.offset,
         message_id=_header(record, HEADER_MESSAGE_ID) or "",
-        content=content_of(record.body),
+        content=body.name,
         digest=blake2b(record.key.encode() + b"\0" + record.body, digest_size=16).digest(),
         appended_at=record.appended_at,
+        accepted_at=body.accepted_at,
         mirror_of=_header(record, HEADER_MIRROR_OF),
         mirror_partition=origin.partition if origin and elsewhere else None,
         shadow_mode=_header(record, HEADER_SHADOW_MODE),

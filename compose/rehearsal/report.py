@@ -50,7 +50,13 @@ PROMISES: Mapping[str, tuple[What, ...]] = {
     "ids changed": (What.ID_CHANGED,),
     "phantoms": (What.PHANTOM, What.ALTERED, What.BAD_COPY),
     "dead letters without cause": (What.DEAD_LETTERED,),
-    "wrong answers": (What.REFUSED, What.FALSE_HIT, What.SERVER_ERROR, What.STUCK),
+    "wrong answers": (
+        What.REFUSED,
+        What.FALSE_HIT,
+        What.TIME_CHANGED,
+        What.SERVER_ERROR,
+        What.STUCK,
+    ),
 }
 """The kinds of anomaly that break each promise. Every kind belongs to one promise."""
 

@@ -71,18 +71,26 @@ def content(n: int | str) -> str:
     return name_of_digest(f"{n:0<64}") if n in {3, "4b"} else f"content-{n}"
 
 
+def accepted_at(n: int) -> str:
+    return f"2026-11-24T20:18:19.{n:06}Z"
+
+
 def attempt(n: int, **changes: Any) -> ClientAttempt:
     """Message ``n``, sent at ``n`` to an ingress on phase 2, acknowledged half a second later."""
     made = ClientAttempt(
         key=f"w:c:{n}", conversation="c", client="w", content=content(n), sent=float(n),
         ended=n + 0.5, outcome=Outcome.OK, status=202, message_id=f"id-{n}", hit=False,
-        via="ingress-1", phase=MIRROR,
+        via="ingress-1", phase=MIRROR, accepted_at=accepted_at(n),
     )  # fmt: skip
     return changed(made, **changes)
 
 
 def refused(n: int, status: int, **changes: Any) -> ClientAttempt:
     return attempt(n, outcome=Outcome.FAILED, status=status, message_id=None, hit=None, **changes)
+
+
+def unanswered(n: int, status: int | None = None) -> ClientAttempt:
+    return changed(refused(n, 0), outcome=Outcome.UNKNOWN, status=status)
 
 
 def row(n: int, **changes: Any) -> FinalRow:
@@ -96,7 +104,7 @@ def row(n: int, **changes: Any) -> FinalRow:
 def entry(n: int, **changes: Any) -> LogEntry:
     made = LogEntry(
         partition=3, place=0, offset=f"{n}-0", message_id=f"id-{n}", content=content(n),
-        digest=_bytes(n), appended_at=float(n),
+        digest=_bytes(n), appended_at=float(n), accepted_at=accepted_at(n),
     )  # fmt: skip
     return changed(made, **changes)
 

@@ -12,11 +12,21 @@ from hypothesis import strategies as st
 
 from compose.harness.content_name import name_of
 from compose.harness.final import Letter
-from compose.harness.history import Outcome
 from compose.rehearsal.report import PROMISES
 from compose.rehearsal.second_judge import SOURCE, JudgeError, Opinion, SecondJudge
 from tests.rehearsal.random_stories import Sending, story_of
-from tests.rehearsal.stories import Story, attempt, changed, refused, row, set_at, sound, swap
+from tests.rehearsal.stories import (
+    Story,
+    attempt,
+    copy,
+    entry,
+    refused,
+    row,
+    set_at,
+    sound,
+    swap,
+    unanswered,
+)
 from tests.support.requirements import program
 from transport.contract import Reason
 
@@ -30,7 +40,19 @@ BROKEN: dict[str, tuple[Damage, set[str]]] = {
     ),
     "a record is gone from the other log": (lambda s: s.logs["kafka"].pop(1), {"lost"}),
     "an acknowledged receipt is gone": (lambda s: s.receipts.clear(), {"lost"}),
+    "a receipt has a second row": (
+        lambda s: s.receipts.append(s.receipts[0]),
+        {"doubled"},
+    ),
     "the second body is dropped in silence": (lambda s: s.letters.clear(), {"lost"}),
+    "other bytes stand where one of two bodies was": (
+        lambda s: (
+            set_at(s.logs["redis"], 2, content="other"),
+            s.logs["kafka"].pop(2),
+            set_at(s.rows, 2, transport=""),
+        ),
+        {"lost"},
+    ),
     "poison vanishes": (lambda s: s.planted.update(bad=Reason.UNDECODABLE), {"lost"}),
     "a message has a second row": (
         lambda s: (s.rows.append(row(4)), s.pages.clear()),
@@ -72,6 +94,23 @@ BROKEN: dict[str, tuple[Damage, set[str]]] = {
     ),
     "a record has another id": (
         lambda s: set_at(s.logs["kafka"], 3, message_id="id-x"),
+        {"ids changed"},
+    ),
+    "records of an unanswered message have two ids": (
+        lambda s: (
+            s.attempts.append(unanswered(9)),
+            s.logs["redis"].append(entry(9)),
+            s.logs["kafka"].append(copy(9, message_id="id-x")),
+        ),
+        {"ids changed"},
+    ),
+    "a row of an unanswered message has an id that is not its record's": (
+        lambda s: (
+            s.attempts.append(unanswered(9)),
+            s.logs["redis"].append(entry(9)),
+            s.rows.append(row(9, message_id="id-x")),
+            s.pages.clear(),
+        ),
         {"ids changed"},
     ),
     "a row that nobody sent": (
@@ -128,7 +167,11 @@ BROKEN: dict[str, tuple[Damage, set[str]]] = {
     "a good message is refused": (lambda s: s.attempts.append(refused(9, 400)), {"wrong answers"}),
     "one body is called two": (lambda s: s.attempts.append(refused(9, 422)), {"wrong answers"}),
     "a 503 does not say when to come back": (
-        lambda s: s.attempts.append(changed(refused(9, 503), outcome=Outcome.UNKNOWN)),
+        lambda s: s.attempts.append(unanswered(9, 503)),
+        {"wrong answers"},
+    ),
+    "a repeat is told another time": (
+        lambda s: set_at(s.attempts, 7, accepted_at="2026-11-24T20:18:19.000007Z"),
         {"wrong answers"},
     ),
     "a first message is called a repeat": (

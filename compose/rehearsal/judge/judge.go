@@ -9,6 +9,7 @@ func (s *story) judge() *opinion {
 	for _, r := range s.messages {
 		s.kept(r)
 		s.oneID(r)
+		s.sameTime(r)
 		for _, b := range r.bodies {
 			s.keptInLogs(r, b)
 		}
@@ -84,6 +85,16 @@ func (s *story) keptInLogs(r *request, b *body) {
 func (s *story) oneID(r *request) {
 	if len(r.ids) > 1 {
 		s.opinion.add(idsChanged, r.key, "%v", r.ids)
+	}
+}
+
+// sameTime: an answer has the time that a record of its key has (promise 4). There may be several: a
+// message whose first answer was lost may be appended again.
+func (s *story) sameTime(r *request) {
+	for _, told := range r.told {
+		if len(r.stand) > 0 && !has(r.stand, told) {
+			s.opinion.add(wrong, r.key, "accepted at %s by an answer, and at %v by its records", told, r.stand)
+		}
 	}
 }
 

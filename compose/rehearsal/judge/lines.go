@@ -43,6 +43,7 @@ type line struct {
 	Outcome      string  `json:"outcome"`
 	Status       int     `json:"status"`
 	MessageID    string  `json:"messageId"`
+	AcceptedAt   string  `json:"acceptedAt"`
 	Hit          bool    `json:"hit"`
 	RetryAfter   string  `json:"retryAfter"`
 	Via          string  `json:"via"`

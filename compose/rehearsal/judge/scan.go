@@ -52,6 +52,8 @@ func (s *scanner) field(name string, into *line, digests *[]digest) bool {
 		return s.str(&into.Outcome)
 	case "messageId":
 		return s.str(&into.MessageID)
+	case "acceptedAt":
+		return s.str(&into.AcceptedAt)
 	case "retryAfter":
 		return s.str(&into.RetryAfter)
 	case "via":

@@ -11,9 +11,9 @@ import (
 // shapes are lines as the rehearsal writes them.
 var shapes = []string{
 	`{"type":"history","version":2,"old":"redis","new":null,"logs":["redis","kafka.b@32"]}`,
-	`{"type":"attempt","client":"w","kind":"message","conversation":"c-1","key":"w:c:1","sent":12.5,"ended":null,"outcome":"ok","via":"ingress-1","digest":"00112233445566778899aabbccddeeff","phase":0,"status":202,"messageId":"id","hit":false,"retryAfter":"1","detail":"x"}`,
+	`{"type":"attempt","client":"w","kind":"message","conversation":"c-1","key":"w:c:1","sent":12.5,"ended":null,"outcome":"ok","via":"ingress-1","digest":"00112233445566778899aabbccddeeff","phase":0,"status":202,"messageId":"id","acceptedAt":"2026-11-24T20:18:19.123456Z","hit":false,"retryAfter":"1","detail":"x"}`,
 	`{"type":"row","seq":7,"messageId":"id","key":"k","conversation":"c","digest":"00112233445566778899AABBCCDDEEFF","log":"redis","partition":3,"offset":"1-0","at":-3.25}`,
-	`{"type":"record","log":"kafka","partition":0,"offset":"9","messageId":"id","bytes":"ffeeddccbbaa99887766554433221100","digest":"00112233445566778899aabbccddeeff","mirrorOf":"redis:1-0","mirrorPartition":12}`,
+	`{"type":"record","log":"kafka","partition":0,"offset":"9","messageId":"id","bytes":"ffeeddccbbaa99887766554433221100","acceptedAt":"2026-11-24T20:18:19.123456Z","digest":"00112233445566778899aabbccddeeff","mirrorOf":"redis:1-0","mirrorPartition":12}`,
 	`{"type":"page","conversation":"c","messageIds":["a","b"]}`,
 	`{"type":"deadLetter","messageId":"id","reason":"x","attempts":3,"error":"no"}`,
 	`{"type":"end","lines":12}`,

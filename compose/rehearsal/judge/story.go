@@ -17,7 +17,8 @@ type request struct {
 	key          string
 	conversation string
 	bodies       []*body
-	ids          []string // different ids, from answers and from rows
+	ids          []string // different ids, from answers, rows and records
+	told, stand  []string // different times of acceptance, from answers and from records
 	acknowledged bool
 	possible     bool       // an attempt may have had an effect
 	begun        [2]float64 // when the first two of such attempts were sent
@@ -285,7 +286,8 @@ func (s *story) sentBody(l *line, r *request) error {
 	if l.Outcome != "ok" {
 		return nil
 	}
-	r.addID(l.MessageID)
+	note(&r.ids, l.MessageID)
+	note(&r.told, l.AcceptedAt)
 	if l.Ended < b.acked {
 		b.acked, b.id = l.Ended, l.MessageID
 	}
@@ -302,13 +304,20 @@ func (s *story) sentBody(l *line, r *request) error {
 	return nil
 }
 
-func (r *request) addID(id string) {
-	for _, known := range r.ids {
-		if known == id {
-			return
+// note adds a text that is not there yet.
+func note(texts *[]string, text string) {
+	if !has(*texts, text) {
+		*texts = append(*texts, text)
+	}
+}
+
+func has(texts []string, text string) bool {
+	for _, known := range texts {
+		if known == text {
+			return true
 		}
 	}
-	r.ids = append(r.ids, id)
+	return false
 }
 
 func (s *story) row(l *line) error {
@@ -327,7 +336,7 @@ func (s *story) row(l *line) error {
 		if r.row == nil {
 			r.row = made
 		}
-		r.addID(l.MessageID)
+		note(&r.ids, l.MessageID)
 	}
 	made.from = s.offsets.address(s.log(l.Log), l.Partition, l.Offset)
 	return nil
@@ -338,6 +347,9 @@ func (s *story) receipt(l *line) {
 	if r == nil || !r.possible {
 		s.opinion.add(phantoms, l.Key, "a receipt that nobody sent, or that was refused")
 		return
+	}
+	if r.present {
+		s.opinion.add(doubled, l.Key, "a second row of a receipt")
 	}
 	r.present = true
 }
@@ -379,7 +391,8 @@ func (s *story) record(l *line) error {
 	if len(b.request.bodies) > 1 {
 		s.inLog[log][l.MessageID] = true
 	}
-	b.request.addID(l.MessageID)
+	note(&b.request.ids, l.MessageID)
+	note(&b.request.stand, l.AcceptedAt)
 	return nil
 }
 
