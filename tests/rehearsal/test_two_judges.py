@@ -14,6 +14,7 @@ from compose.harness.content_name import name_of
 from compose.harness.final import Letter
 from compose.rehearsal.report import PROMISES
 from compose.rehearsal.second_judge import SOURCE, JudgeError, Opinion, SecondJudge
+from compose.rehearsal.specification.history_lines import HistoryError, read_story
 from tests.rehearsal.random_stories import Sending, story_of
 from tests.rehearsal.stories import (
     Story,
@@ -278,3 +279,5 @@ def test_half_a_history_is_not_judged(second: SecondJudge, tmp_path: Path) -> No
         path.write_text("".join(kept))
         with pytest.raises(JudgeError, match=why):
             second.judge(path)
+        with pytest.raises(HistoryError):
+            read_story(path, 2)

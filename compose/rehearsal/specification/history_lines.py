@@ -25,7 +25,7 @@ __all__ = [
 
 
 class HistoryError(Exception):
-    """The file is not a history, or has another version."""
+    """The file is not a history, was cut off, or has another version."""
 
 
 class _Line(msgspec.Struct, tag_field="type", rename="camel", gc=False):
@@ -115,6 +115,8 @@ class RecordLine(_Line, tag="record"):
 class EndLine(_Line, tag="end"):
     """The last line."""
 
+    lines: int
+
 
 _Ours = HeadLine | AttemptLine | ProcessLine | StepLine | PlaceLine | RowLine | RecordLine | EndLine
 
@@ -168,7 +170,7 @@ def read_story(path: Path, conversations: int) -> Story:
     """Read a number of conversations, including one with several writers if there is one.
 
     Raises:
-        HistoryError: The file is not a history, or has another version.
+        HistoryError: The file is not a history, was cut off, or has another version.
     """
     decode = msgspec.json.Decoder(_Ours).decode
     with path.open("rb") as file:
@@ -179,9 +181,17 @@ def read_story(path: Path, conversations: int) -> Story:
         if not isinstance(head, HeadLine) or head.version != HISTORY_VERSION or head.new is None:
             raise HistoryError(f"{path} is no history of version {HISTORY_VERSION} with two logs")
         reading = _StoryReader(Story(head.old, head.new, head.clock_error), conversations)
-        for line in file:
+        last: _Ours = head
+        count = 1
+        for count, line in enumerate(file, 2):
             if not line.startswith(_NOT_REPLAYED):
-                reading.take(decode(line))
+                try:
+                    last = decode(line)
+                except msgspec.MsgspecError as error:
+                    raise HistoryError(f"{path}, line {count}: {error}") from error
+                reading.take(last)
+    if not isinstance(last, EndLine) or last.lines != count:
+        raise HistoryError(f"{path} was cut off")
     return reading.story()
 
 
