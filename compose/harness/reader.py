@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Mapping, Sequence
 from typing import Self
 from urllib.parse import urlencode
@@ -19,11 +20,17 @@ _LIMIT = 7  # items per page; few, so that there are many page borders
 
 
 class PageReader:
-    """Reads the conversations' next pages until the block ends; ``catch_up`` reads the rest."""
+    """Reads the conversations' next pages until the block ends; ``catch_up`` reads the rest.
 
-    def __init__(self, targets: Sequence[Target], conversations: Sequence[str]) -> None:
+    ``rest`` is the time between two looks, in seconds.
+    """
+
+    def __init__(
+        self, targets: Sequence[Target], conversations: Sequence[str], *, rest: float = _REST
+    ) -> None:
         self.seen: dict[str, list[str]] = {conversation: [] for conversation in conversations}
         self._targets = targets
+        self._rest = rest
         self._cursors: dict[str, str] = {}
         self._random = random.Random(1)
 
@@ -37,12 +44,23 @@ class PageReader:
         await asyncio.gather(self._task, return_exceptions=True)
         await self._client.close()
 
-    async def catch_up(self) -> Mapping[str, Sequence[str]]:
-        """Read to the end of every conversation; return the message ids read, by conversation."""
+    async def catch_up(self, within: float = 0.0) -> Mapping[str, Sequence[str]]:
+        """Read to the end of every conversation; return the message ids read, by conversation.
+
+        Raises:
+            ConnectionError: An ingress did not answer, and none did ``within`` this many seconds.
+        """
         client = Client(10.0)
-        for conversation in self.seen:
-            while await self._page(client, conversation):
-                pass
+        until = time.monotonic() + within
+        left = list(self.seen)
+        while left:
+            try:
+                if not await self._page(client, left[-1]):
+                    left.pop()
+            except ConnectionError:
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(_REST)
         await client.close()
         return self.seen
 
@@ -53,7 +71,7 @@ class PageReader:
                     await self._page(self._client, conversation)
                 except ConnectionError:  # the ingress was killed: read on from another
                     await asyncio.sleep(_REST)
-            await asyncio.sleep(_REST)
+            await asyncio.sleep(self._rest)
 
     async def _page(self, client: Client, conversation: str) -> bool:
         """Read one page; return whether it had items."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from compose.harness.final import Final, gather
 from compose.harness.history import ClientHistory
 from compose.harness.load import LoadOptions, Mix
 from compose.harness.load_process import LoadEndedError, LoadProcess
+from compose.harness.reader import PageReader
 from compose.harness.service import RehearsedService
 from compose.harness.waiting import StuckError
 from compose.local.guarded import Ending
@@ -41,6 +42,9 @@ from transport.errors import TransportError
 
 __all__ = ["Rehearsal"]
 
+_FOLLOWED = 4  # conversations of each kind whose pages are read
+_LOOK_SECONDS = 0.25
+_READ_WITHIN = 60.0
 _DRAINED_WITHIN = 300.0
 _DRAINED_SOON = 30.0  # after an interruption, when a person waits for the end
 _TRY_SECONDS = 2.0
@@ -81,6 +85,7 @@ class Rehearsal:
         self.stage = Stage(folder, options, self.timeline, service)
         self.observer = Observer(self.timeline, ParityWatch(self.stage.database_url))
         self.load: LoadProcess | None = None
+        self._pages: PageReader | None = None
         self._say = say
 
     async def run(self) -> RehearsalReport:
@@ -155,8 +160,9 @@ class Rehearsal:
             say=self._say,
         )
         self.load = load = LoadProcess(self.history, self.stage.ingresses, plan)
+        self._pages = PageReader(self.stage.ingresses, _followed(plan), rest=_LOOK_SECONDS)
         try:
-            async with load:
+            async with load, self._pages:
                 return await self._walked(walk, load)
         except LoadEndedError as error:
             return f"{error}; rows of requests that it had under way count as phantoms"
@@ -203,6 +209,7 @@ class Rehearsal:
         self._say("reading both logs and the rows")
         await self.observer.look()
         final = await gather(self.stage.database_url, self.stage.reader_url)
+        final.pages = await self._read_pages(anomalies)
         logs: dict[str, Log] = {}
         for name, log in self.observer.logs.items():
             try:
@@ -231,6 +238,16 @@ class Rehearsal:
         )
         hear(report, anomalies, opinion)
         return report
+
+    async def _read_pages(self, anomalies: list[Anomaly]) -> Mapping[str, Sequence[str]]:
+        """Return what a reader of pages saw; nothing where rows are still to come."""
+        if self._pages is None or anomalies:
+            return {}
+        try:
+            return await self._pages.catch_up(within=_READ_WITHIN)
+        except ConnectionError as error:
+            anomalies.append(Anomaly(What.STUCK, "pages", str(error)))
+            return {}
 
     def _second_opinion(self, final: Final, logs: Mapping[str, Log]) -> Opinion | str:
         """Write the history's file and run the second checker; return why if it can't run."""
@@ -269,3 +286,9 @@ class Rehearsal:
         except StuckError as error:
             return [Anomaly(What.STUCK, consumed, str(error))]
         return []
+
+
+def _followed(plan: LoadOptions) -> list[str]:
+    """Return some conversations with one writer, and some with several."""
+    names = list(dict.fromkeys(conversation for conversation, _ in plan.writers()))
+    return [*names[:_FOLLOWED], *names[plan.conversations :][:_FOLLOWED]]

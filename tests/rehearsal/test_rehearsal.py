@@ -59,7 +59,9 @@ async def test_there_and_back_with_a_fault_in_every_phase(tmp_path: Path) -> Non
     assert report.totals.messages == len({a.key for a in rehearsal.history.acknowledged()})
     assert 0.2 < report.totals.large / report.totals.messages < 0.5
     assert set(report.totals.records) == {"redis", "kafka"}
-    assert (page.parent / "history.jsonl").read_bytes().startswith(b'{"type":"history"')
+    history = (page.parent / "history.jsonl").read_bytes()
+    assert history.startswith(b'{"type":"history"')
+    assert history.count(b'{"type":"page"') == 6, "nobody read pages"
     assert msgspec.json.decode((page.parent / "report.json").read_bytes())["passed"]
     if report.second.missing:
         absent(f"the second checker's opinion: {report.second.missing}")
