@@ -18,12 +18,12 @@ from persistence.dead_letters.redrive import Redriver
 from persistence.dead_letters.rows import HEADER_REDRIVES
 from persistence.dead_letters.selection import Selection
 from persistence.standby.metrics import StandbyMetrics
-from persistence.standby.takeover_rules import LogRole
+from persistence.standby.takeover_rules import LogRole, TakeoverReason
 from tests.persistence.loglib import broken, contents, indexed, raw
 from tests.persistence.samples import PARTITIONS, message, placed, receipt
 from tests.support.metric_values import value_of
 from tests.support.mirrors import append, copy_of, drained, lag, mirror, seal, unread
-from transport.contract import WORKER_GROUP, Topic
+from transport.contract import WORKER_GROUP, Record, Topic
 
 
 def taken_over(standby, reason: str) -> int:
@@ -145,6 +145,24 @@ async def test_the_mirrored_primary_is_persisted_when_nobody_else_does(
     assert taken_over(standby, "stalled") == 120, "it went on although the worker is there"
 
 
+@pytest.mark.parametrize(
+    ("role", "kinds"),
+    [
+        (LogRole.MIRRORED, {"original": TakeoverReason.STALLED, "sync": TakeoverReason.STALLED}),
+        (LogRole.PRIMARY, {}),
+        (LogRole.OTHER, {"original": TakeoverReason.UNSHADOWED}),
+    ],
+)
+def test_a_copy_that_may_be_late_is_left_to_its_original(role, kinds):
+    """A copy of async mode, or of a backfill, may stand behind messages that were sent after it."""
+    sent = seal(message())
+    copies = {mode: copy_of(sent, "redis", "1-0", mode) for mode in ("sync", "async")}
+    for kind, envelope in {"original": sent, **copies}.items():
+        headers = {name: value.encode() for name, value in envelope.headers.items()}
+        record = Record("messages", 0, "0", sent.key, sent.body, headers, 0.0)
+        assert role.why(record) is kinds.get(kind), kind
+
+
 async def test_a_primary_that_is_not_mirrored_waits_to_be_consumed(
     stand_by, transport, other, database_pool, eventually
 ):
@@ -168,6 +186,20 @@ async def test_an_original_in_another_log_is_persisted_from_there(
     assert taken_over(standby, "unshadowed") == 3
     (letter,) = await other.read(Topic.DEAD_LETTERS, 0)
     assert letter.body == garbage.body
+
+
+async def test_each_record_is_asked_about_and_not_only_the_first(
+    stand_by, transport, other, database_pool, eventually
+):
+    """Behind an original of this log stands a copy of what the other log has, after another."""
+    first, second = message("c1", content="1"), message("c2", content="2")
+    _, offset = await append(transport, first, second)
+    await append(other, message("own", content="own"))
+    await append(other, copy_of(seal(second), "redis", offset, "async"))
+    stand_by()
+    await eventually(lambda: contents(database_pool))
+    assert await contents(database_pool) == ["own"]
+    assert await lag(other) > 0
 
 
 async def test_a_copy_whose_original_was_lost_is_persisted(
