@@ -19,11 +19,11 @@ from compose.harness.waiting import StuckError
 from compose.local.broker_settings import SMALL
 from compose.local.server import ServerError
 from compose.process.logs.reconnecting import ReconnectingTransport
+from compose.soak.deaths import DeathWatch
 from compose.rehearsal.faults import Faults
 from compose.rehearsal.options import Options
 from compose.rehearsal.stage import Stage
 from compose.rehearsal.timeline import RehearsalTimeline
-from compose.soak.deaths import DeathWatch
 from compose.soak.options import SoakOptions
 from compose.soak.posts import PostMeter
 from compose.soak.record import SoakBegan, SoakEnded, SoakFault, SoakRecorder, SoakRound, SoakSample
@@ -105,9 +105,12 @@ class Soak:
                     spared=spared(self.stage.parts),
                 )
             )
-            why: str | None = "interrupted"
+            why: str | None = "an error ended it"
             try:
                 why = await self._loaded()
+            except asyncio.CancelledError:
+                why = "interrupted"
+                raise
             finally:
                 self._write_faults(all_of=True)
                 begun = self.load.begun if self.load is not None else 0

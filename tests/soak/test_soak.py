@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 
 import asyncpg
@@ -128,3 +130,32 @@ async def test_one_that_is_interrupted_has_its_report(tmp_path: Path) -> None:
     assert report.why == "interrupted"
     assert report.rounds >= 1
     assert (tmp_path / "report" / "report.html").exists()
+
+
+@pytest.mark.chaos
+async def test_one_whose_load_is_killed_says_so(tmp_path: Path) -> None:
+    with SoakRecorder(tmp_path / "soak.jsonl") as recorder:
+        soak = Soak(tmp_path / "data", SHORT, recorder, lambda _: None, service=ForkedService)
+        running = asyncio.create_task(soak.run())
+        await eventually(lambda: soak.load is not None and soak.load.acknowledged > 20, 200)
+        assert soak.load is not None
+        assert soak.load.pid is not None
+        os.kill(soak.load.pid, signal.SIGKILL)
+        await running
+    report = make_report(read_record(tmp_path / "soak.jsonl"))
+    assert report.why == "the load's process was ended by SIGKILL"
+    assert report.passed is False
+
+
+@pytest.mark.chaos
+async def test_an_error_of_its_own_is_no_interruption(tmp_path: Path) -> None:
+    def say(text: str) -> None:
+        if text == "round 1":
+            raise ValueError(text)
+
+    with (
+        SoakRecorder(tmp_path / "soak.jsonl") as recorder,
+        pytest.raises(ValueError, match="round 1"),
+    ):
+        await Soak(tmp_path / "data", SHORT, recorder, say, service=ForkedService).run()
+    assert make_report(read_record(tmp_path / "soak.jsonl")).why == "an error ended it"
