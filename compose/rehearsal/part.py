@@ -57,7 +57,7 @@ class Part:
         self._timeline = timeline
         self._hand = asyncio.Lock()
         self.was_found_down = False
-        """Whether it had ended by itself before any of its faults."""
+        """Whether it had ended by itself before a fault or a restart."""
 
     @property
     def pid(self) -> int | None:
@@ -81,6 +81,7 @@ class Part:
 
     async def stop(self) -> None:
         """Stop it in good order."""
+        self.was_found_down |= self.ended_alone
         self._timeline.mark(self.name, "down")
         await self._runs.stop()
 

@@ -21,6 +21,7 @@ from compose.harness.waiting import StuckError
 from compose.local.guarded import Ending
 from compose.local.server import ServerError
 from compose.process.signals import Interrupted, unless_set
+from compose.rehearsal.deaths import DeathWatch
 from compose.rehearsal.gates import GateRedError, Gates, RehearsalGate
 from compose.rehearsal.history_file import write_history
 from compose.rehearsal.log_checker import check_logs
@@ -210,6 +211,7 @@ class Rehearsal:
         await self.observer.look()
         final = await gather(self.stage.database_url, self.stage.reader_url)
         final.pages = await self._read_pages(anomalies)
+        anomalies += DeathWatch(self.stage.parts).look()
         logs: dict[str, Log] = {}
         for name, log in self.observer.logs.items():
             try:

@@ -134,7 +134,7 @@ class Stage:
     @property
     def reader_url(self) -> str:
         """The URL of an ingress to read messages from; one that is up, if there is one."""
-        up = [ingress for ingress in self.ingresses if ingress.up]
+        up = [ingress for ingress in self.ingresses if ingress.up and ingress.running]
         return (up or self.ingresses)[0].url
 
     def transport_settings(self) -> TransportSettings:

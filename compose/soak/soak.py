@@ -19,7 +19,7 @@ from compose.harness.waiting import StuckError
 from compose.local.broker_settings import SMALL
 from compose.local.server import ServerError
 from compose.process.logs.reconnecting import ReconnectingTransport
-from compose.soak.deaths import DeathWatch
+from compose.rehearsal.deaths import DeathWatch
 from compose.rehearsal.faults import Faults
 from compose.rehearsal.options import Options
 from compose.rehearsal.stage import Stage

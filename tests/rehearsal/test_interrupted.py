@@ -36,7 +36,7 @@ _PROGRAM = textwrap.dedent("""
         phases=(0,),
         conversations=12,
         crowded=2,
-        ingresses=1,
+        ingresses=int(sys.argv[4]),
         workers=0,
         pair=LogPair("redis", "redis@24"),
         replayed_conversations=12,
@@ -73,17 +73,22 @@ class _Run:
                     found.append(int(entry.name))
         return found
 
-    def loads(self) -> list[int]:
-        """Return the processes of ``left`` that send the load."""
-        program = b"compose.harness"
-        return [pid for pid in self.left() if program in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    def running(self, program: str) -> list[int]:
+        """Return the processes of ``left`` that run this, by the end of their command line."""
+        return [
+            pid
+            for pid in self.left()
+            if Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").endswith(f"{program} ")
+        ]
 
 
 @asynccontextmanager
-async def _rehearsal(folder: Path, seconds: float, rate: float = 40.0) -> AsyncIterator[_Run]:
+async def _rehearsal(
+    folder: Path, seconds: float, rate: float = 40.0, ingresses: int = 1
+) -> AsyncIterator[_Run]:
     mark = uuid.uuid4().hex
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", _PROGRAM, str(folder), str(seconds), str(rate)),
+        *(sys.executable, "-c", _PROGRAM, str(folder), str(seconds), str(rate), str(ingresses)),
         env={**os.environ, _MARK: mark},
         stdout=DEVNULL,
         stderr=PIPE,
@@ -168,7 +173,7 @@ async def test_the_load_ends_soon_after_a_rehearsal_that_was_killed(tmp_path: Pa
 async def test_a_load_that_is_killed_ends_the_walk_and_not_the_report(tmp_path: Path) -> None:
     async with _rehearsal(tmp_path / "report", seconds=1) as run:
         await run.says("phase 0")
-        (load,) = await eventually(run.loads, 15.0)
+        (load,) = await eventually(lambda: run.running("-m compose.harness"), 15.0)
         os.kill(load, signal.SIGKILL)
         await run.process.communicate()
         assert run.process.returncode == 1
@@ -191,3 +196,18 @@ async def test_a_report_that_can_not_be_written_hides_no_verdict(tmp_path: Path)
         shutil.rmtree(kept.split()[-1])
         await run.process.communicate()
         assert run.process.returncode == 1
+
+
+@pytest.mark.chaos
+async def test_a_process_that_ends_by_itself_is_a_violation(tmp_path: Path) -> None:
+    """The others do its work, so nothing else shows it."""
+    async with _rehearsal(tmp_path / "report", seconds=3, ingresses=2) as run:
+        await run.says("phase 0")
+        os.kill(run.running("compose.cli import main; main() serve")[0], signal.SIGKILL)
+        await run.process.communicate()
+        assert run.process.returncode == 1
+        report = run.report()
+        (finding,) = report["findings"]
+        assert finding["where"].startswith("ingress-")
+        assert finding["facts"] == "its process ended, and no fault had ended it"
+        assert report["second"]["agrees"] or report["second"]["missing"]

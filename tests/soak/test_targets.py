@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from compose.harness.anomaly import What
+from compose.rehearsal.deaths import DeathWatch
 from compose.rehearsal.part import Part
 from compose.rehearsal.timeline import RehearsalTimeline
-from compose.soak.deaths import DeathWatch
 from compose.soak.options import SoakOptions
 from compose.soak.record import SoakRecorder
 from compose.soak.soak import Soak
@@ -80,6 +80,20 @@ async def test_an_end_that_a_fault_covers_is_told_of_once(way: str) -> None:
     (death,) = deaths.look()
     assert (death.what, death.where) == (What.STUCK, "worker-1")
     assert deaths.look() == []
+
+
+async def test_an_end_that_a_restart_covers_is_told_of() -> None:
+    server = Server()
+    part = Part(server, "worker", RehearsalTimeline())
+    await part.start()
+    deaths = DeathWatch([part])
+    await part.stop()
+    await part.start()
+    assert deaths.look() == []
+    server.pid = None
+    await part.stop()
+    await part.start()
+    assert [death.where for death in deaths.look()] == ["worker-1"]
 
 
 async def test_an_end_is_told_of_at_the_next_look() -> None:

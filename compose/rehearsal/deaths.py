@@ -24,7 +24,7 @@ class DeathWatch:
     def look(self) -> list[Anomaly]:
         """Return an anomaly for each part that ended by itself, except those reported before.
 
-        A part counts if it is down now, or was down when a fault was injected into it.
+        A part counts if it is down now, or was down when a fault or a restart came to it.
         """
         ended = [part for part in self._parts if part.ended_alone or part.was_found_down]
         new = [part.name for part in ended if part.name not in self._told]
