@@ -61,8 +61,9 @@ class PayloadUpload:
     async def abandon(self) -> None:
         """Remove the written parts, as far as the store permits."""
         with suppress(PayloadError):
-            # A store keeps the hidden parts of an unfinished object for ever.
-            async with self._store.call("put", self._source, _IN_MEMORY, counted=False):
+            # A store keeps the hidden parts of an unfinished object for ever. This is no "put": its
+            # error, such as "already closed", is not why the content was not taken.
+            async with self._store.call("delete", self._source, _IN_MEMORY, counted=False):
                 await self._writer.close()
         with suppress(PayloadError):
             await self._store.delete([self._source])

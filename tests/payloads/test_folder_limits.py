@@ -22,6 +22,7 @@ import asyncio, subprocess, sys
 from pathlib import Path
 from compose.process.health import payload_probe
 from persistence.payloads.errors import PayloadOutage
+from persistence.payloads.upload import PayloadUpload
 from tests.payloads.stores import opened
 
 async def main(root, key):
@@ -36,10 +37,19 @@ async def main(root, key):
         except PayloadOutage:
             pass
         await told()
+    async def upload():
+        content = PayloadUpload(store, key.partition("/")[0])
+        await content.write(b"x" * 200_000)
+        try:
+            await content.commit(key)
+        except PayloadOutage:
+            await content.abandon()
+        await told()
     await told()
     fill = root / "fill"
     fill.write_bytes(b"x" * 900_000)
     await write()
+    await upload()
     fill.unlink()
     await write()
     subprocess.run(["mount", "-o", "remount,ro", root], check=True)
@@ -63,10 +73,12 @@ async def test_readiness_says_that_a_disk_is_full_or_read_only_until_content_is_
     output, _ = await running.communicate()
     if b"unshare:" in output or b"mount:" in output:
         absent(f"a full disk: no mount namespace ({output.decode(errors='replace').strip()})")
-    fresh, full, again, read_only = output.decode().splitlines()
+    fresh, *full, again, read_only = output.decode().splitlines()
     assert fresh == again == "up It answers."
-    assert full.startswith("degraded the payload store is full; make room: ")
-    assert full.endswith(" Large messages get 503; small ones are accepted.")
+    assert len(full) == 2, "content at once, and in pieces"
+    for told in full:
+        assert told.startswith("degraded the payload store is full; make room: ")
+        assert told.endswith(" Large messages get 503; small ones are accepted.")
     assert read_only.startswith("degraded the payload store can't be written; mount it for writing")
 
 
