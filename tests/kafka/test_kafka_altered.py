@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from msgspec.structs import replace
 
 from compose.process.logs.altered_logs import AlteredLogs
 from compose.process.metrics import process_metrics
@@ -136,9 +137,10 @@ async def test_records_that_compaction_removed_unread_are_lost_though_it_is_off_
     compacting = {"cleanup.policy": "compact", "segment.ms": "100"}
     published: list[str] = []
 
-    async def publish() -> None:
+    async def publish(**changes: str) -> None:
         published.append(f"{len(published)}")
-        await kafka_transport.publish([message(published[-1], partition=0, of=kafka_transport)])
+        envelope = message(published[-1], partition=0, of=kafka_transport)
+        await kafka_transport.publish([replace(envelope, **changes)])
 
     async def read() -> list[str]:
         return contents(await kafka_transport.read(Topic.MESSAGES, 0))
@@ -152,6 +154,7 @@ async def test_records_that_compaction_removed_unread_are_lost_though_it_is_off_
         await publish()
         (first,) = await drain(claim, 1, patience=20)
         await claim.ack(first.offset)
+    await publish(key="of another conversation")  # it stays, before those that go
     for _ in range(5):
         await publish()
     await alter_brokers(servers, {"log.cleaner.backoff.ms": "50"})
