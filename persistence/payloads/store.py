@@ -395,10 +395,10 @@ class PayloadStore:
             self._metrics.requests.labels(operation, OUTCOMES.get(type(known), "outage")).inc()
             if self._asks_role and is_refusal(error):
                 self._renew()
+            if known is error:
+                raise  # of our own check, which readiness makes anew
             if operation == "put" and isinstance(known, PayloadOutage):
                 self._refused = time.monotonic(), str(known)
-            if known is error:
-                raise
             raise known from error
         if counted:
             self._metrics.requests.labels(operation, "ok").inc()

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from compose.process.health import payload_probe
 from persistence.payloads.errors import PayloadOutage
 from persistence.payloads.upload import PayloadUpload
 from tests.payloads.stores import opened
@@ -80,6 +81,17 @@ async def test_readiness_says_that_a_disk_is_full_or_read_only_until_content_is_
         assert told.startswith("degraded the payload store is full; make room: ")
         assert told.endswith(" Large messages get 503; small ones are accepted.")
     assert read_only.startswith("degraded the payload store can't be written; mount it for writing")
+
+
+async def test_readiness_forgets_a_disk_that_was_unmounted_once_it_is_back(tmp_path: Path) -> None:
+    store = opened(f"file://{tmp_path}/store")
+    probe = payload_probe(store, timeout_seconds=5)
+    disk = (tmp_path / "store").rename(tmp_path / "unmounted")
+    with pytest.raises(PayloadOutage):
+        await store.put(KEY, b"x")
+    assert (await probe()).status == "degraded"
+    disk.rename(tmp_path / "store")
+    assert (await probe()).detail == "It answers."
 
 
 @pytest.mark.parametrize(
