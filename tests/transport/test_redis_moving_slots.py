@@ -100,6 +100,26 @@ async def test_another_database_than_the_first_is_used_where_a_cluster_has_it(
         await cluster.stop()
 
 
+async def test_an_append_that_waits_for_its_slot_holds_up_no_ping(shards: RedisCluster) -> None:
+    """A ping that queued with the appends to all slots would find the log out of reach."""
+    slot, stream = key_slot(b"msg:stream:0"), "msg:stream:0"
+    async with opened(shards) as transport:
+        await transport.publish([message("first", partition=0, of=transport)])
+        to = await another(shards, await shards.primary_of(stream))
+        source = await shards.begin_move(slot, to)
+        await shards.run(source, "MIGRATE", to.host, to.port, stream, 0, 5000)
+        stuck = [message("stuck", partition=0, of=transport)]
+        waiting, pings = asyncio.create_task(transport.publish(stuck)), 0
+        while pings < 20 and not waiting.done():
+            await transport.ping()
+            pings += 1
+        assert not waiting.done(), f"{pings} pings until the append gave up"
+        await shards.move_keys(slot, source, to)
+        await shards.end_move(slot, source, to)
+        (outcome,) = await waiting
+        assert isinstance(outcome, Appended)
+
+
 async def test_a_move_that_stops_halfway_holds_up_nobody_else(shards: RedisCluster) -> None:
     """The slot's stream is on one server and its side keys on the other: TRYAGAIN to each call."""
     slot, stream = key_slot(b"msg:stream:0"), "msg:stream:0"

@@ -387,7 +387,7 @@ class RedisTransport:
         wanted = self._settings.redis_wait_replicas
         asking = [REPLICATION] if wanted else []
         replies, told = await cluster.spread(
-            probes, closing=lambda _: asking, within=_PROBE_SECONDS
+            probes, closing=lambda _: asking, in_turn=False, within=_PROBE_SECONDS
         )
         errors: dict[int, TransportError] = {}
         for partition, reply in enumerate(replies):

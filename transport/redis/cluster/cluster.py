@@ -155,6 +155,7 @@ class Cluster:
         *,
         most: int = 0,
         closing: Closing | None = None,
+        in_turn: bool = True,
         load: Load | None = None,
         within: float = 0.0,
         are_at: Sequence[IsAt] = (),
@@ -167,8 +168,8 @@ class Cluster:
                 reads have it. They share a trip with the reads of all partitions, so they don't
                 wait for a slot that can't be served now.
             closing: The commands to send after the last one on the same connection, to each server.
-                Only appends have it. They are kept in order: none is sent while an earlier one to
-                the same slot is being sent again.
+            in_turn: Whether calls with ``closing`` are appends, which are kept in order: none is
+                sent while an earlier one to the same slot is being sent again.
             load: Loads our functions into servers that lack them.
             within: The seconds to wait for a server's replies; 0: its timeout. The commands of a
                 slower server fail, so that it can't delay the others' replies.
@@ -185,8 +186,8 @@ class Cluster:
         if most or len({part.slot for part in asked}) > 1:
             for part in asked:
                 part.waits = 0.0 if most else _STUCK_BESIDE_OTHERS_SECONDS
-        if closing is None:
-            await self._send(asked, most, None, load, None, within)
+        if closing is None or not in_turn:
+            await self._send(asked, most, closing, load, None, within)
         else:
             async with self._turns.next({part.slot for part in asked}) as turn:
                 await self._send(asked, most, closing, load, turn, within)
