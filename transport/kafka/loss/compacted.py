@@ -95,6 +95,6 @@ def _removed(batches: bytes, start: int) -> Iterator[tuple[int, int]]:
             yield start, base
         end = base + delta + 1
         if count <= delta and not attributes & _OF_TRANSACTION:
-            yield base, end
+            yield max(base, start), end  # retention may have removed the beginning of a batch
         start = max(start, end)
         at += _LENGTH_ENDS + length
