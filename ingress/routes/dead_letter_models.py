@@ -118,7 +118,7 @@ class RedriveRequest(_Chosen):
     most_redrives: Annotated[int, Field(ge=1, le=1_000), _INTEGRAL] | None = 3
     """Leave out dead letters that were redriven this often already; null leaves out none."""
     redrive_id: Uuid = None
-    """An id of your own for the redrive. A request that is sent again with it begins nothing."""
+    """An id of your own for the redrive. With it, a request that is sent again begins no other."""
     why: Reasoned | None = None
     """The reason, kept on record with the caller and the time."""
 

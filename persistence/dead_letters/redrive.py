@@ -109,7 +109,7 @@ class Redriver:
         ``rate`` is the limit in letters a second (0: as fast as the log takes them). Letters
         redriven ``most_redrives`` times already are left out; ``None`` leaves out none.
         ``identifier`` is the id, if the caller has chosen one. If the same call was made with it
-        before, nothing is started.
+        before, nothing is started; a redrive whose process has stopped is resumed.
 
         Raises:
             JobExists: ``identifier`` is the id of another job.
@@ -126,6 +126,7 @@ class Redriver:
         except JobExists:
             if identifier is None or not await self._is_begun(identifier, order):
                 raise
+            await self.resume(identifier)  # its process may have stopped before it could answer
             return identifier
 
     async def _is_begun(self, identifier: UUID, order: RedriveOrder) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -197,18 +198,23 @@ async def test_any_process_can_cancel_and_the_rest_stays_pending(
     assert not await watching.resume(identifier)
 
 
+@pytest.mark.parametrize("is_sent_again", [False, True])
 async def test_a_process_that_stops_leaves_a_redrive_that_another_resumes(
-    bury, dead_letters, database_pool, transport, metrics, eventually
+    bury, dead_letters, database_pool, transport, metrics, eventually, is_sent_again
 ):
     await bury(*(record(message(f"c{i}")) for i in range(50)))
     stopping = Redriver(database_pool, transport, metrics)
-    identifier = await stopping.start(EVERYTHING, by="ann", rate=1)
+    chosen = uuid4() if is_sent_again else None
+    identifier = await stopping.start(EVERYTHING, by="ann", rate=1, identifier=chosen)
     await eventually(lambda: _redriven(stopping, identifier))
     await stopping.close()
     assert (await stopping.progress(identifier)).state == "interrupted"
     await database_pool.execute("UPDATE jobs SET rate = 0")
     other = Redriver(database_pool, transport, metrics)
-    assert await other.resume(identifier)
+    if is_sent_again:  # the process stopped before it answered
+        assert await other.start(EVERYTHING, by="ann", identifier=chosen) == identifier
+    else:
+        assert await other.resume(identifier)
     await other.wait(identifier)
     assert (await other.progress(identifier)).redriven == 50
     assert await dead_letters.list() == []
