@@ -35,6 +35,7 @@ _WITHIN = 5.0
 _UNREACHED = "see that PostgreSQL runs where DATABASE_URL says"
 # pgbouncer lets clients wait for a session, and gives no answer meanwhile.
 _NO_ANSWER = f"{_UNREACHED}, and that a pooler in between has a session left (default_pool_size)"
+_EXHAUSTED = "53"  # the class of the SQLSTATE: the text has the remedy
 _NO_TLS = "rejected SSL upgrade"  # of asyncpg
 _NAME_PRIMARY = "name the primary in DATABASE_URL, or all hosts and target_session_attrs=read-write"
 _REMEDIES = {  # by the first characters of the SQLSTATE
@@ -138,7 +139,7 @@ def _remedy(error: Exception) -> str:
     remedy = _NO_ANSWER if isinstance(error, (TooSlow, TimeoutError)) else _UNREACHED
     if _NO_TLS in str(error):
         remedy = "turn ssl on in that server, or lower sslmode in DATABASE_URL"
-    if isinstance(error, UnfitDatabase):
+    if isinstance(error, UnfitDatabase) or state.startswith(_EXHAUSTED):
         remedy = "change it as the text says"
     return f"{next(known, remedy)}; until then, messages are accepted and wait in the log"
 

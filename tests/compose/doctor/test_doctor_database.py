@@ -78,10 +78,17 @@ async def test_a_schema_of_a_newer_version_is_fine(
     assert schema["found"].startswith("at 9999, of a newer version")
 
 
-async def test_a_database_that_is_down_does_not_hide_the_rest(
+async def test_a_database_that_is_overtaxed_or_down_does_not_hide_the_rest(
     doctor: Doctor, log: TransportSettings, new_postgres: Callable[..., Awaitable[PostgresServer]]
 ) -> None:
     server = await new_postgres()
+    connection = await asyncpg.connect(server.url)
+    with pytest.raises(asyncpg.OutOfMemoryError):
+        await connection.execute("SELECT pg_advisory_lock(n) FROM generate_series(1, 1000000) n")
+    _, found = await doctor.examine(DATABASE_URL=server.url)
+    assert "raise max_locks_per_transaction" in found["postgresql, connection"]["found"]
+    assert found["postgresql, connection"]["remedy"].startswith("change it as the text says;")
+    await connection.close()
     await server.stop()
     status, found = await doctor.examine(DATABASE_URL=server.url)
     assert status == 1
