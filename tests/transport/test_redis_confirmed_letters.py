@@ -54,7 +54,13 @@ def test_a_replica_that_hangs_or_is_still_fed_confirms_nothing(
     state: str, lag: int, is_there: bool
 ) -> None:
     info = f"connected_slaves:1\r\nslave0:ip=::1,port=1,state={state},offset=9,lag={lag}\r\n"
-    assert (lacking_replicas(info.encode(), 1) is None) is is_there
+    assert (lacking_replicas([info.encode(), 1], 1) is None) is is_there
+
+
+@pytest.mark.parametrize(("confirming", "is_there"), [(1, True), (0, False)])
+def test_a_server_behind_a_proxy_may_show_no_replicas(confirming: int, is_there: bool) -> None:
+    told = [b"role:master\r\nconnected_slaves:0\r\n", confirming]
+    assert (lacking_replicas(told, 1) is None) is is_there
 
 
 async def test_a_letter_is_confirmed_on_a_full_server(failover: Failover) -> None:

@@ -35,7 +35,7 @@ from transport.redis.administration.groups import forget_group
 from transport.redis.administration.lacking_rights import lacking_rights
 from transport.redis.administration.opening import open_logs
 from transport.redis.administration.removal import RedisLogRemoval
-from transport.redis.administration.replicas import REPLICATION, lacking_replicas
+from transport.redis.administration.replicas import asking_for_replicas, lacking_replicas
 from transport.redis.administration.server_facts import server_facts
 from transport.redis.append.confirmation import Confirmation
 from transport.redis.append.dead_letters import RedisDeadLetters
@@ -366,8 +366,8 @@ class RedisTransport:
         await self._rescue.wait(within=0.0)
         self._rescue.recent.age()
         if wanted := self._settings.redis_wait_replicas:
-            (info,) = await self._connections.exchange([REPLICATION])
-            if lacking := lacking_replicas(info, wanted):
+            told = await self._connections.exchange(asking_for_replicas(wanted))
+            if lacking := lacking_replicas(told, wanted):
                 raise lacking
 
     async def rescued(self) -> int:
@@ -385,16 +385,17 @@ class RedisTransport:
     async def _ping_shards(self, cluster: Cluster) -> None:
         probes = [self._messages.probing_at(p) for p in range(self.partitions)]
         wanted = self._settings.redis_wait_replicas
-        asking = [REPLICATION] if wanted else []
+        asking = asking_for_replicas(wanted)
         replies, told = await cluster.spread(
             probes, closing=lambda _: asking, in_turn=False, within=_PROBE_SECONDS
         )
         errors: dict[int, TransportError] = {}
         for partition, reply in enumerate(replies):
-            info = told[partition][0] if told[partition] else None
             if isinstance(reply, Exception):
                 errors[partition] = translate(reply)
-            elif error := await self._rescues.age(partition) or lacking_replicas(info, wanted):
+            elif error := await self._rescues.age(partition) or lacking_replicas(
+                told[partition], wanted
+            ):
                 errors[partition] = error
         if not errors:
             self._dead_letters.recent.age()
