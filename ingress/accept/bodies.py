@@ -18,6 +18,7 @@ from ingress.web.inflate import Inflater, coding_of
 __all__ = ["Bodies", "BodyShare", "Disconnected", "replayed"]
 
 _DIGITS = 18
+_SMALL = 4096  # bytes of an incomplete body that is not refused for what the others hold
 _STEPS_AT_ONCE = 2  # inflating steps without a lock: enough for nearly every message
 
 
@@ -79,31 +80,37 @@ class Bodies:
         message = await receive()
         if message["type"] != "http.request":
             raise Disconnected
-        body: bytes = message.get("body", b"")
-        limit.check(len(body))
         if not message.get("more_body", False):
+            body: bytes = message.get("body", b"")
+            limit.check(len(body))
             return body
         try:
             async with asyncio.timeout(self._seconds):
-                return await self._rest(body, receive, limit, share)
+                return await self._rest(message, receive, limit, share)
         except TimeoutError as error:
             detail = f"The body was not complete within {self._seconds:g} s."
             raise Problem(TIMED_OUT, detail, headers={"Connection": "close"}) from error
 
-    async def _rest(self, first: bytes, receive: Receive, limit: _Limit, share: BodyShare) -> bytes:
-        body = bytearray(first)
-        share.take(len(first))
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                raise Disconnected
-            piece: bytes = message.get("body", b"")
-            body += piece
-            share.take(len(piece))
+    async def _rest(
+        self,
+        message: MutableMapping[str, Any],
+        receive: Receive,
+        limit: _Limit,
+        share: BodyShare,
+    ) -> bytes:
+        """Return the body whose first piece is in ``message``."""
+        body = bytearray()
+        while message["type"] == "http.request":
+            before = len(body)
+            body += message.pop("body", b"")  # not held twice while the next piece is awaited
+            share.take(len(body) - before)
             limit.check(len(body))
             if not message.get("more_body", False):
                 return bytes(body)
-            share.check()
+            if len(body) > _SMALL:
+                share.check()
+            message = await receive()
+        raise Disconnected
 
     async def _inflated(self, coding: bytes, body: bytes, limit: _Limit, share: BodyShare) -> bytes:
         """Inflate a whole body.

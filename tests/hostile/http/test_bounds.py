@@ -26,6 +26,7 @@ from tests.hostile.http.conftest import (
     answers,
     body,
     exchange,
+    ingress,
     ingress_app,
     listening,
     post,
@@ -239,6 +240,27 @@ async def test_a_body_that_trickles_is_ended(site: Any, path: str) -> None:
 
 
 # Readers.
+
+
+async def test_past_the_bound_of_all_bodies_a_large_one_is_refused_and_no_small_one() -> None:
+    held = 64 * 1024
+    first, large, small = (post(content=b" " * 2 * held)[:-held], post(content=b" " * held), post())
+    async with ingress("fast", ingress_queue_bytes=held) as port, AsyncExitStack() as stack:
+
+        async def begin(data: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            stack.push_async_callback(writer.wait_closed)
+            stack.callback(writer.close)
+            writer.write(data)
+            await exchange(port, [GET])  # what came before this is read
+            return reader, writer
+
+        await begin(first)
+        refused, _ = await begin(large[:-1])
+        reader, writer = await begin(small[:-1])
+        writer.write(small[-1:])
+        assert (await refused.readline()).startswith(b"HTTP/1.1 503 ")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 202 ")
 
 
 async def test_a_client_that_reads_nothing_is_not_served_for_ever(site: Any) -> None:

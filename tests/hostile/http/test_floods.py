@@ -183,6 +183,23 @@ async def test_slow_bodies(server: _Server) -> None:
     assert len(ended) == 400
 
 
+async def test_bodies_that_stop_after_their_first_piece(server: _Server) -> None:
+    start = post(content=b"x" * 900_000)[:250_000]
+    opened: list[asyncio.StreamWriter] = []
+
+    async def attack() -> None:
+        for _ in range(600):
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            opened.append(writer)
+            writer.write(start)
+
+    try:
+        await _feel("600 bodies that stop", server, attack)
+    finally:
+        for writer in opened:
+            writer.transport.abort()
+
+
 async def test_clients_that_read_nothing(server: _Server) -> None:
     async def mute() -> None:
         _, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
