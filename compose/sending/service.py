@@ -12,7 +12,7 @@ import httpx
 from compose.output import client_settings, fail, joined
 from compose.settings import Settings
 from crossfade import AsyncClient, CrossfadeError, Retry, UnauthenticatedError, UnreachableError
-from crossfade.client.connection import DIRECT
+from crossfade.client.connection import opened
 
 __all__ = ["ServiceAddress", "connected", "explain", "service", "with_remedy"]
 
@@ -64,15 +64,20 @@ async def connected(
         headers: Headers of each request.
         asked: Called with each request, including retries.
     """
-    async with httpx.AsyncClient(
-        limits=_CONNECTIONS, mounts=DIRECT, event_hooks={"request": [asked] if asked else []}
-    ) as http:
-        try:
-            client = AsyncClient(
-                to.url, api_key=to.api_key, retry=retry, headers=headers, http=http
-            )
-        except ValueError as error:
-            fail(str(error), status=_MISUSED)
+    hooks = {"request": [asked] if asked else []}
+    try:
+        http = opened(httpx.AsyncClient, _CONNECTIONS, event_hooks=hooks)
+        client = AsyncClient(
+            to.url,
+            api_key=to.api_key,
+            retry=retry,
+            headers=headers,
+            limits=_CONNECTIONS,
+            http=http,
+        )
+    except ValueError as error:
+        fail(str(error), status=_MISUSED)
+    async with http:
         yield client
 
 

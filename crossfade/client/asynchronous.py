@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -10,7 +11,7 @@ import anyio
 import httpx
 
 from crossfade.client.batches import BatchLimits
-from crossfade.client.connection import DIRECT, LIMITS, Connection, failure
+from crossfade.client.connection import LIMITS, Connection, failure, opened
 from crossfade.client.exchange import Emit, Failure, Operation, Outcome, Pause, Send
 from crossfade.client.models import (
     Ack,
@@ -55,12 +56,16 @@ class AsyncClient:
         """Create a client. It connects when it is first used. ``Client`` describes the arguments.
 
         Raises:
-            ValueError: The URL or the key is not valid.
+            ValueError: The URL, the key, or a proxy variable of the environment is not valid.
         """
         self._connection = Connection.of(base_url, api_key, headers or {}, connect_timeout)
         self._operations = Operations(retry or Retry(), timeout, batch_limits or BatchLimits())
         self._owned = http is None
-        self._http = http or httpx.AsyncClient(limits=limits or LIMITS, mounts=DIRECT)
+        limits = limits or LIMITS
+        # httpx's own queue takes time that is quadratic in its length, and takes it from the event
+        # loop: of 2,000 messages sent at once, none would be acknowledged in time.
+        self._slots = anyio.CapacityLimiter(limits.max_connections or math.inf)
+        self._http = http or opened(httpx.AsyncClient, limits)
 
     async def __aenter__(self) -> Self:
         return self
@@ -188,8 +193,14 @@ class AsyncClient:
 
     async def _exchange(self, send: Send) -> Reply | Failure:
         request = self._connection.request(self._http, send.call, send.timeout)
+        waiting = True
         # httpx's timeouts are for each read; this one is for the whole answer.
         with anyio.move_on_after(send.timeout):
-            response = await self._http.send(request, follow_redirects=send.call.follow)
-            return Reply(response.status_code, dict(response.headers), response.content)
+            async with self._slots:
+                waiting = False
+                response = await self._http.send(request, follow_redirects=send.call.follow)
+                return Reply(response.status_code, dict(response.headers), response.content)
+        if waiting:
+            text = f"{self._slots.total_tokens} requests were under way all the time"
+            return failure(httpx.PoolTimeout(text, request=request))
         return failure(httpx.ReadTimeout("the answer took too long", request=request))

@@ -8,17 +8,20 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import httpx
 
 from crossfade.client.exchange import Call, Failure
 
-__all__ = ["DIRECT", "LIMITS", "Connection", "failure"]
+__all__ = ["LIMITS", "Connection", "failure", "opened"]
+
+C = TypeVar("C", httpx.Client, httpx.AsyncClient)
 
 LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)
-DIRECT: Mapping[str, None] = dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]"))
-"""httpx's mounts: a proxy in the environment is not used for what only this machine can reach."""
+# httpx's mounts: a proxy in the environment is not used for what only this machine can reach.
+_DIRECT: Mapping[str, None] = dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]"))
 _DEFAULT_URL = "http://localhost:3000"
 _BLANK = re.compile(r"\s")
 # Characters that no host may hold (WHATWG URL, "forbidden domain code point"); httpx would escape
@@ -91,6 +94,22 @@ def _check(url: str) -> None:
         raise ValueError(f"base URL {url!r}: give one such as {_DEFAULT_URL}")
     if parts.query or parts.fragment:
         raise ValueError(f"base URL {url!r}: leave out what follows the path")
+
+
+def opened(kind: type[C], limits: httpx.Limits, **options: Any) -> C:
+    """Return a new httpx client, with the proxies of the environment.
+
+    Raises:
+        ValueError: A variable that names them is not valid, or needs a package.
+    """
+    try:
+        return kind(limits=limits, mounts=_DIRECT, **options)
+    except (httpx.InvalidURL, ImportError, ValueError) as error:
+        raise ValueError(
+            "a proxy variable of the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY) "
+            f"can't be used: {str(error).rstrip('.')}; correct it or unset it "
+            "(in NO_PROXY, ::1 has no brackets)"
+        ) from error
 
 
 def failure(error: httpx.RequestError) -> Failure:

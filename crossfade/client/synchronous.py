@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar, cast
 import httpx
 
 from crossfade.client.batches import BatchLimits
-from crossfade.client.connection import DIRECT, LIMITS, Connection, failure
+from crossfade.client.connection import LIMITS, Connection, failure, opened
 from crossfade.client.exchange import Emit, Failure, Operation, Outcome, Pause, Send
 from crossfade.client.models import (
     Ack,
@@ -62,17 +62,18 @@ class Client:
             connect_timeout: Seconds for making a connection.
             batch_limits: The limits of one request of ``send_batch``.
             headers: Headers to send with each request.
-            limits: httpx's limits of connections; not used if ``http`` is given.
+            limits: httpx's limits of connections. If ``http`` is given, ``AsyncClient`` takes from
+                them only how many requests may be under way at once; by default 100.
             http: An httpx client with settings of its own (proxies, certificates). The caller
                 closes it.
 
         Raises:
-            ValueError: The URL or the key is not valid.
+            ValueError: The URL, the key, or a proxy variable of the environment is not valid.
         """
         self._connection = Connection.of(base_url, api_key, headers or {}, connect_timeout)
         self._operations = Operations(retry or Retry(), timeout, batch_limits or BatchLimits())
         self._owned = http is None
-        self._http = http or httpx.Client(limits=limits or LIMITS, mounts=DIRECT)
+        self._http = http or opened(httpx.Client, limits or LIMITS)
 
     def __enter__(self) -> Self:
         return self

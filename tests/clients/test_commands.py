@@ -128,6 +128,23 @@ async def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
     assert len(await site.rows(conversation, 5)) == 5
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("NO_PROXY", "[::1]"), ("ALL_PROXY", "socks5://127.0.0.1:1"), ("HTTP_PROXY", "ftp://x")],
+)
+async def test_a_proxy_of_the_environment_that_can_not_be_used_is_named(
+    run: Run, site: Site, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    sent = await run("produce", "x", "--conversation", "c", settings={name: value})
+    assert (sent.status, sent.output) == (2, b"")
+    assert sent.errors.count(b"\n") == 1
+    assert name in sent.errors.decode()
+    monkeypatch.setenv(name, value)
+    for kind in (Client, AsyncClient):
+        with pytest.raises(ValueError, match=name):
+            kind(site.url)
+
+
 async def test_a_message_whose_fate_is_open_is_told_with_how_to_repeat_it(
     run: Run, site: Site, conversation: str
 ) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import httpx
 import pytest
 
 from crossfade import (
+    AsyncClient,
     NewMessage,
     NoAnswerError,
     OutcomeUnknownError,
@@ -16,7 +18,7 @@ from crossfade import (
 )
 from tests.support.eventually import eventually
 
-from .conftest import Make, Site
+from .conftest import API_KEY, Make, Site
 
 ONE = b"POST /api/messages HTTP"
 MANY = b"POST /api/messages:batch"
@@ -129,6 +131,32 @@ async def test_one_message_sent_many_times_at_once_is_one_row(
     assert sum(not ack.idempotent_hit for ack in acks) == 1
     await client.wait(acks[0].message_id)
     assert await site.rows(conversation) == ["once"]
+
+
+async def test_a_thousand_messages_sent_at_once_are_acknowledged(
+    site: Site, conversation: str
+) -> None:
+    messages = [_message(conversation, f"{number}") for number in range(1_000)]
+    async with AsyncClient(site.url, api_key=API_KEY) as client:
+        acks = await asyncio.gather(*(client.send(message) for message in messages))
+    assert len({ack.message_id for ack in acks}) == len(messages)
+
+
+async def test_a_message_that_waits_for_a_connection_was_not_sent(
+    site: Site, conversation: str
+) -> None:
+    one = httpx.Limits(max_connections=1)
+    once = Retry(attempts=1)
+    site.front.black_hole()
+    before = site.front.connections
+    async with AsyncClient(site.url, limits=one, retry=once, timeout=0.2) as client:
+        reading = asyncio.create_task(client.content("any", timeout=60.0))
+        await eventually(lambda: site.front.connections > before)
+        with pytest.raises(UnreachableError, match="1 requests were under way") as raised:
+            await client.send(_message(conversation))
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+    assert not raised.value.maybe_accepted
 
 
 async def test_a_lost_reply_to_a_batch_doubles_nothing(
