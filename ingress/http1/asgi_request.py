@@ -12,7 +12,7 @@ import structlog
 
 from ingress.http1.answers import STATUS_LINES, rendered
 from ingress.http1.request_head import RequestHead
-from ingress.schema.problems import INTERNAL, Problem
+from ingress.schema.problems import INTERNAL, MALFORMED_REQUEST, Problem
 from ingress.web.asgi import AsgiApp, Scope, problem_answer
 
 if TYPE_CHECKING:
@@ -29,8 +29,17 @@ _BODILESS = {204, 304}
 
 
 def scope_of(head: RequestHead) -> Scope:
-    """Return the ASGI scope of a request. The connection adds ``client``, ``server``, ``state``."""
+    """Return the ASGI scope of a request. The connection adds ``client``, ``server``, ``state``.
+
+    Raises:
+        Problem: The path is not UTF-8. Other ids than the client's would be read into it.
+    """
     path, _, query = head.target.partition(b"#")[0].partition(b"?")
+    try:
+        text = unquote(path.decode("ascii"), errors="strict")
+    except UnicodeDecodeError as error:
+        detail = "The path is not UTF-8: percent-encode the UTF-8 bytes of each character."
+        raise Problem(MALFORMED_REQUEST, detail, headers={"Connection": "close"}) from error
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -38,7 +47,7 @@ def scope_of(head: RequestHead) -> Scope:
         "scheme": "http",
         "method": head.method.decode("ascii"),
         "root_path": "",
-        "path": unquote(path.decode("ascii")),
+        "path": text,
         "raw_path": path,
         "query_string": query,
         "headers": head.headers,

@@ -243,9 +243,9 @@ class HttpConnection(asyncio.Protocol):
             body = self._parser.whole_body()
             if body is not None and hot_path.serve(self, head, body):
                 return
+        scope = scope_of(head)
         request = AsgiRequest(self, head)
         self.begin(request)
-        scope = scope_of(head)
         scope["client"] = self._client
         scope["server"] = _address(self._transport.get_extra_info("sockname"))
         scope["state"] = self._app_state.copy()

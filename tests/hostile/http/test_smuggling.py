@@ -36,3 +36,12 @@ async def test_what_is_clear_is_served_as_it_stands(port: int, split: Any, serve
         found, _ = await exchange(port, pieces)
         assert len(found) == len(served.requests)
         assert all(answer.status < 500 for answer in found)
+
+
+@pytest.mark.parametrize("identifier", [b"caf%E9", b"%FF", b"%ED%A0%80"])
+async def test_a_path_that_is_not_utf_8_is_refused(port: int, identifier: bytes) -> None:
+    """Many such ids would be read as one, whose conversation is empty."""
+    path = b"/api/conversations/%b/messages" % identifier
+    got, _ = await exchange(port, [b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path])
+    assert [answer.status for answer in got] == [400]
+    assert b"UTF-8" in got[0].body
