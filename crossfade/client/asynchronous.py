@@ -11,7 +11,7 @@ import anyio
 import httpx
 
 from crossfade.client.batches import BatchLimits
-from crossfade.client.connection import LIMITS, Connection, failure, opened
+from crossfade.client.connection import LIMITS, Connection, failure, opened, reply_of
 from crossfade.client.exchange import Emit, Failure, Operation, Outcome, Pause, Send
 from crossfade.client.models import (
     Ack,
@@ -199,7 +199,7 @@ class AsyncClient:
             async with self._slots:
                 waiting = False
                 response = await self._http.send(request, follow_redirects=send.call.follow)
-                return Reply(response.status_code, dict(response.headers), response.content)
+                return reply_of(response, response.content)
         if waiting:
             text = f"{self._slots.total_tokens} requests were under way all the time"
             return failure(httpx.PoolTimeout(text, request=request))

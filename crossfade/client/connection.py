@@ -14,8 +14,9 @@ from urllib.parse import urlencode
 import httpx
 
 from crossfade.client.exchange import Call, Failure
+from crossfade.client.reply import Reply
 
-__all__ = ["LIMITS", "Connection", "failure", "opened"]
+__all__ = ["LIMITS", "Connection", "failure", "opened", "reply_of"]
 
 C = TypeVar("C", httpx.Client, httpx.AsyncClient)
 
@@ -110,6 +111,12 @@ def opened(kind: type[C], limits: httpx.Limits, **options: Any) -> C:
             f"can't be used: {str(error).rstrip('.')}; correct it or unset it "
             "(in NO_PROXY, ::1 has no brackets)"
         ) from error
+
+
+def reply_of(response: httpx.Response, body: bytes) -> Reply:
+    """Return an httpx response with this body as a reply."""
+    moved = bool(response.history)
+    return Reply(response.status_code, dict(response.headers), body, redirected=moved)
 
 
 def failure(error: httpx.RequestError) -> Failure:

@@ -19,3 +19,5 @@ class Reply:
     """The number of requests that were made."""
     maybe_accepted: bool = False
     """Whether the service may have accepted a message of an earlier attempt."""
+    redirected: bool = False
+    """Whether it comes from where a redirect led, such as the payload store."""

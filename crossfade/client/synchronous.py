@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar, cast
 import httpx
 
 from crossfade.client.batches import BatchLimits
-from crossfade.client.connection import LIMITS, Connection, failure, opened
+from crossfade.client.connection import LIMITS, Connection, failure, opened, reply_of
 from crossfade.client.exchange import Emit, Failure, Operation, Outcome, Pause, Send
 from crossfade.client.models import (
     Ack,
@@ -301,6 +301,6 @@ class Client:
                 if time.monotonic() > ends:
                     late = httpx.ReadTimeout("the answer took too long", request=request)
                     return failure(late)
-            return Reply(response.status_code, dict(response.headers), b"".join(parts))
+            return reply_of(response, b"".join(parts))
         finally:
             response.close()

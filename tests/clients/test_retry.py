@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from hashlib import sha256
 from typing import Any
 
 import httpx
@@ -20,6 +21,7 @@ from crossfade import (
     UnavailableError,
     UnexpectedAnswerError,
 )
+from crossfade.client.answers import content_of
 from crossfade.client.batches import BatchLimits, sent
 from crossfade.client.exchange import Call, Failure, Outcome, Pause, Send, tried
 from crossfade.client.operations import Operations
@@ -280,3 +282,14 @@ def test_an_answer_that_is_not_the_services_counts_its_requests() -> None:
     assert {(type(result.error), result.error.attempts) for result in found} == {
         (UnexpectedAnswerError, 3)
     }
+
+
+def test_a_content_that_is_not_the_services_is_an_error() -> None:
+    right = sha256(b"content").hexdigest()
+    for etag in (f'"{right}"', f'W/"{right}"'):
+        assert content_of(Reply(200, {"etag": etag}, b"content")) == b"content"
+    assert content_of(Reply(200, {"etag": '"a store\'s"'}, b"c", redirected=True)) == b"c"
+    page = {"content-type": "text/html"}
+    for headers in (page, page | {"etag": '"5f-1"'}, page | {"etag": f'"{right}"'}):
+        with pytest.raises(UnexpectedAnswerError):
+            content_of(Reply(200, headers, b"<h1>Log in</h1>"))

@@ -16,6 +16,8 @@ export interface Reply {
   text: string;
   /** The body as it came, where the call asked for bytes; `text` is empty then. */
   bytes?: Uint8Array<ArrayBuffer>;
+  /** Whether it comes from where a redirect led, such as the payload store. */
+  redirected: boolean;
   /** How many requests were made for it. */
   attempts: number;
   /** Whether the service may have accepted what one of the requests before it sent. */
@@ -26,6 +28,35 @@ type Json = Record<string, unknown>;
 const QUOTED = 200;
 
 export const ackOf = (reply: Reply): Ack => read(reply, acknowledgement);
+
+/**
+ * Return the content in an answer.
+ *
+ * @throws UnexpectedAnswerError its SHA-256 is not the service's `ETag`, or it has none
+ */
+export async function contentOf(reply: Reply): Promise<Uint8Array<ArrayBuffer>> {
+  const { bytes = new Uint8Array(), headers, status, redirected } = reply;
+  if (redirected) {
+    return bytes; // the payload store's ETags are of another kind
+  }
+  const etag = headers.get("etag") ?? "";
+  // A proxy that compresses makes the ETag weak.
+  const named = /^(?:W\/)?"([0-9a-f]{64})"$/.exec(etag)?.[1];
+  if (named === undefined) {
+    const text = new TextDecoder().decode(bytes.subarray(0, 4 * QUOTED));
+    throw new UnexpectedAnswerError(reasonOf({ ...reply, text }), status);
+  }
+  // Browsers have no digests for a page that came without TLS.
+  const { subtle } = globalThis.crypto as Partial<Crypto>;
+  if (subtle && named !== hex(await subtle.digest("SHA-256", bytes))) {
+    throw new UnexpectedAnswerError("the content is not the one that was sent", status);
+  }
+  return bytes;
+}
+
+function hex(digest: ArrayBuffer): string {
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
 
 /** Return what became of each of `count` messages of a batch, in their order. */
 export function resultsOf(reply: Reply, count: number): (Ack | ProblemError)[] {

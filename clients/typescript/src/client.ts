@@ -1,4 +1,4 @@
-import { ackOf, messageOf, pageOf, receiptAckOf, receiptsOf } from "./answers.js";
+import { ackOf, contentOf, messageOf, pageOf, receiptAckOf, receiptsOf } from "./answers.js";
 import { Batch, encoded, formOf, LIMITS, type BatchLimits } from "./batches.js";
 import {
   DeadLetteredError,
@@ -133,13 +133,13 @@ export class Client {
    *
    * @throws NotFoundError there is no such message
    * @throws ServiceError the payload store has lost the content
+   * @throws UnexpectedAnswerError something else answered, or the content is not the one that was sent
    */
   async content(messageId: string, options: CallOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
     const headers = traceHeaders(options.trace);
     const path = `/api/messages/${part(messageId)}/content`;
     const call: Call = { method: "GET", path, headers, bytes: true };
-    const reply = await tried(this.#connection, call, this.#retry, options.signal);
-    return reply.bytes ?? new Uint8Array();
+    return contentOf(await tried(this.#connection, call, this.#retry, options.signal));
   }
 
   /**

@@ -132,12 +132,12 @@ async function exchanged(
       signal: signal ? AbortSignal.any([signal, late]) : late,
       ...(call.body === undefined ? {} : { body: call.body }),
     });
-    const { status, headers } = response;
+    const { status, headers, redirected } = response;
+    const reply = { status, headers, redirected, text: "", attempts: 1, maybeAccepted: false };
     if (call.bytes && response.ok) {
-      const bytes = new Uint8Array(await response.arrayBuffer());
-      return { status, headers, text: "", bytes, attempts: 1, maybeAccepted: false };
+      return { ...reply, bytes: new Uint8Array(await response.arrayBuffer()) };
     }
-    return { status, headers, text: await response.text(), attempts: 1, maybeAccepted: false };
+    return { ...reply, text: await response.text() };
   } catch (error) {
     if (signal?.aborted) {
       throw signal.reason;

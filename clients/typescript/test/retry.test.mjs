@@ -1,8 +1,9 @@
 // When the client tries again: against a server of the test's own, which answers what it is told.
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { createServer } from "node:http";
 import { after, before, beforeEach, test } from "node:test";
-import { Client, NewMessage, NotSentError, UnavailableError } from "../dist/index.js";
+import { Client, NewMessage, NotSentError, UnavailableError, UnexpectedAnswerError } from "../dist/index.js";
 import { paused } from "../dist/exchange.js";
 import { pauseAfter } from "../dist/retry.js";
 
@@ -154,6 +155,17 @@ test("an answer of something else is named, and nothing is followed", async () =
   const page = await failed({}, [200, { "content-type": "text/html" }, "<p>Welcome</p>"]);
   assert.match(page.message, /Welcome/);
   assert.equal(requests.length, 2);
+});
+
+test("a content that is not the service's is an error", async () => {
+  const right = createHash("sha256").update("content").digest("hex");
+  const client = new Client(url, { retry: QUICK });
+  answers = [[200, { etag: `W/"${right}"` }, "content"]];
+  assert.deepEqual(await client.content("m"), new Uint8Array(Buffer.from("content")));
+  for (const headers of [{}, { etag: '"5f-1"' }, { etag: `"${right}"` }]) {
+    answers = [[200, headers, "<h1>Log in</h1>"]];
+    await assert.rejects(client.content("m"), UnexpectedAnswerError);
+  }
 });
 
 test("what can't be meant is refused", () => {
