@@ -160,13 +160,34 @@ async def test_a_log_that_is_down_is_an_alarm_with_its_remedy(crossfade):
     shown = await crossfade("status", REDIS_HOST="127.0.0.1", REDIS_PORT="1")
     assert await shown.ends() == 1
     assert "note: no 'crossfade up' runs in " in shown.text
-    (alarm,) = [line for line in shown.lines if "The log redis does not answer" in line]
+    (alarm,) = [line for line in shown.lines if "The log redis can't be used" in line]
     assert alarm.startswith("alarm ")
     assert "answered 503" in shown.text
     assert "Start the redis server again" in shown.text
     (error,) = [line for line in shown.lines if line.startswith("error: ")]
     assert "Redis can't be reached" in error
     assert "127.0.0.1:1" in error
+
+
+@pytest.mark.parametrize(("wrong", "status"), [("redis.eu", 0), ("redis", 1)])
+async def test_a_log_with_a_wrong_setting_hides_nothing_else(
+    crossfade, log, new_redis, wrong, status
+):
+    other = await new_redis()
+    eu = {"LOG_EU_REDIS_HOST": other.host, "LOG_EU_REDIS_PORT": str(other.port)}
+    places = {**log, **eu, "TRANSPORT_SHADOW": "redis.eu"}
+    host, port = log["REDIS_HOST"], int(log["REDIS_PORT"])
+    async with create("redis", TransportSettings(redis_host=host, redis_port=port)):
+        pass  # it makes the log
+    altered = (host, port) if wrong == "redis" else (other.host, int(other.port))
+    async with Redis(host=altered[0], port=altered[1]) as client:
+        await client.config_set("maxmemory-policy", "allkeys-lru")
+        await client.config_set("maxmemory", 10**9)
+    shown = await crossfade("status", **places)
+    assert await shown.ends() == status
+    (line,) = [line for line in shown.lines if f"The log {wrong} can't be used" in line]
+    assert "maxmemory-policy" in line
+    assert ("redis: 16 partitions, group persistence-workers" in shown.text) == (status == 0)
 
 
 async def _append(transport, *, partition: int, count: int) -> None:

@@ -22,7 +22,7 @@ async def test_both_logs_are_shown_with_every_partition_and_what_is_so(
         part = page.get_by_role("region", name=f"Log {log}")
         await expect(part.get_by_role("option")).to_have_count(PARTITIONS)
         await expect(part).to_contain_text(role)
-        await expect(part).not_to_contain_text("does not answer")
+        await expect(part).not_to_contain_text("can't be used")
     await expect(page.locator(".sentence").first).to_be_visible()
     await expect(page.get_by_role("status").filter(has_text="live")).to_be_visible()
     processes = page.get_by_role("region", name="Processes")
@@ -40,7 +40,7 @@ async def test_a_log_that_does_not_answer_is_unknown_and_never_zero(
         await expect(shadow.locator(".cell .wait").first).to_have_text("unknown")
         await expect(shadow.locator(".cell .lag").first).not_to_have_text(re.compile(r"\d"))
         await expect(shadow.locator(".sums")).to_have_text("unknown")
-        said = page.locator(".sentence").filter(has_text="The log kafka does not answer")
+        said = page.locator(".sentence").filter(has_text="The log kafka can't be used")
         await expect(said).to_contain_text("POSTs are answered 503")
     finally:
         await kafka_server.resume()

@@ -267,7 +267,7 @@ def test_a_primary_that_is_down_is_told_once() -> None:
     (told,) = said(
         log(partition(0), error="refused"), reported=Reported(append_outages=[refused()])
     )
-    assert "does not answer" in told.text
+    assert "can't be used" in told.text
 
 
 @pytest.mark.parametrize(

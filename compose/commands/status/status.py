@@ -22,7 +22,7 @@ from compose.terminal import styled
 from ingress.console.views import Sentence, Status
 from persistence.database.pool import Pool
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
-from transport.errors import TransportUnavailable, one_line
+from transport.errors import ConfigurationError, TransportUnavailable, one_line
 from transport.registry import create
 from transport.settings import TransportSettings
 
@@ -84,7 +84,7 @@ async def _watch(settings: Settings, *, as_json: bool) -> None:
 async def _looking(settings: Settings) -> AsyncIterator[_StatusReader]:
     async with watching(settings) as look, AsyncExitStack() as stack:
         transport = look.consumed  # its connection may have failed: it was tried for a moment only
-        with suppress(TransportUnavailable):
+        with suppress(TransportUnavailable, ConfigurationError):
             own = create(settings.transport.consumed, settings.transport)
             transport = await stack.enter_async_context(own)
         # It takes half a second to import, and other commands don't need it.

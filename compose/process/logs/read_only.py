@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import NamedTuple
 
 from compose.process.logs.reconnecting import ReconnectingTransport
@@ -12,6 +12,7 @@ from ingress.console.readings import WatchedLog
 from ingress.console.views import Part
 from persistence.database.pool import Pool, connect
 from transport.contract import Transport
+from transport.errors import ConfigurationError
 from transport.existing import must_exist
 from transport.registry import create
 from transport.settings import TransportSettings
@@ -52,12 +53,9 @@ async def watching(settings: Settings) -> AsyncIterator[Watching]:
     async with AsyncExitStack() as stack:
         pool = await connect(settings.persistence)
         stack.callback(pool.terminate)
-        logs = [
-            await stack.enter_async_context(
-                ReconnectingTransport(create(name, chosen), needed=False)
-            )
-            for name in names
-            if name
-        ]
+        logs = [ReconnectingTransport(create(name, chosen), needed=False) for name in names if name]
+        for log in logs:
+            with suppress(ConfigurationError):  # calls to that log raise it
+                await stack.enter_async_context(log)
         consumed = next(log for log in logs if log.name == chosen.consumed)
         yield Watching(watched(chosen, logs), consumed, pool)

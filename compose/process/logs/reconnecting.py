@@ -102,10 +102,10 @@ class ReconnectingTransport(ObservedTransport):
     async def _try(self) -> None:
         try:
             await self.inner.__aenter__()
-        except ConfigurationError:
-            raise
         except TransportError as error:
             self._error = str(error)
+            if isinstance(error, ConfigurationError):
+                raise
         else:
             self._connected = True
 

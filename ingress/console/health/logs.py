@@ -1,4 +1,4 @@
-"""Sentences about a log that does not answer, lost records, has no worker, or falls behind."""
+"""Sentences about a log that can't be used, lost records, has no worker, or falls behind."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _silent(log: LogView, *, answers_wait: bool) -> Sentence:
         effect = MISSED
     return Sentence(
         level="warning" if log.roles == ["shadow"] and not is_needed else "alarm",
-        text=f"The log {log.name} does not answer: {log.error}. {effect}",
+        text=f"The log {log.name} can't be used: {log.error}. {effect}",
         next=f"Start the {log.name} server again, or repair the network to it, unless the reason "
         "names another remedy. Processes reconnect by themselves.",
         page="partitions",
