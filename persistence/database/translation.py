@@ -137,6 +137,7 @@ _LOCKS = "lock.c"
 _LOCKS_ARE_USED_UP = "its table of locks is full: raise max_locks_per_transaction"
 _PUBLICATIONS = "execReplication.c"
 _NUMBER = ("messages", "seq")  # no record has it: PostgreSQL gives it
+_RETURNED = "connection has been released back to the pool"
 _ORPHAN = "message_receipts_message_id_fkey"
 _OPTIONS = "guc"  # guc.c; guc_funcs.c has SET since PostgreSQL 16
 # A context names the innermost function first, as "PL/pgSQL function house_rules() line 3 at RAISE"
@@ -178,6 +179,11 @@ def _from_client(error: asyncpg.InterfaceError) -> PersistenceError:
     # argument.
     if isinstance(error, ValueError):
         return Rejected("a value can't be encoded for PostgreSQL")
+    if _RETURNED in str(error):  # asyncpg's pool takes a connection back when its session ends
+        return Outage(
+            "PostgreSQL or the network ended the session in use: the server restarted, or somebody "
+            "ended the session"
+        )
     return Outage(f"the connection to PostgreSQL is not usable: {error}")
 
 

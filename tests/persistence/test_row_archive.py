@@ -291,7 +291,7 @@ async def test_a_file_that_is_sent_after_an_erasure_is_written_again(
 
     with monkeypatch.context() as patched:
         patched.setattr(ArchiveDraft, "store", slow)
-        with pytest.raises(Outage):
+        with pytest.raises(Outage, match="somebody ended the session"):
             await archive(database_pool, store)
     await archive(database_pool, store)
     assert "carol" not in {row["sender_id"] for row in archived(store)}
