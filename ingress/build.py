@@ -20,6 +20,7 @@ from ingress.accept.row_lookup import RowLookup
 from ingress.accept.uploads import Uploads
 from ingress.app import Ingress
 from ingress.console.build import console_of, watched
+from ingress.console.health.stores import payloads_check, reads_check
 from ingress.console.migration import MigrationActions
 from ingress.console.readings import WatchedLog
 from ingress.console.routes.routers import console_routers
@@ -44,6 +45,7 @@ from ingress.web.hosts import Hosts
 from otel.metrics import Metrics
 from otel.tracing.requests import PassOn, Tracer
 from persistence.database.pool import Pool
+from persistence.database.read_pool import ReadPool
 from persistence.dead_letters.dead_letters import DeadLetters
 from persistence.dead_letters.redrive import Redriver
 from persistence.metrics import IdempotencyMetrics
@@ -70,7 +72,7 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
     migration: MigrationActions | None = None,
     payloads: PayloadStore | None = None,
     unwritten: Callable[[], str | None] = lambda: None,
-    reads: Pool | None = None,
+    reads: ReadPool | None = None,
     tried: Callable[[str | None], None] = lambda _: None,
 ) -> Ingress:
     """Build the application. This starts no task and opens no connection.
@@ -128,7 +130,7 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
         messages=messages,
         redriver=Redriver(pool, transport, metrics),
         pool=pool,
-        reads=reads or pool,
+        reads=reads.pool if reads else pool,
         payloads=payloads,
     )
     console = console_of(
@@ -140,6 +142,10 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
         actions=state.actions,
         logs=list(logs) or watched(transport, read),
         seen_by=seen_by,
+        checks=[
+            *([payloads_check(payloads)] if payloads else []),
+            *([reads_check(reads)] if reads else []),
+        ],
         migration=migration,
     )
     api = _api(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -17,7 +16,6 @@ from ingress.routes.health import health_router
 from otel.losses import Losses
 from persistence.database.read_pool import ReadPool
 from persistence.database.replay_lag import LATE_SECONDS
-from persistence.payloads.errors import PayloadError
 from persistence.payloads.store import PayloadStore
 from persistence.standby.standby import Standby, StandbyStatus
 from persistence.worker.worker import Worker
@@ -166,13 +164,7 @@ def payload_probe(store: PayloadStore, *, timeout_seconds: float) -> Probe:
 
     async def probe() -> ComponentState:
         name = f"payload store ({store.settings.payload_store})"
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                await store.probe()
-        except (PayloadError, TimeoutError) as error:
-            why: str | None = str(error) or f"no answer within {timeout_seconds:g} s"
-        else:
-            why = store.unwritten
+        why = await store.trouble(within=timeout_seconds)
         if why is None:
             return ComponentState(name, "up", False, "It answers.")
         end = "" if why.endswith((".", "?", "!")) else "."

@@ -265,7 +265,7 @@ def _application(
             context.pool, settings.transport, trace_url=settings.ingress.ingress_trace_url
         ),
         payloads=context.payloads,
-        reads=context.reads.pool if context.reads else None,
+        reads=context.reads,
         tried=logs.appends.tried,
         **({"unwritten": consumers.worker.unwritten} if consumers else {}),
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ingress.accept.context import AcceptContext
 from ingress.accept.intake import Intake
+from ingress.console.health.stores import Check
 from ingress.console.last_hour import LastHour
 from ingress.console.migration import MigrationActions
 from ingress.console.readings import WatchedLog
@@ -41,11 +42,12 @@ def console_of(  # noqa: PLR0913 - what a console is made of, once
     actions: Actions,
     logs: Sequence[WatchedLog],
     seen_by: str,
+    checks: Sequence[Check],
     migration: MigrationActions | None,
 ) -> ConsoleState:
     """Return the console of a process. It samples every ten seconds until a client follows it."""
     timeout = settings.ingress_read_timeout_ms / 1000
-    sampler = Sampler(logs, pool, seen_by=seen_by)
+    sampler = Sampler(logs, pool, seen_by=seen_by, checks=checks)
     by_name = {log.transport.name: log.transport for log in logs}
     read = next(log.transport for log in logs if "consumed" in log.roles)
     return ConsoleState(

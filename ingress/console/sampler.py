@@ -20,6 +20,7 @@ import structlog
 from msgspec.structs import replace
 
 from ingress.console.health.sentences import Reported, sentences
+from ingress.console.health.stores import Check
 from ingress.console.readings import Readings, WatchedLog
 from ingress.console.views import (
     Database,
@@ -28,6 +29,7 @@ from ingress.console.views import (
     LogView,
     MigrationBrief,
     ProcessView,
+    Sentence,
     Status,
 )
 from ingress.schema.responses import encode
@@ -71,6 +73,7 @@ class Sampler:
         logs: The logs to show, each with its roles.
         pool: Connections to PostgreSQL, for processes, dead letters and the migration.
         seen_by: This process's name.
+        checks: Checks of further servers.
         interval: Seconds between samples.
         timeout_seconds: The longest wait for a log or for PostgreSQL.
         linger: Seconds to go on without clients, so that a reloaded page still has its history.
@@ -82,6 +85,7 @@ class Sampler:
         pool: Pool,
         *,
         seen_by: str,
+        checks: Sequence[Check] = (),
         interval: float = 1.0,
         timeout_seconds: float = 2.0,
         linger: float = 15.0,
@@ -89,6 +93,7 @@ class Sampler:
         self._readings = [Readings(log, timeout_seconds=timeout_seconds) for log in logs]
         self._pool = pool
         self._seen_by = seen_by
+        self._checks = checks
         self._interval = interval
         self._linger = linger
         self._timeout = timeout_seconds
@@ -177,10 +182,12 @@ class Sampler:
         async with self._taking:
             if self._taken != before:
                 return  # another task has just taken a sample
-            _, database = await asyncio.gather(
-                asyncio.gather(*(log.take() for log in self._readings)), self._ask_database()
+            _, database, checked = await asyncio.gather(
+                asyncio.gather(*(log.take() for log in self._readings)),
+                self._ask_database(),
+                asyncio.gather(*(check(self._timeout) for check in self._checks)),
             )
-            status = self._status(database)
+            status = self._status(database, [found for found in checked if found])
             if noted:
                 self._history.append(_point(status))
             self._latest, self._taken = status, time.monotonic()
@@ -205,7 +212,7 @@ class Sampler:
         database = Database(up=True, error=why, remedy=remedy, archive_waits=waits)
         return _InDatabase(database, there, letters, state, met_another_log(there, known))
 
-    def _status(self, found: _InDatabase) -> Status:
+    def _status(self, found: _InDatabase, checked: Sequence[Sentence]) -> Status:
         database, there, letters, state, another_logs = found
         logs = [log.view() for log in self._readings]
         shown = None if there is None else [_process(process) for process in there]
@@ -229,6 +236,7 @@ class Sampler:
                     append_outages=_append_outages(there),
                     strays=len(strays(there, state)) if there and state else 0,
                     another_logs=another_logs,
+                    checked=checked,
                 ),
                 now=datetime.now(UTC),
             ),

@@ -307,6 +307,18 @@ class PayloadStore:
         if self.elsewhere is not None:
             raise PayloadOutage(self.elsewhere)
 
+    async def trouble(self, *, within: float) -> str | None:
+        """Return why the store can't be used, or why it took no object lately; ``None`` if it can.
+
+        ``within`` is the longest wait for its answer, in seconds.
+        """
+        try:
+            async with asyncio.timeout(within):
+                await self.probe()
+        except (PayloadError, TimeoutError) as error:
+            return str(error) or f"no answer within {within:g} s"
+        return self.unwritten
+
     async def usable(self) -> None:
         """Check that objects may be written, as far as is known without asking a server.
 
@@ -323,7 +335,8 @@ class PayloadStore:
             PayloadOutage: the store can't answer now.
         """
         if self._folder is not None:
-            return await asyncio.to_thread(self._folder.mark)
+            async with self.call("get", MARK, counted=False):
+                return await asyncio.to_thread(self._folder.mark)
         with suppress(PayloadMissing):
             async with self.call("get", MARK):
                 found = await self._obstore.get_async(self._client, MARK)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ingress.console.health.stores import payloads_check
 from persistence.payloads.store import PayloadStore
 from tests.ingress.conftest import Service, Start, message, working
 from tests.ingress.large_content import (
@@ -86,6 +87,9 @@ async def test_while_the_store_is_out_only_large_messages_are_refused(
     batch = [message(3), large(4), message(5, conversationId="another")]
     mixed = asyncio.create_task(service.client.post("/api/messages:batch", json=batch))
     assert (await service.post(message(6))).status_code == 202  # while the large ones wait
+    sentence = await payloads_check(store)(0.5)
+    assert sentence is not None
+    assert "can't be used" in sentence.text
     refused = await waiting
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
     assert refused.json()["type"] == "/problems/payloads-unavailable"

@@ -17,10 +17,14 @@ from compose.commands.status import shadow, standby
 from compose.grid import Grid
 from compose.output import client_settings, must_still_run, out, run
 from compose.process.logs.read_only import watching
+from compose.process.metrics import process_metrics
 from compose.settings import Settings
 from compose.terminal import styled
+from ingress.console.health.stores import Check, payloads_check, reads_check
 from ingress.console.views import Sentence, Status
-from persistence.database.pool import Pool
+from persistence.database.pool import Pool, connect_reads
+from persistence.database.read_pool import ReadPool
+from persistence.payloads.opening import folder_at, open_at
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
 from transport.errors import ConfigurationError, TransportUnavailable, one_line
 from transport.registry import create
@@ -90,8 +94,21 @@ async def _looking(settings: Settings) -> AsyncIterator[_StatusReader]:
         # It takes half a second to import, and other commands don't need it.
         from ingress.console.sampler import Sampler  # noqa: PLC0415
 
-        sampler = Sampler(look.logs, look.pool, seen_by="crossfade status")
+        checks = [check async for check in _checks(settings, look.pool, stack)]
+        sampler = Sampler(look.logs, look.pool, seen_by="crossfade status", checks=checks)
         yield _StatusReader(settings.transport, transport, look.pool, sampler.status)
+
+
+async def _checks(settings: Settings, pool: Pool, stack: AsyncExitStack) -> AsyncIterator[Check]:
+    """Yield the checks of the payload store and of the read server, if there are any."""
+    address = settings.payloads.payload_store
+    folder = folder_at(address) if address else None
+    if address and (folder is None or folder.is_dir()):  # opening would make the folder
+        store = open_at(address, settings.payloads, process_metrics(), mark=False)
+        yield payloads_check(store)
+    if (reads := await connect_reads(settings.persistence)) is not None:
+        stack.callback(reads.terminate)
+        yield reads_check(ReadPool(reads, pool))
 
 
 class _StatusReader:

@@ -25,18 +25,20 @@ _ORDER = {"alarm": 0, "warning": 1, "ok": 2, "notice": 3}
 
 
 class Reported(NamedTuple):
-    """Troubles that the processes reported in their heartbeats.
+    """Troubles that the processes reported in their heartbeats, and those of further servers.
 
     ``throttled`` has, by log, the seconds that its quota made processes wait, one value a process.
     ``append_outages`` are the outages of their primaries, one a process. ``strays`` is the number
     of processes with another phase's settings than the migration's. ``another_logs`` has, by name,
-    the logs that are others than the name means.
+    the logs that are others than the name means. ``checked`` are sentences about the payload store
+    and the database of reads.
     """
 
     throttled: Mapping[str, Sequence[float]] = MappingProxyType({})
     append_outages: Sequence[AppendOutage] = ()
     strays: int = 0
     another_logs: Mapping[str, AnotherLog] = MappingProxyType({})
+    checked: Sequence[Sentence] = ()
 
 
 def sentences(
@@ -69,6 +71,7 @@ def sentences(
         *shadow_sentences(logs, processes or ()),
         *refused_appends(logs, reported.append_outages, now),
         *throttled_logs(reported.throttled),
+        *reported.checked,
         *process_sentences(processes or (), now),
         *stray_sentences(reported.strays),
         *letter_sentences(letters, now),
