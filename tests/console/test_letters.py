@@ -137,6 +137,32 @@ async def test_a_discard_that_is_sent_twice_takes_nothing_more(
         assert await database.fetchval(query, f"hay <n> of {name}") == 3
 
 
+async def test_an_action_that_is_left_with_escape_comes_back_with_its_error(
+    both: Place, look: Open, name: str
+) -> None:
+    async with connected(both) as database:
+        await database.execute(_MANY, name, 4)
+    page = await look(both, "#/dead-letters")
+    group = page.get_by_role("row").filter(has_text=f"hay <n> of {name}")
+    await group.get_by_role("button", name="Redrive …").click()
+    dialog = page.get_by_role("dialog", name="Redrive")
+    await expect(dialog).to_contain_text("3 letters will be appended")
+    both.browser_side.hold(b"ratePerSecond")
+    await dialog.get_by_label("Reason").fill(WHY)
+    await dialog.get_by_role("button", name="Redrive").click()
+    await both.browser_side.held.wait()
+    await page.keyboard.press("Escape")
+    await expect(dialog).to_have_count(0)
+    both.browser_side.refuse()
+    both.browser_side.reset()
+    try:
+        await expect(dialog.get_by_role("alert")).to_contain_text("It may have been done")
+    finally:
+        both.browser_side.heal()
+    await page.keyboard.press("Escape")
+    await expect(dialog).to_have_count(0)
+
+
 async def test_a_redrive_that_is_sent_twice_begins_once(both: Place, look: Open, name: str) -> None:
     async with connected(both) as database:
         await database.execute(_MANY, name, 4)

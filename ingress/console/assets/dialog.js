@@ -17,6 +17,10 @@ export function modal(dialog) {
       to.focus();
     }
   });
+  show(dialog);
+}
+
+function show(dialog) {
   document.body.append(dialog);
   dialog.showModal();
 }
@@ -38,7 +42,7 @@ function said(boxes) {
 }
 
 // Ask, with fields of the caller's, and do `act({why, ...}, progress)`. Resolves to what it returned,
-// or to null where it was left before it began.
+// or to null where it was left before it began. One that is left while it acts comes back with an error.
 export function ask({ title, preview, fields = [], verb, reason = "Reason", danger = false, act }) {
   return new Promise((resolve) => {
     const why = reasonBox({ id: "why", name: "why", placeholder: "Kept on record with your key's name" });
@@ -70,19 +74,23 @@ export function ask({ title, preview, fields = [], verb, reason = "Reason", dang
     );
     const dialog = h("dialog", { "aria-labelledby": "dialog-title" }, form);
     const reasons = [...form.querySelectorAll("textarea")];
-    let result = null;
+    let result = null,
+      acting = false;
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
       if (!said(reasons)) return;
       go.disabled = true;
       problem.hidden = true;
       const given = Object.fromEntries(fields.map((field) => [field.name, field.input.value.trim()]));
+      acting = true;
       try {
-        result = true;
         result = (await act({ ...given, why: why.value.trim() }, progress)) ?? true;
-        dialog.close();
+        acting = false;
+        if (dialog.open) dialog.close();
+        else resolve(result);
       } catch (error) {
-        result = null;
+        acting = false;
+        if (!dialog.open) show(dialog);
         fill(problem, error.message, error.status === 0 ? " It may have been done: Actions tells." : null);
         problem.hidden = false;
         // What was shown before may be done in part.
@@ -101,8 +109,9 @@ export function ask({ title, preview, fields = [], verb, reason = "Reason", dang
         ),
     };
     dialog.addEventListener("close", () => {
+      if (dialog.open) return; // it came back already
       dialog.remove();
-      resolve(result);
+      if (!acting) resolve(result);
     });
     modal(dialog);
     (fields.find((field) => field.input.required)?.input ?? why).focus();
