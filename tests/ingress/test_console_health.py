@@ -261,13 +261,22 @@ def test_a_primary_that_was_not_tried_since_is_a_warning() -> None:
     assert told.level == "warning"
     assert "refused the last message of 1 process, 2 min ago: Redis is full" in told.text
     assert "unknown whether it takes messages now" in told.text
+    assert told.next is not None
+    assert "/readyz" in told.next
 
 
 def test_a_primary_that_is_down_is_told_once() -> None:
+    waits = Paused("redis", "2026-11-25T11:59:00Z", "refused")
     (told,) = said(
-        log(partition(0), error="refused"), reported=Reported(append_outages=[refused()])
+        log(partition(0), error="refused"),
+        processes=[process(paused=[waits])],
+        reported=Reported(append_outages=[refused()]),
     )
     assert "can't be used" in told.text
+    store = Paused("payload store", "2026-11-25T11:59:00Z", "hung")
+    both = [process(paused=[waits, store])]
+    (_, other) = said(log(partition(0), error="refused"), processes=both)
+    assert other.text == "w1 waits for payload store, for 60 s now: hung."
 
 
 @pytest.mark.parametrize(

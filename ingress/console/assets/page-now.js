@@ -264,7 +264,7 @@ function logPart(log) {
               (unread ? ` · ${plural(unread, "dead letter", "dead letters")} not listed yet` : ""),
       );
       problem.hidden = !now.error;
-      say(problem, now.error ? `It does not answer: ${now.error}. Everything below is unknown.` : "");
+      say(problem, now.error ? `It can't be used: ${now.error}. Everything below is unknown.` : "");
       element.classList.toggle("unreachable", Boolean(now.error));
       now.partitions.forEach((one, index) => {
         const { cell, lag, wait, told } = cells[index];

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 
 from ingress.console.health.wording import ago, dependency_name, span
 from ingress.console.views import ProcessView, Sentence
+from persistence.database.outage import Paused
 
 __all__ = ["process_sentences", "stray_sentences"]
 
@@ -15,9 +16,14 @@ _OPERATOR = "an operator"
 """The dependency of a partition whose rows are lost (``persistence.worker.recovery.positions``)."""
 
 
-def process_sentences(processes: Sequence[ProcessView], now: datetime) -> Iterator[Sentence]:
-    """Yield sentences about silent processes, and about the dependencies that others wait for."""
-    waits: dict[tuple[str, str], list[ProcessView]] = defaultdict(list)
+def process_sentences(
+    processes: Sequence[ProcessView], now: datetime, *, told: Collection[str]
+) -> Iterator[Sentence]:
+    """Yield sentences about silent processes, and about the dependencies that others wait for.
+
+    A dependency in ``told`` has a sentence of its own.
+    """
+    waits: dict[tuple[str, str], list[tuple[ProcessView, Paused]]] = defaultdict(list)
     if len(processes) > 1 and not any(process.live for process in processes):
         silent = min(process.silent_seconds for process in processes)
         yield Sentence(
@@ -41,12 +47,11 @@ def process_sentences(processes: Sequence[ProcessView], now: datetime) -> Iterat
                 f"`crossfade migrate forget {process.member} --why ...`.",
                 page="migration",
             )
-        elif process.paused:
-            paused = process.paused[0]
-            waits[paused.dependency, paused.error].append(process)
+        elif untold := [paused for paused in process.paused if paused.dependency not in told]:
+            waits[untold[0].dependency, untold[0].error].append((process, untold[0]))
     for (dependency, error), those in waits.items():
-        since = min(process.paused[0].since for process in those)
-        who = f"{len(those)} processes wait" if len(those) > 1 else f"{those[0].member} waits"
+        since = min(paused.since for _, paused in those)
+        who = f"{len(those)} processes wait" if len(those) > 1 else f"{those[0][0].member} waits"
         if dependency.startswith(_OPERATOR):
             yield Sentence(
                 level="alarm",

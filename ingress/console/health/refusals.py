@@ -14,6 +14,11 @@ __all__ = ["refused_appends", "throttled_logs"]
 
 _UNTRIED = 60.0
 """Seconds. After this time without another append, a refused append proves nothing any more."""
+_FIX = "`crossfade doctor` says what is wrong there. Fix it, and processes go on by themselves."
+_TRY = (
+    "If it is fixed, ask /readyz of that process, or post a message: this ends ten seconds after "
+    "the log took one. `crossfade doctor` says what is wrong there."
+)
 
 
 def refused_appends(
@@ -35,9 +40,11 @@ def refused_appends(
         if is_tried:
             since = ago(min(outage.since for outage in those), now)
             effect = REFUSED
+            remedy = _FIX
             text = f"{name} refuses messages of {whose}, for {since} now: {latest.error}."
         else:
             effect = "No message came since, so it is unknown whether it takes messages now."
+            remedy = _TRY
             text = (
                 f"{name} refused the last message of {whose}, {ago(latest.last, now)} ago: "
                 f"{latest.error}."
@@ -45,8 +52,7 @@ def refused_appends(
         yield Sentence(
             level="alarm" if is_tried else "warning",
             text=f"{text} {effect}",
-            next="`crossfade doctor` says what is wrong there. Fix it, and processes go on by "
-            "themselves.",
+            next=remedy,
             page="partitions",
         )
 

@@ -72,7 +72,7 @@ def sentences(
         *refused_appends(logs, reported.append_outages, now),
         *throttled_logs(reported.throttled),
         *reported.checked,
-        *process_sentences(processes or (), now),
+        *process_sentences(processes or (), now, told={log.name for log in logs if log.error}),
         *stray_sentences(reported.strays),
         *letter_sentences(letters, now),
     ]
