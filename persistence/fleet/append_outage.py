@@ -28,6 +28,9 @@ class AppendOutage(msgspec.Struct, frozen=True):
     """When an append, or the readiness probe, last failed."""
     error: str
     """The last error."""
+    untried: float | None = None
+    """Seconds from ``last`` to the report, by the process's own clock: another's may be wrong. A
+    process of the previous release does not say."""
 
 
 class AppendWatch:
@@ -73,4 +76,5 @@ class AppendWatch:
             return None
         offset = time.time() - self._clock()
         began, last = (timestamp(moment + offset) for moment in ongoing)
-        return AppendOutage(self._name, began, last, self._error)
+        untried = max(0.0, self._clock() - ongoing[1])
+        return AppendOutage(self._name, began, last, self._error, untried)

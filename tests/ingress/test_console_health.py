@@ -229,7 +229,7 @@ def test_a_log_that_slows_us_down_is_told_with_the_quota_to_raise() -> None:
     assert "producer_byte_rate" in warning.next
 
 
-def refused(**changes: str) -> AppendOutage:
+def refused(**changes: Any) -> AppendOutage:
     usual = {"since": "2026-11-25T11:57:00Z", "last": "2026-11-25T11:59:58Z"}
     return AppendOutage(
         **({"log": "redis", "error": "Redis is full (maxmemory)"} | usual | changes)
@@ -263,6 +263,18 @@ def test_a_primary_that_was_not_tried_since_is_a_warning() -> None:
     assert "unknown whether it takes messages now" in told.text
     assert told.next is not None
     assert "/readyz" in told.next
+
+
+def test_the_clock_of_a_process_does_not_make_its_refused_messages_old() -> None:
+    told, *_ = said(
+        log(partition(0)),
+        reported=Reported(append_outages=[refused(last="2026-11-25T11:58:00Z", untried=1.5)]),
+    )
+    assert told.level == "alarm"
+    assert "POSTs are answered 503" in told.text
+    later = [refused(untried=61.0)]
+    told, *_ = said(log(partition(0)), reported=Reported(append_outages=later))
+    assert "refused the last message of 1 process, 61 s ago" in told.text
 
 
 def test_a_primary_that_is_down_is_told_once() -> None:

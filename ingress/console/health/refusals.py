@@ -34,9 +34,10 @@ def refused_appends(
         if outage.log not in silent:
             refusals[outage.log].append(outage)
     for name, those in refusals.items():
-        latest = max(those, key=lambda outage: outage.last)
+        latest = min(those, key=lambda outage: _untried(outage, now))
+        untried = _untried(latest, now)
         whose = "1 process" if len(those) == 1 else f"{len(those)} processes"
-        is_tried = (seconds_since(latest.last, now) or 0.0) < _UNTRIED
+        is_tried = untried < _UNTRIED
         if is_tried:
             since = ago(min(outage.since for outage in those), now)
             effect = REFUSED
@@ -46,8 +47,7 @@ def refused_appends(
             effect = "No message came since, so it is unknown whether it takes messages now."
             remedy = _TRY
             text = (
-                f"{name} refused the last message of {whose}, {ago(latest.last, now)} ago: "
-                f"{latest.error}."
+                f"{name} refused the last message of {whose}, {span(untried)} ago: {latest.error}."
             )
         yield Sentence(
             level="alarm" if is_tried else "warning",
@@ -55,6 +55,13 @@ def refused_appends(
             next=remedy,
             page="partitions",
         )
+
+
+def _untried(outage: AppendOutage, now: datetime) -> float:
+    """Return the seconds since an append was last refused."""
+    if outage.untried is not None:
+        return outage.untried
+    return seconds_since(outage.last, now) or 0.0
 
 
 def throttled_logs(waits: Mapping[str, Sequence[float]]) -> Iterator[Sentence]:
