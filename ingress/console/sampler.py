@@ -40,6 +40,8 @@ from persistence.fleet import migration_state
 from persistence.fleet.append_outage import AppendOutage
 from persistence.fleet.log_identities import AnotherLog, known_identities, met_another_log
 from persistence.fleet.processes import Process, processes, strays
+from persistence.jobs.job import StalledJob
+from persistence.jobs.table import stalled
 from persistence.reads import overview
 from persistence.retention.archives import ArchiveTable
 from persistence.store.standstill import standstill
@@ -64,6 +66,7 @@ class _InDatabase(NamedTuple):
     letters: overview.Letters | None = None
     migration: migration_state.MigrationState | None = None
     another_logs: Mapping[str, AnotherLog] = MappingProxyType({})
+    jobs: Sequence[StalledJob] = ()
 
 
 class Sampler:
@@ -205,15 +208,16 @@ class Sampler:
                 waits = await ArchiveTable(self._pool).waits()
                 async with using(self._pool, within=self._timeout) as connection:
                     found = await standstill(connection)
+                    jobs = await stalled(connection)
         except (Outage, TimeoutError) as error:
             message = one_line(error, empty=f"no answer in {self._timeout:g} s")
             return _InDatabase(Database(up=False, error=message))
         why, remedy = found or (None, None)
         database = Database(up=True, error=why, remedy=remedy, archive_waits=waits)
-        return _InDatabase(database, there, letters, state, met_another_log(there, known))
+        return _InDatabase(database, there, letters, state, met_another_log(there, known), jobs)
 
     def _status(self, found: _InDatabase, checked: Sequence[Sentence]) -> Status:
-        database, there, letters, state, another_logs = found
+        database, there, letters, state, another_logs, jobs = found
         logs = [log.view() for log in self._readings]
         shown = None if there is None else [_process(process) for process in there]
         return Status(
@@ -237,6 +241,7 @@ class Sampler:
                     strays=len(strays(there, state)) if there and state else 0,
                     another_logs=another_logs,
                     checked=checked,
+                    jobs=jobs,
                 ),
                 now=datetime.now(UTC),
             ),

@@ -11,7 +11,7 @@ import msgspec
 from persistence.json_types import Id, Time, known
 from persistence.tables.states import JobKind, JobState
 
-__all__ = ["Job", "JobProgress", "NewJob"]
+__all__ = ["Job", "JobProgress", "NewJob", "StalledJob"]
 
 
 class JobProgress(msgspec.Struct, frozen=True):
@@ -46,6 +46,18 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     alone: Mapping[str, str] | None = None
     resume: UUID | None = None
     id: UUID | None = None
+
+
+class StalledJob(msgspec.Struct, frozen=True):
+    """A job that should be running, and that no process works on."""
+
+    id: Id
+    kind: str
+    started_by: str
+    done: int
+    total: int
+    silent_seconds: float
+    """Seconds since its process was heard of."""
 
 
 class Job(msgspec.Struct, frozen=True, rename="camel"):

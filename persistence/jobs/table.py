@@ -12,11 +12,11 @@ import msgspec
 from persistence.database.pool import Connection, Pool, using
 from persistence.errors import PersistenceError
 from persistence.fleet.leader_lock import is_held
-from persistence.jobs.job import Job, JobProgress, NewJob
+from persistence.jobs.job import Job, JobProgress, NewJob, StalledJob
 from persistence.tables.states import UNFINISHED, JobKind, JobState
 from persistence.timestamps import rfc3339
 
-__all__ = ["ClaimedJob", "JobExists", "JobRunning", "JobStopped", "JobTable"]
+__all__ = ["ClaimedJob", "JobExists", "JobRunning", "JobStopped", "JobTable", "stalled"]
 
 _ALONE = 0x6A6F6273
 """The first key of the lock under which a job that runs alone is begun: the letters of "jobs"."""
@@ -27,6 +27,11 @@ _POOL_SECONDS = 10.0
 # The previous release names no owner: only silence shows that its jobs have stalled.
 _STALLED = f"""(state = '{JobState.RUNNING}' AND (abs(extract(epoch FROM now() - seen_at)) > 60
     OR (owner IS NOT NULL AND NOT {is_held("owner")})))"""
+_STALLED_JOBS = f"""
+SELECT id::text, kind, started_by, done, total,
+    abs(extract(epoch FROM now() - seen_at))::float8 AS silent_seconds
+FROM jobs WHERE {_STALLED} ORDER BY started_at
+"""  # noqa: S608 - constants only
 _RESUMABLE = f"""(state = '{JobState.INTERRUPTED}' OR state = '{JobState.FAILED}' OR {_STALLED})"""
 
 _CLAIMED = "id, request, rate, cursor, total, done, failed, counts, started_by"
@@ -270,6 +275,11 @@ class JobTable:
         async with using(self._pool) as connection:
             rows = await connection.fetch(f"{_SHOWN} {where}", limit, kind)
         return [_shown(row) for row in rows]
+
+
+async def stalled(connection: Connection) -> list[StalledJob]:
+    """Return the jobs that should run, and that no process works on, the oldest first."""
+    return [StalledJob(**row) for row in await connection.fetch(_STALLED_JOBS)]
 
 
 def _claimed(row: asyncpg.Record) -> ClaimedJob:

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from ingress.console.sampler import Sampler
+from persistence.jobs.table import JobTable
 from transport.features.throttling import throttled_lately
 
 INTERVAL = 0.4
@@ -55,6 +56,26 @@ async def test_what_processes_say_of_a_quota_is_told(sampler, database_pool):
     )
     said = [sentence.text for sentence in (await sampler.status()).health]
     assert [text for text in said if text.startswith("kafka slows down 1 process, as a quota")]
+
+
+async def test_a_job_that_nobody_works_on_is_told_until_it_is_cancelled(
+    sampler, database_pool, eventually
+):
+    job = await database_pool.fetchval(
+        "INSERT INTO jobs (id, kind, state, request, total, started_by, seen_at) VALUES"
+        " (gen_random_uuid(), 'redrive', 'running', '{}', 10, 'ann', now() - interval '5 min')"
+        " RETURNING id"
+    )
+    (told,) = (await sampler.status()).health
+    assert told.level == "warning"
+    assert told.text.startswith("The redrive of ann is stalled at 0 of 10: its process has not")
+    assert f"crossfade jobs cancel {job}" in (told.next or "")
+    assert await JobTable(database_pool).cancel(job)
+
+    async def is_calm() -> bool:
+        return [sentence.level for sentence in (await sampler.status()).health] == ["ok"]
+
+    await eventually(is_calm)
 
 
 class _Slow:

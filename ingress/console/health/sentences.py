@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from ingress.console.health.database import database_sentences
+from ingress.console.health.jobs import stalled_jobs
 from ingress.console.health.letters import letter_sentences
 from ingress.console.health.logs import log_sentences, other_logs
 from ingress.console.health.processes import process_sentences, stray_sentences
@@ -17,6 +18,7 @@ from ingress.console.health.wording import span
 from ingress.console.views import Database, LogView, ProcessView, Sentence
 from persistence.fleet.append_outage import AppendOutage
 from persistence.fleet.log_identities import AnotherLog
+from persistence.jobs.job import StalledJob
 from persistence.reads.overview import Letters
 
 __all__ = ["Reported", "sentences"]
@@ -31,7 +33,7 @@ class Reported(NamedTuple):
     ``append_outages`` are the outages of their primaries, one a process. ``strays`` is the number
     of processes with another phase's settings than the migration's. ``another_logs`` has, by name,
     the logs that are others than the name means. ``checked`` are sentences about the payload store
-    and the database of reads.
+    and the database of reads; ``jobs`` are the stalled ones.
     """
 
     throttled: Mapping[str, Sequence[float]] = MappingProxyType({})
@@ -39,6 +41,7 @@ class Reported(NamedTuple):
     strays: int = 0
     another_logs: Mapping[str, AnotherLog] = MappingProxyType({})
     checked: Sequence[Sentence] = ()
+    jobs: Sequence[StalledJob] = ()
 
 
 def sentences(
@@ -74,6 +77,7 @@ def sentences(
         *reported.checked,
         *process_sentences(processes or (), now, told={log.name for log in logs if log.error}),
         *stray_sentences(reported.strays),
+        *stalled_jobs(reported.jobs),
         *letter_sentences(letters, now),
     ]
     if all(sentence.level == "notice" for sentence in found):
