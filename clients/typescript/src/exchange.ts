@@ -37,7 +37,7 @@ const NOT_ENQUEUED = new Set([
   "log-unavailable",
   "payloads-unavailable",
 ]);
-/** Causes, as Node and Bun name them, of a request that never left. */
+/** Causes, as Node and Bun name them, of a connection that was never made. */
 const NEVER_SENT = new Set([
   "ECONNREFUSED",
   "ENOTFOUND",
@@ -47,6 +47,8 @@ const NEVER_SENT = new Set([
   "UND_ERR_CONNECT_TIMEOUT",
   "ConnectionRefused",
 ]);
+/** System calls that read or write on a connection that was made. */
+const ON_A_CONNECTION = /^(?:read|write)/;
 /** Certificates that are not trusted: a retry does not make them so. */
 const DISTRUSTED = /CERT|_ISSUER|UNABLE_TO_VERIFY/;
 
@@ -142,21 +144,24 @@ async function exchanged(
     if (signal?.aborted) {
       throw signal.reason;
     }
-    const code = codeOf(error);
-    return new Failure(error, !NEVER_SENT.has(code) && !DISTRUSTED.test(code), DISTRUSTED.test(code));
+    const { code, syscall } = causeOf(error);
+    const distrusted = DISTRUSTED.test(code);
+    // A kernel may also report an unreachable host to a connection that has sent a request.
+    const neverSent = NEVER_SENT.has(code) && !ON_A_CONNECTION.test(syscall);
+    return new Failure(error, !neverSent && !distrusted, distrusted);
   }
 }
 
-/** Return what the runtime calls the cause of an error; nothing where it does not tell. */
-function codeOf(error: unknown): string {
+/** Return what the runtime calls the cause of an error; empty texts where it does not tell. */
+function causeOf(error: unknown): { code: string; syscall: string } {
   for (let one: unknown = error, depth = 0; one instanceof Error && depth < 5; depth++) {
-    const { code } = one as { code?: unknown };
+    const { code, syscall } = one as { code?: unknown; syscall?: unknown };
     if (typeof code === "string" && code) {
-      return code;
+      return { code, syscall: typeof syscall === "string" ? syscall : "" };
     }
     one = one.cause;
   }
-  return "";
+  return { code: "", syscall: "" };
 }
 
 function judged(outcome: Reply | Failure): [CrossfadeError, boolean] {
@@ -173,7 +178,7 @@ function judged(outcome: Reply | Failure): [CrossfadeError, boolean] {
 function said(error: unknown): string {
   const parts: string[] = [];
   for (let one: unknown = error, depth = 0; one instanceof Error && depth < 5; depth++) {
-    parts.push(one.message || codeOf(one) || one.name);
+    parts.push(one.message || causeOf(one).code || one.name);
     one = one.cause;
   }
   return parts.join(": ") || String(error);

@@ -102,6 +102,16 @@ test("an error says whether the message may have been accepted", async () => {
   }
 });
 
+test("a host that is unreachable only now may have taken the message", async () => {
+  for (const [syscall, maybe] of [["connect", false], ["read", true], ["writev", true]]) {
+    const cause = Object.assign(new Error(`${syscall} EHOSTUNREACH`), { code: "EHOSTUNREACH", syscall });
+    const fetch = () => Promise.reject(new TypeError("fetch failed", { cause }));
+    const client = new Client(url, { fetch, retry: { ...QUICK, attempts: 1 } });
+    const error = await client.send(message()).catch((it) => it);
+    assert.equal(error.maybeAccepted, maybe, syscall);
+  }
+});
+
 test("only what was refused for the moment is sent again", async () => {
   answers = [results(202, 503, 422, 503), results(202, 200)];
   const sent = await new Client(url, { retry: QUICK }).sendBatch([0, 1, 2, 3].map(message));
