@@ -67,7 +67,7 @@ class Part:
     @property
     def ended_alone(self) -> bool:
         """Whether it ended by itself: it is down, and was neither stopped nor hurt."""
-        return self.pid is None and self._timeline.tracks[self.name][-1].state == "up"
+        return self.pid is None and self._timeline.state_of(self.name) == "up"
 
     @property
     def ways(self) -> tuple[str, ...]:

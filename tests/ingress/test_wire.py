@@ -188,18 +188,18 @@ async def test_a_client_that_goes_away_while_it_waits_loses_nothing(
 
 
 async def test_many_large_bodies_at_once_are_bounded(start, connect) -> None:
-    service = await start(ingress_queue_bytes=3_000)
+    service = await start(ingress_queue_bytes=30_000)
     wires = [await connect(service) for _ in range(4)]
     for wire in wires[:3]:
-        wire.writer.write(_head() + _chunk(b" " * 900))
+        wire.writer.write(_head() + _chunk(b" " * 9_000))
         await wire.writer.drain()
-        wire.writer.write(_chunk(b" " * 50))
+        wire.writer.write(_chunk(b" " * 500))
     bodies = service.app.accept.bodies
-    await eventually(lambda: bodies.held == 2850)
-    wires[3].writer.write(_head() + _chunk(b" " * 100))
+    await eventually(lambda: bodies.held == 28_500)
+    wires[3].writer.write(_head() + _chunk(b" " * 1_000))
     await wires[3].writer.drain()
-    await eventually(lambda: bodies.held == 2950)
-    wires[3].writer.write(_chunk(b" " * 100))
+    await eventually(lambda: bodies.held == 29_500)
+    wires[3].writer.write(_chunk(b" " * 4_000))
     status, problem = await wires[3].answer()
     assert (status, problem["type"]) == (503, "/problems/overloaded")
-    await eventually(lambda: bodies.held == 2850)
+    await eventually(lambda: bodies.held == 28_500)
