@@ -6,7 +6,7 @@ BIN    := .venv/bin
 ARGS   ?=
 CORES  := $(shell getconf _NPROCESSORS_ONLN)
 # Tests mostly wait, for processes to start and leases to end: more of them at once than cores.
-JOBS   ?= $(shell expr 3 \* $(CORES))
+JOBS   ?= $(shell expr 2 \* $(CORES))
 # What parts say that run side by side is kept together, where make can do that (4.0 and later).
 SYNC   := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 

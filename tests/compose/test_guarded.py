@@ -26,6 +26,12 @@ def _alive(pid: int) -> bool:
     return True
 
 
+def _waits(pid: int) -> bool:
+    """Return whether the process sleeps, as far as /proc tells."""
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "S"
+
+
 def test_all_it_says_is_heard(tmp_path: Path) -> None:
     says = "import os, sys; print(os.getcwd()); print('beside', file=sys.stderr)"
     with guarded_output([sys.executable, "-u", "-c", says], tmp_path, seconds=60) as output:
@@ -78,6 +84,8 @@ async def test_it_ends_when_the_process_that_runs_it_is_ended(
     )
     assert owner.stdout
     pid = int(await owner.stdout.readline())
+    # A signal that comes right before a read, and not in it, is handled only when the read returns.
+    await eventually(lambda: _waits(owner.pid))
     owner.send_signal(number)
     await eventually(lambda: not _alive(pid), 20.0)
     await owner.wait()
