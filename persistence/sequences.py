@@ -10,6 +10,10 @@ behind are advanced. Connections to the old server do not lead to the copy, unle
 transaction mode stands between. There the look is repeated whenever a partition is taken. On a copy
 each is taken anew: the place of its position in the table is another one there.
 
+A standby that was behind, and a restored backup, have numbers that go with their rows. But readers
+keep the number of the last row that they read, and lost rows had higher ones. So what is inserted
+after a loss gets numbers beyond those (``pass_lost_numbers``).
+
 Most tables have their number as the primary key, so the last one is found at once. ``messages``
 has no index for that. Heartbeats keep a mark instead (``MARK``).
 """
@@ -27,7 +31,15 @@ from persistence.database.pool import Connection
 from persistence.database.translation import UNNUMBERED
 from persistence.errors import Outage
 
-__all__ = ["MARK", "NUMBERED", "Behind", "advance_sequences", "behind", "unprivileged"]
+__all__ = [
+    "MARK",
+    "NUMBERED",
+    "Behind",
+    "advance_sequences",
+    "behind",
+    "pass_lost_numbers",
+    "unprivileged",
+]
 
 _log = structlog.get_logger(__name__)
 
@@ -100,6 +112,15 @@ _LOCK_CLASS = 0x63726675  # keeps this lock apart from other programs', and from
 _LOCK = f"SELECT pg_advisory_xact_lock({_LOCK_CLASS}, 0)"
 _ADVANCE = "SELECT setval($1::text::regclass, $2)"
 
+# How many numbers a server gave out before it was lost is not known. There were more than rows:
+# repeats take numbers too. These are enough for a day of 11,000 messages a second.
+_LOST_NUMBERS = 10**9
+_PASS_LOST = f"SELECT setval($1::text::regclass, nextval($1::text::regclass) + {_LOST_NUMBERS})"
+_OF_MESSAGES = f"""
+SELECT {_SEQUENCE.format(table="'messages'", column="'seq'")}::text AS sequence,
+    quote_ident(current_user) AS role
+"""
+
 
 class Behind(NamedTuple):
     """A sequence that is behind its rows: the number that it gave last, and the one it needs."""
@@ -146,6 +167,29 @@ async def advance_sequences(connection: Connection, *, anew: bool = False) -> No
     if None in found:
         raise Outage(UNNUMBERED)  # the sequence that comes has to be looked at too
     checked.add(_NAME)
+
+
+async def pass_lost_numbers(connection: Connection) -> None:
+    """Leave out the numbers of ``messages`` that a server may have given out before it was lost.
+
+    Call it after PostgreSQL lost rows, before the next one is inserted. A reader that goes on from
+    a lost row's number then finds all rows that come: those put back, once more, and new ones.
+
+    Raises:
+        Outage: this role may not advance the sequence.
+    """
+    async with connection.transaction():
+        await connection.execute(_LOCK)  # as below
+        (numbering,) = await connection.fetch(_OF_MESSAGES)
+        try:
+            await connection.fetchval(_PASS_LOST, numbering["sequence"])
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise Outage(
+                "PostgreSQL lost rows in a failover or a restore, and this role may not advance "
+                f"{numbering['sequence']}: a reader that goes on from a lost row would miss new "
+                "messages. Nothing is inserted. Run as its owner: GRANT UPDATE ON SEQUENCE "
+                f"{numbering['sequence']} TO {numbering['role']}"
+            ) from error
 
 
 async def _advance(connection: Connection) -> None:

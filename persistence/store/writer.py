@@ -14,7 +14,7 @@ from itertools import accumulate, chain, pairwise
 from persistence.array_literals import of_plain, of_texts_or_nulls
 from persistence.database.pool import Connection, Pool, asks_again, using
 from persistence.errors import Contended, FenceLost, LeftOut, Rejected
-from persistence.sequences import advance_sequences
+from persistence.sequences import advance_sequences, pass_lost_numbers
 from persistence.store.batch import Fence, FencedBatch, PositionedEvent, Written
 from persistence.store.classification import judge, message_keys, receipt_keys, split_new
 from persistence.store.columns import columns, parameters
@@ -124,6 +124,15 @@ class Writer:
         """
         async with using(self._pool) as connection:
             return await log_of_position(connection, transport, partition)
+
+    async def pass_lost_numbers(self) -> None:
+        """Number the rows that come beyond those that PostgreSQL lost.
+
+        Raises:
+            Outage: the database can't do it now, or this role may not.
+        """
+        async with using(self._pool) as connection:
+            await pass_lost_numbers(connection)
 
     async def move(self, fence: Fence, through: str) -> None:
         """Move the partition's position to ``through``, without inserting a row.

@@ -167,6 +167,7 @@ class PartitionPosition:
             self._catch_up.warn(known, floor)
         if self._context.positions.is_behind(through, floor):
             await self._open(through)
+            await self._pass_lost_numbers()
             after = self.fence.through
             assert after is not None  # it was known, or begins at ``through``
             await self._catch_up.restore(self.fence, after, floor, passes_holes=True)
@@ -270,6 +271,8 @@ class PartitionPosition:
                 await self.move(begin)
         if not fence.was_unknown:
             await self._catch_up.read_what_was_passed(fence, floor)
+        if fence.through is not None and self._context.positions.is_behind(fence.through, floor):
+            await self._pass_lost_numbers()
         while True:
             after = fence.through
             # Records that left a log before it was read are no loss of PostgreSQL's.
@@ -288,6 +291,11 @@ class PartitionPosition:
             fence.through is None or self._context.positions.is_behind(fence.through, floor)
         ):
             await self.move(floor.offset)
+
+    async def _pass_lost_numbers(self) -> None:
+        """Number what is inserted from now on beyond the rows that PostgreSQL lost."""
+        context = self._context
+        await context.database_barrier.run(context.writer.pass_lost_numbers, self._stop)
 
     async def _position_now(self) -> str | None:
         await self._take()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -16,6 +17,7 @@ from otel.metrics import Metrics
 from persistence.database.pool import connect, using
 from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.errors import Outage
+from persistence.reads.messages import conversation as read_page
 from persistence.settings import PersistenceSettings
 from persistence.store.batch import Fence
 from persistence.store.writer import Writer
@@ -36,6 +38,8 @@ from transport.redis import RedisTransport
 from transport.redis.keys import dead_letter_log
 
 CONVERSATIONS = 7
+# Repeats take numbers, and have no rows with which these come back.
+REPEATS = "SELECT nextval(pg_get_serial_sequence('messages', 'seq')) FROM generate_series(1, 1000)"
 
 
 @pytest.fixture
@@ -61,6 +65,23 @@ async def rows(pool: asyncpg.Pool) -> dict[str, list[tuple[str, str]]]:
     for row in await pool.fetch("SELECT * FROM messages ORDER BY seq"):
         placed = found.setdefault(row["conversation_id"], [])
         placed.append((str(row["id"]), row["client_message_id"]))
+    return found
+
+
+async def read_through(pool: asyncpg.Pool) -> dict[str, int]:
+    """Return the number of each conversation's last row: where its reader goes on later."""
+    found = await pool.fetch("SELECT conversation_id, max(seq) FROM messages GROUP BY 1")
+    return dict(map(tuple, found))
+
+
+async def rows_after(
+    pool: asyncpg.Pool, places: Mapping[str, int]
+) -> dict[str, list[tuple[str, str]]]:
+    """Return what a reader of each conversation finds after its place, as ``rows`` does."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for name, after in places.items():
+        page, _ = await read_page(pool, name, after, 1000, most_bytes=2**20)
+        found[name] = [(one.message.message_id, one.message.client_message_id) for one in page]
     return found
 
 
@@ -120,6 +141,22 @@ async def test_a_promoted_standby_that_was_behind_costs_no_row_and_no_order(
     assert await rows(pool) == expected(early, lost, late)
     assert restored(running.metrics, log.name) == len(lost)
     assert not running.consumer.status().paused
+
+
+async def test_a_reader_that_goes_on_from_a_lost_row_misses_nothing(
+    servers: PostgresPair, pool, start, transport
+) -> None:
+    start(pool=pool)
+    early, lost, late = messages("early", 21), messages("lost", 21), messages("late", 21)
+    await persisted(transport, *early)
+    await servers.cut()
+    await pool.execute(REPEATS)
+    await persisted(transport, *lost)
+    places = await read_through(pool)
+    await servers.primary.kill()
+    await servers.promote()
+    await persisted(transport, *late)
+    assert await rows_after(pool, places) == expected(lost, late)
 
 
 async def test_a_primary_that_was_replaced_and_goes_on_taking_writes_is_left(
@@ -376,7 +413,9 @@ async def _accepted_in_the_end(log, servers: PostgresPair, pool, start, folder, 
     await persisted(log, *early)
     await servers.cut()
     cut_at = await pool.fetch("SELECT * FROM log_positions WHERE through > ''")
+    await pool.execute(REPEATS)
     await persisted(log, *lost)
+    places = await read_through(pool)
 
     async def trimmed() -> bool:
         reached = [
@@ -413,11 +452,12 @@ async def _accepted_in_the_end(log, servers: PostgresPair, pool, start, folder, 
     await eventually(goes_on, timeout=20)
     assert not worker.status().paused
     assert not any(value_of(gauge.labels("redis", str(partition))) for partition in waiting)
-    there = await rows(pool)
+    there, read = await rows(pool), await rows_after(pool, places)
     for conversation, kept in expected(early).items():
         last = there[conversation][len(kept) :]
         sent = [pair for part in (lost, late) for pair in expected(part).get(conversation, [])]
         assert last == sent[len(sent) - len(last) :], "what the log still held, and what came since"
+        assert read[conversation] == last
     done = await pool.fetch("SELECT action, why FROM operator_actions")
     assert [tuple(row) for row in done] == [("accept gap", "no backup")] * len(waiting)
 
@@ -435,3 +475,4 @@ async def test_an_ordinary_restart_puts_nothing_back(start, transport, database_
     assert {row["partition"]: row["through"] for row in positions} == {
         partition: standing.floor or "" for partition, standing in progress.items()
     }
+    assert await database_pool.fetchval("SELECT max(seq) < 1000 FROM messages"), "none was left out"

@@ -12,7 +12,13 @@ from otel.metrics import Metrics
 from persistence.database.pool import connect, using
 from persistence.dead_letters.index import DeadLetterIndex
 from persistence.errors import Outage
-from persistence.sequences import MARK, NUMBERED, advance_sequences, behind
+from persistence.sequences import (
+    MARK,
+    NUMBERED,
+    advance_sequences,
+    behind,
+    pass_lost_numbers,
+)
 from persistence.settings import PersistenceSettings
 from persistence.store.writer import Writer
 from persistence.tables.models import metadata
@@ -181,6 +187,26 @@ async def test_a_role_that_may_not_advance_it_inserts_nothing_and_says_the_remed
         finally:
             await limited.close()
         assert await told(database_pool) == ["old", "new"]
+    finally:
+        await database_pool.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+async def test_a_role_that_may_not_pass_lost_numbers_is_an_outage_with_the_remedy(
+    database_url, database_pool
+):
+    role = database_url.rpartition("/")[2] + "_passes"
+    await database_pool.execute(f"CREATE ROLE {role} LOGIN")
+    try:
+        limited = await new_pool(database_url.replace("//crossfade", f"//{role}"))
+        try:
+            with pytest.raises(Outage, match="would miss new messages") as refused:
+                async with using(limited) as connection:
+                    await pass_lost_numbers(connection)
+            await database_pool.execute(str(refused.value).rpartition("as its owner: ")[2])
+            async with using(limited) as connection:
+                await pass_lost_numbers(connection)
+        finally:
+            await limited.close()
     finally:
         await database_pool.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
