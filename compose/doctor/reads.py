@@ -10,7 +10,12 @@ from compose.doctor.certificates import examine_certificates
 from compose.doctor.observation import Observation, bad, fine, warning
 from persistence.database.certificates import certificates
 from persistence.database.pool import Pool, connect_reads, using
-from persistence.database.replay_lag import LATE_SECONDS, replay_lag
+from persistence.database.replay_lag import (
+    ANOTHERS,
+    LATE_SECONDS,
+    has_anothers_messages,
+    replay_lag,
+)
 from persistence.errors import PersistenceError
 from persistence.settings import PersistenceSettings
 
@@ -34,6 +39,7 @@ async def examine_reads(primary: Pool, settings: PersistenceSettings) -> AsyncIt
             for observation in examine_certificates(certificates(connection)):
                 yield observation
         lag = await _lag(pool, primary) if server["ours"] else None
+        is_anothers = server["ours"] and await _is_anothers(pool, primary)
     except (PersistenceError, TimeoutError) as error:
         yield bad(
             "connection",
@@ -51,6 +57,12 @@ async def examine_reads(primary: Pool, settings: PersistenceSettings) -> AsyncIt
             "it has no table of messages",
             "lead DATABASE_READ_URL to a standby of the database in DATABASE_URL",
         )
+    elif is_anothers:
+        yield bad(
+            "role",
+            f"{ANOTHERS}: pages and the console's search show those",
+            "lead DATABASE_READ_URL to a standby of the database in DATABASE_URL, or unset it",
+        )
     elif not server["standby"]:
         yield fine("role", "it takes writes itself")
     else:
@@ -62,6 +74,12 @@ async def examine_reads(primary: Pool, settings: PersistenceSettings) -> AsyncIt
             f"{lag:,.0f} s behind DATABASE_URL, and so are pages and the console's search",
             "see that it replicates (pg_stat_wal_receiver), or unset DATABASE_READ_URL",
         )
+
+
+async def _is_anothers(reads: Pool, primary: Pool) -> bool:
+    with suppress(PersistenceError, TimeoutError):
+        return await has_anothers_messages(reads, primary, within=_WITHIN)
+    return False
 
 
 async def _lag(reads: Pool, primary: Pool) -> float | None:

@@ -15,7 +15,7 @@ from ingress.readiness import ComponentState, Probe, ReadinessChecks, WorkerProb
 from ingress.routes.health import health_router
 from otel.losses import Losses
 from persistence.database.read_pool import ReadPool
-from persistence.database.replay_lag import LATE_SECONDS
+from persistence.database.replay_lag import ANOTHERS, LATE_SECONDS
 from persistence.payloads.store import PayloadStore
 from persistence.standby.standby import Standby, StandbyStatus
 from persistence.worker.worker import Worker
@@ -181,6 +181,9 @@ def reads_probe(reads: ReadPool, *, timeout_seconds: float) -> Probe:
         name = "database of reads"
         if why := await reads.trouble(within=timeout_seconds):
             detail = f"{why}. Pages and the console's search come from DATABASE_URL."
+            return ComponentState(name, "degraded", False, detail)
+        if await reads.has_anothers_messages(within=timeout_seconds):
+            detail = f"DATABASE_READ_URL is wrong: {ANOTHERS}. Pages show those messages."
             return ComponentState(name, "degraded", False, detail)
         lag = await reads.lag(within=timeout_seconds)
         if lag is not None and lag > LATE_SECONDS:

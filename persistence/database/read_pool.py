@@ -9,7 +9,7 @@ import asyncpg
 import structlog
 
 from persistence.database.pool import Connection, Pool, using
-from persistence.database.replay_lag import replay_lag
+from persistence.database.replay_lag import has_anothers_messages, replay_lag
 from persistence.database.translation import translate
 from persistence.errors import PersistenceError
 from transport.outage_watch import OutageWatch
@@ -96,6 +96,13 @@ class ReadPool:
             return await replay_lag(self._reads, self._primary, within=within)
         except (PersistenceError, TimeoutError):
             return None
+
+    async def has_anothers_messages(self, *, within: float) -> bool:
+        """Return whether the server is known to be of another service."""
+        try:
+            return await has_anothers_messages(self._reads, self._primary, within=within)
+        except (PersistenceError, TimeoutError):
+            return False
 
     def _failed(self, error: Exception) -> str:
         self._ask_again_at = asyncio.get_running_loop().time() + _PAUSE_SECONDS

@@ -1,4 +1,4 @@
-"""A standby for pages that follows its primary no more: told, with how far it is behind."""
+"""A server for pages that is far behind its primary, or is another service's: both are told."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from compose.process.health import reads_probe
 from persistence.database.pool import Pool, connect
 from persistence.database.read_pool import ReadPool
 from persistence.settings import PersistenceSettings
+from tests.support.databases import Databases
 from tests.support.eventually import eventually
 from tests.support.postgres_pair import DATABASE, PostgresPair, pair, run
 
@@ -21,6 +22,7 @@ INSERT INTO processes (member, role, host, pid, version, api_url, metrics_url, t
     consume_from, started_at)
 VALUES ('one', 'serve', 'h', 1, '1', 'u', 'u', 'redis', 'redis', now())
 """
+_MET = "INSERT INTO log_identities (name, identity) VALUES ($1, $2)"
 _BEAT = "UPDATE processes SET seen_at = seen_at + $1 * interval '1 s'"
 
 
@@ -42,6 +44,38 @@ async def pools(servers: PostgresPair) -> AsyncIterator[tuple[Pool, Pool]]:
     yield made[0], made[1]
     for pool in made:
         pool.terminate()
+
+
+async def test_a_database_of_another_service_is_told_by_readiness_and_doctor(
+    databases: Databases,
+) -> None:
+    ours, others = await databases.take(), await databases.take()
+    settings = PersistenceSettings(database_url=ours, database_read_url=others)
+    primary = await connect(settings)
+    reads = await asyncpg.create_pool(others, min_size=0, max_size=2)
+    probe = reads_probe(ReadPool(reads, primary), timeout_seconds=5)
+
+    async def in_doctor() -> str:
+        (told,) = [each async for each in examine_reads(primary, settings) if each.what == "role"]
+        return f"{told.grade.name}: {told.found}"
+
+    try:
+        await primary.execute(_MET, "redis", "one")
+        assert (await probe()).status == "up"  # a copy that has nothing yet
+        assert await in_doctor() == "FINE: it takes writes itself"
+        await reads.execute(_MET, "redis", "two")
+        state = await probe()
+        assert state.status == "degraded"
+        assert state.detail.startswith("DATABASE_READ_URL is wrong: it has the messages of another")
+        assert (await in_doctor()).startswith("BAD: it has the messages of another Crossfade")
+        await primary.execute(_MET, "kafka", "three")
+        await reads.execute(_MET, "kafka", "three")  # so it is ours, and behind
+        assert (await probe()).status == "up"
+    finally:
+        await primary.close()
+        await reads.close()
+        await databases.give_back(ours)
+        await databases.give_back(others)
 
 
 async def test_a_standby_that_is_behind_is_told_by_readiness_and_doctor(
