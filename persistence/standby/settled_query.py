@@ -66,7 +66,7 @@ lost AS MATERIALIZED (
         AS asked (identity, partition, log_offset, appended_at, place)
     CROSS JOIN LATERAL (
         SELECT transport, CASE WHEN kind = 'message' AND NOT EXISTS (
-            SELECT FROM messages WHERE messages.id = message_id
+            SELECT FROM messages WHERE messages.id = dead_letters.message_id
         ) THEN message_id END AS id
         FROM dead_letters WHERE identity = asked.identity LIMIT 1
     ) AS row

@@ -68,6 +68,13 @@ async def test_each_partition_gets_the_answer_to_its_own_question(settled, pool,
     assert len(statements) == 2, "the first asks alone, the others together"
 
 
+async def test_a_column_of_your_own_with_the_name_of_ours_changes_no_answer(settled, pool):
+    """A name without its table would mean that column."""
+    await pool.execute("ALTER TABLE messages ADD COLUMN message_id text")
+    await SettlementQuery(pool, "redis").ask(settled, letters=True)
+    assert [question.settled for question in settled] == [True, True, True, False]
+
+
 async def test_no_statement_asks_of_many_records_of_several_partitions(pool, statements):
     """PostgreSQL and the process would do nothing else meanwhile, and requests wait for both."""
     waiting = [
