@@ -11,7 +11,7 @@ import anyio
 import httpx
 
 from crossfade.client.batches import BatchLimits
-from crossfade.client.connection import LIMITS, Connection, failure, opened, reply_of
+from crossfade.client.connection import LIMITS, Connection, HttpClient, failure, reply_of
 from crossfade.client.exchange import Emit, Failure, Operation, Outcome, Pause, Send
 from crossfade.client.models import (
     Ack,
@@ -60,12 +60,11 @@ class AsyncClient:
         """
         self._connection = Connection.of(base_url, api_key, headers or {}, connect_timeout)
         self._operations = Operations(retry or Retry(), timeout, batch_limits or BatchLimits())
-        self._owned = http is None
         limits = limits or LIMITS
         # httpx's own queue takes time that is quadratic in its length, and takes it from the event
         # loop: of 2,000 messages sent at once, none would be acknowledged in time.
         self._slots = anyio.CapacityLimiter(limits.max_connections or math.inf)
-        self._http = http or opened(httpx.AsyncClient, limits)
+        self._http = HttpClient(httpx.AsyncClient, limits, http)
 
     async def __aenter__(self) -> Self:
         return self
@@ -83,8 +82,8 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connections. A client that was given as ``http`` stays open."""
-        if self._owned:
-            await self._http.aclose()
+        if not self._http.is_given:
+            await self._http.latest.aclose()
 
     async def send(
         self,
@@ -192,13 +191,14 @@ class AsyncClient:
             return failure(error)
 
     async def _exchange(self, send: Send) -> Reply | Failure:
-        request = self._connection.request(self._http, send.call, send.timeout)
+        http = self._http.here()
+        request = self._connection.request(http, send.call, send.timeout)
         waiting = True
         # httpx's timeouts are for each read; this one is for the whole answer.
         with anyio.move_on_after(send.timeout):
             async with self._slots:
                 waiting = False
-                response = await self._http.send(request, follow_redirects=send.call.follow)
+                response = await http.send(request, follow_redirects=send.call.follow)
                 return reply_of(response, response.content)
         if waiting:
             text = f"{self._slots.total_tokens} requests were under way all the time"

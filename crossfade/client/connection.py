@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
 
 import httpx
@@ -16,7 +16,7 @@ import httpx
 from crossfade.client.exchange import Call, Failure
 from crossfade.client.reply import Reply
 
-__all__ = ["LIMITS", "Connection", "failure", "opened", "reply_of"]
+__all__ = ["LIMITS", "Connection", "HttpClient", "failure", "opened", "reply_of"]
 
 C = TypeVar("C", httpx.Client, httpx.AsyncClient)
 
@@ -95,6 +95,51 @@ def _check(url: str) -> None:
         raise ValueError(f"base URL {url!r}: give one such as {_DEFAULT_URL}")
     if parts.query or parts.fragment:
         raise ValueError(f"base URL {url!r}: leave out what follows the path")
+
+
+class HttpClient(Generic[C]):
+    """The httpx client of one of our clients. Each process has one of its own.
+
+    A forked process has its parent's open connections. If both use one, a process may read the
+    answer to a request of the other, and take its own message for accepted.
+
+    Args:
+        kind: The class of the httpx client.
+        limits: Its limits of connections.
+        given: A client of the caller's, to be used instead. The caller closes it.
+
+    Raises:
+        ValueError: A proxy variable of the environment is not valid, or needs a package.
+    """
+
+    def __init__(self, kind: type[C], limits: httpx.Limits, given: C | None) -> None:
+        self._kind: type[C] = kind
+        self._limits = limits
+        self.is_given = given is not None
+        """Whether the client is the caller's."""
+        self.latest: C = given or opened(kind, limits)
+        """The client that was used last, or is used first."""
+        self._process: int | None = None  # in which ``latest`` was used
+
+    def here(self) -> C:
+        """Return the client for a request of this process.
+
+        Raises:
+            RuntimeError: The caller's client was used in another process.
+        """
+        process = os.getpid()
+        if self._process is None:
+            self._process = process
+        elif self._process != process:
+            if self.is_given:
+                raise RuntimeError(
+                    "the httpx client (http) was used before this process was forked: two "
+                    "processes can't share its connections; make a new one after the fork"
+                )
+            # The old one is not closed: a thread that the fork left behind may have its lock.
+            self.latest = opened(self._kind, self._limits)
+            self._process = process
+        return self.latest
 
 
 def opened(kind: type[C], limits: httpx.Limits, **options: Any) -> C:

@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar, cast
 import httpx
 
 from crossfade.client.batches import BatchLimits
-from crossfade.client.connection import LIMITS, Connection, failure, opened, reply_of
+from crossfade.client.connection import LIMITS, Connection, HttpClient, failure, reply_of
 from crossfade.client.exchange import Emit, Failure, Operation, Outcome, Pause, Send
 from crossfade.client.models import (
     Ack,
@@ -72,8 +72,7 @@ class Client:
         """
         self._connection = Connection.of(base_url, api_key, headers or {}, connect_timeout)
         self._operations = Operations(retry or Retry(), timeout, batch_limits or BatchLimits())
-        self._owned = http is None
-        self._http = http or opened(httpx.Client, limits or LIMITS)
+        self._http = HttpClient(httpx.Client, limits or LIMITS, http)
 
     def __enter__(self) -> Self:
         return self
@@ -91,8 +90,8 @@ class Client:
 
     def close(self) -> None:
         """Close the connections. A client that was given as ``http`` stays open."""
-        if self._owned:
-            self._http.close()
+        if not self._http.is_given:
+            self._http.latest.close()
 
     def send(
         self,
@@ -291,8 +290,9 @@ class Client:
 
     def _exchange(self, send: Send) -> Reply | Failure:
         ends = time.monotonic() + send.timeout
-        request = self._connection.request(self._http, send.call, send.timeout)
-        response = self._http.send(request, stream=True, follow_redirects=send.call.follow)
+        http = self._http.here()
+        request = self._connection.request(http, send.call, send.timeout)
+        response = http.send(request, stream=True, follow_redirects=send.call.follow)
         try:
             # httpx's timeouts are for each read; this one is for the whole answer.
             parts: list[bytes] = []
