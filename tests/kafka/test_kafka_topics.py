@@ -11,6 +11,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from compose.local.kafka import KafkaServer
+from tests.support.eventually import eventually
+from tests.support.kafka import alter_brokers
 from transport.errors import ConfigurationError, TransportUnavailable
 from transport.existing import must_exist
 from transport.kafka import KafkaTransport
@@ -43,6 +45,27 @@ async def test_missing_topics_are_made_as_configured(
         assert int(dead["max.message.bytes"]) > int(config["max.message.bytes"])
 
 
+async def test_no_topic_has_the_bound_in_bytes_that_is_the_brokers_default(
+    kafka_server: KafkaServer, kafka_settings: TransportSettings, admin: AIOKafkaAdminClient
+) -> None:
+    """Many clusters have one. It would remove records and dead letters that nobody has read."""
+    bound = "1000000"
+    other = f"{kafka_settings.kafka_topic}.other"
+    await admin.create_topics([NewTopic(other, 1, 1)])
+    await alter_brokers(kafka_server.bootstrap, {"log.retention.bytes": bound})
+    try:
+
+        async def is_the_default() -> bool:
+            return (await _config(admin, other))["retention.bytes"] == bound
+
+        await eventually(is_the_default)
+        async with KafkaTransport(kafka_settings):
+            for topic in (kafka_settings.kafka_topic, kafka_settings.kafka_dlq_topic):
+                assert (await _config(admin, topic))["retention.bytes"] == "-1"
+    finally:
+        await alter_brokers(kafka_server.bootstrap, {})
+
+
 async def test_topics_that_are_right_are_left_as_they_are(
     kafka_settings: TransportSettings,
 ) -> None:
@@ -55,7 +78,7 @@ async def test_a_topic_that_disagrees_stops_the_start_with_every_difference(
     kafka_settings: TransportSettings, admin: AIOKafkaAdminClient
 ) -> None:
     name = kafka_settings.kafka_topic
-    wrong = {"cleanup.policy": "compact", "retention.ms": "1000"}
+    wrong = {"cleanup.policy": "compact", "retention.ms": "1000", "retention.bytes": "1000000"}
     await admin.create_topics([NewTopic(name, 3, 1, topic_configs=wrong)])
     with pytest.raises(ConfigurationError, match="delete one that is empty") as refused:
         async with KafkaTransport(kafka_settings):
@@ -64,6 +87,7 @@ async def test_a_topic_that_disagrees_stops_the_start_with_every_difference(
     assert f"topic {name}: partitions is 3, wanted 4 (STREAM_PARTITIONS)" in told
     assert "cleanup.policy is compact, wanted delete" in told
     assert "retention.ms is 1000, wanted 604800000 (KAFKA_RETENTION_MS)" in told
+    assert "retention.bytes is 1000000, wanted -1" in told
     assert "message.timestamp.type is CreateTime, wanted LogAppendTime" in told
 
 

@@ -71,6 +71,8 @@ def topic_specs(settings: TransportSettings, suffix: str = "") -> dict[Topic, To
         "cleanup.policy": "delete",
         # Ages and retention follow the broker's clock, not the producer's.
         "message.timestamp.type": "LogAppendTime",
+        # The broker's default may be a size, beyond which it removes records, read or not.
+        "retention.bytes": "-1",
         "min.insync.replicas": str(in_sync),
         "unclean.leader.election.enable": "false",
     }
