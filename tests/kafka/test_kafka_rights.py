@@ -15,7 +15,7 @@ from otel.append_metrics import count_throttled
 from otel.metrics import Metrics
 from tests.support.eventually import eventually
 from tests.support.kafka import TOPICS, fresh_settings, run_kafka
-from tests.support.kafka_internals import client_of
+from tests.support.kafka_internals import client_of, producer_of
 from tests.support.kafka_rights import (
     AUTHORIZER,
     GROUP_RIGHTS,
@@ -29,7 +29,7 @@ from tests.support.kafka_rights import (
 from transport.clock import now
 from transport.conformance.member import Member, contents, drain, messages
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Appended, DeadLetter, Reason, Topic
-from transport.errors import ConfigurationError, TransportUnavailable
+from transport.errors import ConfigurationError, TransportUnavailable, Unwritable
 from transport.features.throttling import throttled_lately
 from transport.kafka import KafkaTransport
 from transport.rights import LackingRights
@@ -170,6 +170,76 @@ async def test_what_is_not_allowed_is_known_before_the_first_message(
         assert ", ".join(told.needed) == lacking.format(prefix)
         await allow(denying, grants)
         assert await log.lacking_rights() == LackingRights(needed=[])
+
+
+async def test_a_topic_that_we_may_not_write_to_hurts_no_other(denying: KafkaServer) -> None:
+    """The producer stays: in its place, batches of all topics and partitions would fail too."""
+    prefix = f"{TOPICS}letters."
+    grants = _grants(denying, prefix)
+    rights = [it for it in grants if it.operation is not Operation.WRITE]
+    user = denying.security.username
+    await allow(denying, [*rights, Grant(user, Resource.TOPIC, f"{prefix}stream", Operation.WRITE)])
+    async with KafkaTransport(_settings(denying, prefix)) as log, Member(log) as member:
+        claim = await member.claim(0)
+        producer, texts = producer_of(log), []
+        for text in ("a", "b", "c"):
+            (outcome,) = await log.publish(messages([text], partition=0, of=log))
+            assert isinstance(outcome, Appended)
+            texts.append(text)
+            (record,) = await drain(claim, 1, patience=30.0)
+            letter = DeadLetter(record, Reason.REJECTED, "no", 1, now())
+            with pytest.raises(TransportUnavailable, match=rf"rules forbid it.*{prefix}dlq"):
+                await log.dead_letter([letter])
+            assert producer_of(log) is producer
+            await log.ping()
+        await allow(denying, grants)
+
+        async def is_taken() -> bool:
+            try:
+                await log.dead_letter([letter])
+            except TransportUnavailable:
+                return False
+            return True
+
+        await eventually(is_taken)
+        assert producer_of(log) is producer
+        assert contents(await log.read(Topic.MESSAGES, 0)) == texts
+        assert len(await log.read(Topic.DEAD_LETTERS, 0)) == 1
+
+
+async def test_without_the_right_to_write_the_log_is_not_ready_until_it_is_given(
+    denying: KafkaServer,
+) -> None:
+    """Without a further append: a load balancer sends none to a process that is not ready."""
+    prefix = f"{TOPICS}messages."
+    grants = _grants(denying, prefix)
+    rights = [it for it in grants if it.operation is not Operation.WRITE]
+    user = denying.security.username
+    await allow(denying, [*rights, Grant(user, Resource.TOPIC, f"{prefix}dlq", Operation.WRITE)])
+    large = [f"{number} {'x' * 100_000}" for number in range(3)]  # each is a batch
+    async with KafkaTransport(_settings(denying, prefix)) as log:
+        producer = producer_of(log)
+        for _ in range(2):
+            outcomes = await log.publish(messages(large, partition=0, of=log))
+            assert {type(outcome) for outcome in outcomes} == {TransportUnavailable}
+            assert all(f"{prefix}stream" in str(outcome) for outcome in outcomes)
+            with pytest.raises(Unwritable, match=f"allow our user Write on topic {prefix}stream"):
+                await log.ping()
+        assert producer_of(log) is producer
+        await allow(denying, grants)
+
+        async def is_ready() -> bool:
+            try:
+                await log.ping()
+            except Unwritable:
+                return False
+            return True
+
+        await eventually(is_ready)
+        outcomes = await log.publish(messages(large, partition=0, of=log))
+        assert all(isinstance(outcome, Appended) for outcome in outcomes)
+        assert producer_of(log) is producer
+        assert contents(await log.read(Topic.MESSAGES, 0)) == large
 
 
 async def test_a_user_who_may_write_nowhere_is_told(tmp_path: Path) -> None:

@@ -97,6 +97,10 @@ class Appender:
                 told = f"{queue} has not acknowledged for too long{queue.refusal}"
                 raise TransportUnavailable(told)
 
+    def is_forbidden(self, topic: str) -> bool:
+        """Return whether the last append to ``topic`` was refused for our rights."""
+        return self._producer is not None and self._producer.is_forbidden(topic)
+
     def make_full_batches(self) -> None:
         """Note that the topics' settings are as wanted, so that batches need not be smaller."""
         if self._producer is not None:

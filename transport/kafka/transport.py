@@ -35,7 +35,7 @@ from transport.first_start import FirstStart
 from transport.kafka.administration.durability import durability
 from transport.kafka.administration.first_start import first_start
 from transport.kafka.administration.removal import KafkaLogRemoval
-from transport.kafka.administration.rights import lacking_rights
+from transport.kafka.administration.rights import lacking_rights, require_write
 from transport.kafka.administration.server_facts import server_facts
 from transport.kafka.administration.topics import (
     TopicSpec,
@@ -350,6 +350,10 @@ class KafkaTransport:
         self._appender.check()
         specs = list(self._specs.values())
         await self._admin.ask(lambda admin: check_replicas(admin, specs))
+        messages = self._logs[Topic.MESSAGES].name
+        if self._appender.is_forbidden(messages):
+            # Ask for the right: without traffic, no append would show that we have it again.
+            await self._admin.ask(lambda admin: require_write(admin, messages))
         for consumer in self._consumers:
             if consumer.fault is not None:
                 raise Unreadable(f"It takes appends, and can't be read: {consumer.fault}")

@@ -12,11 +12,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupAuthorizationFailedError, NoError, for_code
 from aiokafka.protocol.admin import DescribeGroupsRequest_v3, DescribeGroupsResponse_v3
 
+from transport.errors import Unwritable
 from transport.kafka.client.requests import OneVersion
 from transport.kafka.loss.identity import authorized_operations
 from transport.rights import LackingRights
 
-__all__ = ["lacking_rights"]
+__all__ = ["lacking_rights", "require_write"]
 
 # The number of each operation (org.apache.kafka.common.acl.AclOperation) is its bit in an answer.
 _READ, _WRITE, _DESCRIBE, _DESCRIBE_CONFIGS = "Read", "Write", "Describe", "DescribeConfigs"
@@ -52,6 +53,18 @@ async def lacking_rights(
             return None
         lacking += _missing(allowed, _OF_A_GROUP, f"group {group}")
     return LackingRights(needed=lacking)
+
+
+async def require_write(admin: AIOKafkaAdminClient, topic: str) -> None:
+    """Return if our user may write to ``topic``, or the broker does not tell.
+
+    Raises:
+        Unwritable: it may not.
+        KafkaError: the broker can't answer now.
+    """
+    allowed = await authorized_operations(admin, topic)
+    if allowed != _UNTOLD and (lacking := _missing(allowed, (_WRITE,), f"topic {topic}")):
+        raise Unwritable(f"Kafka's access rules forbid appends: allow our user {lacking[0]}")
 
 
 def _missing(allowed: int, wanted: Sequence[str], on: str) -> list[str]:

@@ -11,8 +11,8 @@ same bytes are sent again until a leader has answered, and the next batch is not
 The broker checks the numbers: it appends a batch only once, and only after its predecessor. An
 error that allows no retry leaves a gap in the numbers, after which the broker would refuse all
 batches (aiokafka issue 1017). So it breaks this producer, and one with a new identity replaces it.
-A batch that is refused for its size at its first attempt leaves no gap: the next one gets its
-number.
+A batch that is refused for its size, or for our rights, at its first attempt leaves no gap: the
+next one gets its number.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.structs import TopicPartition
 
-from transport.errors import TransportUnavailable
+from transport.errors import TransportError, TransportUnavailable
 from transport.kafka.client.errors import append_error, translate
 from transport.kafka.client.node_outages import explained
 from transport.kafka.producer.batch import BATCH_BYTES, Batch
@@ -58,7 +58,8 @@ _REQUEST_BYTES = 16 * 1024 * 1024
 connection at 100 MB (``socket.request.max.bytes``), and then none of them is ever appended."""
 
 _Sent = tuple[PartitionQueue, Batch]
-_TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+# A broker looks for these before it writes a batch or counts its numbers.
+_UNCOUNTED = (MessageSizeTooLargeError, RecordListTooLargeError, TopicAuthorizationFailedError)
 
 
 class Producer:
@@ -87,6 +88,7 @@ class Producer:
         self._identity = (-1, -1)
         self._queues: dict[str, dict[int, PartitionQueue]] = {}
         self._batch_bytes: dict[str, int] = {}  # of topics that refused a batch for its size
+        self._forbidden: set[str] = set()
         self._ready: dict[PartitionQueue, None] = {}
         self._requests: set[asyncio.Task[None]] = set()
         self._throttled = throttled
@@ -163,6 +165,10 @@ class Producer:
     def knows(self, topic: str) -> bool:
         """Return whether the brokers have this topic, by the last metadata."""
         return bool(self._client.cluster.partitions_for_topic(topic))
+
+    def is_forbidden(self, topic: str) -> bool:
+        """Return whether the last batch for ``topic`` was refused for our rights."""
+        return topic in self._forbidden
 
     def open(self, queue: PartitionQueue, packed: Packed | None = None) -> Batch:
         """Return a new batch at the end of ``queue``.
@@ -245,6 +251,8 @@ class Producer:
     def _acknowledged(self, queue: PartitionQueue, batch: Batch, base: int) -> None:
         queue.in_flight, queue.under_way, queue.refusal = False, None, ""
         batch.end(base=base)
+        if self._forbidden:
+            self._forbidden.discard(queue.partition.topic)
         if queue.waiting:
             self._ready[queue] = None
 
@@ -263,36 +271,43 @@ class Producer:
             self._rest(queue)
             return
         queue.under_way = None
-        if isinstance(error, _TOO_LARGE) and not batch.resent:
-            self._refused_for_size(queue, batch, error)
+        if isinstance(error, _UNCOUNTED) and not batch.resent:
+            self._refused(queue, batch, error)
             return
         batch.end(error=append_error(error, resent=batch.resent))
         self._on_broken(self, f"{queue}: {error}")
 
-    def _refused_for_size(self, queue: PartitionQueue, batch: Batch, error: KafkaError) -> None:
-        """Go on after a batch that the broker refused before it wrote or counted anything.
-
-        Somebody has lowered the topic's max.message.bytes. A single record is refused for good.
-        Of several, each may fit alone: their callers try again, and the next batches are smaller.
-        """
+    def _refused(self, queue: PartitionQueue, batch: Batch, error: KafkaError) -> None:
+        """Go on after a batch that the broker refused before it wrote or counted anything."""
         queue.sequence = (queue.sequence - batch.count) % SEQUENCES
-        if batch.count == 1:
-            batch.end(error=append_error(error))
+        if isinstance(error, TopicAuthorizationFailedError):
+            topic = queue.partition.topic
+            self._forbidden.add(topic)
+            _refuse_all(queue, batch, append_error(TopicAuthorizationFailedError(topic)))
         else:
-            topic, size = queue.partition.topic, len(batch.data)
-            if size // 2 < self._batch_bytes.get(topic, BATCH_BYTES):
-                self._batch_bytes[topic] = size // 2
-                log.warning(
-                    "Kafka refuses a batch for its size: will send smaller ones; restore the "
-                    "topic's max.message.bytes",
-                    extra={"topic": topic, "bytes": size},
-                )
-            told = f"{queue} takes no batch of {size} bytes (max.message.bytes); not sent"
-            # Those that wait behind it as well: the records of one call keep their order.
-            for refused in (batch, *queue.waiting):
-                refused.end(error=TransportUnavailable(told))
+            self._refused_for_size(queue, batch, error)
         if queue.waiting:
             self._ready[queue] = None
+
+    def _refused_for_size(self, queue: PartitionQueue, batch: Batch, error: KafkaError) -> None:
+        """End a batch that is larger than the topic's max.message.bytes, which somebody lowered.
+
+        A single record is refused for good. Of several, each may fit alone: their callers try
+        again, and the next batches are smaller.
+        """
+        if batch.count == 1:
+            batch.end(error=append_error(error))
+            return
+        topic, size = queue.partition.topic, len(batch.data)
+        if size // 2 < self._batch_bytes.get(topic, BATCH_BYTES):
+            self._batch_bytes[topic] = size // 2
+            log.warning(
+                "Kafka refuses a batch for its size: will send smaller ones; restore the "
+                "topic's max.message.bytes",
+                extra={"topic": topic, "bytes": size},
+            )
+        told = f"{queue} takes no batch of {size} bytes (max.message.bytes); not sent"
+        _refuse_all(queue, batch, TransportUnavailable(told))
 
     def _rest(self, queue: PartitionQueue, seconds: float = _REST) -> None:
         asyncio.get_running_loop().call_later(seconds, self._try_again, queue)
@@ -328,6 +343,12 @@ class Producer:
         if self._requests:
             await asyncio.wait(self._requests)
         await self._client.close()
+
+
+def _refuse_all(queue: PartitionQueue, batch: Batch, error: TransportError) -> None:
+    """Refuse ``batch`` and those that wait behind it: the records of one call keep their order."""
+    for refused in (batch, *queue.waiting):
+        refused.end(error=error)
 
 
 def _in_requests(batches: Iterable[_Sent]) -> Iterator[list[_Sent]]:
