@@ -18,7 +18,14 @@ from transport.errors import (
 )
 from transport.tls_refusals import certificate_refusal
 
-__all__ = ["MEANING", "FencedInstanceIdError", "append_error", "install", "translate"]
+__all__ = [
+    "MEANING",
+    "FencedInstanceIdError",
+    "GroupMaxSizeReachedError",
+    "append_error",
+    "install",
+    "translate",
+]
 
 
 class FencedInstanceIdError(kafka.BrokerResponseError):  # type: ignore[misc] # aiokafka is not typed
@@ -26,6 +33,16 @@ class FencedInstanceIdError(kafka.BrokerResponseError):  # type: ignore[misc] # 
 
     errno = 82
     message = "FENCED_INSTANCE_ID"
+
+
+class GroupMaxSizeReachedError(kafka.BrokerResponseError):  # type: ignore[misc]
+    """The group has ``group.max.size`` members (KIP-389); aiokafka (0.14) lacks it."""
+
+    errno = 81
+    message = "GROUP_MAX_SIZE_REACHED"
+
+
+_ADDED = (FencedInstanceIdError, GroupMaxSizeReachedError)
 
 
 _NETWORK = "Kafka can't be reached: check KAFKA_BOOTSTRAP_SERVERS, and that it runs"
@@ -56,6 +73,10 @@ _GROUP = (
 _INSTANCE = (
     "another process has joined the group under our name: give each process a "
     "KAFKA_GROUP_INSTANCE_ID of its own, or none"
+)
+_FULL_GROUP = (
+    "the group has as many members as the brokers allow: raise group.max.size, or run fewer "
+    "processes with workers"
 )
 _SIZE = "a record is larger than the topic allows (max.message.bytes)"
 _TOPIC = "Kafka can't make the topic as configured: check KAFKA_TOPIC, KAFKA_REPLICATION_FACTOR"
@@ -124,6 +145,7 @@ MEANING: dict[type[BaseException], tuple[type[TransportError], str]] = {
     kafka.UnknownMemberIdError: (PartitionLost, _LOST),
     kafka.RebalanceInProgressError: (PartitionLost, _LOST),
     FencedInstanceIdError: (TransportUnavailable, _INSTANCE),
+    GroupMaxSizeReachedError: (TransportUnavailable, _FULL_GROUP),
     # clients that are closed, and producers that must be rebuilt
     kafka.ConsumerStoppedError: (TransportUnavailable, "the consumer was closed"),
     kafka.IllegalOperation: (TransportUnavailable, _PROTOCOL),
@@ -229,13 +251,15 @@ def append_error(error: BaseException, *, resent: bool = False) -> TransportErro
 
 def install() -> None:
     """Make every client of this process know the errors that aiokafka lacks."""
-    kafka.kafka_errors[FencedInstanceIdError.errno] = FencedInstanceIdError
+    kafka.kafka_errors.update({added.errno: added for added in _ADDED})
 
 
 def _meaning(error: BaseException) -> tuple[type[TransportError], str]:
     # An error of joining that aiokafka does not handle comes as the text of another error.
-    if type(error) is kafka.KafkaError and FencedInstanceIdError.__name__ in str(error):
-        return MEANING[FencedInstanceIdError]
+    if type(error) is kafka.KafkaError:
+        for added in _ADDED:
+            if added.__name__ in str(error):
+                return MEANING[added]
     for cls in type(error).__mro__:
         if cls in MEANING:
             return MEANING[cls]
