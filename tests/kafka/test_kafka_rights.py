@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from otel.append_metrics import count_throttled
 from otel.metrics import Metrics
 from tests.support.eventually import eventually
 from tests.support.kafka import TOPICS, fresh_settings, run_kafka
-from tests.support.kafka_internals import client_of, producer_of
+from tests.support.kafka_internals import client_of, membership_of, producer_of
 from tests.support.kafka_rights import (
     AUTHORIZER,
     GROUP_RIGHTS,
@@ -24,6 +25,7 @@ from tests.support.kafka_rights import (
     Operation,
     Resource,
     allow,
+    forbidden,
     limit_rates,
 )
 from transport.clock import now
@@ -240,6 +242,59 @@ async def test_without_the_right_to_write_the_log_is_not_ready_until_it_is_given
         assert all(isinstance(outcome, Appended) for outcome in outcomes)
         assert producer_of(log) is producer
         assert contents(await log.read(Topic.MESSAGES, 0)) == large
+
+
+async def test_a_spare_member_whose_right_was_taken_for_a_while_takes_over(
+    denying: KafkaServer,
+) -> None:
+    """It never had a partition: all but one process have none of the dead letters' topic."""
+    prefix = f"{TOPICS}spare."
+    await allow(denying, _grants(denying, prefix))
+    settings = _settings(denying, prefix, stream_partitions=1)
+    right = Grant(denying.security.username, Resource.GROUP, prefix, Operation.READ)
+    log, other = KafkaTransport(settings), KafkaTransport(settings)
+    async with log, other, AsyncExitStack() as first:
+        owner = await first.enter_async_context(Member(log, "a"))  # the first by name gets it
+        await owner.claim(0)
+        async with Member(other, "z", patience=60.0) as spare:
+
+            def is_spare() -> bool:
+                membership = membership_of(spare.consumer)
+                return membership is not None and membership.spare
+
+            await eventually(is_spare, 30.0)
+            async with forbidden(denying, right):
+
+                def is_told() -> bool:
+                    return "rules forbid it" in str(spare.consumer.fault)  # type: ignore[attr-defined]
+
+                await eventually(is_told, 30.0)
+            await first.aclose()
+            await spare.claim(0)
+            await other.ping()
+
+
+async def test_a_member_that_may_not_join_is_told_and_joins_once_it_may(
+    denying: KafkaServer,
+) -> None:
+    prefix = f"{TOPICS}joining."
+    grants = _grants(denying, prefix)
+    reading = (Resource.GROUP, Operation.READ)
+    await allow(denying, [it for it in grants if (it.resource, it.operation) != reading])
+    log = KafkaTransport(_settings(denying, prefix))
+    async with log, log.consume(Topic.MESSAGES, group=WORKER_GROUP, member="late") as consumer:
+
+        async def is_claimed() -> bool:
+            try:
+                async for _ in consumer.claims():
+                    return True
+            except ConfigurationError as error:
+                assert "rules forbid it" in str(error)
+            return False
+
+        assert not await is_claimed()
+        await allow(denying, grants)
+        await eventually(is_claimed, 60.0)
 
 
 async def test_a_user_who_may_write_nowhere_is_told(tmp_path: Path) -> None:

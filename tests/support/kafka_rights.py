@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import NoError, for_code
-from aiokafka.protocol.admin import CreateAclsRequest_v1, DescribeAclsRequest_v1
+from aiokafka.protocol.admin import (
+    CreateAclsRequest_v1,
+    DeleteAclsRequest_v1,
+    DescribeAclsRequest_v1,
+)
 from aiokafka.protocol.api import RequestStruct, Response
 from aiokafka.protocol.types import Array, Boolean, Float64, Int16, Int32, Schema, String
 
@@ -25,6 +29,7 @@ __all__ = [
     "Operation",
     "Resource",
     "allow",
+    "forbidden",
     "limit_rates",
 ]
 
@@ -34,7 +39,8 @@ AUTHORIZER = {
 }
 """A broker's settings that forbid everything that is not allowed explicitly."""
 
-_ANY, _PREFIXED, _ALLOW = 1, 4, 3  # org.apache.kafka.common: PatternType, AclPermissionType
+# org.apache.kafka.common: PatternType, AclPermissionType
+_ANY, _PREFIXED, _DENY, _ALLOW = 1, 4, 2, 3
 
 
 class Resource(IntEnum):
@@ -79,20 +85,30 @@ class Grant(NamedTuple):
 
 async def allow(server: KafkaServer, grants: Iterable[Grant]) -> None:
     """Add rights; return once the broker applies them, which is later than its answer."""
-    wanted = [
-        (
-            grant.resource,
-            grant.prefix,
-            _PREFIXED,
-            f"User:{grant.user}",
-            "*",
-            grant.operation,
-            _ALLOW,
-        )
-        for grant in grants
-    ]
+    await _create(server, [_entry(grant, _ALLOW) for grant in grants])
+
+
+@asynccontextmanager
+async def forbidden(server: KafkaServer, grant: Grant) -> AsyncIterator[None]:
+    """Take a right away, whatever else allows it, and give it back."""
+    entry = _entry(grant, _DENY)
+    await _create(server, [entry])
+    yield
     async with _superuser(server) as client:
-        request = OneVersion(CreateAclsRequest_v1, wanted)
+        request = OneVersion(DeleteAclsRequest_v1, [entry])
+        answer = await client.send(client.get_random_node(), request)
+        for code, message, _ in answer.filter_responses:
+            _check(code, message)
+
+
+def _entry(grant: Grant, permission: int) -> tuple[Any, ...]:
+    user, resource, prefix, operation = grant
+    return (resource, prefix, _PREFIXED, f"User:{user}", "*", operation, permission)
+
+
+async def _create(server: KafkaServer, wanted: Sequence[tuple[Any, ...]]) -> None:
+    async with _superuser(server) as client:
+        request = OneVersion(CreateAclsRequest_v1, list(wanted))
         answer = await client.send(client.get_random_node(), request)
         for code, message in answer.creation_responses:
             _check(code, message)

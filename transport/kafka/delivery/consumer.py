@@ -67,7 +67,7 @@ class KafkaConsumer:
         self._task: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._trouble: TransportError | None = None
-        self._was_assigned = False
+        self._was_let_in = False
 
     @property
     def fault(self) -> TransportError | None:
@@ -100,19 +100,21 @@ class KafkaConsumer:
         """See ``transport.contract.Consumer.claims``.
 
         Raises:
-            ConfigurationError: a setting keeps this consumer from ever joining the group.
+            ConfigurationError: the group has not let this consumer in, for the reason that the
+                text says. It goes on trying, so call this again later.
         """
         while True:
             claim = await self._offers.get()
             if claim is None:
-                self._offers.put_nowait(None)  # for other iterators
+                if self._task is None:
+                    self._offers.put_nowait(None)  # for other iterators
+                    return
                 if isinstance(self._trouble, ConfigurationError):
                     raise self._trouble
-                return
+                continue
             # Also if another topic id was told meanwhile: its user leaves it then, so that it is
             # claimed again. Otherwise nobody would.
             if claim.assigned:
-                self._was_assigned = True
                 yield claim
 
     async def _live(self) -> None:
@@ -120,12 +122,12 @@ class KafkaConsumer:
         backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, calm=_LONGEST_PAUSE)
         while True:
             error = await self._one_life()
-            self._trouble = translate(error, starting=not self._was_assigned)
-            if isinstance(self._trouble, ConfigurationError) and self._was_assigned:
-                self._trouble = TransportUnavailable(str(error))  # it worked before: retry
+            self._trouble = translate(error, starting=not self._was_let_in)
             if isinstance(self._trouble, ConfigurationError):
-                self._offers.put_nowait(None)
-                return
+                if self._was_let_in:
+                    self._trouble = TransportUnavailable(str(error))
+                elif self._offers.empty():
+                    self._offers.put_nowait(None)  # for ``claims`` to raise it
             self._outage.failed(self, self._trouble)
             await asyncio.sleep(backoff.next())
 
@@ -141,6 +143,7 @@ class KafkaConsumer:
             # for the life of the next one.
             error = _first(group).with_traceback(None)
         finally:
+            self._was_let_in |= membership.let_in
             # In a task of its own, since it has to finish even if this one is cancelled.
             self._ending = asyncio.create_task(_end(membership, client))
             await asyncio.shield(self._ending)

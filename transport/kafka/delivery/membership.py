@@ -71,6 +71,8 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         self._watchdog = Watchdog(timing.lease, timing.rebalance, stalls)
         self.claims: dict[int, KafkaClaim] = {}
         self.fault: TransportUnavailable | None = None
+        self.let_in = False
+        """Whether the group has ever let this member in."""
         self.spare = False
         """Whether the group has let this member in, but has no partition for it."""
         self._damaged = DamagedPartitions(source.name, patience=timing.damage)
@@ -178,6 +180,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Begin to claim the assigned partitions. Heartbeats wait for this call, so it is short."""
         self._watchdog.joined()
+        self.let_in = True
         self.spare = not assigned
         if assigned and not self._ended:
             self._client.pause(*assigned)
