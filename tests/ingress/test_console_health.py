@@ -226,7 +226,7 @@ def test_a_log_that_slows_us_down_is_told_with_the_quota_to_raise() -> None:
         "can't wait so long are answered 503."
     )
     assert warning.next is not None
-    assert "producer_byte_rate" in warning.next
+    assert "producer_byte_rate and request_percentage" in warning.next
 
 
 def refused(**changes: Any) -> AppendOutage:

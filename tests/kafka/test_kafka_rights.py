@@ -372,6 +372,28 @@ async def test_nothing_is_sent_to_a_broker_whose_quota_is_used_up(
     assert [record.seconds > 1 for record in said] == [True]  # type: ignore[attr-defined]
 
 
+async def test_a_quota_of_the_brokers_time_is_named_too(
+    denying: KafkaServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An answer to an append does not say which quota it is for."""
+    prefix = f"{TOPICS}busy."
+    await allow(denying, _grants(denying, prefix))
+    user = denying.security.username
+    async with KafkaTransport(_settings(denying, prefix)) as log:
+
+        async def is_throttled() -> bool:
+            await log.publish(messages(["a"], partition=0, of=log))
+            return bool(throttled_lately([log]))
+
+        await limit_rates(denying, user, {"request_percentage": 0.01})
+        try:
+            await eventually(is_throttled, 30.0)
+        finally:
+            await limit_rates(denying, user, {"request_percentage": None})
+    (said,) = [record for record in caplog.records if "our quota is used up" in record.message]
+    assert "raise producer_byte_rate and request_percentage of our user" in said.message
+
+
 async def test_a_throttled_reader_is_not_taken_for_one_that_has_stopped(
     denying: KafkaServer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -72,5 +72,6 @@ def throttled_logs(waits: Mapping[str, Sequence[float]]) -> Iterator[Sentence]:
             level="warning",
             text=f"{name} slows down {those}, as a quota is used up: the last wait was "
             f"{span(max(seconds))}. POSTs that can't wait so long are answered 503.",
-            next="Raise producer_byte_rate of our user or client id at the brokers, or send less.",
+            next="Raise producer_byte_rate and request_percentage of our user or client id at the "
+            "brokers, or send less.",
         )

@@ -42,8 +42,8 @@ class Throttled:
         if now - self._said >= _AGAIN:
             self._said = now
             log.warning(
-                "Kafka slows us down, as our quota is used up: raise producer_byte_rate of our "
-                "user or client id, or send less",
+                "Kafka slows us down, as our quota is used up: raise producer_byte_rate and "
+                "request_percentage of our user or client id, or send less",
                 extra={"node": node, "seconds": seconds},
             )
 
