@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from typer import BadParameter
 
 from compose.commands.migrate.reasons import GateReasons, reasons_by_phase
+from compose.commands.migrate.waiting import Ended, see_through
 from migration_guide.expectation import Expectation, MigrationMetrics
 from migration_guide.gates.result import GateResult
 from migration_guide.steps import passed, refused, way_on
@@ -446,6 +447,27 @@ async def test_a_step_that_is_interrupted_says_that_it_is_under_way(
     await step.says("waiting: not on phase 1")
     assert await step.interrupt() == 130
     assert "the step is under way, and 'crossfade migrate watch'" in step.text
+
+
+async def test_a_step_says_why_it_waits_where_nobody_watches_it(
+    process, state_machine, database_url, monkeypatch, capfd
+):
+    """A restart command that restarts nothing may end well. Only these lines tell it then."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    await state_machine.adopt(CHOICES[0], "first")
+    await process("a", 0)
+    begun = await state_machine.begin(1, 1, who="me", why="x")
+    waiting = asyncio.create_task(see_through(who="me", to=1, timeout=None, told_every=0.1))
+    said = ""
+
+    async def told_twice() -> bool:
+        nonlocal said
+        said += capfd.readouterr().err
+        return said.count("waiting: not on phase 1: a (serve, phase 0)") >= 2
+
+    await eventually(told_twice)
+    await state_machine.begin(begun.epoch, 0, who="other", why="no")
+    assert await waiting is Ended.OVERTAKEN
 
 
 async def test_run_waits_for_its_restart_command_when_it_is_interrupted(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
+from typing import NamedTuple
 
 from rich.console import Group, RenderableType
 from rich.live import Live
 
 from compose.commands.migrate import tables
 from compose.commands.migrate.session import session
-from compose.output import err, out
+from compose.output import err, out, warn
 from compose.terminal import styled
 from migration_guide.errors import Overtaken
 from migration_guide.gates.result import GateResult
@@ -27,6 +29,7 @@ __all__ = ["STATUS", "Ended", "GatesStayedRed", "Judge", "see_through", "wait_fo
 
 _LOOK_SECONDS = 0.5
 _GATES_SECONDS = min(3.0, SILENT_SECONDS / 4)
+_TOLD_SECONDS = 60.0
 _TIMED_OUT = 4
 
 
@@ -78,19 +81,21 @@ async def wait_for_gates(
         Overtaken: the queued step was cancelled, or another step was taken meanwhile.
         GatesStayedRed: the time is up; this was printed, and the step is no longer queued.
     """
-    red = [result.name for result in stands_in_the_way(checked.results)]
+    in_the_way = stands_in_the_way(checked.results)
+    red = [result.name for result in in_the_way]
     state = await migration.machine.queue(
         checked.look.state.epoch, checked.step.to, who=who, why=why, seconds=seconds, red=red
     )
     deadline = time.monotonic() + seconds
     try:
-        with Live(console=err, auto_refresh=False, transient=True) as live:
+        with _shown() as show:
             while True:
-                live.update(err.fitted(_waiting(checked.results, deadline)), refresh=True)
+                show(_waiting(checked.results, deadline), _reasons(in_the_way))
                 await asyncio.sleep(_GATES_SECONDS)
                 try:
                     checked = await migration.check(checked.step, window=window)
-                    red = [result.name for result in stands_in_the_way(checked.results)]
+                    in_the_way = stands_in_the_way(checked.results)
+                    red = [result.name for result in in_the_way]
                     if not await migration.machine.still_queued(state.epoch, red):
                         raise Overtaken(state.epoch)
                 except Outage:
@@ -111,22 +116,30 @@ async def wait_for_gates(
     raise GatesStayedRed(checked)
 
 
-async def see_through(*, who: str, to: int, timeout: float | None) -> Ended:  # noqa: ASYNC109
+async def see_through(
+    *,
+    who: str,
+    to: int,
+    timeout: float | None,  # noqa: ASYNC109
+    told_every: float = _TOLD_SECONDS,
+) -> Ended:
     """Show the processes until all are on phase ``to``; then record the step as complete.
 
     An outage of the database is waited out: 'make up' restarts it with the processes. After
-    ``timeout`` seconds, return and leave the step under way.
+    ``timeout`` seconds, return and leave the step under way. Where there is no terminal, a line
+    says every ``told_every`` seconds why it waits.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    with Live(console=err, auto_refresh=False, transient=True) as live:
+    with _shown(told_every) as show:
         while True:
-            done, view = await _look(who, to)
-            if done is not None:
+            seen = await _look(who, to)
+            if (done := seen.over) is not None:
                 break
-            live.update(err.fitted(view), refresh=True)
+            show(Group(seen.processes, _yellow(seen.reason)), seen.reason)
             if deadline is not None and time.monotonic() > deadline:
                 if not err.notes_as_json:
-                    err.print(view)
+                    err.print(seen.processes)
+                warn(seen.reason, label="waiting")
                 err.print(
                     styled(("not yet:", "yellow"), " 'crossfade migrate watch' goes on from here")
                 )
@@ -142,27 +155,58 @@ async def see_through(*, who: str, to: int, timeout: float | None) -> Ended:  # 
     return Ended.OVERTAKEN
 
 
-async def _look(who: str, to: int) -> tuple[MigrationState | None, RenderableType]:
-    """Return the state once the step is over, else ``None``; and the view to show until then."""
+class _StepSeen(NamedTuple):
+    """One look: the state if the step is over; else the processes, and why it is not."""
+
+    over: MigrationState | None
+    reason: str = ""
+    processes: RenderableType = ""
+
+
+async def _look(who: str, to: int) -> _StepSeen:
     try:
         async with session(say=False) as (migration, _):
             look = await migration.look()
             if not look.state.under_way or look.state.target != to:
-                return look.state, ""
+                return _StepSeen(look.state)
             if done := await migration.complete(look, who=who):
-                return done, ""
-            reached = look.reached
-            view = Group(
-                tables.processes(look.processes, look.state.pair, frozenset({to})),
-                styled((f"waiting: {reached.reason}", "yellow")),
-            )
-            return None, view
+                return _StepSeen(done)
+            processes = tables.processes(look.processes, look.state.pair, frozenset({to}))
+            return _StepSeen(None, look.reached.reason, processes)
     except (Outage, TransportError) as error:
-        return None, styled((f"waiting: {one_line(error)}", "yellow"))
+        return _StepSeen(None, one_line(error))
     except Overtaken:
-        return None, "looking again"
+        return _StepSeen(None, "looking again")
+
+
+@contextmanager
+def _shown(told_every: float = _TOLD_SECONDS) -> Iterator[Callable[[RenderableType, str], None]]:
+    """Lend the function that shows a view, and the reason for waiting in it.
+
+    A terminal always has the last view. Elsewhere (a file, another program) nobody would see why
+    the command does not go on, so the reason is printed every ``told_every`` seconds.
+    """
+    told = time.monotonic()
+
+    def show(view: RenderableType, reason: str) -> None:
+        nonlocal told
+        live.update(err.fitted(view), refresh=True)
+        if not err.is_terminal and time.monotonic() - told > told_every:
+            warn(reason, label="waiting")
+            told = time.monotonic()
+
+    with Live(console=err, auto_refresh=False, transient=True) as live:
+        yield show
+
+
+def _yellow(reason: str) -> RenderableType:
+    return styled((f"waiting: {reason}", "yellow"))
 
 
 def _waiting(results: Sequence[GateResult], deadline: float) -> RenderableType:
     left = max(0.0, deadline - time.monotonic())
     return Group(tables.gates(results), styled((f"queued; {left:.0f} s left", "yellow")))
+
+
+def _reasons(in_the_way: Sequence[GateResult]) -> str:
+    return "; ".join(f"{gate.name} is {gate.verdict}: {gate.reason}" for gate in in_the_way)
