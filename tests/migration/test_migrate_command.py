@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 
 import pytest
 from structlog.testing import capture_logs
@@ -470,8 +471,9 @@ async def test_a_step_says_why_it_waits_where_nobody_watches_it(
     assert await waiting is Ended.OVERTAKEN
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_run_waits_for_its_restart_command_when_it_is_interrupted(
-    crossfade, process, state_machine, tmp_path
+    crossfade, process, state_machine, tmp_path, number
 ):
     """The command would go on, and the next one would begin beside it."""
     await state_machine.adopt(CHOICES[0], "first")
@@ -479,10 +481,10 @@ async def test_run_waits_for_its_restart_command_when_it_is_interrupted(
     hook = "touch begun; until [ -e go ]; do sleep 0.1; done; touch ended"
     taken = await crossfade("run", "--to", "kafka", "--why", "x", "--yes", "--rolling", hook)
     await eventually((tmp_path / "begun").exists, timeout=60)
-    ends = asyncio.create_task(taken.interrupt())
+    taken.process.send_signal(number)
     await taken.says("waiting for the command that restarts the processes")
     (tmp_path / "go").touch()
-    assert await ends == 130
+    assert await taken.ends() == 130
     assert (tmp_path / "ended").exists()
     assert "The same command goes on from there" in taken.text
     assert "Traceback" not in taken.text

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 from compose.output import client_settings, fail, run
@@ -12,6 +15,8 @@ from migration_guide.steps import Steps
 from persistence.database.pool import Pool, connect
 
 __all__ = ["explained", "session"]
+
+_INTERRUPTED = 130  # as after Ctrl-C
 
 T = TypeVar("T")
 
@@ -31,8 +36,34 @@ async def session(*, say: bool = True) -> AsyncIterator[tuple[Steps, Pool]]:
 
 
 def explained(main: Callable[[], Coroutine[Any, Any, T]], *, unreachable: int = 1) -> T:
-    """Run a command's coroutine as ``run`` does; a refusal ends the command with one line, too."""
+    """Run a command's coroutine as ``run`` does; a refusal ends the command with one line, too.
+
+    'kill' and a terminal that closes end it as Ctrl-C does: a queued step is taken away, and a
+    command that restarts the processes is not left behind. 'nohup' keeps its meaning.
+    """
+
+    async def interruptible() -> T:
+        with _ended_by(signal.SIGTERM, signal.SIGHUP):
+            return await main()
+
     try:
-        return run(main, unreachable=unreachable)
+        return run(interruptible, unreachable=unreachable)
     except MigrationError as error:
         fail(str(error))
+    except asyncio.CancelledError:
+        sys.exit(_INTERRUPTED)
+
+
+@contextmanager
+def _ended_by(*signals: signal.Signals) -> Iterator[None]:
+    """Let signals cancel the present task, except those that this process was started to ignore."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    handled = [number for number in signals if signal.getsignal(number) is signal.SIG_DFL]
+    for number in handled:
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        yield
+    finally:
+        for number in handled:  # uvloop keeps them when it is closed
+            loop.remove_signal_handler(number)
