@@ -27,11 +27,12 @@ def reload(pid: int) -> str:
     return f'printf "{WRITE}" > .env && kill -HUP {pid}'
 
 
-@pytest.fixture
-async def running(typed_crossfade, places, tmp_path: Path):
+@pytest.fixture(params=[1, pytest.param(2, marks=pytest.mark.chaos)])
+async def running(typed_crossfade, places, tmp_path: Path, request: pytest.FixtureRequest):
+    """Start a supervisor; each step replaces all of its processes, so two of them take longer."""
     (tmp_path / ".env").write_text("TRANSPORT=redis\n")
     places |= installed(tmp_path) | {"TRANSPORT_SHADOW_SETTLE_MS": "1000", "STREAM_PARTITIONS": "4"}
-    started = await typed_crossfade("serve", "--processes", "2", **places)
+    started = await typed_crossfade("serve", "--processes", str(request.param), **places)
     await started.says('"event":"Started"')
     return started
 
