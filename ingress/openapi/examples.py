@@ -17,7 +17,7 @@ _MESSAGE = {
     "senderId": "user_001",
     "content": "Hello!",
     "contentType": "text",
-    "clientMessageId": "client_msg_001",
+    "clientMessageId": "hello_001",
     "recipientIds": ["user_002"],
 }
 _ACK = {
@@ -63,7 +63,7 @@ _FAULTY = _problem(
     ],
 )
 _CONFLICT = _problem(
-    KEY_CONFLICT, "The key user_001:test_conv_001:client_msg_001 stands for another body."
+    KEY_CONFLICT, "The key user_001:test_conv_001:hello_001 stands for another body."
 )
 _UNKNOWN = _problem(OUTCOME_UNKNOWN, "The log did not answer in time.")
 

@@ -10,7 +10,8 @@ from typing import Any
 from compose.commands.up.panel import CURL
 from transport.message.identity import idempotency_key, message_id
 
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
 
 
 def _body(text: str) -> dict[str, Any]:
@@ -29,3 +30,9 @@ def test_the_answer_is_the_one_that_this_request_gets() -> None:
     key = idempotency_key(body["senderId"], body["conversationId"], body["clientMessageId"])
     (answer,) = re.findall(r"```json\n(\{.*?\})\n```", README, re.DOTALL)
     assert json.loads(answer)["messageId"] == message_id(key, body["conversationId"])
+
+
+def test_the_steps_of_the_guide_still_work_after_this_request() -> None:
+    """Their body differs, so with this key they would be refused."""
+    steps = _body((ROOT / "docs" / "deployment_guide.md").read_text("utf-8"))
+    assert steps["clientMessageId"] != _body(README)["clientMessageId"]

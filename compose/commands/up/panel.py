@@ -28,7 +28,7 @@ CURL = """curl -X POST {url}/api/messages \\
     "senderId": "user_001",
     "content": "Hello!",
     "contentType": "text",
-    "clientMessageId": "client_msg_001",
+    "clientMessageId": "hello_001",
     "recipientIds": ["user_002"]
   }}'"""
 _CONTENT_TYPE = '  -H "Content-Type: application/json" \\\n'
