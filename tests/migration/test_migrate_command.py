@@ -49,11 +49,15 @@ def crossfade(tmp_path, database_url):
     """Run ``crossfade migrate ARGUMENTS`` against the test's database."""
     started = []
 
-    async def start(*arguments: str, typed: bool = False, **more: str) -> Crossfade:
+    async def start(
+        *arguments: str, typed: bool = False, terminal: bool = False, **more: str
+    ) -> Crossfade:
         settings = {"DATABASE_URL": database_url, **more}
         arguments = ("migrate", *arguments)
         if typed:
             one = await Crossfade.start(*arguments, cwd=tmp_path, typed=True, **settings)
+        elif terminal:
+            one = await Crossfade.start_in_terminal(*arguments, cwd=tmp_path, **settings)
         else:
             one = await Crossfade.fork(*arguments, cwd=tmp_path, **settings)
         started.append(one)
@@ -488,3 +492,36 @@ async def test_run_waits_for_its_restart_command_when_it_is_interrupted(
     assert (tmp_path / "ended").exists()
     assert "The same command goes on from there" in taken.text
     assert "Traceback" not in taken.text
+
+
+async def test_a_closed_terminal_takes_a_queued_step_away(
+    crossfade, process, state_machine, database_pool
+):
+    """What is said last can't be written, which must not end the command before that."""
+    await state_machine.adopt(CHOICES[0], "first")
+    await process("a", 5)
+
+    async def queued():
+        return (await state(database_pool)).queued
+
+    waits = await crossfade("advance", "--why", "x", "--yes", "--queue", "60", terminal=True)
+    await eventually(queued, timeout=60)
+    await waits.says("s left")
+    waits.hang_up()
+    assert await waits.ends() == 130
+    assert not await queued()
+
+
+async def test_run_in_a_closed_terminal_waits_for_its_restart_command(
+    crossfade, process, state_machine, tmp_path
+):
+    await state_machine.adopt(CHOICES[0], "first")
+    await process("a", 0)
+    hook = "trap '' HUP; touch begun; until [ -e go ]; do sleep 0.1; done; touch ended"
+    options = ("--to", "kafka", "--why", "x", "--yes", "--rolling", hook)
+    taken = await crossfade("run", *options, terminal=True)
+    await eventually((tmp_path / "begun").exists, timeout=60)
+    taken.hang_up()
+    (tmp_path / "go").touch()
+    assert await taken.ends() == 130
+    assert (tmp_path / "ended").exists()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 from compose.local.guard import family
@@ -27,9 +30,14 @@ _SETTINGS = re.compile(
 class Crossfade:
     """One run of the command, with ``settings`` and no other settings of the environment."""
 
-    def __init__(self, process: asyncio.subprocess.Process | _Forked) -> None:
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process | _Forked,
+        terminal: tuple[asyncio.StreamReader, asyncio.ReadTransport] | None = None,
+    ) -> None:
         self.process = process
         self.lines: list[str] = []
+        self._terminal = terminal
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
@@ -58,6 +66,28 @@ class Crossfade:
             preexec_fn=_mind_ctrl_c,
         )
         return cls(process)
+
+    @classmethod
+    async def start_in_terminal(cls, *arguments: str, cwd: Path, **settings: str) -> Crossfade:
+        """Start the command in a terminal of its own, and collect its output."""
+        ours, its = pty.openpty()
+        process = await asyncio.create_subprocess_exec(
+            str(COMMAND),
+            *arguments,
+            cwd=cwd,
+            env=_environment(settings),
+            stdin=its,
+            stdout=its,
+            stderr=its,
+            start_new_session=True,
+            preexec_fn=_take_terminal,
+        )
+        os.close(its)
+        lines = asyncio.StreamReader()
+        reading, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(lines), os.fdopen(ours, "rb")
+        )
+        return cls(process, (lines, reading))
 
     @classmethod
     async def fork(cls, *arguments: str, cwd: Path, **settings: str) -> Crossfade:
@@ -123,6 +153,11 @@ class Crossfade:
         self.process.send_signal(signal.SIGTERM)
         return await self.ends()
 
+    def hang_up(self) -> None:
+        """Close its terminal."""
+        assert self._terminal is not None
+        self._terminal[1].close()
+
     async def kill(self) -> None:
         """Send SIGKILL to the process, but not to its children."""
         if self.process.returncode is None:
@@ -134,8 +169,9 @@ class Crossfade:
         return family(self.process.pid)
 
     async def _read(self) -> None:
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
+        output = self._terminal[0] if self._terminal else self.process.stdout
+        assert output is not None
+        async for line in output:
             self.lines.append(line.decode(errors="replace").rstrip("\n"))
 
 
@@ -172,3 +208,8 @@ def _environment(settings: dict[str, str]) -> dict[str, str]:
 
 def _mind_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _take_terminal() -> None:
+    _mind_ctrl_c()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

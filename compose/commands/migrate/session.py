@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from persistence.database.pool import Pool, connect
 __all__ = ["explained", "session"]
 
 _INTERRUPTED = 130  # as after Ctrl-C
+_OUTPUTS = (1, 2)  # standard output and standard error
 
 T = TypeVar("T")
 
@@ -59,11 +61,26 @@ def _ended_by(*signals: signal.Signals) -> Iterator[None]:
     """Let signals cancel the present task, except those that this process was started to ignore."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
+    terminals = [output for output in _OUTPUTS if os.isatty(output)]
+
+    def end() -> None:
+        _leave_closed(terminals)
+        task.cancel()
+
     handled = [number for number in signals if signal.getsignal(number) is signal.SIG_DFL]
     for number in handled:
-        loop.add_signal_handler(number, task.cancel)
+        loop.add_signal_handler(number, end)
     try:
         yield
     finally:
         for number in handled:  # uvloop keeps them when it is closed
             loop.remove_signal_handler(number)
+
+
+def _leave_closed(terminals: Sequence[int]) -> None:
+    """Drop what is written to closed terminals: the error would take the place of cleaning up."""
+    for output in terminals:
+        if not os.isatty(output):
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, output)
+            os.close(nothing)
