@@ -96,9 +96,9 @@ class PartitionPosition:
             error=str(lost),
         )
         outages = self._context.database_barrier.outages
-        floor = await self._floor()
+        left, floor = self.fence.through, await self._floor()
         await self._take(self._begin(floor), floor.log, await self._restart(floor))
-        await self._catch_up_rows(floor)
+        await self._catch_up_rows(floor, left)
         self.seen(outages)
         await self._claim.nack()
         self._taken_again = time.monotonic()
@@ -260,19 +260,26 @@ class PartitionPosition:
             epoch=claim.epoch,
         )
 
-    async def _catch_up_rows(self, floor: Floor) -> None:
-        """Put back rows that PostgreSQL lost, and move the position to ``floor``, the group's."""
-        fence = self.fence
+    async def _catch_up_rows(self, floor: Floor, left: str | None = None) -> None:
+        """Put back rows that PostgreSQL lost, and move the position to ``floor``, the group's.
+
+        ``left`` is the position that this owner left. It may be beyond the group's: the last rows
+        were not acknowledged yet, and readers may have seen them.
+        """
+        fence, positions = self.fence, self._context.positions
         if not fence.keeps:
             return
         if fence.was_unknown and floor.offset:
             begin = await self._catch_up.begin(fence, floor)
             if begin is not None:
                 await self.move(begin)
+        through = fence.through
+        if through is not None and any(
+            positions.is_behind(through, written) for written in (floor, Floor(left))
+        ):
+            await self._pass_lost_numbers()
         if not fence.was_unknown:
             await self._catch_up.read_what_was_passed(fence, floor)
-        if fence.through is not None and self._context.positions.is_behind(fence.through, floor):
-            await self._pass_lost_numbers()
         while True:
             after = fence.through
             # Records that left a log before it was read are no loss of PostgreSQL's.
@@ -288,7 +295,7 @@ class PartitionPosition:
             ):
                 break
         if floor.offset is not None and (
-            fence.through is None or self._context.positions.is_behind(fence.through, floor)
+            fence.through is None or positions.is_behind(fence.through, floor)
         ):
             await self.move(floor.offset)
 

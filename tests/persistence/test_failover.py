@@ -41,6 +41,14 @@ CONVERSATIONS = 7
 # Repeats take numbers, and have no rows with which these come back.
 REPEATS = "SELECT nextval(pg_get_serial_sequence('messages', 'seq')) FROM generate_series(1, 1000)"
 
+# The last row of a batch waits for the lock 1.
+HELD_BACK = """
+CREATE FUNCTION hold_back() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN new; END $$;
+CREATE TRIGGER hold_back BEFORE INSERT ON messages FOR EACH ROW
+    WHEN (new.client_message_id = 'lost-011') EXECUTE FUNCTION hold_back()
+"""
+
 
 @pytest.fixture
 async def servers(initialized_postgres, tmp_path):
@@ -80,7 +88,7 @@ async def rows_after(
     """Return what a reader of each conversation finds after its place, as ``rows`` does."""
     found: dict[str, list[tuple[str, str]]] = {}
     for name, after in places.items():
-        page, _ = await read_page(pool, name, after, 1000, most_bytes=2**20)
+        page, _ = await read_page(pool, name, after, 1000, most_bytes=2**25)
         found[name] = [(one.message.message_id, one.message.client_message_id) for one in page]
     return found
 
@@ -154,6 +162,32 @@ async def test_a_reader_that_goes_on_from_a_lost_row_misses_nothing(
     await persisted(transport, *lost)
     places = await read_through(pool)
     await servers.primary.kill()
+    await servers.promote()
+    await persisted(transport, *late)
+    assert await rows_after(pool, places) == expected(lost, late)
+
+
+async def test_a_reader_of_a_batch_that_was_half_written_misses_nothing(
+    servers: PostgresPair, pool, start, transport
+) -> None:
+    """Its first rows were lost, and nothing of it is acknowledged."""
+    start(pool=pool)
+    early, late = messages("early", 7), messages("late", 7)
+    lost = [message(f"lost-{n:03}", "conv0", "x" * 2**20) for n in range(12)]
+    await persisted(transport, *early)
+    await servers.cut()
+    await pool.execute(REPEATS)
+    await pool.execute(HELD_BACK)
+    async with using(pool) as holder:
+        await holder.execute("SELECT pg_advisory_lock(1)")
+        await append(transport, *lost)
+
+        async def is_half_written() -> bool:
+            return len((await rows(pool))["conv0"]) > 1
+
+        await eventually(is_half_written, timeout=20)
+        places = await read_through(pool)
+        await servers.primary.kill()
     await servers.promote()
     await persisted(transport, *late)
     assert await rows_after(pool, places) == expected(lost, late)
