@@ -16,3 +16,8 @@ def test_one_thing_is_named_in_the_singular(number: int, text: str) -> None:
 
 def test_a_word_may_have_a_plural_of_its_own() -> None:
     assert counted(2, "process", "processes") == "2 processes"
+
+
+def test_a_word_in_sh_has_the_plural_of_english() -> None:
+    assert counted(1, "hash") == "1 hash"
+    assert counted(7, "hash") == "7 hashes"
