@@ -59,6 +59,6 @@ class StepQueued(MigrationError):  # noqa: N818
 
     def __init__(self, to: int, who: str) -> None:
         super().__init__(
-            f"a step to phase {to} is queued by {who}: wait for it, or take it back with "
-            "'crossfade migrate cancel --why ...'"
+            f"a step to phase {to} is queued by {who}: wait until that command ends. If it was "
+            "killed, or to take the step back: 'crossfade migrate cancel --why ...'"
         )
