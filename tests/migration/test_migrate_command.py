@@ -370,6 +370,7 @@ async def test_two_runs_do_not_restart_the_processes_at_once(
     assert ran.read_text() == "x\n"
     again = await crossfade(*run)
     assert await again.ends() == 4, again.text
+    assert "not yet: the same command goes on from here" in again.text
     assert ran.read_text() == "x\nx\n", "it goes on with the step that is under way"
 
 
@@ -462,7 +463,9 @@ async def test_a_step_says_why_it_waits_where_nobody_watches_it(
     await state_machine.adopt(CHOICES[0], "first")
     await process("a", 0)
     begun = await state_machine.begin(1, 1, who="me", why="x")
-    waiting = asyncio.create_task(see_through(who="me", to=1, timeout=None, told_every=0.1))
+    waiting = asyncio.create_task(
+        see_through(who="me", to=1, timeout=None, goes_on="it", told_every=0.1)
+    )
     said = ""
 
     async def told_twice() -> bool:

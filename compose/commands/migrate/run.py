@@ -223,7 +223,9 @@ class _Runner(NamedTuple):
             await self.restarts.run(pair, phase)
         elif not self.as_json:
             out.print(tables.instructions(phases(pair)[phase]))
-        return await see_through(who=self.who, to=phase, timeout=self.timeout)
+        return await see_through(
+            who=self.who, to=phase, timeout=self.timeout, goes_on="the same command"
+        )
 
     @contextmanager
     def _told_if_interrupted(self) -> Iterator[None]:

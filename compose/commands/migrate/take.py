@@ -44,6 +44,7 @@ __all__ = [
 JUDGING = "Judging the gates; some read both logs ..."
 _REFUSED = 1
 _UNKNOWN = 3
+_WATCH = "'crossfade migrate watch'"
 
 Window = Annotated[
     float, typer.Option(min=1, metavar="SECONDS", help="How far back parity has to have held.")
@@ -197,10 +198,9 @@ async def _judged_again(
 
 async def _see_through(who: str, to: int, seconds: float | None) -> Ended:
     try:
-        return await see_through(who=who, to=to, timeout=seconds)
+        return await see_through(who=who, to=to, timeout=seconds, goes_on=_WATCH)
     except asyncio.CancelledError:  # Ctrl-C
-        text = "the step is under way, and 'crossfade migrate watch' goes on from here"
-        warn(text, label="interrupted")
+        warn(f"the step is under way, and {_WATCH} goes on from here", label="interrupted")
         raise
 
 

@@ -121,13 +121,14 @@ async def see_through(
     who: str,
     to: int,
     timeout: float | None,  # noqa: ASYNC109
+    goes_on: str,
     told_every: float = _TOLD_SECONDS,
 ) -> Ended:
     """Show the processes until all are on phase ``to``; then record the step as complete.
 
     An outage of the database is waited out: 'make up' restarts it with the processes. After
-    ``timeout`` seconds, return and leave the step under way. Where there is no terminal, a line
-    says every ``told_every`` seconds why it waits.
+    ``timeout`` seconds, say which command ``goes_on`` from here, return, and leave the step under
+    way. Where there is no terminal, a line says every ``told_every`` seconds why it waits.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     with _shown(told_every) as show:
@@ -140,9 +141,7 @@ async def see_through(
                 if not err.notes_as_json:
                     err.print(seen.processes)
                 warn(seen.reason, label="waiting")
-                err.print(
-                    styled(("not yet:", "yellow"), " 'crossfade migrate watch' goes on from here")
-                )
+                err.print(styled(("not yet:", "yellow"), f" {goes_on} goes on from here"))
                 return Ended.UNDER_WAY
             await asyncio.sleep(_LOOK_SECONDS)
     # After a rollback of the step, the phase can be ``to`` while that rollback is under way.
