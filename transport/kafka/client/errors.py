@@ -22,6 +22,7 @@ __all__ = [
     "MEANING",
     "FencedInstanceIdError",
     "GroupMaxSizeReachedError",
+    "InvalidRecordError",
     "append_error",
     "install",
     "translate",
@@ -42,7 +43,14 @@ class GroupMaxSizeReachedError(kafka.BrokerResponseError):  # type: ignore[misc]
     message = "GROUP_MAX_SIZE_REACHED"
 
 
-_ADDED = (FencedInstanceIdError, GroupMaxSizeReachedError)
+class InvalidRecordError(kafka.BrokerResponseError):  # type: ignore[misc]
+    """The topic does not take a record of the batch (KIP-467); aiokafka (0.14) lacks it."""
+
+    errno = 87
+    message = "INVALID_RECORD"
+
+
+_ADDED = (FencedInstanceIdError, GroupMaxSizeReachedError, InvalidRecordError)
 
 
 _NETWORK = "Kafka can't be reached: check KAFKA_BOOTSTRAP_SERVERS, and that it runs"
@@ -79,6 +87,11 @@ _FULL_GROUP = (
     "processes with workers"
 )
 _SIZE = "a record is larger than the topic allows (max.message.bytes)"
+_RECORD = (
+    "the topic does not take a record: set its cleanup.policy to delete (with compact, each record "
+    "needs a key), and have its schemas not checked"
+)
+_TIME = "the topic does not take a record's time: set message.timestamp.type to LogAppendTime"
 _TOPIC = "Kafka can't make the topic as configured: check KAFKA_TOPIC, KAFKA_REPLICATION_FACTOR"
 _TRANSACTION = "Kafka answered about a transaction, which we do not use"
 _TOKEN = "Kafka answered about a delegation token, which we do not use"  # noqa: S105 - prose
@@ -112,7 +125,6 @@ MEANING: dict[type[BaseException], tuple[type[TransportError], str]] = {
     kafka.InvalidFetchSessionEpoch: (TransportUnavailable, _PROTOCOL),
     kafka.IllegalArgumentError: (TransportUnavailable, _PROTOCOL),
     kafka.UnsupportedForMessageFormatError: (TransportUnavailable, _PROTOCOL),
-    kafka.InvalidTimestampError: (TransportUnavailable, _PROTOCOL),
     kafka.UnsupportedCodecError: (TransportUnavailable, "a record's compression is unknown to us"),
     # leaders and replicas
     kafka.StaleMetadata: (TransportUnavailable, _LEADER),
@@ -171,6 +183,8 @@ MEANING: dict[type[BaseException], tuple[type[TransportError], str]] = {
     # topics
     kafka.UnknownTopicOrPartitionError: (TopicMissing, _GONE),
     kafka.TopicAlreadyExistsError: (TransportUnavailable, _REFUSED),
+    kafka.InvalidTimestampError: (TransportUnavailable, _TIME),
+    InvalidRecordError: (TransportUnavailable, _RECORD),
     # one record's own fault
     kafka.MessageSizeTooLargeError: (TransportError, _SIZE),
     kafka.RecordTooLargeError: (TransportError, _SIZE),
@@ -210,6 +224,8 @@ _NOT_APPENDED = (
     kafka.RecordListTooLargeError,
     kafka.TopicAuthorizationFailedError,
     kafka.ClusterAuthorizationFailedError,
+    kafka.InvalidTimestampError,
+    InvalidRecordError,
     kafka.InvalidTopicError,
     kafka.PolicyViolationError,
     kafka.ProducerClosed,

@@ -11,8 +11,8 @@ same bytes are sent again until a leader has answered, and the next batch is not
 The broker checks the numbers: it appends a batch only once, and only after its predecessor. An
 error that allows no retry leaves a gap in the numbers, after which the broker would refuse all
 batches (aiokafka issue 1017). So it breaks this producer, and one with a new identity replaces it.
-A batch that is refused for its size, or for our rights, at its first attempt leaves no gap: the
-next one gets its number.
+A batch that is refused for its size, its records or our rights, at its first attempt, leaves no
+gap: the next one gets its number.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     DuplicateSequenceNumber,
+    InvalidTimestampError,
     KafkaConnectionError,
     KafkaError,
     MessageSizeTooLargeError,
@@ -38,7 +39,7 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.structs import TopicPartition
 
 from transport.errors import TransportError, TransportUnavailable
-from transport.kafka.client.errors import append_error, translate
+from transport.kafka.client.errors import InvalidRecordError, append_error, translate
 from transport.kafka.client.node_outages import explained
 from transport.kafka.producer.batch import BATCH_BYTES, Batch
 from transport.kafka.producer.packed import Packed
@@ -59,7 +60,10 @@ connection at 100 MB (``socket.request.max.bytes``), and then none of them is ev
 
 _Sent = tuple[PartitionQueue, Batch]
 # A broker looks for these before it writes a batch or counts its numbers.
-_UNCOUNTED = (MessageSizeTooLargeError, RecordListTooLargeError, TopicAuthorizationFailedError)
+_TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+_UNCOUNTED = (
+    *_TOO_LARGE, InvalidRecordError, InvalidTimestampError, TopicAuthorizationFailedError,
+)  # fmt: skip
 
 
 class Producer:
@@ -280,12 +284,13 @@ class Producer:
     def _refused(self, queue: PartitionQueue, batch: Batch, error: KafkaError) -> None:
         """Go on after a batch that the broker refused before it wrote or counted anything."""
         queue.sequence = (queue.sequence - batch.count) % SEQUENCES
-        if isinstance(error, TopicAuthorizationFailedError):
-            topic = queue.partition.topic
-            self._forbidden.add(topic)
-            _refuse_all(queue, batch, append_error(TopicAuthorizationFailedError(topic)))
-        else:
+        if isinstance(error, _TOO_LARGE):
             self._refused_for_size(queue, batch, error)
+        else:
+            topic = queue.partition.topic
+            if isinstance(error, TopicAuthorizationFailedError):
+                self._forbidden.add(topic)
+            _refuse_all(queue, batch, append_error(type(error)(topic)))
         if queue.waiting:
             self._ready[queue] = None
 
