@@ -279,7 +279,7 @@ class PartitionPosition:
         ):
             await self._pass_lost_numbers()
         if not fence.was_unknown:
-            await self._catch_up.read_what_was_passed(fence, floor)
+            await self._read_what_was_passed(floor)
         while True:
             after = fence.through
             # Records that left a log before it was read are no loss of PostgreSQL's.
@@ -298,6 +298,14 @@ class PartitionPosition:
             fence.through is None or positions.is_behind(fence.through, floor)
         ):
             await self.move(floor.offset)
+
+    async def _read_what_was_passed(self, floor: Floor) -> None:
+        fence, passed = self.fence, floor.moved_to
+        await self._catch_up.read_what_was_passed(fence, floor, was_read=not self._restarted)
+        if passed is None or fence.through is None:
+            return
+        if self._context.positions.is_behind(fence.through, Floor(passed)):
+            await self.move(passed)  # so that what the log no longer holds is told once
 
     async def _pass_lost_numbers(self) -> None:
         """Number what is inserted from now on beyond the rows that PostgreSQL lost."""

@@ -10,6 +10,7 @@ from aiokafka.structs import TopicPartition
 from persistence.worker.recovery.metrics import PositionMetrics
 from tests.support.kafka import fresh_settings
 from tests.support.kafka_consumers import good
+from tests.support.kafka_internals import groups_of
 from tests.support.metric_values import value_of
 from transport.conformance.member import Member
 from transport.contract import WORKER_GROUP, Topic
@@ -39,6 +40,11 @@ async def append(producer, topic: str, numbers: range) -> None:
 async def progress_of(log):
     (progress,) = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
     return progress
+
+
+async def stands_at(database_pool, offset: str) -> bool:
+    """Return whether PostgreSQL's position is this one."""
+    return await database_pool.fetchval("SELECT through FROM log_positions") == offset
 
 
 async def move_group(kafka_node, here, offset):
@@ -111,6 +117,97 @@ async def test_records_that_somebody_moved_the_group_past_become_rows_in_order(
         await eventually(lambda: is_row("8"), timeout=30)
     assert await numbers() == ["0", "1", "2", "3", "8"]
     assert again.consumer.status().paused == []
+
+
+@pytest.mark.parametrize("unread_expired", [False, True])
+async def test_what_expired_unread_is_told_though_the_groups_offsets_expired_too(
+    kafka_node, database_pool, start, eventually, unread_expired
+):
+    """Offsets of a group without members are kept for a week, as records are: they go first."""
+    settings = fresh_settings(kafka_node.bootstrap)
+    own = {"stream_partitions": 1, "kafka_group_prefix": settings.kafka_topic}
+    async with (
+        KafkaTransport(settings.model_copy(update=own)) as log,
+        AIOKafkaProducer(bootstrap_servers=kafka_node.bootstrap) as producer,
+    ):
+        topic, here = log.location.messages, TopicPartition(log.location.messages, 0)
+
+        async def post(*numbers: int) -> None:
+            for number in numbers:
+                sent = good("c", number)
+                await producer.send_and_wait(topic, sent.value, key=sent.key, partition=0)
+
+        async def rows() -> list[str]:
+            found = await database_pool.fetch("SELECT client_message_id FROM messages ORDER BY seq")
+            return [row["client_message_id"] for row in found]
+
+        async def is_row(number: str) -> bool:
+            return number in await rows()
+
+        def told(worker) -> float:
+            return value_of(worker.metrics.of(PositionMetrics).rows_lost.labels("kafka"))
+
+        running = start(log=log)
+        await post(0, 1)
+        await eventually(lambda: is_row("1"), timeout=30)
+        await running.stop()
+        await post(2, 3, 4)
+        if unread_expired:
+            admin = AIOKafkaAdminClient(bootstrap_servers=kafka_node.bootstrap)
+            await admin.start()
+            await admin.delete_records({here: RecordsToDelete(before_offset=5)})
+            await admin.close()
+        await groups_of(log).forget(f"{settings.kafka_topic}{WORKER_GROUP}")
+        again = start(log=log, member="w2")
+        await eventually(lambda: stands_at(database_pool, "4"), timeout=30)
+        await again.stop()
+        last = start(log=log, member="w3")
+        await post(5)
+        await eventually(lambda: is_row("5"), timeout=30)
+        assert await rows() == (list("015") if unread_expired else list("012345"))
+        assert (told(again), told(last)) == (float(unread_expired), 0.0), "told once"
+        assert last.consumer.status().paused == []
+
+
+async def test_what_left_another_log_before_it_was_read_is_not_told(
+    kafka_node, log, database_pool, start, eventually
+):
+    """The address led to another cluster, or the topic was made anew."""
+
+    async def count() -> int:
+        return await database_pool.fetchval("SELECT count(*) FROM messages")
+
+    async def post(topic: str, number: int) -> None:
+        async with AIOKafkaProducer(bootstrap_servers=kafka_node.bootstrap) as producer:
+            sent = good("c", number)
+            await producer.send_and_wait(topic, sent.value, key=sent.key, partition=0)
+
+    async def is_stored(rows: int) -> bool:
+        return await count() == rows
+
+    running = start(log=log)
+    await post(log.location.messages, 0)
+    await post(log.location.messages, 1)
+    await eventually(lambda: is_stored(2), timeout=30)
+    await running.stop()
+    settings = fresh_settings(kafka_node.bootstrap)
+    other = KafkaTransport(settings.model_copy(update={"stream_partitions": 1}))
+    async with other:
+        await post(other.location.messages, 2)
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka_node.bootstrap)
+        await admin.start()
+        here = TopicPartition(other.location.messages, 0)
+        await admin.delete_records({here: RecordsToDelete(before_offset=1)})
+        await admin.close()
+        for member in ("w2", "w3"):
+            again = start(log=other, member=member)
+            await eventually(lambda: stands_at(database_pool, "0"), timeout=30)
+            await again.stop()
+            assert value_of(again.metrics.of(PositionMetrics).rows_lost.labels("kafka")) == 0
+        last = start(log=other, member="w4")
+        await post(other.location.messages, 3)
+        await eventually(lambda: is_stored(3), timeout=30)
+        assert value_of(last.metrics.of(PositionMetrics).rows_lost.labels("kafka")) == 0
 
 
 async def test_what_an_aborted_transaction_leaves_behind_is_no_lost_row(

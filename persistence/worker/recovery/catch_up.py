@@ -191,18 +191,18 @@ class CatchUp:
             log.warning("Rows put back from the log", records=records, rows=restored, all=is_whole)
         return is_whole
 
-    async def read_what_was_passed(self, fence: Fence, floor: Floor) -> None:
+    async def read_what_was_passed(self, fence: Fence, floor: Floor, *, was_read: bool) -> None:
         """Persist the records after the fence's position past which the group was moved.
 
         Nobody acknowledged them, so they may have no row. Records that have one change nothing. No
-        partition waits for those that the log no longer holds.
+        partition waits for those that the log no longer holds: they are told. So it is as well
+        where the log lost the group's position, and began the group at its first record. What left
+        a log before it was read (``was_read`` is ``False``) is no loss.
         """
         after, passed = fence.through, Floor(floor.moved_to)
         if after is None or not self._positions.is_behind(after, passed):
             return
-        if not await self._page(fence.partition, after, passed):
-            return  # also where the group stands at the first record that the log still holds
-        if not await self._reaches(fence.partition, after):
+        if was_read and not await self._reaches(fence.partition, after):
             self.warn(fence, passed)
         await self.restore(fence, after, passed, passes_holes=True, reason=_MOVED)
 
