@@ -9,10 +9,11 @@ from tests.support.eventually import eventually
 from tests.support.kafka import alter_topic
 from tests.support.kafka_internals import lose_answer, producer_of
 from transport.conformance.member import contents, message
-from transport.contract import Appended, DeadLetter, Reason, Topic
+from transport.contract import Appended, DeadLetter, Reason, Record, Topic
 from transport.errors import TransportUnavailable
 from transport.kafka import KafkaTransport
 from transport.kafka.administration.topics import topic_specs
+from transport.message.dead_letters import HEADER_CUT
 from transport.settings import TransportSettings
 
 
@@ -111,3 +112,19 @@ async def test_messages_whose_time_a_topic_refuses_are_not_sent_and_told(
     assert all("set message.timestamp.type to LogAppendTime" in line for line in told)
     assert producer_of(kafka_transport) is producer
     assert contents(await kafka_transport.read(Topic.MESSAGES, 0)) == taken
+
+
+async def test_a_letter_that_a_topic_stores_uncompressed_is_cut(
+    kafka_transport: KafkaTransport, kafka_settings: TransportSettings
+) -> None:
+    """Else its partition would wait for ever: compressed, it is small, and refused all the same."""
+    await _alter(kafka_settings, Topic.DEAD_LETTERS, compression_type="uncompressed")
+    record = Record(Topic.MESSAGES, 0, "5", "key", b"x" * 10_000_000, {}, 0.0)
+    letter = DeadLetter(record, Reason.REJECTED, "no", 1, "2026-11-30T00:00:00Z")
+
+    async def is_cut() -> bool:  # the broker may act on the setting a moment later
+        await kafka_transport.dead_letter([letter])
+        *_, found = await kafka_transport.read(Topic.DEAD_LETTERS, 0)
+        return HEADER_CUT in found.headers and len(found.body) > 4_000_000
+
+    await eventually(is_cut, 30.0)

@@ -59,7 +59,12 @@ class KafkaDeadLetters:
                 continue
             # One at a time: each may be megabytes.
             packed = await asyncio.to_thread(_packed, letter, topic, whole, self._most)
-            self._require(await self._appender.append_alone(to, 0, packed), packed.size)
+            outcome = await self._appender.append_alone(to, 0, packed)
+            if type(outcome) is TransportError and packed.codec:
+                # The broker may store it uncompressed (compression.type), and counts those bytes.
+                packed = await asyncio.to_thread(_packed_cut, letter, topic, whole, self._most)
+                outcome = await self._appender.append_alone(to, 0, packed)
+            self._require(outcome, packed.size)
         for (_, whole), outcome in zip(
             plain, await self._appender.append(to, plain) if plain else (), strict=True
         ):
@@ -102,10 +107,13 @@ def _is_damaged(header: bytes) -> bool:
 
 def _packed(letter: DeadLetter, topic: str, whole: Outgoing, most: int) -> Packed:
     """Return ``whole``, a letter of ``topic``, as a batch of at most ``most`` bytes."""
-    packed = pack(whole, most=most)
-    if packed is None:
-        packed = pack(cut(letter, topic, whole, most=most), most=most)
-        assert packed is not None, "what was cut to a size has that size"
+    return pack(whole, most=most) or _packed_cut(letter, topic, whole, most)
+
+
+def _packed_cut(letter: DeadLetter, topic: str, whole: Outgoing, most: int) -> Packed:
+    """Return the beginning of ``whole`` as a batch of at most ``most`` bytes."""
+    packed = pack(cut(letter, topic, whole, most=most), most=most)
+    assert packed is not None, "what was cut to a size has that size"
     return packed
 
 
