@@ -308,7 +308,7 @@ class PartitionPosition:
             await self.move(passed)  # so that what the log no longer holds is told once
 
     async def _pass_lost_numbers(self) -> None:
-        """Number what is inserted from now on beyond the rows that PostgreSQL lost."""
+        """Give the next rows numbers beyond those of the rows that PostgreSQL lost."""
         context = self._context
         await context.database_barrier.run(context.writer.pass_lost_numbers, self._stop)
 

@@ -500,7 +500,7 @@ async def test_run_waits_for_its_restart_command_when_it_is_interrupted(
 async def test_a_closed_terminal_takes_a_queued_step_away(
     crossfade, process, state_machine, database_pool
 ):
-    """What is said last can't be written, which must not end the command before that."""
+    """The command can't write its last words, and takes the step away all the same."""
     await state_machine.adopt(CHOICES[0], "first")
     await process("a", 5)
 
