@@ -48,7 +48,7 @@ async def test_missing_topics_are_made_as_configured(
 async def test_no_topic_has_the_bound_in_bytes_that_is_the_brokers_default(
     kafka_server: KafkaServer, kafka_settings: TransportSettings, admin: AIOKafkaAdminClient
 ) -> None:
-    """Many clusters have one. It would remove records and dead letters that nobody has read."""
+    """Many clusters set it. Kafka would remove unread records and dead letters."""
     bound = "1000000"
     other = f"{kafka_settings.kafka_topic}.other"
     await admin.create_topics([NewTopic(other, 1, 1)])

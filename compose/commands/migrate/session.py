@@ -78,7 +78,7 @@ def _ended_by(*signals: signal.Signals) -> Iterator[None]:
 
 
 def _leave_closed(terminals: Sequence[int]) -> None:
-    """Discard what is written to closed terminals. An error there would end the clean-up."""
+    """Send the output for closed terminals to /dev/null: an error would end the clean-up."""
     for output in terminals:
         if not os.isatty(output):
             nothing = os.open(os.devnull, os.O_WRONLY)
