@@ -134,21 +134,32 @@ class RedisCluster:
         await eventually(takes_it)
 
     async def is_whole(self) -> None:
-        """Wait until all running servers agree that every slot is served."""
+        """Wait until all running servers agree that every slot is served, and by which replicas.
+
+        A replica's link is up before the others have heard whose replica it is.
+        """
 
         async def agree() -> bool:
             running = [server for server in self.servers if server.running]
             told = [await self.run(it, "CLUSTER", "SLOTS") for it in running]
-            owners = [sorted((it[0], it[1], it[2][1]) for it in slots) for slots in told]
-            count = sum(last - first + 1 for first, last, _ in owners[0])
-            infos = [str(await self.run(it, "CLUSTER", "INFO")) for it in running]
-            links = [str(await self.run(it, "INFO", "replication")) for it in running]
-            return (
-                count == _SLOTS
-                and all(it == owners[0] for it in owners)
-                and all("cluster_state:ok" in it for it in infos)
-                and all("role:master" in it or "master_link_status:up" in it for it in links)
-            )
+            views = {
+                server.port: sorted(
+                    (first, last, primary[1], sorted(it[1] for it in replicas))
+                    for first, last, primary, *replicas in slots
+                )
+                for server, slots in zip(running, told, strict=True)
+            }
+            view = views[running[0].port]
+            assert all(it == view for it in views.values()), f"they disagree: {views}"
+            assert sum(last - first + 1 for first, last, *_ in view) == _SLOTS, view
+            for server in running:
+                state = str(await self.run(server, "CLUSTER", "INFO"))
+                assert "cluster_state:ok" in state, f"{server.port}: {state}"
+                link = str(await self.run(server, "INFO", "replication"))
+                if "role:master" not in link:
+                    assert "master_link_status:up" in link, f"{server.port}: {link}"
+                    assert any(server.port in it for *_, it in view), f"no {server.port}: {view}"
+            return True
 
         await eventually(agree, 30.0)
 
