@@ -31,7 +31,8 @@ _IS_USED = f"SELECT EXISTS ({_USED})"
 _FORGET = f"""
 WITH used AS (SELECT EXISTS ({_USED}) AS yes),
 gone AS (DELETE FROM fences WHERE transport = $1 AND NOT (SELECT yes FROM used)),
-placeless AS (DELETE FROM log_positions WHERE transport = $1 AND NOT (SELECT yes FROM used))
+placeless AS (DELETE FROM log_positions WHERE transport = $1 AND NOT (SELECT yes FROM used)),
+unfollowed AS (DELETE FROM standby_positions WHERE transport = $1 AND NOT (SELECT yes FROM used))
 SELECT NOT yes FROM used
 """  # noqa: S608 - constants only
 

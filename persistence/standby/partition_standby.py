@@ -46,6 +46,7 @@ _log = structlog.get_logger(__name__)
 _SHORT_LULL_SECONDS = 0.05
 """The lull when it was just seen that no worker reads the log."""
 _LONGEST_WAIT = 1.0
+_NOTE_SECONDS = 5.0
 # While the first record is not settled, the next ones hardly are: ask about a few only.
 _PROBE = 8
 
@@ -81,6 +82,9 @@ class PartitionStandby:
         self._taking_over = False
         self._is_shared = False  # some processes read this log, and some the other
         self._looked_up = 0.0
+        self._log: str | None = None
+        self._noted: str | None = None
+        self._noted_at = float("-inf")
         self.position: str | None = None
         """The offset through which this claim has acknowledged."""
         self.first: Record | None = None
@@ -98,6 +102,7 @@ class PartitionStandby:
         await self._forget_position()
         async with self._interruption, self._handed_over():
             await self._acknowledge_until_stopped()
+        await self._note(self.position)
 
     @asynccontextmanager
     async def _handed_over(self) -> AsyncIterator[None]:
@@ -132,6 +137,8 @@ class PartitionStandby:
         wait = self._context.worker.poll
         while not self._stop.is_set():
             await self._gather(wait)
+            if time.monotonic() - self._noted_at > _NOTE_SECONDS:
+                await self._note(self.position)
             if not self._waiting:
                 wait = self._context.worker.poll
                 continue
@@ -161,10 +168,31 @@ class PartitionStandby:
             # The position stays known meanwhile: if this standby is stopped, the next one goes on
             # from it.
             await PartitionWorker(self._claim, context, self._stop).catch_up_from(known)
+        floor = await context.log_barrier.run(
+            lambda: context.positions.floor(partition), self._stop
+        )
+        self._log = floor.log
+        await self._note(floor.offset)
+        if known is not None:
             await context.database_barrier.run(
                 lambda: writer.forget_position(name, partition, self._claim.epoch), self._stop
             )
         may_be_behind.clear()
+
+    async def _note(self, through: str | None) -> None:
+        """Note in PostgreSQL that everything ``through`` an offset is settled.
+
+        The rows were committed before. So a backup that has the note has the rows too, and a worker
+        that takes this partition over in that backup's database knows where to begin.
+        """
+        if through is None or through == self._noted or self._log is None:
+            return
+        context, partition, log = self._context.worker, self._claim.partition, self._log
+        await context.database_barrier.run(
+            lambda: context.writer.note_standby(context.transport.name, partition, through, log),
+            self._stop,
+        )
+        self._noted, self._noted_at = through, time.monotonic()
 
     async def _gather(self, seconds: float) -> None:
         """Read for ``seconds`` (at least once), and wait a lull whenever records came.

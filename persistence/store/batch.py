@@ -37,7 +37,8 @@ class Fence(msgspec.Struct, gc=False):
     others persisted. ``place`` is the current location of the position's row
     (``persistence.store.positions``). ``is_first`` is true if PostgreSQL has never had an owner of
     this partition, nor of any partition of another log. ``was_unknown`` is true if it knew no
-    position when the fence was taken.
+    position when the fence was taken. ``is_new`` is true if besides it has never had an owner of
+    the partition, ``was_noted`` if a standby had noted how far it followed the partition.
     """
 
     transport: str
@@ -48,6 +49,8 @@ class Fence(msgspec.Struct, gc=False):
     keeps: bool = True
     is_first: bool = False
     was_unknown: bool = False
+    is_new: bool = False
+    was_noted: bool = False
 
 
 class FencedBatch(msgspec.Struct, frozen=True):

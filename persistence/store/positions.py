@@ -17,7 +17,9 @@ __all__ = [
     "known_positions",
     "log_of_position",
     "move_position",
+    "note_standby",
     "set_position",
+    "take_noted",
     "take_position",
 ]
 
@@ -53,6 +55,15 @@ UPDATE log_positions SET through = NULL WHERE transport = $1 AND partition = $2 
 _SET = """
 UPDATE log_positions SET through = $3 WHERE transport = $1 AND partition = $2 AND through = $4
 RETURNING true
+"""
+
+_NOTE = """
+INSERT INTO standby_positions (transport, partition, through, log) VALUES ($1, $2, $3, $4)
+ON CONFLICT (transport, partition) DO UPDATE SET through = excluded.through, log = excluded.log
+"""
+_TAKE_NOTED = """
+DELETE FROM standby_positions WHERE transport = $1 AND partition = $2
+RETURNING CASE WHEN log = $3 THEN through END
 """
 
 
@@ -124,6 +135,21 @@ async def forget_position(
 ) -> None:
     """Set a partition's position to unknown, unless an owner with a higher epoch has it."""
     await connection.execute(_FORGET, transport, partition, epoch)
+
+
+async def note_standby(
+    connection: Connection, transport: str, partition: int, through: str, log: str
+) -> None:
+    """Note that a standby acknowledged through an offset of the log with the identity ``log``."""
+    await connection.execute(_NOTE, transport, partition, through, log)
+
+
+async def take_noted(
+    connection: Connection, transport: str, partition: int, log: str | None
+) -> str | None:
+    """Take away what a standby noted, and return it; ``None`` if it is of another log."""
+    noted: str | None = await connection.fetchval(_TAKE_NOTED, transport, partition, log)
+    return noted
 
 
 async def set_position(

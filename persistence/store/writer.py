@@ -24,6 +24,8 @@ from persistence.store.positions import (
     forget_position,
     log_of_position,
     move_position,
+    note_standby,
+    take_noted,
     take_position,
 )
 from persistence.store.statement import BEFORE, INSERT, OTHERS, TAKE
@@ -70,8 +72,8 @@ class Writer:
             epoch: The owner's epoch.
             owner: The owner's name.
             keeps: Whether PostgreSQL keeps the position (``Fence.keeps``).
-            begin: The position to begin with where PostgreSQL knows none. The first owner begins
-                before the first record.
+            begin: The position to begin with where PostgreSQL knows none, and no standby noted
+                one. The partition's first owner begins before the first record.
             log: The identity of the owner's log, if it is known.
             restart: The position to begin with where PostgreSQL knows one in another log.
 
@@ -98,8 +100,12 @@ class Writer:
                 connection, transport, partition, epoch, before=before, log=log, restart=restart
             )
             was_unknown = through is None
-            if was_unknown and keeps:
-                through = "" if is_first else begin
+            noted = await take_noted(connection, transport, partition, log) if keeps else None
+            was_noted = was_unknown and noted is not None
+            if was_noted:
+                through = noted
+            elif was_unknown and keeps:
+                through = "" if is_new else begin
             if was_unknown and through is not None:
                 moved = await move_position(
                     connection, transport, partition, epoch, through=through, before=None
@@ -114,6 +120,8 @@ class Writer:
             place,
             is_first=is_first,
             was_unknown=was_unknown,
+            is_new=is_new,
+            was_noted=was_noted,
         )
 
     async def log_of(self, transport: str, partition: int) -> str | None:
@@ -171,6 +179,15 @@ class Writer:
         """
         async with using(self._pool) as connection:
             await forget_position(connection, transport, partition, epoch)
+
+    async def note_standby(self, transport: str, partition: int, through: str, log: str) -> None:
+        """Note how far a standby acknowledged a partition of the log with the identity ``log``.
+
+        Raises:
+            Outage: the database can't do it now.
+        """
+        async with using(self._pool) as connection:
+            await note_standby(connection, transport, partition, through, log)
 
     async def probe(self) -> None:
         """Check that batches can be written: connected, migrated, permitted, not read-only.

@@ -6,7 +6,7 @@ from sqlalchemy import BigInteger, Column, Integer, Table
 
 from persistence.tables.schema import metadata, text_column
 
-__all__ = ["log_positions"]
+__all__ = ["log_positions", "standby_positions"]
 
 log_positions = Table(
     "log_positions",
@@ -29,4 +29,19 @@ new owner raises the epoch.
 
 The table has no index, so it is no model: see the migration that makes it. In a publication, a row
 is identified by all its columns (``REPLICA IDENTITY FULL``).
+"""
+
+standby_positions = Table(
+    "standby_positions",
+    metadata,
+    Column("transport", text_column().type, primary_key=True),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("through", text_column().type, nullable=False),
+    Column("log", text_column().type, nullable=False),
+)
+"""Up to ``through``, every record of a partition that no worker reads is a row or a dead letter.
+
+Its standby notes that every few seconds, so it may be behind what the standby acknowledged. The
+first worker that reads the partition begins there, and takes the note away: from then on the
+position is in ``log_positions``. ``log`` is the identity of the log.
 """

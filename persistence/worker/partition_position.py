@@ -14,7 +14,7 @@ import structlog
 
 from persistence.errors import FenceLost
 from persistence.store.batch import Fence
-from persistence.worker.recovery.catch_up import ANOTHER_LOG, LOST, CatchUp, Persist
+from persistence.worker.recovery.catch_up import ANOTHER_LOG, LOST, NOTED, CatchUp, Persist
 from persistence.worker.recovery.positions import Floor
 from persistence.worker.worker_context import WorkerContext
 from transport.contract import Claim
@@ -236,7 +236,8 @@ class PartitionPosition:
         )
         fence.epoch, fence.is_first = taken.epoch, taken.is_first
         fence.through, fence.place = taken.through, taken.place
-        fence.was_unknown = taken.was_unknown
+        fence.was_unknown, fence.was_noted = taken.was_unknown, taken.was_noted
+        fence.is_new = taken.is_new
         if self._begun is None:
             self._begun = taken.through
 
@@ -284,20 +285,31 @@ class PartitionPosition:
             after = fence.through
             # Records that left a log before it was read are no loss of PostgreSQL's.
             if not self._restarted and not await self._catch_up.is_covered(fence, floor):
-                await self._catch_up.wait_for_operator(fence, floor, self._position_now)
+                await self._tell_uncovered(floor)
                 after = after if fence.through is None else fence.through
             if after is None or await self._catch_up.restore(
                 fence,
                 after,
                 floor,
-                passes_holes=self._restarted or fence.through is None,
-                reason=ANOTHER_LOG if self._restarted else LOST,
+                passes_holes=self._restarted or fence.was_noted or fence.through is None,
+                reason=self._reason(),
             ):
                 break
         if floor.offset is not None and (
             fence.through is None or positions.is_behind(fence.through, floor)
         ):
             await self.move(floor.offset)
+
+    async def _tell_uncovered(self, floor: Floor) -> None:
+        if self.fence.was_noted:  # perhaps all have rows: the standby could not note them in time
+            self._catch_up.warn(self.fence, floor)
+        else:
+            await self._catch_up.wait_for_operator(self.fence, floor, self._position_now)
+
+    def _reason(self) -> str:
+        if self._restarted:
+            return ANOTHER_LOG
+        return NOTED if self.fence.was_noted else LOST
 
     async def _read_what_was_passed(self, floor: Floor) -> None:
         fence, passed = self.fence, floor.moved_to

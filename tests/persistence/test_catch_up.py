@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 from otel.metrics import Metrics
 from persistence.errors import FenceLost
 from persistence.settings import PersistenceSettings
+from persistence.store.writer import Writer
 from persistence.worker.partition_position import PartitionPosition
 from persistence.worker.recovery.gaps import Gap, accept
 from persistence.worker.recovery.log_begin import before_first, holds_all
@@ -339,18 +340,65 @@ async def test_a_database_that_was_emptied_gets_all_that_the_log_holds(
     assert not running.consumer.status().paused
 
 
-async def test_a_log_that_is_read_after_another_puts_nothing_back(
-    start, transport, database_pool
+@pytest.mark.parametrize("followed", [5, 3, None])
+async def test_a_log_that_is_read_after_another_begins_where_a_standby_noted_that_it_was(
+    start, transport, database_pool, followed
 ) -> None:
-    """Its standby acknowledged what the other log's workers persisted, and left no fence."""
-    running = start()
-    await persisted(transport, *some("lost", 5))
+    """Its standby acknowledged what the other log's workers persisted, and left no fence.
+
+    Workers then read it, and PostgreSQL was restored to a moment when they did not. Where no
+    standby had followed the log by then, all of its records may lack their rows.
+    """
+    running, lost, late = start(), some("lost", 5), some("late", 2)
+    await persisted(transport, *lost)
+    offsets = [record.offset for record in await transport.read(Topic.MESSAGES, P)]
     await running.stop()
     await lose(database_pool, "lost", [])
     await database_pool.execute("UPDATE fences SET transport = 'kafka'")
     await database_pool.execute("DELETE FROM log_positions")
+    if followed is not None:
+        noted = offsets[followed - 1]
+        await Writer(database_pool).note_standby("redis", P, noted, await transport.identity())
     running = start(member="w2")
-    await persisted(transport, *some("late", 2))
-    assert await names(database_pool) == names_of(some("late", 2))
+    await persisted(transport, *late)
+    assert await names(database_pool) == names_of(lost[followed or 0 :], late)
     restored = running.metrics.of(PositionMetrics).restored
-    assert value_of(restored.labels("redis")) == 0
+    assert value_of(restored.labels("redis")) == len(lost) - (followed or 0)
+    assert await database_pool.fetchval("SELECT count(*) FROM standby_positions") == 0
+
+
+async def test_a_partition_goes_on_where_the_log_lost_what_came_after_a_standbys_note(
+    start, transport, database_pool, trim
+) -> None:
+    """Perhaps all of it has rows: a standby that was killed could not note more."""
+    running, lost, late = start(), some("lost", 5), some("late", 2)
+    await persisted(transport, *lost)
+    offsets = [record.offset for record in await transport.read(Topic.MESSAGES, P)]
+    await running.stop()
+    await lose(database_pool, "lost", [])
+    await database_pool.execute("UPDATE fences SET transport = 'kafka'")
+    await database_pool.execute("DELETE FROM log_positions")
+    await Writer(database_pool).note_standby("redis", P, offsets[0], await transport.identity())
+    await trim(offsets[3])
+    running = start(member="w2")
+    await persisted(transport, *late)
+    assert await names(database_pool) == names_of(lost[3:], late)
+    told = running.metrics.of(PositionMetrics)
+    assert value_of(told.rows_lost.labels("redis")) == 1
+
+
+async def test_what_a_standby_noted_of_another_log_counts_for_nothing(
+    start, transport, database_pool
+) -> None:
+    """The name means another log since then, as after a change of address."""
+    running, lost = start(), some("lost", 5)
+    await persisted(transport, *lost)
+    (*_, last) = [record.offset for record in await transport.read(Topic.MESSAGES, P)]
+    await running.stop()
+    await lose(database_pool, "lost", [])
+    await database_pool.execute("UPDATE fences SET transport = 'kafka'")
+    await database_pool.execute("DELETE FROM log_positions")
+    await Writer(database_pool).note_standby("redis", P, last, "another log")
+    start(member="w2")
+    await persisted(transport, *some("late", 2))
+    assert await names(database_pool) == names_of(lost, some("late", 2))

@@ -11,6 +11,7 @@ from random import Random
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from persistence.dead_letters.dead_letters import DeadLetters
 from persistence.dead_letters.indexer import DeadLetterIndexer
@@ -60,6 +61,43 @@ async def test_what_the_workers_persisted_is_acknowledged_and_its_place_is_noted
     assert {p.floor for p in await other.progress(Topic.MESSAGES, group=WORKER_GROUP)} - {
         None
     } == set(status.positions.values())
+
+
+async def test_how_far_it_followed_is_noted_where_a_worker_will_begin(
+    start, stand_by, transport, other, database_pool, eventually
+):
+    """First the group's position at its start, then what it acknowledged, all before it ends."""
+    sent = [message(f"c{i}", f"conv{i % 7}") for i in range(60)]
+    await mirror(transport, other, *sent[:40])
+    standby, worker = stand_by(patience=60), start()
+    await eventually(partial(drained, other))
+    await standby.stop()
+    assert await noted(database_pool, "memory") == await floors(other)
+    standby = stand_by(patience=60, member="w2")
+    await mirror(transport, other, *sent[40:])
+    await eventually(partial(drained, other))
+    await standby.stop()
+    await eventually(partial(drained, transport))
+    await worker.stop()
+    assert await noted(database_pool, "memory") == await floors(other)
+    with capture_logs() as said:
+        reads = start(log=other, member="w3")
+        await mirror(transport, other, message("last", "conv1"))
+        await eventually(partial(drained, other))
+        await reads.stop()
+    assert [line["event"] for line in said if line["log_level"] in ("warning", "error")] == []
+    assert await database_pool.fetchval("SELECT count(*) FROM standby_positions") == 0
+
+
+async def noted(pool, transport: str) -> dict[int, str]:
+    rows = await pool.fetch("SELECT * FROM standby_positions WHERE transport = $1", transport)
+    return {row["partition"]: row["through"] for row in rows}
+
+
+async def floors(log) -> dict[int, str]:
+    return {
+        p.partition: p.floor or "" for p in await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    }
 
 
 async def test_nothing_is_acknowledged_beyond_the_first_that_is_not_settled(

@@ -22,7 +22,7 @@ from persistence.store.batch import Fence
 from persistence.worker.recovery.positions import Floor, Positions
 from transport.contract import Record
 
-__all__ = ["ANOTHER_LOG", "LOST", "CatchUp"]
+__all__ = ["ANOTHER_LOG", "LOST", "NOTED", "CatchUp"]
 
 _log = structlog.get_logger(__name__)
 
@@ -34,6 +34,10 @@ LOST = (
 ANOTHER_LOG = (
     "PostgreSQL's position was in another log than the one that is read now: every record that "
     "this log still holds is read again, and those without a row get it now"
+)
+NOTED = (
+    "The workers' group is beyond what a standby noted in PostgreSQL: the records in between are "
+    "read again, and those without a row get it now"
 )
 """Logged if there are such records."""
 _MOVED = (
@@ -87,25 +91,35 @@ class CatchUp:
     async def begin(self, fence: Fence, floor: Floor) -> str | None:
         """Return where to put rows back from if no position was known; ``None``: the fence's.
 
-        A database that never had an owner of the partition is not the one that workers wrote
-        before: it was emptied, or is another one. Then all records of the log become rows.
-        Otherwise the previous release kept no position, or a standby acknowledged records that
-        others persisted. The fence then begins at the group's position of that time. This happens
-        once for each partition, and no row need be lost.
+        A database that never had an owner of the partition, nor a standby that followed it, is not
+        the one that workers wrote before: it was emptied, is another one, or was restored to a
+        moment before this log was used. Then all records of the log are read again.
+
+        Otherwise a standby acknowledged records that others persisted, and noted how far; or a
+        previous release kept no position. Then the fence begins there, or at the group's position
+        of that time. This happens once for each partition, and no row need be lost.
         """
         log = _log.bind(partition=fence.partition, acknowledged=floor.offset)
-        if not fence.is_first:
+        if not fence.is_new or fence.was_noted:
             log.info(
                 "No position in PostgreSQL: beginning after the last record that was acknowledged "
                 "before this worker",
                 after=fence.through,
             )
             return None
-        log.error(
-            "PostgreSQL knows nothing of a partition whose records workers have acknowledged: "
-            "the database was emptied, or is another one. All records that the log still has "
-            "become rows; older ones are lost if no other server or backup has them"
-        )
+        if fence.is_first:
+            log.error(
+                "PostgreSQL knows nothing of a partition whose records workers have acknowledged: "
+                "the database was emptied, or is another one. All records that the log still has "
+                "become rows; older ones are lost if no other server or backup has them"
+            )
+        else:
+            log.warning(
+                "PostgreSQL knows nothing of a partition whose records workers have acknowledged: "
+                "it was restored to a moment before this log was used, or the log was drained "
+                "since. All records that the log still has are read again, and those without a "
+                "row get it now"
+            )
         return await self.before_first(fence)
 
     async def before_first(self, fence: Fence) -> str:

@@ -1,0 +1,93 @@
+"""PostgreSQL is restored to a moment before workers read the log that they read now."""
+
+from __future__ import annotations
+
+import asyncpg
+import pytest
+
+from tests.faults.both_logs import KAFKA, MIRROR, REDIS, BothLogsDeployment
+from tests.support.eventually import eventually
+
+_PARTITIONS = 16
+
+
+@pytest.mark.parametrize(
+    "restored_to",
+    [
+        pytest.param(MIRROR, id="to the phase in which it was a copy"),
+        pytest.param(REDIS, id="to the phase before it was used", marks=pytest.mark.chaos),
+    ],
+)
+async def test_rows_come_back_from_a_log_that_the_restored_database_never_saw_read(
+    both_logs: BothLogsDeployment, restored_to: dict[str, str]
+) -> None:
+    """The workers are restarted meanwhile: nobody remembers where they began to read."""
+    ingresses, (worker,) = await both_logs.run(ingresses=1, **restored_to)
+    async with both_logs.load(ingresses) as load:
+        await load.goes_on(60)
+        if restored_to is MIRROR:
+            await eventually(lambda: _is_followed(both_logs), timeout=20)
+        await _copy(both_logs)
+        if restored_to is not MIRROR:
+            for service in (worker, *ingresses):
+                await service.restart(**MIRROR)
+        await load.goes_on(60)
+        await both_logs.catches_up()
+        for service in (worker, *ingresses):
+            for name in MIRROR:
+                del service.environment[name]
+            await service.restart(**KAFKA)
+        await load.goes_on(60)
+        await both_logs.catches_up(logs=("kafka",))
+        await worker.stop()
+        lost = await _restore(both_logs)
+        await worker.start()
+        await load.goes_on(60)
+    final = await both_logs.assert_promises_held(within=60.0)
+    assert lost > 100, "nothing was lost: the test tested nothing"
+    assert {row.transport for row in final.rows} == {"redis", "kafka"}
+
+
+async def _is_followed(both_logs: BothLogsDeployment) -> bool:
+    connection = await asyncpg.connect(both_logs.database_url)
+    try:
+        noted = await connection.fetchval(
+            "SELECT count(*) FROM standby_positions WHERE transport = 'kafka' AND through <> ''"
+        )
+    finally:
+        await connection.close()
+    return bool(noted)
+
+
+async def _copy(both_logs: BothLogsDeployment) -> None:
+    """Copy the database; nobody can be connected to it meanwhile."""
+    connection = await asyncpg.connect(both_logs.postgres.url)
+    try:
+        await connection.execute("ALTER DATABASE faults ALLOW_CONNECTIONS false")
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = 'faults'"
+        )
+        await connection.execute("CREATE DATABASE copy TEMPLATE faults")
+        await connection.execute("ALTER DATABASE faults ALLOW_CONNECTIONS true")
+    finally:
+        await connection.close()
+
+
+async def _restore(both_logs: BothLogsDeployment) -> int:
+    """Put the copy in the database's place; return how many rows are gone."""
+    before = await _rows(both_logs)
+    connection = await asyncpg.connect(both_logs.postgres.url)
+    try:
+        await connection.execute("DROP DATABASE faults WITH (FORCE)")
+        await connection.execute("ALTER DATABASE copy RENAME TO faults")
+    finally:
+        await connection.close()
+    return before - await _rows(both_logs)
+
+
+async def _rows(both_logs: BothLogsDeployment) -> int:
+    connection = await asyncpg.connect(both_logs.database_url)
+    try:
+        return int(await connection.fetchval("SELECT count(*) FROM messages"))
+    finally:
+        await connection.close()
