@@ -16,13 +16,14 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import islice, takewhile
 
 import msgspec
 import structlog
 from prometheus_client import Counter
 
-from persistence.database.outage import stopped_within
+from persistence.database.outage import Stopping, stopped_within
 from persistence.errors import Outage, Unexpected
 from persistence.standby.other_readers import OtherReaders
 from persistence.standby.restores import Restores
@@ -36,6 +37,7 @@ from persistence.standby.standby_feed import StandbyFeed
 from persistence.standby.takeover_rules import LogRole, Originals, TakeoverReason
 from persistence.worker.interruption import Interruption
 from persistence.worker.partition_worker import PartitionWorker
+from persistence.worker.recovery.positions import Floor
 from persistence.worker.worker_context import WorkerContext
 from transport.contract import Claim, HandingClaim, Record, RetainingClaim
 
@@ -164,20 +166,66 @@ class PartitionStandby:
         known = await context.database_barrier.run(
             lambda: writer.position(name, partition), self._stop
         )
-        if known is not None:
-            # The position stays known meanwhile: if this standby is stopped, the next one goes on
-            # from it.
-            await PartitionWorker(self._claim, context, self._stop).catch_up_from(known)
         floor = await context.log_barrier.run(
             lambda: context.positions.floor(partition), self._stop
         )
         self._log = floor.log
+        noted = None if known is not None else await self._left_unsettled(floor)
+        begin = known if noted is None else noted
+        if begin is not None:
+            # The position stays known meanwhile: if this standby is stopped, the next one goes on
+            # from it.
+            await PartitionWorker(self._claim, context, self._stop).catch_up_from(
+                begin, None if noted is None else floor.log
+            )
         await self._note(floor.offset)
-        if known is not None:
+        if begin is not None:
             await context.database_barrier.run(
                 lambda: writer.forget_position(name, partition, self._claim.epoch), self._stop
             )
         may_be_behind.clear()
+
+    async def _left_unsettled(self, floor: Floor) -> str | None:
+        """Return where to put rows back from, if any is missing that the group has passed.
+
+        If the group is beyond what the standby before noted, as a rule that standby was killed, and
+        all in between is settled. But PostgreSQL may have been restored to a moment before workers
+        read this log, and nobody else has these records. Those that the other logs have too come
+        from there first: this log may lack some of them.
+        """
+        context, partition = self._context.worker, self._claim.partition
+        if (log := floor.log) is None:
+            return None
+        noted = await context.database_barrier.run(
+            lambda: context.writer.noted_by_standby(context.transport.name, partition, log),
+            self._stop,
+        )
+        if noted is None or not context.positions.is_behind(noted, floor):
+            return None
+        while await self._context.restores.any_is_due(self._stop):
+            if await stopped_within(self._stop, LULL_SECONDS):
+                raise Stopping
+        return await self._before_unsettled(noted, floor)
+
+    async def _before_unsettled(self, after: str, floor: Floor) -> str | None:
+        """Return a position before the first unsettled record of those up to ``floor``."""
+        context, partition = self._context.worker, self._claim.partition
+        if not await context.log_barrier.run(
+            lambda: context.positions.reaches(partition, after), self._stop
+        ):
+            return after  # what the log holds no more can't be asked about: it is told
+        while True:
+            page = await context.log_barrier.run(
+                partial(context.positions.read, partition, after, floor, context.batch_size),
+                self._stop,
+            )
+            if not page:
+                return None
+            asked = [unsettled_record(record) for record in page]
+            await self._ask(asked, letters=True)
+            if not all(waiting.settled for waiting in asked):
+                return after
+            after = page[-1].offset
 
     async def _note(self, through: str | None) -> None:
         """Note in PostgreSQL that everything ``through`` an offset is settled.

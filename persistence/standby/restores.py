@@ -54,6 +54,20 @@ class Restores:
                 return True
         return False
 
+    async def any_is_due(self, stop: asyncio.Event) -> bool:
+        """Return whether rows must be put back first from any partition of the other logs.
+
+        ``True`` also if a log can't be asked now, because then it is not known.
+        """
+        for other in self._others:
+            try:
+                homes = {part.partition for part in await self._progress(other)}
+                if await self._is_due(other, homes, stop):
+                    return True
+            except TransportError:
+                return True
+        return False
+
     async def _is_due(self, other: Transport, homes: set[int], stop: asyncio.Event) -> bool:
         # The group's position first: records acknowledged in between are then no gap.
         progress = await self._progress(other)

@@ -18,6 +18,7 @@ __all__ = [
     "log_of_position",
     "move_position",
     "note_standby",
+    "noted_by_standby",
     "set_position",
     "take_noted",
     "take_position",
@@ -60,6 +61,9 @@ RETURNING true
 _NOTE = """
 INSERT INTO standby_positions (transport, partition, through, log) VALUES ($1, $2, $3, $4)
 ON CONFLICT (transport, partition) DO UPDATE SET through = excluded.through, log = excluded.log
+"""
+_NOTED = """
+SELECT through FROM standby_positions WHERE transport = $1 AND partition = $2 AND log = $3
 """
 _TAKE_NOTED = """
 DELETE FROM standby_positions WHERE transport = $1 AND partition = $2
@@ -142,6 +146,14 @@ async def note_standby(
 ) -> None:
     """Note that a standby acknowledged through an offset of the log with the identity ``log``."""
     await connection.execute(_NOTE, transport, partition, through, log)
+
+
+async def noted_by_standby(
+    connection: Connection, transport: str, partition: int, log: str
+) -> str | None:
+    """Return what a standby noted of the log with the identity ``log``; ``None`` if nothing."""
+    noted: str | None = await connection.fetchval(_NOTED, transport, partition, log)
+    return noted
 
 
 async def take_noted(

@@ -25,6 +25,7 @@ from persistence.store.positions import (
     log_of_position,
     move_position,
     note_standby,
+    noted_by_standby,
     take_noted,
     take_position,
 )
@@ -188,6 +189,15 @@ class Writer:
         """
         async with using(self._pool) as connection:
             await note_standby(connection, transport, partition, through, log)
+
+    async def noted_by_standby(self, transport: str, partition: int, log: str) -> str | None:
+        """Return what a standby noted of the log with the identity ``log``; ``None`` if nothing.
+
+        Raises:
+            Outage: the database can't answer now.
+        """
+        async with using(self._pool) as connection:
+            return await noted_by_standby(connection, transport, partition, log)
 
     async def probe(self) -> None:
         """Check that batches can be written: connected, migrated, permitted, not read-only.

@@ -155,8 +155,10 @@ class PartitionPosition:
             self.seen(outages)
         self._looked = outages, left
 
-    async def catch_up_from(self, through: str) -> None:
+    async def catch_up_from(self, through: str, log: str | None = None) -> None:
         """Put back rows that PostgreSQL lost after ``through``, the position that a worker left.
+
+        With ``log``, ``through`` is what a standby noted of the log with this identity.
 
         The position moves with the rows, so an interrupted catch-up goes on from there. Raises as
         ``open`` does.
@@ -166,11 +168,13 @@ class PartitionPosition:
         if not await self._catch_up.is_covered(known, floor):
             self._catch_up.warn(known, floor)
         if self._context.positions.is_behind(through, floor):
-            await self._open(through)
+            await self._open(through, log)
             await self._pass_lost_numbers()
             after = self.fence.through
             assert after is not None  # it was known, or begins at ``through``
-            await self._catch_up.restore(self.fence, after, floor, passes_holes=True)
+            await self._catch_up.restore(
+                self.fence, after, floor, passes_holes=True, reason=self._reason()
+            )
 
     async def _floor(self) -> Floor:
         """Return the group's position. No other owner moves it while the claim is held."""

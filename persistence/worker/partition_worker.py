@@ -127,12 +127,13 @@ class PartitionWorker:
         """Take the partition's fence, and put back lost rows; raises as ``run`` does."""
         await self._position.open()
 
-    async def catch_up_from(self, through: str) -> None:
+    async def catch_up_from(self, through: str, log: str | None = None) -> None:
         """Put back rows that PostgreSQL lost after ``through``, the position that a worker left.
 
-        For the standby, when nobody reads the log any more; raises as ``run`` does.
+        For the standby, when nobody reads the log any more; raises as ``run`` does. With ``log``,
+        ``through`` is what a standby noted of the log with this identity.
         """
-        await self._position.catch_up_from(through)
+        await self._position.catch_up_from(through, log)
 
     async def _restore(self, records: Sequence[Record]) -> int:
         """Persist records that are acknowledged already; return how many rows are new."""

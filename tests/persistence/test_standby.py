@@ -20,6 +20,7 @@ from persistence.dead_letters.rows import HEADER_REDRIVES
 from persistence.dead_letters.selection import Selection
 from persistence.standby.metrics import StandbyMetrics
 from persistence.standby.takeover_rules import LogRole, TakeoverReason
+from persistence.store.writer import Writer
 from tests.persistence.loglib import broken, contents, indexed, raw
 from tests.persistence.samples import PARTITIONS, message, placed, receipt
 from tests.support.metric_values import value_of
@@ -87,6 +88,41 @@ async def test_how_far_it_followed_is_noted_where_a_worker_will_begin(
         await reads.stop()
     assert [line["event"] for line in said if line["log_level"] in ("warning", "error")] == []
     assert await database_pool.fetchval("SELECT count(*) FROM standby_positions") == 0
+
+
+async def test_what_a_killed_standby_had_no_time_to_note_is_asked_about_and_not_written_again(
+    start, stand_by, transport, other, database_pool, eventually
+):
+    """Also a record that became a dead letter: it becomes no second one."""
+    sent = [message(f"c{i}", "conv") for i in range(20)]
+    standby, worker = stand_by(patience=60), start()
+    await mirror(transport, other, *sent[:5])
+    await eventually(partial(drained, other))
+    await standby.stop()
+    before = await noted(database_pool, "memory")
+    standby = stand_by(patience=60, member="w2")
+    start(DeadLetterIndexer, member="i1")
+    await mirror(transport, other, *sent[5:], broken(message("bad", content="nul")))
+    await eventually(partial(drained, other))
+    await standby.stop()
+    await eventually(partial(drained, transport))
+    await worker.stop()
+    for partition, through in before.items():
+        await Writer(database_pool).note_standby(
+            "memory", partition, through, await other.identity()
+        )
+    with capture_logs() as said:
+        standby = stand_by(patience=60, member="w3")
+
+        async def is_noted() -> bool:
+            return await noted(database_pool, "memory") == await floors(other)
+
+        await eventually(is_noted)
+        await standby.stop()
+    assert [line["event"] for line in said if line["log_level"] in ("warning", "error")] == []
+    assert len(await transport.read(Topic.DEAD_LETTERS, 0)) == 1
+    assert await other.read(Topic.DEAD_LETTERS, 0) == []
+    assert await database_pool.fetchval("SELECT count(*) FROM messages") == 20
 
 
 async def noted(pool, transport: str) -> dict[int, str]:

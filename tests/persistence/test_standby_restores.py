@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from persistence.standby.restores import Restores
 from persistence.standby.takeover_rules import LogRole
+from persistence.store.writer import Writer
 from persistence.worker.recovery.metrics import PositionMetrics
 from persistence.worker.recovery.positions import Positions
 from tests.persistence.loglib import contents
@@ -97,6 +98,51 @@ async def test_what_workers_put_back_comes_before_what_has_stalled(
     go_on.set()
     await eventually(partial(drained, transport))
     assert await contents(database_pool) == texts(*early, *lost, *late)
+
+
+async def test_what_this_log_alone_has_is_put_back_behind_what_the_other_log_has(
+    start, stand_by, transport, other, database_pool, monkeypatch, eventually
+):
+    """PostgreSQL is restored to a moment before workers read this log, and they don't any more."""
+    early, lost, alone = some("early", 3), some("lost", 25), some("lost-alone", 25)
+    ask, told = Restores.any_is_due, []
+
+    async def noted(self, *args):
+        told.append(await ask(self, *args))
+        return told[-1]
+
+    monkeypatch.setattr(Restores, "any_is_due", noted)
+    worker, standby = start(log=other, stream_batch_size=10), stand_by(role=LogRole.MIRRORED)
+    await mirror(transport, other, *early)
+    await eventually(partial(drained, other))
+    await eventually(partial(drained, transport))
+    await standby.stop()
+    before = await positions(database_pool, "memory")
+    notes = await database_pool.fetch("SELECT transport, partition, through FROM standby_positions")
+    await mirror(transport, other, *lost)
+    await eventually(partial(drained, other))
+    await worker.stop()
+    reads = start(log=transport, member="w2", stream_batch_size=10)
+    await append(transport, *alone)
+    await eventually(partial(drained, transport))
+    await reads.stop()
+    await lose(database_pool, before)
+    for table in ("log_positions", "fences"):
+        await database_pool.execute(f"DELETE FROM {table} WHERE transport = 'redis'")
+    for transport_name, partition, through in notes:
+        await Writer(database_pool).note_standby(
+            transport_name, partition, through, await transport.identity()
+        )
+    stand_by(role=LogRole.MIRRORED, member="w3")
+    await eventually(lambda: len(told) > PARTITIONS)
+    assert all(told)
+    assert await contents(database_pool) == texts(*early)
+    start(log=other, member="w3", stream_batch_size=10)
+
+    async def are_back() -> bool:
+        return await contents(database_pool) == texts(*early, *lost, *alone)
+
+    await eventually(are_back)
 
 
 async def test_copies_whose_rows_are_put_back_are_no_orphans(
