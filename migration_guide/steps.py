@@ -32,7 +32,7 @@ from transport.progress import progress_everywhere
 from transport.registry import create
 from transport.settings import TransportSettings
 
-__all__ = ["Checked", "MigrationStanding", "Steps", "passed", "refused", "way_on"]
+__all__ = ["Checked", "MigrationStanding", "Steps", "passed", "refused", "turns_back", "way_on"]
 
 _OF_PROCESSES = ("processes", "identity")
 """Gates of every step that look at the processes."""
@@ -112,7 +112,8 @@ class Steps:
                 raise NotAStep(
                     f"the step to phase {state.target} is under way: it is complete when every "
                     "process is restarted with its settings; 'crossfade migrate status' shows "
-                    "them, and the processes that lack them"
+                    f"them, and the processes that lack them. {turns_back(forward=forward)} turns "
+                    "it back"
                 )
             return step(state.target, state.phase)
         if state.pair.new is None:
@@ -214,6 +215,11 @@ class Steps:
                 progress = await progress_everywhere(log, Topic.MESSAGES, group=WORKER_GROUP)
                 ends[name] = {str(partition.partition): partition.end for partition in progress}
         return ends
+
+
+def turns_back(*, forward: bool) -> str:
+    """Return the command, quoted, that turns back a step in this direction."""
+    return f"'crossfade migrate {'rollback' if forward else 'advance'} --why ...'"
 
 
 def refused(

@@ -32,7 +32,7 @@ class Way(msgspec.Struct, frozen=True):
     @property
     def forward(self) -> bool:
         """Whether it leads to the new log."""
-        return self.goal > self.at
+        return self.goal == LAST
 
     @property
     def ahead(self) -> list[int]:

@@ -528,3 +528,31 @@ async def test_run_in_a_closed_terminal_waits_for_its_restart_command(
     (tmp_path / "go").touch()
     assert await taken.ends() == 130
     assert (tmp_path / "ended").exists()
+
+
+@pytest.mark.parametrize(
+    ("at", "goal", "to", "turns"), [(1, "redis", 0, "advance"), (0, "kafka", 1, "rollback")]
+)
+async def test_the_command_that_is_named_turns_the_step_back(
+    crossfade, process, state_machine, database_pool, at, goal, to, turns
+):
+    """A step that leads back is turned back by a step forward."""
+    await state_machine.adopt(CHOICES[at], "first")
+    await process("a", at)
+    run = ("run", "--to", goal, "--why", "x", "--yes", "--rolling", "exit 3")
+    for _ in ("begun", "gone on with"):
+        failed = await crossfade(*run)
+        assert await failed.ends() == 1
+        assert f"turn the step back with 'crossfade migrate {turns} --why ...'" in one_line(failed)
+    onwards = "rollback" if turns == "advance" else "advance"
+    refused_step = await crossfade(onwards, "--why", "x", "--yes", "--no-wait")
+    assert await refused_step.ends() == 1
+    assert f"'crossfade migrate {turns} --why ...' turns it back" in one_line(refused_step)
+    turned = await crossfade(turns, "--why", "x", "--yes", "--no-wait")
+    assert await turned.ends() == 0
+    now = await state(database_pool)
+    assert (now.phase, now.target) == (to, at)
+
+
+def one_line(command: Crossfade) -> str:
+    return " ".join(command.text.split())

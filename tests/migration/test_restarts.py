@@ -13,7 +13,7 @@ async def test_a_command_that_hangs_is_told_with_its_process(tmp_path, capfd):
     """And it is not killed: it may have restarted some of the processes."""
     end = tmp_path / "end"
     restarts = Restarts([f"until test -e {end}; do sleep 0.05; done"], told_every=0.1)
-    running = asyncio.create_task(restarts.run(FIRST_PAIR, 1))
+    running = asyncio.create_task(restarts.run(FIRST_PAIR, 1, forward=True))
     said = ""
 
     async def told_twice() -> bool:

@@ -35,6 +35,7 @@ def test_the_way_goes_on_from_a_step_that_was_begun(phase, target, log, ahead, b
     assert way is not None
     assert (way.ahead, way.begun, way.is_over) == (ahead, begun, not ahead and not begun)
     assert [after.number for _, after in way.steps()] == ahead
+    assert way.forward == (log == "kafka")
 
 
 def test_another_log_has_to_be_planned():

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from compose.output import err, fail, warn
 from compose.terminal import styled
 from migration_guide.phases import phases
+from migration_guide.steps import turns_back
 from persistence.fleet.log_choice import LogPair
 
 __all__ = ["Restarts"]
@@ -27,8 +28,11 @@ class Restarts(NamedTuple):
     commands: Sequence[str]
     told_every: float = 60.0
 
-    async def run(self, pair: LogPair, phase: int) -> None:
-        """Run the commands one after another, with the settings of ``phase`` as environment."""
+    async def run(self, pair: LogPair, phase: int, *, forward: bool) -> None:
+        """Run the commands one after another, with the settings of ``phase`` as environment.
+
+        ``forward`` is the direction of the step.
+        """
         target = phases(pair)[phase]
         environment = {**os.environ, **target.choice.environment(), "CROSSFADE_PHASE": str(phase)}
         for command in self.commands:
@@ -41,7 +45,7 @@ class Restarts(NamedTuple):
                 fail(
                     f"the command ended with {status}: {command}\nThe step to phase "
                     f"{target.label} is under way. Run this command again when that is fixed, or "
-                    "take the step back with 'crossfade migrate rollback --why ...'"
+                    f"turn the step back with {turns_back(forward=forward)}"
                 )
 
     async def _ended(self, hook: asyncio.subprocess.Process) -> int:

@@ -40,11 +40,10 @@ from compose.terminal import confirm, styled
 from migration_guide.errors import NotStarted
 from migration_guide.phases import phases, step
 from migration_guide.planning import MigrationPlan, plan, planned
-from migration_guide.steps import MigrationStanding, Steps
+from migration_guide.steps import MigrationStanding, Steps, turns_back
 from migration_guide.way import Way, way_of_plan, way_to
 from persistence.errors import Outage
 from persistence.fleet.leader_lock import elected
-from persistence.fleet.log_choice import LogPair
 
 __all__ = ["run"]
 
@@ -171,7 +170,7 @@ class _Runner(NamedTuple):
         Raises:
             GatesStayedRed: the gates of a step did not turn green in time.
         """
-        with self._told_if_interrupted():
+        with self._told_if_interrupted(way):
             # Two at once would restart two processes of a group at once. The lock goes with its
             # connection, also in a failover; then the epoch alone keeps them apart.
             async with session(say=False) as (_, pool), elected(pool, "migrate run") as lock:
@@ -189,7 +188,7 @@ class _Runner(NamedTuple):
             now = await self.look(record=False)
             if (now.pair, now.at, now.begun) != (way.pair, way.at, True):
                 return _overtaken()
-            ended = await self._restart(way.pair, way.at)
+            ended = await self._restart(way, way.at)
         for phase in way.ahead:
             if ended is not Ended.COMPLETE:
                 break
@@ -204,7 +203,7 @@ class _Runner(NamedTuple):
             await begin_step(
                 asked, checked, Sure(yes=True, queue=self.patience, as_json=self.as_json)
             )
-            ended = await self._restart(way.pair, phase)
+            ended = await self._restart(way, phase)
         return ended
 
     async def _plan(self) -> None:
@@ -217,25 +216,25 @@ class _Runner(NamedTuple):
     async def _planned(self, look: MigrationStanding) -> MigrationPlan:
         return await planned(look, self.to, client_settings(say=False).transport)
 
-    async def _restart(self, pair: LogPair, phase: int) -> Ended:
+    async def _restart(self, way: Way, phase: int) -> Ended:
         """Restart the processes, or print how to; wait until all are on ``phase``."""
         if self.restarts.commands:
-            await self.restarts.run(pair, phase)
+            await self.restarts.run(way.pair, phase, forward=way.forward)
         elif not self.as_json:
-            out.print(tables.instructions(phases(pair)[phase]))
+            out.print(tables.instructions(phases(way.pair)[phase]))
         return await see_through(
             who=self.who, to=phase, timeout=self.timeout, goes_on="the same command"
         )
 
     @contextmanager
-    def _told_if_interrupted(self) -> Iterator[None]:
+    def _told_if_interrupted(self, way: Way) -> Iterator[None]:
         """After Ctrl-C or an outage of the database, print how to continue the migration."""
         try:
             yield
         except (asyncio.CancelledError, Outage):
             warn(
                 "'crossfade migrate status' shows where the migration stands. The same command "
-                "goes on from there; 'crossfade migrate rollback --why ...' takes a step back",
+                f"goes on from there; {turns_back(forward=way.forward)} turns a step back",
                 label="interrupted",
             )
             raise
