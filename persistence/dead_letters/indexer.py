@@ -28,6 +28,11 @@ __all__ = ["DeadLetterIndexer"]
 _log = structlog.get_logger(__name__)
 
 _AT_ONCE = 100
+_LOST = "Dead letters lost by PostgreSQL: listing them again from the log"
+_MOVED = (
+    "The group of the dead letters was moved past letters that no worker had listed: listing them "
+    "from the log"
+)
 
 
 class DeadLetterIndexer:
@@ -98,9 +103,10 @@ class DeadLetterIndexer:
                 return
 
     async def _catch_up(self, index: DeadLetterIndex, stop: asyncio.Event) -> None:
-        """Index again the letters that PostgreSQL lost, so that its position is known and right.
+        """List the letters before the group's position that PostgreSQL does not have.
 
         A failover to a standby that was behind, or a restore, loses rows of acknowledged letters.
+        And somebody may have moved the group past letters that nobody had listed.
         """
         left = index.position.through
         while True:
@@ -108,17 +114,26 @@ class DeadLetterIndexer:
             if known is not None and known == left:
                 return
             floor = await self._log_barrier.run(partial(self._positions.floor, 0), stop)
+            was_moved = floor.moved_to is not None
+            if was_moved:
+                floor = floor._replace(offset=floor.moved_to)
             if not self._positions.is_behind(known or "", floor):
                 return
             try:
-                await self._index_again(index, known, floor, stop)
+                await self._index_again(index, known, floor, stop, was_moved=was_moved)
             except FenceLost:
                 left = None  # another failover, or another claim indexes too
             else:
                 return
 
     async def _index_again(
-        self, index: DeadLetterIndex, known: str | None, floor: Floor, stop: asyncio.Event
+        self,
+        index: DeadLetterIndex,
+        known: str | None,
+        floor: Floor,
+        stop: asyncio.Event,
+        *,
+        was_moved: bool,
     ) -> None:
         assert floor.offset is not None
         after = known or ""
@@ -129,7 +144,7 @@ class DeadLetterIndexer:
                 through=floor.offset,
             )
         else:
-            await self._tell_loss(known, floor, stop)
+            await self._tell_gap(_MOVED if was_moved else _LOST, known, floor, stop)
         while page := await self._log_barrier.run(
             partial(self._positions.read, 0, after, floor, _AT_ONCE), stop
         ):
@@ -137,16 +152,11 @@ class DeadLetterIndexer:
             after = page[-1].offset
         await self._database_barrier.run(partial(index.position.move, floor.offset), stop)
 
-    async def _tell_loss(self, after: str, floor: Floor, stop: asyncio.Event) -> None:
+    async def _tell_gap(self, why: str, after: str, floor: Floor, stop: asyncio.Event) -> None:
         holds_all = await self._log_barrier.run(partial(self._positions.reaches, 0, after), stop)
         if not holds_all:
             self._positions.lost()
-        _log.warning(
-            "Dead letters lost by PostgreSQL: listing them again from the log",
-            after=after,
-            through=floor.offset,
-            log_holds_all=holds_all,
-        )
+        _log.warning(why, after=after, through=floor.offset, log_holds_all=holds_all)
 
     async def _next(self, claim: Claim) -> Sequence[Record]:
         return await claim.next(max_records=_AT_ONCE, max_wait=self._poll)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
+from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.worker.recovery.metrics import PositionMetrics
+from tests.persistence.samples import raw_record
 from tests.support.kafka import fresh_settings
 from tests.support.kafka_consumers import good
 from tests.support.kafka_internals import groups_of
 from tests.support.metric_values import value_of
+from transport.clock import timestamp
 from transport.conformance.member import Member
-from transport.contract import WORKER_GROUP, Topic
+from transport.contract import DLQ_GROUP, WORKER_GROUP, DeadLetter, Reason, Topic
 from transport.kafka import KafkaTransport
 
 
@@ -47,10 +52,10 @@ async def stands_at(database_pool, offset: str) -> bool:
     return await database_pool.fetchval("SELECT through FROM log_positions") == offset
 
 
-async def move_group(kafka_node, here, offset):
+async def move_group(kafka_node, here, offset, group=WORKER_GROUP):
     """As ``kafka-consumer-groups --reset-offsets`` does."""
     async with AIOKafkaConsumer(
-        bootstrap_servers=kafka_node.bootstrap, group_id=WORKER_GROUP, enable_auto_commit=False
+        bootstrap_servers=kafka_node.bootstrap, group_id=group, enable_auto_commit=False
     ) as other:
         other.assign([here])
         await other.commit({here: offset})
@@ -167,6 +172,40 @@ async def test_what_expired_unread_is_told_though_the_groups_offsets_expired_too
         assert await rows() == (list("015") if unread_expired else list("012345"))
         assert (told(again), told(last)) == (float(unread_expired), 0.0), "told once"
         assert last.consumer.status().paused == []
+
+
+async def test_letters_that_somebody_moved_the_group_past_are_listed_in_order(
+    kafka_node, start, database_pool, eventually
+):
+    """``--reset-offsets --to-latest`` for all groups, while no worker runs."""
+    settings = fresh_settings(kafka_node.bootstrap)
+    own = {"stream_partitions": 1, "kafka_group_prefix": settings.kafka_topic}
+    async with KafkaTransport(settings.model_copy(update=own)) as log:
+        here = TopicPartition(log.location.dead_letters, 0)
+
+        async def fail(*bodies: bytes) -> None:
+            at = timestamp(time.time())
+            await log.dead_letter(
+                [DeadLetter(raw_record(b), Reason.UNDECODABLE, "not ours", 1, at) for b in bodies]
+            )
+
+        async def listed() -> bytes:
+            found = await database_pool.fetch("SELECT body FROM dead_letters ORDER BY id")
+            return b"".join(row["body"] for row in found)
+
+        async def are_listed(bodies: bytes) -> bool:
+            return await listed() == bodies
+
+        await fail(b"a", b"b")
+        running = start(DeadLetterIndexer, log=log)
+        await eventually(lambda: are_listed(b"ab"), timeout=30)
+        await running.stop()
+        await fail(b"c", b"d")
+        await move_group(kafka_node, here, 4, f"{settings.kafka_topic}{DLQ_GROUP}")
+        again = start(DeadLetterIndexer, "w2", log=log)
+        await fail(b"e")
+        await eventually(lambda: are_listed(b"abcde"), timeout=30)
+        assert value_of(again.metrics.of(PositionMetrics).rows_lost.labels("kafka")) == 0
 
 
 async def test_what_left_another_log_before_it_was_read_is_not_told(
