@@ -135,6 +135,20 @@ def test_a_partition_that_is_blocked_is_told_apart_from_the_others_of_its_worker
     assert "its worker w1 is alive" in second.text
 
 
+def test_a_log_that_lets_no_worker_in_is_told_in_place_of_starting_one() -> None:
+    waits = [Paused("redis", "2026-01-01T00:00:20Z", "its group takes no members")]
+    stuck = partition(0, owner=None, lag=1, stalled_seconds=9.0, oldest_age=9.0)
+    idle = partition(1, owner=None)
+    for processes, remedy in (([process(paused=waits)], "Do what"), ([process()], "Start a")):
+        alarm, *others = said(log(stuck, idle), processes=processes)
+        assert ("w1 waits for redis: its group takes no members" in alarm.text) == (
+            remedy == "Do what"
+        )
+        assert alarm.next.startswith(remedy)
+        (free,) = [each for each in others if each.text.startswith("No worker owns")]
+        assert ("Start a worker" in free.next) == (remedy == "Start a")
+
+
 def test_partitions_with_one_cause_are_told_together_and_others_apart() -> None:
     stuck = {"lag": 1, "stalled_seconds": 9.0, "oldest_age": 9.0}
     alarms = [

@@ -19,12 +19,12 @@ from aiokafka.protocol.metadata import MetadataRequest_v1
 
 from compose.local.kafka import KafkaCluster
 from tests.support.eventually import eventually
-from tests.support.kafka import fresh_settings, run_kafka_cluster
+from tests.support.kafka import alter_topic, fresh_settings, run_kafka_cluster
 from tests.support.requirements import program
 from tests.support.whole_log import records_of
 from transport.conformance.member import ConformanceWorker, contents, messages
 from transport.contract import WORKER_GROUP, Appended, Outcome, Topic
-from transport.errors import AppendUnknown, TransportUnavailable
+from transport.errors import AppendUnknown, TransportUnavailable, Unreadable
 from transport.kafka import KafkaTransport
 from transport.kafka.client.requests import OneVersion
 from transport.progress import progress_everywhere
@@ -317,3 +317,35 @@ async def _replicas(cluster: KafkaCluster, topic: str) -> list[int]:
     await admin.close()
     ((_error, _topic, _internal, ((_code, _number, _leader, replicas, _isr),)),) = answer.topics
     return list(replicas)
+
+
+async def test_a_group_that_kafka_can_not_write_to_is_told_with_its_reason(
+    cluster: KafkaCluster, settings: TransportSettings
+) -> None:
+    """Appends go on. Only the topic of the groups has too few replicas in step."""
+    async with KafkaTransport(settings) as transport:
+        await transport.publish(messages(["before"], partition=0, of=transport))
+        async with ConformanceWorker(transport, "first").working() as first:
+            await eventually(lambda: contents(first.records) == ["before"], 60.0)
+        groups = {"cleanup.policy": "compact"}
+        demanding = groups | {"min.insync.replicas": "3"}
+        await alter_topic(cluster.bootstrap, "__consumer_offsets", demanding)
+        victim = await _leader(cluster, settings.kafka_topic, 0)
+        await cluster.node(victim).kill()
+        await eventually(lambda: _healthy(transport), 60.0)
+        (outcome,) = await transport.publish(messages(["after"], partition=0, of=transport))
+        assert isinstance(outcome, Appended)
+        why = "does not let us in: .* has 2 replicas in step, fewer than min.insync.replicas=3"
+        try:
+            async with transport.consume(Topic.MESSAGES, group=WORKER_GROUP, member="late") as late:
+                with pytest.raises(TransportUnavailable, match=why):
+                    async with asyncio.timeout(60.0):
+                        await anext(late.claims())
+                with pytest.raises(Unreadable, match=why):
+                    await transport.ping()
+                await cluster.node(victim).start()
+                await eventually(lambda: _healthy(transport), 60.0)
+                await anext(late.claims())
+        finally:
+            still = [node for node in cluster.nodes if node.running]
+            await alter_topic(still[0].bootstrap, "__consumer_offsets", groups)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from ingress.console.health.shadows import answers_wait_for
-from ingress.console.health.stalled import stalled_partitions
+from ingress.console.health.stalled import stalled_partitions, waiting_for
 from ingress.console.health.wording import MISSED, REFUSED, named, span
 from ingress.console.views import LogView, ProcessView, Sentence
 from persistence.fleet.log_identities import AnotherLog
@@ -63,7 +63,7 @@ def log_sentences(
         )
     if "consumed" in log.roles:
         yield from stalled_partitions(log, processes, now)
-        yield from _unowned(log)
+        yield from _unowned(log, processes or ())
         yield from _read_by_strangers(log, processes or ())
         yield from _behind(log)
 
@@ -107,7 +107,7 @@ def _silent(log: LogView, *, answers_wait: bool) -> Sentence:
     )
 
 
-def _unowned(log: LogView) -> Iterator[Sentence]:
+def _unowned(log: LogView, processes: Sequence[ProcessView]) -> Iterator[Sentence]:
     free = [
         partition
         for partition in log.partitions
@@ -119,7 +119,9 @@ def _unowned(log: LogView) -> Iterator[Sentence]:
         yield Sentence(
             level="warning",
             text=f"No worker owns {whom} of {log.name}: new records wait.",
-            next="Start a worker (`crossfade worker`). After a worker dies, this lasts until its "
+            next="They go on by themselves once the log lets them."
+            if waiting_for(log.name, processes)
+            else "Start a worker (`crossfade worker`). After a worker dies, this lasts until its "
             "lease ends (STREAM_LEASE_MS).",
             page="partitions",
         )

@@ -9,7 +9,7 @@ from datetime import datetime
 from ingress.console.health.wording import ago, dependency_name, named, span
 from ingress.console.views import LogView, PartitionView, ProcessView, Sentence
 
-__all__ = ["stalled_partitions"]
+__all__ = ["stalled_partitions", "waiting_for"]
 
 _STALLED = 5.0
 """Seconds. A partition is stalled if records wait this long without an acknowledgement. A healthy
@@ -42,10 +42,7 @@ def _cause(
     partition: PartitionView, log: str, processes: Sequence[ProcessView] | None, now: datetime
 ) -> tuple[str, str]:
     if partition.owner is None:
-        return (
-            "no worker owns it",
-            "Start a worker (`crossfade worker`), or set ENABLE_STREAM_CONSUMERS=true.",
-        )
+        return _unowned(log, processes or ())
     if processes is None:
         return (
             "PostgreSQL takes no rows",
@@ -68,6 +65,27 @@ def _cause(
         f"its worker {partition.owner} is alive and reports no dependency that it waits for",
         f"Look at the log of process {owner.pid} on {owner.host}, and at locks in PostgreSQL.",
     )
+
+
+def _unowned(log: str, processes: Sequence[ProcessView]) -> tuple[str, str]:
+    if why := waiting_for(log, processes):
+        return (
+            f"no worker owns it, as {why}",
+            "Do what the text names; the workers go on by themselves.",
+        )
+    return (
+        "no worker owns it",
+        "Start a worker (`crossfade worker`), or set ENABLE_STREAM_CONSUMERS=true.",
+    )
+
+
+def waiting_for(log: str, processes: Sequence[ProcessView]) -> str | None:
+    """Return which live process waits for ``log``, and why, as text; ``None`` if none does."""
+    for process in processes:
+        for pause in process.paused if process.live else ():
+            if pause.dependency == log:
+                return f"{process.member} waits for {log}: {pause.error}"
+    return None
 
 
 def _wait(owner: ProcessView, place: str, now: datetime) -> tuple[str, str] | None:

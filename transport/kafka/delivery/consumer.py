@@ -81,6 +81,10 @@ class KafkaConsumer:
         """The claims that are held now, by partition."""
         return self._membership.claims if self._membership is not None else {}
 
+    @property
+    def _is_kept_out(self) -> bool:
+        return self._membership is not None and self._membership.kept_out
+
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._live())
         return self
@@ -100,8 +104,8 @@ class KafkaConsumer:
         """See ``transport.contract.Consumer.claims``.
 
         Raises:
-            ConfigurationError: the group has not let this consumer in, for the reason that the
-                text says. It goes on trying, so call this again later.
+            ConfigurationError, TransportUnavailable: the group has not let this consumer in, for
+                the reason that the text says. It goes on trying, so call this again later.
         """
         while True:
             claim = await self._offers.get()
@@ -111,6 +115,8 @@ class KafkaConsumer:
                     return
                 if isinstance(self._trouble, ConfigurationError):
                     raise self._trouble
+                if self._is_kept_out and self.fault is not None:
+                    raise self.fault
                 continue
             # Also if another topic id was told meanwhile: its user leaves it then, so that it is
             # claimed again. Otherwise nobody would.
@@ -157,6 +163,8 @@ class KafkaConsumer:
         if fault is not None:
             self._outage.failed(self, fault)
             self._on_unreadable()
+            if self._is_kept_out and self._offers.empty():
+                self._offers.put_nowait(None)  # for ``claims`` to raise it: no claim would
             return
         if self._membership is not None and self._membership.spare:
             self._trouble = None  # a spare member gets no claim, which would clear it

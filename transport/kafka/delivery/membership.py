@@ -71,6 +71,8 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         self._watchdog = Watchdog(timing.lease, timing.rebalance, stalls)
         self.claims: dict[int, KafkaClaim] = {}
         self.fault: TransportUnavailable | None = None
+        self.kept_out = False
+        """Whether the group does not let this member in, for a reason that ``fault`` names."""
         self.let_in = False
         """Whether the group has ever let this member in."""
         self.spare = False
@@ -235,7 +237,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
             except TransportUnavailable as error:
                 self.fault = error
             else:
-                self.fault = None
+                self.fault = await self._obstacle()
                 if any(claim.topic_id != topic.id for claim in self.claims.values()):
                     raise StalledError(f"topic {self._source.name} was made anew")
                 self._ends = {at.partition: end for at, end in ends.items()}
@@ -251,11 +253,21 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
                     self._continuity.whole(changed)
                 reading = {p: c for p, c in self.claims.items() if not self._damaged.waits(p)}
                 throttled = bool(self._fetching.throttled)
-                self._watchdog.check(reading, self._gaps.readable, throttled=throttled)
+                try:
+                    self._watchdog.check(reading, self._gaps.readable, throttled=throttled)
+                except StalledError as error:
+                    raise self.fault or error from None  # a known reason says more
             self._looked(self.fault)
             if self.fault is not None:
                 for claim in self.claims.values():
                     claim.wake()
+
+    async def _obstacle(self) -> TransportUnavailable | None:
+        """Return the error if it is known why the group does not let us in, else ``None``."""
+        group = self._context.group
+        why = await self._context.groups.obstacle(group) if self._watchdog.is_kept_out() else ""
+        self.kept_out = bool(why)
+        return TransportUnavailable(f"the group {group} does not let us in: {why}") if why else None
 
     def _everywhere(self) -> list[TopicPartition]:
         """Return every partition, and claimed ones that an operator has added to the topic."""

@@ -57,7 +57,7 @@ class Watchdog:
         self._stalls = stalls
         self.every = min(_EVERY_MOST, lease / 4)
         self._patience = max(_PATIENCE_LEAST, lease)
-        self._join_patience = _JOINS_BORNE * rebalance
+        self._rebalance = rebalance
         self._joining_since: float | None = None
         self._seen: dict[int, tuple[int, float]] = {}
 
@@ -69,6 +69,17 @@ class Watchdog:
     def joined(self) -> None:
         """Note that the group has let the client in."""
         self._joining_since = None
+
+    def is_kept_out(self) -> bool:
+        """Return whether the group has not let the client in for longer than a rebalance takes.
+
+        A member that died with longer time limits than ours may be the reason.
+        """
+        return self._joining_for() > self._rebalance
+
+    def _joining_for(self) -> float:
+        since = self._joining_since
+        return 0.0 if since is None else asyncio.get_running_loop().time() - since
 
     def check(
         self,
@@ -84,9 +95,8 @@ class Watchdog:
                 the client in for too long.
         """
         now = asyncio.get_running_loop().time()
-        since = self._joining_since
-        if since is not None and now - since > self._join_patience:
-            raise StalledError(f"the group has not let us in for {now - since:.0f} s")
+        if (seconds := self._joining_for()) > _JOINS_BORNE * self._rebalance:
+            raise StalledError(f"the group has not let us in for {seconds:.0f} s")
         for partition, claim in claims.items():
             fetched = claim.window.fetched
             behind = claim.reading and not claim.window.full and fetched < ends.get(partition, 0)

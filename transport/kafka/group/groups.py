@@ -20,6 +20,7 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from transport.errors import TransportError
 from transport.kafka.connection.client_pool import ClientPool
 from transport.kafka.group.describing import GroupMember, members_of
+from transport.kafka.group.own_topic import obstacle
 from transport.kafka.loss.mark import Mark, read_mark
 
 __all__ = ["SHARE", "UNTOLD", "Committed", "Groups", "owners_of"]
@@ -93,6 +94,13 @@ class Groups:
                 raise error(group)
 
         await self._admin.ask(delete)
+
+    async def obstacle(self, group: str) -> str:
+        """Return why Kafka can't let members into ``group``, as text; empty if it is not known."""
+        try:
+            return await self._admin.ask(lambda admin: obstacle(admin, group))
+        except TransportError:
+            return ""
 
     async def kinds(self) -> dict[str, str]:
         """Return the kind of each group that may read a topic, by name.
