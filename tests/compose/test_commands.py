@@ -12,7 +12,9 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
+from compose.local.ports import free_port
 from tests.support.crossfade import Crossfade
+from tests.support.eventually import eventually
 from transport.contract import WORKER_GROUP, Topic
 from transport.registry import create
 from transport.settings import TransportSettings
@@ -188,6 +190,26 @@ async def test_a_log_with_a_wrong_setting_hides_nothing_else(
     (line,) = [line for line in shown.lines if f"The log {wrong} can't be used" in line]
     assert "maxmemory-policy" in line
     assert ("redis: 16 partitions, group persistence-workers" in shown.text) == (status == 0)
+
+
+async def test_an_altered_log_that_workers_read_is_not_called_down(crossfade, log, database_url):
+    """A command can't open it. Processes that run go on, and POSTs are accepted."""
+    places = {**log, "DATABASE_URL": database_url, "STREAM_PARTITIONS": "1"}
+    working = await crossfade("worker", **places, METRICS_PORT=str(free_port()))
+    await working.says("Worker started for partition 0")
+    async with Redis(host=log["REDIS_HOST"], port=int(log["REDIS_PORT"])) as client:
+        await client.config_set("maxmemory-policy", "allkeys-lru")
+        await client.config_set("maxmemory", 10**9)
+
+    async def told() -> bool:
+        shown = await crossfade("status", **places)
+        assert await shown.ends() == 1
+        assert "maxmemory-policy" in shown.text
+        reads_on = "Processes that run read it all the same" in shown.text
+        assert reads_on != ("POSTs are answered 503" in shown.text)
+        return reads_on  # once the worker has reported that it owns the partition
+
+    await eventually(told, 60)
 
 
 async def _append(transport, *, partition: int, count: int) -> None:

@@ -135,6 +135,22 @@ def test_a_partition_that_is_blocked_is_told_apart_from_the_others_of_its_worker
     assert "its worker w1 is alive" in second.text
 
 
+def test_a_log_that_only_we_can_not_use_is_not_called_down() -> None:
+    """Its settings were altered, so that nothing opens it anew; or the network to it is ours."""
+    silent = log(partition(0), error="replication factor is 2, wanted 3")
+    reads = process(owned={"redis": [0]})
+    (alarm,) = [each for each in said(silent, processes=[reads]) if each.level == "alarm"]
+    assert "can't be used from here: replication factor is 2, wanted 3. Processes" in alarm.text
+    assert "read it all the same: w1." in alarm.text
+    assert "503" not in alarm.text
+    waits = [Paused("redis", "2026-11-25T11:59:20Z", "refused")]
+    for other in (process(owned={"redis": [0]}, paused=waits), process(owned={})):
+        told = [each.text for each in said(silent, processes=[other]) if each.level == "alarm"]
+        assert any("POSTs are answered 503" in text for text in told)
+    shadow = log(partition(0), error="refused", roles=["shadow"])
+    assert any("It is the shadow" in each.text for each in said(shadow, processes=[reads]))
+
+
 def test_a_log_that_lets_no_worker_in_is_told_in_place_of_starting_one() -> None:
     waits = [Paused("redis", "2026-01-01T00:00:20Z", "its group takes no members")]
     stuck = partition(0, owner=None, lag=1, stalled_seconds=9.0, oldest_age=9.0)

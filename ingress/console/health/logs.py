@@ -22,7 +22,7 @@ def log_sentences(
 ) -> Iterator[Sentence]:
     """Yield sentences about one log: its error, or its losses, lag and partition owners."""
     if log.error:
-        yield _silent(log, answers_wait=answers_wait_for(log.name, processes or ()))
+        yield _silent(log, processes or ())
         return
     if lost := sum(partition.lost for partition in log.partitions):
         which = "1 record left" if lost == 1 else f"{lost} records left"
@@ -90,8 +90,18 @@ def other_logs(another_logs: Mapping[str, AnotherLog]) -> Iterator[Sentence]:
         )
 
 
-def _silent(log: LogView, *, answers_wait: bool) -> Sentence:
-    is_needed = "primary" in log.roles or answers_wait
+def _silent(log: LogView, processes: Sequence[ProcessView]) -> Sentence:
+    # A standby's wait is not among those of its process.
+    if "consumed" in log.roles and (readers := _readers(log, processes)):
+        return Sentence(
+            level="alarm",
+            text=f"The log {log.name} can't be used from here: {log.error}. Processes that run "
+            f"read it all the same: {', '.join(readers)}.",
+            next="Do what the reason names. Until then this page and commands can't tell more, and "
+            "a process that is restarted may not start.",
+            page="partitions",
+        )
+    is_needed = "primary" in log.roles or answers_wait_for(log.name, processes)
     if is_needed:
         effect = REFUSED
     elif "consumed" in log.roles:
@@ -104,6 +114,17 @@ def _silent(log: LogView, *, answers_wait: bool) -> Sentence:
         next=f"Start the {log.name} server again, or repair the network to it, unless the reason "
         "names another remedy. Processes reconnect by themselves.",
         page="partitions",
+    )
+
+
+def _readers(log: LogView, processes: Sequence[ProcessView]) -> list[str]:
+    """Return the live processes that own partitions of ``log`` and do not wait for it."""
+    return sorted(
+        process.member
+        for process in processes
+        if process.live
+        and process.owned.get(log.name)
+        and all(pause.dependency != log.name for pause in process.paused)
     )
 
 
