@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from crossfade.client.models import Message
@@ -76,6 +76,28 @@ class CrossfadeError(Exception):
     remedy: str = ""
     attempts: int = 0
     maybe_accepted: bool = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how to make this error again, in another process or as a copy.
+
+        Python would call the class with the error's text, which is not what most of these classes
+        take. A pool of processes that can't read an error waits for it for ever.
+        """
+        cause = self.__cause__ if isinstance(self.__cause__, CrossfadeError) else None
+        return _again, (type(self), self.args, self.__dict__, cause)
+
+
+def _again(
+    kind: type[CrossfadeError],
+    args: tuple[Any, ...],
+    attributes: dict[str, Any],
+    cause: CrossfadeError | None,
+) -> CrossfadeError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(attributes)
+    error.__cause__ = cause
+    return error
 
 
 class UnreachableError(CrossfadeError):
