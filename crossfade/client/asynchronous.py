@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -11,8 +10,9 @@ import anyio
 import httpx
 
 from crossfade.client.batches import BatchLimits
-from crossfade.client.connection import LIMITS, Connection, HttpClient, failure, reply_of
+from crossfade.client.connection import LIMITS, Connection, failure, reply_of
 from crossfade.client.exchange import Emit, Failure, Operation, Outcome, Pause, Send
+from crossfade.client.loops import Loops
 from crossfade.client.models import (
     Ack,
     BatchResult,
@@ -36,8 +36,9 @@ T = TypeVar("T")
 class AsyncClient:
     """The asynchronous client of one Crossfade service. Several tasks may share it.
 
-    It has the methods of ``Client``, to be awaited. If a call is cancelled, the service may have
-    accepted the message: send the same ``NewMessage`` again.
+    It has the methods of ``Client``, to be awaited. Each event loop that uses it has connections of
+    its own, whether the loops run one after the other or at once, in threads. If a call is
+    cancelled, the service may have accepted the message: send the same ``NewMessage`` again.
     """
 
     def __init__(  # noqa: PLR0913 - the public options
@@ -60,11 +61,7 @@ class AsyncClient:
         """
         self._connection = Connection.of(base_url, api_key, headers or {}, connect_timeout)
         self._operations = Operations(retry or Retry(), timeout, batch_limits or BatchLimits())
-        limits = limits or LIMITS
-        # httpx's own queue takes time that is quadratic in its length, and takes it from the event
-        # loop: of 2,000 messages sent at once, none would be acknowledged in time.
-        self._slots = anyio.CapacityLimiter(limits.max_connections or math.inf)
-        self._http = HttpClient(httpx.AsyncClient, limits, http)
+        self._loops = Loops(limits or LIMITS, http)
 
     async def __aenter__(self) -> Self:
         return self
@@ -81,9 +78,8 @@ class AsyncClient:
         return f"{type(self).__name__}({self._connection.base_url!r})"
 
     async def close(self) -> None:
-        """Close the connections. A client that was given as ``http`` stays open."""
-        if not self._http.is_given:
-            await self._http.latest.aclose()
+        """Close the connections of this event loop. A client given as ``http`` stays open."""
+        await self._loops.close()
 
     async def send(
         self,
@@ -191,16 +187,17 @@ class AsyncClient:
             return failure(error)
 
     async def _exchange(self, send: Send) -> Reply | Failure:
-        http = self._http.here()
+        here = self._loops.here()
+        http = here.http.here()
         request = self._connection.request(http, send.call, send.timeout)
         waiting = True
         # httpx's timeouts are for each read; this one is for the whole answer.
         with anyio.move_on_after(send.timeout):
-            async with self._slots:
+            async with here.slots:
                 waiting = False
                 response = await http.send(request, follow_redirects=send.call.follow)
                 return reply_of(response, response.content)
         if waiting:
-            text = f"{self._slots.total_tokens} requests were under way all the time"
+            text = f"{here.slots.total_tokens} requests were under way all the time"
             return failure(httpx.PoolTimeout(text, request=request))
         return failure(httpx.ReadTimeout("the answer took too long", request=request))
