@@ -181,10 +181,25 @@ class AsyncClient:
             await anyio.sleep(action.seconds)
             return None
         assert isinstance(action, Send)
-        try:
-            return await self._exchange(action)
-        except httpx.RequestError as error:
-            return failure(error)
+        outcomes: list[Reply | Failure | Exception] = []
+
+        async def exchange() -> None:
+            try:
+                outcomes.append(await self._exchange(action))
+            except Exception as error:  # noqa: BLE001 - raised below, not in a group
+                outcomes.append(error)
+
+        # In a task of its own, so that asyncio's cancel() comes to httpx as anyio's cancellation.
+        # It keeps that from the end of an exchange; asyncio's own would end it half way, and the
+        # connection would be lost to this client.
+        async with anyio.create_task_group() as group:
+            group.start_soon(exchange)
+        (outcome,) = outcomes
+        if isinstance(outcome, httpx.RequestError):
+            return failure(outcome)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def _exchange(self, send: Send) -> Reply | Failure:
         here = self._loops.here()

@@ -228,3 +228,37 @@ async def test_a_cancelled_call_is_repeated_with_the_same_message(
     ack = await client.send(message)
     await client.wait(ack.message_id)
     assert await site.rows(conversation) == ["once"]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 5])
+async def test_a_call_cancelled_at_the_end_of_its_answer_keeps_no_connection(
+    steps: int, site: Site, conversation: str
+) -> None:
+    """Such as by a time limit that ends when the answer comes: its connection is for the next."""
+    loop = asyncio.get_running_loop()
+    sending: asyncio.Task[object] | None = None
+
+    async def cancel(_: httpx.Response) -> None:
+        _after(loop, steps, sending)
+
+    one = httpx.Limits(max_connections=1)
+    hooks = {"response": [cancel]}
+    async with httpx.AsyncClient(limits=one, event_hooks=hooks) as http:
+        client = AsyncClient(
+            site.url, api_key=API_KEY, retry=Retry(attempts=1), limits=one, http=http
+        )
+        sending = asyncio.create_task(client.send(_message(conversation)))
+        await asyncio.gather(sending, return_exceptions=True)
+        sending = None
+        await client.send(_message(conversation, "next"))
+    assert await site.rows(conversation, 2) == ["once", "next"]
+
+
+def _after(loop: asyncio.AbstractEventLoop, steps: int, task: asyncio.Task[object] | None) -> None:
+    """Cancel a task after so many steps of the event loop."""
+    if task is None:
+        return
+    if steps == 0:
+        task.cancel()
+    else:
+        loop.call_soon(_after, loop, steps - 1, task)
