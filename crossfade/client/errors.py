@@ -15,7 +15,7 @@ Catch an error by its class or by a class above it:
     |   +-- ForbiddenError        403
     |   +-- NotFoundError         404
     |   +-- ConflictError         409
-    |   +-- UnavailableError      408, 425, 429, 502, 503, 504
+    |   +-- UnavailableError      408, 425, 429, 502 to 504, 520 to 524
     |   |   +-- OutcomeUnknownError
     |   +-- ServiceError          500 and other 5xx
     +-- WaitTimeoutError          not persisted in time
@@ -318,6 +318,7 @@ _BY_STATUS: dict[int, type[ProblemError]] = {
     502: UnavailableError,
     503: UnavailableError,
     504: UnavailableError,
+    **dict.fromkeys(range(520, 525), UnavailableError),  # Cloudflare's
 }
 _SERVERS = 500
 

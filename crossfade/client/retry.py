@@ -10,8 +10,11 @@ from email.utils import parsedate_to_datetime
 
 __all__ = ["RETRIED", "Retry", "retry_after"]
 
-RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""The statuses that are retried: the same request may succeed later. No other status is retried."""
+RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+"""The statuses that are retried: the same request may succeed later. No other status is retried.
+
+Cloudflare answers 520 to 524 where other proxies answer 502 or 504, such as while we restart.
+"""
 
 
 @dataclass(frozen=True, slots=True)

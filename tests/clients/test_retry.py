@@ -85,6 +85,15 @@ def test_anothers_problem_document_is_an_error_answer(errors: object) -> None:
     assert (len(sends), done.status, done.maybe_accepted) == (2, 202, True)
 
 
+@pytest.mark.parametrize("status", [520, 521, 522, 523, 524])
+def test_cloudflares_statuses_are_those_of_a_service_that_is_away(status: int) -> None:
+    page = Reply(status, {"content-type": "text/html"}, b"<h1>Web server is down</h1>")
+    done, sends, _ = _drive(tried(CALL, PATIENT, 1.0), [page, Reply(202, {}, b"{}")])
+    assert (len(sends), done.status, done.maybe_accepted) == (2, 202, True)
+    error, _, _ = _drive(tried(CALL, Retry(attempts=1), 1.0), [page])
+    assert isinstance(error, UnavailableError)
+
+
 def test_a_failure_that_lasts_is_not_tried_again() -> None:
     failure = Failure(httpx.ConnectError("bad certificate"), sent=False, lasting=True)
     error, sends, _ = _drive(tried(CALL, PATIENT, 1.0), [failure])

@@ -14,7 +14,7 @@
  *     |   +-- ForbiddenError        403
  *     |   +-- NotFoundError         404
  *     |   +-- ConflictError         409
- *     |   +-- UnavailableError      408, 425, 429, 502, 503, 504
+ *     |   +-- UnavailableError      408, 425, 429, 502 to 504, 520 to 524
  *     |   |   +-- OutcomeUnknownError
  *     |   +-- ServiceError          500 and what else the service says of itself
  *     +-- WaitTimeoutError          not persisted in time
@@ -227,6 +227,12 @@ const BY_STATUS: ReadonlyMap<number, ProblemClass> = new Map<number, ProblemClas
   [502, UnavailableError],
   [503, UnavailableError],
   [504, UnavailableError],
+  // Cloudflare's.
+  [520, UnavailableError],
+  [521, UnavailableError],
+  [522, UnavailableError],
+  [523, UnavailableError],
+  [524, UnavailableError],
 ]);
 
 /** Return the error for a problem, by the last part of its type's URI and by its status. */

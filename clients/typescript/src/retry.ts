@@ -47,7 +47,11 @@ export function retryOf(given: Partial<Retry> = {}): Retry {
 }
 
 /** The statuses after which the same request may succeed. No other 4xx is ever retried. */
-export const RETRIED: ReadonlySet<number> = new Set([408, 425, 429, 500, 502, 503, 504]);
+export const RETRIED: ReadonlySet<number> = new Set([
+  408, 425, 429, 500, 502, 503, 504,
+  // Cloudflare's, where other proxies answer 502 or 504, such as while the service restarts.
+  520, 521, 522, 523, 524,
+]);
 
 /** Return the milliseconds to wait after so many failures; `asked` is the server's wish. */
 export function pauseAfter(retry: Retry, failures: number, asked: number | undefined): number {

@@ -56,7 +56,7 @@ for (const status of [400, 401, 403, 404, 405, 409, 413, 415, 422, 431, 501]) {
   });
 }
 
-for (const status of [408, 425, 429, 500, 502, 503, 504]) {
+for (const status of [408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524]) {
   test(`${status} is tried again, with the same bytes`, async () => {
     answers = [problem(status), [202, {}, JSON.stringify(ACK)]];
     await new Client(url, { retry: QUICK }).send(message());
