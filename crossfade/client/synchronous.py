@@ -58,7 +58,8 @@ class Client:
             base_url: The service's URL; by default CROSSFADE_URL, else http://localhost:3000.
             api_key: The API key; by default CROSSFADE_API_KEY.
             retry: How long and how often to try again.
-            timeout: Seconds for one attempt.
+            timeout: Seconds for one attempt. ``Client`` gives them to each of its steps, such as a
+                write or a read.
             connect_timeout: Seconds for making a connection.
             batch_limits: The limits of one request of ``send_batch``.
             headers: Headers to send with each request.
@@ -294,13 +295,17 @@ class Client:
         request = self._connection.request(http, send.call, send.timeout)
         response = http.send(request, stream=True, follow_redirects=send.call.follow)
         try:
-            # httpx's timeouts are for each read; this one is for the whole answer.
+            # httpx's timeouts are for each read; this one is for the whole answer. One that is
+            # complete counts, however late: connecting or a large body may have taken all the
+            # time, and would take it again.
             parts: list[bytes] = []
+            late = False
             for part in response.iter_bytes():
+                if late:
+                    text = "the answer took too long"
+                    return failure(httpx.ReadTimeout(text, request=request))
                 parts.append(part)
-                if time.monotonic() > ends:
-                    late = httpx.ReadTimeout("the answer took too long", request=request)
-                    return failure(late)
+                late = time.monotonic() > ends
             return reply_of(response, b"".join(parts))
         finally:
             response.close()

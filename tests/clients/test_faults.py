@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import httpx
 import pytest
 
 from crossfade import (
     AsyncClient,
+    Client,
     NewMessage,
     NoAnswerError,
     OutcomeUnknownError,
@@ -209,6 +211,52 @@ async def test_no_answer_at_all_ends_with_the_deadline(
     with pytest.raises(NoAnswerError) as raised:
         await client.send(_message(conversation))
     assert raised.value.attempts >= 2
+    assert raised.value.maybe_accepted
+
+
+async def test_a_complete_answer_counts_although_it_was_long_under_way(
+    site: Site, conversation: str
+) -> None:
+    """The limits of ``Client`` are for each step, and there may be many, each of them in time."""
+    requests: list[bytes] = []
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append(await reader.readuntil(b"}"))
+        for _ in range(5):
+            writer.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+            await asyncio.sleep(0.5)
+        answers, service = await asyncio.open_connection("127.0.0.1", site.front.port)
+        service.write(requests[-1])
+        writer.write(await answers.readuntil(b"}"))
+        service.close()
+        writer.close()
+
+    server = await asyncio.start_server(relay, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with Client(url, api_key=API_KEY, timeout=2.0, retry=Retry(attempts=1)) as client:
+            ack = await asyncio.to_thread(client.send, _message(conversation))
+    assert (ack.state, len(requests)) == ("pending", 1)
+    assert await site.rows(conversation, 1) == ["once"]
+
+
+async def test_an_answer_that_never_ends_is_given_up() -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}")
+        writer.write(b"HTTP/1.1 202 Accepted\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        writer.close()
+
+    server = await asyncio.start_server(drip, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        client = Client(url, timeout=0.5, retry=Retry(attempts=1))
+        with client, pytest.raises(NoAnswerError, match="took too long") as raised:
+            await asyncio.to_thread(client.send, _message("drips"))
     assert raised.value.maybe_accepted
 
 
