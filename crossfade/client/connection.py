@@ -119,7 +119,10 @@ class HttpClient(Generic[C]):
         """Whether the client is the caller's."""
         self.latest: C = given or opened(kind, limits)
         """The client that was used last, or is used first."""
-        self._process: int | None = None  # in which ``latest`` was used
+        # The process of ``latest``. Ours belongs to the one that made it, even if it was not used:
+        # gunicorn's gevent worker replaces Python's locks after the fork, and one that is older
+        # stops all its greenlets. The caller's belongs to the first that uses it.
+        self._process: int | None = None if self.is_given else os.getpid()
 
     def here(self) -> C:
         """Return the client for a request of this process.

@@ -86,3 +86,32 @@ async def test_parent_and_child_have_connections_of_their_own(
     contents = await site.rows(conversation, 5)
     assert sorted(contents) == sorted([*names[:4], "after"])
     assert len({line.rsplit(" ", 1)[1] for line in lines if line != lines[4]}) == 5
+
+
+_UNUSED = """
+import os
+import httpx
+from crossfade.client.connection import LIMITS, HttpClient
+
+made, given = HttpClient(httpx.Client, LIMITS, None), httpx.Client()
+mine = HttpClient(httpx.Client, LIMITS, given)
+before = made.latest
+child = os.fork()
+print(made.here() is before, mine.here() is given, flush=True)
+if child:
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+async def test_a_child_takes_no_httpx_client_that_its_parent_made() -> None:
+    """One that was not used, too: gevent's workers replace the locks of Python after the fork."""
+    program = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-c", _UNUSED),
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await program.communicate()
+    assert program.returncode == 0
+    assert sorted(said.decode().splitlines()) == ["False True", "True True"]
