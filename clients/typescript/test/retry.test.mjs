@@ -1,6 +1,7 @@
 // When the client tries again: against a server of the test's own, which answers what it is told.
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
+import { getEventListeners } from "node:events";
 import { createServer } from "node:http";
 import { after, before, beforeEach, test } from "node:test";
 import { Client, NewMessage, NotSentError, UnavailableError, UnexpectedAnswerError } from "../dist/index.js";
@@ -215,4 +216,17 @@ test("an answer that is not the service's counts its requests", async () => {
   const client = new Client(url, { retry: QUICK });
   const [{ error: last }] = await client.sendBatch([message(), message(1)]);
   assert.deepEqual([last.name, last.attempts], ["UnexpectedAnswerError", 3]);
+});
+
+test("a signal that lives long keeps nothing of the calls that ended", async () => {
+  const { signal } = new AbortController();
+  for (const status of [202, 422, 202]) {
+    answers = [status === 202 ? [202, {}, JSON.stringify(ACK)] : problem(status)];
+    await new Client(url).send(message(), { signal }).catch(() => undefined);
+  }
+  const symbols = Object.getOwnPropertySymbols(signal);
+  // Node's own list of the signals that AbortSignal.any has made of this one.
+  const dependants = symbols.filter((one) => /dependant/i.test(one.description ?? ""));
+  assert.deepEqual(dependants.map((one) => signal[one]?.size ?? 0).filter(Boolean), []);
+  assert.equal(getEventListeners(signal, "abort").length, 1);
 });
