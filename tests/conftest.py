@@ -25,7 +25,7 @@ from tests.support.containers import RedisContainer
 from tests.support.databases import Databases
 from tests.support.eventually import eventually as wait_until
 from tests.support.kafka import KafkaNode, mended, run_shared_kafka
-from tests.support.scheduling import SharedServers, mixed
+from tests.support.scheduling import SharedServers, mixed, rotated
 from tests.support.services import (
     PostgresAddress,
     RedisAddress,
@@ -55,9 +55,25 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SharedServer
     return SharedServers(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mix heavy and light files where several processes share them."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Let each of several processes compile other files first, and find the rest compiled.
+
+    In a fresh checkout pytest compiles every test, which takes longer than all else of collecting.
+    """
+    share = getattr(config, "workerinput", None)
+    if share and config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        number = int(share["workerid"].removeprefix("gw"))
+        config.args = rotated(config.rootpath / "tests", number, share["workercount"])
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None, None, None]:
+    """Mix heavy and light files where several processes share them; in each of them alike."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.nodeid.partition("::")[0])
+    yield
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: mixed(item.nodeid))
 

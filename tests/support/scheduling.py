@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from pathlib import Path
 
 from xdist.scheduler import LoadFileScheduling
 
-__all__ = ["SharedServers", "mixed"]
+__all__ = ["SharedServers", "mixed", "rotated"]
 
 _FOLDERS = (
     "tests/clients/", "tests/console/", "tests/hostile/kafka_records/", "tests/payloads/",
@@ -40,3 +41,12 @@ def mixed(nodeid: str) -> tuple[bool, bytes]:
     """
     file = nodeid.partition("::")[0]
     return not file.startswith(_LONGEST), sha256(file.encode()).digest()
+
+
+def rotated(tests: Path, number: int, processes: int) -> list[str]:
+    """Return the folders in ``tests``; each process begins at another one."""
+    files = {str(path): len([*path.rglob("test_*.py")]) for path in sorted(tests.iterdir())}
+    folders = [path for path, count in files.items() if count]
+    before = sum(files.values()) * number // processes
+    first = next(n for n in range(len(folders)) if sum(files[f] for f in folders[:n]) >= before)
+    return folders[first:] + folders[:first]
