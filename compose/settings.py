@@ -16,7 +16,7 @@ from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings
 
 from compose.log_disagreements import log_disagreements
 from ingress.settings import IngressSettings
@@ -25,6 +25,7 @@ from otel.settings import OtelSettings
 from otel.tracing.settings import TracingSettings
 from persistence.payloads.settings import PayloadSettings
 from persistence.settings import PersistenceSettings
+from transport.environment_settings import EnvironmentSettings
 from transport.errors import ConfigurationError
 from transport.log_name import LogName
 from transport.log_settings import own_settings, own_variable
@@ -49,10 +50,8 @@ ENV_FILE = Path(".env")
 MASK = "***"
 
 
-class ProcessSettings(BaseSettings):
+class ProcessSettings(EnvironmentSettings):
     """How a process stops."""
-
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
 
     shutdown_delay_seconds: Annotated[float, Field(ge=0, le=300)] = 2.0
     """After a request to stop, how long a process that accepts still serves requests while
@@ -62,10 +61,8 @@ class ProcessSettings(BaseSettings):
     lost: they were not acknowledged, or stay in the log."""
 
 
-class CommandSettings(BaseSettings):
+class CommandSettings(EnvironmentSettings):
     """How commands that send messages, and the Python client, find the API."""
-
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
 
     crossfade_url: str | None = None
     """URL of the API, such as ``https://messages.example``. Not set: ``HOST`` and ``PORT`` for

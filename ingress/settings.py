@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from transport.environment_settings import EnvironmentSettings
 from transport.settings import Port
 
 __all__ = ["IngressSettings", "is_loopback"]
@@ -24,10 +24,8 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class IngressSettings(BaseSettings):
+class IngressSettings(EnvironmentSettings):
     """Where the API listens, who may call it, and how much it takes at once."""
-
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
 
     host: str = "127.0.0.1"
     """The address to listen on. Anything but loopback needs API keys."""

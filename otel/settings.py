@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from transport.environment_settings import EnvironmentSettings
 
 __all__ = ["OtelSettings"]
 
 
-class OtelSettings(BaseSettings):
+class OtelSettings(EnvironmentSettings):
     """Metrics and logs of one process."""
-
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
 
     metrics_host: str = "127.0.0.1"
     """The address that Prometheus scrapes; ``0.0.0.0`` in a container."""

@@ -5,18 +5,16 @@ from __future__ import annotations
 from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from persistence.database_url import check_url, has_password, with_password
+from transport.environment_settings import EnvironmentSettings
 from transport.secret_file import SecretFile, must_hold_secret
 
 __all__ = ["PersistenceSettings"]
 
 
-class PersistenceSettings(BaseSettings):
+class PersistenceSettings(EnvironmentSettings):
     """Settings of the database and of the workers' batches."""
-
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
 
     database_url: SecretStr = SecretStr("postgresql://postgres@localhost:5432/crossfade")
     """``postgresql://user:password@host:port/name``, with options such as ``sslmode`` as libpq has

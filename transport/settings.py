@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from transport.environment_settings import EnvironmentSettings
 from transport.errors import ConfigurationError
 from transport.host_ports import host, servers
 from transport.log_name import MOST_PARTITIONS, LogName
@@ -27,10 +27,8 @@ _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,240}")
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-class TransportSettings(BaseSettings):
+class TransportSettings(EnvironmentSettings):
     """The settings of the logs: their kinds, their addresses, their readers."""
-
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
 
     transport: str = "redis"
     """The primary log: ``redis``, ``kafka``, ``memory``, or a transport of a third party; then

@@ -12,7 +12,8 @@ from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from transport.environment_settings import EnvironmentSettings
 
 __all__ = ["PROTOCOLS", "SAMPLERS", "TracingSettings"]
 
@@ -36,10 +37,8 @@ Seconds = Annotated[float, Field(gt=0, le=600)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class TracingSettings(BaseSettings):
+class TracingSettings(EnvironmentSettings):
     """Traces, by OpenTelemetry's own variables: off unless an exporter or an endpoint is set."""
-
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
 
     otel_sdk_disabled: bool = False
     """Switches tracing off, whatever else is set."""

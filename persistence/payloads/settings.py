@@ -6,8 +6,8 @@ from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from transport.environment_settings import EnvironmentSettings
 from transport.message.payload import MOST_BYTES
 
 __all__ = ["PayloadSettings", "known_store"]
@@ -37,10 +37,8 @@ def known_store(value: str) -> str:
     return value.rstrip("/") if parts.path != "/" else value
 
 
-class PayloadSettings(BaseSettings):
+class PayloadSettings(EnvironmentSettings):
     """Where large content is kept, and what counts as large."""
-
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
 
     payload_store: str | None = None
     """Where content above ``PAYLOAD_THRESHOLD_BYTES`` is kept: ``s3://bucket/prefix``,

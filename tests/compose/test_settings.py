@@ -121,6 +121,18 @@ def test_the_environment_goes_before_the_file_and_empty_counts_as_unset(
     assert rows["DATABASE_URL"].value == "postgresql://me:***@db:5433/colleging"
 
 
+@pytest.mark.parametrize("name", ["KAFKA_TOPIC", "kafka_topic", "Kafka_Topic"])
+@pytest.mark.parametrize("source", ["environment", "file"])
+def test_a_lone_setting_is_found_in_either_source_in_any_case(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, source: str
+) -> None:
+    file = tmp_path / ".env"
+    file.write_text(f"{name}=orders\n" if source == "file" else "")
+    if source == "environment":
+        monkeypatch.setenv(name, "orders")
+    assert load(env_file=file).transport.kafka_topic == "orders"
+
+
 def test_an_address_of_ipv6_is_shown_as_it_is_written() -> None:
     given = {"DATABASE_URL": "postgresql://me:hunter2@[::1]:5433/x"}
     rows = effective(load(given, env_file=NO_FILE), given, env_file=NO_FILE)
