@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
+import subprocess
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from compose.local import class_archive
 from compose.local.kafka_jars import find_java, kafka_jars
 from otel.metrics import Metrics
 from persistence.database.pool import Pool
@@ -24,25 +28,42 @@ from transport.message.partitioner import partition_for
 from transport.settings import TransportSettings
 
 _SOURCE = Path(__file__).with_name("Clients.java")
+_QUICK = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx128m")
+
+Java = Callable[..., Awaitable[list[str]]]
 
 
-async def _java(*arguments: str, lines: list[str] = []) -> list[str]:  # noqa: B006 - read only
-    process = await asyncio.create_subprocess_exec(
-        str(find_java().path), "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx128m",
-        "-cp", f"{kafka_jars()}/*", str(_SOURCE), *arguments,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    given = "".join(f"{line}\n" for line in lines).encode()
-    out, err = await asyncio.wait_for(process.communicate(given), 90)
-    assert process.returncode == 0, err.decode()
-    return out.decode().splitlines()
+@pytest.fixture(scope="module")
+def java(tmp_path_factory: pytest.TempPathFactory) -> Java:
+    """Run ``Clients``, compiled, with arguments and lines of input; return its lines of output."""
+    folder = tmp_path_factory.mktemp("java")
+    found, jars = find_java(), kafka_jars()
+    compiler = [found.tool("javac"), *(f"-J{option}" for option in _QUICK)]
+    subprocess.run([*compiler, "-cp", f"{jars}/*", "-d", folder, _SOURCE], check=True)
+    command = [
+        str(found.path), *_QUICK, *class_archive.use(found, jars),
+        "-cp", f"{jars}/*{os.pathsep}{folder}", "Clients",
+    ]  # fmt: skip
+
+    async def run(*arguments: str, lines: Sequence[str] = ()) -> list[str]:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        given = "".join(f"{line}\n" for line in lines).encode()
+        out, err = await asyncio.wait_for(process.communicate(given), 90)
+        assert process.returncode == 0, err.decode()
+        return out.decode().splitlines()
+
+    return run
 
 
 @pytest.mark.parametrize("partitions", [12, 15, 16])
 async def test_the_java_client_places_every_key_where_we_do(
-    kafka_settings: TransportSettings, partitions: int
+    java: Java, kafka_settings: TransportSettings, partitions: int
 ) -> None:
     settings = kafka_settings.model_copy(update={"stream_partitions": partitions})
     keys = [f"conversation-{i}" for i in range(300)]
@@ -51,17 +72,17 @@ async def test_the_java_client_places_every_key_where_we_do(
     ]
     async with KafkaTransport(settings):
         servers, topic = settings.kafka_bootstrap_servers, settings.kafka_topic
-        placed = await _java("place", servers, topic, lines=keys)
+        placed = await java("place", servers, topic, lines=keys)
     assert [int(p) for p in placed] == [partition_for(key, partitions) for key in keys]
 
 
 async def test_a_plain_java_consumer_reads_key_headers_and_body(
-    kafka_settings: TransportSettings, kafka_transport: KafkaTransport
+    java: Java, kafka_settings: TransportSettings, kafka_transport: KafkaTransport
 ) -> None:
     sent = message("for everybody", partition=3, of=kafka_transport)
     await kafka_transport.publish([sent])
     servers, topic = kafka_settings.kafka_bootstrap_servers, kafka_settings.kafka_topic
-    (line,) = await _java("consume", servers, topic, "1")
+    (line,) = await java("consume", servers, topic, "1")
     partition, key, headers, body = line.split("\t")
     assert int(partition) == 3
     assert base64.b64decode(key).decode() == sent.key
@@ -72,7 +93,7 @@ async def test_a_plain_java_consumer_reads_key_headers_and_body(
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
 async def test_a_message_of_the_java_client_is_one_like_any_other(
-    kafka_settings: TransportSettings, kafka_transport: KafkaTransport, compression: str
+    java: Java, kafka_settings: TransportSettings, kafka_transport: KafkaTransport, compression: str
 ) -> None:
     body = {
         "type": "message",
@@ -85,7 +106,7 @@ async def test_a_message_of_the_java_client_is_one_like_any_other(
     }
     servers, topic = kafka_settings.kafka_bootstrap_servers, kafka_settings.kafka_topic
     line = f"conversation-java\t{json.dumps(body)}"
-    await _java("produce", servers, topic, compression, CONTENT_TYPE, lines=[line])
+    await java("produce", servers, topic, compression, CONTENT_TYPE, lines=[line])
     where = partition_for("conversation-java", kafka_transport.partitions)
     async with Member(kafka_transport) as member:
         (record,) = await drain(await member.claim(where), 1, patience=20)
@@ -100,7 +121,10 @@ async def test_a_message_of_the_java_client_is_one_like_any_other(
 
 
 async def test_a_message_of_the_java_client_is_persisted_like_any_other(
-    kafka_settings: TransportSettings, kafka_transport: KafkaTransport, database_pool: Pool
+    java: Java,
+    kafka_settings: TransportSettings,
+    kafka_transport: KafkaTransport,
+    database_pool: Pool,
 ) -> None:
     """And a key that is sent twice, once with every field and once with the least, is one row."""
     least = {
@@ -111,7 +135,7 @@ async def test_a_message_of_the_java_client_is_persisted_like_any_other(
     whole = {**least, "messageId": identifier, "correlationId": "order:7"}
     lines = [f"conversation-java\t{json.dumps(body)}" for body in (whole, least)]
     servers, topic = kafka_settings.kafka_bootstrap_servers, kafka_settings.kafka_topic
-    await _java("produce", servers, topic, "none", CONTENT_TYPE, lines=lines)
+    await java("produce", servers, topic, "none", CONTENT_TYPE, lines=lines)
     stop = asyncio.Event()
     worker = Worker(
         transport=kafka_transport, pool=database_pool, settings=PersistenceSettings(),

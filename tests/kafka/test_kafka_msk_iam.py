@@ -56,7 +56,10 @@ async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Kafk
     source = Path(__file__).with_name("MskIam.java")
     await asyncio.to_thread(
         subprocess.run,
-        [find_java().tool("javac"), "-cp", f"{kafka_jars()}/*", "-d", folder, source],
+        [
+            *(find_java().tool("javac"), "-J-XX:TieredStopAtLevel=1", "-J-XX:+UseSerialGC"),
+            *("-cp", f"{kafka_jars()}/*", "-d", folder, source),
+        ],
         check=True,
     )
     async with run_kafka(
