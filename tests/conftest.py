@@ -25,6 +25,7 @@ from tests.support.containers import RedisContainer
 from tests.support.databases import Databases
 from tests.support.eventually import eventually as wait_until
 from tests.support.kafka import KafkaNode, mended, run_shared_kafka
+from tests.support.postgres_pair import DATABASE
 from tests.support.scheduling import SharedServers, mixed, rotated
 from tests.support.services import (
     PostgresAddress,
@@ -249,6 +250,20 @@ async def initialized_postgres(tmp_path_factory: pytest.TempPathFactory) -> Path
     """A data folder as initdb left it, to copy: initdb takes a second, a copy a tenth of one."""
     data_dir = tmp_path_factory.mktemp("initdb") / "data"
     await PostgresServer(data_dir).initialize()
+    return data_dir
+
+
+@pytest_asyncio.fixture(scope="session")
+async def migrated_postgres(
+    initialized_postgres: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A data folder with a migrated database, ``DATABASE`` of ``postgres_pair``, to copy."""
+    from persistence.migrate import upgrade  # noqa: PLC0415
+
+    data_dir = tmp_path_factory.mktemp("migrated") / "data"
+    shutil.copytree(initialized_postgres, data_dir)
+    async with PostgresServer(data_dir) as server:
+        await upgrade(await server.create_database(DATABASE))
     return data_dir
 
 

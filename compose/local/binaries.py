@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -220,14 +221,23 @@ def _choose(candidates: Iterator[Path], identify: _Identify, ask: str = "--versi
 
 def _ask(path: Path, identify: _Identify, ask: str) -> Binary | str:
     try:
-        answer = subprocess.run(
-            [path, ask], capture_output=True, text=True, timeout=20, check=False
-        )
+        file = path.stat()
+        said = _answer(path, ask, (file.st_ino, file.st_size, file.st_mtime_ns))
+    except subprocess.CalledProcessError as error:
+        why = error.stderr.strip().splitlines()[-1:] or [f"exit status {error.returncode}"]
+        return f"{path} passed over: it does not run ({why[0]})"
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"{path} passed over: it does not run ({error})"
-    match = _VERSION.search(answer.stdout)
-    if answer.returncode != 0 or match is None:
-        why = answer.stderr.strip().splitlines()[-1:] or [f"exit status {answer.returncode}"]
-        return f"{path} passed over: it does not run ({why[0]})"
+    match = _VERSION.search(said)
+    if match is None:
+        return f"{path} passed over: it does not tell its version"
     version = tuple(int(part) for part in match.groups() if part is not None)
-    return identify(path, answer.stdout, version)
+    return identify(path, said, version)
+
+
+@cache
+def _answer(path: Path, ask: str, _file: tuple[int, int, int]) -> str:
+    """Ask a program once: whoever starts many servers looks for it each time."""
+    return subprocess.run(
+        [path, ask], capture_output=True, text=True, timeout=20, check=True
+    ).stdout

@@ -11,37 +11,19 @@ import pytest_asyncio
 
 from compose.local.postgres import PostgresServer
 from compose.local.valkey import ValkeyServer
-from persistence.migrate import upgrade
 from tests.faults.both_logs import BothLogs, BothLogsDeployment
 from tests.faults.deployment import Deployment
 from tests.faults.kafka_log import KafkaLog
 from tests.faults.logs import FaultyLog, RedisLog
 from tests.support.kafka import KafkaNode
-
-_DATABASE = "faults"
-
-
-@pytest_asyncio.fixture(scope="session")
-async def migrated_data(
-    initialized_postgres: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """A data folder with a migrated database, to copy for each test."""
-    data_dir = tmp_path_factory.mktemp("migrated") / "data"
-    shutil.copytree(initialized_postgres, data_dir)
-    server = PostgresServer(data_dir)
-    await server.start()
-    try:
-        await upgrade(await server.create_database(_DATABASE))
-    finally:
-        await server.stop()
-    return data_dir
+from tests.support.postgres_pair import DATABASE
 
 
 @pytest_asyncio.fixture
-async def postgres(tmp_path: Path, migrated_data: Path) -> AsyncIterator[PostgresServer]:
+async def postgres(tmp_path: Path, migrated_postgres: Path) -> AsyncIterator[PostgresServer]:
     """A PostgreSQL of the test's own."""
     data_dir = tmp_path / "postgres" / "data"
-    shutil.copytree(migrated_data, data_dir)
+    shutil.copytree(migrated_postgres, data_dir)
     server = PostgresServer(data_dir)
     await server.start()
     yield server
@@ -75,7 +57,7 @@ async def deployment(
     log: FaultyLog, postgres: PostgresServer, tmp_path: Path
 ) -> AsyncIterator[Deployment]:
     """Everything together. Its processes are stopped before its servers."""
-    url = postgres.url_of(_DATABASE)
+    url = postgres.url_of(DATABASE)
     async with Deployment.on(log, postgres, url, tmp_path / "services") as made:
         yield made
 
@@ -85,7 +67,7 @@ async def both_logs(
     redis_log: RedisLog, kafka_log: KafkaLog, postgres: PostgresServer, tmp_path: Path
 ) -> AsyncIterator[BothLogsDeployment]:
     """Everything together, with Redis and Kafka at once."""
-    url = postgres.url_of(_DATABASE)
+    url = postgres.url_of(DATABASE)
     logs = BothLogs(redis_log, kafka_log)
     async with BothLogsDeployment.on(logs, postgres, url, tmp_path / "services") as made:
         yield made

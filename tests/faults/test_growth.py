@@ -17,6 +17,7 @@ from migration_guide.parity.result import DIFFERENCES, ParityResult, Verdict
 from persistence.database.pool import connect
 from persistence.settings import PersistenceSettings
 from tests.faults.both_logs import BothLogs, BothLogsDeployment
+from tests.support.postgres_pair import DATABASE
 
 NEW = "kafka@32"
 ASYNC = {"TRANSPORT": "redis", "TRANSPORT_SHADOW": NEW, "TRANSPORT_SHADOW_MODE": "async"}
@@ -39,7 +40,7 @@ async def deployment(
     redis_log, kafka_log, postgres, tmp_path: Path
 ) -> AsyncIterator[GrowingDeployment]:
     logs = BothLogs(redis_log, kafka_log)
-    url = postgres.url_of("faults")
+    url = postgres.url_of(DATABASE)
     async with GrowingDeployment.on(logs, postgres, url, tmp_path / "services") as made:
         yield made
 

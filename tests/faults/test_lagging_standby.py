@@ -22,8 +22,8 @@ from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic, Transport
 
 
 @pytest.fixture
-async def servers(initialized_postgres: Path, tmp_path: Path) -> AsyncIterator[PostgresPair]:
-    async with pair(initialized_postgres, tmp_path / "pair") as both:
+async def servers(migrated_postgres: Path, tmp_path: Path) -> AsyncIterator[PostgresPair]:
+    async with pair(migrated_postgres, tmp_path / "pair") as both:
         yield both
 
 

@@ -13,8 +13,7 @@ from tests.faults.database import drop_connections
 from tests.faults.deployment import Deployment
 from tests.faults.logs import RedisLog
 from tests.support.pgbouncer import Pgbouncer, needs_prepared_statements
-
-_DATABASE = "faults"
+from tests.support.postgres_pair import DATABASE
 
 
 @pytest_asyncio.fixture
@@ -36,15 +35,15 @@ async def pooled(
 ) -> AsyncIterator[Deployment]:
     """A deployment whose processes reach PostgreSQL through the pooler."""
     log = RedisLog(await new_redis())
-    url = postgres.url_of(_DATABASE)
+    url = postgres.url_of(DATABASE)
     async with Deployment.on(log, postgres, url, tmp_path / "services") as made:
         yield made
 
 
 def _addresses(bouncer: Pgbouncer, postgres: PostgresServer) -> dict[str, str]:
     return {
-        "DATABASE_URL": bouncer.url_of(_DATABASE),
-        "DATABASE_DIRECT_URL": postgres.url_of(_DATABASE),
+        "DATABASE_URL": bouncer.url_of(DATABASE),
+        "DATABASE_DIRECT_URL": postgres.url_of(DATABASE),
     }
 
 

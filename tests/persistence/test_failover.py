@@ -51,8 +51,8 @@ CREATE TRIGGER hold_back BEFORE INSERT ON messages FOR EACH ROW
 
 
 @pytest.fixture
-async def servers(initialized_postgres, tmp_path):
-    async with pair(initialized_postgres, tmp_path) as both:
+async def servers(migrated_postgres, tmp_path):
+    async with pair(migrated_postgres, tmp_path) as both:
         yield both
 
 
@@ -269,7 +269,7 @@ def cut_after_takes(servers: PostgresPair, monkeypatch) -> None:
 
 
 async def test_a_restored_backup_is_caught_up_from_the_log(
-    initialized_postgres, servers: PostgresPair, pool, start, transport, tmp_path
+    servers: PostgresPair, pool, start, transport, tmp_path
 ) -> None:
     """The base backup is older than most rows, and the server begins with it again."""
     running = start(pool=pool)

@@ -19,8 +19,8 @@ from tests.support.postgres_pair import DATABASE, PostgresPair, pair
 
 
 @pytest_asyncio.fixture
-async def servers(initialized_postgres: Path, tmp_path: Path) -> AsyncIterator[PostgresPair]:
-    async with pair(initialized_postgres, tmp_path / "pair") as both:
+async def servers(migrated_postgres: Path, tmp_path: Path) -> AsyncIterator[PostgresPair]:
+    async with pair(migrated_postgres, tmp_path / "pair") as both:
         yield both
 
 

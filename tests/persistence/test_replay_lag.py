@@ -27,8 +27,8 @@ _BEAT = "UPDATE processes SET seen_at = seen_at + $1 * interval '1 s'"
 
 
 @pytest_asyncio.fixture
-async def servers(initialized_postgres: Path, tmp_path: Path) -> AsyncIterator[PostgresPair]:
-    async with pair(initialized_postgres, tmp_path) as both:
+async def servers(migrated_postgres: Path, tmp_path: Path) -> AsyncIterator[PostgresPair]:
+    async with pair(migrated_postgres, tmp_path) as both:
         yield both
 
 

@@ -23,8 +23,8 @@ _OLD = "UPDATE messages SET created_at = now() - interval '40 days'"
 
 
 @pytest.fixture
-async def servers(initialized_postgres, tmp_path):
-    async with pair(initialized_postgres, tmp_path) as both:
+async def servers(migrated_postgres, tmp_path):
+    async with pair(migrated_postgres, tmp_path) as both:
         yield both
 
 

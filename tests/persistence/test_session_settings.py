@@ -88,8 +88,8 @@ async def test_tables_in_a_schema_that_the_role_was_given_since_are_found(
         await pool.close()
 
 
-async def test_a_standby_is_read_where_serializable_is_the_default(initialized_postgres, tmp_path):
-    async with pair(initialized_postgres, tmp_path) as servers:
+async def test_a_standby_is_read_where_serializable_is_the_default(migrated_postgres, tmp_path):
+    async with pair(migrated_postgres, tmp_path) as servers:
         alter = f"ALTER DATABASE {DATABASE} SET default_transaction_isolation = serializable"
         await run(servers.primary, alter)
 

@@ -111,19 +111,12 @@ def _give(folder: Path, identity: tuple[int, int]) -> None:
 
 
 @asynccontextmanager
-async def pair(initialized: Path, folder: Path) -> AsyncIterator[PostgresPair]:
-    """Start both, with a migrated database."""
-    from persistence.migrate import upgrade  # noqa: PLC0415 - takes long to import
-
+async def pair(migrated: Path, folder: Path) -> AsyncIterator[PostgresPair]:
+    """Start both on copies of ``migrated``: not every wheel has pg_basebackup."""
     data, copy = (folder / name / "data" for name in ("one", "two"))
-    shutil.copytree(initialized, data)
-    async with PostgresServer(data) as primary:
-        await upgrade(await primary.create_database(DATABASE))
-        await primary.stop()
-        # A copy of the stopped server's data: not every wheel has pg_basebackup.
-        await asyncio.to_thread(shutil.copytree, data, copy)
-        standby = PostgresServer(copy)
-        follow(standby, primary)
-        await primary.start()
-        async with standby:
-            yield PostgresPair(primary, standby)
+    for each in (data, copy):
+        await asyncio.to_thread(shutil.copytree, migrated, each)
+    primary, standby = PostgresServer(data), PostgresServer(copy)
+    follow(standby, primary)
+    async with primary, standby:
+        yield PostgresPair(primary, standby)

@@ -22,9 +22,9 @@ from transport.settings import TransportSettings
 
 
 async def test_a_primary_that_was_replaced_and_goes_on_taking_writes_is_bad(
-    doctor: Doctor, initialized_postgres: Path, tmp_path: Path
+    doctor: Doctor, migrated_postgres: Path, tmp_path: Path
 ) -> None:
-    async with pair(initialized_postgres, tmp_path / "pair") as servers:
+    async with pair(migrated_postgres, tmp_path / "pair") as servers:
         await servers.promote()
         status, found = await doctor.examine(DATABASE_URL=servers.url)
     assert status == 1
@@ -33,10 +33,10 @@ async def test_a_primary_that_was_replaced_and_goes_on_taking_writes_is_bad(
 
 
 async def test_a_slot_that_nobody_reads_may_fill_the_disk(
-    doctor: Doctor, initialized_postgres: Path, tmp_path: Path
+    doctor: Doctor, migrated_postgres: Path, tmp_path: Path
 ) -> None:
     what = "postgresql, replication slots"
-    async with pair(initialized_postgres, tmp_path / "pair") as servers:
+    async with pair(migrated_postgres, tmp_path / "pair") as servers:
         for server in (servers.primary, servers.standby):
             await run(server, "SELECT pg_create_physical_replication_slot('gone', true)")
         _, found = await doctor.examine(DATABASE_URL=servers.url)

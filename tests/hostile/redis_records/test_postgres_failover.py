@@ -20,7 +20,6 @@ from persistence.database.pool import connect, using
 from persistence.database_url import urls_of
 from persistence.errors import Outage
 from persistence.fleet.leader_lock import elected
-from persistence.migrate import upgrade
 from persistence.settings import PersistenceSettings
 from persistence.store.reserved_connections import ReservedConnections
 from persistence.store.writer import Writer
@@ -28,9 +27,8 @@ from tests.faults.database import drop_connections
 from tests.faults.deployment import Deployment
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
-from tests.support.postgres_pair import follow
+from tests.support.postgres_pair import DATABASE, follow
 
-_DATABASE = "failover"
 _ROWS_AGAIN_SECONDS = 15.0  # some 5; the statements under way have 30
 _IN_STEP = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
 
@@ -41,7 +39,7 @@ class Pair:
     def __init__(self, primary: PostgresServer, standby: PostgresServer) -> None:
         self.primary, self.standby = primary, standby
         one, other = (f"{server.host}:{server.port}" for server in (primary, standby))
-        self.url = primary.url_of(_DATABASE).replace(one, f"{one},{other}")
+        self.url = primary.url_of(DATABASE).replace(one, f"{one},{other}")
 
     async def fail_over(self) -> None:
         """Stop the primary, promote the standby; the old primary comes back as its standby."""
@@ -53,7 +51,7 @@ class Pair:
         self.primary, self.standby = new, old
         # From now on the old primary, which is named first, is asked again, and answers as one
         # that can only be read.
-        await drop_connections(new.url_of(_DATABASE))
+        await drop_connections(new.url_of(DATABASE))
 
 
 async def _run(server: PostgresServer, statement: str) -> object:
@@ -65,20 +63,14 @@ async def _run(server: PostgresServer, statement: str) -> object:
 
 
 @pytest.fixture
-async def pair(tmp_path: Path, initialized_postgres: Path) -> AsyncIterator[Pair]:
+async def pair(tmp_path: Path, migrated_postgres: Path) -> AsyncIterator[Pair]:
     """Two servers of the test's own, migrated, the second one in step with the first."""
     folders = [tmp_path / name / "data" for name in ("one", "two")]
-    shutil.copytree(initialized_postgres, folders[0])
-    primary = PostgresServer(folders[0])
-    await primary.start()
-    try:
-        await upgrade(await primary.create_database(_DATABASE))
-    finally:
-        await primary.stop()
     # A copy of a server that was stopped in good order is as good as pg_basebackup's, which not
     # every wheel has.
-    shutil.copytree(*folders)
-    standby = PostgresServer(folders[1])
+    for folder in folders:
+        shutil.copytree(migrated_postgres, folder)
+    primary, standby = map(PostgresServer, folders)
     follow(standby, primary)
     try:
         await primary.start()
@@ -108,7 +100,7 @@ async def test_the_next_host_is_asked_when_the_first_was_demoted(
             before = int(str(await _count(pair.primary)))
             await eventually(lambda least=before: _grows(pair.primary, least), timeout=20)
             await load.goes_on(50)
-    deployment.database_url = pair.primary.url_of(_DATABASE)
+    deployment.database_url = pair.primary.url_of(DATABASE)
     final = await deployment.assert_promises_held()
     assert {letter.reason for letter in final.letters} <= {"idempotency_conflict"}
 
@@ -134,12 +126,12 @@ async def test_a_host_that_hangs_is_left_for_the_one_that_was_promoted(
         finally:
             await pair.primary.kill()
     assert took < _ROWS_AGAIN_SECONDS
-    deployment.database_url = pair.standby.url_of(_DATABASE)
+    deployment.database_url = pair.standby.url_of(DATABASE)
     await deployment.assert_promises_held()
 
 
 async def _count(server: PostgresServer) -> object:
-    connection = await asyncpg.connect(server.url_of(_DATABASE))
+    connection = await asyncpg.connect(server.url_of(DATABASE))
     try:
         return await connection.fetchval("SELECT count(*) FROM messages")
     finally:
@@ -168,7 +160,7 @@ async def test_one_refusal_replaces_every_connection(pair: Pair) -> None:
     """Also one that is kept between questions, and one that holds an elected process's lock."""
     old, new = pair.primary, pair.standby
     async with FaultProxy(old.host, old.port) as proxy:
-        url = old.url_of(_DATABASE).replace(f":{old.port}/", f":{proxy.port}/")
+        url = old.url_of(DATABASE).replace(f":{old.port}/", f":{proxy.port}/")
         pool = await connect(_settings(url, database_pool_size=8))
         held = ReservedConnections(pool, most=2)
         try:
