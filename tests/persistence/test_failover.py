@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Mapping
 from functools import partial
 from itertools import chain
@@ -281,8 +282,8 @@ async def test_a_restored_backup_is_caught_up_from_the_log(
     await running.stop()
     await servers.primary.kill()
     folder = servers.primary.data_dir
-    folder.rename(tmp_path / "broken")
-    (tmp_path / "backup").rename(folder)
+    shutil.move(folder, tmp_path / "broken")
+    shutil.move(tmp_path / "backup", folder)
     await servers.primary.start()
     running = start(pool=pool, member="w2")
     await persisted(transport, *late)
