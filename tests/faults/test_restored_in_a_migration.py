@@ -10,6 +10,7 @@ from compose.harness.load import Mix
 from persistence.worker.recovery.positions import acknowledged_through
 from tests.faults.both_logs import KAFKA, MIRROR, REDIS, BothLogsDeployment
 from tests.support.eventually import eventually
+from tests.support.postgres_pair import DATABASE
 from transport.contract import WORKER_GROUP, Topic
 
 
@@ -109,12 +110,13 @@ async def _copy(both_logs: BothLogsDeployment) -> None:
     """Copy the database; nobody can be connected to it meanwhile."""
     connection = await asyncpg.connect(both_logs.postgres.url)
     try:
-        await connection.execute("ALTER DATABASE faults ALLOW_CONNECTIONS false")
+        await connection.execute(f"ALTER DATABASE {DATABASE} ALLOW_CONNECTIONS false")
         await connection.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = 'faults'"
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = $1",
+            DATABASE,
         )
-        await connection.execute("CREATE DATABASE copy TEMPLATE faults")
-        await connection.execute("ALTER DATABASE faults ALLOW_CONNECTIONS true")
+        await connection.execute(f"CREATE DATABASE copy TEMPLATE {DATABASE}")
+        await connection.execute(f"ALTER DATABASE {DATABASE} ALLOW_CONNECTIONS true")
     finally:
         await connection.close()
 
@@ -124,8 +126,8 @@ async def _restore(both_logs: BothLogsDeployment) -> int:
     before = await _rows(both_logs)
     connection = await asyncpg.connect(both_logs.postgres.url)
     try:
-        await connection.execute("DROP DATABASE faults WITH (FORCE)")
-        await connection.execute("ALTER DATABASE copy RENAME TO faults")
+        await connection.execute(f"DROP DATABASE {DATABASE} WITH (FORCE)")
+        await connection.execute(f"ALTER DATABASE copy RENAME TO {DATABASE}")
     finally:
         await connection.close()
     return before - await _rows(both_logs)
