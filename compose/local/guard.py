@@ -25,9 +25,10 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-__all__ = ["family", "signal_all"]
+__all__ = ["family", "signal_all", "stand_still"]
 
 _PR_SET_PDEATHSIG = 1
+_STILL = "TtZX"  # the states of /proc/PID/stat: stopped, traced, a zombie, dead
 _STAT_PARENT = 1  # fields of /proc/PID/stat after the command's closing parenthesis: state, ppid
 
 
@@ -67,6 +68,22 @@ def signal_all(pid: int, number: signal.Signals) -> None:
     for member in family(pid):
         with contextlib.suppress(ProcessLookupError):
             os.kill(member, number)
+
+
+def stand_still(pid: int) -> bool:
+    """Return whether every thread of ``pid`` and its descendants is stopped, or has ended.
+
+    SIGSTOP stops a process once one of its threads gets the processor; until then the others run.
+    Where there is no /proc this is not known, and taken for granted.
+    """
+    for member in family(pid):
+        # The folder is empty where there is no /proc, and gone once the process has ended.
+        for thread in Path(f"/proc/{member}/task").glob("*/stat"):
+            with contextlib.suppress(OSError):  # it ended while we looked
+                state = thread.read_text().rpartition(")")[2].split()[0]
+                if state not in _STILL:
+                    return False
+    return True
 
 
 def _dies_with_guard() -> Callable[[], None] | None:

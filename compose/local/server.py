@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from compose.local import guard
-from compose.local.guard import signal_all
+from compose.local.guard import signal_all, stand_still
 from compose.local.language import in_english
 from compose.local.os_errors import explained_by
 from compose.local.ports import free_port, pick
@@ -29,6 +29,8 @@ from compose.local.ports import free_port, pick
 __all__ = ["LocalServer", "ServerError", "ServerPortTakenError", "all_started"]
 
 _POLL = 0.02
+_STOP_POLL = 0.001
+_STOP_SECONDS = 10.0
 _OTHERS_STOP = 20.0  # seconds for the guard of an earlier run to stop its server
 _LOG_TAIL = 12
 _PORT_RACES = 20
@@ -184,8 +186,21 @@ class LocalServer(ABC):
         await self.stop()
 
     async def suspend(self) -> None:
-        """Send SIGSTOP to the server and all its children."""
-        signal_all(self._live_pid(), signal.SIGSTOP)
+        """Send SIGSTOP to the server and all its children, and wait until they stand still.
+
+        Raises:
+            ServerError: a thread still runs after ten seconds.
+        """
+        pid = self._live_pid()
+        signal_all(pid, signal.SIGSTOP)
+        ends = time.monotonic() + _STOP_SECONDS
+        while not stand_still(pid):
+            if time.monotonic() > ends:
+                raise ServerError(
+                    f"{self.name} does not stand still: somebody resumes it, or a "
+                    "disk that it waits for does not answer"
+                )
+            await asyncio.sleep(_STOP_POLL)
 
     async def resume(self) -> None:
         """Send SIGCONT to the server and all its children."""

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
@@ -127,6 +129,33 @@ async def test_a_suspended_server_answers_nothing_until_it_is_resumed(kind: str,
     finally:
         await server.stop()
     assert not server.running
+
+
+@two
+async def test_a_suspended_server_stands_still_on_a_busy_machine(kind: str, tmp_path: Path):
+    """It stops only once it gets the processor; until then it would answer."""
+    async with _KINDS[kind](tmp_path / "data") as server:
+        with _busy_machine():
+            for _ in range(5):
+                await server.suspend()
+                assert _states(server.pid) == {"T"}
+                await server.resume()
+
+
+@contextmanager
+def _busy_machine() -> Iterator[None]:
+    hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+    try:
+        yield
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
+
+
+def _states(pid: int) -> set[str]:
+    stats = Path(f"/proc/{pid}/task").glob("*/stat")
+    return {stat.read_text().rpartition(")")[2].split()[0] for stat in stats}
 
 
 @two
