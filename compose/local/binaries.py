@@ -237,7 +237,7 @@ def _ask(path: Path, identify: _Identify, ask: str) -> Binary | str:
 
 @cache
 def _answer(path: Path, ask: str, _file: tuple[int, int, int]) -> str:
-    """Ask a program once: whoever starts many servers looks for it each time."""
+    """Ask each program once: many servers of a process are started from the same one."""
     return subprocess.run(
         [path, ask], capture_output=True, text=True, timeout=20, check=True
     ).stdout
