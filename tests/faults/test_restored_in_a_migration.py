@@ -10,6 +10,7 @@ from compose.harness.load import Mix
 from persistence.worker.recovery.positions import acknowledged_through
 from tests.faults.both_logs import KAFKA, MIRROR, REDIS, BothLogsDeployment
 from tests.support.eventually import eventually
+from tests.support.forked_service import ForkedService
 from tests.support.postgres_pair import DATABASE
 from transport.contract import WORKER_GROUP, Topic
 
@@ -37,9 +38,7 @@ async def test_rows_come_back_from_a_log_that_the_restored_database_never_saw_re
         await load.goes_on(60)
         await both_logs.catches_up()
         for service in (worker, *ingresses):
-            for name in MIRROR:
-                del service.environment[name]
-            await service.restart(**KAFKA)
+            await _go_on_with_kafka(service)
         await load.goes_on(60)
         await both_logs.catches_up(logs=("kafka",))
         await worker.stop()
@@ -61,9 +60,7 @@ async def test_rows_come_back_where_processes_get_the_settings_that_the_database
         await eventually(lambda: _is_followed(both_logs), timeout=20)
         await _copy(both_logs)
         for service in (worker, *ingresses):
-            for name in MIRROR:
-                del service.environment[name]
-            await service.restart(**KAFKA)
+            await _go_on_with_kafka(service)
         await load.goes_on(60)
         await both_logs.catches_up(logs=("kafka",))
         await worker.stop()
@@ -93,6 +90,12 @@ async def _is_noted_anew(both_logs: BothLogsDeployment) -> bool:
         await connection.close()
     noted = {row["partition"]: row["through"] for row in rows}
     return all(noted.get(part.partition) == (acknowledged_through(part) or "") for part in parts)
+
+
+async def _go_on_with_kafka(service: ForkedService) -> None:
+    for name in MIRROR:
+        del service.environment[name]
+    await service.restart(**KAFKA)
 
 
 async def _is_followed(both_logs: BothLogsDeployment) -> bool:

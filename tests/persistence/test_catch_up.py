@@ -340,6 +340,13 @@ async def test_a_database_that_was_emptied_gets_all_that_the_log_holds(
     assert not running.consumer.status().paused
 
 
+async def restore_to_before_it_was_read(database_pool) -> None:
+    """Leave what PostgreSQL has of a log that no worker read: another log's owners, and no rows."""
+    await lose(database_pool, "lost", [])
+    await database_pool.execute("UPDATE fences SET transport = 'kafka'")
+    await database_pool.execute("DELETE FROM log_positions")
+
+
 @pytest.mark.parametrize("followed", [5, 3, None])
 async def test_a_log_that_is_read_after_another_begins_where_a_standby_noted_that_it_was(
     start, transport, database_pool, followed
@@ -353,9 +360,7 @@ async def test_a_log_that_is_read_after_another_begins_where_a_standby_noted_tha
     await persisted(transport, *lost)
     offsets = [record.offset for record in await transport.read(Topic.MESSAGES, P)]
     await running.stop()
-    await lose(database_pool, "lost", [])
-    await database_pool.execute("UPDATE fences SET transport = 'kafka'")
-    await database_pool.execute("DELETE FROM log_positions")
+    await restore_to_before_it_was_read(database_pool)
     if followed is not None:
         noted = offsets[followed - 1]
         await Writer(database_pool).note_standby("redis", P, noted, await transport.identity())
@@ -375,9 +380,7 @@ async def test_a_partition_goes_on_where_the_log_lost_what_came_after_a_standbys
     await persisted(transport, *lost)
     offsets = [record.offset for record in await transport.read(Topic.MESSAGES, P)]
     await running.stop()
-    await lose(database_pool, "lost", [])
-    await database_pool.execute("UPDATE fences SET transport = 'kafka'")
-    await database_pool.execute("DELETE FROM log_positions")
+    await restore_to_before_it_was_read(database_pool)
     await Writer(database_pool).note_standby("redis", P, offsets[0], await transport.identity())
     await trim(offsets[3])
     running = start(member="w2")
@@ -395,9 +398,7 @@ async def test_what_a_standby_noted_of_another_log_counts_for_nothing(
     await persisted(transport, *lost)
     (*_, last) = [record.offset for record in await transport.read(Topic.MESSAGES, P)]
     await running.stop()
-    await lose(database_pool, "lost", [])
-    await database_pool.execute("UPDATE fences SET transport = 'kafka'")
-    await database_pool.execute("DELETE FROM log_positions")
+    await restore_to_before_it_was_read(database_pool)
     await Writer(database_pool).note_standby("redis", P, last, "another log")
     start(member="w2")
     await persisted(transport, *some("late", 2))
