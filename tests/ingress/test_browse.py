@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 import httpx
+import pytest
 from redis.asyncio import Redis
 
 from tests.ingress.conftest import Service, Start, message
@@ -14,6 +15,7 @@ from transport.contract import Topic
 
 _PARTITION = 3
 _PATH = f"/api/console/logs/redis/partitions/{_PARTITION}/records"
+_LAST_ID = f"{2**64 - 1}-{2**64 - 1}"
 
 
 async def _page(service: Service, **query: object) -> dict[str, Any]:
@@ -107,6 +109,38 @@ async def test_a_page_is_bounded_in_bytes_however_large_records_are(
     await _append(redis, "body", "x", *[part for name in many for part in (name, "v")])
     (last,) = (await _page(service, limit=1))["items"]
     assert (len(last["headers"]), last["moreHeaders"]) == (50, 2950)
+
+
+async def test_a_page_beyond_either_end_of_the_offsets_is_empty(
+    service: Service, redis: Redis
+) -> None:
+    offsets = [await _append(redis, "body", f"{n}", offset=f"{1000 + n}-0") for n in range(3)]
+    for edge in ("0", "0-0"):
+        before = await _page(service, before=edge)
+        assert (before["items"], before["first"], before["atBeginning"]) == ([], None, True)
+        for place in ("after", "at"):
+            page = await _page(service, **{place: edge})
+            assert [item["offset"] for item in page["items"]] == offsets
+    for edge in (_LAST_ID, str(2**64 - 1)):
+        after = await _page(service, after=edge)
+        assert (after["items"], after["last"], after["atEnd"]) == ([], None, True)
+        assert (await _page(service, at=edge))["items"] == []
+        page = await _page(service, before=edge)
+        assert [item["offset"] for item in page["items"]] == offsets
+    for time in ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"):
+        page = await _page(service, time=time)
+        assert [item["offset"] for item in page["items"]] == (offsets if time < "1" else [])
+
+
+@pytest.mark.parametrize("count", [16, 100, 116])  # as many as one step of a read returns
+async def test_a_page_that_ends_with_the_highest_id_is_read_to_its_end(
+    service: Service, redis: Redis, count: int
+) -> None:
+    offsets = [await _append(redis, "body", "x", offset=f"{n}-1") for n in range(1, count)]
+    offsets.append(await _append(redis, "body", "last", offset=_LAST_ID))
+    for place in ({"beginning": True}, {"at": offsets[0]}, {}):
+        page = await _page(service, limit=200, **place)
+        assert [item["offset"] for item in page["items"]] == offsets
 
 
 async def test_what_is_no_place_is_refused_with_the_field_named(service: Service) -> None:

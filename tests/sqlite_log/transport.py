@@ -151,7 +151,7 @@ class SqliteTransport:
         self, topic: Topic, partition: int, *, after: str | None = None, limit: int = 1000
     ) -> Sequence[Record]:
         """Return records without a group; see the contract."""
-        first = 0 if after is None else offset_number(after) + 1
+        first = 0 if after is None else min(offset_number(after) + 1, 2**63 - 1)
         return await self._db.run(lambda db: select(db, topic, partition, limit, first=first))
 
     async def read_back(

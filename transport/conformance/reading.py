@@ -136,6 +136,32 @@ async def test_a_record_is_found_where_it_stands_and_nowhere_else(backend: Backe
             assert await record_at(transport, Topic.MESSAGES, 0, beyond) is None
 
 
+_EDGES = ("0", "0-0", f"{2**63 - 1}", f"{2**64 - 1}-{2**64 - 1}")
+"""The lowest and the highest offsets of logs whose offsets are numbers, and of Redis."""
+
+
+@pytest.mark.asyncio
+async def test_a_read_from_the_lowest_or_the_highest_offset_returns_what_is_there(
+    backend: Backend,
+) -> None:
+    async with backend.create() as transport:
+        records = await _appended(transport, 3)
+        lowest, highest = (transport.sort_key(records[n].offset) for n in (0, -1))
+        for edge in _EDGES:
+            try:
+                key = transport.sort_key(edge)
+            except ValueError:
+                continue  # no offset of this log
+            before = await transport.read_back(Topic.MESSAGES, 0, before=edge)
+            after = await transport.read(Topic.MESSAGES, 0, after=edge)
+            if key <= lowest:
+                assert list(before) == []
+                assert list(after) == records[1 if key == lowest else 0 :]
+            else:
+                assert key > highest
+                assert (list(before), list(after)) == (records, [])
+
+
 _NO_OFFSETS = (
     "", " ", "x", "-1", "1-2-3", "1-", "-", "+", "(1", "1e3", " 1", "1_0", "\u0661", "9" * 40,
 )  # fmt: skip

@@ -95,7 +95,8 @@ class Transport(Protocol):
         Args:
             topic: the log to read.
             partition: its partition, from 0.
-            after: the offset to read after; ``None`` reads from the start.
+            after: the offset to read after, which may be beyond the last record's; ``None`` reads
+                from the start.
             limit: the most records to return.
 
         Returns:
@@ -111,7 +112,8 @@ class Transport(Protocol):
         Args:
             topic: the log to read.
             partition: its partition, from 0.
-            before: the offset to read before; ``None`` reads the last records of the log.
+            before: the offset to read before, which may be the first that the log has; ``None``
+                reads the last records of the log.
             limit: the most records to return.
 
         Returns:

@@ -85,7 +85,8 @@ async def list_logs(console: Console, _key: OwnKey) -> LogNames:
     summary="Read records as they stand in a partition",
     description="In log order. A page is limited in bytes, too, and a body is cut after 16 KiB. "
     "A key with a prefix gets only records of messages that it may read. Send `first` as "
-    "`before` for the page before, and `last` as `after` for the page after.",
+    "`before` for the page before, and `last` as `after` for the page after. A page beyond either "
+    "end of the log is empty.",
     operation_id="listRecords",
     responses=problems(INVALID, NOT_FOUND, LOG_UNAVAILABLE),
     openapi_extra=scoped(Scope.READ),

@@ -220,12 +220,15 @@ end
 -- KEYS stream; ARGV XRANGE or XREVRANGE, the first and the last id, and the most records and the most
 -- bytes to return. The record that reaches the limit of bytes is the last one.
 local PAGE = 16
+-- Ranges that begin beyond the last or the first id there is. They are empty, but the server calls them
+-- invalid.
+local EMPTY = {XRANGE = '(18446744073709551615-18446744073709551615', XREVRANGE = '(0-0'}
 
 local function range(keys, args)
   local command, from, to, count, bytes = unpack(args)
   local found, left = {}, tonumber(bytes)
   count = tonumber(count)
-  while #found < count do
+  while #found < count and from ~= EMPTY[command] do
     local asked = math.min(PAGE, count - #found)
     local page = redis.pcall(command, keys[1], from, to, 'COUNT', asked)
     if page.err then
