@@ -15,6 +15,7 @@ from persistence.migrate import upgrade
 from persistence.settings import PersistenceSettings
 from tests.ingress.conftest import message, working
 from tests.support.eventually import eventually
+from tests.support.redis_library import answers_append, replace_library
 from transport.registry import create
 from transport.settings import TransportSettings
 
@@ -148,3 +149,19 @@ async def test_readiness_fails_first_when_the_process_stops(service) -> None:
     service.app.drain()
     assert (await service.client.get("/readyz")).status_code == 503
     assert (await service.post(message())).status_code == 202
+
+
+async def test_a_foreign_function_in_place_of_the_append_is_503_until_the_library_is_loaded(
+    service, redis: Redis
+) -> None:
+    assert (await service.post(message(1))).status_code == 202
+    await replace_library(redis, answers_append("1"))
+    answer = await service.post(message(2))
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/outcome-unknown")
+    assert int(answer.headers["retry-after"]) >= 1
+    # Calls a function that the foreign library does not have.
+    unknown = await service.client.get("/api/messages/00000000-0000-8000-8000-000000000001")
+    assert unknown.status_code == 404
+    for number, status in ((1, 200), (2, 202), (3, 202)):
+        assert (await service.post(message(number))).status_code == status
+    assert await service.records() == 3

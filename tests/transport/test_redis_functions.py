@@ -8,6 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from compose.local.valkey import ValkeyServer
+from tests.support.redis_library import OTHER_FUNCTION, answers_append, replace_library
 from tests.transport.redis_backend import short_settings
 from transport.conformance.member import (
     ConformanceWorker,
@@ -19,6 +20,7 @@ from transport.conformance.member import (
     until,
 )
 from transport.contract import Appended, Topic
+from transport.errors import AppendUnknown
 from transport.redis import RedisTransport
 from transport.redis.client.connections import RedisConnections
 from transport.redis.client.functions import Functions, library_source
@@ -47,6 +49,39 @@ async def test_workers_do_not_notice_that_the_library_is_flushed(
             await near.publish([message(str(i), partition=0, of=near)])
             await until(lambda n=i + 1: len(worker.records) >= n, patience=PATIENCE)  # type: ignore[misc]
     assert contents(worker.records) == [str(i) for i in range(20)]
+
+
+async def test_a_library_that_was_replaced_by_another_of_its_name_is_loaded_again(
+    near: RedisTransport, client: Redis
+) -> None:
+    worker = ConformanceWorker(near, "worker", batch=3)
+    async with worker.working():
+        for i in range(5):
+            await replace_library(client, OTHER_FUNCTION)
+            (outcome,) = await near.publish([message(str(i), partition=0, of=near)])
+            assert isinstance(outcome, Appended), outcome
+            await until(lambda n=i + 1: len(worker.records) >= n, patience=PATIENCE)  # type: ignore[misc]
+    assert contents(worker.records) == [str(i) for i in range(5)]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["nil", "1", "''", "{}", "{1}", "{{'1-1'}}", "{'no id', 'no id'}", "{'1-1', '1-2', '1-3'}"],
+)
+async def test_an_append_that_a_foreign_function_answers_is_of_unknown_outcome(
+    near: RedisTransport, client: Redis, value: str
+) -> None:
+    """Until a call finds a function missing: the library is loaded again then."""
+    (before,) = await near.publish([message("before", partition=0, of=near)])
+    assert isinstance(before, Appended)
+    await replace_library(client, answers_append(value))
+    outcomes = await near.publish(messages(["a", "b"], partition=0, of=near))
+    assert [type(outcome) for outcome in outcomes] == [AppendUnknown] * 2
+    assert "FUNCTION DELETE" in str(outcomes[0])
+    assert contents(await near.read(Topic.MESSAGES, 0)) == ["before"]
+    outcomes = await near.publish(messages(["a", "b"], partition=0, of=near))
+    assert all(isinstance(outcome, Appended) for outcome in outcomes)
+    assert contents(await near.read(Topic.MESSAGES, 0)) == ["before", "a", "b"]
 
 
 async def test_processes_that_load_it_at_the_same_time_do_not_disturb_each_other(

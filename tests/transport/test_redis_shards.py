@@ -9,11 +9,13 @@ import asyncio
 import re
 
 import pytest
+from redis.asyncio import Redis
 from redis.crc import key_slot
 
 from compose.local.valkey import ValkeyServer
 from tests.support.eventually import eventually
 from tests.support.redis_cluster import RedisCluster
+from tests.support.redis_library import OTHER_FUNCTION, answers_append, replace_library
 from tests.transport.redis_backend import short_settings
 from tests.transport.redis_shards import (
     PARTITIONS,
@@ -25,6 +27,7 @@ from tests.transport.redis_shards import (
 from transport.conformance.member import message
 from transport.contract import WORKER_GROUP, Appended, Claim, Record, Topic
 from transport.errors import (
+    AppendUnknown,
     ConfigurationError,
     TransportUnavailable,
 )
@@ -110,6 +113,23 @@ async def test_what_is_full_or_not_durable_is_told_of_each_shard(shards: RedisCl
             assert "maxmemory" in str(outcome)
         finally:
             await shards.run(one, "CONFIG", "SET", "maxmemory", "0")
+
+
+@pytest.mark.parametrize("code", [OTHER_FUNCTION, answers_append("1")])
+async def test_a_library_that_was_replaced_is_loaded_again_on_each_server(
+    shards: RedisCluster, code: str
+) -> None:
+    async with opened(shards) as transport:
+        for server in await shards.primaries():
+            async with Redis(host=server.host, port=server.port) as client:
+                await replace_library(client, code)
+        envelopes = [message(f"m{p}", partition=p, of=transport) for p in range(PARTITIONS)]
+        outcomes = await transport.publish(envelopes)
+        if code != OTHER_FUNCTION:
+            assert all(isinstance(outcome, AppendUnknown) for outcome in outcomes)
+            await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+            outcomes = await transport.publish(envelopes)
+        assert all(isinstance(outcome, Appended) for outcome in outcomes)
 
 
 async def test_any_server_of_the_cluster_leads_to_all_of_it(shards: RedisCluster) -> None:

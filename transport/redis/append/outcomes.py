@@ -13,7 +13,14 @@ from transport.redis.connection.connection import Reply
 from transport.redis.connection.errors import is_refusal, translate
 from transport.redis.records import is_later
 
-__all__ = ["collect_runs", "failover_error", "outcomes_of", "remembered", "unconfirmed_outcome"]
+__all__ = [
+    "collect_runs",
+    "failover_error",
+    "foreign_reply",
+    "outcomes_of",
+    "remembered",
+    "unconfirmed_outcome",
+]
 
 # The error of a call whose key's slot moved to another server while the call ran.
 _NOT_HERE = "non local key"
@@ -66,6 +73,14 @@ def failover_error() -> AppendUnknown:
     return AppendUnknown("Redis failed over while the append was under way: retry")
 
 
+def foreign_reply(reply: Reply, library: str) -> AppendUnknown:
+    """Return the outcome of records whose call has a reply that no function of Crossfade gives."""
+    return AppendUnknown(
+        f"Redis answered an append with {reply!r:.80}, which is no reply to it: if another program "
+        f"replaced the functions, FUNCTION DELETE {library}, and they are loaded again"
+    )
+
+
 def unconfirmed_outcome(outcome: Outcome, doubt: AppendUnknown) -> Outcome:
     """Return ``doubt`` for an appended or repeated record, since too few replicas confirmed it.
 
@@ -75,8 +90,14 @@ def unconfirmed_outcome(outcome: Outcome, doubt: AppendUnknown) -> Outcome:
 
 
 def outcomes_of(reply: Reply, count: int) -> Sequence[Outcome]:
-    """Return the outcomes of the ``count`` records of a call, in their order."""
+    """Return the outcomes of the ``count`` records of a call, in their order.
+
+    Raises:
+        TypeError, ValueError, IndexError: the reply is none of an append.
+    """
     if type(reply) is list:
+        if len(reply) != count:
+            raise ValueError(f"{len(reply)} answers for {count} records")
         return [
             _refusal(item)
             if item[0] == _REFUSED
@@ -87,6 +108,8 @@ def outcomes_of(reply: Reply, count: int) -> Sequence[Outcome]:
         ]
     if isinstance(reply, TransportError) or (is_refusal(reply) and _NOT_HERE not in str(reply)):
         return [translate(reply)] * count  # refused before it began
+    if not isinstance(reply, Exception):
+        raise TypeError("neither a list nor an error")
     unknown = AppendUnknown(f"the append was sent and no answer came ({reply})")
     unknown.__cause__ = reply
     return [unknown] * count

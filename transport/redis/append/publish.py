@@ -18,6 +18,7 @@ from transport.redis.append.confirmation import Confirmation
 from transport.redis.append.outcomes import (
     collect_runs,
     failover_error,
+    foreign_reply,
     outcomes_of,
     remembered,
     unconfirmed_outcome,
@@ -239,16 +240,25 @@ class Publisher:
                 return await self._functions.exchange(commands, only_at=self._rescue.server)
 
     def _outcomes(self, reply: Reply, envelopes: Sequence[Envelope]) -> Sequence[Outcome]:
+        """Return the outcomes of one call.
+
+        Raises:
+            AppendUnknown: the reply is none of an append.
+        """
         items = [reply] if type(reply) is bytes else reply
         runs: dict[int, Run] = {}
-        if type(items) is list:
-            items = collect_runs(items, envelopes, runs)
-        outcomes = outcomes_of(items, len(envelopes))
+        try:
+            if type(items) is list:
+                items = collect_runs(items, envelopes, runs)
+            outcomes = outcomes_of(items, len(envelopes))
+            last = outcomes[-1]
+            if type(last) is Appended:
+                # One record of a call is enough to notice a log that went back.
+                self._last_seen.note_seen(envelopes[-1].partition, last.offset)
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            raise foreign_reply(reply, self._functions.library) from error
         for partition, run in runs.items():
             self._own_appends.appended(partition, run)
-        last = outcomes[-1]
-        if type(last) is Appended:  # one record of a call is enough to notice a log that went back
-            self._last_seen.note_seen(envelopes[-1].partition, last.offset)
         return outcomes
 
     def _outcomes_by_partition(

@@ -71,8 +71,8 @@ class Functions:
 
     The library's name contains a digest of its text, so processes of two releases can share a
     server. A server can lose the library at any time (``FUNCTION FLUSH``, a restart without
-    persistence, an empty replica promoted). A call that finds it missing was not executed, and is
-    repeated once it is loaded.
+    persistence, an empty replica promoted), or have another program's code under its name. A call
+    that finds its function missing was not executed, and is repeated once the library is loaded.
 
     Args:
         connections: The connections to the server.
@@ -279,8 +279,10 @@ class Functions:
     async def _load_at(self, pool: ServerPool) -> TransportError | None:
         async with self._loading.setdefault(pool, asyncio.Lock()):
             try:
-                (reply,) = await pool.exchange([("FUNCTION", "LOAD", self._code)])
-                _check_loaded(reply)
+                (reply,) = await pool.exchange([("FUNCTION", "LOAD", "REPLACE", self._code)])
+                must_have_functions(reply)
+                if isinstance(reply, Exception):
+                    raise translate(reply)
             except TransportError as error:
                 return error
         return None
@@ -297,11 +299,3 @@ def must_have_functions(reply: Reply) -> None:
             "this server has no functions: Redis 7.0 or later, or Valkey, is needed, and a proxy "
             "in front of it has to pass every command on"
         ) from reply
-
-
-def _check_loaded(reply: Reply) -> None:
-    if isinstance(reply, ResponseError) and "already exists" in str(reply):
-        return  # the name has the same digest, so it is the same text
-    must_have_functions(reply)
-    if isinstance(reply, Exception):
-        raise translate(reply)
