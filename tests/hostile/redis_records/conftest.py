@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,27 @@ class Site:
         self.pool = pool
         self.metrics = Metrics()
         self._numbers = itertools.count(1)
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Run a worker and an indexer while the block runs."""
+        stop = asyncio.Event()
+        consumers = [
+            kind(
+                transport=self.transport,
+                pool=self.pool,
+                settings=PersistenceSettings(stream_poll_interval_ms=500, stream_batch_size=100),
+                metrics=self.metrics,
+                member=member,
+            )
+            for kind, member in ((Worker, "w1"), (DeadLetterIndexer, "i1"))
+        ]
+        tasks = [asyncio.create_task(consumer.run(stop)) for consumer in consumers]
+        try:
+            yield
+        finally:
+            stop.set()
+            await asyncio.wait(tasks)
 
     async def good(self, *partitions: int) -> list[str]:
         """Append a good message to each of these partitions; return their ids."""
@@ -128,8 +149,8 @@ class Site:
 
 
 @pytest_asyncio.fixture
-async def site(redis_server: Any, database_pool: Pool) -> AsyncIterator[Site]:
-    """A site on an empty log; its worker and its indexer run until the test ends."""
+async def unread_site(redis_server: Any, database_pool: Pool) -> AsyncIterator[Site]:
+    """A site on an empty log, without a worker."""
     await empty_redis(redis_server)
     settings = TransportSettings(
         redis_host=redis_server.host,
@@ -137,23 +158,15 @@ async def site(redis_server: Any, database_pool: Pool) -> AsyncIterator[Site]:
         stream_partitions=PARTITIONS,
         stream_lease_ms=1000,
     )
-    async with AsyncExitStack() as stack:
-        transport = await stack.enter_async_context(RedisTransport.from_settings(settings))
-        client = Redis(
-            host=redis_server.host, port=redis_server.port, db=settings.redis_stream_db, protocol=2
-        )
-        await stack.enter_async_context(client)
-        site = Site(transport, client, database_pool)
-        stop = asyncio.Event()
-        for kind, member in ((Worker, "w1"), (DeadLetterIndexer, "i1")):
-            consumer = kind(
-                transport=transport,
-                pool=database_pool,
-                settings=PersistenceSettings(stream_poll_interval_ms=500, stream_batch_size=100),
-                metrics=site.metrics,
-                member=member,
-            )
-            task = asyncio.create_task(consumer.run(stop))
-            stack.push_async_callback(asyncio.wait, [task])
-        stack.callback(stop.set)
-        yield site
+    client = Redis(
+        host=redis_server.host, port=redis_server.port, db=settings.redis_stream_db, protocol=2
+    )
+    async with RedisTransport.from_settings(settings) as transport, client:
+        yield Site(transport, client, database_pool)
+
+
+@pytest_asyncio.fixture
+async def site(unread_site: Site) -> AsyncIterator[Site]:
+    """A site on an empty log; its worker and its indexer run until the test ends."""
+    async with unread_site.working():
+        yield unread_site

@@ -243,6 +243,44 @@ async def test_harm_done_by_hand_is_counted_and_the_partition_goes_on(
     assert set(good) <= await site.rows()
 
 
+@pytest.mark.parametrize(
+    "was_read",
+    [
+        False,
+        pytest.param(
+            True,
+            marks=pytest.mark.xfail(
+                strict=True,
+                raises=AssertionError,
+                reason="the group's position decides until PostgreSQL's does: the redesign "
+                "'One position, one owner'",
+            ),
+        ),
+    ],
+)
+async def test_a_group_that_was_set_forward_past_unread_records_loses_none(
+    unread_site: Site, was_read: bool
+) -> None:
+    """``was_read``: workers have acknowledged records of these partitions before."""
+    site = unread_site
+    good = await site.good(*ALL)
+    if was_read:
+        async with site.working():
+            await site.settled()
+    good += await site.good(*ALL, *ALL)
+    for partition in ALL:
+        stream = f"msg:stream:{partition}"
+        await site.client.execute_command("XGROUP", "SETID", stream, WORKER_GROUP, "$")
+    markers = set(await site.good(*ALL))
+    async with site.working():
+
+        async def are_past_the_markers() -> bool:
+            return markers <= await site.rows()
+
+        await eventually(are_past_the_markers)
+        assert await site.rows() == markers | set(good)
+
+
 async def test_records_deleted_while_they_are_pending_are_counted_as_lost(
     site: Site, database_pool: Any
 ) -> None:
