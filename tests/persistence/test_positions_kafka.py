@@ -124,6 +124,35 @@ async def test_records_that_somebody_moved_the_group_past_become_rows_in_order(
     assert again.consumer.status().paused == []
 
 
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="the group's position decides until PostgreSQL's does: the redesign "
+    "'One position, one owner'",
+)
+async def test_a_group_that_was_set_past_the_end_counts_no_loss(
+    kafka_node, log, start, database_pool, eventually
+):
+    topic, here = log.location.messages, TopicPartition(log.location.messages, 0)
+    running = start(log=log)
+
+    async def is_row(number: int) -> bool:
+        rows = await database_pool.fetch("SELECT client_message_id FROM messages")
+        return str(number) in {row["client_message_id"] for row in rows}
+
+    async with AIOKafkaProducer(
+        bootstrap_servers=kafka_node.bootstrap, transactional_id=topic
+    ) as producer:
+        await append(producer, topic, range(2))
+        await eventually(lambda: is_row(1), timeout=30)
+        await running.stop()
+        await move_group(kafka_node, here, 100_000)
+        start(log=log, member="w2")
+        await append(producer, topic, range(8, 9))
+        await eventually(lambda: is_row(8), timeout=30)
+    assert (await progress_of(log)).lost == 0
+
+
 @pytest.mark.parametrize("unread_expired", [False, True])
 async def test_what_expired_unread_is_told_though_the_groups_offsets_expired_too(
     kafka_node, database_pool, start, eventually, unread_expired
