@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from redis.asyncio import Redis
 
 from compose.local.valkey import ValkeyServer
 from compose.process.logs.log_ends import LogEnds
@@ -57,6 +58,56 @@ async def test_a_loss_that_no_process_lived_through_is_counted(
                 assert isinstance(new, Appended)
     finally:
         await server.stop()
+
+
+@pytest.mark.parametrize(
+    "reconnects",
+    [
+        False,
+        pytest.param(
+            True,
+            marks=pytest.mark.xfail(
+                strict=True,
+                raises=AssertionError,
+                reason="ends of a new connection are not noted until a look, until offsets count: "
+                "the redesign 'One position, one owner'",
+            ),
+        ),
+    ],
+)
+async def test_a_loss_is_counted_where_the_append_only_file_was_cut(
+    new_redis: Callable[[], Awaitable[ValkeyServer]], database_pool: asyncpg.Pool, reconnects: bool
+) -> None:
+    """The file is cut after the last process ended, which had shared its ends in time.
+
+    ``reconnects``: the lost records went over a connection that was made after the last look.
+    """
+    server = await new_redis()
+    async with RedisTransport.from_settings(short_settings(server)) as log:
+        ends = LogEnds(database_pool, [log])
+        await log.publish(messages(["kept"], partition=0, of=log))
+        await ends.exchange()  # which gives it its identity
+        assert await _lost(log) == [0, 0, 0, 0]  # the last look
+        (file,) = server.data_dir.glob("appendonlydir/*.incr.aof")
+        kept = file.stat().st_size
+        if reconnects:
+            async with Redis(host=server.host, port=server.port) as client:
+                await client.execute_command("CLIENT", "KILL", "TYPE", "normal")
+
+        async def appended() -> bool:
+            outcomes = await log.publish(messages(["lost"] * 60, partition=0, of=log))
+            return all(isinstance(outcome, Appended) for outcome in outcomes)
+
+        await until(appended, patience=20.0)
+        await ends.exchange()
+    await server.stop()
+    with file.open("r+b") as stream:
+        stream.truncate(kept)
+    await server.start()
+    async with RedisTransport.from_settings(short_settings(server)) as log:
+        assert len(await log.read(Topic.MESSAGES, 0)) == 1
+        await LogEnds(database_pool, [log]).exchange()
+        assert sum(await _lost(log)) > 0
 
 
 async def test_what_was_trimmed_since_is_not_taken_for_lost(
