@@ -56,8 +56,9 @@ class Receipts:
     ) -> Stored:
         """Record a receipt, once for each message, user and state.
 
-        A key with a conversation prefix may give receipts for all messages of such conversations.
-        For other messages the answer is 404.
+        A key with a prefix may record a receipt of a message that it may read, and of a message in
+        its conversations that ``user_id`` is a recipient of. For other messages the answer is 404,
+        so that the key does not learn which ids exist.
 
         Returns:
             The first such receipt. ``fresh`` is true if this call recorded it.
@@ -66,9 +67,9 @@ class Receipts:
             Problem: There is no such message, it was archived or erased, it is a dead letter, or
                 the log did not take the receipt.
         """
-        prefix = key.conversation_prefix if key else ""
-        found = await self._messages.find(message_id, content=bool(prefix))
-        if found is None or (prefix and not _conversation(found).startswith(prefix)):
+        limited = key is not None and key.limited
+        found = await self._messages.find(message_id, content=limited)
+        if found is None or not (visible(found, key) or _received(found, user_id, key)):
             raise Problem(NOT_FOUND, f"There is no message {message_id}.")
         if isinstance(found, Buried):
             raise Problem(GONE, f"Message {message_id} was {found.state}.")
@@ -120,6 +121,11 @@ class Receipts:
             return await queries.receipt_at(self._pool, message_id, user_id, state)
 
 
-def _conversation(found: Found) -> str:
-    """Return the message's conversation, or an empty text if it is not known."""
-    return found.message.conversation_id if found.message else ""
+def _received(found: Found, user_id: str, key: ApiKey | None) -> bool:
+    """Return whether the user is a recipient of the message, in a conversation of ``key``."""
+    message = found.message
+    return (
+        message is not None
+        and user_id in message.recipient_ids
+        and (key is None or key.sees(user_id, message.conversation_id))
+    )

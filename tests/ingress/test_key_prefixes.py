@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 from ingress.web.key_entries import ApiKey, Scope, entry_of, parse_entries
 from tests.ingress.conftest import Service, Start, message, working
 from tests.support.eventually import eventually
+from transport.contract import DeadLetter, Reason, Topic
 from transport.errors import ConfigurationError
+from transport.message.identity import partition_of
 
 DIGEST = "0" * 64
 
@@ -148,34 +151,75 @@ async def test_a_page_holds_what_the_key_may_read(service: Service, name: str) -
         assert read == expected
 
 
-@pytest.mark.parametrize("state", ["pending", "persisted"])
-async def test_a_receipt_is_for_a_message_of_the_keys_conversations_and_by_its_users(
-    service: Service, state: str
+@pytest.mark.parametrize("state", ["pending", "persisted", "dead", "erased"])
+async def test_a_receipt_is_for_a_message_that_the_key_may_read_or_that_its_user_received(
+    service: Service, index_dead_letters: Callable[[Service], Awaitable[None]], state: str
 ) -> None:
-    ours = (await _post(service, "all", senderId=BOB, conversationId=OURS)).json()["messageId"]
-    theirs = (await _post(service, "all", senderId=BOB, conversationId=THEIRS)).json()["messageId"]
-    if state == "persisted":
-        async with working(service):
+    """Any other message is answered like one that is nowhere, in every state."""
+    ids = {}
+    for sender, conversation in PARTIES:
+        for user in (ALICE, "carol:1"):
+            parties = {"senderId": sender, "conversationId": conversation, "recipientIds": [user]}
+            posted = await _post(service, "all", **parties, clientMessageId=user)
+            ids[sender, conversation, user] = posted.json()["messageId"]
+    await _bring_to(service, state, list(ids.values()), index_dead_letters)
+    found = {"pending": 202, "persisted": 202, "dead": 409, "erased": 410}[state]
 
-            async def all_there() -> bool:
-                return len(await service.rows()) == 2
-
-            await eventually(all_there)
-
-    async def status(name: str, identifier: str, user: str) -> int:
-        answer = await service.client.post(
+    async def answer(name: str, identifier: str, user: str) -> tuple[int, str]:
+        given = await service.client.post(
             f"/api/messages/{identifier}/receipts",
             json={"userId": user, "state": "read"},
             headers=as_(name),
         )
-        return answer.status_code
+        return given.status_code, given.json().get("detail", "").replace(identifier, "it")
 
-    assert await status("ours", ours, "anybody") == 202
-    assert await status("ours", theirs, "anybody") == 404
-    assert await status("both", ours, ALICE) == 202  # of another's message, as its recipient
-    assert await status("both", ours, BOB) == 403
-    assert await status("both", theirs, ALICE) == 404
-    assert await status("alice", theirs, ALICE) == 202
+    for (sender, conversation, user), identifier in ids.items():
+        covered = {"ours": conversation == OURS, "alice": ALICE in {sender, user}}
+        covered["both"] = all(covered.values())
+        expected = found
+        for name in (*covered, "all"):
+            # A tombstone names neither a sender nor a conversation.
+            may = name == "all" or (covered[name] and state != "erased")
+            status, detail = await answer(name, identifier, ALICE)
+            case = (name, sender, conversation, user)
+            if may:
+                assert status == expected, (case, detail)
+                expected = 200 if found == 202 else found  # the next one is a repeat
+            else:
+                assert (status, detail) == await answer(name, MISSING, ALICE), case
+                assert status == 404
+    assert (await answer("both", next(iter(ids.values())), BOB))[0] == 403  # not the key's user
+
+
+async def _bring_to(
+    service: Service,
+    state: str,
+    ids: list[str],
+    index_dead_letters: Callable[[Service], Awaitable[None]],
+) -> None:
+    """Bring messages that wait in the log to ``state``."""
+    if state == "dead":
+        partitions = {partition_of(identifier, service.transport.partitions) for identifier in ids}
+        letters = [
+            DeadLetter(record, Reason.REJECTED, "a fault", 3, "2026-01-01T00:00:00Z")
+            for partition in partitions
+            for record in await service.transport.read(Topic.MESSAGES, partition)
+        ]
+        await service.transport.dead_letter(letters)
+        await index_dead_letters(service)
+    if state in {"persisted", "erased"}:
+        async with working(service):
+
+            async def all_there() -> bool:
+                return len(await service.rows()) == len(ids)
+
+            await eventually(all_there)
+    if state == "erased":
+        await service.pool.execute(
+            "INSERT INTO tombstones (id, accepted_at, erased_at) "
+            "SELECT id, accepted_at, now() FROM messages"
+        )
+        await service.pool.execute("DELETE FROM messages")
 
 
 async def test_what_is_about_all_messages_needs_a_key_without_a_prefix(service: Service) -> None:
