@@ -61,6 +61,7 @@ prove: env-dev ## Check the large models of the order argument (docs/proof.md)
 pages: env-dev ## Write the pages, chapters and dashboards that are made from the code
 	@$(BIN)/python -m compose.cli_page docs/cli.md
 	@$(BIN)/python -m compose.settings_page > docs/settings.md
+	@$(BIN)/python -m docs.site.access > docs/access.md
 	@$(BIN)/python -m migration_guide.chapters
 	@$(BIN)/python -m compose.dashboards
 

@@ -153,6 +153,7 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
         starting=[console.last_hour.start, accept.admission.start],
         closing=_closing(accept, state.redriver, console),
     )
+    api.state.auth = accept.auth
     api.state.console = console
     api.state.routes = state
     documents = Documents(
@@ -185,7 +186,6 @@ def _routes_state(
 ) -> RoutesState:
     timeout = settings.ingress_read_timeout_ms / 1000
     return RoutesState(
-        auth=accept.auth,
         messages=messages,
         commits=accept.commits,
         receipts=Receipts(

@@ -14,7 +14,8 @@ from ingress.accept.intake import Intake
 from ingress.accept.row_lookup import RowLookup
 from ingress.accept.submission import Submission
 from ingress.accept.uploads import Uploads
-from ingress.web.auth import ApiKey, Authenticator, Scope
+from ingress.web.access import PRODUCE
+from ingress.web.auth import ApiKey, Authenticator
 from ingress.web.browser import Guard
 from ingress.web.headers import Headers
 from otel.tracing.requests import Tracer
@@ -49,7 +50,7 @@ class AcceptContext:
             Problem: The request may not produce, too much is waiting, or rows are too late.
         """
         self.guard.check(headers, changes=True)
-        key = self.auth.check(headers, Scope.PRODUCE, limited=True)
+        key = self.auth.check(headers, *PRODUCE.scopes, limited=PRODUCE.limited)
         self.commits.admit()
         self.admission.take()
         return key

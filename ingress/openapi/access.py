@@ -1,14 +1,25 @@
-"""A document's security schemes, and the error answers that follow from them."""
+"""The access that each route declares; a document's security schemes and error answers."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
+from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute, iter_route_contexts
+
+from ingress.accept.post_batch import BATCH
+from ingress.accept.post_message import MESSAGES
 from ingress.openapi.operations import operations
-from ingress.routes.descriptions import SCOPE, problems
+from ingress.routes.descriptions import problems
 from ingress.schema import problems as p
+from ingress.web.access import PRODUCE, Access
 
-__all__ = ["add_access"]
+__all__ = ["RouteAccess", "add_access", "add_scopes", "route_access"]
+
+_SCOPE = "x-crossfade-scope"
+"""The member of an operation with the scopes that it needs."""
 
 _FOR_PROBES = {"/healthz", "/readyz"}
 _LIMITED = (
@@ -23,6 +34,51 @@ _SCHEMES = {
 }
 
 
+class RouteAccess(NamedTuple):
+    """A route, and the conditions that a request's key has to meet. Without any, it needs no key.
+
+    ``path`` has the names of its parameters in braces.
+    """
+
+    path: str
+    method: str
+    needs: tuple[Access, ...]
+
+    @property
+    def scopes(self) -> str:
+        """The scopes that a key needs, as text; empty if the route needs no key."""
+        return " and ".join(" or ".join(access.scopes) for access in self.needs)
+
+
+def route_access(app: FastAPI) -> list[RouteAccess]:
+    """Return every route of ``app`` and of the hot path in front of it, by path."""
+    found = [RouteAccess(path, "POST", (PRODUCE,)) for path in (MESSAGES, BATCH)]
+    for context in iter_route_contexts(app.routes):
+        route = context.original_route
+        assert isinstance(route, APIRoute), f"{context.path}: another kind of route has no access"
+        needs = tuple(dict.fromkeys(_declared(route.dependant)))
+        found += [
+            RouteAccess(route.path_format, method, needs) for method in sorted(route.methods or ())
+        ]
+    return sorted(found, key=lambda access: access[:2])
+
+
+def _declared(dependant: Dependant) -> Iterator[Access]:
+    owner = getattr(dependant.call, "__self__", None)
+    if isinstance(owner, Access):
+        yield owner
+    for dependency in dependant.dependencies:
+        yield from _declared(dependency)
+
+
+def add_scopes(document: dict[str, Any], app: FastAPI) -> None:
+    """Mark the operations of ``document`` that need a key with the scopes that they need."""
+    for access in route_access(app):
+        operation = document["paths"].get(access.path, {}).get(access.method.lower())
+        if operation is not None and access.needs:
+            operation[_SCOPE] = access.scopes
+
+
 def add_access(document: dict[str, Any], *, required: bool) -> None:
     """Mark the operations that need a key, and add their error answers.
 
@@ -32,8 +88,7 @@ def add_access(document: dict[str, Any], *, required: bool) -> None:
     document["components"]["securitySchemes"] = _SCHEMES
     document["security"] = []
     for path, method, operation in operations(document):
-        scope = operation.get(SCOPE)
-        if scope is not None:
+        if _SCOPE in operation:
             none: list[dict[str, list[str]]] = [] if required else [{}]
             operation["security"] = [*none, {"bearer": []}, {"apiKey": []}]
             if required:

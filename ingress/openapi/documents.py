@@ -10,7 +10,7 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from ingress.openapi.access import add_access
+from ingress.openapi.access import add_access, add_scopes
 from ingress.openapi.dialect import plain, plain_parameter, plain_text, referred
 from ingress.openapi.document_head import CONSOLE, PUBLIC, document_head
 from ingress.openapi.examples import add_examples
@@ -83,6 +83,7 @@ class Documents:
         """FastAPI's document with the hot path's routes, before any rewriting."""
         document = get_openapi(title="", version="", routes=self._app.routes)
         document["paths"] |= hot_paths(self._settings, self._payload_bytes)
+        add_scopes(document, self._app)
         schemas = document["components"]["schemas"]
         kinds = [MessageRequest, *_structs(ApiStruct)]
         _, components = msgspec.json.schema_components(kinds, ref_template=REF)

@@ -12,13 +12,12 @@ import msgspec
 from ingress.accept.post_batch import BATCH, MEDIA_TYPES
 from ingress.accept.post_message import MESSAGES
 from ingress.openapi.headers import CORRELATION, RETRY
-from ingress.routes.descriptions import SCOPE, problems
+from ingress.routes.descriptions import problems
 from ingress.schema import problems as p
 from ingress.schema.problems import ProblemBody, ProblemKind
 from ingress.schema.requests import ID_LENGTH, KEY_BYTES, MessageRequest
 from ingress.schema.responses import Ack, AckResult, ProblemResult
 from ingress.settings import IngressSettings
-from ingress.web.auth import Scope
 from ingress.web.headers import CORRELATION_PATTERN
 from ingress.web.inflate import ACCEPTED
 
@@ -112,7 +111,6 @@ def _post_message() -> dict[str, Any]:
         "conversationId and clientMessageId have the same messageId for ever: a repeat is answered "
         "200 with the first one's id and time; the same with another body is refused. " + _CODINGS,
         "operationId": "postMessage",
-        SCOPE: Scope.PRODUCE.value,
         "parameters": [_idempotency_header(), *_tracing_headers()],
         "requestBody": {
             "required": True,
@@ -142,7 +140,6 @@ def _post_batch(settings: IngressSettings) -> dict[str, Any]:
         "a refused message does not affect the others. NDJSON is answered in "
         "NDJSON. If the log takes none of them, the whole answer is 503. " + _CODINGS,
         "operationId": "postMessages",
-        SCOPE: Scope.PRODUCE.value,
         "parameters": _tracing_headers(),
         "requestBody": {
             "required": True,

@@ -19,9 +19,9 @@ from fastapi.responses import RedirectResponse, StreamingResponse
 
 from ingress.messages import visible
 from ingress.routes.byte_ranges import ByteRange, asked_range
-from ingress.routes.descriptions import problems, scoped
+from ingress.routes.descriptions import problems
 from ingress.routes.messages import MessageId, canonical, gone, not_found, payload_apart
-from ingress.routes.state import ReadKey, Routes, RoutesState
+from ingress.routes.state import Routes, RoutesState
 from ingress.schema.problems import (
     DATABASE_UNAVAILABLE,
     GONE,
@@ -34,7 +34,8 @@ from ingress.schema.problems import (
     Problem,
 )
 from ingress.schema.retry_after import AWAY
-from ingress.web.auth import ApiKey, Scope
+from ingress.web.access import ReadKey
+from ingress.web.auth import ApiKey
 from ingress.web.methods import is_head
 from persistence.payloads.errors import PayloadCorrupt, PayloadMissing
 from persistence.payloads.store import PayloadStore
@@ -121,7 +122,6 @@ router = APIRouter(prefix="/api/messages/{messageId}/content", tags=["messages"]
             PAYLOADS_UNAVAILABLE,
         ),
     },
-    openapi_extra=scoped(Scope.READ),
 )
 async def get_content(
     *,

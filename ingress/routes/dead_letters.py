@@ -6,7 +6,7 @@ from base64 import b64encode
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
 
 from ingress.routes import cursor
 from ingress.routes.dead_letter_models import (
@@ -19,11 +19,11 @@ from ingress.routes.dead_letter_models import (
     FullDeadLetter,
     RecordHeader,
 )
-from ingress.routes.descriptions import json_body, problems, scoped
-from ingress.routes.state import ADMIN, READER, Caller, Routes
+from ingress.routes.descriptions import json_body, problems
+from ingress.routes.state import Caller, Routes
 from ingress.schema import problems as p
-from ingress.schema.problems import NOT_FOUND, Problem
-from ingress.web.auth import Scope
+from ingress.schema.problems import FORBIDDEN, NOT_FOUND, Problem
+from ingress.web.access import ADMIN, NEEDS_READ, READ_ALL, OperatorKey, shows_messages
 from ingress.web.text_convertor import DIGITS
 from persistence.dead_letters.dead_letters import DeadLetterBytes, StoredDeadLetter
 from persistence.dead_letters.selection import Selection, described
@@ -49,23 +49,24 @@ router = APIRouter(prefix="/api/dead-letters", tags=["dead letters"])
     "",
     summary="List dead letters, newest first",
     description="A page at a time, without their bytes. Pending ones unless `state` says "
-    "otherwise.",
+    "otherwise. A key without the scope `read` gets no ids of messages, no conversations and no "
+    "errors, and can't search by `text`.",
     operation_id="listDeadLetters",
-    dependencies=[READER],
-    responses=problems(p.INVALID, p.DATABASE_UNAVAILABLE),
-    openapi_extra=scoped(Scope.READ),
+    responses=problems(p.INVALID, p.FORBIDDEN, p.DATABASE_UNAVAILABLE),
 )
 async def list_dead_letters(
-    query: Annotated[DeadLetterQuery, Query()],
-    routes: Routes,
+    query: Annotated[DeadLetterQuery, Query()], routes: Routes, key: OperatorKey
 ) -> DeadLetterPage:
+    shown = shows_messages(key)
+    if query.text is not None and not shown:
+        raise Problem(FORBIDDEN, f"`text`: errors may quote messages. {NEEDS_READ}")
     before = cursor.decode(query.after, _LISTING) if query.after is not None else None
     state = None if query.state == "any" else query.state
     page = await routes.letters.page(
         selection_of(None, query), text=query.text, state=state, before=before, limit=query.limit
     )
     return DeadLetterPage(
-        items=page.items,
+        items=page.items if shown else [_nameless(letter) for letter in page.items],
         next=None if page.next is None else cursor.encode(page.next, _LISTING),
         has_more=page.next is not None,
     )
@@ -76,9 +77,8 @@ async def list_dead_letters(
     summary="Read a dead letter, its record and why it is one",
     description="The record byte for byte, with its headers and the error that ended it.",
     operation_id="getDeadLetter",
-    dependencies=[READER],
+    dependencies=[Depends(READ_ALL.key)],
     responses=problems(p.INVALID, NOT_FOUND, p.DATABASE_UNAVAILABLE),
-    openapi_extra=scoped(Scope.READ),
 )
 async def get_dead_letter(
     dead_letter_id: Annotated[int, Path(alias="deadLetterId", ge=1, le=LARGEST)],
@@ -96,9 +96,8 @@ async def get_dead_letter(
     description="They stay on record, with who gave them up and why, and are no longer "
     "pending. With `dryRun` they are only counted.",
     operation_id="discardDeadLetters",
-    dependencies=[ADMIN, json_body()],
+    dependencies=[Depends(ADMIN.key), json_body()],
     responses=problems(*_WRITE),
-    openapi_extra=scoped(Scope.ADMIN),
 )
 async def discard_dead_letters(body: DiscardRequest, routes: Routes, who: Caller) -> Discarded:
     selection = selection_of(body.ids, body.filter)
@@ -114,6 +113,13 @@ async def discard_dead_letters(body: DiscardRequest, routes: Routes, who: Caller
         )
         entry.result = f"{count} discarded"
     return Discarded(discarded=count, up_to=up_to)
+
+
+def _nameless(letter: StoredDeadLetter) -> StoredDeadLetter:
+    """Return a dead letter without what names or quotes its message."""
+    return msgspec.structs.replace(
+        letter, message_id=None, conversation_id=None, error=NEEDS_READ, cause=None
+    )
 
 
 def _full(letter: StoredDeadLetter, record: DeadLetterBytes) -> FullDeadLetter:

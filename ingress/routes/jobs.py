@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 
-from ingress.routes.descriptions import problems, scoped
+from ingress.routes.descriptions import problems
 from ingress.routes.models import Jobs
-from ingress.routes.state import READER, Routes
+from ingress.routes.state import Routes
 from ingress.schema import problems as p
-from ingress.web.auth import Scope
+from ingress.web.access import READ_ALL
 from persistence.jobs.table import JobTable
 from persistence.tables.states import JobKind
 
@@ -26,9 +26,8 @@ router = APIRouter(prefix="/api/jobs", tags=["jobs"])
     "from here, from the console or by a command. A redrive is steered under "
     "`/api/dead-letters/redrives`, the others by the `crossfade` command.",
     operation_id="listJobs",
-    dependencies=[READER],
+    dependencies=[Depends(READ_ALL.key)],
     responses=problems(p.INVALID, p.DATABASE_UNAVAILABLE),
-    openapi_extra=scoped(Scope.READ),
 )
 async def list_jobs(
     routes: Routes,

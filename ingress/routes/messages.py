@@ -12,7 +12,7 @@ from fastapi import APIRouter, Path, Query
 
 from ingress.messages import Dead, Found, Pending, visible
 from ingress.routes import cursor
-from ingress.routes.descriptions import problems, scoped
+from ingress.routes.descriptions import problems
 from ingress.routes.models import (
     MOST_RECEIPTS,
     RFC3339,
@@ -24,7 +24,7 @@ from ingress.routes.models import (
     PayloadView,
     Text,
 )
-from ingress.routes.state import ReadKey, Routes
+from ingress.routes.state import Routes
 from ingress.schema.problems import (
     DATABASE_UNAVAILABLE,
     GONE,
@@ -33,7 +33,7 @@ from ingress.schema.problems import (
     NOT_FOUND,
     Problem,
 )
-from ingress.web.auth import Scope
+from ingress.web.access import ReadKey
 from ingress.web.text_convertor import ANY_TEXT
 from persistence.reads import messages as queries
 from persistence.reads.messages import StoredMessage, StoredPosition, StoredReceipt
@@ -100,7 +100,6 @@ router = APIRouter(prefix="/api", tags=["messages"])
     "time of acceptance only.",
     operation_id="getMessage",
     responses=problems(INVALID, NOT_FOUND, DATABASE_UNAVAILABLE, LOG_UNAVAILABLE),
-    openapi_extra=scoped(Scope.READ),
 )
 async def get_message(message_id: MessageId, routes: Routes, key: ReadKey) -> MessageView:
     identifier = canonical(message_id)
@@ -126,7 +125,6 @@ async def get_message(message_id: MessageId, routes: Routes, key: ReadKey) -> Me
     "with a sender prefix it leaves out the messages of other senders.",
     operation_id="listMessages",
     responses=problems(INVALID, DATABASE_UNAVAILABLE),
-    openapi_extra=scoped(Scope.READ),
 )
 async def list_messages(
     *,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from ingress.routes.descriptions import json_body, problems, scoped
+from ingress.routes.descriptions import json_body, problems
 from ingress.routes.messages import MessageId, canonical
 from ingress.routes.models import (
     MOST_RECEIPTS,
@@ -12,10 +12,10 @@ from ingress.routes.models import (
     ReceiptList,
     ReceiptRequest,
 )
-from ingress.routes.state import ProduceKey, ReadKey, Routes
+from ingress.routes.state import Routes
 from ingress.routes.traced import trace_of
 from ingress.schema import problems as p
-from ingress.web.auth import Scope
+from ingress.web.access import ProduceKey, ReadKey
 from ingress.web.headers import correlation_id
 
 __all__ = ["router"]
@@ -38,7 +38,6 @@ router = APIRouter(prefix="/api/messages/{messageId}/receipts", tags=["receipts"
         200: {"model": ReceiptAck, "description": "Recorded before."},
         **problems(*_REFUSED, p.OVERLOADED, p.OUTCOME_UNKNOWN, *_UNAVAILABLE),
     },
-    openapi_extra=scoped(Scope.PRODUCE),
 )
 async def post_receipt(
     *,
@@ -81,7 +80,6 @@ async def post_receipt(
     description=f"The first {MOST_RECEIPTS:,}; `hasMore` tells whether there are others.",
     operation_id="listReceipts",
     responses=problems(p.INVALID, p.NOT_FOUND, p.GONE, *_UNAVAILABLE),
-    openapi_extra=scoped(Scope.READ),
 )
 async def list_receipts(message_id: MessageId, routes: Routes, key: ReadKey) -> ReceiptList:
     rows = await routes.receipts.of(canonical(message_id), MOST_RECEIPTS + 1, key=key)

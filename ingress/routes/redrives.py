@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 
 from ingress.routes.dead_letter_models import (
     RedriveAnswer,
@@ -14,13 +14,13 @@ from ingress.routes.dead_letter_models import (
     Redrives,
 )
 from ingress.routes.dead_letters import selection_of
-from ingress.routes.descriptions import json_body, problems, scoped
+from ingress.routes.descriptions import json_body, problems
 from ingress.routes.models import Reasoned
-from ingress.routes.state import ADMIN, READER, Caller, Routes, RoutesState
+from ingress.routes.state import Caller, Routes, RoutesState
 from ingress.schema import problems as p
 from ingress.schema.problems import NOT_FOUND, STATE, Problem
 from ingress.schema.structs import AS_ANSWER
-from ingress.web.auth import Scope
+from ingress.web.access import ADMIN, OPERATE
 from persistence.dead_letters.redrive import RedriveProgress, Redriver
 from persistence.dead_letters.selection import described
 from persistence.jobs.table import JobExists
@@ -45,12 +45,11 @@ router = APIRouter(prefix=_PREFIX, tags=["dead letters"])
     "key decides. A letter that fails again becomes a new one. With a `redriveId` of your own, "
     "the request can be sent again: it begins one redrive.",
     operation_id="redriveDeadLetters",
-    dependencies=[ADMIN, json_body()],
+    dependencies=[Depends(ADMIN.key), json_body()],
     responses={
         200: {"model": RedriveAnswer, "description": "With `dryRun`: what it would take."},
         **problems(*_WRITE, STATE),
     },
-    openapi_extra=scoped(Scope.ADMIN),
 )
 async def redrive_dead_letters(
     body: RedriveRequest, response: Response, routes: Routes, who: Caller
@@ -83,9 +82,8 @@ async def redrive_dead_letters(
     summary="List the latest redrives",
     description="The latest 20, newest first.",
     operation_id="listRedrives",
-    dependencies=[READER],
+    dependencies=[Depends(OPERATE.key)],
     responses=problems(p.DATABASE_UNAVAILABLE),
-    openapi_extra=scoped(Scope.READ),
 )
 async def list_redrives(routes: Routes) -> Redrives:
     return Redrives(items=await routes.redriver.recent())
@@ -97,9 +95,8 @@ async def list_redrives(routes: Routes) -> Redrives:
     description="Counts go up while it runs. One that has stopped and has work left is "
     "`resumable`.",
     operation_id="getRedrive",
-    dependencies=[READER],
+    dependencies=[Depends(OPERATE.key)],
     responses=problems(p.INVALID, NOT_FOUND, p.DATABASE_UNAVAILABLE),
-    openapi_extra=scoped(Scope.READ),
 )
 async def get_redrive(redrive_id: RedriveId, routes: Routes) -> _Shown:
     return await _shown(routes.redriver, redrive_id)
@@ -110,9 +107,8 @@ async def get_redrive(redrive_id: RedriveId, routes: Routes) -> _Shown:
     summary="Stop a redrive after the batch in hand",
     description="Letters that were appended again stay so; the others stay pending.",
     operation_id="cancelRedrive",
-    dependencies=[ADMIN],
+    dependencies=[Depends(ADMIN.key)],
     responses=problems(p.INVALID, NOT_FOUND, STATE, p.DATABASE_UNAVAILABLE),
-    openapi_extra=scoped(Scope.ADMIN),
 )
 async def cancel_redrive(
     redrive_id: RedriveId, routes: Routes, who: Caller, why: Why = None
@@ -127,9 +123,8 @@ async def cancel_redrive(
     description="It continues where it stopped. A letter that was appended twice is still one "
     "message.",
     operation_id="resumeRedrive",
-    dependencies=[ADMIN],
+    dependencies=[Depends(ADMIN.key)],
     responses=problems(p.INVALID, NOT_FOUND, STATE, p.DATABASE_UNAVAILABLE),
-    openapi_extra=scoped(Scope.ADMIN),
 )
 async def resume_redrive(
     redrive_id: RedriveId, routes: Routes, who: Caller, why: Why = None

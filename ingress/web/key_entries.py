@@ -34,10 +34,10 @@ class Scope(StrEnum):
     PRODUCE = "produce"
     """Post messages and receipts."""
     READ = "read"
-    """Read messages, conversations and receipts."""
+    """Read messages, conversations, receipts and dead letters; see how the service works."""
     ADMIN = "admin"
-    """List, read, redrive and discard dead letters; change the migration's phase. Changes are
-    recorded."""
+    """See how the service works, without messages; redrive and discard dead letters; change the
+    migration's phase. Changes are recorded."""
 
 
 class ApiKey(msgspec.Struct, frozen=True):

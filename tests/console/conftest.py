@@ -31,6 +31,8 @@ from transport.settings import TransportSettings
 
 PARTITIONS = 4
 ADMIN, READER = "cf_admin_of_the_tests", "cf_reader_of_the_tests"
+OPERATOR = "cf_operator_of_the_tests"
+"""A key with the scope admin alone."""
 # A page of a busy machine may take its time; a right one needs a fraction of this.
 PATIENCE = 20_000
 expect.set_options(timeout=PATIENCE)
@@ -205,7 +207,11 @@ async def both(places: Callable[..., Awaitable[Place]]) -> Place:
 
 
 async def _both(places: Callable[..., Awaitable[Place]]) -> Place:
-    keys = [_entry("ops", "admin+read+produce", ADMIN), _entry("watcher", "read", READER)]
+    keys = [
+        _entry("ops", "admin+read+produce", ADMIN),
+        _entry("watcher", "read", READER),
+        _entry("deputy", "admin", OPERATOR),
+    ]
     place = await places("both", **_MIRRORED, API_KEYS=",".join(keys))
     place.key, place.who = ADMIN, "console:ops"
     return place

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from playwright.async_api import expect
 
-from tests.console.conftest import ADMIN, READER, Open, Place
+from tests.console.conftest import ADMIN, OPERATOR, READER, Open, Place
 from tests.console.page_actions import bury
 
 pytestmark = pytest.mark.timeout(180)
@@ -30,6 +30,32 @@ async def test_a_key_that_may_only_read_sees_everything_and_changes_nothing(
             body: JSON.stringify({filter: {}, why: "x"})}).then((answer) => answer.status)"""
     )
     assert status == 403
+
+
+async def test_a_key_that_may_only_act_sees_no_message_and_redrives(
+    both: Place, look: Open, name: str
+) -> None:
+    await bury(both, name)
+    page = await look(both, "#/dead-letters", key=OPERATOR)
+    letters = page.get_by_role("region", name="Letters").get_by_role("row")
+    await expect(letters.filter(has_text="Shown to keys with the scope").first).to_be_visible()
+    await expect(page.get_by_text(name)).to_have_count(0)
+    links = page.get_by_role("navigation").get_by_role("link")
+    await expect(links.filter(has_text=re.compile("Find|Browse|Tail|Actions|Send"))).to_have_count(
+        0
+    )
+    for address in ("find", "browse", "tail", "actions", "dead-letter/1"):
+        await page.goto(f"{both.url}/console#/{address}")
+        await expect(page.get_by_text("the key deputy lacks the scope read")).to_be_visible()
+    await page.goto(f"{both.url}/console#/migration")
+    await expect(page.get_by_role("heading", name="Next step")).to_be_visible()
+    await page.goto(f"{both.url}/console#/dead-letters")
+    await letters.get_by_role("checkbox").first.check()
+    await page.get_by_role("button", name="Redrive …").click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("Reason").fill("mended")
+    await dialog.get_by_role("button", name="Redrive", exact=True).click()
+    await expect(page.get_by_role("heading", name="Redrives")).to_be_visible()
 
 
 async def test_no_other_site_acts_with_the_browsers_key(both: Place, look: Open) -> None:

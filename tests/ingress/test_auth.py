@@ -27,11 +27,11 @@ ROUTES = [
     ("GET", "/api/messages/00000000-0000-8000-8000-000000000001", "read"),
     ("GET", "/api/conversations/c/messages", "read"),
     ("GET", "/api/dead-letters", "read+admin"),
-    ("GET", "/api/dead-letters/1", "read+admin"),
+    ("GET", "/api/dead-letters/1", "read"),
     ("POST", "/api/dead-letters/redrive", "admin"),
     ("POST", "/api/dead-letters/discard", "admin"),
     ("GET", "/api/dead-letters/redrives", "read+admin"),
-    ("GET", "/api/jobs", "read+admin"),
+    ("GET", "/api/jobs", "read"),
     ("GET", "/api/dead-letters/redrives/00000000-0000-8000-8000-000000000001", "read+admin"),
     ("POST", "/api/dead-letters/redrives/00000000-0000-8000-8000-000000000001/cancel", "admin"),
 ]

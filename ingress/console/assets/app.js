@@ -16,6 +16,8 @@ import { producePage } from "./page-produce.js";
 import { tailPage } from "./page-tail.js";
 import { listenForKeys, showKeys } from "./shortcuts.js";
 
+// Pages that show messages need the scope read.
+const WITHOUT_READ = new Set(["#/", "#/dead-letters", "#/migration", "#/produce"]);
 const PAGES = [
   ["#/", "Now"],
   ["#/find", "Find"],
@@ -39,6 +41,7 @@ const ROUTES = [
   [/^\/actions$/, actionsPage, "#/actions"],
 ];
 
+const signed = (session) => session.mayRead || session.mayAct;
 const main = document.getElementById("main");
 const nav = document.getElementById("nav");
 const chip = document.getElementById("live");
@@ -75,7 +78,7 @@ function show() {
   const [path, text] = (location.hash.slice(1) || "/").split("?");
   const query = new URLSearchParams(text ?? "");
   fill(main);
-  if (!session?.mayRead) {
+  if (!session || !signed(session)) {
     loginPage();
     return;
   }
@@ -89,6 +92,18 @@ function show() {
     fill(main, h("h1", null, "There is no such page"), h("p", null, h("a", { href: "#/" }, "Go to Now")));
     return;
   }
+  if (!session.mayRead && (!WITHOUT_READ.has(found[2]) || found[1] === letterPage)) {
+    fill(
+      main,
+      h("h1", null, "Not for this key"),
+      h(
+        "p",
+        { class: "problem" },
+        `This page shows messages, and the key ${session.name} lacks the scope read.`,
+      ),
+    );
+    return;
+  }
   leave = found[1](main, { live, session, query, id: found[0][1] });
   if (!first && !main.contains(document.activeElement)) main.focus({ preventScroll: false });
   first = false;
@@ -96,11 +111,13 @@ function show() {
 
 function signedIn(next) {
   session = next;
-  const pages = PAGES.filter(([href]) => href !== "#/produce" || session.mayProduce);
-  fill(nav, session.mayRead ? pages.map(([href, title]) => h("a", { href }, title)) : null);
+  const pages = PAGES.filter(
+    ([href]) => (href !== "#/produce" || session.mayProduce) && (session.mayRead || WITHOUT_READ.has(href)),
+  );
+  fill(nav, signed(session) ? pages.map(([href, title]) => h("a", { href }, title)) : null);
   fill(
     who,
-    session.keysRequired && session.mayRead
+    session.keysRequired && signed(session)
       ? [
           h("span", { class: "chip" }, session.name, session.mayAct ? "" : ", read only"),
           button("Sign out", signOut),
@@ -116,7 +133,7 @@ function signedIn(next) {
             "no keys",
           ),
   );
-  if (session.mayRead) live.start();
+  if (signed(session)) live.start();
   else {
     live.stop();
     fill(chip);
@@ -195,7 +212,7 @@ async function begin() {
 }
 
 document.addEventListener("signed-out", () => {
-  if (session?.mayRead && session.keysRequired) begin();
+  if (session && signed(session) && session.keysRequired) begin();
 });
 window.addEventListener("hashchange", show);
 const KEYS = {

@@ -100,11 +100,15 @@ export function showLetters(root, { session, filter, again }) {
     });
     boxes.push([box, one.id]);
     const cells = [
-      h("a", { href: `#/dead-letter/${one.id}` }, clock(one.failedAt)),
+      session.mayRead
+        ? h("a", { href: `#/dead-letter/${one.id}` }, clock(one.failedAt))
+        : clock(one.failedAt),
       one.kind,
       one.messageId
         ? h("a", { href: `#/message/${one.messageId}` }, copyable(one.messageId))
-        : "none that can be read",
+        : session.mayRead
+          ? "none that can be read"
+          : "not shown",
       one.conversationId
         ? h("a", { href: letterAddress({ conversation: one.conversationId }) }, copyable(one.conversationId))
         : "",

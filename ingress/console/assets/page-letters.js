@@ -18,14 +18,15 @@ export function lettersPage(root, { session, query }) {
   const again = () => {
     for (const part of parts) part.read();
   };
+  const lists = [showLetters(letters, { session, filter, again })];
+  // Causes are of errors, which may quote messages.
+  if (session.mayRead) lists.push(showGroups(groups, { session, again }));
   parts.push(
-    showGroups(groups, { session, again }),
-    showLetters(letters, { session, filter, again }),
+    ...lists,
     showRuns(runs, {
       session,
       over: () => {
-        parts[0].read();
-        parts[1].read();
+        for (const list of lists) list.read();
       },
     }),
   );

@@ -160,7 +160,7 @@ function followed(answer, ack) {
       (error) => {
         if (ended) return;
         fill(story, h("p", { class: "muted" }, error.message));
-        if (Date.now() < until) timer = setTimeout(read, 2000);
+        if (error.status !== 403 && Date.now() < until) timer = setTimeout(read, 2000);
       },
     );
   read();

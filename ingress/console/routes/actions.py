@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 
 from ingress.console.routes.models import ActionPage
-from ingress.console.routes.state import READER, Console
+from ingress.console.routes.state import Console
 from ingress.routes import cursor
-from ingress.routes.descriptions import problems, scoped
+from ingress.routes.descriptions import problems
 from ingress.schema.problems import DATABASE_UNAVAILABLE, INVALID
-from ingress.web.auth import Scope
+from ingress.web.access import READ_ALL
 
 __all__ = ["router"]
 
@@ -25,9 +25,8 @@ router = APIRouter(prefix="/api/console", tags=["console"])
     summary="List operators' actions, newest first",
     description="Redrives, discards, steps of the migration: who, when, why, and how it ended.",
     operation_id="listActions",
-    dependencies=[READER],
+    dependencies=[Depends(READ_ALL.key)],
     responses=problems(INVALID, DATABASE_UNAVAILABLE),
-    openapi_extra=scoped(Scope.READ),
 )
 async def list_actions(
     console: Console,

@@ -8,14 +8,14 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Query
 
-from ingress.console.routes.state import Console, OwnKey
+from ingress.console.routes.state import Console
 from ingress.console.search.search import Listing
 from ingress.console.views import FoundMessages, FoundPage
 from ingress.routes import cursor
-from ingress.routes.descriptions import problems, scoped
+from ingress.routes.descriptions import problems
 from ingress.routes.models import Text
 from ingress.schema.problems import DATABASE_UNAVAILABLE, FORBIDDEN, INVALID
-from ingress.web.auth import Scope
+from ingress.web.access import ReadKey
 from persistence.reads.recent import RecentPlace
 
 __all__ = ["router"]
@@ -34,7 +34,6 @@ router = APIRouter(prefix="/api/console", tags=["console"])
     "searched for among the waiting records and the latest pending dead letters.",
     operation_id="searchMessages",
     responses=problems(INVALID),
-    openapi_extra=scoped(Scope.READ),
 )
 async def search_messages(
     q: Annotated[
@@ -46,7 +45,7 @@ async def search_messages(
         ),
     ],
     console: Console,
-    key: OwnKey,
+    key: ReadKey,
 ) -> FoundMessages:
     return await console.search.find(q, key)
 
@@ -59,12 +58,11 @@ async def search_messages(
     "in time, for two seconds at most; a page that ends early says how far it came.",
     operation_id="listLatestMessages",
     responses=problems(INVALID, FORBIDDEN, DATABASE_UNAVAILABLE),
-    openapi_extra=scoped(Scope.READ),
 )
 async def list_latest(
     *,
     console: Console,
-    key: OwnKey,
+    key: ReadKey,
     conversation: Text | None = None,
     sender: Text | None = None,
     minutes: Annotated[

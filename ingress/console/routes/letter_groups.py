@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 
 from ingress.console.routes.models import LetterGroups
-from ingress.console.routes.state import READER, Console
+from ingress.console.routes.state import Console
 from ingress.routes import cursor
-from ingress.routes.descriptions import problems, scoped
+from ingress.routes.descriptions import problems
 from ingress.schema.problems import DATABASE_UNAVAILABLE, INVALID
-from ingress.web.auth import Scope
+from ingress.web.access import READ_ALL
 from persistence.dead_letters.groups import letter_groups
 
 __all__ = ["router"]
@@ -27,9 +27,8 @@ router = APIRouter(prefix="/api/console", tags=["console"])
     description="Each group has its count and its latest error. To redrive or discard a whole "
     "group, filter by its reason and its cause.",
     operation_id="groupDeadLetters",
-    dependencies=[READER],
+    dependencies=[Depends(READ_ALL.key)],
     responses=problems(INVALID, DATABASE_UNAVAILABLE),
-    openapi_extra=scoped(Scope.READ),
 )
 async def group_dead_letters(
     console: Console,

@@ -8,14 +8,14 @@ from fastapi import APIRouter, Path, Query
 from pydantic import Field, model_validator
 
 from ingress.console.records import BrowsedPlace, Records
-from ingress.console.routes.state import Console, OwnKey
+from ingress.console.routes.state import Console
 from ingress.console.views import LogNames, LogRecords, NamedLog
 from ingress.routes.dead_letter_models import Moment
-from ingress.routes.descriptions import problems, scoped
+from ingress.routes.descriptions import problems
 from ingress.routes.models import Model
 from ingress.schema.problems import INVALID, LOG_UNAVAILABLE, NOT_FOUND, FieldError, Problem
 from ingress.schema.validation_errors import field_problem
-from ingress.web.auth import Scope
+from ingress.web.access import ReadKey
 from transport.contract import Topic
 
 __all__ = ["router"]
@@ -67,9 +67,8 @@ class RecordsQuery(Model):
     summary="List the logs whose records can be read",
     description="Each log has its roles and its number of partitions.",
     operation_id="listLogs",
-    openapi_extra=scoped(Scope.READ),
 )
-async def list_logs(console: Console, _key: OwnKey) -> LogNames:
+async def list_logs(console: Console, _key: ReadKey) -> LogNames:
     return LogNames(
         items=[
             NamedLog(
@@ -89,14 +88,13 @@ async def list_logs(console: Console, _key: OwnKey) -> LogNames:
     "end of the log is empty.",
     operation_id="listRecords",
     responses=problems(INVALID, NOT_FOUND, LOG_UNAVAILABLE),
-    openapi_extra=scoped(Scope.READ),
 )
 async def list_records(
     log: Annotated[str, Path(max_length=64)],
     partition: Annotated[int, Path(ge=0, le=2**31 - 1)],
     query: Annotated[RecordsQuery, Query()],
     console: Console,
-    key: OwnKey,
+    key: ReadKey,
 ) -> LogRecords:
     logs = console.transports
     transport = logs.get(log)

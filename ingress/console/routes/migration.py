@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
+from msgspec.structs import replace
 
 from ingress.console.migration import (
     Direction,
@@ -14,11 +15,12 @@ from ingress.console.migration import (
     StepView,
 )
 from ingress.console.routes.models import CancelRequest, Recorded
-from ingress.console.routes.state import ADMIN, READER, Caller, Console, Migration
-from ingress.routes.descriptions import json_body, problems, scoped
+from ingress.console.routes.state import Console, Migration
+from ingress.routes.descriptions import json_body, problems
+from ingress.routes.state import Caller
 from ingress.schema import problems as p
 from ingress.schema.problems import STATE
-from ingress.web.auth import Scope
+from ingress.web.access import ADMIN, OperatorKey, shows_messages
 
 __all__ = ["router"]
 
@@ -32,30 +34,32 @@ router = APIRouter(prefix="/api/console/migration", tags=["migration"])
     "",
     summary="See where the migration stands",
     description="The phases, the state, the history and the latest comparison of the logs, "
-    "without the gates.",
+    "without the gates. A key without the scope `read` gets no samples of the comparison.",
     operation_id="getMigration",
-    dependencies=[READER],
     responses=problems(p.DATABASE_UNAVAILABLE),
-    openapi_extra=scoped(Scope.READ),
 )
-async def get_migration(migration: Migration) -> MigrationView:
-    return await migration.view()
+async def get_migration(migration: Migration, key: OperatorKey) -> MigrationView:
+    view = await migration.view()
+    if view.parity is None or shows_messages(key):
+        return view
+    return replace(view, parity=replace(view.parity, samples=[]))
 
 
 @router.get(
     "/gates",
     summary="Judge the gates of the next step, or of the step back",
     description="Changes nothing. Comparing the logs takes its time; an answer is kept for "
-    "some seconds.",
+    "some seconds. A key without the scope `read` gets verdicts and reasons without evidence.",
     operation_id="judgeGates",
-    dependencies=[READER],
     responses=problems(p.INVALID, STATE, *_UNAVAILABLE),
-    openapi_extra=scoped(Scope.READ),
 )
 async def judge_gates(
-    migration: Migration, direction: Annotated[Direction, Query()] = "forward"
+    migration: Migration, key: OperatorKey, direction: Annotated[Direction, Query()] = "forward"
 ) -> StepView:
-    return await migration.judged(direction)
+    step = await migration.judged(direction)
+    if shows_messages(key):
+        return step
+    return replace(step, gates=[replace(gate, evidence={}) for gate in step.gates])
 
 
 @router.post(
@@ -66,9 +70,8 @@ async def judge_gates(
     "`acceptUnknown` with a reason; to pass a red one, name it in `overrule` with a reason. Also "
     "refused if the state has changed since `epoch`.",
     operation_id="beginStep",
-    dependencies=[ADMIN, json_body()],
+    dependencies=[Depends(ADMIN.key), json_body()],
     responses=problems(*_WRITE, p.LOG_UNAVAILABLE),
-    openapi_extra=scoped(Scope.ADMIN),
 )
 async def begin_step(
     body: StepRequest, who: Caller, console: Console, migration: Migration
@@ -87,9 +90,8 @@ async def begin_step(
     summary="Record that the step is complete, if every process is on its phase",
     description="`recorded` is false where some process is still on the phase before.",
     operation_id="completeStep",
-    dependencies=[ADMIN],
+    dependencies=[Depends(ADMIN.key)],
     responses=problems(STATE, *_UNAVAILABLE),
-    openapi_extra=scoped(Scope.ADMIN),
 )
 async def complete_step(who: Caller, migration: Migration) -> Recorded:
     return Recorded(recorded=await migration.complete(who=who))
@@ -101,9 +103,8 @@ async def complete_step(who: Caller, migration: Migration) -> Recorded:
     description="A step that waits for its gates has changed nothing yet. Refused (409) if the "
     "state has changed since `epoch`.",
     operation_id="cancelStep",
-    dependencies=[ADMIN, json_body()],
+    dependencies=[Depends(ADMIN.key), json_body()],
     responses=problems(*_WRITE),
-    openapi_extra=scoped(Scope.ADMIN),
 )
 async def cancel_step(
     body: CancelRequest, who: Caller, console: Console, migration: Migration

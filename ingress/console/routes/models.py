@@ -53,6 +53,7 @@ class Session(ApiStruct, frozen=True):
     name: str | None
     """The key's name; null without a key."""
     may_read: bool
+    """Whether the key has the read scope. Without it, nothing that names a message is shown."""
     may_act: bool
     """Whether the key has the admin scope: redrive, discard, cancel, change phases."""
     may_produce: bool

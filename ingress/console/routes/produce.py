@@ -6,19 +6,19 @@ import json
 from typing import Annotated, Literal
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import ConfigDict, Field
 
-from ingress.console.routes.state import ADMIN, Caller, Console
-from ingress.routes.descriptions import json_body, problems, scoped
+from ingress.console.routes.state import Console
+from ingress.routes.descriptions import json_body, problems
 from ingress.routes.models import Model, Reasoned
+from ingress.routes.state import Caller
 from ingress.routes.traced import trace_of
 from ingress.schema import problems as p
 from ingress.schema.json_faults import malformed
 from ingress.schema.responses import Ack
 from ingress.schema.structs import ApiStruct
-from ingress.web.auth import Scope
-from ingress.web.browser import request_key
+from ingress.web.access import ADMIN, ProduceKey
 from ingress.web.headers import CORRELATION_PATTERN, RequestContext
 from persistence.json_types import Small
 
@@ -58,19 +58,21 @@ class Produced(Ack, ApiStruct, frozen=True):
     description="Like `POST /api/messages`, but recorded in the actions before it is sent. The "
     "key needs both scopes, `produce` and `admin`.",
     operation_id="produceTestMessage",
-    dependencies=[ADMIN, json_body()],
+    dependencies=[Depends(ADMIN.key), json_body()],
     responses={
         200: {"model": Produced, "description": "Accepted before."},
         **problems(*_REFUSED, *_UNAVAILABLE),
     },
-    openapi_extra=scoped(Scope.ADMIN),
 )
 async def produce(
-    body: TestMessage, request: Request, response: Response, who: Caller, console: Console
+    *,
+    body: TestMessage,
+    request: Request,
+    response: Response,
+    who: Caller,
+    console: Console,
+    key: ProduceKey,  # the scope admin is not enough to send for a sender
 ) -> Produced:
-    # The scope admin is not enough to send for a sender: the key needs the scope produce too.
-    headers = dict(request.scope["headers"])
-    key = request_key(console.auth, request.method, headers, Scope.PRODUCE, limited=True)
     context = RequestContext(body.correlation_id, trace_of(request.scope))
     try:
         given = json.dumps(body.model_extra).encode()

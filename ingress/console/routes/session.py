@@ -9,12 +9,11 @@ from ingress.console.routes.state import Console
 from ingress.routes.descriptions import json_body, problems
 from ingress.schema import problems as p
 from ingress.schema.problems import Problem
+from ingress.web.access import OPERATE
 from ingress.web.auth import ApiKey, Authenticator, Scope
-from ingress.web.browser import cookie, expired_cookie, request_key, same_site
+from ingress.web.browser import cookie, expired_cookie, same_site
 
 __all__ = ["router"]
-
-_ANY = (Scope.READ, Scope.ADMIN)
 
 # These routes can be called without a key.
 router = APIRouter(prefix="/api/console/session", tags=["console"])
@@ -33,7 +32,7 @@ async def get_session(request: Request, response: Response, console: Console) ->
     if not auth.required:
         return _session(auth, None)
     try:
-        key = request_key(auth, "GET", dict(request.scope["headers"]), *_ANY)
+        key = OPERATE.key_of(auth, "GET", dict(request.scope["headers"]))
     except Problem:
         return Session(
             keys_required=True, name=None, may_read=False, may_act=False, may_produce=False
@@ -61,7 +60,7 @@ async def begin_session(
     if not auth.required:
         return _session(auth, None)
     secret = body.key.encode()
-    key = auth.check({b"x-api-key": secret}, *_ANY)
+    key = OPERATE.key_of(auth, "POST", {b"x-api-key": secret})
     response.headers["Set-Cookie"] = cookie(secret, headers)
     response.headers["Cache-Control"] = "no-store"
     return _session(auth, key)
@@ -87,7 +86,7 @@ def _session(auth: Authenticator, key: ApiKey | None) -> Session:
     return Session(
         keys_required=auth.required,
         name=key.name if key else None,
-        may_read=not scopes.isdisjoint(_ANY),
+        may_read=Scope.READ in scopes,
         may_act=Scope.ADMIN in scopes,
         may_produce={Scope.ADMIN, Scope.PRODUCE} <= scopes,
     )

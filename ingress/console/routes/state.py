@@ -16,14 +16,12 @@ from ingress.console.sampler import Sampler
 from ingress.console.search.search import Search
 from ingress.console.tail import Tail
 from ingress.console.timeline import Timelines
-from ingress.routes.descriptions import caller
-from ingress.web.auth import ApiKey, Authenticator, Scope
-from ingress.web.browser import request_key
+from ingress.web.auth import Authenticator
 from persistence.database.pool import Pool
 from persistence.operator_actions import Actions
 from transport.contract import Transport
 
-__all__ = ["ADMIN", "READER", "Caller", "Console", "ConsoleState", "Migration", "OwnKey"]
+__all__ = ["Console", "ConsoleState", "Migration"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,30 +65,4 @@ async def _migration(console: Console) -> MigrationActions:
     return console.migration
 
 
-async def _reader(request: Request, console: Console) -> None:
-    headers = dict(request.scope["headers"])
-    request_key(console.auth, request.method, headers, Scope.READ, Scope.ADMIN)
-
-
-async def _admin(request: Request, console: Console) -> None:
-    request_key(console.auth, request.method, dict(request.scope["headers"]), Scope.ADMIN)
-
-
-async def _own_key(request: Request, console: Console) -> ApiKey | None:
-    headers = dict(request.scope["headers"])
-    return request_key(console.auth, request.method, headers, Scope.READ, Scope.ADMIN, limited=True)
-
-
-async def _caller(request: Request, console: Console) -> str:
-    return caller(console.auth, request)
-
-
-READER = Depends(_reader)
-"""A dependency that requires a key with the scope read or admin, and without a prefix."""
-ADMIN = Depends(_admin)
-"""A dependency that requires a key with the scope admin."""
 Migration = Annotated[MigrationActions, Depends(_migration)]
-OwnKey = Annotated[ApiKey | None, Depends(_own_key)]
-"""The request's key, perhaps with a prefix; ``None`` if no keys are needed."""
-Caller = Annotated[str, Depends(_caller)]
-"""The caller for the record of actions; see ``descriptions.caller``."""

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from ingress.console.routes.models import STATUS_EVENT
-from ingress.console.routes.state import READER, Console
+from ingress.console.routes.state import Console
 from ingress.console.sampler import Sampler
 from ingress.console.views import Hour, Status
-from ingress.routes.descriptions import problems, scoped
+from ingress.routes.descriptions import problems
 from ingress.schema.problems import INVALID, Problem
 from ingress.schema.responses import encode
-from ingress.web.auth import Scope
-from ingress.web.browser import request_key
+from ingress.web.access import OPERATE
 
 __all__ = ["router"]
 
@@ -33,8 +32,7 @@ router = APIRouter(prefix="/api/console", tags=["console"])
     description="As the answering process sees it. While a client follows the status, it is at "
     "most a second old.",
     operation_id="getStatus",
-    dependencies=[READER],
-    openapi_extra=scoped(Scope.READ),
+    dependencies=[Depends(OPERATE.key)],
 )
 async def get_status(response: Response, console: Console) -> Status:
     response.headers.update(_NO_STORE)
@@ -47,8 +45,7 @@ async def get_status(response: Response, console: Console) -> Status:
     description="Points that the answering process has sampled since its start, 360 at most. "
     "Each is a sum over every process.",
     operation_id="getHour",
-    dependencies=[READER],
-    openapi_extra=scoped(Scope.READ),
+    dependencies=[Depends(OPERATE.key)],
 )
 async def get_hour(response: Response, console: Console) -> Hour:
     response.headers.update(_NO_STORE)
@@ -61,7 +58,7 @@ async def get_hour(response: Response, console: Console) -> Hour:
     description="The stream does not end by itself. Its first line tells the client how long to "
     "wait before it connects again.",
     operation_id="followStatus",
-    dependencies=[READER],
+    dependencies=[Depends(OPERATE.key)],
     response_class=StreamingResponse,
     responses={
         200: {
@@ -72,7 +69,6 @@ async def get_hour(response: Response, console: Console) -> Hour:
         },
         **problems(INVALID),
     },
-    openapi_extra=scoped(Scope.READ),
 )
 async def follow_status(
     request: Request,
@@ -86,7 +82,7 @@ async def follow_status(
     asked = dict(request.scope["headers"])
 
     def check() -> None:
-        request_key(console.auth, "GET", asked, Scope.READ, Scope.ADMIN)
+        OPERATE.key_of(console.auth, "GET", asked)
 
     return StreamingResponse(
         _events(console.sampler, limit, check), media_type="text/event-stream", headers=headers

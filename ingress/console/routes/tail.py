@@ -11,12 +11,11 @@ from fastapi.responses import StreamingResponse
 from ingress.console.routes.models import TAIL_EVENT
 from ingress.console.routes.state import Console
 from ingress.console.tail import MOST_FOLLOWERS, Tail, TailFilter
-from ingress.routes.descriptions import problems, scoped
+from ingress.routes.descriptions import problems
 from ingress.routes.models import Text
 from ingress.schema.problems import INVALID, TOO_MANY_CONNECTIONS, Problem
 from ingress.schema.responses import encode
-from ingress.web.auth import Scope
-from ingress.web.browser import request_key
+from ingress.web.access import READ, ReadKey
 
 __all__ = ["router"]
 
@@ -48,12 +47,12 @@ router = APIRouter(prefix="/api/console", tags=["console"])
         },
         **problems(INVALID, TOO_MANY_CONNECTIONS),
     },
-    openapi_extra=scoped(Scope.READ),
 )
 async def follow_messages(
     *,
     request: Request,
     console: Console,
+    key: ReadKey,
     conversation: Text | None = None,
     sender: Text | None = None,
     text: Annotated[Text | None, Query(description="Part of the content.")] = None,
@@ -64,12 +63,12 @@ async def follow_messages(
     headers = dict(request.scope["headers"])
 
     def check() -> TailFilter:
-        key = request_key(console.auth, "GET", headers, Scope.READ, Scope.ADMIN, limited=True)
-        return TailFilter(conversation, sender, text, key)
+        now = READ.key_of(console.auth, "GET", headers)
+        return TailFilter(conversation, sender, text, now)
 
-    wanted = check()
-    if wanted.key is not None:
-        wanted.key.answers_for(sender=sender or "", conversation=conversation or "")
+    wanted = TailFilter(conversation, sender, text, key)
+    if key is not None:
+        key.answers_for(sender=sender or "", conversation=conversation or "")
     if console.tail.full:
         raise Problem(
             TOO_MANY_CONNECTIONS,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from ingress.console.routes.state import Console, OwnKey
+from ingress.console.routes.state import Console
 from ingress.console.views import Timeline
-from ingress.routes.descriptions import problems, scoped
+from ingress.routes.descriptions import problems
 from ingress.routes.messages import MessageId, canonical, not_found
 from ingress.schema.problems import DATABASE_UNAVAILABLE, INVALID, LOG_UNAVAILABLE, NOT_FOUND
-from ingress.web.auth import Scope
+from ingress.web.access import ReadKey
 
 __all__ = ["router"]
 
@@ -23,9 +23,8 @@ router = APIRouter(prefix="/api/console", tags=["console"])
     "letter and the receipts.",
     operation_id="getTimeline",
     responses=problems(INVALID, NOT_FOUND, DATABASE_UNAVAILABLE, LOG_UNAVAILABLE),
-    openapi_extra=scoped(Scope.READ),
 )
-async def get_timeline(message_id: MessageId, console: Console, key: OwnKey) -> Timeline:
+async def get_timeline(message_id: MessageId, console: Console, key: ReadKey) -> Timeline:
     identifier = canonical(message_id)
     found = await console.timelines.of(identifier)
     if found is None:
