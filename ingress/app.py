@@ -83,7 +83,8 @@ class Ingress:
         if accept.uploads is not None:
             seconds = settings.ingress_body_timeout_ms / 1000
             first = PostForm(post, accept, accept.uploads, seconds=seconds)
-        self._hot: Mapping[str, AsgiApp] = {MESSAGES: first, BATCH: batch}
+        self.hot: Mapping[str, AsgiApp] = {MESSAGES: first, BATCH: batch}
+        """The routes in front of FastAPI, by path. Their method is ``POST``."""
         self._body_limit = min(settings.ingress_max_body_bytes, _ORDINARY_BODY)
         self._readiness = readiness
         self.followed = followed
@@ -111,7 +112,7 @@ class Ingress:
         if scope["type"] != "http":
             await self.api(scope, receive, send)
             return
-        route = self._hot.get(scope["path"])
+        route = self.hot.get(scope["path"])
         if route is not None and scope["method"] == "POST":
             await route(scope, receive, send)  # the route calls the guard itself
             return

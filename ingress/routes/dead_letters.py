@@ -52,7 +52,7 @@ router = APIRouter(prefix="/api/dead-letters", tags=["dead letters"])
     "otherwise. A key without the scope `read` gets no ids of messages, no conversations and no "
     "errors, and can't search by `text`.",
     operation_id="listDeadLetters",
-    responses=problems(p.INVALID, p.FORBIDDEN, p.DATABASE_UNAVAILABLE),
+    responses=problems(p.INVALID, p.DATABASE_UNAVAILABLE),
 )
 async def list_dead_letters(
     query: Annotated[DeadLetterQuery, Query()], routes: Routes, key: OperatorKey

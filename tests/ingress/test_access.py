@@ -157,7 +157,7 @@ _Route = tuple[str, str]
 
 def _routes(service: Service) -> list[_Route]:
     """Return method and path of every route, as the application has them."""
-    found = [("POST", "/api/messages"), ("POST", "/api/messages:batch")]
+    found = [("POST", path) for path in service.app.hot]
     for context in iter_route_contexts(service.app.api.routes):
         assert context.methods, f"{context.path}: no route, so it has no key to check"
         found += [(method, context.path_format or "") for method in context.methods]

@@ -41,7 +41,7 @@ const ROUTES = [
   [/^\/actions$/, actionsPage, "#/actions"],
 ];
 
-const signed = (session) => session.mayRead || session.mayAct;
+const mayEnter = (session) => session.mayRead || session.mayAct;
 const main = document.getElementById("main");
 const nav = document.getElementById("nav");
 const chip = document.getElementById("live");
@@ -78,7 +78,7 @@ function show() {
   const [path, text] = (location.hash.slice(1) || "/").split("?");
   const query = new URLSearchParams(text ?? "");
   fill(main);
-  if (!session || !signed(session)) {
+  if (!session || !mayEnter(session)) {
     loginPage();
     return;
   }
@@ -114,10 +114,10 @@ function signedIn(next) {
   const pages = PAGES.filter(
     ([href]) => (href !== "#/produce" || session.mayProduce) && (session.mayRead || WITHOUT_READ.has(href)),
   );
-  fill(nav, signed(session) ? pages.map(([href, title]) => h("a", { href }, title)) : null);
+  fill(nav, mayEnter(session) ? pages.map(([href, title]) => h("a", { href }, title)) : null);
   fill(
     who,
-    session.keysRequired && signed(session)
+    session.keysRequired && mayEnter(session)
       ? [
           h("span", { class: "chip" }, session.name, session.mayAct ? "" : ", read only"),
           button("Sign out", signOut),
@@ -133,7 +133,7 @@ function signedIn(next) {
             "no keys",
           ),
   );
-  if (signed(session)) live.start();
+  if (mayEnter(session)) live.start();
   else {
     live.stop();
     fill(chip);
@@ -212,7 +212,7 @@ async function begin() {
 }
 
 document.addEventListener("signed-out", () => {
-  if (session && signed(session) && session.keysRequired) begin();
+  if (session && mayEnter(session) && session.keysRequired) begin();
 });
 window.addEventListener("hashchange", show);
 const KEYS = {
