@@ -78,8 +78,7 @@ def _warn_of_sentinels(settings: TransportSettings) -> None:
         if name.kind == "redis" and redis.master and len(redis.servers) < _SENTINELS:
             _log.warning(
                 f"{len(redis.servers)} of the sentinels of {redis.master!r} are named for {name}: "
-                "none of them may be down, and one alone names the old primary until all replicas "
-                "follow the new one",
+                "none of them may be down",
                 remedy=f"name all {_SENTINELS} or more sentinels in {_url(name)}",
             )
 

@@ -7,6 +7,7 @@
         proxy.lose_reply_to(b"XADD")  # the server gets it; the client is cut off, with no reply
         proxy.hold(b"XREADGROUP")  # the server gets it when released, even if the client has gone
         proxy.black_hole()  # nothing passes, nothing is refused
+        proxy.cut_off("127.0.0.2")  # the same, for clients at this address alone
         proxy.reset()  # every connection is cut now
         proxy.replace(b"abc", b"abx")  # in replies; of one length
         proxy.lead_to(host, port)  # new connections go there, those that there are stay
@@ -45,6 +46,9 @@ class FaultProxy:
         self._delay = 0.0
         self._open = asyncio.Event()  # not set: a black hole
         self._open.set()
+        self._cut_off = ""
+        self._joined = asyncio.Event()  # not set: clients at that address are cut off
+        self._joined.set()
         self._refusing = False
         self._losing: list[bytes] = []
         self._replaced: tuple[bytes, bytes] | None = None
@@ -74,6 +78,7 @@ class FaultProxy:
         self._losing.clear()
         self._replaced = None
         self._open.set()
+        self._joined.set()
         self.release()
 
     def lose_reply_to(self, marker: bytes, *, times: int = 1) -> None:
@@ -103,6 +108,14 @@ class FaultProxy:
     def black_hole(self) -> None:
         """Let nothing pass in either direction; connections are accepted all the same."""
         self._open.clear()
+
+    def cut_off(self, host: str) -> None:
+        """Let nothing pass from and to clients whose address is ``host``, as ``black_hole`` does.
+
+        A server has that address if it is its ``bind-source-addr``.
+        """
+        self._cut_off = host
+        self._joined.clear()
 
     def refuse(self) -> None:
         """Cut every new connection at once."""
@@ -145,11 +158,16 @@ class FaultProxy:
             self._links.discard(link)
             server_writer.close()
 
+    async def _passes(self, link: _Link) -> None:
+        await self._open.wait()
+        if link.host == self._cut_off:
+            await self._joined.wait()
+
     async def _upstream(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: _Link
     ) -> None:
         while data := await reader.read(_CHUNK):
-            await self._open.wait()
+            await self._passes(link)
             if self._holding and self._holding in data:
                 self._holding = None
                 self.held.set()
@@ -169,7 +187,7 @@ class FaultProxy:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: _Link
     ) -> None:
         while data := await reader.read(_CHUNK):
-            await self._open.wait()
+            await self._passes(link)
             if link.losing:
                 self.lost_replies += 1
                 link.reset()
@@ -192,6 +210,7 @@ class _Link:
 
     def __init__(self, client: asyncio.StreamWriter) -> None:
         self.losing = False
+        self.host: str = client.get_extra_info("peername")[0]
         self._client = client
 
     def reset(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -11,7 +11,6 @@ from redis.exceptions import ResponseError
 
 from compose.local.binaries import find_redis
 from compose.local.server import LocalServer
-from compose.local.valkey import ValkeyServer
 from tests.support.eventually import eventually
 
 __all__ = ["MASTER", "SentinelServer"]
@@ -20,13 +19,41 @@ MASTER = "messages"
 """The sentinel's name for the primary."""
 
 
-class SentinelServer(LocalServer):
-    """One sentinel with a quorum of 1. ``password`` is its own, not that of the servers."""
+class Addressed(Protocol):
+    """A server, or a proxy before it."""
 
-    def __init__(self, data_dir: Path, primary: ValkeyServer, *, password: str = "sesame") -> None:
+    host: str
+    port: int
+
+
+class SentinelServer(LocalServer):
+    """One sentinel. ``password`` is its own, not that of the servers.
+
+    Args:
+        data_dir: Its data.
+        primary: The primary.
+        password: Its password.
+        quorum: How many sentinels have to miss the primary.
+        source: The address that it connects from.
+        down_after: Seconds without an answer of a server until it counts as down.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        primary: Addressed,
+        *,
+        password: str = "sesame",
+        quorum: int = 1,
+        source: str = "127.0.0.1",
+        down_after: float = 1.0,
+    ) -> None:
         super().__init__("sentinel", data_dir)
         self.password = password
         self._primary = primary
+        self._quorum = quorum
+        self._source = source
+        self._down_after = int(down_after * 1000)
         self._config = data_dir / "sentinel.conf"
 
     @property
@@ -40,9 +67,11 @@ class SentinelServer(LocalServer):
             return  # the sentinel writes its state to this file
         self._config.write_text(
             f"port {self.port}\nbind {self.host}\ndir {self.data_dir}\n"
-            f"requirepass {self.password}\n"
-            f"sentinel monitor {MASTER} {self._primary.host} {self._primary.port} 1\n"
-            f"sentinel down-after-milliseconds {MASTER} 1000\n"
+            f"requirepass {self.password}\nbind-source-addr {self._source}\n"
+            f"sentinel sentinel-pass {self.password}\nsentinel announce-ip {self.host}\n"
+            f"sentinel monitor {MASTER} {self._primary.host} {self._primary.port} "
+            f"{self._quorum}\n"
+            f"sentinel down-after-milliseconds {MASTER} {self._down_after}\n"
             f"sentinel failover-timeout {MASTER} 3000\n"
         )
 
@@ -64,12 +93,16 @@ class SentinelServer(LocalServer):
                 client.response_callbacks.pop(name, None)
             return await client.execute_command(*command)
 
-    async def knows_replicas(self, count: int) -> None:
-        """Wait until it knows ``count`` replicas; before that it has none to promote."""
+    async def knows_replicas(self, count: int, *, sentinels: int = 0) -> None:
+        """Wait until it knows ``count`` replicas, and so many other sentinels.
+
+        Before that it has no replica to promote, or can't be elected to do it.
+        """
 
         async def knows() -> bool:
             told = await self._told()
-            return int(told[b"num-slaves"]) >= count and int(told[b"num-other-sentinels"]) == 0
+            others = int(told[b"num-other-sentinels"])
+            return int(told[b"num-slaves"]) >= count and others == sentinels
 
         await eventually(knows, timeout=30)
 

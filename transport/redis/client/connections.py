@@ -15,11 +15,12 @@ import msgspec
 from redis.exceptions import MovedError
 
 from transport.errors import ConfigurationError, TransportUnavailable
+from transport.redis.client.primary_watch import PrimaryWatch
 from transport.redis.cluster.cluster import Cluster
 from transport.redis.cluster.map import ClusterMap
 from transport.redis.cluster.primary import ServerPool
 from transport.redis.cluster.slot_map import Place, SlotMap
-from transport.redis.cluster.slot_votes import ask_for_slots, tell
+from transport.redis.cluster.slot_votes import ask_for_slots
 from transport.redis.connection.connection import (
     Address,
     Command,
@@ -30,7 +31,7 @@ from transport.redis.connection.connection import (
 )
 from transport.redis.connection.errors import translate
 from transport.redis.connection.greeting import Greeting
-from transport.redis.connection.locator import Locator, SentinelLocator, StaticLocator
+from transport.redis.connection.locator import Locator, SentinelLocator, StaticLocator, tell
 from transport.secret_file import password_of
 from transport.settings import TransportSettings
 from transport.tls_files import client_context
@@ -78,6 +79,17 @@ class RedisConnections:
         self.tls = tls_of(settings) if settings.redis.tls and locator is None else None
         """The TLS of all connections to the servers in the settings."""
         self._locator = locator or _locator(settings, self.tls)
+        self._watch: PrimaryWatch | None = None
+
+    @property
+    def sentinels(self) -> SentinelLocator | None:
+        """The sentinels that name the primary, if the settings name any."""
+        return self._locator if isinstance(self._locator, SentinelLocator) else None
+
+    def watch_primary(self) -> None:
+        """From now on, leave a primary that the sentinels no longer name; needs a running loop."""
+        if (sentinels := self.sentinels) is not None:
+            self._watch = PrimaryWatch(sentinels, self._moved_to)
 
     @property
     def pools(self) -> Sequence[ServerPool]:
@@ -188,8 +200,8 @@ class RedisConnections:
             self._replica = asyncio.get_running_loop().time(), error
             raise
 
-    def _moved_to(self, place: tuple[str, int]) -> None:
-        """Leave the connections to all other servers, if the locator names a new one."""
+    def _moved_to(self, place: Place) -> None:
+        """Close the connections to all other servers, if ``place`` is a new one."""
         if place != self._place:
             self._place = place
             for connection in (*self._idle, *self._lent):
@@ -245,6 +257,8 @@ class RedisConnections:
     async def close(self) -> None:
         """Close every connection that is not in use, and the others when they are returned."""
         self._closed = True
+        if self._watch is not None:
+            await self._watch.close()
         while self._idle:
             self._idle.pop().hang_up()
         self._locator.close()

@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 from transport.errors import TransportError
 from transport.redis.cluster.slot_map import SlotMap
-from transport.redis.connection.connection import Address, Command, RedisConnection, Reply
-from transport.redis.connection.errors import is_refusal, translate
-from transport.redis.connection.locator import StaticLocator
+from transport.redis.connection.connection import Address
+from transport.redis.connection.locator import tell
 
-__all__ = ["ask_for_slots", "tell"]
+__all__ = ["ask_for_slots"]
 
 _ASK_SECONDS = 1.0
 _EPOCH = re.compile(rb"^cluster_current_epoch:(\d+)", re.MULTILINE)
@@ -35,24 +34,6 @@ async def ask_for_slots(addresses: Sequence[Address]) -> SlotMap | None:
         return None
     counts = Counter(vote.slots for vote in votes)
     return max(votes, key=lambda vote: (counts[vote.slots], vote.epoch)).slots
-
-
-async def tell(address: Address, *commands: Command) -> list[Reply]:
-    """Return a server's replies to ``commands``, over a new connection.
-
-    Raises:
-        TransportUnavailable: the server can't be reached.
-    """
-    connection = RedisConnection(StaticLocator(address))
-    try:
-        await connection.open()
-        replies = await connection.exchange(commands)
-    finally:
-        connection.hang_up()
-    for reply in replies:
-        if isinstance(reply, Exception) and not is_refusal(reply):
-            raise translate(reply)
-    return replies
 
 
 class _Vote(NamedTuple):

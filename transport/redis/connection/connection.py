@@ -244,9 +244,13 @@ class RedisConnection:
             self._wire = None
 
     def leave_unless_at(self, place: tuple[str, int]) -> None:
-        """Close, as ``retire`` does, if connected to another server than the one at ``place``."""
-        if self._wire is not None and self.place != place:
-            self._leave(self._wire)
+        """Close at once, if connected to another server than the one at ``place``.
+
+        The reply to a call under way is not waited for. The server may not know that it is no
+        longer the primary, and what it acknowledges now is lost. The call's outcome is unknown.
+        """
+        if self.place != place:
+            self.hang_up()
 
     def retire(self) -> None:
         """Close, unless the connection is so young that it was opened after the failover.
@@ -254,10 +258,8 @@ class RedisConnection:
         A trip under way gets its replies first, unless it is a blocking read.
         """
         wire = self._wire
-        if wire is not None and _is_old(wire):
-            self._leave(wire)
-
-    def _leave(self, wire: RedisWire) -> None:
+        if wire is None or not _is_old(wire):
+            return
         if wire.is_busy and not self._is_blocking:
             self._is_retired = True
         else:
