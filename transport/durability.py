@@ -14,9 +14,12 @@ class Durability(msgspec.Struct, frozen=True):
 
     ``crash``: the server's process is killed. ``power``: all machines of the server lose power at
     once. ``disk``: one machine is lost with its disk. ``figures`` are the settings that prove it.
+    ``cut_off`` says what a server that is cut off from its replicas can lose, with the command that
+    prevents it; it is empty if there is nothing to do.
     """
 
     crash: bool | None
     power: bool | None
     disk: bool | None
     figures: Mapping[str, str]
+    cut_off: str = ""

@@ -24,6 +24,8 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the server takes appends in that role."""
     clock: float | None = None
     """The server's clock, in seconds since the Unix epoch."""
+    primaries: Sequence[str] | None = None
+    """Warnings of a second primary, each with its remedy; ``None`` if nothing knows of others."""
     replicas: str | None = None
     """The number of connected replicas, and how many an append waits for."""
     lacks_replicas: bool = False

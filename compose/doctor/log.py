@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 from compose.doctor.certificates import examine_certificates
 from compose.doctor.clock import clock
@@ -86,6 +86,7 @@ def _of_server(facts: ServerFacts, asked: float, answered: float) -> Iterator[Ob
             yield bad(
                 "role", facts.role, "lead this log's settings to the server that takes writes"
             )
+    yield from _primaries(facts.primaries)
     if facts.lacks_replicas:
         yield bad(
             "replicas",
@@ -111,6 +112,13 @@ def _of_server(facts: ServerFacts, asked: float, answered: float) -> Iterator[Ob
     yield from examine_certificates(facts.certificates)
     if facts.clock is not None:
         yield clock(facts.clock, asked, answered)
+
+
+def _primaries(warnings: Sequence[str] | None) -> Iterator[Observation]:
+    for text in warnings or ():
+        yield bad("primary", text, "RUNBOOKS.md, 'Redis has two primaries'", promise=1)
+    if warnings is not None and not warnings:
+        yield fine("primary", "no other server that the sentinels know reports this role")
 
 
 async def _of_log(log: Transport, known: Mapping[str, str]) -> AsyncIterator[Observation]:
@@ -169,7 +177,7 @@ def _rights(lacking: LackingRights | None) -> Observation:
 
 
 def examine_durability(durability: Durability) -> Iterator[Observation]:
-    """Yield the observation of what an acknowledged record survives.
+    """Yield the observations of what an acknowledged record survives.
 
     Several machines that confirm an append make up for a missing flush, as in the gate
     ``durability``: a power cut of one machine leaves the copies of the others.
@@ -206,3 +214,5 @@ def examine_durability(durability: Durability) -> Iterator[Observation]:
         if untold:
             but = "; not told of a power cut of all machines at once"
         yield fine("durability", f"survives {', '.join(kept)}{but} ({evidence})")
+    if durability.cut_off:
+        yield warning("partition", durability.cut_off, "docs/durability.md#replicas", promise=1)

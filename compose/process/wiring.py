@@ -28,6 +28,7 @@ from compose.process.logs.altered_logs import AlteredLogs
 from compose.process.logs.log_ends import LogEnds
 from compose.process.logs.log_identities import LogIdentities
 from compose.process.logs.orphaned_logs import OrphanedLogDrainer
+from compose.process.logs.primaries import primary_probes
 from compose.process.logs.read_only import watched
 from compose.process.logs.transports import Logs, open_logs, role_of, written_by
 from compose.process.metrics import process_metrics
@@ -121,7 +122,7 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
         consumers = None
         if role is Role.WORKER or settings.persistence.enable_stream_consumers:
             consumers = _consumers(context, logs)
-        of_logs = [identities.probe, *altered.probes()]
+        of_logs = [identities.probe, *altered.probes(), *primary_probes(logs.every)]
         app = _application(context, role, logs, of_logs, consumers)
         uploads = app.accept.uploads if isinstance(app, Ingress) else None
         yield Service(

@@ -15,6 +15,7 @@ from transport.deadline import answer
 from transport.errors import TransportError, one_line
 from transport.features.alterations import tells_alterations
 from transport.features.rescuing import rescuing
+from transport.features.server_warnings import server_warnings
 
 __all__ = ["Readings", "WatchedLog"]
 
@@ -89,6 +90,7 @@ class Readings:
             partitions=partitions,
             rescued=self._rescued,
             altered=tuple(self._altered),
+            primaries=tuple(server_warnings(self.log.transport) or ()),
         )
 
     def _partitions(self) -> list[PartitionView]:

@@ -85,6 +85,8 @@ class LogView(ApiStruct, frozen=True):
     """The number of records that a failover lost in the last day and that were appended again."""
     altered: tuple[str, ...] = ()
     """The settings of this log that somebody altered on its server."""
+    primaries: tuple[str, ...] = ()
+    """Warnings of the log's primary: there are two, or the sentinels do not confirm it."""
 
 
 class ProcessView(ApiStruct, frozen=True):

@@ -39,6 +39,7 @@ def judge(source: str, before: Durability, target: str, after: Durability) -> Ga
         return unknown(NAME, f"{source} does not tell: {_figures(before)}", evidence)
     if None in (after.crash, after.power, after.disk):
         return unknown(NAME, f"{target} does not tell: {_figures(after)}", evidence)
+    but = f"; but {after.cut_off}" if after.cut_off else ""
     weaker = [
         words
         for name, words in _MEANS.items()
@@ -48,10 +49,10 @@ def judge(source: str, before: Durability, target: str, after: Durability) -> Ga
         return red(
             NAME,
             f"messages that {target} acknowledged do not survive {' nor '.join(weaker)}; those of "
-            f"{source} do ({_figures(after)})",
+            f"{source} do ({_figures(after)}){but}",
             evidence,
         )
-    return green(NAME, f"{target} loses nothing that {source} would keep", evidence)
+    return green(NAME, f"{target} loses nothing that {source} would keep{but}", evidence)
 
 
 def _figures(durability: Durability) -> str:

@@ -97,6 +97,15 @@ def test_settings_that_somebody_altered_on_a_log_are_an_alarm() -> None:
     assert "Alter them back" in alarm.next
 
 
+def test_a_second_primary_is_an_alarm() -> None:
+    line = "two primaries: the sentinels name a:1, and b:1 reports this role too"
+    (alarm, *_) = said(log(partition(0), error="no answer", primaries=(line,)))
+    assert alarm.level == "alarm"
+    assert line in alarm.text
+    assert alarm.next is not None
+    assert "RUNBOOKS.md" in alarm.next
+
+
 def test_another_program_in_the_workers_group_is_an_alarm() -> None:
     """It may acknowledge what it reads, so the lag alone looks well."""
     read = [partition(0), partition(1, owner="consumer-1"), partition(2, owner="consumer-1")]

@@ -38,6 +38,19 @@ async def test_durability_is_unknown_where_the_server_does_not_tell(scene, both,
     assert (result.verdict, "does not tell" in result.reason) == ("unknown", True)
 
 
+@pytest.mark.parametrize("power", [True, False])
+def test_what_a_partition_can_take_is_named_with_the_command(power: bool) -> None:
+    command = "redis-cli CONFIG SET min-replicas-to-write 1"
+    result = durability_gate.judge(
+        "kafka",
+        Durability(True, True, False, {}),
+        "redis",
+        Durability(True, power, False, {}, cut_off=command),
+    )
+    assert result.verdict == ("green" if power else "red")
+    assert command in result.reason
+
+
 @pytest.mark.parametrize(
     ("before", "after", "verdict"),
     [

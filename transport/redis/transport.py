@@ -29,7 +29,7 @@ from transport.first_start import FirstStart
 from transport.log_name import LogName
 from transport.redis import reading
 from transport.redis.administration.alterations import Alterations
-from transport.redis.administration.durability import durability
+from transport.redis.administration.durability import durability_and_partitions
 from transport.redis.administration.first_start import first_start
 from transport.redis.administration.groups import forget_group
 from transport.redis.administration.lacking_rights import lacking_rights
@@ -187,7 +187,7 @@ class RedisTransport:
         connections = RedisConnections(self._settings)
         try:
             await connections.look_for_cluster()
-            return await first_start(connections, self._messages.name)
+            return await first_start(connections, self._settings, self._messages.name)
         finally:
             await connections.close()
 
@@ -198,6 +198,7 @@ class RedisTransport:
                 self._functions,
                 [(self._messages, WORKER_GROUP), (self._dead, DLQ_GROUP)],
             )
+            self._connections.watch_primary()
             rescues = None if self._connections.cluster is None else self._rescues
             if self._connections.by_slot:
                 self._publisher.keep_slots_apart(rescues)
@@ -343,11 +344,16 @@ class RedisTransport:
 
     async def durability(self) -> Durability:
         """Return the faults that an append survives; unknown where ``CONFIG`` is forbidden."""
-        return await durability(self._connections)
+        return await durability_and_partitions(self._connections, self._settings)
 
     async def alterations(self) -> Sequence[str]:
         """See ``transport.features.alterations.TellsAlterations``."""
         return await self._watched.now()
+
+    def server_warnings(self) -> Sequence[str] | None:
+        """See ``transport.features.server_warnings.WarnsOfServers``."""
+        sentinels = self._connections.sentinels
+        return None if sentinels is None else sentinels.warnings
 
     async def lacking_rights(self) -> LackingRights:
         """See ``transport.rights.TellsRights``."""

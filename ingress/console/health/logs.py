@@ -21,6 +21,13 @@ def log_sentences(
     log: LogView, processes: Sequence[ProcessView] | None, now: datetime
 ) -> Iterator[Sentence]:
     """Yield sentences about one log: its error, or its losses, lag and partition owners."""
+    for warning in log.primaries:
+        yield Sentence(
+            level="alarm",
+            text=f"{log.name}: {warning}.",
+            next="RUNBOOKS.md, 'Redis has two primaries'; `crossfade doctor` checks again.",
+            page="partitions",
+        )
     if log.error:
         yield _silent(log, processes or ())
         return

@@ -15,7 +15,9 @@ from compose.doctor.observation import Grade
 from compose.local.valkey import ValkeyServer
 from persistence.database.pool import Pool
 from tests.support.doctor import Doctor, kafka_variables
+from tests.support.eventually import eventually
 from tests.support.kafka import KafkaNode, fresh_settings
+from tests.support.partitioned_redis import partitioned_redis
 from transport.conformance.member import messages
 from transport.contract import WORKER_GROUP, Topic
 from transport.durability import Durability
@@ -37,6 +39,46 @@ async def test_fewer_replicas_than_an_append_waits_for_are_named(
     assert (status, found["log redis, replicas"]["grade"]) == (1, "bad")
     said = "0 connected; an append waits for 2 (REDIS_WAIT_REPLICAS)"
     assert found["log redis, replicas"]["found"] == said
+
+
+async def test_what_a_partition_of_the_network_can_take_is_named_with_the_command(
+    doctor: Doctor, log: TransportSettings, redis: Redis, new_redis: NewRedis
+) -> None:
+    _, found = await doctor.examine()
+    assert "log redis, partition" not in found, "no replica can be promoted"
+    async with Redis(port=(await new_redis()).port) as replica:
+        await replica.execute_command("REPLICAOF", "127.0.0.1", log.redis_port)
+
+        async def is_connected() -> bool:
+            return bool((await redis.info("replication"))["connected_slaves"])
+
+        await eventually(is_connected)
+        _, found = await doctor.examine()
+        told = found["log redis, partition"]
+        assert (told["grade"], told["promise"]) == ("warning", 1)
+        command = "CONFIG SET min-replicas-to-write 1 min-replicas-max-lag 5"
+        assert command in told["found"]
+        _, found = await doctor.examine(REDIS_WAIT_REPLICAS="1")
+        assert "log redis, partition" not in found
+        await redis.execute_command(*command.split())
+        _, found = await doctor.examine()
+        assert "log redis, partition" not in found
+
+
+async def test_two_primaries_behind_sentinels_are_bad(
+    doctor: Doctor, new_redis: NewRedis, tmp_path: Path
+) -> None:
+    async with partitioned_redis(new_redis, tmp_path) as redis:
+        changes = {"REDIS_PORT": "", **redis.environment()}
+        _, found = await doctor.examine(**changes)
+        assert found["log redis, primary"]["grade"] == "fine"
+        redis.cut()
+        await redis.promoted()
+        status, found = await doctor.examine(**changes)
+    told = found["log redis, primary"]
+    assert (status, told["grade"], told["promise"]) == (1, "bad", 1)
+    assert f"the sentinels name {redis.address(1)}, and {redis.address(0)}" in told["found"]
+    assert "RUNBOOKS.md" in told["remedy"]
 
 
 async def test_what_is_healthy_is_fine(doctor: Doctor, log: TransportSettings) -> None:

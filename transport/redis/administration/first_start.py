@@ -5,13 +5,14 @@ from __future__ import annotations
 from redis.exceptions import NoPermissionError
 
 from transport.first_start import FirstStart
-from transport.redis.administration.durability import durability
+from transport.redis.administration.durability import durability_and_partitions
 from transport.redis.administration.fitness import must_keep_records, told_by
 from transport.redis.administration.lacking_rights import lacking_rights
 from transport.redis.client.connections import RedisConnections
 from transport.redis.client.functions import must_have_functions
 from transport.redis.cluster.primary import ServerPool
 from transport.rights import LackingRights
+from transport.settings import TransportSettings
 
 __all__ = ["first_start"]
 
@@ -20,7 +21,9 @@ _NO_LIBRARY = ("FUNCTION", "LOAD", "no library")
 _TO_LOAD = "+function|load"
 
 
-async def first_start(connections: RedisConnections, name: str) -> FirstStart:
+async def first_start(
+    connections: RedisConnections, settings: TransportSettings, name: str
+) -> FirstStart:
     """Return the durability, and the lacking rights, of a log whose streams begin with ``name``.
 
     In a cluster every primary is asked.
@@ -34,7 +37,8 @@ async def first_start(connections: RedisConnections, name: str) -> FirstStart:
     rights = await lacking_rights(connections.pools, name)
     if not all(may_load):
         rights = LackingRights(needed=(*rights.needed, _TO_LOAD), useful=rights.useful)
-    return FirstStart(durability=await durability(connections), rights=rights)
+    found = await durability_and_partitions(connections, settings)
+    return FirstStart(durability=found, rights=rights)
 
 
 async def _check(server: ServerPool) -> bool:

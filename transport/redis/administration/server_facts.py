@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from redis.exceptions import NoPermissionError
@@ -35,7 +35,8 @@ async def server_facts(connections: RedisConnections, settings: TransportSetting
     found = [await _of(pool, settings) for pool in connections.pools]
     shown = certificates_of(connections.tls, own="REDIS_TLS_CERT_FILE")
     if connections.cluster is None:
-        return msgspec.structs.replace(found[0], certificates=shown)
+        others = await _second_primaries(connections)
+        return msgspec.structs.replace(found[0], certificates=shown, primaries=others)
     shards = ", ".join(
         f"{place} ({(it.replicas or 'unknown').partition(' ')[0]} replicas)"
         for place, it in zip(places, found, strict=True)
@@ -44,6 +45,13 @@ async def server_facts(connections: RedisConnections, settings: TransportSetting
     versions = ", ".join(dict.fromkeys(it.version for it in found))
     role = f"cluster of {len(found)} primaries: {shards}"
     return msgspec.structs.replace(weakest, version=versions, role=role, certificates=shown)
+
+
+async def _second_primaries(connections: RedisConnections) -> Sequence[str] | None:
+    if (sentinels := connections.sentinels) is None:
+        return None
+    await sentinels.find_others()
+    return sentinels.warnings
 
 
 async def _of(server: ServerPool, settings: TransportSettings) -> ServerFacts:
