@@ -136,10 +136,13 @@ async def _a_claim_lives_on(settings: TransportSettings, accident: _Accident) ->
             await accident.cut(settings, end=20)
             await _append(transport, _texts(100, 115))
             await _all_read(transport, worker, _texts(100, 115))
-            assert (await _progress(transport, "lives-on")).lost == 10
+            counted = await _progress(transport, "lives-on")
+            assert counted.lost == 10
             assert _firsts(worker) == [*_texts(0, 30), *_texts(100, 115)]
     async with KafkaTransport(settings) as restarted:
-        assert (await _progress(restarted, "lives-on")).lost == 10, "it outlives the process"
+        outlived = await _progress(restarted, "lives-on")
+        assert (outlived.lost, outlived.lost_at) == (10, counted.lost_at)
+        assert outlived.lost_at is not None
 
 
 async def _a_commit_counts_and_nobody_hears_of_it(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+
+import msgspec
 import pytest
 from aiokafka.structs import TopicPartition
 
@@ -46,6 +49,15 @@ def test_a_log_that_has_what_it_had_moves_nothing() -> None:
 def test_a_log_that_went_back_is_read_from_where_it_was_cut() -> None:
     offset, mark = _position_of(30, _MARK, tail_loss=TailLoss(20, 10, _BEFORE))
     assert (offset, mark.lost, mark.last, mark.seen) == (20, 12, _BEFORE, None)
+
+
+def test_a_loss_is_dated_when_it_rises_and_keeps_its_time() -> None:
+    cut = TailLoss(20, 10, _BEFORE)
+    lost_at = _position_of(30, _MARK, tail_loss=cut).mark.lost_at
+    assert abs(lost_at / 1000 - time.time()) < 60
+    later = msgspec.structs.replace(_MARK, lost_at=lost_at - 5000)
+    assert _position_of(30, later).mark.lost_at == lost_at - 5000
+    assert _position_of(30, later, tail_loss=cut).mark.lost_at >= lost_at
 
 
 def test_a_tail_that_nobody_had_read_leaves_the_place_where_it_is() -> None:

@@ -24,6 +24,10 @@ class Progress(msgspec.Struct, frozen=True):
     * ``floor``: the offset through which all records are acknowledged; ``None`` if there is none.
     * ``end``: the last offset in the log; ``None`` if there is none.
     * ``lost``: the number of records that were removed unread.
+    * ``put_back``: the number of those that were appended again since.
+    * ``lost_at``: when ``lost`` last rose, in seconds since the epoch; ``None`` if it never did, or
+      if that is unknown.
+    * ``lost_uncounted``: more records than ``lost`` may be gone; their number is unknown.
     * ``appended``: the number of records ever appended. Between two readings, the difference is the
       number of new records, and that of ``appended - lag`` the number of acknowledged ones.
     * ``held``: the number of records at the end of the log that can't be read yet, because another
@@ -49,6 +53,9 @@ class Progress(msgspec.Struct, frozen=True):
     untrimmed: bool = False
     unavailable: bool = False
     acknowledged: str | None = None
+    put_back: int = 0
+    lost_at: float | None = None
+    lost_uncounted: bool = False
 
 
 class GroupStanding(msgspec.Struct, frozen=True):

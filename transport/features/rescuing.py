@@ -19,7 +19,7 @@ class Rescuing(Protocol):
     """Called with the number of records that this process has just appended again."""
 
     async def rescued(self) -> int:
-        """Return how many records were appended again after the last failover, if it was today.
+        """Return how many records were appended again in the last day, over all failovers.
 
         Raises:
             TransportError: the log can't be asked.

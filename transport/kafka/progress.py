@@ -79,6 +79,7 @@ async def progress_of(
             end=str(ends[at] - 1) if ends[at] > begins[at] else None,
             owner=owners.get(at.partition),
             lost=stands[at].mark.lost,
+            lost_at=_lost_at(stands[at].mark),
             appended=ends[at],
             held=waiting[at].held,
             untrimmed=begins[at] == 0,
@@ -95,11 +96,15 @@ async def progress_of(
 def _unavailable(
     partition: int, committed: Committed | None, owners: Mapping[int, str]
 ) -> Progress:
-    lost = committed.mark.lost if committed is not None else 0
+    mark = committed.mark if committed is not None else Mark()
     return Progress(
         partition, None, None, None, None, None,
-        owner=owners.get(partition), lost=lost, unavailable=True,
+        owner=owners.get(partition), lost=mark.lost, lost_at=_lost_at(mark), unavailable=True,
     )  # fmt: skip
+
+
+def _lost_at(mark: Mark) -> float | None:
+    return mark.lost_at / 1000 if mark.lost_at else None
 
 
 class _Waiting(NamedTuple):

@@ -13,9 +13,11 @@
 ``{msg:stream}:identity``                  string: the UUID of this log
 ``{msg:stream}:writers``                  sorted set: processes that append, by when they expire
 ``{msg:stream}:rescue:2:<repl. id>``      hash: records lost in a failover, until appended again
+``{msg:stream}:rescues``                  sorted set: records appended again, a day, by the time
 ``{msg:stream}:probe``                    string: written to test for writes; expires
-``{<stream>}:writers``                    in a cluster: the last three, for one partition
+``{<stream>}:writers``                    in a cluster: the last four, for one partition
 ``{<stream>}:rescue:2:<repl. id>``
+``{<stream>}:rescues``
 ``{<stream>}:probe``
 ========================================  ==============================================
 
@@ -83,6 +85,11 @@ class TopicKeys(msgspec.Struct, frozen=True):
         ``server``: the server's replication id.
         """
         return f"{{{self.name}}}:rescue:{_REPORT_VERSION}:{server}"
+
+    @property
+    def rescues(self) -> str:
+        """The key of the records that rescues of the last day appended again."""
+        return f"{{{self.name}}}:rescues"
 
     def lease(self, partition: int, group: str) -> str:
         """Return the key of the lease on ``partition`` in ``group``."""

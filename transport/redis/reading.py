@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
@@ -116,18 +117,7 @@ async def progress(
     found = [_progress(partition, reply) for partition, reply in enumerate(replies)]
     if last_seen is None:
         return [progress for progress, _ in found]
-    back = [progress.partition for progress, lost in found if lost >= 0]
-    uncounted = set(back)
-    if back:
-        # Count the loss in the lease, which outlives this process. Report it even if that fails.
-        counted = await functions.exchange(
-            [functions.command("went_back", keys[p], *seen[p]) for p in back],
-            within=_SHARD_SECONDS,
-        )
-        for partition, reply in zip(back, counted, strict=True):
-            if isinstance(reply, int):
-                last_seen.forget(partition)
-                uncounted.discard(partition)
+    uncounted = await _count_back(functions, keys, group, last_seen, seen, found)
     if unowned := [
         progress.partition for progress, _ in found if progress.owner is None and progress.lag
     ]:
@@ -148,9 +138,47 @@ async def progress(
                 connections=connections,
             )
     return [
-        msgspec.structs.replace(progress, lost=progress.lost + max(0, lost))
+        msgspec.structs.replace(progress, lost=progress.lost + lost, lost_at=time.time())
+        if lost > 0
+        else progress
         for progress, lost in found
     ]
+
+
+async def _count_back(
+    functions: Functions,
+    keys: Sequence[tuple[str, str]],
+    group: str,
+    last_seen: LastSeen,
+    seen: Sequence[tuple[str, str, int, str, int]],
+    found: list[tuple[Progress, int]],
+) -> set[int]:
+    """Count the losses of a log that went back in the leases, which outlive this process.
+
+    ``seen`` has the figures by which they were found. ``found`` gets the progress of the partitions
+    after that: some of their records may have been put back already.
+
+    Returns:
+        The partitions whose losses could not be counted. They are reported all the same.
+    """
+    back = [progress.partition for progress, lost in found if lost >= 0]
+    if not back:
+        return set()
+    replies = await functions.exchange(
+        [functions.command("went_back", keys[p], *seen[p]) for p in back],
+        within=_SHARD_SECONDS,
+    )
+    counted = [p for p, reply in zip(back, replies, strict=True) if isinstance(reply, int)]
+    for partition in counted:
+        last_seen.forget(partition)
+    replies = await functions.exchange(
+        [functions.command("inspect", keys[p], group, *NOTHING_SEEN) for p in counted],
+        within=_SHARD_SECONDS,
+    )
+    for partition, reply in zip(counted, replies, strict=True):
+        if not isinstance(reply, Exception):
+            found[partition] = _progress(partition, reply)
+    return set(back).difference(counted)
 
 
 async def look_for(
@@ -182,7 +210,10 @@ def _progress(partition: int, reply: Reply) -> tuple[Progress, int]:
     if isinstance(reply, Exception):  # a server of a cluster is away, or a key is of another type
         is_away = not is_of_one_key(reply)
         return Progress(partition, None, None, None, None, None, unavailable=is_away), -1
-    undelivered, pending, oldest, floor, end, owner, lost, now_ms, added, back, through = reply
+    (
+        undelivered, pending, oldest, floor, end, owner, lost, now_ms, added, back, through,
+        put_back, lost_at, uncounted,
+    ) = reply  # fmt: skip
     lag = undelivered + pending if undelivered >= 0 else None
     progress = Progress(
         partition=partition,
@@ -197,6 +228,9 @@ def _progress(partition: int, reply: Reply) -> tuple[Progress, int]:
         # Nothing was appended, or nothing is acknowledged: then nothing was trimmed.
         untrimmed=added in (0, lag),
         acknowledged=_position(through),
+        put_back=put_back,
+        lost_at=int(lost_at) / 1000 if lost_at else None,
+        lost_uncounted=bool(uncounted),
     )
     return progress, back
 

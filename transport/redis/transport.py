@@ -54,6 +54,7 @@ from transport.redis.delivery.slot_notifiers import SlotNotifiers
 from transport.redis.entry_ids import LARGEST, entry_id, id_before, id_key, time_in
 from transport.redis.keys import TopicKeys, dead_letter_log, messages_log
 from transport.redis.rescue.last_seen import LastSeen
+from transport.redis.rescue.report import of_last_day, total_of
 from transport.redis.rescue.rescue import Rescue
 from transport.redis.rescue.shard_rescues import ShardRescues
 from transport.rights import LackingRights
@@ -377,16 +378,13 @@ class RedisTransport:
                 raise lacking
 
     async def rescued(self) -> int:
-        """Return how many records the last failover lost.
+        """Return how many records were appended again in the last day.
 
         See ``transport.features.rescuing.Rescuing``.
         """
         if self._connections.cluster is not None:
             return await self._rescues.rescued(self._connections.cluster)
-        if not self._connections.server:
-            return 0
-        rescue = self._messages.rescue(self._connections.server)
-        return int(await self._connections.call("HGET", rescue, "#done") or 0)
+        return total_of(await self._connections.call(*of_last_day(self._messages.rescues)))
 
     async def _ping_shards(self, cluster: Cluster) -> None:
         probes = [self._messages.probing_at(p) for p in range(self.partitions)]

@@ -15,7 +15,7 @@ from transport.errors import PartitionLost, TransportUnavailable
 from transport.kafka.delivery.window import Window
 from transport.kafka.group.groups import Committed
 from transport.kafka.loss.compacted import RemovedBefore
-from transport.kafka.loss.mark import Anchor, Mark, SeenEnd, anchor_of
+from transport.kafka.loss.mark import Anchor, Mark, SeenEnd, anchor_of, now_ms
 from transport.kafka.records import record_of
 
 __all__ = ["KafkaClaim", "Owner"]
@@ -83,6 +83,7 @@ class KafkaClaim:
         self.topic_id = mark.topic_id
         self._owner = owner
         self.lost_records = mark.lost
+        self._lost_at = mark.lost_at
         self._removed: deque[RemovedBefore] = deque()
         self.leader = mark.last.leader if mark.last else -1
         """The leader epoch of the last fetched records. If it changes, the log may differ."""
@@ -159,7 +160,7 @@ class KafkaClaim:
             return
         record = self.window.before(offset)
         while self._removed and self._removed[0].offset < offset:
-            self.lost_records += self._removed.popleft().removed
+            self.lose_records(self._removed.popleft().removed)
         last = anchor_of(record, self._leaders.of(int(record.offset))) if record else self._last
         committed = self._committed(offset, last)
         await self._owner.commit(self.partition, committed)
@@ -263,6 +264,7 @@ class KafkaClaim:
     def lose_records(self, count: int) -> None:
         """Count records that the log removed before they were read."""
         self.lost_records += count
+        self._lost_at = now_ms() if count else self._lost_at
 
     def lose_before(self, removed: Iterable[RemovedBefore]) -> None:
         """Count removed records, each once the record after them is acknowledged.
@@ -330,7 +332,7 @@ class KafkaClaim:
 
     def _committed(self, offset: int, last: Anchor | None) -> Committed:
         seen = self._owner.seen(self.partition) or self._seen
-        mark = Mark(self.epoch, self.lost_records, self.topic_id, last, seen)
+        mark = Mark(self.epoch, self.lost_records, self.topic_id, last, seen, self._lost_at)
         return Committed(offset, mark)
 
     def _require_owned(self) -> None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
 from aiokafka.structs import TopicPartition
 
 from transport.backoff import Backoff
@@ -17,7 +18,7 @@ from transport.kafka.group.commits import Commits
 from transport.kafka.group.context import GroupContext
 from transport.kafka.group.groups import Committed
 from transport.kafka.group.position import group_position
-from transport.kafka.loss.mark import Mark, next_epoch
+from transport.kafka.loss.mark import next_epoch
 from transport.kafka.loss.tails import TailLoss
 
 __all__ = ["Claiming"]
@@ -132,8 +133,8 @@ class Claiming:
                 ),
                 tail_loss=tail_losses.get(at),
             )
-            mark = Mark(
-                next_epoch(now.mark.epoch), now.mark.lost, topic.id, now.mark.last, now.mark.seen
+            mark = msgspec.structs.replace(
+                now.mark, epoch=next_epoch(now.mark.epoch), topic_id=topic.id
             )
             marks[at.partition] = Committed(now.offset, mark)
             self._first_commits[at.partition] = _FirstCommit(

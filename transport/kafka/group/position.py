@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from transport.kafka.group.groups import Committed
-from transport.kafka.loss.mark import Mark
+from transport.kafka.loss.mark import Mark, now_ms
 from transport.kafka.loss.tails import TailLoss
 
 __all__ = ["group_position"]
@@ -34,6 +36,30 @@ def group_position(
         trust_seen_end: Don't read offsets without a record again if the log was seen, and compared,
             beyond them. (Looking through an aborted transaction can take minutes.)
     """
+    mark = committed.mark if committed is not None else Mark()
+    found = _position(
+        committed,
+        topic_id=topic_id,
+        begin=begin,
+        end=end,
+        lost_before=lost_before,
+        tail_loss=tail_loss,
+        trust_seen_end=trust_seen_end,
+    )
+    lost_at = now_ms() if found.mark.lost > mark.lost else mark.lost_at
+    return found._replace(mark=msgspec.structs.replace(found.mark, lost_at=lost_at))
+
+
+def _position(
+    committed: Committed | None,
+    *,
+    topic_id: str,
+    begin: int,
+    end: int,
+    lost_before: int,
+    tail_loss: TailLoss | None,
+    trust_seen_end: bool,
+) -> Committed:
     if committed is None:
         return Committed(begin, Mark(lost=lost_before))
     offset, mark = committed

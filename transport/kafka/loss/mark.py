@@ -13,7 +13,7 @@ import msgspec
 
 from transport.contract import Record
 
-__all__ = ["Anchor", "Mark", "SeenEnd", "anchor_of", "next_epoch", "read_mark"]
+__all__ = ["Anchor", "Mark", "SeenEnd", "anchor_of", "next_epoch", "now_ms", "read_mark"]
 
 _DIGEST_BYTES = 8
 _DIGESTED = 65_536  # the bytes of a body to digest, with each acknowledgement
@@ -43,7 +43,8 @@ class Mark(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The text beside a committed offset.
 
     ``epoch`` is the epoch of the claim that committed, and ``lost`` the number of records that the
-    partition has lost so far. ``topic_id`` is the id of the offset's topic: a late commit, just
+    partition has lost so far; ``lost_at`` is when that last rose, in milliseconds since the epoch
+    (0: it never did). ``topic_id`` is the id of the offset's topic: a late commit, just
     after the topic was deleted and made anew, means nothing in the new topic. ``last`` is the last
     acknowledged record, and ``seen`` the last seen end of the log. With these two, another process
     can tell later whether the log has lost records.
@@ -54,6 +55,7 @@ class Mark(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     topic_id: str = ""
     last: Anchor | None = None
     seen: SeenEnd | None = None
+    lost_at: int = 0
 
     def text(self) -> str:
         """Return the mark as the metadata of a commit."""
@@ -84,4 +86,9 @@ def next_epoch(previous: int) -> int:
 
     It is the time in milliseconds, if that is higher.
     """
-    return max(previous + 1, time.time_ns() // 1_000_000)
+    return max(previous + 1, now_ms())
+
+
+def now_ms() -> int:
+    """Return the time in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000

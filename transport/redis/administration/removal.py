@@ -20,7 +20,7 @@ from transport.redis.keys import TopicKeys
 __all__ = ["RedisLogRemoval"]
 
 _SIDE = re.compile(
-    r"\{(?P<tag>[^{}]+)\}:(memory:[01]|partitions|identity|probe|trimmed|writers"
+    r"\{(?P<tag>[^{}]+)\}:(memory:[01]|partitions|identity|probe|trimmed|writers|rescues"
     r"|(lease|members|bell|rescue):.*)",
     re.DOTALL,
 )

@@ -12,6 +12,9 @@
 -- Totals and marks:
 --   acked    records ever acknowledged
 --   lost     records ever lost
+--   lost_at  when `lost` last rose, in ms
+--   put_back records of `lost` that were appended again (back.lua)
+--   uncounted  '1' if a rescue missed the report of a process, so that more than `lost` may be gone
 --   through  the last acknowledged record; the group's position is beyond it if unread records were
 --            removed
 --   doubt    an id: a record up to it that is no longer in the log may be a lost one
@@ -185,8 +188,13 @@ local function doubt(lease, last)
   redis.call('HSET', lease, 'doubt', id)
 end
 
-local function count_lost(lease, count, last)
+local function add_lost(lease, count)
   redis.call('HINCRBY', lease, 'lost', digits(count))
+  redis.call('HSET', lease, 'lost_at', digits(now_ms()))
+end
+
+local function count_lost(lease, count, last)
+  add_lost(lease, count)
   doubt(lease, last)
 end
 
@@ -270,7 +278,7 @@ local function open_group(stream, lease, name)
   end
   local lost = lost_with_stream(lease, info)
   if lost > 0 then
-    redis.call('HINCRBY', lease, 'lost', digits(lost))
+    add_lost(lease, lost)
   end
   doubt(lease, info and info.last)
   note_anew(lease, info)

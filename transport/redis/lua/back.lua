@@ -73,6 +73,25 @@ local function lost_by_going_back(stream, lease, args)
   return (not upto or later(last, upto)) and lost or nil
 end
 
+-- Records that went missing and records that were appended again are counted by different processes,
+-- in either order. Within a minute they are of one failover: as many as the smaller of the two numbers
+-- were put back. What is left over of either is kept, with its time: missing, missing_at, again,
+-- again_at. (Some of those that were appended again may have been acknowledged before.)
+local OTHER = {missing = 'again', again = 'missing'}
+
+local function pair_off(lease, field, count)
+  local now = now_ms()
+  local function left_over(of)
+    local left, at = unpack(redis.call('HMGET', lease, of, of .. '_at'))
+    return at and math.abs(now - at) < SAME_MS and tonumber(left) or 0
+  end
+  local mine, theirs = left_over(field) + count, left_over(OTHER[field])
+  local matched = math.min(mine, theirs)
+  redis.call('HINCRBY', lease, 'put_back', digits(matched))
+  redis.call('HSET', lease, field, digits(mine - matched), field .. '_at', digits(now),
+    OTHER[field], digits(theirs - matched))
+end
+
 local function note(lease, lost, last)
   local counted, at = counted_before(lease)
   local upto = redis.call('HGET', lease, 'back_upto')
@@ -81,6 +100,7 @@ local function note(lease, lost, last)
   end
   redis.call('HSET', lease, 'back_lost', digits((counted or 0) + lost),
     'back_at', at or digits(now_ms()))
+  pair_off(lease, 'missing', lost)
 end
 
 -- Count the lost records. Keep new records from getting their ids, which other logs may name. End the
@@ -120,19 +140,28 @@ end
 --   the number of records ever appended
 --   how many more records are lost if the log went back (-1: it did not)
 --   the last acknowledged id
+--   how many of the lost records were put back
+--   when the number of lost records last rose, in ms; empty if it never did
+--   1 if more may be lost, else 0
 -- It writes nothing, so it also works on a full or read-only server.
 local function inspect(keys, args)
   local stream, lease, name = keys[1], keys[2], args[1]
   local info, group = stream_info(stream), group_info(stream, name)
   local now = now_ms()
   local owner = owner_now(lease, now)
-  local lost = tonumber(redis.call('HGET', lease, 'lost') or '0')
+  local counted, put_back, lost_at, uncounted =
+    unpack(redis.call('HMGET', lease, 'lost', 'put_back', 'lost_at', 'uncounted'))
+  local lost = tonumber(counted or '0')
+  local function of_losses()
+    local is_new = lost > tonumber(counted or '0')
+    return tonumber(put_back or '0'), is_new and digits(now) or lost_at or '', tonumber(uncounted or '0')
+  end
   if not group then
     lost = lost + lost_with_stream(lease, info)
   end
   if not info then
     local left = redis.call('EXISTS', stream) == 0 and 0 or -1 -- unknown if the key is no stream
-    return {left, 0, '', '', '', owner, lost, digits(now), 0, -1, ''}
+    return {left, 0, '', '', '', owner, lost, digits(now), 0, -1, '', of_losses()}
   end
   group = group or {position = '0-0', pending = 0, unopened = true}
   local left = undelivered(stream, info, group, lease)
@@ -150,7 +179,7 @@ local function inspect(keys, args)
   end
   local back = args[2] and lost_by_going_back(stream, lease, {unpack(args, 2)}) or -1
   return {left or -1, group.pending, oldest, floor, info.last, owner, lost, digits(now), info.added,
-    back, redis.call('HGET', lease, 'through') or ''}
+    back, redis.call('HGET', lease, 'through') or '', of_losses()}
 end
 
 -- KEYS stream, lease; ARGV group. A look at a partition without an owner; an owner looks with each

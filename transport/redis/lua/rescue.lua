@@ -125,6 +125,28 @@ local function lead(keys, args)
   return is_complete and 'lead' or 'alone'
 end
 
+-- KEYS rescues, then leases; ARGV the id of this call, '1' if the report of a process was missed, then
+-- for each lease how many of its partition's records were appended again. Counts them: in the leases,
+-- and in a sorted set by the time, of a day. A call that is repeated changes nothing.
+local function note_again(keys, args)
+  local sum, now = 0, now_ms()
+  for i = 3, #args do
+    sum = sum + args[i]
+  end
+  if redis.call('ZADD', keys[1], 'NX', digits(now), args[1] .. ':' .. digits(sum)) == 0 then
+    return 0
+  end
+  redis.call('ZREMRANGEBYSCORE', keys[1], '-inf', digits(now - DAY_SECONDS * 1000))
+  redis.call('EXPIRE', keys[1], DAY_SECONDS)
+  for i = 3, #args do
+    if args[2] == '1' then
+      redis.call('HSET', keys[i - 1], 'uncounted', 1, 'lost_at', digits(now))
+    end
+    pair_off(keys[i - 1], 'again', tonumber(args[i]))
+  end
+  return 1
+end
+
 -- KEYS rescue; ARGV how many records were appended again, and the members whose reports were read. Ends
 -- the rescue. Returns 0 if another member has reported meanwhile: then it is not over.
 local function rescued(keys, args)
@@ -150,4 +172,5 @@ register('is_under_way', is_under_way, READS)
 register('is_overtaken', is_overtaken, READS)
 register('report', report, DRAINS)
 register('lead', lead, DRAINS)
+register('note_again', note_again, DRAINS)
 register('rescued', rescued, DRAINS)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TypeVar
+from uuid import uuid4
 
 import msgspec
 from redis.exceptions import RedisError
 
+from transport.contract import WORKER_GROUP
 from transport.errors import TransportError
 from transport.message.envelope import HEADER_MESSAGE_ID
 from transport.redis.client.functions import Functions
@@ -153,6 +155,14 @@ class RescueCalls:
             if await self._call("is_overtaken", (self._log.streams[partition],), offset):
                 return True
         return False
+
+    async def note_again(self, counts: Mapping[int, int], *, is_partial: bool = False) -> None:
+        """Count records that were appended again, by partition.
+
+        ``is_partial``: a process that wrote lately did not report what it lost.
+        """
+        keys = (self._log.rescues, *(self._log.lease(p, WORKER_GROUP) for p in counts))
+        await self._call("note_again", keys, uuid4().hex, int(is_partial), *counts.values())
 
     async def end(self, count: int, read: AbstractSet[str]) -> bool:
         """End the rescue, and record that ``count`` records were appended again.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -46,6 +47,7 @@ class RescueLeader:
         self._calls = calls
         self._append = append
         self._note = note
+        self._again: set[int] = set()  # partitions
 
     async def lead(self, *, is_alone: bool) -> bool:
         """Append the records of all reports; return false if another process leads meanwhile.
@@ -68,6 +70,8 @@ class RescueLeader:
                 return False  # another leader has finished, and its count stands
             read |= members
             is_over = await calls.end(count, read)
+        if is_alone and count:
+            await calls.note_again(dict.fromkeys(self._again, 0), is_partial=True)
         if is_overtaken:
             _tell(count, "in their order, but after newer ones that others appended meanwhile")
         elif is_alone:
@@ -105,20 +109,21 @@ class RescueLeader:
 
     async def _append_again(self, lost: Sequence[RecentAppend]) -> int:
         """Append records with the same ``remember``; return how many were not in the log."""
-        left, count = [it.envelope for it in lost], 0
+        left, counts = [it.envelope for it in lost], Counter[int]()
         unknown: set[str] = set()  # ids of records that an unanswered append may have added
 
         async def advance() -> None:
-            nonlocal left, count
+            nonlocal left
             outcomes = await self._append(left, lost[0].remember, self._calls.server)
             ended = next((it for it in outcomes if isinstance(it, TransportError)), None)
             done = outcomes.index(ended) if ended is not None else len(outcomes)
-            new = sum(
-                type(outcome) is Appended or envelope.message_id in unknown
+            new = Counter(
+                envelope.partition
                 for envelope, outcome in zip(left, outcomes[:done], strict=False)
+                if type(outcome) is Appended or envelope.message_id in unknown
             )
-            count += new
-            self._note(new)
+            counts.update(new)
+            self._note(new.total())
             left = left[done:]
             if isinstance(ended, AppendUnknown):
                 unknown.update(envelope.message_id for envelope in left)
@@ -126,7 +131,10 @@ class RescueLeader:
                 raise ended
 
         await self._calls.patiently(advance)
-        return count
+        if counts:
+            await self._calls.note_again(counts)
+            self._again |= counts.keys()
+        return counts.total()
 
 
 async def _each(some: Iterable[RecentAppend]) -> AsyncIterator[RecentAppend]:

@@ -7,17 +7,29 @@ last; it has the number of pages, and the first lost record of each partition.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from transport.redis.connection.connection import Command
 from transport.redis.records import sort_key
 from transport.redis.rescue.recent_appends import RecentAppend
 
-__all__ = ["RescueReport", "field_of", "in_order", "page_of", "pages", "parse_reports"]
+__all__ = [
+    "RescueReport",
+    "field_of",
+    "in_order",
+    "of_last_day",
+    "page_of",
+    "pages",
+    "parse_reports",
+    "total_of",
+]
 
 _PAGE_BYTES = 1 << 20
 _PAGE_RECORDS = 1000
+_DAY_SECONDS = 86_400
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[RecentAppend]).decode
@@ -102,3 +114,13 @@ def page_of(blob: bytes) -> list[RecentAppend]:
 def in_order(lost: Sequence[RecentAppend]) -> list[RecentAppend]:
     """Return records in the order of the old log."""
     return sorted(lost, key=lambda it: sort_key(it.offset))
+
+
+def of_last_day(key: str) -> Command:
+    """Return the command that asks what rescues of the last day appended again, by its key."""
+    return ("ZRANGEBYSCORE", key, round((time.time() - _DAY_SECONDS) * 1000), "+inf")
+
+
+def total_of(members: Sequence[bytes]) -> int:
+    """Return how many records were appended again, by the reply to that command."""
+    return sum(int(member.rpartition(b":")[2]) for member in members)

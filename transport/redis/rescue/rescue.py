@@ -128,9 +128,9 @@ class Rescue:
         return self._running is None and identity.server in ("", self.server)
 
     @property
-    def done_at(self) -> str:
-        """The key of the last rescue to ``server``, with the number of records appended again."""
-        return self._log.rescue(self.server)
+    def counted_at(self) -> str:
+        """The key of the numbers of records that rescues appended again."""
+        return self._log.rescues
 
     async def join(self) -> None:
         """Take part in the rescue under way on the first server that was met.

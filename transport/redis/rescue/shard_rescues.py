@@ -21,6 +21,7 @@ from transport.redis.connection.errors import translate
 from transport.redis.keys import TopicKeys
 from transport.redis.rescue.leader import Append
 from transport.redis.rescue.recent_appends import RecentAppendsBudget
+from transport.redis.rescue.report import of_last_day, total_of
 from transport.redis.rescue.rescue import REFUSED_AFTER, Rescue
 
 __all__ = ["ShardRescues"]
@@ -107,19 +108,19 @@ class ShardRescues:
         return None
 
     async def rescued(self, cluster: Cluster) -> int:
-        """Return how many records were appended again after each shard's last failover.
+        """Return how many records of all shards were appended again in the last day.
 
         Raises:
             TransportError: no server answers.
         """
-        keys = [rescue.done_at for rescue in self._rescues if rescue.server]
+        keys = [rescue.counted_at for rescue in self._rescues if rescue.server]
         if not keys:
             return 0
-        replies = await cluster.exchange([("HGET", key, "#done") for key in keys])
+        replies = await cluster.exchange([of_last_day(key) for key in keys])
         errors = [reply for reply in replies if isinstance(reply, Exception)]
         if len(errors) == len(replies):
             raise translate(errors[0])
-        return sum(int(reply or 0) for reply in replies if not isinstance(reply, Exception))
+        return sum(total_of(reply) for reply in replies if not isinstance(reply, Exception))
 
     async def _wait(self, partition: int, within: float = REFUSED_AFTER) -> TransportError | None:
         try:
