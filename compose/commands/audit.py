@@ -19,6 +19,7 @@ from compose.grid import Grid
 from compose.output import UNKNOWN, client_settings, err, fail, out, run
 from compose.settings import Settings
 from compose.terminal import confirm, styled
+from ingress.console.health.losses import loss_sentence
 from persistence.audit.audit import audit as look
 from persistence.audit.job import run_repair
 from persistence.audit.report import AuditReport, RepairReport
@@ -54,7 +55,8 @@ def audit(
 ) -> None:
     """Compare the rows with the log, and look for duplicates.
 
-    Exit status 1 if anything is wrong, 3 if a server can't be reached. Without --repair, or with
+    Exit status 1 if a difference is found, else 3 if the log lost records that were not put back,
+    since these can't be compared, or if a server can't be reached. Without --repair, or with
     --dry-run, the command changes nothing, may run beside the service, and lists what a repair
     would change.
     """
@@ -63,7 +65,7 @@ def audit(
     report = run(lambda: _with(settings, name, look), unreachable=UNKNOWN)
     if not repair or dry_run or report.clean:
         _show(report, as_json=as_json)
-        raise typer.Exit(0 if report.clean else _FOUND)
+        raise typer.Exit(_status(report, is_wrong=not report.clean))
     if not as_json:
         _show(report, as_json=False)
     if not yes:
@@ -71,7 +73,13 @@ def audit(
         confirm("Repair?")
     done = run(lambda: _with(settings, name, _mend))
     _say(done, as_json=as_json)
-    raise typer.Exit(_FOUND if done.disorders else 0)
+    raise typer.Exit(_status(report, is_wrong=bool(done.disorders)))
+
+
+def _status(report: AuditReport, *, is_wrong: bool) -> int:
+    if is_wrong:
+        return _FOUND
+    return UNKNOWN if report.are_records_gone else 0
 
 
 async def _mend(pool: Pool, log: Transport) -> RepairReport:
@@ -104,14 +112,16 @@ async def _with(
 
 def _show(report: AuditReport, *, as_json: bool) -> None:
     if as_json:
-        out.json({"clean": report.clean, **msgspec.to_builtins(report)})
+        out.json({"clean": report.clean, **msgspec.to_builtins(report), "loss": _loss(report)})
         return
     records = sum(checked.records for checked in report.ranges)
     held = counted(records, "acknowledged record")
     out.print(f"{counted(report.rows, 'row')}; {held} that {report.transport} still holds")
-    if report.lost:
-        lost = f"not among them: {counted(report.lost, 'record')} that {report.transport} lost"
-        out.print(styled((lost, "yellow"), ": unread, or with the end of its log"))
+    if report.loss:
+        tone = "yellow" if report.are_records_gone else "green"
+        sentence = loss_sentence(report.loss)
+        out.print(styled(("not among them: ", tone), sentence.text))
+        out.print(styled((sentence.next or "", "dim")))
     _list("rules the schema lacks", report.missing_constraints)
     _list("keys with several rows", report.duplicates)
     _list("acknowledged, and neither row nor dead letter", report.unaccounted)
@@ -122,8 +132,20 @@ def _show(report: AuditReport, *, as_json: bool) -> None:
         "and there is nothing to do",
         report.own_ids,
     )
-    good = ("nothing is wrong", "green")
-    out.print(styled(good if report.clean else ("something is wrong", "red")))
+    if not report.clean:
+        out.print(styled(("something is wrong", "red")))
+    elif report.are_records_gone:
+        out.print(styled(("records are gone; the others are as they should be", "yellow")))
+    else:
+        out.print(styled(("nothing is wrong", "green")))
+
+
+def _loss(report: AuditReport) -> dict[str, Any] | None:
+    """Return the loss for ``--json``, with the sentence that the console shows."""
+    if report.loss is None:
+        return None
+    text = loss_sentence(report.loss).text
+    return {**msgspec.to_builtins(report.loss), "gone": report.loss.gone, "text": text}
 
 
 def _say(done: RepairReport, *, as_json: bool) -> None:

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from compose.doctor.certificates import examine_certificates
 from compose.doctor.clock import clock
 from compose.doctor.observation import Observation, bad, fine, unknown, warning
+from ingress.console.health.losses import loss_sentence
+from otel.losses import Loss, loss_of
 from transport.contract import WORKER_GROUP, Topic, Transport
 from transport.deadline import answer
 from transport.durability import Durability
@@ -138,15 +140,9 @@ async def _of_log(log: Transport, known: Mapping[str, str]) -> AsyncIterator[Obs
     if isinstance(log, TellsRights):
         yield _rights(await answer(log.lacking_rights(), within=_WITHIN))
     progress = await answer(log.progress(Topic.MESSAGES, group=WORKER_GROUP), within=_WITHIN)
-    lost = sum(part.lost or 0 for part in progress)
     lags = [part.lag for part in progress if part.lag is not None]
-    if lost:
-        yield bad(
-            "records",
-            f"{lost:,} were lost before a worker read them",
-            "read 'Loss' in RUNBOOKS.md",
-            promise=11,
-        )
+    if loss := loss_of(log.name, progress):
+        yield _loss(loss)
     if len(lags) < len(progress):
         yield unknown(
             "records",
@@ -156,6 +152,13 @@ async def _of_log(log: Transport, known: Mapping[str, str]) -> AsyncIterator[Obs
         )
         return
     yield fine("records", f"{sum(lags):,} wait for workers, in {len(lags)} partitions")
+
+
+def _loss(loss: Loss) -> Observation:
+    sentence = loss_sentence(loss)
+    if sentence.level == "alarm":
+        return bad("records", sentence.text, sentence.next or "", promise=11)
+    return fine("records", sentence.text)
 
 
 def _rights(lacking: LackingRights | None) -> Observation:

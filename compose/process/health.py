@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from fastapi import FastAPI
 
 from compose.process.context import ProcessContext
+from ingress.console.health.losses import loss_sentence, rows_sentence
+from ingress.console.health.wording import alarms_in, with_remedy
 from ingress.http1.bounds import Bounds
 from ingress.http1.listener import Listener
 from ingress.metrics import IngressMetrics
 from ingress.readiness import ComponentState, Probe, ReadinessChecks, WorkerProbe
 from ingress.routes.health import health_router
 from otel.losses import Losses
+from persistence.database.pool import Pool, using
 from persistence.database.read_pool import ReadPool
 from persistence.database.replay_lag import ANOTHERS, LATE_SECONDS
+from persistence.errors import Outage
 from persistence.payloads.store import PayloadStore
 from persistence.standby.standby import Standby, StandbyStatus
+from persistence.store.rows_put_back import rows_put_back
 from persistence.worker.worker import Worker
 from transport.contract import Transport
 from transport.deadline import answer
@@ -33,8 +40,6 @@ __all__ = [
     "shadow_probe",
     "worker_probe",
 ]
-
-_LOSS_SECONDS = 3600.0  # as long as the alert QueueMessagesLost lasts
 
 
 class Application(Protocol):
@@ -137,24 +142,26 @@ def _standby(status: StandbyStatus) -> str:
     return f"{kept}."
 
 
-def loss_probe(losses: Losses) -> Probe:
-    """Return the probe that reports lost records: degraded for an hour after a loss was seen.
+def loss_probe(losses: Losses, pool: Pool, *, timeout_seconds: float) -> Probe:
+    """Return the probe of lost records and of lost rows.
 
-    A loss from before the start of the process is reported, and the state stays "up". A loss never
-    makes the process unavailable: it goes on accepting and persisting messages.
+    It is degraded for as long as the loss is an alarm (``ingress.console.health.losses``). A loss
+    never makes the process unavailable: it goes on accepting and persisting messages.
     """
 
     async def probe() -> ComponentState:
-        found = losses.all()
+        found = [loss_sentence(loss) for loss in losses.all()]
+        # Without PostgreSQL nothing is known of its rows, which the probe of the database reports.
+        with suppress(Outage, TimeoutError):
+            async with (
+                asyncio.timeout(timeout_seconds),
+                using(pool, within=timeout_seconds) as connection,
+            ):
+                found += map(rows_sentence, await rows_put_back(connection))
         if not found:
             return ComponentState("losses", "up", False, "No record left a log unread.")
-        counts = "; ".join(
-            f"{loss.lost} {'record' if loss.lost == 1 else 'records'} left {loss.transport} unread"
-            for loss in found
-        )
-        recent = any(loss.seconds is not None and loss.seconds < _LOSS_SECONDS for loss in found)
-        detail = f"{counts}. Run `crossfade audit`; see QueueMessagesLost in the runbooks."
-        return ComponentState("losses", "degraded" if recent else "up", False, detail)
+        detail = " ".join(map(with_remedy, found))
+        return ComponentState("losses", "degraded" if alarms_in(found) else "up", False, detail)
 
     return probe
 

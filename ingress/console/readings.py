@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ingress.console.views import LogView, Part, PartitionView
+from otel.losses import loss_of
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
 from transport.deadline import answer
 from transport.errors import TransportError, one_line
@@ -88,6 +89,7 @@ class Readings:
             out_rate=_total([partition.out_rate for partition in partitions]),
             dead_letters_unread=None if self._error else self._unread,
             partitions=partitions,
+            loss=loss_of(self.log.transport.name, self._past[-1].progress) if self._past else None,
             rescued=self._rescued,
             altered=tuple(self._altered),
             primaries=tuple(server_warnings(self.log.transport) or ()),

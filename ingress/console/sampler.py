@@ -44,6 +44,7 @@ from persistence.jobs.job import StalledJob
 from persistence.jobs.table import stalled
 from persistence.reads import overview
 from persistence.retention.archives import ArchiveTable
+from persistence.store.rows_put_back import rows_put_back
 from persistence.store.standstill import standstill
 from transport.clock import now as now_text
 from transport.errors import one_line
@@ -120,13 +121,13 @@ class Sampler:
         status = await self._fresh()
         return replace(status, history=list(self._history))
 
-    async def glance(self) -> Status:
-        """Return a status of the last 1.5 intervals, without adding it to the history.
+    async def glance(self, *, age: float | None = None) -> Status:
+        """Return a status of the last ``age`` seconds, without adding it to the history.
 
         The history's points are one interval apart, and an occasional sample must not be among
-        them.
+        them. ``age`` is 1.5 intervals if it is not given.
         """
-        return await self._fresh(noted=False)
+        return await self._fresh(noted=False, age=age)
 
     async def follow(self) -> AsyncIterator[bytes]:
         """Yield a status as JSON at once, then each new one, until the sampler is closed.
@@ -174,8 +175,9 @@ class Sampler:
                 _log.exception("Console sample failed: its figures are stale; will retry")
             await asyncio.sleep(max(0.0, self._interval - (time.monotonic() - began)))
 
-    async def _fresh(self, *, noted: bool = True) -> Status:
-        if self._latest is None or time.monotonic() - self._taken > 1.5 * self._interval:
+    async def _fresh(self, *, noted: bool = True, age: float | None = None) -> Status:
+        longest = 1.5 * self._interval if age is None else age
+        if self._latest is None or time.monotonic() - self._taken > longest:
             await self._take(noted=noted)
         assert self._latest is not None
         return self._latest
@@ -208,12 +210,15 @@ class Sampler:
                 waits = await ArchiveTable(self._pool).waits()
                 async with using(self._pool, within=self._timeout) as connection:
                     found = await standstill(connection)
+                    put_back = tuple(await rows_put_back(connection))
                     jobs = await stalled(connection)
         except (Outage, TimeoutError) as error:
             message = one_line(error, empty=f"no answer in {self._timeout:g} s")
             return _InDatabase(Database(up=False, error=message))
         why, remedy = found or (None, None)
-        database = Database(up=True, error=why, remedy=remedy, archive_waits=waits)
+        database = Database(
+            up=True, error=why, remedy=remedy, archive_waits=waits, put_back=put_back
+        )
         return _InDatabase(database, there, letters, state, met_another_log(there, known), jobs)
 
     def _status(self, found: _InDatabase, checked: Sequence[Sentence]) -> Status:

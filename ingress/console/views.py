@@ -8,10 +8,12 @@ from ingress.routes.dead_letter_models import RecordHeader
 from ingress.routes.models import MessageView
 from ingress.schema.responses import State
 from ingress.schema.structs import ApiStruct
+from otel.losses import Loss
 from persistence.database.outage import Paused
 from persistence.json_types import Small, Time
 from persistence.reads.messages import StoredPosition
 from persistence.reads.overview import Letters
+from persistence.store.rows_put_back import RowsPutBack
 
 __all__ = [
     "Database",
@@ -81,8 +83,10 @@ class LogView(ApiStruct, frozen=True):
     dead_letters_unread: int | None
     """The number of dead letters in the log that are not in the table yet."""
     partitions: list[PartitionView]
+    loss: Loss | None = None
+    """The records that left the log unread, if there are any."""
     rescued: int = 0
-    """The number of records that a failover lost in the last day and that were appended again."""
+    """The number of records that failovers lost in the last day and that were appended again."""
     altered: tuple[str, ...] = ()
     """The settings of this log that somebody altered on its server."""
     primaries: tuple[str, ...] = ()
@@ -125,6 +129,8 @@ class Database(ApiStruct, frozen=True):
     """What to do where it answers and takes no rows."""
     archive_waits: float = 0.0
     """Seconds since an archive file was begun that is not finished; 0 if there is none."""
+    put_back: tuple[RowsPutBack, ...] = ()
+    """The rows that it lost, and that workers stored again in the last day, by log."""
 
 
 class MigrationBrief(ApiStruct, frozen=True):

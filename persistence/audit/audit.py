@@ -103,6 +103,7 @@ async def audit(pool: Pool, transport: Transport) -> AuditReport:
         differing=[what for what in whats if isinstance(what, Differing)],
         disorders=found.disorders,
         own_ids=found.own_ids,
+        loss=found.loss,
     )
 
 

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 import msgspec
 
+from otel.losses import Loss
+
 __all__ = [
     "AuditReport",
     "AuditRow",
@@ -117,6 +119,8 @@ class AuditReport(msgspec.Struct, frozen=True, rename="camel"):
     disorders: Sequence[Disorder]
     own_ids: Sequence[OwnId] = ()
     """Records with an own id; nothing is wrong with them."""
+    loss: Loss | None = None
+    """The records that the log lost, as far as it counts them; they were not compared."""
 
     @property
     def lost(self) -> int:
@@ -124,8 +128,13 @@ class AuditReport(msgspec.Struct, frozen=True, rename="camel"):
         return sum(stretch.lost for stretch in self.ranges)
 
     @property
+    def are_records_gone(self) -> bool:
+        """Whether the log lost records that were not put back, or does not know how many."""
+        return self.loss is not None and not self.loss.is_healed
+
+    @property
     def clean(self) -> bool:
-        """Whether nothing was found."""
+        """Whether nothing was found in the records and rows that could be compared."""
         return not (
             self.missing_constraints
             or self.duplicates

@@ -14,6 +14,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from otel.losses import Loss, loss_of
 from persistence.audit.own_ids import with_own_ids
 from persistence.audit.report import Differing, Disorder, Lack, OwnId, Range, Unaccounted
 from persistence.database.pool import Pool, using
@@ -74,6 +75,7 @@ class Scan(msgspec.Struct):
     findings: list[AuditFinding]
     disorders: list[Disorder]
     own_ids: list[OwnId]
+    loss: Loss | None = None
 
 
 async def scan(
@@ -91,7 +93,9 @@ async def scan(
         TransportUnavailable: the log can't be read.
     """
     found = Scan([], [], [], [])
-    for progress in await progress_everywhere(transport, Topic.MESSAGES, group=WORKER_GROUP):
+    parts = await progress_everywhere(transport, Topic.MESSAGES, group=WORKER_GROUP)
+    found.loss = loss_of(transport.name, parts)
+    for progress in parts:
         await _Partition(pool, transport, found, compared).compare(progress)
     open_ends = [f for f in found.findings if isinstance(f.what, Unaccounted)]
     if open_ends:

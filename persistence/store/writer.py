@@ -29,6 +29,7 @@ from persistence.store.positions import (
     take_noted,
     take_position,
 )
+from persistence.store.rows_put_back import record_put_back
 from persistence.store.statement import BEFORE, INSERT, OTHERS, TAKE
 
 __all__ = ["Writer", "insert"]
@@ -163,6 +164,22 @@ class Writer:
         if place is None:
             raise _lost(fence)
         fence.through, fence.place = through, place
+
+    async def record_put_back(self, fence: Fence, rows: int, *, who: str, why: str) -> None:
+        """Record that the process ``who`` stored so many lost ``rows`` of a partition again.
+
+        Raises:
+            Outage: the database can't do it now.
+        """
+        async with using(self._pool) as connection:
+            await record_put_back(
+                connection,
+                who=who,
+                log=fence.transport,
+                partition=fence.partition,
+                rows=rows,
+                why=why,
+            )
 
     async def position(self, transport: str, partition: int) -> str | None:
         """Return a partition's position; ``None`` if it is not known.

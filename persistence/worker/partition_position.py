@@ -56,7 +56,12 @@ class PartitionPosition:
         self._context = context
         self._stop = stop
         self._catch_up = CatchUp(
-            context.positions, context.log_barrier, restore, at_once=context.batch_size, stop=stop
+            context.positions,
+            context.log_barrier,
+            restore,
+            self._record_rows,
+            at_once=context.batch_size,
+            stop=stop,
         )
         self._begun: str | None = None
         self._restarted = False
@@ -102,6 +107,13 @@ class PartitionPosition:
         self.seen(outages)
         await self._claim.nack()
         self._taken_again = time.monotonic()
+
+    async def _record_rows(self, fence: Fence, rows: int, why: str) -> None:
+        context = self._context
+        await context.database_barrier.run(
+            lambda: context.writer.record_put_back(fence, rows, who=context.member, why=why),
+            self._stop,
+        )
 
     def seen(self, outages: int) -> None:
         """Record that the position was as this owner left it after ``outages`` outages."""

@@ -136,7 +136,7 @@ async def test_records_that_left_the_log_unread_are_told_in_readiness(crossfade,
 
     async def told() -> bool:
         status, detail = await _losses(api)
-        return status == "degraded" and detail.startswith("1 record left redis unread.")
+        return status == "degraded" and detail.startswith("1 record left redis unread, ")
 
     await eventually(told, timeout=20)
     ready = await _get(f"{api}/readyz")

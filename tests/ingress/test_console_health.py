@@ -15,10 +15,12 @@ from ingress.console.views import (
     ProcessView,
     Sentence,
 )
+from otel.losses import Loss
 from persistence.database.outage import Paused
 from persistence.fleet.append_outage import AppendOutage
 from persistence.fleet.log_identities import AnotherLog
 from persistence.reads.overview import Letters
+from persistence.store.rows_put_back import RowsPutBack
 
 NOW = datetime(2026, 11, 25, 12, 0, 0, tzinfo=UTC)
 UP = Database(up=True, error=None)
@@ -218,7 +220,7 @@ def test_what_is_unknown_is_never_well() -> None:
 
 
 def test_loss_lag_and_dead_letters_are_said() -> None:
-    (loss, *_) = said(log(partition(0, lost=5)))
+    (loss, *_) = said(log(partition(0, lost=5), loss=Loss("redis", 5, 60.0)))
     assert loss.text.startswith("5 records left redis unread")
     behind = log(partition(0, lag=5000), in_rate=900.0, out_rate=300.0)
     assert (
@@ -235,8 +237,29 @@ def test_a_partition_that_waits_for_an_operator_does_not_go_on_by_itself() -> No
     lost = Paused("an operator, for partition 3 of redis", "2026-11-25T11:59:00Z", "rows are lost")
     told = said(log(partition(3)), processes=[process(paused=[lost])])
     (alarm,) = [sentence for sentence in told if sentence.level == "alarm"]
-    assert "waits for an operator, for partition 3 of redis" in alarm.text
+    assert alarm.text.startswith("Partition 3 of redis waits for an operator, for 60 s now")
     assert "RowsLost" in alarm.next
+
+
+def test_all_partitions_that_wait_for_an_operator_are_one_alarm_with_one_command() -> None:
+    """They are of two workers, and records wait in them: no second alarm says that they stall."""
+
+    def waits(partitions: range) -> list[Paused]:
+        about = "an operator, for partition {} of redis"
+        return [
+            Paused(about.format(p), "2026-11-25T11:59:00Z", "rows are lost") for p in partitions
+        ]
+
+    workers = [
+        process("w1", paused=waits(range(8))), process("w2", paused=waits(range(8, 16))),
+    ]  # fmt: skip
+    stuck = [
+        partition(p, lag=2, stalled_seconds=60.0, owner="w1" if p < 8 else "w2") for p in range(16)
+    ]
+    told = said(log(*stuck), processes=workers)
+    (alarm,) = [sentence for sentence in told if sentence.level == "alarm"]
+    assert alarm.text.startswith("Partitions 0-15 of redis wait for an operator, for 60 s now")
+    assert "`crossfade db accept-gap redis --all-waiting --why ...`" in (alarm.next or "")
 
 
 def test_who_waits_for_a_server_is_told_with_the_command_that_says_why() -> None:
@@ -252,9 +275,43 @@ def test_who_waits_for_a_server_is_told_with_the_command_that_says_why() -> None
 def test_what_a_failover_lost_and_was_rescued_is_told_with_how_to_lose_none() -> None:
     calm, told = said(log(partition(0), rescued=50))
     assert (calm.level, told.level) == ("ok", "notice")
-    assert told.text.startswith("A failover of redis lost 50 records in the last day.")
+    assert told.text.startswith("Failovers of redis lost 50 records in the last day: all were put")
     assert told.next is not None
     assert "REDIS_WAIT_REPLICAS" in told.next
+
+
+@pytest.mark.parametrize(
+    ("loss", "level", "fact", "ends"),
+    [
+        (Loss("redis", 53, 720.0, 20), "alarm", "20 were put back, 33 are gone.", "an hour after"),
+        (Loss("redis", 49, 60.0, 49), "notice", "49 were put back, none is gone.", ""),
+        (Loss("redis", 1, 7200.0), "notice", "none was put back, 1 is gone.", ""),
+        (Loss("kafka", 2, None), "alarm", "at an unknown time: none was put back, 2 are", "stays"),
+        (Loss("redis", 53, 9.0, 53, is_uncounted=True), "alarm", "More may be gone", "an hour"),
+    ],
+)
+def test_one_sentence_says_what_was_lost_put_back_and_is_gone(
+    loss: Loss, level: str, fact: str, ends: str
+) -> None:
+    told = [it for it in said(log(partition(0), loss=loss, rescued=78)) if it.level != "ok"]
+    (sentence,) = told  # and none reports the 78 as well
+    assert sentence.level == level
+    assert fact in sentence.text
+    assert ends in (sentence.next or "")
+
+
+def test_rows_that_were_put_back_are_told_with_what_an_operator_accepted() -> None:
+    rows = RowsPutBack("redis", rows=4312, accepted=0, seconds=720.0)
+    told = said(log(partition(0)), database=Database(up=True, error=None, put_back=(rows,)))
+    (notice,) = [sentence for sentence in told if sentence.level == "notice"]
+    assert notice.text == (
+        "PostgreSQL had lost rows of acknowledged messages: 4312 were put back from redis, the "
+        "last 12 min ago; none is known to be gone."
+    )
+    assert "ends a day after" in (notice.next or "")
+    rows = RowsPutBack("redis", rows=1, accepted=2, seconds=720.0)
+    told = said(log(partition(0)), database=Database(up=True, error=None, put_back=(rows,)))
+    assert "an operator accepted that others are gone" in told[-1].text
 
 
 def test_a_log_that_slows_us_down_is_told_with_the_quota_to_raise() -> None:

@@ -286,8 +286,12 @@ async def test_accept_gap_gives_up_nothing_that_the_log_holds(
     start(member="w2")
     await persisted(transport, *late)
     assert await names(database_pool) == names_of(early, held, late)
-    done = await database_pool.fetch("SELECT action, target FROM operator_actions")
-    assert [tuple(row) for row in done] == [("accept gap", f"redis/{P}")]
+    done = await database_pool.fetch("SELECT action, target, result FROM operator_actions")
+    assert [tuple(row)[:2] for row in done] == [
+        ("accept gap", f"redis/{P}"),
+        ("put rows back", f"redis/{P}"),
+    ]
+    assert done[1]["result"] == str(len(held))
 
 
 async def test_a_gap_that_is_no_more_is_not_accepted(transport, writer, database_pool) -> None:

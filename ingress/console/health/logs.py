@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
+from ingress.console.health.losses import loss_sentence, rescue_sentence
 from ingress.console.health.shadows import answers_wait_for
 from ingress.console.health.stalled import stalled_partitions, waiting_for
 from ingress.console.health.wording import MISSED, REFUSED, named, span
@@ -31,25 +32,10 @@ def log_sentences(
     if log.error:
         yield _silent(log, processes or ())
         return
-    if lost := sum(partition.lost for partition in log.partitions):
-        which = "1 record left" if lost == 1 else f"{lost} records left"
-        yield Sentence(
-            level="alarm",
-            text=f"{which} {log.name} unread, or went with the end of its log: trimmed, deleted, "
-            "or lost by the server (its disk, a failover, a restored backup).",
-            next="Run `crossfade audit` to see which messages have no row.",
-            page="partitions",
-        )
-    if log.rescued:
-        records = "1 record" if log.rescued == 1 else f"{log.rescued} records"
-        yield Sentence(
-            level="notice",
-            text=f"A failover of {log.name} lost {records} in the last day. The processes that had "
-            "them appended them again.",
-            next="Set REDIS_WAIT_REPLICAS to the number of replicas, and a failover loses none; "
-            "`crossfade audit` compares what is in the log with the rows.",
-            page="partitions",
-        )
+    if log.loss:
+        yield loss_sentence(log.loss)
+    elif log.rescued:
+        yield rescue_sentence(log.name, log.rescued)
     if log.altered:
         yield Sentence(
             level="alarm",

@@ -11,7 +11,11 @@ from ingress.console.health.database import database_sentences
 from ingress.console.health.jobs import stalled_jobs
 from ingress.console.health.letters import letter_sentences
 from ingress.console.health.logs import log_sentences, other_logs
-from ingress.console.health.processes import process_sentences, stray_sentences
+from ingress.console.health.processes import (
+    operator_sentences,
+    process_sentences,
+    stray_sentences,
+)
 from ingress.console.health.refusals import refused_appends, throttled_logs
 from ingress.console.health.shadows import shadow_sentences
 from ingress.console.health.wording import span
@@ -76,6 +80,7 @@ def sentences(
         *throttled_logs(reported.throttled),
         *reported.checked,
         *process_sentences(processes or (), now, told={log.name for log in logs if log.error}),
+        *operator_sentences(processes or (), now),
         *stray_sentences(reported.strays),
         *stalled_jobs(reported.jobs),
         *letter_sentences(letters, now),

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from ingress.console.health.wording import ago, dependency_name, named, span
 from ingress.console.views import LogView, PartitionView, ProcessView, Sentence
+from persistence.worker.recovery.positions import waiting_partition
 
 __all__ = ["stalled_partitions", "waiting_for"]
 
@@ -21,7 +22,10 @@ def stalled_partitions(
 ) -> Iterator[Sentence]:
     """Yield a sentence for each cause, with the partitions that make no progress for it."""
     causes: dict[tuple[str, str], list[PartitionView]] = defaultdict(list)
+    told = {waiting_partition(pause) for process in processes or () for pause in process.paused}
     for partition in log.partitions:
+        if (log.name, partition.partition) in told:
+            continue  # it waits for an operator, which has a sentence of its own
         if partition.stalled_seconds is not None and partition.stalled_seconds >= _STALLED:
             causes[_cause(partition, log.name, processes, now)].append(partition)
     for (why, remedy), stuck in causes.items():
@@ -93,7 +97,8 @@ def _wait(owner: ProcessView, place: str, now: datetime) -> tuple[str, str] | No
     for pause in owner.paused:
         if pause.dependency == place:
             return f"it has been blocked for {ago(pause.since, now)}", f"{pause.error}."
-        if not pause.dependency.startswith("partition "):  # skips other partitions' pauses
+        # Skips the pauses of other partitions.
+        if not pause.dependency.startswith("partition ") and not waiting_partition(pause):
             name = dependency_name(pause.dependency)
             return (
                 f"its worker lost {name} {ago(pause.since, now)} ago ({pause.error})",

@@ -1,11 +1,23 @@
-"""Texts for durations, partitions and dependencies."""
+"""Texts for durations, partitions and dependencies, and sentences as texts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
 
-__all__ = ["MISSED", "REFUSED", "ago", "dependency_name", "named", "seconds_since", "span"]
+from ingress.console.views import Sentence
+
+__all__ = [
+    "MISSED",
+    "REFUSED",
+    "ago",
+    "alarms_in",
+    "dependency_name",
+    "named",
+    "seconds_since",
+    "span",
+    "with_remedy",
+]
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
@@ -57,3 +69,13 @@ def named(numbers: Sequence[int]) -> str:
             runs.append([number])
     texts = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
     return f"partitions {', '.join(texts)}"
+
+
+def alarms_in(health: Sequence[Sentence]) -> list[Sentence]:
+    """Return the sentences that need an operator now: with any, commands don't exit with 0."""
+    return [sentence for sentence in health if sentence.level == "alarm"]
+
+
+def with_remedy(sentence: Sentence) -> str:
+    """Return a sentence with its remedy as one text."""
+    return f"{sentence.text} {sentence.next}" if sentence.next else sentence.text

@@ -22,7 +22,7 @@ from persistence.store.batch import Fence
 from persistence.worker.recovery.positions import Floor, Positions
 from transport.contract import Record
 
-__all__ = ["ANOTHER_LOG", "LOST", "NOTED", "CatchUp"]
+__all__ = ["ANOTHER_LOG", "LOST", "NOTED", "CatchUp", "Persist"]
 
 _log = structlog.get_logger(__name__)
 
@@ -47,6 +47,8 @@ _MOVED = (
 
 Persist = Callable[[Sequence[Record]], Awaitable[int]]
 """Makes a row or a dead letter of every record; returns how many rows are new."""
+RecordRows = Callable[[Fence, int, str], Awaitable[None]]
+"""Records how many lost rows of a partition were put back, and why."""
 
 
 class CatchUp:
@@ -56,6 +58,7 @@ class CatchUp:
         positions: the positions of the partition's log.
         log_barrier: the barrier in front of the log.
         persist: see ``Persist``.
+        record: see ``RecordRows``.
         at_once: how many records to read at once.
         stop: ends every wait.
     """
@@ -65,6 +68,7 @@ class CatchUp:
         positions: Positions,
         log_barrier: OutageBarrier,
         persist: Persist,
+        record: RecordRows,
         *,
         at_once: int,
         stop: asyncio.Event,
@@ -72,6 +76,7 @@ class CatchUp:
         self._positions = positions
         self._log_barrier = log_barrier
         self._persist = persist
+        self._record = record
         self._at_once = at_once
         self._stop = stop
 
@@ -201,6 +206,8 @@ class CatchUp:
         else:
             if not passes_holes and self._positions.is_behind(after, floor):
                 is_whole = await self._reaches(fence.partition, after)
+        if restored and reason is LOST:
+            await self._record(fence, restored, reason)
         if records:
             log.warning("Rows put back from the log", records=records, rows=restored, all=is_whole)
         return is_whole

@@ -9,6 +9,7 @@ import msgspec
 from persistence.database.pool import Pool, using
 from persistence.operator_actions import record_done
 from persistence.store.positions import known_positions, set_position
+from persistence.store.rows_put_back import ACCEPTED
 from persistence.worker.recovery.log_begin import before_first, holds_all
 from persistence.worker.recovery.positions import acknowledged_through, is_behind
 from transport.contract import WORKER_GROUP, Progress, Topic, Transport
@@ -76,7 +77,7 @@ async def accept(log: Transport, pool: Pool, gap: Gap, *, who: str, why: str) ->
             await record_done(
                 connection,
                 who=who,
-                action="accept gap",
+                action=ACCEPTED,
                 target=f"{log.name}/{gap.partition}",
                 why=why,
                 result=f"PostgreSQL was at {gap.through or 'the beginning'}; "

@@ -7,6 +7,7 @@ of acknowledged records are gone: a standby that lagged was promoted, or a backu
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,15 +21,24 @@ from transport.clock import timestamp
 from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
 from transport.errors import TransportUnavailable
 
-__all__ = ["Floor", "Positions", "acknowledged_through", "is_behind"]
+__all__ = ["Floor", "Positions", "acknowledged_through", "is_behind", "waiting_partition"]
 
 _REMEDY = (
     "PostgreSQL lost rows whose records {log} no longer holds (its position is {through}, and the "
     "workers had acknowledged through {floor}). If a server with the rows can still be had, point "
     "DATABASE_URL to it, unless others have written to this one since. Missing are the records "
     "after that position and before the first that the log holds; another log or a backup may have "
-    "them. To accept the loss: `crossfade db accept-gap {log} {partition} --why ...`"
+    "them. To accept the loss: `crossfade db accept-gap {log} {partition} --why ...`, or "
+    "--all-waiting for every partition that waits"
 )
+_WAIT = "an operator, for partition {partition} of {log}"
+_WAITING = re.compile(r"an operator, for partition (\d+) of (.+)")
+
+
+def waiting_partition(paused: Paused) -> tuple[str, int] | None:
+    """Return the log and the partition that wait for an operator; ``None``: it is another wait."""
+    found = _WAITING.fullmatch(paused.dependency)
+    return (found[2], int(found[1])) if found else None
 
 
 class Floor(NamedTuple):
@@ -136,7 +146,7 @@ class Positions:
             floor=floor.offset or "one that is gone",
         )
         self.lost()
-        about = f"an operator, for partition {partition} of {self._transport.name}"
+        about = _WAIT.format(partition=partition, log=self._transport.name)
         waits = self._waiting[partition] = Paused(about, timestamp(time.time()), why)
         self._lost.labels(self._transport.name, str(partition)).set(1)
         return waits
