@@ -20,6 +20,7 @@ from ingress.accept.row_lookup import RowLookup
 from ingress.accept.uploads import Uploads
 from ingress.app import Ingress
 from ingress.console.build import console_of, watched
+from ingress.console.health.alarms import alarms_probe
 from ingress.console.health.stores import payloads_check, reads_check
 from ingress.console.migration import MigrationActions
 from ingress.console.readings import WatchedLog
@@ -108,16 +109,6 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
         tracer=tracer,
         payloads=payloads,
     )
-    readiness = ReadinessChecks(
-        transport=transport,
-        pool=pool,
-        needs=["database"] if settings.ingress_mode == "direct" else [],
-        timeout_seconds=settings.ingress_health_timeout_ms / 1000,
-        worker=worker,
-        probes=probes,
-        unwritten=unwritten,
-        tried=tried,
-    )
     messages = Messages(
         transport=read,
         pool=pool,
@@ -147,6 +138,17 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
             *([reads_check(reads)] if reads else []),
         ],
         migration=migration,
+    )
+    timeout = settings.ingress_health_timeout_ms / 1000
+    readiness = ReadinessChecks(
+        transport=transport,
+        pool=pool,
+        needs=["database"] if settings.ingress_mode == "direct" else [],
+        timeout_seconds=timeout,
+        worker=worker,
+        probes=[*probes, alarms_probe(console.sampler, timeout_seconds=timeout)],
+        unwritten=unwritten,
+        tried=tried,
     )
     api = _api(
         _routers(console, readiness),

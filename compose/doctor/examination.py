@@ -12,6 +12,7 @@ from compose.doctor.machine import examine_machine
 from compose.doctor.observation import Observation, unknown
 from compose.doctor.payloads import examine_fallback, examine_processes, examine_store
 from compose.doctor.reads import examine_reads
+from compose.doctor.service import examine_service
 from compose.settings import Settings
 from persistence.database.pool import Pool, connect
 from persistence.errors import PersistenceError
@@ -49,6 +50,7 @@ async def examine(settings: Settings) -> dict[str, list[Observation]]:
             if payloads.payload_fallback_store is not None:
                 parts["payload fallback store"] = examine_fallback(payloads, known=known)
             parts["payload stores"] = examine_processes(pool, payloads)
+        parts["service"] = examine_service(settings)
         found = await asyncio.gather(*map(_all, parts.values()))
         return {"here": list(examine_machine(settings)), **dict(zip(parts, found, strict=True))}
     finally:

@@ -70,7 +70,7 @@ async def test_a_primary_that_refuses_appends_is_an_alarm_until_it_takes_them(
     assert "maxmemory" in text
     assert "POSTs are answered 503" in text
     shown = await crossfade("status", **process_settings)
-    await shown.ends()
+    assert await shown.ends() == 1
     (line,) = [line for line in shown.lines if "redis refuses messages" in line]
     assert line.startswith("alarm ")
     assert "Everything that redis has is persisted" not in shown.text

@@ -96,7 +96,7 @@ async def test_rows_that_a_read_only_database_refuses_are_told_and_come_later(
     remedy = f"BEGIN READ WRITE; {reset}; COMMIT"
     assert remedy in database["detail"]
     status = await crossfade("status", **places)
-    await status.ends()
+    assert await status.ends() == 1
     assert "PostgreSQL answers and takes no rows: it is read-only" in " ".join(status.text.split())
     doctor = await crossfade("doctor", **places)
     await doctor.ends()

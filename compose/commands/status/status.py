@@ -21,6 +21,7 @@ from compose.process.metrics import process_metrics
 from compose.settings import Settings
 from compose.terminal import styled
 from ingress.console.health.stores import Check, payloads_check, reads_check
+from ingress.console.health.wording import alarms_in
 from ingress.console.views import Sentence, Status
 from persistence.database.pool import Pool, connect_reads
 from persistence.database.read_pool import ReadPool
@@ -47,17 +48,22 @@ def show(
     """Show each partition's lag, age and owner, and alarms.
 
     Below these are the shadow, the standbys, and the console's sentences on the service's health.
-    A value that can't be determined is "unknown".
+    A value that can't be determined is "unknown". Exit status 1 if one of the sentences is an
+    alarm; else 0.
     """
     settings = client_settings()
-    run(lambda: _watch(settings, as_json=as_json) if watch else _show(settings, as_json=as_json))
+    if watch:
+        run(lambda: _watch(settings, as_json=as_json))
+    elif run(lambda: _show(settings, as_json=as_json)):
+        raise typer.Exit(1)
 
 
-async def _show(settings: Settings, *, as_json: bool) -> None:
+async def _show(settings: Settings, *, as_json: bool) -> bool:
+    """Show the status once; return whether it has an alarm."""
     async with _looking(settings) as look:
         if as_json:
             out.json(await look.data())
-            return
+            return look.has_alarm
         try:
             lines = await look.lines()
         except TransportUnavailable:
@@ -65,6 +71,7 @@ async def _show(settings: Settings, *, as_json: bool) -> None:
             raise
         for line in lines:
             out.print(line)
+        return look.has_alarm
 
 
 async def _watch(settings: Settings, *, as_json: bool) -> None:
@@ -125,11 +132,13 @@ class _StatusReader:
         self._transport = transport
         self._pool = pool
         self._status = status
+        self.has_alarm = False
+        """Whether the health had an alarm when it was last read."""
 
     async def data(self) -> dict[str, Any]:
         """Return the status for ``--json``."""
         messages, dead = await self._progress()
-        status = await self._status()
+        status = await self._read()
         waiting = status.dead_letters
         return {
             "transport": self._transport.name,
@@ -161,7 +170,7 @@ class _StatusReader:
 
     async def sentences(self) -> Grid:
         """Return the console's sentences on the health of everything."""
-        return _health((await self._status()).health)
+        return _health((await self._read()).health)
 
     async def _logs(self) -> list[RenderableType]:
         messages, dead = await self._progress()
@@ -177,8 +186,13 @@ class _StatusReader:
         try:
             return await self.data()
         except TransportUnavailable as error:
-            health = msgspec.to_builtins((await self._status()).health)
+            health = msgspec.to_builtins((await self._read()).health)
             return {"transport": self._transport.name, "error": str(error), "health": health}
+
+    async def _read(self) -> Status:
+        status = await self._status()
+        self.has_alarm = bool(alarms_in(status.health))
+        return status
 
     async def _progress(self) -> tuple[Sequence[Progress], Sequence[Progress]]:
         return (
@@ -204,8 +218,6 @@ def _partitions(name: str, messages: Sequence[Progress], dead: Sequence[Progress
     parts: list[str | tuple[str, str]] = [f"lag {_known(_total(messages))} in all"]
     if _total(dead) != 0:  # letters already read from the log are pending, and part of health
         parts.append(f", {_known(_total(dead))} dead letters unread in the log, not yet listed")
-    if lost := sum(part.lost for part in messages):
-        parts.append((f", {lost} records left the log unread", "bold red"))
     if held := sum(part.held for part in messages):
         parts.append(f", {held} of them behind a transaction of another producer")
     table.caption = styled(*parts)
