@@ -9,7 +9,7 @@ import structlog
 
 from ingress.console.health.wording import alarms_in, with_remedy
 from ingress.console.sampler import Sampler
-from ingress.console.views import Sentence, Status
+from ingress.console.views import Sentence
 from ingress.readiness import ComponentState, Probe
 
 __all__ = ["alarms_probe"]
@@ -27,20 +27,23 @@ def alarms_probe(sampler: Sampler, *, timeout_seconds: float) -> Probe:
     in the log, and without the process they would be refused. If the sample takes longer than
     ``timeout_seconds``, the answer is that of the sample before.
     """
-    sampling: asyncio.Task[Status] | None = None
-    latest: Sequence[Sentence] = ()
+    latest: Sequence[Sentence] | None = None
+    sampling: asyncio.Task[None] | None = None
+
+    async def sample() -> None:
+        nonlocal latest
+        try:
+            latest = alarms_in((await sampler.glance(age=_AGE_SECONDS)).health)
+        except Exception:  # noqa: BLE001 - readiness must answer
+            _log.exception("The alarms of the service could not be read; will retry")
 
     async def probe() -> ComponentState:
-        nonlocal sampling, latest
-        if sampling is None:
-            sampling = asyncio.create_task(sampler.glance(age=_AGE_SECONDS))
+        nonlocal sampling
+        if sampling is None or sampling.done():
+            sampling = asyncio.create_task(sample())
         await asyncio.wait([sampling], timeout=timeout_seconds)
-        if sampling.done():
-            done, sampling = sampling, None
-            if error := done.exception():
-                _log.error("The service's alarms are unknown; will retry", exc_info=error)
-            else:
-                latest = alarms_in(done.result().health)
+        if latest is None:
+            return ComponentState("service", "up", False, "The alarms are not known yet.")
         if not latest:
             return ComponentState("service", "up", False, "No alarm is known.")
         return ComponentState("service", "degraded", False, " ".join(map(with_remedy, latest)))
