@@ -229,7 +229,8 @@ def _progress(partition: int, reply: Reply) -> tuple[Progress, int]:
         untrimmed=added in (0, lag),
         acknowledged=_position(through),
         put_back=put_back,
-        lost_at=int(lost_at) / 1000 if lost_at else None,
+        # By our clock, which may differ from the server's.
+        lost_at=time.time() - (int(now_ms) - int(lost_at)) / 1000 if lost_at else None,
         lost_uncounted=bool(uncounted),
     )
     return progress, back
