@@ -17,7 +17,8 @@ __all__ = ["alarms_probe"]
 _log = structlog.get_logger(__name__)
 
 _AGE_SECONDS = 5.0
-"""A load balancer asks every second, and a sample asks every log and PostgreSQL."""
+"""The age of a sample without alarms. A load balancer asks every second, and a sample asks every
+log and PostgreSQL."""
 
 
 def alarms_probe(sampler: Sampler, *, timeout_seconds: float) -> Probe:
@@ -33,7 +34,8 @@ def alarms_probe(sampler: Sampler, *, timeout_seconds: float) -> Probe:
     async def sample() -> None:
         nonlocal latest
         try:
-            latest = alarms_in((await sampler.glance(age=_AGE_SECONDS)).health)
+            age = 0.0 if latest else _AGE_SECONDS  # the end of an alarm is shown at once
+            latest = alarms_in((await sampler.glance(age=age)).health)
         except Exception:  # noqa: BLE001 - readiness must answer
             _log.exception("The alarms of the service could not be read; will retry")
 
