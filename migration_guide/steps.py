@@ -32,7 +32,16 @@ from transport.progress import progress_everywhere
 from transport.registry import create
 from transport.settings import TransportSettings
 
-__all__ = ["Checked", "MigrationStanding", "Steps", "passed", "refused", "turns_back", "way_on"]
+__all__ = [
+    "Checked",
+    "MigrationStanding",
+    "Steps",
+    "passed",
+    "refused",
+    "turns_back",
+    "waiting_helps",
+    "way_on",
+]
 
 _OF_PROCESSES = ("processes", "identity")
 """Gates of every step that look at the processes."""
@@ -260,17 +269,23 @@ def passed(
     }
 
 
-def way_on(in_the_way: Sequence[GateResult]) -> list[str]:
+def waiting_helps(in_the_way: Sequence[GateResult]) -> bool:
+    """Return whether all gates ``in_the_way`` can turn green without an operator's action."""
+    return all(result.remedy is None for result in in_the_way)
+
+
+def way_on(in_the_way: Sequence[GateResult], *, prefix: str = "") -> list[str]:
     """Return the options with which an operator can pass the gates ``in_the_way``.
 
-    Empty if one of them can't be passed: then the others are of no use.
+    Empty if one of them can't be passed: then the others are of no use. ``prefix`` is put before
+    each gate's name.
     """
     options = []
     for result in in_the_way:
         if result.verdict == "unknown" and result.name in ACCEPTABLE:
-            options.append(f"--accept-unknown {result.name}='the reason'")
+            options.append(f"--accept-unknown {prefix}{result.name}='the reason'")
         elif result.verdict == "red" and result.name in OVERRIDABLE:
-            options.append(f"--overrule {result.name}='the reason'")
+            options.append(f"--overrule {prefix}{result.name}='the reason'")
         else:
             return []
     return options

@@ -39,6 +39,7 @@ from persistence.errors import Outage
 from persistence.fleet import migration_state
 from persistence.fleet.append_outage import AppendOutage
 from persistence.fleet.log_identities import AnotherLog, known_identities, met_another_log
+from persistence.fleet.missing_copies import MissingCopies, missing_now
 from persistence.fleet.processes import Process, processes, strays
 from persistence.jobs.job import StalledJob
 from persistence.jobs.table import stalled
@@ -68,6 +69,7 @@ class _InDatabase(NamedTuple):
     migration: migration_state.MigrationState | None = None
     another_logs: Mapping[str, AnotherLog] = MappingProxyType({})
     jobs: Sequence[StalledJob] = ()
+    missing: MissingCopies | None = None
 
 
 class Sampler:
@@ -212,6 +214,7 @@ class Sampler:
                     found = await standstill(connection)
                     put_back = tuple(await rows_put_back(connection))
                     jobs = await stalled(connection)
+                    missing = await missing_now(connection, state) if state else None
         except (Outage, TimeoutError) as error:
             message = one_line(error, empty=f"no answer in {self._timeout:g} s")
             return _InDatabase(Database(up=False, error=message))
@@ -219,10 +222,11 @@ class Sampler:
         database = Database(
             up=True, error=why, remedy=remedy, archive_waits=waits, put_back=put_back
         )
-        return _InDatabase(database, there, letters, state, met_another_log(there, known), jobs)
+        others = met_another_log(there, known)
+        return _InDatabase(database, there, letters, state, others, jobs, missing)
 
     def _status(self, found: _InDatabase, checked: Sequence[Sentence]) -> Status:
-        database, there, letters, state, another_logs, jobs = found
+        database, there, letters, state, another_logs, jobs, missing = found
         logs = [log.view() for log in self._readings]
         shown = None if there is None else [_process(process) for process in there]
         return Status(
@@ -247,6 +251,7 @@ class Sampler:
                     another_logs=another_logs,
                     checked=checked,
                     jobs=jobs,
+                    missing=missing,
                 ),
                 now=datetime.now(UTC),
             ),

@@ -27,7 +27,7 @@ from migration_guide.gates import (
 from migration_guide.gates.result import Gate, GateResult, Scene, red, unknown
 from migration_guide.meant_log import WrongLogError
 from persistence.errors import PersistenceError
-from transport.errors import TransportError, one_line
+from transport.errors import ConfigurationError, TransportError, one_line
 
 __all__ = ["ACCEPTABLE", "GATES", "OVERRIDABLE", "judge"]
 
@@ -69,6 +69,8 @@ async def _judge(scene: Scene, name: str) -> GateResult:
     except TimeoutError:
         return unknown(name, f"no answer within {_WITHIN_SECONDS:.0f} s")
     except WrongLogError as error:
-        return red(name, one_line(error))
+        return red(name, "judged by other settings", remedy=one_line(error))
+    except ConfigurationError as error:
+        return unknown(name, "can't be judged", remedy=one_line(error))
     except (TransportError, PersistenceError) as error:
         return unknown(name, f"can't be judged: {one_line(error)}")

@@ -1,6 +1,6 @@
 """Gate ``dropped``: since every process is on the phase, no dropped copy is still missing.
 
-The gap ledger has the messages that the shadow was not given; a backfill, or a retry, adds them.
+The gap ledger has the messages that the shadow was not given. Only a backfill closes its entries.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from migration_guide.gates.result import GateResult, Scene, green, red
 from persistence.database.pool import using
+from persistence.fleet.missing_copies import missing_copies
 
 __all__ = ["NAME", "gate"]
 
@@ -21,39 +22,31 @@ NAME = "dropped"
 # be missing there.
 _UNWRITTEN_SECONDS = 60.0
 
-_OPEN = """
-SELECT coalesce(sum(records), 0)::bigint AS records,
-    array_agg(DISTINCT partition) FILTER (WHERE partition IS NOT NULL) AS partitions
-FROM shadow_gaps
-WHERE transport = $1 AND shadow = $2 AND repaired_at IS NULL AND noted_at >= $3
-"""
-
 
 async def gate(scene: Scene) -> GateResult:
     """Check the ledger, and the reports of the processes."""
     since = datetime.fromisoformat(scene.state.reached_at)
     async with using(scene.pool) as connection:
-        row = await connection.fetchrow(_OPEN, scene.before.transport, scene.before.shadow, since)
-    assert row is not None
+        missing = await missing_copies(connection, scene.before, since=scene.state.reached_at)
     recent = max(since.timestamp(), time.time() - _UNWRITTEN_SECONDS)
     dropping = [
         process.member
         for process in scene.processes
         if process.shadow and _behind_its_word(process.shadow, recent)
     ]
-    partitions = sorted(row["partitions"] or ())
     evidence = {
-        "records": row["records"],
-        "partitions": partitions,
+        "records": missing.records,
+        "partitions": missing.partitions,
         "dropping": dropping,
         "since": scene.state.reached_at,
     }
-    if row["records"]:
+    if missing.records:
         return red(
             NAME,
-            f"{scene.before.shadow} was not given {row['records']} messages (partitions "
-            f"{partitions}): 'crossfade migrate backfill' makes it whole",
+            f"{scene.before.shadow} was not given {missing.records} messages (partitions "
+            f"{missing.partitions})",
             evidence,
+            remedy="'crossfade migrate backfill' appends them",
         )
     if dropping:
         return red(

@@ -15,6 +15,10 @@ __all__ = ["NAME", "gate", "judge"]
 
 NAME = "durability"
 
+_REMEDY = (
+    "change that server (docs/durability.md), or pass the gate with a reason (--overrule, "
+    "--accept-unknown)"
+)
 _MEANS = {
     "crash": "a killed server process",
     "power": "a power cut",
@@ -36,9 +40,11 @@ def judge(source: str, before: Durability, target: str, after: Durability) -> Ga
     """
     evidence = {source: msgspec.to_builtins(before), target: msgspec.to_builtins(after)}
     if None in (before.crash, before.power, before.disk):
-        return unknown(NAME, f"{source} does not tell: {_figures(before)}", evidence)
+        return unknown(
+            NAME, f"{source} does not tell: {_figures(before)}", evidence, remedy=_REMEDY
+        )
     if None in (after.crash, after.power, after.disk):
-        return unknown(NAME, f"{target} does not tell: {_figures(after)}", evidence)
+        return unknown(NAME, f"{target} does not tell: {_figures(after)}", evidence, remedy=_REMEDY)
     but = f"; but {after.cut_off}" if after.cut_off else ""
     weaker = [
         words
@@ -51,6 +57,7 @@ def judge(source: str, before: Durability, target: str, after: Durability) -> Ga
             f"messages that {target} acknowledged do not survive {' nor '.join(weaker)}; those of "
             f"{source} do ({_figures(after)}){but}",
             evidence,
+            remedy=_REMEDY,
         )
     return green(NAME, f"{target} loses nothing that {source} would keep{but}", evidence)
 

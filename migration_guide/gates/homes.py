@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from migration_guide.gates.result import GateResult, Scene, green, red
 from transport.contract import WORKER_GROUP, Topic
-from transport.errors import ConfigurationError
+from transport.errors import ConfigurationError, one_line
 
 __all__ = ["NAME", "gate"]
 
@@ -24,7 +24,7 @@ async def gate(scene: Scene) -> GateResult:
         try:
             log = await scene.log(name)
         except ConfigurationError as error:
-            return red(NAME, f"{name}: {error}")
+            return red(NAME, name, remedy=one_line(error))
         counts[name] = len(await log.progress(Topic.MESSAGES, group=WORKER_GROUP))
         if counts[name] != log.partitions:
             return red(
@@ -32,6 +32,7 @@ async def gate(scene: Scene) -> GateResult:
                 f"{name} has {counts[name]} partitions, and is used as if it had "
                 f"{log.partitions}: readers would look for conversations in the wrong partitions",
                 counts,
+                remedy="correct its number in the settings (STREAM_PARTITIONS, or NAME@NUMBER)",
             )
     if len(set(counts.values())) > 1:
         text = ", ".join(f"{name} has {count}" for name, count in counts.items())

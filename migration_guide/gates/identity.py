@@ -32,8 +32,9 @@ def judge(processes: Collection[Process], known: Mapping[str, str]) -> GateResul
         "processes": {process.member: process.logs for process in live},
         "known": dict(known),
     }
-    if reason := next(_disagreements(_met(live), known), None):
-        return red(NAME, reason, evidence)
+    if found := next(_disagreements(_met(live), known), None):
+        reason, remedy = found
+        return red(NAME, reason, evidence, remedy=remedy)
     if unsaid := [process for process in live if not _says(process)]:
         return unknown(
             NAME,
@@ -47,7 +48,8 @@ def judge(processes: Collection[Process], known: Mapping[str, str]) -> GateResul
 
 def _disagreements(
     met: Mapping[str, Mapping[str, list[str]]], known: Mapping[str, str]
-) -> Iterator[str]:
+) -> Iterator[tuple[str, str]]:
+    """Yield the disagreements, each with its remedy."""
     names: dict[str, set[str]] = defaultdict(set)
     for name, identity in known.items():
         names[identity].add(name)
@@ -57,21 +59,25 @@ def _disagreements(
         if len(members) > 1:
             who = "; ".join(f"one of {', '.join(found)}" for found in members.values())
             yield (
-                f"{name} is {len(members)} logs: {who}. Compare their addresses of it; another "
-                "server needs a name of its own (a label)"
+                f"{name} is {len(members)} logs: {who}",
+                "compare their addresses of it; another server needs a name of its own (a label)",
             )
         elif known.get(name) not in {None, *members}:
             yield (
-                f"{name} is another log than it was: give the new server a name of its own (a "
-                "label), or, if the log was emptied or made anew, say so with 'crossfade migrate "
-                f"forget-log {name} --why ...'"
+                f"{name} is another log than it was",
+                (
+                    "give the new server a name of its own (a label), or, if the log was emptied "
+                    f"or made anew, say so with 'crossfade migrate forget-log {name} --why ...'"
+                ),
             )
     for several in names.values():
         if len(several) > 1:
             yield (
-                f"{' and '.join(sorted(several))} are one log: compare their addresses. A name "
-                "that is no longer used is removed with 'crossfade migrate forget-log NAME --why "
-                "...'"
+                f"{' and '.join(sorted(several))} are one log",
+                (
+                    "compare their addresses. A name that is no longer used is removed with "
+                    "'crossfade migrate forget-log NAME --why ...'"
+                ),
             )
 
 

@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from transport.contract import Progress, Transport
 
-__all__ = ["losses_in_words", "lost_of"]
+__all__ = ["AFTER_A_LOSS", "losses_in_words", "lost_of"]
+
+AFTER_A_LOSS = (
+    "stop what removed them, see that 'crossfade audit' is clean, and accept it with a reason"
+)
+"""The remedy of a gate that a loss leaves unknown."""
 
 Lost = Mapping[str, Mapping[int, int]]
 

@@ -44,8 +44,8 @@ async def gate(scene: Scene) -> GateResult:
             return unknown(
                 NAME,
                 f"the newest messages of {log.name} are {seconds_ahead:.0f} s in the future: its "
-                "clock is ahead of this machine's, so nobody knows which messages are of the "
-                "window. Set the clocks right (NTP), and wait until these times are past",
+                "clock is ahead of this machine's, so nobody knows which are of the window",
+                remedy="set the clocks right (NTP), and wait until these times are past",
             )
     report = await check(
         *logs,

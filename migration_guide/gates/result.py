@@ -35,6 +35,9 @@ class GateResult(msgspec.Struct, frozen=True):
     verdict: Verdict
     reason: str
     evidence: dict[str, Any] = {}
+    remedy: str | None = None
+    """An operator's action without which the gate stays as it is; ``reason`` ends with it. ``None``
+    if waiting can turn the gate green: the service, its servers and restarts may do that."""
 
 
 @dataclass
@@ -111,11 +114,27 @@ def green(name: str, reason: str, evidence: Mapping[str, Any] | None = None) -> 
     return GateResult(name, "green", reason, dict(evidence or {}))
 
 
-def red(name: str, reason: str, evidence: Mapping[str, Any] | None = None) -> GateResult:
-    """Return a refusal."""
-    return GateResult(name, "red", reason, dict(evidence or {}))
+def red(
+    name: str,
+    reason: str,
+    evidence: Mapping[str, Any] | None = None,
+    *,
+    remedy: str | None = None,
+) -> GateResult:
+    """Return a refusal. See ``GateResult.remedy``."""
+    return GateResult(name, "red", _sentence(reason, remedy), dict(evidence or {}), remedy)
 
 
-def unknown(name: str, reason: str, evidence: Mapping[str, Any] | None = None) -> GateResult:
-    """Return an answer that neither passes nor refuses."""
-    return GateResult(name, "unknown", reason, dict(evidence or {}))
+def unknown(
+    name: str,
+    reason: str,
+    evidence: Mapping[str, Any] | None = None,
+    *,
+    remedy: str | None = None,
+) -> GateResult:
+    """Return an answer that neither passes nor refuses. See ``GateResult.remedy``."""
+    return GateResult(name, "unknown", _sentence(reason, remedy), dict(evidence or {}), remedy)
+
+
+def _sentence(reason: str, remedy: str | None) -> str:
+    return reason if remedy is None else f"{reason}: {remedy}"

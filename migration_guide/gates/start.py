@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from migration_guide.gates.losses import losses_in_words, lost_of
+from migration_guide.gates.losses import AFTER_A_LOSS, losses_in_words, lost_of
 from migration_guide.gates.result import GateResult, Scene, green, red, unknown
 from persistence.standby.settled_query import SettlementQuery, UnsettledRecord, unsettled_record
 from transport.contract import WORKER_GROUP, Topic, Transport
@@ -118,9 +118,9 @@ async def _look(scene: Scene, now: Transport, then: Transport) -> GateResult:
     if lost := lost_of((then, starts), (now, stands)):
         return unknown(
             NAME,
-            f"{ahead}, but {losses_in_words(lost)}: stop what removed them, see that 'crossfade "
-            "audit' is clean, and accept it with a reason",
+            f"{ahead}, but {losses_in_words(lost)}",
             {**evidence, "lost": lost},
+            remedy=AFTER_A_LOSS,
         )
     return green(NAME, ahead, evidence)
 

@@ -7,7 +7,7 @@ writes to both.
 
 from __future__ import annotations
 
-from migration_guide.gates.losses import losses_in_words, lost_of
+from migration_guide.gates.losses import AFTER_A_LOSS, losses_in_words, lost_of
 from migration_guide.gates.result import GateResult, Scene, green, red, unknown
 from transport.contract import WORKER_GROUP, Topic
 from transport.progress import progress_everywhere
@@ -25,8 +25,9 @@ async def gate(scene: Scene) -> GateResult:
         return unknown(
             NAME,
             f"no watermark of {name} is recorded, or it was made void by a process with other "
-            "settings ('crossfade migrate status' has the history): 'crossfade migrate watch' "
-            "records one when every process is on the phase and both logs answer",
+            "settings ('crossfade migrate status' has the history)",
+            remedy="'crossfade migrate watch' records one when every process is on the phase and "
+            "both logs answer",
         )
     log = await scene.log(name)
     below: dict[str, str | None] = {}
@@ -56,16 +57,16 @@ async def gate(scene: Scene) -> GateResult:
         return unknown(
             NAME,
             f"{name} ends before where it ended when every process wrote to both logs (partitions "
-            f"{', '.join(short)}): it lost its tail. See that 'crossfade audit' is clean, and "
-            f"accept it with a reason",
+            f"{', '.join(short)}), so it lost its tail",
             {**evidence, "ends": short},
+            remedy="see that 'crossfade audit' is clean, and accept it with a reason",
         )
     if lost := lost_of((log, progress)):
         return unknown(
             NAME,
-            f"{losses_in_words(lost)}: records before the watermark may be gone with them, and "
-            "other records may have their offsets by now. Stop what removed them, see that "
-            "'crossfade audit' is clean, and accept it with a reason",
+            f"{losses_in_words(lost)}; records before the watermark may be gone with them, and "
+            "other records may have their offsets by now",
             {**evidence, "lost": lost},
+            remedy=AFTER_A_LOSS,
         )
     return green(NAME, "everything accepted before both logs were written is persisted", evidence)

@@ -18,7 +18,9 @@ from ingress.console.views import (
 from otel.losses import Loss
 from persistence.database.outage import Paused
 from persistence.fleet.append_outage import AppendOutage
+from persistence.fleet.log_choice import FIRST_PAIR, choices
 from persistence.fleet.log_identities import AnotherLog
+from persistence.fleet.missing_copies import MissingCopies
 from persistence.reads.overview import Letters
 from persistence.store.rows_put_back import RowsPutBack
 
@@ -68,6 +70,18 @@ def said(*logs: LogView, database: Database = UP, **more: Any) -> list[Sentence]
 def test_all_well_is_one_calm_sentence() -> None:
     (only,) = said(log(partition(0), partition(1)))
     assert (only.level, only.text) == ("ok", "Everything that redis has is persisted.")
+
+
+@pytest.mark.parametrize(("phase", "level"), [(1, "warning"), (2, "alarm"), (3, "alarm")])
+def test_copies_that_the_shadow_is_missing_are_named(phase: int, level: str) -> None:
+    """In sync mode the shadow is a mirror, which is to have every acknowledged message."""
+    choice = choices(FIRST_PAIR)[phase]
+    (found,) = said(log(partition(0)), reported=Reported(missing=MissingCopies(choice, 79, [0, 1])))
+    assert found.level == level
+    assert found.text == "kafka is missing 79 messages that redis has (partitions 0-1)."
+    assert "crossfade migrate backfill" in (found.next or "")
+    (calm,) = said(log(partition(0)), reported=Reported(missing=MissingCopies(choice, 0, [])))
+    assert calm.level == "ok"
 
 
 def test_a_log_that_was_made_anew_is_an_alarm() -> None:

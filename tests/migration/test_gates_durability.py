@@ -24,6 +24,7 @@ async def test_durability_asks_the_servers(scene, both, new_redis):
         result = await ask(back, "durability")
     assert (result.verdict, "power cut" in result.reason) == ("red", True)
     assert "appendfsync=no" in result.reason
+    assert result.remedy is not None, "no waiting changes a server"
 
 
 async def test_durability_is_unknown_where_the_server_does_not_tell(scene, both, new_redis):
@@ -36,6 +37,7 @@ async def test_durability_is_unknown_where_the_server_does_not_tell(scene, both,
     async with await scene(2, 3, settings=settings, opened={}) as asked:
         result = await ask(asked, "durability")
     assert (result.verdict, "does not tell" in result.reason) == ("unknown", True)
+    assert result.remedy is not None
 
 
 @pytest.mark.parametrize("power", [True, False])

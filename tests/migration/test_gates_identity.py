@@ -35,6 +35,7 @@ async def test_identity(scene, process, first, second, verdict, reason):
     await process("b", 1, logs=second)
     result = await ask(await scene(1, 2), "identity")
     assert (result.verdict, reason in result.reason) == (verdict, True), result.reason
+    assert (result.remedy is not None) is (verdict == "red"), "a silent process reports in a moment"
 
 
 def test_every_step_asks_it():

@@ -19,6 +19,7 @@ async def test_homes(scene, both):
     other.logs.clear()
     result = await ask(other, "homes")
     assert (result.verdict, "STREAM_PARTITIONS" in result.reason) == ("red", True)
+    assert "STREAM_PARTITIONS" in (result.remedy or "")
 
 
 async def test_what_cannot_be_looked_at_is_unknown(scene, both):
@@ -26,34 +27,44 @@ async def test_what_cannot_be_looked_at_is_unknown(scene, both):
     gone.logs.clear()
     result = await ask(gone, "workers")
     assert (result.verdict, "can't be judged" in result.reason) == ("unknown", True)
+    assert result.remedy is None, "the server may come back"
     assert (await ask(gone, "durability")).verdict == "unknown"
 
 
 @pytest.mark.parametrize(
-    ("gate", "log", "told", "verdict", "reason"),
+    ("gate", "log", "told", "verdict", "reason", "waits"),
     [
-        ("workers", "redis", {"owner": "w", "lag": None}, "unknown", "can't say how far"),
-        ("workers", "redis", {"owner": "w", "lag": 2501}, "red", "10004 messages wait in redis"),
-        ("workers", "redis", {"owner": "w", "lag": 2500}, "green", "no worker waits"),
+        ("workers", "redis", {"owner": "w", "lag": None}, "unknown", "can't say how far", True),
+        (
+            "workers",
+            "redis",
+            {"owner": "w", "lag": 2501},
+            "red",
+            "10004 messages wait in redis",
+            True,
+        ),
+        ("workers", "redis", {"owner": "w", "lag": 2500}, "green", "no worker waits", True),
         (
             "homes",
             "kafka",
             {"parts": 3},
             "red",
             "kafka has 3 partitions, and is used as",
+            False,
         ),
-        ("start", "kafka", {"lost": 1}, "unknown", "kafka once lost 4 records"),
-        ("start", "redis", {"lost": 1}, "unknown", "redis once lost 4 records"),
+        ("start", "kafka", {"lost": 1}, "unknown", "kafka once lost 4 records", False),
+        ("start", "redis", {"lost": 1}, "unknown", "redis once lost 4 records", False),
     ],
 )
 async def test_what_a_log_says_of_its_readers_decides(
-    scene, logs, gate, log, told, verdict, reason
+    scene, logs, gate, log, told, verdict, reason, waits
 ):
     asked = await scene(2, 3)
     asked.logs[log] = ReportedProgress(logs[log], **told)
     result = await ask(asked, gate)
     assert result.verdict == verdict
     assert reason in result.reason
+    assert (result.remedy is None) is waits
 
 
 async def test_drained_is_unknown_where_the_log_cannot_say(scene, logs):

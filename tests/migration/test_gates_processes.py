@@ -106,11 +106,14 @@ async def test_dropped(scene, process, database_pool):
     assert (result.verdict, "not given 7 messages (partitions [3])" in result.reason) == (
         "red", True,
     )  # fmt: skip
+    assert "crossfade migrate backfill" in (result.remedy or "")
     await database_pool.execute("UPDATE shadow_gaps SET repaired_at = now()")
     assert (await ask(await scene(2, 3), "dropped")).verdict == "green"
     just_now = {**SHADOW, "dropped_at": time.time() + 1}
     await process("a", 2, shadow=just_now)
-    assert "a dropped copies" in (await ask(await scene(2, 3), "dropped")).reason
+    recent = await ask(await scene(2, 3), "dropped")
+    assert "a dropped copies" in recent.reason
+    assert recent.remedy is None, "the ledger has them in a moment"
     await process("a", 2, shadow={**just_now, "unwritten": 1})
     assert "a dropped copies" in (await ask(await scene(2, 3), "dropped")).reason
     await process("a", 2, shadow={**just_now, "unwritten": 0})

@@ -19,9 +19,11 @@ async def test_watermark(scene, logs):
         str(part.partition): part.end
         for part in await redis.progress(Topic.MESSAGES, group=WORKER_GROUP)
     }
-    assert (await ask(await scene(2, 3), "watermark")).verdict == "unknown"
+    unknown = await ask(await scene(2, 3), "watermark")
+    assert (unknown.verdict, "migrate watch" in (unknown.remedy or "")) == ("unknown", True)
     below = await ask(await scene(2, 3, watermark={"redis": ends}), "watermark")
     assert (below.verdict, "is persisted through None" in below.reason) == ("red", True)
+    assert below.remedy is None, "the workers turn it green"
     await acknowledge(redis)
     await append(redis, message("later"))
     assert (await ask(await scene(2, 3, watermark={"redis": ends}), "watermark")).verdict == "green"
@@ -74,6 +76,7 @@ async def test_the_watermark_of_a_log_that_lost_records_is_left_to_the_operator(
     asked.logs["redis"] = ReportedProgress(redis, lost=2)
     result = await ask(asked, "watermark")
     assert (result.verdict, "redis once lost 8 records" in result.reason) == ("unknown", True)
+    assert "crossfade audit" in (result.remedy or "")
 
 
 @pytest.mark.parametrize(("name", "phase"), [("redis", 2), ("kafka", 4)])
@@ -89,3 +92,4 @@ async def test_a_log_that_ends_before_its_watermark_proves_nothing(scene, logs, 
     marks = {name: {str(stands.partition): mark}}
     found = await ask(await scene(phase, 3, watermark=marks), "watermark")
     assert (found.verdict, "ends before where it ended" in found.reason) == ("unknown", True)
+    assert "crossfade audit" in (found.remedy or "")

@@ -15,6 +15,7 @@ from typer import BadParameter
 
 from compose.commands.migrate.reasons import GateReasons, reasons_by_phase
 from compose.commands.migrate.waiting import Ended, see_through
+from ingress.console.sampler import Sampler
 from migration_guide.expectation import Expectation, MigrationMetrics
 from migration_guide.gates.result import GateResult
 from migration_guide.steps import passed, refused, way_on
@@ -26,6 +27,11 @@ from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
 from tests.support.metric_values import value_of
 from tests.support.phases import CHOICES
+
+GAP = """
+INSERT INTO shadow_gaps (transport, shadow, partition, kind, records, noted_by, noted_at)
+VALUES ('redis', 'kafka', 3, 'full', 79, 'a', clock_timestamp())
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -330,6 +336,79 @@ async def test_a_run_says_as_json_which_gate_stayed_red(crossfade, process, stat
     assert await queued.ends() == 4
     told = json.loads(queued.text[queued.text.index('{\n  "from"') :])
     assert (told["taken"], told["ended"]) == (False, "refused")
+
+
+async def test_a_gate_that_waiting_cannot_turn_green_ends_the_run_at_once(
+    crossfade, process, state_machine, database_pool
+):
+    """Only a backfill closes the gaps of a shadow, and the run is what waits for it."""
+    nowhere = {"REDIS_PORT": "1", "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    await state_machine.adopt(CHOICES[2], "first")
+    await process("a", 2)
+    await database_pool.execute(GAP)
+    run = ("run", "--to", "kafka", "--why", "x", "--yes", "--patience", "30")
+    ended = await crossfade(*run, **nowhere)
+    assert await ended.ends() == 1, ended.text
+    assert "refused: dropped is red: kafka was not given 79 messages" in ended.text
+    assert "'crossfade migrate backfill'" in ended.text
+    assert (await state(database_pool)).queued is None, "it never waited"
+    queued = await crossfade("advance", "--why", "x", "--yes", "--queue", "30", **nowhere)
+    assert await queued.ends() == 1, queued.text
+    assert "refused: dropped is red" in queued.text
+    as_json = await crossfade(*run, "--json", **nowhere)
+    assert await as_json.ends() == 1
+    told, _ = json.JSONDecoder().raw_decode(
+        as_json.text[as_json.text.index('{\n  "from": "redis"') :]
+    )
+    remedies = {gate["name"]: gate["remedy"] for gate in told["step"]["gates"]}
+    assert remedies["dropped"] == "'crossfade migrate backfill' appends them"
+    assert remedies["processes"] is None
+
+
+async def test_a_gate_that_turns_so_meanwhile_ends_the_wait(
+    crossfade, process, state_machine, database_pool
+):
+    await state_machine.adopt(CHOICES[0], "first")
+    await process("a", 1)
+    waiting = await crossfade("advance", "--why", "x", "--yes", "--queue", "60")
+
+    async def queued():
+        found = await state(database_pool)
+        return found.queued if found else None
+
+    assert (await eventually(queued, timeout=40)).red == ["processes"]
+    await process("b", 0, logs={"redis": "another log"})
+    assert await waiting.ends() == 1, waiting.text
+    assert "refused: identity is red: redis is 2 logs" in waiting.text
+    assert "refused: processes is red" in waiting.text, "each gate in the way is named"
+    assert (await state(database_pool)).queued is None
+
+
+async def test_the_status_names_what_the_mirror_is_missing(
+    crossfade, process, state_machine, database_pool
+):
+    await state_machine.adopt(CHOICES[2], "first")
+    await process("a", 2)
+    shown = await crossfade("status")
+    assert await shown.ends() == 0
+    assert "is missing" not in shown.text
+    await database_pool.execute(GAP)
+    shown = await crossfade("status")
+    assert await shown.ends() == 0
+    assert "kafka is missing 79 messages that redis has (partition 3)" in shown.text
+    assert "`crossfade migrate backfill` appends them" in shown.text
+    as_json = await crossfade("status", "--json")
+    await as_json.ends()
+    assert json.loads(as_json.text)["missing"] == {"records": 79, "partitions": [3]}
+
+
+async def test_the_health_of_the_service_names_it_too(process, state_machine, database_pool):
+    await state_machine.adopt(CHOICES[2], "first")
+    await process("a", 2)
+    await database_pool.execute(GAP)
+    sampler = Sampler([], database_pool, seen_by="test")
+    (alarm,) = [each for each in (await sampler.status()).health if each.level == "alarm"]
+    assert alarm.text == "kafka is missing 79 messages that redis has (partition 3)."
 
 
 async def test_a_run_that_another_operator_overtakes_ends(

@@ -15,14 +15,18 @@ from compose.commands.migrate.rehearse import rehearse
 from compose.commands.migrate.retire import retire
 from compose.commands.migrate.run import run
 from compose.commands.migrate.session import explained, session
-from compose.commands.migrate.take import JUDGING, Window, show_gates, status_of, take
+from compose.commands.migrate.take import JUDGING, Window, show_gates, take
+from compose.commands.migrate.waiting import status_of
 from compose.commands.migrate.watch import watch
 from compose.commands.options.common import DryRun, Json, Wide, Yes
 from compose.commands.options.operator_action import Why, caller
 from compose.output import UNKNOWN, fail, out, working
 from compose.terminal import confirm, styled
+from ingress.console.health.shadows import missing_sentences
 from migration_guide.steps import Checked
+from persistence.database.pool import using
 from persistence.fleet.migration_state import history as read_history
+from persistence.fleet.missing_copies import missing_now
 from persistence.fleet.processes import forget as forget_process
 
 __all__ = ["app"]
@@ -53,15 +57,22 @@ def status(
     as_json: Json = False,
     _wide: Wide = False,
 ) -> None:
-    """Show the phase, the processes, the queue and the history."""
+    """Show the phase, the processes, the queue, missing copies and the history."""
 
     async def main() -> None:
         async with session() as (migration, pool):
             look = await migration.look()
+            async with using(pool) as connection:
+                missing = await missing_now(connection, look.state)
             found = await read_history(pool, events + 1) if events else []
         lines, more = found[:events], len(found) > events
         if as_json:
-            data = {**tables.as_data(look), "history": lines, "history_goes_on": more}
+            data = {
+                **tables.as_data(look),
+                "missing": {"records": missing.records, "partitions": missing.partitions},
+                "history": lines,
+                "history_goes_on": more,
+            }
             out.json(tables.plain_data(data))
             return
         out.print(tables.head(look.state))
@@ -70,6 +81,9 @@ def status(
         if look.state.under_way or look.reached.verdict == "red":
             out.print()
             out.print(tables.under_way(look))
+        for sentence in missing_sentences(missing):
+            out.print()
+            out.print(styled((sentence.text, "yellow"), f" {sentence.next}"))
         if lines:
             out.print()
             out.print(tables.history(lines))

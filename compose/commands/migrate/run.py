@@ -30,7 +30,13 @@ from compose.commands.migrate.take import (
     judge_step,
     show_gates,
 )
-from compose.commands.migrate.waiting import STATUS, Ended, GatesStayedRed, see_through
+from compose.commands.migrate.waiting import (
+    STATUS,
+    Ended,
+    GatesStayedRed,
+    see_through,
+    show_refused,
+)
 from compose.commands.options.common import DryRun, Json, Yes
 from compose.commands.options.log_name import named_log
 from compose.commands.options.operator_action import Why, caller
@@ -77,7 +83,7 @@ def run(
             min=0,
             metavar="SECONDS",
             help="At each step, wait this long for gates that are not green; then end with exit "
-            "status 4, and take no step.",
+            "status 4, and take no step. A gate that no waiting turns green ends it at once.",
         ),
     ] = 600.0,
     window: Window = 300.0,
@@ -93,7 +99,7 @@ def run(
     It plans the migration if LOG is neither its old nor its new log. Without --rolling it prints
     the settings of each step, and waits until you have restarted the processes. The same command
     continues after an interruption. Exit status 0 if LOG was reached, 4 if a gate or a restart took
-    too long.
+    too long, 1 or 3 at once if a gate is red or unknown until you do what its reason names.
     """
     runner = _Runner(
         to=to,
@@ -130,12 +136,14 @@ def run(
         confirm(f"Take {len(way.ahead) + way.begun} steps, to {to}?")
     try:
         ended = explained(lambda: runner.run(way))
+        status = STATUS[ended]
     except GatesStayedRed as error:
-        ended = Ended.REFUSED
+        ended, status = Ended.REFUSED, error.status
         told["step"] = tables.step_data(error.checked)
+        show_refused(error.refused, prefix=f"{error.checked.step.to}:")
     done = styled(("done:", "green"), f" {to} is written and read")
     _say(told, ended, done if ended is Ended.COMPLETE else None, as_json=as_json)
-    raise typer.Exit(STATUS[ended])
+    raise typer.Exit(status)
 
 
 class _Runner(NamedTuple):
@@ -168,7 +176,7 @@ class _Runner(NamedTuple):
         """Take every step, until one does not complete.
 
         Raises:
-            GatesStayedRed: the gates of a step did not turn green in time.
+            GatesStayedRed: a gate did not turn green in time, or waiting does not help.
         """
         with self._told_if_interrupted(way):
             # Two at once would restart two processes of a group at once. The lock goes with its

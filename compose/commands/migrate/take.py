@@ -16,15 +16,17 @@ from compose.commands.migrate.waiting import (
     Ended,
     GatesStayedRed,
     see_through,
+    show_refused,
+    status_of,
     wait_for_gates,
 )
 from compose.commands.options.common import DryRun, Json, Yes
 from compose.commands.options.operator_action import Why, caller
 from compose.output import err, out, warn, working
-from compose.terminal import confirm, paragraph, styled
+from compose.terminal import confirm, styled
 from migration_guide.gates.result import GateResult
 from migration_guide.phases import Phase, phases
-from migration_guide.steps import Checked, Steps, way_on
+from migration_guide.steps import Checked, Steps, waiting_helps
 from persistence.errors import Outage
 
 __all__ = [
@@ -37,13 +39,10 @@ __all__ = [
     "judge_step",
     "refusal_data",
     "show_gates",
-    "status_of",
     "take",
 ]
 
 JUDGING = "Judging the gates; some read both logs ..."
-_REFUSED = 1
-_UNKNOWN = 3
 _WATCH = "'crossfade migrate watch'"
 
 Window = Annotated[
@@ -114,8 +113,8 @@ def take(
     if not as_json:
         show_gates(checked)
     in_the_way = asked.reasons.in_the_way(checked.results)
-    if in_the_way and not queue:
-        refuse(checked, in_the_way, as_json=as_json)
+    if in_the_way and not (queue and waiting_helps(in_the_way)):
+        refuse(checked, in_the_way, status=status_of(in_the_way), as_json=as_json)
     if dry_run:
         _preview(checked, in_the_way, as_json=as_json)
         return
@@ -126,9 +125,7 @@ def take(
     try:
         checked = explained(lambda: begin_step(asked, checked, sure))
     except GatesStayedRed as error:
-        if as_json:
-            out.json(refusal_data(error.checked))
-        raise typer.Exit(STATUS[Ended.REFUSED]) from None
+        refuse(error.checked, error.refused, status=error.status, as_json=as_json)
     if not as_json:
         out.print()
         out.print(tables.instructions(_ends(checked)[1], checked.step.note))
@@ -155,7 +152,8 @@ async def begin_step(asked: StepAsked, checked: Checked, sure: Sure) -> Checked:
     """Begin the step once no gate stands in its way; return the gates' answers.
 
     Raises:
-        GatesStayedRed: a gate still stood in the way after the time to wait.
+        GatesStayedRed: a gate still stood in the way after the time to wait, or waiting does not
+            help.
     """
     queued = bool(asked.reasons.in_the_way(checked.results))
     async with session() as (migration, _):
@@ -192,7 +190,7 @@ async def _judged_again(
 ) -> Checked:
     again = await migration.check(checked.step, window=asked.window)
     if turned := asked.reasons.in_the_way(again.results):
-        refuse(again, turned, as_json=as_json)
+        refuse(again, turned, status=status_of(turned), as_json=as_json)
     return again
 
 
@@ -230,28 +228,15 @@ def _ends(checked: Checked) -> tuple[Phase, Phase]:
     return every[checked.step.origin], every[checked.step.to]
 
 
-def status_of(results: Sequence[GateResult]) -> int:
-    """Return the exit status: 0 if all gates are green, 1 if one is red, 3 if one is unknown."""
-    verdicts = {result.verdict for result in results}
-    return _REFUSED if "red" in verdicts else _UNKNOWN if "unknown" in verdicts else 0
-
-
-def refuse(checked: Checked, in_the_way: Sequence[GateResult], *, as_json: bool) -> NoReturn:
-    """Print the gates that stand in the way, with remedies; end the command."""
-    status = status_of(in_the_way)
+def refuse(
+    checked: Checked, in_the_way: Sequence[GateResult], *, status: int, as_json: bool
+) -> NoReturn:
+    """Print the gates that stand in the way, with remedies; end the command with ``status``."""
     if as_json:
         out.json(refusal_data(checked))
     else:
         err.print()
-    for result in in_the_way:
-        text = f"{result.name} is {result.verdict}: {result.reason}"
-        if err.notes_as_json:
-            err.json_line({"level": "error", "message": text, "status": status})
-        else:
-            err.print(styled(("refused:", "red"), f" {text}"))
-    if options := way_on(in_the_way):
-        err.print(styled(("to go on at your own risk, with a reason:", "dim")))
-        err.print(paragraph(f"  {' '.join(options)}"))
+    show_refused(in_the_way)
     raise typer.Exit(status)
 
 

@@ -15,21 +15,32 @@ from rich.live import Live
 from compose.commands.migrate import tables
 from compose.commands.migrate.session import session
 from compose.output import err, out, warn
-from compose.terminal import styled
+from compose.terminal import paragraph, styled
 from migration_guide.errors import Overtaken
 from migration_guide.gates.result import GateResult
 from migration_guide.machine import SILENT_SECONDS
 from migration_guide.phases import phases
-from migration_guide.steps import Checked, Steps
+from migration_guide.steps import Checked, Steps, waiting_helps, way_on
 from persistence.errors import Outage
 from persistence.fleet.migration_state import MigrationState
 from transport.errors import TransportError, one_line
 
-__all__ = ["STATUS", "Ended", "GatesStayedRed", "Judge", "see_through", "wait_for_gates"]
+__all__ = [
+    "STATUS",
+    "Ended",
+    "GatesStayedRed",
+    "Judge",
+    "see_through",
+    "show_refused",
+    "status_of",
+    "wait_for_gates",
+]
 
 _LOOK_SECONDS = 0.5
 _GATES_SECONDS = min(3.0, SILENT_SECONDS / 4)
 _TOLD_SECONDS = 60.0
+_REFUSED = 1
+_UNKNOWN = 3
 _TIMED_OUT = 4
 
 
@@ -46,17 +57,27 @@ STATUS = {
     Ended.COMPLETE: 0,
     Ended.OVERTAKEN: 1,
     Ended.UNDER_WAY: _TIMED_OUT,
-    Ended.REFUSED: _TIMED_OUT,
 }
-"""The exit status for each outcome of a command that waited."""
+"""The exit status for each outcome of a step that was taken."""
 
 
 class GatesStayedRed(Exception):  # noqa: N818 - a state, not a mistake
-    """Gates still stood in the way after the time to wait; ``checked`` has their last answers."""
+    """The step was not taken: its time is up, or waiting does not help.
 
-    def __init__(self, checked: Checked) -> None:
+    Args:
+        checked: the last answers of all gates.
+        refused: the gates in the way if waiting does not help, to be printed; else empty.
+    """
+
+    def __init__(self, checked: Checked, refused: Sequence[GateResult] = ()) -> None:
         super().__init__("gates stayed red")
         self.checked = checked
+        self.refused = refused
+
+    @property
+    def status(self) -> int:
+        """The exit status."""
+        return status_of(self.refused) or _TIMED_OUT
 
 
 Judge = Callable[[Sequence[GateResult]], list[GateResult]]
@@ -74,14 +95,17 @@ async def wait_for_gates(
 ) -> Checked:
     """Queue the step; return its gates' answers once no gate stands in the way any more.
 
-    An outage of the database is waited out.
+    An outage of the database is waited out. A gate that only an operator can turn green is not.
 
     Raises:
         Outage: the step can't be queued, or the outage lasts longer than the time to wait.
         Overtaken: the queued step was cancelled, or another step was taken meanwhile.
-        GatesStayedRed: the time is up; this was printed, and the step is no longer queued.
+        GatesStayedRed: the time is up, which was printed, or waiting does not help. The step is no
+            longer queued.
     """
     in_the_way = stands_in_the_way(checked.results)
+    if not waiting_helps(in_the_way):
+        raise GatesStayedRed(checked, in_the_way)
     red = [result.name for result in in_the_way]
     state = await migration.machine.queue(
         checked.look.state.epoch, checked.step.to, who=who, why=why, seconds=seconds, red=red
@@ -104,16 +128,39 @@ async def wait_for_gates(
                     continue
                 if not red and checked.look.state.epoch == state.epoch:
                     return checked
-                if time.monotonic() > deadline:
+                if not waiting_helps(in_the_way) or time.monotonic() > deadline:
                     break
     except asyncio.CancelledError:  # Ctrl-C
         await migration.machine.cancel(state.epoch, who=who, why="interrupted")
         raise
+    if not waiting_helps(in_the_way):
+        why = f"waiting does not help: {_reasons(in_the_way)}"
+        await migration.machine.cancel(state.epoch, who=who, why=why, expired=True)
+        raise GatesStayedRed(checked, in_the_way)
     await migration.machine.cancel(state.epoch, who=who, why="its time was up", expired=True)
     err.print(
         styled(("not taken:", "red"), f" after {seconds:.0f} s still in the way: {', '.join(red)}")
     )
     raise GatesStayedRed(checked)
+
+
+def status_of(results: Sequence[GateResult]) -> int:
+    """Return the exit status: 0 if all gates are green, 1 if one is red, 3 if one is unknown."""
+    verdicts = {result.verdict for result in results}
+    return _REFUSED if "red" in verdicts else _UNKNOWN if "unknown" in verdicts else 0
+
+
+def show_refused(in_the_way: Sequence[GateResult], *, prefix: str = "") -> None:
+    """Print the gates that prevent a step, and the options that pass them (see ``way_on``)."""
+    for result in in_the_way:
+        text = f"{result.name} is {result.verdict}: {result.reason}"
+        if err.notes_as_json:
+            err.json_line({"level": "error", "message": text, "status": status_of(in_the_way)})
+        else:
+            err.print(styled(("refused:", "red"), f" {text}"))
+    if options := way_on(in_the_way, prefix=prefix):
+        err.print(styled(("to go on at your own risk, with a reason:", "dim")))
+        err.print(paragraph(f"  {' '.join(options)}"))
 
 
 async def see_through(

@@ -17,11 +17,12 @@ from ingress.console.health.processes import (
     stray_sentences,
 )
 from ingress.console.health.refusals import refused_appends, throttled_logs
-from ingress.console.health.shadows import shadow_sentences
+from ingress.console.health.shadows import missing_sentences, shadow_sentences
 from ingress.console.health.wording import span
 from ingress.console.views import Database, LogView, ProcessView, Sentence
 from persistence.fleet.append_outage import AppendOutage
 from persistence.fleet.log_identities import AnotherLog
+from persistence.fleet.missing_copies import MissingCopies
 from persistence.jobs.job import StalledJob
 from persistence.reads.overview import Letters
 
@@ -37,7 +38,8 @@ class Reported(NamedTuple):
     ``append_outages`` are the outages of their primaries, one a process. ``strays`` is the number
     of processes with another phase's settings than the migration's. ``another_logs`` has, by name,
     the logs that are others than the name means. ``checked`` are sentences about the payload store
-    and the database of reads; ``jobs`` are the stalled ones.
+    and the database of reads; ``jobs`` are the stalled ones. ``missing`` are copies that the shadow
+    of the present phase was not given.
     """
 
     throttled: Mapping[str, Sequence[float]] = MappingProxyType({})
@@ -46,6 +48,7 @@ class Reported(NamedTuple):
     another_logs: Mapping[str, AnotherLog] = MappingProxyType({})
     checked: Sequence[Sentence] = ()
     jobs: Sequence[StalledJob] = ()
+    missing: MissingCopies | None = None
 
 
 def sentences(
@@ -76,6 +79,7 @@ def sentences(
         *(sentence for log in logs for sentence in log_sentences(log, processes, now)),
         *other_logs(reported.another_logs),
         *shadow_sentences(logs, processes or ()),
+        *missing_sentences(reported.missing),
         *refused_appends(logs, reported.append_outages, now),
         *throttled_logs(reported.throttled),
         *reported.checked,

@@ -1,14 +1,15 @@
-"""Sentences about shadows that take no copies."""
+"""Sentences about shadows that take no copies, and about copies that are missing."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from ingress.console.health.wording import MISSED, REFUSED
+from ingress.console.health.wording import MISSED, REFUSED, named
 from ingress.console.views import LogView, ProcessView, Sentence
+from persistence.fleet.missing_copies import MissingCopies
 
-__all__ = ["answers_wait_for", "shadow_sentences"]
+__all__ = ["answers_wait_for", "missing_sentences", "shadow_sentences"]
 
 
 def shadow_sentences(
@@ -41,3 +42,19 @@ def answers_wait_for(name: str, processes: Sequence[ProcessView]) -> bool:
     """Return whether this log is a shadow in sync mode, so that POSTs wait for its copy."""
     shadows = [process.shadow for process in processes if process.live and process.shadow]
     return any(shadow.get("name") == name and shadow.get("mode") == "sync" for shadow in shadows)
+
+
+def missing_sentences(missing: MissingCopies | None) -> Iterator[Sentence]:
+    """Yield a sentence if the shadow is missing copies since its phase was reached."""
+    if missing is None or not missing.records:
+        return
+    copies = "1 message" if missing.records == 1 else f"{missing.records} messages"
+    where = f" ({named(missing.partitions)})" if missing.partitions else ""
+    choice = missing.choice
+    yield Sentence(
+        level="alarm" if choice.mode == "sync" else "warning",
+        text=f"{choice.shadow} is missing {copies} that {choice.transport} has{where}.",
+        next="`crossfade migrate backfill` appends them. Until then, the gate `dropped` refuses "
+        "each step forward from a phase in sync mode.",
+        page="migration",
+    )
