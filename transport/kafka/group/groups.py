@@ -18,6 +18,7 @@ from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from transport.errors import TransportError
+from transport.kafka.client.assignor import is_workers_name
 from transport.kafka.connection.client_pool import ClientPool
 from transport.kafka.group.describing import GroupMember, members_of
 from transport.kafka.group.own_topic import obstacle
@@ -42,12 +43,19 @@ class Committed(NamedTuple):
     mark: Mark
 
 
+class _Others(NamedTuple):
+    """The client ids of members without the mark: other programs, and earlier workers."""
+
+    strangers: frozenset[str] = frozenset()
+    earlier: frozenset[str] = frozenset()
+
+
 class Groups:
     """Reads the state of groups, and deletes groups, with admin clients of the pool."""
 
     def __init__(self, admin: ClientPool[AIOKafkaAdminClient]) -> None:
         self._admin = admin
-        self._strangers: dict[str, set[str]] = {}  # those that own partitions, by topic
+        self._others: dict[str, _Others] = {}  # those that own partitions, by topic
 
     async def committed(self, group: str, topic: str, partitions: int) -> Mapping[int, Committed]:
         """Return the committed offsets of ``group``; a partition without one is absent.
@@ -126,28 +134,33 @@ class Groups:
             TransportUnavailable: the coordinator can't say now.
         """
         members = await self.members(group)
-        self._tell_strangers(group, members, topic)
+        self._tell_others(group, members, topic)
         return owners_of(members, topic)
 
-    def _tell_strangers(self, group: str, members: Iterable[GroupMember], topic: str) -> None:
-        """Log it if a program that is no worker has partitions, and when it has none any more."""
+    def _tell_others(self, group: str, members: Iterable[GroupMember], topic: str) -> None:
+        """Log which others than workers of this version own partitions, when that changes."""
         owners = [member for member in members if member.owns.get(topic)]
         if not owners or any(member.is_ours is None for member in owners):
             return  # the group has no members, or is rebalancing
-        strangers = {member.client for member in owners if not member.is_ours}
-        if strangers == self._strangers.get(topic, set()):
-            return
-        self._strangers[topic] = strangers
-        if strangers:
+        unmarked = frozenset(member.client for member in owners if not member.is_ours)
+        earlier = frozenset(filter(is_workers_name, unmarked))
+        found, known = _Others(unmarked - earlier, earlier), self._others.get(topic, _Others())
+        self._others[topic] = found
+        about = {"group": group, "topic": topic}
+        if found.strangers and found.strangers != known.strangers:
             log.error(
-                "Partitions belong to members of our group that are no workers of this version: "
-                "their records are not stored; give another program a group of its own",
-                extra={"group": group, "topic": topic, "members": sorted(strangers)},
+                "Partitions belong to members of our group that are no workers: their records are "
+                "not stored; give another program a group of its own",
+                extra={**about, "members": sorted(found.strangers)},
             )
-        else:
+        if found.earlier and not known.earlier:
             log.info(
-                "All partitions belong to workers again", extra={"group": group, "topic": topic}
+                "Partitions belong to workers of an earlier version, which store their records: "
+                "this process waits for its share of them until the rolling restart ends",
+                extra={**about, "members": sorted(found.earlier)},
             )
+        if known.strangers and not found.strangers:
+            log.info("All partitions belong to workers again", extra=about)
 
 
 def owners_of(members: Iterable[GroupMember], topic: str) -> dict[int, str]:
