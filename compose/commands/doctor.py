@@ -36,8 +36,8 @@ def examine(
     """Connect to all that is configured, and say what is wrong.
 
     It examines versions, roles, rights, durability and clocks, reports promises that can't be kept,
-    and changes nothing. Alarms of the running service are bad. Exit status 1 if something is bad,
-    3 if something can't be examined; else 0.
+    and changes nothing. Alarms of the running service are bad. Exit status 1 if something is bad;
+    3 if something is unknown, as a server that did not answer in time or does not tell; else 0.
     """
     settings = client_settings()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from compose.doctor.certificates import examine_certificates
 from compose.doctor.clock import clock
-from compose.doctor.observation import Observation, bad, fine, unknown, warning
+from compose.doctor.observation import Observation, bad, failed, fine, unknown, warning
 from compose.doctor.tables import examine_tables
 from compose.process.settings_warnings import cheaper_wal
 from persistence.database.certificates import certificates
@@ -118,7 +118,7 @@ async def examine_database(pool: Pool, settings: PersistenceSettings) -> AsyncIt
             if standbys["every"]:
                 yield fine("standbys", f"{standbys['every']}, {standbys['behind']} asynchronous")
     except (PersistenceError, TimeoutError) as error:
-        yield bad("connection", _found(error), _remedy(error))
+        yield failed("connection", error, _found(error), _remedy(error))
         return
     async for observation in _processes(pool, server, settings, pooling):
         yield observation

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 from compose.doctor.certificates import examine_certificates
 from compose.doctor.clock import clock
-from compose.doctor.observation import Observation, bad, fine, unknown, warning
+from compose.doctor.observation import Observation, bad, failed, fine, unknown, warning
 from ingress.console.health.losses import loss_sentence
 from otel.losses import Loss, loss_of
 from transport.contract import WORKER_GROUP, Topic, Transport
@@ -54,8 +54,9 @@ async def examine_log(
         found = one_line(error)
         yield bad("connection", found, "correct what the text names: no process starts before")
     except (TransportError, TimeoutError) as error:
-        yield bad(
+        yield failed(
             "connection",
+            error,
             one_line(error, empty=f"no answer within {_WITHIN:g} s"),
             "do what the text names; else see that the server runs, and that this log's settings "
             "lead to it",

@@ -6,7 +6,10 @@ from enum import IntEnum
 
 import msgspec
 
-__all__ = ["Grade", "Observation", "bad", "fine", "unknown", "warning"]
+__all__ = ["Grade", "Observation", "bad", "failed", "fine", "unknown", "warning"]
+
+_TIMEOUTS = {"TimeoutError", "KafkaTimeoutError", "RequestTimedOutError", "QueryCanceledError"}
+"""The names of time-outs: Python's and redis-py's, aiokafka's, and asyncpg's."""
 
 
 class Grade(IntEnum):
@@ -51,3 +54,23 @@ def unknown(what: str, found: str, remedy: str | None = None) -> Observation:
 def bad(what: str, found: str, remedy: str, *, promise: int | None = None) -> Observation:
     """Return an observation that needs action now."""
     return Observation(what=what, found=found, grade=Grade.BAD, remedy=remedy, promise=promise)
+
+
+def failed(
+    what: str, error: BaseException, found: str, remedy: str, *, promise: int | None = None
+) -> Observation:
+    """Return an observation of a query that raised ``error``.
+
+    It is unknown after a time-out: the server or this machine may only be busy. Else it is bad.
+    """
+    if _is_timeout(error):
+        return unknown(what, found, f"run it again, as a busy server answers later; else {remedy}")
+    return bad(what, found, remedy, promise=promise)
+
+
+def _is_timeout(error: BaseException | None) -> bool:
+    while error is not None:
+        if any(kind.__name__ in _TIMEOUTS for kind in type(error).__mro__):
+            return True
+        error = error.__cause__
+    return False

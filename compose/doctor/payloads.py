@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from uuid import uuid4
 
-from compose.doctor.observation import Observation, bad, fine, unknown
+from compose.doctor.observation import Observation, bad, failed, fine, unknown
 from compose.process.metrics import process_metrics
 from compose.process.payload_refusals import elsewhere, silent, unread
 from persistence.database.pool import Pool
@@ -125,7 +125,8 @@ async def _reached(store: PayloadStore, setting: str, harm: str) -> tuple[Observ
         mark = await answer(store.mark(), within=_WITHIN)
     except (PayloadError, TimeoutError) as error:
         remedy = f"see that {setting} can be reached with these credentials: until it is, {harm}"
-        return bad("connection", str(error) or f"no answer within {_WITHIN:g} s", remedy), None
+        found = str(error) or f"no answer within {_WITHIN:g} s"
+        return failed("connection", error, found, remedy), None
     return fine("connection", str(store.settings.payload_store)), mark
 
 
@@ -134,8 +135,9 @@ async def _rights(store: PayloadStore) -> Observation:
     try:
         await answer(_read_and_list(store), within=_WITHIN)
     except (PayloadError, TimeoutError) as error:
-        return bad(
+        return failed(
             "rights",
+            error,
             f"objects can't be read and listed: {error or 'no answer in time'}",
             "give the key the rights to read and to list below the prefix (on S3 s3:GetObject and "
             "s3:ListBucket): without them a missing object is taken for an outage, and waited for",

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from compose.doctor.certificates import examine_certificates
-from compose.doctor.observation import Observation, bad, fine, warning
+from compose.doctor.observation import Observation, bad, failed, fine, warning
 from persistence.database.certificates import certificates
 from persistence.database.pool import Pool, connect_reads, using
 from persistence.database.replay_lag import (
@@ -41,8 +41,9 @@ async def examine_reads(primary: Pool, settings: PersistenceSettings) -> AsyncIt
         lag = await _lag(pool, primary) if server["ours"] else None
         is_anothers = server["ours"] and await _is_anothers(pool, primary)
     except (PersistenceError, TimeoutError) as error:
-        yield bad(
+        yield failed(
             "connection",
+            error,
             str(error).replace("DATABASE_URL", "DATABASE_READ_URL")
             or f"no answer within {_WITHIN:g} s",
             "see that PostgreSQL runs where DATABASE_READ_URL says, or unset it: until then pages "

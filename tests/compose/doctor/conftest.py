@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,13 @@ async def redis(new_redis: NewRedis) -> AsyncIterator[Redis]:
     server = await new_redis()
     async with Redis(port=server.port, db=1) as client:
         yield client
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """Return a port that takes connections and never answers, as of a server that is suspended."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening.getsockname()[1]
 
 
 @pytest.fixture

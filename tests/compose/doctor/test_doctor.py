@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -212,6 +213,44 @@ async def test_a_log_that_is_down_does_not_hide_the_rest(doctor: Doctor, redis: 
     assert status == 1
     assert found["log redis, connection"]["grade"] == "bad"
     assert found["postgresql, rights"]["grade"] == "fine"
+
+
+@pytest.mark.parametrize("server", ["redis", "kafka", "postgresql", "postgresql reads"])
+async def test_a_server_that_does_not_answer_in_time_is_unknown(
+    doctor: Doctor, log: TransportSettings, silent: int, database_url: str, server: str
+) -> None:
+    """It may be busy, or this machine: a time-out is no evidence against a server."""
+    nowhere = re.sub(r"@[^/]*/", f"@127.0.0.1:{silent}/", database_url)
+    settings = {
+        "redis": {"REDIS_PORT": str(silent), "REDIS_TIMEOUT_MS": "500"},
+        "kafka": {
+            "TRANSPORT": "kafka",
+            "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{silent}",
+            "KAFKA_TIMEOUT_MS": "1000",
+        },
+        "postgresql": {"DATABASE_URL": nowhere},
+        "postgresql reads": {"DATABASE_READ_URL": nowhere},
+    }[server]
+    status, found = await doctor.examine(**settings)
+    name = server if server.startswith("postgresql") else f"log {server}"
+    told = found[f"{name}, connection"]
+    assert (status, told["grade"]) == (3, "unknown"), told
+    assert told["remedy"]
+
+
+async def test_a_payload_store_that_does_not_answer_in_time_is_unknown(
+    doctor: Doctor, log: TransportSettings, silent: int
+) -> None:
+    status, found = await doctor.examine(
+        PAYLOAD_STORE="s3://bucket/prefix",
+        PAYLOAD_ENDPOINT_URL=f"http://127.0.0.1:{silent}",
+        PAYLOAD_TIMEOUT_MS="500",
+        AWS_ACCESS_KEY_ID="a",
+        AWS_SECRET_ACCESS_KEY="b",
+        PAYLOAD_REGION="eu-west-1",
+    )
+    told = found["payload store, connection"]
+    assert (status, told["grade"]) == (3, "unknown"), told
 
 
 async def test_credentials_that_are_refused_are_to_be_corrected(doctor: Doctor) -> None:

@@ -230,7 +230,8 @@ class Connector:
             # Any error has a reason: aiokafka raises TypeError for an answer that is not Kafka's.
             if isinstance(error, TransportError) or not isinstance(error, Exception):
                 raise
-            raise await self._reason(error) from error
+            reason = await self._reason(error)
+            raise reason from reason.__cause__ or error
 
     async def _reason(self, error: BaseException) -> TransportError:
         """Find out why no client could start. aiokafka hides the reason, so connect once more."""
@@ -291,5 +292,6 @@ class Connector:
                     "it closed the connection: if it asks clients for a certificate, check "
                     f"KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE ({cause})"
                 )
-            return TransportUnavailable(f"{address}, KAFKA_SECURITY_PROTOCOL={protocol}: {told}")
+            told = TransportUnavailable(f"{address}, KAFKA_SECURITY_PROTOCOL={protocol}: {told}")
+            told.__cause__ = cause
         return told
