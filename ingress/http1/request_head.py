@@ -43,7 +43,9 @@ _HOST = re.compile(rb"(?:[0-9A-Za-z.~_%!$&'()*+,;=-]*+|\[[0-9A-Fa-f:.]++\])(?::\
 _LENGTH = re.compile(rb"\d{1,18}+")
 _NO_LINES = "The head holds a control character, or a line that does not end in CRLF."
 _VERSIONS = {b"1.1": "1.1", b"1.0": "1.0"}
-_MEANT = {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"}
+_READING = {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"}
+_KEYS = {b"authorization", b"x-api-key", b"cookie"}  # headers that may hold a key
+_MEANT = _READING | _KEYS
 
 
 class RequestHead(msgspec.Struct, frozen=True, gc=False):
@@ -134,7 +136,7 @@ def _other_version(data: bytes, number: bytes) -> Problem:
 
 
 def _headers(fields: bytes) -> tuple[list[tuple[bytes, bytes]], dict[bytes, bytes]]:
-    """Return all headers, and by name those that say how the request is read.
+    """Return all headers, and by name those that decide how the request is read and who sent it.
 
     The latter may come only once; several ``Connection`` headers are joined.
     """
@@ -151,7 +153,7 @@ def _headers(fields: bytes) -> tuple[list[tuple[bytes, bytes]], dict[bytes, byte
             elif name == b"connection":
                 meant[name] += b"," + value
             else:
-                raise _refused(f"The header {name.decode()} is given twice.")
+                raise _refused(f"The header {name.decode()} is given twice. Send one.")
     return headers, meant
 
 

@@ -93,6 +93,9 @@ def add_access(document: dict[str, Any], *, required: bool) -> None:
             operation["security"] = [*none, {"bearer": []}, {"apiKey": []}]
             if required:
                 operation["responses"] |= _described(p.UNAUTHENTICATED, p.FORBIDDEN)
+                # A request that has two keys.
+                for status, described in _described(p.MALFORMED_REQUEST).items():
+                    operation["responses"].setdefault(status, described)
         if not required and path not in _FOR_PROBES:
             kinds = (p.MISDIRECTED,) if method == "get" else (p.MISDIRECTED, p.FOREIGN)
             operation["responses"] |= _described(*kinds)

@@ -65,6 +65,8 @@ def install(app: FastAPI) -> None:
 
 def allowed_methods(app: FastAPI, scope: Any) -> list[str]:
     """Return the methods that ``app`` has for the path in ``scope``."""
+    if scope["path"] == "*":  # RFC 9110, section 9.3.7: the server as a whole
+        return ["DELETE", "GET", "HEAD", "OPTIONS", "POST"]
     # Try each method: Starlette's own 405 names only the methods of the path's first route.
     methods = [
         method

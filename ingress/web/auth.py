@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from ingress.schema.problems import FORBIDDEN, UNAUTHENTICATED, Problem
+from ingress.schema.problems import FORBIDDEN, MALFORMED_REQUEST, UNAUTHENTICATED, Problem
 from ingress.settings import IngressSettings, is_loopback
 from ingress.web.headers import Headers
 from ingress.web.key_entries import ApiKey, Scope, parse_entries
@@ -55,8 +55,8 @@ class Authenticator:
                 with the senders and conversations of the request.
 
         Raises:
-            Problem: The request has no key or an unknown one (401), or the key has none of
-                ``scopes``, or has a prefix and ``limited`` is false (403).
+            Problem: The request has two keys (400), no key or an unknown one (401), or the key has
+                none of ``scopes``, or has a prefix and ``limited`` is false (403).
         """
         if not self.required:
             return None
@@ -69,6 +69,9 @@ class Authenticator:
                 "No API key was sent.",
                 headers={"WWW-Authenticate": "Bearer"},
             )
+        if headers.get(b"x-api-key", secret) != secret:
+            detail = "Authorization and X-API-Key have different keys. Send one of them."
+            raise Problem(MALFORMED_REQUEST, detail)
         key = self._keys.get(sha256(secret).hexdigest())
         if key is None:
             raise Problem(

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 
-from ingress.schema.problems import FOREIGN, Problem
+from ingress.schema.problems import FOREIGN, MALFORMED_REQUEST, Problem
 from ingress.web.auth import ApiKey, Authenticator, Scope, sent_key
 from ingress.web.headers import Headers
 from ingress.web.hosts import Hosts
@@ -40,7 +40,7 @@ MARK = b"x-crossfade-console"
 SAFE = {"GET", "HEAD", "OPTIONS"}
 """The methods that change nothing (RFC 9110, section 9.2.1)."""
 _LONGEST = 4_096
-_OURS = re.compile(rb"(?:^|;)[ \t]*%b=([^;]{1,%d})(?:;|$)" % (COOKIE.encode(), _LONGEST))
+_OURS = re.compile(rb"(?:^|;)[ \t]*%b=([^;]{1,%d})(?=;|$)" % (COOKIE.encode(), _LONGEST))
 
 
 class Guard:
@@ -79,8 +79,8 @@ def request_key(
         limited: Whether a key with a prefix is allowed; see ``Authenticator.check``.
 
     Raises:
-        Problem: The request has no key or an unknown one (401), the key does not allow this, or
-            another site's page sent the request (403).
+        Problem: The request has two keys (400), no key or an unknown one (401), the key does not
+            allow this, or another site's page sent the request (403).
     """
     if sent_key(headers) is not None:
         return auth.check(headers, *scopes, limited=limited)
@@ -110,10 +110,13 @@ def _attributes(headers: Headers) -> str:
 
 def _held(headers: Headers) -> bytes | None:
     # One search over the whole header: it may hold tens of thousands of other cookies.
-    found = _OURS.search(headers.get(b"cookie", b""))
-    if found is None:
+    found = {value.strip() for value in _OURS.findall(headers.get(b"cookie", b""))}
+    if not found:
         return None
-    value: bytes = found[1].strip()
+    if len(found) > 1:
+        detail = f"Two cookies {COOKIE} have different keys. Send one: delete this site's cookies."
+        raise Problem(MALFORMED_REQUEST, detail)
+    value: bytes = found.pop()
     try:
         return urlsafe_b64decode(value + b"=" * (-len(value) % 4))
     except ValueError:

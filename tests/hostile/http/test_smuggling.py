@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ingress.openapi import CONSOLE_PATH, PATH
 from tests.hostile.http.conftest import exchange
 from tests.hostile.http.smuggling import HIDDEN, REFUSED, SERVED, Served
 
@@ -45,3 +46,16 @@ async def test_a_path_that_is_not_utf_8_is_refused(port: int, identifier: bytes)
     got, _ = await exchange(port, [b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path])
     assert [answer.status for answer in got] == [400]
     assert b"UTF-8" in got[0].body
+
+
+async def test_options_for_the_server_as_a_whole_names_every_method(port: int) -> None:
+    """RFC 9110, section 9.3.7: the asterisk is no path."""
+    found, closed = await exchange(port, [b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n"])
+    assert [(answer.status, answer.body, closed) for answer in found] == [(204, b"", False)]
+    served = {"HEAD", "OPTIONS"}
+    for path in (PATH, CONSOLE_PATH):
+        (document,), _ = await exchange(
+            port, [b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path.encode()]
+        )
+        served |= {name.upper() for methods in document.json["paths"].values() for name in methods}
+    assert found[0].headers["allow"] == ", ".join(sorted(served))
