@@ -31,7 +31,14 @@ from ingress.metrics import IngressMetrics
 from ingress.openapi import Documents
 from ingress.openapi.docs_routes import docs_router
 from ingress.readiness import Probe, ReadinessChecks, WorkerProbe
-from ingress.routes import content, dead_letters, error_handlers, jobs, redrives
+from ingress.routes import (
+    content,
+    conversations,
+    dead_letters,
+    error_handlers,
+    jobs,
+    redrives,
+)
 from ingress.routes import messages as message_routes
 from ingress.routes import receipts as receipt_routes
 from ingress.routes.health import health_router
@@ -207,6 +214,7 @@ def _routes_state(
 def _routers(console: ConsoleState, readiness: ReadinessChecks) -> list[APIRouter]:
     return [
         message_routes.router,
+        conversations.router,
         content.router,
         receipt_routes.router,
         # Before the routes of single dead letters, which would take "redrives" for an id.

@@ -30,8 +30,8 @@ class IngressMetrics:
         self.connections_ended = Counter(
             "ingress_connections_ended",
             "Connections that the service ended, by why: a problem's name (request-timeout, ...), "
-            "unread (an answer was not read), silent (nothing came), idle (its place was needed), "
-            "or held (it held most of what was incomplete).",
+            "unread (an answer was not read in time, or held most of the memory), silent (nothing "
+            "came), idle (its place was needed), or held (it held most of what was incomplete).",
             ("reason",),
             registry=registry,
         )

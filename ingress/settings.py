@@ -41,7 +41,9 @@ class IngressSettings(EnvironmentSettings):
     ingress_queue_limit: Annotated[int, Field(ge=1)] = 20_000
     """The most messages that wait for their answer; past it requests get 503."""
     ingress_queue_bytes: Annotated[int, Field(ge=1)] = 64 * 1024 * 1024
-    """The most bytes of request bodies that wait for their answer; past it requests get 503."""
+    """The most bytes of request bodies that wait for their answer; past it requests get 503. Also
+    the most bytes of unread answers and incomplete requests of all connections; past it the
+    connection that held most for longest is closed."""
     ingress_max_wait_ms: Annotated[int, Field(ge=1, le=60_000)] = 2_000
     """The longest a message waits for its append to begin; past it requests get 503."""
     ingress_max_lag_seconds: Annotated[float, Field(ge=0, le=86_400)] = 30.0

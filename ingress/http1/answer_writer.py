@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from ingress.http1.kernel import unsent
 
 __all__ = ["AnswerWriter"]
 
 _SLOWEST = 1024  # bytes a second: after the time limit, a client that reads slower is stuck
+_BUFFER = 4096  # unread bytes that are not counted: nearly every answer to a POST is shorter
 
 
 class AnswerWriter:
-    """Writes answers to one connection's transport, and measures how fast the client reads."""
+    """Writes answers to one connection's transport, and measures how fast the client reads.
 
-    __slots__ = ("_transport", "_unread", "_writable", "_written", "paused")
+    Args:
+        transport: Pauses writing as soon as it buffers more than 4 KiB.
+        changed: Called when ``held`` has changed.
+    """
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    __slots__ = ("_changed", "_transport", "_unread", "_writable", "_written", "held", "paused")
+
+    def __init__(self, transport: asyncio.Transport, changed: Callable[[], None]) -> None:
         self._transport = transport
+        self._changed = changed
+        transport.set_write_buffer_limits(high=_BUFFER)
         self._written = 0
         # The time since which some bytes were always unread, and the bytes read until then.
         self._unread: tuple[float, int] | None = None
@@ -25,11 +34,17 @@ class AnswerWriter:
         self._writable.set()
         self.paused = False
         """Whether the transport's buffer is full."""
+        self.held = 0
+        """Bytes written since the buffer is full. The transport keeps each of these writes whole
+        until its last byte is sent."""
 
     def write(self, data: bytes) -> None:
         """Send bytes. The transport buffers those that the kernel does not take."""
         self._written += len(data)
         self._transport.write(data)
+        if self.paused:
+            self.held += len(data)
+            self._changed()
 
     async def drain(self) -> None:
         """Wait until the buffer has room again, or the connection is lost."""
@@ -43,8 +58,11 @@ class AnswerWriter:
     def resume(self) -> None:
         """Record that the buffer has room again, or that the connection is lost."""
         self.paused = False
-        self._unread = None  # the client read some 48 KiB
+        self._unread = None  # the client read what was buffered
         self._writable.set()
+        if self.held:
+            self.held = 0
+            self._changed()
 
     @property
     def is_unread(self) -> bool:

@@ -163,9 +163,6 @@ class AsgiRequest:
             RuntimeError: The message is out of order, has an invalid header, or does not agree with
                 ``Content-Length``.
         """
-        writer = self._connection.writer
-        if writer.paused and not self._gone:
-            await writer.drain()
         if self._gone:
             return
         has_head = self.started or self._answer_head is not None
@@ -180,6 +177,9 @@ class AsgiRequest:
             if self._left is None:
                 self._write(b"")  # send the head of a stream now: its body may begin much later
                 self._connection.begin_stream()
+        writer = self._connection.writer
+        if writer.paused and not (self._done or self._gone):
+            await writer.drain()  # before the application makes the next piece
 
     def _send_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         lines = []

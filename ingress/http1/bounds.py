@@ -28,8 +28,8 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = _MOST
     health_connections: int = 32
     held_bytes: int = 64 * 1024 * 1024
-    """Unparsed bytes that all connections together may buffer: incomplete heads, and requests that
-    wait for the answer before them."""
+    """Bytes that all connections together may hold: incomplete heads, requests that wait for the
+    answer before them, and answers that are not read."""
 
     @classmethod
     def of(cls, settings: IngressSettings) -> Bounds:

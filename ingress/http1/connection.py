@@ -93,7 +93,8 @@ class HttpConnection(asyncio.Protocol):
         self.address = ""
         """The client's address, without its port."""
         self.held = 0
-        """Unparsed bytes in the buffer, beyond the first 4 KiB."""
+        """Bytes in memory: unparsed ones, beyond the first 4 KiB, and unread answers."""
+        self._unparsed = 0  # those that are not parsed
         self._exchange: Exchange | None = None  # the request that waits for its answer
         self._reading: AsgiRequest | None = None  # the request whose body is being read
         self._served = False  # at least one request was answered
@@ -112,7 +113,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Register the connection; beyond the limit it may ask for health only."""
         self._transport = cast("asyncio.Transport", transport)
-        self.writer = AnswerWriter(self._transport)
+        self.writer = AnswerWriter(self._transport, self._count_held)
         self._since = self.loop.time()
         self._client = _address(transport.get_extra_info("peername"))
         if self._client is not None:
@@ -201,8 +202,12 @@ class HttpConnection(asyncio.Protocol):
             self._since = self.loop.time()
         self._fresh = self._is_fresh()
         buffered = self._parser.buffered
-        if self.held or buffered > _FREE_BYTES:
-            self.listener.connections.hold(self, max(0, buffered - _FREE_BYTES))
+        if self._unparsed or buffered > _FREE_BYTES:
+            self._unparsed = max(0, buffered - _FREE_BYTES)
+            self._count_held()
+
+    def _count_held(self) -> None:
+        self.listener.connections.hold(self, self._unparsed + self.writer.held)
 
     def _is_fresh(self) -> bool:
         if self._health_only or self._half_closed or self.writer.paused:
@@ -356,7 +361,8 @@ class HttpConnection(asyncio.Protocol):
         self._fresh = False
         if self._ended:
             return
-        self.listener.connections.hold(self, 0)
+        self._unparsed = 0
+        self._count_held()
         if self._half_closed:
             self._transport.close()
             return
@@ -434,7 +440,12 @@ class HttpConnection(asyncio.Protocol):
         else:
             self.refuse(Problem(TIMED_OUT, detail, headers={"Connection": "close"}))
 
-    # Called by ``Connections`` at the limit.
+    # Called by ``Connections`` at a limit.
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether an answer waits for the client to read."""
+        return self.writer.paused
 
     def idle_since(self) -> float | None:
         """Return since when the connection is idle, or ``None`` if closing it loses something."""

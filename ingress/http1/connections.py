@@ -1,9 +1,11 @@
-"""All connections of one listening port: their number is limited, and late ones are closed.
+"""All connections of one listening port: number and memory are limited, and late ones are closed.
 
 Each connection holds a descriptor, and the process needs some descriptors for itself. So at the
 limit an idle connection is closed for each new one. If none is idle, the new one may only ask for
 health: a flood must not look like an outage to a supervisor that restarts the process. A client
 address never displaces connections of an address that has fewer of them.
+
+All connections share one limit of memory for incomplete requests and unread answers.
 """
 
 from __future__ import annotations
@@ -30,7 +32,11 @@ class Connection(Protocol):
 
     address: str
     held: int
-    """Unparsed bytes in the connection's buffer, beyond the first few."""
+    """Bytes in memory: unparsed ones, beyond the first few, and unread answers."""
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether an answer waits for the client to read."""
 
     def idle_since(self) -> float | None:
         """Return since when the connection is idle, or ``None`` if closing it loses something."""
@@ -60,6 +66,8 @@ class Connections:
         self._open: dict[Connection, None] = {}
         self._for_health: dict[Connection, None] = {}
         self._addresses: collections.Counter[str] = collections.Counter()
+        # Those that hold bytes, and since when they only hold more of them.
+        self._holders: dict[Connection, float] = {}
         self._held = 0
         self._idle: deque[Connection] = deque()
         self._look_at = 0.0
@@ -98,16 +106,29 @@ class Connections:
             del self._addresses[connection.address]
 
     def hold(self, connection: Connection, held: int) -> None:
-        """Record that ``connection`` buffers ``held`` bytes.
+        """Record that ``connection`` holds ``held`` bytes.
 
-        If all together are past the limit, the connection that holds most is closed.
+        If all together are past the limit, the connection that holds most for longest (bytes times
+        seconds) is closed: a large answer that was just written may be read at once. An answer may
+        be larger than the limit, while no other connection holds anything.
         """
-        self._held += held - connection.held
+        if held and connection not in self._open and connection not in self._for_health:
+            return  # it is closed
+        now = asyncio.get_running_loop().time()
+        grown = held - connection.held
+        self._held += grown
         connection.held = held
-        if self._held > self._bounds.held_bytes:
-            most = max(self, key=lambda other: other.held)
+        if not held:
+            self._holders.pop(connection, None)
+        elif grown < 0 or connection not in self._holders:
+            self._holders[connection] = now
+        since = self._holders
+        while self._held > self._bounds.held_bytes:
+            most = max(since, key=lambda other: other.held * (now - since[other]))
+            if most.is_unread and len(since) == 1:
+                break
+            self.ended.labels("unread" if most.is_unread else "held").inc()
             self.remove(most)
-            self.ended.labels("held").inc()
             most.end()
 
     def _make_room(self, newcomer: Connection) -> bool:

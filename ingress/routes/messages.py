@@ -1,4 +1,4 @@
-"""``GET /api/messages/{id}`` and the pages of a conversation."""
+"""``GET /api/messages/{id}``."""
 
 from __future__ import annotations
 
@@ -8,21 +8,18 @@ from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path
 
 from ingress.messages import Dead, Found, Pending, visible
-from ingress.routes import cursor
 from ingress.routes.descriptions import problems
 from ingress.routes.models import (
     MOST_RECEIPTS,
     RFC3339,
     UUID_PATTERN,
-    ConversationPage,
     DeadLetterSummary,
     MessageSummary,
     MessageView,
     PayloadView,
-    Text,
 )
 from ingress.routes.state import Routes
 from ingress.schema.problems import (
@@ -34,7 +31,6 @@ from ingress.schema.problems import (
     Problem,
 )
 from ingress.web.access import ReadKey
-from ingress.web.text_convertor import ANY_TEXT
 from persistence.reads import messages as queries
 from persistence.reads.messages import StoredMessage, StoredPosition, StoredReceipt
 from persistence.reads.tombstones import Buried
@@ -48,6 +44,7 @@ __all__ = [
     "gone",
     "not_found",
     "payload_apart",
+    "persisted_members",
     "router",
     "trace_link",
     "view",
@@ -62,15 +59,11 @@ MessageId = Annotated[
         json_schema_extra={"format": "uuid"},
     ),
 ]
-_MOST = 200
-_USUAL = 50
 _CONTENT_FAULTS = {
     Reason.PAYLOAD_MISSING.value: "The payload store did not give the content.",
     Reason.PAYLOAD_CORRUPT.value: "The payload store has other content than was sent.",
 }
 """Texts that replace a dead letter's error, which may name servers, buckets and keys."""
-_PAGE_BYTES = 1024 * 1024
-"""The most bytes of contents in a page: 200 of the largest would block the event loop for 0.1 s."""
 
 
 def canonical(message_id: str) -> str:
@@ -118,39 +111,6 @@ async def get_message(message_id: MessageId, routes: Routes, key: ReadKey) -> Me
     return view(identifier, found, routes.trace_url, receipts, elsewhere)
 
 
-@router.get(
-    f"/conversations/{{conversationId:{ANY_TEXT}}}/messages",
-    summary="Read a conversation, oldest first",
-    description="A page ends early, with `hasMore`, once its contents come to 1 MiB. For a key "
-    "with a sender prefix it leaves out the messages of other senders.",
-    operation_id="listMessages",
-    responses=problems(INVALID, DATABASE_UNAVAILABLE),
-)
-async def list_messages(
-    *,
-    routes: Routes,
-    key: ReadKey,
-    conversation_id: Annotated[Text, Path(alias="conversationId")],
-    after: Annotated[
-        str | None, Query(max_length=64, description="`next` of the page before.")
-    ] = None,
-    limit: Annotated[int, Query(ge=1, le=_MOST)] = _USUAL,
-) -> ConversationPage:
-    if key is not None:
-        key.answers_for(conversation=conversation_id)
-    subject = f"conversation:{conversation_id}"
-    position = cursor.decode(after, subject) if after is not None else None
-    async with asyncio.timeout(routes.timeout_seconds):
-        page, more = await queries.conversation(
-            routes.reads, conversation_id, position, limit, most_bytes=_PAGE_BYTES
-        )
-    return ConversationPage(
-        items=[MessageSummary(**_persisted_members(row)) for row in page if visible(row, key)],
-        next=cursor.encode(page[-1].seq, subject) if page else after,
-        has_more=more,
-    )
-
-
 def view(
     identifier: str,
     found: Found,
@@ -184,7 +144,7 @@ def _persisted(
 ) -> MessageView:
     own = StoredPosition(row.transport, row.partition, row.offset) if row.offset else None
     return MessageView(
-        **_persisted_members(row),
+        **persisted_members(row),
         state="persisted",
         trace_url=trace_link(trace_url, row.trace_id),
         positions=_positions(own, elsewhere),
@@ -252,7 +212,7 @@ _CONTENT = _OF_MESSAGE - {"message_id", "accepted_at", "correlation_id"}
 """The fields that a message's sender wrote."""
 
 
-def _persisted_members(row: StoredMessage) -> dict[str, Any]:
+def persisted_members(row: StoredMessage) -> dict[str, Any]:
     """Return the members that a row has in all answers, alone or in a conversation."""
     members = {name: getattr(row.message, name) for name in _OF_MESSAGE}
     members |= _payload(row.message)

@@ -85,14 +85,16 @@ _COLUMNS = (
 
 _MESSAGE = f"SELECT {_COLUMNS} FROM messages WHERE id = $1::uuid"  # noqa: S608 - constants only
 
-# A page ends early if its contents are large. Their sizes are known without reading them. `before`
-# is 0 for the first row, so that no page is empty while there are rows.
+# A page ends early if its contents or recipients are large. Their sizes are known without reading
+# them; that of recipients may be the compressed one. `before` is 0 for the first row, so that no
+# page is empty while there are rows.
 _PAGE = f"""
 SELECT {_COLUMNS}, there FROM (
     SELECT *, count(*) OVER () AS there,
-        sum(octet_length(content)) OVER (ORDER BY seq) - octet_length(content) AS before
+        sum(size) OVER (ORDER BY seq) - size AS before
     FROM (
-        SELECT {_COLUMNS} FROM messages WHERE conversation_id = $1 AND seq > $2
+        SELECT {_COLUMNS}, octet_length(content) + pg_column_size(recipient_ids) AS size
+        FROM messages WHERE conversation_id = $1 AND seq > $2
         ORDER BY seq LIMIT $3
     ) AS next
 ) AS sized WHERE before < $4 ORDER BY seq
@@ -142,9 +144,9 @@ async def conversation(
 ) -> tuple[list[StoredMessage], bool]:
     """Return up to ``limit`` messages after the cursor ``after``, and whether there are more.
 
-    They are in the order of promise 3. The page ends with the message whose content makes it
-    ``most_bytes`` or more. The next page's cursor is the last one's ``seq``. A page never skips a
-    message: within a conversation rows become visible in the order of ``seq``.
+    They are in the order of promise 3. The page ends with the message whose content and recipients
+    make it ``most_bytes`` or more. The next page's cursor is the last one's ``seq``. A page never
+    skips a message: within a conversation rows become visible in the order of ``seq``.
     """
     async with using(pool) as connection:
         rows = await connection.fetch(_PAGE, conversation_id, after or 0, limit + 1, most_bytes)
