@@ -15,8 +15,10 @@ from ingress.accept.direct import Direct
 from ingress.accept.group_commit import GroupCommit
 from ingress.accept.intake import Intake
 from ingress.accept.receipts import Receipts
+from ingress.accept.recent_keys import RecentKeys
 from ingress.accept.repeats import Repeats
 from ingress.accept.row_lookup import RowLookup
+from ingress.accept.unread_keys import UnreadKeys
 from ingress.accept.uploads import Uploads
 from ingress.app import Ingress
 from ingress.console.build import console_of, watched
@@ -159,7 +161,7 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
     )
     api = _api(
         _routers(console, readiness),
-        starting=[console.last_hour.start, accept.admission.start],
+        starting=_starting(accept, console),
         closing=_closing(accept, state.redriver, console),
     )
     api.state.auth = accept.auth
@@ -228,13 +230,20 @@ def _routers(console: ConsoleState, readiness: ReadinessChecks) -> list[APIRoute
     ]
 
 
+def _starting(accept: AcceptContext, console: ConsoleState) -> list[Callable[[], None]]:
+    unread = [accept.unread_keys.start] if accept.unread_keys else []
+    return [console.last_hour.start, accept.admission.start, *unread]
+
+
 def _closing(
     accept: AcceptContext, redriver: Redriver, console: ConsoleState
 ) -> list[Callable[[], Awaitable[None]]]:
     """Return the closing calls in order: a part closes after those that hand messages to it."""
     uploads = [accept.uploads.close] if accept.uploads else []
+    unread = [accept.unread_keys.close] if accept.unread_keys else []
     return [
         accept.admission.close,
+        *unread,
         *uploads,
         accept.commits.close,
         redriver.close,
@@ -261,17 +270,25 @@ def _accept_context(
         timeout_seconds=settings.ingress_lookup_timeout_ms / 1000,
         at_once=settings.ingress_appends_in_flight,
     )
+    recent = RecentKeys()
+    unread_keys = None
+    if not transport.features.remembers:
+        unread_keys = UnreadKeys(read, recent, limit=settings.ingress_backlog_records)
     direct = None
     if not settings.all_queued:
         direct = Direct(transport=read, pool=pool, writer=Writer(pool), settings=settings)
     committer = TickCommitter(
-        transport=transport, row_lookup=row_lookup, direct=direct, metrics=metrics
+        transport=transport,
+        row_lookup=row_lookup,
+        recent=recent,
+        direct=direct,
+        metrics=metrics,
     )
     commits = GroupCommit(committer.commit, transport=transport, settings=settings, metrics=metrics)
     uploads = None
     if payloads is not None:
         held = settings.ingress_queue_bytes
-        repeats = Repeats(row_lookup, transport, metrics=metrics)
+        repeats = Repeats(row_lookup, recent, transport, metrics=metrics)
         uploads = Uploads(payloads, commits, repeats, held_bytes=held, metrics=metrics)
     return AcceptContext(
         guard=Guard(Hosts(settings, guarded=not auth.required), keys_required=auth.required),
@@ -289,6 +306,8 @@ def _accept_context(
             refused=metrics.of(IngressMetrics).shed.inc,
         ),
         row_lookup=row_lookup,
+        recent=recent,
+        unread_keys=unread_keys,
         tracer=tracer or PassOn(),
         hits=metrics.of(IdempotencyMetrics).hits.labels("ingress"),
     )

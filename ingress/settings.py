@@ -59,8 +59,9 @@ class IngressSettings(EnvironmentSettings):
 
     ingress_lookup_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 250
     """How long a group commit waits for PostgreSQL to say which messages have rows. Past it the
-    messages are queued all the same: their ids are right, and ``idempotentHit`` may be false for a
-    repeat. Later group commits do not ask until PostgreSQL answers again."""
+    messages are queued anyway: their ids are right. A repeat may have ``state`` ``unknown``, and
+    ``idempotentHit`` false if neither the log nor the process remembers the message. Later group
+    commits do not ask until PostgreSQL answers again."""
     ingress_direct_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 5_000
     """How long a directly persisted message may take before the answer is 503."""
     ingress_backlog_records: Annotated[int, Field(ge=1)] = 5_000

@@ -11,6 +11,7 @@ from crossfade.client.errors import CrossfadeError
 
 __all__ = [
     "Ack",
+    "AckState",
     "BatchResult",
     "DeadLetter",
     "Message",
@@ -31,6 +32,9 @@ State = Literal["pending", "persisted", "dead_lettered", "archived", "erased"]
 """The state of a message. ``pending``: in the log. ``persisted``: has its row. ``dead_lettered``:
 could not be stored. ``archived``: was a row, and is now in a file of the archive. ``erased``: its
 content is deleted."""
+AckState = Literal[State, "unknown"]
+"""The state of a message in an acknowledgement. ``unknown``: accepted before, and the service could
+not ask PostgreSQL whether it has its row."""
 ReceiptState = Literal["delivered", "read"]
 
 # UUIDs in the order of time, if Python has them (3.14): a database's index takes them better.
@@ -76,7 +80,7 @@ class Ack:
     """The acknowledgement of a message: it is durable in the log."""
 
     message_id: str
-    state: State
+    state: AckState
     accepted_at: str
     idempotent_hit: bool
     """Whether the service had accepted the message before. ``accepted_at`` is that first time."""

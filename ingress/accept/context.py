@@ -11,8 +11,10 @@ from ingress.accept.admission import Admission
 from ingress.accept.bodies import Bodies
 from ingress.accept.group_commit import GroupCommit
 from ingress.accept.intake import Intake
+from ingress.accept.recent_keys import RecentKeys
 from ingress.accept.row_lookup import RowLookup
 from ingress.accept.submission import Submission
+from ingress.accept.unread_keys import UnreadKeys
 from ingress.accept.uploads import Uploads
 from ingress.web.access import PRODUCE
 from ingress.web.auth import ApiKey, Authenticator
@@ -34,9 +36,12 @@ class AcceptContext:
     commits: GroupCommit
     admission: Admission
     row_lookup: RowLookup
+    recent: RecentKeys
     tracer: Tracer
     hits: Counter
     """Counts messages that were accepted before."""
+    unread_keys: UnreadKeys | None = None
+    """Finds the keys that other processes accepted; ``None`` if the log remembers keys."""
     uploads: Uploads | None = None
     """Moves large content to the payload store; ``None`` if there is no store."""
 

@@ -2,8 +2,8 @@
 
 If the message has a row, the row answers the repeat, as in a group commit. The log's memory of an
 append is no final answer: only an append itself is confirmed by replicas and by a second log. So a
-message that the log remembers goes on to its group commit, but is not uploaded again if the store
-has its content.
+message that the log or this process remembers continues to its group commit, but is not uploaded
+again if the store has its content.
 
 Two concurrent requests with the same key may both find nothing. Then both upload, and equal content
 goes to the same key.
@@ -17,9 +17,10 @@ from typing import NamedTuple
 
 import structlog
 
+from ingress.accept.recent_keys import RecentKeys
 from ingress.accept.row_lookup import RowLookup
 from ingress.accept.submission import Stored, Submission
-from ingress.schema.responses import State
+from ingress.schema.responses import AckState
 from ingress.shared_query import SharedQuery, Waiting
 from otel.metrics import Metrics
 from persistence.metrics import IdempotencyMetrics
@@ -48,18 +49,22 @@ class Repeats:
 
     Args:
         row_lookup: Asks PostgreSQL, and skips it during an outage.
+        recent: The messages that were accepted before, and may have no row yet.
         transport: The log that messages are appended to.
         metrics: The process's metrics.
     """
 
-    def __init__(self, row_lookup: RowLookup, transport: Transport, *, metrics: Metrics) -> None:
+    def __init__(
+        self, row_lookup: RowLookup, recent: RecentKeys, transport: Transport, *, metrics: Metrics
+    ) -> None:
         self._row_lookup = row_lookup
+        self._recent = recent
         self._transport = transport
         self._checked = metrics.of(IdempotencyMetrics).requests.labels("ingress")
         self._query = SharedQuery(self._ask, unanswered=_Known)
 
     async def decide(self, message: Submission, fingerprint: str | None) -> bool:
-        """Set a message's verdict if it has a row, or if the log remembers another body for it.
+        """Set a message's verdict if it has a row, or if another body of it was accepted before.
 
         Args:
             message: The message.
@@ -67,22 +72,23 @@ class Repeats:
                 decides.
 
         Returns:
-            Whether the log remembers the message with the same body.
+            Whether the message was accepted before with the same body.
         """
         began = time.time_ns()
         row, first = await self._query.answer(message.message_id)
         if row is not None:
             self._decide(message, row, row.state, began)
             return False
+        first = self._recent.find(message.message_id) or first
         if first is None or fingerprint is None or not first.fingerprint:
             return False
         if first.fingerprint == fingerprint:
             return True
-        self._decide(message, first, "pending", began)
+        self._decide(message, first, "unknown", began)  # it is answered 422, without a state
         return False
 
     def _decide(
-        self, message: Submission, first: StoredAnswer | Remembered, state: State, began: int
+        self, message: Submission, first: StoredAnswer | Remembered, state: AckState, began: int
     ) -> None:
         message.verdict = Stored(first.accepted_at, first.fingerprint, first.correlation_id, state)
         self._checked.inc()
@@ -91,7 +97,7 @@ class Repeats:
 
     async def _ask(self, waiting: Waiting[_Known]) -> None:
         try:
-            rows = await self._row_lookup.answers(list(waiting))
+            rows = await self._row_lookup.answers(list(waiting)) or {}
             remembered = await self._recall([one for one in waiting if one not in rows])
         except Exception:  # noqa: BLE001 - the append fails too then, and answers the client
             _log.exception("Look for repeats failed: unhandled exception; contents are uploaded")

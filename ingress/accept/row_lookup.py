@@ -49,25 +49,29 @@ class RowLookup:
         """Whether PostgreSQL answered when it was last asked."""
         return self._probing is None
 
-    async def answers(self, message_ids: Sequence[str]) -> dict[str, StoredAnswer]:
-        """Return the rows of these ids, by id. During an outage the result is empty."""
-        if not message_ids or self._probing is not None:
+    async def answers(self, message_ids: Sequence[str]) -> dict[str, StoredAnswer] | None:
+        """Return the rows of these ids, by id; ``None`` if PostgreSQL does not answer."""
+        if not message_ids:
             return {}
+        if self._probing is not None:
+            return None
         try:
             return await answers(self._connections, message_ids, within=self._timeout)
         except Outage as error:
             self._suspend(error)
-            return {}
+            return None
 
-    async def dead_lettered(self, message_ids: Sequence[str]) -> set[str]:
-        """Return the ids that are dead letters. During an outage the result is empty."""
-        if not message_ids or self._probing is not None:
+    async def dead_lettered(self, message_ids: Sequence[str]) -> set[str] | None:
+        """Return the ids that are dead letters; ``None`` if PostgreSQL does not answer."""
+        if not message_ids:
             return set()
+        if self._probing is not None:
+            return None
         try:
             return await dead_lettered(self._pool, message_ids, within=self._timeout)
         except Outage as error:
             self._suspend(error)
-            return set()
+            return None
 
     async def close(self) -> None:
         """Stop the probe, if one is under way, and give the connections back to the pool."""

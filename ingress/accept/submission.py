@@ -8,7 +8,7 @@ import msgspec
 
 from ingress.schema.problems import KEY_CONFLICT, Problem
 from ingress.schema.requests import MessageRequest
-from ingress.schema.responses import Ack, State
+from ingress.schema.responses import Ack, AckState
 from ingress.web.headers import RequestContext
 from ingress.web.key_entries import ApiKey
 from otel.tracing.requests import MessageTrace, Trace
@@ -31,7 +31,7 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     accepted_at: str
     fingerprint: str
     correlation_id: str
-    state: State
+    state: AckState
     fresh: bool = False
 
 

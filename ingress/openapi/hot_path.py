@@ -118,7 +118,9 @@ def _post_message() -> dict[str, Any]:
         },
         "responses": {
             "200": _answer(
-                "The message was accepted before: the first answer, with the present state.", ack
+                "The message was accepted before: the first answer, with the present state, or "
+                "`unknown` if PostgreSQL did not answer.",
+                ack,
             ),
             "202": _answer("Accepted.", ack),
             **_problems(*_COMMON, p.DIGEST, p.KEY_CONFLICT, *_FULL),

@@ -42,6 +42,7 @@ async def test_appends_that_fail_and_succeed_in_turn_are_two_lines(
     committer = TickCommitter(
         transport=gated,
         row_lookup=service.app.accept.row_lookup,
+        recent=service.app.accept.recent,
         direct=None,
         metrics=Metrics(),
         outages=OutageWatch(lambda: now),
@@ -77,7 +78,7 @@ async def test_uploads_that_fail_and_succeed_in_turn_are_two_lines(
     uploads = Uploads(
         store,
         accept.commits,
-        Repeats(accept.row_lookup, service.transport, metrics=metrics),
+        Repeats(accept.row_lookup, accept.recent, service.transport, metrics=metrics),
         held_bytes=1 << 20,
         metrics=metrics,
         outages=OutageWatch(lambda: now),

@@ -71,6 +71,34 @@ async def test_messages_are_accepted_without_postgresql(breakable, how: str) -> 
     await eventually(persisted)
 
 
+async def test_a_repeat_has_no_guessed_state_without_postgresql(breakable) -> None:
+    """A state that was answered stays, and one that cannot be determined is ``unknown``."""
+    server, service = breakable
+    first = [(await service.post(message(n))).json() for n in (1, 2)]
+    async with working(service):
+        await eventually(lambda: _has_rows(service, 2))
+    seen = await service.post(message(1))
+    assert (seen.status_code, seen.json()["state"]) == (200, "persisted")
+    await server.suspend()
+
+    for number, state in ((1, "persisted"), (2, "unknown")):
+        for _ in range(2):  # the first one waits for PostgreSQL, and the second one does not
+            repeat = await service.post(message(number))
+            expected = {**first[number - 1], "state": state, "idempotentHit": True}
+            assert (repeat.status_code, repeat.json()) == (200, expected)
+        other = await service.post(message(number, content="another body"))
+        assert other.status_code == 422, other.text
+
+    await server.resume()
+    await eventually(lambda: service.app.accept.row_lookup.asking, 20)
+    for number in (1, 2):
+        assert (await service.post(message(number))).json()["state"] == "persisted"
+
+
+async def _has_rows(service, count: int) -> bool:
+    return len(await service.rows()) == count
+
+
 async def test_reading_without_postgresql_says_so(breakable) -> None:
     server, service = breakable
     pending = (await service.post(message(1))).json()["messageId"]

@@ -14,6 +14,7 @@ export * from "./errors.js";
 export {
   NewMessage,
   type Ack,
+  type AckState,
   type BatchResult,
   type DeadLetter,
   type Message,

@@ -3,6 +3,8 @@ import type { CrossfadeError } from "./errors.js";
 
 /** `pending`: in the log. `persisted`: has its row. `dead_lettered`: could not be stored. */
 export type State = "pending" | "persisted" | "dead_lettered" | "archived" | "erased";
+/** `unknown`: accepted before, and the service could not ask PostgreSQL whether it has its row. */
+export type AckState = State | "unknown";
 export type ReceiptState = "delivered" | "read";
 
 export interface NewMessageFields {
@@ -60,7 +62,7 @@ export interface TraceContext {
 /** The acknowledgement of a message: it is durable in the log. */
 export interface Ack {
   messageId: string;
-  state: State;
+  state: AckState;
   acceptedAt: string;
   /** Whether the service had it already. Then `acceptedAt` is that first time. */
   idempotentHit: boolean;
