@@ -18,8 +18,9 @@ class SpecificationModel(NamedTuple):
     """The constants of one run of ``module``.
 
     ``old`` and ``new`` are the homes of the messages, and ``after`` has the messages that were
-    acknowledged before each was sent. ``reduced`` lets states that differ in nothing that still
-    matters be one: see ``Eager`` and ``Future`` in the module.
+    acknowledged before each was sent. ``losses`` and ``links`` are constants of ``OnePosition``.
+    ``reduced`` lets states that differ in nothing that still matters be one: see ``Eager`` and
+    ``Future`` in ``Crossfade``.
     """
 
     name: str
@@ -30,6 +31,8 @@ class SpecificationModel(NamedTuple):
     after: tuple[str, ...] = ("{}", "{1}")
     start: int = 0
     retries: int = 0
+    losses: int = 0
+    links: int = 3
     poison: str = "{}"
     broken: str = "none"
     locks: Mapping[str, str] = {}
@@ -41,6 +44,7 @@ class SpecificationModel(NamedTuple):
         if self.module == "InsertLock":
             return {"Locks": _function({f'"{log}"': keys for log, keys in self.locks.items()})}
         homes = [_function(dict(enumerate(map(str, log), 1))) for log in (self.old, self.new)]
+        bounds = {"Losses": str(self.losses), "Links": str(self.links)}
         return {
             "Messages": f"1..{len(self.after)}",
             "After": _function(dict(enumerate(self.after, 1))),
@@ -50,6 +54,7 @@ class SpecificationModel(NamedTuple):
             "Retries": str(self.retries),
             "Poison": self.poison,
             "Broken": f'"{self.broken}"',
+            **(bounds if self.module == "OnePosition" else {}),
         }
 
 
@@ -60,6 +65,11 @@ def _function(values: Mapping[object, str]) -> str:
 def _broken(name: str, invariant: str, **changes: object) -> SpecificationModel:
     model = SpecificationModel(f"without: {name}", broken=name, invariants=(invariant,))
     return model._replace(**changes)  # type: ignore[arg-type]
+
+
+def _one_without(name: str, invariant: str, **changes: object) -> SpecificationModel:
+    model = _broken(name, invariant, **changes)
+    return model._replace(name=f"one position, {model.name}", module="OnePosition")
 
 
 _GROWTH = SpecificationModel("1 -> 2 partitions")
@@ -77,9 +87,24 @@ _MIXED_LOCK = _LOCK._replace(
     locks={"old": '{"old 1"}', "new": '{"old 1", "bucket"}'},
 )
 
+_ONE = _GROWTH._replace(name="one position, 1 -> 2 partitions", module="OnePosition")
+_ONE_SHRINKAGE = _SHRINKAGE._replace(
+    name="one position, 2 -> 1 partitions, a dead letter, PostgreSQL goes back",
+    module="OnePosition",
+    losses=1,
+    links=2,
+)
+
 _REDUCED: Any = {"reduced": True, "invariants": (*PROMISES, "NoOrphan")}
 
-SMALL = (_GROWTH._replace(**_REDUCED), _SHRINKAGE._replace(**_REDUCED), _LOCK, _MIXED_LOCK)
+SMALL = (
+    _GROWTH._replace(**_REDUCED),
+    _SHRINKAGE._replace(**_REDUCED),
+    _ONE,
+    _ONE_SHRINKAGE,
+    _LOCK,
+    _MIXED_LOCK,
+)
 """What ``make check`` runs."""
 
 LARGE = (
@@ -102,6 +127,25 @@ LARGE = (
         counts=(3, 2),
         after=("{}", "{1}", "{1, 2}"),
         **_REDUCED,
+    ),
+    _ONE._replace(name="one position, 1 -> 2, PostgreSQL goes back", losses=1),
+    _ONE._replace(name="one position, from phase 5, PostgreSQL goes back", start=5, losses=1),
+    _ONE._replace(name="one position, a message sent again", retries=1, links=2),
+    _ONE._replace(
+        name="one position, 2 -> 3 partitions, two conversations",
+        old=(1, 1, 1),
+        new=(3, 3, 2),
+        counts=(2, 3),
+        after=("{}", "{1}", "{}"),
+        links=2,
+    ),
+    _ONE._replace(
+        name="one position, 3 -> 2 partitions, three messages in a row",
+        old=(3, 3, 3),
+        new=(2, 2, 2),
+        counts=(3, 2),
+        after=("{}", "{1}", "{1, 2}"),
+        links=2,
     ),
 )
 """What ``make prove`` runs."""
@@ -132,8 +176,31 @@ SABOTAGES = (
         new=(1, 1),
         counts=(2, 1),
     ),
+    _one_without("A1", "InOrder", start=2),
+    _one_without("A2 home", "InOrder", start=3),
+    _one_without("A3", "InOrder"),
+    _one_without("A3", "NothingLost", start=2)._replace(name="one position, without: A3, lost"),
+    _one_without("A4", "InOrder"),
+    _one_without("A6", "InOrder", start=3),
+    _one_without("A6", "NothingLost")._replace(name="one position, without: A6, lost"),
+    _one_without("unique key", "OnceOnly"),
+    _one_without("count raised in place", "InOrder", old=(2, 2), new=(1, 1), counts=(2, 1)),
+    _one_without("gate of processes", "InOrder"),
+    _one_without("mark", "InOrder", start=1),
+    _one_without("links", "InOrder", start=1),
+    _one_without("whole", "InOrder", start=1),
+    _one_without("closed", "InOrder", start=4),
+    _one_without("closed", "InOrder", start=2)._replace(name="one position, without: closed, back"),
+    _one_without("position apart", "NothingLost", losses=1),
+    _one_without("position not compared", "NothingLost", losses=1),
+    _one_without("links passed for good", "InOrder", losses=1, start=1),
+    _one_without("chain goes back", "InOrder", losses=1, start=4),
+    _one_without("answers from rows", "InOrder", losses=1, retries=1, start=2),
 )
 """Each has a counterexample."""
 
-NOT_EMPTY = _GROWTH._replace(name="there and back", invariants=("NeverThereAndBack",))
-"""Its invariant is no promise: that it is violated shows that the model walks the whole way."""
+NOT_EMPTY = tuple(
+    model._replace(name=f"{model.module}, there and back", invariants=("NeverThereAndBack",))
+    for model in (_GROWTH, _ONE)
+)
+"""The invariant is no promise: that it is violated shows that a model reaches the last phase."""

@@ -24,5 +24,6 @@ def test_what_is_left_out_is_missed(model):
     assert len(verdict.trace) > 1
 
 
-def test_the_walk_there_and_back_is_among_the_behaviours():
-    assert checked(NOT_EMPTY).violated == "NeverThereAndBack"
+@pytest.mark.parametrize("model", NOT_EMPTY, ids=lambda model: model.name)
+def test_a_change_of_log_there_and_back_is_among_the_behaviours(model):
+    assert checked(model).violated == "NeverThereAndBack"
