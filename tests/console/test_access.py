@@ -48,7 +48,7 @@ async def test_a_key_that_may_only_act_sees_no_message_and_redrives(
         await page.goto(f"{both.url}/console#/{address}")
         await expect(page.get_by_text("the key deputy lacks the scope read")).to_be_visible()
     await page.goto(f"{both.url}/console#/migration")
-    await expect(page.get_by_role("heading", name="Next step")).to_be_visible()
+    await expect(page.get_by_role("region", name="Next step")).to_be_visible()
     await page.goto(f"{both.url}/console#/dead-letters")
     await letters.get_by_role("checkbox").first.check()
     await page.get_by_role("button", name="Redrive …").click()

@@ -493,8 +493,9 @@ async def _accepted_in_the_end(log, servers: PostgresPair, pool, start, folder, 
         sent = [pair for part in (lost, late) for pair in expected(part).get(conversation, [])]
         assert last == sent[len(sent) - len(last) :], "what the log still held, and what came since"
         assert read[conversation] == last
-    done = await pool.fetch("SELECT action, why FROM operator_actions")
-    assert [tuple(row) for row in done] == [("accept gap", "no backup")] * len(waiting)
+    done = await pool.fetch("SELECT action, why FROM operator_actions ORDER BY id")
+    accepted = [tuple(row) for row in done if row["action"] != "put rows back"]
+    assert accepted == [("accept gap", "no backup")] * len(waiting)
 
 
 async def test_an_ordinary_restart_puts_nothing_back(start, transport, database_pool) -> None:
