@@ -132,6 +132,13 @@ LARGE = (
     _ONE._replace(name="one position, from phase 5, PostgreSQL goes back", start=5, losses=1),
     _ONE._replace(name="one position, a message sent again", retries=1, links=2),
     _ONE._replace(
+        name="one position, a message sent again, PostgreSQL goes back",
+        start=2,
+        retries=1,
+        losses=1,
+        links=2,
+    ),
+    _ONE._replace(
         name="one position, 2 -> 3 partitions, two conversations",
         old=(1, 1, 1),
         new=(3, 3, 2),

@@ -57,7 +57,7 @@ def status(
     as_json: Json = False,
     _wide: Wide = False,
 ) -> None:
-    """Show the phase, the processes, the queue, missing copies and the history."""
+    """Show the phase, processes, queue, missing copies and history."""
 
     async def main() -> None:
         async with session() as (migration, pool):

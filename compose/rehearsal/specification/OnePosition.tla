@@ -39,7 +39,7 @@ VARIABLES
     whole,      \* The logs that have every message before its acknowledgement.
     logs,       \* logs[log][partition]: its records, in order.
     db,         \* PostgreSQL: rows in the order of seq, dead letters, positions.
-    earlier,    \* An earlier moment of PostgreSQL.
+    earlier,    \* An earlier moment of PostgreSQL, if one is remembered.
     lost,       \* How often PostgreSQL went back.
     sent,       \* Messages that a client has sent.
     acked,      \* Messages that were acknowledged to a client.
@@ -124,6 +124,16 @@ Closed(log) ==
 EmptyDb ==
     [rows |-> <<>>, letters |-> {},
      position |-> [log \in Logs |-> [q \in Partitions(log) |-> 0]]]
+
+(* PostgreSQL may go back to any earlier moment, which is remembered as it  *)
+(* is left. The chain does not go back: processes keep it in memory.        *)
+NoMoment == [is |-> FALSE, db |-> EmptyDb, chain |-> <<>>, whole |-> {}]
+Moment == IF Broken = "chain goes back"
+          THEN [is |-> TRUE, db |-> db, chain |-> chain, whole |-> whole]
+          ELSE [NoMoment EXCEPT !.is = TRUE, !.db = db]
+Remembered == earlier' \in IF lost < Losses THEN {earlier, Moment} ELSE {earlier}
+RememberedAtStep == IF Broken = "chain goes back" THEN Remembered ELSE UNCHANGED earlier
+
 Init ==
     /\ \E start \in Starts :
         /\ present = {start}
@@ -135,7 +145,7 @@ Init ==
               ELSE /\ whole = {Primary(start)}
                    /\ chain = <<first>>
     /\ logs = [log \in Logs |-> [q \in Partitions(log) |-> <<>>]]
-    /\ db = EmptyDb /\ earlier = [db |-> EmptyDb, chain |-> chain, whole |-> whole]
+    /\ db = EmptyDb /\ earlier = NoMoment
     /\ lost = 0 /\ retried = 0
     /\ sent = {} /\ acked = {} /\ copies = {} /\ held = {}
 
@@ -240,8 +250,8 @@ NotePassed == IF Broken = "links passed for good"
 Work(log, q) ==
     LET from == db.position[log][q] IN
     /\ \E n \in 1..(Bound(log, q) - from) : Bound(log, q) > from /\ Insert(log, q, from, n)
-    /\ NotePassed
-    /\ UNCHANGED <<present, whole, logs, earlier, lost, sent, acked, retried, copies, held>>
+    /\ NotePassed /\ Remembered
+    /\ UNCHANGED <<present, whole, logs, lost, sent, acked, retried, copies, held>>
 
 (* Where a worker may not insert, it moves the position over what is        *)
 (* settled.                                                                 *)
@@ -250,8 +260,8 @@ Follow(log, q) ==
     /\ from < Len(logs[log][q])
     /\ logs[log][q][from + 1].message \in Settled \/ Broken = "A3"
     /\ db' = [db EXCEPT !.position[log][q] = from + 1]
-    /\ NotePassed
-    /\ UNCHANGED <<present, whole, logs, earlier, lost, sent, acked, retried, copies, held>>
+    /\ NotePassed /\ Remembered
+    /\ UNCHANGED <<present, whole, logs, lost, sent, acked, retried, copies, held>>
 
 (* A worker that was suspended inserts what it had read, wherever the       *)
 (* position is by now.                                                      *)
@@ -263,8 +273,8 @@ Read(log, q) ==
     /\ UNCHANGED <<present, chain, whole, logs, db, earlier, lost, sent, acked, retried, copies>>
 InsertLate ==
     /\ \E batch \in held : Insert(batch.log, batch.q, batch.from, batch.n)
-    /\ held' = {}
-    /\ UNCHANGED <<present, chain, whole, logs, earlier, lost, sent, acked, retried, copies>>
+    /\ held' = {} /\ Remembered
+    /\ UNCHANGED <<present, chain, whole, logs, lost, sent, acked, retried, copies>>
 
 -----------------------------------------------------------------------------
 (* The steps. An operator begins one when its gates are green, and restarts *)
@@ -280,7 +290,8 @@ BeginStep(from, to) ==
     /\ IF Mirrored(from) /\ ~Mirrored(to) /\ Broken # "closed"
        THEN LET log == Other(Primary(to)) IN whole' = {Other(log)} /\ chain' = Closed(log)
        ELSE UNCHANGED <<whole, chain>>
-    /\ UNCHANGED <<logs, db, earlier, lost, sent, acked, retried, copies, held>>
+    /\ RememberedAtStep
+    /\ UNCHANGED <<logs, db, lost, sent, acked, retried, copies, held>>
 
 EndStep(to) ==
     /\ to \in present /\ present # {to}
@@ -290,24 +301,22 @@ EndStep(to) ==
        THEN whole' = Logs /\ chain' = Marked
        ELSE UNCHANGED <<whole, chain>>
     /\ Mirrored(to) /\ whole # Logs => Len(chain) < Links
-    /\ UNCHANGED <<logs, db, earlier, lost, sent, acked, retried, copies, held>>
+    /\ RememberedAtStep
+    /\ UNCHANGED <<logs, db, lost, sent, acked, retried, copies, held>>
 
 -----------------------------------------------------------------------------
-(* Faults. The first two are harmless; the other breaks an assumption.      *)
+(* Faults. The first is harmless; the other breaks an assumption.           *)
 
-Remember ==
-    /\ lost < Losses
-    /\ earlier' = [db |-> db, chain |-> chain, whole |-> whole]
-    /\ UNCHANGED <<present, chain, whole, logs, db, lost, sent, acked, retried, copies, held>>
 GoBack ==
-    /\ lost < Losses
+    /\ lost < Losses /\ earlier.is
     /\ lost' = lost + 1
     /\ db' = IF Broken = "position apart"
              THEN [earlier.db EXCEPT !.position = db.position] ELSE earlier.db
     /\ IF Broken = "chain goes back"
        THEN chain' = earlier.chain /\ whole' = earlier.whole
        ELSE UNCHANGED <<chain, whole>>
-    /\ UNCHANGED <<present, logs, earlier, sent, acked, retried, copies, held>>
+    /\ earlier' = NoMoment
+    /\ UNCHANGED <<present, logs, sent, acked, retried, copies, held>>
 
 LoseTail(q) ==
     /\ Broken = "A6" /\ logs["old"][q] # <<>>
@@ -319,7 +328,7 @@ LoseTail(q) ==
 -----------------------------------------------------------------------------
 Next ==
     \/ \E m \in Messages : Send(m) \/ CopyAgain(m) \/ FindRow(m)
-    \/ MakeCopy \/ InsertLate \/ Remember \/ GoBack
+    \/ MakeCopy \/ InsertLate \/ GoBack
     \/ \E log \in Logs : \E q \in Partitions(log) : Work(log, q) \/ Follow(log, q) \/ Read(log, q)
     \/ \E q \in Partitions("old") : LoseTail(q)
     \/ \E from, to \in Phases : BeginStep(from, to)
