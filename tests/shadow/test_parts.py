@@ -355,6 +355,9 @@ async def test_gaps_are_written_by_themselves(database_pool, outage: bool) -> No
         halves = [
             part
             for p in range(4)
-            for part in ((p, 1000, f"{p}-0", f"{3996 + p}-0"), (p, 250, f"{4000 + p}-0", f"{4996 + p}-0"))
+            for part in (
+                (p, 1000, f"{p}-0", f"{3996 + p}-0"),
+                (p, 250, f"{4000 + p}-0", f"{4996 + p}-0"),
+            )
         ]
         assert [tuple(row) for row in rows] in (whole, halves)
