@@ -79,7 +79,13 @@ class StillLog:
         self.offsets[partition] = [int(r.offset) for r in kept]
 
     async def read(
-        self, topic: Topic, partition: int, *, after: str | None = None, limit: int = 1000
+        self,
+        topic: Topic,
+        partition: int,
+        *,
+        after: str | None = None,
+        limit: int = 1000,
+        wait: float = 0.0,  # nothing is appended meanwhile
     ) -> Sequence[Record]:
         self.reads += 1
         start = 0 if after is None else bisect_right(self.offsets[partition], int(after))

@@ -177,7 +177,7 @@ class Endless(StillLog):
         self.length = length
         self.lacks = lacks
 
-    async def read(self, topic, partition, *, after=None, limit=1000):
+    async def read(self, topic, partition, *, after=None, limit=1000, wait=0.0):
         start = 0 if after is None else int(after) + 1
         self.records, self.offsets = [[]], [[]]
         for offset in range(start, min(start + limit, self.length)):

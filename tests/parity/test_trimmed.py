@@ -23,8 +23,8 @@ class Shrinking(StillLog):
 
     trims_to: int | None = None
 
-    async def read(self, topic, partition, *, after=None, limit=1000):
-        page = await super().read(topic, partition, after=after, limit=limit)
+    async def read(self, topic, partition, *, after=None, limit=1000, wait=0.0):
+        page = await super().read(topic, partition, after=after, limit=limit, wait=wait)
         if self.trims_to is not None and limit > 1:
             self.drop(partition, *self.offsets[partition][: -self.trims_to or None])
         return page

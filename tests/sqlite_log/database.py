@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -87,6 +88,24 @@ class Database:
             TransportUnavailable: SQLite failed; a ``CommitFailed`` may count nevertheless.
         """
         return await self._in_thread(lambda: self._transact(work))
+
+    async def poll(self, query: Callable[[], Awaitable[Sequence[T]]], wait: float) -> Sequence[T]:
+        """Run ``query``, and again after each commit, until it returns something.
+
+        Args:
+            query: reads the file; an empty result means that there is nothing yet.
+            wait: the seconds after which an empty result is returned.
+        """
+        deadline = time.monotonic() + wait
+        while True:
+            changed = self.changed
+            found = await query()
+            left = deadline - time.monotonic()
+            if found or left <= 0:
+                return found
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await changed.wait()
 
     def ring(self) -> None:
         """Wake all who wait for ``changed``."""

@@ -182,19 +182,15 @@ class SqliteClaim:
 
     async def next(self, *, max_records: int, max_wait: float) -> Sequence[Record]:
         """Return the next records in order; see the contract."""
-        deadline = time.monotonic() + max_wait
-        while True:
-            changed = self._db.changed
+
+        async def query() -> Sequence[Record]:
             if self._leaving:
                 raise PartitionLost(f"partition {self.partition} moves to another member")
-            found = await self._db.run(lambda db: self._found(db, max_records))
-            remaining = deadline - time.monotonic()
-            if found or remaining <= 0:
-                self._next = int(found[-1].offset) + 1 if found else self._next
-                return found
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(remaining):
-                    await changed.wait()
+            return await self._db.run(lambda db: self._found(db, max_records))
+
+        found = await self._db.poll(query, max_wait)
+        self._next = int(found[-1].offset) + 1 if found else self._next
+        return found
 
     async def ack(self, through: str) -> None:
         """Acknowledge through ``through``; see the contract."""

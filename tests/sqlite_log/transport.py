@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time as clock
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -48,6 +48,13 @@ _PROGRESS = (
     " (SELECT appended_at FROM records WHERE topic = ?1 AND partition = ?3"
     "  AND offset = coalesce(p.acked, 0))"
     " FROM (SELECT 1) LEFT JOIN positions p ON p.topic = ?1 AND p.name = ?2 AND p.partition = ?3"
+)
+
+# No further than the end, so that the lag is never below zero.
+_SHOW = (
+    "INSERT INTO positions (topic, name, partition, acked) SELECT ?1, ?2, ?3,"
+    " min(?4 + 1, coalesce(max(offset) + 1, 0)) FROM records WHERE topic = ?1 AND partition = ?3"
+    " ON CONFLICT DO UPDATE SET acked = excluded.acked"
 )
 
 _GROUPS = (
@@ -148,11 +155,21 @@ class SqliteTransport:
         )
 
     async def read(
-        self, topic: Topic, partition: int, *, after: str | None = None, limit: int = 1000
+        self,
+        topic: Topic,
+        partition: int,
+        *,
+        after: str | None = None,
+        limit: int = 1000,
+        wait: float = 0.0,
     ) -> Sequence[Record]:
         """Return records without a group; see the contract."""
         first = 0 if after is None else min(offset_number(after) + 1, 2**63 - 1)
-        return await self._db.run(lambda db: select(db, topic, partition, limit, first=first))
+
+        async def query() -> Sequence[Record]:
+            return await self._db.run(lambda db: select(db, topic, partition, limit, first=first))
+
+        return await self._db.poll(query, wait)
 
     async def read_back(
         self, topic: Topic, partition: int, *, before: str | None = None, limit: int = 1000
@@ -200,6 +217,18 @@ class SqliteTransport:
             ]
 
         return await self._db.run(work)
+
+    async def publish_positions(
+        self, topic: Topic, positions: Mapping[int, str], *, group: str
+    ) -> None:
+        """Set a group's positions, as ``ack`` does; see the contract."""
+
+        def work(db: sqlite3.Connection) -> None:
+            for partition, through in positions.items():
+                values = (topic.value, group, partition, offset_number(through))
+                db.execute(_SHOW, values)
+
+        await self._db.run(work)
 
     async def identity(self) -> str:
         """Return what was drawn at random when the file was made."""

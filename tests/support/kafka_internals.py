@@ -22,6 +22,8 @@ from transport.kafka import KafkaTransport
 from transport.kafka.loss.identity import _MetadataResponse
 from transport.kafka.producer.produce import Produce
 from transport.kafka.producer.producer import PartitionQueue, Producer
+from transport.kafka.read_ahead import follower
+from transport.kafka.read_ahead.fetches import fetch_request
 
 __all__ = [
     "abort",
@@ -35,6 +37,7 @@ __all__ = [
     "disconnect_admin",
     "end_rest",
     "fetched_past",
+    "followed",
     "groups_of",
     "hear_of_another_topic",
     "ids_of",
@@ -44,6 +47,7 @@ __all__ = [
     "lose_answer",
     "membership_of",
     "name_another_topic_id",
+    "note_fetches",
     "note_requests",
     "partitions_expected",
     "producer_of",
@@ -89,6 +93,25 @@ def replace_producer(transport: KafkaTransport) -> None:
 def reader_of(transport: KafkaTransport) -> Any:
     """Return the reader of records outside of any group."""
     return transport._reader
+
+
+def followed(transport: KafkaTransport) -> dict[int, Any]:
+    """Return the partitions of messages that waiting reads follow, by number."""
+    name = transport._logs[Topic.MESSAGES].name
+    parts = transport._follower._followed
+    return {at.partition: part for at, part in parts.items() if at.topic == name}
+
+
+def note_fetches(patch: pytest.MonkeyPatch) -> list[dict[TopicPartition, int]]:
+    """Return the offsets that waiting reads ask for from now on, by partition, for each fetch."""
+    noted: list[dict[TopicPartition, int]] = []
+
+    def noting(positions: dict[TopicPartition, int], **options: Any) -> Any:
+        noted.append(dict(positions))
+        return fetch_request(positions, **options)
+
+    patch.setattr(follower, "fetch_request", noting)
+    return noted
 
 
 def groups_of(transport: KafkaTransport) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from transport.conformance.member import Member, contents, drain, message, messages
-from transport.contract import WORKER_GROUP, Appended, Remembered, Topic
+from transport.contract import WORKER_GROUP, Appended, Record, Remembered, Topic
 from transport.memory import MemoryLog, MemoryTransport
 from transport.settings import TransportSettings
 
@@ -65,3 +67,25 @@ async def test_two_transports_of_their_own_share_nothing() -> None:
     one, other = (MemoryTransport.from_settings(settings) for _ in range(2))
     await one.publish([message("x", partition=0, of=one)])
     assert not await other.read(Topic.MESSAGES, 0)
+
+
+async def test_published_positions_let_records_be_dropped() -> None:
+    settings = TransportSettings(stream_partitions=1, stream_retention_records=10)
+    transport = MemoryTransport.from_settings(settings)
+    await transport.publish(messages(["x"] * 50, partition=0, of=transport))
+    records = await transport.read(Topic.MESSAGES, 0)
+
+    async def published(record: Record) -> int | None:
+        """Publish the record's position; return the lag after that."""
+        await transport.publish_positions(Topic.MESSAGES, {0: record.offset}, group=WORKER_GROUP)
+        (progress,) = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        return progress.lag
+
+    assert await published(records[-1]) == 0
+    await transport.publish([message("y", partition=0, of=transport)])
+    left = await transport.read(Topic.MESSAGES, 0)
+    assert contents(left) == ["x"] * 10 + ["y"]
+    # The lag is the number of records that are there, however old or late a position is.
+    assert await published(records[0]) == len(left)
+    beyond = msgspec.structs.replace(records[0], offset="1000")
+    assert await published(beyond) == 0

@@ -22,7 +22,7 @@ pytest.register_assert_rewrite(
         f"{__name__}.{module}"
         for module in (
             "dead_letters", "delivery", "faults", "groups", "handing", "identity", "member",
-            "ownership", "progress", "publishing", "reading", "removal",
+            "ownership", "positions", "progress", "publishing", "reading", "removal", "waiting",
         )
     )
 )  # fmt: skip
@@ -35,10 +35,12 @@ from transport.conformance import (  # noqa: E402 - after the rewrite of their a
     handing,
     identity,
     ownership,
+    positions,
     progress,
     publishing,
     reading,
     removal,
+    waiting,
 )
 from transport.conformance.backend import Backend  # noqa: E402
 
@@ -52,7 +54,9 @@ _TESTS = {
         progress,
         dead_letters,
         faults,
+        positions,
         reading,
+        waiting,
         identity,
         groups,
         removal,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, Self
 
 from transport.contract.claims import Consumer
@@ -88,7 +88,13 @@ class Transport(Protocol):
         """
 
     async def read(
-        self, topic: Topic, partition: int, *, after: str | None = None, limit: int = 1000
+        self,
+        topic: Topic,
+        partition: int,
+        *,
+        after: str | None = None,
+        limit: int = 1000,
+        wait: float = 0.0,
     ) -> Sequence[Record]:
         """Return records in log order, without a group.
 
@@ -98,10 +104,15 @@ class Transport(Protocol):
             after: the offset to read after, which may be beyond the last record's; ``None`` reads
                 from the start.
             limit: the most records to return.
+            wait: the seconds to wait for a record if the log has none yet. An append ends the wait
+                at once, or after some milliseconds if appends follow each other.
 
         Returns:
             The records. There are fewer if their bytes reach ``READ_BYTES``: the record that does
             so is the last. Empty only at the end of the log.
+
+        Raises:
+            TransportUnavailable: the log can't be read now.
         """
 
     async def read_back(
@@ -194,6 +205,26 @@ class Transport(Protocol):
 
         Raises:
             TransportUnavailable: the log can't be asked now.
+        """
+
+    async def publish_positions(
+        self, topic: Topic, positions: Mapping[int, str], *, group: str
+    ) -> None:
+        """Show positions that PostgreSQL keeps as those of a group, for the log's own tools.
+
+        Nothing that is published decides what is read. The log may remove records through a
+        published position, by its retention, if no other group still has to read them. A position
+        that is published late, twice, or after a later one, does no harm.
+
+        Args:
+            topic: the topic.
+            positions: by partition, the offset through which every record is settled.
+            group: the group that shows them; it is created if it is missing.
+
+        Raises:
+            TransportUnavailable: some may not be published; publish again.
+            TransportError: the server refuses, because the group has members of another program,
+                for example. Nothing depends on it.
         """
 
     def sort_key(self, offset: str) -> bytes:

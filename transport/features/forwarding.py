@@ -5,7 +5,7 @@ A subclass overrides the calls that it changes. A new call of the contract is fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 from transport.contract import (
@@ -67,10 +67,22 @@ class Forwarding:
         return self._ready().consume(topic, group=group, member=member, linger=linger)
 
     async def read(
-        self, topic: Topic, partition: int, *, after: str | None = None, limit: int = 1000
+        self,
+        topic: Topic,
+        partition: int,
+        *,
+        after: str | None = None,
+        limit: int = 1000,
+        wait: float = 0.0,
     ) -> Sequence[Record]:
         """As the inner transport."""
-        return await self._ready().read(topic, partition, after=after, limit=limit)
+        return await self._ready().read(topic, partition, after=after, limit=limit, wait=wait)
+
+    async def publish_positions(
+        self, topic: Topic, positions: Mapping[int, str], *, group: str
+    ) -> None:
+        """As the inner transport."""
+        await self._ready().publish_positions(topic, positions, group=group)
 
     async def read_back(
         self, topic: Topic, partition: int, *, before: str | None = None, limit: int = 1000

@@ -202,8 +202,11 @@ def _last_record(mark: Mark, floor: str | None) -> str | None:
     """Return the offset of the last acknowledged record; empty if the commit does not name it.
 
     The commit does not if an operator moved the group, or a release without such marks worked on
-    it. Then our workers may not have stored the records before the group's offset.
+    it. Then our workers may not have stored the records before the group's offset. Of a published
+    position it is the position itself, whether there is a record or not.
     """
+    if mark.through is not None:
+        return str(mark.through) if mark.through >= 0 else None
     if mark.last is not None:
         return str(mark.last.at)
     return None if floor is None else ""

@@ -57,6 +57,7 @@ from transport.kafka.delivery.watchdog import Stalls
 from transport.kafka.group.context import GroupContext
 from transport.kafka.group.gaps import Gaps
 from transport.kafka.group.groups import Groups
+from transport.kafka.group.publishing import publish_positions
 from transport.kafka.letters import KafkaDeadLetters
 from transport.kafka.log import TopicLayout
 from transport.kafka.loss.leader_epochs import LeaderEpochs
@@ -64,6 +65,7 @@ from transport.kafka.loss.losses import TopicLosses
 from transport.kafka.loss.tails import Tails
 from transport.kafka.loss.topic_ids import TopicIds
 from transport.kafka.progress import progress_of
+from transport.kafka.read_ahead.read_ahead import ReadAhead
 from transport.kafka.reader import KafkaReader
 from transport.kafka.records import outgoing_envelope, record_of
 from transport.log_name import LogName
@@ -117,6 +119,9 @@ class KafkaTransport:
         self._losses: dict[tuple[Topic, str], TopicLosses] = defaultdict(TopicLosses)
         every = [at for source in self._logs.values() for at in source.all()]
         self._reader = KafkaReader(self._connector, every)
+        self._read_ahead = ReadAhead(
+            self._connector, [source.name for source in self._logs.values()], self._reader
+        )
         epochs = LeaderEpochs(self._admin)
         self._tails = {
             topic: Tails(topic, source.name, reader=self._reader, epochs=epochs)
@@ -204,6 +209,7 @@ class KafkaTransport:
             self._repair.cancel()
             await asyncio.wait([self._repair])
         await self._appender.close()
+        await self._read_ahead.close()
         await self._reader.close()
         await self._admin.close()
 
@@ -254,12 +260,21 @@ class KafkaTransport:
         return consumer
 
     async def read(
-        self, topic: Topic, partition: int, *, after: str | None = None, limit: int = 1000
+        self,
+        topic: Topic,
+        partition: int,
+        *,
+        after: str | None = None,
+        limit: int = 1000,
+        wait: float = 0.0,
     ) -> Sequence[Record]:
         """See ``transport.contract.Transport.read``."""
         start = 0 if after is None else int(after) + 1
         at = TopicPartition(self._logs[topic].name, partition)
-        found = await self._reader.read(at, start, limit)
+        if wait > 0:
+            found = await self._read_ahead.read(at, start, limit, wait=wait)
+        else:
+            found = await self._reader.read(at, start, limit)
         return of_one_read([record_of(topic, raw) for raw in found])
 
     async def read_back(
@@ -299,6 +314,14 @@ class KafkaTransport:
                 ours.update(consumer.claims_now)
         return await progress_of(self._context(topic, group), gaps=self._gaps, ours=ours)
 
+    async def publish_positions(
+        self, topic: Topic, positions: Mapping[int, str], *, group: str
+    ) -> None:
+        """See ``transport.contract.Transport.publish_positions``."""
+        through = {partition: offset_number(offset) for partition, offset in positions.items()}
+        if through:
+            await publish_positions(self._context(topic, group), through)
+
     def sort_key(self, offset: str) -> bytes:
         """See ``transport.contract.Transport.sort_key``."""
         return offset_sort_key(offset)
@@ -324,6 +347,7 @@ class KafkaTransport:
             await self._removal.refuse_members()
             # Close first: a client that asks for a topic may make the broker create it again.
             await self._appender.close()
+            await self._read_ahead.close()
             await self._reader.close()
             await self._removal.remove()
         return found

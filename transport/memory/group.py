@@ -26,6 +26,15 @@ class MemoryGroup:
         self.claims: list[MemoryClaim | None] = [None] * len(partitions)
         self.members: dict[str, MemoryConsumer] = {}
 
+    def move(self, number: int, end: int) -> None:
+        """Set the position of a partition, forward or back: everything below ``end`` is settled."""
+        records = self.partitions[number]
+        end = min(max(end, records.first), records.end)  # lag counts records that are there
+        for offset in range(self.acked[number], end):
+            self.deliveries[number].pop(offset, None)
+        self.acked[number] = end
+        self.delivered[number] = max(self.delivered[number], end)
+
     def share(self) -> None:
         """Give each member its fair share; an owner of too many finishes its batch first."""
         if not self.members:
@@ -88,10 +97,8 @@ class MemoryClaim:
     async def ack(self, through: str) -> None:
         """Acknowledge the records through ``through``; see the contract."""
         self._check()
-        group, number, end = self._group, self.partition, int(through) + 1
-        for offset in range(group.acked[number], end):
-            group.deliveries[number].pop(offset, None)
-        group.acked[number] = max(group.acked[number], end)
+        group, number = self._group, self.partition
+        group.move(number, max(group.acked[number], int(through) + 1))
 
     async def nack(self) -> None:
         """Deliver unacknowledged records again; see the contract."""

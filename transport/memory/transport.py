@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 from transport.contract import (
@@ -89,11 +89,24 @@ class MemoryTransport:
         return MemoryConsumer(self._log.group(topic, group), member)
 
     async def read(
-        self, topic: Topic, partition: int, *, after: str | None = None, limit: int = 1000
+        self,
+        topic: Topic,
+        partition: int,
+        *,
+        after: str | None = None,
+        limit: int = 1000,
+        wait: float = 0.0,
     ) -> Sequence[Record]:
         """Return records without a group; see the contract."""
         start = int(after) + 1 if after is not None else 0
-        return of_one_read(self._log.topics[topic][partition].since(start, limit))
+        log = self._log.topics[topic][partition]
+        deadline = time.monotonic() + wait
+        while True:
+            found = log.since(start, limit)
+            left = deadline - time.monotonic()
+            if found or left <= 0:
+                return of_one_read(found)
+            await log.wait(left)
 
     async def read_back(
         self, topic: Topic, partition: int, *, before: str | None = None, limit: int = 1000
@@ -127,6 +140,14 @@ class MemoryTransport:
         """Return a group's progress; see the contract."""
         state = self._log.group(topic, group)
         return [_progress(state, partition) for partition in state.partitions]
+
+    async def publish_positions(
+        self, topic: Topic, positions: Mapping[int, str], *, group: str
+    ) -> None:
+        """Set a group's positions; see the contract."""
+        state = self._log.group(topic, group)
+        for partition, through in positions.items():
+            state.move(partition, offset_number(through) + 1)
 
     def sort_key(self, offset: str) -> bytes:
         """Return a key that orders offsets; see the contract."""

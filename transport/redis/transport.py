@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Self
 from uuid import uuid4
 
@@ -50,7 +51,9 @@ from transport.redis.connection.errors import translate
 from transport.redis.delivery.append_notifier import AppendNotifier
 from transport.redis.delivery.consumer import RedisConsumer
 from transport.redis.delivery.membership import RedisMembership
+from transport.redis.delivery.published_positions import PublishedPositions
 from transport.redis.delivery.slot_notifiers import SlotNotifiers
+from transport.redis.delivery.waiting_reads import WaitingReads
 from transport.redis.entry_ids import LARGEST, entry_id, id_before, id_key, time_in
 from transport.redis.keys import TopicKeys, dead_letter_log, messages_log
 from transport.redis.rescue.last_seen import LastSeen
@@ -140,6 +143,13 @@ class RedisTransport:
             rescue_seconds=settings.redis_rescue_seconds,
             confirmation=Confirmation(settings, self._dead),
         )
+        self._waiting_reads = WaitingReads(self._new_notifier)
+        self._positions = PublishedPositions(
+            self._functions,
+            self._last_seen,
+            retention_seconds=settings.stream_retention_seconds,
+            retention_records=settings.stream_retention_records,
+        )
         self._removal = RedisLogRemoval(
             self._connections, [(self._messages, WORKER_GROUP), (self._dead, DLQ_GROUP)]
         )
@@ -210,6 +220,7 @@ class RedisTransport:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        await self._waiting_reads.close()
         await self._dead_letters.recent.close()
         await self._rescue.close()
         await self._rescues.close()
@@ -244,7 +255,7 @@ class RedisTransport:
         linger: float = 0.0,  # noqa: ARG002 - nothing is read before the caller asks for it
     ) -> RedisConsumer:
         """Return a member of a group; see the contract."""
-        settings, cluster = self._settings, self._connections.cluster
+        settings, is_cluster = self._settings, self._connections.cluster is not None
         membership = RedisMembership(
             self._functions,
             self._log(topic),
@@ -253,7 +264,7 @@ class RedisTransport:
             lease_ms=settings.stream_lease_ms,
             # Any other group gets a memory of its own, since its unread records differ.
             last_seen=self._last_seen.get((topic, group)) or self._new_last_seen(self.partitions),
-            of_several=cluster is not None,
+            of_several=is_cluster,
         )
         own_appends = self._own_appends
         if (topic, group) != (Topic.MESSAGES, WORKER_GROUP):
@@ -263,9 +274,7 @@ class RedisTransport:
             self._connections,
             self._functions,
             membership,
-            AppendNotifier(self._connections, own_appends.answered)
-            if cluster is None
-            else SlotNotifiers(cluster, own_appends.answered),
+            self._new_notifier(),
             own_appends=own_appends,
             by_slot=self._connections.by_slot,
             retention_seconds=settings.stream_retention_seconds,
@@ -273,10 +282,28 @@ class RedisTransport:
         )
 
     async def read(
-        self, topic: Topic, partition: int, *, after: str | None = None, limit: int = 1000
+        self,
+        topic: Topic,
+        partition: int,
+        *,
+        after: str | None = None,
+        limit: int = 1000,
+        wait: float = 0.0,
     ) -> Sequence[Record]:
         """Return records without a group; see the contract."""
-        return await reading.read(self._functions, self._log(topic), partition, after, limit)
+        log = self._log(topic)
+        read = partial(reading.read, self._functions, log, partition, after, limit)
+        if wait <= 0:
+            return await read()
+        return await self._waiting_reads.read(
+            log.streams[partition], read, after=after, seconds=wait
+        )
+
+    async def publish_positions(
+        self, topic: Topic, positions: Mapping[int, str], *, group: str
+    ) -> None:
+        """Show positions as a group's; see the contract."""
+        await self._positions.publish(self._log(topic), positions, group=group)
 
     async def read_back(
         self, topic: Topic, partition: int, *, before: str | None = None, limit: int = 1000
@@ -431,6 +458,12 @@ class RedisTransport:
 
     def _note_rescued(self, count: int) -> None:
         self.on_rescued(count)
+
+    def _new_notifier(self) -> AppendNotifier | SlotNotifiers:
+        cluster, answered = self._connections.cluster, self._own_appends.answered
+        if cluster is None:
+            return AppendNotifier(self._connections, answered)
+        return SlotNotifiers(cluster, answered)
 
     def _new_last_seen(self, partitions: int) -> LastSeen:
         return LastSeen(partitions, lambda: self._connections.made)

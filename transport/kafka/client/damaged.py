@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from aiokafka.record.util import calc_crc32c
 
-__all__ = ["HEADER_BATCH", "Damage", "DamagedBatch", "damage_of", "follows_well"]
+__all__ = ["ANYWHERE", "HEADER_BATCH", "Damage", "DamagedBatch", "damage_of", "follows_well"]
 
 HEADER_BATCH = "crossfade.batch"
 """The header of a record that stands for a whole batch: JSON with the number of records, and their
@@ -25,7 +25,8 @@ _START, _MAGIC_AT, _MAGIC = struct.Struct(">qi"), 16, 2  # offset, and the lengt
 _CRC, _CRC_AT, _CHECKED_FROM = struct.Struct(">I"), 17, 21
 _DELTA_AT, _TIME_AT, _COUNT_AT, _HEADER_BYTES = 23, 35, 57, 61
 _INT, _LONG = struct.Struct(">i"), struct.Struct(">q")
-_ANYWHERE = 2**62  # an offset that no fetch skips as already read
+ANYWHERE = 2**62
+"""The offset of a damaged batch whose own can't be trusted: no fetch skips it as already read."""
 
 
 class Damage(NamedTuple):
@@ -51,7 +52,7 @@ class DamagedBatch:
         base, size = _START.unpack_from(data)
         size += _START.size
         self._batch = data[:size] if _HEADER_BYTES <= size <= len(data) else data
-        self.base_offset = base if placed else _ANYWHERE
+        self.base_offset = base if placed else ANYWHERE
         end = _end(data, base, size) if placed else None
         records = 1 if end is None else end - base
         self._damage = Damage(records, end)

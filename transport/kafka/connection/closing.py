@@ -13,10 +13,11 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
 
 from transport.kafka.producer.producer import Producer
 
-__all__ = ["discard_admin", "discard_consumer", "discard_producer", "start"]
+__all__ = ["discard_admin", "discard_client", "discard_consumer", "discard_producer", "start"]
 
 _WITHIN = 3.0  # seconds for a client to close normally
 
@@ -76,6 +77,11 @@ async def discard_consumer(client: AIOKafkaConsumer, *, within: float = _WITHIN)
 
 
 async def discard_admin(client: AIOKafkaAdminClient, *, within: float = _WITHIN) -> None:
+    """Close ``client``; give up on connections that don't close in time."""
+    await _ended(client.close(), within)
+
+
+async def discard_client(client: AIOKafkaClient, *, within: float = _WITHIN) -> None:
     """Close ``client``; give up on connections that don't close in time."""
     await _ended(client.close(), within)
 

@@ -38,6 +38,7 @@ from transport.kafka.client.looks import LOOK_MS, look_when_due
 from transport.kafka.connection import password_file
 from transport.kafka.connection.closing import (
     discard_admin,
+    discard_client,
     discard_consumer,
     discard_producer,
     start,
@@ -74,12 +75,26 @@ _COMMITTED, _UNCOMMITTED = "read_committed", "read_uncommitted"
 _FETCH_BYTES = 1024 * 1024  # per partition and answer
 
 
+class _FetchingClient(AIOKafkaClient):  # type: ignore[misc] # aiokafka is not typed
+    """A client without the parts that aiokafka builds on it."""
+
+    def __init__(self, topics: list[str], **options: Any) -> None:
+        super().__init__(**options)
+        self._wanted = topics
+
+    async def start(self) -> None:
+        """Connect, and find the leaders of the topics."""
+        await self.bootstrap()
+        await self.set_topics(self._wanted)
+
+
 class Connector:
     """Makes clients for one log's settings; ``suffix`` is the suffix of the log's name."""
 
     def __init__(self, settings: TransportSettings, suffix: str = "") -> None:
         self.timeout = settings.kafka_timeout_ms / 1000
         self.servers = settings.kafka_bootstrap_servers
+        self.rack = settings.kafka_client_rack
         self._settings = settings
         instance = settings.kafka_group_instance_id
         self._instance = f"{instance}{suffix}" if instance else None
@@ -151,6 +166,17 @@ class Connector:
         )
         look_when_due(client)
         await self._started(client, discard_consumer)
+        return client
+
+    async def fetching(self, topics: Iterable[str]) -> AIOKafkaClient:
+        """Return a connected client for fetches, which looks for the leaders of ``topics``.
+
+        Raises:
+            ConfigurationError: Kafka refuses the connection because of a setting.
+            TransportUnavailable: Kafka can't be reached.
+        """
+        client = _FetchingClient(list(topics), **self._options, **self._requests(self.timeout))
+        await self._started(client, discard_client)
         return client
 
     def member(

@@ -21,6 +21,7 @@ from transport.errors import TransportError
 from transport.kafka.client.assignor import is_workers_name
 from transport.kafka.connection.client_pool import ClientPool
 from transport.kafka.group.describing import GroupMember, members_of
+from transport.kafka.group.memberless_commits import commit_without_members
 from transport.kafka.group.own_topic import obstacle
 from transport.kafka.loss.mark import Mark, read_mark
 
@@ -81,6 +82,15 @@ class Groups:
             for at, found in offsets.items()
             if found.offset >= 0
         }
+
+    async def publish(self, group: str, topic: str, offsets: Mapping[int, Committed]) -> None:
+        """Commit offsets of ``group``, by partition, without being its member; it may have none.
+
+        Raises:
+            TransportError: the group has members.
+            TransportUnavailable: the coordinator can't do it now, or it is unknown whether it did.
+        """
+        await self._admin.ask(lambda admin: commit_without_members(admin, group, topic, offsets))
 
     async def forget(self, group: str) -> None:
         """Delete ``group`` with its committed offsets.

@@ -70,7 +70,10 @@ def _position(
         # If the lost tail was unread, the group's offset stays, and so does the last record before.
         last = mark.last if offset <= tail_loss.offset else tail_loss.last
         place = max(begin, min(offset, tail_loss.offset))
-        return Committed(place, Mark(mark.epoch, lost + tail_loss.lost, topic_id, last))
+        through = None if mark.through is None else min(mark.through, place - 1)
+        return Committed(
+            place, Mark(mark.epoch, lost + tail_loss.lost, topic_id, last, through=through)
+        )
     # Retention removes records at the beginning of the log, so the remembered tail stays.
     lost += max(0, begin - offset)
     vouched = trust_seen_end and mark.seen is not None and mark.seen.end >= offset
@@ -80,4 +83,5 @@ def _position(
     if offset > end:
         # It is unknown where the log was cut. Reading records twice is safe.
         return Committed(begin, Mark(mark.epoch, lost + offset - end))
-    return Committed(max(offset, begin), Mark(mark.epoch, lost, topic_id, mark.last, mark.seen))
+    kept = Mark(mark.epoch, lost, topic_id, mark.last, mark.seen, through=mark.through)
+    return Committed(max(offset, begin), kept)

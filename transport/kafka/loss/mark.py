@@ -48,6 +48,9 @@ class Mark(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     after the topic was deleted and made anew, means nothing in the new topic. ``last`` is the last
     acknowledged record, and ``seen`` the last seen end of the log. With these two, another process
     can tell later whether the log has lost records.
+
+    ``through`` is set instead of ``last`` if the offset was published without members: it is the
+    published position, which PostgreSQL keeps.
     """
 
     epoch: int = 0
@@ -56,6 +59,7 @@ class Mark(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     last: Anchor | None = None
     seen: SeenEnd | None = None
     lost_at: int = 0
+    through: int | None = None
 
     def text(self) -> str:
         """Return the mark as the metadata of a commit."""

@@ -48,7 +48,7 @@ class ConnectionSource(Protocol):
 
 
 class AppendNotifier:
-    """Wakes the waiter of a stream after an append. Each stream has at most one waiter.
+    """Wakes the waiters of a stream after an append.
 
     After a ring the read goes on with the stream, from the entry that rang: mostly the claim has
     read that entry when it waits again, and the read in flight already covers the stream. If a
@@ -60,7 +60,7 @@ class AppendNotifier:
         self._connections = connections
         self._answered = answered
         self._pause = _READ_SECONDS
-        self._waiters: dict[str, asyncio.Future[bool]] = {}  # whether it was rung
+        self._waiters: dict[str, set[asyncio.Future[bool]]] = {}  # whether they were rung
         self._watched: dict[str, str] = {}  # stream: the entry after which to listen
         self._covered: frozenset[str] = frozenset()  # the streams of the read in flight
         self._armed = asyncio.Event()
@@ -95,7 +95,7 @@ class AppendNotifier:
             self._listener.result()  # only a bug of ours can have ended it: raise that error
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[bool] = loop.create_future()
-        self._waiters[stream] = waiter
+        self._waiters.setdefault(stream, set()).add(waiter)
         self._watched.setdefault(stream, after)
         if stream not in self._covered:
             self._arm()
@@ -106,8 +106,10 @@ class AppendNotifier:
             return await waiter
         finally:
             timer.cancel()
-            if self._waiters.get(stream) is waiter:
-                del self._waiters[stream]
+            if waiters := self._waiters.get(stream):
+                waiters.discard(waiter)
+                if not waiters:
+                    del self._waiters[stream]
 
     def watch(self, stream: str, *, after: str) -> None:
         """Add ``stream`` to the next read, from the entry ``after``."""
@@ -129,8 +131,8 @@ class AppendNotifier:
             self._watched[stream] = offset
 
     def ring(self, stream: str) -> None:
-        """End the wait for ``stream``, if a claim waits."""
-        if waiter := self._waiters.pop(stream, None):
+        """End each wait for ``stream``."""
+        for waiter in self._waiters.pop(stream, ()):
             _answer(waiter, True)
 
     def forget(self, stream: str) -> None:

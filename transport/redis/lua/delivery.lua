@@ -124,6 +124,40 @@ local function pass(keys, args)
   return out
 end
 
+-- KEYS stream, lease; ARGV group, and the id through which every record is settled. Makes the group show
+-- that position, and returns how many records it passed (below 0 if the position went back). Losses are
+-- counted first, with the figures of the position before.
+local function show(keys, args)
+  local stream, lease, group, through = keys[1], keys[2], args[1], args[2]
+  open_group(stream, lease, group)
+  look(stream, lease, group)
+  local info, before = stream_info(stream), group_info(stream, group)
+  local passed = before.read and not later(before.position, through)
+    and count_between(stream, before.position, through)
+  if passed then
+    redis.call('XGROUP', 'SETID', stream, group, through, 'ENTRIESREAD', digits(before.read + passed))
+  else
+    redis.call('XGROUP', 'SETID', stream, group, through)
+  end
+  local ids
+  repeat -- records that a program has read as a member of the group
+    ids = {}
+    for i, entry in ipairs(redis.call('XPENDING', stream, group, '-', through, BATCH)) do
+      ids[i] = entry[1]
+    end
+    if #ids > 0 then
+      redis.call('XACK', stream, group, unpack(ids))
+    end
+  until #ids < BATCH
+  local after = group_info(stream, group)
+  local left = undelivered(stream, info, after, lease)
+  local unread, acked = unpack(redis.call('HMGET', lease, 'unread', 'acked'))
+  local settled = left and unread - left - after.pending or 0
+  redis.call('HSET', lease, 'acked', digits(tonumber(acked or 0) + settled), 'through', through)
+  look(stream, lease, group)
+  return settled
+end
+
 -- KEYS stream; ARGV group, consumer. Returns how many records are pending for other consumers of the
 -- group. The owner gets them only when the partition is taken again.
 local function strays(keys, args)
@@ -257,6 +291,7 @@ register('read', read, DRAINS)
 register('range', range, READS)
 register('ack', ack, DRAINS)
 register('pass', pass, DRAINS)
+register('show', show, DRAINS)
 register('strays', strays, READS)
 register('gone', gone, DRAINS)
 register('trim', trim, DRAINS)

@@ -1,0 +1,142 @@
+"""One partition that is read on at consecutive offsets, and its records fetched ahead."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+from aiokafka import ConsumerRecord
+from aiokafka.structs import TopicPartition
+
+from transport.contract import READ_BYTES
+from transport.kafka.records import raw_size
+
+__all__ = ["Failure", "FollowedPartition"]
+
+_FULL_RECORDS, _FULL_BYTES = 4000, 1024 * 1024
+_KEPT = 10.0  # seconds for which a partition that nobody reads is still fetched
+
+
+class Failure(NamedTuple):
+    """The last error of a partition's fetches, its time, and that of the first (loop time)."""
+
+    error: Exception
+    since: float
+    at: float
+
+
+class FollowedPartition:
+    """The fetch position of a partition, and the records before it that were not read yet.
+
+    A read that continues where the last one ended takes its records from memory. ``position`` is
+    the first offset that was not read, ``fetched`` the next offset to fetch. Times are of the event
+    loop's clock.
+    """
+
+    def __init__(self, at: TopicPartition, start: int, now: float) -> None:
+        self.at = at
+        self.position = start
+        self.fetched = start
+        self.bytes = 0
+        self.failure: Failure | None = None
+        self.is_out_of_range = False
+        """Whether the log has no record at ``fetched``, and that is not its end."""
+        self.is_closed = False
+        """Whether answers for it are to be dropped."""
+        self.empty_at = float("-inf")
+        """When the log surely ended at ``fetched``, last."""
+        self._records: deque[ConsumerRecord] = deque()
+        self._readers = 0
+        self._used_at = now
+        self._changed = asyncio.Event()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether enough is fetched ahead for now."""
+        return self.bytes >= _FULL_BYTES or len(self._records) >= _FULL_RECORDS
+
+    def continues_at(self, start: int) -> bool:
+        """Return whether a read from ``start`` on continues where the last one ended.
+
+        Offsets without a record in between (markers of transactions, for example) don't matter.
+        """
+        next_record = self._records[0].offset if self._records else self.fetched
+        return self.position <= start <= next_record
+
+    def is_in_use(self, now: float, within: float = 1.0) -> bool:
+        """Return whether a read waits for it, or used it in the last ``within`` seconds."""
+        return self._readers > 0 or now - self._used_at < within
+
+    def is_abandoned(self, now: float) -> bool:
+        """Return whether to fetch it no longer."""
+        return self.is_closed or not self.is_in_use(now, _KEPT)
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Keep the fetch position for a read."""
+        self._readers += 1
+        try:
+            yield
+        finally:
+            self._readers -= 1
+            self._used_at = asyncio.get_running_loop().time()
+
+    def take(self, limit: int) -> list[ConsumerRecord]:
+        """Take up to ``limit`` fetched records; the one that reaches ``READ_BYTES`` is the last."""
+        records, taken, size = self._records, list[ConsumerRecord](), 0
+        while records and len(taken) < limit and size < READ_BYTES:
+            record = records.popleft()
+            size += raw_size(record)
+            taken.append(record)
+        self.bytes -= size
+        if taken:
+            self.position = taken[-1].offset + 1
+        return taken
+
+    def add(self, records: Sequence[ConsumerRecord], fetched: int) -> None:
+        """Add the records that a fetch brought; ``fetched`` is the offset after them."""
+        self._records.extend(records)
+        self.bytes += sum(map(raw_size, records))
+        self.fetched = fetched
+        self.failure = None
+        if records:
+            self.wake()
+
+    def ended(self, at: float) -> None:
+        """Note that a fetch brought nothing: the log ended at ``fetched`` at this time."""
+        self.empty_at = max(self.empty_at, at)
+        self.failure = None
+
+    def fail(self, error: Exception, now: float) -> None:
+        """Note that a fetch failed."""
+        self.failure = Failure(error, self.failure.since if self.failure else now, now)
+        self.wake()
+
+    def leave_range(self) -> None:
+        """Note that the broker has no offset ``fetched``."""
+        self.is_out_of_range = True
+        self.wake()
+
+    def enter_range(self, fetched: int) -> None:
+        """Continue at ``fetched``, which the log has."""
+        self.fetched = fetched
+        self.is_out_of_range = False
+
+    def close(self) -> None:
+        """Drop the answers that are still to come."""
+        self.is_closed = True
+        self.wake()
+
+    def wake(self) -> None:
+        """End the waits for a change."""
+        self._changed.set()
+
+    async def change(self, within: float) -> None:
+        """Wait until records or an error come, for at most ``within`` seconds."""
+        self._changed.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._changed.wait()

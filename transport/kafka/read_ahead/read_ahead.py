@@ -1,0 +1,372 @@
+"""The reads that wait: follows partitions from read to read, and fetches ahead of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from aiokafka import ConsumerRecord
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import (
+    CorruptRecordException,
+    LeaderNotAvailableError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+)
+from aiokafka.structs import TopicPartition
+
+from transport.errors import TransportUnavailable
+from transport.kafka.client.damaged import ANYWHERE
+from transport.kafka.client.errors import translate
+from transport.kafka.connection.closing import discard_client
+from transport.kafka.connection.connection import Connector
+from transport.kafka.read_ahead.channels import Channels, Turn
+from transport.kafka.read_ahead.fetches import Fetched, answered, fetch_request, unpacked
+from transport.kafka.read_ahead.followed import Failure, FollowedPartition
+from transport.kafka.reader import KafkaReader
+
+__all__ = ["ReadAhead"]
+
+_PAUSE = 0.1  # seconds before a failed fetch is sent again
+_CONNECT_PAUSE = 0.5
+_GUEST_PAUSE = 0.25  # seconds until a read that nothing wakes asks the log again
+_TIDY = 5.0  # seconds between two searches for partitions that nobody reads
+_MOST_HELD_BYTES = (
+    64 * 1024 * 1024
+)  # of all partitions; then only those without records are fetched
+_REPLICA_SECONDS = 300.0  # after which the leader is asked again for a nearer replica
+
+
+class ReadAhead:
+    """Serves reads that wait for records, of any number of partitions at once.
+
+    A partition is fetched from the first read on, and as long as the next one continues where the
+    last one ended. A read elsewhere makes a new fetch position. If two readers read one partition
+    at different offsets, the second one is served by ``reader``.
+
+    Each broker has two connections for fetches (``Channels``). A client whose fetches fail for
+    longer than the timeout is replaced: it would not find brokers at a new address.
+    """
+
+    def __init__(self, connector: Connector, topics: Sequence[str], reader: KafkaReader) -> None:
+        self._connector = connector
+        self._topics = list(topics)
+        self._reader = reader
+        self._followed: dict[TopicPartition, FollowedPartition] = {}
+        self._due: dict[FollowedPartition, None] = {}
+        self._full: dict[FollowedPartition, None] = {}
+        self._client: AIOKafkaClient | None = None
+        self._channels: dict[int, Channels] = defaultdict(Channels)
+        self._failing: dict[int, float] = {}  # brokers, and since when
+        self._replicas: dict[TopicPartition, tuple[int, float]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._connecting: asyncio.Task[None] | None = None
+        self._tidying: asyncio.TimerHandle | None = None
+        self._is_woken = False
+        self._held_bytes = 0
+        self._discards: set[asyncio.Task[None]] = set()
+
+    async def read(
+        self, at: TopicPartition, start: int, limit: int, *, wait: float
+    ) -> Sequence[ConsumerRecord]:
+        """Return up to ``limit`` records from offset ``start`` on, or from the first one there is.
+
+        Without any it waits for one, for at most ``wait`` seconds. Records of aborted transactions,
+        and records after the start of an open one, are left out.
+
+        Raises:
+            TransportUnavailable: Kafka can't be read now.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        until = began + wait
+        while limit > 0:
+            part = self._continuing(at, start)
+            if part is not None:
+                with part.used():
+                    found = await self._from(part, start, limit, (began, until))
+                if found is None:
+                    continue
+                if found or (part.empty_at >= began and not part.is_out_of_range):
+                    return found
+            # No fetch has ended since the read began, so this may not be the log's end.
+            direct = await self._reader.read(at, start, limit)
+            left = until - loop.time()
+            if direct or left <= 0:
+                return direct
+            if (other := self._followed.get(at)) is not None:
+                await other.change(min(left, _GUEST_PAUSE))
+        return []
+
+    async def close(self) -> None:
+        """Disconnect, and end the reads that wait; a later read connects again."""
+        for part in list(self._followed.values()):
+            self._forget(part)
+        if self._tidying is not None:
+            self._tidying.cancel()
+            self._tidying = None
+        tasks = [task for task in self._tasks if not task.done()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self._channels.clear()
+        client, self._client, self._connecting = self._client, None, None
+        if client is not None:
+            await discard_client(client)
+        if self._discards:
+            await asyncio.wait(self._discards)
+
+    def _continuing(self, at: TopicPartition, start: int) -> FollowedPartition | None:
+        """Return the partition at ``start``; ``None`` if another reader has it elsewhere."""
+        now = asyncio.get_running_loop().time()
+        part = self._followed.get(at)
+        if part is not None:
+            if part.continues_at(start):
+                return part
+            if part.is_in_use(now):
+                return None
+            self._forget(part)
+        part = self._followed[at] = FollowedPartition(at, start, now)
+        if self._tidying is None:
+            self._tidying = asyncio.get_running_loop().call_later(_TIDY, self._tidy)
+        self._make_due(part)
+        return part
+
+    async def _from(
+        self, part: FollowedPartition, start: int, limit: int, times: tuple[float, float]
+    ) -> Sequence[ConsumerRecord] | None:
+        """Return records of ``part``, or nothing when the time is over.
+
+        ``None`` if another read took the records, or the partition is followed no longer.
+        """
+        loop, (began, until) = asyncio.get_running_loop(), times
+        while True:
+            if part.is_closed or not part.continues_at(start):
+                return None
+            held = part.bytes
+            found = part.take(limit)
+            self._held_bytes -= held - part.bytes
+            self._fetch_more()
+            left = until - loop.time()
+            if found or left <= 0:
+                return found
+            if part.is_out_of_range:
+                await self._enter_range(part)
+                left = min(left, _GUEST_PAUSE)
+            elif part.failure is not None and part.failure.at >= began:
+                self._raise_if_lasting(part.failure)
+            await part.change(left)
+
+    def _raise_if_lasting(self, failure: Failure) -> None:
+        error, since, now = failure
+        is_final = self._client is None or isinstance(error, TopicAuthorizationFailedError)
+        if not is_final and now - since < self._connector.timeout:
+            return
+        translated = translate(error)
+        if not isinstance(translated, TransportUnavailable):
+            translated = TransportUnavailable(str(translated))
+        raise translated from error
+
+    async def _enter_range(self, part: FollowedPartition) -> None:
+        """Continue at the beginning of the log if its first records were removed.
+
+        A log that is shorter may have lost its tail: it is read again once it is longer.
+        """
+        begin = (await self._reader.begins([part.at]))[part.at]
+        end = (await self._reader.readable_ends([part.at]))[part.at]
+        if not part.is_out_of_range or part.fetched > max(begin, end):
+            return
+        was_removed = part.fetched < begin
+        part.enter_range(max(part.fetched, begin))
+        if was_removed:
+            self._make_due(part)
+        else:
+            self._retry(part)  # the broker that answered is behind
+
+    def _make_due(self, part: FollowedPartition) -> None:
+        """Fetch the partition next, unless enough of it is in memory."""
+        if part.is_closed or part.is_out_of_range:
+            return
+        if self._has_enough(part):
+            self._full[part] = None
+        else:
+            self._due[part] = None
+            self._wake()
+
+    def _has_enough(self, part: FollowedPartition) -> bool:
+        if not part.bytes:
+            return False
+        return part.is_full or self._held_bytes >= _MOST_HELD_BYTES
+
+    def _fetch_more(self) -> None:
+        """Fetch those again whose records were taken."""
+        for part in [each for each in self._full if not self._has_enough(each)]:
+            del self._full[part]
+            self._make_due(part)
+
+    def _forget(self, part: FollowedPartition) -> None:
+        if not part.is_closed:
+            self._held_bytes -= part.bytes
+        part.close()
+        self._due.pop(part, None)
+        self._full.pop(part, None)
+        if self._followed.get(part.at) is part:
+            del self._followed[part.at]
+
+    def _tidy(self) -> None:
+        loop = asyncio.get_running_loop()
+        for part in [each for each in self._followed.values() if each.is_abandoned(loop.time())]:
+            self._forget(part)
+        self._fetch_more()
+        self._tidying = loop.call_later(_TIDY, self._tidy) if self._followed else None
+
+    def _wake(self) -> None:
+        if not self._is_woken:
+            self._is_woken = True
+            asyncio.get_running_loop().call_soon(self._fetch)
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _connect(self) -> None:
+        try:
+            self._client = await self._connector.fetching(self._topics)
+        except Exception as error:  # noqa: BLE001 - any error goes to the reads that wait
+            now = asyncio.get_running_loop().time()
+            for part in list(self._due):
+                del self._due[part]
+                part.fail(error, now)
+                self._retry(part, _CONNECT_PAUSE)
+        finally:
+            self._connecting = None
+        self._wake()
+
+    def _fetch(self) -> None:
+        """Send a fetch to each broker that has due partitions and a free connection."""
+        self._is_woken = False
+        client = self._client
+        if client is None:
+            if self._due and self._connecting is None:
+                self._connecting = self._start(self._connect())
+            return
+        now = asyncio.get_running_loop().time()
+        wanted: dict[int, list[FollowedPartition]] = defaultdict(list)
+        for part in list(self._due):
+            if (node := self._node(client, part.at, now)) is None:
+                del self._due[part]
+                client.force_metadata_update()
+                part.fail(LeaderNotAvailableError(), now)
+                self._retry(part)
+            else:
+                wanted[node].append(part)
+        for node, parts in wanted.items():
+            turn = self._channels[node].take(now)
+            if isinstance(turn, float):
+                asyncio.get_running_loop().call_later(turn, self._wake)
+            elif turn is not None:
+                for part in parts:
+                    del self._due[part]
+                self._start(self._ask(client, node, turn, parts))
+
+    def _node(self, client: AIOKafkaClient, at: TopicPartition, now: float) -> int | None:
+        node, until = self._replicas.get(at, (-1, 0.0))
+        if now < until and client.cluster.broker_metadata(node) is not None:
+            return node
+        leader: int | None = client.cluster.leader_for_partition(at)
+        return None if leader is None or leader < 0 else leader
+
+    async def _ask(
+        self, client: AIOKafkaClient, node: int, turn: Turn, parts: Sequence[FollowedPartition]
+    ) -> None:
+        loop, channels = asyncio.get_running_loop(), self._channels[node]
+        sent_at = loop.time()
+        positions = {part.at: part.fetched for part in parts}
+        try:
+            request = fetch_request(positions, wait_ms=turn.wait_ms, rack=self._connector.rack)
+            answer = await client.send(node, request, group=turn.channel)
+            by_partition = answered(answer)
+        except Exception as error:  # noqa: BLE001 - aiokafka may raise any
+            channels.give_back(turn.channel)
+            self._unanswered(client, node, parts, error)
+            return
+        channels.give_back(turn.channel)
+        self._wake()  # others may wait for the connection
+        self._failing.pop(node, None)
+        now, waited_until = loop.time(), sent_at + turn.wait_ms / 1000
+        # At the end of its wait the broker reads the log once more.
+        empty_at = waited_until if now >= waited_until else sent_at
+        throttled = answer.throttle_time_ms / 1000
+        if throttled > 0:
+            channels.rest(now + throttled)  # and an answer without records means nothing
+        for part in parts:
+            fetched = by_partition.get(part.at)
+            if part.is_closed:
+                continue
+            if fetched is None or (fetched.error is None and not fetched.data):
+                if fetched is not None and fetched.replica >= 0:
+                    self._replicas[part.at] = (fetched.replica, now + _REPLICA_SECONDS)
+                elif not throttled:
+                    part.ended(empty_at)
+                self._make_due(part)
+            elif fetched.error is not None:
+                self._refused(client, part, fetched.error, now)
+            else:
+                try:
+                    self._take_in(part, fetched)
+                except Exception as error:  # noqa: BLE001 - a parser may raise any
+                    part.fail(error, now)
+                    self._retry(part)
+                await asyncio.sleep(0)  # unpacking takes milliseconds
+
+    def _take_in(self, part: FollowedPartition, fetched: Fetched) -> None:
+        records, following = unpacked(part.at, fetched, part.fetched)
+        if following == part.fetched or following > ANYWHERE:
+            raise CorruptRecordException(str(part.at))
+        held = part.bytes
+        part.add(records, following)
+        self._held_bytes += part.bytes - held
+        self._make_due(part)
+
+    def _refused(
+        self, client: AIOKafkaClient, part: FollowedPartition, error: type[Exception], now: float
+    ) -> None:
+        was_replica = self._replicas.pop(part.at, None) is not None
+        if error is OffsetOutOfRangeError and not was_replica:
+            part.leave_range()
+            return
+        client.force_metadata_update()
+        part.fail(error(), now)
+        self._retry(part)
+
+    def _unanswered(
+        self,
+        client: AIOKafkaClient,
+        node: int,
+        parts: Sequence[FollowedPartition],
+        error: Exception,
+    ) -> None:
+        now = asyncio.get_running_loop().time()
+        for part in parts:
+            self._replicas.pop(part.at, None)
+            part.fail(error, now)
+            self._retry(part)
+        is_replaced = client is not self._client
+        if is_replaced:
+            return
+        client.force_metadata_update()
+        if now - self._failing.setdefault(node, now) >= self._connector.timeout:
+            self._client = None
+            self._channels.clear()
+            self._failing.clear()
+            discard = asyncio.create_task(discard_client(client))
+            self._discards.add(discard)
+            discard.add_done_callback(self._discards.discard)
+
+    def _retry(self, part: FollowedPartition, seconds: float = _PAUSE) -> None:
+        asyncio.get_running_loop().call_later(seconds, self._make_due, part)
