@@ -15,7 +15,7 @@ import structlog
 from otel.metrics import Metrics
 from persistence.database.pool import Pool, using
 from persistence.dead_letters.metrics import DeadLetterMetrics
-from persistence.dead_letters.position import LetterPosition
+from persistence.dead_letters.position import DeadLetterPosition
 from persistence.dead_letters.rows import Row, insert_rows, plain_row_of, row_of, stub_of
 from persistence.errors import PersistenceError, Rejected, TooSlow, Unexpected
 from transport.contract import Record
@@ -41,9 +41,7 @@ _FORMS: tuple[tuple[_Form, str], ...] = (
 
 
 class DeadLetterIndex:
-    """Writes the rows of the table ``dead_letters`` for one claim, and knows where it left them.
-
-    Each claim has its own: in one process too, the next one may come before the last one has ended.
+    """Writes the rows of the table ``dead_letters``, and keeps the position that it left.
 
     ``patience``: for this many seconds, a slow statement with a large letter is put down to a slow
     server, and not to the letter.
@@ -56,15 +54,15 @@ class DeadLetterIndex:
         self._slow_since: dict[str, float] = {}
         self._pool = pool
         self._transport = transport
-        self.position = LetterPosition(pool, transport)
+        self.position = DeadLetterPosition(pool, transport)
         self._incomplete = metrics.of(DeadLetterMetrics).incomplete
 
     async def add(self, records: Sequence[Record]) -> None:
         """Make a row of each record, in order, and move the position. Repeats change nothing.
 
         Raises:
-            FenceLost: PostgreSQL is not where the position was left. Read the position, and index
-                what is missing first.
+            FenceLost: PostgreSQL is not at the position that was left. Read the position, and
+                index from there.
             Outage: the database can't do it now. Some rows may exist; call again.
         """
         waiting = [(0, len(records))]  # a stack, the left half on top

@@ -1,13 +1,15 @@
-"""Copy the dead-letter log to the table ``dead_letters``, with the group ``dlq-processors``.
+"""Copy the dead-letter log to the table ``dead_letters``, from the position in PostgreSQL on.
 
-The log makes a dead letter durable before its source record is acknowledged. The table lets
-operators list, redrive and discard it. Any process may index; the letters are one partition.
+The log makes a dead letter durable before its source record is settled. The table lets operators
+list, redrive and discard it. One process indexes a log's dead letters. The group
+``dlq-processors`` shows its position to the log's own tools.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -16,27 +18,26 @@ from otel.metrics import Metrics
 from persistence.database.outage import Paused, database_barrier, log_barrier, unless_stopped
 from persistence.database.pool import Pool
 from persistence.dead_letters.index import DeadLetterIndex
+from persistence.dead_letters.position import DEAD_LETTERS
 from persistence.errors import FenceLost
+from persistence.ownership.partition_owner import PartitionOwner
 from persistence.settings import PersistenceSettings
 from persistence.store.writer import Writer
-from persistence.worker.claims import Claims
-from persistence.worker.recovery.positions import Floor, Positions
-from transport.contract import DLQ_GROUP, Claim, Record, RetainingClaim, Topic, Transport
+from persistence.worker.recovery.log_begin import before_first, holds_all
+from persistence.worker.recovery.metrics import PositionMetrics
+from transport.contract import DLQ_GROUP, Record, Topic, Transport
+from transport.errors import TransportError
 
 __all__ = ["DeadLetterIndexer"]
 
 _log = structlog.get_logger(__name__)
 
 _AT_ONCE = 100
-_LOST = "Dead letters lost by PostgreSQL: listing them again from the log"
-_MOVED = (
-    "The group of the dead letters was moved past letters that no worker had listed: listing them "
-    "from the log"
-)
+_TOPIC, _PARTITION = Topic.DEAD_LETTERS, 0
 
 
 class DeadLetterIndexer:
-    """Consumes the dead-letter log. Rows are unique per dead record, so no fence is needed."""
+    """Indexes the dead letters of one log, or leaves that to another process that does."""
 
     def __init__(
         self,
@@ -48,115 +49,113 @@ class DeadLetterIndexer:
         member: str,
     ) -> None:
         self._transport = transport
-        self._pool = pool
-        self._metrics = metrics
-        self._positions = Positions(transport, metrics, Topic.DEAD_LETTERS, DLQ_GROUP)
         self._poll = settings.stream_poll_interval_ms / 1000
         self._log_barrier = log_barrier(transport, metrics, longest=self._poll)
         self._database_barrier = database_barrier(Writer(pool).probe, metrics, longest=self._poll)
-        self._claims = Claims(
-            transport,
-            Topic.DEAD_LETTERS,
-            group=DLQ_GROUP,
+        self._rows_lost = metrics.of(PositionMetrics).rows_lost.labels(transport.name)
+        self._index = DeadLetterIndex(pool, transport.name, metrics)
+        self._owner = PartitionOwner(
+            pool,
+            transport.name,
+            [DEAD_LETTERS],
             member=member,
-            log_barrier=self._log_barrier,
+            database_barrier=self._database_barrier,
             metrics=metrics,
             serve=self._serve,
         )
+        self._published: str | None = None
+        self._publish_error = ""
+        self._lost_after: str | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Index until ``stop`` is set; then finish the batch in hand."""
-        await self._claims.run(stop)
+        await self._owner.run(stop)
 
     def paused(self) -> list[Paused]:
         """Return the dependency that the indexer waits for (empty: none)."""
         barriers = (self._log_barrier, self._database_barrier)
         waiting = [paused for barrier in barriers if (paused := barrier.paused())]
-        return waiting + self._claims.paused()
+        return waiting + self._owner.paused()
 
-    async def _serve(self, claim: Claim, stop: asyncio.Event) -> None:
-        index = DeadLetterIndex(self._pool, self._transport.name, self._metrics)
-        seen_in = -1
-        if isinstance(claim, RetainingClaim):
-            claim.retain(lambda: seen_in != self._database_barrier.outages)
-        while not stop.is_set():
-            outages = self._database_barrier.outages
-            await self._catch_up(index, stop)
-            seen_in = outages
+    async def _serve(self, _partition: int, _epoch: int, leave: asyncio.Event) -> None:
+        self._published = None
+        await self._open(leave)
+        while not leave.is_set():
             records = await self._log_barrier.run(
-                lambda: unless_stopped(stop, self._next(claim)), stop
+                lambda: unless_stopped(leave, self._read()), leave
             )
-            if records:
-                await self._add(index, records, stop)
-                await self._log_barrier.run(partial(claim.ack, records[-1].offset), stop)
-
-    async def _add(
-        self, index: DeadLetterIndex, records: Sequence[Record], stop: asyncio.Event
-    ) -> None:
-        """Index records after what PostgreSQL lost, if anything."""
-        while True:
             try:
-                await self._database_barrier.run(partial(index.add, records), stop)
-            except FenceLost:
-                await self._catch_up(index, stop)
-            else:
-                return
+                if records:
+                    await self._database_barrier.run(partial(self._index.add, records), leave)
+            except FenceLost as error:
+                _log.warning("Indexing again from the position in PostgreSQL", error=str(error))
+                records = None
+            if not records:
+                await self._open(leave)
+            await self._publish()
 
-    async def _catch_up(self, index: DeadLetterIndex, stop: asyncio.Event) -> None:
-        """List the letters before the group's position that PostgreSQL does not have.
+    async def _read(self) -> Sequence[Record]:
+        return await self._transport.read(
+            _TOPIC,
+            _PARTITION,
+            after=self._index.position.through,
+            limit=_AT_ONCE,
+            wait=self._poll,
+        )
 
-        A failover to a standby that was behind, or a restore, loses rows of acknowledged letters.
-        And somebody may have moved the group past letters that nobody had listed.
+    async def _open(self, leave: asyncio.Event) -> None:
+        """Continue from the position in PostgreSQL, which may have gone back with the rows."""
+        position = self._index.position
+        log = await self._log_barrier.run(self._transport.identity, leave)
+        left = position.through
+        through = await self._database_barrier.run(partial(position.read, log), leave)
+        if left is not None and through != left:
+            _log.warning(
+                "The position of the dead letters in PostgreSQL is not the one that was left: "
+                "indexing again from there",
+                position=through,
+                left=left,
+            )
+        if through is None:
+            return
+        held = await self._log_barrier.run(partial(self._held_after, through), leave)
+        if held != through:
+            with suppress(FenceLost):  # the next call reads the position again
+                await self._database_barrier.run(partial(position.move, held), leave)
+
+    async def _held_after(self, through: str) -> str:
+        """Return the offset to read after, where the log no longer holds what follows ``through``.
+
+        That is the offset before its first record if it removed records that had no row yet, and
+        its last offset if it lost its end: whatever it appends from then on is new.
         """
-        left = index.position.through
-        while True:
-            known = await self._database_barrier.run(index.position.read, stop)
-            if known is not None and known == left:
-                return
-            floor = await self._log_barrier.run(partial(self._positions.floor, 0), stop)
-            was_moved = floor.moved_to is not None
-            if was_moved:
-                floor = floor._replace(offset=floor.moved_to)
-            if not self._positions.is_behind(known or "", floor):
-                return
-            try:
-                await self._index_again(index, known, floor, stop, was_moved=was_moved)
-            except FenceLost:
-                left = None  # another failover, or another claim indexes too
-            else:
-                return
-
-    async def _index_again(
-        self,
-        index: DeadLetterIndex,
-        known: str | None,
-        floor: Floor,
-        stop: asyncio.Event,
-        *,
-        was_moved: bool,
-    ) -> None:
-        assert floor.offset is not None
-        after = known or ""
-        if known is None:
-            _log.info(
-                "No position of the dead letters in PostgreSQL, as after an upgrade: listing again "
-                "those that the log holds",
-                through=floor.offset,
+        log = self._transport
+        last = await log.read_back(_TOPIC, _PARTITION, limit=1)
+        if last and log.sort_key(last[0].offset) < log.sort_key(through):
+            _log.warning(
+                "The log lost its last dead letters, which are indexed: reading what follows",
+                position=through,
+                last=last[0].offset,
             )
+            return last[0].offset
+        if await holds_all(log, _TOPIC, _PARTITION, through):
+            return through
+        if self._lost_after != through:
+            self._lost_after = through
+            self._rows_lost.inc()
+            _log.warning("The log no longer holds dead letters without a row", position=through)
+        return await before_first(log, _TOPIC, _PARTITION) or through
+
+    async def _publish(self) -> None:
+        """Show the position to the log's tools; nothing depends on it."""
+        through = self._index.position.through
+        if through is None or through == self._published:
+            return
+        try:
+            await self._transport.publish_positions(_TOPIC, {_PARTITION: through}, group=DLQ_GROUP)
+        except TransportError as error:
+            if str(error) != self._publish_error:
+                self._publish_error = str(error)
+                _log.warning("Position not shown by the log; will retry", error=str(error))
         else:
-            await self._tell_gap(_MOVED if was_moved else _LOST, known, floor, stop)
-        while page := await self._log_barrier.run(
-            partial(self._positions.read, 0, after, floor, _AT_ONCE), stop
-        ):
-            await self._database_barrier.run(partial(index.add, page), stop)
-            after = page[-1].offset
-        await self._database_barrier.run(partial(index.position.move, floor.offset), stop)
-
-    async def _tell_gap(self, why: str, after: str, floor: Floor, stop: asyncio.Event) -> None:
-        holds_all = await self._log_barrier.run(partial(self._positions.reaches, 0, after), stop)
-        if not holds_all:
-            self._positions.lost()
-        _log.warning(why, after=after, through=floor.offset, log_holds_all=holds_all)
-
-    async def _next(self, claim: Claim) -> Sequence[Record]:
-        return await claim.next(max_records=_AT_ONCE, max_wait=self._poll)
+            self._published, self._publish_error = through, ""

@@ -1,7 +1,7 @@
 """The position up to which a log's dead letters are indexed in PostgreSQL.
 
 It moves in the transaction of the rows. So a failover or a restore takes back both or neither, and
-the indexer notices it with the next batch.
+the indexer continues from the older position.
 """
 
 from __future__ import annotations
@@ -10,44 +10,55 @@ from persistence.database.pool import Connection, Pool, using
 from persistence.errors import FenceLost
 from persistence.sequences import advance_sequences
 
-__all__ = ["LETTERS", "LetterPosition"]
+__all__ = ["DEAD_LETTERS", "DeadLetterPosition"]
 
-LETTERS = -1
+DEAD_LETTERS = -1
 """The partition number under which the position of a log's dead letters is stored."""
 
-_READ = "SELECT through FROM log_positions WHERE transport = $1 AND partition = $2"
+_READ = """
+SELECT through FROM log_positions
+WHERE transport = $1 AND partition = $2 AND coalesce(log, $3) = $3
+"""
 _MOVE = """
 WITH moved AS (
-    UPDATE log_positions SET through = $3
+    UPDATE log_positions SET through = $3, log = $5
     WHERE transport = $1 AND partition = $2
-        AND (through IS NOT DISTINCT FROM $4 OR through = $3)
+        AND (CASE WHEN coalesce(log, $5) = $5 THEN through END IS NOT DISTINCT FROM $4
+            OR through = $3)
     RETURNING partition
 ), made AS (
-    INSERT INTO log_positions (transport, partition, epoch, through)
-    SELECT $1, $2, 0, $3
+    INSERT INTO log_positions (transport, partition, epoch, through, log)
+    SELECT $1, $2, 0, $3, $5
     WHERE $4::text IS NULL
         AND NOT EXISTS (SELECT FROM log_positions WHERE transport = $1 AND partition = $2)
     RETURNING partition
 )
 SELECT EXISTS (SELECT FROM moved UNION ALL SELECT FROM made)
 """
-"""$3 the new position, $4 the one before it. A statement that is sent again may find its own."""
+"""$3 the new position, $4 the one before it, $5 the log's identity. A position of another log is as
+none. A statement that is sent again may find its own position."""
 
 
-class LetterPosition:
+class DeadLetterPosition:
     """The position of one log's dead letters. ``read`` and ``move`` raise ``Outage``."""
 
     def __init__(self, pool: Pool, transport: str) -> None:
         self._pool = pool
         self._transport = transport
+        self._log = ""
         self.through: str | None = None
-        """The position that was read or committed last; ``None``: no letter is indexed."""
+        """The position that was read or committed last; ``None``: no dead letter is indexed."""
 
-    async def read(self) -> str | None:
-        """Return the offset through which all letters are indexed; ``None`` if it is not known."""
+    async def read(self, log: str) -> str | None:
+        """Return the offset through which every dead letter is indexed; ``None`` if there is none.
+
+        Args:
+            log: The identity of the log, whose offsets can't be compared with those of another.
+        """
         async with using(self._pool) as connection:
             await advance_sequences(connection, anew=self.through is None)
-            self.through = await connection.fetchval(_READ, self._transport, LETTERS)
+            self._log = log
+            self.through = await connection.fetchval(_READ, self._transport, DEAD_LETTERS, log)
         return self.through
 
     async def move(self, through: str) -> None:
@@ -66,8 +77,10 @@ class LetterPosition:
         Raises:
             FenceLost: PostgreSQL is not at the position that was read or committed last.
         """
-        if not await connection.fetchval(_MOVE, self._transport, LETTERS, through, self.through):
+        if not await connection.fetchval(
+            _MOVE, self._transport, DEAD_LETTERS, through, self.through, self._log
+        ):
             raise FenceLost(
-                f"PostgreSQL is not where the dead letters of {self._transport} were left, which "
-                f"is {self.through or 'the beginning'}"
+                f"the position of the dead letters of {self._transport} in PostgreSQL is not "
+                f"{self.through or 'the beginning'}"
             )

@@ -18,9 +18,9 @@ ON CONFLICT DO NOTHING
 """Record a log that is written. Its first owner takes the row over (its epoch is at least 0)."""
 
 # Without logs that are only a shadow: their records are copies, and the originals are in a log that
-# this query names.
+# this query names. The fence of the dead letters (partition -1) is taken in every log.
 _LOGS = """
-SELECT transport FROM fences UNION SELECT transport FROM processes
+SELECT transport FROM fences WHERE partition >= 0 UNION SELECT transport FROM processes
 UNION SELECT consume_from FROM processes ORDER BY transport
 """
 
@@ -41,7 +41,7 @@ SELECT NOT yes FROM used
 _WAS_USED = """
 SELECT EXISTS (SELECT FROM log_identities WHERE name = $1)
     OR EXISTS (SELECT FROM retired_logs WHERE name = $1)
-    OR EXISTS (SELECT FROM fences WHERE transport = $1)
+    OR EXISTS (SELECT FROM fences WHERE transport = $1 AND partition >= 0)
     OR EXISTS (SELECT FROM dead_letters WHERE transport = $1)
     OR EXISTS (SELECT FROM message_positions WHERE transport = $1)
     OR EXISTS (SELECT FROM messages WHERE transport = $1)

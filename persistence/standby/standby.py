@@ -35,7 +35,7 @@ from persistence.standby.takeover_rules import LogRole, Originals, TakeoverReaso
 from persistence.worker.claims import Claims
 from persistence.worker.worker import worker_context
 from transport.clock import timestamp
-from transport.contract import WORKER_GROUP, Claim, Record, Topic, Transport
+from transport.contract import WORKER_GROUP, Claim, Record, Transport
 from transport.shadow.origin import origin_of
 
 __all__ = ["PATIENCE_SECONDS", "Standby", "StandbyStatus", "WaitingPartition"]
@@ -130,7 +130,6 @@ class Standby:
         )
         self._claims = Claims(
             transport,
-            Topic.MESSAGES,
             group=WORKER_GROUP,
             member=member,
             log_barrier=self._context.worker.log_barrier,

@@ -46,8 +46,10 @@ LOCK_CLASS = 0x63726673
 BEFORE = "SELECT epoch FROM fences WHERE transport = $1 AND partition = $2 FOR UPDATE"
 """The epoch that holds a fence. Locks the fence until this transaction ends."""
 
-OTHERS = "SELECT EXISTS (SELECT FROM fences WHERE transport <> $1 AND epoch >= 0)"
-"""Whether another log was ever consumed. $1 transport. No owner has an epoch below 0."""
+OTHERS = (
+    "SELECT EXISTS (SELECT FROM fences WHERE transport <> $1 AND epoch >= 0 AND partition >= 0)"
+)
+"""Whether another log's messages were consumed. $1 transport. No owner has an epoch below 0."""
 
 TAKE = """
 INSERT INTO fences AS held (transport, partition, epoch, owner) VALUES ($1, $2, $3, $4)

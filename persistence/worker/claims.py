@@ -1,8 +1,6 @@
 """Run one task for each claim of this process, until it is asked to stop.
 
-Used for the messages log (``persistence.worker.worker``) and for the dead-letter log
-(``persistence.dead_letters.indexer``), which pass the function that works on a claim. This module
-sees to it that no claim's end disturbs another, and that a stop drains.
+The end of one claim does not disturb another, and a stop lets each finish its work.
 """
 
 from __future__ import annotations
@@ -43,7 +41,6 @@ class Claims:
     def __init__(
         self,
         transport: Transport,
-        topic: Topic,
         *,
         group: str,
         member: str,
@@ -53,7 +50,6 @@ class Claims:
         linger: float = 0.0,
     ) -> None:
         self._transport = transport
-        self._topic = topic
         self._group = group
         self._member = member
         self._log_barrier = log_barrier
@@ -65,10 +61,9 @@ class Claims:
         self._owned: dict[int, Claim] = {}
         self._unexpected: dict[str, OutageBarrier] = {}
         self._fence_losses = FenceLosses()
-        if topic is Topic.MESSAGES:
-            metrics.of(PersistenceMetrics).paused.labels(f"fence of {transport.name}").set_function(
-                lambda: len(self._fence_losses.paused())
-            )
+        metrics.of(PersistenceMetrics).paused.labels(f"fence of {transport.name}").set_function(
+            lambda: len(self._fence_losses.paused())
+        )
 
     def owned(self) -> dict[int, int]:
         """Return the epoch of each partition owned now."""
@@ -91,7 +86,7 @@ class Claims:
         while not stop.is_set():
             try:
                 consumer = self._transport.consume(
-                    self._topic, group=self._group, member=self._member, linger=self._linger
+                    Topic.MESSAGES, group=self._group, member=self._member, linger=self._linger
                 )
                 async with consumer:
                     await self._run(consumer, stop)
@@ -129,15 +124,13 @@ class Claims:
             return
 
     async def _own(self, claim: Claim, stop: asyncio.Event) -> None:
-        log = _log.bind(topic=claim.topic.value, partition=claim.partition)
+        log = _log.bind(partition=claim.partition)
         owned = self._metrics.of(PersistenceMetrics).owned.labels(
             self._transport.name, str(claim.partition)
         )
-        messages = claim.topic is Topic.MESSAGES
         self._owned[claim.partition] = claim
         self.arrived.set()
-        if messages:
-            owned.set(1)
+        owned.set(1)
         try:
             async with claim:
                 await self._serve_claim(claim, stop)
@@ -157,8 +150,7 @@ class Claims:
             # A newer claim of the same partition may have come before this one ended.
             if self._owned.get(claim.partition) is claim:
                 del self._owned[claim.partition]
-                if messages:
-                    owned.set(0)
+                owned.set(0)
 
     async def _serve_claim(self, claim: Claim, stop: asyncio.Event) -> None:
         """Serve a claim; after an unexpected error, pause it alone and begin again."""
@@ -186,10 +178,10 @@ class Claims:
                 return
 
     async def _pause_on(self, where: str, error: Exception, stop: asyncio.Event) -> None:
-        _log.exception("Unhandled exception; will retry", topic=self._topic.value, where=where)
+        _log.exception("Unhandled exception; will retry", where=where)
         if where not in self._unexpected:
             self._unexpected[where] = OutageBarrier(
-                f"{self._topic.value} {where}", _works, self._metrics, label="unexpected"
+                f"messages {where}", _works, self._metrics, label="unexpected"
             )
         await self._hold(self._unexpected[where], error, stop)
 

@@ -35,7 +35,7 @@ from persistence.worker.claims import Claims
 from persistence.worker.partition_worker import PartitionWorker
 from persistence.worker.recovery.positions import Positions
 from persistence.worker.worker_context import WorkerContext
-from transport.contract import WORKER_GROUP, Claim, Topic, Transport
+from transport.contract import WORKER_GROUP, Claim, Transport
 
 __all__ = ["Worker", "WorkerStatus", "worker_context"]
 
@@ -78,7 +78,6 @@ class Worker:
         )
         self._claims = Claims(
             transport,
-            Topic.MESSAGES,
             group=WORKER_GROUP,
             member=member,
             log_barrier=self._context.log_barrier,

@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from persistence.dead_letters.position import LETTERS
+from persistence.dead_letters.position import DEAD_LETTERS
 from persistence.worker.recovery.positions import acknowledged_through, is_behind
 from tests.faults.deployment import Deployment
 from tests.support.eventually import eventually
@@ -77,7 +77,7 @@ async def _has_all_acknowledged(deployment: Deployment, log: Transport) -> bool:
     positions = {row["partition"]: row["through"] or "" for row in found}
     messages = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
     (letters,) = await log.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP)
-    told = {LETTERS: letters} | {part.partition: part for part in messages}
+    told = {DEAD_LETTERS: letters} | {part.partition: part for part in messages}
     return not any(
         is_behind(log, positions.get(number, ""), acknowledged_through(part))
         for number, part in told.items()

@@ -19,7 +19,7 @@ from tests.persistence.loglib import append, lag
 from tests.persistence.samples import message
 from tests.support.eventually import eventually
 from tests.support.metric_values import value_of
-from transport.contract import WORKER_GROUP, Claim, Topic
+from transport.contract import WORKER_GROUP, Claim
 from transport.errors import TransportUnavailable
 
 _ROLE = "few_connections"
@@ -100,7 +100,6 @@ async def test_a_process_that_gave_its_partitions_up_waits_for_nothing_else(
 
     claims = Claims(
         transport,
-        Topic.MESSAGES,
         group=WORKER_GROUP,
         member="w1",
         log_barrier=barrier,

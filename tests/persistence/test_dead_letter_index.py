@@ -19,7 +19,7 @@ from persistence.dead_letters.dead_letters import DeadLetters
 from persistence.dead_letters.index import DeadLetterIndex
 from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.dead_letters.metrics import DeadLetterMetrics
-from persistence.dead_letters.position import LETTERS
+from persistence.dead_letters.position import DEAD_LETTERS
 from persistence.errors import FenceLost, Outage, PersistenceError, TooSlow
 from persistence.worker.recovery.metrics import PositionMetrics
 from tests.persistence.loglib import lag
@@ -39,8 +39,10 @@ def metrics() -> Metrics:
 
 
 @pytest.fixture
-def index(database_pool, metrics) -> DeadLetterIndex:
-    return DeadLetterIndex(database_pool, "redis", metrics)
+async def index(database_pool, metrics) -> DeadLetterIndex:
+    made = DeadLetterIndex(database_pool, "redis", metrics)
+    await made.position.read("log-1")
+    return made
 
 
 def stands(number: int, body: bytes = b"{}", key: str = "k", **headers: bytes | str) -> Record:
@@ -168,12 +170,12 @@ async def test_nothing_is_listed_behind_letters_that_postgresql_lost(index, data
     await index.add([stands(2)])
     await database_pool.execute("DELETE FROM dead_letters WHERE log_offset = '2-0'")
     await database_pool.execute(
-        "UPDATE log_positions SET through = '1-0' WHERE partition = $1", LETTERS
+        "UPDATE log_positions SET through = '1-0' WHERE partition = $1", DEAD_LETTERS
     )
-    with pytest.raises(FenceLost, match="not where the dead letters of redis were left"):
+    with pytest.raises(FenceLost, match="dead letters of redis in PostgreSQL is not 2-0"):
         await index.add([stands(3)])
     assert await offsets(database_pool) == ["1-0"]
-    assert await index.position.read() == "1-0"
+    assert await index.position.read("log-1") == "1-0"
     await index.add([stands(2), stands(3)])
     assert await offsets(database_pool) == ["1-0", "2-0", "3-0"]
 
@@ -187,7 +189,7 @@ async def test_the_position_is_that_of_the_rows(index, database_pool):
     with suppress(PersistenceError):
         await index.add([stands(2), stands(3)])
     assert await offsets(database_pool) == ["1-0", "2-0"]
-    assert await index.position.read() == "2-0"
+    assert await index.position.read("log-1") == "2-0"
 
 
 async def test_a_server_that_is_slow_for_a_while_keeps_no_large_letter_out(
@@ -211,11 +213,11 @@ async def test_a_server_that_is_slow_for_a_while_keeps_no_large_letter_out(
         with pytest.raises(TooSlow):
             await index.add([stands(1), large, stands(3)])
     impatient = DeadLetterIndex(database_pool, "redis", metrics, patience=0.0)
-    await impatient.position.read()
+    await impatient.position.read("log-1")
     await impatient.add([stands(9, body=large.body)])
     assert lacking(metrics) == {"bytes": 1}
     await database_pool.execute("DROP TRIGGER slow ON dead_letters; DROP FUNCTION slow()")
-    await index.position.read()
+    await index.position.read("log-1")
     await index.add([stands(1), large, stands(3)])
     assert await offsets(database_pool) == ["1-0", "9-0", "2-0", "3-0"]
     found = await database_pool.fetchval(
@@ -340,7 +342,7 @@ def _fuzzed(examples: int):
 async def _all_are_listed(pool, transport: str, letters) -> None:
     await pool.execute("TRUNCATE dead_letters")
     index = DeadLetterIndex(pool, transport, Metrics())
-    await index.position.read()
+    await index.position.read("log-1")
     records = [
         Record(Topic.DEAD_LETTERS, 0, f"{number}", key, body, headers, at)
         for number, (body, key, headers, at) in enumerate(letters)

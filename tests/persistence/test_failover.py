@@ -11,7 +11,6 @@ from typing import Any
 
 import asyncpg
 import pytest
-from redis.asyncio import Redis
 
 from compose.process.health import worker_probe
 from otel.metrics import Metrics
@@ -31,12 +30,11 @@ from tests.support.kafka import fresh_settings
 from tests.support.metric_values import value_of
 from tests.support.postgres_pair import PostgresPair, base_backup, pair, run
 from transport.clock import timestamp
-from transport.contract import DLQ_GROUP, WORKER_GROUP, DeadLetter, Reason, Topic
+from transport.contract import WORKER_GROUP, DeadLetter, Reason, Topic
 from transport.kafka import KafkaTransport
 from transport.message.envelope import Message
 from transport.message.partitioner import partition_for
 from transport.redis import RedisTransport
-from transport.redis.keys import dead_letter_log
 
 CONVERSATIONS = 7
 # Repeats take numbers, and have no rows with which these come back.
@@ -369,10 +367,10 @@ async def test_letters_in_hand_are_listed_behind_those_that_were_lost(
     await eventually(lambda: listed(3), timeout=20)
 
 
-async def test_a_claim_that_ended_lists_nothing_before_what_its_successor_puts_back(
-    database_pool, start, transport, transport_settings
+async def test_a_former_owner_lists_nothing_before_what_its_successor_puts_back(
+    database_pool, start, transport
 ) -> None:
-    """Both work in one process: the group took the claim while PostgreSQL held a statement up."""
+    """Another process took the dead letters while PostgreSQL held a statement up."""
     start(DeadLetterIndexer, "i1")
     for number, name in enumerate(["first", "lost"], 1):
         await transport.dead_letter([_letter(name)])
@@ -390,16 +388,10 @@ async def test_a_claim_that_ended_lists_nothing_before_what_its_successor_puts_b
             await database_pool.execute(
                 "UPDATE log_positions SET through = $1 WHERE partition = -1", first
             )
-            async with Redis(
-                host=transport_settings.redis_host,
-                port=transport_settings.redis_port,
-                db=transport_settings.redis_stream_db,
-                protocol=2,
-            ) as redis:
-                await redis.delete(dead_letter_log().lease(0, DLQ_GROUP))
+            start(DeadLetterIndexer, "i2")  # without heartbeats, each takes the other for dead
             await eventually(partial(_wait, database_pool, 3), timeout=20)
         await locking
-        # PostgreSQL refused the first claim's insert. Both claims wait to insert the lost letter.
+        # PostgreSQL refused the first owner's insert. Both wait to insert the lost dead letter.
         await eventually(partial(_wait, database_pool, 2), timeout=20)
     await eventually(partial(_are_listed, database_pool, 3), timeout=20)
 

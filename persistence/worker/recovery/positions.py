@@ -56,21 +56,10 @@ class Floor(NamedTuple):
 
 
 class Positions:
-    """The positions of one log, shared by all its workers in this process.
+    """The positions of one log, shared by all its workers in this process."""
 
-    ``group`` is the consumer group that works on ``topic``.
-    """
-
-    def __init__(
-        self,
-        transport: Transport,
-        metrics: Metrics,
-        topic: Topic = Topic.MESSAGES,
-        group: str = WORKER_GROUP,
-    ) -> None:
+    def __init__(self, transport: Transport, metrics: Metrics) -> None:
         self._transport = transport
-        self._topic = topic
-        self._group = group
         self._turn = asyncio.Lock()
         self._asked = float("-inf")
         self._progress: Sequence[Progress] = ()
@@ -80,10 +69,9 @@ class Positions:
         self._restored = counts.restored.labels(transport.name)
         self._lost = counts.lost
         self._rows_lost = counts.rows_lost.labels(transport.name)
-        if topic is Topic.MESSAGES:
-            metrics.of(PersistenceMetrics).paused.labels(
-                f"rows that {transport.name} no longer holds"
-            ).set_function(lambda: len(self._waiting))
+        metrics.of(PersistenceMetrics).paused.labels(
+            f"rows that {transport.name} no longer holds"
+        ).set_function(lambda: len(self._waiting))
 
     async def floor(self, partition: int) -> Floor:
         """Return the group's position in a partition, as of this call or later.
@@ -95,7 +83,7 @@ class Positions:
         async with self._turn:  # one query answers all callers that wait for their turn
             if self._asked <= wanted:
                 asked = time.monotonic()
-                self._progress = await self._transport.progress(self._topic, group=self._group)
+                self._progress = await self._transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
                 self._identity = await self._transport.identity()
                 self._asked = asked
         told = {progress.partition: progress for progress in self._progress}
@@ -111,11 +99,11 @@ class Positions:
 
     async def reaches(self, partition: int, through: str) -> bool:
         """Return whether the log still holds everything after a position."""
-        return await holds_all(self._transport, self._topic, partition, through)
+        return await holds_all(self._transport, Topic.MESSAGES, partition, through)
 
     async def begin(self, partition: int) -> str:
         """Return the position just before the first record of the log; empty if it has none."""
-        return await before_first(self._transport, self._topic, partition) or ""
+        return await before_first(self._transport, Topic.MESSAGES, partition) or ""
 
     async def read(self, partition: int, through: str, floor: Floor, limit: int) -> list[Record]:
         """Return the next records after ``through``, none beyond ``floor``.
@@ -125,7 +113,7 @@ class Positions:
         """
         last = self._transport.sort_key(floor.offset) if floor.offset else b""
         records = await self._transport.read(
-            self._topic, partition, after=through or None, limit=limit
+            Topic.MESSAGES, partition, after=through or None, limit=limit
         )
         return [record for record in records if self._transport.sort_key(record.offset) <= last]
 
