@@ -8,6 +8,7 @@ list, redrive and discard it. One process indexes a log's dead letters. The grou
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -33,6 +34,8 @@ __all__ = ["DeadLetterIndexer"]
 _log = structlog.get_logger(__name__)
 
 _AT_ONCE = 100
+_PUBLISH_AGAIN_SECONDS = 60.0
+"""Kafka forgets offsets that were not committed for a week; other programs may move the group."""
 _TOPIC, _PARTITION = Topic.DEAD_LETTERS, 0
 
 
@@ -64,6 +67,7 @@ class DeadLetterIndexer:
             serve=self._serve,
         )
         self._published: str | None = None
+        self._published_at = 0.0
         self._publish_error = ""
         self._lost_after: str | None = None
 
@@ -148,8 +152,9 @@ class DeadLetterIndexer:
 
     async def _publish(self) -> None:
         """Show the position to the log's tools; nothing depends on it."""
-        through = self._index.position.through
-        if through is None or through == self._published:
+        through, now = self._index.position.through, time.monotonic()
+        is_shown = through == self._published and now - self._published_at < _PUBLISH_AGAIN_SECONDS
+        if through is None or is_shown:
             return
         try:
             await self._transport.publish_positions(_TOPIC, {_PARTITION: through}, group=DLQ_GROUP)
@@ -158,4 +163,4 @@ class DeadLetterIndexer:
                 self._publish_error = str(error)
                 _log.warning("Position not shown by the log; will retry", error=str(error))
         else:
-            self._published, self._publish_error = through, ""
+            self._published, self._published_at, self._publish_error = through, now, ""

@@ -192,3 +192,28 @@ async def test_a_group_that_another_program_moves_changes_nothing(
     offsets = await bury(transport, "d")
     await eventually(lambda: are_listed(database_pool, offsets))
     await eventually(lambda: indexed(transport))
+
+
+async def test_a_group_that_is_deleted_is_shown_again_while_no_dead_letter_comes(
+    start, transport, transport_settings, eventually, monkeypatch
+):
+    """Kafka deletes the offsets of a group that commits none for a week."""
+    monkeypatch.setattr("persistence.dead_letters.indexer._PUBLISH_AGAIN_SECONDS", 0.0)
+    start(DeadLetterIndexer, "i1", stream_poll_interval_ms=100)
+    offsets = await bury(transport, "a", "b")
+    await eventually(lambda: indexed(transport))
+    async with Redis(
+        host=transport_settings.redis_host,
+        port=transport_settings.redis_port,
+        db=transport_settings.redis_stream_db,
+        decode_responses=True,
+    ) as redis:
+        await redis.xgroup_destroy("msg:dlq", DLQ_GROUP)
+
+        async def is_shown() -> bool:
+            return [
+                (group["last-delivered-id"], group["lag"])
+                for group in await redis.xinfo_groups("msg:dlq")
+            ] == [(offsets[-1], 0)]
+
+        await eventually(is_shown)
