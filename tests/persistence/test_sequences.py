@@ -131,13 +131,13 @@ async def test_direct_rows_follow_old_ones_on_a_copy(database_url, database_pool
 async def test_dead_letters_are_listed_on_a_copy(database_url, database_pool):
     """Their number is the primary key, so PostgreSQL refuses each one with an old number."""
     index = DeadLetterIndex(database_pool, "redis", Metrics())
-    await index.position.read()
+    await index.position.read("log-1")
     await index.add([letter(number) for number in range(10)])  # more than one letter has tries
     await forget_numbers(database_pool)
     later = await new_pool(database_url)
     try:
         index = DeadLetterIndex(later, "redis", Metrics())
-        await index.position.read()
+        await index.position.read("log-1")
         await index.add([letter(10)])
         rows = await later.fetch("SELECT log_offset FROM dead_letters ORDER BY id")
         assert [row["log_offset"] for row in rows] == [f"{number}-0" for number in range(11)]

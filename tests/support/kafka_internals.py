@@ -22,7 +22,7 @@ from transport.kafka import KafkaTransport
 from transport.kafka.loss.identity import _MetadataResponse
 from transport.kafka.producer.produce import Produce
 from transport.kafka.producer.producer import PartitionQueue, Producer
-from transport.kafka.read_ahead import follower
+from transport.kafka.read_ahead import read_ahead
 from transport.kafka.read_ahead.fetches import fetch_request
 
 __all__ = [
@@ -98,7 +98,7 @@ def reader_of(transport: KafkaTransport) -> Any:
 def followed(transport: KafkaTransport) -> dict[int, Any]:
     """Return the partitions of messages that waiting reads follow, by number."""
     name = transport._logs[Topic.MESSAGES].name
-    parts = transport._follower._followed
+    parts = transport._read_ahead._followed
     return {at.partition: part for at, part in parts.items() if at.topic == name}
 
 
@@ -110,7 +110,7 @@ def note_fetches(patch: pytest.MonkeyPatch) -> list[dict[TopicPartition, int]]:
         noted.append(dict(positions))
         return fetch_request(positions, **options)
 
-    patch.setattr(follower, "fetch_request", noting)
+    patch.setattr(read_ahead, "fetch_request", noting)
     return noted
 
 
