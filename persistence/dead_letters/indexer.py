@@ -131,13 +131,13 @@ class DeadLetterIndexer:
         """Return the offset to read after, where the log no longer holds what follows ``through``.
 
         That is the offset before its first record if it removed records that had no row yet, and
-        its last offset if it lost its end: whatever it appends from then on is new.
+        its last offset if its end is gone (lost, or deleted): what it appends from then on is new.
         """
         log = self._transport
         last = await log.read_back(_TOPIC, _PARTITION, limit=1)
         if last and log.sort_key(last[0].offset) < log.sort_key(through):
             _log.warning(
-                "The log lost its last dead letters, which are indexed: reading what follows",
+                "The log of the dead letters ends before the position: reading on from its end",
                 position=through,
                 last=last[0].offset,
             )

@@ -2,7 +2,7 @@
 
 Once a second the owner compares its partitions with its fair share among the live processes. It
 stops serving what is beyond its share, and gives it back once the work in hand is done. It takes
-what nobody has, and what belongs to a process that is no longer alive.
+partitions without an owner, and those of a process that is no longer alive.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class PartitionOwner:
         with suppress(Stopping):
             try:
                 await self._database_barrier.run(lambda: self._compare(stop), stop)
-            except Exception as error:  # noqa: BLE001 - what is served is served further
+            except Exception as error:  # noqa: BLE001 - the work on its partitions continues
                 await self._pause_on(f"partitions of {self._transport}", error, stop)
 
     def _tasks(self) -> list[asyncio.Task[None]]:
@@ -138,7 +138,7 @@ class PartitionOwner:
         return [partition for partition, member in wanted if member == self._member]
 
     def _may_take(self, seen: PartitionFence | None, readers: Sequence[str]) -> bool:
-        """Return whether nobody else is at work on a partition.
+        """Return whether no other process works on a partition.
 
         A fence in this process's name that it does not serve is one of an attempt to take it whose
         answer was lost.

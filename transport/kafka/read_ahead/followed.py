@@ -17,7 +17,7 @@ from transport.kafka.records import raw_size
 __all__ = ["Failure", "FollowedPartition"]
 
 _FULL_RECORDS, _FULL_BYTES = 4000, 1024 * 1024
-_KEPT = 10.0  # seconds for which a partition that nobody reads is still fetched
+_KEPT = 10.0  # seconds for which a partition without reads is still fetched
 
 
 class Failure(NamedTuple):

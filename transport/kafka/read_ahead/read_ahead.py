@@ -32,7 +32,7 @@ __all__ = ["ReadAhead"]
 _PAUSE = 0.1  # seconds before a failed fetch is sent again
 _CONNECT_PAUSE = 0.5
 _GUEST_PAUSE = 0.25  # seconds until a read that nothing wakes asks the log again
-_TIDY = 5.0  # seconds between two searches for partitions that nobody reads
+_TIDY = 5.0  # seconds between two searches for partitions without reads
 _MOST_HELD_BYTES = (
     64 * 1024 * 1024
 )  # of all partitions; then only those without records are fetched
