@@ -66,7 +66,7 @@ class Stand:
         return {"log": self.log.pid, "postgres": self.postgres.pid, **self.others}
 
     async def backlog(self) -> int:
-        """Return the number of records that no worker has acknowledged."""
+        """Return the number of records after the workers' positions."""
         async with self.new_transport() as transport:
             progress = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
         return sum(p.lag or 0 for p in progress)

@@ -33,7 +33,7 @@ _OF_ONE_LOG = """
 A log's name is `kind[.label][@partitions]`, such as `redis`, `redis@32`, `kafka.eu` or
 `kafka.eu@32`. A log with a label reads settings of its own before those above:
 `LOG_EU_KAFKA_BOOTSTRAP_SERVERS` is `KAFKA_BOOTSTRAP_SERVERS` for `kafka.eu` and for `kafka.eu@32`.
-One log can have any setting above that begins with `REDIS_`, `KAFKA_`, `STREAM_LEASE_`,
+One log can have any setting above that begins with `REDIS_`, `KAFKA_`,
 `STREAM_RETENTION_` or `IDEMPOTENCY_`.
 
 ```bash

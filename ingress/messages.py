@@ -65,7 +65,7 @@ class Messages:
     Args:
         transport: The log that workers read.
         pool: Connections to PostgreSQL.
-        scan: The most unacknowledged records of a partition to read in a search.
+        scan: The most records of a partition to read in a search.
         timeout_seconds: How long to wait for PostgreSQL.
         arriving: Waits for rows, if the log remembers no ids.
     """

@@ -1,8 +1,7 @@
 """The search for messages without a row among the log's records.
 
-It reads unacknowledged records, and acknowledged ones whose rows PostgreSQL lost: those of a
-failover to a standby that was behind, until workers have put the rows back. So a message counts as
-not there only if PostgreSQL has said, in one snapshot, that it has no row and up to where rows are.
+It reads the records after PostgreSQL's positions. So a message counts as not there only if
+PostgreSQL has said, in one snapshot, that it has no row and up to where rows are.
 
 A message that was accepted a moment ago has no row yet, and Kafka remembers no ids. Clients ask for
 such messages all the time (a receipt follows its message), so they share a search: those that ask
@@ -22,7 +21,6 @@ from otel.tracing.context import checked, sampled_trace_id
 from persistence.database.pool import Pool
 from persistence.errors import Outage
 from persistence.reads.persisted import Persisted, persisted
-from persistence.worker.recovery.positions import acknowledged_through, is_behind
 from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
 from transport.errors import DecodeError, TransportError, TransportUnavailable
 from transport.message.envelope import HEADER_MESSAGE_ID, HEADER_TRACEPARENT, Message, decode
@@ -33,8 +31,6 @@ __all__ = ["Pending", "PendingMessages"]
 _PAGE = 500
 _PERSISTED_WITHIN = 2.0
 """Seconds to wait for PostgreSQL. The next search waits for this one."""
-_WAITING = "wait for a worker"
-_LOST = "have lost their rows in PostgreSQL, and a worker has yet to put them back"
 
 
 class Pending(msgspec.Struct, frozen=True):
@@ -58,12 +54,12 @@ _Answer = Pending | TransportError | Problem | Outage | None
 class PendingMessages:
     """Finds messages that wait in the log.
 
-    A search asks the log once for the workers' progress, and reads each partition once, for any
-    number of messages.
+    A search asks PostgreSQL once for its positions, and reads each partition once, for any number
+    of messages.
 
     Args:
         transport: The log that workers read.
-        pool: Connections to PostgreSQL, which has the positions of the workers.
+        pool: Connections to PostgreSQL.
         scan: The most records of a partition to read in a search.
     """
 
@@ -93,51 +89,48 @@ class PendingMessages:
             partition = partition_of(message_id, log.partitions)
             sought.setdefault(partition, {})[message_id] = answer
         try:
+            identity = await log.identity()
+            state = await self._persisted(list(sought), list(waiting), identity)
             progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
         except TransportError as error:
             answer_remaining(waiting, error)
             return
-        parts = [(progress[partition], them) for partition, them in sought.items()]
-        await asyncio.gather(*(self._look_ahead(*part) for part in parts))
-        if left := [message_id for message_id, answer in waiting.items() if not answer.done()]:
-            state = await self._persisted(list(sought), left)
-            await asyncio.gather(*(self._look_back(*part, state) for part in parts))
+        await asyncio.gather(
+            *(self._search(progress[partition], them, state) for partition, them in sought.items())
+        )
 
-    async def _persisted(self, partitions: list[int], message_ids: list[str]) -> Persisted | Outage:
+    async def _persisted(
+        self, partitions: list[int], message_ids: list[str], log: str
+    ) -> Persisted | Outage:
         """Return PostgreSQL's state, or why it can't be asked."""
+        name = self._transport.name
         try:
             async with asyncio.timeout(_PERSISTED_WITHIN):
-                return await persisted(self._pool, self._transport.name, partitions, message_ids)
+                return await persisted(self._pool, name, log, partitions, message_ids)
         except TimeoutError:
             return Outage("PostgreSQL did not say in time which rows it has")
         except Outage as error:
             return error
 
-    async def _look_ahead(self, progress: Progress, sought: Waiting[_Answer]) -> None:
-        """Search the records of a partition that wait for a worker; set the answers of those."""
+    async def _search(
+        self, progress: Progress, sought: Waiting[_Answer], state: Persisted | Outage
+    ) -> None:
+        """Search the records of a partition that have no row, and set all answers."""
+        # Without PostgreSQL, a message can be found from where the log shows its position, and none
+        # counts as not there. Without a position, every record may have no row.
+        if isinstance(state, Outage):
+            after = progress.floor
+        else:
+            after = state.positions.get(progress.partition)
         try:
             if progress.unavailable:
                 raise TransportUnavailable(f"no server has partition {progress.partition} now")
-            if progress.lag != 0:
-                await self._read(progress, sought, progress.floor, progress.end, _WAITING)
+            await self._read(progress, sought, after or None)
         except (TransportError, Problem) as error:
             answer_remaining(sought, error)
-
-    async def _look_back(
-        self, progress: Progress, sought: Waiting[_Answer], state: Persisted | Outage
-    ) -> None:
-        """Search acknowledged records that may lack a row, and set the answers that are left."""
         if isinstance(state, Outage):
             answer_remaining(sought, state)
             return
-        # Where PostgreSQL knows no owner it may have lost every row. A worker begins there too.
-        position = state.positions.get(progress.partition, "")
-        acknowledged = acknowledged_through(progress)
-        try:
-            if position is not None and is_behind(self._transport, position, acknowledged):
-                await self._read(progress, sought, position or None, acknowledged, _LOST)
-        except (TransportError, Problem) as error:
-            answer_remaining(sought, error)
         for message_id, answer in sought.items():
             if message_id in state.rows and not answer.done():
                 # The caller finds the row, unless PostgreSQL is another server by then.
@@ -150,30 +143,22 @@ class PendingMessages:
             answer_remaining(sought, held)
         answer_remaining(sought, None)
 
-    async def _read(
-        self,
-        progress: Progress,
-        sought: Waiting[_Answer],
-        after: str | None,
-        last: str | None,
-        are: str,
-    ) -> None:
-        """Read records of a partition until all messages are found; set the answers of those.
+    async def _read(self, progress: Progress, sought: Waiting[_Answer], after: str | None) -> None:
+        """Read a partition until all messages are found, or to its end; set the answers of those.
 
-        Args:
-            progress: The workers' progress in the partition.
-            sought: The messages by id.
-            after: The offset to begin after; ``None``: at the beginning.
-            last: The offset to end with, if a record has it; else it ends with the log.
-            are: The state of these records, as an answer says it.
+        Raises:
+            Problem: More records than are searched have no row.
         """
+        key, end = self._transport.sort_key, progress.end
+        if end is None or (after and key(after) >= key(end)):
+            return
         left = self._scan
         names = {message_id.encode() for message_id in sought}
         while not all(answer.done() for answer in sought.values()):
             if left <= 0:
                 detail = (
-                    f"More than {self._scan} records of partition {progress.partition} {are}, and "
-                    "the message may be one of them."
+                    f"More than {self._scan} records of partition {progress.partition} wait for a "
+                    "worker, and the message may be one of them."
                 )
                 raise Problem(LOG_UNAVAILABLE, detail, headers=AWAY)
             records = await self._transport.read(
@@ -183,7 +168,7 @@ class PendingMessages:
                 named = record.headers.get(HEADER_MESSAGE_ID)
                 if named is None or named in names:
                     self._compare(record, sought)
-            if not records or records[-1].offset == last:
+            if not records or records[-1].offset == end:
                 return
             left -= len(records)
             after = records[-1].offset

@@ -65,9 +65,9 @@ class IngressSettings(EnvironmentSettings):
     ingress_direct_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 5_000
     """How long a directly persisted message may take before the answer is 503."""
     ingress_backlog_records: Annotated[int, Field(ge=1)] = 5_000
-    """The most unacknowledged records of one partition to search, for a message without a row and
-    for the conversations that have a backlog. With a longer backlog, the whole partition's messages
-    are queued."""
+    """The most records of one partition to search for a message without a row, and for the
+    conversations that have a backlog. With a longer backlog, the whole partition's messages are
+    queued."""
 
     ingress_read_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 5_000
     """How long a route that reads waits for PostgreSQL before it answers 503."""

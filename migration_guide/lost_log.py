@@ -17,7 +17,6 @@ from migration_guide.retirement import Obstacle, opened, users_of
 from migration_guide.steps import MigrationStanding, Steps
 from persistence.database.pool import Pool, using
 from persistence.fleet.log_choice import choices
-from persistence.fleet.migration_state import MigrationState
 from persistence.fleet.used_logs import was_used
 from persistence.shadow_gaps import open_gaps
 from persistence.store.positions import known_positions
@@ -77,7 +76,7 @@ async def judge_loss(
             )
             obstacles.append(Obstacle("migration", str(error), remedy))
         else:
-            missing = [text async for text in _missing(pool, look.state, name, left, settings)]
+            missing = [text async for text in _missing(pool, look, name, left, settings)]
     elif look.state.queued is not None:
         obstacles.append(Obstacle("migration", "a step is queued", "wait for it, or cancel it"))
     elif not used:
@@ -143,11 +142,11 @@ async def _answers(name: str, settings: TransportSettings, known: str | None) ->
 
 
 async def _missing(
-    pool: Pool, state: MigrationState, lost: str, left: str, settings: TransportSettings
+    pool: Pool, look: MigrationStanding, lost: str, left: str, settings: TransportSettings
 ) -> AsyncIterator[str]:
     """Yield what the remaining log may lack of the lost log's acknowledged messages."""
     try:
-        survivor(state, lost)
+        survivor(look.state, lost)
     except IncompleteCopy as error:
         async with using(pool) as connection:
             gaps = sum((await open_gaps(connection, left)).values())
@@ -155,7 +154,7 @@ async def _missing(
             f"{error}: the newest, and {gaps} that were noted as not copied (shadow_gaps), where "
             "PostgreSQL has no row of them"
         )
-    if below := await _below_watermark(pool, state, lost, settings):
+    if below := await _below_watermark(pool, look, lost, settings):
         yield (
             f"PostgreSQL has not all that {lost} had before every process wrote to {left} too "
             f"(partitions {', '.join(map(str, below))}: the gate 'watermark')"
@@ -163,9 +162,10 @@ async def _missing(
 
 
 async def _below_watermark(
-    pool: Pool, state: MigrationState, lost: str, settings: TransportSettings
+    pool: Pool, look: MigrationStanding, lost: str, settings: TransportSettings
 ) -> list[int]:
-    """Return the partitions of the log that is read whose rows are known to end too early."""
+    """Return the partitions of the log that is read whose rows may not reach the watermark."""
+    state, identity = look.state, look.known.get(lost)
     marks = (state.watermark or {}).get(lost)
     if not marks or choices(state.pair)[state.phase].consume_from != lost:
         return []
@@ -176,5 +176,11 @@ async def _below_watermark(
         key = create(lost, settings).sort_key
     except ConfigurationError:
         return []  # no settings lead to it any more, so its offsets can't be compared
-    through = {part: offset for part, offset in known.items() if offset is not None}
-    return sorted(part for part in through if key(through[part]) < key(marked[part]))
+    return sorted(
+        part
+        for part, mark in marked.items()
+        if (at := known.get(part)) is None
+        or at.log != identity
+        or not at.through
+        or key(at.through) < key(mark)
+    )

@@ -1,6 +1,6 @@
 """Retire a log that a migration left behind: prove that nothing of it is needed, then remove it.
 
-The proof has a cheap part (users of the log, progress of its groups) and a part that reads the
+The proof has a cheap part (users of the log, positions in it) and a part that reads the
 whole log and compares it with PostgreSQL. The cheap part is repeated twice: before the retirement
 is recorded, and between the record and the removal. A process with old settings that starts after
 the record reads it, and accepts no message. If it started before, the last check sees it.
@@ -26,6 +26,7 @@ from persistence.fleet.log_identities import known_identities
 from persistence.fleet.processes import Process
 from persistence.fleet.retired_logs import retired_logs
 from persistence.fleet.used_logs import was_used
+from persistence.ownership.settled import unsettled
 from transport.contract import WORKER_GROUP, Holding, Topic, Transport
 from transport.existing import Existing, must_be_shared
 from transport.registry import create
@@ -109,13 +110,13 @@ async def judge_retirement(
     if log is None:
         used = await was_used(pool, name)
         return Retirement(name, look.state.epoch, False, in_migration, used, 0, 0, 0, [], obstacles)
-    obstacles += await _unread(log)
+    obstacles += await _unread(pool, log)
     found = await scan(pool, log, compared=compared)
     if found.findings:
         obstacles.append(
             Obstacle(
                 "unsettled",
-                f"{len(found.findings)} of its records are acknowledged, and neither row nor dead "
+                f"{len(found.findings)} of its records were passed, and are neither row nor dead "
                 "letter, or their row differs",
                 f"'crossfade audit --transport {name}' lists them, and --repair mends them",
             )
@@ -195,7 +196,7 @@ async def retire(
 
 async def _cheap_look(steps: Steps, pool: Pool, name: str, log: Transport | None) -> list[Obstacle]:
     found = await _users(await steps.look(), pool, name, log)
-    return found + (await _unread(log) if log else [])
+    return found + (await _unread(pool, log) if log else [])
 
 
 def _reasons(obstacles: Sequence[Obstacle]) -> str:
@@ -207,6 +208,7 @@ async def _users(
 ) -> list[Obstacle]:
     """Return the obstacles that come from users of the log, or from another log of its name."""
     found = [*users_of(look.processes, name), *_migration(look, name)]
+    found += _readers(look.processes, name)
     if log is not None:
         used = {rests_on(look.state)}.union(*(_logs_of(process) for process in look.processes))
         found += _identity(name, await log.identity(), used, await known_identities(pool))
@@ -241,6 +243,18 @@ def users_of(processes: Sequence[Process], name: str) -> list[Obstacle]:
     return [Obstacle("processes", reason, remedy)] if users else []
 
 
+def _readers(processes: Sequence[Process], name: str) -> Iterator[Obstacle]:
+    """Yield the obstacle that processes read the log though no settings name it, if any do."""
+    readers = [
+        process
+        for process in processes
+        if process.live and process.owned.get(name) and name not in _logs_of(process)
+    ]
+    if readers:
+        reason = f"processes read what is left in it: {named(readers)}"
+        yield Obstacle("readers", reason, "wait: they leave it once it was empty for 60 s")
+
+
 def _logs_of(process: Process) -> set[str]:
     logs = (process.transport, process.transport_shadow, process.consume_from)
     return {name for name in logs if name is not None}
@@ -258,26 +272,22 @@ def _migration(look: MigrationStanding, name: str) -> list[Obstacle]:
     return []
 
 
-async def _unread(log: Transport) -> list[Obstacle]:
-    """Return the obstacles of groups that have unread records, or read the log now."""
+async def _unread(pool: Pool, log: Transport) -> list[Obstacle]:
+    """Return the obstacles of records that are not settled, and of groups of other programs."""
     found = []
     progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
-    drain = f"run a worker on it until it is empty: TRANSPORT={log.name} crossfade worker"
-    if unclear := [part.partition for part in progress if part.lag is None]:
-        reason = f"how far {WORKER_GROUP} is in partitions {unclear} is unknown"
+    if unclear := [part.partition for part in progress if part.unavailable or part.held]:
+        reason = f"partitions {unclear} can't be read to their ends"
         found.append(Obstacle("unknown", reason, "see that every server of the log runs"))
-    if unread := sum(part.lag or 0 for part in progress):
-        reason = f"{unread} of its records are not acknowledged by {WORKER_GROUP}"
+    ends = {part.partition: part.end for part in progress if not part.unavailable}
+    if unread := await unsettled(pool, log, ends):
+        reason = f"partitions {sorted(unread)} have records that may be neither row nor dead letter"
+        drain = f"run a worker on it until it is empty: TRANSPORT={log.name} crossfade worker"
         found.append(Obstacle("unread", reason, drain))
     for standing in await log.groups():
         if standing.members:
             reason = f"group {standing.group} has {standing.members} members in it"
-            remedy = (
-                "wait: a process leaves a log that no settings name once it was empty for 60 s"
-                if standing.ours
-                else "end that program first"
-            )
-            found.append(Obstacle("members", reason, remedy))
+            found.append(Obstacle("members", reason, "end that program first"))
         elif not standing.ours and standing.lag != 0:
             count = "an unknown number of" if standing.lag is None else standing.lag
             reason = f"group {standing.group} of another program has {count} records to read"

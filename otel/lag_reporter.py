@@ -29,19 +29,13 @@ class LagMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.lag = Gauge(
             "stream_partition_lag",
-            "Records appended and not yet acknowledged; absent while unknown.",
-            ("transport", "partition"),
-            registry=registry,
-        )
-        self.pending = Gauge(
-            "stream_partition_pending",
-            "Records delivered to a worker and not yet acknowledged.",
+            "Records appended and not yet persisted; absent while unknown.",
             ("transport", "partition"),
             registry=registry,
         )
         self.oldest_age = Gauge(
             "stream_oldest_unprocessed_age_seconds",
-            "Age of the oldest record not yet acknowledged.",
+            "Age of the oldest record not yet persisted.",
             ("transport", "partition"),
             registry=registry,
         )
@@ -59,19 +53,11 @@ class LagMetrics:
         )
         self.stalled = Gauge(
             "stream_partition_stalled_seconds",
-            "How long records have waited while not one was acknowledged; absent while unknown.",
+            "How long records have waited while not one was persisted; absent while unknown.",
             ("transport", "partition"),
             registry=registry,
         )
-        self.unowned = Gauge(
-            "stream_partition_unowned",
-            "1 while nobody reads the partition, by the log's own account.",
-            ("transport", "partition"),
-            registry=registry,
-        )
-        self.present = (
-            self.lag, self.pending, self.oldest_age, self.lag_unknown, self.stalled, self.unowned,
-        )  # fmt: skip
+        self.present = (self.lag, self.oldest_age, self.lag_unknown, self.stalled)
         """All but the losses: figures that mean nothing once the log is not asked any more."""
 
 
@@ -123,7 +109,7 @@ class LagReporter:
                 )
             self._unknown = True
             for partition in range(self._transport.partitions):
-                self._set(Progress(partition, None, None, None, None, None), lost=None)
+                self._set(Progress(partition, None, None, None, None), lost=None)
         else:
             self._unknown = False
             for part in progress:
@@ -141,13 +127,10 @@ class LagReporter:
 
     def _set(self, progress: Progress, *, lost: int | None) -> None:
         metrics, stalled = self._metrics, self._stalled(progress)
-        unowned = None if progress.lag is None else progress.owner is None
         figures = (
             (metrics.lag, progress.lag),
-            (metrics.pending, progress.pending),
             (metrics.oldest_age, progress.oldest_age),
             (metrics.stalled, stalled),
-            (metrics.unowned, unowned),
         )
         shown = (*(value for _, value in figures), lost)
         if self._shown.get(progress.partition) == shown:

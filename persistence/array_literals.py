@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-__all__ = ["of_plain", "of_texts", "of_texts_or_nulls"]
+__all__ = ["of_plain", "of_texts"]
 
 
 def of_plain(values: Iterable[float | str]) -> str:
@@ -27,15 +27,6 @@ def of_texts(values: Sequence[str]) -> str:
     if "\\" in joined or joined.count('"') != 2 * (len(values) - 1):
         joined = '","'.join([_escaped(value) for value in values])
     return f'{{"{joined}"}}'
-
-
-def of_texts_or_nulls(values: Sequence[str | None]) -> str:
-    """Return the literal of an array of texts, some of which may be null."""
-    texts = [value for value in values if value is not None]
-    if len(texts) == len(values):
-        return of_texts(texts)
-    elements = ["NULL" if value is None else f'"{_escaped(value)}"' for value in values]
-    return f"{{{','.join(elements)}}}"
 
 
 def _escaped(value: str) -> str:

@@ -40,7 +40,7 @@ class PersistenceMetrics:
         )
         self.processing = LatencyHistogram(
             "stream_processing_duration_seconds",
-            "From delivery to a worker to the acknowledgement after commit.",
+            "From delivery to a worker to the commit.",
             registry=registry,
         )
         self.end_to_end = LatencyHistogram(

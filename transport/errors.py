@@ -4,10 +4,9 @@
     ├── TransportUnavailable   the log can't be reached or take writes now: back off, retry
     │   ├── TopicMissing       a stream, topic or group is gone: recreated at next use
     │   ├── PartlyUnavailable  some partitions take no writes now, the others do
-    │   ├── Unreadable         it takes writes, and a consumer of this process can't read it
+    │   ├── Unreadable         it takes writes, and this process can't read it
     │   └── Unwritable         it can be read and drained, and takes no appends
     ├── AppendUnknown          sent, no answer came, may be in the log: retry, same key
-    ├── PartitionLost          another owner has this partition now: drop the batch
     ├── DecodeError            these bytes are no envelope of ours: dead-letter them
     └── ConfigurationError     a setting can't work: correct the variable it names
 
@@ -20,7 +19,6 @@ __all__ = [
     "AppendUnknown",
     "ConfigurationError",
     "DecodeError",
-    "PartitionLost",
     "PartlyUnavailable",
     "TopicMissing",
     "TransportError",
@@ -58,7 +56,7 @@ class PartlyUnavailable(TransportUnavailable):
 
 
 class Unreadable(TransportUnavailable):
-    """The log takes writes, and a consumer of this process can't read it now.
+    """The log takes writes, and this process can't read it now.
 
     Remedy: none for the caller. An operator has to do what the message says.
     """
@@ -75,13 +73,6 @@ class AppendUnknown(TransportError):  # noqa: N818 - the outcome is what is unkn
     """The append was sent and no answer came, so the record may or may not be in the log.
 
     Remedy: retry with the same idempotency key. There will be only one row.
-    """
-
-
-class PartitionLost(TransportError):  # noqa: N818 - a state of the world, not a mistake
-    """Another owner has this partition now, and the calls of this claim have no effect.
-
-    Remedy: drop the batch in hand. The new owner reads the same records again.
     """
 
 

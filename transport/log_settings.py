@@ -11,7 +11,7 @@ from transport.settings import TransportSettings
 __all__ = ["own_settings", "own_variable", "refusals"]
 
 _VARIABLE = re.compile(r"LOG_([A-Z0-9]{1,16})_([A-Z0-9_]+)")
-_OF_A_LOG = re.compile(r"redis_|kafka_|idempotency_|stream_lease_|stream_retention_")
+_OF_A_LOG = re.compile(r"redis_|kafka_|idempotency_|stream_retention_")
 _SETTINGS = {name for name in TransportSettings.model_fields if _OF_A_LOG.match(name)}
 
 

@@ -169,22 +169,16 @@ class TransportSettings(EnvironmentSettings):
     """The time that Kafka may take to acknowledge; after it the outcome is unknown."""
     kafka_compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "none"
     """The codec of batches. It saves network and disk, and costs processor time on both sides."""
-    kafka_group_instance_id: str | None = None
-    """A permanent name for this process, unique in the group, such as a StatefulSet's pod name. A
-    restart within STREAM_LEASE_MS gets the same partitions back without a rebalance. But if the
-    process stops for good, its partitions stay unread for that long."""
 
     stream_partitions: Annotated[int, Field(ge=1, le=MOST_PARTITIONS)] = 16
     """The number of partitions of a log whose name doesn't state it. It can't be changed once
     messages exist."""
     stream_poll_interval_ms: Annotated[int, Field(ge=10, le=60_000)] = 5000
     """The longest wait of an idle worker. New records wake it at once, so this adds no latency."""
-    stream_lease_ms: Annotated[int, Field(ge=500, le=600_000)] = 10_000
-    """The time without a heartbeat after which a worker loses its partitions."""
     stream_retention_seconds: Annotated[int, Field(ge=0)] = 300
-    """Redis: the time that an acknowledged record stays. Unacknowledged ones always stay."""
+    """Redis: the time that a record stays once it is a row. Others always stay."""
     stream_retention_records: Annotated[int, Field(ge=0)] = 10_000
-    """Redis: the most acknowledged records that stay in a partition, whatever their age."""
+    """Redis: the most records with a row that stay in a partition, whatever their age."""
     idempotency_ttl_seconds: Annotated[int, Field(ge=1)] = 300
     """The least time that the log remembers a key. It is only a cache: PostgreSQL decides."""
 

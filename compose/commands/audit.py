@@ -115,7 +115,7 @@ def _show(report: AuditReport, *, as_json: bool) -> None:
         out.json({"clean": report.clean, **msgspec.to_builtins(report), "loss": _loss(report)})
         return
     records = sum(checked.records for checked in report.ranges)
-    held = counted(records, "acknowledged record")
+    held = counted(records, "settled record")
     out.print(f"{counted(report.rows, 'row')}; {held} that {report.transport} still holds")
     if report.loss:
         tone = "yellow" if report.are_records_gone else "green"
@@ -124,7 +124,7 @@ def _show(report: AuditReport, *, as_json: bool) -> None:
         out.print(styled((sentence.next or "", "dim")))
     _list("rules the schema lacks", report.missing_constraints)
     _list("keys with several rows", report.duplicates)
-    _list("acknowledged, and neither row nor dead letter", report.unaccounted)
+    _list("passed, and neither row nor dead letter", report.unaccounted)
     _list("rows that are not what was sent", report.differing)
     _list("messages out of order", report.disorders)
     _list(

@@ -126,8 +126,8 @@ _LOGS = DashboardRow(
     (
         Panel(
             "Lag on Each Log",
-            "Records not acknowledged, in all. On the log that is not read, the standby "
-            "acknowledges what has become a row: normal is near zero on both.",
+            "Records without a row, in all. On the log that is not read, the standby passes what "
+            "has become a row: normal is near zero on both.",
             "short",
             (
                 Query(
@@ -139,7 +139,7 @@ _LOGS = DashboardRow(
         ),
         Panel(
             "Oldest Record on Each Log",
-            "Time lag: the age of the oldest record that is not acknowledged.",
+            "Time lag: the age of the oldest record without a row.",
             "s",
             (
                 Query(
@@ -273,12 +273,12 @@ _STANDBY = DashboardRow(
     (
         Panel(
             "Standby Acknowledges",
-            "Records of the log that is not read, acknowledged because their message is a row or a "
+            "Records of the log that is not read, passed because their message is a row or a "
             "dead letter. Normal: the same as the append rate.",
             "mps",
             (
                 Query(
-                    f"sum by (transport) (rate(stream_standby_acknowledged_total{{@}}{_RATE}))",
+                    f"sum by (transport) (rate(stream_standby_settled_total{{@}}{_RATE}))",
                     "{{transport}}",
                 ),
             ),

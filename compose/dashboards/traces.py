@@ -90,7 +90,7 @@ _POINTS = DashboardRow(
         ),
         Panel(
             "Processing Duration of Sampled Messages",
-            "From delivery to acknowledgement. A diamond leads to the trace of one.",
+            "From delivery to the commit. A diamond leads to the trace of one.",
             "s",
             quantiles("stream_processing_duration_seconds", 0.5, 0.99),
         ),

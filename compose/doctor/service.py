@@ -10,7 +10,7 @@ from compose.process.logs.read_only import watching
 from compose.settings import Settings
 from ingress.console.health.database import database_sentences
 from ingress.console.health.logs import log_sentences
-from ingress.console.health.losses import loss_sentence, rows_sentence
+from ingress.console.health.losses import loss_sentence
 from ingress.console.health.wording import alarms_in
 from ingress.console.views import LogView, Status
 from transport.errors import ConfigurationError
@@ -21,7 +21,7 @@ _SEE = "see RUNBOOKS.md"
 
 
 async def examine_service(settings: Settings) -> AsyncIterator[Observation]:
-    """Yield the alarms, and the rows that were put back in the last day.
+    """Yield the alarms.
 
     Losses, and servers that did not answer this examination, are among the observations of each
     server, where a time-out is unknown.
@@ -41,8 +41,6 @@ async def examine_service(settings: Settings) -> AsyncIterator[Observation]:
         yield bad("alarm", alarm.text, alarm.next or _SEE)
     if not alarms:
         yield fine("alarms", "none is known")
-    for rows in status.database.put_back:
-        yield fine("rows", rows_sentence(rows).text)
 
 
 def _observed(log: LogView, status: Status) -> Iterator[str]:

@@ -52,9 +52,17 @@ class ProcessContext:
         )
 
     def standby(
-        self, transport: Transport, *, role: LogRole, logs: Mapping[str, Transport]
+        self,
+        transport: Transport,
+        *,
+        role: LogRole,
+        logs: Mapping[str, Transport],
+        until_forgotten: bool = False,
     ) -> Standby:
-        """Return a standby on ``transport``, which is one of ``logs``."""
+        """Return a standby on ``transport``, which is one of ``logs``.
+
+        ``until_forgotten``: it ends its work once the log is drained or retired.
+        """
         return Standby(
             transport=transport,
             pool=self.pool,
@@ -65,6 +73,7 @@ class ProcessContext:
             logs=logs,
             deliveries=self.tracing.deliveries,
             payloads=self.payloads,
+            until_forgotten=until_forgotten,
         )
 
     def indexer(self, transport: Transport) -> DeadLetterIndexer:

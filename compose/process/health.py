@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, Protocol
 
 from fastapi import FastAPI
 
 from compose.process.context import ProcessContext
-from ingress.console.health.losses import loss_sentence, rows_sentence
+from ingress.console.health.losses import loss_sentence
 from ingress.console.health.wording import alarms_in, with_remedy
 from ingress.http1.bounds import Bounds
 from ingress.http1.listener import Listener
@@ -18,13 +16,10 @@ from ingress.metrics import IngressMetrics
 from ingress.readiness import ComponentState, Probe, ReadinessChecks, WorkerProbe
 from ingress.routes.health import health_router
 from otel.losses import Losses
-from persistence.database.pool import Pool, using
 from persistence.database.read_pool import ReadPool
 from persistence.database.replay_lag import ANOTHERS, LATE_SECONDS
-from persistence.errors import Outage
 from persistence.payloads.store import PayloadStore
 from persistence.standby.standby import Standby, StandbyStatus
-from persistence.store.rows_put_back import rows_put_back
 from persistence.worker.worker import Worker
 from transport.contract import Transport
 from transport.deadline import answer
@@ -129,7 +124,7 @@ def worker_probe(
 
 
 def _standby(status: StandbyStatus) -> str:
-    kept = f"Standby on {len(status.epochs)} of {status.transport}"
+    kept = f"Standby on {len(status.epochs or ())} of {status.transport}"
     if status.paused:
         paused = status.paused[0]
         return f"{kept}, which waits for {paused.dependency} since {paused.since}: {paused.error}."
@@ -142,8 +137,8 @@ def _standby(status: StandbyStatus) -> str:
     return f"{kept}."
 
 
-def loss_probe(losses: Losses, pool: Pool, *, timeout_seconds: float) -> Probe:
-    """Return the probe of lost records and of lost rows.
+def loss_probe(losses: Losses) -> Probe:
+    """Return the probe of lost records.
 
     It is degraded for as long as the loss is an alarm (``ingress.console.health.losses``). A loss
     never makes the process unavailable: it goes on accepting and persisting messages.
@@ -151,13 +146,6 @@ def loss_probe(losses: Losses, pool: Pool, *, timeout_seconds: float) -> Probe:
 
     async def probe() -> ComponentState:
         found = [loss_sentence(loss) for loss in losses.all()]
-        # Without PostgreSQL nothing is known of its rows, which the probe of the database reports.
-        with suppress(Outage, TimeoutError):
-            async with (
-                asyncio.timeout(timeout_seconds),
-                using(pool, within=timeout_seconds) as connection,
-            ):
-                found += map(rows_sentence, await rows_put_back(connection))
         if not found:
             return ComponentState("losses", "up", False, "No record left a log unread.")
         detail = " ".join(map(with_remedy, found))

@@ -104,6 +104,7 @@ def _report(parts: Service, figures: Figures) -> HeartbeatReport:
         owned={
             name: {str(part): epoch for part, epoch in owned.items()}
             for name, owned in epochs.items()
+            if owned is not None
         },
         paused=status.paused,
         shadow=shadow,

@@ -16,7 +16,7 @@ from persistence.metrics import IdempotencyMetrics, PersistenceMetrics
 from persistence.payloads.metrics import PayloadMetrics
 from persistence.retention.metrics import ArchiveMetrics
 from persistence.standby.metrics import StandbyMetrics
-from persistence.worker.recovery.metrics import PositionMetrics
+from persistence.worker.position_metrics import PositionMetrics
 
 __all__ = ["ProcessMetrics", "process_metrics"]
 

@@ -2,7 +2,7 @@
 
 While a migration step changes the consumed log, workers of some processes still read the old log
 and others already read the new one, whose remaining partitions this process's standbys own. So a
-standby claims partitions only after the worker has its own, and gives them up before the worker
+standby takes partitions only after the worker has its own, and gives them up before the worker
 does: otherwise messages would wait until another process's worker gets the standby's partitions.
 """
 
@@ -18,7 +18,7 @@ from persistence.standby.standby import Standby
 __all__ = ["Readers"]
 
 _PARTITIONS_SECONDS = 3.0
-_HAND_OVER_SECONDS = 0.75
+_HAND_OVER_SECONDS = 1.25
 
 
 class Readers:
@@ -29,8 +29,8 @@ class Readers:
         tasks: Runs their tasks.
         partitions_within: Longest time, in seconds, that a standby waits for the worker to own
             partitions: the worker may get none.
-        hand_over: Seconds in which other processes get a standby's partitions. A member of a Kafka
-            consumer group hears of them in a quarter of a second, and takes as long to claim them.
+        hand_over: Seconds in which other processes take a standby's partitions. Each compares its
+            partitions with its share once a second.
     """
 
     def __init__(

@@ -235,7 +235,7 @@ def _application(
     """Return the API; for a worker process, the application with its health only."""
     settings, probe = context.settings, None
     timeout = _health_timeout(settings)
-    always = [loss_probe(context.losses, context.pool, timeout_seconds=timeout), *of_logs]
+    always = [loss_probe(context.losses), *of_logs]
     if context.payloads is not None:
         always.append(payload_probe(context.payloads, timeout_seconds=timeout))
     if context.reads is not None and role is not Role.WORKER:

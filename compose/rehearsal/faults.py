@@ -12,13 +12,17 @@ from compose.rehearsal.part import WAYS, Part
 from compose.rehearsal.stage import Stage, place_of
 from compose.rehearsal.timeline import FaultMark, RehearsalTimeline
 from persistence.fleet.log_choice import LogPair, choices
+from persistence.fleet.processes import LIVE_SECONDS
 
 __all__ = ["FaultedLoad", "Faults"]
 
 _GOES_ON = 20  # messages that must be acknowledged between two faults
 # The load must go on, even slowly: on a busy machine everything takes ten times as long.
 _GOES_ON_WITHIN = 180.0
-_LONGEST = 3.5  # seconds; longer than a lease, so that some faults outlast it and some don't
+_LONGEST = 3.5  # seconds
+# Other processes take a process's partitions after LIVE_SECONDS; some faults last longer.
+_TAKEN_OVER = LIVE_SECONDS + 2
+_TAKEN_OVER_SHARE = 0.25
 _REST = (0.2, 1.5)
 _ALWAYS_IN_USE = ("postgres", "s3")
 
@@ -80,7 +84,7 @@ class Faults:
     async def inject(self, load: FaultedLoad, kind: str, way: str) -> None:
         """Inject one fault into a part of ``kind``; wait until messages are acknowledged again."""
         part = self._dice.choice(self._victims(kind, way))
-        lasts = self._dice.uniform(0.0, _LONGEST)
+        lasts = self._dice.uniform(0.0, self._longest(part))
         async with part.held():
             mark = FaultMark(
                 victim=part.name,
@@ -94,6 +98,10 @@ class Faults:
                 await asyncio.sleep(lasts)
             mark.healed = self._timeline.now
         await self._goes_on(load, part, mark)
+
+    def _longest(self, part: Part) -> float:
+        is_long = part in self._stage.processes and self._dice.random() < _TAKEN_OVER_SHARE
+        return _TAKEN_OVER if is_long else _LONGEST
 
     async def _goes_on(self, load: FaultedLoad, part: Part, mark: FaultMark) -> None:
         try:

@@ -63,7 +63,7 @@ class Series(msgspec.Struct, kw_only=True, rename="camel"):
     p50_ms: list[float | None]
     p99_ms: list[float | None]
     lag: dict[str, list[int | None]]
-    """Records not acknowledged by the workers' consumer group, by log."""
+    """Records after the workers' position, by log."""
     parity: dict[str, list[int | None]]
     """The service's own comparison of the logs: ``differing``, ``waiting``."""
     where: dict[str, list[int]]

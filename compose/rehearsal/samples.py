@@ -66,7 +66,7 @@ class Observer:
             self._tasks.add(asyncio.create_task(log.connect()))
 
     async def drained(self, log: str, within: float = 300.0) -> None:
-        """Wait until every record of a log is acknowledged, including its dead letters.
+        """Wait until every record of a log is settled, including its dead letters.
 
         Raises:
             StuckError: records are left after ``within`` seconds.
@@ -92,7 +92,7 @@ class Observer:
         await wait_until(
             nothing_left,
             within=within,
-            otherwise=lambda: f"not acknowledged in {log}: {'unknown' if left is None else left}",
+            otherwise=lambda: f"not settled in {log}: {'unknown' if left is None else left}",
             every=0.2,
         )
 
@@ -106,7 +106,7 @@ class Observer:
             await asyncio.sleep(max(0.0, _EVERY - (self._timeline.now - began)))
 
     async def look(self) -> None:
-        """Sample the position of the workers' group in every log once."""
+        """Sample the positions that every log shows once."""
         await asyncio.gather(*map(self._lag, self.logs))
 
     async def _lag(self, name: str) -> int | None:

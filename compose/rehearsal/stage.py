@@ -32,8 +32,6 @@ _DATABASE = "rehearsal"
 _PAYLOADS = "payloads"
 _DELAY_SECONDS: float = ProcessSettings.model_fields["shutdown_delay_seconds"].default
 _SETTINGS = {
-    # Short, so that partitions change their owner quickly.
-    "STREAM_LEASE_MS": "2000",
     "STREAM_POLL_INTERVAL_MS": "1000",
     # Copies arrive within milliseconds, and unrepaired gaps have a gate of their own.
     "TRANSPORT_SHADOW_SETTLE_MS": "2000",

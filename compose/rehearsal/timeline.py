@@ -76,7 +76,7 @@ class GateMark(msgspec.Struct, kw_only=True, rename="camel"):
 
 
 class PlaceMark(msgspec.Struct):
-    """A position of the workers' group: it had acknowledged the partition up to ``offset``."""
+    """A position that a log showed: the partition was settled up to ``offset``."""
 
     log: str
     partition: int

@@ -1,4 +1,4 @@
-"""Waits until the service has acknowledged all records that a log has at one time."""
+"""Waits until the service has settled all records that a log has at one time."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _WITHIN = 300.0
 
 
 async def drained(log: Transport, *, within: float = _WITHIN) -> None:
-    """Wait until the service's consumer groups have acknowledged all records that the log has now.
+    """Wait until the positions that the log shows have passed all records that it has now.
 
-    Messages come first, then dead letters: until the messages are acknowledged, the workers may
+    Messages come first, then dead letters: until the messages are settled, the workers may
     turn some of them into dead letters.
 
     Args:
@@ -22,13 +22,13 @@ async def drained(log: Transport, *, within: float = _WITHIN) -> None:
         within: Seconds to wait for each of the two topics.
 
     Raises:
-        StuckError: a topic was not acknowledged in time.
+        StuckError: a topic was not settled in time.
     """
     for topic, group in ((Topic.MESSAGES, WORKER_GROUP), (Topic.DEAD_LETTERS, DLQ_GROUP)):
-        await _acknowledged(log, topic, group, within)
+        await _settled(log, topic, group, within)
 
 
-async def _acknowledged(log: Transport, topic: Topic, group: str, within: float) -> None:
+async def _settled(log: Transport, topic: Topic, group: str, within: float) -> None:
     """Wait until a group has passed the present ends of a topic; later records don't matter."""
     ends: dict[int, int] | None = None
 
@@ -47,13 +47,13 @@ async def _acknowledged(log: Transport, topic: Topic, group: str, within: float)
     await wait_until(
         is_passed,
         within=within,
-        otherwise=lambda: f"not all of its records in {topic} were acknowledged",
+        otherwise=lambda: f"not all of its records in {topic} were settled",
         every=0.5,
     )
 
 
 async def _positions(log: Transport, topic: Topic, group: str) -> dict[int, tuple[int, int]] | None:
-    """Return the numbers of records ever appended and acknowledged, by partition.
+    """Return the numbers of records ever appended and settled, by partition.
 
     Returns ``None`` if one of them is unknown.
     """

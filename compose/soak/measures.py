@@ -53,8 +53,8 @@ MEASURES = {
         "Disk", "the folder of a server's data, its write-ahead log with it, without what "
         "PostgreSQL keeps for ever", "MB", 0.25, 160.0,
     ),
-    "lag": Measure("Lag", "records that the workers have not acknowledged", "", 0.5, 500.0),
-    "age": Measure("Oldest record", "its age, of those that are not acknowledged", "s", 0.5, 5.0),
+    "lag": Measure("Lag", "records after the workers' position", "", 0.5, 500.0),
+    "age": Measure("Oldest record", "its age, of those after that position", "s", 0.5, 5.0),
     "post": Measure("Latency", "of a POST, from when it was due", "ms", 0.5, 250.0),
     "failed": Measure("Not answered", "of a hundred POSTs", "%", 0.5, 5.0),
 }  # fmt: skip

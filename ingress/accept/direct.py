@@ -1,12 +1,12 @@
 """Direct persistence: messages are inserted before the answer, without the log.
 
-The canary and rollback scenario 2 use it. If a conversation still has unacknowledged records in the
+The canary and rollback scenario 2 use it. If a conversation still has records without a row in the
 log, its messages are queued behind them instead (``ingress.accept.backlog``). Every insert, a
 worker's or ours, takes the partition's lock in PostgreSQL. So every conversation stays in order
 while ``INGRESS_MODE`` or ``INGRESS_QUEUE_PERCENT`` changes under traffic, also with old and new
 processes side by side:
 
-* queued, then direct: either the queued message is acknowledged, and so committed, or the direct
+* queued, then direct: either the queued message is settled, and so committed, or the direct
   message is queued behind it;
 * direct, then queued: the direct message was committed before it was answered.
 """
@@ -66,12 +66,17 @@ class Direct:
         self, *, transport: Transport, pool: Pool, writer: Writer, settings: IngressSettings
     ) -> None:
         self._partitions = transport.partitions
-        self._backlog = Backlog(transport, limit=settings.ingress_backlog_records)
         self._pool = pool
         self._rows = ReservedConnections(pool, most=0)
         self._writer = writer
         self._percent = settings.ingress_queue_percent if settings.ingress_mode == "queue" else 0
         self._timeout = settings.ingress_direct_timeout_ms / 1000
+        self._backlog = Backlog(
+            transport,
+            pool,
+            limit=settings.ingress_backlog_records,
+            timeout_seconds=self._timeout / 2,  # half of it is left to the log
+        )
         self._unread, self._unwritten = OutageWatch(), OutageWatch()
 
     async def split(
@@ -79,7 +84,7 @@ class Direct:
     ) -> tuple[list[AnySubmission], list[AnySubmission]]:
         """Split submissions into those to persist directly and those to queue, each in order.
 
-        If the log can't say whether conversations have a backlog, all direct messages are refused.
+        If it is unknown whether conversations have a backlog, all direct messages are refused.
         """
         direct = [submission for submission in submissions if self._goes_direct(submission)]
         queue = [submission for submission in submissions if not self._goes_direct(submission)]
@@ -93,6 +98,9 @@ class Direct:
         try:
             async with asyncio.timeout(self._timeout):
                 behind = await self._backlog.behind(places)
+        except Outage as error:
+            self._refuse(direct, error, decide)
+            return [], queue
         except (TransportError, TimeoutError) as error:
             if self._unread.failed(len(direct)):
                 _log.warning(

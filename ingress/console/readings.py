@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -43,8 +43,8 @@ class Readings:
         self._timeout = timeout_seconds
         self._past: deque[_Reading] = deque()
         self._waiting: dict[int, tuple[int | None, float]] = {}
-        """The partitions where records wait: the number of acknowledged records, and the time since
-        which it has not changed."""
+        """The partitions where records wait: the number of settled records, and since when it has
+        not changed."""
         self._unread: int | None = None
         self._rescued = 0
         self._altered: Sequence[str] = ()
@@ -77,9 +77,12 @@ class Readings:
             _altered(transport),
         )
 
-    def view(self) -> LogView:
-        """Return the log's state at the latest reading. Unknown members are ``None``."""
-        partitions = self._partitions()
+    def view(self, owners: Mapping[int, str]) -> LogView:
+        """Return the log's state at the latest reading. Unknown members are ``None``.
+
+        ``owners`` are the processes that own partitions.
+        """
+        partitions = self._partitions(owners)
         return LogView(
             name=self.log.transport.name,
             roles=list(self.log.roles),
@@ -95,7 +98,7 @@ class Readings:
             primaries=tuple(server_warnings(self.log.transport) or ()),
         )
 
-    def _partitions(self) -> list[PartitionView]:
+    def _partitions(self, owners: Mapping[int, str]) -> list[PartitionView]:
         if not self._past:
             return [_unknown(p) for p in range(self.log.transport.partitions)]
         first, last = self._past[0], self._past[-1]
@@ -106,11 +109,10 @@ class Readings:
             PartitionView(
                 partition=new.partition,
                 lag=new.lag,
-                pending=new.pending,
                 oldest_age=new.oldest_age,
                 in_rate=_rate(old.appended, new.appended, seconds),
                 out_rate=_rate(_done(old), _done(new), seconds),
-                owner=new.owner,
+                owner=owners.get(new.partition),
                 lost=new.lost,
                 stalled_seconds=self._stalled(new, last.at),
             )
@@ -131,7 +133,7 @@ class Readings:
             return None
         if progress.lag == 0:
             return 0.0
-        # No record was acknowledged for `watched` seconds, and no record waits longer than the
+        # The position has not moved for `watched` seconds, and no record waits longer than the
         # oldest one's age.
         watched = now - self._waiting[progress.partition][1]
         # (If records wait and the age is 0, our clock is behind the log's.)
@@ -155,7 +157,7 @@ async def _rescued(transport: Transport) -> int:
 
 
 def _done(progress: Progress) -> int | None:
-    """Return the number of records that were ever acknowledged (or lost), if it is known."""
+    """Return the number of records that were ever settled (or lost), if it is known."""
     if progress.appended is None or progress.lag is None:
         return None
     return progress.appended - progress.lag
@@ -182,7 +184,6 @@ def _unknown(partition: int, *, lost: int = 0) -> PartitionView:
     return PartitionView(
         partition=partition,
         lag=None,
-        pending=None,
         oldest_age=None,
         in_rate=None,
         out_rate=None,

@@ -43,9 +43,9 @@ from persistence.fleet.missing_copies import MissingCopies, missing_now
 from persistence.fleet.processes import Process, processes, strays
 from persistence.jobs.job import StalledJob
 from persistence.jobs.table import stalled
+from persistence.ownership.fences import owners
 from persistence.reads import overview
 from persistence.retention.archives import ArchiveTable
-from persistence.store.rows_put_back import rows_put_back
 from persistence.store.standstill import standstill
 from transport.clock import now as now_text
 from transport.errors import one_line
@@ -70,6 +70,7 @@ class _InDatabase(NamedTuple):
     another_logs: Mapping[str, AnotherLog] = MappingProxyType({})
     jobs: Sequence[StalledJob] = ()
     missing: MissingCopies | None = None
+    owners: Mapping[str, Mapping[int, str]] = MappingProxyType({})
 
 
 class Sampler:
@@ -212,22 +213,20 @@ class Sampler:
                 waits = await ArchiveTable(self._pool).waits()
                 async with using(self._pool, within=self._timeout) as connection:
                     found = await standstill(connection)
-                    put_back = tuple(await rows_put_back(connection))
+                    owned_by = await owners(connection)
                     jobs = await stalled(connection)
                     missing = await missing_now(connection, state) if state else None
         except (Outage, TimeoutError) as error:
             message = one_line(error, empty=f"no answer in {self._timeout:g} s")
             return _InDatabase(Database(up=False, error=message))
         why, remedy = found or (None, None)
-        database = Database(
-            up=True, error=why, remedy=remedy, archive_waits=waits, put_back=put_back
-        )
+        database = Database(up=True, error=why, remedy=remedy, archive_waits=waits)
         others = met_another_log(there, known)
-        return _InDatabase(database, there, letters, state, others, jobs, missing)
+        return _InDatabase(database, there, letters, state, others, jobs, missing, owned_by)
 
     def _status(self, found: _InDatabase, checked: Sequence[Sentence]) -> Status:
-        database, there, letters, state, another_logs, jobs, missing = found
-        logs = [log.view() for log in self._readings]
+        database, there, letters, state, another_logs, jobs, missing, owned_by = found
+        logs = [log.view(owned_by.get(log.log.transport.name, {})) for log in self._readings]
         shown = None if there is None else [_process(process) for process in there]
         return Status(
             at=now_text(),

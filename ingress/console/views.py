@@ -13,7 +13,6 @@ from persistence.database.outage import Paused
 from persistence.json_types import Small, Time
 from persistence.reads.messages import StoredPosition
 from persistence.reads.overview import Letters
-from persistence.store.rows_put_back import RowsPutBack
 
 __all__ = [
     "Database",
@@ -59,16 +58,15 @@ class PartitionView(ApiStruct, frozen=True):
 
     partition: int
     lag: int | None
-    pending: int | None
     oldest_age: float | None
-    """The age of the oldest unacknowledged record."""
+    """The age of the oldest record without a row."""
     in_rate: float | None
     out_rate: float | None
     owner: str | None
     lost: int
     """The number of records that left the log unread."""
     stalled_seconds: float | None
-    """Seconds that records have waited without any acknowledgement; 0 if none waits."""
+    """Seconds that records have waited while the position did not move; 0 if none waits."""
 
 
 class LogView(ApiStruct, frozen=True):
@@ -129,8 +127,6 @@ class Database(ApiStruct, frozen=True):
     """What to do where it answers and takes no rows."""
     archive_waits: float = 0.0
     """Seconds since an archive file was begun that is not finished; 0 if there is none."""
-    put_back: tuple[RowsPutBack, ...] = ()
-    """The rows that it lost, and that workers stored again in the last day, by log."""
 
 
 class MigrationBrief(ApiStruct, frozen=True):

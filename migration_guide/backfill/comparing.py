@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import merge
 from operator import attrgetter
 from typing import NamedTuple, Self
@@ -59,7 +59,7 @@ class RunningComparison:
     """Finds the records of ``source`` that ``target`` lacks. ``begin`` makes one; ``close`` it.
 
     An original that is older than all records of the target may have been trimmed there. It counts
-    as missing if the source's workers have not acknowledged it, if the target never trimmed a
+    as missing if it may be unsettled in the source, if the target never trimmed a
     record, or if ``everything`` is asked for. Otherwise it is left out, and counted in
     ``uncopied``.
 
@@ -72,6 +72,7 @@ class RunningComparison:
         made: Sequence[tuple[GroupComparison, EqualPlace]],
         floors: Sequence[bytes],
         *,
+        settled: Callable[[], Awaitable[Mapping[int, str]]],
         losses: int,
         settle: float,
         everything: bool,
@@ -84,7 +85,8 @@ class RunningComparison:
         self._losses = losses
         self._settle = settle
         self._everything = everything
-        self._acknowledged: list[bytes] = [b""] * logs[0].partitions
+        self._positions = settled
+        self._settled: Mapping[int, bytes] = {}
         self._untrimmed = [False] * logs[1].partitions
         self.whole = whole
         self.uncopied = 0
@@ -99,6 +101,7 @@ class RunningComparison:
         since: float | None,
         limits: ParityLimits,
         everything: bool,
+        settled: Callable[[], Awaitable[Mapping[int, str]]],
         earlier: Callable[[str], Awaitable[KnownEqual | None]],
     ) -> Self:
         """Find where to begin, and return the comparison.
@@ -110,6 +113,7 @@ class RunningComparison:
                 all.
             limits: Limits of the comparison.
             everything: Originals that the target may have trimmed are missing, too.
+            settled: Returns PostgreSQL's positions in the source, by partition.
             earlier: Given what identifies both logs, returns the place through which they are known
                 to be equal, if any.
 
@@ -142,6 +146,7 @@ class RunningComparison:
             logs,
             compared,
             [_examined_from(begin) for begin in ours],
+            settled=settled,
             losses=losses,
             settle=limits.settle,
             everything=everything,
@@ -165,6 +170,7 @@ class RunningComparison:
         Raises:
             ExceptionGroup: of TransportUnavailable: a log can't be read. Call again: nothing is
                 skipped.
+            Outage: PostgreSQL can't say what is settled. Call again.
         """
         until = time.time() - self._settle
         turns = asyncio.Semaphore(_AT_ONCE)
@@ -191,7 +197,11 @@ class RunningComparison:
         if _lost((source, target)) != self._losses:
             return False
         key = self._logs[0].sort_key
-        self._acknowledged = [key(part.floor) if part.floor else b"" for part in source]
+        self._settled = {
+            partition: key(through)
+            for partition, through in (await self._positions()).items()
+            if through
+        }
         self._untrimmed = [part.untrimmed for part in target]
         self._young = {
             partition: _first_young(group.of(partition)) for partition, group in self._of.items()
@@ -216,7 +226,7 @@ class RunningComparison:
             facts.judged is ParityResult.MISSING_IN_SHADOW
             or self._everything
             or self._untrimmed[cell.shadow]
-            or facts.place > self._acknowledged[cell.primary]
+            or facts.place > self._settled.get(cell.primary, b"")
         )
 
     def settled(self) -> KnownEqual:

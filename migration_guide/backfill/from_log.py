@@ -15,6 +15,7 @@ from migration_guide.backfill.copies import of_record
 from migration_guide.backfill.equal import KnownEqual
 from migration_guide.backfill.latest import EQUAL, latest_place
 from migration_guide.backfill.ledger import close_gaps, open_gaps
+from persistence.ownership.settled import settled_through
 from persistence.reads.tombstones import erased
 from transport.contract import Envelope, Record, Topic
 from transport.errors import DecodeError
@@ -99,6 +100,7 @@ class FromLog:
                 since=request.since,
                 limits=request.limits,
                 everything=request.everything,
+                settled=lambda: settled_through(of.pool, of.source),
                 earlier=self._earlier,
             )
         # Before it reads: the record of each of these gaps is in the log by now.

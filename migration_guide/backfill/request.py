@@ -19,7 +19,7 @@ class Request(msgspec.Struct, frozen=True):
     """Request for a backfill. ``since``: seconds since the epoch; ``None`` for all records.
 
     ``rate``: records a second at most, 0 for no limit. ``everything``: also copy records that the
-    target has trimmed, or is too young to have had, though the source's workers acknowledged them.
+    target has trimmed, or is too young to have had, though they are settled in the source.
     ``by``: the operator. ``limits.settle``: seconds; younger records are left to the live shadow.
     ``resume``: the backfill to go on with, if it is not the latest of an equal order.
     """

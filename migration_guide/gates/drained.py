@@ -12,10 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
 
-from migration_guide.gates.result import GateResult, Scene, green, red, unknown
-from transport.contract import WORKER_GROUP, Progress, Topic, Transport
+from migration_guide.gates.result import (
+    GateResult,
+    Scene,
+    green,
+    position_in_words,
+    red,
+    unknown,
+)
+from persistence.ownership.settled import unsettled
+from transport.contract import WORKER_GROUP, Topic
 
 __all__ = ["NAME", "gate"]
 
@@ -27,47 +34,30 @@ _LOOK_SECONDS = 0.5
 
 
 async def gate(scene: Scene) -> GateResult:
-    """Judge the group's progress in the log that the step leaves."""
+    """Compare PostgreSQL's positions in the log that the step leaves with the log's ends."""
     name = scene.before.shadow
     assert name is not None
     log = await scene.log(name)
-    until = time.monotonic() + _IN_HAND_SECONDS
     progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
     ends = {part.partition: part.end for part in progress}
-    while (below := _below(log, progress, ends)) and time.monotonic() < until:
+    until = time.monotonic() + _IN_HAND_SECONDS
+    below = await unsettled(scene.pool, log, ends)
+    while below and time.monotonic() < until:
         await asyncio.sleep(_LOOK_SECONDS)
-        progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
-    unclear = [part.partition for part in progress if part.lag is None]
-    evidence = {
-        "log": name,
-        "lag": sum(part.lag or 0 for part in progress),
-        "below": below,
-        "unclear": unclear,
-    }
+        below = await unsettled(scene.pool, log, ends)
+    unclear = [part.partition for part in progress if part.unavailable or part.held]
+    evidence = {"log": name, "below": below, "unclear": unclear}
     if below:
-        partition, floor = next(iter(below.items()))
+        partition, through = next(iter(below.items()))
         return red(
             NAME,
-            f"partition {partition} of {name} has an unsettled record after {floor}: it ended at "
-            f"{ends[partition]} {_IN_HAND_SECONDS:.0f} s ago",
+            f"partition {partition} of {name} has an unsettled record after "
+            f"{position_in_words(through)}: it ended at {ends[partition]} "
+            f"{_IN_HAND_SECONDS:.0f} s ago",
             evidence,
         )
     if unclear:
-        return unknown(NAME, f"{name} can't say how far partitions {unclear} are", evidence)
+        return unknown(NAME, f"{name} has no readable end in partitions {unclear}", evidence)
     return green(
         NAME, f"all records of {name} are settled, except those of the last seconds", evidence
     )
-
-
-def _below(
-    log: Transport, progress: Sequence[Progress], ends: Mapping[int, str | None]
-) -> dict[int, str | None]:
-    """Return how far the readers are in each partition in which they are not through its end."""
-    key = log.sort_key
-    return {
-        part.partition: part.floor
-        for part in progress
-        if part.lag
-        and (end := ends[part.partition]) is not None
-        and (part.floor is None or key(part.floor) < key(end))
-    }

@@ -19,7 +19,16 @@ from transport.existing import must_exist
 from transport.registry import create
 from transport.settings import TransportSettings
 
-__all__ = ["Gate", "GateResult", "Scene", "Verdict", "green", "red", "unknown"]
+__all__ = [
+    "Gate",
+    "GateResult",
+    "Scene",
+    "Verdict",
+    "green",
+    "position_in_words",
+    "red",
+    "unknown",
+]
 
 Verdict = Literal["green", "red", "unknown"]
 
@@ -134,6 +143,11 @@ def unknown(
 ) -> GateResult:
     """Return an answer that neither passes nor refuses. See ``GateResult.remedy``."""
     return GateResult(name, "unknown", _sentence(reason, remedy), dict(evidence or {}), remedy)
+
+
+def position_in_words(through: str | None) -> str:
+    """Return PostgreSQL's position in a partition as text; ``None`` is an unknown one."""
+    return "an unknown position" if through is None else through or "no record"
 
 
 def _sentence(reason: str, remedy: str | None) -> str:

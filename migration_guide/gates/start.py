@@ -1,9 +1,9 @@
 """Gate ``start``: the new reader starts no later than the first message not yet persisted.
 
-It will start at the position of the workers' group in its log. So in every partition, each
-unsettled record of the log that is read now must be in the other log as well, in its home partition
-there, *after* the group's position. Then no message is skipped; and because both logs agree on
-every order that a client can observe, no message is reordered.
+It will start at PostgreSQL's position in its log. So in every partition, each unsettled record of
+the log that is read now must be in the other log as well, in its home partition there, *after* that
+position. Then no message is skipped; and because both logs agree on every order that a client can
+observe, no message is reordered.
 
 The check reads both logs and the rows, in bounded work, while traffic goes on. A record that seems
 missing is searched again: it may have been on its way.
@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 
 from migration_guide.gates.losses import AFTER_A_LOSS, losses_in_words, lost_of
 from migration_guide.gates.result import GateResult, Scene, green, red, unknown
+from persistence.ownership.settled import settled_through
 from persistence.standby.settled_query import SettlementQuery, UnsettledRecord, unsettled_record
 from transport.contract import WORKER_GROUP, Topic, Transport
 from transport.message.envelope import HEADER_MESSAGE_ID
@@ -46,18 +47,20 @@ class _BoundedReader:
         self._log = log
         self._left = MOST
 
-    async def after(self, partition: int, floor: str | None) -> list[UnsettledRecord]:
-        """Return every record after ``floor``, ready for a settlement query."""
+    async def after(self, partition: int, position: str | None) -> list[UnsettledRecord]:
+        """Return every record after a position, ready for a settlement query."""
         found: list[UnsettledRecord] = []
         while True:
-            page = await self._log.read(Topic.MESSAGES, partition, after=floor, limit=_PAGE)
+            page = await self._log.read(
+                Topic.MESSAGES, partition, after=position or None, limit=_PAGE
+            )
             if not page:
                 return found
             self._left -= len(page)
             if self._left < 0:
                 raise _TooManyRecords(self._log.name)
             found += [unsettled_record(record) for record in page]
-            floor = page[-1].offset
+            position = page[-1].offset
 
 
 async def gate(scene: Scene) -> GateResult:
@@ -69,15 +72,13 @@ async def gate(scene: Scene) -> GateResult:
     except _TooManyRecords as error:
         return red(
             NAME,
-            f"more than {MOST} records stand unacknowledged in {error.log}: too many to look at "
+            f"more than {MOST} records of {error.log} are unsettled: too many to check "
             "one by one; let the workers catch up first",
             {"log": error.log, "most": MOST},
         )
 
 
 async def _look(scene: Scene, now: Transport, then: Transport) -> GateResult:
-    # Positions first, because they only move on. A reader that starts later than seen here skips
-    # only records that were acknowledged in between.
     starts = await progress_everywhere(then, Topic.MESSAGES, group=WORKER_GROUP)
     stands = await progress_everywhere(now, Topic.MESSAGES, group=WORKER_GROUP)
     if held := {at.partition: at.held for at in stands if at.held}:
@@ -87,28 +88,32 @@ async def _look(scene: Scene, now: Transport, then: Transport) -> GateResult:
             f"{', '.join(map(str, held))}) can't be read until another producer's transaction ends",
             {"held": held},
         )
+    # Positions before records: a reader that starts later than seen here skips only records that
+    # were settled in between.
+    starts_after = await settled_through(scene.pool, then, [at.partition for at in starts])
+    settled = await settled_through(scene.pool, now, [at.partition for at in stands])
     reader = _BoundedReader(now)
     evidence: dict[str, dict[str, object]] = {}
-    floors = {start.partition: start.floor for start in starts}
-    for at in stands:
-        waiting = await _unsettled(scene, now, await reader.after(at.partition, at.floor))
-        missing = await _not_ahead(scene, now, then, floors, waiting)
+    for partition in (at.partition for at in stands):
+        unread = await reader.after(partition, settled.get(partition))
+        waiting = await _unsettled(scene, now, unread)
+        missing = await _not_ahead(scene, now, then, starts_after, waiting)
         if waiting:
             first = (missing or waiting)[0].record
-            starts_after = floors[counterpart(first, now, then)]
-            evidence[str(at.partition)] = {
+            start = starts_after.get(counterpart(first, now, then)) or None
+            evidence[str(partition)] = {
                 "unpersisted": len(waiting),
                 "first": waiting[0].record.offset,
-                "starts_after": starts_after,
+                "starts_after": start,
                 "missing": [unsettled.record.offset for unsettled in missing[:5]],
             }
         if missing:
             identifier = first.headers.get(HEADER_MESSAGE_ID, b"?").decode("utf-8", "replace")
             return red(
                 NAME,
-                f"message {identifier} at {now.name} {at.partition}:{first.offset} is not "
-                f"persisted, and {then.name} does not have it after {starts_after}, where its "
-                f"reader would start ({len(missing)} of partition {at.partition})",
+                f"message {identifier} at {now.name} {partition}:{first.offset} is not "
+                f"persisted, and {then.name} does not have it after {start}, where its reader "
+                f"would start ({len(missing)} of partition {partition})",
                 evidence,
             )
     total = sum(int(str(found["unpersisted"])) for found in evidence.values())
@@ -137,12 +142,12 @@ async def _not_ahead(
     scene: Scene,
     now: Transport,
     then: Transport,
-    floors: Mapping[int, str | None],
+    starts_after: Mapping[int, str],
     waiting: Sequence[UnsettledRecord],
 ) -> Sequence[UnsettledRecord]:
     """Return the records of ``waiting`` that are still unsettled and not ahead in ``then``.
 
-    ``floors``: by partition of ``then``, the offset after which its reader would start.
+    ``starts_after``: by partition of ``then``, the offset after which its reader would start.
     """
     missing = waiting
     for pause in (*_AGAIN_SECONDS, None):
@@ -150,7 +155,7 @@ async def _not_ahead(
             break
         reader, ahead = _BoundedReader(then), set[tuple[int, bytes]]()
         for home in {counterpart(unsettled.record, now, then) for unsettled in missing}:
-            found = await reader.after(home, floors[home])
+            found = await reader.after(home, starts_after.get(home))
             ahead.update((home, unsettled.record.body) for unsettled in found)
         missing = [
             unsettled

@@ -8,7 +8,15 @@ writes to both.
 from __future__ import annotations
 
 from migration_guide.gates.losses import AFTER_A_LOSS, losses_in_words, lost_of
-from migration_guide.gates.result import GateResult, Scene, green, red, unknown
+from migration_guide.gates.result import (
+    GateResult,
+    Scene,
+    green,
+    position_in_words,
+    red,
+    unknown,
+)
+from persistence.ownership.settled import unsettled
 from transport.contract import WORKER_GROUP, Topic
 from transport.progress import progress_everywhere
 
@@ -18,7 +26,7 @@ NAME = "watermark"
 
 
 async def gate(scene: Scene) -> GateResult:
-    """Compare the group's position in the log that is read with the log's end at that time."""
+    """Compare PostgreSQL's positions in the log that is read with the log's ends at that time."""
     name = scene.before.consume_from
     marks = (scene.state.watermark or {}).get(name)
     if marks is None:
@@ -30,26 +38,25 @@ async def gate(scene: Scene) -> GateResult:
             "both logs answer",
         )
     log = await scene.log(name)
-    below: dict[str, str | None] = {}
-    short: dict[str, str] = {}
     progress = await progress_everywhere(log, Topic.MESSAGES, group=WORKER_GROUP)
+    marked: dict[int, str] = {}
+    short: dict[str, str] = {}
     for part in progress:
         mark = marks.get(str(part.partition))
         if mark is None:
             continue  # it was empty then
+        marked[part.partition] = mark
         if part.end is not None and log.sort_key(part.end) < log.sort_key(mark):
             short[str(part.partition)] = part.end
-        if part.lag == 0:
-            continue
-        if part.floor is None or log.sort_key(part.floor) < log.sort_key(mark):
-            below[str(part.partition)] = part.floor
+    below = {str(number): at for number, at in (await unsettled(scene.pool, log, marked)).items()}
     evidence = {"log": name, "below": below, "since": scene.state.reached_at}
     if below:
         partition = next(iter(below))
         return red(
             NAME,
-            f"partition {partition} of {name} is persisted through {below[partition]}, not yet "
-            f"through {marks[partition]}, where it ended when every process wrote to both logs",
+            f"partition {partition} of {name} is persisted through "
+            f"{position_in_words(below[partition])}, not yet through {marks[partition]}, "
+            "where it ended when every process wrote to both logs",
             evidence,
         )
     if short:

@@ -40,7 +40,7 @@ __all__ = ["UNTRACED", "Deliveries", "Delivery", "TracedDeliveries"]
 class Delivery:
     """A delivered batch that is not traced: every call does nothing.
 
-    As a context manager, it surrounds the work on the batch, up to its acknowledgement. ``began``
+    As a context manager, it surrounds the work on the batch, up to the commit. ``began``
     is the beginning of an operation, in nanoseconds since the epoch.
     """
 
@@ -54,7 +54,7 @@ class Delivery:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None:
-            self.not_acknowledged(type(error).__name__)
+            self.not_settled(type(error).__name__)
 
     def named(self, identities: Iterable[tuple[str, str, str]]) -> None:
         """Add records' message and correlation ids, by offset: some records lack the headers."""
@@ -71,11 +71,11 @@ class Delivery:
     def dead_lettered(self, letters: Sequence[DeadLetter], began: int) -> None:
         """Record an append of dead letters that has just ended."""
 
-    def acknowledged(self, began: int) -> None:
-        """Record the acknowledgement, which has just ended, and all other spans of the batch."""
+    def settled(self, began: int) -> None:
+        """Record the move of the position, which has just ended, and the batch's other spans."""
 
-    def not_acknowledged(self, why: str) -> None:
-        """Record the batch's spans as not acknowledged: its records are delivered again."""
+    def not_settled(self, why: str) -> None:
+        """Record the batch's spans as not settled: its records are read again."""
 
 
 UNTRACED = Delivery()
@@ -167,7 +167,7 @@ class _Received:
 
 
 class TracedDelivery(Delivery):
-    """The sampled records of a batch, from their delivery to their acknowledgement."""
+    """The sampled records of a batch, from their delivery to the commit."""
 
     def __init__(
         self,
@@ -246,8 +246,8 @@ class TracedDelivery(Delivery):
                 (began, ended), parent_id=traced.process, link=True,
             )  # fmt: skip
 
-    def acknowledged(self, began: int) -> None:
-        """Record the acknowledgement, which has just ended, and all other spans of the batch."""
+    def settled(self, began: int) -> None:
+        """Record the move of the position, which has just ended, and the batch's other spans."""
         ended = time.time_ns()
         self._end(began, None)
         for traced in self._found.values():
@@ -257,8 +257,8 @@ class TracedDelivery(Delivery):
                 (began, ended), parent_id=traced.process,
             )  # fmt: skip
 
-    def not_acknowledged(self, why: str) -> None:
-        """Record the batch's spans as not acknowledged: its records are delivered again."""
+    def not_settled(self, why: str) -> None:
+        """Record the batch's spans as not settled: its records are read again."""
         self._end(time.time_ns(), why)
 
     def _end(self, ended: int, error: str | None) -> None:
@@ -289,8 +289,6 @@ class TracedDelivery(Delivery):
         made["messaging.consumer.group.name"] = self._group
         if self._together > 1:
             made["messaging.batch.message_count"] = self._together
-        if record.delivery_count is not None:
-            made["crossfade.delivery_count"] = record.delivery_count
         return made | traced.about
 
     def _add(  # noqa: PLR0913 - the fields of a span

@@ -77,7 +77,7 @@ WHERE conrelid IN ('messages'::regclass, 'message_receipts'::regclass)
 async def audit(pool: Pool, transport: Transport) -> AuditReport:
     """Look for duplicates by key, and compare the rows with the log, changing nothing.
 
-    It may run beside the service: unacknowledged records are left out.
+    It may run beside the service: records after the positions are left out.
 
     Raises:
         Outage: PostgreSQL can't answer now.

@@ -45,7 +45,7 @@ class Duplicate(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Lack(StrEnum):
-    """A row or dead letter that an acknowledged record lacks."""
+    """A row or dead letter that a settled record lacks."""
 
     ROW = "row"
     """A message or a receipt without a row and without a dead letter."""
@@ -54,7 +54,7 @@ class Lack(StrEnum):
 
 
 class Unaccounted(msgspec.Struct, frozen=True, rename="camel"):
-    """An acknowledged record that has neither a row nor a dead letter."""
+    """A record before the position that has neither a row nor a dead letter."""
 
     partition: int
     offset: str
@@ -94,7 +94,7 @@ class Disorder(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Range(msgspec.Struct, frozen=True, rename="camel"):
-    """The range of one partition that was compared: acknowledged records that the log still holds.
+    """The range of one partition that was compared: settled records that the log still holds.
 
     ``lost`` records should be in the log but are not: nothing can be said about them.
     """

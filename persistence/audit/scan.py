@@ -1,8 +1,8 @@
-"""Compare the log with the rows: every acknowledged record must have an outcome.
+"""Compare the log with the rows: every settled record must have an outcome.
 
-A record at or below the group's floor was acknowledged, and a worker acknowledges only records that
-are a committed row or a durable dead letter. So for each there must be a row, a dead letter, or the
-tombstone of a row that was archived or erased.
+A position in PostgreSQL passes a record only once it is a row or a durable dead letter. So for each
+record up to the position, there must be a row, a dead letter, or the tombstone of a row that was
+archived or erased.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from persistence.audit.own_ids import with_own_ids
 from persistence.audit.report import Differing, Disorder, Lack, OwnId, Range, Unaccounted
 from persistence.database.pool import Pool, using
 from persistence.dead_letters.rows import identity_of
+from persistence.ownership.settled import settled_through
 from persistence.tables.columns import MESSAGE, names
 from transport.contract import WORKER_GROUP, DeadLetter, Progress, Record, Topic, Transport
 from transport.errors import DecodeError
@@ -81,7 +82,7 @@ class Scan(msgspec.Struct):
 async def scan(
     pool: Pool, transport: Transport, *, compared: Callable[[int], object] = lambda _: None
 ) -> Scan:
-    """Compare the log's acknowledged records with rows and dead letters.
+    """Compare the log's settled records with rows and dead letters.
 
     Args:
         pool: the database with the rows.
@@ -95,8 +96,10 @@ async def scan(
     found = Scan([], [], [], [])
     parts = await progress_everywhere(transport, Topic.MESSAGES, group=WORKER_GROUP)
     found.loss = loss_of(transport.name, parts)
-    for progress in parts:
-        await _Partition(pool, transport, found, compared).compare(progress)
+    settled = await settled_through(pool, transport, [part.partition for part in parts])
+    for part in parts:
+        through = settled.get(part.partition)
+        await _Partition(pool, transport, found, compared).compare(part, through)
     open_ends = [f for f in found.findings if isinstance(f.what, Unaccounted)]
     if open_ends:
         # The table is filled from the dead-letter log, and may be behind it.
@@ -118,9 +121,9 @@ class _Partition:
         self._compared = compared
         self._latest: dict[str, int] = {}
 
-    async def compare(self, progress: Progress) -> None:
+    async def compare(self, progress: Progress, through: str | None) -> None:
         count, first, last = 0, None, None
-        async for page in self._acknowledged(progress):
+        async for page in self._settled(progress.partition, through):
             first = first or page[0].offset
             last = page[-1].offset
             count += len(page)
@@ -128,16 +131,15 @@ class _Partition:
             self._compared(len(page))
         self._found.ranges.append(Range(progress.partition, count, first, last, progress.lost))
 
-    async def _acknowledged(self, progress: Progress) -> AsyncIterator[list[Record]]:
-        if progress.floor is None:
+    async def _settled(self, partition: int, through: str | None) -> AsyncIterator[list[Record]]:
+        if not through:
             return
         key, after = self._transport.sort_key, None
-        floor = key(progress.floor)
         while True:
             records = await self._transport.read(
-                Topic.MESSAGES, progress.partition, after=after, limit=_PAGE
+                Topic.MESSAGES, partition, after=after, limit=_PAGE
             )
-            page = [record for record in records if key(record.offset) <= floor]
+            page = [record for record in records if key(record.offset) <= key(through)]
             if page:
                 yield page
             if not records or len(page) < len(records):

@@ -22,7 +22,6 @@ from transport.backoff import Backoff
 from transport.clock import timestamp
 from transport.contract import Transport
 from transport.errors import (
-    PartitionLost,
     PartlyUnavailable,
     TransportError,
     Unwritable,
@@ -144,7 +143,9 @@ class OutageBarrier:
 
     async def _wait(self, outage: int, stop: asyncio.Event) -> None:
         # The first caller probes. The others queue here, and find the outage over or probe next.
-        async with self._turn:
+        if await unless_stopped(stop, self._turn.acquire()) is None:
+            raise Stopping
+        try:
             while self._since is not None and self._outage == outage:
                 if await stopped_within(stop, self._backoff.next()):
                     raise Stopping
@@ -156,6 +157,8 @@ class OutageBarrier:
                     self._error, self._last = one_line(failure, empty=empty), failure
                 else:
                     self._open()
+        finally:
+            self._turn.release()
 
     def _close(self, error: Exception) -> None:
         self._error, self._last = one_line(error), error
@@ -226,7 +229,6 @@ def log_barrier(
         probe,
         metrics,
         outages=TransportError,
-        verdicts=PartitionLost,
         backoff=_backoff(longest),
         label=label,
     )

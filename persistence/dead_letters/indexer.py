@@ -24,8 +24,7 @@ from persistence.errors import FenceLost
 from persistence.ownership.partition_owner import PartitionOwner
 from persistence.settings import PersistenceSettings
 from persistence.store.writer import Writer
-from persistence.worker.recovery.log_begin import before_first, holds_all
-from persistence.worker.recovery.metrics import PositionMetrics
+from persistence.worker.log_bounds import LogBounds
 from transport.contract import DLQ_GROUP, Record, Topic, Transport
 from transport.errors import TransportError
 
@@ -55,7 +54,7 @@ class DeadLetterIndexer:
         self._poll = settings.stream_poll_interval_ms / 1000
         self._log_barrier = log_barrier(transport, metrics, longest=self._poll)
         self._database_barrier = database_barrier(Writer(pool).probe, metrics, longest=self._poll)
-        self._rows_lost = metrics.of(PositionMetrics).rows_lost.labels(transport.name)
+        self._bounds = LogBounds(transport, _TOPIC, metrics)
         self._index = DeadLetterIndex(pool, transport.name, metrics)
         self._owner = PartitionOwner(
             pool,
@@ -69,7 +68,6 @@ class DeadLetterIndexer:
         self._published: str | None = None
         self._published_at = 0.0
         self._publish_error = ""
-        self._lost_after: str | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Index until ``stop`` is set; then finish the batch in hand."""
@@ -102,7 +100,7 @@ class DeadLetterIndexer:
         return await self._transport.read(
             _TOPIC,
             _PARTITION,
-            after=self._index.position.through,
+            after=self._index.position.through or None,
             limit=_AT_ONCE,
             wait=self._poll,
         )
@@ -122,33 +120,12 @@ class DeadLetterIndexer:
             )
         if through is None:
             return
-        held = await self._log_barrier.run(partial(self._held_after, through), leave)
+        held = await self._log_barrier.run(
+            partial(self._bounds.held_after, _PARTITION, through), leave
+        )
         if held != through:
             with suppress(FenceLost):  # the next call reads the position again
                 await self._database_barrier.run(partial(position.move, held), leave)
-
-    async def _held_after(self, through: str) -> str:
-        """Return the offset to read after, where the log no longer holds what follows ``through``.
-
-        That is the offset before its first record if it removed records that had no row yet, and
-        its last offset if its end is gone (lost, or deleted): what it appends from then on is new.
-        """
-        log = self._transport
-        last = await log.read_back(_TOPIC, _PARTITION, limit=1)
-        if last and log.sort_key(last[0].offset) < log.sort_key(through):
-            _log.warning(
-                "The log of the dead letters ends before the position: reading on from its end",
-                position=through,
-                last=last[0].offset,
-            )
-            return last[0].offset
-        if await holds_all(log, _TOPIC, _PARTITION, through):
-            return through
-        if self._lost_after != through:
-            self._lost_after = through
-            self._rows_lost.inc()
-            _log.warning("The log no longer holds dead letters without a row", position=through)
-        return await before_first(log, _TOPIC, _PARTITION) or through
 
     async def _publish(self) -> None:
         """Show the position to the log's tools; nothing depends on it."""

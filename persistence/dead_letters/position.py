@@ -9,8 +9,9 @@ from __future__ import annotations
 from persistence.database.pool import Connection, Pool, using
 from persistence.errors import FenceLost
 from persistence.sequences import advance_sequences
+from transport.contract import Topic, Transport
 
-__all__ = ["DEAD_LETTERS", "DeadLetterPosition"]
+__all__ = ["DEAD_LETTERS", "DeadLetterPosition", "all_indexed", "indexed_through"]
 
 DEAD_LETTERS = -1
 """The partition number under which the position of a log's dead letters is stored."""
@@ -37,6 +38,25 @@ SELECT EXISTS (SELECT FROM moved UNION ALL SELECT FROM made)
 """
 """$3 the new position, $4 the one before it, $5 the log's identity. A position of another log is as
 none. A statement that is sent again may find its own position."""
+
+
+async def indexed_through(pool: Pool, log: Transport) -> str | None:
+    """Return the offset through which a log's dead letters are indexed; ``None`` if none is.
+
+    Raises:
+        Outage: PostgreSQL can't answer now.
+        TransportUnavailable: the log can't be asked now.
+    """
+    identity = await log.identity()
+    async with using(pool) as connection:
+        through: str | None = await connection.fetchval(_READ, log.name, DEAD_LETTERS, identity)
+    return through
+
+
+async def all_indexed(pool: Pool, log: Transport) -> bool:
+    """Return whether every dead letter that a log holds is indexed; raises the same."""
+    through = await indexed_through(pool, log)
+    return not await log.read(Topic.DEAD_LETTERS, 0, after=through or None, limit=1)
 
 
 class DeadLetterPosition:

@@ -30,9 +30,7 @@ _IS_USED = f"SELECT EXISTS ({_USED})"
 
 _FORGET = f"""
 WITH used AS (SELECT EXISTS ({_USED}) AS yes),
-gone AS (DELETE FROM fences WHERE transport = $1 AND NOT (SELECT yes FROM used)),
-placeless AS (DELETE FROM log_positions WHERE transport = $1 AND NOT (SELECT yes FROM used)),
-unfollowed AS (DELETE FROM standby_positions WHERE transport = $1 AND NOT (SELECT yes FROM used))
+gone AS (DELETE FROM fences WHERE transport = $1 AND NOT (SELECT yes FROM used))
 SELECT NOT yes FROM used
 """  # noqa: S608 - constants only
 
@@ -84,15 +82,22 @@ async def was_used(pool: Pool, transport: str) -> bool:
 async def note_drained(pool: Pool, transport: str) -> bool:
     """Record that the log is drained, unless a process still uses it; return whether that was done.
 
-    A worker that still owns a partition takes its fence anew.
+    Its positions are forgotten too: when it is used again, its retention may have passed them, and
+    that is no loss. A worker that still owns a partition takes its fence anew.
 
     Raises:
         Outage: PostgreSQL can't do it now.
     """
-    async with using(pool) as connection:
-        return await forget_used(connection, transport)
+    async with using(pool) as connection, connection.transaction():
+        is_forgotten = await forget_used(connection, transport)
+        if is_forgotten:
+            await connection.execute("DELETE FROM log_positions WHERE transport = $1", transport)
+    return is_forgotten
 
 
 async def forget_used(connection: Connection, transport: str) -> bool:
-    """Forget that the log was used, unless a process still uses it; return whether it was done."""
+    """Forget that the log was used, unless a process still uses it; return whether it was done.
+
+    Its positions stay: they prove what is settled until the log is removed.
+    """
     return bool(await connection.fetchval(_FORGET, transport))

@@ -14,7 +14,16 @@ import msgspec
 from persistence.database.pool import Connection
 from persistence.fleet.processes import LIVE_SECONDS
 
-__all__ = ["Ownership", "PartitionFence", "ownership", "release", "take"]
+__all__ = [
+    "Ownership",
+    "PartitionFence",
+    "forget",
+    "leave",
+    "owners",
+    "ownership",
+    "release",
+    "take",
+]
 
 # A process reports the logs that it reads with each heartbeat; PostgreSQL's clock is compared with
 # itself only. ``seen_at`` is in the future if that clock was set back.
@@ -26,6 +35,9 @@ FROM (
 ) AS readers
 LEFT JOIN fences AS held ON held.transport = $1 AND held.partition = ANY($2::int[])
 """
+_OWNERS = """
+SELECT transport, partition, owner FROM fences WHERE partition >= 0 AND epoch >= 0 AND owner <> ''
+"""
 _TAKE = """
 INSERT INTO fences AS held (transport, partition, epoch, owner) VALUES ($1, $2, 1, $3)
 ON CONFLICT (transport, partition) DO UPDATE
@@ -35,6 +47,12 @@ RETURNING epoch
 """
 _RELEASE = """
 UPDATE fences SET owner = '' FROM unnest($2::int[], $3::bigint[]) AS ours (partition, epoch)
+WHERE transport = $1 AND fences.partition = ours.partition AND fences.epoch = ours.epoch
+"""
+
+_LEAVE = "UPDATE processes SET owned = owned - $1 WHERE member = $2"
+_FORGET = """
+DELETE FROM fences USING unnest($2::int[], $3::bigint[]) AS ours (partition, epoch)
 WHERE transport = $1 AND fences.partition = ours.partition AND fences.epoch = ours.epoch
 """
 
@@ -69,6 +87,17 @@ async def ownership(connection: Connection, transport: str, partitions: Sequence
     )
 
 
+async def owners(connection: Connection) -> dict[str, dict[int, str]]:
+    """Return the process that owns each partition of the messages, by log.
+
+    A process that died stays its partitions' owner until another one takes them.
+    """
+    found: dict[str, dict[int, str]] = {}
+    for row in await connection.fetch(_OWNERS):
+        found.setdefault(row["transport"], {})[row["partition"]] = row["owner"]
+    return found
+
+
 async def take(
     connection: Connection,
     transport: str,
@@ -98,3 +127,13 @@ async def release(connection: Connection, transport: str, epochs: Mapping[int, i
             owner stays that owner's.
     """
     await connection.execute(_RELEASE, transport, list(epochs), list(epochs.values()))
+
+
+async def leave(connection: Connection, transport: str, member: str) -> None:
+    """Take no share of a log any more. The process's next heartbeat has to agree."""
+    await connection.execute(_LEAVE, transport, member)
+
+
+async def forget(connection: Connection, transport: str, epochs: Mapping[int, int]) -> None:
+    """Remove the rows of partitions that are given back, of a log that nobody uses any more."""
+    await connection.execute(_FORGET, transport, list(epochs), list(epochs.values()))

@@ -17,7 +17,14 @@ from otel.metrics import Metrics
 from persistence.database.outage import OutageBarrier, Paused, Stopping
 from persistence.database.pool import Connection, Pool, using
 from persistence.errors import FenceLost, PersistenceError
-from persistence.ownership.fences import Ownership, PartitionFence, ownership, release, take
+from persistence.ownership.fences import (
+    Ownership,
+    PartitionFence,
+    forget,
+    ownership,
+    release,
+    take,
+)
 from transport.assignment import fair_shares
 
 __all__ = ["PartitionOwner", "Serve"]
@@ -43,6 +50,8 @@ class PartitionOwner:
         database_barrier: Waits out outages of PostgreSQL.
         metrics: Has the gauge of waits.
         serve: Works on one partition.
+        until_forgotten: Own nothing any more once PostgreSQL has forgotten all owners of the log,
+            which another process does when the log is drained or retired.
     """
 
     def __init__(
@@ -55,21 +64,26 @@ class PartitionOwner:
         database_barrier: OutageBarrier,
         metrics: Metrics,
         serve: Serve,
+        until_forgotten: bool = False,
     ) -> None:
         self._pool = pool
         self._transport = transport
-        self._partitions = list(partitions)
+        self.partitions = list(partitions)
+        """The partitions to share. More may be found later."""
         self._member = member
         self._database_barrier = database_barrier
         self._metrics = metrics
         self._serve = serve
+        self._until_forgotten = until_forgotten
+        self._was_known = False
+        self._is_forgotten = False
         self._served: dict[int, _Served] = {}
         self._unexpected: dict[str, OutageBarrier] = {}
         self._changed = asyncio.Event()
 
     def owned(self) -> dict[int, int]:
         """Return the epoch of each partition that is served now."""
-        return {partition: served.epoch for partition, served in sorted(self._served.items())}
+        return {p: served.epoch for p, served in sorted(self._served.items()) if not served.is_done}
 
     def paused(self) -> list[Paused]:
         """Return the partitions that wait after an unexpected error."""
@@ -100,6 +114,8 @@ class PartitionOwner:
         with suppress(Stopping):
             try:
                 await self._database_barrier.run(lambda: self._compare(stop), stop)
+            except Stopping:
+                raise
             except Exception as error:  # noqa: BLE001 - the work on its partitions continues
                 await self._pause_on(f"partitions of {self._transport}", error, stop)
 
@@ -110,8 +126,8 @@ class PartitionOwner:
         """Compare this process's partitions with its share, and take or give back what differs."""
         async with using(self._pool) as connection:
             await self._give_back(connection)
-            found = await ownership(connection, self._transport, self._partitions)
-            share = self._share(found)
+            found = await ownership(connection, self._transport, self.partitions)
+            share = [] if self._find_forgotten(found) else self._share(found)
             for partition, served in self._served.items():
                 if found.fences.get(partition) != PartitionFence(served.epoch, self._member):
                     served.is_lost = True
@@ -127,14 +143,22 @@ class PartitionOwner:
                 if epoch is not None:
                     self._begin(partition, epoch)
 
+    def _find_forgotten(self, found: Ownership) -> bool:
+        """Return whether the owners that this process knew were forgotten."""
+        if self._until_forgotten:
+            gone = any(partition not in found.fences for partition in self._served)
+            self._is_forgotten |= gone or (self._was_known and not found.fences)
+            self._was_known |= bool(found.fences)
+        return self._is_forgotten
+
     def _share(self, found: Ownership) -> list[int]:
         """Return the partitions that this process should own."""
         members = sorted({*found.readers, self._member})
         owners = [
             fence.owner if (fence := found.fences.get(partition)) else None
-            for partition in self._partitions
+            for partition in self.partitions
         ]
-        wanted = zip(self._partitions, fair_shares(members, owners), strict=True)
+        wanted = zip(self.partitions, fair_shares(members, owners), strict=True)
         return [partition for partition, member in wanted if member == self._member]
 
     def _may_take(self, seen: PartitionFence | None, readers: Sequence[str]) -> bool:
@@ -183,10 +207,12 @@ class PartitionOwner:
 
     async def _give_back(self, connection: Connection) -> None:
         """Give partitions back whose work has ended."""
-        ended = [(p, served) for p, served in self._served.items() if served.task.done()]
+        ended = [(p, served) for p, served in self._served.items() if served.is_done]
         epochs = {partition: served.epoch for partition, served in ended if not served.is_lost}
         if epochs:
-            await release(connection, self._transport, epochs)
+            # This process may have taken some while the others were forgotten.
+            end = forget if self._is_forgotten else release
+            await end(connection, self._transport, epochs)
         for partition, _ in ended:
             del self._served[partition]
 
@@ -211,6 +237,11 @@ class _Served:
         self.task = task
         self.is_lost = False
         """Whether another process owns the partition by now."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the work has ended; the partition is about to be given back."""
+        return self.task.done()
 
 
 async def _works() -> None:

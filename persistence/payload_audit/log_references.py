@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Record, Topic, Transport
+from persistence.database.pool import Pool
+from persistence.dead_letters.position import indexed_through
+from persistence.ownership.settled import settled_through
+from transport.contract import DLQ_GROUP, WORKER_GROUP, Record, Topic, Transport
 from transport.errors import DecodeError
 from transport.message.dead_letters import dead_letter_of
 from transport.message.envelope import HEADER_MESSAGE_ID, Message, decode
@@ -22,13 +25,15 @@ _MESSAGE = re.compile(rb'"payloadKey"\s*:\s*"([^"/]+)/')
 class LogReferences:
     """Reads logs from their beginning, and later the records appended since.
 
-    Acknowledged records count as well: an audit restores rows from them.
+    Settled records count as well: an audit restores rows from them.
 
     Args:
-        logs: every log that may hold records of this database.
+        pool: Connections to PostgreSQL.
+        logs: Every log that may hold records of this database.
     """
 
-    def __init__(self, logs: Sequence[Transport]) -> None:
+    def __init__(self, pool: Pool, logs: Sequence[Transport]) -> None:
+        self._pool = pool
         self._logs = logs
         self._read: dict[tuple[str, Topic, int], str] = {}
         self._first = True
@@ -50,17 +55,30 @@ class LogReferences:
 
         Raises:
             TransportUnavailable: a log can't read some partition.
+            Outage: PostgreSQL can't say which records are settled.
         """
         for topic, group in ((Topic.MESSAGES, WORKER_GROUP), (Topic.DEAD_LETTERS, DLQ_GROUP)):
             for log in self._logs:
-                for progress in await progress_everywhere(log, topic, group=group):
+                parts = await progress_everywhere(log, topic, group=group)
+                numbers = [part.partition for part in parts]
+                settled = await self._settled(log, topic, numbers) if self._first else {}
+                for partition in numbers:
                     if self._first:
-                        await self._date(log, topic, progress)
-                    await self._read_on(log, topic, progress.partition)
+                        await self._date(log, topic, partition, settled.get(partition))
+                    await self._read_on(log, topic, partition)
         self._first = False
 
-    async def _date(self, log: Transport, topic: Topic, progress: Progress) -> None:
-        unread = await log.read(topic, progress.partition, after=progress.floor, limit=1)
+    async def _settled(
+        self, log: Transport, topic: Topic, partitions: Sequence[int]
+    ) -> Mapping[int, str | None]:
+        if topic is Topic.MESSAGES:
+            return await settled_through(self._pool, log, partitions)
+        return dict.fromkeys(partitions, await indexed_through(self._pool, log))
+
+    async def _date(
+        self, log: Transport, topic: Topic, partition: int, through: str | None
+    ) -> None:
+        unread = await log.read(topic, partition, after=through or None, limit=1)
         for record in unread:
             self.oldest = min(self.oldest, record.appended_at)
 

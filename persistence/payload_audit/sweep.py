@@ -153,7 +153,7 @@ class _Sweep:
     ) -> None:
         self._pool = pool
         self._store = store
-        self._references = LogReferences(logs)
+        self._references = LogReferences(pool, logs)
         self._older_than = older_than
         self._dry_run = dry_run
         self._orphans: list[PayloadObject] = []

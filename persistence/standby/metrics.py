@@ -11,9 +11,9 @@ class StandbyMetrics:
     """The log that is not consumed."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.acknowledged = Counter(
-            "stream_standby_acknowledged",
-            "Records of a log that is not consumed, acknowledged because they were settled.",
+        self.settled = Counter(
+            "stream_standby_settled",
+            "Records of a log that is not consumed, passed because they were settled.",
             ("transport",),
             registry=registry,
         )

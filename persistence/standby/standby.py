@@ -1,9 +1,9 @@
-"""The standby of a process: keeps the workers' position in a log that is not consumed.
+"""The standby of a process: keeps the position in a log that is not consumed near its end.
 
-It is a member of the workers' own group. It persists nothing. It acknowledges, in order, each
-record whose message is settled, because the workers persist messages from the log that *is*
-consumed. So a worker can start at the group's position in this log at any time. This makes every
-change of ``CONSUME_FROM`` safe and instant, and settled records can be trimmed.
+It persists nothing. It moves the position, in order, over each record whose message is settled,
+because the workers persist messages from the log that *is* consumed. So a worker can start at the
+position in this log at any time. This makes every change of ``CONSUME_FROM`` safe and instant, and
+settled records can be trimmed.
 
 ``persistence.standby.partition_standby`` has the work on a partition, and
 ``persistence.standby.takeover_rules`` the exceptions in which a standby persists a record. Why
@@ -29,13 +29,12 @@ from persistence.settings import PersistenceSettings
 from persistence.standby.metrics import StandbyMetrics
 from persistence.standby.other_readers import OtherReaders
 from persistence.standby.partition_standby import PartitionStandby, StandbyContext
-from persistence.standby.restores import Restores
-from persistence.standby.settled_query import LULL_SECONDS, SettlementQuery
+from persistence.standby.settled_query import SettlementQuery
 from persistence.standby.takeover_rules import LogRole, Originals, TakeoverReason
-from persistence.worker.claims import Claims
-from persistence.worker.worker import worker_context
+from persistence.worker.log_reader import LogReader
+from persistence.worker.worker_context import worker_context
 from transport.clock import timestamp
-from transport.contract import WORKER_GROUP, Claim, Record, Transport
+from transport.contract import Record, Transport
 from transport.shadow.origin import origin_of
 
 __all__ = ["PATIENCE_SECONDS", "Standby", "StandbyStatus", "WaitingPartition"]
@@ -57,13 +56,14 @@ class WaitingPartition(msgspec.Struct, frozen=True):
 class StandbyStatus(msgspec.Struct, frozen=True):
     """The status of a standby.
 
-    ``epochs`` are the fencing epochs of its partitions. ``positions`` are the offsets through which
-    this owner acknowledged (absent: none yet). ``stalled`` are the records that it waits for too
-    long, ``paused`` the dependencies that it waits for.
+    ``epochs`` are the fencing epochs of its partitions; ``None`` while it takes no share of them.
+    ``positions`` are the offsets through which its partitions are settled (absent: none yet).
+    ``stalled`` are the records that it waits for too long, ``paused`` the dependencies that it
+    waits for.
     """
 
     transport: str
-    epochs: dict[int, int]
+    epochs: dict[int, int] | None
     positions: dict[int, str]
     stalled: list[WaitingPartition]
     paused: list[Paused]
@@ -72,7 +72,8 @@ class StandbyStatus(msgspec.Struct, frozen=True):
         """Return the status as JSON-ready data, with partition numbers as text."""
         summary: dict[str, Any] = msgspec.to_builtins(self)
         for name in ("epochs", "positions"):
-            summary[name] = {str(partition): value for partition, value in summary[name].items()}
+            values = summary[name] or {}
+            summary[name] = {str(partition): value for partition, value in values.items()}
         return summary
 
 
@@ -96,6 +97,7 @@ class Standby:
         patience: float = PATIENCE_SECONDS,
         deliveries: Deliveries = OFF.deliveries,
         payloads: PayloadStore | None = None,
+        until_forgotten: bool = False,
     ) -> None:
         self.transport = transport
         counts = metrics.of(StandbyMetrics)
@@ -110,37 +112,32 @@ class Standby:
             label=f"standby {transport.name}",
             payloads=payloads,
         )
-        others = [log for name, log in logs.items() if name != transport.name]
         self._context = StandbyContext(
             worker=worker,
             role=role,
-            originals=Originals(logs),
-            restores=Restores(transport, others, worker.writer, worker.database_barrier),
+            originals=Originals(logs, pool),
             readers=OtherReaders(pool, transport.name),
             patience=patience,
             query=SettlementQuery(pool, transport.name),
-            acknowledged=counts.acknowledged.labels(transport.name),
+            settled=counts.settled.labels(transport.name),
             taken_over=counts.taken_over,
         )
         for why in TakeoverReason:
             counts.taken_over.labels(transport.name, why.value)
-        self._partitions: dict[int, PartitionStandby] = {}
-        counts.stalled.labels(transport.name).set_function(
-            lambda: sum(standby.stalled for standby in list(self._partitions.values()))
+        self._reader = LogReader(
+            worker,
+            pool,
+            metrics,
+            lambda at, leave: PartitionStandby(at, self._context, leave),
+            until_forgotten=until_forgotten,
         )
-        self._claims = Claims(
-            transport,
-            group=WORKER_GROUP,
-            member=member,
-            log_barrier=self._context.worker.log_barrier,
-            metrics=metrics,
-            serve=self._serve,
-            linger=LULL_SECONDS,
+        counts.stalled.labels(transport.name).set_function(
+            lambda: sum(standby.stalled for standby in list(self._reader.readers.values()))
         )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep the position until ``stop`` is set; then hand the partitions back."""
-        await self._claims.run(stop)
+        await self._reader.run(stop)
         self._context.worker.metrics.tell()
 
     async def others_read(self) -> bool:
@@ -156,36 +153,24 @@ class Standby:
 
     def status(self) -> StandbyStatus:
         """Return the partitions that this process keeps, and its waits."""
-        worker = self._context.worker
-        barriers = (worker.log_barrier, worker.database_barrier, worker.contents.barrier)
-        paused = [paused for barrier in barriers if (paused := barrier.paused())]
-        standbys = sorted(self._partitions.items())
+        standbys = sorted(self._reader.readers.items())
         return StandbyStatus(
             transport=self.transport.name,
-            epochs=self._claims.owned(),
-            positions={p: standby.position for p, standby in standbys if standby.position},
+            epochs=self._reader.owned(),
+            positions={p: standby.through for p, standby in standbys if standby.through},
             stalled=[self._waits(p, standby) for p, standby in standbys if standby.stalled],
-            paused=paused + self._claims.paused(),
+            paused=self._reader.paused(),
         )
 
     def waiting(self) -> list[WaitingPartition]:
         """Return the record that each partition waits for, even if it has only begun to wait."""
-        standbys = sorted(self._partitions.items())
+        standbys = sorted(self._reader.readers.items())
         return [self._waits(p, standby) for p, standby in standbys if standby.first is not None]
 
     def _waits(self, partition: int, standby: PartitionStandby) -> WaitingPartition:
         assert standby.first is not None
         since = timestamp(time.time() - (time.monotonic() - standby.since))
         return WaitingPartition(partition, standby.first.offset, since, _reason(standby.first))
-
-    async def _serve(self, claim: Claim, stop: asyncio.Event) -> None:
-        standby = PartitionStandby(claim, self._context, stop)
-        self._partitions[claim.partition] = standby
-        try:
-            await standby.run()
-        finally:
-            if self._partitions.get(claim.partition) is standby:
-                del self._partitions[claim.partition]
 
 
 def _reason(record: Record) -> str:

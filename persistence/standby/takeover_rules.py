@@ -20,10 +20,13 @@ copied. So there are three reasons, and no other:
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import StrEnum
 
-from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
+from persistence.database.pool import Pool, using
+from persistence.errors import Outage
+from persistence.store.positions import known_positions
+from transport.contract import Record, Topic, Transport
 from transport.errors import TransportError
 from transport.shadow.origin import is_original, is_sync_copy, origin_of
 
@@ -66,34 +69,42 @@ class Originals:
     ``logs`` are the logs that this process can ask, by name.
     """
 
-    def __init__(self, logs: Mapping[str, Transport]) -> None:
+    def __init__(self, logs: Mapping[str, Transport], pool: Pool) -> None:
         self._logs = logs
-        self._known: dict[str, tuple[float, Sequence[Progress]]] = {}
+        self._pool = pool
+        self._known: dict[str, tuple[float, Mapping[int, str]]] = {}
 
-    async def passed(self, record: Record, *, seen: float) -> bool:
-        """Return whether the workers' group has passed the original of the copy ``record``.
+    async def passed(self, record: Record, *, since: float) -> bool:
+        """Return whether the position of its log has passed the original of the copy ``record``.
 
-        ``seen`` is when the copy was read, by the monotonic clock; the other log's progress must be
-        newer than that. ``False`` also if nothing is known. After ``True``, ask PostgreSQL once
-        more: an acknowledged record was settled before.
+        The position is as of ``since`` or later, by the monotonic clock. ``False`` also if nothing
+        is known. After ``True``, ask PostgreSQL once more: what a position has passed was settled
+        before.
         """
         origin = origin_of(record)
         log = self._logs.get(origin.transport) if origin else None
         if origin is None or log is None:
             return False
         try:
-            progress = (await self._progress(log, seen))[origin.partition]
-            if progress.lag == 0:
+            through = (await self._settled(log, since)).get(origin.partition)
+            if through and log.sort_key(origin.offset) <= log.sort_key(through):
                 return True
-            floor = progress.floor
-            return floor is not None and log.sort_key(origin.offset) <= log.sort_key(floor)
-        except (TransportError, ValueError, IndexError):
+            # Nothing is after the position: the log lost the original with its end.
+            return through is not None and not await log.read(
+                Topic.MESSAGES, origin.partition, after=through or None, limit=1
+            )
+        except (TransportError, Outage, ValueError):
             return False
 
-    async def _progress(self, log: Transport, after: float) -> Sequence[Progress]:
-        asked, progress = self._known.get(log.name, (0.0, ()))
-        if asked <= after:
-            asked = time.monotonic()
-            progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
-            self._known[log.name] = (asked, progress)
-        return progress
+    async def _settled(self, log: Transport, since: float) -> Mapping[int, str]:
+        """Return the position of each partition that has one in this log."""
+        asked, settled = self._known.get(log.name, (0.0, {}))
+        if asked >= since:
+            return settled
+        asked = time.monotonic()
+        identity = await log.identity()
+        async with using(self._pool) as connection:
+            known = await known_positions(connection, log.name, range(log.partitions))
+        settled = {number: at.through for number, at in known.items() if at.log == identity}
+        self._known[log.name] = asked, settled
+        return settled

@@ -32,25 +32,18 @@ class Fence(msgspec.Struct, gc=False):
     """The right to write one partition of one log, until an owner with a higher epoch takes it.
 
     ``through`` is the partition's position, as this owner left it: PostgreSQL has the outcome of
-    every record up to this offset. It is empty before the first record, and ``None`` if no position
-    is known. Each write moves it, unless ``keeps`` is false: a standby acknowledges records that
-    others persisted. ``place`` is the current location of the position's row
-    (``persistence.store.positions``). ``is_first`` is true if PostgreSQL has never had an owner of
-    this partition, nor of any partition of another log. ``was_unknown`` is true if it knew no
-    position when the fence was taken. ``is_new`` is true if besides it has never had an owner of
-    the partition, ``was_noted`` if a standby had noted how far it followed the partition.
+    every record up to this offset. It is empty before the first record. Each write moves it.
+    ``place`` is the current location of the position's row (``persistence.store.positions``). While
+    ``stays`` is true, writes leave the position where it is: a record after it becomes a dead
+    letter, which is not durable yet.
     """
 
     transport: str
     partition: int
     epoch: int
-    through: str | None = None
-    place: str | None = None
-    keeps: bool = True
-    is_first: bool = False
-    was_unknown: bool = False
-    is_new: bool = False
-    was_noted: bool = False
+    through: str = ""
+    place: str = ""
+    stays: bool = False
 
 
 class FencedBatch(msgspec.Struct, frozen=True):

@@ -8,15 +8,18 @@ dependencies force:
    order. So within a conversation ``seq`` is the order in which rows become visible, and a page
    cursor never skips a row. The locks come before the rows: ``seq`` is drawn as a row is inserted,
    and no row is inserted before the locks are held.
-3. ``moved`` moves the position of each partition behind its batch. The row of a position is also
-   the partition's fence: it has the owner's epoch, it is locked until commit, and a new owner has
-   to update it. If a partition has another owner, or its position is not where its owner left it (a
-   standby that was behind was promoted), its batch is not inserted, and the caller learns that it
-   lost the partition.
+3. ``held`` locks the position of each partition until commit. Its row is also the partition's
+   fence: it has the owner's epoch, and a new owner has to update it. If a partition has another
+   owner, or its position is not where its owner left it (a standby that was behind was promoted),
+   its batch is not inserted, and the caller learns that it lost the partition.
 4. ``buried`` finds the ids whose rows were archived or erased. They are not inserted again.
 5. ``placed`` inserts the messages, in log order. The unique key decides duplicates.
 6. ``received`` inserts the receipts. Their foreign key is checked when the statement ends, so a
    receipt may come in the same batch as its message.
+7. ``moved`` moves each position behind its batch, if every record made a row. Otherwise some record
+   may be a conflict, which becomes a dead letter. Its position must not pass it before that is
+   durable: nobody reads a record again that the position has passed. So the caller finds out what
+   the records without a new row are, and moves the positions itself (``MOVE``).
 
 Locks can't deadlock two statements. Each takes all its advisory locks first, in one order, and then
 locks positions, and no two owners can write the same position. A new owner locks one position at a
@@ -38,30 +41,24 @@ from collections.abc import Sequence
 
 from persistence.store.columns import MESSAGE, RECEIPT, SENT_RECEIPT, InsertColumn
 
-__all__ = ["BEFORE", "CLASSIFY", "CLASSIFY_BY_KEY", "INSERT", "LOCK_CLASS", "OTHERS", "TAKE"]
+__all__ = [
+    "CLASSIFY",
+    "CLASSIFY_BY_KEY",
+    "HELD",
+    "INSERT",
+    "LOCK_CLASS",
+    "MOVE",
+    "PROBE",
+]
 
 LOCK_CLASS = 0x63726673
 """The first key of our two-key advisory locks: they never collide with another program's."""
 
-BEFORE = "SELECT epoch FROM fences WHERE transport = $1 AND partition = $2 FOR UPDATE"
+HELD = "SELECT epoch FROM fences WHERE transport = $1 AND partition = $2 FOR UPDATE"
 """The epoch that holds a fence. Locks the fence until this transaction ends."""
 
-OTHERS = (
-    "SELECT EXISTS (SELECT FROM fences WHERE transport <> $1 AND epoch >= 0 AND partition >= 0)"
-)
-"""Whether another log's messages were consumed. $1 transport. No owner has an epoch below 0."""
-
-TAKE = """
-INSERT INTO fences AS held (transport, partition, epoch, owner) VALUES ($1, $2, $3, $4)
-ON CONFLICT (transport, partition) DO UPDATE SET
-    epoch = greatest(held.epoch, excluded.epoch), owner = excluded.owner, taken_at = now()
-RETURNING epoch
-"""
-"""Raise the fence of a partition, never lower it; returns the epoch that now holds.
-
-$1 transport, $2 partition, $3 epoch, $4 owner. If it returns a higher epoch than $3, another owner
-holds the fence: roll the transaction back, or it has this owner's name.
-"""
+PROBE = "INSERT INTO fences (transport, partition, epoch, owner) VALUES ('probe', -2, 0, 'probe')"
+"""Shows whether this role may write, in a transaction that is rolled back."""
 
 
 def _batch(columns: Sequence[InsertColumn], first: int, ids: str) -> str:
@@ -101,6 +98,12 @@ _FIRST_OF_RECEIPT = _FIRST_OF_MESSAGE + len(MESSAGE)
 
 _MAY_WRITE = "($3::text IS NULL OR partition = ANY ((SELECT partitions FROM owned)::int[]))"
 
+_FENCES = """unnest($3::text::int[], $4::text::bigint[], $6::text::text[],
+        $7::text::text[], $8::text::tid[]) AS fence (partition, epoch, before, after, place)"""
+_IS_AT_FENCE = """log_positions.ctid = fence.place AND log_positions.transport = $2
+        AND log_positions.partition = fence.partition AND log_positions.epoch = fence.epoch
+        AND log_positions.through IN (fence.before, fence.after)"""
+
 INSERT = f"""
 WITH bounded AS MATERIALIZED (
     SELECT CASE WHEN $5::text IS NOT NULL THEN set_config('lock_timeout', $5, true) END AS wait
@@ -110,20 +113,16 @@ locked AS MATERIALIZED (
     FROM unnest($1::text::int[]) AS lock
     WHERE (SELECT coalesce(wait, '') FROM bounded) IS NOT NULL
 ),
-moved AS (
-    UPDATE log_positions SET through = held.through
-    FROM unnest($3::text::int[], $4::text::bigint[], $6::text::text[], $7::text::text[],
-        $8::text::tid[]) AS held (partition, epoch, before, through, place)
-    WHERE log_positions.ctid = held.place AND log_positions.transport = $2
-        AND log_positions.partition = held.partition AND log_positions.epoch = held.epoch
-        AND (held.before IS NULL OR log_positions.through IN (held.before, held.through))
-        AND (SELECT locks FROM locked) >= 0
-    RETURNING log_positions.partition, log_positions.ctid::text AS place
+held AS MATERIALIZED (
+    SELECT log_positions.partition, log_positions.ctid AS place, fence.after
+    FROM log_positions, {_FENCES}
+    WHERE {_IS_AT_FENCE} AND (SELECT locks FROM locked) >= 0
+    FOR UPDATE OF log_positions
 ),
 owned AS MATERIALIZED (
     SELECT CASE WHEN (SELECT locks FROM locked) >= 0
-        THEN coalesce(array_agg(partition), '{{}}') END AS partitions, array_agg(place) AS places
-    FROM moved
+        THEN coalesce(array_agg(partition), '{{}}') END AS partitions
+    FROM held
 ),
 given AS MATERIALIZED (
     SELECT ${_FIRST_OF_MESSAGE}::text::uuid[] AS messages,
@@ -153,8 +152,16 @@ received AS (
         AND batch.message_id <> ALL ((SELECT ids FROM buried)::uuid[])
     ON CONFLICT DO NOTHING
     RETURNING message_id, user_id, state
+),
+moved AS (
+    UPDATE log_positions SET through = held.after FROM held
+    WHERE log_positions.ctid = held.place
+        AND (SELECT count(*) FROM placed) + (SELECT count(*) FROM received)
+            = (SELECT cardinality(messages) + cardinality(receipts) FROM given)
+    RETURNING log_positions.partition, log_positions.ctid::text AS place
 )
-SELECT (SELECT partitions FROM owned) AS owned, (SELECT places FROM owned) AS places,
+SELECT (SELECT partitions FROM owned) AS owned,
+    (SELECT array_agg(ARRAY[partition::text, place]) FROM moved) AS moved,
     placed_count, placed, received_count, received
 FROM (
     SELECT count(*) AS placed_count,
@@ -176,6 +183,17 @@ positions before and after the statement (a repeated statement may find the latt
 of the positions' rows; $9 the separator of texts; then the columns of the messages and of the
 receipts, each from its uuid on. Arrays are sent as literals, or in their column's form.
 """
+
+MOVE = """
+UPDATE log_positions SET through = fence.after
+FROM unnest($2::text::int[], $3::text::bigint[], $4::text::text[], $5::text::text[],
+    $6::text::tid[]) AS fence (partition, epoch, before, after, place)
+WHERE log_positions.ctid = fence.place AND log_positions.transport = $1
+    AND log_positions.partition = fence.partition AND log_positions.epoch = fence.epoch
+    AND log_positions.through IN (fence.before, fence.after)
+RETURNING log_positions.partition, log_positions.ctid::text AS place
+"""
+"""Move positions after an insert that left them. Parameters as ``INSERT``'s $2 to $8."""
 
 CLASSIFY = """
 SELECT id::text, idempotency_key, fingerprint FROM messages WHERE id = ANY($1::uuid[])

@@ -7,11 +7,11 @@ there is no transaction to open, to keep short or to roll back.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import accumulate, chain, pairwise
 
-from persistence.array_literals import of_plain, of_texts_or_nulls
+from persistence.array_literals import of_plain, of_texts
 from persistence.database.pool import Connection, Pool, asks_again, using
 from persistence.errors import Contended, FenceLost, LeftOut, Rejected
 from persistence.sequences import advance_sequences, pass_lost_numbers
@@ -19,18 +19,14 @@ from persistence.store.batch import Fence, FencedBatch, PositionedEvent, Written
 from persistence.store.classification import judge, message_keys, receipt_keys, split_new
 from persistence.store.columns import columns, parameters
 from persistence.store.locks import locks_of
-from persistence.store.position_lookup import PositionLookup
 from persistence.store.positions import (
-    forget_position,
-    log_of_position,
+    KnownPosition,
+    Opened,
+    known_positions,
     move_position,
-    note_standby,
-    noted_by_standby,
-    take_noted,
-    take_position,
+    open_position,
 )
-from persistence.store.rows_put_back import record_put_back
-from persistence.store.statement import BEFORE, INSERT, OTHERS, TAKE
+from persistence.store.statement import HELD, INSERT, MOVE, PROBE
 
 __all__ = ["Writer", "insert"]
 
@@ -48,92 +44,35 @@ class Writer:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._positions = PositionLookup(pool)
 
-    async def take(
-        self,
-        transport: str,
-        partition: int,
-        epoch: int,
-        owner: str,
-        *,
-        keeps: bool = True,
-        begin: str | None = None,
-        log: str | None = None,
-        restart: str | None = None,
-    ) -> Fence:
-        """Take the fence of a partition: from now on every lower epoch is refused.
+    async def open(self, transport: str, partition: int, epoch: int, log: str) -> Opened:
+        """Give the position of a partition to the owner that has ``epoch`` in ``fences``.
 
         Waits for the last owner's statement if one is under way, because it moves the position.
-        The owner and its position are one transaction: a failover to a standby that was behind
-        finds both, or the state before.
 
         Args:
             transport: The log.
             partition: The partition.
             epoch: The owner's epoch.
-            owner: The owner's name.
-            keeps: Whether PostgreSQL keeps the position (``Fence.keeps``).
-            begin: The position to begin with where PostgreSQL knows none, and no standby noted
-                one. The partition's first owner begins before the first record.
-            log: The identity of the owner's log, if it is known.
-            restart: The position to begin with where PostgreSQL knows one in another log.
+            log: The identity of the owner's log.
 
         Returns:
-            The fence, with the position that is committed with the rows.
+            The position that is committed with the rows. It is empty where PostgreSQL knows none in
+            this log.
 
         Raises:
-            FenceLost: a higher epoch has it.
+            FenceLost: another owner has the partition.
             Outage: the database can't do it now.
         """
         async with self.connection() as connection, connection.transaction():
             await advance_sequences(connection, anew=True)
-            before = await connection.fetchval(BEFORE, transport, partition)
-            held = await connection.fetchval(TAKE, transport, partition, epoch, owner)
+            held = await connection.fetchval(HELD, transport, partition)
             if held != epoch:
                 raise FenceLost(
-                    f"partition {partition} of {transport} is held with epoch {held}; "
-                    f"{epoch} came too late",
+                    f"partition {partition} of {transport} is held with epoch {held}, not {epoch}",
                     held,
                 )
-            is_new = before is None or before < 0
-            is_first = is_new and not await connection.fetchval(OTHERS, transport)
-            through, place = await take_position(
-                connection, transport, partition, epoch, before=before, log=log, restart=restart
-            )
-            was_unknown = through is None
-            noted = await take_noted(connection, transport, partition, log) if keeps else None
-            was_noted = was_unknown and noted is not None
-            if was_noted:
-                through = noted
-            elif was_unknown and keeps:
-                through = "" if is_new else begin
-            if was_unknown and through is not None:
-                moved = await move_position(
-                    connection, transport, partition, epoch, through=through, before=None
-                )
-                assert moved is not None  # the fence is locked, and the epoch is ours
-                place = moved
-        return Fence(
-            transport,
-            partition,
-            epoch,
-            through,
-            place,
-            is_first=is_first,
-            was_unknown=was_unknown,
-            is_new=is_new,
-            was_noted=was_noted,
-        )
-
-    async def log_of(self, transport: str, partition: int) -> str | None:
-        """Return the identity of the log that a position is in; ``None`` if it is not known.
-
-        Raises:
-            Outage: the database can't answer now.
-        """
-        async with using(self._pool) as connection:
-            return await log_of_position(connection, transport, partition)
+            return await open_position(connection, transport, partition, epoch, log)
 
     async def pass_lost_numbers(self) -> None:
         """Number the rows that come beyond those that PostgreSQL lost.
@@ -165,56 +104,16 @@ class Writer:
             raise _lost(fence)
         fence.through, fence.place = through, place
 
-    async def record_put_back(self, fence: Fence, rows: int, *, who: str, why: str) -> None:
-        """Record that the process ``who`` stored so many lost ``rows`` of a partition again.
-
-        Raises:
-            Outage: the database can't do it now.
-        """
-        async with using(self._pool) as connection:
-            await record_put_back(
-                connection,
-                who=who,
-                log=fence.transport,
-                partition=fence.partition,
-                rows=rows,
-                why=why,
-            )
-
-    async def position(self, transport: str, partition: int) -> str | None:
-        """Return a partition's position; ``None`` if it is not known.
-
-        Raises:
-            Outage: the database can't answer now.
-        """
-        return await self._positions.of(transport, partition)
-
-    async def forget_position(self, transport: str, partition: int, epoch: int) -> None:
-        """Set a partition's position to unknown, unless an owner with a higher epoch has it.
-
-        Raises:
-            Outage: the database can't do it now.
-        """
-        async with using(self._pool) as connection:
-            await forget_position(connection, transport, partition, epoch)
-
-    async def note_standby(self, transport: str, partition: int, through: str, log: str) -> None:
-        """Note how far a standby acknowledged a partition of the log with the identity ``log``.
-
-        Raises:
-            Outage: the database can't do it now.
-        """
-        async with using(self._pool) as connection:
-            await note_standby(connection, transport, partition, through, log)
-
-    async def noted_by_standby(self, transport: str, partition: int, log: str) -> str | None:
-        """Return what a standby noted of the log with the identity ``log``; ``None`` if nothing.
+    async def positions(
+        self, transport: str, partitions: Sequence[int]
+    ) -> Mapping[int, KnownPosition]:
+        """Return the position of each of ``partitions`` that has one.
 
         Raises:
             Outage: the database can't answer now.
         """
         async with using(self._pool) as connection:
-            return await noted_by_standby(connection, transport, partition, log)
+            return await known_positions(connection, transport, partitions)
 
     async def probe(self) -> None:
         """Check that batches can be written: connected, migrated, permitted, not read-only.
@@ -228,7 +127,7 @@ class Writer:
             await connection.prepare(INSERT)
             with suppress(_Undone):
                 async with connection.transaction():
-                    await connection.execute(TAKE, "probe", -1, 0, "probe")
+                    await connection.execute(PROBE)
                     raise _Undone
 
     async def write(self, batch: Sequence[PositionedEvent], fence: Fence | None) -> Written:
@@ -365,26 +264,27 @@ async def _insert(
     """
     messages, receipts = columns(batch)
     pairs = list(zip(fences or (), passed, strict=True))
-    after = [offset if fence.keeps else None for fence, offset in pairs]
+    after = [_after(fence, offset) for fence, offset in pairs]
+    held = (None,) * 5 if fences is None else _parameters(fences, after)
     locks = locks_of(messages.values["partition"], messages.values["conversation_id"])
     row = await connection.fetchrow(
         INSERT,
         of_plain(locks),
         batch[0].transport,
-        None if fences is None else of_plain([fence.partition for fence in fences]),
-        None if fences is None else of_plain([fence.epoch for fence in fences]),
+        *held[:2],
         wait,
-        None if fences is None else of_texts_or_nulls([fence.through for fence in fences]),
-        None if fences is None else of_texts_or_nulls(after),
-        None if fences is None else of_texts_or_nulls([fence.place for fence in fences]),
+        *held[2:],
         *parameters(messages, receipts),
     )
     assert row is not None
-    places = dict(zip(row["owned"], row["places"] or (), strict=True))
-    lost = {fence.partition for fence in fences or ()}.difference(places)
+    lost = {fence.partition for fence in fences or ()}.difference(row["owned"])
+    moved = {int(partition): place for partition, place in row["moved"] or ()}
+    left = list[tuple[Fence, str]]()
     for (fence, _), offset in zip(pairs, after, strict=True):
-        if fence.partition in places:
-            fence.through, fence.place = offset, places[fence.partition]
+        if fence.partition in moved:
+            fence.through, fence.place = offset, moved[fence.partition]
+        elif fence.partition not in lost:
+            left.append((fence, offset))
     if lost and len(lost) == len(fences or ()):
         return Written([], [], []), lost
     if lost:
@@ -401,4 +301,36 @@ async def _insert(
         )
         placed = sorted(placed + received)
         duplicates = sorted(duplicates + earlier)
+    if left:
+        odd = {batch[index].partition for index in conflicts}
+        lost |= await _move(connection, [one for one in left if one[0].partition not in odd])
     return Written(placed, duplicates, conflicts), lost
+
+
+def _after(fence: Fence, offset: str) -> str:
+    """Return the position of a partition behind a statement whose last record is at ``offset``."""
+    return fence.through if fence.stays else offset
+
+
+async def _move(connection: Connection, moves: Sequence[tuple[Fence, str]]) -> set[int]:
+    """Move positions whose rows are inserted; return the partitions whose fence is lost."""
+    if not moves:
+        return set()
+    fences, after = [fence for fence, _ in moves], [offset for _, offset in moves]
+    rows = await connection.fetch(MOVE, fences[0].transport, *_parameters(fences, after))
+    places = {row["partition"]: row["place"] for row in rows}
+    for fence, offset in moves:
+        if fence.partition in places:
+            fence.through, fence.place = offset, places[fence.partition]
+    return {fence.partition for fence in fences}.difference(places)
+
+
+def _parameters(fences: Sequence[Fence], after: Sequence[str]) -> tuple[str, ...]:
+    """Return fences as statements take them; ``after`` has the positions to move to."""
+    return (
+        of_plain([fence.partition for fence in fences]),
+        of_plain([fence.epoch for fence in fences]),
+        of_texts([fence.through for fence in fences]),
+        of_texts(after),
+        of_texts([fence.place for fence in fences]),
+    )

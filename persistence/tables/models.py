@@ -36,7 +36,7 @@ from persistence.tables.migration import (
 )
 from persistence.tables.operator import DeliveryAttempt, OperatorAction
 from persistence.tables.parity import ParityReportRow
-from persistence.tables.positions import log_positions, standby_positions
+from persistence.tables.positions import log_positions
 from persistence.tables.schema import Table as _Table
 from persistence.tables.schema import metadata
 from persistence.tables.schema import moment as _moment
@@ -68,7 +68,6 @@ __all__ = [
     "Tombstone",
     "log_positions",
     "metadata",
-    "standby_positions",
 ]
 
 

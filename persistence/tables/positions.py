@@ -6,7 +6,7 @@ from sqlalchemy import BigInteger, Column, Integer, Table
 
 from persistence.tables.schema import metadata, text_column
 
-__all__ = ["log_positions", "standby_positions"]
+__all__ = ["log_positions"]
 
 log_positions = Table(
     "log_positions",
@@ -14,34 +14,18 @@ log_positions = Table(
     Column("transport", text_column().type, nullable=False),
     Column("partition", Integer, nullable=False),
     Column("epoch", BigInteger, nullable=False),
-    Column("through", text_column().type, nullable=True),
-    Column("log", text_column().type, nullable=True),
+    Column("through", text_column().type, nullable=False),
+    Column("log", text_column().type, nullable=False),
 )
 """Up to ``through``, every record of the partition is a row or a dead letter.
 
 It is committed with the rows, so a failover or a restore that takes rows back takes it back too. It
-is empty before the first record, and ``None`` if it is not known. Partition -1 stands for the dead
-letters. ``log`` is the identity of the log that ``through`` is an offset of: an address may lead to
-another log than before. It is ``None`` where no owner has said so yet.
+is empty before the first record. Partition -1 stands for the dead letters. ``log`` is the identity
+of the log that ``through`` is an offset of: an address may lead to another log than before.
 
 The row is its partition's fence: an insert updates the row if it has the insert's ``epoch``, and a
 new owner raises the epoch.
 
 The table has no index, so it is no model: see the migration that makes it. In a publication, a row
 is identified by all its columns (``REPLICA IDENTITY FULL``).
-"""
-
-standby_positions = Table(
-    "standby_positions",
-    metadata,
-    Column("transport", text_column().type, primary_key=True),
-    Column("partition", Integer, primary_key=True, autoincrement=False),
-    Column("through", text_column().type, nullable=False),
-    Column("log", text_column().type, nullable=False),
-)
-"""Up to ``through``, every record of a partition that no worker reads is a row or a dead letter.
-
-Its standby notes that every few seconds, so it may be behind what the standby acknowledged. The
-first worker that reads the partition begins there, and takes the note away: from then on the
-position is in ``log_positions``. ``log`` is the identity of the log.
 """

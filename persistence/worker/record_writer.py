@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
 from otel.tracing.deliveries import Delivery
 from persistence.errors import Outage, PersistenceError, Rejected, TooSlow, Unexpected
-from persistence.store.batch import Fence, PositionedEvent, Written
+from persistence.store.batch import PositionedEvent, Written
 from persistence.store.group_writer import STATEMENT_BYTES
 from persistence.store.lookup import buried_among
 from persistence.worker.batch.attempt_log import Failed
 from persistence.worker.batch.bisect import BatchOutcome, isolate
 from persistence.worker.batch.contents import ContentFailure, has_payload, held_bytes
 from persistence.worker.batch.decoding import decode_all
+from persistence.worker.partition_position import PartitionPosition
 from persistence.worker.worker_context import WorkerContext
 from transport.clock import now
 from transport.contract import DeadLetter, Reason, Record
@@ -26,28 +28,57 @@ __all__ = ["RecordWriter"]
 
 
 class RecordWriter:
-    """Writes records of the fence's partition. Waits out outages of the database."""
+    """Writes records of the position's partition. Waits out outages.
 
-    def __init__(self, context: WorkerContext, fence: Fence, stop: asyncio.Event) -> None:
+    Args:
+        context: The dependencies of the partition's log.
+        position: The position.
+        stop: Ends every wait.
+    """
+
+    def __init__(
+        self, context: WorkerContext, position: PartitionPosition, stop: asyncio.Event
+    ) -> None:
         self._context = context
-        self._fence = fence
+        self._position = position
+        self._fence = position.fence
         self._stop = stop
         self._failed: list[Failed] = []
 
-    async def write(
-        self, records: Sequence[Record], trace: Delivery
-    ) -> tuple[list[DeadLetter], int]:
-        """Write records, in their order.
+    async def persist(self, records: Sequence[Record], trace: Delivery) -> None:
+        """Write records in their order, append their dead letters, and move the position.
 
-        Returns:
-            The dead letters of records that can't be rows, and the number of new rows.
+        A record that the position has passed is never read again. So the position passes a record
+        that can't be a row only once its dead letter is durable.
+
+        Args:
+            records: The records after the position.
+            trace: Gets what becomes of them.
 
         Raises:
-            FenceLost: another owner goes on from what was acknowledged.
+            FenceLost: another process is the owner, or the position is elsewhere.
             Stopping: stopped while it waited for a dependency.
-            Unexpected: an error there is no rule for.
+            Unexpected: an error without a rule.
         """
-        rows = 0
+        try:
+            letters = await self._write_all(records, trace)
+        finally:
+            self._fence.stays = False
+        await self._send(letters, trace)
+        moving = time.time_ns()
+        await self._position.move(records[-1].offset)
+        trace.settled(moving)
+
+    async def _send(self, letters: Sequence[DeadLetter], trace: Delivery) -> None:
+        """Append dead letters. If the answer is lost, they are appended twice and indexed once."""
+        if not letters:
+            return
+        sending, transport = time.time_ns(), self._context.transport
+        await self._context.log_barrier.run(lambda: transport.dead_letter(letters), self._stop)
+        self._context.metrics.dead_lettered(letters)
+        trace.dead_lettered(letters, sending)
+
+    async def _write_all(self, records: Sequence[Record], trace: Delivery) -> list[DeadLetter]:
         positioned, at, undecodable = decode_all(records, self._context.transport.name, trace.begun)
         letters = {
             index: _letter(records[index], Reason.UNDECODABLE, error, 1)
@@ -59,16 +90,16 @@ class RecordWriter:
             chunk, where = part, at[start : start + len(part)]
             if any(map(has_payload, chunk)):
                 chunk, where = await self._with_contents(chunk, where, records, trace, letters)
+            self._fence.stays = self._fence.stays or bool(letters)
             outcome = await isolate(chunk, write, attempts=self._context.attempts)
             if outcome.refused:
                 await self._spare_erased(chunk, outcome)
             self._context.metrics.written(chunk, outcome)
-            rows += len(outcome.persisted)
             await self._record_failures()
             trace.written("persisted", (chunk[i].offset for i in outcome.persisted))
             trace.written("duplicate", (chunk[i].offset for i in outcome.duplicates))
             letters.update(_letters(outcome, records, where))
-        return [letters[index] for index in sorted(letters)], rows
+        return [letters[index] for index in sorted(letters)]
 
     async def _with_contents(
         self,
@@ -139,11 +170,12 @@ class RecordWriter:
 
         while True:
             try:
-                return await context.group_writer.write(batch, self._fence, attempted)
+                written = await context.group_writer.write(batch, self._fence, attempted)
             except Unexpected:
                 raise
             except Rejected as rejection:
                 if len(batch) == 1:
+                    self._fence.stays = True
                     context.metrics.refused()
                     self._note(batch[0], rejection)
                 raise
@@ -151,6 +183,9 @@ class RecordWriter:
                 await context.database_barrier.hold(outage, self._stop)
                 if isinstance(outage, TooSlow) and len(batch) > 1:
                     raise  # halved by isolate()
+            else:
+                self._fence.stays = self._fence.stays or bool(written.conflicts)
+                return written
 
     def _note(self, positioned: PositionedEvent, error: PersistenceError) -> None:
         before = sum(1 for attempt in self._failed if attempt.offset == positioned.offset)

@@ -108,7 +108,7 @@ def typed_up(typed_crossfade: Start) -> Up:
 
 
 @pytest_asyncio.fixture
-async def process_settings(new_redis, database_url) -> dict[str, str]:
+async def places(new_redis, database_url) -> dict[str, str]:
     """Settings for a Redis of the test's own, a fresh database, and free ports."""
     redis = await new_redis()
     return {
@@ -118,9 +118,3 @@ async def process_settings(new_redis, database_url) -> dict[str, str]:
         "PORT": str(free_port()),
         "METRICS_PORT": str(free_port()),
     }
-
-
-@pytest.fixture
-def places(process_settings) -> dict[str, str]:
-    """Those, and leases that end soon."""
-    return {**process_settings, "STREAM_LEASE_MS": "2000"}

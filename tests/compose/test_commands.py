@@ -128,14 +128,14 @@ async def test_the_schema_goes_up_says_where_it_stands_and_goes_down(tmp_path, p
         await postgres_server.drop_database("schema")
 
 
-async def test_status_counts_what_waits_and_names_nobody_where_nobody_reads(crossfade, log):
+async def test_status_counts_what_waits_and_knows_no_owner_without_postgresql(crossfade, log):
     settings = TransportSettings(redis_host=log["REDIS_HOST"], redis_port=int(log["REDIS_PORT"]))
     async with create("redis", settings) as transport:
         await _append(transport, partition=7, count=3)
     shown = await crossfade("status", **log)
     assert await shown.ends() == 1, "PostgreSQL is not there, which is an alarm"
-    assert re.search(r"^ *7 +3 +0 +\d+\.\d s +nobody", shown.text, re.MULTILINE)
-    assert re.search(r"^ *0 +0 +0 +0\.0 s +nobody", shown.text, re.MULTILINE)
+    assert re.search(r"^ *7 +3 +\d+\.\d s +unknown", shown.text, re.MULTILINE)
+    assert re.search(r"^ *0 +0 +0\.0 s +unknown", shown.text, re.MULTILINE)
     assert "lag 3 in all" in shown.text
 
 

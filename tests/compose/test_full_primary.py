@@ -18,18 +18,16 @@ PATIENCE = 30.0
 
 
 @pytest.fixture
-async def client(process_settings) -> AsyncIterator[Redis]:
-    async with Redis(
-        host=process_settings["REDIS_HOST"], port=int(process_settings["REDIS_PORT"])
-    ) as one:
+async def client(places) -> AsyncIterator[Redis]:
+    async with Redis(host=places["REDIS_HOST"], port=int(places["REDIS_PORT"])) as one:
         yield one
 
 
 @pytest.fixture
-async def api(crossfade, process_settings) -> AsyncIterator[httpx.AsyncClient]:
+async def api(crossfade, places) -> AsyncIterator[httpx.AsyncClient]:
     """A running service, and what speaks to it."""
-    running = await crossfade("serve", **process_settings)
-    url = f"http://127.0.0.1:{process_settings['PORT']}"
+    running = await crossfade("serve", **places)
+    url = f"http://127.0.0.1:{places['PORT']}"
     async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=20) as one:
 
         async def accepts() -> bool:
@@ -50,7 +48,7 @@ async def _post(api: httpx.AsyncClient) -> int:
 
 @pytest.mark.parametrize("asked", ["/api/messages", "/readyz"])
 async def test_a_primary_that_refuses_appends_is_an_alarm_until_it_takes_them(
-    crossfade, process_settings, client, api, asked
+    crossfade, places, client, api, asked
 ):
     """A balancer that sees it unready sends no POSTs any more: its probes are enough."""
 
@@ -69,7 +67,7 @@ async def test_a_primary_that_refuses_appends_is_an_alarm_until_it_takes_them(
     assert text.startswith("redis refuses messages of 1 process, for ")
     assert "maxmemory" in text
     assert "POSTs are answered 503" in text
-    shown = await crossfade("status", **process_settings)
+    shown = await crossfade("status", **places)
     assert await shown.ends() == 1
     (line,) = [line for line in shown.lines if "redis refuses messages" in line]
     assert line.startswith("alarm ")

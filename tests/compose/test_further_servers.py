@@ -13,18 +13,18 @@ PATIENCE = 30.0
 
 
 async def test_a_payload_store_and_a_read_server_are_told_of_until_they_work_again(
-    crossfade, process_settings, tmp_path
+    crossfade, places, tmp_path
 ):
-    rows = httpx.URL(process_settings["DATABASE_URL"])
+    rows = httpx.URL(places["DATABASE_URL"])
     mark = tmp_path / "payloads" / ".crossfade-payloads"
     async with FaultProxy(rows.host, rows.port or 5432) as proxy:
         settings = {
-            **process_settings,
+            **places,
             "PAYLOAD_STORE": mark.parent.as_uri(),
             "DATABASE_READ_URL": str(rows.copy_with(host=proxy.host, port=proxy.port)),
         }
         running = await crossfade("serve", **settings)
-        url = f"http://127.0.0.1:{process_settings['PORT']}"
+        url = f"http://127.0.0.1:{places['PORT']}"
         async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=20) as api:
 
             async def health() -> list[dict[str, Any]]:

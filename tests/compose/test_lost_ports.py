@@ -17,7 +17,7 @@ from compose.local.stack import Stack
 from compose.local.valkey import ValkeyServer
 from compose.settings import load
 from tests.support.kafka import require_kafka
-from transport.conformance.member import contents, message
+from transport.conformance.envelopes import contents, message
 from transport.contract import Topic
 from transport.errors import TransportUnavailable
 from transport.redis import RedisTransport

@@ -12,7 +12,7 @@ from compose.settings import Settings, load
 from otel.metrics import Metrics
 from persistence.fleet.retired_logs import retire_log
 from persistence.fleet.used_logs import forget_used, used_logs
-from persistence.store.writer import Writer
+from tests.persistence.fences import OWN
 from tests.persistence.samples import message
 from tests.support.eventually import eventually
 from transport.message.envelope import seal_message
@@ -46,7 +46,7 @@ async def test_what_was_left_is_persisted_and_then_the_log_is_forgotten(
             for i in range(40)
         ]
         await redis.publish(sealed)
-    await Writer(database_pool).take("redis", 0, 1, "yesterday")
+    await database_pool.execute(OWN, "redis", 0, 1, "yesterday")
     settings = without_redis(database_url, redis_settings)
     # A process of yesterday's settings may still append.
     await database_pool.execute(
@@ -63,9 +63,7 @@ async def test_what_was_left_is_persisted_and_then_the_log_is_forgotten(
             await eventually(lambda: database_pool.fetchval("SELECT count(*) = 40 FROM messages"))
             assert gauge(metrics, "stream_leftover") == 1
             assert list(drainer.status()) == ["redis"]
-            await eventually(
-                lambda: gauge(metrics, "stream_standby_acknowledged_total") is not None
-            )
+            await eventually(lambda: gauge(metrics, "stream_standby_settled_total") is not None)
             assert gauge(metrics, "stream_leftover") == 1, "somebody may still append"
             await database_pool.execute("DELETE FROM processes")
             await eventually(lambda: gauge(metrics, "stream_leftover") == 0)
@@ -90,7 +88,7 @@ async def test_of_a_log_that_was_retired_it_does_not_say_that_nothing_is_left(
     def paused() -> float | None:
         return metrics.registry.get_sample_value("stream_worker_paused", {"dependency": "redis"})
 
-    await Writer(database_pool).take("redis", 0, 1, "yesterday")
+    await database_pool.execute(OWN, "redis", 0, 1, "yesterday")
     settings = load({"TRANSPORT": "memory", "DATABASE_URL": database_url, "REDIS_PORT": 1})
     stop = asyncio.Event()
     context = ProcessContext(settings, database_pool, metrics, "m")
@@ -124,7 +122,7 @@ async def test_a_step_of_the_migration_is_no_change_by_hand(
     async with RedisTransport(redis_settings) as redis:
         envelope = seal_message(message("c", "conv"), partitions=16, traceparent=None)
         await redis.publish([envelope])
-    await Writer(database_pool).take("redis", 0, 1, "of phase 4")
+    await database_pool.execute(OWN, "redis", 0, 1, "of phase 4")
     await database_pool.execute(
         "INSERT INTO migration (id, phase, target, epoch, changed_by, why, old_log, new_log)"
         " VALUES (1, 4, 5, 9, 'op', 'test', 'redis', 'memory')"
@@ -150,7 +148,7 @@ async def test_a_log_that_is_no_log_here_counts_as_left_until_postgresql_forgets
     def leftover() -> float | None:
         return metrics.registry.get_sample_value("stream_leftover", {"transport": "redis.gone"})
 
-    await Writer(database_pool).take("redis.gone", 0, 1, "yesterday")
+    await database_pool.execute(OWN, "redis.gone", 0, 1, "yesterday")
     settings = load({"TRANSPORT": "memory", "DATABASE_URL": database_url})
     stop = asyncio.Event()
     drainer = OrphanedLogDrainer(

@@ -58,14 +58,16 @@ async def test_the_urls_that_it_names_work_with_ipv6(crossfade, places):
     await eventually(listed, timeout=20)
 
 
-async def test_sigterm_hands_the_partitions_back_and_ends_with_status_0(crossfade, places):
-    # Handed back, not timed out: another has them all long before the lease would have ended.
-    lease = {**places, "STREAM_LEASE_MS": "600000"}
-    first = await crossfade("serve", **lease)
+async def test_sigterm_hands_the_partitions_back_and_ends_with_status_0(
+    crossfade, places, database_pool
+):
+    first = await crossfade("serve", **places)
     await first.says("Worker started for partition 15")
     assert await first.terminate() == 0
     assert "Cut off" not in first.text  # asked to end, not cancelled
-    second = await crossfade("worker", **lease)
+    owners = "SELECT owner FROM fences WHERE partition >= 0 GROUP BY owner"
+    assert [row["owner"] for row in await database_pool.fetch(owners)] == [""]
+    second = await crossfade("worker", **places)
     for partition in range(16):
         await second.says(f"Worker started for partition {partition}\\b")
     assert await second.terminate() == 0
@@ -130,8 +132,8 @@ async def test_records_that_left_the_log_unread_are_told_in_readiness(crossfade,
             async for name in client.scan_iter("msg:stream:*")
             if await client.xlen(name)
         ]
-        lease = f"{{{stream}}}:lease:{WORKER_GROUP}"
-        await eventually(lambda: _unread(client, lease, 1), timeout=20)
+        accounts = f"{{{stream}}}:accounts:{WORKER_GROUP}"
+        await eventually(lambda: _unread(client, accounts, 1), timeout=20)
         await client.delete(stream)
 
     async def told() -> bool:
@@ -144,9 +146,9 @@ async def test_records_that_left_the_log_unread_are_told_in_readiness(crossfade,
     assert await running.terminate() == 0
 
 
-async def _unread(client: Redis, lease: str, count: int) -> bool:
+async def _unread(client: Redis, accounts: str, count: int) -> bool:
     """Whether the log's accounts have noted so many unread records, which no worker looks at."""
-    return await client.hget(lease, "unread") == str(count).encode()
+    return await client.hget(accounts, "unread") == str(count).encode()
 
 
 async def _losses(api: str) -> tuple[str, str]:

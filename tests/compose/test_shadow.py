@@ -29,10 +29,10 @@ async def _post(api: str) -> httpx.Response:
 
 
 @pytest.fixture
-def places(process_settings) -> dict[str, str]:
+def places(places) -> dict[str, str]:
     """Settings for a Redis of the test's own, and for a Kafka that is not there."""
     return {
-        **process_settings,
+        **places,
         "TRANSPORT_SHADOW": "kafka",
         "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}",
     }

@@ -136,9 +136,9 @@ async def test_one_that_hangs_is_replaced(
 
 
 async def test_settings_that_cannot_work_are_tried_once(systemd: Systemd, folder: Path) -> None:
-    log = _install(systemd, folder, "serve --processes 2", "Environment=STREAM_LEASE_MS=often")
+    log = _install(systemd, folder, "serve --processes 2", "Environment=STREAM_BATCH_SIZE=often")
     status, _ = await systemd.systemctl("start", _UNIT)
     assert status == 1
     assert await systemd.property(_UNIT, "ActiveState") == "failed"
     assert await systemd.property(_UNIT, "NRestarts") == "0"
-    assert "STREAM_LEASE_MS" in log.read_text()
+    assert "STREAM_BATCH_SIZE" in log.read_text()

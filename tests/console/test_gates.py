@@ -20,7 +20,7 @@ _WATERMARK, _PARITY = "the place is known from the runbook", "the two were looke
 _LAGGARD = """
 INSERT INTO processes SELECT (jsonb_populate_record(one, '{
     "member": "laggard", "transport_shadow": null, "transport_shadow_mode": null,
-    "consume_from": "redis", "transport": "redis"
+    "consume_from": "redis", "transport": "redis", "owned": {}
 }')).*
 FROM processes AS one LIMIT 1
 """

@@ -27,11 +27,10 @@ from transport.registry import create
 __all__ = ["Deployment"]
 
 _numbers = itertools.count(1)
-# Short, so that a test needn't wait long for a partition to change hands, or for an answer that
-# does not come. (The test's own transport has the patience of the defaults.)
+# Short, so that a test needn't wait long for an answer that does not come. (The test's transport
+# has the patience of the defaults.)
 _SETTINGS = {
     "KAFKA_TIMEOUT_MS": "1000",
-    "STREAM_LEASE_MS": "1000",
     "STREAM_POLL_INTERVAL_MS": "1000",
     "INGRESS_MAX_WAIT_MS": "1000",
     "LOG_FORMAT": "json",

@@ -26,8 +26,8 @@ class KafkaLog:
     name = "kafka"
     markers: ClassVar[Mapping[str, bytes]] = {
         "append": b"messageId",  # a header of every message
-        "read": struct.pack(">ii", 500, 1),  # max_wait and min_bytes in a member's fetch request
-        "ack": b'{"epoch":',
+        "read": struct.pack(">ii", 500, 1),  # max_wait and min_bytes in a fetch request
+        "show": b'"topic_id":',  # in the metadata of a commit
     }
 
     def __init__(self, server: KafkaNode | KafkaCluster, proxy: FaultProxy | None = None) -> None:

@@ -27,7 +27,7 @@ class FaultyLog(Protocol):
     server: LocalServer
     """The server, which tests stop, kill, suspend, resume and restart."""
     markers: Mapping[str, bytes]
-    """Bytes by which a proxy recognizes each ``append``, ``read`` and ``ack``."""
+    """Bytes by which a proxy recognizes each ``append``, ``read`` and ``show`` (of positions)."""
 
     def environment(self) -> dict[str, str]:
         """Return the settings that lead a process of ours to it."""
@@ -48,8 +48,8 @@ class RedisLog:
     name = "redis"
     markers: ClassVar[Mapping[str, bytes]] = {
         "append": b"_append",
-        "read": b"XREADGROUP",
-        "ack": b"_ack",
+        "read": b"_range",
+        "show": b"_show",
     }
 
     def __init__(self, server: ValkeyServer) -> None:

@@ -62,7 +62,7 @@ async def test_connections_to_the_log_are_cut_again_and_again(
     await deployment.assert_promises_held()
 
 
-@pytest.mark.parametrize("command", ["append", "read", "ack"])
+@pytest.mark.parametrize("command", ["append", "read", "show"])
 async def test_the_logs_replies_get_lost(
     deployment: Deployment, to_log: FaultProxy, command: str
 ) -> None:

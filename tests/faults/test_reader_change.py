@@ -18,11 +18,6 @@ USUAL_MESSAGES = 200
 MIXED_MESSAGES = 400
 STANDBYS_MESSAGES = MIXED_MESSAGES // 10  # of fewer, the 95th percentile might tell nothing
 
-# On a busy machine a process may get no processor time for a second. With the short leases of the
-# other tests it loses its partitions then, and while one worker has a whole log, no conversation
-# has only standbys.
-PATIENT = {"STREAM_LEASE_MS": "10000"}
-
 LATENESS = """
 SELECT percentile_disc(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM created_at - accepted_at))
 FROM messages WHERE accepted_at > $1
@@ -34,7 +29,7 @@ async def test_rows_come_in_time_while_workers_of_two_phases_share_both_logs(
     both_logs: BothLogsDeployment,
 ) -> None:
     """Each log has partitions that are a standby's; some conversations have only standbys."""
-    ingresses, (first, second) = await both_logs.run(workers=2, **CONSUME, **PATIENT)
+    ingresses, (first, second) = await both_logs.run(workers=2, **CONSUME)
 
     async def standbys_persist() -> bool:
         return await first.metric(TAKEOVER, transport="redis") >= STANDBYS_MESSAGES

@@ -7,7 +7,6 @@ import pytest
 
 from compose.harness.anomaly import Anomaly, What
 from compose.harness.load import Mix
-from persistence.worker.recovery.positions import acknowledged_through
 from tests.faults.both_logs import KAFKA, MIRROR, REDIS, BothLogsDeployment
 from tests.support.eventually import eventually
 from tests.support.forked_service import ForkedService
@@ -72,24 +71,24 @@ async def test_rows_come_back_where_processes_get_the_settings_that_the_database
     def left_out(anomaly: Anomaly) -> bool:
         return anomaly.what is What.REORDERED
 
-    await eventually(lambda: _is_noted_anew(both_logs), timeout=30)
+    await eventually(lambda: _is_passed_again(both_logs), timeout=30)
     await both_logs.assert_promises_held(except_for=left_out, within=60.0)
     assert lost > 100, "nothing was lost: the test tested nothing"
 
 
-async def _is_noted_anew(both_logs: BothLogsDeployment) -> bool:
-    """Return whether the standby of Kafka has put rows back: it then takes its note anew."""
+async def _is_passed_again(both_logs: BothLogsDeployment) -> bool:
+    """Return whether the position of Kafka's standby has passed all that Kafka holds."""
     log = await both_logs.open("kafka")
     parts = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
     connection = await asyncpg.connect(both_logs.database_url)
     try:
         rows = await connection.fetch(
-            "SELECT partition, through FROM standby_positions WHERE transport = 'kafka'"
+            "SELECT partition, through FROM log_positions WHERE transport = 'kafka'"
         )
     finally:
         await connection.close()
-    noted = {row["partition"]: row["through"] for row in rows}
-    return all(noted.get(part.partition) == (acknowledged_through(part) or "") for part in parts)
+    positions = {row["partition"]: row["through"] for row in rows}
+    return all(positions.get(part.partition) == part.end for part in parts if part.end)
 
 
 async def _go_on_with_kafka(service: ForkedService) -> None:
@@ -101,12 +100,12 @@ async def _go_on_with_kafka(service: ForkedService) -> None:
 async def _is_followed(both_logs: BothLogsDeployment) -> bool:
     connection = await asyncpg.connect(both_logs.database_url)
     try:
-        noted = await connection.fetchval(
-            "SELECT count(*) FROM standby_positions WHERE transport = 'kafka' AND through <> ''"
+        followed = await connection.fetchval(
+            "SELECT count(*) FROM log_positions WHERE transport = 'kafka' AND through <> ''"
         )
     finally:
         await connection.close()
-    return bool(noted)
+    return bool(followed)
 
 
 async def _copy(both_logs: BothLogsDeployment) -> None:

@@ -38,6 +38,7 @@ from transport.settings import TransportSettings
 
 _TABLES = (
     "message_receipts", "messages", "message_positions", "dead_letters", "jobs", "fences",
+    "log_positions",
     "operator_actions", "delivery_attempts", "processes", "tombstones",
     "row_archives",
 )  # fmt: skip

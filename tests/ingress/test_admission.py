@@ -26,7 +26,7 @@ class _CountedLog:
             raise TransportUnavailable("told to")
         rest = [0] * 15
         return [
-            Progress(number, lag, 0, late, None, None, appended=appended)
+            Progress(number, lag, late, None, None, appended=appended)
             for number, (late, lag, appended) in enumerate(
                 zip(
                     self.late,

@@ -22,7 +22,6 @@ from persistence.fleet.log_choice import FIRST_PAIR, choices
 from persistence.fleet.log_identities import AnotherLog
 from persistence.fleet.missing_copies import MissingCopies
 from persistence.reads.overview import Letters
-from persistence.store.rows_put_back import RowsPutBack
 
 NOW = datetime(2026, 11, 25, 12, 0, 0, tzinfo=UTC)
 UP = Database(up=True, error=None)
@@ -30,7 +29,7 @@ UP = Database(up=True, error=None)
 
 def partition(number: int, **changes: Any) -> PartitionView:
     idle: dict[str, Any] = {
-        "partition": number, "lag": 0, "pending": 0, "oldest_age": 0.0, "in_rate": 0.0,
+        "partition": number, "lag": 0, "oldest_age": 0.0, "in_rate": 0.0,
         "out_rate": 0.0, "owner": "w1", "lost": 0, "stalled_seconds": 0.0,
     }  # fmt: skip
     return PartitionView(**(idle | changes))
@@ -122,17 +121,6 @@ def test_a_second_primary_is_an_alarm() -> None:
     assert "RUNBOOKS.md" in alarm.next
 
 
-def test_another_program_in_the_workers_group_is_an_alarm() -> None:
-    """It may acknowledge what it reads, so the lag alone looks well."""
-    read = [partition(0), partition(1, owner="consumer-1"), partition(2, owner="consumer-1")]
-    alarm = said(log(*read))[0]
-    assert alarm.level == "alarm"
-    assert alarm.text == (
-        "Partitions 1-2 of redis: read with the workers' group by consumer-1, which is no "
-        "process of this service. What it reads gets no row."
-    )
-
-
 def test_a_partition_that_does_not_move_is_told_with_what_its_worker_lost() -> None:
     lost = Paused(dependency="postgresql", since="2026-11-25T11:59:20Z", error="refused")
     first = said(
@@ -176,18 +164,25 @@ def test_a_log_that_only_we_can_not_use_is_not_called_down() -> None:
     assert any("It is the shadow" in each.text for each in said(shadow, processes=[reads]))
 
 
-def test_a_log_that_lets_no_worker_in_is_told_in_place_of_starting_one() -> None:
-    waits = [Paused("redis", "2026-01-01T00:00:20Z", "its group takes no members")]
+def test_a_log_that_workers_wait_for_is_told_in_place_of_starting_one() -> None:
+    waits = [Paused("redis", "2026-01-01T00:00:20Z", "it can't be read")]
     stuck = partition(0, owner=None, lag=1, stalled_seconds=9.0, oldest_age=9.0)
     idle = partition(1, owner=None)
     for processes, remedy in (([process(paused=waits)], "Do what"), ([process()], "Start a")):
         alarm, *others = said(log(stuck, idle), processes=processes)
-        assert ("w1 waits for redis: its group takes no members" in alarm.text) == (
-            remedy == "Do what"
-        )
+        assert ("w1 waits for redis: it can't be read" in alarm.text) == (remedy == "Do what")
         assert alarm.next.startswith(remedy)
-        (free,) = [each for each in others if each.text.startswith("No worker owns")]
+        (free,) = [each for each in others if each.text.startswith("No live worker owns")]
         assert ("Start a worker" in free.next) == (remedy == "Start a")
+
+
+def test_a_partition_whose_worker_died_has_no_worker() -> None:
+    dead = process("w2", live=False, silent_seconds=30.0)
+    told = said(log(partition(0), partition(1, owner="w2")), processes=[process(), dead])
+    (free,) = [each for each in told if each.text.startswith("No live worker owns partition 1 of")]
+    assert "another one takes over within 10 s" in (free.next or "")
+    silent = said(log(partition(0, owner=None)), database=Database(up=False, error="x"))
+    assert not [each for each in silent if each.text.startswith("No live worker")], "it is unknown"
 
 
 def test_partitions_with_one_cause_are_told_together_and_others_apart() -> None:
@@ -247,35 +242,6 @@ def test_loss_lag_and_dead_letters_are_said() -> None:
     assert notice.text == ("2 dead letters wait for a decision (2 rejected), the oldest for 3 h.")
 
 
-def test_a_partition_that_waits_for_an_operator_does_not_go_on_by_itself() -> None:
-    lost = Paused("an operator, for partition 3 of redis", "2026-11-25T11:59:00Z", "rows are lost")
-    told = said(log(partition(3)), processes=[process(paused=[lost])])
-    (alarm,) = [sentence for sentence in told if sentence.level == "alarm"]
-    assert alarm.text.startswith("Partition 3 of redis waits for an operator, for 60 s now")
-    assert "RowsLost" in alarm.next
-
-
-def test_all_partitions_that_wait_for_an_operator_are_one_alarm_with_one_command() -> None:
-    """They are of two workers, and records wait in them: no second alarm says that they stall."""
-
-    def waits(partitions: range) -> list[Paused]:
-        about = "an operator, for partition {} of redis"
-        return [
-            Paused(about.format(p), "2026-11-25T11:59:00Z", "rows are lost") for p in partitions
-        ]
-
-    workers = [
-        process("w1", paused=waits(range(8))), process("w2", paused=waits(range(8, 16))),
-    ]  # fmt: skip
-    stuck = [
-        partition(p, lag=2, stalled_seconds=60.0, owner="w1" if p < 8 else "w2") for p in range(16)
-    ]
-    told = said(log(*stuck), processes=workers)
-    (alarm,) = [sentence for sentence in told if sentence.level == "alarm"]
-    assert alarm.text.startswith("Partitions 0-15 of redis wait for an operator, for 60 s now")
-    assert "`crossfade db accept-gap redis --all-waiting --why ...`" in (alarm.next or "")
-
-
 def test_who_waits_for_a_server_is_told_with_the_command_that_says_why() -> None:
     """It may answer all the while, and refuse the work: a full disk, a right that is missing."""
     full = Paused("postgresql", "2026-11-25T11:59:00Z", "No space left on device")
@@ -312,20 +278,6 @@ def test_one_sentence_says_what_was_lost_put_back_and_is_gone(
     assert sentence.level == level
     assert fact in sentence.text
     assert ends in (sentence.next or "")
-
-
-def test_rows_that_were_put_back_are_told_with_what_an_operator_accepted() -> None:
-    rows = RowsPutBack("redis", rows=4312, accepted=0, seconds=720.0)
-    told = said(log(partition(0)), database=Database(up=True, error=None, put_back=(rows,)))
-    (notice,) = [sentence for sentence in told if sentence.level == "notice"]
-    assert notice.text == (
-        "PostgreSQL had lost rows of acknowledged messages: 4312 were put back from redis, the "
-        "last 12 min ago; none is known to be gone."
-    )
-    assert "ends a day after" in (notice.next or "")
-    rows = RowsPutBack("redis", rows=1, accepted=2, seconds=720.0)
-    told = said(log(partition(0)), database=Database(up=True, error=None, put_back=(rows,)))
-    assert "an operator accepted that others are gone" in told[-1].text
 
 
 def test_a_log_that_slows_us_down_is_told_with_the_quota_to_raise() -> None:

@@ -153,7 +153,7 @@ async def test_a_long_backlog_is_followed_or_taken_for_everyones(start, limit: i
     neighbour = next(f"n{k}" for k in range(999) if partition_for(f"n{k}", 16) == partition)
     for number in range(10):
         await before.post(message(number, conversationId="busy"))
-    backlog = Backlog(before.transport, limit=limit)
+    backlog = Backlog(before.transport, before.pool, limit=limit)
     behind = await backlog.behind([(partition, "busy"), (partition, neighbour)])
     assert behind == ({"busy", neighbour} if limit == 3 else {"busy"})
     await before.post(message(99, conversationId=neighbour))

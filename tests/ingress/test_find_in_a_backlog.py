@@ -87,13 +87,13 @@ async def test_more_records_than_are_looked_through_leave_it_open(
 async def test_more_records_without_rows_than_are_looked_through_leave_it_open(
     log: Transport, database_pool: Pool
 ) -> None:
-    """No record waits: an operator who looks for a worker that lags would find none."""
+    """PostgreSQL lost the rows, and no worker has persisted them again yet."""
     lost = await _append(log, "early", "lost")
     await _persisted(log, database_pool)
     await database_pool.execute("DELETE FROM messages")
     await database_pool.execute("UPDATE log_positions SET through = '' WHERE partition >= 0")
     messages = Messages(transport=log, pool=database_pool, scan=1, timeout_seconds=5)
-    with pytest.raises(Problem, match=r"More than 1 records of .+ have lost their rows") as caught:
+    with pytest.raises(Problem, match=r"More than 1 records of .+ wait for a worker") as caught:
         await messages.find(lost, content=False)
     assert caught.value.kind.status == 503
     assert caught.value.headers["Retry-After"]
@@ -110,7 +110,7 @@ async def test_where_all_was_looked_through_there_is_none(
 async def test_a_message_whose_row_postgresql_lost_is_found_in_the_log(
     log: Transport, database_pool: Pool
 ) -> None:
-    """A standby was promoted that was behind; no worker has put the row back yet."""
+    """A standby was promoted that was behind; no worker has persisted it again yet."""
     lost = await _append(log, "early", "lost")
     await _persisted(log, database_pool)
     await _lose(database_pool, "early", "lost")

@@ -162,12 +162,8 @@ async def test_a_dead_letter_and_its_redrive_are_linked_to_the_original(
     tracing.clear()
     assert (await worked.client.post("/api/dead-letters/redrive", json=body)).status_code == 202
     await eventually(lambda: tracing.named("ack msg:stream"))
-    # A claim that waits at that moment is handed what its process appends. A record that the joint
-    # statement refuses is then delivered again, from the log (persistence/worker/writer_feed.py).
-    send, (*handed, again) = tracing.one("send msg:stream"), tracing.named("process msg:stream")
-    assert len(handed) <= 1
-    assert {s.context.trace_id for s in (send, *handed, again)} == {process.context.trace_id}
-    assert {s.attributes["error.type"] for s in handed} <= {"Rejected"}
+    send, again = tracing.one("send msg:stream"), tracing.one("process msg:stream")
+    assert {s.context.trace_id for s in (send, again)} == {process.context.trace_id}
     assert again.attributes["crossfade.outcome"] == "dead_lettered"
     assert send.attributes["crossfade.redrives"] == "1"
     if headers:
@@ -195,6 +191,11 @@ async def test_every_delivery_has_its_span(service: Service, tracing: Tracing, e
         await eventually(lambda: connection.fetchval(waiting))
         working_on_it.cancel()
         await asyncio.gather(working_on_it, return_exceptions=True)
+
+        async def is_given_up() -> bool:
+            return not await connection.fetchval(waiting)
+
+        await eventually(is_given_up)  # or it would be a row once the lock is released
     async with working(service):
         await eventually(lambda: tracing.named("ack msg:stream"))
     create = identity(tracing.one("create msg:stream"))
@@ -202,7 +203,6 @@ async def test_every_delivery_has_its_span(service: Service, tracing: Tracing, e
     assert parent(first) == parent(second) == create
     assert first.attributes["error.type"] == "CancelledError"
     assert second.attributes["crossfade.outcome"] in {"persisted", "duplicate"}
-    assert second.attributes["crossfade.delivery_count"] == 2
     inserts = tracing.named("INSERT messages")
     assert [parent(insert) for insert in inserts] == [identity(first), identity(second)]
     assert [insert.status.status_code for insert in inserts] == [StatusCode.ERROR, StatusCode.UNSET]

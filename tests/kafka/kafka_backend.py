@@ -6,19 +6,12 @@ from aiokafka import AIOKafkaProducer
 
 from compose.local.kafka import KafkaServer
 from tests.support.kafka import delete_topics
-from tests.support.kafka_internals import stop_heartbeats
 from transport.conformance import Backend
-from transport.contract import Consumer
 from transport.kafka import KafkaTransport
 from transport.registry import create
 from transport.settings import TransportSettings
 
-__all__ = ["backend_on", "silence"]
-
-
-async def silence(consumer: Consumer) -> None:
-    """Keep a consumer from sending heartbeats, as a suspended process is kept."""
-    stop_heartbeats(consumer)
+__all__ = ["backend_on"]
 
 
 def backend_on(server: KafkaServer, settings: TransportSettings, name: str = "kafka") -> Backend:
@@ -37,7 +30,6 @@ def backend_on(server: KafkaServer, settings: TransportSettings, name: str = "ka
         create=lambda: create(name, settings),
         features=KafkaTransport.features,
         append_raw=append_raw,
-        silence=silence,
         stop=server.stop,
         start=server.start,
         remove=remove,

@@ -17,9 +17,10 @@ from msgspec.structs import replace
 from compose.process.logs.altered_logs import AlteredLogs
 from compose.process.metrics import process_metrics
 from tests.support.eventually import eventually
+from tests.support.first_records import first_records
 from tests.support.kafka import alter_brokers, alter_topic
-from transport.conformance.member import Member, contents, drain, message, messages
-from transport.contract import WORKER_GROUP, Topic
+from transport.conformance.envelopes import contents, message, messages
+from transport.contract import WORKER_GROUP, Record, Topic
 from transport.errors import TransportUnavailable
 from transport.kafka import KafkaTransport
 from transport.kafka.administration.topics import differences, topic_specs
@@ -167,11 +168,12 @@ async def test_records_that_compaction_removed_unread_are_lost_though_it_is_off_
         await publish()  # to begin a segment: the last one is never compacted
         return len(await read()) < len(published)
 
-    async with Member(kafka_transport) as member:
-        claim = await member.claim(0)
-        await publish()
-        (first,) = await drain(claim, 1, patience=20)
-        await claim.ack(first.offset)
+    async def settle(log: KafkaTransport, record: Record) -> None:
+        await log.publish_positions(Topic.MESSAGES, {0: record.offset}, group=WORKER_GROUP)
+
+    await publish()
+    (first,) = await kafka_transport.read(Topic.MESSAGES, 0)
+    await settle(kafka_transport, first)
     await publish("one", "one", "one", "one", "two")  # the last one stays
     for _ in range(5):
         await publish("one")
@@ -193,15 +195,11 @@ async def test_records_that_compaction_removed_unread_are_lost_though_it_is_off_
 
     await eventually(is_aborted)
     left = [text for text in await read() if text != published[0]]
-    async with Member(kafka_transport) as member:
-        claim = await member.claim(0)
-        records = await drain(claim, len(left), patience=20)
+    async with KafkaTransport(kafka_settings) as reader:
+        records = await first_records(reader, len(left), after=first.offset)
         assert contents(records) == left
-        await claim.ack(records[0].offset)
-    async with Member(kafka_transport) as member:
-        claim = await member.claim(0)
-        records = await drain(claim, len(left) - 1, patience=20)
-        await claim.ack(records[-1].offset)
+        await settle(reader, records[0])
+        await settle(reader, records[-1])
     progress = (await kafka_transport.progress(Topic.MESSAGES, group=WORKER_GROUP))[0]
     assert (progress.lag, progress.lost) == (0, len(published) - 1 - len(left))
     assert "Compaction removed records before they were read" in caplog.text

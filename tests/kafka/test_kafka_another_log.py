@@ -17,7 +17,7 @@ from asyncpg import Pool
 
 from otel.metrics import Metrics
 from persistence.settings import PersistenceSettings
-from persistence.worker.recovery.metrics import PositionMetrics
+from persistence.worker.position_metrics import PositionMetrics
 from persistence.worker.worker import Worker
 from tests.persistence.samples import message
 from tests.support.eventually import eventually

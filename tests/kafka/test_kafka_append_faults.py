@@ -11,7 +11,7 @@ from compose.local.kafka import KafkaServer
 from tests.support.eventually import eventually
 from tests.support.kafka_internals import appender_of, producer_of, queue_of, replace_producer
 from tests.support.whole_log import records_of
-from transport.conformance.member import contents, message, messages
+from transport.conformance.envelopes import contents, message, messages
 from transport.contract import Appended, Outcome, Topic
 from transport.errors import AppendUnknown, TransportError, TransportUnavailable
 from transport.kafka import KafkaTransport

@@ -9,7 +9,7 @@ import pytest
 from tests.support.eventually import eventually
 from tests.support.kafka import alter_topic
 from tests.support.kafka_internals import lose_answer, note_requests, producer_of
-from transport.conformance.member import contents, message, messages
+from transport.conformance.envelopes import contents, message, messages
 from transport.contract import Appended, DeadLetter, Outcome, Reason, Record, Topic
 from transport.errors import AppendUnknown, TransportError, TransportUnavailable
 from transport.kafka import KafkaTransport

@@ -15,7 +15,7 @@ from compose.local.kafka_security import Security
 from tests.support.certificates import Certificate, issued_by, self_signed
 from tests.support.kafka import fresh_settings, run_kafka
 from tests.support.requirements import program
-from transport.conformance.member import messages
+from transport.conformance.envelopes import messages
 from transport.contract import Appended
 from transport.errors import ConfigurationError, TransportUnavailable
 from transport.kafka import KafkaTransport

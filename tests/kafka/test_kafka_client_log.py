@@ -17,17 +17,13 @@ from aiokafka.errors import (
 
 from compose.local.kafka import KafkaServer
 from tests.support.eventually import eventually
-from transport.conformance.member import Member
-from transport.contract import DLQ_GROUP, Topic
-from transport.errors import TransportUnavailable
+from transport.conformance.reader import ConformanceReader
 from transport.kafka import KafkaTransport
 from transport.kafka.client.client_log import LoggedElsewhere, OncePerOutage
 from transport.kafka.client.node_outages import NodeOutages
-from transport.kafka.delivery.read_outage import ReadOutage
 
 _LOST, _BACK = "A Kafka node can't be reached", "A Kafka node can be reached again"
 _UNSPOKEN = "A Kafka node can't be spoken to over TLS; will retry"
-_UNREAD, _READ = "Kafka can't be read", "Kafka can be read again"
 
 
 def _tells(filter_: OncePerOutage, message: str, *args: object) -> bool:
@@ -108,35 +104,20 @@ def test_a_node_is_told_with_its_address_when_it_goes_and_when_it_comes(
     assert "has expired: renew it on the server" in vars(caplog.records[4])["error"]
 
 
-def test_members_that_can_not_read_are_told_as_one(caplog: pytest.LogCaptureFixture) -> None:
-    outage = ReadOutage()
-    error = TransportUnavailable("down")
-    with caplog.at_level(logging.INFO, "transport.kafka"):
-        outage.over("a")
-        for member in ("a", "b", "a"):
-            outage.failed(member, error)
-        for member in ("a", "a", "b", "b"):
-            outage.over(member)
-    assert [record.message.partition(":")[0] for record in caplog.records] == [_UNREAD, _READ]
-
-
 async def test_an_outage_is_a_few_lines_with_a_begin_and_an_end(
     kafka_server: KafkaServer, kafka_transport: KafkaTransport, caplog: pytest.LogCaptureFixture
 ) -> None:
     def count(*events: str) -> list[int]:
         return [sum(r.message.startswith(event) for r in caplog.records) for event in events]
 
-    letters = kafka_transport.consume(Topic.DEAD_LETTERS, group=DLQ_GROUP, member="letters")
-    async with Member(kafka_transport) as member, letters:
-        await member.claim(0)
+    async with ConformanceReader(kafka_transport).reading():
         with caplog.at_level(logging.INFO, "transport.kafka"):
             await kafka_server.kill()
-            # The restart takes seconds, in which a client asked for its coordinator ten times each.
-            await eventually(lambda: count(_LOST, _UNREAD) == [1, 1], 20.0)
+            # The restart takes seconds, in which a client asked for its brokers ten times each.
+            await eventually(lambda: count(_LOST) == [1], 20.0)
             await kafka_server.start()
-            await eventually(lambda: 0 not in count(_BACK, _READ), 60.0)
+            await eventually(lambda: 0 not in count(_BACK), 60.0)
     assert count(_LOST) == count(_BACK)
-    assert count(_UNREAD, _READ) == [1, 1]
     lines = Counter((r.name, r.msg) for r in caplog.records if r.levelno >= logging.WARNING)
     assert max(lines.values()) <= 3, "one for each reason"
     assert lines.total() < 25, lines.most_common()

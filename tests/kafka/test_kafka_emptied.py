@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.eventually import eventually
 from tests.support.kafka import fresh_settings, run_kafka
-from transport.conformance.member import contents, message
+from transport.conformance.envelopes import contents, message
 from transport.contract import Appended, Topic
 from transport.errors import AppendUnknown, TransportUnavailable
 from transport.kafka import KafkaTransport

@@ -10,7 +10,6 @@ from aiokafka import errors as kafka
 from transport.errors import (
     AppendUnknown,
     ConfigurationError,
-    PartitionLost,
     TopicMissing,
     TransportError,
     TransportUnavailable,
@@ -48,7 +47,7 @@ def test_each_is_told_with_its_cause(cls: type[Exception]) -> None:
         (kafka.KafkaConnectionError(), TransportUnavailable),
         (kafka.NotEnoughReplicasError(), TransportUnavailable),
         (kafka.UnknownTopicOrPartitionError(), TopicMissing),
-        (kafka.CommitFailedError(), PartitionLost),
+        (kafka.IllegalGenerationError(), TransportUnavailable),
         (kafka.TopicAuthorizationFailedError(), TransportUnavailable),
         (TimeoutError(), TransportUnavailable),
         (ConnectionResetError(), TransportUnavailable),

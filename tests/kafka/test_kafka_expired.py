@@ -16,7 +16,7 @@ from tests.support.certificates import Certificate, issued_by, self_signed
 from tests.support.eventually import eventually
 from tests.support.kafka import fresh_settings, run_kafka
 from tests.support.requirements import program
-from transport.conformance.member import message
+from transport.conformance.envelopes import message
 from transport.contract import Appended
 from transport.errors import TransportUnavailable
 from transport.kafka import KafkaTransport

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import AsyncIterator
 
@@ -14,9 +13,11 @@ from aiokafka.protocol.group import JoinGroupRequest, SyncGroupRequest
 from aiokafka.protocol.types import CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
 
 from tests.support.eventually import eventually
+from tests.support.first_records import first_records
 from tests.support.kafka_internals import send
-from transport.conformance.member import Member, messages
+from transport.conformance.envelopes import messages
 from transport.contract import WORKER_GROUP, GroupStanding, Topic
+from transport.errors import TransportError
 from transport.kafka import KafkaTransport
 from transport.kafka.client.requests import OneVersion, Uuid
 
@@ -131,9 +132,7 @@ async def test_a_group_of_the_new_protocol_is_told_with_its_members_and_lag(log,
     assert (found.ours, found.lag, found.members) == (False, 2, 1)
 
 
-async def test_one_of_the_new_protocol_that_gets_partitions_of_ours_is_told(log, join, caplog):
-    """The broker assigns, so no worker can refuse them to it."""
-    caplog.set_level(logging.INFO)
+async def test_a_member_of_the_new_protocol_in_our_group_only_hides_the_positions(log, join):
     member, epoch = str(uuid.uuid4()), 0
 
     async def beat(*, leaving: bool = False) -> None:
@@ -150,23 +149,26 @@ async def test_one_of_the_new_protocol_that_gets_partitions_of_ours_is_told(log,
             )
         ).member_epoch  # fmt: skip
 
-    async def owners() -> set[str | None]:
-        return {it.owner for it in await log.progress(Topic.MESSAGES, group=WORKER_GROUP)}
-
-    async def is_shared() -> bool:
+    async def is_refused() -> bool:
         await beat()
-        return await owners() == {"stranger", "worker"}
+        try:
+            await log.publish_positions(Topic.MESSAGES, {0: "0"}, group=WORKER_GROUP)
+        except TransportError as error:
+            return "another program is its member" in str(error)
+        return False
 
-    async with Member(log, "worker") as worker:
-        await worker.claim(0)
-        await eventually(is_shared, timeout=30, every=0.1)
-        assert "Partitions belong to members of our group that are no workers" in caplog.text
-        await beat(leaving=True)
+    await eventually(is_refused, timeout=30, every=0.1)
+    assert len(await first_records(log, 2, partition=3)) == 2
+    await beat(leaving=True)
 
-        async def is_over() -> bool:
-            return await owners() == {"worker"} and "belong to workers again" in caplog.text
+    async def is_over() -> bool:
+        try:
+            await log.publish_positions(Topic.MESSAGES, {0: "0"}, group=WORKER_GROUP)
+        except TransportError:
+            return False
+        return True
 
-        await eventually(is_over, timeout=30)
+    await eventually(is_over, timeout=30)
 
 
 async def test_a_share_group_is_unknown_and_never_none(log, join):

@@ -19,7 +19,8 @@ from persistence.database.pool import Pool
 from persistence.settings import PersistenceSettings
 from persistence.worker.worker import Worker
 from tests.support.eventually import eventually
-from transport.conformance.member import Member, drain, message
+from tests.support.first_records import first_records
+from transport.conformance.envelopes import message
 from transport.contract import WORKER_GROUP, Topic
 from transport.kafka import KafkaTransport
 from transport.message.envelope import CONTENT_TYPE, Message, decode
@@ -108,8 +109,7 @@ async def test_a_message_of_the_java_client_is_one_like_any_other(
     line = f"conversation-java\t{json.dumps(body)}"
     await java("produce", servers, topic, compression, CONTENT_TYPE, lines=[line])
     where = partition_for("conversation-java", kafka_transport.partitions)
-    async with Member(kafka_transport) as member:
-        (record,) = await drain(await member.claim(where), 1, patience=20)
+    (record,) = await first_records(kafka_transport, 1, partition=where)
     assert (record.topic, record.key) == (Topic.MESSAGES, "conversation-java")
     assert record.headers["contentType"].decode() == CONTENT_TYPE
     event = decode(record)

@@ -7,8 +7,9 @@ import json
 
 import pytest
 
+from tests.support.first_records import first_records
 from tests.support.requirements import program
-from transport.conformance.member import Member, drain, message
+from transport.conformance.envelopes import message
 from transport.kafka import KafkaTransport
 from transport.message.envelope import CONTENT_TYPE, Message, decode
 from transport.message.identity import idempotency_key, message_id
@@ -76,8 +77,7 @@ async def test_a_message_of_kcat_is_one_like_any_other(
         "-H", f"contentType={CONTENT_TYPE}",
         given=f"conversation-kcat\t{json.dumps(body)}\n",
     )  # fmt: skip
-    async with Member(kafka_transport) as member:
-        (record,) = await drain(await member.claim(where), 1, patience=20)
+    (record,) = await first_records(kafka_transport, 1, partition=where)
     event = decode(record)
     assert isinstance(event, Message)
     assert event.message_id == message_id(

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from ingress.accept.backlog import Backlog
-from transport.conformance.member import messages
+from persistence.database.pool import Pool
+from transport.conformance.envelopes import messages
 from transport.contract import WORKER_GROUP, Topic
 from transport.errors import TransportUnavailable
 from transport.kafka import KafkaTransport
@@ -47,8 +48,8 @@ async def test_only_its_own_lag_is_unknown(leaderless: KafkaTransport) -> None:
 
 
 async def test_every_conversation_of_it_may_have_messages_in_the_log(
-    leaderless: KafkaTransport,
+    leaderless: KafkaTransport, database_pool: Pool
 ) -> None:
     """Or one that is persisted directly would overtake them."""
-    backlog = Backlog(leaderless, limit=100)
+    backlog = Backlog(leaderless, database_pool, limit=100)
     assert await backlog.behind([(0, "another"), (1, "another 1")]) == {"another 1"}

@@ -15,7 +15,7 @@ from compose.local import class_archive, kafka_jars
 from compose.local.server import ServerError
 from tests.support.eventually import eventually
 from tests.support.kafka import fresh_settings, require_kafka, run_kafka
-from transport.conformance.member import contents, message
+from transport.conformance.envelopes import contents, message
 from transport.contract import Topic
 from transport.kafka import KafkaTransport
 

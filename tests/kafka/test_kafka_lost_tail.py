@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,27 +12,19 @@ from pathlib import Path
 import asyncpg
 import pytest
 import pytest_asyncio
-from aiokafka.structs import TopicPartition
-from msgspec.structs import replace
 
 from compose.load.client import Client
 from compose.local.kafka import KafkaServer
 from compose.local.ports import free_port
-from persistence.standby.takeover_rules import Originals
 from tests.support.eventually import eventually
+from tests.support.first_records import first_records
 from tests.support.forked_service import ForkedService
 from tests.support.kafka import fresh_settings, run_kafka
 from tests.support.kafka_damage import cut_tail
-from tests.support.kafka_internals import commits_of, groups_of, ids_of, tails_of
-from transport.conformance.member import ConformanceWorker, Member, contents, drain, message
-from transport.contract import Progress, Record, Topic
+from transport.conformance.envelopes import contents, message
+from transport.contract import WORKER_GROUP, Progress, Topic
 from transport.errors import TransportError, TransportUnavailable
-from transport.features.forwarding import Forwarding
 from transport.kafka import KafkaTransport
-from transport.kafka.group.groups import Committed
-from transport.kafka.loss.mark import Anchor
-from transport.kafka.loss.tails import KnownTail
-from transport.message.envelope import HEADER_MIRROR_OF
 from transport.settings import TransportSettings
 
 
@@ -75,10 +67,10 @@ async def _append(transport: KafkaTransport, texts: list[str]) -> None:
         await eventually(accepted, 30.0)
 
 
-async def _progress(transport: KafkaTransport, group: str) -> Progress:
+async def _progress(transport: KafkaTransport) -> Progress:
     async def known() -> Progress | None:
         try:
-            return (await transport.progress(Topic.MESSAGES, group=group))[0]
+            return (await transport.progress(Topic.MESSAGES, group=WORKER_GROUP))[0]
         except TransportError:
             return None
 
@@ -90,187 +82,149 @@ def _texts(first: int, last: int) -> list[str]:
     return [str(number) for number in range(first, last)]
 
 
-async def _all_read(transport: KafkaTransport, worker: ConformanceWorker, texts: list[str]) -> None:
-    """Return once all are read, and acknowledged as far as the log goes."""
-    group = worker.consumer.group  # type: ignore[attr-defined]
+class _Worker:
+    """Reads partition 0 and settles what it reads, as a worker does; PostgreSQL is ``position``."""
 
-    async def read() -> bool:
-        progress = await _progress(transport, group)
-        return set(texts) <= set(contents(worker.records)) and progress.lag == 0
+    def __init__(self, log: KafkaTransport, position: str | None = None) -> None:
+        self.position = position
+        self.texts: list[str] = []
+        self._log = log
 
-    await eventually(read, 30.0, every=0.2)
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Work until the block ends."""
+        working = asyncio.create_task(self._work())
+        try:
+            yield
+        finally:
+            working.cancel()
+            await asyncio.wait([working])
+            assert working.cancelled()
+
+    async def has_read(self, texts: Sequence[str]) -> None:
+        """Return once these are settled, and the log shows it."""
+
+        async def is_settled() -> bool:
+            return set(texts) <= set(self.texts) and (await _progress(self._log)).lag == 0
+
+        await eventually(is_settled, 30.0, every=0.2)
+
+    async def _work(self) -> None:
+        published = self.position
+        while True:
+            try:
+                records = await self._log.read(
+                    Topic.MESSAGES, 0, after=self.position, limit=2, wait=1.0
+                )
+                if records:
+                    self.position = records[-1].offset
+                    self.texts += contents(records)
+                if self.position is not None and self.position != published:
+                    await _publish(self._log, self.position)
+                    published = self.position
+            except TransportUnavailable:
+                await asyncio.sleep(0.05)
 
 
-def _firsts(worker: ConformanceWorker) -> list[str]:
-    """What was read, without repeats: a member that was expelled reads some of it again."""
-    return list(dict.fromkeys(contents(worker.records)))
+async def _publish(log: KafkaTransport, position: str) -> None:
+    await log.publish_positions(Topic.MESSAGES, {0: position}, group=WORKER_GROUP)
 
 
-class _OfGroup(Forwarding):
-    """Kafka, whose workers' group is another one."""
-
-    def __init__(self, inner: KafkaTransport, group: str) -> None:
-        super().__init__(inner)
-        self._group = group
-
-    async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
-        return await self.inner.progress(topic, group=self._group)
-
-
-async def _passed(transport: KafkaTransport, group: str) -> bool:
-    """Ask as the standby of another log does whether the original of a copy, at 25, was passed."""
-    copy = Record(Topic.MESSAGES, 0, "7", "key", b"", {HEADER_MIRROR_OF: b"kafka:25"}, 0.0)
-    originals = Originals({"kafka": _OfGroup(transport, group)})
-    return await originals.passed(copy, seen=time.monotonic())
-
-
-# Each in a group of its own: one group's members wait for each other, whatever topic they read.
-
-
-async def _a_claim_lives_on(settings: TransportSettings, accident: _Accident) -> None:
+async def _a_reader_lives_on(settings: TransportSettings, accident: _Accident) -> None:
     async with KafkaTransport(settings) as transport:
-        worker = ConformanceWorker(transport, "worker", group="lives-on")
+        worker = _Worker(transport)
         async with worker.working():
             await _append(transport, _texts(0, 30))
-            await _all_read(transport, worker, _texts(0, 30))
+            await worker.has_read(_texts(0, 30))
             await accident.cut(settings, end=20)
-            await _append(transport, _texts(100, 115))
-            await _all_read(transport, worker, _texts(100, 115))
-            counted = await _progress(transport, "lives-on")
+            await _append(transport, _texts(100, 105))  # the log is still shorter than it was
+            await worker.has_read(_texts(100, 105))
+            assert (await _progress(transport)).lost == 10
+            await _append(transport, _texts(105, 115))
+            await worker.has_read(_texts(105, 115))
+            counted = await _progress(transport)
             assert counted.lost == 10
-            assert _firsts(worker) == [*_texts(0, 30), *_texts(100, 115)]
+            assert list(dict.fromkeys(worker.texts)) == [*_texts(0, 30), *_texts(100, 115)]
     async with KafkaTransport(settings) as restarted:
-        outlived = await _progress(restarted, "lives-on")
+        outlived = await _progress(restarted)
         assert (outlived.lost, outlived.lost_at) == (10, counted.lost_at)
         assert outlived.lost_at is not None
 
 
-async def _a_commit_counts_and_nobody_hears_of_it(
-    settings: TransportSettings, accident: _Accident
-) -> None:
-    """That of the claim that counts the loss: it is made again, and counts nothing twice."""
-    async with KafkaTransport(settings) as transport:
-        worker = ConformanceWorker(transport, "worker", group="unheard")
-        async with worker.working():
-            await _append(transport, _texts(0, 30))
-            await _all_read(transport, worker, _texts(0, 30))
-            commits = commits_of(worker.consumer)
-            unheard = _Unheard(commits.commit)
-            commits.commit = unheard
-            await accident.cut(settings, end=20)
-            await _append(transport, _texts(100, 115))
-            await _all_read(transport, worker, _texts(100, 115))
-            assert unheard.lost == [10, 10], "it was made twice"
-            assert (await _progress(transport, "unheard")).lost == 10
-            assert _firsts(worker) == [*_texts(0, 30), *_texts(100, 115)]
-
-
-class _Unheard:
-    """Commits, and does not tell of the first one that counts a loss."""
-
-    def __init__(self, commit: Callable[[Mapping[int, Committed]], Awaitable[None]]) -> None:
-        self._commit = commit
-        self.lost: list[int] = []
-
-    async def __call__(self, offsets: Mapping[int, Committed]) -> None:
-        await self._commit(offsets)
-        counts = [committed.mark.lost for committed in offsets.values() if committed.mark.lost]
-        if len(self.lost) < 2:
-            self.lost += counts
-            if counts and len(self.lost) == 1:
-                raise TransportUnavailable("no answer came")
-
-
-async def _it_grew_again_before_anybody_looked(
+async def _it_grew_again_before_it_was_read(
     settings: TransportSettings, accident: _Accident
 ) -> None:
     async with KafkaTransport(settings) as transport:
-        worker = ConformanceWorker(transport, "worker", group="grew-again")
-        async with worker.working():
+        first = _Worker(transport)
+        async with first.working():
             await _append(transport, _texts(0, 30))
-            await _all_read(transport, worker, _texts(0, 30))
+            await first.has_read(_texts(0, 30))
     await accident.cut(settings, end=20)
     async with KafkaTransport(settings) as producer:
         await _append(producer, _texts(100, 120))
-        await _is_read_whole_where_epochs_do_not_tell(producer, settings)
-        assert not await _passed(producer, "grew-again"), "its original waits at a reused offset"
-        progress = await _progress(producer, "grew-again")
-        assert (progress.floor, progress.lag, progress.lost) == ("19", 20, 10), "nobody looked yet"
+        for _ in range(2):
+            progress = await _progress(producer)
+            assert (progress.floor, progress.lag, progress.lost) == ("19", 20, 10)
+            # A process that dies before it has read on leaves the mark that shows the loss.
+            await _publish(producer, "29")
     async with KafkaTransport(settings) as transport:
-        worker = ConformanceWorker(transport, "heir", group="grew-again")
-        async with worker.working():
-            await _all_read(transport, worker, _texts(100, 120))
-            assert _firsts(worker) == _texts(100, 120), "from where it was cut, and not before"
-            assert await _passed(transport, "grew-again")
-    async with (
-        KafkaTransport(settings) as transport,
-        Member(transport, group="grew-again") as member,
-    ):
-        await member.claim(0)
-        assert (await _progress(transport, "grew-again")).lost == 10, "it is counted once"
-
-
-async def _is_read_whole_where_epochs_do_not_tell(
-    transport: KafkaTransport, settings: TransportSettings
-) -> None:
-    """Such as where a node was restored with its metadata, and gives its epochs anew."""
-    name = settings.kafka_topic
-    (kept,) = (await groups_of(transport).committed("grew-again", name, 1)).values()
-    last = kept.mark.last
-    assert last is not None
-
-    async def cut(anchor: Anchor) -> tuple[int, int]:
-        leaders = (await ids_of(transport).describe(name)).leaders
-        known = {TopicPartition(name, 0): KnownTail((anchor,))}
-        (found,) = (await tails_of(transport).tail_losses(known, leaders)).values()
-        return found.offset, found.lost
-
-    assert await cut(last) == (20, 10)
-    assert await cut(replace(last, leader=-1)) == (0, 1), "so many at least"
-    assert await cut(replace(last, time=1)) == (0, 1), "younger records don't come from before it"
-
-
-async def _nobody_had_read_it(settings: TransportSettings, accident: _Accident) -> None:
-    """A worker that is behind: acknowledged to their senders, gone, and never to be rows."""
+        heir = _Worker(transport, first.position)
+        async with heir.working():
+            await heir.has_read(_texts(100, 120))
+            assert heir.texts == _texts(100, 120), "from where it was cut, and not before"
+            assert (await _progress(transport)).lost == 10
     async with KafkaTransport(settings) as transport:
-        async with Member(transport, group="unread") as member:
-            claim = await member.claim(0)
-            await _append(transport, _texts(0, 30))
-            records = await drain(claim, 30, patience=20)
-            offsets = iter([record.offset for record in records[:20]])
+        assert not await transport.read(Topic.MESSAGES, 0, after=heir.position, wait=1.0)
+        assert (await _progress(transport)).lost == 10, "it is counted once"
 
-            async def noted() -> bool:
-                await claim.ack(next(offsets))
-                groups = groups_of(transport)
-                (kept,) = (await groups.committed("unread", settings.kafka_topic, 1)).values()
-                return kept.mark.seen is not None and kept.mark.seen.end == 30
 
-            await eventually(noted, 30.0, every=0.3)
-        await accident.cut(settings, end=22)
+async def _it_was_not_read_yet(settings: TransportSettings, accident: _Accident) -> None:
+    """PostgreSQL was down: acknowledged messages are gone, and never become rows."""
+    async with KafkaTransport(settings) as transport:
+        await _append(transport, _texts(0, 30))
+        assert len(await first_records(transport, 20)) == 20
+        await _publish(transport, "19")
+    await accident.cut(settings, end=22)
+    async with KafkaTransport(settings) as transport:
         await _append(transport, _texts(100, 110))
-        worker = ConformanceWorker(transport, "heir", group="unread")
+        heir = _Worker(transport, "19")
+        async with heir.working():
+            await heir.has_read(_texts(100, 110))
+            assert (await _progress(transport)).lost == 8
+            assert heir.texts == [*_texts(20, 22), *_texts(100, 110)]
+
+
+async def _an_older_position_is_read_again(
+    settings: TransportSettings, accident: _Accident
+) -> None:
+    """PostgreSQL went back at the same time, to before the cut."""
+    async with KafkaTransport(settings) as transport:
+        worker = _Worker(transport)
         async with worker.working():
-            await _all_read(transport, worker, _texts(100, 110))
-            assert (await _progress(transport, "unread")).lost == 8
-            assert _firsts(worker)[-12:] == [*_texts(20, 22), *_texts(100, 110)]
+            await _append(transport, _texts(0, 30))
+            await worker.has_read(_texts(0, 30))
+    await accident.cut(settings, end=20)
+    async with KafkaTransport(settings) as transport:
+        await _append(transport, _texts(100, 130))
+        worker = _Worker(transport, "14")
+        async with worker.working():
+            await worker.has_read(_texts(100, 130))
+            assert worker.texts == [*_texts(15, 20), *_texts(100, 130)]
 
 
-async def test_what_took_the_place_of_a_lost_tail_is_read_and_the_loss_is_counted(
+async def test_records_that_took_the_place_of_a_lost_tail_are_read_and_the_loss_is_counted(
     node: KafkaServer,
 ) -> None:
     stories = (
-        _a_claim_lives_on,
-        _a_commit_counts_and_nobody_hears_of_it,
-        _it_grew_again_before_anybody_looked,
-        _nobody_had_read_it,
+        _a_reader_lives_on,
+        _it_grew_again_before_it_was_read,
+        _it_was_not_read_yet,
+        _an_older_position_is_read_again,
     )
-    on_one_claim = stories[:2]
     accident = _Accident(node, len(stories))
     async with asyncio.TaskGroup() as tasks:
         for story in stories:
-            # For a claim to live on the group has to keep its member for as long as that takes.
-            lease = 60_000 if story in on_one_claim else 1000
-            settings = fresh_settings(node.bootstrap, stream_partitions=1, stream_lease_ms=lease)
+            settings = fresh_settings(node.bootstrap, stream_partitions=1)
             tasks.create_task(story(settings, accident), name=story.__name__)
 
 
@@ -319,7 +273,6 @@ async def site(node: KafkaServer, database_url: str, tmp_path: Path) -> AsyncIte
         "KAFKA_TOPIC": f"{topic}.stream",
         "KAFKA_DLQ_TOPIC": f"{topic}.dlq",
         "STREAM_PARTITIONS": "1",
-        "STREAM_LEASE_MS": "60000",  # the group keeps its members over the accident
         "DATABASE_URL": database_url,
     }
     service = ForkedService("serve", "serve", tmp_path, environment)
@@ -367,7 +320,6 @@ async def test_what_the_shadow_still_has_of_a_lost_tail_becomes_rows(
         "REDIS_HOST": redis_settings.redis_host,
         "REDIS_PORT": str(redis_settings.redis_port),
         "ENABLE_STREAM_CONSUMERS": "false",
-        "STREAM_LEASE_MS": "2000",
     }
     await site.service.start()
     await site.post(range(10))

@@ -12,7 +12,8 @@ from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
 from tests.support.kafka import fresh_settings, run_kafka
 from tests.support.kafka_internals import look_for_leaders, producer_of, queue_of
-from transport.conformance.member import ConformanceWorker, contents, message
+from transport.conformance.envelopes import contents, message
+from transport.conformance.reader import ConformanceReader
 from transport.contract import Appended
 from transport.errors import TransportUnavailable
 from transport.kafka import KafkaTransport
@@ -46,6 +47,6 @@ async def test_appends_go_on_if_no_partition_had_a_leader_when_it_left(tmp_path:
             return isinstance(outcome, Appended)
 
         await eventually(appended, 60.0)
-        worker = ConformanceWorker(transport, "worker")
-        async with worker.working():
-            await eventually(lambda: contents(worker.records) == ["there"], 60.0)
+        reader = ConformanceReader(transport)
+        async with reader.reading():
+            await eventually(lambda: contents(reader.records) == ["there"], 60.0)

@@ -14,8 +14,8 @@ import pytest_asyncio
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
 from tests.support.kafka import fresh_settings, run_kafka_behind_a_proxy
-from transport.conformance.member import Member, contents, drain, message, messages
-from transport.contract import WORKER_GROUP, Appended, Topic
+from transport.conformance.envelopes import contents, message, messages
+from transport.contract import WORKER_GROUP, Appended, Record, Topic
 from transport.errors import AppendUnknown, TransportUnavailable
 from transport.kafka import KafkaTransport
 
@@ -52,15 +52,12 @@ async def test_a_lost_reply_to_an_append_costs_no_second_record(way: _Way) -> No
     assert stands == [f"marked {i}" for i in range(5)]
 
 
-async def test_a_lost_reply_to_an_acknowledgement_is_asked_for_again(way: _Way) -> None:
+async def test_a_lost_reply_to_a_position_is_asked_for_again(way: _Way) -> None:
     await way.transport.publish(messages(list("abc"), partition=0, of=way.transport))
-    async with Member(way.transport) as member:
-        claim = await member.claim(0)
-        records = await drain(claim, 3, patience=20)
-        way.proxy.lose_reply_to(b'{"epoch":')
-        await claim.ack(records[1].offset)
-        progress = (await way.transport.progress(Topic.MESSAGES, group=WORKER_GROUP))[0]
-        assert (progress.lag, progress.floor) == (1, records[1].offset)
+    way.proxy.lose_reply_to(b'{"topic_id":')
+    await way.transport.publish_positions(Topic.MESSAGES, {0: "1"}, group=WORKER_GROUP)
+    progress = (await way.transport.progress(Topic.MESSAGES, group=WORKER_GROUP))[0]
+    assert (progress.lag, progress.floor) == (1, "1")
 
 
 async def test_a_black_hole_is_answered_for_in_time_and_left_when_it_closes(way: _Way) -> None:
@@ -88,17 +85,17 @@ async def test_a_black_hole_is_answered_for_in_time_and_left_when_it_closes(way:
 
 
 async def test_connections_cut_in_the_middle_of_reading_lose_and_double_nothing(way: _Way) -> None:
-    """On one claim: the group has to keep its member for as long as a busy machine takes."""
     texts = [str(i) for i in range(3000)]
-    settings = fresh_settings(f"127.0.0.1:{way.proxy.port}", stream_lease_ms=30_000)
-    async with KafkaTransport(settings) as transport, Member(transport) as member:
-        claim = await member.claim(0)
-        seen: list[str] = []
+    async with KafkaTransport(fresh_settings(f"127.0.0.1:{way.proxy.port}")) as transport:
+        seen: list[Record] = []
 
         async def read(most: int) -> None:
             """Read as a worker does, which asks again where the log was not reached in time."""
             with suppress(TransportUnavailable):
-                seen.extend(contents(await claim.next(max_records=most, max_wait=1.0)))
+                after = seen[-1].offset if seen else None
+                seen.extend(
+                    await transport.read(Topic.MESSAGES, 0, after=after, limit=most, wait=1.0)
+                )
 
         async def read_all() -> bool:
             await read(3000 - len(seen))
@@ -111,7 +108,7 @@ async def test_connections_cut_in_the_middle_of_reading_lose_and_double_nothing(
             await read(50)
             way.proxy.reset()
         await eventually(read_all, 60.0)
-        assert seen == texts
+        assert contents(seen) == texts
 
 
 async def test_requests_that_meet_fail_together(way: _Way) -> None:

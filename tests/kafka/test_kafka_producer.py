@@ -20,7 +20,7 @@ from tests.support.kafka_internals import (
     producer_of,
     queue_of,
 )
-from transport.conformance.member import contents, message, messages
+from transport.conformance.envelopes import contents, message, messages
 from transport.contract import Appended, Envelope, Outcome, Topic
 from transport.kafka import KafkaTransport
 from transport.kafka.producer.batch import Batch
@@ -212,16 +212,16 @@ def test_a_request_is_what_aiokafka_would_have_written() -> None:
 def test_an_answer_is_read_as_aiokafka_writes_it() -> None:
     theirs = ProduceResponse_v7(
         [
-            ("msg.stream", [(0, 0, 5_000_000_000, -1, 0), (15, 45, -1, -1, -1)]),
+            ("msg.stream", [(0, 0, 5_000_000_000, 1_700, 0), (15, 45, -1, -1, -1)]),
             ("msg.dlq", [(0, 6, -1, -1, -1)]),
         ],
         0,
     )
     answer = Produce({}, 0).build(None).RESPONSE_TYPE.decode(BytesIO(theirs.encode()))
     assert answer.partitions == {
-        ("msg.stream", 0): (0, 5_000_000_000),
-        ("msg.stream", 15): (45, -1),
-        ("msg.dlq", 0): (6, -1),
+        ("msg.stream", 0): (0, 5_000_000_000, 1_700),
+        ("msg.stream", 15): (45, -1, -1),
+        ("msg.dlq", 0): (6, -1, -1),
     }
 
 

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from aiokafka.structs import TopicPartition
 
-from transport.conformance.member import messages
+from transport.conformance.envelopes import messages
 from transport.errors import TransportUnavailable
 from transport.kafka import KafkaTransport
 from transport.kafka.connection.connection import Connector
@@ -50,7 +50,7 @@ async def test_no_other_record_is_read_in_place_of_a_lost_one(
 ) -> None:
     """Aiokafka goes back to the beginning of the log."""
     with pytest.raises(TransportUnavailable, match="no longer has this offset"):
-        await reader.at_each({log: 20}, {log: _END_BEFORE})
+        await reader.first_of_each({log: 20}, {log: _END_BEFORE})
     with pytest.raises(TransportUnavailable, match="no longer has this offset"):
         await reader.read(log, 20, 5)
     with pytest.raises(TransportUnavailable, match="no longer has this offset"):

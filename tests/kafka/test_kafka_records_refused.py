@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaProducer
 from tests.support.eventually import eventually
 from tests.support.kafka import alter_topic
 from tests.support.kafka_internals import lose_answer, producer_of
-from transport.conformance.member import contents, message
+from transport.conformance.envelopes import contents, message
 from transport.contract import Appended, DeadLetter, Reason, Record, Topic
 from transport.errors import TransportUnavailable
 from transport.kafka import KafkaTransport

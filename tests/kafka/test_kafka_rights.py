@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ from compose.local.kafka_security import Security
 from otel.append_metrics import count_throttled
 from otel.metrics import Metrics
 from tests.support.eventually import eventually
+from tests.support.first_records import first_records
 from tests.support.kafka import TOPICS, fresh_settings, run_kafka
-from tests.support.kafka_internals import client_of, membership_of, producer_of
+from tests.support.kafka_internals import producer_of
 from tests.support.kafka_rights import (
     AUTHORIZER,
     GROUP_RIGHTS,
@@ -25,12 +25,11 @@ from tests.support.kafka_rights import (
     Operation,
     Resource,
     allow,
-    forbidden,
     limit_rates,
 )
 from transport.clock import now
-from transport.conformance.member import Member, contents, drain, messages
-from transport.contract import DLQ_GROUP, WORKER_GROUP, Appended, DeadLetter, Reason, Topic
+from transport.conformance.envelopes import contents, messages
+from transport.contract import DLQ_GROUP, WORKER_GROUP, Appended, DeadLetter, Reason, Record, Topic
 from transport.errors import ConfigurationError, TransportUnavailable, Unwritable
 from transport.features.throttling import throttled_lately
 from transport.kafka import KafkaTransport
@@ -81,11 +80,9 @@ async def test_the_rights_that_are_documented_are_enough(denying: KafkaServer) -
         await log.ping()
         outcomes = await log.publish(messages(["a", "b"], partition=0, of=log))
         assert all(isinstance(outcome, Appended) for outcome in outcomes)
-        async with Member(log) as member:
-            claim = await member.claim(0)
-            first, second = await drain(claim, 2, patience=30.0)
-            await log.dead_letter([DeadLetter(first, Reason.REJECTED, "no", 1, now())])
-            await claim.ack(second.offset)
+        first, second = await first_records(log, 2)
+        await log.dead_letter([DeadLetter(first, Reason.REJECTED, "no", 1, now())])
+        await log.publish_positions(Topic.MESSAGES, {0: second.offset}, group=WORKER_GROUP)
         assert [part.lag for part in await log.progress(Topic.MESSAGES, group=WORKER_GROUP)] == [
             0
         ] * log.partitions
@@ -138,8 +135,13 @@ async def test_a_group_that_is_not_allowed_is_told(denying: KafkaServer) -> None
     prefix = f"{TOPICS}half."
     await allow(denying, [g for g in _grants(denying, prefix) if g.resource is Resource.TOPIC])
     async with KafkaTransport(_settings(denying, prefix)) as log:
+        (outcome,) = await log.publish(messages(["a"], partition=0, of=log))
+        assert isinstance(outcome, Appended)
+        first, *others = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+        assert (first.end, first.lag, first.floor) == ("0", None, None), "unknown is not zero"
+        assert {(it.end, it.lag) for it in others} == {(None, None)}
         with pytest.raises(TransportUnavailable, match="access rules forbid it"):
-            await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+            await log.publish_positions(Topic.MESSAGES, {0: "0"}, group=WORKER_GROUP)
 
 
 @pytest.mark.parametrize(
@@ -181,14 +183,13 @@ async def test_a_topic_that_we_may_not_write_to_hurts_no_other(denying: KafkaSer
     rights = [it for it in grants if it.operation is not Operation.WRITE]
     user = denying.security.username
     await allow(denying, [*rights, Grant(user, Resource.TOPIC, f"{prefix}stream", Operation.WRITE)])
-    async with KafkaTransport(_settings(denying, prefix)) as log, Member(log) as member:
-        claim = await member.claim(0)
-        producer, texts = producer_of(log), []
+    async with KafkaTransport(_settings(denying, prefix)) as log:
+        producer, texts = producer_of(log), list[str]()
         for text in ("a", "b", "c"):
             (outcome,) = await log.publish(messages([text], partition=0, of=log))
             assert isinstance(outcome, Appended)
             texts.append(text)
-            (record,) = await drain(claim, 1, patience=30.0)
+            (record,) = (await first_records(log, len(texts)))[-1:]
             letter = DeadLetter(record, Reason.REJECTED, "no", 1, now())
             with pytest.raises(TransportUnavailable, match=rf"rules forbid it.*{prefix}dlq"):
                 await log.dead_letter([letter])
@@ -244,57 +245,32 @@ async def test_without_the_right_to_write_the_log_is_not_ready_until_it_is_given
         assert contents(await log.read(Topic.MESSAGES, 0)) == large
 
 
-async def test_a_spare_member_whose_right_was_taken_for_a_while_takes_over(
+async def test_records_are_read_without_rights_on_the_group_and_positions_are_shown_later(
     denying: KafkaServer,
 ) -> None:
-    """It never had a partition: all but one process have none of the dead letters' topic."""
-    prefix = f"{TOPICS}spare."
-    await allow(denying, _grants(denying, prefix))
-    settings = _settings(denying, prefix, stream_partitions=1)
-    right = Grant(denying.security.username, Resource.GROUP, prefix, Operation.READ)
-    log, other = KafkaTransport(settings), KafkaTransport(settings)
-    async with log, other, AsyncExitStack() as first:
-        owner = await first.enter_async_context(Member(log, "a"))  # the first by name gets it
-        await owner.claim(0)
-        async with Member(other, "z", patience=60.0) as spare:
-
-            def is_spare() -> bool:
-                membership = membership_of(spare.consumer)
-                return membership is not None and membership.spare
-
-            await eventually(is_spare, 30.0)
-            async with forbidden(denying, right):
-
-                def is_told() -> bool:
-                    return "rules forbid it" in str(spare.consumer.fault)  # type: ignore[attr-defined]
-
-                await eventually(is_told, 30.0)
-            await first.aclose()
-            await spare.claim(0)
-            await other.ping()
-
-
-async def test_a_member_that_may_not_join_is_told_and_joins_once_it_may(
-    denying: KafkaServer,
-) -> None:
-    prefix = f"{TOPICS}joining."
+    """The group only shows positions."""
+    prefix = f"{TOPICS}groupless."
     grants = _grants(denying, prefix)
-    reading = (Resource.GROUP, Operation.READ)
-    await allow(denying, [it for it in grants if (it.resource, it.operation) != reading])
-    log = KafkaTransport(_settings(denying, prefix))
-    async with log, log.consume(Topic.MESSAGES, group=WORKER_GROUP, member="late") as consumer:
-
-        async def is_claimed() -> bool:
-            try:
-                async for _ in consumer.claims():
-                    return True
-            except ConfigurationError as error:
-                assert "rules forbid it" in str(error)
-            return False
-
-        assert not await is_claimed()
+    await allow(denying, [it for it in grants if it.resource is not Resource.GROUP])
+    async with KafkaTransport(_settings(denying, prefix)) as log:
+        await log.publish(messages(["a", "b"], partition=0, of=log))
+        records = await first_records(log, 2)
+        positions = {0: records[-1].offset}
+        with pytest.raises(TransportUnavailable, match="rules forbid it"):
+            await log.publish_positions(Topic.MESSAGES, positions, group=WORKER_GROUP)
+        (record,) = await first_records(log, 1, after=records[0].offset)
+        assert contents([record]) == ["b"]
+        await log.ping()
         await allow(denying, grants)
-        await eventually(is_claimed, 60.0)
+
+        async def is_shown() -> bool:
+            try:
+                await log.publish_positions(Topic.MESSAGES, positions, group=WORKER_GROUP)
+            except TransportUnavailable:
+                return False
+            return True
+
+        await eventually(is_shown, 30.0)
 
 
 async def test_a_user_who_may_write_nowhere_is_told(tmp_path: Path) -> None:
@@ -315,13 +291,16 @@ async def test_two_installations_on_one_cluster_keep_to_their_own_groups(
     for name in names:
         await allow(denying, _grants(denying, name))
     one, other = (KafkaTransport(_settings(denying, name)) for name in names)
-    async with one, other, Member(one) as first, Member(other) as second:
+    async with one, other:
         for log in (one, other):
             await log.publish(messages([log.location.messages], partition=0, of=log))
-        for log, member in ((one, first), (other, second)):
-            claims = [await member.claim(partition) for partition in range(log.partitions)]
-            records = await drain(claims[0], 1, patience=30.0)
+        for log in (one, other):
+            records = await first_records(log, 1)
             assert contents(records) == [log.location.messages]
+            await log.publish_positions(Topic.MESSAGES, {0: "0"}, group=WORKER_GROUP)
+        for log, name in ((one, names[0]), (other, names[1])):
+            found = {it.group for it in await log.groups() if it.topic is Topic.MESSAGES}
+            assert found == {f"{name}{WORKER_GROUP}"}
 
 
 async def test_nothing_is_sent_to_a_broker_whose_quota_is_used_up(
@@ -337,7 +316,7 @@ async def test_nothing_is_sent_to_a_broker_whose_quota_is_used_up(
     user = denying.security.username
     texts: list[str] = []
     metrics = Metrics()
-    async with KafkaTransport(settings) as log, Member(log) as member:
+    async with KafkaTransport(settings) as log:
         count_throttled(metrics, log)
         assert throttled_lately([log]) == {}
 
@@ -366,8 +345,7 @@ async def test_nothing_is_sent_to_a_broker_whose_quota_is_used_up(
         )
         assert counted is not None
         assert counted >= seconds - 0.1
-        claim = await member.claim(0)
-        assert contents(await drain(claim, len(texts), patience=30.0)) == texts
+        assert contents(await first_records(log, len(texts))) == texts
     said = [record for record in caplog.records if "our quota is used up" in record.message]
     assert [record.seconds > 1 for record in said] == [True]  # type: ignore[attr-defined]
 
@@ -394,26 +372,25 @@ async def test_a_quota_of_the_brokers_time_is_named_too(
     assert "raise producer_byte_rate and request_percentage of our user" in said.message
 
 
-async def test_a_throttled_reader_is_not_taken_for_one_that_has_stopped(
+async def test_a_throttled_reader_gets_every_record_and_the_reason_is_logged(
     denying: KafkaServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The broker holds records back for longer than a stopped client is borne.
-
-    Another client would have the same quota, and get nothing before it is replaced as well.
-    """
+    """The broker holds records back, and answers without them until then."""
     prefix = f"{TOPICS}slowly."
     await allow(denying, _grants(denying, prefix))
     user = denying.security.username
     texts = [f"{number} {'x' * 20_000}" for number in range(20)]
-    async with KafkaTransport(_settings(denying, prefix)) as log, Member(log) as member:
-        claim = await member.claim(0)
-        client = client_of(member.consumer)
+    async with KafkaTransport(_settings(denying, prefix)) as log:
+        await log.publish(messages(texts, partition=0, of=log))
         await limit_rates(denying, user, {"consumer_byte_rate": 20_000.0})
         try:
-            await log.publish(messages(texts, partition=0, of=log))
-            assert contents(await drain(claim, len(texts), patience=90.0)) == texts
+            records: list[Record] = []
+            async with KafkaTransport(_settings(denying, prefix)) as reader:
+                while len(records) < len(texts):
+                    after = records[-1].offset if records else None
+                    records += await reader.read(Topic.MESSAGES, 0, after=after, limit=3, wait=90.0)
         finally:
             await limit_rates(denying, user, {"consumer_byte_rate": None})
-        assert client_of(member.consumer) is client
+        assert contents(records) == texts
     said = [record for record in caplog.records if "slows our reading down" in record.message]
     assert len(said) == 1

@@ -13,9 +13,10 @@ import pytest_asyncio
 from compose.local.kafka import KafkaServer
 from compose.local.kafka_security import Security
 from tests.support.eventually import eventually
+from tests.support.first_records import first_records
 from tests.support.kafka import fresh_settings, run_kafka
-from transport.conformance.member import Member, contents, drain, message
-from transport.contract import Appended
+from transport.conformance.envelopes import contents, message
+from transport.contract import WORKER_GROUP, Appended, Topic
 from transport.errors import ConfigurationError, TransportUnavailable
 from transport.kafka import KafkaTransport
 
@@ -55,13 +56,12 @@ def _given(server: KafkaServer, **changes: Any) -> dict[str, Any]:
 @_listeners(_PASSWORD, _BOTH, _TLS)
 async def test_a_strict_listener_lets_us_in_with_what_it_demands(strict: KafkaServer) -> None:
     settings = fresh_settings(strict.bootstrap, **_given(strict))
-    async with KafkaTransport(settings) as transport, Member(transport) as member:
+    async with KafkaTransport(settings) as transport:
         (outcome,) = await transport.publish([message("secret", partition=0, of=transport)])
         assert isinstance(outcome, Appended)
-        claim = await member.claim(0)
-        (record,) = await drain(claim, 1, patience=20)
+        (record,) = await first_records(transport, 1)
         assert contents([record]) == ["secret"]
-        await claim.ack(record.offset)
+        await transport.publish_positions(Topic.MESSAGES, {0: record.offset}, group=WORKER_GROUP)
 
 
 @_listeners(_PASSWORD, _BOTH)

@@ -13,7 +13,7 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from compose.local.kafka import KafkaServer
 from tests.support.kafka import fresh_settings, run_kafka
-from transport.conformance.member import messages
+from transport.conformance.envelopes import messages
 from transport.contract import WORKER_GROUP, Topic
 from transport.errors import TransportUnavailable
 from transport.kafka import KafkaTransport

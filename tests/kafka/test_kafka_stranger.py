@@ -12,7 +12,7 @@ import pytest
 from compose.local.kafka import KafkaServer
 from tests.support.eventually import eventually
 from tests.support.kafka_internals import producer_of, replace_producer
-from transport.conformance.member import message
+from transport.conformance.envelopes import message
 from transport.contract import Appended, Outcome, Topic
 from transport.errors import TransportUnavailable
 from transport.kafka import KafkaTransport

@@ -16,10 +16,11 @@ from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError
 from compose.local.kafka import KafkaServer
 from compose.local.kafka_security import Security
 from tests.support.eventually import eventually
+from tests.support.first_records import first_records
 from tests.support.kafka import fresh_settings, run_kafka
 from tests.support.token_issuer import CLIENT_ID, CLIENT_SECRET, TokenIssuer, run_token_issuer
-from transport.conformance.member import Member, contents, drain, messages
-from transport.contract import Appended
+from transport.conformance.envelopes import contents, messages
+from transport.contract import WORKER_GROUP, Appended, Topic
 from transport.errors import ConfigurationError, TransportUnavailable
 from transport.kafka import KafkaTransport
 from transport.kafka.tokens.provider import token_provider
@@ -86,8 +87,7 @@ async def test_a_token_lets_us_in_and_sessions_that_end_lose_nothing(
     """The broker ends each session after a moment (KIP-368), for as long as all of this takes."""
     settings = _oidc(issuer, broker.bootstrap, kafka_oauth_scope="log")
     appended: list[str] = []
-    async with KafkaTransport(settings) as log, Member(log) as member:
-        claim = await member.claim(0)
+    async with KafkaTransport(settings) as log:
         begun = time.monotonic()
         while time.monotonic() < begun + 3 * _SESSION_MS / 1000:
             text = f"message {len(appended)}"
@@ -95,9 +95,9 @@ async def test_a_token_lets_us_in_and_sessions_that_end_lose_nothing(
             assert isinstance(outcome, Appended)
             appended.append(text)
             await asyncio.sleep(0.01)
-        records = await drain(claim, len(appended), patience=30)
+        records = await first_records(log, len(appended))
         assert contents(records) == appended
-        await claim.ack(records[-1].offset)
+        await log.publish_positions(Topic.MESSAGES, {0: records[-1].offset}, group=WORKER_GROUP)
     assert len(issuer.asked) == 1  # one token for all connections
     assert issuer.asked[0] == {"grant_type": ["client_credentials"], "scope": ["log"]}
 

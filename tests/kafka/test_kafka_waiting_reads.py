@@ -14,9 +14,9 @@ from aiokafka.structs import TopicPartition
 
 from tests.support.eventually import eventually
 from tests.support.kafka import KafkaNode, fresh_settings
-from tests.support.kafka_internals import followed, note_fetches, reader_of
+from tests.support.kafka_internals import fetches_held, followed, note_fetches, reader_of
 from transport.clock import now
-from transport.conformance.member import contents, message, messages
+from transport.conformance.envelopes import contents, message, messages, stored
 from transport.contract import DeadLetter, Reason, Record, Topic
 from transport.errors import TransportUnavailable
 from transport.kafka import KafkaTransport
@@ -175,6 +175,58 @@ async def test_a_cancelled_wait_leaves_the_client_usable(kafka_transport: KafkaT
     other = asyncio.create_task(kafka_transport.read(Topic.MESSAGES, 0, wait=_LONG))
     await kafka_transport.publish([message("after", partition=0, of=kafka_transport)])
     assert contents(await other) == ["after"]
+
+
+async def test_closing_the_log_ends_the_wait_for_good(kafka_settings: TransportSettings) -> None:
+    async with KafkaTransport(kafka_settings) as transport:
+        read = asyncio.create_task(transport.read(Topic.MESSAGES, 0, wait=_LONG))
+        await _waiting(transport, 0)
+    with pytest.raises(TransportUnavailable, match="closed"):
+        await read
+    assert followed(transport) == {}
+
+
+async def test_own_appends_are_read_from_memory_and_are_what_the_log_has(
+    kafka_transport: KafkaTransport, kafka_settings: TransportSettings
+) -> None:
+    await kafka_transport.publish([message("fetched", partition=0, of=kafka_transport)])
+    (fetched,) = await _all(kafka_transport, 1)
+    assert (fetched.event, fetched.fingerprint) == (None, "")
+    with fetches_held(kafka_transport):
+        sent = messages(list("abc"), partition=0, of=kafka_transport)
+        reading = asyncio.create_task(
+            kafka_transport.read(Topic.MESSAGES, 0, after=fetched.offset, wait=_LONG)
+        )
+        await asyncio.sleep(0)
+        await kafka_transport.publish(sent)
+        handed = list(await reading)
+    assert [it.event for it in handed] == [it.event for it in sent]
+    assert [it.fingerprint for it in handed] == [it.fingerprint for it in sent]
+    async with KafkaTransport(kafka_settings) as other:
+        assert stored(handed) == (await other.read(Topic.MESSAGES, 0))[1:]
+    await kafka_transport.publish([message("d", partition=0, of=kafka_transport)])
+    (last,) = await kafka_transport.read(Topic.MESSAGES, 0, after=handed[-1].offset, wait=_LONG)
+    assert contents([last]) == ["d"]
+
+
+async def test_own_appends_are_not_read_before_those_of_others(
+    kafka_transport: KafkaTransport, kafka_settings: TransportSettings
+) -> None:
+    await kafka_transport.publish([message("fetched", partition=0, of=kafka_transport)])
+    (fetched,) = await _all(kafka_transport, 1)
+    async with KafkaTransport(kafka_settings) as other:
+        with fetches_held(kafka_transport):
+            reading = asyncio.create_task(
+                kafka_transport.read(Topic.MESSAGES, 0, after=fetched.offset, limit=2, wait=_LONG)
+            )
+            await other.publish([message("foreign", partition=0, of=other)])
+            await kafka_transport.publish([message("own", partition=0, of=kafka_transport)])
+            await asyncio.sleep(0.05)
+            assert not reading.done()
+        found = list(await reading)
+    if len(found) < 2:
+        found += await kafka_transport.read(Topic.MESSAGES, 0, after=found[-1].offset, wait=_LONG)
+    assert contents(found) == ["foreign", "own"]
 
 
 async def test_a_full_memory_is_fetched_on_as_it_is_read(kafka_transport: KafkaTransport) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from persistence.fleet.heartbeat import Heartbeat, HeartbeatReport, Identity, ma
 from persistence.fleet.log_choice import Choice
 from persistence.fleet.migration_state import state as read_state
 from persistence.fleet.processes import processes as read_processes
+from tests.persistence.fences import OWN
 from tests.support.kafka import KafkaNode, fresh_settings
 from tests.support.phases import CHOICES
 from transport.contract import Transport
@@ -98,5 +99,16 @@ def process(database_pool) -> Callable[..., Any]:
             member,
             silent,
         )
+
+    return make
+
+
+@pytest.fixture
+def own(database_pool, both) -> Callable[..., Any]:
+    """Make a process the owner of partitions of a log; of all, if none is named."""
+
+    async def make(member: str, log: str, *, partitions: Sequence[int] | None = None) -> None:
+        for partition in range(both.stream_partitions) if partitions is None else partitions:
+            await database_pool.execute(OWN, log, partition, 1, member)
 
     return make

@@ -8,9 +8,10 @@ import time
 import pytest
 
 from persistence.fleet.log_choice import LogPair
-from tests.migration.gate_inputs import ReportedProgress, acknowledge, ask
+from tests.migration.gate_inputs import ReportedProgress, ask
 from tests.persistence.samples import message
 from tests.support.mirrors import append
+from tests.support.positions import settle
 
 
 async def test_homes(scene, both):
@@ -34,16 +35,9 @@ async def test_what_cannot_be_looked_at_is_unknown(scene, both):
 @pytest.mark.parametrize(
     ("gate", "log", "told", "verdict", "reason", "waits"),
     [
-        ("workers", "redis", {"owner": "w", "lag": None}, "unknown", "can't say how far", True),
-        (
-            "workers",
-            "redis",
-            {"owner": "w", "lag": 2501},
-            "red",
-            "10004 messages wait in redis",
-            True,
-        ),
-        ("workers", "redis", {"owner": "w", "lag": 2500}, "green", "no worker waits", True),
+        ("workers", "redis", {"lag": None}, "unknown", "can't say how far", True),
+        ("workers", "redis", {"lag": 2501}, "red", "10004 messages wait in redis", True),
+        ("workers", "redis", {"lag": 2500}, "green", "no worker waits", True),
         (
             "homes",
             "kafka",
@@ -56,9 +50,11 @@ async def test_what_cannot_be_looked_at_is_unknown(scene, both):
         ("start", "redis", {"lost": 1}, "unknown", "redis once lost 4 records", False),
     ],
 )
-async def test_what_a_log_says_of_its_readers_decides(
-    scene, logs, gate, log, told, verdict, reason, waits
+async def test_what_a_log_says_of_its_readers_decides(  # noqa: PLR0913 - its cases
+    scene, process, own, logs, gate, log, told, verdict, reason, waits
 ):
+    await process("w", 2)
+    await own("w", "redis")
     asked = await scene(2, 3)
     asked.logs[log] = ReportedProgress(logs[log], **told)
     result = await ask(asked, gate)
@@ -67,15 +63,18 @@ async def test_what_a_log_says_of_its_readers_decides(
     assert (result.remedy is None) is waits
 
 
-async def test_drained_is_unknown_where_the_log_cannot_say(scene, logs):
+@pytest.mark.parametrize("why", ["held", "unavailable"])
+async def test_drained_is_unknown_where_the_log_can_not_be_read(scene, logs, why):
     asked = await scene(4, 5)
-    asked.logs["redis"] = ReportedProgress(logs["redis"], lag=None)
+    asked.logs["redis"] = ReportedProgress(logs["redis"], **{why: True})
     result = await ask(asked, "drained")
-    assert (result.verdict, "can't say how far" in result.reason) == ("unknown", True)
+    assert (result.verdict, "no readable end" in result.reason) == ("unknown", True)
 
 
 @pytest.mark.parametrize("name", ["redis", "kafka"])
-async def test_drained_waits_for_what_was_there_by_whichever_clock(scene, logs, monkeypatch, name):
+async def test_drained_waits_for_what_was_there_by_whichever_clock(
+    scene, logs, monkeypatch, name, database_pool
+):
     """Red for an unsettled record, and green once it is settled, though later ones are not."""
     log = logs[name]
     pair = LogPair(name, "redis" if name == "kafka" else "kafka")
@@ -86,6 +85,6 @@ async def test_drained_waits_for_what_was_there_by_whichever_clock(scene, logs, 
     result = await ask(asked, "drained")
     assert (result.verdict, "has an unsettled record" in result.reason) == ("red", True)
     judging = asyncio.create_task(ask(asked, "drained"))
-    await acknowledge(log)
+    await settle(database_pool, log)
     await append(log, message("later", "c"))
     assert (await judging).verdict == "green"

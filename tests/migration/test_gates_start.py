@@ -7,9 +7,10 @@ from aiokafka import AIOKafkaProducer
 from redis.asyncio import Redis
 
 from migration_guide.gates import start as start_gate
-from tests.migration.gate_inputs import acknowledge, ask, persist
+from tests.migration.gate_inputs import ask, persist
 from tests.persistence.samples import message
 from tests.support.mirrors import append, copy_of, mirror, seal
+from tests.support.positions import settle
 from transport.kafka import KafkaTransport
 
 
@@ -56,12 +57,14 @@ async def test_start_looks_in_each_messages_home_where_the_counts_differ(
         assert (result.verdict, alone.message_id in result.reason) == ("red", True)
 
 
-async def test_start_is_red_when_the_new_reader_has_passed_it(scene, logs, monkeypatch):
-    """The group of the log that is to be read acknowledged a message that is no row."""
+async def test_start_is_red_when_the_new_reader_has_passed_it(
+    scene, logs, monkeypatch, database_pool
+):
+    """The position in the log that is to be read passed a message that is no row."""
     monkeypatch.setattr(start_gate, "_AGAIN_SECONDS", (0.05,))
     passed = message("passed")
     await mirror(logs["redis"], logs["kafka"], passed)
-    await acknowledge(logs["kafka"])
+    await settle(database_pool, logs["kafka"])
     result = await ask(await scene(2, 3), "start")
     assert (result.verdict, passed.message_id in result.reason) == ("red", True)
     # And the way back likewise.
@@ -74,7 +77,7 @@ async def test_start_leaves_a_loss_of_long_ago_to_the_operator(scene, logs, both
     kept, gone = message("kept"), message("gone")
     await mirror(logs["redis"], logs["kafka"], kept)
     await persist(database_pool, kept)
-    await acknowledge(logs["redis"])
+    await settle(database_pool, logs["redis"])
     assert (await ask(await scene(3, 2), "start")).verdict == "green"
     (offset,) = await append(logs["redis"], gone)
     async with Redis(host=both.redis_host, port=both.redis_port, db=both.redis_stream_db) as client:
@@ -84,7 +87,7 @@ async def test_start_leaves_a_loss_of_long_ago_to_the_operator(scene, logs, both
     result = await ask(await scene(2, 3), "start")
     assert result.verdict == "unknown", "nor is a log trusted that is to be read no longer"
     await mirror(logs["redis"], logs["kafka"], gone, dropped=())
-    await acknowledge(logs["redis"])
+    await settle(database_pool, logs["redis"])
     result = await ask(await scene(3, 2), "start")
     assert result.verdict == "red", "what nobody persisted counts for more than what was lost once"
 

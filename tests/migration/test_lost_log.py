@@ -155,18 +155,22 @@ async def test_one_is_given_up_where_the_other_has_every_message(at, judged, pha
     assert names(await judged(lost)) == []
 
 
-async def test_rows_that_are_known_to_end_before_the_watermark_are_told(at, judged, database_pool):
+async def test_rows_that_may_end_before_the_watermark_are_told(at, judged, database_pool):
     """What was accepted before the mirror was whole is in the lost log alone."""
     await at(2, 2, {"redis": {"0": "5-0", "1": None}, "redis.b": {"0": "1-0"}})
+    assert names(await judged("redis")) == ["messages"], "no position is known"
+    await database_pool.execute("INSERT INTO log_identities VALUES ('redis', 'R')")
     await database_pool.execute(
-        "INSERT INTO log_positions (transport, partition, epoch, through)"
-        " VALUES ('redis', 0, -1, '4-9')"
+        "INSERT INTO log_positions (transport, partition, epoch, through, log)"
+        " VALUES ('redis', 0, -1, '4-9', 'R')"
     )
     assert names(await judged("redis")) == ["messages"]
     assert names(await judged("redis", accept_loss=True)) == []
     assert names(await judged("redis.b")) == []
     await database_pool.execute("UPDATE log_positions SET through = '10-0'")
     assert names(await judged("redis")) == []
+    await database_pool.execute("UPDATE log_positions SET log = 'another'")
+    assert names(await judged("redis")) == ["messages"]
 
 
 async def test_a_log_that_answers_is_not_lost(at, judged, database_pool, redis_settings):

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 from redis.asyncio import Redis
 
 from migration_guide.errors import (
@@ -34,7 +35,6 @@ from tests.persistence.samples import PARTITIONS, message
 from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
 from tests.support.phases import CHOICES
-from transport.conformance.member import Member, drain
 from transport.contract import Topic, Transport
 from transport.errors import ConfigurationError
 from transport.message.partitioner import partition_for
@@ -47,9 +47,7 @@ NEW = Choice("redis@6", None, None, "redis@6")
 
 @pytest.fixture
 def settings(redis_settings: TransportSettings) -> TransportSettings:
-    return redis_settings.model_copy(
-        update={"stream_partitions": PARTITIONS, "stream_lease_ms": 1000}
-    )
+    return redis_settings.model_copy(update={"stream_partitions": PARTITIONS})
 
 
 @pytest.fixture
@@ -212,22 +210,52 @@ async def test_letters_that_are_no_row_are_needed_unless_they_are_given_up(
     assert names(await judged()) == ["letters"], "a row without its bytes"
 
 
-async def test_a_group_that_is_behind_or_has_members_stands_in_the_way(
-    moved, worked_off, judged, log
-):
-    await worked_off(message("c1"))
-    async with Member(log, group="reports") as member:
-        await member.claim(0)
-        proof = await judged()
-        assert names(proof) == ["members"]
-        assert "reports has 1 members" in proof.obstacles[0].reason
+async def test_a_group_that_is_behind_stands_in_the_way(moved, worked_off, judged, log):
+    await worked_off(message("c1"), message("c2"))
+    partition = partition_for("conv", PARTITIONS)
+    first, last = await log.read(Topic.MESSAGES, partition)
+    await log.publish_positions(Topic.MESSAGES, {partition: first.offset}, group="reports")
     proof = await judged()
     assert names(proof) == ["other groups"]
     assert "reports of another program has 1 records" in proof.obstacles[0].reason
-    async with Member(log, group="reports") as member:
-        claim = await member.claim(partition_for("conv", PARTITIONS))
-        (record,) = await drain(claim, 1, patience=20.0)
-        await claim.ack(record.offset)
+    await log.publish_positions(Topic.MESSAGES, {partition: last.offset}, group="reports")
+    assert names(await judged()) == []
+
+
+async def test_a_program_that_reads_it_stands_in_the_way(
+    worked_off, process, both, logs, state_machine, database_pool
+):
+    await state_machine.adopt(CHOICES[0], "first")
+    await process("a", 0, logs={})
+    await met(database_pool, logs["redis"])
+    kafka, steps = logs["kafka"], Steps(database_pool, both)
+    await worked_off(message("c1"), log=kafka)
+    assert names(await judge_retirement(steps, database_pool, "kafka", kafka)) == []
+    reader = AIOKafkaConsumer(
+        both.kafka_topic, bootstrap_servers=both.kafka_bootstrap_servers, group_id="reports"
+    )
+    async with reader:
+
+        async def is_member() -> bool:
+            await reader.getmany(timeout_ms=100)
+            return bool(reader.assignment())
+
+        await eventually(is_member, timeout=30)
+        proof = await judge_retirement(steps, database_pool, "kafka", kafka)
+        assert names(proof) == ["members"]
+        assert "group reports has 1 members" in proof.obstacles[0].reason
+
+
+async def test_a_process_that_still_empties_it_stands_in_the_way(
+    moved, worked_off, judged, process
+):
+    """It found the log orphaned, and may be about to persist what is appended now."""
+    await worked_off(message("c1"))
+    await process("b", None, choice=NEW, logs={}, owned={"redis": {"0": 3}})
+    proof = await judged()
+    assert names(proof) == ["readers"]
+    assert "processes read what is left in it: b" in proof.obstacles[0].reason
+    await process("b", None, choice=NEW, logs={}, owned={"redis": {}})
     assert names(await judged()) == []
 
 
@@ -290,7 +318,7 @@ async def test_it_is_looked_at_again_before_it_is_removed(
     await worked_off(message("c1"))
     proof = await judged()
     await append(log, message("c2"))
-    with pytest.raises(NotRetired, match="1 of its records"):
+    with pytest.raises(NotRetired, match="have records that may be neither"):
         await retire(steps, database_pool, proof, log, who="op", why="x")
     await worked_off()
     await process("b", None, choice=CHOICES[0], logs={})

@@ -20,7 +20,7 @@ class _Log:
     partitions = 1
 
     def __init__(self) -> None:
-        self.answer: Sequence[Progress] | Exception = [Progress(0, 7, 3, 1.5, "1", "8", "me", 0)]
+        self.answer: Sequence[Progress] | Exception = [Progress(0, 7, 1.5, "1", "8", 0)]
 
     async def progress(self, topic, *, group):
         if isinstance(self.answer, Exception):
@@ -35,7 +35,6 @@ def _value(metrics: Metrics, name: str) -> float | None:
 async def test_known_figures_are_reported(metrics: Metrics):
     await LagReporter(_Log(), metrics).report()  # type: ignore[arg-type]
     assert _value(metrics, "stream_partition_lag") == 7
-    assert _value(metrics, "stream_partition_pending") == 3
     assert _value(metrics, "stream_oldest_unprocessed_age_seconds") == 1.5
     assert _value(metrics, "stream_lag_unknown") == 0
 
@@ -44,10 +43,9 @@ async def test_a_lag_that_the_log_does_not_know_is_absent_and_flagged(metrics: M
     log = _Log()
     reporter = LagReporter(log, metrics)  # type: ignore[arg-type]
     await reporter.report()
-    log.answer = [Progress(0, None, 3, 1.5, "1", "8", "me", 2)]
+    log.answer = [Progress(0, None, 1.5, "1", "8", 2)]
     await reporter.report()
     assert _value(metrics, "stream_partition_lag") is None
-    assert _value(metrics, "stream_partition_pending") == 3
     assert _value(metrics, "stream_lag_unknown") == 1
     assert _value(metrics, "stream_loss_detected") == 2
 
@@ -56,7 +54,7 @@ async def test_an_unreachable_log_makes_all_unknown_and_keeps_a_loss_that_was_se
     metrics: Metrics,
 ):
     log = _Log()
-    log.answer = [Progress(0, 1, 0, 0.1, None, "1", None, 5)]
+    log.answer = [Progress(0, 1, 0.1, None, "1", 5)]
     reporter = LagReporter(log, metrics)  # type: ignore[arg-type]
     await reporter.report()
     log.answer = TransportUnavailable("connection refused")
@@ -74,16 +72,16 @@ async def test_a_loss_is_dated_when_it_rises(metrics: Metrics):
     reporter = LagReporter(log, metrics, losses=losses)  # type: ignore[arg-type]
     await reporter.report()
     assert losses.all() == []
-    log.answer = [Progress(0, 1, 0, 0.1, None, "1", None, lost=5)]
+    log.answer = [Progress(0, 1, 0.1, None, "1", lost=5)]
     await reporter.report()
     now = 130.0
     await reporter.report()
     assert losses.all() == [Loss("fake", 5, 30.0)]
-    log.answer = [Progress(0, 1, 0, 0.1, None, "1", None, lost=6)]
+    log.answer = [Progress(0, 1, 0.1, None, "1", lost=6)]
     await reporter.report()
     assert losses.all() == [Loss("fake", 6, 0.0)]
     now = 150.0
-    log.answer = [Progress(0, None, None, None, None, None, lost=2, unavailable=True)]
+    log.answer = [Progress(0, None, None, None, None, unavailable=True)]
     await reporter.report()
     assert losses.all() == [Loss("fake", 6, 20.0)], "what nobody can tell now has not changed"
     assert _value(metrics, "stream_loss_detected") == 6
@@ -93,13 +91,13 @@ async def test_a_loss_older_than_the_process_has_no_date_and_a_later_one_has(met
     losses = Losses(clock=lambda: 100.0)
     log = _Log()
     reporter = LagReporter(log, metrics, losses=losses)  # type: ignore[arg-type]
-    log.answer = [Progress(0, 1, 0, 0.1, None, "1", None, lost=100)]
+    log.answer = [Progress(0, 1, 0.1, None, "1", lost=100)]
     await reporter.report()
     assert losses.all() == [Loss("fake", 100, None)]
-    log.answer = [Progress(0, 0, 0, 0.0, None, None, None, lost=0)]  # it lost its count too
+    log.answer = [Progress(0, 0, 0.0, None, None, lost=0)]  # it lost its count too
     await reporter.report()
     assert losses.all() == [Loss("fake", 100, None)], "those records are still lost"
-    log.answer = [Progress(0, 1, 0, 0.1, None, "1", None, lost=20)]
+    log.answer = [Progress(0, 1, 0.1, None, "1", lost=20)]
     await reporter.report()
     assert losses.all() == [Loss("fake", 120, 0.0)]
 
@@ -109,7 +107,7 @@ async def test_it_reports_again_and_stops_at_once(metrics: Metrics):
     reporter = LagReporter(log, metrics, interval=0.01)  # type: ignore[arg-type]
     running = asyncio.create_task(reporter.run(stop))
     await eventually(lambda: _value(metrics, "stream_partition_lag") == 7)
-    log.answer = [Progress(0, 0, 0, 0.0, "8", "8", "me", 0)]
+    log.answer = [Progress(0, 0, 0.0, "8", "8", 0)]
     await eventually(lambda: _value(metrics, "stream_partition_lag") == 0)
     stop.set()
     await asyncio.wait_for(running, 10)
@@ -123,29 +121,16 @@ async def test_a_partition_is_stalled_while_records_wait_and_none_is_acknowledge
     reporter = LagReporter(log, metrics)  # type: ignore[arg-type]
 
     async def stalled(lag: int | None, floor: str | None) -> float | None:
-        log.answer = [Progress(0, lag, 0, 1.0, floor, "9", None, 0)]
+        log.answer = [Progress(0, lag, 1.0, floor, "9", 0)]
         clock[0] += 10
         await reporter.report()
         return _value(metrics, "stream_partition_stalled_seconds")
 
     assert await stalled(2, None) == 0
     assert await stalled(5, None) == 10
-    assert await stalled(9, "1") == 0  # one was acknowledged, although the lag grew
+    assert await stalled(9, "1") == 0  # the position moved, although the lag grew
     assert await stalled(9, "1") == 10
     assert await stalled(None, "1") is None
     assert await stalled(9, "1") == 30  # an unknown moment in between moved nothing
     assert await stalled(0, "9") == 0
     assert await stalled(1, "9") == 0  # idle time is not stalled time
-
-
-async def test_a_partition_that_nobody_reads_is_flagged(metrics: Metrics):
-    log = _Log()
-    reporter = LagReporter(log, metrics)  # type: ignore[arg-type]
-    await reporter.report()
-    assert _value(metrics, "stream_partition_unowned") == 0
-    log.answer = [Progress(0, 7, 3, 1.5, "1", "8", None, 0)]
-    await reporter.report()
-    assert _value(metrics, "stream_partition_unowned") == 1
-    log.answer = TransportUnavailable("connection refused")
-    await reporter.report()
-    assert _value(metrics, "stream_partition_unowned") is None

@@ -98,7 +98,6 @@ class StillLog:
                 None,
                 None,
                 None,
-                None,
                 str(of[-1]) if of else None,
                 lost=self.lost if p == 0 else 0,
                 appended=self.appended[p],

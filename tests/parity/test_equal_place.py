@@ -22,6 +22,11 @@ from transport.message.envelope import HEADER_MIRROR_PARTITION
 from transport.message.partitioner import partition_for
 
 
+async def nothing_settled() -> dict[int, str]:
+    """PostgreSQL knows no position in the source."""
+    return {}
+
+
 class Send(NamedTuple):
     """Messages. ``late``: after so many further steps their copies are there, ``None``: never.
 
@@ -103,6 +108,7 @@ class Story:
             since=None,
             limits=ParityLimits(settle=settle, in_memory=self._in_memory),
             everything=False,
+            settled=nothing_settled,
             earlier=self.earlier,
         )
         appended = 0
@@ -224,6 +230,7 @@ async def test_what_the_target_remembers_is_missing_once(counts: tuple[int, int]
         since=None,
         limits=ParityLimits(settle=0.0),
         everything=False,
+        settled=nothing_settled,
         earlier=nothing_known,
     )
     with closing(comparing):
@@ -277,6 +284,7 @@ async def test_a_loss_while_it_is_read_makes_it_begin_anew() -> None:
         since=None,
         limits=ParityLimits(settle=0.0),
         everything=False,
+        settled=nothing_settled,
         earlier=story.earlier,
     )
     with closing(comparing):
@@ -312,6 +320,7 @@ async def test_an_outage_reads_nothing_twice() -> None:
         since=None,
         limits=ParityLimits(settle=0.0),
         everything=False,
+        settled=nothing_settled,
         earlier=story.earlier,
     )
     for log in story.logs:

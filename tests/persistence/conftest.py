@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -18,6 +18,7 @@ from persistence.standby.takeover_rules import LogRole
 from persistence.store.batch import Fence
 from persistence.store.writer import Writer
 from persistence.worker.worker import Worker
+from tests.persistence.fences import owned
 from tests.persistence.samples import PARTITIONS
 from tests.support.metric_values import value_of
 from transport.contract import Transport
@@ -33,13 +34,13 @@ def writer(database_pool) -> Writer:
 
 @pytest.fixture
 async def fence(writer: Writer) -> Fence:
-    return await writer.take("redis", 0, 1, "test")
+    return await owned(writer, "redis", 0, 1, "test")
 
 
 @pytest.fixture
 async def transport(transport_settings) -> AsyncIterator[Transport]:
-    """An empty log of four partitions whose owners are missed after a second."""
-    small = {"stream_partitions": PARTITIONS, "stream_lease_ms": 1000}
+    """An empty log of four partitions."""
+    small = {"stream_partitions": PARTITIONS}
     async with RedisTransport(transport_settings.model_copy(update=small)) as opened:
         yield opened
 
@@ -47,9 +48,7 @@ async def transport(transport_settings) -> AsyncIterator[Transport]:
 @pytest.fixture
 async def other() -> AsyncIterator[Transport]:
     """A second log like the first, in memory."""
-    settings = TransportSettings(
-        transport="memory", stream_partitions=PARTITIONS, stream_lease_ms=1000
-    )
+    settings = TransportSettings(transport="memory", stream_partitions=PARTITIONS)
     async with MemoryTransport.from_settings(settings) as opened:
         yield opened
 
@@ -109,6 +108,40 @@ async def start(transport, database_pool, database_url) -> AsyncIterator[Callabl
             return running
 
         yield make
+
+
+_ALIVE = """
+INSERT INTO processes (member, role, host, pid, version, api_url, metrics_url, transport,
+    consume_from, owned, started_at)
+SELECT member, 'worker', 'h', 1, '1', 'u', 'u', $2, $2, jsonb_build_object($2::text, '{}'::jsonb),
+    now()
+FROM unnest($1::text[]) AS member
+ON CONFLICT (member) DO UPDATE SET seen_at = now()
+"""
+
+
+@pytest.fixture
+async def alive(
+    transport, database_pool
+) -> AsyncIterator[Callable[..., Awaitable[asyncio.Task[None]]]]:
+    """Give processes heartbeats until the test ends, so that they share the log's partitions."""
+    beating: set[asyncio.Task[None]] = set()
+
+    async def beat(members: tuple[str, ...]) -> None:
+        while True:
+            await database_pool.execute(_ALIVE, members, transport.name)
+            await asyncio.sleep(2.0)  # a heartbeat's interval
+
+    async def begin(*members: str) -> asyncio.Task[None]:
+        await database_pool.execute(_ALIVE, members, transport.name)
+        task = asyncio.create_task(beat(members))
+        beating.add(task)
+        return task
+
+    yield begin
+    for task in beating:
+        task.cancel()
+    await asyncio.gather(*beating, return_exceptions=True)
 
 
 @pytest.fixture

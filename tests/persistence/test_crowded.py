@@ -10,16 +10,16 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from compose.process.settings_warnings import warn_of_database
-from persistence.database.outage import log_barrier
+from persistence.database.outage import database_barrier, log_barrier
 from persistence.database.pool import connect
 from persistence.metrics import PersistenceMetrics
+from persistence.ownership.partition_owner import PartitionOwner
 from persistence.settings import PersistenceSettings
-from persistence.worker.claims import Claims
+from persistence.store.writer import Writer
 from tests.persistence.loglib import append, lag
 from tests.persistence.samples import message
 from tests.support.eventually import eventually
 from tests.support.metric_values import value_of
-from transport.contract import WORKER_GROUP, Claim
 from transport.errors import TransportUnavailable
 
 _ROLE = "few_connections"
@@ -38,29 +38,39 @@ async def role_url(database_url: str, database_pool: asyncpg.Pool):
 
 
 async def test_a_worker_without_a_connection_gives_its_partitions_up(
-    role_url: str, start, transport, database_pool
+    role_url: str, start, alive, transport, database_pool
 ) -> None:
-    sessions = [await asyncpg.connect(role_url) for _ in range(_MOST)]
     pools = [
         await connect(PersistenceSettings(database_url=SecretStr(url), database_pool_size=6))
         for url in (role_url.replace(_ROLE, "crossfade"), role_url)
     ]
+    await alive("rich")
+    heartbeat = await alive("poor")
     try:
         rich = start(member="rich", pool=pools[0]).consumer
-        await eventually(lambda: len(rich.status().partitions) == transport.partitions)
         poor = start(member="poor", pool=pools[1]).consumer
-        await eventually(lambda: poor.status().partitions, timeout=20)
+        await eventually(lambda: len(rich.status().partitions) == 2, timeout=20)
+        await eventually(lambda: len(poor.status().partitions) == 2, timeout=20)
+        heartbeat.cancel()
+        await database_pool.execute(f"ALTER ROLE {_ROLE} CONNECTION LIMIT 0")
+        await database_pool.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", _ROLE
+        )
         await append(transport, *(message(f"m{n}", f"c{n}") for n in range(20)))
+        await eventually(lambda: not poor.status().partitions, timeout=20)
+        (paused,) = [pause for pause in poor.status().paused if pause.dependency == "postgresql"]
+        assert "connection" in paused.error
+        assert poor.status().epochs is None
+        await database_pool.execute(
+            "UPDATE processes SET seen_at = now() - interval '11 s' WHERE member = 'poor'"
+        )
 
         async def all_persisted() -> bool:
             return await lag(transport) == 0
 
         await eventually(all_persisted, timeout=30)
-        assert not poor.status().partitions
-        (paused,) = [pause for pause in poor.status().paused if pause.dependency == "postgresql"]
-        assert "connection" in paused.error
-        for session in sessions:
-            await session.close()
+        await database_pool.execute(f"ALTER ROLE {_ROLE} CONNECTION LIMIT {_MOST}")
+        await alive("poor")
         await eventually(lambda: len(poor.status().partitions) == 2, timeout=20)
         assert not poor.status().paused
     finally:
@@ -88,29 +98,30 @@ async def test_more_connections_than_the_server_takes_are_told_at_the_start(data
     ids=["after a defect", "for the log"],
 )
 async def test_a_process_that_gave_its_partitions_up_waits_for_nothing_else(
-    error: Exception, label: str, transport, metrics
+    error: Exception, label: str, transport, database_pool, metrics
 ) -> None:
     """It may take partitions again, and nothing fails then."""
     barrier, stop = log_barrier(transport, metrics, longest=30.0), asyncio.Event()
 
-    async def serve(_claim: Claim, leave: asyncio.Event) -> None:
+    async def serve(_partition: int, _epoch: int, leave: asyncio.Event) -> None:
         if isinstance(error, TransportUnavailable):
             await barrier.hold(error, leave)
         raise error
 
-    claims = Claims(
-        transport,
-        group=WORKER_GROUP,
+    owner = PartitionOwner(
+        database_pool,
+        transport.name,
+        range(transport.partitions),
         member="w1",
-        log_barrier=barrier,
+        database_barrier=database_barrier(Writer(database_pool).probe, metrics, longest=0.1),
         metrics=metrics,
         serve=serve,
     )
     paused = metrics.of(PersistenceMetrics).paused.labels(label)
-    running = asyncio.create_task(claims.run(stop))
+    running = asyncio.create_task(owner.run(stop))
     await eventually(lambda: value_of(paused))
     stop.set()
     await running
     assert not value_of(paused)
-    assert not claims.paused()
+    assert not owner.paused()
     assert not barrier.paused()

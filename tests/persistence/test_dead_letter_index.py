@@ -21,7 +21,7 @@ from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.dead_letters.metrics import DeadLetterMetrics
 from persistence.dead_letters.position import DEAD_LETTERS
 from persistence.errors import FenceLost, Outage, PersistenceError, TooSlow
-from persistence.worker.recovery.metrics import PositionMetrics
+from persistence.worker.position_metrics import PositionMetrics
 from tests.persistence.loglib import lag
 from tests.persistence.samples import message, raw_record, record
 from tests.support.metric_values import value_of

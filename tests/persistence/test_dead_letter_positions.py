@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.dead_letters.position import DEAD_LETTERS
-from persistence.worker.recovery.metrics import PositionMetrics
+from persistence.worker.position_metrics import PositionMetrics
 from tests.persistence.loglib import indexed
 from tests.persistence.samples import message, record
 from tests.support.kafka import fresh_settings
@@ -129,6 +129,7 @@ async def test_a_log_that_lost_its_end_is_read_from_its_last_record(
     offsets = await bury(log, "a")
     beyond = f"{int(offsets[0].partition('-')[0]) + 10**12}"
     beyond += "-0" if "-" in offsets[0] else ""
+    await log.publish_positions(Topic.DEAD_LETTERS, {0: offsets[0]}, group=DLQ_GROUP)
     await database_pool.execute(
         "INSERT INTO log_positions (transport, partition, epoch, through, log)"
         " VALUES ($1, $2, 0, $3, $4)",

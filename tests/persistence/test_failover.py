@@ -1,4 +1,4 @@
-"""A primary is lost, and its standby was behind: what was acknowledged becomes rows again."""
+"""A primary is lost, and its standby was behind: what the log has becomes rows again."""
 
 from __future__ import annotations
 
@@ -12,19 +12,16 @@ from typing import Any
 import asyncpg
 import pytest
 
-from compose.process.health import worker_probe
-from otel.metrics import Metrics
 from persistence.database.pool import connect, using
 from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.errors import Outage
 from persistence.reads.messages import conversation as read_page
 from persistence.settings import PersistenceSettings
-from persistence.store.batch import Fence
+from persistence.store.positions import Opened
 from persistence.store.writer import Writer
-from persistence.worker.recovery.metrics import PositionMetrics
+from persistence.worker.position_metrics import PositionMetrics
 from tests.persistence.loglib import append, broken, lag
 from tests.persistence.samples import PARTITIONS, message, record
-from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
 from tests.support.kafka import fresh_settings
 from tests.support.metric_values import value_of
@@ -110,13 +107,9 @@ async def persisted(transport, *events) -> None:
     await eventually(done, timeout=20)
 
 
-def restored(metrics: Metrics, log: str = "redis") -> int:
-    return int(value_of(metrics.of(PositionMetrics).restored.labels(log)))
-
-
 @pytest.fixture(params=["redis", "kafka"])
 def unopened_log(request, transport_settings):
-    small = {"stream_partitions": PARTITIONS, "stream_lease_ms": 1000}
+    small = {"stream_partitions": PARTITIONS}
     if request.param == "redis":
         return RedisTransport(transport_settings.model_copy(update=small))
     settings = fresh_settings(request.getfixturevalue("kafka_node").bootstrap)
@@ -146,23 +139,27 @@ async def test_a_promoted_standby_that_was_behind_costs_no_row_and_no_order(
         running = start(pool=pool, member="w2", log=log)
     await persisted(log, *late)
     assert await rows(pool) == expected(early, lost, late)
-    assert restored(running.metrics, log.name) == len(lost)
     assert not running.consumer.status().paused
 
 
+@pytest.mark.parametrize("worker", ["lives", "is-another"])
 async def test_a_reader_that_goes_on_from_a_lost_row_misses_nothing(
-    servers: PostgresPair, pool, start, transport
+    worker: str, servers: PostgresPair, pool, start, log
 ) -> None:
-    start(pool=pool)
+    running = start(pool=pool, log=log)
     early, lost, late = messages("early", 21), messages("lost", 21), messages("late", 21)
-    await persisted(transport, *early)
+    await persisted(log, *early)
     await servers.cut()
     await pool.execute(REPEATS)
-    await persisted(transport, *lost)
+    await persisted(log, *lost)
     places = await read_through(pool)
+    if worker == "is-another":
+        await running.stop()
     await servers.primary.kill()
     await servers.promote()
-    await persisted(transport, *late)
+    if worker == "is-another":
+        start(pool=pool, member="w2", log=log)
+    await persisted(log, *late)
     assert await rows_after(pool, places) == expected(lost, late)
 
 
@@ -196,7 +193,7 @@ async def test_a_primary_that_was_replaced_and_goes_on_taking_writes_is_left(
     servers: PostgresPair, pool, start, log
 ) -> None:
     """Its cluster manager died, so nobody stops it."""
-    running = start(pool=pool, log=log)
+    start(pool=pool, log=log)
     early, lost, late = messages("early", 60), messages("lost", 50), messages("late", 40)
     await persisted(log, *early)
     await servers.cut()
@@ -209,7 +206,6 @@ async def test_a_primary_that_was_replaced_and_goes_on_taking_writes_is_left(
     await eventually(is_left, timeout=30)
     await persisted(log, *late)
     assert await rows(pool) == expected(early, lost, late)
-    assert restored(running.metrics, log.name) == len(lost)
 
 
 async def test_a_host_that_takes_no_writes_is_told_in_words(servers: PostgresPair, pool) -> None:
@@ -219,26 +215,18 @@ async def test_a_host_that_takes_no_writes_is_told_in_words(servers: PostgresPai
             pass
 
 
-@pytest.mark.parametrize("group", ["of the first log", "of a second log", "that had begun"])
 @pytest.mark.parametrize("cut", ["before", "after"])
 async def test_a_failover_as_a_log_gets_its_first_owner_costs_no_row(
-    cut: str, group: str, servers: PostgresPair, pool, start, log, monkeypatch
+    cut: str, servers: PostgresPair, pool, start, log, monkeypatch
 ) -> None:
     """The standby has no position of the log, or the one with which its owners began."""
     early, lost, late = messages("early", 20), messages("lost", 20), messages("late", 20)
-    if group != "of the first log":
-        await Writer(pool).take("earlier", 0, 1, "w0")
-    if group == "that had begun":
-        running = start(pool=pool, member="w0", log=log)
-        await persisted(log, *early)
-        await running.stop()
-        await pool.execute("UPDATE log_positions SET through = NULL")  # as a standby leaves it
     if cut == "before":
         await servers.cut()
     else:
-        cut_after_takes(servers, monkeypatch)
+        cut_after_opens(servers, monkeypatch)
     running = start(pool=pool, log=log)
-    await persisted(log, *([] if group == "that had begun" else early), *lost)
+    await persisted(log, *early, *lost)
     if cut == "after":
         await running.kill()
     await servers.primary.kill()
@@ -249,22 +237,22 @@ async def test_a_failover_as_a_log_gets_its_first_owner_costs_no_row(
     assert await rows(pool) == expected(early, lost, late)
 
 
-def cut_after_takes(servers: PostgresPair, monkeypatch) -> None:
-    """Cut the standby when all partitions were taken for the first time, and nothing else done."""
-    take, taken = Writer.take, asyncio.Barrier(PARTITIONS)
+def cut_after_opens(servers: PostgresPair, monkeypatch) -> None:
+    """Cut the standby when all positions were opened for the first time, and nothing else done."""
+    open_position, opened = Writer.open, asyncio.Barrier(PARTITIONS)
     is_cut = False
 
-    async def take_and_cut(self: Writer, *arguments: Any, **position: Any) -> Fence:
+    async def open_and_cut(self: Writer, *arguments: Any) -> Opened:
         nonlocal is_cut
-        fence = await take(self, *arguments, **position)
+        position = await open_position(self, *arguments)
         if not is_cut:
-            if await taken.wait() == 0:
+            if await opened.wait() == 0:
                 await servers.cut()
-            await taken.wait()
+            await opened.wait()
             is_cut = True
-        return fence
+        return position
 
-    monkeypatch.setattr(Writer, "take", take_and_cut)
+    monkeypatch.setattr(Writer, "open", open_and_cut)
 
 
 async def test_a_restored_backup_is_caught_up_from_the_log(
@@ -286,7 +274,6 @@ async def test_a_restored_backup_is_caught_up_from_the_log(
     running = start(pool=pool, member="w2")
     await persisted(transport, *late)
     assert await rows(pool) == expected(early, lost, late)
-    assert restored(running.metrics) == len(lost)
 
 
 async def test_rows_are_put_back_where_nothing_new_comes(
@@ -415,88 +402,56 @@ def _letter(name: str) -> DeadLetter:
     return DeadLetter(record(message(name)), Reason.REJECTED, "why", 3, timestamp(0.0))
 
 
-async def test_a_partition_waits_where_the_log_reaches_back_no_more_until_that_is_accepted(
-    servers: PostgresPair, pool, start, transport_settings, tmp_path
+async def test_rows_that_the_log_holds_no_more_are_counted_and_the_others_come_back(
+    servers: PostgresPair, pool, start, transport_settings
 ) -> None:
-    brief = {
-        "stream_partitions": PARTITIONS,
-        "stream_lease_ms": 1000,
-        "stream_retention_seconds": 1,
-    }
+    brief = {"stream_partitions": PARTITIONS, "stream_retention_seconds": 1}
     async with RedisTransport(transport_settings.model_copy(update=brief)) as log:
-        redis = {
-            "REDIS_HOST": transport_settings.redis_host,
-            "REDIS_PORT": str(transport_settings.redis_port),
-            "REDIS_STREAM_DB": str(transport_settings.redis_stream_db),
-            "STREAM_PARTITIONS": str(PARTITIONS),
-        }
-        await _accepted_in_the_end(log, servers, pool, start, tmp_path, redis)
+        running = start(pool=pool, log=log)
+        early, lost, late = (messages(kind, 14, "x" * 5000) for kind in ("early", "lost", "late"))
+        partitions = {partition_for(message.conversation_id, PARTITIONS) for message in early}
+        await persisted(log, *early)
+        await servers.cut()
+        cut_at = await pool.fetch("SELECT * FROM log_positions WHERE through > ''")
+        await pool.execute(REPEATS)
+        turns = iter(range(1000))
+
+        async def trimmed() -> bool:
+            # A partition is trimmed when its position moves.
+            lost.extend(messages(f"lost{next(turns)}", 14, "x" * 5000))
+            await persisted(log, *lost[-14:])
+            reached = [
+                await log.reaches(Topic.MESSAGES, row["partition"], after=row["through"])
+                for row in cut_at
+            ]
+            return not any(reached)
+
+        await persisted(log, *lost)
+        await eventually(trimmed, timeout=20)
+        places = await read_through(pool)
+        await running.kill()
+        await servers.primary.kill()
+        await servers.promote()
+        running = start(pool=pool, member="w2", log=log)
+        await persisted(log, *late)
+        assert not running.consumer.status().paused
+        rows_lost = running.metrics.of(PositionMetrics).rows_lost
+        assert value_of(rows_lost.labels("redis")) == len(partitions)
+        there, read = await rows(pool), await rows_after(pool, places)
+        for conversation, kept in expected(early).items():
+            last = there[conversation][len(kept) :]
+            sent = [pair for part in (lost, late) for pair in expected(part).get(conversation, [])]
+            assert last == sent[len(sent) - len(last) :], "what the log held, and what came since"
+            assert read[conversation] == last
 
 
-async def _accepted_in_the_end(log, servers: PostgresPair, pool, start, folder, redis) -> None:
-    running = start(pool=pool, log=log)
-    early, lost, late = (messages(kind, 14, "x" * 5000) for kind in ("early", "lost", "late"))
-    waiting = sorted({partition_for(message.conversation_id, PARTITIONS) for message in early})
-    await persisted(log, *early)
-    await servers.cut()
-    cut_at = await pool.fetch("SELECT * FROM log_positions WHERE through > ''")
-    await pool.execute(REPEATS)
-    await persisted(log, *lost)
-    places = await read_through(pool)
-
-    async def trimmed() -> bool:
-        reached = [
-            await log.reaches(Topic.MESSAGES, row["partition"], after=row["through"])
-            for row in cut_at
-        ]
-        return not any(reached)
-
-    await eventually(trimmed, timeout=20)
-    await running.kill()
-    await servers.primary.kill()
-    await servers.promote()
-    running = start(pool=pool, member="w2", log=log)
-    worker = running.consumer
-    await eventually(lambda: len(worker.status().paused) == len(waiting), timeout=20)
-    state = worker_probe(worker, required=True)()
-    assert state.status == "degraded"
-    assert "PostgreSQL lost rows whose records redis no longer holds" in state.detail
-    assert f"crossfade db accept-gap redis {waiting[0]} --why" in state.detail
-    await append(log, *late)
-    gauge = running.metrics.of(PositionMetrics).lost
-    assert all(value_of(gauge.labels("redis", str(partition))) for partition in waiting)
-    assert await rows(pool) == expected(early)
-    for partition in waiting:
-        accepted = await Crossfade.fork(
-            "db", "accept-gap", "redis", str(partition), "--why", "no backup", "--yes",
-            cwd=folder, DATABASE_URL=servers.url, **redis,
-        )  # fmt: skip
-        assert await accepted.ends() == 0, accepted.text
-
-    async def goes_on() -> bool:
-        return await lag(log) == 0
-
-    await eventually(goes_on, timeout=20)
-    assert not worker.status().paused
-    assert not any(value_of(gauge.labels("redis", str(partition))) for partition in waiting)
-    there, read = await rows(pool), await rows_after(pool, places)
-    for conversation, kept in expected(early).items():
-        last = there[conversation][len(kept) :]
-        sent = [pair for part in (lost, late) for pair in expected(part).get(conversation, [])]
-        assert last == sent[len(sent) - len(last) :], "what the log still held, and what came since"
-        assert read[conversation] == last
-    done = await pool.fetch("SELECT action, why FROM operator_actions ORDER BY id")
-    accepted = [tuple(row) for row in done if row["action"] != "put rows back"]
-    assert accepted == [("accept gap", "no backup")] * len(waiting)
-
-
-async def test_an_ordinary_restart_puts_nothing_back(start, transport, database_pool) -> None:
+async def test_an_ordinary_restart_writes_nothing_again(start, transport, database_pool) -> None:
     for number in range(3):
         running = start(member=f"w{number}")
         bad = broken(message(f"bad{number}", "conv1"))
         await persisted(transport, *messages(f"m{number}", 30), bad)
+        assert (running.count("persisted"), running.count("duplicate")) == (30, 0)
         await (running.stop() if number else running.kill())
-        assert restored(running.metrics) == 0
     positions = await database_pool.fetch("SELECT * FROM log_positions")
     told = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
     progress = {standing.partition: standing for standing in told}

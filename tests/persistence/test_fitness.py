@@ -21,6 +21,7 @@ from persistence.errors import Crowded, Outage, UnfitDatabase
 from persistence.fleet.leader_lock import elected
 from persistence.settings import PersistenceSettings
 from persistence.store.writer import Writer
+from tests.persistence.fences import owned
 from tests.persistence.samples import message, placed
 from tests.support.crossfade import Crossfade
 from tests.support.pgbouncer import Pgbouncer, needs_prepared_statements
@@ -134,7 +135,7 @@ async def test_a_pooler_in_session_mode_is_used_and_keeps_nothing_back(
         async with elected(pool, "one") as first, elected(pool, "one") as second:
             assert first is not None
             assert second is None
-        fence = await Writer(pool).take("redis", 0, 1, "test")
+        fence = await owned(Writer(pool), "redis", 0, 1, "test")
         await asyncio.gather(
             *(Writer(pool).write([placed(message(f"m{n}", f"c{n}"))], None) for n in range(20))
         )

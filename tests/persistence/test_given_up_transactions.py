@@ -11,6 +11,7 @@ import pytest
 from persistence.database.pool import Pool, connect, using
 from persistence.settings import PersistenceSettings
 from persistence.store.writer import Writer
+from tests.persistence.fences import owned
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
 
@@ -45,7 +46,9 @@ async def _in_a_black_hole(proxy: FaultProxy, statement: bytes, work) -> asyncio
 
 
 async def test_one_that_is_cancelled_waits_for_no_answer(pool, proxy):
-    taking = await _in_a_black_hole(proxy, b"UPDATE log_pos", Writer(pool).take("redis", 0, 1, "w"))
+    taking = await _in_a_black_hole(
+        proxy, b"INSERT INTO log_pos", owned(Writer(pool), "redis", 0, 1, "w")
+    )
     taking.cancel()
     await asyncio.wait([taking], timeout=_SOON)
     assert taking.cancelled()

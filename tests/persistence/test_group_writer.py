@@ -12,6 +12,7 @@ from persistence.errors import FenceLost, Outage, Rejected, Unexpected
 from persistence.store.batch import FencedBatch, Written
 from persistence.store.group_writer import STATEMENT_BYTES, GroupWriter
 from persistence.store.writer import Writer
+from tests.persistence.fences import owned
 from tests.persistence.loglib import contents
 from tests.persistence.samples import PARTITIONS, message, placed, receipt
 
@@ -48,7 +49,7 @@ def group(counted) -> GroupWriter:
 
 @pytest.fixture
 async def fences(counted):
-    return [await counted.take("redis", partition, 1, "test") for partition in range(PARTITIONS)]
+    return [await owned(counted, "redis", partition, 1, "test") for partition in range(PARTITIONS)]
 
 
 def batch(partition: int, *contents: str, name: str = "m"):
@@ -151,7 +152,7 @@ async def test_a_row_that_nothing_follows_is_written_soon(counted, fences):
 
 
 async def test_a_lost_fence_stops_its_partition_alone(group, counted, fences, database_pool):
-    await counted.take("redis", 1, 2, "newer")
+    await owned(counted, "redis", 1, 2, "newer")
     event = message("of 1", "conv1")
     batches = [batch(0, "a"), [placed(event, 1), placed(receipt(event), 1)], batch(2, "c")]
     first, lost, last = await write_all(group, fences, batches)
@@ -358,7 +359,7 @@ async def test_who_is_cancelled_cancels_no_other(group, fences, database_pool):
 
 async def test_two_claims_of_a_partition_are_never_in_one_statement(group, counted, fences):
     """A partition that came back before its last claim ended: each has its own fence."""
-    newer = await counted.take("redis", 0, 2, "test")
+    newer = await owned(counted, "redis", 0, 2, "test")
     old, new = await write_all(group, [fences[0], newer], [batch(0, "a"), batch(0, "b", name="n")])
     assert isinstance(old, FenceLost)
     assert new == Written([0], [], [])
@@ -441,8 +442,8 @@ async def test_so_many_bytes_may_wait_as_a_statement_has(
 
 async def test_statements_of_two_processes_that_meet_in_their_rows_both_end(writer, database_pool):
     """The same messages, read from two logs of other partition counts, in opposite orders."""
-    mine = [await writer.take("redis", p, 1, "mine") for p in (0, 1)]
-    theirs = [await writer.take("kafka", p, 1, "theirs") for p in (2, 3)]
+    mine = [await owned(writer, "redis", p, 1, "mine") for p in (0, 1)]
+    theirs = [await owned(writer, "kafka", p, 1, "theirs") for p in (2, 3)]
     for n in range(20):
         events = [message(f"{n}-{m}", f"conv{m}") for m in range(100)]
         half = len(events) // 2

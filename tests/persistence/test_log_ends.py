@@ -15,7 +15,8 @@ from compose.local.valkey import ValkeyServer
 from compose.process.logs.log_ends import LogEnds
 from persistence.fleet.log_ends import End, known_ends, note_ends
 from tests.transport.redis_backend import short_settings
-from transport.conformance.member import ConformanceWorker, messages, until
+from tests.transport.settler import Settler
+from transport.conformance.envelopes import messages, until
 from transport.contract import WORKER_GROUP, Appended, Topic
 from transport.redis import RedisTransport
 from transport.redis.entry_ids import id_key as entry_key
@@ -116,7 +117,7 @@ async def test_what_was_trimmed_since_is_not_taken_for_lost(
     server = await new_redis()
     settings = short_settings(server, stream_retention_records=0, stream_retention_seconds=0)
     async with RedisTransport.from_settings(settings) as log:
-        worker = ConformanceWorker(log, "worker")
+        worker = Settler(log)
         async with worker.working():
             await log.publish(messages(["x"] * 400, partition=0, of=log))
             await LogEnds(database_pool, [log]).exchange()

@@ -23,6 +23,7 @@ from persistence.settings import PersistenceSettings
 from persistence.store.columns import columns
 from persistence.store.writer import Writer
 from persistence.tables.models import metadata
+from tests.persistence.fences import owned
 from tests.persistence.samples import message, placed
 from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
@@ -74,7 +75,7 @@ async def test_migrations_go_up_down_and_up_again(empty_url):
         "migration", "migration_events", "processes", "shadow_gaps",
         "operator_actions", "delivery_attempts", "parity_reports", "log_identities",
         "retired_logs", "log_positions", "log_ends", "tombstones", "row_archives",
-        "freed_pages", "sequence_marks", "standby_positions",
+        "freed_pages", "sequence_marks",
     } == everything  # fmt: skip
     assert await migrate.downgrade(empty_url, "0001") == "0001"
     assert await tables(empty_url) == {"messages", "message_receipts", "fences"}
@@ -103,7 +104,7 @@ async def test_the_first_rows_of_a_fresh_table_change_no_bloom_filter(empty_url)
     """It would take 14 times the processor time of the rest of their insert."""
     await migrate.upgrade(empty_url)
     pool = await connect(PersistenceSettings(database_url=empty_url))
-    fence = await Writer(pool).take("redis", 0, 1, "test")
+    fence = await owned(Writer(pool), "redis", 0, 1, "test")
     await Writer(pool).write([placed(message("a"))], fence)
     for name in ("client_message_id", "correlation_id"):
         made = "SELECT brin_summarize_range($1::text::regclass, 0)"  # how many were not there yet
@@ -197,7 +198,7 @@ async def test_processes_that_start_together_migrate_once(empty_url):
 
 
 async def test_yesterdays_insert_works_on_todays_schema(database_pool):
-    fence = await Writer(database_pool).take("redis", 0, 1, "yesterday")
+    fence = await owned(Writer(database_pool), "redis", 0, 1, "yesterday")
     of_message, _ = columns([placed(message("a")), placed(message("b"))])
     values = of_message.values
     values["accepted_at"] = list(map(datetime.fromisoformat, values["accepted_at"]))
@@ -212,14 +213,14 @@ async def test_yesterdays_insert_works_on_todays_schema(database_pool):
 
 async def test_rows_survive_a_step_back_and_forth(database_url, database_pool):
     writer = Writer(database_pool)
-    fence = await writer.take("redis", 0, 1, "test")
+    fence = await owned(writer, "redis", 0, 1, "test")
     await writer.write([placed(message("a"))], fence)
     await migrate.downgrade(database_url, "0001")
     await migrate.upgrade(database_url)
     with pytest.raises(FenceLost):
         await writer.write([placed(message("a"))], fence)  # its position is not known any more
-    fence = await writer.take("redis", 0, 1, "test")
-    assert fence.through is None
+    fence = await owned(writer, "redis", 0, 1, "test")
+    assert fence.through == ""
     assert (await writer.write([placed(message("a"))], fence)).duplicates == [0]
 
 

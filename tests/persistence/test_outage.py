@@ -117,8 +117,9 @@ async def test_a_postgresql_that_hangs_is_an_outage_too(start, transport, own_po
     await eventually(lambda: waits_for(worker) == ["postgresql"])
     await server.resume()
     await eventually(lambda: _empty(transport))
-    # Statements that were under way when it hung may have committed: those records are repeats.
-    assert worker.count("persisted") + worker.count("duplicate") == 51
+    # The statement that was under way may have committed, with its position: nobody counts it.
+    assert worker.count("persisted") in (1, 51)
+    assert worker.count("duplicate") == 0
     assert await contents(pool) == ["hello", *(f"{i}" for i in range(50))]
     assert await letters(transport) == []
 
@@ -154,7 +155,7 @@ async def test_a_schema_that_is_not_there_yet_is_waited_for(
 async def test_redis_killed_and_started_again(start, new_redis, database_pool, eventually):
     server = await new_redis()
     settings = TransportSettings(
-        redis_host=server.host, redis_port=server.port, stream_partitions=4, stream_lease_ms=1000
+        redis_host=server.host, redis_port=server.port, stream_partitions=4
     )
     async with RedisTransport(settings) as log:
         worker = start(log=log)
@@ -173,7 +174,7 @@ async def test_redis_killed_and_started_again(start, new_redis, database_pool, e
     ]
 
 
-async def test_a_record_is_not_acknowledged_before_its_dead_letter_is_appended(
+async def test_a_record_is_not_passed_before_its_dead_letter_is_appended(
     start, transport, database_pool, eventually
 ):
     log = Faulty(transport)
@@ -224,7 +225,7 @@ async def test_an_error_without_a_rule_pauses_its_partition_alone_and_dead_lette
     await append(transport, message("c1", "conv1", "puzzle"), message("c2", "conv2", "fine"))
     await eventually(lambda: worker.consumer.status().paused)
     [paused] = worker.consumer.status().paused
-    assert paused.dependency.startswith("messages partition")
+    assert paused.dependency.startswith("partition ")
     await eventually(lambda: worker.count("persisted") == 1)  # the other partition's
     puzzle.clear()
     await eventually(lambda: worker.count("persisted") == 2)

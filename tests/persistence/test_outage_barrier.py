@@ -81,6 +81,20 @@ async def test_a_stop_ends_every_wait(dependency, metrics):
     assert all(isinstance(end, Stopping) for end in ended)
 
 
+async def test_a_stop_ends_a_wait_behind_another_caller(dependency, metrics):
+    barrier = OutageBarrier("it", dependency.probe, metrics, backoff=Backoff(30, 30))
+    stop, never = asyncio.Event(), asyncio.Event()
+    probing = asyncio.create_task(barrier.hold(Outage("down"), never))
+    await asyncio.sleep(0)
+    queued = asyncio.create_task(barrier.hold(Outage("down"), stop))
+    await asyncio.sleep(0)
+    stop.set()
+    with pytest.raises(Stopping):
+        await queued
+    assert not probing.done()
+    probing.cancel()
+
+
 async def test_a_pause_ends_with_the_last_caller_that_waits(barrier, dependency, metrics):
     """Its partitions may go to another process in an outage, and nobody would find its end."""
     first, last = asyncio.Event(), asyncio.Event()

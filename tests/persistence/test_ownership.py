@@ -26,7 +26,7 @@ async def ended(task: asyncio.Task[None]) -> None:
 class Process:
     """A process that owns partitions of the log ``redis``, and its heartbeat."""
 
-    def __init__(self, pool, member: str) -> None:
+    def __init__(self, pool, member: str, *, until_forgotten: bool = False) -> None:
         self.pool = pool
         self.member = member
         self.serving: dict[int, int] = {}
@@ -42,6 +42,7 @@ class Process:
             database_barrier=self.barrier,
             metrics=metrics,
             serve=self._serve,
+            until_forgotten=until_forgotten,
         )
         self.task: asyncio.Task[None] | None = None
 
@@ -86,11 +87,11 @@ class Process:
 
 
 @pytest.fixture
-async def process(database_pool) -> AsyncIterator[Callable[[str], Process]]:
+async def process(database_pool) -> AsyncIterator[Callable[..., Process]]:
     async with AsyncExitStack() as stack:
 
-        def make(member: str) -> Process:
-            made = Process(database_pool, member)
+        def make(member: str, **more) -> Process:
+            made = Process(database_pool, member, **more)
 
             async def end() -> None:
                 if made.task is not None:
@@ -201,3 +202,22 @@ async def test_an_outage_ends_no_work_and_is_waited_out(process, database_pool, 
     assert not two.serving
     await database_pool.execute("ALTER TABLE away RENAME TO fences")
     await eventually(lambda: shared(one, two))
+
+
+async def test_who_drains_a_log_owns_nothing_once_it_is_forgotten(
+    process, database_pool, eventually
+):
+    """Or the processes that drain it would record it as used again and again."""
+    one, two = (process(member, until_forgotten=True) for member in ("p1", "p2"))
+    for each in (one, two):
+        await each.start()
+    await eventually(lambda: shared(one, two))
+    for each in (one, two):
+        await each.beat()
+    await database_pool.execute("DELETE FROM fences WHERE partition <> 0")
+    await eventually(lambda: not (one.serving or two.serving))
+
+    async def is_forgotten() -> bool:
+        return await database_pool.fetchval("SELECT count(*) FROM fences") == 0
+
+    await eventually(is_forgotten)

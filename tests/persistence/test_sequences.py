@@ -22,6 +22,7 @@ from persistence.sequences import (
 from persistence.settings import PersistenceSettings
 from persistence.store.writer import Writer
 from persistence.tables.models import metadata
+from tests.persistence.fences import owned
 from tests.persistence.samples import message, placed
 from transport.contract import Record, Topic
 
@@ -84,7 +85,7 @@ def test_every_column_that_postgresql_numbers_is_known():
 
 async def test_new_rows_follow_old_ones_on_a_copy(database_url, database_pool):
     writer = Writer(database_pool)
-    fence = await writer.take("redis", 0, 1, "test")
+    fence = await owned(writer, "redis", 0, 1, "test")
     for number in range(3):
         await writer.write([placed(message(f"old {number}"))], fence)
     await beat(database_pool)
@@ -93,7 +94,7 @@ async def test_new_rows_follow_old_ones_on_a_copy(database_url, database_pool):
     later = await new_pool(database_url)
     try:
         with capture_logs() as logs:
-            fence = await Writer(later).take("redis", 0, 2, "test")
+            fence = await owned(Writer(later), "redis", 0, 2, "test")
         await Writer(later).write([placed(message("new"))], fence)
         assert await told(later) == ["old 0", "old 1", "old 2", "old 3", "new"]
         assert [line["sequence"] for line in logs if line["log_level"] == "warning"] == [
@@ -176,13 +177,13 @@ async def test_a_role_that_may_not_advance_it_inserts_nothing_and_says_the_remed
         try:
             writer = Writer(limited)
             with pytest.raises(Outage, match="logical replication copies no sequences") as refused:
-                await writer.take("redis", 0, 1, "test")
+                await owned(writer, "redis", 0, 1, "test")
             with pytest.raises(Outage):
                 await writer.write([placed(message("new"), transport="direct")], None)
             assert await told(database_pool) == ["old"]
             remedy = str(refused.value).rpartition("as its owner: ")[2]
             await database_pool.execute(remedy)
-            fence = await writer.take("redis", 0, 1, "test")
+            fence = await owned(writer, "redis", 0, 1, "test")
             await writer.write([placed(message("new"))], fence)
         finally:
             await limited.close()
@@ -218,7 +219,7 @@ async def test_a_role_that_may_not_read_sequences_works_without_marks(database_u
         await database_pool.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
         limited = await new_pool(database_url.replace("//crossfade", f"//{role}"))
         try:
-            fence = await Writer(limited).take("redis", 0, 1, "test")
+            fence = await owned(Writer(limited), "redis", 0, 1, "test")
             await Writer(limited).write([placed(message("one"))], fence)
             await beat(limited)
             async with using(limited) as connection:

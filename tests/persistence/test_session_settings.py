@@ -14,6 +14,7 @@ from persistence.database.pool import Pool, connect, using
 from persistence.errors import Outage, TooSlow
 from persistence.settings import PersistenceSettings
 from persistence.store.writer import Writer
+from tests.persistence.fences import owned
 from tests.persistence.loglib import append, lag
 from tests.persistence.samples import message, placed
 from tests.support.eventually import eventually
@@ -46,7 +47,7 @@ async def test_rows_are_inserted_whatever_a_database_is_set_to(database_url, dat
     await strange(database_pool, database_url.rpartition("/")[2])
     pool = await pool_of(database_url)
     try:
-        fence = await Writer(pool).take("redis", 0, 1, "test")  # its position may be unknown
+        fence = await owned(Writer(pool), "redis", 0, 1, "test")  # its position may be unknown
         # Statements of one conversation wait for each other.
         batches = [[placed(message(f"{n} {m}")) for m in range(20)] for n in range(20)]
         done = await asyncio.gather(*(Writer(pool).write(batch, None) for batch in batches))

@@ -1,4 +1,4 @@
-"""The standby: the group's place in the log that is not consumed, and when it persists after all.
+"""The standby: the position in the log that is not consumed, and when it persists after all.
 
 Redis is consumed or not, and a log in memory is the other: what the two have in common is the
 contract. With Kafka, and with processes: ``tests/faults/test_crossfade.py``.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 from random import Random
 
+import asyncpg
 import msgspec
 import pytest
 from structlog.testing import capture_logs
@@ -20,12 +21,14 @@ from persistence.dead_letters.rows import HEADER_REDRIVES
 from persistence.dead_letters.selection import Selection
 from persistence.standby.metrics import StandbyMetrics
 from persistence.standby.takeover_rules import LogRole, TakeoverReason
-from persistence.store.writer import Writer
 from tests.persistence.loglib import broken, contents, indexed, raw
 from tests.persistence.samples import PARTITIONS, message, placed, receipt
 from tests.support.metric_values import value_of
 from tests.support.mirrors import append, copy_of, drained, lag, mirror, seal, unread
 from transport.contract import WORKER_GROUP, Record, Topic
+from transport.message.partitioner import partition_for
+
+P = partition_for("conv", PARTITIONS)
 
 
 def taken_over(standby, reason: str) -> int:
@@ -64,76 +67,111 @@ async def test_what_the_workers_persisted_is_acknowledged_and_its_place_is_noted
     } == set(status.positions.values())
 
 
-async def test_how_far_it_followed_is_noted_where_a_worker_will_begin(
+async def test_its_position_follows_and_a_worker_begins_there(
     start, stand_by, transport, other, database_pool, eventually
 ):
-    """First the group's position at its start, then what it acknowledged, all before it ends."""
     sent = [message(f"c{i}", f"conv{i % 7}") for i in range(60)]
     await mirror(transport, other, *sent[:40])
     standby, worker = stand_by(patience=60), start()
-    await eventually(partial(drained, other))
+    await eventually(lambda: is_at_the_end(database_pool, other))
     await standby.stop()
-    assert await noted(database_pool, "memory") == await floors(other)
     standby = stand_by(patience=60, member="w2")
     await mirror(transport, other, *sent[40:])
+    await eventually(lambda: is_at_the_end(database_pool, other))
     await eventually(partial(drained, other))
     await standby.stop()
     await eventually(partial(drained, transport))
     await worker.stop()
-    assert await noted(database_pool, "memory") == await floors(other)
-    with capture_logs() as said:
+    with capture_logs() as logs:
         reads = start(log=other, member="w3")
         await mirror(transport, other, message("last", "conv1"))
         await eventually(partial(drained, other))
         await reads.stop()
-    assert [line["event"] for line in said if line["log_level"] in ("warning", "error")] == []
-    assert await database_pool.fetchval("SELECT count(*) FROM standby_positions") == 0
+    assert [line["event"] for line in logs if line["log_level"] in ("warning", "error")] == []
+    assert (reads.count("persisted"), reads.count("duplicate")) == (1, 0)
 
 
-async def test_what_a_killed_standby_had_no_time_to_note_is_asked_about_and_not_written_again(
+async def test_a_stop_leaves_the_position_behind_the_last_settled_record(
+    start, stand_by, transport, other, database_pool, eventually
+):
+    """The position is moved once a second, and at the end."""
+    standby, worker = stand_by(patience=60), start()
+    for turn in range(3):
+        await mirror(transport, other, *(message(f"c{turn}.{i}", f"conv{i}") for i in range(8)))
+        await eventually(lambda turn=turn: worker.count("persisted") == 8 * (turn + 1))
+        await eventually(partial(_is_idle, standby))
+        reached = standby.consumer.status().positions
+        await standby.stop()
+        stored = await through(database_pool, other)
+        key = other.sort_key
+        assert all(key(stored[p]) >= key(offset) for p, offset in reached.items())
+        standby = stand_by(patience=60, member=f"w{turn + 2}")
+    await eventually(lambda: is_at_the_end(database_pool, other))
+
+
+async def test_a_standby_that_was_killed_before_it_moved_writes_nothing_again(
     start, stand_by, transport, other, database_pool, eventually
 ):
     """Also a record that became a dead letter: it becomes no second one."""
     sent = [message(f"c{i}", "conv") for i in range(20)]
     standby, worker = stand_by(patience=60), start()
     await mirror(transport, other, *sent[:5])
-    await eventually(partial(drained, other))
-    await standby.stop()
-    before = await noted(database_pool, "memory")
-    standby = stand_by(patience=60, member="w2")
+    await eventually(lambda: is_at_the_end(database_pool, other))
     start(DeadLetterIndexer, member="i1")
     await mirror(transport, other, *sent[5:], broken(message("bad", content="nul")))
-    await eventually(partial(drained, other))
-    await standby.stop()
+    last = (await other.read(Topic.MESSAGES, P))[-1].offset
+    await eventually(lambda: standby.consumer.status().positions[P] == last)
+    await standby.kill()
     await eventually(partial(drained, transport))
     await worker.stop()
-    for partition, through in before.items():
-        await Writer(database_pool).note_standby(
-            "memory", partition, through, await other.identity()
-        )
-    with capture_logs() as said:
+    with capture_logs() as logs:
         standby = stand_by(patience=60, member="w3")
-
-        async def is_noted() -> bool:
-            return await noted(database_pool, "memory") == await floors(other)
-
-        await eventually(is_noted)
+        await eventually(lambda: is_at_the_end(database_pool, other))
         await standby.stop()
-    assert [line["event"] for line in said if line["log_level"] in ("warning", "error")] == []
+    assert [line["event"] for line in logs if line["log_level"] in ("warning", "error")] == []
     assert len(await transport.read(Topic.DEAD_LETTERS, 0)) == 1
     assert await other.read(Topic.DEAD_LETTERS, 0) == []
     assert await database_pool.fetchval("SELECT count(*) FROM messages") == 20
 
 
-async def noted(pool, transport: str) -> dict[int, str]:
-    rows = await pool.fetch("SELECT * FROM standby_positions WHERE transport = $1", transport)
-    return {row["partition"]: row["through"] for row in rows}
+async def test_a_question_that_failed_is_asked_again(
+    start, stand_by, transport, other, database_pool, database_url, eventually
+):
+    stand_by(patience=60)
+    start()
+    connection = await asyncpg.connect(database_url)
+    waiting = "SELECT pid FROM pg_locks WHERE NOT granted"
+    try:
+        async with connection.transaction():
+            await connection.execute("LOCK message_positions IN ACCESS EXCLUSIVE MODE")
+            await mirror(transport, other, *(message(f"c{i}") for i in range(10)))
+            asking = await eventually(lambda: connection.fetchval(waiting))
+            await connection.execute("SELECT pg_terminate_backend($1)", asking)
+
+            async def asks_again() -> bool:
+                return await connection.fetchval(waiting) not in (None, asking)
+
+            await eventually(asks_again)
+            assert await lag(other) == 10
+    finally:
+        await connection.close()
+    await eventually(partial(drained, other))
 
 
-async def floors(log) -> dict[int, str]:
-    return {
-        p.partition: p.floor or "" for p in await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
-    }
+def _is_idle(standby) -> bool:
+    return not standby.consumer.waiting()
+
+
+async def through(pool, log) -> dict[int, str]:
+    """Return the position of each partition that has one."""
+    rows = await pool.fetch("SELECT * FROM log_positions WHERE transport = $1", log.name)
+    return {row["partition"]: row["through"] for row in rows if row["partition"] >= 0}
+
+
+async def is_at_the_end(pool, log) -> bool:
+    """Return whether PostgreSQL's positions have passed all that the log holds."""
+    progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    return await through(pool, log) == {part.partition: part.end or "" for part in progress}
 
 
 async def test_nothing_is_acknowledged_beyond_the_first_that_is_not_settled(
@@ -152,9 +190,13 @@ async def test_nothing_is_acknowledged_beyond_the_first_that_is_not_settled(
         open_ids = {event.message_id.encode() for event in waiting}
 
         async def at_the_first_open(open_ids=open_ids) -> bool:
-            left = [await unread(other, p) for p in range(PARTITIONS)]
+            at = await through(database_pool, other)
+            left = [
+                await other.read(Topic.MESSAGES, p, after=at.get(p) or None, limit=5000)
+                for p in range(PARTITIONS)
+            ]
             seen = {record.headers["messageId"] for records in left for record in records}
-            assert open_ids <= seen, "acknowledged what nobody has persisted"
+            assert open_ids <= seen, "the position passed a message that is no row"
             return all(
                 not records or records[0].headers["messageId"] in open_ids for records in left
             )

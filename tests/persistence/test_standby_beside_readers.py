@@ -6,17 +6,15 @@ restart: ``tests/faults/test_reader_change.py``.
 
 from __future__ import annotations
 
-import time
 from functools import partial
 
 import pytest
 
-from persistence.standby import partition_standby, standby_feed
 from persistence.standby.takeover_rules import LogRole
 from tests.persistence.loglib import contents
-from tests.persistence.samples import message
-from tests.persistence.test_handed_over import until_handed_over
+from tests.persistence.samples import PARTITIONS, message
 from tests.support.mirrors import drained, mirror
+from transport.message.partitioner import partition_for
 
 PATIENCE = 60  # far longer than a test waits
 
@@ -26,6 +24,12 @@ INSERT INTO processes (member, role, host, pid, version, api_url, metrics_url, t
 VALUES ('another', 'worker', 'h', 1, '1', 'u', 'u', 'redis', $1, $2, now())
 """
 READS = '{"redis": {}}'
+# The standby's process is "w1". The other one reads half of the log, and not the conversation.
+SHARES = """
+INSERT INTO fences (transport, partition, epoch, owner)
+SELECT 'redis', ($1 + n) % $2, 1, CASE WHEN n < $2 / 2 THEN 'w1' ELSE 'another' END
+FROM generate_series(0, $2 - 1) AS n
+"""
 
 
 @pytest.fixture
@@ -34,10 +38,15 @@ def stand_by(stand_by, transport):
     return partial(stand_by, transport, LogRole.MIRRORED, patience=PATIENCE)
 
 
+async def another_reads(pool) -> None:
+    await pool.execute(PROCESS, "redis", READS)
+    await pool.execute(SHARES, partition_for("conv", PARTITIONS), PARTITIONS)
+
+
 async def test_what_no_worker_reads_becomes_rows_without_patience(
     stand_by, transport, other, database_pool, eventually
 ):
-    await database_pool.execute(PROCESS, "redis", READS)
+    await another_reads(database_pool)
     stand_by()
     for number in range(5):
         sent = message(f"c{number}", "conv", str(number))
@@ -52,35 +61,11 @@ async def test_what_no_worker_reads_becomes_rows_without_patience(
     assert await contents(database_pool) == list("01234")
 
 
-async def test_a_record_that_the_feed_has_held_waits_for_one_lull_in_all(
-    start, stand_by, transport, other, database_pool, transport_settings, eventually, monkeypatch
-):
-    """It was appended by this process, so the standby gets it twice."""
-    stand_by()
-    worker = start(log=other, member="w2")
-    send = partial(mirror, transport, other)
-    await until_handed_over(transport, transport_settings, eventually, send=send)
-    await worker.stop()
-    await database_pool.execute(PROCESS, "redis", READS)
-    lull = 3.0
-    for module in (partition_standby, standby_feed):
-        monkeypatch.setattr(module, "LULL_SECONDS", lull)
-    began = time.monotonic()
-    await mirror(transport, other, message("c1"))
-
-    async def is_a_row() -> bool:
-        await database_pool.execute("UPDATE processes SET seen_at = now()")
-        return bool(await contents(database_pool))
-
-    await eventually(is_a_row)
-    assert lull <= time.monotonic() - began < 2 * lull
-
-
 async def test_what_a_worker_persisted_meanwhile_is_not_written_again(
     start, stand_by, transport, other, database_pool, eventually
 ):
     """The other log's partitions are read after all."""
-    await database_pool.execute(PROCESS, "redis", READS)
+    await another_reads(database_pool)
     await mirror(transport, other, *(message(f"c{n}", "conv", str(n)) for n in range(3)))
     start(log=other)
     await eventually(partial(drained, other))

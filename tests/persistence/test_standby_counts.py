@@ -25,9 +25,7 @@ from transport.shadow import origin as origins
 
 @pytest.fixture(params=[8, 2])
 async def other(request):
-    settings = TransportSettings(
-        transport="memory", stream_partitions=request.param, stream_lease_ms=1000
-    )
+    settings = TransportSettings(transport="memory", stream_partitions=request.param)
     async with MemoryTransport.from_settings(settings) as opened:
         yield opened
 
@@ -37,8 +35,8 @@ def looks(monkeypatch) -> list[bool]:
     """What was found each time that an original was looked for."""
     found, passed = [], Originals.passed
 
-    async def look(self, record, *, seen):
-        found.append(await passed(self, record, seen=seen))
+    async def look(self, record, *, since):
+        found.append(await passed(self, record, since=since))
         return found[-1]
 
     monkeypatch.setattr(Originals, "passed", look)
@@ -106,20 +104,28 @@ async def test_an_original_that_waits_is_not_called_lost(
     start, stand_by, transport, other, database_pool, eventually, naive, looks
 ):
     """4 -> 2: the copy's partition is there, and another conversation's place in it is further."""
+    await append(transport, message("c0", conversation_at((1, 4)), content="another"))
+    worker = start(member="w0")
+    await eventually(partial(drained, transport))
+    await worker.stop()
     name = conversation_at((3, 4), (1, 2))
     first, second = message("c1", name, content="first"), message("c2", name, content="second")
     await mirror(transport, other, first, second, mode="async", dropped=(first,))
     standby = stand_by()
     await eventually(lambda: standby.consumer.status().stalled)
     if naive:
-        await eventually(lambda: contents(database_pool))
+
+        async def is_a_row() -> bool:
+            return "second" in await contents(database_pool)
+
+        await eventually(is_a_row)
     else:
         await eventually(lambda: len(looks) > 1)
     start()
     await eventually(partial(drained, transport))
     await eventually(partial(drained, other))
     expected = ["second", "first"] if naive else ["first", "second"]
-    assert await contents(database_pool) == expected
+    assert await contents(database_pool) == ["another", *expected]
 
 
 async def test_one_message_has_one_dead_letter_though_both_logs_have_it(

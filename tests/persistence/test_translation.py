@@ -24,6 +24,7 @@ from persistence.errors import (
 )
 from persistence.settings import PersistenceSettings
 from persistence.store.writer import Writer
+from tests.persistence.fences import owned
 from tests.persistence.samples import message, placed
 from tests.support.eventually import eventually
 
@@ -164,7 +165,7 @@ async def test_a_database_that_is_not_migrated_is_an_outage(postgres_server):
     url = await postgres_server.create_database("bare")
     pool = await connect(PersistenceSettings(database_url=url))
     with pytest.raises(Outage, match="sequence_marks"):
-        await Writer(pool).take("redis", 0, 1, "test")
+        await owned(Writer(pool), "redis", 0, 1, "test")
     await pool.close()
     await postgres_server.drop_database("bare")
 

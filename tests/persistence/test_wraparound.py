@@ -20,6 +20,7 @@ from persistence.database.pool import Pool, connect
 from persistence.errors import Outage
 from persistence.settings import PersistenceSettings
 from persistence.store.writer import Writer
+from tests.persistence.fences import owned
 from tests.persistence.samples import message, placed
 from tests.support.eventually import eventually
 from tests.support.requirements import absent
@@ -79,7 +80,7 @@ async def test_no_message_is_blamed_and_rows_come_once_it_is_vacuumed(new_postgr
     writer = Writer(pool)
     try:
         with pytest.raises(Outage, match="drop replication slots that nobody uses"):
-            await writer.take("redis", 0, 1, "test")
+            await owned(writer, "redis", 0, 1, "test")
         with pytest.raises(Outage, match="it refuses all writes until"):
             await writer.write([placed(message(), transport="direct")], None)
         (said,) = await doctor_says(pool, settings, "transaction ids")
@@ -88,7 +89,7 @@ async def test_no_message_is_blamed_and_rows_come_once_it_is_vacuumed(new_postgr
 
         async def takes_rows() -> bool:
             try:
-                fence = await writer.take("redis", 0, 1, "test")
+                fence = await owned(writer, "redis", 0, 1, "test")
             except Outage:
                 return False
             return bool(await writer.write([placed(message())], fence))

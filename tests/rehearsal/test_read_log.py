@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from compose.rehearsal.logs import read_log
-from transport.conformance.member import message
+from transport.conformance.envelopes import message
 from transport.errors import TransportError
 from transport.registry import create
 from transport.settings import TransportSettings

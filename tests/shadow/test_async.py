@@ -13,7 +13,7 @@ from tests.shadow.log_pair import LogPair
 from tests.shadow.proxy_faults import FAULTS
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
-from transport.conformance.member import messages
+from transport.conformance.envelopes import messages
 from transport.contract import Appended
 from transport.message.envelope import HEADER_MIRROR_OF
 

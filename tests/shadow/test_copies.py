@@ -7,7 +7,7 @@ import pytest
 from tests.shadow.log_pair import LogPair
 from tests.support.eventually import eventually
 from transport.clock import now
-from transport.conformance.member import message, messages
+from transport.conformance.envelopes import message, messages
 from transport.contract import Appended, Record, Remembered
 from transport.message.envelope import HEADER_MIRROR_OF, HEADER_SHADOW_MODE, Message, seal_message
 from transport.message.payload import ContentDigest

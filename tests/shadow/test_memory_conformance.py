@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.shadow.scripted_transport import ScriptedTransport, hang, refuse, work
-from tests.support.memory import expel
 from transport.conformance import *  # noqa: F403
 from transport.conformance import Backend
-from transport.contract import Consumer, Topic
+from transport.contract import Topic
 from transport.memory import MemoryLog, MemoryTransport
 from transport.settings import TransportSettings
 from transport.shadow import Mirror, ShadowTransport
@@ -27,9 +26,6 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     async def append_raw(partition: int, body: bytes) -> None:
         log.topics[Topic.MESSAGES][partition].append("key", body, {})
 
-    async def silence(consumer: Consumer) -> None:
-        expel(log, consumer)
-
     def create() -> ShadowTransport:
         shadow = ScriptedTransport(MemoryTransport(settings, log=second), behaviour)
         mirror = Mirror(shadow, primary="memory", settings=settings)
@@ -39,5 +35,4 @@ def backend(request: pytest.FixtureRequest) -> Backend:
         create=create,
         features=MemoryTransport.features,
         append_raw=append_raw,
-        silence=silence,
     )

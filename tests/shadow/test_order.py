@@ -12,7 +12,7 @@ import pytest
 from tests.shadow.log_pair import LogPair, everything
 from tests.shadow.scripted_transport import ScriptedTransport, lose_reply, refuse, work
 from tests.support.eventually import eventually
-from transport.conformance.member import contents, message
+from transport.conformance.envelopes import contents, message
 from transport.contract import Envelope, Outcome, Record, Transport
 from transport.errors import AppendUnknown, TransportError
 from transport.memory import MemoryLog, MemoryTransport

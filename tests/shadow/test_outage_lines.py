@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
-from transport.conformance.member import message
+from transport.conformance.envelopes import message
 from transport.outage_watch import OutageWatch
 from transport.registry import create
 from transport.settings import TransportSettings

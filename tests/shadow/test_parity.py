@@ -14,7 +14,7 @@ from migration_guide.parity.comparison import ParityLimits
 from migration_guide.parity.result import ParityResult, Verdict
 from tests.shadow.log_pair import LogPair, Shadowed
 from tests.support.eventually import eventually
-from transport.conformance.member import contents, message
+from transport.conformance.envelopes import contents, message
 from transport.contract import Envelope, Record, Topic
 from transport.errors import TransportError
 from transport.message.envelope import Message, decode, seal_message

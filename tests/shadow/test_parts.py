@@ -14,7 +14,7 @@ from persistence.shadow_gaps import ShadowGaps, open_gaps
 from tests.shadow.recording_observer import RecordingObserver
 from tests.shadow.scripted_transport import ScriptedTransport, hang, lose_reply, refuse, work
 from tests.support.eventually import eventually
-from transport.conformance.member import message, messages
+from transport.conformance.envelopes import message, messages
 from transport.contract import Appended, Topic
 from transport.errors import AppendUnknown, TransportError
 from transport.memory import MemoryTransport

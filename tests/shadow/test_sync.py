@@ -11,7 +11,7 @@ import pytest
 from tests.shadow.log_pair import LogPair, Shadowed
 from tests.support.eventually import eventually
 from transport.clock import now
-from transport.conformance.member import message
+from transport.conformance.envelopes import message
 from transport.contract import Appended, Envelope, Outcome, Record, Remembered
 from transport.errors import AppendUnknown, TransportError, TransportUnavailable
 from transport.message.envelope import HEADER_MESSAGE_ID, Message, decode, seal_message

@@ -1,4 +1,4 @@
-"""The file: its tables, its transactions, and what wakes those who wait for a change.
+"""The file: its tables, its transactions, and the event that ends the wait of a read.
 
 A transport has one connection, used by one thread. Transactions therefore run one after another,
 in the order in which they were asked for, and the event loop waits for none of them.
@@ -24,17 +24,15 @@ T = TypeVar("T")
 
 _BUSY_SECONDS = 5.0
 _LOOK_SECONDS = 0.05
-# acked: everything below is acknowledged. claim: unique to one claim, and fences all others.
+# positions.next: the offset after a group's published position.
 _TABLES = """
 CREATE TABLE IF NOT EXISTS log (identity TEXT NOT NULL, partitions INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS records (
     topic TEXT, partition INTEGER, offset INTEGER, key TEXT NOT NULL, body BLOB NOT NULL,
     headers BLOB NOT NULL, appended_at REAL NOT NULL, PRIMARY KEY (topic, partition, offset));
 CREATE TABLE IF NOT EXISTS positions (
-    topic TEXT, name TEXT, partition INTEGER, acked INTEGER NOT NULL DEFAULT 0, owner TEXT,
-    claim TEXT, epoch INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (topic, name, partition));
-CREATE TABLE IF NOT EXISTS members (
-    topic TEXT, name TEXT, member TEXT, expires REAL NOT NULL, PRIMARY KEY (topic, name, member));
+    topic TEXT, name TEXT, partition INTEGER, next INTEGER NOT NULL,
+    PRIMARY KEY (topic, name, partition));
 """
 
 

@@ -29,7 +29,6 @@ from crossfade.transport import (
     Record,
     Remembered,
     Topic,
-    TransportError,
     TransportSettings,
     TransportUnavailable,
     dead_letter_headers,
@@ -37,31 +36,28 @@ from crossfade.transport import (
     offset_sort_key,
 )
 from tests.sqlite_log.database import CommitFailed, Database
-from tests.sqlite_log.group import SqliteConsumer
 from tests.sqlite_log.records import append, select
 
 __all__ = ["SqliteTransport"]
 
 _PROGRESS = (
-    "SELECT p.acked, p.owner, (SELECT coalesce(max(offset) + 1, 0) FROM records"
+    "SELECT coalesce(p.next, 0), (SELECT coalesce(max(offset) + 1, 0) FROM records"
     "  WHERE topic = ?1 AND partition = ?3),"
     " (SELECT appended_at FROM records WHERE topic = ?1 AND partition = ?3"
-    "  AND offset = coalesce(p.acked, 0))"
+    "  AND offset = coalesce(p.next, 0))"
     " FROM (SELECT 1) LEFT JOIN positions p ON p.topic = ?1 AND p.name = ?2 AND p.partition = ?3"
 )
 
 # No further than the end, so that the lag is never below zero.
 _SHOW = (
-    "INSERT INTO positions (topic, name, partition, acked) SELECT ?1, ?2, ?3,"
+    "INSERT INTO positions SELECT ?1, ?2, ?3,"
     " min(?4 + 1, coalesce(max(offset) + 1, 0)) FROM records WHERE topic = ?1 AND partition = ?3"
-    " ON CONFLICT DO UPDATE SET acked = excluded.acked"
+    " ON CONFLICT DO UPDATE SET next = excluded.next"
 )
 
 _GROUPS = (
     "SELECT topic, name, (SELECT count(*) FROM records WHERE records.topic = positions.topic)"
-    "  - sum(acked), (SELECT count(*) FROM members WHERE (members.topic, members.name)"
-    "  = (positions.topic, positions.name) AND expires >= ?)"
-    " FROM positions GROUP BY topic, name ORDER BY topic, name"
+    "  - sum(next) FROM positions GROUP BY topic, name ORDER BY topic, name"
 )
 _OURS = {(Topic.MESSAGES, WORKER_GROUP), (Topic.DEAD_LETTERS, DLQ_GROUP)}
 
@@ -79,13 +75,12 @@ class SqliteTransport:
     """See ``crossfade.transport.Transport``."""
 
     system = "sqlite"
-    features = Features(remembers=False, durable=True, counts_deliveries=False, shared=True)
+    features = Features(remembers=False, durable=True, shared=True)
 
     def __init__(self, path: Path, settings: TransportSettings, name: LogName) -> None:
         self.name = str(name)
         self.partitions = settings.stream_partitions
         self.location = LogLocation(str(path), numbered=True)
-        self._lease = settings.stream_lease_ms / 1000
         self._db = Database(path, self.partitions)
 
     @classmethod
@@ -141,19 +136,6 @@ class SqliteTransport:
         await self._db.run(work)
         self._db.ring()
 
-    def consume(
-        self,
-        topic: Topic,
-        *,
-        group: str,
-        member: str,
-        linger: float = 0.0,
-    ) -> SqliteConsumer:
-        """Return a member of a group; see the contract."""
-        return SqliteConsumer(
-            self._db, topic, self._count(topic), group=group, member=member, lease=self._lease
-        )
-
     async def read(
         self,
         topic: Topic,
@@ -163,7 +145,7 @@ class SqliteTransport:
         limit: int = 1000,
         wait: float = 0.0,
     ) -> Sequence[Record]:
-        """Return records without a group; see the contract."""
+        """Return records after an offset; see the contract."""
         first = 0 if after is None else min(offset_number(after) + 1, 2**63 - 1)
 
         async def query() -> Sequence[Record]:
@@ -218,10 +200,14 @@ class SqliteTransport:
 
         return await self._db.run(work)
 
+    async def surplus(self) -> Sequence[int]:
+        """Return nothing: no operator can add partitions to the file."""
+        return ()
+
     async def publish_positions(
         self, topic: Topic, positions: Mapping[int, str], *, group: str
     ) -> None:
-        """Set a group's positions, as ``ack`` does; see the contract."""
+        """Set a group's positions; see the contract."""
 
         def work(db: sqlite3.Connection) -> None:
             for partition, through in positions.items():
@@ -237,20 +223,17 @@ class SqliteTransport:
         return str(identity)
 
     async def forget_group(self, group: str) -> None:
-        """Forget a group; see the contract."""
-
-        def work(db: sqlite3.Connection) -> None:
-            living = "SELECT 1 FROM members WHERE name = ? AND expires >= ?"
-            if db.execute(living, (group, clock.time())).fetchone():
-                raise TransportError(f"group {group} has members: stop them first")
-            db.execute("DELETE FROM members WHERE name = ?", (group,))
-            db.execute("DELETE FROM positions WHERE name = ?", (group,))
-
-        await self._db.run(work)
+        """Delete a group's positions; see the contract."""
+        await self._db.run(lambda db: db.execute("DELETE FROM positions WHERE name = ?", (group,)))
 
     async def groups(self) -> Sequence[GroupStanding]:
-        """Return every group that has read; see the contract."""
-        return await self._db.run(_groups)
+        """Return every group that has a position; see the contract."""
+        return await self._db.run(
+            lambda db: [
+                GroupStanding(Topic(topic), name, (topic, name) in _OURS, lag, members=0)
+                for topic, name, lag in db.execute(_GROUPS)
+            ]
+        )
 
     async def remove(self, *, dry_run: bool = False) -> Sequence[Holding]:
         """Empty the file, and have the next who opens it make the log anew; see the contract."""
@@ -258,10 +241,7 @@ class SqliteTransport:
         def work(db: sqlite3.Connection) -> list[Holding]:
             counts = "SELECT topic, count(*) FROM records GROUP BY topic ORDER BY topic"
             found = [Holding("table", topic, count) for topic, count in db.execute(counts)]
-            for standing in () if dry_run else _groups(db):
-                if standing.members:
-                    raise TransportError(f"group {standing.group} has members: stop them first")
-            for table in () if dry_run else ("records", "positions", "members", "log"):
+            for table in () if dry_run else ("records", "positions", "log"):
                 db.execute(f"DELETE FROM {table}")
             return found
 
@@ -282,29 +262,17 @@ class SqliteTransport:
         return self.partitions if topic is Topic.MESSAGES else 1
 
 
-def _groups(db: sqlite3.Connection) -> list[GroupStanding]:
-    return [
-        GroupStanding(Topic(topic), name, (topic, name) in _OURS, lag, members)
-        for topic, name, lag, members in db.execute(_GROUPS, (clock.time(),))
-    ]
-
-
 def _bytes(envelope: Envelope) -> dict[str, bytes]:
     return {name: value.encode() for name, value in envelope.headers.items()}
 
 
-def _progress(
-    partition: int, floor: int | None, owner: str | None, end: int, oldest: float | None
-) -> Progress:
-    acked = floor or 0
+def _progress(partition: int, position: int, end: int, oldest: float | None) -> Progress:
     return Progress(
         partition=partition,
-        lag=end - acked,
-        pending=None if end - acked else 0,
+        lag=end - position,
         oldest_age=0.0 if oldest is None else max(0.0, clock.time() - oldest),
-        floor=str(acked - 1) if acked else None,
+        floor=str(position - 1) if position else None,
         end=str(end - 1) if end else None,
-        owner=owner,
         appended=end,
         untrimmed=True,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.support.eventually import eventually
-from transport.conformance.member import contents, message
+from transport.conformance.envelopes import contents, message
 from transport.contract import Appended, Envelope, Topic, Transport
 from transport.errors import TransportError
 

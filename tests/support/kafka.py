@@ -175,7 +175,7 @@ async def _id_now(admin: AIOKafkaAdminClient, name: str) -> str | None:
 
 
 def fresh_settings(bootstrap: str, **changes: Any) -> TransportSettings:
-    """Return settings with topics of their own, few partitions and a short lease."""
+    """Return settings with topics of their own, and few partitions."""
     name = f"{TOPICS}{next(_numbers)}"
     ours: dict[str, Any] = {
         "transport": "kafka",
@@ -184,6 +184,5 @@ def fresh_settings(bootstrap: str, **changes: Any) -> TransportSettings:
         "kafka_dlq_topic": f"{name}.dlq",
         "kafka_timeout_ms": 2000,
         "stream_partitions": 4,
-        "stream_lease_ms": 1000,
     }
     return TransportSettings(**(ours | changes))

@@ -16,8 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.structs import TopicPartition
 
-from tests.support.eventually import eventually
-from transport.contract import Consumer, Topic
+from transport.contract import Topic
 from transport.kafka import KafkaTransport
 from transport.kafka.loss.identity import _MetadataResponse
 from transport.kafka.producer.produce import Produce
@@ -27,25 +26,17 @@ from transport.kafka.read_ahead.fetches import fetch_request
 
 __all__ = [
     "abort",
-    "after_offers",
     "appender_of",
-    "buffered_partitions",
-    "claiming_tasks",
-    "client_of",
-    "commits_of",
-    "continuity_of",
     "disconnect_admin",
     "end_rest",
-    "fetched_past",
+    "fetches_held",
     "followed",
     "groups_of",
     "hear_of_another_topic",
     "ids_of",
-    "is_expelled",
     "is_logged_later",
     "look_for_leaders",
     "lose_answer",
-    "membership_of",
     "name_another_topic_id",
     "note_fetches",
     "note_requests",
@@ -55,9 +46,6 @@ __all__ = [
     "reader_of",
     "replace_producer",
     "send",
-    "stop_fetching",
-    "stop_heartbeats",
-    "tails_of",
 ]
 
 
@@ -114,6 +102,24 @@ def note_fetches(patch: pytest.MonkeyPatch) -> list[dict[TopicPartition, int]]:
     return noted
 
 
+@contextmanager
+def fetches_held(transport: KafkaTransport) -> Iterator[None]:
+    """Keep the answers to fetches of waiting reads from their readers until the block ends."""
+    reads, released = transport._read_ahead, asyncio.Event()
+    take_in = reads._try_to_take_in
+
+    async def held(*arguments: Any) -> None:
+        await released.wait()
+        await take_in(*arguments)
+
+    reads._try_to_take_in = held  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        released.set()
+        reads._try_to_take_in = take_in  # type: ignore[method-assign]
+
+
 def groups_of(transport: KafkaTransport) -> Any:
     """Return the object that asks for a group's commits and members."""
     return transport._groups
@@ -149,72 +155,6 @@ async def disconnect_admin(transport: KafkaTransport) -> None:
     """Have the admin client know the brokers and be connected to none, as one that was started."""
     await transport._admin.close()
     await transport._admin.connect()
-
-
-def tails_of(transport: KafkaTransport) -> Any:
-    """Return the object that detects a lost tail of the log of messages."""
-    return transport._tails[Topic.MESSAGES]
-
-
-def client_of(consumer: Consumer) -> Any:
-    """Return aiokafka's client of a consumer that has joined its group."""
-    return consumer._membership._client  # type: ignore[attr-defined]
-
-
-def buffered_partitions(consumer: Consumer) -> set[int]:
-    """Return the partitions of which aiokafka's client holds records that were not read yet."""
-    return {at.partition for at in client_of(consumer)._fetcher._records}
-
-
-async def fetched_past(consumer: Consumer, partition: int, offset: int) -> None:
-    """Return once the consumer was given the records of a partition below ``offset``."""
-    client = client_of(consumer)
-    seek, passed = client.seek, asyncio.Event()
-
-    def noting(at: TopicPartition, place: int) -> None:
-        passed.set()  # it was given them, and reads them again
-        seek(at, place)
-
-    (at,) = [at for at in client.assignment() if at.partition == partition]
-    client.seek = noting
-
-    async def is_past() -> bool:
-        return passed.is_set() or await client.position(at) >= offset
-
-    await eventually(is_past, 20.0)
-    client.seek = seek
-
-
-def membership_of(consumer: Consumer) -> Any:
-    """Return the membership that runs a consumer's client."""
-    return consumer._membership  # type: ignore[attr-defined]
-
-
-def after_offers(consumer: Consumer, called: Callable[[], None]) -> None:
-    """Have ``called`` called just after each claim is offered, before its user gets it."""
-    membership = membership_of(consumer)
-    offer = membership._offer
-
-    def offering(claim: Any) -> None:
-        offer(claim)
-        called()
-
-    membership._offer = offering
-
-
-def claiming_tasks(consumer: Consumer) -> set[Any]:
-    """Return the tasks that are claiming partitions for a consumer."""
-    return membership_of(consumer)._claiming._tasks  # type: ignore[no-any-return]
-
-
-def continuity_of(consumer: Consumer) -> Any:
-    """Return the object that compares a consumer's claims with the log."""
-    return membership_of(consumer)._continuity
-
-
-def commits_of(consumer: Consumer) -> Any:
-    """Return the object that commits for a consumer that has joined its group."""
-    return consumer._membership._commits  # type: ignore[attr-defined]
 
 
 def end_rest(producer: Producer, queue: PartitionQueue) -> None:
@@ -260,28 +200,9 @@ def lose_answer(
     patch.setattr(client, "send", losing)
 
 
-def stop_heartbeats(consumer: Consumer) -> None:
-    """Keep a consumer from sending heartbeats, as a suspended process is kept."""
-
-    async def nothing() -> bool:
-        return True
-
-    client_of(consumer)._coordinator._do_heartbeat = nothing
-
-
 def is_logged_later(task: asyncio.Task[Any]) -> bool:
     """Return whether asyncio will log the task's error: it has one, and nobody retrieved it."""
     return bool(task._log_traceback)  # type: ignore[attr-defined]
-
-
-def is_expelled(consumer: Consumer) -> bool:
-    """Return whether a consumer's client knows that it is no member, and has not joined again."""
-    return bool(client_of(consumer)._coordinator.generation < 0)
-
-
-def stop_fetching(consumer: Consumer) -> None:
-    """End the fetching task without an error, as aiokafka's issue 1154 does."""
-    client_of(consumer)._fetcher._fetch_task.cancel()
 
 
 @contextmanager

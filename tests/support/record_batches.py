@@ -128,8 +128,8 @@ class RawProducer:
         """Send a batch; return the broker's error code (0: none) and the first offset."""
         leader = await self._leader(topic, partition)
         answer = await self._client.send(leader, Produce({topic: [(partition, batch)]}, 5000))
-        found: tuple[int, int] = answer.partitions[topic, partition]
-        return found
+        code, offset, _time = answer.partitions[topic, partition]
+        return code, offset
 
     async def transact(
         self, topic: str, partition: int, records: Sequence[Raw], *, commit: bool, **of_batch: Any

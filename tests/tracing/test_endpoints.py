@@ -17,7 +17,7 @@ def test_a_log_that_is_only_drained_can_be_traced(transport, system):
     tracing = Tracing("redis")
     record = Record(Topic.MESSAGES, 3, "7", "k", b"{}", {}, time.time())
     delivery = tracing.on.deliveries.begin(transport, "group", [record], time.time_ns())
-    delivery.acknowledged(time.time_ns())
+    delivery.settled(time.time_ns())
     assert {span.attributes["messaging.system"] for span in tracing.spans} == {system}
 
 

@@ -9,12 +9,11 @@ from redis.asyncio import Redis
 from compose.local.valkey import ValkeyServer
 from tests.support.containers import RedisContainer
 from transport.conformance import Backend
-from transport.contract import Consumer
 from transport.redis import RedisTransport
 from transport.registry import create
 from transport.settings import TransportSettings
 
-__all__ = ["backend_on", "short_settings", "silence"]
+__all__ = ["backend_on", "short_settings"]
 
 
 def short_settings(
@@ -25,15 +24,9 @@ def short_settings(
         "redis_host": server.host if server else "127.0.0.1",
         "redis_port": server.port if server else 6379,
         "stream_partitions": 4,
-        "stream_lease_ms": 2000,  # on a busy machine a process may get no CPU time for a second
         "redis_timeout_ms": 2000,
     }
     return TransportSettings(**(few | changes))
-
-
-async def silence(consumer: Consumer) -> None:
-    """Keep a consumer from renewing its leases, as if its process were suspended."""
-    consumer._renewer.cancel()  # type: ignore[attr-defined]
 
 
 def backend_on(
@@ -62,7 +55,6 @@ def backend_on(
         create=lambda: create(name, settings),
         features=RedisTransport.features,
         append_raw=append_raw,
-        silence=silence,
         stop=server.stop,
         start=server.start,
         remove=remove,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 from redis.crc import key_slot
@@ -15,18 +15,9 @@ from tests.support.eventually import eventually
 from tests.support.redis_cluster import RedisCluster
 from tests.support.whole_log import records_of
 from tests.transport.redis_backend import short_settings
-from transport.conformance.member import message
-from transport.contract import (
-    WORKER_GROUP,
-    Appended,
-    Claim,
-    Envelope,
-    Outcome,
-    Record,
-    Remembered,
-    Topic,
-)
-from transport.errors import PartitionLost, TransportError
+from tests.transport.settler import Settler
+from transport.conformance.envelopes import message
+from transport.contract import Appended, Envelope, Outcome, Record, Remembered
 from transport.redis import RedisTransport
 from transport.settings import TransportSettings
 
@@ -97,19 +88,18 @@ class Traffic:
         self.acknowledged: dict[int, list[str]] = defaultdict(list)
         self.refused = 0
         self._senders: dict[str, int] = {}
-        self.read: dict[int, list[str]] = defaultdict(list)
+        self._reader: Settler
 
     @asynccontextmanager
     async def running(self, conversations: int = 12) -> AsyncIterator[None]:
         """Send and read, until the block ends and all that was acknowledged is read."""
         async with asyncio.TaskGroup() as group:
             senders = [group.create_task(self._send(n)) for n in range(conversations)]
-            reader = group.create_task(self._read_all())
-            yield
-            self._ended.set()
-            await asyncio.gather(*senders)
-            await eventually(self._all_read, 20.0)
-            reader.cancel()
+            async with Settler(self._transport, batch=100).working() as self._reader:
+                yield
+                self._ended.set()
+                await asyncio.gather(*senders)
+                await eventually(self._all_read, 20.0)
 
     def told(self) -> int:
         """Return the number of acknowledged messages."""
@@ -156,32 +146,14 @@ class Traffic:
         (outcome,) = await self._transport.publish([envelope])
         return isinstance(outcome, Appended | Remembered)
 
-    async def _read_all(self) -> None:
-        consumer = self._transport.consume(Topic.MESSAGES, group=WORKER_GROUP, member="reader")
-        async with consumer, asyncio.TaskGroup() as group:
-            async for claim in consumer.claims():
-                group.create_task(self._read(claim))
-
-    async def _read(self, claim: Claim) -> None:
-        try:
-            async with claim:
-                while True:
-                    try:
-                        records = await claim.next(max_records=100, max_wait=5.0)
-                        self.read[claim.partition] += [message_id_of(record) for record in records]
-                        if records:
-                            await claim.ack(records[-1].offset)
-                    except PartitionLost:
-                        return
-                    except TransportError:
-                        await asyncio.sleep(0.05)
-                        await claim.nack()
-        except TransportError:
-            return
+    def read(self, partition: int) -> list[str]:
+        """Return the ids of a partition's records, as they were read."""
+        found = self._reader.records
+        return [message_id_of(record) for record in found if record.partition == partition]
 
     def _all_read(self) -> bool:
         return all(
-            set(some) <= set(self.read[conversation % PARTITIONS])
+            set(some) <= set(self.read(conversation % PARTITIONS))
             for conversation, some in self.acknowledged.items()
         )
 
@@ -192,7 +164,7 @@ def assert_all_stands(traffic: Traffic, log: dict[int, list[str]], *, once: bool
         partition = conversation % PARTITIONS
         stands = traffic.of(log[partition], conversation)
         assert (stands if once else list(dict.fromkeys(stands))) == acknowledged
-        read = traffic.of(traffic.read[partition], conversation)
+        read = traffic.of(traffic.read(partition), conversation)
         assert list(dict.fromkeys(read)) == acknowledged
 
 
@@ -210,50 +182,21 @@ async def move_slots(
         await traffic.goes_on()
 
 
-async def _read_all(
-    transport: RedisTransport,
-    member: str,
-    got: dict[str, float] | None = None,
-    *,
-    of: dict[int, str] | None = None,
-) -> None:
-    """Read as a member; note the time of each message, and the owner of each partition.
-
-    A revoked claim is given up a moment later, as by a worker with a batch under way.
-    """
-
-    async def read(claim: Claim) -> None:
-        with suppress(TransportError):
-            async with claim:
-                while True:
-                    try:
-                        for record in await claim.next(max_records=10, max_wait=5.0):
-                            await claim.ack(record.offset)
-                            if got is not None:
-                                got[message_id_of(record)] = asyncio.get_running_loop().time()
-                    except PartitionLost:
-                        await asyncio.sleep(0.02 * (claim.partition % 8))
-                        raise
-                    except TransportError:
-                        await asyncio.sleep(0.05)
-                        await claim.nack()
-
-    consumer = transport.consume(Topic.MESSAGES, group=WORKER_GROUP, member=member)
-    async with consumer, asyncio.TaskGroup() as group:
-        async for claim in consumer.claims():
-            if of is not None:
-                of[claim.partition] = member
-            group.create_task(read(claim))
-
-
 @asynccontextmanager
-async def reading(
-    transport: RedisTransport, member: str, got: dict[str, float] | None = None, **more: Any
-) -> AsyncIterator[asyncio.Task[None]]:
-    """Run ``_read_all`` in a task until the block ends."""
-    reader = asyncio.create_task(_read_all(transport, member, got, **more))
-    try:
-        yield reader
-    finally:
-        reader.cancel()
-        await asyncio.wait([reader])
+async def reading(transport: RedisTransport, got: dict[str, float]) -> AsyncIterator[None]:
+    """Read, and note the time of each message, until the block ends."""
+    worker, loop = Settler(transport), asyncio.get_running_loop()
+
+    async def note() -> None:
+        while True:
+            for record in worker.records[len(got) :]:
+                got[message_id_of(record)] = loop.time()
+            await asyncio.sleep(0.01)
+
+    async with worker.working():
+        noting = asyncio.create_task(note())
+        try:
+            yield
+        finally:
+            noting.cancel()
+            await asyncio.wait([noting])

@@ -4,38 +4,40 @@ from __future__ import annotations
 
 import msgspec
 
-from transport.conformance.member import Member, contents, drain, message, messages
+from transport.conformance.envelopes import contents, message, messages
 from transport.contract import WORKER_GROUP, Appended, Record, Remembered, Topic
 from transport.memory import MemoryLog, MemoryTransport
 from transport.settings import TransportSettings
 
-PATIENCE = 5.0
 
-
-async def test_acknowledged_records_are_dropped_in_the_end_and_no_others() -> None:
+async def test_records_before_all_positions_are_dropped_in_the_end_and_no_others() -> None:
     settings = TransportSettings(stream_partitions=1, stream_retention_records=100)
-    log = MemoryLog(settings)
-    transport = MemoryTransport(settings, log=log)
-    async with Member(transport) as member:
-        claim = await member.claim(0)
-        for _ in range(10):
-            await transport.publish(messages(["x"] * 100, partition=0, of=transport))
-            records = await drain(claim, 100, patience=PATIENCE)
-            await claim.ack(records[-1].offset)
-        await transport.publish(messages(["y"] * 50, partition=0, of=transport))
-        (partition,) = log.topics[Topic.MESSAGES]
-        assert 150 <= len(partition.records) <= 400
-        assert contents(await drain(claim, 50, patience=PATIENCE)) == ["y"] * 50
+    transport = MemoryTransport.from_settings(settings)
+    after = None
+    for _ in range(10):
+        await transport.publish(messages(["x"] * 100, partition=0, of=transport))
+        records = await transport.read(Topic.MESSAGES, 0, after=after)
+        assert len(records) == 100
+        after = records[-1].offset
+        await transport.publish_positions(Topic.MESSAGES, {0: after}, group=WORKER_GROUP)
+    await transport.publish(messages(["y"] * 50, partition=0, of=transport))
+    assert 150 <= len(await transport.read(Topic.MESSAGES, 0)) <= 400
+    assert contents(await transport.read(Topic.MESSAGES, 0, after=after)) == ["y"] * 50
     (progress,) = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
     assert (progress.lag, progress.end) == (50, "1049")
 
 
-async def test_nothing_is_dropped_while_a_group_has_not_acknowledged_it() -> None:
+async def test_nothing_is_dropped_that_is_after_the_position_of_any_group() -> None:
     settings = TransportSettings(stream_partitions=1, stream_retention_records=0)
     transport = MemoryTransport.from_settings(settings)
     await transport.publish(messages(["x"] * 50, partition=0, of=transport))
+    (last,) = await transport.read_back(Topic.MESSAGES, 0, limit=1)
+    await transport.publish_positions(Topic.MESSAGES, {0: last.offset}, group="another")
     await transport.publish([message("y", partition=0, of=transport)])
     assert len(await transport.read(Topic.MESSAGES, 0)) == 51
+    await transport.publish_positions(Topic.MESSAGES, {0: last.offset}, group=WORKER_GROUP)
+    await transport.publish([message("z", partition=0, of=transport)])
+    assert contents(await transport.read(Topic.MESSAGES, 0)) == ["y", "z"]
 
 
 async def test_what_is_remembered_is_forgotten_after_its_time() -> None:
@@ -49,17 +51,6 @@ async def test_what_is_remembered_is_forgotten_after_its_time() -> None:
     log.remember_seconds = 60
     assert isinstance((await transport.publish([sent]))[0], Appended)
     assert isinstance((await transport.publish([sent]))[0], Remembered)
-
-
-async def test_the_epochs_of_a_group_that_was_forgotten_go_on() -> None:
-    """Also where they are ahead of the clock: an owner of before must not be taken for the new."""
-    transport = MemoryTransport.from_settings(TransportSettings(stream_partitions=1))
-    async with Member(transport) as member:
-        claim = await member.claim(0)
-        await claim.raise_epoch(claim.epoch + 3_600_000)
-    await transport.forget_group(WORKER_GROUP)
-    async with Member(transport) as member:
-        assert (await member.claim(0)).epoch > claim.epoch
 
 
 async def test_two_transports_of_their_own_share_nothing() -> None:

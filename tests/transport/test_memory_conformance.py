@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.memory import expel
 from transport.conformance import *  # noqa: F403
 from transport.conformance import Backend
-from transport.contract import Consumer, Topic
+from transport.contract import Topic
 from transport.log_name import LogName
 from transport.memory import MemoryLog, MemoryTransport
 from transport.settings import TransportSettings
@@ -23,13 +22,9 @@ def backend() -> Backend:
     async def append_raw(partition: int, body: bytes) -> None:
         log.topics[Topic.MESSAGES][partition].append("key", body, {})
 
-    async def silence(consumer: Consumer) -> None:
-        expel(log, consumer)
-
     return Backend(
         create=lambda: MemoryTransport(settings, log=log),
         features=MemoryTransport.features,
         append_raw=append_raw,
-        silence=silence,
         create_other=lambda: other,
     )

@@ -20,7 +20,7 @@ from tests.support.redis_cluster import must_keep_keys
 from tests.transport.redis_backend import backend_on, short_settings
 from transport.conformance import *  # noqa: F403
 from transport.conformance import Backend
-from transport.conformance.member import message
+from transport.conformance.envelopes import message
 from transport.contract import Appended, Remembered
 from transport.errors import ConfigurationError
 from transport.redis import RedisTransport
@@ -102,7 +102,7 @@ async def test_a_partition_and_all_beside_it_live_in_one_slot(cluster: ValkeySer
         assert [it and it.offset for it in recalled] == [it.offset for it in outcomes]
         for partition in range(4):
             keys = await client.keys(f"*msg:stream:{partition}*")
-            assert len(keys) >= 3, "stream, lease and memory"
+            assert len(keys) >= 3, "stream, accounts and memory"
             assert len({key_slot(key) for key in keys}) == 1
 
 

@@ -10,7 +10,7 @@ from tests.support.redis_cluster import RedisCluster
 from tests.transport.redis_failover import Failover, log_of, run
 from tests.transport.redis_shards import PARTITIONS, opened
 from transport.clock import now
-from transport.conformance.member import messages
+from transport.conformance.envelopes import messages
 from transport.contract import DeadLetter, Reason, Record, Topic
 from transport.errors import PartlyUnavailable, TransportUnavailable, Unwritable
 from transport.redis.administration.replicas import lacking_replicas

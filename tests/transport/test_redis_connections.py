@@ -15,8 +15,9 @@ from redis.exceptions import InvalidResponse, ResponseError
 from compose.local.valkey import ValkeyServer
 from tests.support.fault_proxy import FaultProxy
 from tests.transport.redis_backend import short_settings
-from transport.conformance.member import ConformanceWorker, Member, message, until
-from transport.contract import DLQ_GROUP, Topic
+from tests.transport.settler import Settler
+from transport.conformance.envelopes import message, until
+from transport.contract import DLQ_GROUP, DeadLetter, Reason, Topic
 from transport.errors import TransportUnavailable
 from transport.redis import RedisTransport
 from transport.redis.client.connections import RedisConnections
@@ -144,14 +145,14 @@ async def test_the_smallest_pool_serves_many_partitions_and_two_groups(
     own_redis: ValkeyServer,
 ) -> None:
     settings = short_settings(own_redis, redis_pool_size=4, stream_partitions=32)
-    async with (
-        RedisTransport.from_settings(settings) as transport,
-        Member(transport, "letters", group=DLQ_GROUP, topic=Topic.DEAD_LETTERS) as letters,
-    ):
-        worker = ConformanceWorker(transport, "worker")
-        async with worker.working():
-            await letters.claim(0)
+    async with RedisTransport.from_settings(settings) as transport:
+        worker = Settler(transport)
+        letters = Settler(transport, group=DLQ_GROUP, topic=Topic.DEAD_LETTERS)
+        async with worker.working(), letters.working():
             for _ in range(5):
                 batch = [message("x", partition=p, of=transport) for p in range(32)]
                 await transport.publish(batch)
             await until(lambda: len(worker.records) >= 160, patience=20.0)
+            letter = DeadLetter(worker.records[0], Reason.REJECTED, "why", 1, "now")
+            await transport.dead_letter([letter])
+            await until(lambda: len(letters.records) == 1, patience=20.0)

@@ -13,14 +13,15 @@ from redis.exceptions import OutOfMemoryError
 from compose.local.valkey import ValkeyServer
 from tests.support.eventually import eventually
 from tests.transport.redis_backend import short_settings
-from transport.conformance.member import ConformanceWorker, message, until
+from tests.transport.settler import Settler
+from transport.conformance.envelopes import message, until
 from transport.contract import WORKER_GROUP, Appended, Topic
 from transport.errors import TransportUnavailable
 from transport.redis import RedisTransport
 
 PATIENCE = 20.0
 KEPT = 4
-"""Seconds, in place of a minute, for which a full server keeps what is acknowledged."""
+"""Seconds, in place of a minute, for which a full server keeps what is settled."""
 ROOM = 2 << 20
 BODY = "x" * 10_000
 
@@ -57,15 +58,15 @@ async def test_workers_that_start_on_a_full_server_drain_it_and_it_takes_appends
     library: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Long before the retention of what they acknowledge is over, and not at once."""
-    monkeypatch.setattr("transport.redis.delivery.trimming._FULL_SECONDS", KEPT)
+    """Long before the retention of what they settle is over, and not at once."""
+    monkeypatch.setattr("transport.redis.delivery.published_positions._FULL_SECONDS", KEPT)
     began = time.monotonic()
     async with _full(client, near) as count:
         assert count > 50
         if library == "flushed":
             await client.execute_command("FUNCTION", "FLUSH")
         async with RedisTransport.from_settings(short_settings(own_redis)) as another:
-            worker = ConformanceWorker(another, "worker")
+            worker = Settler(another)
             async with worker.working():
                 await until(lambda: len(worker.records) == count, patience=PATIENCE)
 

@@ -10,15 +10,8 @@ from redis.asyncio import Redis
 from compose.local.valkey import ValkeyServer
 from tests.support.redis_library import OTHER_FUNCTION, answers_append, replace_library
 from tests.transport.redis_backend import short_settings
-from transport.conformance.member import (
-    ConformanceWorker,
-    Member,
-    contents,
-    drain,
-    message,
-    messages,
-    until,
-)
+from tests.transport.settler import Settler, settle
+from transport.conformance.envelopes import contents, message, messages, until
 from transport.contract import Appended, Topic
 from transport.errors import AppendUnknown
 from transport.redis import RedisTransport
@@ -42,7 +35,7 @@ async def test_a_flushed_library_is_loaded_again_in_the_middle_of_a_batch(
 async def test_workers_do_not_notice_that_the_library_is_flushed(
     near: RedisTransport, client: Redis
 ) -> None:
-    worker = ConformanceWorker(near, "worker", batch=3)
+    worker = Settler(near, batch=3)
     async with worker.working():
         for i in range(20):
             await client.execute_command("FUNCTION", "FLUSH")
@@ -54,7 +47,7 @@ async def test_workers_do_not_notice_that_the_library_is_flushed(
 async def test_a_library_that_was_replaced_by_another_of_its_name_is_loaded_again(
     near: RedisTransport, client: Redis
 ) -> None:
-    worker = ConformanceWorker(near, "worker", batch=3)
+    worker = Settler(near, batch=3)
     async with worker.working():
         for i in range(5):
             await replace_library(client, OTHER_FUNCTION)
@@ -125,7 +118,7 @@ async def test_a_restart_without_persistence_is_survived(
     await server.start()
     try:
         async with RedisTransport.from_settings(short_settings(server)) as near:
-            worker = ConformanceWorker(near, "worker")
+            worker = Settler(near)
             async with worker.working():
                 await near.publish([message("before", partition=0, of=near)])
                 await until(lambda: len(worker.records) == 1, patience=PATIENCE)
@@ -139,9 +132,7 @@ async def test_a_restart_without_persistence_is_survived(
                 await until(appended, patience=PATIENCE)
                 # What the restart lost is appended again, and may come by itself.
                 await until(lambda: "after" in contents(worker.records), patience=PATIENCE)
-            async with Member(near, "next") as member:
-                await near.publish([message("last", partition=1, of=near)])
-                claim = await member.claim(1)
-                assert contents(await drain(claim, 1, patience=PATIENCE)) == ["last"]
+            await near.publish([message("last", partition=1, of=near)])
+            assert contents(await settle(near, 1, partition=1)) == ["last"]
     finally:
         await server.stop()

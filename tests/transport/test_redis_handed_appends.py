@@ -1,4 +1,4 @@
-"""What a process appends is handed to its own claim only where nothing stands in between.
+"""What a process appends is handed to its own reader only where nothing is in between.
 
 The server keeps the id that it appended last to each stream, and asks for what came after it.
 """
@@ -8,16 +8,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from transport.conformance.member import Member, contents, message, messages, until
-from transport.contract import HandingClaim, Record
-from transport.errors import PartitionLost, TopicMissing
+from transport.conformance.envelopes import contents, message, messages, stored, until
+from transport.contract import WORKER_GROUP, Topic
+from transport.errors import AppendUnknown
 from transport.message.envelope import Message
 from transport.redis import RedisTransport
 from transport.settings import TransportSettings
@@ -29,39 +29,28 @@ AHEAD = "9000000000000-5"  # as of a server whose clock was two centuries ahead
 
 
 class Work:
-    """What the owner of a partition got, in order, and which of it was handed over."""
+    """What the reader of a partition got, in order, and which of it came from memory."""
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, transport: RedisTransport) -> None:
         self.got: list[str] = []
         self.handed: list[str] = []
         self.events: list[object] = []
-        self._member = member
-        self._claim: HandingClaim
-
-    def _take(self, records: Sequence[Record]) -> bool:
-        self.got += contents(records)
-        self.handed += contents(records)
-        self.events += [record.event for record in records]
-        self._claim.passed(records[-1].offset)
-        return True
+        self._transport = transport
 
     async def run(self) -> None:
+        """Read as a worker does: from the last record on, or from the end of a log that lost it."""
+        log, after = self._transport, None
         while True:
-            claim = await self._member.claim(0)
-            assert isinstance(claim, HandingClaim)
-            del self._member.claims[0]
-            self._claim = claim
-            with suppress(PartitionLost):  # its lease is gone, as all data
-                async with claim:
-                    claim.hand_over(self._take)
-                    while True:
-                        with suppress(TopicMissing):
-                            await self._read(claim)
-
-    async def _read(self, claim: HandingClaim) -> None:
-        if records := await claim.next(max_records=10, max_wait=0.2):
-            self.got += contents(records)
-            await claim.ack(records[-1].offset)
+            if records := await log.read(Topic.MESSAGES, 0, after=after, wait=0.2):
+                self.got += contents(records)
+                # Envelopes here have a fingerprint, which the server never gets.
+                self.handed += contents([it for it in records if it.fingerprint])
+                self.events += [it.event for it in records if it.event is not None]
+                after = records[-1].offset
+            else:
+                (progress, *_) = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+                if after and log.sort_key(progress.end or "0") < log.sort_key(after):
+                    after = None
 
     async def is_handed(
         self, transport: RedisTransport, beside: RedisTransport | None = None
@@ -84,26 +73,22 @@ class Work:
         self.handed.clear()
 
     async def has(self, *texts: str) -> None:
-        """Wait until it got these, in this order.
-
-        What it was handed before comes again where the record of its acknowledgement is gone.
-        """
+        """Wait until it got these, in this order."""
         await until(lambda: texts[-1] in self.got, patience=PATIENCE)
         assert [text for text in self.got if text in texts] == list(texts)
 
 
 @asynccontextmanager
 async def working(transport: RedisTransport) -> AsyncIterator[Work]:
-    """Work on the partition; the next append is handed over to the claim."""
-    async with Member(transport) as member:
-        work = Work(member)
-        task = asyncio.create_task(work.run())
-        try:
-            await work.is_handed(transport)
-            yield work
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
+    """Read the partition; the next append is handed over."""
+    work = Work(transport)
+    task = asyncio.create_task(work.run())
+    try:
+        await work.is_handed(transport)
+        yield work
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 async def append(transport: RedisTransport, *texts: str) -> None:
@@ -213,3 +198,63 @@ async def test_a_log_whose_ids_begin_anew_below_the_last_one_is_read(
         await append(near, "ours")
         await until(lambda: "ours" in work.got, patience=PATIENCE)
         assert work.got.index("a stranger's") < work.got.index("ours")
+
+
+@pytest.mark.parametrize("wait", [0.0, PATIENCE])
+async def test_what_is_handed_over_is_what_the_log_has(
+    near: RedisTransport, settings: TransportSettings, *, wait: float
+) -> None:
+    async with working(near) as work, RedisTransport.from_settings(settings) as other:
+        pass
+    last = (await near.read_back(Topic.MESSAGES, 0, limit=1))[0].offset
+    await append(near, "plain")
+    traced = message("with more headers", partition=0, of=near)
+    more = {**traced.headers, "another": "\u00e9", "content-type": "text/plain"}
+    await near.publish([msgspec.structs.replace(traced, headers=more)])
+    handed = await near.read(Topic.MESSAGES, 0, after=last, wait=wait)
+    assert all(record.fingerprint for record in handed), work.handed
+    stands = await other.read(Topic.MESSAGES, 0, after=last)
+    assert contents(stands) == ["plain", "with more headers"]
+    assert stored(handed) == stands
+
+
+async def test_two_readers_of_a_partition_both_get_each_record(near: RedisTransport) -> None:
+    async with working(near) as one, working(near) as other:
+        for number in range(ROUNDS):
+            await append(near, f"for both {number}")
+        expected = [f"for both {number}" for number in range(ROUNDS)]
+        await one.has(*expected)
+        await other.has(*expected)
+
+
+async def test_a_reader_that_is_behind_gets_what_was_appended_meanwhile(
+    near: RedisTransport,
+) -> None:
+    """More than the process keeps: the first from the server, the rest from memory or from it."""
+    async with working(near):
+        pass
+    last = (await near.read_back(Topic.MESSAGES, 0, limit=1))[0].offset
+    texts = [f"{number} {'x' * 20_000}" for number in range(600)]
+    for first in range(0, len(texts), 50):
+        await append(near, *texts[first : first + 50])
+    got: list[str] = []
+    while len(got) < len(texts):
+        records = await near.read(Topic.MESSAGES, 0, after=last, limit=70, wait=PATIENCE)
+        assert 1 <= len(records) <= 70
+        got += contents(records)
+        last = records[-1].offset
+    assert got == texts
+
+
+async def test_what_too_few_replicas_confirmed_is_not_handed_over(
+    settings: TransportSettings,
+) -> None:
+    """The server has no replica. Its reader may get the record, as any reader may."""
+    waits = settings.model_copy(update={"redis_wait_replicas": 1, "redis_timeout_ms": 500})
+    async with RedisTransport.from_settings(waits) as log:
+        reading = asyncio.create_task(log.read(Topic.MESSAGES, 0, wait=PATIENCE))
+        await asyncio.sleep(0.1)
+        (outcome,) = await log.publish([message("unconfirmed", partition=0, of=log)])
+        assert isinstance(outcome, AppendUnknown)
+        (record,) = await reading
+        assert not record.fingerprint

@@ -13,8 +13,8 @@ from tests.support.redis_cluster import RedisCluster
 from tests.transport.redis_failover import Failover, log_of, run
 from tests.transport.redis_shards import PARTITIONS, opened
 from transport.clock import now
-from transport.conformance.member import Member, contents, messages
-from transport.contract import DeadLetter, Reason, Record, Topic, Transport
+from transport.conformance.envelopes import contents, messages
+from transport.contract import WORKER_GROUP, DeadLetter, Reason, Record, Topic, Transport
 from transport.errors import TransportError
 from transport.redis.keys import dead_letter_log
 
@@ -38,25 +38,23 @@ async def _has_letters(log: Transport, *texts: str) -> None:
 
 
 async def test_a_letter_outlives_the_server_that_was_told_it_alone(failover: Failover) -> None:
-    """Its record is acknowledged on the promoted replica, which had delivered it."""
+    """Its record is settled, in PostgreSQL and on the promoted replica."""
     async with log_of(failover) as log:
         await append(log, messages(["bad"], partition=0, of=log))
-        async with Member(log) as member:
-            claim = await member.claim(0)
-            (record,) = await claim.next(max_records=10, max_wait=5.0)
-            await failover.cut()
-            await log.dead_letter([_letter(record)])
-            await failover.promote()
+        (record,) = await log.read(Topic.MESSAGES, 0)
+        await failover.cut()
+        await log.dead_letter([_letter(record)])
+        await failover.promote()
 
-            async def acknowledged() -> bool:
-                try:
-                    await claim.ack(record.offset)
-                except TransportError:
-                    return False
-                return True
+        async def is_settled() -> bool:
+            try:
+                await log.publish_positions(Topic.MESSAGES, {0: record.offset}, group=WORKER_GROUP)
+            except TransportError:
+                return False
+            return True
 
-            await eventually(acknowledged, timeout=PATIENCE)
-            await _has_letters(log, "bad")
+        await eventually(is_settled, timeout=PATIENCE)
+        await _has_letters(log, "bad")
 
 
 async def test_letters_that_are_there_are_not_doubled(

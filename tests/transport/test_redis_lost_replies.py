@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
 
 import pytest
 from redis.asyncio import Redis
 
 from tests.support.fault_proxy import FaultProxy
+from tests.transport.settler import Settler
 from transport.clock import now
-from transport.conformance.member import Member, contents, drain, message, messages, until
+from transport.conformance.envelopes import contents, message, messages, until
 from transport.contract import (
     WORKER_GROUP,
     Appended,
     DeadLetter,
-    HandingClaim,
     Reason,
     Record,
     Remembered,
@@ -77,113 +76,28 @@ async def test_records_whose_reply_was_lost_come_next(
 ) -> None:
     texts = [str(i) for i in range(40)]
     await far.publish(messages(texts, partition=0, of=far))
-    seen: list[str] = []
-    async with Member(far) as member:
-        claim = await member.claim(0)
-        for turn in range(20):
-            if turn % 2:
-                proxy.lose_reply_to(b"XREADGROUP")
-            with contextlib.suppress(TransportUnavailable):
-                seen += contents(await claim.next(max_records=4, max_wait=0))
+    seen: list[Record] = []
+    for turn in range(20):
+        if turn % 2:
+            proxy.lose_reply_to(b"_range")
+        after = seen[-1].offset if seen else None
+        with contextlib.suppress(TransportUnavailable):
+            seen += await far.read(Topic.MESSAGES, 0, after=after, limit=4, wait=PATIENCE)
     assert proxy.lost_replies > 5
-    assert seen == texts
+    assert contents(seen) == texts
 
 
-async def test_a_read_that_the_server_gets_to_late_skips_nothing(
-    far: RedisTransport, proxy: FaultProxy
-) -> None:
-    """A cancelled read is executed after the next one: its records are pending, and come next."""
-    await far.publish(messages([str(i) for i in range(9)], partition=0, of=far))
-    async with Member(far) as member:
-        claim = await member.claim(0)
-        seen = contents(await claim.next(max_records=3, max_wait=0))
-        proxy.hold(b"XREADGROUP")
-        late = asyncio.ensure_future(claim.next(max_records=3, max_wait=0))
-        await proxy.held.wait()
-        late.cancel()
-        await asyncio.wait([late])
-        seen += contents(await claim.next(max_records=1, max_wait=0))
-        proxy.release()
-
-        async def executed() -> bool:
-            progress = await far.progress(Topic.MESSAGES, group=WORKER_GROUP)
-            return progress[0].pending == 7
-
-        await until(executed, patience=PATIENCE)
-        seen += contents(await drain(claim, 5, patience=PATIENCE))
-        assert seen == [str(i) for i in range(9)]
-
-
-@pytest.mark.parametrize("how", ["cut off", "refused"])
-async def test_nothing_is_handed_over_before_what_a_read_did_not_return(
-    far: RedisTransport, near: RedisTransport, proxy: FaultProxy, client: Redis, how: str
-) -> None:
-    """A read brings records whose reply was lost, and new ones: together more than were asked.
-
-    Or the question about their earlier deliveries is refused.
-    """
-    seen: list[str] = []
-    most = 4 if how == "cut off" else 20
-    async with Member(far) as member:
-        claim = await member.claim(0)
-        assert isinstance(claim, HandingClaim)
-
-        def take(records: Sequence[Record]) -> bool:
-            seen.extend(contents(records))
-            claim.passed(records[-1].offset)
-            return True
-
-        async def read() -> None:
-            if records := await claim.next(max_records=most, max_wait=0.1):
-                seen.extend(contents(records))
-                await claim.ack(records[-1].offset)
-
-        async def is_executed() -> bool:
-            progress = await far.progress(Topic.MESSAGES, group=WORKER_GROUP)
-            return progress[0].pending == 3
-
-        await far.publish([message("0", partition=0, of=far)])
-        await read()
-        await near.publish(messages(list("123"), partition=0, of=far))
-        proxy.hold(b"XREADGROUP")
-        late = asyncio.ensure_future(claim.next(max_records=most, max_wait=0))
-        await proxy.held.wait()
-        late.cancel()
-        await asyncio.wait([late])
-        proxy.release()
-        await until(is_executed, patience=PATIENCE)
-        await near.publish(messages(list("4567"), partition=0, of=far))
-        if how == "cut off":
-            await read()
-            assert seen == list("01234")
-        else:
-            await client.execute_command("ACL", "SETUSER", "default", "-xpending")
-            try:
-                with pytest.raises(TransportUnavailable):
-                    await read()
-            finally:
-                await client.execute_command("ACL", "SETUSER", "default", "+xpending")
-        claim.hand_over(take)
-        await far.publish([message("8", partition=0, of=far)])
-        async with asyncio.timeout(PATIENCE):
-            while len(seen) < 9:
-                await read()
-    assert seen == list("012345678")
-
-
-async def test_an_acknowledgement_without_a_reply_can_be_repeated(
+async def test_a_position_that_is_published_without_a_reply_can_be_repeated(
     far: RedisTransport, proxy: FaultProxy
 ) -> None:
     await far.publish(messages(list("abc"), partition=0, of=far))
-    async with Member(far) as member:
-        claim = await member.claim(0)
-        records = await drain(claim, 3, patience=PATIENCE)
-        proxy.lose_reply_to(b"_ack")
-        with pytest.raises(TransportUnavailable):
-            await claim.ack(records[1].offset)
-        await claim.ack(records[1].offset)
-        await claim.nack()
-        assert contents(await drain(claim, 1, patience=PATIENCE)) == ["c"]
+    at = {0: (await far.read(Topic.MESSAGES, 0))[1].offset}
+    proxy.lose_reply_to(b"_show")
+    with pytest.raises(TransportUnavailable):
+        await far.publish_positions(Topic.MESSAGES, at, group=WORKER_GROUP)
+    await far.publish_positions(Topic.MESSAGES, at, group=WORKER_GROUP)
+    (progress, *_) = await far.progress(Topic.MESSAGES, group=WORKER_GROUP)
+    assert (progress.floor, progress.lag, progress.lost) == (at[0], 1, 0)
 
 
 async def test_a_dead_letter_sent_twice_stands_once(far: RedisTransport, proxy: FaultProxy) -> None:
@@ -197,22 +111,12 @@ async def test_a_dead_letter_sent_twice_stands_once(far: RedisTransport, proxy: 
     assert len(await far.read(Topic.DEAD_LETTERS, 0)) == 1
 
 
-async def test_a_lease_whose_reply_was_lost_is_taken_all_the_same(
-    far: RedisTransport, proxy: FaultProxy
-) -> None:
-    proxy.lose_reply_to(b"_take")
-    async with Member(far) as member:
-        await until(lambda: len(member.claims) == far.partitions, patience=PATIENCE)
-
-
 async def test_everything_goes_on_after_every_connection_was_reset(
     far: RedisTransport, proxy: FaultProxy
 ) -> None:
-    async with Member(far) as member:
-        claim = await member.claim(0)
-        seen: list[str] = []
+    worker = Settler(far)
+    async with worker.working():
         for i in range(5):
-            waiting = asyncio.ensure_future(claim.next(max_records=10, max_wait=5.0))
             await asyncio.sleep(0.02)
             proxy.reset()
 
@@ -221,10 +125,8 @@ async def test_everything_goes_on_after_every_connection_was_reset(
                 return not isinstance(outcome, TransportError)
 
             await until(sent, patience=PATIENCE)
-            with contextlib.suppress(TransportUnavailable):
-                seen += contents(await waiting)
-        seen += contents(await drain(claim, 5 - len(seen), patience=PATIENCE))
-        assert seen == list("01234")
+        await until(lambda: len(worker.records) >= 5, patience=PATIENCE)
+    assert contents(worker.records) == list("01234")
 
 
 async def test_a_black_hole_costs_its_timeout_and_no_more(

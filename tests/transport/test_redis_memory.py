@@ -5,28 +5,22 @@ The time to live of a hash shows the age of its turn, so tests let time pass by 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.eventually import eventually
-from transport.conformance.member import Member, drain, message
+from tests.transport.settler import settle
+from transport.conformance.envelopes import message
 from transport.contract import (
     WORKER_GROUP,
     Appended,
-    Claim,
     DeadLetter,
     Envelope,
     Outcome,
     Reason,
-    Record,
     Remembered,
     Topic,
 )
-from transport.errors import TopicMissing
 from transport.redis import RedisTransport
 from transport.redis.keys import dead_letter_log, messages_log
 from transport.settings import TransportSettings
@@ -170,97 +164,67 @@ async def test_more_dead_letters_than_one_call_takes_are_each_appended_once(
         assert await client.xlen("msg:dlq") == len(letters)
 
 
-async def _read_and_acknowledge(claim: Claim, count: int) -> list[Record]:
-    records = await drain(claim, count, patience=10.0)
-    await claim.ack(records[-1].offset)
-    return records
-
-
-@asynccontextmanager
-async def _claim_that_has_read(
-    transport: RedisTransport, *envelopes: Envelope
-) -> AsyncIterator[Claim]:
-    """Append these, and yield the claim of a member that has acknowledged them."""
-    async with Member(transport) as member:
-        claim = await member.claim(1)
-        await transport.publish(envelopes)
-        await _read_and_acknowledge(claim, len(envelopes))
-        yield claim
-
-
-async def test_what_was_acknowledged_and_trimmed_is_answered_from_memory(
+async def test_what_was_settled_and_trimmed_is_answered_from_memory(
     near: RedisTransport, client: Redis
 ) -> None:
     named = _named(near)
-    async with _claim_that_has_read(near, named["first"], named["second"]):
-        await client.xtrim(STREAM, maxlen=0, approximate=False)
-        assert isinstance(await _publish(near, named["first"]), Remembered)
-        (stands,) = await near.recall([named["second"].message_id])
-        assert stands is not None
-        assert await client.xlen(STREAM) == 0
+    await near.publish([named["first"], named["second"]])
+    await settle(near, 2, partition=1)
+    await client.xtrim(STREAM, maxlen=0, approximate=False)
+    assert isinstance(await _publish(near, named["first"]), Remembered)
+    (stands,) = await near.recall([named["second"].message_id])
+    assert stands is not None
+    assert await client.xlen(STREAM) == 0
 
 
 @pytest.mark.parametrize("harm", ["xdel", "xtrim", "unlink"])
 async def test_what_was_removed_unread_is_appended_again_at_its_next_repeat(
     near: RedisTransport, client: Redis, harm: str
 ) -> None:
-    """At once; after others were read past its place; and after that was acknowledged."""
+    """At once; and after the position passed it."""
     named = _named(near)
-    async with Member(near) as member:
-        claim = await member.claim(1)
-        gone = [named[name] for name in ("first", "second", "third")]
-        offsets = [it.offset for it in await near.publish(gone) if isinstance(it, Appended)]
-        if harm == "xdel":
-            await client.xdel(STREAM, *offsets)
-        elif harm == "xtrim":
-            await client.xtrim(STREAM, maxlen=0, approximate=False)
-        else:
-            await client.unlink(STREAM)
-        assert isinstance(await _publish(near, gone[0]), Appended)
-        assert isinstance(await _publish(near, gone[0]), Remembered), "one repeat, one record"
-
-        async def read_past() -> list[Record]:
-            try:
-                return list(await claim.next(max_records=10, max_wait=0.1))
-            except TopicMissing:
-                return []
-
-        records = await eventually(read_past)
-        assert isinstance(await _publish(near, gone[1]), Appended), "read past, not acknowledged"
-        await claim.ack(records[-1].offset)
-        assert isinstance(await _publish(near, gone[2]), Appended), "acknowledged past it"
-        assert await _read_and_acknowledge(claim, 2)
-        for envelope in gone:
-            assert isinstance(await _publish(near, envelope), Remembered), "now it has a record"
+    gone = [named[name] for name in ("first", "second", "third")]
+    offsets = [it.offset for it in await near.publish(gone) if isinstance(it, Appended)]
+    if harm == "xdel":
+        await client.xdel(STREAM, *offsets)
+    elif harm == "xtrim":
+        await client.xtrim(STREAM, maxlen=0, approximate=False)
+    else:
+        await client.unlink(STREAM)
+    assert isinstance(await _publish(near, gone[0]), Appended)
+    assert isinstance(await _publish(near, gone[0]), Remembered), "one repeat, one record"
+    assert isinstance(await _publish(near, gone[1]), Appended)
+    await settle(near, 2, partition=1)
+    assert isinstance(await _publish(near, gone[2]), Appended), "the position passed it"
+    for envelope in gone:
+        assert isinstance(await _publish(near, envelope), Remembered), "now it has a record"
 
 
-async def test_one_deleted_of_those_delivered_is_appended_again(
+async def test_one_deleted_of_those_read_is_appended_again(
     near: RedisTransport, client: Redis
 ) -> None:
     named = _named(near)
-    async with Member(near) as member:
-        claim = await member.claim(1)
-        first, _ = await near.publish([named["first"], named["second"]])
-        await drain(claim, 2, patience=10.0)
-        assert isinstance(first, Appended)
-        await client.xdel(STREAM, first.offset)
-        assert isinstance(await _publish(near, named["first"]), Appended)
-        assert isinstance(await _publish(near, named["second"]), Remembered)
+    first, _ = await near.publish([named["first"], named["second"]])
+    assert len(await near.read(Topic.MESSAGES, 1)) == 2
+    assert isinstance(first, Appended)
+    await client.xdel(STREAM, first.offset)
+    assert isinstance(await _publish(near, named["first"]), Appended)
+    assert isinstance(await _publish(near, named["second"]), Remembered)
 
 
 async def test_a_stream_made_by_hand_answers_for_nothing_that_was_in_another(
     near: RedisTransport, client: Redis
 ) -> None:
     named = _named(near)
-    async with _claim_that_has_read(near, named["a"], named["b"]) as claim:
-        await near.publish([named["first"], named["second"]])
-        await client.delete(STREAM)
-        await client.xgroup_create(STREAM, WORKER_GROUP, "0", mkstream=True)
-        assert isinstance(await _publish(near, named["c"]), Appended)
-        await drain(claim, 1, patience=10.0)
-        assert isinstance(await _publish(near, named["first"]), Appended)
-        await _read_and_acknowledge(claim, 1)
-        assert isinstance(await _publish(near, named["second"]), Appended)
+    await near.publish([named["a"], named["b"]])
+    await settle(near, 2, partition=1)
+    await near.publish([named["first"], named["second"]])
+    await client.delete(STREAM)
+    await client.xgroup_create(STREAM, WORKER_GROUP, "0", mkstream=True)
+    assert isinstance(await _publish(near, named["c"]), Appended)
+    assert isinstance(await _publish(near, named["first"]), Appended)
+    await settle(near, 2, partition=1)
+    assert isinstance(await _publish(near, named["second"]), Appended)
 
 
 async def test_memory_that_came_back_from_either_turn_is_judged_alike(

@@ -26,7 +26,7 @@ from tests.transport.redis_shards import (
     opened,
     reading,
 )
-from transport.conformance.member import message
+from transport.conformance.envelopes import message
 from transport.contract import Appended, Topic
 from transport.errors import (
     TransportError,
@@ -144,7 +144,7 @@ async def test_a_move_that_stops_halfway_holds_up_nobody_else(shards: RedisClust
             assert all(isinstance(other, Appended) for other in others)
         assert loop.time() - began < 2, "a second each, as the first time"
         got: dict[str, float] = {}
-        async with reading(transport, "reader", got):  # it goes on asking for what is there
+        async with reading(transport, got):  # it goes on asking for what is there
             await eventually(lambda: len(got) >= PARTITIONS - 1)
             for n in range(5):
                 with suppress(TransportError):  # calls of one key of the slot succeed meanwhile
@@ -170,12 +170,12 @@ async def test_a_move_that_stops_halfway_holds_up_nobody_else(shards: RedisClust
         assert len(await transport.read(Topic.MESSAGES, 0)) == 2
 
 
-@pytest.mark.parametrize("moves_lease", [True, False])
-async def test_a_call_that_lacks_the_lease_does_not_begin(
-    shards: RedisCluster, moves_lease: bool
+@pytest.mark.parametrize("moves_accounts", [True, False])
+async def test_a_call_that_lacks_the_accounts_does_not_begin(
+    shards: RedisCluster, moves_accounts: bool
 ) -> None:
-    """What the lease knows is needed for a repeat whose record is in the log no more."""
-    stream, lease = "msg:stream:0", "{msg:stream:0}:lease:persistence-workers"
+    """What the accounts say is needed for a repeat whose record is in the log no more."""
+    stream, accounts = "msg:stream:0", "{msg:stream:0}:accounts:persistence-workers"
     memories = [f"{{{stream}}}:memory:{n}" for n in (0, 1)]
     slot = key_slot(stream.encode())
     async with opened(shards) as transport:
@@ -187,7 +187,7 @@ async def test_a_call_that_lacks_the_lease_does_not_begin(
         await shards.run_at(stream, "XDEL", stream, offset_of(appended))
         to = await another(shards, await shards.primary_of(stream))
         source = await shards.begin_move(slot, to)
-        moved = [lease] if moves_lease else [stream, *memories]
+        moved = [accounts] if moves_accounts else [stream, *memories]
         await shards.run(source, "MIGRATE", to.host, to.port, "", 0, 5000, "KEYS", *moved)
         outcomes = await transport.publish([new, old])
         assert [type(it) for it in outcomes] == [TransportUnavailable] * 2, outcomes

@@ -14,7 +14,8 @@ from compose.local.binaries import LIBC
 from compose.local.valkey import ValkeyServer
 from tests.support.eventually import eventually
 from tests.transport.redis_backend import short_settings
-from transport.conformance.member import Member, drain, message
+from tests.transport.settler import settle
+from transport.conformance.envelopes import message
 from transport.contract import WORKER_GROUP, Topic
 from transport.errors import ConfigurationError, TransportUnavailable
 from transport.redis import RedisTransport
@@ -48,7 +49,7 @@ async def test_side_keys_live_in_the_slot_of_their_stream(
 ) -> None:
     await near.publish([message("x", partition=2, of=near)])
     keys = [key.decode() for key in await client.keys("*msg:stream:2*")]
-    assert len(keys) >= 2, "stream and lease; what is remembered is the whole log's"
+    assert len(keys) >= 2, "stream and accounts; what is remembered is the whole log's"
     assert len({key_slot(key.encode()) for key in keys}) == 1
 
 
@@ -185,12 +186,9 @@ async def test_a_managed_server_works_and_its_durability_is_unknown(
     async with (
         server,
         RedisTransport.from_settings(short_settings(server)) as transport,
-        Member(transport) as member,
     ):
-        claim = await member.claim(0)
         await transport.publish([message("x", partition=0, of=transport)])
-        (record,) = await drain(claim, 1, patience=10.0)
-        await claim.ack(record.offset)
+        await settle(transport, 1)
         durability = await transport.durability()
         assert (durability.crash, durability.power, durability.disk) == (None, None, None)
         assert "CONFIG" in str(durability.figures)

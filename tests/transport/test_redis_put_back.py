@@ -7,7 +7,7 @@ import pytest
 from tests.support.appends import append, append_at_last, texts
 from tests.support.eventually import eventually
 from tests.transport.redis_failover import Failover, log_of, run
-from transport.conformance.member import messages
+from transport.conformance.envelopes import messages
 from transport.contract import WORKER_GROUP, Progress, Topic
 from transport.redis import RedisTransport
 
@@ -108,7 +108,8 @@ async def test_a_process_that_reported_nothing_leaves_it_open_how_many_are_gone(
 
 @pytest.mark.xfail(
     strict=True,
-    reason="needs one position per partition: the redesign 'One position, one owner'",
+    reason="no other process knows how many it had appended, until offsets count: the redesign "
+    "'One position, one owner'",
 )
 async def test_what_is_gone_with_a_process_is_counted_exactly(failover: Failover) -> None:
     async with log_of(failover) as log:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
 from tests.persistence.samples import message
 from tests.support.mirrors import seal
+from transport.conformance.envelopes import messages
 from transport.contract import READ_BYTES, Topic
 from transport.redis import RedisTransport
 from transport.sizes import size_of
 
 MOST_OF_A_CALL = 100
 RECORDS = 350
+LARGE = 1 << 19
 
 
 @pytest.fixture
@@ -77,3 +80,23 @@ async def test_a_read_of_several_calls_ends_where_its_bytes_are_enough(
     back = await near.read_back(Topic.MESSAGES, 0, limit=200)
     assert [record.offset for record in back] == offsets[-len(back) :]
     assert MOST_OF_A_CALL < len(back) < 200
+
+
+async def test_what_is_more_than_the_server_may_reply_is_read_in_parts(
+    near: RedisTransport, client: Redis
+) -> None:
+    """It closes the connection instead, each time."""
+    name = "client-output-buffer-limit"
+    before = (await client.config_get(name))[name]
+    await client.config_set(name, f"normal {2 * LARGE} 0 0")
+    try:
+        large = [
+            msgspec.structs.replace(envelope, body=bytes(LARGE))
+            for envelope in messages(["x"] * 6, partition=0, of=near)
+        ]
+        await near.publish(large)
+        for limit in (6, 3):
+            found = await near.read(Topic.MESSAGES, 0, limit=limit, wait=10.0)
+            assert [len(record.body) for record in found] == [LARGE] * limit
+    finally:
+        await client.config_set(name, before)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from tests.persistence.samples import message
+from tests.transport.settler import settle
 from transport.clock import now
-from transport.conformance.member import Member, drain, messages
+from transport.conformance.envelopes import messages
 from transport.contract import (
     WORKER_GROUP,
     Appended,
@@ -67,12 +68,9 @@ async def test_an_entry_without_a_body_is_a_record_with_an_empty_one(
     near: RedisTransport, client: Redis
 ) -> None:
     await client.xadd("msg:stream:0", {"payload": "in another field"})
-    async with Member(near) as member:
-        claim = await member.claim(0)
-        (record,) = await drain(claim, 1, patience=PATIENCE)
-        assert (record.key, record.body) == ("", b"")
-        assert record.headers == {"payload": b"in another field"}
-        await claim.ack(record.offset)
+    (record,) = await settle(near, 1)
+    assert (record.key, record.body) == ("", b"")
+    assert record.headers == {"payload": b"in another field"}
 
 
 @pytest.mark.parametrize(
@@ -90,20 +88,16 @@ async def test_ids_that_a_lua_number_can_not_tell_apart_are_counted_one_by_one(
         (progress, *_) = await near.progress(Topic.MESSAGES, group=WORKER_GROUP)
         return progress.lag, progress.floor
 
-    async with Member(near) as member:
-        claim = await member.claim(0)
-        await client.execute_command("XADD", "msg:stream:0", one, "body", "1")
-        (record,) = await drain(claim, 1, patience=PATIENCE)
-        await claim.ack(one)
-        await client.execute_command("XADD", "msg:stream:0", next_one, "body", "2")
+    await client.execute_command("XADD", "msg:stream:0", one, "body", "1")
+    (record,) = await settle(near, 1)
+    await client.execute_command("XADD", "msg:stream:0", next_one, "body", "2")
+    for _ in range(2):
         assert await lag() == (1, one)
-        await claim.nack()
-        (record,) = await drain(claim, 1, patience=PATIENCE)
-        assert record.offset == next_one
-        await claim.ack(one)
-        assert await lag() == (1, one)
-        await claim.ack(next_one)
-        assert await lag() == (0, next_one)
+        (following,) = await near.read(Topic.MESSAGES, 0, after=one)
+        assert following.offset == next_one
+        await near.publish_positions(Topic.MESSAGES, {0: one}, group=WORKER_GROUP)
+    await settle(near, 1, after=record)
+    assert await lag() == (0, next_one)
 
 
 async def test_the_time_of_an_append_is_the_servers(near: RedisTransport) -> None:

@@ -17,7 +17,8 @@ from tests.support.appends import append, append_at_last, texts
 from tests.support.eventually import eventually
 from tests.transport.redis_backend import short_settings
 from tests.transport.redis_failover import Failover, log_of, run
-from transport.conformance.member import ConformanceWorker, contents, message, messages, until
+from tests.transport.settler import Settler
+from transport.conformance.envelopes import contents, message, messages, until
 from transport.contract import Appended, Record, Topic
 from transport.errors import TransportError, TransportUnavailable
 from transport.redis import RedisTransport
@@ -93,7 +94,7 @@ async def test_workers_get_what_was_rescued_and_no_repeat_is_appended_beside_it(
     failover: Failover, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with log_of(failover) as log:
-        worker = ConformanceWorker(log, "worker")
+        worker = Settler(log)
         async with worker.working():
             await append(log, messages(["kept"], partition=0, of=log))
             await until(lambda: len(worker.records) == 1, patience=PATIENCE)
@@ -161,7 +162,7 @@ async def test_what_was_trimmed_is_not_taken_for_lost(
     caplog.set_level(logging.INFO)
     settings = short_settings(own_redis, stream_retention_records=0, stream_retention_seconds=0)
     async with RedisTransport.from_settings(settings) as log:
-        worker = ConformanceWorker(log, "worker")
+        worker = Settler(log)
         async with worker.working():
             await append(log, messages(["x"] * 500, partition=0, of=log))
             await until(lambda: len(worker.records) >= 500, patience=PATIENCE)

@@ -11,7 +11,7 @@ import pytest
 from compose.local.valkey import ValkeyServer
 from tests.support.appends import append, append_at_last, texts
 from tests.transport.redis_failover import Failover, log_of
-from transport.conformance.member import messages
+from transport.conformance.envelopes import messages
 
 _RECENT = "transport.redis.rescue.recent_appends"
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.appends import append, append_at_last, texts
 from tests.transport.redis_failover import Failover, log_of, run
-from transport.conformance.member import message, messages
+from transport.conformance.envelopes import message, messages
 from transport.contract import Appended
 from transport.errors import TransportUnavailable
 from transport.redis import RedisTransport

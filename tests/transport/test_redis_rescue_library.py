@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.appends import append, append_at_last, texts
 from tests.transport.redis_failover import Failover, log_of, run
-from transport.conformance.member import messages
+from transport.conformance.envelopes import messages
 from transport.redis.client.functions import Functions
 
 

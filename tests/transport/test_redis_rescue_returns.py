@@ -11,7 +11,7 @@ from compose.local.valkey import ValkeyServer
 from tests.support.appends import append, append_at_last, texts
 from tests.support.eventually import eventually
 from tests.transport.redis_failover import Failover, log_of, run
-from transport.conformance.member import messages
+from transport.conformance.envelopes import messages
 from transport.errors import TransportError
 from transport.redis.keys import messages_log
 

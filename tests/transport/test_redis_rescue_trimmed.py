@@ -5,7 +5,8 @@ from __future__ import annotations
 from tests.support.appends import append, append_at_last
 from tests.support.eventually import eventually
 from tests.transport.redis_failover import Failover, log_of, run
-from transport.conformance.member import ConformanceWorker, contents, messages, until
+from tests.transport.settler import Settler
+from transport.conformance.envelopes import contents, messages, until
 from transport.contract import Topic
 from transport.redis.keys import messages_log
 
@@ -22,7 +23,7 @@ async def test_a_process_that_hears_late_brings_records_older_than_all_others(
         await append(late, messages(["late"], partition=0, of=late))
         await failover.promote()
         await append_at_last(log, "new")
-        worker = ConformanceWorker(log, "worker")
+        worker = Settler(log)
         async with worker.working():
             await append(log, messages(["x"] * 500, partition=0, of=log))
             await until(lambda: len(worker.records) >= 500, patience=PATIENCE)
@@ -40,7 +41,7 @@ async def test_an_overwritten_memory_does_not_end_a_rescue(failover: Failover) -
     """Without it, trimmed records can't be told from lost ones: they are appended again as well."""
     brief = {"stream_retention_records": 0, "stream_retention_seconds": 0}
     async with log_of(failover, **brief) as log:
-        async with ConformanceWorker(log, "worker").working():
+        async with Settler(log).working():
             await append(log, messages(["x"] * 500, partition=0, of=log))
 
             async def trimmed() -> bool:

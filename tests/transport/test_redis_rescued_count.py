@@ -10,7 +10,7 @@ from otel.append_metrics import count_rescued
 from otel.metrics import Metrics
 from tests.support.appends import append_at_last
 from tests.transport.redis_failover import log_of, pair
-from transport.conformance.member import contents, messages
+from transport.conformance.envelopes import contents, messages
 from transport.contract import Appended, Topic
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.support.appends import append, append_at_last, texts
 from tests.transport.redis_failover import Failover, log_of
-from transport.conformance.member import messages
+from transport.conformance.envelopes import messages
 from transport.contract import Remembered
 from transport.errors import AppendUnknown
 

@@ -1,4 +1,4 @@
-"""Runs of records that this process appended: what of them comes next, and what a claim keeps."""
+"""The appends that a process keeps for its own readers: what they get, and what is kept."""
 
 from __future__ import annotations
 
@@ -8,101 +8,100 @@ import pytest
 
 from transport.contract import Envelope
 from transport.redis.append.own_appends import OwnAppends, Run
-from transport.redis.delivery.kept_runs import KeptBytes, KeptRuns
 
 LONG = 30.0
-MUCH = "x" * 60_000  # two of them are more than a claim keeps
+MUCH = "x" * 1_000_000  # five of them are more than is kept
+P = 1
 
 
 def run_of(before: str, *offsets: str, body: str = "hello") -> Run:
     """Return a run of records at these offsets."""
-    envelopes = [Envelope(f"m{at}", 1, "conv", f"{body}{at}".encode(), {}) for at in offsets]
+    envelopes = [Envelope(f"m{at}", P, "conv", f"{body}{at}".encode(), {}) for at in offsets]
     return Run(before, envelopes, list(offsets))
 
 
-@pytest.mark.parametrize(
-    ("read", "left"),
-    [
-        ("10-0", ["11-0", "12-0", "13-0"]),
-        ("11-0", ["12-0", "13-0"]),
-        ("12-0", ["13-0"]),
-        ("13-0", None),
-        ("14-0", None),
-        ("9-0", ["11-0", "12-0", "13-0"]),
-    ],
-)
-def test_what_comes_after_what_was_read(read: str, left: list[str] | None) -> None:
-    rest = run_of("10-0", "11-0", "12-0", "13-0").after(read)
-    assert (rest and rest.offsets) == left
-    if rest is not None:
-        assert [envelope.body for envelope in rest.envelopes] == [
-            f"hello{offset}".encode() for offset in rest.offsets
-        ]
-        assert rest.before == (read if read > "10-0" and read != "9-0" else "10-0")
+class _Server:
+    """Counts the connections that were made to it."""
 
-
-def test_what_is_kept_is_counted_until_it_is_taken_replaced_read_or_forgotten() -> None:
-    together = KeptBytes()
-    one, other = KeptRuns(together), KeptRuns(together)
-    first, second = run_of("10-0", "11-0"), run_of("20-0", "21-0", "22-0")
-    one.keep(first)
-    one.keep(second)
-    other.keep(first)
-    assert together.count == 2 * first.size + second.size
-    one.keep(first)  # the same once more
-    assert together.count == 2 * first.size + second.size
-    assert one.pop_after("10-0") == first
-    assert one.pop_after("10-0") is None
-    assert together.count == first.size + second.size
-    one.drop_through("21-0")
-    assert one.pop_after("21-0") == run_of("21-0", "22-0")
-    assert (one.any, together.count) == (False, first.size)
-    other.forget()
-    assert together.count == 0
-
-
-def test_a_claim_that_would_keep_too_much_keeps_nothing() -> None:
-    together = KeptBytes()
-    kept = KeptRuns(together)
-    kept.keep(run_of("10-0", "11-0", body=MUCH))
-    assert kept.any
-    kept.keep(run_of("20-0", "21-0", body=MUCH))
-    kept.keep(run_of("30-0", "31-0", body=MUCH))
-    assert (kept.any, together.count) == (False, 0)
-
-
-def test_where_all_claims_keep_too_much_the_next_one_keeps_nothing() -> None:
-    together = KeptBytes()
-    claims = [KeptRuns(together) for _ in range(200)]
-    for claim in claims:
-        claim.keep(run_of("10-0", "11-0", body=MUCH))
-    assert claims[0].any
-    assert not claims[-1].any
-    assert together.count <= 8 << 20
-
-
-class _Claim:
     def __init__(self) -> None:
-        self.offered: list[tuple[Run, bool]] = []
-
-    def offer(self, run: Run, *, is_last: bool) -> None:
-        self.offered.append((run, is_last))
+        self.made = 1
 
 
-def test_the_last_append_under_way_says_so() -> None:
-    appends, claim, run = OwnAppends(), _Claim(), run_of("10-0", "11-0")
-    appends.join(2, claim)
-    first, second = appends.begin(), appends.begin()
-    appends.appended(2, run)
-    appends.end(first)
-    appends.appended(2, run)
-    appends.end(second)
-    appends.appended(3, run)
-    assert claim.offered == [(run, False), (run, True)]
+@pytest.fixture
+def server() -> _Server:
+    return _Server()
 
 
-async def test_only_appends_that_have_begun_are_waited_for() -> None:
-    appends = OwnAppends()
+@pytest.fixture
+async def appends(server: _Server) -> OwnAppends:
+    """Those of a process that reads the partition."""
+    appends = OwnAppends(lambda: server.made)
+    appends.want(P, LONG)
+    return appends
+
+
+def taken(appends: OwnAppends, after: str | None, limit: int = 100) -> list[str]:
+    return [record.offset for record in appends.take(P, after, limit)]
+
+
+async def test_a_reader_gets_what_follows_its_record_and_nothing_after_a_gap(
+    appends: OwnAppends,
+) -> None:
+    for run in (run_of("0-0", "1-0"), run_of("1-0", "2-0", "3-0"), run_of("4-0", "5-0")):
+        appends.appended(P, run)
+    assert taken(appends, "3-0") == []
+    assert taken(appends, None) == ["1-0", "2-0", "3-0"]
+    assert taken(appends, None) == [], "they are kept no longer"
+    assert taken(appends, "4-0") == ["5-0"]
+
+
+async def test_what_is_beyond_the_limit_comes_next(appends: OwnAppends) -> None:
+    appends.appended(P, run_of("0-0", "1-0", "2-0", "3-0"))
+    appends.appended(P, run_of("3-0", "4-0", "5-0"))
+    assert [taken(appends, after, 2) for after in (None, "2-0", "4-0")] == [
+        ["1-0", "2-0"],
+        ["3-0", "4-0"],
+        ["5-0"],
+    ]
+
+
+async def test_the_oldest_are_dropped_where_they_are_too_many(appends: OwnAppends) -> None:
+    for n in range(10):
+        appends.appended(P, run_of(f"{n}-0", f"{n + 1}-0", body=MUCH))
+    assert taken(appends, "0-0") == []
+    got = [taken(appends, f"{n}-0", 1) for n in range(1, 10)]
+    assert got[-1] == ["10-0"]
+    assert 1 <= sum(map(len, got)) <= 4
+
+
+async def test_a_partition_that_is_not_read_keeps_nothing(appends: OwnAppends) -> None:
+    rung: list[int] = []
+    appends.on_kept = lambda partition, run: rung.append(partition)
+    appends.appended(P + 1, run_of("0-0", "1-0"))
+    assert not appends.take(P + 1, "0-0", 10)
+    appends.appended(P, run_of("0-0", "1-0"))
+    assert rung == [P]
+
+
+async def test_a_process_without_readers_wants_nothing() -> None:
+    appends = OwnAppends(lambda: 1)
+    assert not appends.any_wanted
+    appends.want(P, 0.0)
+    assert appends.any_wanted
+
+
+async def test_nothing_is_kept_over_a_change_of_connections(
+    appends: OwnAppends, server: _Server
+) -> None:
+    """A new one may lead to a server that lacks the records."""
+    appends.appended(P, run_of("0-0", "1-0"))
+    server.made += 1
+    assert taken(appends, "0-0") == []
+    appends.appended(P, run_of("1-0", "2-0"))
+    assert taken(appends, "1-0") == ["2-0"]
+
+
+async def test_only_appends_that_have_begun_are_waited_for(appends: OwnAppends) -> None:
     await appends.answered(LONG)
     first, second = appends.begin(), appends.begin()
     waiting = asyncio.create_task(appends.answered(LONG))
@@ -115,15 +114,3 @@ async def test_only_appends_that_have_begun_are_waited_for() -> None:
     await waiting
     await appends.answered(0.001)  # the third one stays without an answer
     appends.end(third)
-
-
-def test_a_claim_that_leaves_late_leaves_the_newer_one_in_its_place() -> None:
-    appends, older, newer, run = OwnAppends(), _Claim(), _Claim(), run_of("10-0", "11-0")
-    appends.join(2, older)
-    appends.join(2, newer)
-    appends.leave(2, older)
-    assert appends.are_wanted
-    appends.appended(2, run)
-    assert (older.offered, len(newer.offered)) == ([], 1)
-    appends.leave(2, newer)
-    assert not appends.are_wanted

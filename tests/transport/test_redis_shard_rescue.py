@@ -12,7 +12,8 @@ from tests.support.appends import append, append_at_last, texts
 from tests.support.eventually import eventually
 from tests.support.redis_cluster import RedisCluster
 from tests.transport.redis_backend import short_settings
-from transport.conformance.member import ConformanceWorker, contents, message, messages
+from tests.transport.settler import Settler
+from transport.conformance.envelopes import contents, message, messages
 from transport.errors import AppendUnknown
 from transport.redis import RedisTransport
 
@@ -65,7 +66,7 @@ async def test_what_a_shard_lost_stands_in_its_order_before_all_that_is_new(
 
 async def test_workers_get_what_a_shard_lost(shards: RedisCluster) -> None:
     async with _transport(shards) as log:
-        worker = ConformanceWorker(log, "worker")
+        worker = Settler(log)
         async with worker.working():
             await append(log, messages(["kept"], partition=0, of=log))
             victim = await shards.cut("msg:stream:0")

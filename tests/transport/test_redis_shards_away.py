@@ -1,4 +1,4 @@
-"""A cluster of three shards: servers die, hang or are cut off, and members come and go."""
+"""A cluster of three shards: servers die, hang or are cut off."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from tests.transport.redis_shards import (
     assert_all_stands,
     is_replaced,
     opened,
-    reading,
     settings_of,
 )
-from transport.conformance.member import message
-from transport.contract import Appended
+from tests.transport.settler import Settler
+from transport.conformance.envelopes import message
+from transport.contract import WORKER_GROUP, Appended, Topic
 from transport.errors import (
     PartlyUnavailable,
     TransportError,
 )
+from transport.redis import RedisTransport
 from transport.redis.client.connections import RedisConnections
 from transport.redis.client.pipelines import Pipelines
 from transport.redis.cluster import map as cluster_map
@@ -58,43 +59,39 @@ async def _is_elsewhere(shards: RedisCluster, conversation: int, victim: ValkeyS
     return await shards.primary_of(f"msg:stream:{conversation % PARTITIONS}") is not victim
 
 
-async def test_a_member_outlives_what_it_gives_up_to_another(shards: RedisCluster) -> None:
-    count = 16
-    owners: dict[int, str] = {}
-    async with (
-        opened(shards, stream_partitions=count) as transport,
-        opened(shards, stream_partitions=count) as other,
-        reading(transport, "a", of=owners) as reader,
-    ):
-        await eventually(lambda: len(owners) == count)
-        async with reading(other, "b", of=owners):
-            await eventually(lambda: sum(it == "b" for it in owners.values()) == count // 2)
-        await eventually(lambda: set(owners.values()) == {"a"})
-        assert not reader.done()
-
-
-async def test_a_shard_that_is_away_keeps_no_other_from_changing_hands(
+async def test_a_shard_that_is_away_keeps_no_other_from_being_read_and_published(
     shards: RedisCluster,
 ) -> None:
-    owners: dict[int, str] = {}
-    members = await shards.primary_of("{msg:stream}:members")
-    async with opened(shards) as transport, opened(shards) as other:
+    async with opened(shards) as transport:
         on = {p: await shards.primary_of(f"msg:stream:{p}") for p in range(PARTITIONS)}
-        victim = next(it for it in on.values() if it is not members)
-        async with reading(transport, "a", of=owners):
-            await eventually(lambda: len(owners) == PARTITIONS)
+        victim = on[0]
+        healthy = [p for p in on if on[p] is not victim]
+        worker = Settler(transport)
+        async with worker.working():
             gone = [victim, *await shards.replicas_of(victim)]
             for server in gone:
                 await server.kill()
             with pytest.raises(PartlyUnavailable, match=f"the others do: .*:{victim.port} "):
                 await transport.ping()
-            async with reading(other, "b", of=owners):
-                await eventually(lambda: "b" in owners.values())
-            healthy = [p for p in on if on[p] is not victim]
-            await eventually(lambda: {owners[p] for p in healthy} == {"a"})
+            await append_everywhere(transport, healthy)
+
+            async def are_settled() -> bool:
+                with suppress(TransportError):
+                    progress = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
+                    return all(progress[p].floor and progress[p].lag == 0 for p in healthy)
+                return False
+
+            await eventually(are_settled, 20.0)
             for server in gone:
                 await server.start()
             await shards.is_whole()
+
+
+async def append_everywhere(transport: RedisTransport, partitions: Sequence[int]) -> None:
+    outcomes = await transport.publish(
+        [message("m", partition=p, of=transport) for p in partitions]
+    )
+    assert all(isinstance(it, Appended) for it in outcomes), outcomes
 
 
 async def test_a_call_waits_for_no_other_server_that_hangs(shards: RedisCluster) -> None:

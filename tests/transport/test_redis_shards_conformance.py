@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from tests.support.redis_cluster import RedisCluster
-from tests.transport.redis_backend import short_settings, silence
+from tests.transport.redis_backend import short_settings
 from transport.conformance import *  # noqa: F403
 from transport.conformance import Backend
 from transport.redis import RedisTransport
@@ -69,7 +69,6 @@ async def backend(_shards: RedisCluster) -> Backend:
         create=lambda: create("redis", settings),
         features=RedisTransport.features,
         append_raw=append_raw,
-        silence=silence,
         stop=cluster.stop,
         start=start,
         remove=remove,

@@ -16,7 +16,8 @@ from tests.support.eventually import eventually
 from tests.support.redis_cluster import RedisCluster
 from tests.support.tls_proxy import tls_in_front_of
 from tests.transport.redis_backend import short_settings
-from transport.conformance.member import Member, contents, drain, message
+from tests.transport.settler import settle
+from transport.conformance.envelopes import contents, message
 from transport.contract import Appended, Remembered, Topic
 from transport.errors import ConfigurationError, TransportUnavailable
 from transport.redis import RedisTransport
@@ -56,10 +57,9 @@ async def careful_port(
 
 
 async def _works(settings: TransportSettings) -> None:
-    async with RedisTransport.from_settings(settings) as transport, Member(transport) as member:
+    async with RedisTransport.from_settings(settings) as transport:
         await transport.publish([message("secret", partition=0, of=transport)])
-        claim = await member.claim(0)
-        assert contents(await drain(claim, 1, patience=PATIENCE)) == ["secret"]
+        assert contents(await settle(transport, 1)) == ["secret"]
 
 
 async def test_everything_works_over_tls(

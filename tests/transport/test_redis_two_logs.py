@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from functools import partial
 
-import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
+from tests.transport.settler import Settler, settle
 from transport.clock import now
-from transport.conformance.member import ConformanceWorker, Member, contents, drain, messages, until
+from transport.conformance.envelopes import contents, messages, until
 from transport.contract import DLQ_GROUP, WORKER_GROUP, DeadLetter, Reason, Remembered, Topic
-from transport.errors import PartitionLost, TransportError
 from transport.redis import RedisTransport
 from transport.registry import create
 from transport.settings import TransportSettings
@@ -31,12 +30,13 @@ async def test_a_count_is_in_the_name_of_every_key(
 ) -> None:
     assert (near.name, large.name, large.system) == ("redis", "redis@6", "redis")
     before = set(await client.keys())
-    async with Member(large), Member(large, group=DLQ_GROUP, topic=Topic.DEAD_LETTERS):
-        await large.publish(messages(["a"], partition=5, of=large))
-        await large.ping()
-        (record,) = await large.read(Topic.MESSAGES, 5)
-        await large.dead_letter([DeadLetter(record, Reason.REJECTED, "no", 1, now())])
-        made = {key.decode() for key in set(await client.keys()) - before}
+    await large.publish(messages(["a"], partition=5, of=large))
+    await large.ping()
+    (record,) = await settle(large, 1, partition=5)
+    await large.dead_letter([DeadLetter(record, Reason.REJECTED, "no", 1, now())])
+    (letter,) = await large.read(Topic.DEAD_LETTERS, 0)
+    await large.publish_positions(Topic.DEAD_LETTERS, {0: letter.offset}, group=DLQ_GROUP)
+    made = {key.decode() for key in set(await client.keys()) - before}
     assert made
     assert all(key.lstrip("{").startswith(("msg:stream@6", "msg:dlq@6")) for key in made), made
     streams = {key.decode() for key in await client.keys() if not key.startswith(b"{")}
@@ -49,17 +49,14 @@ async def test_a_count_is_in_the_name_of_every_key(
 async def test_each_is_worked_off_trimmed_and_counted_by_itself(
     near: RedisTransport, large: RedisTransport
 ) -> None:
-    """With members of the same names, as the processes of a migration have them."""
     logs = (near, large)
-    workers = [ConformanceWorker(log, "same") for log in logs]
+    workers = [Settler(log) for log in logs]
     async with workers[0].working(), workers[1].working():
         for log in logs:
             await log.publish(messages([f"{log.name} {i}" for i in range(20)], partition=3, of=log))
         for log, worker in zip(logs, workers, strict=True):
             await until(lambda w=worker: len(w.records) == 20, patience=20.0)  # type: ignore[misc]
             assert contents(worker.records) == [f"{log.name} {i}" for i in range(20)]
-            every = set(range(log.partitions))
-            await until(lambda w=worker, every=every: w.owned == every, patience=20.0)  # type: ignore[misc]
             await until(partial(_is_worked_off, log), patience=20.0)
     for log in logs:
         progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
@@ -68,7 +65,7 @@ async def test_each_is_worked_off_trimmed_and_counted_by_itself(
 
 
 async def _is_worked_off(log: RedisTransport) -> bool:
-    """Whether all is acknowledged, which a worker does after it has a record."""
+    """Whether all is settled, which a worker does after it has a record."""
     progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
     return all(part.lag == 0 for part in progress)
 
@@ -86,20 +83,6 @@ async def test_what_one_remembers_is_new_to_the_other(
         assert len(await log.read(Topic.MESSAGES, 1)) == 1
 
 
-async def test_a_lease_on_a_partition_is_of_one_log(
-    near: RedisTransport, large: RedisTransport
-) -> None:
-    async with Member(near, "same") as one:
-        mine = await one.claim(0)
-        async with Member(large, "same") as other:
-            await other.claim(0)
-            await near.publish(messages(["a"], partition=0, of=near))
-            (record,) = await drain(mine, 1, patience=20.0)
-        await mine.ack(record.offset)
-    with pytest.raises(PartitionLost):
-        await mine.ack(record.offset)
-
-
 async def test_a_count_that_is_named_is_another_log_than_the_same_by_default(
     near: RedisTransport, settings: TransportSettings
 ) -> None:
@@ -113,8 +96,8 @@ async def test_a_group_is_forgotten_with_all_its_keys_in_one_log(
     near: RedisTransport, large: RedisTransport, client: Redis
 ) -> None:
     for log in (near, large):
-        async with Member(log, group="passing") as member:
-            await member.claim(0)
+        await log.publish(messages(["a"], partition=0, of=log))
+        await settle(log, 1, group="passing")
     await near.forget_group("passing")
     left = {key.decode() for key in await client.keys("*passing*")}
     assert left
@@ -132,7 +115,7 @@ async def test_one_log_is_removed_and_the_other_stays_byte_for_byte(
     """Other programs' keys stay as well, however much they look like ours."""
     strangers = [
         "msg:stream", "msg:stream:4", "msg:stream:x", "msg:dlq:0", "x{msg:stream}:identity",
-        "{msg:stream}:x", "{msg:stream:4}:memory:0", "{msg:stream:0}:lease",
+        "{msg:stream}:x", "{msg:stream:4}:memory:0", "{msg:stream:0}:accounts",
     ]  # fmt: skip
     for key in strangers:
         await client.set(key, "theirs")
@@ -189,11 +172,7 @@ async def _use(log: RedisTransport) -> None:
     await log.ping()
     (record,) = await log.read(Topic.MESSAGES, 1)
     await log.dead_letter([DeadLetter(record, Reason.REJECTED, "no", 1, now())])
-    async with Member(log) as member, Member(log, group="passing") as other:
-        await member.claim(1)
-        await other.claim(1)
-        with pytest.raises(TransportError, match="has members"):
-            await log.remove()
+    await settle(log, 1, partition=1, group="passing")
 
 
 async def _dumps(client: Redis) -> dict[bytes, bytes]:

@@ -14,14 +14,8 @@ from compose.local.valkey import ValkeyServer
 from tests.support.eventually import eventually
 from tests.transport.redis_backend import short_settings
 from tests.transport.redis_failover import run
-from transport.conformance.member import (
-    ConformanceWorker,
-    Member,
-    contents,
-    drain,
-    messages,
-    until,
-)
+from tests.transport.settler import Settler, settle
+from transport.conformance.envelopes import contents, messages, until
 from transport.contract import WORKER_GROUP, Topic
 from transport.redis import RedisTransport
 
@@ -42,11 +36,9 @@ def servers() -> tuple[Binary, Binary]:
 
 
 async def _half_read(server: ValkeyServer) -> None:
-    async with RedisTransport.from_settings(short_settings(server)) as log, Member(log) as member:
-        claim = await member.claim(0)
+    async with RedisTransport.from_settings(short_settings(server)) as log:
         await log.publish(messages(list("abcdefgh"), partition=0, of=log))
-        records = await drain(claim, 5, patience=_PATIENCE)
-        await claim.ack(records[2].offset)
+        await settle(log, 3)
 
 
 async def _read_on(server: ValkeyServer) -> None:
@@ -54,7 +46,8 @@ async def _read_on(server: ValkeyServer) -> None:
         progress, *_ = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
         assert (progress.lag, progress.lost, progress.appended) == (5, 0, 8)
         await log.publish(messages(list("ij"), partition=0, of=log))
-        worker = ConformanceWorker(log, "worker")
+        worker = Settler(log)
+        worker.positions[0] = progress.floor or ""
         async with worker.working():
             await until(lambda: len(worker.records) >= 7, patience=_PATIENCE)
         assert contents(worker.records) == list("defghij")

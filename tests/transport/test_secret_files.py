@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from compose.local.valkey import ValkeyServer
 from tests.support.eventually import eventually
 from tests.transport.redis_backend import short_settings
-from transport.conformance.member import message
+from transport.conformance.envelopes import message
 from transport.contract import Appended
 from transport.errors import ConfigurationError, TransportUnavailable
 from transport.redis import RedisTransport

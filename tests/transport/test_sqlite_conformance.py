@@ -8,22 +8,15 @@ import pytest
 
 from crossfade.conformance import *  # noqa: F403
 from crossfade.conformance import Backend
-from crossfade.transport import (
-    ConfigurationError,
-    Consumer,
-    Envelope,
-    LogName,
-    TransportSettings,
-)
+from crossfade.transport import ConfigurationError, Envelope, LogName, TransportSettings
 from tests.sqlite_log import SqliteTransport
-from tests.sqlite_log.group import SqliteConsumer
 
 
 @pytest.fixture
 def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Backend:
     monkeypatch.setenv("SQLITE_LOG", str(tmp_path / "log"))
-    settings = TransportSettings(stream_partitions=4, stream_lease_ms=500)
-    five = TransportSettings(stream_partitions=5, stream_lease_ms=500)
+    settings = TransportSettings(stream_partitions=4)
+    five = TransportSettings(stream_partitions=5)
 
     def create() -> SqliteTransport:
         return SqliteTransport(tmp_path / "log", settings, LogName("sqlite"))
@@ -35,15 +28,10 @@ def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Backend:
         async with create() as log:
             await log.publish([Envelope("raw", partition, "key", body, {})])
 
-    async def silence(consumer: Consumer) -> None:
-        assert isinstance(consumer, SqliteConsumer)
-        consumer.silence()
-
     return Backend(
         create=create,
         features=SqliteTransport.features,
         append_raw=append_raw,
-        silence=silence,
         create_other=create_other,
     )
 

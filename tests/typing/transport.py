@@ -9,7 +9,6 @@ from crossfade.envelope import Event, Message, Receipt, decode
 from crossfade.settings import Settings, TransportSettings, load
 from crossfade.transport import (
     Appended,
-    Claim,
     Envelope,
     LogLocation,
     Outcome,
@@ -22,12 +21,12 @@ from crossfade.transport import (
 )
 
 
-async def reads(claim: Claim) -> None:
-    async with claim:
-        records = await claim.next(max_records=10, max_wait=0.5)
-        assert_type(records, Sequence[Record])
-        await claim.ack(records[-1].offset)
-        await claim.ack(records[-1])  # type: ignore[arg-type]
+async def reads(transport: Transport) -> None:
+    records = await transport.read(Topic.MESSAGES, 0, after=None, limit=10, wait=0.5)
+    assert_type(records, Sequence[Record])
+    positions = {0: records[-1].offset}
+    await transport.publish_positions(Topic.MESSAGES, positions, group="readers")
+    await transport.read(Topic.MESSAGES, 0, after=records[-1])  # type: ignore[arg-type]
 
 
 def is_somewhere(transport: Transport) -> str:

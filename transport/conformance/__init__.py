@@ -11,8 +11,8 @@ In a test module of your own (pytest and pytest-asyncio must be installed):
         return Backend(create=lambda: MyTransport(log), features=MyTransport.features)
 
 Each test gets a ``backend``. ``Backend`` has optional fields; a test that needs one that yours
-lacks is skipped, with that as the reason. The tests use only public methods of the contract. They
-may run in any order, and take seconds if a lease has to expire.
+lacks is skipped, with that as the reason. The tests use only public methods of the contract, and
+may run in any order.
 """
 
 import pytest
@@ -21,8 +21,8 @@ pytest.register_assert_rewrite(
     *(
         f"{__name__}.{module}"
         for module in (
-            "dead_letters", "delivery", "faults", "groups", "handing", "identity", "member",
-            "ownership", "positions", "progress", "publishing", "reading", "removal", "waiting",
+            "dead_letters", "delivery", "envelopes", "faults", "groups", "identity",
+            "positions", "progress", "publishing", "reader", "reading", "removal", "waiting",
         )
     )
 )  # fmt: skip
@@ -32,9 +32,7 @@ from transport.conformance import (  # noqa: E402 - after the rewrite of their a
     delivery,
     faults,
     groups,
-    handing,
     identity,
-    ownership,
     positions,
     progress,
     publishing,
@@ -49,8 +47,6 @@ _TESTS = {
     for module in (
         publishing,
         delivery,
-        handing,
-        ownership,
         progress,
         dead_letters,
         faults,

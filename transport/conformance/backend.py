@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 import pytest
 
-from transport.contract import Consumer, Features, Transport
+from transport.contract import Features, Transport
 
 __all__ = ["Backend"]
 
@@ -22,8 +23,7 @@ class Backend:
 
     create: Callable[[], Transport]
     """Return a transport, not yet entered. All of them must be on the same log, as the transports
-    of several processes are. It needs at least two partitions; a short lease makes the tests
-    quick."""
+    of several processes are. It needs at least two partitions."""
 
     features: Features
     """The features that the transport promises. The suite tests each."""
@@ -31,9 +31,9 @@ class Backend:
     append_raw: Callable[[int, bytes], Awaitable[None]] | None = None
     """Append these bytes to a partition, as another program would."""
 
-    silence: Callable[[Consumer], Awaitable[None]] | None = None
-    """Silence a consumer, as if its process were suspended: it keeps its claims and can use them,
-    but renews nothing."""
+    join: Callable[[str], AbstractAsyncContextManager[object]] | None = None
+    """Join a group of the messages as another program would, until the block ends. Leave it out if
+    your server knows no members of groups."""
 
     stop: Callable[[], Awaitable[None]] | None = None
     """Stop the server, keeping its data."""
@@ -45,7 +45,7 @@ class Backend:
     """Delete a partition of the messages log with its records, while it is in use."""
 
     remove_group: Callable[[int, str], Awaitable[None]] | None = None
-    """Delete a group of a partition, without its records."""
+    """Delete a group of a partition, without its records, as an operator would."""
 
     create_other: Callable[[], Transport] | None = None
     """Return a transport, not yet entered, on another log of the same kind and server: its name

@@ -7,8 +7,8 @@ import pytest
 
 from transport.clock import now
 from transport.conformance.backend import Backend
-from transport.conformance.member import Member, drain, message
-from transport.contract import DLQ_GROUP, DeadLetter, Reason, Record, Topic
+from transport.conformance.envelopes import message, messages
+from transport.contract import DeadLetter, Reason, Record, Topic
 from transport.message.dead_letters import dead_letter_of
 
 
@@ -62,38 +62,32 @@ async def test_a_dead_letter_keeps_what_another_program_wrote_beside_the_body(
 
 
 @pytest.mark.asyncio
-async def test_bytes_that_nobody_can_decode_die_intact_and_do_not_loop(backend: Backend) -> None:
+async def test_bytes_that_nobody_can_decode_die_intact(backend: Backend) -> None:
     backend.need("append_raw")
     assert backend.append_raw is not None
     garbage = bytes(range(256))
-    async with backend.create() as transport, Member(transport) as member:
+    async with backend.create() as transport:
         await backend.append_raw(0, garbage)
-        claim = await member.claim(0)
-        (record,) = await drain(claim, 1, patience=backend.patience)
+        (record,) = await transport.read(Topic.MESSAGES, 0)
         await transport.dead_letter([_letter(record, Reason.UNDECODABLE)])
-        await claim.ack(record.offset)
-        await claim.nack()
-        assert not await claim.next(max_records=10, max_wait=0.1)
         (stands,) = await transport.read(Topic.DEAD_LETTERS, 0)
         assert stands.body == garbage
         assert dead_letter_of(stands).reason is Reason.UNDECODABLE
 
 
 @pytest.mark.asyncio
-async def test_dead_letters_are_consumed_in_order_by_their_group(backend: Backend) -> None:
+async def test_dead_letters_are_read_in_order_after_any_position(backend: Backend) -> None:
     async with backend.create() as transport:
-        await transport.publish(
-            [message(text, partition=0, of=transport) for text in ("a", "b", "c")]
-        )
+        await transport.publish(messages(list("abc"), partition=0, of=transport))
         records = await transport.read(Topic.MESSAGES, 0)
-        await transport.dead_letter([_letter(record) for record in records])
-        async with Member(transport, group=DLQ_GROUP, topic=Topic.DEAD_LETTERS) as member:
-            claim = await member.claim(0)
-            letters = await drain(claim, 3, patience=backend.patience)
-            assert [letter.body for letter in letters] == [record.body for record in records]
-            await claim.ack(letters[-1].offset)
-        (progress,) = await transport.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP)
-        assert progress.lag == 0
+        await transport.dead_letter([_letter(record) for record in records[:2]])
+        await transport.dead_letter([_letter(records[2])])
+        bodies = [record.body for record in records]
+        dead_letters = await transport.read(Topic.DEAD_LETTERS, 0)
+        assert [each.body for each in dead_letters] == bodies
+        for index, each in enumerate(dead_letters):
+            rest = await transport.read(Topic.DEAD_LETTERS, 0, after=each.offset)
+            assert [later.body for later in rest] == bodies[index + 1 :]
 
 
 @pytest.mark.asyncio

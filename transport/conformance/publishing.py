@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from transport.conformance.backend import Backend
-from transport.conformance.member import contents, message, messages
+from transport.conformance.envelopes import contents, message, messages
 from transport.contract import Appended, Outcome, Remembered, Topic
 from transport.errors import AppendUnknown, TransportError, TransportUnavailable
 

@@ -1,4 +1,4 @@
-"""Reads without a group: backwards, from an offset, from a time."""
+"""Reads backwards, from an offset, and from a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import pytest
 
 from transport.conformance.backend import Backend
-from transport.conformance.member import contents, message, messages, until
+from transport.conformance.envelopes import contents, message, messages, until
 from transport.contract import READ_BYTES, Record, Topic, Transport
 from transport.lookup import record_at
 

@@ -6,20 +6,17 @@ import pytest
 
 from transport.clock import now
 from transport.conformance.backend import Backend
-from transport.conformance.member import Member, contents, drain, messages
+from transport.conformance.envelopes import contents, messages
 from transport.contract import WORKER_GROUP, DeadLetter, Reason, Topic, Transport
 from transport.errors import TransportError
 
 
 async def _fill(log: Transport) -> None:
-    """Give the log three records, a dead letter, and a group that has acknowledged one record."""
+    """Give the log three records, a dead letter, and a position after the first record."""
     await log.publish(messages(list("abc"), partition=0, of=log))
     (first, *_) = await log.read(Topic.MESSAGES, 0)
     await log.dead_letter([DeadLetter(first, Reason.REJECTED, "no", 1, now())])
-    async with Member(log) as member:
-        claim = await member.claim(0)
-        records = await drain(claim, 3, patience=30.0)
-        await claim.ack(records[0].offset)
+    await log.publish_positions(Topic.MESSAGES, {0: first.offset}, group=WORKER_GROUP)
 
 
 @pytest.mark.asyncio
@@ -39,21 +36,18 @@ async def test_a_removed_log_is_a_new_one_when_it_is_opened_again(backend: Backe
         (progress, *_) = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
         assert (progress.lag, progress.lost) == (0, 0), "nothing was lost"
         await log.publish(messages(list("abc"), partition=0, of=log))
-        async with Member(log) as member:
-            claim = await member.claim(0)
-            assert contents(await drain(claim, 3, patience=backend.patience)) == list("abc")
+        assert contents(await log.read(Topic.MESSAGES, 0)) == list("abc")
 
 
 @pytest.mark.asyncio
-async def test_every_group_of_a_log_is_told_with_its_lag(backend: Backend) -> None:
+async def test_every_group_of_a_log_is_returned_with_its_lag(backend: Backend) -> None:
     async with backend.create() as log:
         await _fill(log)
-        async with Member(log, group="bystanders") as member:
-            claim = await member.claim(0)
-            await claim.ack((await drain(claim, 3, patience=backend.patience))[2].offset)
-            found = await log.groups()
-            (standing,) = [standing for standing in found if "bystanders" in standing.group]
-            assert (standing.ours, standing.lag, standing.members) == (False, 0, 1)
+        (last,) = await log.read_back(Topic.MESSAGES, 0, limit=1)
+        await log.publish_positions(Topic.MESSAGES, {0: last.offset}, group="bystanders")
+        found = await log.groups()
+        (standing,) = [standing for standing in found if "bystanders" in standing.group]
+        assert (standing.ours, standing.lag, standing.members) == (False, 0, 0)
         (worker,) = [
             standing
             for standing in await log.groups()
@@ -64,10 +58,11 @@ async def test_every_group_of_a_log_is_told_with_its_lag(backend: Backend) -> No
 
 @pytest.mark.asyncio
 async def test_a_log_with_members_is_not_removed(backend: Backend) -> None:
+    backend.need("join")
+    assert backend.join is not None
     async with backend.create() as log:
         await _fill(log)
-        async with Member(log) as member:
-            await member.claim(0)
+        async with backend.join("busy"):
             with pytest.raises(TransportError, match="has members"):
                 await log.remove()
         assert contents(await log.read(Topic.MESSAGES, 0)) == list("abc")

@@ -1,4 +1,4 @@
-"""Reads without a group that wait for the next record."""
+"""Reads that wait for the next record."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from transport.clock import now
 from transport.conformance.backend import Backend
-from transport.conformance.member import contents, message, messages, until
+from transport.conformance.envelopes import contents, message, messages, stored, until
 from transport.contract import Appended, DeadLetter, Reason, Record, Topic, Transport
 from transport.errors import TransportUnavailable
 
@@ -64,10 +64,11 @@ async def test_a_waiting_read_returns_a_record_of_another_process(backend: Backe
 async def test_a_read_with_a_wait_returns_at_once_what_the_log_has(backend: Backend) -> None:
     async with backend.create() as log:
         await _append(log, *"abc")
-        stored = await log.read(Topic.MESSAGES, 0)
-        assert await _read(backend, log) == stored
-        assert await _read(backend, log, limit=2) == stored[:2]
-        assert await _read(backend, log, after=stored[1].offset) == stored[2:]
+        records = stored(await log.read(Topic.MESSAGES, 0))
+        assert contents(records) == list("abc")
+        assert stored(await _read(backend, log)) == records
+        assert stored(await _read(backend, log, limit=2)) == records[:2]
+        assert stored(await _read(backend, log, after=records[1].offset)) == records[2:]
 
 
 @pytest.mark.asyncio
@@ -158,7 +159,7 @@ async def test_a_reader_that_follows_a_log_gets_every_record_in_order(backend: B
             found += some
         await writing
         assert contents(found) == texts
-        assert found == list(await log.read(Topic.MESSAGES, 0))
+        assert stored(found) == stored(await log.read(Topic.MESSAGES, 0))
 
 
 @pytest.mark.asyncio

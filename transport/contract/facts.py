@@ -1,4 +1,4 @@
-"""Facts about a log: its features and location, its groups and their progress."""
+"""Facts about a log: its features and location, its groups and their published positions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import msgspec
 from transport.contract.records import Topic
 
 __all__ = [
+    "DLQ_GROUP",
+    "WORKER_GROUP",
     "Features",
     "GroupStanding",
     "Holding",
@@ -14,45 +16,44 @@ __all__ = [
     "Progress",
 ]
 
+WORKER_GROUP = "persistence-workers"
+"""The group that shows the workers' positions in the messages."""
+DLQ_GROUP = "dlq-processors"
+"""The group that shows the indexer's position in the dead letters."""
+
 
 class Progress(msgspec.Struct, frozen=True):
-    """The progress of a group in one partition. ``None`` means *unknown*, never zero.
+    """The published position of a group in one partition. ``None`` is *unknown*, never zero.
 
-    * ``lag``: the number of records that the group has not acknowledged.
-    * ``pending``: the number of those that were already delivered.
-    * ``oldest_age``: seconds since the oldest unacknowledged record was appended; 0.0 if none.
-    * ``floor``: the offset through which all records are acknowledged; ``None`` if there is none.
-    * ``end``: the last offset in the log; ``None`` if there is none.
-    * ``lost``: the number of records that were removed unread.
+    * ``floor``: the published position; ``None`` if there is none.
+    * ``lag``: the number of records after it.
+    * ``oldest_age``: seconds since the first of those was appended; 0.0 if there are none.
+    * ``end``: the last offset that was appended, even if its record is gone; ``None`` if there is
+      none.
+    * ``lost``: the number of records that were removed although they were after it.
     * ``put_back``: the number of those that were appended again since.
     * ``lost_at``: when ``lost`` last rose, in seconds since the epoch; ``None`` if it never did, or
       if that is unknown.
     * ``lost_uncounted``: more records than ``lost`` may be gone; their number is unknown.
     * ``appended``: the number of records ever appended. Between two readings, the difference is the
-      number of new records, and that of ``appended - lag`` the number of acknowledged ones.
+      number of new records, and that of ``appended - lag`` the number of settled ones.
     * ``held``: the number of records at the end of the log that can't be read yet, because another
       producer's transaction is open (Kafka). ``lag`` includes them.
     * ``untrimmed``: the partition is known to have every record ever appended to it.
     * ``unavailable``: no server serves the partition now (in Kafka it has no leader), so all other
       figures are unknown.
-    * ``acknowledged``: the last acknowledged record, if the log knows it; empty if it knows of
-      none. ``floor`` is beyond it if offsets have no record or somebody moved the group,
-      and before it if records were removed.
     """
 
     partition: int
     lag: int | None
-    pending: int | None
     oldest_age: float | None
     floor: str | None
     end: str | None
-    owner: str | None = None
     lost: int = 0
     appended: int | None = None
     held: int = 0
     untrimmed: bool = False
     unavailable: bool = False
-    acknowledged: str | None = None
     put_back: int = 0
     lost_at: float | None = None
     lost_uncounted: bool = False
@@ -62,7 +63,7 @@ class GroupStanding(msgspec.Struct, frozen=True):
     """A group that reads a topic: this service's or another program's.
 
     ``group`` is its name at the server. ``ours``: it is this service's group for the topic. ``lag``
-    is the number of records that it has not acknowledged; ``None`` if unknown. ``members`` is the
+    is the number of records after its position; ``None`` if unknown. ``members`` is the
     number of members known to be alive; a program may read without being counted.
     """
 
@@ -92,12 +93,8 @@ class Features(msgspec.Struct, frozen=True):
     """A repeat of a remembered message id is answered with ``Remembered``, not appended."""
     durable: bool
     """Records survive a restart of the server."""
-    counts_deliveries: bool
-    """The log keeps ``Record.delivery_count``."""
     shared: bool
     """Several processes can share the log and its groups."""
-    hands_over: bool = False
-    """The claims are ``HandingClaim``s."""
     worthwhile: int = 32
     """The number of waiting envelopes that justifies another call of ``publish`` while others are
     under way. It is higher for a transport whose calls cost more."""

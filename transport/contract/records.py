@@ -46,8 +46,8 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     ``body`` is the encoded message, with the same bytes in every log. ``headers`` are sent beside
     it (Redis fields, Kafka headers), so that a consumer without our code can route and trace. A
     transport that remembers message ids returns ``fingerprint`` and ``accepted_at`` for a repeat;
-    otherwise they are not sent. ``event`` is never sent: it is the decoded ``body``, which a claim
-    of the same process hands over (``HandingClaim``), so that it need not be decoded.
+    otherwise they are not sent. ``event`` is never sent: it is the decoded ``body``, so that a read
+    which this process answers from memory need not decode it (``Transport.read``).
     """
 
     message_id: str
@@ -65,9 +65,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     ``offset`` is opaque text (a Redis entry id, a decimal Kafka offset); compare two offsets with
     ``Transport.sort_key``. ``appended_at`` is the time of the append by the log's clock, in seconds
-    since the Unix epoch. ``delivery_count`` is ``None`` if the log does not keep it. ``event`` and
-    ``fingerprint`` are those of the envelope if the record was handed over by its own process; a
-    record that was read has neither.
+    since the Unix epoch. ``event`` and ``fingerprint`` are those of the envelope if a read returned
+    the record from the memory of the process that appended it; a record from the log has neither.
     """
 
     topic: Topic
@@ -77,7 +76,6 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     body: bytes
     headers: Mapping[str, bytes]
     appended_at: float
-    delivery_count: int | None = None
     event: Any = None
     fingerprint: str = ""
 

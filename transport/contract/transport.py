@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol, Self
 
-from transport.contract.claims import Consumer
 from transport.contract.facts import Features, GroupStanding, Holding, LogLocation, Progress
 from transport.contract.records import DeadLetter, Envelope, Outcome, Record, Remembered, Topic
 from transport.durability import Durability
@@ -16,7 +15,7 @@ __all__ = [
 ]
 
 READ_BYTES = 4 * 1024 * 1024
-"""The bytes after which one read without a group ends: keys, bodies and headers' values."""
+"""The bytes after which one read ends: keys, bodies and headers' values."""
 
 
 class Transport(Protocol):
@@ -74,17 +73,7 @@ class Transport(Protocol):
 
         Raises:
             TransportUnavailable: a letter was not appended, or it is unknown whether it was. Don't
-                acknowledge its record.
-        """
-
-    def consume(self, topic: Topic, *, group: str, member: str, linger: float = 0.0) -> Consumer:
-        """Return a member of a group, not yet entered.
-
-        Args:
-            topic: the topic to read.
-            group: the group to join; a new one begins at the first record that the log has.
-            member: a name for this member, unique among live processes.
-            linger: the seconds that the log may hold back a record, to deliver it with later ones.
+                settle its record.
         """
 
     async def read(
@@ -96,7 +85,10 @@ class Transport(Protocol):
         limit: int = 1000,
         wait: float = 0.0,
     ) -> Sequence[Record]:
-        """Return records in log order, without a group.
+        """Return records in log order.
+
+        The records may come from this process's memory instead of the log: records that it has just
+        appended, with full durability, if they directly follow ``after``.
 
         Args:
             topic: the log to read.
@@ -118,7 +110,7 @@ class Transport(Protocol):
     async def read_back(
         self, topic: Topic, partition: int, *, before: str | None = None, limit: int = 1000
     ) -> Sequence[Record]:
-        """Return the last records before an offset, in log order, without a group.
+        """Return the last records before an offset, in log order.
 
         Args:
             topic: the log to read.
@@ -194,14 +186,23 @@ class Transport(Protocol):
         """
 
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
-        """Return the group's progress.
+        """Return a group's published positions, and the records after them.
 
         Args:
             topic: the log.
-            group: the group that reads it.
+            group: the group's name.
 
         Returns:
             One entry for each partition, in their order.
+
+        Raises:
+            TransportUnavailable: the log can't be asked now.
+        """
+
+    async def surplus(self) -> Sequence[int]:
+        """Return the partitions of the messages that the log has beyond ``partitions``.
+
+        Nothing is appended to them by this service. An operator may have added them, on Kafka.
 
         Raises:
             TransportUnavailable: the log can't be asked now.
@@ -251,16 +252,13 @@ class Transport(Protocol):
         """
 
     async def forget_group(self, group: str) -> None:
-        """Delete a group: its positions in both topics, its members and its owners.
-
-        A member that joins it later begins at the first record that the log has. A missing group is
-        no error.
+        """Delete a group: its published positions in both topics. A missing group is no error.
 
         Args:
-            group: the group's name. No member of it may be alive, or join meanwhile.
+            group: the group's name.
 
         Raises:
-            TransportError: the group has members. A killed one counts until its lease has expired.
+            TransportError: the group has members, of another program.
             TransportUnavailable: the group may be deleted, in part or not at all; call again.
         """
 
@@ -274,9 +272,9 @@ class Transport(Protocol):
     async def remove(self, *, dry_run: bool = False) -> Sequence[Holding]:
         """Remove everything that the server has of this log, and nothing of other logs.
 
-        The only check is whether its groups have members: unread records and dead letters are
-        removed as well. If it fails halfway, open a new transport and call it again. After a
-        removal, the only valid use of this transport is to leave it.
+        The only check is whether its groups have members, of other programs: unread records and
+        dead letters are removed as well. If it fails halfway, open a new transport and call it
+        again. After a removal, the only valid use of this transport is to leave it.
 
         Args:
             dry_run: only return what would be removed.
@@ -301,7 +299,7 @@ class Transport(Protocol):
 
         Raises:
             PartlyUnavailable: some partitions take no writes.
-            Unreadable: it takes writes, and a consumer of this process can't read it.
+            Unreadable: it takes writes, and this process can't read it.
             Unwritable: it takes no appends, and workers can go on.
             TransportUnavailable: it can't be reached, or takes no writes.
         """

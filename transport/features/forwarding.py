@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 
 from transport.contract import (
-    Consumer,
     DeadLetter,
     Envelope,
     GroupStanding,
@@ -62,10 +61,6 @@ class Forwarding:
         """As the inner transport."""
         await self._ready().dead_letter(letters)
 
-    def consume(self, topic: Topic, *, group: str, member: str, linger: float = 0.0) -> Consumer:
-        """As the inner transport."""
-        return self._ready().consume(topic, group=group, member=member, linger=linger)
-
     async def read(
         self,
         topic: Topic,
@@ -109,6 +104,10 @@ class Forwarding:
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
         """As the inner transport."""
         return await self._ready().progress(topic, group=group)
+
+    async def surplus(self) -> Sequence[int]:
+        """As the inner transport."""
+        return await self._ready().surplus()
 
     def sort_key(self, offset: str) -> bytes:
         """As the inner transport."""

@@ -110,9 +110,19 @@ class Appender:
         self, topic: str, records: Sequence[tuple[int, Outgoing]]
     ) -> Sequence[Outcome]:
         """Append each record to its partition of ``topic``; return one outcome each, in order."""
+        return [outcome for outcome, _ in await self.append_timed(topic, records)]
+
+    async def append_timed(
+        self, topic: str, records: Sequence[tuple[int, Outgoing]]
+    ) -> Sequence[tuple[Outcome, int]]:
+        """Append as ``append`` does; return the time of each append too.
+
+        It is in milliseconds, by the log's clock; -1 if it is unknown, or if the record was sent
+        more than once: the log may have changed its leader in between.
+        """
         producer = self._producer
         if producer is None:
-            return [TransportUnavailable(f"no producer: {self._why_not}")] * len(records)
+            return [(TransportUnavailable(f"no producer: {self._why_not}"), -1)] * len(records)
         call = Call()
         opened: list[_Opened] = []
         # No await between two records, so the records of one call keep their order.
@@ -124,7 +134,12 @@ class Appender:
             self._watch(opened)
         if call.batches:
             await call.answered
-        return [self._outcome(*it) if isinstance(it, tuple) else it for it in places]
+        return [
+            (self._outcome(*it), -1 if it[1].resent else it[1].time)
+            if isinstance(it, tuple)
+            else (it, -1)
+            for it in places
+        ]
 
     async def append_alone(self, topic: str, partition: int, packed: Packed) -> Outcome:
         """Append a record that is a batch of its own; return its outcome."""

@@ -1,4 +1,4 @@
-"""The progress of a group: its committed offsets, compared with the log."""
+"""The progress of a group: its published offsets, compared with the log."""
 
 from __future__ import annotations
 
@@ -10,96 +10,105 @@ from typing import NamedTuple
 from aiokafka.structs import TopicPartition
 
 from transport.contract import Progress
-from transport.kafka.delivery.claim import KafkaClaim
+from transport.errors import TransportError
 from transport.kafka.group.context import GroupContext
 from transport.kafka.group.gaps import Gaps, TopicEpoch
 from transport.kafka.group.groups import Committed
 from transport.kafka.group.position import group_position
 from transport.kafka.loss.mark import Mark
-from transport.kafka.loss.tails import KnownTail
 from transport.kafka.reader import FirstRecord, KafkaReader
 
 __all__ = ["progress_of"]
 
 
-async def progress_of(
-    context: GroupContext, *, gaps: Gaps, ours: Mapping[int, KafkaClaim]
-) -> list[Progress]:
-    """Return the group's progress in each partition. ``ours`` are this process's own claims.
+async def progress_of(context: GroupContext, gaps: Gaps) -> list[Progress]:
+    """Return the group's progress in each partition.
 
-    A partition without a leader can't be asked: only its committed offset and mark are known.
+    A partition without a leader can't be asked: only its published offset and mark are known. Of a
+    group that can't be asked, only the log is known: Kafka may forbid it, or not have its offsets.
 
     Raises:
-        TransportUnavailable: Kafka can't say now.
+        TransportUnavailable: Kafka can't be asked now.
     """
     source, reader, losses = context.source, context.reader, context.losses
     topic = await context.ids.describe(source.name)
     where = [at for at in source.all() if at.partition in topic.leaders]
     topic_id = topic.id
-    # Committed offsets first, then ends: otherwise a record that is appended and acknowledged in
-    # between would put the committed offset beyond the end.
-    committed = await context.groups.committed(context.group, source.name, source.partitions)
-    begins, ends, owners = await asyncio.gather(
-        reader.begins(where), reader.ends(where), context.groups.owners(context.group, source.name)
+    # Published offsets first, then ends: otherwise a record that is appended and settled in between
+    # would put the offset beyond the end.
+    committed, is_known = await _committed(context)
+    begins, ends = await asyncio.gather(reader.begins(where), reader.ends(where))
+    tail_losses = await context.tails.lost(
+        context.marks(topic, committed, range(source.partitions)),
+        topic,
+        {at.partition: end for at, end in ends.items()},
     )
-    # If the log lost its tail, the committed offset may mean another record, until the next claim.
-    remembered = {
-        at: KnownTail.by(found.mark, topic_id)
-        for at in where
-        if (found := committed.get(at.partition)) is not None
-    }
-    tail_losses = await context.tails.cached_tail_losses(remembered, topic.leaders)
-    stands = {
+    positions = {
         at: group_position(
             committed.get(at.partition),
             topic_id=topic_id,
             begin=begins[at],
             end=ends[at],
             lost_before=losses.before(at.partition, topic_id),
-            tail_loss=tail_losses.get(at),
-            trust_seen_end=True,
+            tail_loss=tail_losses.get(at.partition),
         )
         for at in where
     }
-    for at, (start, mark) in stands.items():
-        losses.note(at.partition, topic_id, unread=ends[at] - start, lost=mark.lost)
     histories = {at: TopicEpoch(topic_id, topic.leaders[at.partition].epoch) for at in where}
+    if not is_known:
+        return [
+            _of_log(at, begins[at], ends[at]) if at in ends else _unavailable(at.partition, None)
+            for at in source.all()
+        ]
+    for at, (start, mark) in positions.items():
+        losses.note(at.partition, topic_id, unread=ends[at] - start, lost=mark.lost)
     search = _Search(reader, gaps, histories)
-    waiting = await search.waiting({at: stands[at].offset for at in where}, ends)
+    waiting = await search.waiting({at: positions[at].offset for at in where}, ends)
     now = time.time()
-    told = {
+    known = {
         at.partition: Progress(
             partition=at.partition,
             lag=(lag := ends[at] - waiting[at].start),
-            pending=_pending(ours.get(at.partition), lag),
             oldest_age=max(0.0, now - waiting[at].since) if lag else 0.0,
-            floor=(
-                floor := _offset_before(waiting[at].start, begins[at], committed.get(at.partition))
-            ),
-            end=str(ends[at] - 1) if ends[at] > begins[at] else None,
-            owner=owners.get(at.partition),
-            lost=stands[at].mark.lost,
-            lost_at=_lost_at(stands[at].mark),
+            floor=_offset_before(waiting[at].start, begins[at], committed.get(at.partition)),
+            end=str(ends[at] - 1) if ends[at] else None,
+            lost=positions[at].mark.lost,
+            lost_at=_lost_at(positions[at].mark),
             appended=ends[at],
             held=waiting[at].held,
             untrimmed=begins[at] == 0,
-            acknowledged=_last_record(stands[at].mark, floor),
         )
         for at in where
     }
     return [
-        told.get(partition) or _unavailable(partition, committed.get(partition), owners)
+        known.get(partition) or _unavailable(partition, committed.get(partition))
         for partition in range(source.partitions)
     ]
 
 
-def _unavailable(
-    partition: int, committed: Committed | None, owners: Mapping[int, str]
-) -> Progress:
+async def _committed(context: GroupContext) -> tuple[Mapping[int, Committed], bool]:
+    """Return the group's published offsets, and whether they are known."""
+    source = context.source
+    try:
+        found = await context.groups.committed(context.group, source.name, range(source.partitions))
+    except TransportError:
+        return {}, False
+    return found, True
+
+
+def _of_log(at: TopicPartition, begin: int, end: int) -> Progress:
+    """Return what is known of a partition without the group."""
+    return Progress(
+        at.partition, None, None, None, str(end - 1) if end > begin else None,
+        appended=end, untrimmed=begin == 0,
+    )  # fmt: skip
+
+
+def _unavailable(partition: int, committed: Committed | None) -> Progress:
     mark = committed.mark if committed is not None else Mark()
     return Progress(
-        partition, None, None, None, None, None,
-        owner=owners.get(partition), lost=mark.lost, lost_at=_lost_at(mark), unavailable=True,
+        partition, None, None, None, None,
+        lost=mark.lost, lost_at=_lost_at(mark), unavailable=True,
     )  # fmt: skip
 
 
@@ -108,7 +117,7 @@ def _lost_at(mark: Mark) -> float | None:
 
 
 class _Waiting(NamedTuple):
-    """The unacknowledged part of a partition: its first offset, and that record's append time.
+    """The unsettled part of a partition: its first offset, and that record's append time.
 
     ``held`` of it can't be read.
     """
@@ -136,7 +145,7 @@ class _Search:
     async def waiting(
         self, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
     ) -> dict[TopicPartition, _Waiting]:
-        """Return the first unread record of each partition between ``starts`` and ``ends``."""
+        """Return the first unsettled record of each partition between ``starts`` and ``ends``."""
         begins = {at: self._passed(at, start, ends[at]) for at, start in starts.items()}
         found = {at: _Waiting(begin, 0.0) for at, begin in begins.items()}
         behind = {at: begin for at, begin in begins.items() if begin < ends[at]}
@@ -181,32 +190,8 @@ class _Search:
         )
 
 
-def _pending(claim: KafkaClaim | None, lag: int) -> int | None:
-    """Return the number of delivered records; ``None`` for a claim of another process.
-
-    Kafka keeps no such count, so it is known only for our own claims.
-    """
-    if lag == 0:
-        return 0
-    return claim.window.delivered if claim is not None else None
-
-
 def _offset_before(start: int, begin: int, committed: Committed | None) -> str | None:
-    """Return the last acknowledged offset, if any was ever acknowledged."""
+    """Return the published position, if there ever was one."""
     if committed is None or start <= 0 or (start == begin and committed.offset != start):
         return None
     return str(start - 1)
-
-
-def _last_record(mark: Mark, floor: str | None) -> str | None:
-    """Return the offset of the last acknowledged record; empty if the commit does not name it.
-
-    The commit does not if an operator moved the group, or a release without such marks worked on
-    it. Then our workers may not have stored the records before the group's offset. Of a published
-    position it is the position itself, whether there is a record or not.
-    """
-    if mark.through is not None:
-        return str(mark.through) if mark.through >= 0 else None
-    if mark.last is not None:
-        return str(mark.last.at)
-    return None if floor is None else ""

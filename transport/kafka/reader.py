@@ -65,25 +65,14 @@ class KafkaReader:
         self._reading = asyncio.Lock()
         self._peeking = asyncio.Lock()
 
-    async def connect(self) -> None:
-        """Connect all clients, so that later requests need not wait for that.
-
-        Raises:
-            TransportUnavailable: Kafka can't be reached.
-        """
-        await asyncio.gather(*(pool.connect() for pool in self._pools))
-
     async def close(self) -> None:
         """Disconnect."""
         for pool in self._pools:
             await pool.close()
 
-    async def include(self, partitions: Sequence[TopicPartition]) -> None:
-        """Make ``partitions`` readable, which were added to a topic."""
-        added = [partition for partition in partitions if partition not in self._partitions]
-        if added:
-            self._partitions += added
-            await self.close()  # clients that connect from now on have them assigned
+    def include(self, partitions: Sequence[TopicPartition]) -> None:
+        """Make ``partitions`` readable, which may have been added to a topic."""
+        self._partitions += [each for each in partitions if each not in self._partitions]
 
     async def begins(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Return the first offset that each partition still has, or its end if it is empty.
@@ -191,6 +180,7 @@ class KafkaReader:
         async def fetch(consumer: AIOKafkaConsumer) -> list[ConsumerRecord]:
             found: list[ConsumerRecord] = []
             size = 0
+            self._assign(consumer)
             consumer.seek(partition, start)
             consumer.resume(partition)
             try:
@@ -245,6 +235,7 @@ class KafkaReader:
             loop = asyncio.get_running_loop()
             deadline = None if within is None else loop.time() + within
             found = {at: FirstRecord(None, start) for at, start in starts.items()}
+            self._assign(consumer)
             for partition, start in starts.items():
                 consumer.seek(partition, start)
             consumer.resume(*starts)
@@ -273,25 +264,15 @@ class KafkaReader:
         async with self._peeking:
             return await (self._peeker if committed else self._uncommitted).ask(fetch)
 
-    async def at_each(
-        self, places: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
-    ) -> Mapping[TopicPartition, ConsumerRecord]:
-        """Return the record at exactly each offset, below ``ends``; absent if there is none.
-
-        Raises:
-            TransportUnavailable: Kafka can't be read now.
-        """
-        wanted = {at: place for at, place in places.items() if place < ends[at]}
-        if not wanted:
-            return {}
-        looks = await self.first_of_each(wanted, {at: place + 1 for at, place in wanted.items()})
-        return {at: look.record for at, look in looks.items() if look.record is not None}
-
     async def _assigned(self, connecting: Awaitable[AIOKafkaConsumer]) -> AIOKafkaConsumer:
         consumer = await connecting
-        consumer.assign(self._partitions)
-        consumer.pause(*self._partitions)
+        self._assign(consumer)
         return consumer
+
+    def _assign(self, consumer: AIOKafkaConsumer) -> None:
+        if len(consumer.assignment()) < len(self._partitions):
+            consumer.assign(self._partitions)
+            consumer.pause(*self._partitions)
 
 
 def _require_from(start: int, offset: int) -> int:

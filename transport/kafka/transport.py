@@ -6,10 +6,8 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Self
 
-from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import TopicPartition
 
@@ -29,7 +27,7 @@ from transport.contract import (
     Topic,
 )
 from transport.durability import Durability
-from transport.errors import ConfigurationError, TransportError, TransportUnavailable, Unreadable
+from transport.errors import ConfigurationError, TransportError, Unreadable
 from transport.features.watched_settings import WatchedSettings
 from transport.first_start import FirstStart
 from transport.kafka.administration.durability import durability
@@ -48,12 +46,6 @@ from transport.kafka.appender import Appender
 from transport.kafka.connection.client_pool import ClientPool
 from transport.kafka.connection.closing import discard_admin
 from transport.kafka.connection.connection import Connector
-from transport.kafka.delivery.claim import KafkaClaim
-from transport.kafka.delivery.consumer import KafkaConsumer
-from transport.kafka.delivery.membership import KafkaMembership
-from transport.kafka.delivery.read_outage import ReadOutage
-from transport.kafka.delivery.timing import Timing
-from transport.kafka.delivery.watchdog import Stalls
 from transport.kafka.group.context import GroupContext
 from transport.kafka.group.gaps import Gaps
 from transport.kafka.group.groups import Groups
@@ -62,10 +54,13 @@ from transport.kafka.letters import KafkaDeadLetters
 from transport.kafka.log import TopicLayout
 from transport.kafka.loss.leader_epochs import LeaderEpochs
 from transport.kafka.loss.losses import TopicLosses
+from transport.kafka.loss.mark import Mark
 from transport.kafka.loss.tails import Tails
 from transport.kafka.loss.topic_ids import TopicIds
 from transport.kafka.progress import progress_of
+from transport.kafka.read_ahead.own_appends import appended_runs
 from transport.kafka.read_ahead.read_ahead import ReadAhead
+from transport.kafka.read_ahead.read_log import ReadLog
 from transport.kafka.reader import KafkaReader
 from transport.kafka.records import outgoing_envelope, record_of
 from transport.log_name import LogName
@@ -91,7 +86,6 @@ class KafkaTransport:
     features = Features(
         remembers=False,
         durable=True,
-        counts_deliveries=False,
         shared=True,
     )
 
@@ -106,9 +100,8 @@ class KafkaTransport:
         self._logs = {
             t: TopicLayout(t, spec.name, spec.partitions) for t, spec in self._specs.items()
         }
-        self._connector = Connector(settings, self._suffix)
+        self._connector = Connector(settings)
         timeout = self._connector.timeout
-        self._timing = Timing.of(settings.stream_lease_ms / 1000, timeout)
         self._admin: ClientPool[AIOKafkaAdminClient] = ClientPool(
             self._connector.admin, discard_admin, timeout=timeout
         )
@@ -119,14 +112,20 @@ class KafkaTransport:
         self._losses: dict[tuple[Topic, str], TopicLosses] = defaultdict(TopicLosses)
         every = [at for source in self._logs.values() for at in source.all()]
         self._reader = KafkaReader(self._connector, every)
-        self._read_ahead = ReadAhead(
-            self._connector, [source.name for source in self._logs.values()], self._reader
-        )
-        epochs = LeaderEpochs(self._admin)
+        self._epochs = LeaderEpochs(self._admin)
         self._tails = {
-            topic: Tails(topic, source.name, reader=self._reader, epochs=epochs)
-            for topic, source in self._logs.items()
+            topic: Tails(source.name, self._epochs) for topic, source in self._logs.items()
         }
+        self._reads = ReadLog()
+        self._read_ahead = ReadAhead(
+            self._connector,
+            list(self._logs.values()),
+            self._reader,
+            epochs=self._epochs,
+            reads=self._reads,
+            known_epoch=self._published_epoch,
+            on_unreadable=self._look_for_topics,
+        )
         limits = {
             spec.name: int(spec.config["max.message.bytes"]) - _SAFETY_BYTES
             for spec in self._specs.values()
@@ -142,8 +141,6 @@ class KafkaTransport:
             Topic.DEAD_LETTERS: self._group_name(DLQ_GROUP),
         }
         self._removal = KafkaLogRemoval(self._admin, self._groups, self._reader, self._logs, ours)
-        self._consumers: set[KafkaConsumer] = set()
-        self._read_outage = ReadOutage()
         self._repair: asyncio.Task[None] | None = None
         self._counted: dict[str, int] = {}
         self._topics_wrong = ""
@@ -220,8 +217,15 @@ class KafkaTransport:
         remember: bool = True,  # noqa: ARG002 - Kafka keeps no memory of ids; PostgreSQL decides
     ) -> Sequence[Outcome]:
         """See ``transport.contract.Transport.publish``."""
+        messages = self._logs[Topic.MESSAGES]
         records = [(envelope.partition, outgoing_envelope(envelope)) for envelope in envelopes]
-        return await self._appender.append(self._logs[Topic.MESSAGES].name, records)
+        outcomes = await self._appender.append_timed(messages.name, records)
+        for partition, run in appended_runs(envelopes, outcomes, self._is_followed):
+            self._read_ahead.hand_over(messages.at(partition), run)
+        return [outcome for outcome, _ in outcomes]
+
+    def _is_followed(self, partition: int) -> bool:
+        return self._read_ahead.is_following(self._logs[Topic.MESSAGES].at(partition))
 
     async def recall(self, message_ids: Sequence[str]) -> Sequence[Remembered | None]:
         """See ``transport.contract.Transport.recall``."""
@@ -230,34 +234,6 @@ class KafkaTransport:
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         """See ``transport.contract.Transport.dead_letter``."""
         await self._letters.append(letters)
-
-    def consume(
-        self, topic: Topic, *, group: str, member: str, linger: float = 0.0
-    ) -> KafkaConsumer:
-        """See ``transport.contract.Transport.consume``."""
-        context, timing = self._context(topic, group), self._timing
-        stalls = Stalls()
-
-        def join(
-            client: AIOKafkaConsumer,
-            offer: Callable[[KafkaClaim], None],
-            looked: Callable[[TransportUnavailable | None], None],
-        ) -> KafkaMembership:
-            return KafkaMembership(
-                client, context, timing=timing, offer=offer, looked=looked, stalls=stalls
-            )
-
-        connect = partial(
-            self._connector.member,
-            group=context.group, member=member, lease=timing.lease, rebalance=timing.rebalance,
-            heartbeat=timing.heartbeat(topic, lingers=linger > 0), linger=linger,
-        )  # fmt: skip
-        consumer = KafkaConsumer(
-            topic=topic, group=group, connect=connect, join=join, outage=self._read_outage,
-            on_unreadable=self._look_for_topics, on_closed=self._consumers.discard,
-        )  # fmt: skip
-        self._consumers.add(consumer)
-        return consumer
 
     async def read(
         self,
@@ -270,21 +246,23 @@ class KafkaTransport:
     ) -> Sequence[Record]:
         """See ``transport.contract.Transport.read``."""
         start = 0 if after is None else int(after) + 1
-        at = TopicPartition(self._logs[topic].name, partition)
-        if wait > 0:
-            found = await self._read_ahead.read(at, start, limit, wait=wait)
-        else:
-            found = await self._reader.read(at, start, limit)
-        return of_one_read([record_of(topic, raw) for raw in found])
+        at = self._at(topic, partition)
+        return of_one_read(await self._read_ahead.read(at, start, limit, wait=wait))
 
     async def read_back(
         self, topic: Topic, partition: int, *, before: str | None = None, limit: int = 1000
     ) -> Sequence[Record]:
         """See ``transport.contract.Transport.read_back``."""
         stop = None if before is None else offset_number(before)
-        at = TopicPartition(self._logs[topic].name, partition)
+        at = self._at(topic, partition)
         found = await self._reader.read_back(at, stop, limit)
         return of_one_read([record_of(topic, raw) for raw in found], last=True)
+
+    def _at(self, topic: Topic, partition: int) -> TopicPartition:
+        """Return the partition, which may have been added to the topic, so that it can be read."""
+        at = self._logs[topic].at(partition)
+        self._reader.include([at])
+        return at
 
     def offset_before(self, offset: str) -> str | None:
         """See ``transport.contract.Transport.offset_before``."""
@@ -293,13 +271,13 @@ class KafkaTransport:
 
     async def reaches(self, topic: Topic, partition: int, *, after: str | None) -> bool:
         """See ``transport.contract.Transport.reaches``."""
-        at = TopicPartition(self._logs[topic].name, partition)
+        at = self._at(topic, partition)
         begin = (await self._reader.begins([at]))[at]
         return begin <= (0 if after is None else offset_number(after) + 1)
 
     async def offset_before_time(self, topic: Topic, partition: int, time: float) -> str | None:
         """See ``transport.contract.Transport.offset_before_time``."""
-        at = TopicPartition(self._logs[topic].name, partition)
+        at = self._at(topic, partition)
         return self.offset_before(str(await self._reader.at_time(at, time)))
 
     def time_in(self, offset: str) -> float | None:  # noqa: ARG002 - the contract's
@@ -308,11 +286,12 @@ class KafkaTransport:
 
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
         """See ``transport.contract.Transport.progress``."""
-        ours = {}
-        for consumer in self._consumers:
-            if (consumer.topic, consumer.group) == (topic, group):
-                ours.update(consumer.claims_now)
-        return await progress_of(self._context(topic, group), gaps=self._gaps, ours=ours)
+        return await progress_of(self._context(topic, group), self._gaps)
+
+    async def surplus(self) -> Sequence[int]:
+        """See ``transport.contract.Transport.surplus``."""
+        topic = await self._ids.describe(self._logs[Topic.MESSAGES].name)
+        return [partition for partition in topic.partitions if partition >= self.partitions]
 
     async def publish_positions(
         self, topic: Topic, positions: Mapping[int, str], *, group: str
@@ -369,7 +348,7 @@ class KafkaTransport:
     async def ping(self) -> None:
         """See ``transport.contract.Transport.ping``.
 
-        It also raises, last of all, if a consumer of this process can't read.
+        It also raises, last of all, if a partition that this process follows can't be read.
         """
         self._appender.check()
         specs = list(self._specs.values())
@@ -378,15 +357,13 @@ class KafkaTransport:
         if self._appender.is_forbidden(messages):
             # Ask for the right: without traffic, no append would show that we have it again.
             await self._admin.ask(lambda admin: require_write(admin, messages))
-        for consumer in self._consumers:
-            if consumer.fault is not None:
-                raise Unreadable(f"It takes appends, and can't be read: {consumer.fault}")
+        if fault := self._read_ahead.fault():
+            raise Unreadable(f"It takes appends, and can't be read: {fault}")
 
     def _group_name(self, group: str) -> str:
         """Return a group's name in Kafka.
 
-        A group belongs to the whole cluster: if two logs shared one, each would rebalance the
-        other's members.
+        A group belongs to the whole cluster: two logs must not share one.
         """
         return f"{self._group_prefix}{group}{self._suffix}"
 
@@ -399,7 +376,24 @@ class KafkaTransport:
             ids=self._ids,
             losses=self._losses[topic, group],
             tails=self._tails[topic],
+            epochs=self._epochs,
+            reads=self._reads,
         )
+
+    async def _published_epoch(self, at: TopicPartition) -> int | None:
+        """Return the leader epoch in the mark of a partition's published position, if known.
+
+        Nothing but a repeated read depends on it, so no read waits for a group that can't be asked.
+        """
+        is_messages = at.topic == self._logs[Topic.MESSAGES].name
+        group = self._group_name(WORKER_GROUP if is_messages else DLQ_GROUP)
+        try:
+            topic_id = await self._ids.now(at.topic)
+            found = await self._groups.committed(group, at.topic, [at.partition])
+        except TransportError:
+            return None
+        mark = found[at.partition].mark if found else Mark()
+        return mark.seen.leader if mark.seen and mark.topic_id == topic_id else None
 
     async def _differences(self) -> Sequence[str]:
         specs = list(self._specs.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from uuid import uuid4
 
 from transport.contract import (
@@ -17,8 +18,6 @@ from transport.contract import (
     Remembered,
     Topic,
 )
-from transport.errors import TransportError
-from transport.memory.group import MemoryGroup
 from transport.memory.partition import MemoryPartition
 from transport.message.envelope import HEADER_CORRELATION_ID
 from transport.settings import TransportSettings
@@ -29,10 +28,10 @@ _OURS = {(Topic.MESSAGES, WORKER_GROUP), (Topic.DEAD_LETTERS, DLQ_GROUP)}
 
 
 class MemoryLog:
-    """All partitions, groups and remembered message ids of one log.
+    """All partitions, published positions and remembered message ids of one log.
 
-    A partition keeps every unacknowledged record, and ``STREAM_RETENTION_RECORDS`` acknowledged
-    ones, or up to twice as many.
+    A partition keeps every record after the position of some group, and
+    ``STREAM_RETENTION_RECORDS`` before it, or up to twice as many.
     """
 
     def __init__(self, settings: TransportSettings) -> None:
@@ -47,25 +46,28 @@ class MemoryLog:
             Topic.DEAD_LETTERS: [MemoryPartition(Topic.DEAD_LETTERS, 0)],
         }
         self.identity = str(uuid4())
-        self._groups: dict[Topic, dict[str, MemoryGroup]] = defaultdict(dict)
+        self._groups: dict[Topic, dict[str, list[int]]] = defaultdict(dict)
         self._known: dict[str, tuple[float, Remembered]] = {}
-        self.group(Topic.MESSAGES, WORKER_GROUP)
-        self.group(Topic.DEAD_LETTERS, DLQ_GROUP)
+        for topic, group in _OURS:
+            self.publish_positions(topic, {}, group)
 
-    def group(self, topic: Topic, name: str) -> MemoryGroup:
-        """Return a group; a new one begins at the beginning of the log."""
-        groups = self._groups[topic]
-        if name not in groups:
-            groups[name] = MemoryGroup(self.topics[topic])
-        return groups[name]
+    def positions(self, topic: Topic, group: str) -> list[int]:
+        """Return the offset after the position of a group for each partition."""
+        known = self._groups[topic].get(group)
+        return known or [partition.first for partition in self.topics[topic]]
 
-    def forget(self, name: str) -> None:
-        """Delete a group. Raises ``TransportError`` if it has members."""
-        groups = [groups for groups in self._groups.values() if name in groups]
-        if any(topic[name].members for topic in groups):
-            raise TransportError(f"group {name} has members: stop them first")
-        for topic in groups:
-            del topic[name]
+    def publish_positions(self, topic: Topic, through: Mapping[int, int], group: str) -> None:
+        """Move a group, forward or back, in the partitions that ``through`` names."""
+        positions = self._groups[topic][group] = self.positions(topic, group)
+        for number, offset in through.items():
+            partition = self.topics[topic][number]
+            # The lag counts records that are there.
+            positions[number] = min(max(offset + 1, partition.first), partition.end)
+
+    def forget(self, group: str) -> None:
+        """Delete a group's positions in both topics."""
+        for groups in self._groups.values():
+            groups.pop(group, None)
 
     def groups(self) -> list[GroupStanding]:
         """Return every group."""
@@ -75,17 +77,17 @@ class MemoryLog:
                 name,
                 ours=(topic, name) in _OURS,
                 lag=sum(
-                    partition.end - acked
-                    for partition, acked in zip(group.partitions, group.acked, strict=True)
+                    partition.end - position
+                    for partition, position in zip(self.topics[topic], positions, strict=True)
                 ),
-                members=len(group.members),
+                members=0,
             )
             for topic, groups in self._groups.items()
-            for name, group in groups.items()
+            for name, positions in groups.items()
         ]
 
     def remove(self, *, dry_run: bool) -> list[Holding]:
-        """Empty the log; return its topics. Raises ``TransportError`` if a group has members."""
+        """Empty the log; return its topics."""
         found = [
             Holding(
                 "topic",
@@ -94,9 +96,6 @@ class MemoryLog:
             )
             for topic, partitions in self.topics.items()
         ]
-        for standing in () if dry_run else self.groups():
-            if standing.members:
-                raise TransportError(f"group {standing.group} has members: stop them first")
         if not dry_run:
             self._begin()
         return found
@@ -124,11 +123,11 @@ class MemoryLog:
         return Appended(offset)
 
     def _trim(self, partition: MemoryPartition) -> None:
-        """Drop the oldest records once twice the retention is acknowledged by every group."""
+        """Drop the oldest records once twice the retention is before every group's position."""
         groups = self._groups[partition.topic].values()
-        acked = min((g.acked[partition.number] for g in groups), default=0)
-        if acked - partition.first > 2 * self._retention:
-            partition.drop(acked - self._retention)
+        position = min((positions[partition.number] for positions in groups), default=0)
+        if position - partition.first > 2 * self._retention:
+            partition.drop(position - self._retention)
             while self._known:  # in order of expiry, since all are kept for the same time
                 oldest = next(iter(self._known))
                 if self._known[oldest][0] > time.monotonic():

@@ -18,7 +18,6 @@ class MemoryPartition:
         self.number = number
         self.first = 0
         self.records: list[Record] = []
-        self._epoch = 0
         self._waiters: set[asyncio.Future[None]] = set()
 
     @property
@@ -32,7 +31,9 @@ class MemoryPartition:
         self.records.append(
             Record(self.topic, self.number, offset, key, body, headers, time.time())
         )
-        self.wake()
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
         return offset
 
     def since(self, offset: int, limit: int) -> list[Record]:
@@ -45,22 +46,8 @@ class MemoryPartition:
         del self.records[: max(0, below - self.first)]
         self.first = max(self.first, below)
 
-    def next_epoch(self, above: int = 0) -> int:
-        """Return an epoch above ``above``, and above each earlier one of any group.
-
-        A group that was forgotten begins anew, and its epochs go on.
-        """
-        self._epoch = max(self._epoch + 1, above + 1, time.time_ns() // 1_000_000)
-        return self._epoch
-
-    def wake(self) -> None:
-        """Wake every waiter."""
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
     async def wait(self, seconds: float) -> None:
-        """Return at the next append or ``wake``, or after ``seconds``."""
+        """Return at the next append, or after ``seconds``."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
         try:

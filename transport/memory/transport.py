@@ -22,7 +22,6 @@ from transport.contract import (
 )
 from transport.durability import Durability
 from transport.log_name import LogName
-from transport.memory.group import MemoryConsumer, MemoryGroup
 from transport.memory.log import MemoryLog
 from transport.memory.partition import MemoryPartition
 from transport.message.dead_letters import dead_letter_headers
@@ -40,7 +39,7 @@ class MemoryTransport:
     """See ``transport.contract.Transport``."""
 
     system = "memory"
-    features = Features(remembers=True, durable=False, counts_deliveries=True, shared=False)
+    features = Features(remembers=True, durable=False, shared=False)
     location = LogLocation("memory", numbered=True)
 
     def __init__(
@@ -77,17 +76,6 @@ class MemoryTransport:
         for letter in letters:
             partition.append(letter.record.key, letter.record.body, dead_letter_headers(letter))
 
-    def consume(
-        self,
-        topic: Topic,
-        *,
-        group: str,
-        member: str,
-        linger: float = 0.0,  # noqa: ARG002 - a read costs nothing
-    ) -> MemoryConsumer:
-        """Return a member of a group; see the contract."""
-        return MemoryConsumer(self._log.group(topic, group), member)
-
     async def read(
         self,
         topic: Topic,
@@ -97,7 +85,7 @@ class MemoryTransport:
         limit: int = 1000,
         wait: float = 0.0,
     ) -> Sequence[Record]:
-        """Return records without a group; see the contract."""
+        """Return records after an offset; see the contract."""
         start = int(after) + 1 if after is not None else 0
         log = self._log.topics[topic][partition]
         deadline = time.monotonic() + wait
@@ -138,16 +126,19 @@ class MemoryTransport:
 
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
         """Return a group's progress; see the contract."""
-        state = self._log.group(topic, group)
-        return [_progress(state, partition) for partition in state.partitions]
+        positions = self._log.positions(topic, group)
+        return list(map(_progress, self._log.topics[topic], positions))
+
+    async def surplus(self) -> Sequence[int]:
+        """Return nothing: the log has the partitions that it was made with."""
+        return ()
 
     async def publish_positions(
         self, topic: Topic, positions: Mapping[int, str], *, group: str
     ) -> None:
         """Set a group's positions; see the contract."""
-        state = self._log.group(topic, group)
-        for partition, through in positions.items():
-            state.move(partition, offset_number(through) + 1)
+        through = {number: offset_number(offset) for number, offset in positions.items()}
+        self._log.publish_positions(topic, through, group)
 
     def sort_key(self, offset: str) -> bytes:
         """Return a key that orders offsets; see the contract."""
@@ -177,19 +168,14 @@ class MemoryTransport:
         """Return at once: a log in memory always takes writes."""
 
 
-def _progress(group: MemoryGroup, partition: MemoryPartition) -> Progress:
-    acked = group.acked[partition.number]
-    claim = group.claims[partition.number]
-    oldest = partition.since(acked, 1)
+def _progress(partition: MemoryPartition, position: int) -> Progress:
+    oldest = partition.since(position, 1)
     return Progress(
         partition=partition.number,
-        lag=partition.end - acked,
-        pending=group.delivered[partition.number] - acked,
+        lag=partition.end - position,
         oldest_age=max(0.0, time.time() - oldest[0].appended_at) if oldest else 0.0,
-        floor=str(acked - 1) if acked else None,
+        floor=str(position - 1) if position else None,
         end=str(partition.end - 1) if partition.end else None,
-        owner=claim.member if claim else None,
         appended=partition.end,
         untrimmed=partition.first == 0,
-        acknowledged=str(acked - 1) if acked else None,
     )

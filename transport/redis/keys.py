@@ -5,10 +5,8 @@
 ``msg:dlq``                               stream: the dead letters
 ``{msg:stream}:memory:0`` and ``:1``      hash: by message id its offset, and the answer to a repeat
 ``{<stream>}:memory:0`` and ``:1``        the same, of one partition: in a cluster
-``{<stream>}:lease:<group>``              hash: the owner and its epoch, and accounts (lua/)
+``{<stream>}:accounts:<group>``           hash: the published position, and losses (lua/)
 ``{<stream>}:trimmed``                    string: the last id that we trimmed, and how many in all
-``{msg:stream}:members:<group>``          sorted set: members of the group, by when they expire
-``{msg:stream}:bell:<group>``             stream of one entry: rung when ownership may change
 ``{msg:stream}:partitions``               string: how many partitions this log was made with
 ``{msg:stream}:identity``                  string: the UUID of this log
 ``{msg:stream}:writers``                  sorted set: processes that append, by when they expire
@@ -37,7 +35,7 @@ import msgspec
 
 from transport.contract import Topic
 
-__all__ = ["TopicKeys", "consumer", "dead_letter_log", "messages_log", "trimmed"]
+__all__ = ["TopicKeys", "dead_letter_log", "messages_log", "trimmed"]
 
 
 _PROBE_MS = 60_000
@@ -91,9 +89,9 @@ class TopicKeys(msgspec.Struct, frozen=True):
         """The key of the records that rescues of the last day appended again."""
         return f"{{{self.name}}}:rescues"
 
-    def lease(self, partition: int, group: str) -> str:
-        """Return the key of the lease on ``partition`` in ``group``."""
-        return f"{{{self.streams[partition]}}}:lease:{group}"
+    def accounts(self, partition: int, group: str) -> str:
+        """Return the key of the accounts of ``partition`` and ``group`` (lua/accounts.lua)."""
+        return f"{{{self.streams[partition]}}}:accounts:{group}"
 
     def memories(self, partition: int | None = None) -> tuple[str, str]:
         """Return the keys of the two hashes that remember message ids (lua/append.lua).
@@ -104,27 +102,10 @@ class TopicKeys(msgspec.Struct, frozen=True):
         tag = self.name if partition is None else self.streams[partition]
         return f"{{{tag}}}:memory:0", f"{{{tag}}}:memory:1"
 
-    def members(self, group: str) -> str:
-        """Return the key of the group's members."""
-        return f"{{{self.name}}}:members:{group}"
-
-    def bell(self, group: str) -> str:
-        """Return the key of the stream that is rung when ownership may change."""
-        return f"{{{self.name}}}:bell:{group}"
-
 
 def trimmed(stream: str) -> str:
     """Return the key of what we trimmed from ``stream``: the last id, and the number."""
     return f"{{{stream}}}:trimmed"
-
-
-def consumer(partition: int) -> str:
-    """Return the consumer name for a partition.
-
-    It is the same for every owner. So no consumer registrations are left behind, and records that
-    the last owner left unacknowledged already belong to the next one.
-    """
-    return f"p{partition}"
 
 
 def messages_log(partitions: int, suffix: str = "") -> TopicKeys:

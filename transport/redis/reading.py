@@ -1,4 +1,4 @@
-"""Reads without a group, and the progress of groups."""
+"""Reads, and the progress of groups."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from transport.contract import READ_BYTES, Progress, Record
 from transport.redis.client.functions import Functions
@@ -23,6 +24,8 @@ _AT_ONCE = 100
 """Records per call. Appends wait while the server runs the call, and again while this process makes
 records of the reply: a quarter of a millisecond each. A record costs the same in calls of 100 and
 of 1000."""
+_LEAST_BYTES = 64 << 10
+"""The bytes of a call that is not repeated with fewer bytes."""
 _SHARD_SECONDS = 1.0  # a server of a cluster that takes longer fails, and the others' replies count
 
 
@@ -73,16 +76,21 @@ async def _range(
     """
     stream = log.streams[partition]
     found: list[Record] = []
-    room = READ_BYTES
+    room, at_once = READ_BYTES, READ_BYTES
     while room > 0 and len(found) < limit:
-        count = min(_AT_ONCE, limit - len(found))
-        call = functions.command("range", (stream,), *which(beyond), count, room)
+        count, size = min(_AT_ONCE, limit - len(found)), min(room, at_once)
+        call = functions.command("range", (stream,), *which(beyond), count, size)
         (reply,) = await functions.exchange([call])
+        if isinstance(reply, RedisConnectionError) and size > _LEAST_BYTES:
+            # A server that bounds its replies (client-output-buffer-limit, maxmemory-clients)
+            # closes the connection.
+            at_once = size // 8
+            continue
         if isinstance(reply, Exception):
             raise translate(reply)
         some = records(log.topic, partition, reply)
         found += some
-        if len(some) < count:
+        if len(some) < count and (at_once == READ_BYTES or not some):
             break  # the end of the stream, or enough bytes
         beyond = some[-1].offset
         room -= sum(map(size_of, some))
@@ -100,7 +108,9 @@ async def progress(
         TransportError: no server answers; without a cluster, also if any partition has an error,
             except that one of its keys is of another type.
     """
-    keys = [(stream, log.lease(partition, group)) for partition, stream in enumerate(log.streams)]
+    keys = [
+        (stream, log.accounts(partition, group)) for partition, stream in enumerate(log.streams)
+    ]
     connections = last_seen.connections() if last_seen else 0
     seen = [last_seen.arguments(p) if last_seen else NOTHING_SEEN for p in range(len(keys))]
     replies = await functions.exchange(
@@ -118,13 +128,11 @@ async def progress(
     if last_seen is None:
         return [progress for progress, _ in found]
     uncounted = await _count_back(functions, keys, group, last_seen, seen, found)
-    if unowned := [
-        progress.partition for progress, _ in found if progress.owner is None and progress.lag
-    ]:
-        # No worker renews a lease there, so the unread records are noted here. If there is no
+    if unread := [progress.partition for progress, _ in found if progress.lag]:
+        # If no worker publishes positions, the unread records are noted here. If there is no
         # answer, they are noted at the next report.
         await functions.exchange(
-            [functions.command("look_unowned", keys[p], group) for p in unowned],
+            [functions.command("look", keys[p], group) for p in unread],
             within=_SHARD_SECONDS,
         )
     for progress, _ in found:
@@ -153,13 +161,13 @@ async def _count_back(
     seen: Sequence[tuple[str, str, int, str, int]],
     found: list[tuple[Progress, int]],
 ) -> set[int]:
-    """Count the losses of a log that went back in the leases, which outlive this process.
+    """Count the losses of a log that went back in the accounts, which outlive this process.
 
     ``seen`` has the figures by which they were found. ``found`` gets the progress of the partitions
     after that: some of their records may have been put back already.
 
     Returns:
-        The partitions whose losses could not be counted. They are reported all the same.
+        The partitions whose losses could not be counted. They are reported anyway.
     """
     back = [progress.partition for progress, lost in found if lost >= 0]
     if not back:
@@ -191,7 +199,7 @@ async def look_for(
     partitions = [partition for partition in ends if partition < len(log.streams)]
     calls = []
     for partition in partitions:
-        keys = (log.streams[partition], log.lease(partition, group))
+        keys = (log.streams[partition], log.accounts(partition, group))
         # This process's knowledge goes first, since it has figures. One loss is counted once.
         calls.append(functions.command("went_back", keys, *last_seen.arguments(partition)))
         known = last_seen.arguments_for(partition, ends[partition])
@@ -209,27 +217,21 @@ def _progress(partition: int, reply: Reply) -> tuple[Progress, int]:
     """Return the progress, and how many records were lost if the log went back (-1: it did not)."""
     if isinstance(reply, Exception):  # a server of a cluster is away, or a key is of another type
         is_away = not is_of_one_key(reply)
-        return Progress(partition, None, None, None, None, None, unavailable=is_away), -1
-    (
-        undelivered, pending, oldest, floor, end, owner, lost, now_ms, added, back, through,
-        put_back, lost_at, uncounted,
-    ) = reply  # fmt: skip
-    lag = undelivered + pending if undelivered >= 0 else None
+        return Progress(partition, None, None, None, None, unavailable=is_away), -1
+    unread, oldest, at, end, lost, now_ms, added, back, put_back, lost_at, uncounted = reply
+    lag = unread if unread >= 0 else None
     progress = Progress(
         partition=partition,
         lag=lag,
-        pending=pending,
         oldest_age=max(0.0, (int(now_ms) - _ms(oldest)) / 1000) if oldest else 0.0,
-        floor=_position(floor),
+        floor=_position(at),
         end=_position(end),
-        owner=owner.decode() or None,
         lost=lost,
         appended=added,
-        # Nothing was appended, or nothing is acknowledged: then nothing was trimmed.
+        # Nothing was appended, or nothing is settled: then nothing was trimmed.
         untrimmed=added in (0, lag),
-        acknowledged=_position(through),
         put_back=put_back,
-        # By our clock, which may differ from the server's.
+        # By this process's clock, which may differ from the server's.
         lost_at=time.time() - (int(now_ms) - int(lost_at)) / 1000 if lost_at else None,
         lost_uncounted=bool(uncounted),
     )

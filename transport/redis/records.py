@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from transport.contract import Record, Topic
 from transport.message.envelope import (
@@ -63,16 +63,8 @@ def _name(field: bytes) -> str:
     return name
 
 
-def records(
-    topic: Topic,
-    partition: int,
-    entries: Sequence[Entry],
-    counts: Mapping[bytes, int] | None = None,
-) -> list[Record]:
-    """Return one record per entry, in order.
-
-    ``counts``: delivery counts by entry id; 1 if absent.
-    """
+def records(topic: Topic, partition: int, entries: Sequence[Entry]) -> list[Record]:
+    """Return one record per entry, in order."""
     made = []
     for entry_id, fields in entries:
         headers: dict[str, bytes] = {}
@@ -97,7 +89,6 @@ def records(
                 body,
                 headers,
                 int(offset.split("-", 1)[0]) / 1000,
-                counts.get(entry_id, 1) if counts else 1,
             )
         )
     return made

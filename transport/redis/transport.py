@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Self
-from uuid import uuid4
 
 from transport.contract import (
     DLQ_GROUP,
@@ -34,7 +33,7 @@ from transport.redis.administration.durability import durability_and_partitions
 from transport.redis.administration.first_start import first_start
 from transport.redis.administration.groups import forget_group
 from transport.redis.administration.lacking_rights import lacking_rights
-from transport.redis.administration.opening import open_logs
+from transport.redis.administration.opening import identity, open_logs
 from transport.redis.administration.removal import RedisLogRemoval
 from transport.redis.administration.replicas import asking_for_replicas, lacking_replicas
 from transport.redis.administration.server_facts import server_facts
@@ -49,8 +48,7 @@ from transport.redis.cluster.slot_map import Place
 from transport.redis.connection.connection import ServerIdentity
 from transport.redis.connection.errors import translate
 from transport.redis.delivery.append_notifier import AppendNotifier
-from transport.redis.delivery.consumer import RedisConsumer
-from transport.redis.delivery.membership import RedisMembership
+from transport.redis.delivery.lost_ends import LostEnds
 from transport.redis.delivery.published_positions import PublishedPositions
 from transport.redis.delivery.slot_notifiers import SlotNotifiers
 from transport.redis.delivery.waiting_reads import WaitingReads
@@ -80,9 +78,7 @@ class RedisTransport:
     """
 
     system = "redis"
-    features = Features(
-        remembers=True, durable=True, counts_deliveries=True, shared=True, hands_over=True
-    )
+    features = Features(remembers=True, durable=True, shared=True)
 
     def __init__(self, settings: TransportSettings, name: LogName = _NAME) -> None:
         self.name = str(name)
@@ -106,7 +102,8 @@ class RedisTransport:
             (Topic.MESSAGES, WORKER_GROUP): self._new_last_seen(self.partitions),
             (Topic.DEAD_LETTERS, DLQ_GROUP): self._new_last_seen(1),
         }
-        self._own_appends = OwnAppends()
+        self._lost_ends = LostEnds(self._functions)
+        self._own_appends = OwnAppends(lambda: self._connections.made)
         self._rescue = Rescue(
             self._functions,
             self._messages,
@@ -143,7 +140,7 @@ class RedisTransport:
             rescue_seconds=settings.redis_rescue_seconds,
             confirmation=Confirmation(settings, self._dead),
         )
-        self._waiting_reads = WaitingReads(self._new_notifier)
+        self._waiting_reads = WaitingReads(self._new_notifier, self._messages, self._own_appends)
         self._positions = PublishedPositions(
             self._functions,
             self._last_seen,
@@ -246,41 +243,6 @@ class RedisTransport:
         """Append dead letters; see the contract."""
         await self._dead_letters.append(letters)
 
-    def consume(
-        self,
-        topic: Topic,
-        *,
-        group: str,
-        member: str,
-        linger: float = 0.0,  # noqa: ARG002 - nothing is read before the caller asks for it
-    ) -> RedisConsumer:
-        """Return a member of a group; see the contract."""
-        settings, is_cluster = self._settings, self._connections.cluster is not None
-        membership = RedisMembership(
-            self._functions,
-            self._log(topic),
-            group=group,
-            member=member,
-            lease_ms=settings.stream_lease_ms,
-            # Any other group gets a memory of its own, since its unread records differ.
-            last_seen=self._last_seen.get((topic, group)) or self._new_last_seen(self.partitions),
-            of_several=is_cluster,
-        )
-        own_appends = self._own_appends
-        if (topic, group) != (Topic.MESSAGES, WORKER_GROUP):
-            own_appends = OwnAppends()
-
-        return RedisConsumer(
-            self._connections,
-            self._functions,
-            membership,
-            self._new_notifier(),
-            own_appends=own_appends,
-            by_slot=self._connections.by_slot,
-            retention_seconds=settings.stream_retention_seconds,
-            retention_records=settings.stream_retention_records,
-        )
-
     async def read(
         self,
         topic: Topic,
@@ -290,14 +252,29 @@ class RedisTransport:
         limit: int = 1000,
         wait: float = 0.0,
     ) -> Sequence[Record]:
-        """Return records without a group; see the contract."""
+        """Return records; see the contract."""
         log = self._log(topic)
-        read = partial(reading.read, self._functions, log, partition, after, limit)
-        if wait <= 0:
-            return await read()
-        return await self._waiting_reads.read(
-            log.streams[partition], read, after=after, seconds=wait
-        )
+        read = partial(self._read, log, partition, after, limit)
+        if wait > 0:
+            return await self._waiting_reads.read(
+                log, partition, read, after=after, limit=limit, seconds=wait
+            )
+        if log is self._messages and (kept := self._own_appends.take(partition, after, limit)):
+            return kept
+        return await read()
+
+    async def _read(
+        self, log: TopicKeys, partition: int, after: str | None, limit: int
+    ) -> Sequence[Record]:
+        found = await reading.read(self._functions, log, partition, after, limit)
+        await self._lost_ends.check(log, partition, after)
+        if found and log is self._messages:
+            self._last_seen[Topic.MESSAGES, WORKER_GROUP].note_seen(partition, found[-1].offset)
+        return found
+
+    async def surplus(self) -> Sequence[int]:
+        """Return no partition: Redis has those that were made; see the contract."""
+        return ()
 
     async def publish_positions(
         self, topic: Topic, positions: Mapping[int, str], *, group: str
@@ -355,8 +332,7 @@ class RedisTransport:
 
     async def identity(self) -> str:
         """Return the log's UUID, and set it if there is none; see the contract."""
-        known = await self._connections.set_once(self._messages.identity, str(uuid4()))
-        return known.decode()
+        return await identity(self._connections, self._messages)
 
     async def forget_group(self, group: str) -> None:
         """Forget a group; see the contract."""
@@ -447,10 +423,12 @@ class RedisTransport:
         return await self._publisher.publish(envelopes, remember=remember, rescued_at=server)
 
     def _note_server(self, identity: ServerIdentity) -> None:
+        self._lost_ends.note_server(identity)
         self._rescue.note_server(identity)
         self._dead_letters.recent.note_server(identity.server)
 
     def _note_shard(self, place: Place, identity: ServerIdentity) -> None:
+        self._lost_ends.note_server(identity, place)
         self._rescues.note_server(place, identity)
         cluster = self._connections.cluster
         if cluster is not None and cluster.is_on(self._dead.streams[0], place):

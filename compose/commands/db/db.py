@@ -6,17 +6,13 @@ from typing import Annotated
 
 import typer
 
-from compose.commands.db.accept_gap import accept_gap
 from compose.commands.options.common import DryRun, Json, Yes
 from compose.output import client_settings, err, out, run
 from compose.terminal import confirm
 
 __all__ = ["app"]
 
-app = typer.Typer(
-    no_args_is_help=True, help="Upgrade the schema of the database; accept rows that it lost."
-)
-app.command("accept-gap")(accept_gap)
+app = typer.Typer(no_args_is_help=True, help="Upgrade the schema of the database.")
 
 
 def _url() -> str:

@@ -58,7 +58,7 @@ def backfill(
         bool,
         typer.Option(
             "--everything",
-            help="Also copy old, acknowledged records that the target may have trimmed.",
+            help="Also copy old, settled records that the target may have trimmed.",
         ),
     ] = False,
     source: Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Annotated, Any
 
@@ -139,11 +139,12 @@ class _StatusReader:
         """Return the status for ``--json``."""
         messages, dead = await self._progress()
         status = await self._read()
-        waiting = status.dead_letters
+        owners, waiting = self._owners(status), status.dead_letters
         return {
             "transport": self._transport.name,
             "partitions": [
                 {name: getattr(part, name) for name in Progress.__struct_fields__}
+                | {"owner": owners.get(part.partition)}
                 for part in messages
             ],
             "dead_letters_unread": _total(dead),
@@ -174,7 +175,10 @@ class _StatusReader:
 
     async def _logs(self) -> list[RenderableType]:
         messages, dead = await self._progress()
-        parts: list[RenderableType] = [_partitions(self._transport.name, messages, dead)]
+        status = await self._read()
+        nobody = "nobody" if status.database.up else "unknown"
+        owners = {part: owner or nobody for part, owner in self._owners(status).items()}
+        parts: list[RenderableType] = [_partitions(self._transport.name, messages, dead, owners)]
         if reports := await shadow.ask(self._settings, self._pool):
             parts += shadow.lines(reports)
         if standbys := await standby.ask(self._pool):
@@ -194,6 +198,11 @@ class _StatusReader:
         self.has_alarm = bool(alarms_in(status.health))
         return status
 
+    def _owners(self, status: Status) -> dict[int, str | None]:
+        name = self._transport.name
+        parts = [part for log in status.logs if log.name == name for part in log.partitions]
+        return {part.partition: part.owner for part in parts}
+
     async def _progress(self) -> tuple[Sequence[Progress], Sequence[Progress]]:
         return (
             await self._transport.progress(Topic.MESSAGES, group=WORKER_GROUP),
@@ -212,7 +221,12 @@ def _health(sentences: Sequence[Sentence]) -> Grid:
     return table
 
 
-def _partitions(name: str, messages: Sequence[Progress], dead: Sequence[Progress]) -> Grid:
+def _partitions(
+    name: str,
+    messages: Sequence[Progress],
+    dead: Sequence[Progress],
+    owners: Mapping[int, str],
+) -> Grid:
     table = Grid()
     table.title = f"{name}: {len(messages)} partitions, group {WORKER_GROUP}"
     parts: list[str | tuple[str, str]] = [f"lag {_known(_total(messages))} in all"]
@@ -221,14 +235,13 @@ def _partitions(name: str, messages: Sequence[Progress], dead: Sequence[Progress
     if held := sum(part.held for part in messages):
         parts.append(f", {held} of them behind a transaction of another producer")
     table.caption = styled(*parts)
-    for heading, drop in (("partition", 0), ("lag", 0), ("pending", 1), ("oldest", 0)):
-        table.add_column(heading, right=True, drop=drop)
+    for heading in ("partition", "lag", "oldest"):
+        table.add_column(heading, right=True)
     table.add_column("owner")
     for part in messages:
         age = "unknown" if part.oldest_age is None else f"{part.oldest_age:.1f} s"
-        table.add_row(
-            str(part.partition), _known(part.lag), _known(part.pending), age, part.owner or "nobody"
-        )
+        owner = owners.get(part.partition, "unknown")
+        table.add_row(str(part.partition), _known(part.lag), age, owner)
     return table
 
 

@@ -23,9 +23,9 @@ DEAD_LETTERS = DashboardRow(
         ),
         Panel(
             "Lost and Restored",
-            "Records that a Redis failover lost and processes appended again, rows that "
-            "PostgreSQL lost and that were restored from the log, and lost rows whose records "
-            "the log no longer has. Normal: none.",
+            "Records that a Redis failover lost and processes appended again; partitions whose "
+            "rows PostgreSQL lost and that are persisted again from the log; and those whose "
+            "records the log no longer has. Normal: none.",
             "short",
             (
                 Query(
@@ -33,12 +33,12 @@ DEAD_LETTERS = DashboardRow(
                     "{{transport}} rescued",
                 ),
                 Query(
-                    "sum by (transport) (increase(stream_rows_restored_total{@}[1h]))",
-                    "{{transport}} rows",
+                    "sum by (transport) (increase(stream_position_went_back_total{@}[1h]))",
+                    "{{transport}} partitions again",
                 ),
                 Query(
                     "sum by (transport) (increase(stream_rows_lost_total{@}[1h]))",
-                    "{{transport}} rows lost",
+                    "{{transport}} partitions lost",
                 ),
             ),
         ),

@@ -40,7 +40,7 @@ GUIDE = DashboardRow(
         ),
         Panel(
             "Partition Lag",
-            "Records appended and not acknowledged, by partition. Normal: below 100. Look into "
+            "Records without a row, by partition. Normal: below 100. Look into "
             "it from 500; the alert is at 1000. Where a line ends, the lag is unknown, not zero.",
             "short",
             (
@@ -57,7 +57,7 @@ GUIDE = DashboardRow(
         ),
         Panel(
             "Processing Duration",
-            "From delivery to a worker to the acknowledgement after commit. Normal: p95 < 100 ms.",
+            "From delivery to a worker to the commit. Normal: p95 < 100 ms.",
             "s",
             quantiles("stream_processing_duration_seconds", 0.5, 0.95, 0.99),
             steps=(ThresholdStep(0.1, "red"),),

@@ -41,7 +41,7 @@ HEALTH = DashboardRow(
         ),
         _now(
             "Total Lag",
-            "Records not acknowledged, over all partitions whose lag is known.",
+            "Records without a row, over all partitions whose lag is known.",
             "short",
             "sum(max by (transport, partition) (stream_partition_lag{@}))",
             ThresholdStep(1600, "yellow"),
@@ -55,13 +55,15 @@ HEALTH = DashboardRow(
         ),
         _now(
             "Partitions Unread",
-            "Partitions that no worker owns, by the log's own account. Normal: none.",
+            "Partitions that no process owns. Normal: none.",
             "short",
-            "sum(min by (transport, partition) (stream_partition_unowned{@}))",
+            "count(max by (transport, partition) (stream_partition_lag{@}) unless on (transport, "
+            "partition) (max by (transport, partition) (stream_partition_owned{@}) == 1)) "
+            "or vector(0)",
         ),
         _now(
             "Longest Stall",
-            "The longest that records wait in a partition in which nothing is acknowledged.",
+            "The longest that records wait in a partition whose position does not move.",
             "s",
             "max(stream_partition_stalled_seconds{@})",
             ThresholdStep(10, "yellow"),
@@ -69,7 +71,7 @@ HEALTH = DashboardRow(
         ),
         _now(
             "Oldest Message",
-            "Time lag: the age of the oldest record that is not acknowledged. Normal: below 1 s.",
+            "Time lag: the age of the oldest record without a row. Normal: below 1 s.",
             "s",
             "max(stream_oldest_unprocessed_age_seconds{@})",
             ThresholdStep(5, "yellow"),

@@ -1,4 +1,4 @@
-"""The dashboard row of the workers: latency, pending records, owners of partitions."""
+"""The dashboard row of the workers: latency, lag, owners of partitions."""
 
 from __future__ import annotations
 
@@ -17,19 +17,8 @@ WORKERS = DashboardRow(
             steps=(ThresholdStep(1, "red"),),
         ),
         Panel(
-            "Pending",
-            "Records delivered to a worker and not acknowledged, by partition.",
-            "short",
-            (
-                Query(
-                    "max by (transport, partition) (stream_partition_pending{@})",
-                    "{{transport}} {{partition}}",
-                ),
-            ),
-        ),
-        Panel(
             "Age of the Oldest Record",
-            "Time lag by partition: how long its oldest unacknowledged record has waited.",
+            "Time lag by partition: how long its oldest record without a row has waited.",
             "s",
             (
                 Query(
@@ -53,7 +42,7 @@ WORKERS = DashboardRow(
         ),
         Panel(
             "Partition Stalled",
-            "How long records have waited while not one was acknowledged. Normal: zero.",
+            "How long records have waited while the position did not move. Normal: zero.",
             "s",
             (
                 Query(

@@ -3,7 +3,7 @@
 Changing ``TRANSPORT`` by hand can leave accepted messages behind that are not rows yet. Changing it
 for some processes only makes them accept messages that no worker reads. So a process with workers
 looks every five seconds for logs that other processes use, or that were used before, and runs a
-standby on each one that its settings don't name. The standby acknowledges copies once their
+standby on each one that its settings don't name. The standby passes copies once their
 originals are rows, and persists originals, which no other log delivers. No message is lost or
 stored twice; only the order can't be kept, and a warning says so once, unless a step of the
 migration is under way. A log that stays empty for a minute, and that no process uses, is drained:
@@ -23,13 +23,15 @@ from compose.process.logs.reconnecting import ReconnectingTransport
 from compose.process.metrics import ProcessMetrics
 from otel.lag_reporter import LagReporter
 from persistence.database.outage import stopped_within
+from persistence.dead_letters.position import all_indexed
 from persistence.errors import PersistenceError
 from persistence.fleet.migration_state import state
 from persistence.fleet.retired_logs import retired_logs
 from persistence.fleet.used_logs import is_used, note_drained, used_logs
+from persistence.ownership.settled import unsettled
 from persistence.standby.standby import Standby, StandbyStatus
 from persistence.standby.takeover_rules import LogRole
-from transport.contract import DLQ_GROUP, WORKER_GROUP, Topic, Transport
+from transport.contract import WORKER_GROUP, Topic, Transport
 from transport.errors import ConfigurationError, TransportError
 from transport.registry import create
 
@@ -160,7 +162,7 @@ class OrphanedLogDrainer:
         """
         ending = asyncio.Event()
         logs = {**self._configured, log.name: log}
-        standby = self._context.standby(log, role=LogRole.OTHER, logs=logs)
+        standby = self._context.standby(log, role=LogRole.OTHER, logs=logs, until_forgotten=True)
         self._standbys[log.name] = standby
         connecting = asyncio.create_task(log.connect())
         lag = LagReporter(log, self._context.metrics)
@@ -212,18 +214,16 @@ class OrphanedLogDrainer:
             return False
 
     async def _is_empty(self, log: Transport) -> bool:
+        """Return whether every record is a row or a dead letter, and every dead letter a row."""
+        pool = self._context.pool
         try:
-            unread = [
-                partition.lag
-                for topic, group in (
-                    (Topic.MESSAGES, WORKER_GROUP),
-                    (Topic.DEAD_LETTERS, DLQ_GROUP),
-                )
-                for partition in await log.progress(topic, group=group)
-            ]
-        except TransportError:
+            progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
+            if any(part.held or part.unavailable for part in progress):
+                return False
+            ends = {part.partition: part.end for part in progress}
+            return not await unsettled(pool, log, ends) and await all_indexed(pool, log)
+        except (TransportError, PersistenceError):
             return False
-        return all(lag == 0 for lag in unread)
 
     async def _given_up(self, name: str) -> bool:
         """Note that the log is drained, unless some process still uses it."""

@@ -78,8 +78,8 @@ def _latency(series: Series) -> Chart:
 def _lag(series: Series, pair: LogPair) -> Chart:
     return _counts(
         "Lag",
-        "records that the workers' group has not acknowledged; no line where it can't be known",
-        "records not acknowledged, by log",
+        "records after the workers' position; no line where it can't be known",
+        "records without a row, by log",
         {"old": _title(pair.old), "new": _title(pair.new)},
         {"old" if name == pair.old else "new": lag for name, lag in series.lag.items()},
     )

@@ -54,7 +54,7 @@ export function nowPage(root, { live }) {
         parts.set(log.name, logPart(log));
         logs.append(parts.get(log.name).element);
       }
-      parts.get(log.name).update(log);
+      parts.get(log.name).update(log, status.database.up);
     }
     const there = JSON.stringify(status.processes?.map((one) => ({ ...one, silentSeconds: 0 })) ?? null);
     if (there !== saidProcesses) {
@@ -164,7 +164,6 @@ function logPart(log) {
   const headings = [
     { title: "Partition", numeric: true },
     { title: "Waiting", numeric: true },
-    { title: "Delivered", numeric: true },
     { title: "Oldest", numeric: true },
     { title: "In /s", numeric: true },
     { title: "Out /s", numeric: true },
@@ -195,7 +194,7 @@ function logPart(log) {
   });
   strip.style.setProperty("--columns", Math.min(16, log.partitions.length));
   strip.append(...cells.map((one) => one.cell));
-  const rows = log.partitions.map((one) => row(headings, [one.partition, "", "", "", "", "", ""]));
+  const rows = log.partitions.map((one) => row(headings, [one.partition, "", "", "", "", ""]));
   const details = h(
     "details",
     null,
@@ -212,7 +211,8 @@ function logPart(log) {
     details,
   );
   let chosen = -1,
-    current = log;
+    current = log,
+    nobody = "nobody";
 
   function choose(index) {
     if (chosen >= 0) cells[chosen].cell.setAttribute("aria-selected", "false");
@@ -243,13 +243,14 @@ function logPart(log) {
       say(detail, "");
       return;
     }
-    say(detail, words(current.partitions[chosen]));
+    say(detail, words(current.partitions[chosen], nobody));
   }
   return {
     element,
     size: log.partitions.length,
-    update(now) {
+    update(now, isDatabaseUp) {
       current = now;
+      nobody = isDatabaseUp ? "nobody" : "unknown"; // PostgreSQL has the owners
       if (roles.childElementCount !== now.roles.length)
         fill(
           roles,
@@ -268,7 +269,7 @@ function logPart(log) {
       element.classList.toggle("unreachable", Boolean(now.error));
       now.partitions.forEach((one, index) => {
         const { cell, lag, wait, told } = cells[index];
-        cell.className = `cell ${heat(one, now)}`;
+        cell.className = `cell ${heat(one, now, isDatabaseUp)}`;
         say(lag, short(one.lag));
         say(
           wait,
@@ -278,21 +279,20 @@ function logPart(log) {
               ? "stuck"
               : one.lag
                 ? span(one.oldestAge)
-                : one.owner || !now.roles.includes("consumed")
+                : one.owner || !isDatabaseUp || !now.roles.includes("consumed")
                   ? ""
                   : "no owner",
         );
-        const text = words(one);
+        const text = words(one, nobody);
         say(told, text);
         cell.title = text;
         const values = [
           one.partition,
           count(one.lag),
-          count(one.pending),
           one.lag === 0 ? "–" : span(one.oldestAge),
           rate(one.inRate),
           rate(one.outRate),
-          one.owner ?? "nobody",
+          one.owner ?? nobody,
         ];
         for (const [column, value] of values.entries()) say(rows[index].cells[column], value);
       });
@@ -301,27 +301,27 @@ function logPart(log) {
   };
 }
 
-function heat(one, log) {
+function heat(one, log, isDatabaseUp) {
   if (one.lag === null) return "unknown";
   const classes = [];
   if (one.lost) classes.push("lost");
   if (one.stalledSeconds >= 5) classes.push("stalled");
-  if (!one.owner && log.roles.includes("consumed")) classes.push("free");
+  if (!one.owner && isDatabaseUp && log.roles.includes("consumed")) classes.push("free");
   const age = one.lag ? (one.oldestAge ?? 0) : 0;
   classes.push(one.lag === 0 ? "h0" : age < 1 ? "h1" : age < 5 ? "h2" : age < 30 ? "h3" : "h4");
   return classes.join(" ");
 }
 
-function words(one) {
+function words(one, nobody) {
   if (one.lag === null) return `Partition ${one.partition}: unknown`;
   const waits = one.lag
     ? `${plural(one.lag, "record waits", "records wait")}, the oldest for ${span(one.oldestAge)}`
     : "nothing waits";
-  const stuck = one.stalledSeconds >= 5 ? `, none acknowledged for ${span(one.stalledSeconds)}` : "";
+  const stuck = one.stalledSeconds >= 5 ? `, none persisted for ${span(one.stalledSeconds)}` : "";
   const lost = one.lost ? `, ${one.lost} left the log unread` : "";
   return visible(
-    `Partition ${one.partition}: ${waits}${stuck}${lost}; delivered ${count(one.pending)}; ` +
-      `in ${rate(one.inRate)}/s, out ${rate(one.outRate)}/s; owner ${one.owner ?? "nobody"}`,
+    `Partition ${one.partition}: ${waits}${stuck}${lost}; ` +
+      `in ${rate(one.inRate)}/s, out ${rate(one.outRate)}/s; owner ${one.owner ?? nobody}`,
   );
 }
 

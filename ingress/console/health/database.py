@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ingress.console.health.losses import rows_sentence
 from ingress.console.health.wording import span
 from ingress.console.views import Database, Sentence
 
@@ -15,7 +14,7 @@ _ARCHIVE_FAILS = 2 * 3600.0  # seconds
 
 
 def database_sentences(database: Database) -> Iterator[Sentence]:
-    """Yield sentences about an outage of PostgreSQL, its lost rows, and an unfinished archive."""
+    """Yield sentences about an outage of PostgreSQL, and an unfinished archive."""
     if database.up and database.error:
         yield Sentence(
             level="alarm",
@@ -32,7 +31,6 @@ def database_sentences(database: Database) -> Iterator[Sentence]:
             next="Start PostgreSQL again, or correct DATABASE_URL; workers go on by themselves. "
             "WorkersPaused in RUNBOOKS.md has more.",
         )
-    yield from map(rows_sentence, database.put_back)
     if database.archive_waits > _ARCHIVE_FAILS:
         yield Sentence(
             level="warning",

@@ -11,6 +11,7 @@ from ingress.console.health.stalled import stalled_partitions, waiting_for
 from ingress.console.health.wording import MISSED, REFUSED, named, span
 from ingress.console.views import LogView, ProcessView, Sentence
 from persistence.fleet.log_identities import AnotherLog
+from persistence.fleet.processes import LIVE_SECONDS
 
 __all__ = ["log_sentences", "other_logs"]
 
@@ -51,13 +52,13 @@ def log_sentences(
             level="warning",
             text=f"The lag of {named(unknown)} of {log.name} is unknown.",
             next="Somebody removed records that the workers had not read. The lag is known again "
-            "when the workers have read past that place.",
+            "when the workers have read past that position.",
             page="partitions",
         )
     if "consumed" in log.roles:
         yield from stalled_partitions(log, processes, now)
-        yield from _unowned(log, processes or ())
-        yield from _read_by_strangers(log, processes or ())
+        if processes is not None:
+            yield from _unowned(log, processes)
         yield from _behind(log)
 
 
@@ -122,45 +123,22 @@ def _readers(log: LogView, processes: Sequence[ProcessView]) -> list[str]:
 
 
 def _unowned(log: LogView, processes: Sequence[ProcessView]) -> Iterator[Sentence]:
+    live = {process.member for process in processes if process.live}
     free = [
         partition
         for partition in log.partitions
-        if partition.owner is None and not partition.stalled_seconds
+        if partition.owner not in live and not partition.stalled_seconds
     ]
     if free:
         everyone = len(free) == len(log.partitions)
         whom = "any partition" if everyone else named([partition.partition for partition in free])
         yield Sentence(
             level="warning",
-            text=f"No worker owns {whom} of {log.name}: new records wait.",
+            text=f"No live worker owns {whom} of {log.name}: new records wait.",
             next="They go on by themselves once the log lets them."
             if waiting_for(log.name, processes)
-            else "Start a worker (`crossfade worker`). After a worker dies, this lasts until its "
-            "lease ends (STREAM_LEASE_MS).",
-            page="partitions",
-        )
-
-
-def _read_by_strangers(log: LogView, processes: Sequence[ProcessView]) -> Iterator[Sentence]:
-    """Yield a sentence if a program that is no process of ours is in the workers' group.
-
-    A process reports itself before it reads, and until it has left the group.
-    """
-    ours = {process.member for process in processes}
-    theirs = [
-        partition
-        for partition in log.partitions
-        if ours and partition.owner and partition.owner not in ours
-    ]
-    if theirs:
-        which = named([partition.partition for partition in theirs]).capitalize()
-        who = ", ".join(sorted({partition.owner or "" for partition in theirs}))
-        yield Sentence(
-            level="alarm",
-            text=f"{which} of {log.name}: read with the workers' group by {who}, which is no "
-            "process of this service. What it reads gets no row.",
-            next="End that program, or give it a group of its own. The workers then read what it "
-            "has read, before newer records. See docs/records.md, on Kafka.",
+            else "Start a worker (`crossfade worker`). After a worker dies, another one takes over "
+            f"within {LIVE_SECONDS:.0f} s.",
             page="partitions",
         )
 

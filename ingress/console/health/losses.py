@@ -9,9 +9,8 @@ from __future__ import annotations
 from ingress.console.health.wording import span
 from ingress.console.views import Sentence
 from otel.losses import Loss
-from persistence.store.rows_put_back import RowsPutBack
 
-__all__ = ["loss_sentence", "rescue_sentence", "rows_sentence"]
+__all__ = ["loss_sentence", "rescue_sentence"]
 
 _ALARM_SECONDS = 3600.0  # as long as the alert QueueMessagesLost lasts
 _WAIT = "Set REDIS_WAIT_REPLICAS to the number of replicas, and a failover loses none."
@@ -61,25 +60,6 @@ def rescue_sentence(name: str, rescued: int) -> Sentence:
         text=f"Failovers of {name} lost {records} in the last day: all were put back, none is "
         "known to be gone.",
         next=f"{_WAIT} `crossfade audit` compares the log with the rows.",
-        page="partitions",
-    )
-
-
-def rows_sentence(rows: RowsPutBack) -> Sentence:
-    """Return the sentence about rows that PostgreSQL lost and that workers stored again.
-
-    It is a notice for a day: partitions whose rows can't be put back have an alarm of their own.
-    """
-    accepted = "none is known to be gone"
-    if rows.accepted:
-        partitions = "1 partition" if rows.accepted == 1 else f"{rows.accepted} partitions"
-        accepted = f"for {partitions} an operator accepted that others are gone"
-    return Sentence(
-        level="notice",
-        text=f"PostgreSQL had lost rows of acknowledged messages: {_were(rows.rows)} put back from "
-        f"{rows.log}, the last {span(rows.seconds)} ago; {accepted}.",
-        next="Find out why: a backup was restored, or a standby that was behind was promoted. See "
-        "RowsLost in RUNBOOKS.md. This notice ends a day after the last one.",
         page="partitions",
     )
 

@@ -6,12 +6,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 
-from ingress.console.health.wording import ago, dependency_name, named, span
+from ingress.console.health.wording import ago, dependency_name, span
 from ingress.console.views import ProcessView, Sentence
 from persistence.database.outage import Paused
-from persistence.worker.recovery.positions import waiting_partition
 
-__all__ = ["operator_sentences", "process_sentences", "stray_sentences"]
+__all__ = ["process_sentences", "stray_sentences"]
 
 
 def process_sentences(
@@ -45,11 +44,7 @@ def process_sentences(
                 f"`crossfade migrate forget {process.member} --why ...`.",
                 page="migration",
             )
-        elif untold := [
-            paused
-            for paused in process.paused
-            if paused.dependency not in told and not waiting_partition(paused)
-        ]:
+        elif untold := [paused for paused in process.paused if paused.dependency not in told]:
             waits[untold[0].dependency, untold[0].error].append((process, untold[0]))
     for (dependency, error), those in waits.items():
         since = min(paused.since for _, paused in those)
@@ -59,29 +54,6 @@ def process_sentences(
             text=f"{who} for {dependency_name(dependency)}, for {ago(since, now)} now: {error}.",
             next="Nothing is lost or given up meanwhile. `crossfade doctor` says what is wrong "
             "there; once that works again, processes go on by themselves.",
-        )
-
-
-def operator_sentences(processes: Sequence[ProcessView], now: datetime) -> Iterator[Sentence]:
-    """Yield a sentence for each log with partitions that wait for an operator, as rows are gone."""
-    waits: dict[str, dict[int, Paused]] = defaultdict(dict)
-    for process in processes:
-        for paused in process.paused if process.live else ():
-            if at := waiting_partition(paused):
-                waits[at[0]][at[1]] = paused
-    for log, those in sorted(waits.items()):
-        since = min(paused.since for paused in those.values())
-        verb = "waits" if len(those) == 1 else "wait"
-        yield Sentence(
-            level="alarm",
-            text=f"{named(sorted(those)).capitalize()} of {log} {verb} for an operator, for "
-            f"{ago(since, now)} now: PostgreSQL lost rows whose records {log} no longer holds. "
-            "Messages are accepted and wait in the log.",
-            next="If a server with the rows can still be had, let DATABASE_URL name it: see "
-            "RowsLost in RUNBOOKS.md. If not, accept the loss: "
-            f"`crossfade db accept-gap {log} --all-waiting --why ...`. This alarm ends when the "
-            "partitions go on.",
-            page="partitions",
         )
 
 

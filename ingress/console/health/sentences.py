@@ -11,11 +11,7 @@ from ingress.console.health.database import database_sentences
 from ingress.console.health.jobs import stalled_jobs
 from ingress.console.health.letters import letter_sentences
 from ingress.console.health.logs import log_sentences, other_logs
-from ingress.console.health.processes import (
-    operator_sentences,
-    process_sentences,
-    stray_sentences,
-)
+from ingress.console.health.processes import process_sentences, stray_sentences
 from ingress.console.health.refusals import refused_appends, throttled_logs
 from ingress.console.health.shadows import missing_sentences, shadow_sentences
 from ingress.console.health.wording import span
@@ -84,7 +80,6 @@ def sentences(
         *throttled_logs(reported.throttled),
         *reported.checked,
         *process_sentences(processes or (), now, told={log.name for log in logs if log.error}),
-        *operator_sentences(processes or (), now),
         *stray_sentences(reported.strays),
         *stalled_jobs(reported.jobs),
         *letter_sentences(letters, now),

@@ -8,13 +8,12 @@ from datetime import datetime
 
 from ingress.console.health.wording import ago, dependency_name, named, span
 from ingress.console.views import LogView, PartitionView, ProcessView, Sentence
-from persistence.worker.recovery.positions import waiting_partition
 
 __all__ = ["stalled_partitions", "waiting_for"]
 
 _STALLED = 5.0
-"""Seconds. A partition is stalled if records wait this long without an acknowledgement. A healthy
-worker acknowledges with every statement."""
+"""Seconds. A partition is stalled if records wait this long while the position does not move. A
+healthy worker shows its position once a second."""
 
 
 def stalled_partitions(
@@ -22,10 +21,7 @@ def stalled_partitions(
 ) -> Iterator[Sentence]:
     """Yield a sentence for each cause, with the partitions that make no progress for it."""
     causes: dict[tuple[str, str], list[PartitionView]] = defaultdict(list)
-    told = {waiting_partition(pause) for process in processes or () for pause in process.paused}
     for partition in log.partitions:
-        if (log.name, partition.partition) in told:
-            continue  # it waits for an operator, which has a sentence of its own
         if partition.stalled_seconds is not None and partition.stalled_seconds >= _STALLED:
             causes[_cause(partition, log.name, processes, now)].append(partition)
     for (why, remedy), stuck in causes.items():
@@ -45,25 +41,25 @@ def stalled_partitions(
 def _cause(
     partition: PartitionView, log: str, processes: Sequence[ProcessView] | None, now: datetime
 ) -> tuple[str, str]:
-    if partition.owner is None:
-        return _unowned(log, processes or ())
     if processes is None:
         return (
             "PostgreSQL takes no rows",
             "Bring PostgreSQL back; the workers go on by themselves.",
         )
+    if partition.owner is None:
+        return _unowned(log, processes)
     owner = next((p for p in processes if p.member == partition.owner), None)
     if owner is None:
         return (
             f"its worker {partition.owner} is not among the processes that report",
-            "Look at that worker's log; when its lease is over another one takes the partition.",
+            "Start a worker (`crossfade worker`), which takes the partition.",
         )
     if wait := _wait(owner, f"partition {partition.partition} of {log}", now):
         return wait
     if not owner.live:
         return (
             f"its worker {partition.owner} has not been heard of for {span(owner.silent_seconds)}",
-            "If that process is dead or suspended, another takes over within STREAM_LEASE_MS.",
+            "Another worker takes the partition: start one (`crossfade worker`) if none runs.",
         )
     return (
         f"its worker {partition.owner} is alive and reports no dependency that it waits for",
@@ -98,7 +94,7 @@ def _wait(owner: ProcessView, place: str, now: datetime) -> tuple[str, str] | No
         if pause.dependency == place:
             return f"it has been blocked for {ago(pause.since, now)}", f"{pause.error}."
         # Skips the pauses of other partitions.
-        if not pause.dependency.startswith("partition ") and not waiting_partition(pause):
+        if not pause.dependency.startswith("partition "):
             name = dependency_name(pause.dependency)
             return (
                 f"its worker lost {name} {ago(pause.since, now)} ago ({pause.error})",

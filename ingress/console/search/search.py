@@ -233,7 +233,7 @@ class Search:
         return await self._guarded(self._waiting(matched, conversation), name, gaps)
 
     async def _waiting(self, matched: _Match, conversation: str | None) -> list[FoundMessage]:
-        """Search the unacknowledged records of all partitions concurrently, within the limits."""
+        """Search the records without a row of all partitions concurrently, within the limits."""
         log = self._transport
         home = None if conversation is None else partition_for(conversation, log.partitions)
         behind = [

@@ -36,9 +36,8 @@ def decode_all(
                 record.partition,
                 record.offset,
                 trace_id_of(record) or (begun.get(record.offset) if begun else None),
-                record.delivery_count or 1,
-                len(record.body),
-                record.fingerprint,
+                size=len(record.body),
+                fingerprint=record.fingerprint,
             )
         )
         indexes.append(index)

@@ -19,7 +19,7 @@ from tests.support.doctor import Doctor, kafka_variables
 from tests.support.eventually import eventually
 from tests.support.kafka import KafkaNode, fresh_settings
 from tests.support.partitioned_redis import partitioned_redis
-from transport.conformance.member import messages
+from transport.conformance.envelopes import messages
 from transport.contract import WORKER_GROUP, Topic
 from transport.durability import Durability
 from transport.redis import RedisTransport
@@ -105,8 +105,9 @@ async def test_a_lag_that_is_not_known_is_not_told_as_nothing(
 ) -> None:
     async with RedisTransport(log) as transport:
         await transport.publish(messages(["x"] * 10_050, partition=0, of=transport))
-        await redis.xreadgroup(WORKER_GROUP, "m", {STREAM: ">"}, count=1)
         stands = await transport.read(Topic.MESSAGES, 0, limit=4)
+        await redis.delete(f"{{{STREAM}}}:accounts:{WORKER_GROUP}")
+        await redis.xgroup_setid(STREAM, WORKER_GROUP, stands[0].offset)
         await redis.xdel(STREAM, stands[3].offset)
     status, found = await doctor.examine()
     records = found["log redis, records"]

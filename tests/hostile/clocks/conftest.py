@@ -42,7 +42,7 @@ async def server(
 
 @pytest_asyncio.fixture
 async def log(server: ValkeyServer) -> AsyncIterator[RedisTransport]:
-    """A log on ``server``: four partitions, leases of a second."""
+    """A log on ``server``: four partitions."""
     async with RedisTransport.from_settings(short_settings(server)) as transport:
         yield transport
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
-from aiokafka.errors import CorruptRecordException
 
 from compose.local.kafka import KafkaServer
 from compose.process.health import worker_probe
@@ -17,12 +14,12 @@ from persistence.database.pool import Pool
 from tests.support.eventually import eventually
 from tests.support.kafka_consumers import KafkaConsumers, good
 from tests.support.kafka_damage import damage_batch
-from tests.support.kafka_internals import client_of
 from tests.support.record_batches import RawProducer, encode_batch
-from transport.conformance.member import Member, contents, drain, messages
-from transport.contract import WORKER_GROUP, Topic
+from transport.conformance.envelopes import contents
+from transport.conformance.reader import ConformanceReader
+from transport.contract import WORKER_GROUP, Progress, Record, Topic
+from transport.errors import Unreadable
 from transport.kafka import KafkaTransport
-from transport.kafka.delivery.watchdog import Stalls
 from transport.settings import TransportSettings
 
 _LENGTH_AT = 8
@@ -39,39 +36,41 @@ def _of(partition: int, *numbers: int) -> list[str]:
     return [f"{partition}: {number}" for number in numbers]
 
 
-async def test_a_damaged_batch_is_a_dead_letter_and_counts_as_lost_and_stops_nothing_else(
+async def _settle(transport: KafkaTransport, *records: Record) -> None:
+    positions = {record.partition: record.offset for record in records}
+    await transport.publish_positions(Topic.MESSAGES, positions, group=WORKER_GROUP)
+
+
+async def test_a_damaged_batch_is_returned_as_it_is_and_counts_as_lost_and_stops_nothing_else(
     kafka_server: KafkaServer,
     kafka_transport: KafkaTransport,
     kafka_settings: TransportSettings,
     producer: RawProducer,
-    database_pool: Pool,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     topic = kafka_settings.kafka_topic
     await _append(producer, topic, 0, 1, 2, 3)
     damage_batch(kafka_server, topic, 0, offset=1, at=-2, by=b"\xff")
     records = await kafka_transport.read(Topic.MESSAGES, 0)
-    assert [record.offset for record in records] == ["0", "1", "2"], "read without a group too"
+    assert [record.offset for record in records] == ["0", "1", "2"], "read at once, by a tool"
+    damaged, other = ConformanceReader(kafka_transport, 0), ConformanceReader(kafka_transport, 1)
     with caplog.at_level(logging.WARNING, "transport.kafka"):
-        async with KafkaConsumers.running(kafka_transport, database_pool) as site:
+        async with damaged.reading(), other.reading(), asyncio.timeout(30):
             sent = 0
-            async with asyncio.timeout(30):
-                while "passed over" not in caplog.text:
-                    sent += 1
-                    await _append(producer, topic, 1, sent)
-                    await eventually(_is_row(site, *_of(1, sent)))
-            await site.settled(within=20)
-            rows, (letter,) = await site.rows(), await site.letters()
+            while "passed over" not in caplog.text:
+                assert len(damaged.records) <= 1
+                sent += 1
+                await _append(producer, topic, 1, sent)
+                await eventually(lambda: contents(other.records[-1:]) == _of(1, sent))  # noqa: B023
+            await eventually(lambda: len(damaged.records) == 3)
     assert sent > 5, "while one partition stood still, the other was read"
-    assert rows == _of(0, 1, 3) + _of(1, *range(1, sent + 1))
-    assert (letter["reason"], letter["source_offset"]) == ("undecodable", "1")
-    assert "checksum is wrong" in letter["error"]
-    assert bytes(letter["body"]) == records[1].body
-    kept = dict(zip(letter["header_names"], letter["header_values"], strict=True))
-    assert json.loads(kept[b"crossfade.batch"]) == {"records": 1, "damaged": True}
-    progress = await kafka_transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
-    assert [part.lost for part in progress] == [1, 0]
-    assert "Replacing" not in caplog.text
+    assert damaged.records == records
+    assert json.loads(records[1].headers["crossfade.batch"]) == {"records": 1, "damaged": True}
+    await _settle(kafka_transport, records[0], other.records[-1])
+    assert [it.lost for it in await _progress(kafka_transport)] == [0, 0]
+    for _ in range(2):
+        await _settle(kafka_transport, records[-1])
+        assert [(it.lag, it.lost) for it in await _progress(kafka_transport)] == [(0, 1), (0, 0)]
 
 
 async def test_a_batch_that_does_not_tell_where_it_ends_is_waited_for_alone(
@@ -79,7 +78,6 @@ async def test_a_batch_that_does_not_tell_where_it_ends_is_waited_for_alone(
     kafka_transport: KafkaTransport,
     kafka_settings: TransportSettings,
     producer: RawProducer,
-    database_pool: Pool,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Until another replica has it whole. Here its bytes are put back, and nothing is lost."""
@@ -87,78 +85,50 @@ async def test_a_batch_that_does_not_tell_where_it_ends_is_waited_for_alone(
     await _append(producer, topic, 0, 1, 2, 3)
     short = bytes([0, 0, 0, 32])
     was = damage_batch(kafka_server, topic, 0, offset=1, at=_LENGTH_AT, by=short)
+    damaged, other = ConformanceReader(kafka_transport, 0), ConformanceReader(kafka_transport, 1)
     with caplog.at_level(logging.WARNING, "transport.kafka"):
-        async with KafkaConsumers.running(kafka_transport, database_pool) as site:
+        async with damaged.reading(), other.reading():
             sent = 0
             async with asyncio.timeout(30):
                 while "waits at a damaged batch" not in caplog.text:
                     sent += 1
                     await _append(producer, topic, 1, sent)
-                    await eventually(_is_row(site, *_of(1, sent)))
-
-            async def waits_alone() -> bool:
-                """A row can be seen before its record is acknowledged."""
-                progress = await kafka_transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
-                return [part.lag for part in progress] == [2, 0]
-
-            await eventually(waits_alone)
-            await kafka_transport.ping()
-            told = worker_probe(site.worker, required=True)()
-            assert told.status == "degraded", "ready for the other partitions"
-            assert f"partition 0 of topic {topic} has a damaged batch at offset 1" in told.detail
-            assert "let another replica lead the partition" in told.detail
+                    await eventually(lambda: contents(other.records[-1:]) == _of(1, sent))  # noqa: B023
+            assert contents(damaged.records) == _of(0, 1)
+            await _settle(kafka_transport, damaged.records[-1], other.records[-1])
+            assert [it.lag for it in await _progress(kafka_transport)] == [2, 0]
+            where = f"partition 0 of topic {topic} has a damaged batch at offset 1"
+            with pytest.raises(Unreadable, match=f"{where}: let another replica lead"):
+                await kafka_transport.ping()
             damage_batch(kafka_server, topic, 0, offset=1, at=_LENGTH_AT, by=was)
-            await site.settled(within=20)
-            assert await site.rows() == _of(0, 1, 2, 3) + _of(1, *range(1, sent + 1))
-            assert await site.letters() == []
-            assert worker_probe(site.worker, required=True)().status == "up"
-    assert "Replacing" not in caplog.text
+            await eventually(lambda: contents(damaged.records) == _of(0, 1, 2, 3), 20.0)
+            await kafka_transport.ping()
+            await _settle(kafka_transport, damaged.records[-1])
+    assert [(it.lag, it.lost) for it in await _progress(kafka_transport)] == [(0, 0), (0, 0)]
 
 
-async def test_what_a_client_took_before_it_failed_is_read_again(
+async def test_a_damaged_batch_is_a_dead_letter(
+    kafka_server: KafkaServer,
     kafka_transport: KafkaTransport,
+    kafka_settings: TransportSettings,
+    producer: RawProducer,
+    database_pool: Pool,
 ) -> None:
-    """Aiokafka throws away what it had taken of one partition where another makes it raise."""
-    async with Member(kafka_transport) as member:
-        claim = await member.claim(0)
-        client = client_of(member.consumer)
-        getmany = client.getmany
-        dropped: list[int] = []
-
-        async def failing_once(*partitions: Any, **options: Any) -> Any:
-            found = await getmany(*partitions, **options)
-            if found and not dropped:
-                dropped.extend(record.offset for records in found.values() for record in records)
-                raise CorruptRecordException("of another partition")
-            return found
-
-        # A call that is under way still is the client's own. It ends with the first record.
-        client.getmany = failing_once
-        await kafka_transport.publish(messages(["1"], partition=0, of=kafka_transport))
-        records = await drain(claim, 1, patience=20)
-        await kafka_transport.publish(messages(["2"], partition=0, of=kafka_transport))
-        records += await drain(claim, 1, patience=20)
-        assert dropped, "or this test shows nothing"
-        assert contents(records) == ["1", "2"]
-        assert member.claims[0] is claim
+    topic = kafka_settings.kafka_topic
+    await _append(producer, topic, 0, 1, 2, 3)
+    damage_batch(kafka_server, topic, 0, offset=1, at=-2, by=b"\xff")
+    records = await kafka_transport.read(Topic.MESSAGES, 0)
+    async with KafkaConsumers.running(kafka_transport, database_pool) as site:
+        await site.settled(within=30)
+        rows, (letter,) = await site.rows(), await site.letters()
+        assert worker_probe(site.worker, required=True)().status == "up"
+    assert rows == _of(0, 1, 3)
+    assert (letter["reason"], letter["source_offset"]) == ("undecodable", "1")
+    assert "checksum is wrong" in letter["error"]
+    assert bytes(letter["body"]) == records[1].body
+    kept = dict(zip(letter["header_names"], letter["header_values"], strict=True))
+    assert json.loads(kept[b"crossfade.batch"]) == {"records": 1, "damaged": True}
 
 
-def test_a_client_that_stops_where_the_last_one_did_is_replaced_ever_later() -> None:
-    """Each time costs all partitions of the group a moment."""
-    stalls = Stalls()
-    assert stalls.patience(0, 7, 5.0) == 5.0
-    waits = []
-    for _ in range(9):
-        stalls.note(0, 7)
-        waits.append(stalls.patience(0, 7, 5.0))
-    assert waits == [10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 600.0, 600.0, 600.0]
-    assert (stalls.patience(0, 8, 5.0), stalls.patience(1, 7, 5.0)) == (5.0, 5.0)
-    stalls.note(0, 8)
-    assert stalls.patience(0, 8, 5.0) == 10.0
-
-
-def _is_row(site: KafkaConsumers, content: str) -> Callable[[], Awaitable[bool]]:
-    async def found() -> bool:
-        return content in await site.rows()
-
-    return found
+async def _progress(transport: KafkaTransport) -> list[Progress]:
+    return list(await transport.progress(Topic.MESSAGES, group=WORKER_GROUP))

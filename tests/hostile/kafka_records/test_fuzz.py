@@ -104,9 +104,7 @@ _batches = st.builds(
 async def running(
     kafka_server: KafkaServer, database_url: str
 ) -> AsyncIterator[tuple[KafkaConsumers, Any]]:
-    settings = fresh_settings(
-        kafka_server.bootstrap, stream_partitions=2, stream_lease_ms=5000, kafka_timeout_ms=5000
-    )
+    settings = fresh_settings(kafka_server.bootstrap, stream_partitions=2, kafka_timeout_ms=5000)
     pool = await connect(PersistenceSettings(database_url=database_url))
     try:
         async with (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from contextlib import AsyncExitStack, suppress
 
 import pytest
@@ -16,8 +14,8 @@ from tests.support.kafka import alter_topic
 from tests.support.kafka_consumers import KafkaConsumers, good
 from tests.support.kafka_internals import partitions_expected
 from tests.support.record_batches import Raw, RawProducer, encode_batch
-from transport.conformance.member import Member, drain, message
-from transport.contract import Appended, Topic
+from transport.conformance.envelopes import message
+from transport.contract import READ_BYTES, Appended, Record, Topic
 from transport.errors import TransportUnavailable
 from transport.kafka import KafkaTransport
 from transport.settings import TransportSettings
@@ -103,36 +101,37 @@ async def test_any_timestamp_where_somebody_lets_producers_give_it(
     assert len(await site.letters()) == 1
 
 
-async def test_keys_and_headers_count_in_what_a_claim_holds(
+async def _pages(log: KafkaTransport) -> list[list[Record]]:
+    """Read the first partition to its end, and return what each read returned."""
+    pages: list[list[Record]] = []
+    after = None
+    while page := await log.read(Topic.MESSAGES, 0, after=after):
+        pages.append(list(page))
+        after = page[-1].offset
+    return pages
+
+
+async def test_keys_and_headers_count_in_what_a_read_returns(
     kafka_transport: KafkaTransport, producer: RawProducer, kafka_settings: TransportSettings
 ) -> None:
-    """A thousand keys of 64 KiB with hardly a body: not all of them are held at once."""
+    """Keys of 64 KiB with hardly a body: not all of them are in memory at once."""
     batch = encode_batch([Raw(key=b"k" * 64 * _KIB, value=b"") for _ in range(16)])
     for _ in range(20):
         await producer.append(kafka_settings.kafka_topic, 0, batch)
-    async with Member(kafka_transport) as member:
-        claim = await member.claim(0)
-        window = claim.window  # type: ignore[attr-defined]
-        await eventually(lambda: window.full)
-        assert window.ready < 150
-        assert len(await drain(claim, 320, patience=20)) == 320
+    pages = await _pages(kafka_transport)
+    assert sum(map(len, pages)) == 320
+    for page in pages:
+        assert sum(len(record.key) for record in page[:-1]) < READ_BYTES
 
 
-async def test_batches_that_are_small_until_unpacked_are_unpacked_a_few_at_a_time(
+async def test_batches_that_are_small_until_unpacked_are_returned_a_few_at_a_time(
     kafka_transport: KafkaTransport, producer: RawProducer, kafka_settings: TransportSettings
 ) -> None:
     """One fetch of a megabyte brings hundreds that are 16 MiB each."""
     batch = encode_batch([Raw(value=bytes(16 * _MIB))], compression="zstd")
     for _ in range(40):
         await producer.append(kafka_settings.kafka_topic, 0, batch)
-    async with Member(kafka_transport) as member:
-        claim = await member.claim(0)
-        window = claim.window  # type: ignore[attr-defined]
-        await eventually(lambda: window.full)
-        began = time.monotonic()
-        while time.monotonic() - began < 1.0:
-            assert window.ready <= 4
-            await asyncio.sleep(0.05)
+    assert [len(page) for page in await _pages(kafka_transport)] == [1] * 40
 
 
 async def test_partitions_that_were_added_by_hand_are_persisted_and_told_of(

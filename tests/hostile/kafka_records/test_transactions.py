@@ -10,14 +10,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.structs import TopicPartition
 
 from ingress.accept.backlog import Backlog
 from ingress.messages import Messages
+from persistence.database.pool import Pool
 from tests.support.eventually import eventually
 from tests.support.kafka_consumers import KafkaConsumers, good
-from tests.support.kafka_internals import groups_of, reader_of
-from transport.conformance.member import Member, drain, message
+from tests.support.kafka_internals import reader_of
+from transport.conformance.envelopes import message
 from transport.contract import WORKER_GROUP, Appended, Progress, Record, Topic
 from transport.errors import TransportUnavailable
 from transport.kafka import KafkaTransport
@@ -47,6 +47,12 @@ async def _send(
 async def _progress(transport: KafkaTransport, partition: int = 0) -> Progress:
     async with asyncio.timeout(2):
         return (await transport.progress(Topic.MESSAGES, group=WORKER_GROUP))[partition]
+
+
+async def _publish(transport: KafkaTransport, record: Record) -> None:
+    """Show that the workers are through a record, as the owner of its partition does."""
+    positions = {record.partition: record.offset}
+    await transport.publish_positions(Topic.MESSAGES, positions, group=WORKER_GROUP)
 
 
 async def test_what_is_committed_becomes_rows_and_what_is_aborted_does_not(
@@ -80,7 +86,7 @@ async def test_what_is_committed_becomes_rows_and_what_is_aborted_does_not(
 
 
 async def test_a_partition_of_markers_alone_has_no_lag_before_anybody_reads_it(
-    kafka_transport: KafkaTransport, kafka_settings: TransportSettings
+    kafka_transport: KafkaTransport, kafka_settings: TransportSettings, database_pool: Pool
 ) -> None:
     """So a new message does not seem to have records waiting before it."""
     async with _transactions(kafka_settings) as producer:
@@ -95,33 +101,26 @@ async def test_a_partition_of_markers_alone_has_no_lag_before_anybody_reads_it(
     await eventually(marked, 20.0)
     progress = await _progress(kafka_transport)
     assert (progress.lag, progress.oldest_age, progress.held) == (0, 0.0, 0)
-    backlog = Backlog(kafka_transport, limit=1000)
+    backlog = Backlog(kafka_transport, database_pool, limit=1000)
     assert await backlog.behind([(0, "c")]) == set()
 
 
-async def test_markers_are_acknowledged_with_what_is_before_them(
+async def test_markers_are_settled_with_the_records_before_them(
     kafka_transport: KafkaTransport, kafka_settings: TransportSettings
 ) -> None:
-    """The committed position is past them, so another tool's lag is zero too."""
+    """A marker is an offset without a record: no read ever returns it."""
     topic = kafka_settings.kafka_topic
-    async with _transactions(kafka_settings) as producer, Member(kafka_transport) as member:
-        async with producer.transaction():
-            await _send(producer, topic, 0, 1, 2)
-        claim = await member.claim(0)
-        (first, second) = await drain(claim, 2, patience=20)
-        await claim.ack(first.offset)
-        assert (await _progress(kafka_transport)).lag == 2, "the second and the marker"
-        await claim.ack(second.offset)
-        at = TopicPartition(topic, 0)
+    async with _transactions(kafka_settings) as producer, producer.transaction():
+        await _send(producer, topic, 0, 1, 2)
+    first, second = await kafka_transport.read(Topic.MESSAGES, 0, wait=20)
+    await _publish(kafka_transport, first)
+    assert (await _progress(kafka_transport)).lag == 2, "the second and the marker"
+    await _publish(kafka_transport, second)
 
-        async def passed() -> bool:
-            groups = groups_of(kafka_transport)
-            committed = await groups.committed(WORKER_GROUP, topic, 2)
-            ends = await reader_of(kafka_transport).ends([at])
-            return committed[0].offset == ends[at] == 3
+    async def passed() -> bool:
+        return (await _progress(kafka_transport)).lag == 0
 
-        await eventually(passed)
-        assert (await _progress(kafka_transport)).lag == 0
+    await eventually(passed)
 
 
 async def _abort(settings: TransportSettings, *, megabytes: int) -> None:
@@ -139,33 +138,6 @@ async def _abort(settings: TransportSettings, *, megabytes: int) -> None:
             )
 
         await eventually(marked, 20.0)
-
-
-async def test_a_large_aborted_transaction_is_looked_through_by_its_reader_alone(
-    kafka_settings: TransportSettings,
-) -> None:
-    """And not again at each question for progress: a gigabyte takes many seconds."""
-    topic = kafka_settings.kafka_topic
-    # By its lease a member looks at the log every two seconds: it acknowledges what was aborted
-    # before it has seen the log end there.
-    settings = kafka_settings.model_copy(update={"stream_lease_ms": 8000})
-    async with KafkaTransport(settings) as transport, Member(transport) as member:
-        await transport.publish([message("one", partition=0, of=transport)])
-        claim = await member.claim(0)
-        (one,) = await drain(claim, 1, patience=20)
-        await claim.ack(one.offset)
-        await _abort(kafka_settings, megabytes=4)
-        end = 1 + 4 + 1  # with the marker
-
-        async def told() -> bool:
-            committed = (await groups_of(transport).committed(WORKER_GROUP, topic, 1))[0]
-            seen = committed.mark.seen
-            return committed.offset == end and seen is not None and seen.end == end
-
-        await eventually(told, 20.0)
-    async with KafkaTransport(kafka_settings) as another:
-        reader_of(another).look_within = 0.0
-        assert (await _progress(another)).lag == 0, "without a look at what was aborted"
 
 
 async def test_what_was_aborted_in_one_partition_keeps_no_other_waiting(
@@ -213,7 +185,7 @@ async def test_an_open_transaction_delays_its_partition_and_nothing_is_lost_or_o
                 await asyncio.sleep(0.2)
             assert (await _progress(transport)).oldest_age > 5  # type: ignore[operator]
             assert await site.rows() == ["elsewhere"]
-            backlog = Backlog(transport, limit=1000)
+            backlog = Backlog(transport, site.pool, limit=1000)
             assert await backlog.behind([(0, ours[0].key), (1, "other")]) == {ours[0].key}
             messages = Messages(transport=transport, pool=site.pool, scan=1000, timeout_seconds=2.0)
             with pytest.raises(TransportUnavailable, match="transaction"):

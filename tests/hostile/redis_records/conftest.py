@@ -156,7 +156,6 @@ async def unread_site(redis_server: Any, database_pool: Pool) -> AsyncIterator[S
         redis_host=redis_server.host,
         redis_port=redis_server.port,
         stream_partitions=PARTITIONS,
-        stream_lease_ms=1000,
     )
     client = Redis(
         host=redis_server.host, port=redis_server.port, db=settings.redis_stream_db, protocol=2

@@ -16,8 +16,8 @@ from tests.faults.deployment import Deployment
 from tests.faults.logs import RedisLog
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
-from transport.conformance.member import Member, contents, drain, message
-from transport.contract import Appended
+from transport.conformance.envelopes import contents, message
+from transport.contract import Appended, Topic
 from transport.errors import TransportUnavailable
 from transport.redis import RedisTransport
 from transport.settings import TransportSettings
@@ -86,7 +86,6 @@ async def transport(pair: Pair) -> AsyncIterator[RedisTransport]:
         redis_host=pair.proxy.host,
         redis_port=pair.proxy.port,
         stream_partitions=4,
-        stream_lease_ms=5000,
         redis_timeout_ms=2000,
     )
     async with RedisTransport.from_settings(settings) as transport:
@@ -157,33 +156,31 @@ async def _appends(transport: RedisTransport) -> bool:
 
 async def test_one_refusal_replaces_every_connection(pair: Pair, transport: RedisTransport) -> None:
     """Also those that wait for entries or only read, which a replica would go on answering."""
-    async with Member(transport) as member:
-        claim = await member.claim(0)
-        warm = [transport.publish([message(f"w{i}", partition=1, of=transport)]) for i in range(20)]
-        await asyncio.gather(*warm)
-        waiting = asyncio.create_task(claim.next(max_records=1, max_wait=60.0))
-        await asyncio.sleep(1.0)  # a connection that is younger is kept whatever it answers
-        before = pair.proxy.connections
-        await pair.fail_over()
-        await eventually(lambda: _appends(transport), timeout=RECOVERED_SECONDS)
-        many = [transport.publish([message(f"{i}", partition=1, of=transport)]) for i in range(20)]
-        outcomes = [outcome for (outcome,) in await asyncio.gather(*many)]
-        assert all(isinstance(outcome, Appended) for outcome in outcomes), outcomes
-        assert pair.proxy.connections > before
-        (again,) = await transport.publish([message("first", partition=0, of=transport)])
-        assert isinstance(again, Appended)
-        try:
-            records = await waiting
-        except TransportUnavailable:  # its read was refused by the old primary
-            records = await drain(claim, 1, patience=PATIENCE)
-        assert contents(records) == ["first"]
+    warm = [transport.publish([message(f"w{i}", partition=1, of=transport)]) for i in range(20)]
+    await asyncio.gather(*warm)
+    waiting = asyncio.create_task(transport.read(Topic.MESSAGES, 0, wait=60.0))
+    await asyncio.sleep(1.0)  # a connection that is younger is kept whatever it answers
+    before = pair.proxy.connections
+    await pair.fail_over()
+    await eventually(lambda: _appends(transport), timeout=RECOVERED_SECONDS)
+    many = [transport.publish([message(f"{i}", partition=1, of=transport)]) for i in range(20)]
+    outcomes = [outcome for (outcome,) in await asyncio.gather(*many)]
+    assert all(isinstance(outcome, Appended) for outcome in outcomes), outcomes
+    assert pair.proxy.connections > before
+    (again,) = await transport.publish([message("first", partition=0, of=transport)])
+    assert isinstance(again, Appended)
+    try:
+        records = await waiting
+    except TransportUnavailable:  # its read was refused by the old primary
+        records = await transport.read(Topic.MESSAGES, 0, wait=PATIENCE)
+    assert contents(records) == ["first"]
 
-        async def none_is_left() -> bool:
-            async with _client(pair.replica) as old:
-                ours = [c for c in await old.client_list() if c["cmd"] != "client|list"]
-                return [c for c in ours if "S" not in c["flags"] and "M" not in c["flags"]] == []
+    async def none_is_left() -> bool:
+        async with _client(pair.replica) as old:
+            ours = [c for c in await old.client_list() if c["cmd"] != "client|list"]
+            return [c for c in ours if "S" not in c["flags"] and "M" not in c["flags"]] == []
 
-        await eventually(none_is_left, timeout=PATIENCE)
+    await eventually(none_is_left, timeout=PATIENCE)
 
 
 async def test_a_promoted_replica_without_our_functions_gets_them(

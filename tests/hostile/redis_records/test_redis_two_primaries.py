@@ -23,7 +23,7 @@ from tests.support.eventually import eventually
 from tests.support.forked_service import ForkedService
 from tests.support.partitioned_redis import PartitionedRedis, partitioned_redis
 from tests.support.sentinel import MASTER, SentinelServer
-from transport.conformance.member import contents, message
+from transport.conformance.envelopes import contents, message
 from transport.contract import WORKER_GROUP, Appended, Topic
 from transport.errors import TransportUnavailable
 from transport.redis import RedisTransport

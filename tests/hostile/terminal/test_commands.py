@@ -106,10 +106,6 @@ def cases(text: str) -> dict[str, list[Case]]:
             (["payloads", "copy", "--to", text, "--dry-run"], {}),
             (["payloads", "copy", "--from", text], {}),
         ],
-        "db accept-gap": [
-            (["db", "accept-gap", "--why", "x", "--yes", "--", text, "0"], {}),
-            (["db", "accept-gap", "redis", "0", f"--why={text}"], {"answer": b"n\n"}),
-        ],
         "rows archive": [(["rows", "archive"], {}), (["rows", "archive", "--dry-run"], {})],
         "db current": [(["db", "current"], {})],
         "db upgrade": [(["db", "upgrade", "--", text], {})],

@@ -172,11 +172,11 @@ async def test_a_letter_and_a_redrive_as_json(filled: Installation) -> None:
 
 
 async def test_status_goes_on_with_its_alarms(filled: Installation) -> None:
-    ran = await filled.run("status", "--watch", until="No worker owns", terminal=True)
+    ran = await filled.run("status", "--watch", until="No live worker owns", terminal=True)
     assert ran.status == 130
     lines = await filled.run("status", "--watch", "--json", until='"health"')
     first = json.loads(lines.output.decode().splitlines()[0])
-    assert any("No worker owns" in finding["text"] for finding in first["health"])
+    assert any("No live worker owns" in finding["text"] for finding in first["health"])
 
 
 async def test_a_story_is_told_to_the_millisecond(filled: Installation) -> None:

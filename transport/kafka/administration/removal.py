@@ -12,7 +12,7 @@ from transport.contract import GroupStanding, Holding, Topic
 from transport.errors import TransportError, TransportUnavailable
 from transport.kafka.client.errors import translate
 from transport.kafka.connection.client_pool import ClientPool
-from transport.kafka.group.groups import SHARE, UNTOLD, Committed, Groups, owners_of
+from transport.kafka.group.groups import SHARE, UNTOLD, Committed, Groups, reads_topic
 from transport.kafka.log import TopicLayout
 from transport.kafka.reader import KafkaReader
 
@@ -51,13 +51,15 @@ class KafkaLogRemoval:
                 ours = name == self._ours[topic]
                 committed: Mapping[int, Committed] = {}
                 if kind != SHARE:  # share groups commit no offsets
-                    committed = await self._groups.committed(name, layout.name, layout.partitions)
+                    committed = await self._groups.committed(
+                        name, layout.name, range(layout.partitions)
+                    )
                 if kind in UNTOLD:
                     if committed or kind == SHARE:
                         found.append(GroupStanding(topic, name, ours, lag=None, members=0))
                     continue
                 members = await self._groups.members(name)
-                if not (committed or owners_of(members, layout.name) or ours):
+                if not (committed or reads_topic(members, layout.name) or ours):
                     continue
                 lag = 0
                 for at in layout.all():

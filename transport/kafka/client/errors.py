@@ -11,7 +11,6 @@ from aiokafka import errors as kafka
 from transport.errors import (
     AppendUnknown,
     ConfigurationError,
-    PartitionLost,
     TopicMissing,
     TransportError,
     TransportUnavailable,
@@ -20,27 +19,11 @@ from transport.tls_refusals import certificate_refusal
 
 __all__ = [
     "MEANING",
-    "FencedInstanceIdError",
-    "GroupMaxSizeReachedError",
     "InvalidRecordError",
     "append_error",
     "install",
     "translate",
 ]
-
-
-class FencedInstanceIdError(kafka.BrokerResponseError):  # type: ignore[misc] # aiokafka is not typed
-    """Another member has joined under our permanent name (KIP-345); aiokafka (0.14) lacks it."""
-
-    errno = 82
-    message = "FENCED_INSTANCE_ID"
-
-
-class GroupMaxSizeReachedError(kafka.BrokerResponseError):  # type: ignore[misc]
-    """The group has ``group.max.size`` members (KIP-389); aiokafka (0.14) lacks it."""
-
-    errno = 81
-    message = "GROUP_MAX_SIZE_REACHED"
 
 
 class InvalidRecordError(kafka.BrokerResponseError):  # type: ignore[misc]
@@ -50,7 +33,7 @@ class InvalidRecordError(kafka.BrokerResponseError):  # type: ignore[misc]
     message = "INVALID_RECORD"
 
 
-_ADDED = (FencedInstanceIdError, GroupMaxSizeReachedError, InvalidRecordError)
+_ADDED = (InvalidRecordError,)
 
 
 _NETWORK = "Kafka can't be reached: check KAFKA_BOOTSTRAP_SERVERS, and that it runs"
@@ -63,7 +46,7 @@ _DISK = "Kafka can't write to its disk"
 _PROTOCOL = "Kafka gave an unexpected answer"
 _REFUSED = "Kafka refused the request"
 _SEQUENCE = "the producer's sequence is broken; it is being rebuilt"
-_LOST = "the group gave this partition to another member"
+_MEMBERS = "the group has members, of another program"
 _ACL = "Kafka's access rules forbid it: allow our user the topics and the groups"
 # A producer id requires Write on any topic, or IdempotentWrite on the cluster (KIP-679).
 _ACL_TO_WRITE = "Kafka's access rules forbid it: allow our user Write on the topics"
@@ -72,19 +55,10 @@ _AUTH = (
     "file), or with OAUTHBEARER the token's audience, scope and time"
 )
 _SASL = "Kafka's listener speaks another SASL: check KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_MECHANISM"
-_LEASE = "STREAM_LEASE_MS is outside the broker's group.min/max.session.timeout.ms"
 _TOO_OLD = "this Kafka is too old"
 _GROUP = (
     "the group is used by another kind of client: give that program a group of its own, or set "
     "KAFKA_GROUP_PREFIX"
-)
-_INSTANCE = (
-    "another process has joined the group under our name: give each process a "
-    "KAFKA_GROUP_INSTANCE_ID of its own, or none"
-)
-_FULL_GROUP = (
-    "the group has as many members as the brokers allow: raise group.max.size, or run fewer "
-    "processes with workers"
 )
 _SIZE = "a record is larger than the topic allows (max.message.bytes)"
 _RECORD = (
@@ -151,13 +125,11 @@ MEANING: dict[type[BaseException], tuple[type[TransportError], str]] = {
     kafka.MemberIdRequired: (TransportUnavailable, _COORDINATOR),
     kafka.OffsetMetadataTooLargeError: (TransportUnavailable, _PROTOCOL),
     kafka.InvalidCommitOffsetSizeError: (TransportUnavailable, _PROTOCOL),
-    kafka.CommitFailedError: (PartitionLost, _LOST),
-    kafka.IllegalStateError: (PartitionLost, _LOST),  # "partition is not assigned"
-    kafka.IllegalGenerationError: (PartitionLost, _LOST),
-    kafka.UnknownMemberIdError: (PartitionLost, _LOST),
-    kafka.RebalanceInProgressError: (PartitionLost, _LOST),
-    FencedInstanceIdError: (TransportUnavailable, _INSTANCE),
-    GroupMaxSizeReachedError: (TransportUnavailable, _FULL_GROUP),
+    kafka.CommitFailedError: (TransportUnavailable, _MEMBERS),
+    kafka.IllegalStateError: (TransportUnavailable, _PROTOCOL),
+    kafka.IllegalGenerationError: (TransportUnavailable, _MEMBERS),
+    kafka.UnknownMemberIdError: (TransportUnavailable, _MEMBERS),
+    kafka.RebalanceInProgressError: (TransportUnavailable, _MEMBERS),
     # clients that are closed, and producers that must be rebuilt
     kafka.ConsumerStoppedError: (TransportUnavailable, "the consumer was closed"),
     kafka.IllegalOperation: (TransportUnavailable, _PROTOCOL),
@@ -207,7 +179,7 @@ MEANING: dict[type[BaseException], tuple[type[TransportError], str]] = {
     kafka.UnsupportedSaslMechanismError: (ConfigurationError, _SASL),
     kafka.IllegalSaslStateError: (ConfigurationError, _SASL),
     kafka.SecurityDisabled: (ConfigurationError, _SASL),
-    kafka.InvalidSessionTimeoutError: (ConfigurationError, _LEASE),
+    kafka.InvalidSessionTimeoutError: (ConfigurationError, _GROUP),
     kafka.InvalidGroupIdError: (ConfigurationError, _GROUP),
     kafka.InconsistentGroupProtocolError: (ConfigurationError, _GROUP),
     kafka.UnsupportedVersionError: (ConfigurationError, _TOO_OLD),
@@ -271,11 +243,6 @@ def install() -> None:
 
 
 def _meaning(error: BaseException) -> tuple[type[TransportError], str]:
-    # An error of joining that aiokafka does not handle comes as the text of another error.
-    if type(error) is kafka.KafkaError:
-        for added in _ADDED:
-            if added.__name__ in str(error):
-                return MEANING[added]
     for cls in type(error).__mro__:
         if cls in MEANING:
             return MEANING[cls]

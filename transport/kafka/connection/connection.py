@@ -19,7 +19,6 @@ from transport.certificates import Certificate
 from transport.errors import ConfigurationError, TransportError, TransportUnavailable
 from transport.host_lookup import look_up
 from transport.kafka.client import (
-    assignor,
     broken_writes,
     client_log,
     connecting,
@@ -27,13 +26,11 @@ from transport.kafka.client import (
     errors,
     fixed_arrays,
     idle_fetches,
-    late_commits,
     node_outages,
     parsing,
     topic_creation,
 )
 from transport.kafka.client.errors import translate
-from transport.kafka.client.lingering import FETCH_WAIT_MS
 from transport.kafka.client.looks import LOOK_MS, look_when_due
 from transport.kafka.connection import password_file
 from transport.kafka.connection.closing import (
@@ -64,13 +61,10 @@ node_outages.install()
 broken_writes.install()
 topic_creation.install()
 errors.install()
-late_commits.install()
-assignor.install()
 connecting.install()
 
 _METADATA_MAX_AGE_MS = 30_000  # after which an idle client knows of leaders that moved
 _CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}  # their numbers in batches
-_NEVER_MS = 10 * 365 * 24 * 3600 * 1000
 _COMMITTED, _UNCOMMITTED = "read_committed", "read_uncommitted"
 _FETCH_BYTES = 1024 * 1024  # per partition and answer
 
@@ -89,15 +83,13 @@ class _FetchingClient(AIOKafkaClient):  # type: ignore[misc] # aiokafka is not t
 
 
 class Connector:
-    """Makes clients for one log's settings; ``suffix`` is the suffix of the log's name."""
+    """Makes clients for one log's settings."""
 
-    def __init__(self, settings: TransportSettings, suffix: str = "") -> None:
+    def __init__(self, settings: TransportSettings) -> None:
         self.timeout = settings.kafka_timeout_ms / 1000
         self.servers = settings.kafka_bootstrap_servers
         self.rack = settings.kafka_client_rack
         self._settings = settings
-        instance = settings.kafka_group_instance_id
-        self._instance = f"{instance}{suffix}" if instance else None
         self._options = self._common(settings)
         self.throttled = Throttled()
 
@@ -177,44 +169,6 @@ class Connector:
         """
         client = _FetchingClient(list(topics), **self._options, **self._requests(self.timeout))
         await self._started(client, discard_client)
-        return client
-
-    def member(
-        self,
-        *,
-        group: str,
-        member: str,
-        lease: float,
-        heartbeat: float,
-        rebalance: float,
-        linger: float,
-    ) -> AIOKafkaConsumer:
-        """Return a consumer of ``group``, not yet started. Durations are in seconds.
-
-        The broker may hold back records for up to ``linger``, to send them with later ones.
-        """
-        client = AIOKafkaConsumer(
-            **{**self._options, "client_id": member},
-            # A join is answered once all members have joined, which may take the whole rebalance.
-            **self._requests(rebalance + self.timeout),
-            group_id=group,
-            group_instance_id=self._instance,  # static membership, KIP-345
-            partition_assignment_strategy=(assignor.OwnMembersAssignor,),
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level=_COMMITTED,
-            client_rack=self._settings.kafka_client_rack,  # KIP-392
-            session_timeout_ms=round(lease * 1000),
-            # Heartbeats prove that the member lives (KIP-62). It may poll as rarely as it wants.
-            max_poll_interval_ms=_NEVER_MS,
-            heartbeat_interval_ms=round(heartbeat * 1000),
-            rebalance_timeout_ms=round(rebalance * 1000),
-            max_partition_fetch_bytes=_FETCH_BYTES,
-            fetch_min_bytes=_FETCH_BYTES if linger else 1,
-            fetch_max_wait_ms=round(linger * 1000) or FETCH_WAIT_MS,
-            consumer_timeout_ms=LOOK_MS,
-        )
-        look_when_due(client)
         return client
 
     async def certificates(self, nodes: Iterable[tuple[str, int]]) -> list[Certificate]:

@@ -1,1 +1,1 @@
-"""The state of a consumer group in Kafka: committed offsets, members, and its position."""
+"""A consumer group in Kafka: its published offsets, its members, and its position."""

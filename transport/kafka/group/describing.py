@@ -25,20 +25,17 @@ from aiokafka.protocol.types import (
     Boolean,
     CompactArray,
     CompactString,
-    Int8,
     Int16,
     Int32,
     Schema,
     TaggedFields,
 )
 
-from transport.kafka.client.assignor import is_ours
 from transport.kafka.client.requests import OneVersion, Uuid
 
 __all__ = ["GroupMember", "members_of"]
 
 _DESCRIBE = 69
-_CLASSIC = 0
 _DEAD = "Dead"
 _TEXT = CompactString("utf-8")
 _PARTITIONS = Schema(
@@ -110,28 +107,11 @@ class _DescribeRequest(RequestStruct):  # type: ignore[misc]
     )
 
 
-class _TypedResponse(_DescribeResponse):
-    """The answer of Kafka 4.0 and later, with the protocol of each member (KIP-1099)."""
-
-    API_VERSION = 1
-    SCHEMA = _groups(*_MEMBER, ("member_type", Int8))
-
-
-class _TypedRequest(_DescribeRequest):
-    API_VERSION = 1
-    RESPONSE_TYPE = _TypedResponse
-
-
 class GroupMember(NamedTuple):
-    """A member: its client id, and the partitions that it owns, by topic.
-
-    ``is_ours`` is not known during a rebalance. In a group of the new protocol, a member of the
-    classic protocol counts as ours: our workers use that. Before Kafka 4.0 it is not known there.
-    """
+    """A member: its client id, and the partitions that it owns, by topic."""
 
     client: str
     owns: Mapping[str, Sequence[int]]
-    is_ours: bool | None = None
 
 
 async def members_of(admin: AIOKafkaAdminClient, group: str) -> list[GroupMember]:
@@ -147,19 +127,14 @@ async def members_of(admin: AIOKafkaAdminClient, group: str) -> list[GroupMember
     if error is GroupIdNotFound or state == _DEAD:
         return await _new_members_of(admin, group)
     return [
-        GroupMember(client, _assigned(assigned), _is_ours(metadata))
-        for _id, client, _host, metadata, assigned, *_more in members
+        GroupMember(client, _assigned(assigned))
+        for _id, client, _host, _metadata, assigned, *_more in members
     ]
 
 
 def _assigned(encoded: bytes) -> dict[str, Sequence[int]]:
     """Return the assignment of a member of the classic protocol; it is empty during a rebalance."""
     return dict(ConsumerProtocol.ASSIGNMENT.decode(encoded).assignment) if encoded else {}
-
-
-def _is_ours(encoded: bytes) -> bool | None:
-    """Return whether this is the metadata of a member of ours; it is empty during a rebalance."""
-    return is_ours(ConsumerProtocol.METADATA.decode(encoded)) if encoded else None
 
 
 async def _new_members_of(admin: AIOKafkaAdminClient, group: str) -> list[GroupMember]:
@@ -176,11 +151,10 @@ async def _new_members_of(admin: AIOKafkaAdminClient, group: str) -> list[GroupM
         GroupMember(
             client,
             {topic: parts for _topic_id, topic, parts, _tags in assignment[0] or ()},
-            protocol[0] == _CLASSIC if protocol else None,
         )
         for (
             _id, _instance, _rack, _at, client, _host, _topics, _regex, assignment, _target,
-            *protocol, _tags,
+            _tags,
         ) in members
     ]  # fmt: skip
 
@@ -188,8 +162,7 @@ async def _new_members_of(admin: AIOKafkaAdminClient, group: str) -> list[GroupM
 async def _new_description(admin: AIOKafkaAdminClient, group: str) -> Any:
     """Return the broker's answer; ``None`` from a broker without such groups."""
     node = await admin.find_coordinator(group)
-    for question in (_TypedRequest, _DescribeRequest):
-        request = OneVersion(question, [group], False, {})
-        with suppress(IncompatibleBrokerVersion):
-            return await admin._send_request(request, node)  # noqa: SLF001 - no public way
+    request = OneVersion(_DescribeRequest, [group], False, {})
+    with suppress(IncompatibleBrokerVersion):
+        return await admin._send_request(request, node)  # noqa: SLF001 - no public way
     return None

@@ -1,8 +1,7 @@
-"""A group's state in Kafka: committed offsets with their marks, members, and owners."""
+"""A group's state in Kafka: committed offsets with their marks, and members."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -18,16 +17,12 @@ from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from transport.errors import TransportError
-from transport.kafka.client.assignor import is_workers_name
 from transport.kafka.connection.client_pool import ClientPool
 from transport.kafka.group.describing import GroupMember, members_of
 from transport.kafka.group.memberless_commits import commit_without_members
-from transport.kafka.group.own_topic import obstacle
 from transport.kafka.loss.mark import Mark, read_mark
 
-__all__ = ["SHARE", "UNTOLD", "Committed", "Groups", "owners_of"]
-
-log = logging.getLogger(__name__)
+__all__ = ["SHARE", "UNTOLD", "Committed", "Groups", "reads_topic"]
 
 SHARE = "share"
 UNTOLD = frozenset({SHARE, "streams"})
@@ -38,17 +33,10 @@ _READERS = UNTOLD | {"", "consumer"}
 
 
 class Committed(NamedTuple):
-    """The offset of the first record that the group has not acknowledged, and its mark."""
+    """The offset after the published position, and its mark."""
 
     offset: int
     mark: Mark
-
-
-class _Others(NamedTuple):
-    """The client ids of members without the mark: other programs, and earlier workers."""
-
-    strangers: frozenset[str] = frozenset()
-    earlier: frozenset[str] = frozenset()
 
 
 class Groups:
@@ -56,15 +44,16 @@ class Groups:
 
     def __init__(self, admin: ClientPool[AIOKafkaAdminClient]) -> None:
         self._admin = admin
-        self._others: dict[str, _Others] = {}  # those that own partitions, by topic
 
-    async def committed(self, group: str, topic: str, partitions: int) -> Mapping[int, Committed]:
+    async def committed(
+        self, group: str, topic: str, partitions: Iterable[int]
+    ) -> Mapping[int, Committed]:
         """Return the committed offsets of ``group``; a partition without one is absent.
 
         Raises:
             TransportUnavailable: the coordinator can't say now.
         """
-        wanted = [TopicPartition(topic, partition) for partition in range(partitions)]
+        wanted = [TopicPartition(topic, partition) for partition in partitions]
 
         async def fetch(admin: AIOKafkaAdminClient) -> Mapping[TopicPartition, OffsetAndMetadata]:
             offsets: Mapping[
@@ -113,13 +102,6 @@ class Groups:
 
         await self._admin.ask(delete)
 
-    async def obstacle(self, group: str) -> str:
-        """Return why Kafka can't let members into ``group``, as text; empty if it is not known."""
-        try:
-            return await self._admin.ask(lambda admin: obstacle(admin, group))
-        except TransportError:
-            return ""
-
     async def kinds(self) -> dict[str, str]:
         """Return the kind of each group that may read a topic, by name.
 
@@ -137,44 +119,7 @@ class Groups:
         """
         return await self._admin.ask(lambda admin: members_of(admin, group))
 
-    async def owners(self, group: str, topic: str) -> Mapping[int, str]:
-        """Return the client id of the owner of each partition of ``topic``.
 
-        Raises:
-            TransportUnavailable: the coordinator can't say now.
-        """
-        members = await self.members(group)
-        self._tell_others(group, members, topic)
-        return owners_of(members, topic)
-
-    def _tell_others(self, group: str, members: Iterable[GroupMember], topic: str) -> None:
-        """Log which others than workers of this version own partitions, when that changes."""
-        owners = [member for member in members if member.owns.get(topic)]
-        if not owners or any(member.is_ours is None for member in owners):
-            return  # the group has no members, or is rebalancing
-        unmarked = frozenset(member.client for member in owners if not member.is_ours)
-        earlier = frozenset(filter(is_workers_name, unmarked))
-        found, known = _Others(unmarked - earlier, earlier), self._others.get(topic, _Others())
-        self._others[topic] = found
-        about = {"group": group, "topic": topic}
-        if found.strangers and found.strangers != known.strangers:
-            log.error(
-                "Partitions belong to members of our group that are no workers: their records are "
-                "not stored; give another program a group of its own",
-                extra={**about, "members": sorted(found.strangers)},
-            )
-        if found.earlier and not known.earlier:
-            log.info(
-                "Partitions belong to workers of an earlier version, which store their records: "
-                "this process waits for its share of them until the rolling restart ends",
-                extra={**about, "members": sorted(found.earlier)},
-            )
-        if known.strangers and not found.strangers:
-            log.info("All partitions belong to workers again", extra=about)
-
-
-def owners_of(members: Iterable[GroupMember], topic: str) -> dict[int, str]:
-    """Return the client id of the owner of each partition of ``topic`` that has one."""
-    return {
-        partition: member.client for member in members for partition in member.owns.get(topic, ())
-    }
+def reads_topic(members: Iterable[GroupMember], topic: str) -> bool:
+    """Return whether any of ``members`` owns a partition of ``topic``."""
+    return any(member.owns.get(topic) for member in members)

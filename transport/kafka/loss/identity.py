@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import SEEK_CUR, BytesIO
 from typing import Any, NamedTuple
 
@@ -156,10 +156,11 @@ class Leader(NamedTuple):
 
 
 class TopicDescription(NamedTuple):
-    """A topic's id, and the leader of each of its partitions that has one."""
+    """A topic's id, its partitions, and the leader of each of them that has one."""
 
     id: str
     leaders: Mapping[int, Leader]
+    partitions: Sequence[int] = ()
 
 
 async def describe_topic(
@@ -171,7 +172,7 @@ async def describe_topic(
     """
     found, partitions, _ = await _ask(admin, topic, node)
     leaders = {partition: Leader(node, epoch) for partition, node, epoch in partitions if node >= 0}
-    return TopicDescription(str(found), leaders)
+    return TopicDescription(str(found), leaders, sorted(partition for partition, *_ in partitions))
 
 
 async def authorized_operations(admin: AIOKafkaAdminClient, topic: str) -> int:

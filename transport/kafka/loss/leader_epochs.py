@@ -3,7 +3,7 @@
 Each election of a partition's leader raises the leader epoch, and a broker keeps the offset at
 which each epoch began in its log. So a log that lost its tail tells exactly where the loss began:
 the epoch of the last record that we read now ends before that record (KIP-320). aiokafka (0.14)
-lacks this request, and does not tell the epochs of fetched records.
+lacks this request.
 """
 
 from __future__ import annotations
@@ -12,23 +12,20 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import NoError, for_code
 from aiokafka.protocol.api import RequestStruct, Response
 from aiokafka.protocol.types import Array, Int16, Int32, Int64, Schema, String
-from aiokafka.structs import TopicPartition
 
 from transport.kafka.client.requests import OneVersion
 from transport.kafka.connection.client_pool import ClientPool
 from transport.kafka.loss.identity import describe_topic
 
-__all__ = ["LeaderEpochs", "epochs_of_fetches"]
+__all__ = ["LeaderEpochs"]
 
-_FETCH, _OFFSET_FOR_LEADER_EPOCH = 1, 23
+_OFFSET_FOR_LEADER_EPOCH = 23
 _VERSION = 3
 _CONSUMER, _ANY_LEADER = -1, -1
-_EPOCH_AT, _MAGIC_AT, _MAGIC = 12, 16, 2  # in the head of a record batch
 
 
 class _EpochEndsResponse(Response):  # type: ignore[misc] # aiokafka is not typed
@@ -118,30 +115,4 @@ async def _ends(
                     raise error(f"{topic}-{partition}")
                 if end >= 0:
                     found[partition] = end
-    return found
-
-
-def epochs_of_fetches(client: AIOKafkaConsumer) -> Mapping[TopicPartition, int]:
-    """Return a live mapping: the leader epoch of the first batch in each partition's last fetch.
-
-    Call it before the client is started. All batches of one fetch come from the same state of the
-    log, so the first one is enough to notice that the log has changed since the fetch before.
-    """
-    inner = client._client  # noqa: SLF001 - no public way
-    send = inner.send
-    found: dict[TopicPartition, int] = {}
-
-    async def noting(node_id: int, request: Any, **options: Any) -> Any:
-        answer = await send(node_id, request, **options)
-        if getattr(answer, "API_KEY", None) == _FETCH:
-            for topic, partitions in answer.topics:
-                for partition, *_others, batches in partitions:
-                    if batches and len(batches) > _MAGIC_AT and batches[_MAGIC_AT] == _MAGIC:
-                        epoch = batches[_EPOCH_AT : _EPOCH_AT + 4]
-                        found[TopicPartition(topic, partition)] = int.from_bytes(
-                            epoch, "big", signed=True
-                        )
-        return answer
-
-    inner.send = noting
     return found

@@ -1,9 +1,9 @@
 """The losses with a deleted topic: Kafka deletes the group's offsets with it, and so our mark.
 
 So each process remembers the number of unread records of every topic that it has seen under a name.
-The first owner of a partition of the new topic writes the loss into its first commit, which
-outlives the process. A process without a claim reports it for as long as it runs. If no process ran
-from the deletion to the first claim, the loss stays unknown; only the rows in PostgreSQL can tell.
+The first position that is published in the new topic keeps the loss in its mark, which outlives the
+process. Other processes report it for as long as they run. If no process ran from the deletion to
+that publication, the loss stays unknown; only the rows in PostgreSQL can tell.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ __all__ = ["TopicLosses"]
 class TopicLosses:
     """Remembers the unread records of one group in all topics of one name, by partition and topic.
 
-    A number is as old as the last look: some seconds for a member, otherwise as old as the last
-    report of progress. Records appended or acknowledged since then make it too small or too large.
+    A number is as old as the last publication or report of progress. Records that were appended or
+    settled since then make it too small or too large.
     """
 
     def __init__(self) -> None:

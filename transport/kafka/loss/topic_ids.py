@@ -1,9 +1,9 @@
 """The ids of topics, as most brokers name them.
 
 Just after a topic was made anew, a broker may still have its old metadata, and one that can't reach
-its controllers keeps it. One wrong word set a group back to the beginning of the log, and counted
-unread records of the current topic as lost with an earlier one. So an id that was not seen last is
-believed only if most brokers name it.
+its controllers keeps it. One wrong answer would count unread records of the current topic as lost
+with an earlier one, and let workers begin another log. So an id that was not seen last is believed
+only if most brokers name it.
 """
 
 from __future__ import annotations

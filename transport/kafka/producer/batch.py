@@ -40,7 +40,8 @@ class Call:
 class Batch:
     """A batch of records: it is filled, closed, sent, and ends once, with an offset or an error.
 
-    ``base`` is the offset of the first record once it is known, else -1. ``resent`` tells whether
+    ``base`` is the offset of the first record once it is known, else -1. ``time`` is that of the
+    append by the log's clock, in milliseconds; -1 if it is unknown. ``resent`` tells whether
     it was sent more than once, so that an earlier attempt may have been appended. A batch of a
     ``packed`` record is closed from the beginning.
 
@@ -52,6 +53,7 @@ class Batch:
 
     __slots__ = (
         "_builder", "base", "calls", "closed", "count", "data", "done", "error", "resent", "sent",
+        "time",
     )  # fmt: skip
 
     def __init__(
@@ -65,7 +67,7 @@ class Batch:
         self.data: bytes = b""
         self.calls: list[Call] = []
         self.count = 0 if packed is None else 1
-        self.base = -1
+        self.base = self.time = -1
         self.closed = packed is not None
         self.sent = False
         self.resent = False
@@ -103,11 +105,11 @@ class Batch:
         for call in calls:
             call.one_less()
 
-    def end(self, *, base: int = -1, error: TransportError | None = None) -> None:
+    def end(self, *, base: int = -1, time: int = -1, error: TransportError | None = None) -> None:
         """Set the result of the batch, and answer its calls. Later results are ignored."""
         if self.done:
             return
         self.closed = self.done = True
-        self.base, self.error = base, error
+        self.base, self.time, self.error = base, time, error
         self.data, self._builder = b"", None
         self.answer()

@@ -32,7 +32,7 @@ class _ProduceResponse(Response):  # type: ignore[misc] # aiokafka is not typed
     API_KEY, API_VERSION, SCHEMA = _KEY, _VERSION, Schema()
 
     def __init__(
-        self, partitions: dict[tuple[str, int], tuple[int, int]], throttled_ms: int
+        self, partitions: dict[tuple[str, int], tuple[int, int, int]], throttled_ms: int
     ) -> None:
         self.partitions = partitions
         self.throttled_ms = throttled_ms
@@ -50,8 +50,8 @@ class _ProduceResponse(Response):  # type: ignore[misc] # aiokafka is not typed
             (count,) = _COUNT.unpack_from(raw, at + length)
             at += length + _COUNT.size
             end = at + count * _ACKNOWLEDGED.size
-            for partition, code, offset, _, _ in _ACKNOWLEDGED.iter_unpack(raw[at:end]):
-                partitions[topic, partition] = (code, offset)
+            for partition, code, offset, time, _ in _ACKNOWLEDGED.iter_unpack(raw[at:end]):
+                partitions[topic, partition] = (code, offset, time)
             at = end
         (throttled_ms,) = _COUNT.unpack_from(raw, at)
         return cls(partitions, throttled_ms)
@@ -80,8 +80,9 @@ class Produce(Request[_ProduceRequest]):  # type: ignore[misc]
     """Asks a leader to append one batch to each of these partitions, on all in-sync replicas.
 
     ``milliseconds`` is the time that the leader may wait for the other replicas. The answer has
-    ``partitions``, with an error code (0: none) and the first record's offset for each, and
-    ``throttled_ms``, the time to send nothing because our quota is used up (KIP-219).
+    ``partitions``, with an error code (0: none), the first record's offset and the log's time of
+    the append in milliseconds (-1: records have the producer's) for each, and ``throttled_ms``, the
+    time to send nothing because our quota is used up (KIP-219).
     """
 
     API_KEY = _KEY

@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 
 _REST = 0.1  # seconds before a failed batch is sent again
 _NO_TRANSACTIONS = 2**31 - 1
-_NO_ANSWER = (UnknownError.errno, -1)
+_NO_ANSWER = (UnknownError.errno, -1, -1)
 _REQUEST_BYTES = 16 * 1024 * 1024
 """The most bytes of the batches of a request, unless one batch is larger. A broker closes the
 connection at 100 MB (``socket.request.max.bytes``), and then none of them is ever appended."""
@@ -241,10 +241,10 @@ class Producer:
         else:
             self._throttled.note(leader, answer.throttled_ms / 1000)
             for queue, batch in batches:
-                code, base = answer.partitions.get(queue.partition, _NO_ANSWER)
+                code, base, time = answer.partitions.get(queue.partition, _NO_ANSWER)
                 # DuplicateSequenceNumber: the broker has the batch, but no longer knows its offset.
                 if code in (NoError.errno, DuplicateSequenceNumber.errno):
-                    self._acknowledged(queue, batch, base)
+                    self._acknowledged(queue, batch, base, time)
                 else:
                     self._failed(queue, batch, for_code(code)())
         finally:
@@ -252,9 +252,9 @@ class Producer:
             if self._ready:
                 self._wake()
 
-    def _acknowledged(self, queue: PartitionQueue, batch: Batch, base: int) -> None:
+    def _acknowledged(self, queue: PartitionQueue, batch: Batch, base: int, time: int) -> None:
         queue.in_flight, queue.under_way, queue.refusal = False, None, ""
-        batch.end(base=base)
+        batch.end(base=base, time=time)
         if self._forbidden:
             self._forbidden.discard(queue.partition.topic)
         if queue.waiting:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from aiokafka.client import ConnectionGroup
 
-__all__ = ["LONG_WAIT", "Channels", "Turn"]
+__all__ = ["LONG_WAIT", "SHORT", "Channels", "Turn"]
 
 LONG_WAIT = 0.5
 """The seconds that a fetch waits at the broker for a record; an append ends it at once."""
@@ -22,7 +22,7 @@ _PACE = 0.005  # seconds between two fetches: under load, appends in between sha
 
 # aiokafka names two connections to each broker. Its requests for metadata use the default one, and
 # must not wait behind a long fetch.
-_LONG, _SHORT = ConnectionGroup.COORDINATION, ConnectionGroup.DEFAULT
+_LONG, SHORT = ConnectionGroup.COORDINATION, ConnectionGroup.DEFAULT
 
 
 class Turn(NamedTuple):
@@ -54,7 +54,7 @@ class Channels:
         left = self._ends - now
         if len(self._busy) > 1 or left < _LEAST_WAIT:
             return None
-        channel, wait = (_SHORT, _SHORT_WAIT) if _LONG in self._busy else (_LONG, LONG_WAIT)
+        channel, wait = (SHORT, _SHORT_WAIT) if _LONG in self._busy else (_LONG, LONG_WAIT)
         self._busy.add(channel)
         self._rests_until = now + _PACE
         return Turn(channel, round(min(left, wait) * 1000))

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from aiokafka import ConsumerRecord
 from aiokafka.structs import TopicPartition
 
-from transport.contract import READ_BYTES
-from transport.kafka.records import raw_size
+from transport.contract import READ_BYTES, Record
+from transport.kafka.read_ahead.damaged_batches import DamagedBatchWait
+from transport.sizes import size_of
 
 __all__ = ["Failure", "FollowedPartition"]
 
@@ -46,9 +46,18 @@ class FollowedPartition:
         """Whether the log has no record at ``fetched``, and that is not its end."""
         self.is_closed = False
         """Whether answers for it are to be dropped."""
+        self.epoch: int | None = None
+        """The leader epoch of the record before ``fetched``, or an earlier one, if known."""
+        self.is_epoch_known = False
+        """Whether it was looked up; ``epoch`` is ``None`` if no process knew it."""
+        self.noted_from = start
+        """The first offset that the next leader epoch is noted for."""
+        self.is_confirmed = False
+        """Whether the last answer continued the log: none failed since."""
+        self.damaged: DamagedBatchWait | None = None
         self.empty_at = float("-inf")
         """When the log surely ended at ``fetched``, last."""
-        self._records: deque[ConsumerRecord] = deque()
+        self._records: deque[tuple[int, Record]] = deque()
         self._readers = 0
         self._used_at = now
         self._changed = asyncio.Event()
@@ -63,8 +72,8 @@ class FollowedPartition:
 
         Offsets without a record in between (markers of transactions, for example) don't matter.
         """
-        next_record = self._records[0].offset if self._records else self.fetched
-        return self.position <= start <= next_record
+        next_record = self._records[0][0] if self._records else self.fetched
+        return start == self.position or self.position <= start <= next_record
 
     def is_in_use(self, now: float, within: float = 1.0) -> bool:
         """Return whether a read waits for it, or used it in the last ``within`` seconds."""
@@ -84,26 +93,41 @@ class FollowedPartition:
             self._readers -= 1
             self._used_at = asyncio.get_running_loop().time()
 
-    def take(self, limit: int) -> list[ConsumerRecord]:
-        """Take up to ``limit`` fetched records; the one that reaches ``READ_BYTES`` is the last."""
-        records, taken, size = self._records, list[ConsumerRecord](), 0
-        while records and len(taken) < limit and size < READ_BYTES:
-            record = records.popleft()
-            size += raw_size(record)
+    def take(self, limit: int) -> list[Record]:
+        """Take up to ``limit`` records; the one that reaches ``READ_BYTES`` is the last.
+
+        The last record that was fetched before the log lost its tail is also the last.
+        """
+        records, taken, size, last = self._records, list[Record](), 0, -1
+        while records and records[0][0] > last and len(taken) < limit and size < READ_BYTES:
+            last, record = records.popleft()
+            size += size_of(record)
             taken.append(record)
         self.bytes -= size
         if taken:
-            self.position = taken[-1].offset + 1
+            self.position = last + 1
         return taken
 
-    def add(self, records: Sequence[ConsumerRecord], fetched: int) -> None:
-        """Add the records that a fetch brought; ``fetched`` is the offset after them."""
-        self._records.extend(records)
-        self.bytes += sum(map(raw_size, records))
+    def add(self, records: Sequence[Record], fetched: int) -> None:
+        """Add records in order; ``fetched`` is the offset after them."""
+        self._records.extend([(int(record.offset), record) for record in records])
+        self.bytes += sum(map(size_of, records))
         self.fetched = fetched
-        self.failure = None
+        self.failure = self.damaged = None
         if records:
             self.wake()
+
+    def cut(self, offset: int) -> None:
+        """Continue at ``offset``, after the records in hand: the log lost its tail from there on.
+
+        Positions below the old ``fetched`` may be of the lost tail, so the new leader epoch is
+        noted for later ones only.
+        """
+        self.noted_from = max(self.fetched, self.noted_from)
+        self.fetched = offset
+        self.epoch = None
+        self.is_confirmed = self.is_out_of_range = False
+        self.damaged = None
 
     def ended(self, at: float) -> None:
         """Note that a fetch brought nothing: the log ended at ``fetched`` at this time."""
@@ -112,12 +136,14 @@ class FollowedPartition:
 
     def fail(self, error: Exception, now: float) -> None:
         """Note that a fetch failed."""
+        self.is_confirmed = False
         self.failure = Failure(error, self.failure.since if self.failure else now, now)
         self.wake()
 
     def leave_range(self) -> None:
         """Note that the broker has no offset ``fetched``."""
         self.is_out_of_range = True
+        self.is_confirmed = False
         self.wake()
 
     def enter_range(self, fetched: int) -> None:

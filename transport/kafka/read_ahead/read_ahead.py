@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
-from aiokafka import ConsumerRecord
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     CorruptRecordException,
@@ -17,20 +17,32 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import TopicPartition
 
+from transport.contract import Record
 from transport.errors import TransportUnavailable
-from transport.kafka.client.damaged import ANYWHERE
+from transport.kafka.client.damaged import Damage, damage_of
 from transport.kafka.client.errors import translate
 from transport.kafka.connection.closing import discard_client
 from transport.kafka.connection.connection import Connector
-from transport.kafka.read_ahead.channels import Channels, Turn
+from transport.kafka.log import TopicLayout
+from transport.kafka.loss.leader_epochs import LeaderEpochs
+from transport.kafka.read_ahead.batches import batch_heads, count_removed
+from transport.kafka.read_ahead.channels import SHORT, Channels, Turn
+from transport.kafka.read_ahead.damaged_batches import begin_wait
 from transport.kafka.read_ahead.fetches import Fetched, answered, fetch_request, unpacked
 from transport.kafka.read_ahead.followed import Failure, FollowedPartition
+from transport.kafka.read_ahead.read_log import ReadLog
 from transport.kafka.reader import KafkaReader
+from transport.kafka.records import record_of
 
 __all__ = ["ReadAhead"]
 
+log = logging.getLogger(__name__)
+
 _PAUSE = 0.1  # seconds before a failed fetch is sent again
 _CONNECT_PAUSE = 0.5
+_DAMAGED_PAUSE = 1.0
+_DAMAGE_BORNE = 2  # times the timeout of a request: enough to find a leader that moved
+_LOG_AGAIN = 60.0
 _GUEST_PAUSE = 0.25  # seconds until a read that nothing wakes asks the log again
 _TIDY = 5.0  # seconds between two searches for partitions without reads
 _MOST_HELD_BYTES = (
@@ -48,12 +60,40 @@ class ReadAhead:
 
     Each broker has two connections for fetches (``Channels``). A client whose fetches fail for
     longer than the timeout is replaced: it would not find brokers at a new address.
+
+    A log that lost its tail gives the lost offsets to other records, under a later leader epoch. So
+    a reader whose position was in the lost tail gets the records from the cut on, at offsets that
+    it may have passed before.
+
+    Args:
+        connector: Makes the client.
+        logs: The topics.
+        reader: Reads where no fetch is under way.
+        epochs: Asks for the ends of leader epochs.
+        reads: What was read of each partition.
+        known_epoch: Returns the leader epoch at the last position that any process published.
+        on_unreadable: Called when a read fails for long: a topic may be missing.
     """
 
-    def __init__(self, connector: Connector, topics: Sequence[str], reader: KafkaReader) -> None:
+    def __init__(
+        self,
+        connector: Connector,
+        logs: Sequence[TopicLayout],
+        reader: KafkaReader,
+        *,
+        epochs: LeaderEpochs,
+        reads: ReadLog,
+        known_epoch: Callable[[TopicPartition], Awaitable[int | None]],
+        on_unreadable: Callable[[], None],
+    ) -> None:
         self._connector = connector
-        self._topics = list(topics)
+        self._topics = {log.name: log.topic for log in logs}
         self._reader = reader
+        self._epochs = epochs
+        self._reads = reads
+        self._known_epoch = known_epoch
+        self._on_unreadable = on_unreadable
+        self._patience = _DAMAGE_BORNE * connector.timeout
         self._followed: dict[TopicPartition, FollowedPartition] = {}
         self._due: dict[FollowedPartition, None] = {}
         self._full: dict[FollowedPartition, None] = {}
@@ -65,12 +105,14 @@ class ReadAhead:
         self._connecting: asyncio.Task[None] | None = None
         self._tidying: asyncio.TimerHandle | None = None
         self._is_woken = False
+        self._closings = 0
+        self._throttled_again = 0.0
         self._held_bytes = 0
         self._discards: set[asyncio.Task[None]] = set()
 
     async def read(
         self, at: TopicPartition, start: int, limit: int, *, wait: float
-    ) -> Sequence[ConsumerRecord]:
+    ) -> Sequence[Record]:
         """Return up to ``limit`` records from offset ``start`` on, or from the first one there is.
 
         Without any it waits for one, for at most ``wait`` seconds. Records of aborted transactions,
@@ -82,26 +124,70 @@ class ReadAhead:
         loop = asyncio.get_running_loop()
         began = loop.time()
         until = began + wait
+        closings = self._closings
         while limit > 0:
-            part = self._continuing(at, start)
+            if closings != self._closings:  # the next lines would connect again
+                raise TransportUnavailable("the log was closed during a read")
+            part = self._continuing(at, start, follow=wait > 0)
             if part is not None:
                 with part.used():
                     found = await self._from(part, start, limit, (began, until))
                 if found is None:
                     continue
-                if found or (part.empty_at >= began and not part.is_out_of_range):
+                if found or part.damaged or (part.empty_at >= began and not part.is_out_of_range):
                     return found
-            # No fetch has ended since the read began, so this may not be the log's end.
-            direct = await self._reader.read(at, start, limit)
+                # No fetch has ended since the read began, so this may not be the log's end.
+                if await self._fetch_now(part):
+                    continue
+            direct = await self._directly(at, part, start, limit)
             left = until - loop.time()
-            if direct or left <= 0:
+            if direct or (left <= 0 and direct is not None):
                 return direct
-            if (other := self._followed.get(at)) is not None:
+            if direct is not None and (other := self._followed.get(at)) is not None:
                 await other.change(min(left, _GUEST_PAUSE))
         return []
 
+    async def _directly(
+        self, at: TopicPartition, part: FollowedPartition | None, start: int, limit: int
+    ) -> Sequence[Record] | None:
+        """Return what the log has, without ``part``; ``None`` if ``part`` has to go back first."""
+        found = await self._reader.read(at, start, limit)
+        if found and part is not None:
+            if not await self._is_intact(part):
+                return None
+            if not part.is_in_use(asyncio.get_running_loop().time(), within=0.0):
+                self._forget(part)  # the next read begins after these
+        return [record_of(self._topics[at.topic], raw) for raw in found]
+
+    def is_following(self, at: TopicPartition) -> bool:
+        """Return whether records of this partition may be handed over to a read."""
+        return at in self._followed
+
+    def hand_over(self, at: TopicPartition, records: Sequence[Record]) -> None:
+        """Give adjacent records, which this process has just appended, to the partition's reader.
+
+        They are dropped unless the reader's next record is the first of them: a fetch brings them.
+        Another process may have cut the log since the last fetch, so none may have failed.
+        """
+        part = self._followed.get(at)
+        if part is None or not part.is_confirmed or self._has_enough(part):
+            return
+        if part.fetched == int(records[0].offset):
+            self._add(part, records, part.fetched + len(records))
+
+    def fault(self) -> str:
+        """Return the reason why a partition can't be read for long now; empty if all can."""
+        now = asyncio.get_running_loop().time()
+        for part in self._followed.values():
+            if part.damaged is not None and now - part.damaged.since > self._patience:
+                return part.damaged.reason()
+            if part.failure is not None and now - part.failure.since > self._connector.timeout:
+                return str(translate(part.failure.error))
+        return ""
+
     async def close(self) -> None:
         """Disconnect, and end the reads that wait; a later read connects again."""
+        self._closings += 1
         for part in list(self._followed.values()):
             self._forget(part)
         if self._tidying is not None:
@@ -119,15 +205,20 @@ class ReadAhead:
         if self._discards:
             await asyncio.wait(self._discards)
 
-    def _continuing(self, at: TopicPartition, start: int) -> FollowedPartition | None:
-        """Return the partition at ``start``; ``None`` if another reader has it elsewhere."""
+    def _continuing(
+        self, at: TopicPartition, start: int, *, follow: bool
+    ) -> FollowedPartition | None:
+        """Return the partition at ``start``; ``None`` if another reader has it elsewhere.
+
+        Without ``follow``, no partition is made.
+        """
         now = asyncio.get_running_loop().time()
         part = self._followed.get(at)
+        if part is not None and part.continues_at(start):
+            return part
+        if not follow or (part is not None and part.is_in_use(now)):
+            return None
         if part is not None:
-            if part.continues_at(start):
-                return part
-            if part.is_in_use(now):
-                return None
             self._forget(part)
         part = self._followed[at] = FollowedPartition(at, start, now)
         if self._tidying is None:
@@ -137,7 +228,7 @@ class ReadAhead:
 
     async def _from(
         self, part: FollowedPartition, start: int, limit: int, times: tuple[float, float]
-    ) -> Sequence[ConsumerRecord] | None:
+    ) -> Sequence[Record] | None:
         """Return records of ``part``, or nothing when the time is over.
 
         ``None`` if another read took the records, or the partition is followed no longer.
@@ -165,6 +256,7 @@ class ReadAhead:
         is_final = self._client is None or isinstance(error, TopicAuthorizationFailedError)
         if not is_final and now - since < self._connector.timeout:
             return
+        self._on_unreadable()
         translated = translate(error)
         if not isinstance(translated, TransportUnavailable):
             translated = TransportUnavailable(str(translated))
@@ -173,11 +265,15 @@ class ReadAhead:
     async def _enter_range(self, part: FollowedPartition) -> None:
         """Continue at the beginning of the log if its first records were removed.
 
-        A log that is shorter may have lost its tail: it is read again once it is longer.
+        A log that is shorter may have lost its tail: then it is read from there on.
         """
         begin = (await self._reader.begins([part.at]))[part.at]
         end = (await self._reader.readable_ends([part.at]))[part.at]
-        if not part.is_out_of_range or part.fetched > max(begin, end):
+        if not part.is_out_of_range:
+            return
+        if part.fetched > max(begin, end):
+            if not await self._is_intact(part):
+                self._make_due(part)
             return
         was_removed = part.fetched < begin
         part.enter_range(max(part.fetched, begin))
@@ -195,6 +291,41 @@ class ReadAhead:
         else:
             self._due[part] = None
             self._wake()
+
+    async def _look_up_epoch(self, part: FollowedPartition) -> None:
+        """Find the leader epoch at the partition's first position, unless it is known."""
+        if part.is_epoch_known:
+            return
+        epoch = self._reads.epoch(part.at, part.fetched - 1)
+        if epoch is None and part.fetched > 0:
+            epoch = await self._known_epoch(part.at)
+        if not part.is_epoch_known:
+            part.is_epoch_known, part.epoch = True, epoch
+            self._reads.begin(part.at, epoch)
+
+    async def _is_intact(self, part: FollowedPartition) -> bool:
+        """Return whether the log still has the records before ``part.fetched``; else go back.
+
+        Raises:
+            TransportUnavailable: Kafka can't be asked now.
+        """
+        await self._look_up_epoch(part)
+        epoch, number = part.epoch, part.at.partition
+        if epoch is None:
+            return True
+        end = (await self._epochs.ends(part.at.topic, {number: epoch})).get(number)
+        if part.epoch != epoch:
+            return False  # another answer was compared with the log meanwhile
+        if end is not None and end >= part.fetched:
+            return True
+        # A log that knows no such epoch was restored with its metadata: it is read from the start.
+        log.warning(
+            "A partition is read again from an earlier offset: Kafka elected a leader whose log "
+            "ends there. If it lost records, they are counted",
+            extra={"topic": part.at.topic, "partition": number, "offset": end or 0},
+        )
+        part.cut(end or 0)
+        return False
 
     def _has_enough(self, part: FollowedPartition) -> bool:
         if not part.bytes:
@@ -303,6 +434,7 @@ class ReadAhead:
         empty_at = waited_until if now >= waited_until else sent_at
         throttled = answer.throttle_time_ms / 1000
         if throttled > 0:
+            self._note_throttled(node, throttled)
             channels.rest(now + throttled)  # and an answer without records means nothing
         for part in parts:
             fetched = by_partition.get(part.at)
@@ -317,21 +449,106 @@ class ReadAhead:
             elif fetched.error is not None:
                 self._refused(client, part, fetched.error, now)
             else:
-                try:
-                    self._take_in(part, fetched)
-                except Exception as error:  # noqa: BLE001 - a parser may raise any
-                    part.fail(error, now)
-                    self._retry(part)
+                await self._try_to_take_in(part, fetched, positions[part.at])
                 await asyncio.sleep(0)  # unpacking takes milliseconds
 
-    def _take_in(self, part: FollowedPartition, fetched: Fetched) -> None:
-        records, following = unpacked(part.at, fetched, part.fetched)
-        if following == part.fetched or following > ANYWHERE:
+    async def _try_to_take_in(self, part: FollowedPartition, fetched: Fetched, asked: int) -> None:
+        try:
+            await self._take_in(part, fetched, asked)
+        except Exception as error:  # noqa: BLE001 - a parser may raise any
+            part.fail(error, asyncio.get_running_loop().time())
+            self._retry(part)
+        else:
+            if part.damaged is None:
+                self._make_due(part)
+            else:
+                self._retry(part, _DAMAGED_PAUSE)
+
+    async def _fetch_now(self, part: FollowedPartition) -> bool:
+        """Fetch a partition without a wait; return whether the log answered."""
+        client, now = self._client, asyncio.get_running_loop().time()
+        if client is None or part.is_closed or part.is_out_of_range:
+            return False
+        if (node := self._node(client, part.at, now)) is None:
+            return False
+        asked = part.fetched
+        try:
+            request = fetch_request({part.at: asked}, wait_ms=0, rack=self._connector.rack)
+            answer = await client.send(node, request, group=SHORT)
+            fetched = answered(answer).get(part.at)
+            if fetched is None or (fetched.error is None and not fetched.data):
+                is_answered = not answer.throttle_time_ms
+                if is_answered and part.fetched == asked:
+                    part.ended(now)
+                return is_answered
+            if fetched.error is not None:
+                return False
+            await self._take_in(part, fetched, asked)
+        except Exception:  # noqa: BLE001 - the usual fetches handle it, and the reader answers
+            return False
+        return True
+
+    async def _take_in(self, part: FollowedPartition, fetched: Fetched, asked: int) -> None:
+        """Take in the answer to a fetch at ``asked``."""
+        heads = list(batch_heads(fetched.data))
+        await self._look_up_epoch(part)
+        is_continued = not heads or part.epoch in (None, heads[0].epoch)
+        if not is_continued and not await self._is_intact(part):
+            return
+        start = part.fetched
+        if part.is_closed or asked > start or (asked < start and heads and heads[-1].end <= start):
+            return  # it was cut, or all of these are in memory
+        records, following = unpacked(part.at, fetched, start)
+        if following <= start and asked < start:
+            return
+        if following == start:
             raise CorruptRecordException(str(part.at))
+        if records and (damage := damage_of(records[0])) is not None:
+            if not self._may_pass(part, damage):
+                return
+            self._reads.note_removed(part.at, records[0].offset + 1, damage.records)
+        else:
+            self._note_removed(part, fetched.data, following, [raw.offset for raw in records])
+            for head in heads:
+                if head.end > start and head.base < following:
+                    self._note_epoch(part, head.epoch, max(head.base, start))
+        topic = self._topics[part.at.topic]
+        self._add(part, [record_of(topic, raw) for raw in records], following)
+
+    def _note_epoch(self, part: FollowedPartition, epoch: int, offset: int) -> None:
+        part.is_confirmed = True
+        if part.epoch != epoch:
+            self._reads.note(part.at, max(offset, part.noted_from), epoch)
+            part.epoch = epoch
+
+    def _note_removed(
+        self, part: FollowedPartition, data: bytes, end: int, present: Sequence[int]
+    ) -> None:
+        if count := count_removed(data, part.fetched, end, present):
+            self._reads.note_removed(part.at, end, count)
+            log.error(
+                "Compaction removed records before they were read: set the topic's cleanup.policy "
+                "to delete, and run `crossfade audit`",
+                extra={"topic": part.at.topic, "partition": part.at.partition, "lost": count},
+            )
+
+    def _may_pass(self, part: FollowedPartition, damage: Damage) -> bool:
+        """Return whether to return a damaged batch as a record; if not, it is fetched again."""
+        now, wait = asyncio.get_running_loop().time(), part.damaged
+        if wait is None or wait.offset != part.fetched:
+            wait = begin_wait(part.at, part.fetched, now)
+        elif wait.is_over(damage, now, patience=self._patience):
+            return True
+        part.damaged = wait.logged_again(damage, now, patience=self._patience)
+        part.is_confirmed = False
+        return False
+
+    def _add(self, part: FollowedPartition, records: Sequence[Record], following: int) -> None:
         held = part.bytes
         part.add(records, following)
         self._held_bytes += part.bytes - held
-        self._make_due(part)
+        if part.epoch is not None:
+            self._reads.note_end(part.at, following, part.epoch)
 
     def _refused(
         self, client: AIOKafkaClient, part: FollowedPartition, error: type[Exception], now: float
@@ -343,6 +560,16 @@ class ReadAhead:
         client.force_metadata_update()
         part.fail(error(), now)
         self._retry(part)
+
+    def _note_throttled(self, node: int, seconds: float) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._throttled_again:
+            self._throttled_again = now + _LOG_AGAIN
+            log.warning(
+                "Kafka slows our reading down, as our quota is used up: raise consumer_byte_rate "
+                "and request_percentage of our user or client id",
+                extra={"node": node, "seconds": seconds},
+            )
 
     def _unanswered(
         self,

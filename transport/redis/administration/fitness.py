@@ -35,7 +35,7 @@ async def told_by(server: ServerPool) -> dict[str, str]:
 def evicting_policy(told: Mapping[str, str]) -> str | None:
     """Return the ``maxmemory-policy`` of a server that evicts records when it is full.
 
-    The policies of keys with a time to live evict no record: no stream and no lease has one.
+    The policies of keys with a time to live evict no record: no stream has one.
     """
     policy = told.get("maxmemory_policy", "")
     is_limited = told.get("maxmemory", "0") != "0"

@@ -1,10 +1,9 @@
-"""Removal of a consumer group: its members, leases and positions in Redis."""
+"""Removal of a group: its positions in Redis, and the accounts of its losses."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from transport.errors import TransportError
 from transport.redis.client.functions import Functions
 from transport.redis.connection.errors import translate
 from transport.redis.keys import TopicKeys
@@ -14,12 +13,9 @@ __all__ = ["forget_group"]
 
 async def forget_group(functions: Functions, logs: Sequence[TopicKeys], group: str) -> None:
     """Forget ``group`` in each of ``logs``; see ``transport.contract.Transport.forget_group``."""
-    for log in logs:
-        if await functions.call("disband", (log.members(group), log.bell(group))):
-            raise TransportError(f"group {group} has members: stop them first")
     replies = await functions.exchange(
         [
-            functions.command("forget", (stream, log.lease(partition, group)), group)
+            functions.command("forget", (stream, log.accounts(partition, group)), group)
             for log in logs
             for partition, stream in enumerate(log.streams)
         ]

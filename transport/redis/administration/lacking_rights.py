@@ -29,7 +29,6 @@ def probes(name: str) -> Mapping[str, Sequence[Command]]:
     return {
         "+@stream": (
             ("XADD", stream, "NOMKSTREAM", "*", "a", "b"),
-            ("XREADGROUP", "GROUP", "a", "b", "STREAMS", stream, ">"),
             ("XACK", stream, "a", "0-1"),
             ("XRANGE", stream, "-", "+", "COUNT", 1),
             ("XTRIM", stream, "MAXLEN", 0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from uuid import uuid4
 
 from redis.exceptions import MovedError
 
@@ -17,7 +18,7 @@ from transport.redis.connection.errors import translate
 from transport.redis.connection.rights import IN_CLUSTER
 from transport.redis.keys import TopicKeys
 
-__all__ = ["open_logs"]
+__all__ = ["identity", "open_logs"]
 
 _log = logging.getLogger(__name__)
 
@@ -41,9 +42,11 @@ async def open_logs(
         await _check_server(pool)
     try:
         await _check_partitions(connections, logs[0][0])
+        # Now, since workers ask for it, and a full server refuses it later.
+        await identity(connections, logs[0][0])
         replies = await functions.exchange(
             [
-                functions.command("open", (stream, log.lease(partition, group)), group)
+                functions.command("open", (stream, log.accounts(partition, group)), group)
                 for log, group in logs
                 for partition, stream in enumerate(log.streams)
             ]
@@ -58,6 +61,15 @@ async def open_logs(
                 f"others are: ACL SETUSER <name> {IN_CLUSTER}; or set REDIS_HOST to the primary"
             ) from error
         raise
+
+
+async def identity(connections: RedisConnections, messages: TopicKeys) -> str:
+    """Return the log's UUID, and set it if there is none.
+
+    Raises:
+        TransportError: the server can't be asked now, or refuses to set it.
+    """
+    return (await connections.set_once(messages.identity, str(uuid4()))).decode()
 
 
 async def _check_server(server: ServerPool) -> None:

@@ -1,4 +1,4 @@
-"""Removal of a log from Redis: its streams with their groups, its memories and its leases.
+"""Removal of a log from Redis: its streams with their groups, its memories and its accounts.
 
 The database may hold other programs' keys, and other logs whose names begin with the same letters.
 So a key is removed only if its whole name is one that ``transport.redis.keys`` gives.
@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from transport.contract import GroupStanding, Holding
-from transport.errors import TransportError
 from transport.redis.client.connections import RedisConnections
 from transport.redis.connection.connection import Command, Reply
 from transport.redis.connection.errors import translate
@@ -21,7 +20,7 @@ __all__ = ["RedisLogRemoval"]
 
 _SIDE = re.compile(
     r"\{(?P<tag>[^{}]+)\}:(memory:[01]|partitions|identity|probe|trimmed|writers|rescues"
-    r"|(lease|members|bell|rescue):.*)",
+    r"|(accounts|rescue):.*)",
     re.DOTALL,
 )
 _SCANNED = 1000
@@ -46,11 +45,9 @@ class RedisLogRemoval:
         """Return every group; see ``transport.contract.Transport.groups``."""
         found = []
         for log, ours in self._topics:
-            lags = await self._lags(log)
-            members = await self._members(log, lags)
             found += [
-                GroupStanding(log.topic, group, group == ours, lag, members[group])
-                for group, lag in sorted(lags.items())
+                GroupStanding(log.topic, group, group == ours, lag, members=0)
+                for group, lag in sorted((await self._lags(log)).items())
             ]
         return found
 
@@ -60,11 +57,8 @@ class RedisLogRemoval:
         found = await self._holdings(keys)
         if dry_run:
             return found
-        for standing in await self.groups():
-            if standing.members:
-                raise TransportError(f"group {standing.group} has members: stop them first")
         # Each command removes the keys of one slot, as a cluster requires: a stream goes together
-        # with its leases. So a removal that failed halfway leaves a log in which the removed
+        # with its accounts. So a removal that failed halfway leaves a log in which the removed
         # partitions look new.
         slots: dict[str, list[str]] = defaultdict(list)
         for key in keys:
@@ -136,21 +130,6 @@ class RedisLogRemoval:
                 else:
                     found[name] = before + unread + group[b"pending"]
         return found
-
-    async def _members(self, log: TopicKeys, groups: Iterable[str]) -> dict[str, int]:
-        """Return the number of live members of each group."""
-        names = list(groups)
-        counts = [await self._living(log.members(name)) for name in names]
-        return dict(zip(names, counts, strict=True))
-
-    async def _living(self, members: str) -> int:
-        """Return the number of live members, by the clock of the server that has their key."""
-        # A transaction with the key: in a cluster, TIME alone would go to any server.
-        *_, told = await self._all([("MULTI",), ("EXISTS", members), ("TIME",), ("EXEC",)])
-        seconds, micros = told[1]
-        now = int(seconds) * 1000 + int(micros) // 1000
-        (count,) = await self._all([("ZCOUNT", members, now, "+inf")])
-        return int(count)
 
     async def _all(self, commands: Sequence[Command]) -> list[Reply]:
         replies = await self._exchange(commands)

@@ -58,8 +58,8 @@ class AppendCalls:
     Args:
         functions: The Lua library.
         log: The keys of the log.
-        group: The consumer group that works on the records.
-        own_appends: Says whether claims of this process want the appended records.
+        group: The group whose published position tells which records are settled.
+        own_appends: Says whether this process reads any partition.
     """
 
     def __init__(
@@ -145,15 +145,15 @@ class AppendCalls:
                 raise _TooWideError
             fields = _fields_of(e)
             arguments += (memo, len(fields), *fields)
-        if not self._own_appends.are_wanted:
+        if not self._own_appends.any_wanted:
             return self._functions.command("append", keys, *arguments)
         return self._functions.command("append_after", keys, *arguments, self._functions.database)
 
     def keys(self, partition: int | None, streams: Sequence[str]) -> list[str]:
         """Return all keys of a call: while a slot is being moved, a call must name every key."""
         log = self._log
-        lease = () if partition is None else (log.lease(partition, self._group),)
-        return [*log.memories(partition), *streams, *lease]
+        accounts = () if partition is None else (log.accounts(partition, self._group),)
+        return [*log.memories(partition), *streams, *accounts]
 
 
 class _TooWideError(Exception):

@@ -76,7 +76,7 @@ class RedisDeadLetters:
         self._confirmation = confirmation
         self._stream = log.streams[0]
         self._memories = log.memories()
-        self._lease = log.lease(0, DLQ_GROUP)
+        self._accounts = log.accounts(0, DLQ_GROUP)
         self._seconds = seconds
 
     async def append(self, letters: Sequence[DeadLetter]) -> None:
@@ -187,7 +187,7 @@ class RedisDeadLetters:
     async def _call(self, letters: Sequence[tuple[DeadLetter, Fields]], at: _Target) -> list[bytes]:
         if len(letters[0][1]) > MOST_VALUES:  # then it is alone; the table recognises repeats
             return [await self._confirmed(self._plain(letters[0][1]), at)]
-        keys = [*self._memories, *[self._stream] * len(letters), self._lease]
+        keys = [*self._memories, *[self._stream] * len(letters), self._accounts]
         arguments: Fields = [self._seconds, *OUR_FIELDS, DLQ_GROUP, len(letters)]
         arguments += [source_of(letter) for letter, _ in letters]
         for letter, fields in letters:

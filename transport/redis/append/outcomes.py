@@ -39,8 +39,8 @@ def collect_runs(
     """Return the replies without their markers, and add each record to the run of its partition.
 
     The first record of a run comes as ``before<id``, with the id of the record before it. If the
-    new id is not later than that, the stream was deleted and made anew on a clock that is behind.
-    Such records make no run: they have to be read.
+    new id is not later than that, the stream was deleted, and the clock is behind. Such records
+    make no run: they have to be read.
 
     Args:
         items: the replies, one for each envelope.

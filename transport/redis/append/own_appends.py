@@ -1,25 +1,29 @@
-"""The appends of this process, offered to the claims of this process.
+"""The latest appends of this process, kept in memory for its own readers.
 
-The answer to an append says, for each stream, which record is right before the first new one. If
-that is the last record that the claim has delivered, the claim hands the new records over to its
-owner without reading them. In every other case it reads.
+The answer to an append says, for each stream, which record is right before the first new one. A
+reader that is at that record gets the new ones from memory, and any other reader from the server.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from collections import OrderedDict
+from collections.abc import Callable
 
 import msgspec
 
-from transport.contract import Envelope, Record, Topic
-from transport.message.envelope import HEADER_MESSAGE_ID
-from transport.redis.records import is_later
+from transport.contract import READ_BYTES, Envelope, Record, Topic
 
-__all__ = ["OfferedClaim", "OwnAppends", "Run"]
+__all__ = ["OwnAppends", "Run"]
 
+_BEGINNING = "0-0"
 _RECORD_BYTES = 2048
 """The approximate bytes of a record and its event in memory, without the body."""
+# Some 4,000 small records, as many as one process appends in half a second. Records that are kept
+# longer wait for a database that is down; the log is the place for that.
+_MOST_BYTES = 8 << 20
+_READER_SECONDS = 5.0
+"""The seconds for which a partition's appends are kept after its last read: its reader may work."""
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):
@@ -35,27 +39,9 @@ class Run(msgspec.Struct, frozen=True, gc=False):
         return self.offsets[-1]
 
     @property
-    def last_message(self) -> str:
-        """The message id of the last record, or an empty string."""
-        return self.envelopes[-1].headers.get(HEADER_MESSAGE_ID, "")
-
-    @property
     def size(self) -> int:
         """The approximate bytes of this run in memory."""
-        return sum(_RECORD_BYTES + 2 * len(envelope.body) for envelope in self.envelopes)
-
-    def after(self, offset: str) -> Run | None:
-        """Return the records of this run after ``offset``; ``None`` if there are none."""
-        if offset == self.before:
-            return self
-        if offset in self.offsets:
-            read = self.offsets.index(offset) + 1
-            return (
-                Run(offset, self.envelopes[read:], self.offsets[read:])
-                if read < len(self.offsets)
-                else None
-            )
-        return self if is_later(self.last, offset) else None
+        return sum([_RECORD_BYTES + 2 * len(envelope.body) for envelope in self.envelopes])
 
     def records(self) -> list[Record]:
         """Return the records as a read would."""
@@ -68,7 +54,6 @@ class Run(msgspec.Struct, frozen=True, gc=False):
                 envelope.body,
                 {name: value.encode() for name, value in envelope.headers.items()},
                 int(offset.split("-", 1)[0]) / 1000,
-                1,
                 envelope.event,
                 envelope.fingerprint,
             )
@@ -76,38 +61,38 @@ class Run(msgspec.Struct, frozen=True, gc=False):
         ]
 
 
-class OfferedClaim(Protocol):
-    """A claim that takes records that its own process appended."""
-
-    def offer(self, run: Run, *, is_last: bool) -> None:
-        """Take the records if they come next.
-
-        ``is_last``: no other append is under way.
-        """
-
-
 class OwnAppends:
-    """Offers the appends of this process to its claims, by partition."""
+    """Keeps the appends to the partitions that this process reads, within a limit of memory.
 
-    def __init__(self) -> None:
+    Args:
+        made: Returns how many connections were ever made. A new one may lead to a server that lacks
+            records, so nothing from before it is handed over.
+    """
+
+    def __init__(self, made: Callable[[], int]) -> None:
+        self.on_kept: Callable[[int, Run], None] = lambda *_: None
+        """Called with the partition and the run when records were kept."""
+        self._made = made
+        self._made_before = 0  # the connections that were made when the runs were kept
         self._begun = 0
         self._under_way: dict[int, None] = {}  # the numbers of the appends that have no answer yet
         self._ended: asyncio.Future[None] | None = None
-        self._claims: dict[int, OfferedClaim] = {}
+        self._read_until: dict[int, float] = {}
+        self._any_read_until = 0.0
+        # By partition and the record before the run, the oldest first; with their sizes.
+        self._runs: OrderedDict[tuple[int, str], tuple[Run, int]] = OrderedDict()
+        self._bytes = 0
 
     @property
-    def are_wanted(self) -> bool:
-        """Whether any claim takes appends."""
-        return bool(self._claims)
+    def any_wanted(self) -> bool:
+        """Whether this process reads any partition."""
+        return self._any_read_until > asyncio.get_running_loop().time()
 
-    def join(self, partition: int, claim: OfferedClaim) -> None:
-        """Offer the appends to ``partition`` to this claim from now on."""
-        self._claims[partition] = claim
-
-    def leave(self, partition: int, claim: OfferedClaim) -> None:
-        """Offer nothing more to this claim."""
-        if self._claims.get(partition) is claim:
-            del self._claims[partition]
+    def want(self, partition: int, seconds: float) -> None:
+        """Keep the appends to a partition: its reader waits for so many seconds at most."""
+        until = asyncio.get_running_loop().time() + seconds + _READER_SECONDS
+        self._read_until[partition] = max(self._read_until.get(partition, 0.0), until)
+        self._any_read_until = max(self._any_read_until, until)
 
     def begin(self) -> int:
         """Note that an append begins, and return its number."""
@@ -116,7 +101,7 @@ class OwnAppends:
         return self._begun
 
     def end(self, number: int) -> None:
-        """Note that the answer to an append is here, and that its records were offered."""
+        """Note that the answer to an append is here, and that its records were kept."""
         del self._under_way[number]
         if self._ended is not None:
             self._ended.set_result(None)
@@ -138,7 +123,51 @@ class OwnAppends:
             await asyncio.wait([self._ended], timeout=left)
 
     def appended(self, partition: int, run: Run) -> None:
-        """Offer the records of an append that is still under way."""
-        claim = self._claims.get(partition)
-        if claim is not None:
-            claim.offer(run, is_last=len(self._under_way) == 1)
+        """Keep the records of an append, if the partition has a reader.
+
+        They are as durable as those of an acknowledged message.
+        """
+        if self._read_until.get(partition, 0.0) < asyncio.get_running_loop().time():
+            return
+        self._forget_old_server()
+        self._keep(partition, run)
+        while self._bytes > _MOST_BYTES:
+            _, (_, size) = self._runs.popitem(last=False)
+            self._bytes -= size
+        self.on_kept(partition, run)
+
+    def take(self, partition: int, after: str | None, limit: int) -> list[Record]:
+        """Return up to ``limit`` kept records right after ``after``, and keep them no longer."""
+        found: list[Record] = []
+        if not self._runs:
+            return found
+        self._forget_old_server()
+        after = after or _BEGINNING
+        room = READ_BYTES
+        while (
+            room > 0 and len(found) < limit and (kept := self._runs.pop((partition, after), None))
+        ):
+            run, size = kept
+            self._bytes -= size
+            room -= size
+            left = limit - len(found)
+            if left < len(run.offsets):
+                after = run.offsets[left - 1]
+                self._keep(partition, Run(after, run.envelopes[left:], run.offsets[left:]))
+                run = Run(run.before, run.envelopes[:left], run.offsets[:left])
+            found += run.records()
+            after = run.last
+        if found:
+            self.want(partition, 0.0)  # a reader that is never behind may never wait
+        return found
+
+    def _keep(self, partition: int, run: Run) -> None:
+        size = run.size
+        self._runs[partition, run.before] = run, size
+        self._bytes += size
+
+    def _forget_old_server(self) -> None:
+        if self._made_before != self._made():
+            self._made_before = self._made()
+            self._runs.clear()
+            self._bytes = 0

@@ -41,10 +41,11 @@ class Publisher:
     """Appends to one log's partitions, and remembers the message ids for ``seconds``.
 
     A repeat is answered from this memory only if its record is in the log, or left the log after
-    ``group`` acknowledged it. In any other case there may be no row, so the repeat is appended.
+    the published position of ``group`` had passed it. In any other case there may be no row, so the
+    repeat is appended.
 
-    ``own_appends`` gets the appended records, for the claims of this process. ``confirmation`` says
-    whether replicas have to confirm them.
+    ``own_appends`` gets the appended records, for the readers of this process. ``confirmation``
+    says whether replicas have to confirm them.
     """
 
     def __init__(
@@ -115,12 +116,14 @@ class Publisher:
                     del replies[: len(first)]
                 doubt = None if rescued_at else self._confirmation.doubt(replies[len(calls) :])
                 replies = replies[: len(calls)]
+                runs: dict[int, Run] = {}
                 if len(calls) == 1:
-                    some = self._outcomes(replies[0], calls[0].envelopes)
+                    some = self._outcomes(replies[0], calls[0].envelopes, runs)
                 else:
                     rest = envelopes[len(outcomes) :]
-                    some = self._outcomes_by_partition(replies, calls, rest)
+                    some = self._outcomes_by_partition(replies, calls, rest, runs)
                 some = [unconfirmed_outcome(it, doubt) for it in some] if doubt else some
+                self._keep({} if doubt or rescued_at else runs)
                 recent.add(envelopes[len(outcomes) :][: len(some)], some, remember=remember)
                 outcomes += some
                 _check_all(replies)
@@ -149,7 +152,8 @@ class Publisher:
                 some: dict[int, Iterator[Outcome]] = {}
                 for call in calls:
                     reply, closing = told.get(call.partition) or (refused[call.partition], ())
-                    found = self._outcomes(reply, call.envelopes)
+                    runs: dict[int, Run] = {}
+                    found = self._outcomes(reply, call.envelopes, runs)
                     if isinstance(reply, Exception):
                         refused[call.partition] = translate(reply)
                     elif not rescued_at:
@@ -159,6 +163,8 @@ class Publisher:
                             unconfirmed_outcome(it, doubt) if doubt else it
                             for it, doubt in zip(found, doubts, strict=True)
                         ]
+                        if new is None:
+                            self._keep(runs)
                     recent = rescues.of(call.partition).recent
                     recent.add(call.envelopes, found, remember=remember)
                     some[call.partition] = iter(found)
@@ -239,14 +245,19 @@ class Publisher:
             with suppress(ServerChanged):
                 return await self._functions.exchange(commands, only_at=self._rescue.server)
 
-    def _outcomes(self, reply: Reply, envelopes: Sequence[Envelope]) -> Sequence[Outcome]:
-        """Return the outcomes of one call.
+    def _keep(self, runs: dict[int, Run]) -> None:
+        for partition, run in runs.items():
+            self._own_appends.appended(partition, run)
+
+    def _outcomes(
+        self, reply: Reply, envelopes: Sequence[Envelope], runs: dict[int, Run]
+    ) -> Sequence[Outcome]:
+        """Return the outcomes of one call, and add its new records to ``runs``.
 
         Raises:
             AppendUnknown: the reply is none of an append.
         """
         items = [reply] if type(reply) is bytes else reply
-        runs: dict[int, Run] = {}
         try:
             if type(items) is list:
                 items = collect_runs(items, envelopes, runs)
@@ -257,16 +268,18 @@ class Publisher:
                 self._last_seen.note_seen(envelopes[-1].partition, last.offset)
         except (TypeError, ValueError, LookupError, AttributeError) as error:
             raise foreign_reply(reply, self._functions.library) from error
-        for partition, run in runs.items():
-            self._own_appends.appended(partition, run)
         return outcomes
 
     def _outcomes_by_partition(
-        self, replies: Sequence[Reply], calls: Sequence[AppendCall], envelopes: Sequence[Envelope]
+        self,
+        replies: Sequence[Reply],
+        calls: Sequence[AppendCall],
+        envelopes: Sequence[Envelope],
+        runs: dict[int, Run],
     ) -> list[Outcome]:
         """Return the outcomes of one trip; its envelopes are the first of ``envelopes``."""
         outcomes = {
-            call.partition: iter(self._outcomes(reply, call.envelopes))
+            call.partition: iter(self._outcomes(reply, call.envelopes, runs))
             for call, reply in zip(calls, replies, strict=True)
         }
         count = sum(len(call.envelopes) for call in calls)

@@ -1,9 +1,9 @@
 """The dead letters of this process in the last seconds, appended again if a failover lost them.
 
-A worker acknowledges a record right after its letter was appended. A failover in between may lose
-the letter and keep the delivery: the promoted replica has the same lease, and takes the
-acknowledgement. Then the message would be in no log and no row. The log recognises letters that it
-still has, and their order does not matter, so each process appends its own again.
+A worker settles a record right after its dead letter was appended. A failover may lose the dead
+letter, while PostgreSQL keeps the position. Then the message would be in no log and no row. The log
+recognises letters that it still has, and their order does not matter, so each process appends its
+own again.
 """
 
 from __future__ import annotations

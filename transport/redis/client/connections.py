@@ -216,7 +216,7 @@ class RedisConnections:
         for connection in (*self._idle, *self._lent):
             connection.retire()
 
-    async def exchange(self, commands: Sequence[Command], *, most: int = 0) -> list[Reply]:
+    async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
         """Send ``commands`` in one go and return their replies.
 
         See ``RedisConnection.exchange``.
@@ -225,9 +225,9 @@ class RedisConnections:
             TransportUnavailable: no connection could be opened, so nothing was sent.
         """
         if self.cluster is not None:
-            return await self.cluster.exchange(commands, most=most)
+            return await self.cluster.exchange(commands)
         async with self.lend() as connection:
-            return await connection.exchange(commands, most=most)
+            return await connection.exchange(commands)
 
     async def call(self, *command: str | bytes | int) -> Reply:
         """Send one command and return its reply.

@@ -26,9 +26,8 @@ _FILES = (
     "accounts",
     "back",
     "append",
-    "lease",
-    "delivery",
-    "members",
+    "reads",
+    "positions",
     "rescue",
 )  # each builds on those before it
 _LOADS = 3  # the library can be flushed again before the call arrives

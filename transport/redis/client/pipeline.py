@@ -1,8 +1,7 @@
 """A pipeline for several callers: commands of one turn of the event loop share a round trip.
 
-Each partition of a process has a task that reads and acknowledges it. These tasks become active in
-waves: one append wakes several, one statement ends for several. A trip costs this process several
-times as much as one more command in a trip.
+Calls come in waves: each request and each partition has a task, and one event wakes several. A trip
+costs this process several times as much as one more command in a trip.
 """
 
 from __future__ import annotations
@@ -29,13 +28,11 @@ class _PendingCommands:
 class Pipeline:
     """Exchanges the commands of several callers together, over ``connections``.
 
-    One trip is under way at a time; commands that arrive meanwhile make up the next one. ``most``
-    bounds the bytes of a trip's replies (0: no bound).
+    One trip is under way at a time; commands that arrive meanwhile make up the next one.
     """
 
-    def __init__(self, connections: RedisConnections, *, most: int = 0) -> None:
+    def __init__(self, connections: RedisConnections) -> None:
         self.connections = connections
-        self._most = most
         self._next: list[_PendingCommands] = []
         self._trip: list[_PendingCommands] = []
         self._running: asyncio.Task[None] | None = None
@@ -76,7 +73,7 @@ class Pipeline:
     async def _exchange(self, trip: Sequence[_PendingCommands]) -> None:
         commands = [command for pending in trip for command in pending.commands]
         try:
-            replies = await self.connections.exchange(commands, most=self._most)
+            replies = await self.connections.exchange(commands)
         except Exception as error:  # noqa: BLE001 - handed to the callers
             for pending in trip:
                 if not pending.replies.done():

@@ -19,10 +19,9 @@ class Pipelines:
     calls to two servers share a pipeline for a moment.
     """
 
-    def __init__(self, connections: RedisConnections, *, most: int = 0) -> None:
+    def __init__(self, connections: RedisConnections) -> None:
         self.connections = connections
-        self._most = most
-        self._alone = Pipeline(connections, most=most)
+        self._alone = Pipeline(connections)
         self._by_place: dict[str, Pipeline] = {}
 
     def exchange(self, commands: Sequence[Command]) -> Awaitable[list[Reply]]:
@@ -34,5 +33,5 @@ class Pipelines:
         place = cluster.place_of_slot(slot)
         pipeline = self._by_place.get(place)
         if pipeline is None:
-            pipeline = self._by_place[place] = Pipeline(self.connections, most=self._most)
+            pipeline = self._by_place[place] = Pipeline(self.connections)
         return pipeline.exchange(commands)

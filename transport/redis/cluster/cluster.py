@@ -33,7 +33,6 @@ from transport.redis.connection.connection import (
     ServerIdentity,
 )
 from transport.redis.connection.errors import is_function_missing
-from transport.redis.connection.wire import ReplyTooLargeError
 
 __all__ = ["Closing", "Cluster", "IsAt"]
 
@@ -139,21 +138,20 @@ class Cluster:
         """Return whether a primary that answers had this replication id at the last connection."""
         return any(it.pool.server == server for it in self._map.servers if not it.is_away)
 
-    async def exchange(self, commands: Sequence[Command], *, most: int = 0) -> list[Reply]:
+    async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
         """Send each command to its server, all servers at once, and return the replies.
 
         If a command's server can't be reached, the error stands in place of the reply. Commands may
         be executed in any order: those of different slots anyway, and of two commands of one slot
         the first may be redirected. So if one has to follow another, call this twice.
         """
-        replies, _ = await self.spread(commands, most=most)
+        replies, _ = await self.spread(commands)
         return replies
 
     async def spread(
         self,
         commands: Sequence[Command],
         *,
-        most: int = 0,
         closing: Closing | None = None,
         in_turn: bool = True,
         load: Load | None = None,
@@ -164,9 +162,6 @@ class Cluster:
 
         Args:
             commands: The commands to send.
-            most: The most bytes of each server's replies; see ``RedisConnection.exchange``. Only
-                reads have it. They share a trip with the reads of all partitions, so they don't
-                wait for a slot that can't be served now.
             closing: The commands to send after the last one on the same connection, to each server.
             in_turn: Whether calls with ``closing`` are appends, which are kept in order: none is
                 sent while an earlier one to the same slot is being sent again.
@@ -183,14 +178,14 @@ class Cluster:
         asked = [_SlotCommands(slot, where, commands[where]) for slot, where in parts(commands)]
         for part, is_at in zip(asked, are_at, strict=False):
             part.is_at = is_at
-        if most or len({part.slot for part in asked}) > 1:
+        if len({part.slot for part in asked}) > 1:
             for part in asked:
-                part.waits = 0.0 if most else _STUCK_BESIDE_OTHERS_SECONDS
+                part.waits = _STUCK_BESIDE_OTHERS_SECONDS
         if closing is None or not in_turn:
-            await self._send(asked, most, closing, load, None, within)
+            await self._send(asked, closing, load, None, within)
         else:
             async with self._turns.next({part.slot for part in asked}) as turn:
-                await self._send(asked, most, closing, load, turn, within)
+                await self._send(asked, closing, load, turn, within)
         replies: list[Reply] = []
         closed: list[Sequence[Reply]] = []
         for part in asked:
@@ -201,7 +196,6 @@ class Cluster:
     async def _send(
         self,
         due: Sequence[_SlotCommands],
-        most: int,
         closing: Closing | None,
         load: Load | None,
         turn: AppendTurn | None,
@@ -216,7 +210,7 @@ class Cluster:
                     batches.setdefault(server, []).append(part)
                 except TransportError as error:
                     part.fail(error)
-            trips = [self._trip(it, some, most, closing, within) for it, some in batches.items()]
+            trips = [self._trip(it, some, closing, within) for it, some in batches.items()]
             if len(trips) == 1:
                 await trips[0]
             else:
@@ -247,7 +241,6 @@ class Cluster:
         self,
         server: ClusterPrimary,
         some: Sequence[_SlotCommands],
-        most: int,
         closing: Closing | None,
         within: float,
     ) -> None:
@@ -256,7 +249,7 @@ class Cluster:
             async with asyncio.timeout(within or None), server.lend() as connection:
                 some = _meant_for(server, connection, some)
                 if some:
-                    await self._exchange(server, connection, some, most, closing)
+                    await self._exchange(server, connection, some, closing)
         except TimeoutError:
             late = RedisTimeoutError(f"{server} of the cluster did not answer within {within:g} s")
             for part in some:
@@ -279,7 +272,6 @@ class Cluster:
         server: ClusterPrimary,
         connection: RedisConnection,
         some: Sequence[_SlotCommands],
-        most: int,
         closing: Closing | None,
     ) -> None:
         commands: list[Command] = []
@@ -289,7 +281,7 @@ class Cluster:
             commands += part.commands
         slot = self._settled_slot(some)
         last = closing(slot) if closing is not None and slot is not None else ()
-        replies = await connection.exchange([*commands, *last], most=most)
+        replies = await connection.exchange([*commands, *last])
         closed = replies[len(commands) :]
         at = 0
         for part in some:
@@ -300,7 +292,7 @@ class Cluster:
             part.asked = None
             self._look_at(part, server)
         lost = [it for it in replies if isinstance(it, RedisConnectionError | RedisTimeoutError)]
-        if lost and not isinstance(replies[-1], ReplyTooLargeError):
+        if lost:
             self._map.miss(server, lost[0])
 
     def _settled_slot(self, some: Sequence[_SlotCommands]) -> int | None:

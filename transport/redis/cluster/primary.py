@@ -23,7 +23,7 @@ class ServerPool(Protocol):
     def lend(self) -> AbstractAsyncContextManager[RedisConnection]:
         """Lend one connection."""
 
-    async def exchange(self, commands: Sequence[Command], *, most: int = 0) -> list[Reply]:
+    async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
         """Send commands and return their replies."""
 
     async def call(self, *command: str | bytes | int) -> Reply:

@@ -204,9 +204,7 @@ class RedisConnection:
                     "replica: a failover is under way"
                 )
 
-    async def exchange(
-        self, commands: Sequence[Command], *, block: float = 0.0, most: int = 0
-    ) -> list[Reply]:
+    async def exchange(self, commands: Sequence[Command], *, block: float = 0.0) -> list[Reply]:
         """Send ``commands`` in one go and return their replies, one each.
 
         If a reply did not arrive, redis-py's ConnectionError or TimeoutError stands in its place:
@@ -215,7 +213,6 @@ class RedisConnection:
         Args:
             commands: The commands to send.
             block: Seconds that a blocking command may wait, added to the timeout.
-            most: The most bytes of replies to accept; 0: no limit.
         """
         wire = self._wire
         if wire is None or wire.lost is not None:
@@ -224,7 +221,7 @@ class RedisConnection:
         self._is_blocking = block > 0
         wire.errors.has_wrong_server = False
         try:
-            replies = await wire.trip([_pack(command) for command in commands], seconds, most)
+            replies = await wire.trip([_pack(command) for command in commands], seconds)
         except BaseException:
             # Cancelled. Close, so that late replies are not taken for those to the next command.
             self.hang_up()

@@ -13,7 +13,6 @@ from redis import exceptions as redis
 from transport.errors import (
     AppendUnknown,
     ConfigurationError,
-    PartitionLost,
     TopicMissing,
     TransportError,
     TransportUnavailable,
@@ -101,7 +100,6 @@ MEANING: dict[type[Exception], tuple[type[TransportError], str]] = {
 
 # Error replies for which redis-py has no class, by their first word.
 _CODES: dict[str, tuple[type[TransportError], str]] = {
-    "FENCED": (PartitionLost, "another owner has this partition now"),
     "TOPICMISSING": (TopicMissing, "the log was deleted under us"),
     "NOGROUP": (TopicMissing, "the log was deleted under us"),
     "WRONGTYPE": (TransportUnavailable, _NOT_OURS),

@@ -21,14 +21,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from transport.redis.connection.errors import is_wrong_server
 
-__all__ = ["CLOSED", "RedisWire", "ReplyTooLargeError"]
+__all__ = ["CLOSED", "RedisWire"]
 
 CLOSED = "the server closed the connection"
 _error = cast("Callable[[str], Exception]", DefaultParser.parse_error)
-
-
-class ReplyTooLargeError(RedisTimeoutError):
-    """A reply was given up because of its size: ask for less at once."""
 
 
 class _Errors:
@@ -65,7 +61,6 @@ class RedisWire(asyncio.Protocol):
         self._replies: list[Any] = []
         self._wanted = 0
         self._received = 0
-        self._most = 0
         self._timer: asyncio.TimerHandle | None = None
         self._done: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport | None = None
@@ -82,10 +77,10 @@ class RedisWire(asyncio.Protocol):
         if sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
-    async def trip(self, packed: list[bytes], seconds: float, most: int) -> list[Any]:
+    async def trip(self, packed: list[bytes], seconds: float) -> list[Any]:
         """Send ``packed`` commands and return the replies; fewer than commands if ``lost`` is set.
 
-        ``seconds``: the time to wait. ``most``: the most bytes of replies; 0: no limit.
+        ``seconds``: the time to wait.
         """
         assert self._transport is not None
         assert self._done is None, "one trip at a time"
@@ -93,7 +88,7 @@ class RedisWire(asyncio.Protocol):
         self._wanted = len(packed)
         self._done = loop.create_future()
         self._transport.write(b"".join(packed))
-        self._received, self._most = 0, most
+        self._received = 0
         self._timer = loop.call_later(seconds, self._expire, seconds, 0)
         try:
             await self._done
@@ -121,8 +116,6 @@ class RedisWire(asyncio.Protocol):
             self._done.set_result(None)
         else:
             self._received += len(data)
-            if self._received > self._most > 0:
-                self._lose(ReplyTooLargeError(f"a reply of more than {self._most} bytes"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the connection is closed."""

@@ -1,1 +1,1 @@
-"""Delivery of entries to workers: leases, claims, reading, acknowledging, trimming."""
+"""Reads that wait for records, published positions, and trimming below them."""

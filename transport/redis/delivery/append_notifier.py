@@ -1,8 +1,8 @@
-"""The notifier that wakes a consumer's idle claims after an append, by one blocking read.
+"""The notifier that wakes waiting reads after an append, by one blocking read for all of them.
 
-It is an ``XREAD`` over the streams of all idle claims, so an idle process holds one connection
-however many partitions it owns. The read belongs to no group and changes no position. A ring only
-tells a claim to look: a needless ring costs a look, a missed one some time, and neither a record.
+It is an ``XREAD`` over the streams of all waiting reads, so an idle process holds one connection
+however many partitions it reads. It belongs to no group and changes no position. A ring only tells
+a reader to read: a needless ring costs a read, a missed one some time, and neither a record.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Protocol, Self
 from transport.errors import TransportError
 from transport.redis.connection.connection import Command, RedisConnection, Reply
 from transport.redis.connection.errors import translate
-from transport.redis.records import sort_key
+from transport.redis.records import is_later, sort_key
 
 __all__ = ["Answered", "AppendNotifier", "ConnectionSource"]
 
@@ -50,19 +50,20 @@ class ConnectionSource(Protocol):
 class AppendNotifier:
     """Wakes the waiters of a stream after an append.
 
-    After a ring the read goes on with the stream, from the entry that rang: mostly the claim has
-    read that entry when it waits again, and the read in flight already covers the stream. If a
-    stream rings while no claim waits for it, it leaves the read. A busy claim looks by itself when
-    it is done, and a stream under load would end one read after the other.
+    After a ring the notifier continues with the stream, from the entry that rang: mostly the reader
+    has read that entry when it waits again, and the ``XREAD`` in flight already covers the stream.
+    If a stream rings while no reader waits for it, it leaves the ``XREAD``. A busy reader reads
+    anyway when it is done, and a stream under load would end one ``XREAD`` after the other.
     """
 
     def __init__(self, connections: ConnectionSource, answered: Answered) -> None:
         self._connections = connections
         self._answered = answered
         self._pause = _READ_SECONDS
-        self._waiters: dict[str, set[asyncio.Future[bool]]] = {}  # whether they were rung
+        # By stream, each waiter (was it rung?), and the entry after which it waits.
+        self._waiters: dict[str, dict[asyncio.Future[bool], str]] = {}
         self._watched: dict[str, str] = {}  # stream: the entry after which to listen
-        self._covered: frozenset[str] = frozenset()  # the streams of the read in flight
+        self._covered: dict[str, str] = {}  # those of the read in flight
         self._armed = asyncio.Event()
         self._began = 0.0
         self._closed = False
@@ -95,54 +96,54 @@ class AppendNotifier:
             self._listener.result()  # only a bug of ours can have ended it: raise that error
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[bool] = loop.create_future()
-        self._waiters.setdefault(stream, set()).add(waiter)
-        self._watched.setdefault(stream, after)
-        if stream not in self._covered:
+        waiters = self._waiters.setdefault(stream, {})
+        waiters[waiter] = after
+        self._watched[stream] = min(waiters.values(), key=sort_key)
+        if not self._covers(stream):
             self._arm()
         # Cheaper than asyncio.timeout, which cancels through the frames of all callers. The wait of
-        # an idle claim always ends by this timer.
+        # an idle reader always ends by this timer.
         timer = loop.call_later(seconds, _answer, waiter, False)
         try:
             return await waiter
+        except asyncio.CancelledError:
+            if waiters.keys() == {waiter}:
+                self._watched.pop(stream, None)  # its reader may be gone
+            raise
         finally:
             timer.cancel()
-            if waiters := self._waiters.get(stream):
-                waiters.discard(waiter)
-                if not waiters:
-                    del self._waiters[stream]
-
-    def watch(self, stream: str, *, after: str) -> None:
-        """Add ``stream`` to the next read, from the entry ``after``."""
-        self._watched.setdefault(stream, after)
+            waiters.pop(waiter, None)
+            if not waiters and self._waiters.get(stream) is waiters:
+                del self._waiters[stream]
 
     def is_quiet(self, stream: str, *, after: str) -> bool:
-        """Return whether this or the next read will notice any entry after ``after``.
+        """Return whether this or the next ``XREAD`` will notice any entry after ``after``.
 
-        Then the claim need not look: most likely there is no such entry.
+        Then no read is needed: most likely there is no such entry.
         """
         if self._connection is None:
             return False
         listening = self._watched.get(stream)
-        return listening is not None and sort_key(listening) <= sort_key(after)
+        return listening is not None and not is_later(listening, after)
 
-    def heard(self, stream: str, offset: str) -> None:
-        """Don't ring for entries through ``offset``: they were handed to the claim."""
-        if stream in self._watched:
-            self._watched[stream] = offset
+    def appended(self, stream: str, *, before: str, last: str) -> None:
+        """Ring for entries that this process appended and keeps, and not again if they are read.
 
-    def ring(self, stream: str) -> None:
+        ``before``: the entry right before the first of them. ``last``: the last of them.
+        """
+        listening = self._watched.get(stream)
+        if listening is not None and is_later(last, listening) and not is_later(before, listening):
+            self._watched[stream] = last
+        self._ring(stream)
+
+    def _ring(self, stream: str) -> None:
         """End each wait for ``stream``."""
         for waiter in self._waiters.pop(stream, ()):
             _answer(waiter, True)
 
-    def forget(self, stream: str) -> None:
-        """Listen to ``stream`` no longer."""
-        self._watched.pop(stream, None)
-        self.ring(stream)
-
     def _ring_all(self) -> None:
         for stream in list(self._waiters):
-            self.ring(stream)
+            self._ring(stream)
 
     def _arm(self) -> None:
         """Make the listener read all watched streams; a read in flight is ended for that."""
@@ -167,7 +168,7 @@ class AppendNotifier:
                 self._ring_all()
                 await asyncio.sleep(_PAUSE_SECONDS)
             finally:
-                self._connection, self._covered = None, frozenset()
+                self._connection, self._covered = None, {}
 
     async def _read(self, connection: RedisConnection) -> None:
         await self._not_too_often()
@@ -175,7 +176,7 @@ class AppendNotifier:
         if not watched:
             self._armed.clear()
             return
-        self._covered = frozenset(watched)
+        self._covered = watched
         self._began = asyncio.get_running_loop().time()
         command: Command = (
             "XREAD",
@@ -188,25 +189,25 @@ class AppendNotifier:
             *watched.values(),
         )
         (reply,) = await connection.exchange([command], block=_BLOCK_MS / 1000)
-        self._covered = frozenset()
+        self._covered = {}
         if self._connection is not connection:
             return  # _interrupt closed this connection
         if isinstance(reply, Exception):
             raise translate(reply)
         if reply:
             # Mostly these are records whose append this process still waits for. The answer hands
-            # them to their claims, which need not be woken to read them.
+            # them to their readers, which need not read them from the server.
             await self._answered(_ANSWER_SECONDS)
         told = False
         for name, entries in reply or ():
             stream, last = name.decode(), entries[-1][0].decode()
             listening = self._watched.get(stream)
-            if listening is not None and sort_key(last) <= sort_key(listening):
+            if listening is not None and not is_later(last, listening):
                 continue  # these entries were handed over
             told = True
             if stream in self._waiters:
                 self._watched[stream] = last
-                self.ring(stream)
+                self._ring(stream)
             else:
                 self._watched.pop(stream, None)
         if told:
@@ -219,8 +220,13 @@ class AppendNotifier:
         if early > 0:
             await asyncio.sleep(early)
 
+    def _covers(self, stream: str) -> bool:
+        """Return whether the read in flight listens after the watched entry, or an earlier one."""
+        covered, watched = self._covered.get(stream), self._watched.get(stream)
+        return watched is None or (covered is not None and not is_later(covered, watched))
+
     def _covers_too_little(self) -> bool:
-        return bool(self._covered) and not self._covered.issuperset(self._watched)
+        return bool(self._covered) and not all(map(self._covers, self._watched))
 
     async def _interrupt(self) -> None:
         """End the blocking read, until one covers all watched streams."""

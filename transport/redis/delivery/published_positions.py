@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from redis.exceptions import OutOfMemoryError
 
 from transport.contract import Topic
+from transport.errors import TransportError
 from transport.redis.client.functions import Functions
+from transport.redis.connection.connection import Command, Reply
 from transport.redis.connection.errors import translate
-from transport.redis.delivery.trimming import Retention
-from transport.redis.keys import TopicKeys
-from transport.redis.rescue.last_seen import LastSeen
+from transport.redis.keys import TopicKeys, trimmed
+from transport.redis.rescue.last_seen import NOTHING_SEEN, LastSeen
 
 __all__ = ["PublishedPositions"]
 
-_TRIM_SECONDS = 1.0
+_log = logging.getLogger(__name__)
+
+_MOST_TRIMS = 100
+"""Calls that trim a partition at one time. A call ends after 10,000 records, so that the server is
+not kept for long."""
+_FULL_SECONDS = 60
+"""The seconds that a settled record stays even on a full server. PostgreSQL may fail over to a
+standby that lacks its row; then the row is restored from the log."""
+_SHARD_SECONDS = 1.0  # a server of a cluster that takes longer fails, and the others' replies count
 
 
 class PublishedPositions:
-    """Publishes positions, and trims what they have passed.
+    """Publishes positions, counts what was lost, and trims what the positions have passed.
 
     Args:
-        functions: calls our functions.
+        functions: calls Crossfade's functions.
         last_seen: the last records that this process knows of, by topic and group.
         retention_seconds: how long a record stays after its position was published.
         retention_records: the most such records that stay.
@@ -39,54 +51,127 @@ class PublishedPositions:
         self._last_seen = last_seen
         self._seconds = retention_seconds
         self._records = retention_records
-        self._kept: dict[tuple[str, str], Retention] = {}
-        self._trimmed_at: dict[tuple[str, str], float] = {}
 
     async def publish(self, log: TopicKeys, positions: Mapping[int, str], *, group: str) -> None:
         """Set the group's position in each partition; see ``Transport.publish_positions``.
 
         Raises:
-            TransportError: a partition's position may not be published; the others' may be.
+            TransportError: a partition's position may not be published, or its records not trimmed;
+                those of all other partitions are.
         """
-        shown = {p: through for p, through in positions.items() if p < len(log.streams)}
-        replies = await self._functions.exchange(
-            [
-                self._functions.command(
-                    "show", (log.streams[p], log.lease(p, group)), group, through
-                )
-                for p, through in shown.items()
-            ]
-        )
-        errors = []
-        for (partition, through), reply in zip(shown.items(), replies, strict=True):
-            if isinstance(reply, Exception):
-                errors.append(translate(reply))
-                continue
-            self._retention(log.streams[partition], group).acked(max(0, int(reply)), through)
-            if seen := self._last_seen.get((log.topic, group)):
-                seen.note_acknowledged(partition, through)
-        if errors:
-            raise errors[0]
-        await self._trim(log, shown, group)
-
-    def _retention(self, stream: str, group: str) -> Retention:
-        if (stream, group) not in self._kept:
-            self._kept[stream, group] = Retention(seconds=self._seconds, records=self._records)
-        return self._kept[stream, group]
-
-    async def _trim(self, log: TopicKeys, positions: Mapping[int, str], group: str) -> None:
-        now = asyncio.get_running_loop().time()
-        due = [
-            stream
-            for stream in (log.streams[partition] for partition in positions)
-            if now - self._trimmed_at.get((stream, group), float("-inf")) >= _TRIM_SECONDS
-        ]
+        due = {p: through for p, through in positions.items() if p < len(log.streams)}
         if not due:
             return
-        self._trimmed_at.update({(stream, group): now for stream in due})
-        replies = await self._functions.exchange(
-            [self._retention(stream, group).command(self._functions, stream) for stream in due]
+        errors: list[TransportError] = []
+        full = await self._full(log, due)
+        shown: list[int] = []
+        seen = self._last_seen.get((log.topic, group))
+        while due:
+            # A call that would count too many records moves a position a part of the way.
+            connections = seen.connections() if seen else 0
+            replies = await self._show(log, due, group, seen)
+            again: dict[int, str] = {}
+            for (partition, through), reply in zip(due.items(), replies, strict=True):
+                if isinstance(reply, Exception):
+                    errors.append(translate(reply))
+                elif reply is not None:  # otherwise there is no such stream
+                    is_short, *figures = reply
+                    if seen:
+                        _note(log.streams[partition], partition, seen, figures, connections)
+                    if is_short:
+                        again[partition] = through
+                    else:
+                        shown.append(partition)
+            due = again
+        errors += await self._trim(log, shown, group, full)
+        if errors:
+            raise errors[0]
+
+    async def _full(self, log: TopicKeys, partitions: Collection[int]) -> Collection[int]:
+        """Return the partitions whose server refuses appends since it is out of memory."""
+        are_apart = self._functions.by_slot
+        probes = [log.probing_at(p) for p in partitions] if are_apart else [log.probing]
+        replies = await self._functions.exchange(probes, within=_SHARD_SECONDS)
+        refused = [isinstance(reply, OutOfMemoryError) for reply in replies]
+        if are_apart:
+            return {p for p, is_full in zip(partitions, refused, strict=True) if is_full}
+        return partitions if refused[0] else ()
+
+    async def _show(
+        self, log: TopicKeys, due: Mapping[int, str], group: str, seen: LastSeen | None
+    ) -> list[Reply]:
+        if seen:
+            for partition, through in due.items():
+                seen.note_settled(partition, through)
+        return await self._functions.exchange(
+            [
+                self._functions.command(
+                    "show",
+                    self._keys(log, partition, group),
+                    group,
+                    through,
+                    *(seen.arguments(partition) if seen else NOTHING_SEEN),
+                )
+                for partition, through in due.items()
+            ],
+            within=_SHARD_SECONDS,
         )
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise translate(reply)
+
+    async def _trim(
+        self, log: TopicKeys, partitions: Collection[int], group: str, full: Collection[int]
+    ) -> list[TransportError]:
+        errors, early, due = [], 0, list(partitions)
+        for _ in range(_MOST_TRIMS):
+            if not due:
+                break
+            replies = await self._functions.exchange(
+                [self._trim_command(log, p, group, is_full=p in full) for p in due],
+                within=_SHARD_SECONDS,
+            )
+            more = []
+            for partition, reply in zip(due, replies, strict=True):
+                if isinstance(reply, Exception):
+                    errors.append(translate(reply))
+                elif reply:
+                    more.append(partition)
+                    early += reply if partition in full else 0
+            due = more
+        if early:
+            _log.warning(
+                "Redis is full (maxmemory): %d settled records were removed before their "
+                "retention was over; give it memory, or set STREAM_RETENTION_SECONDS lower",
+                early,
+            )
+        return errors
+
+    def _keys(self, log: TopicKeys, partition: int, group: str) -> tuple[str, str, str]:
+        stream = log.streams[partition]
+        return stream, log.accounts(partition, group), trimmed(stream)
+
+    def _trim_command(
+        self, log: TopicKeys, partition: int, group: str, *, is_full: bool
+    ) -> Command:
+        seconds = min(self._seconds, _FULL_SECONDS) if is_full else self._seconds
+        return self._functions.command(
+            "trim", self._keys(log, partition, group), group, seconds, self._records
+        )
+
+
+def _note(
+    stream: str, partition: int, seen: LastSeen, figures: Sequence[Any], connections: int
+) -> None:
+    """Note what a call of ``show`` found. ``connections``: those made before it."""
+    unread, added, tail, lost = figures
+    if lost >= 0:
+        _log.error(
+            "%s lost its tail: a replica that was behind was promoted, or an older file restored. "
+            "Confirmed records are gone, at least %d of them not yet persisted. Run `crossfade "
+            "audit`, and have clients retry",
+            stream,
+            lost,
+        )
+        seen.forget(partition)
+    if unread >= 0:
+        seen.note_look(
+            partition, added=added, tail=tail.decode(), unread=unread, connections=connections
+        )

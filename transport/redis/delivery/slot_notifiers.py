@@ -18,7 +18,7 @@ __all__ = ["SlotNotifiers"]
 
 
 class SlotNotifiers:
-    """Has an ``AppendNotifier`` for each stream, made when a claim first waits for the stream."""
+    """Has an ``AppendNotifier`` for each stream, made when a read first waits for the stream."""
 
     def __init__(self, cluster: Cluster, answered: Answered) -> None:
         self._cluster = cluster
@@ -45,30 +45,15 @@ class SlotNotifiers:
             await notifier.__aenter__()
         return await notifier.wait(stream, after=after, seconds=seconds)
 
-    def watch(self, stream: str, *, after: str) -> None:
-        """Add ``stream`` to the next read, from the entry ``after``."""
-        if notifier := self._notifiers.get(stream):
-            notifier.watch(stream, after=after)
-
     def is_quiet(self, stream: str, *, after: str) -> bool:
         """Return whether this or the next read will notice any entry after ``after``."""
         notifier = self._notifiers.get(stream)
         return notifier is not None and notifier.is_quiet(stream, after=after)
 
-    def heard(self, stream: str, offset: str) -> None:
-        """Don't ring for entries through ``offset``: they were handed to the claim."""
+    def appended(self, stream: str, *, before: str, last: str) -> None:
+        """Ring for entries that this process appended; see ``AppendNotifier.appended``."""
         if notifier := self._notifiers.get(stream):
-            notifier.heard(stream, offset)
-
-    def ring(self, stream: str) -> None:
-        """End the wait for ``stream``, if a claim waits."""
-        if notifier := self._notifiers.get(stream):
-            notifier.ring(stream)
-
-    def forget(self, stream: str) -> None:
-        """Listen to ``stream`` no longer."""
-        if notifier := self._notifiers.get(stream):
-            notifier.forget(stream)
+            notifier.appended(stream, before=before, last=last)
 
 
 class _StreamConnections:

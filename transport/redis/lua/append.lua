@@ -2,10 +2,10 @@
 -- that are not remembered, whose repeats the row recognises. It never leaves a memory without its
 -- record, which would be a loss.
 --
--- KEYS the two memories (below); the stream of each record; in a cluster also the lease, so that a
+-- KEYS the two memories (below); the stream of each record; in a cluster also the accounts, so that a
 -- server that has only some of the slot's keys refuses the call before it begins.
 -- ARGV seconds to remember (0: don't); the five field names of nearly every record; the value of the
--- fifth; the name of the sixth field, of traced records; the consumer group; the number of records;
+-- fifth; the name of the sixth field, of traced records; the group; the number of records;
 -- the message ids of all records; then for each record its memo, its shape, and the values of that
 -- shape:
 --   ''       key, body, correlation id
@@ -57,45 +57,41 @@ local function remember(call, memories, seconds, memos)
   end
 end
 
--- The facts about a stream that decide whether a record that left it was acknowledged: the group, the
--- id up to which there is `doubt`, and whether the log is `whole` (nothing left it unread). They are
--- found once in a call, since counting unread records may mean reading them. (Without a cluster, the
--- lease is a key that the caller does not declare.)
-local function account_of(accounts, stream, name)
-  local account = accounts[stream]
-  if not account then
-    local info, group = stream_info(stream), group_info(stream, name)
-    local lease = '{' .. stream .. '}:lease:' .. name
-    account = {group = group, doubt = redis.call('HGET', lease, 'doubt') or nil}
-    local left, is_certain
-    if group then
-      left, is_certain = undelivered(stream, info, group, lease)
+-- The facts about a stream that decide whether a record that left it was settled: the published
+-- position, the id up to which there is `doubt`, and whether the log is `whole` (nothing left it
+-- unread). They are found once in a call, since counting unread records may mean reading them.
+-- (Without a cluster, the accounts are a key that the caller does not declare.)
+local function facts_of(facts, stream, name)
+  local known = facts[stream]
+  if not known then
+    local accounts = '{' .. stream .. '}:accounts:' .. name
+    local info, group, look = stream_info(stream), group_info(stream, name), last_look(accounts)
+    known = {at = position_of(look, group), doubt = redis.call('HGET', accounts, 'doubt') or nil}
+    if info and not is_gone(look, info, group) then
+      local unread, is_certain = unread_now(stream, accounts, look, info, known.at)
+      known.whole = is_certain and lost_since(look, info, unread) == 0
     end
-    account.whole = left and is_certain and not is_another(lease, info)
-      and lost_since(lease, info, left + group.pending) == 0
-    accounts[stream] = account
+    facts[stream] = known
   end
-  return account
+  return known
 end
 
--- Whether the record at `offset` is in the log, or left it after the group `name` acknowledged it. A
--- repeat of any other record is appended, since there may be no row. This runs only for repeats, so
--- new records don't pay for it.
-local function is_accounted_for(accounts, stream, name, offset)
+-- Whether the record at `offset` is in the log, or left it after the position of the group `name` had
+-- passed it. A repeat of any other record is appended, since there may be no row. This runs only for
+-- repeats, so new records don't pay for it.
+local function is_accounted_for(facts, stream, name, offset)
   if #redis.pcall('XRANGE', stream, offset, offset) > 0 then
     return true
   end
-  local account = account_of(accounts, stream, name)
-  local group, doubt = account.group, account.doubt
-  return account.whole and not later(offset, group.position)
-    and not (doubt and not later(offset, doubt))
-    and #redis.call('XPENDING', stream, name, offset, offset, 1) == 0
+  local known = facts_of(facts, stream, name)
+  return known.whole and not later(offset, known.at)
+    and not (known.doubt and not later(offset, known.doubt))
 end
 
 -- The memo of a record, from one of the two memories, if a repeat may be answered with it; else nil.
-local function answerable(accounts, stream, group, one, other)
+local function answerable(facts, stream, group, one, other)
   for _, memo in ipairs({one or other, one and other}) do
-    if memo and is_accounted_for(accounts, stream, group, string.match(memo, '^%S+')) then
+    if memo and is_accounted_for(facts, stream, group, string.match(memo, '^%S+')) then
       return memo
     end
   end
@@ -123,7 +119,7 @@ local function append(keys, args, added)
   local is_remembered = seconds ~= '0'
   count = tonumber(count)
   local at = FIRST_ID + count
-  local one, other, memos_by_id, memos, out, accounts, begun = {}, {}, {}, {}, {}, {}, {}
+  local one, other, memos_by_id, memos, out, facts, begun = {}, {}, {}, {}, {}, {}, {}
   if is_remembered then
     one = call('HMGET', keys[1], unpack(args, FIRST_ID, at - 1))
     other = call('HMGET', keys[2], unpack(args, FIRST_ID, at - 1))
@@ -133,7 +129,7 @@ local function append(keys, args, added)
     local memo, shape, first = args[at], args[at + 1], at + 2
     local known = memos_by_id[id]
     if not known and (one[i] or other[i]) then
-      known = answerable(accounts, stream, group, one[i], other[i])
+      known = answerable(facts, stream, group, one[i], other[i])
       if not known then
         call('HDEL', keys[1], id)
         call('HDEL', keys[2], id)
@@ -195,19 +191,19 @@ end
 
 -- KEYS as those of `append`; ARGV group, message ids. Returns the memo of each, or nothing.
 local function recall(keys, args)
-  local group, out, accounts = args[1], {}, {}
+  local group, out, facts = args[1], {}, {}
   local one = redis.call('HMGET', keys[1], unpack(args, 2))
   local other = redis.call('HMGET', keys[2], unpack(args, 2))
   for i = 1, #args - 1 do
     local known = (one[i] or other[i])
-      and answerable(accounts, keys[2 + i], group, one[i], other[i])
+      and answerable(facts, keys[2 + i], group, one[i], other[i])
     out[i] = known or false
   end
   return out
 end
 
--- `append` for a process that also consumes some of the streams: it may go on without reading if no
--- other record came in between. The last of ARGV is the number of the database, since streams of
+-- `append` for a process that also reads some of the streams: it may go on without reading if no other
+-- record came in between. The last of ARGV is the number of the database, since streams of
 -- several databases may have the same name.
 local function append_after(keys, args)
   local database = args[#args]

@@ -2,8 +2,8 @@
 -- that it names, and puts the library's header and PREFIX (a digest of their text) in front. So
 -- processes of two releases can share a server.
 --
--- One call touches one partition; `append`, `append_after`, `recall` and `pass` may touch several,
--- but not in a cluster. A partition's keys have the stream's name as their hash tag, so they share a
+-- One call touches one partition; `append`, `append_after` and `recall` may touch several, but not in
+-- a cluster. A partition's keys have the stream's name as their hash tag, so they share a
 -- slot. No function blocks. Functions do not roll back, so each does its writes in an order that
 -- leaves a harmless state wherever it is cut off.
 
@@ -45,37 +45,18 @@ local function later(a, b)
   return larger(a_seq, b_seq)
 end
 
-local function fenced()
-  return redis.error_reply('FENCED this epoch does not own the partition')
-end
-
-local function owns(lease, epoch)
-  return redis.call('HGET', lease, 'epoch') == epoch
-end
-
--- The member that holds a lease, or an empty string. A lease that ends further ahead than its length
--- was written before the server's clock was set back, and does not count. NTP sets clocks back by
--- milliseconds all the time, so a step of up to STEPPED_MS is ignored.
-local STEPPED_MS = 1000
-
-local function owner_now(lease, now)
-  local owner, until_ms, length = unpack(redis.call('HMGET', lease, 'owner', 'until', 'length'))
-  local left = owner and until_ms - now or 0
-  return left > 0 and left <= tonumber(length or left) + STEPPED_MS and owner or ''
-end
-
--- A full server refuses functions without one of these flags. Only appends have none: workers must be
--- able to read and acknowledge on a full server, since that makes room.
+-- A full server refuses functions without one of these flags. Only appends have none: positions must be
+-- published and records trimmed on a full server, since that makes room.
 local DRAINS = {'allow-oom'}
 local READS = {'no-writes'}
 
 -- The type of a side key, by the word after its hash tag. Every other key is a stream, or is only set.
-local TYPES = {lease = 'hash', memory = 'hash', rescue = 'hash', members = 'zset', writers = 'zset',
-  trimmed = 'string', bell = 'stream'}
+local TYPES = {accounts = 'hash', memory = 'hash', rescue = 'hash', writers = 'zset',
+  trimmed = 'string', stream = 'stream'}
 
 local function name_if_alien(key)
   local kind = redis.call('TYPE', key).ok
-  local wanted = TYPES[string.match(key, '^{.*}:(%a+)') or 'bell']
+  local wanted = TYPES[string.match(key, '^{.*}:(%a+)') or 'stream']
   if wanted and kind ~= wanted and kind ~= 'none' then
     return 'WRONGTYPE ' .. key .. ' is a ' .. kind
   end

@@ -125,9 +125,8 @@ local function lead(keys, args)
   return is_complete and 'lead' or 'alone'
 end
 
--- KEYS rescues, then leases; ARGV the id of this call, '1' if the report of a process was missed, then
--- for each lease how many of its partition's records were appended again. Counts them: in the leases,
--- and in a sorted set by the time, of a day. A call that is repeated changes nothing.
+-- KEYS rescues, then accounts; ARGV the id of this call, '1' if the report of a process was missed, then
+-- for each partition how many of its records were appended again. Counts them: in the accounts, and in a sorted set by the time, of a day. A call that is repeated changes nothing.
 local function note_again(keys, args)
   local sum, now = 0, now_ms()
   for i = 3, #args do

@@ -161,7 +161,7 @@ class RescueCalls:
 
         ``is_partial``: a process that wrote lately did not report what it lost.
         """
-        keys = (self._log.rescues, *(self._log.lease(p, WORKER_GROUP) for p in counts))
+        keys = (self._log.rescues, *(self._log.accounts(p, WORKER_GROUP) for p in counts))
         await self._call("note_again", keys, uuid4().hex, int(is_partial), *counts.values())
 
     async def end(self, count: int, read: AbstractSet[str]) -> bool:

@@ -10,7 +10,7 @@ An answer over a connection that is newer than the last look does not prove that
 still there: the server may have gone back, and the answer be about records appended after that. So
 such answers are not noted until a look has found the records known before.
 
-The cost is one comparison for each call that appends, reads or acknowledges, and none per message.
+The cost is one comparison for each call that appends or reads, and none per message.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _LastLook(msgspec.Struct):
     tail: str = _NOTHING
     unread: int = 0
     last: str = _NOTHING
-    acknowledged: str = _NOTHING
+    settled: str = _NOTHING
     connections: int = 0
     """How many connections had ever been made at the last look."""
 
@@ -58,9 +58,9 @@ class LastSeen:
         elif seen.connections == self.connections() and is_later(offset, seen.last):
             seen.last = offset
 
-    def note_acknowledged(self, partition: int, through: str) -> None:
-        """Note that everything through ``through`` was acknowledged."""
-        self._seen[partition].acknowledged = through
+    def note_settled(self, partition: int, through: str) -> None:
+        """Note that everything through ``through`` is settled."""
+        self._seen[partition].settled = through
 
     def note_look(
         self, partition: int, *, added: int, tail: str, unread: int, connections: int
@@ -90,7 +90,7 @@ class LastSeen:
     def arguments(self, partition: int) -> tuple[str, str, int, str, int]:
         """Return the arguments of lua/back.lua: added, tail, unread, last, may_be_unread."""
         seen = self._seen[partition]
-        is_settled = self._is_acknowledged(partition, seen.last or "0-0")
+        is_settled = self._is_settled(partition, seen.last or "0-0")
         return seen.added, seen.tail, seen.unread, seen.last, int(not is_settled)
 
     def arguments_for(self, partition: int, offset: str) -> tuple[str, str, int, str, int]:
@@ -99,9 +99,9 @@ class LastSeen:
         They don't mix with the figures of this process. If it was started after a loss, its looks
         were of the log without the lost records, and its own records are newer than those.
         """
-        is_settled = self._is_acknowledged(partition, offset)
+        is_settled = self._is_settled(partition, offset)
         return _NOTHING, _NOTHING, 0, offset, int(not is_settled)
 
-    def _is_acknowledged(self, partition: int, offset: str) -> bool:
-        through = self._seen[partition].acknowledged
+    def _is_settled(self, partition: int, offset: str) -> bool:
+        through = self._seen[partition].settled
         return bool(through) and not is_later(offset, through)

@@ -1,1 +1,0 @@
-"""Delivery of records to workers: membership, claims, fetching, damaged and stalled partitions."""
