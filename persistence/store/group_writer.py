@@ -1,7 +1,7 @@
 """Write the batches that several partitions have ready in one statement.
 
 A statement costs PostgreSQL and its driver far more than a row does, and a partition that writes
-alone has few rows for each statement. So batches that are handed in while a statement is under way
+alone has few rows for each statement. So batches that are written while a statement is under way
 wait, and form the next statement. If messages arrive one after another, a statement would still
 have only one or two rows. So a statement that closely follows another waits some milliseconds for
 more rows. The first statement after a pause begins at once, and so does one with enough rows.
@@ -18,18 +18,16 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 from persistence.errors import Contended, FenceLost, Outage, Unexpected
 from persistence.store.batch import Fence, FencedBatch, PositionedEvent, Written
 from persistence.store.writer import Writer
 
-__all__ = ["STATEMENT_BYTES", "Attempted", "Ended", "GroupWriter", "PendingBatch"]
+__all__ = ["STATEMENT_BYTES", "Attempted", "GroupWriter", "PendingBatch"]
 
 # A statement has to stay far below the protocol's limit of 1 GiB, and be quick.
 STATEMENT_BYTES = 8 * 2**20
 _CLEAN_STATEMENTS = 8
-_MOST_STATEMENTS = 2  # how many statements' worth of handed-in rows may wait
 # The fixed cost of a statement, in PostgreSQL and its driver, is that of some 16 rows.
 _FEW_ROWS = 48
 _PACE_SECONDS = 0.005
@@ -38,36 +36,27 @@ _OVERDUE_SECONDS = 1.0
 
 Attempted = Callable[[int, BaseException | None], None]
 """Called after each attempt on a batch: with its beginning (Unix time, ns) and its error."""
-Ended = Callable[[Written | Exception], None]
-"""Called with the outcome of a batch."""
 _Write = Callable[[Sequence[PositionedEvent], Fence], Awaitable[Written]]
 
 
 class PendingBatch:
-    """A batch that was handed in, with the callbacks for its attempts and its outcome."""
+    """A batch of one partition that waits for its statement, with the future of its outcome."""
 
-    __slots__ = ("_attempted", "_began", "_ended", "batch", "is_done", "partition", "rows", "size")
+    __slots__ = ("_attempted", "_began", "batch", "outcome", "partition", "rows", "size")
 
-    def __init__(self, batch: FencedBatch, attempted: Attempted, ended: Ended) -> None:
+    def __init__(self, batch: FencedBatch, attempted: Attempted) -> None:
         self.batch = batch
         self.partition = batch.fence.partition
         self.rows = len(batch.records)
         self.size = sum([record.size for record in batch.records])
-        self.is_done = False
-        """Whether its outcome was reported, or nobody waits for it any more."""
+        self.outcome: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
+        """Done once its outcome is known, or its caller was cancelled."""
         self._attempted = attempted
-        self._ended = ended
         self._began = 0
-
-    def extend(self, records: Sequence[PositionedEvent]) -> None:
-        """Add records. The batch must not be part of a statement under way."""
-        self.batch = FencedBatch([*self.batch.records, *records], self.batch.fence)
-        self.rows += len(records)
-        self.size += sum([record.size for record in records])
 
     def begin(self) -> None:
         """Record that a statement with this batch begins."""
-        self._began = time.time_ns()
+        self._began = 0 if self.outcome.done() else time.time_ns()
 
     def attempted(self, error: BaseException | None) -> None:
         """Report the end of the statement under way, if there is one; at most once for each."""
@@ -77,19 +66,12 @@ class PendingBatch:
 
     def end(self, outcome: Written | Exception) -> None:
         """Report the outcome, once."""
-        if not self.is_done:
-            ended = self._ended
-            self.forget()
-            ended(outcome)
-
-    def forget(self) -> None:
-        """Drop the callbacks: nothing more is reported.
-
-        A callback mostly refers to the batch. Such a cycle, with its records, would stay until the
-        garbage collector runs, and it would run often and for long.
-        """
-        self.is_done = True
-        self._attempted, self._ended = _ignore_attempt, _ignore_end
+        if self.outcome.done():
+            return
+        if isinstance(outcome, Exception):
+            self.outcome.set_exception(outcome)
+        else:
+            self.outcome.set_result(outcome)
 
 
 class GroupWriter:
@@ -132,55 +114,21 @@ class GroupWriter:
         """
         if not records:
             return Written([], [], [])
-        waiter: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
-        part = PendingBatch(FencedBatch(records, fence), attempted, partial(_wake, waiter))
+        part = PendingBatch(FencedBatch(records, fence), attempted)
         self._wait(part)
         self._begin()
         try:
-            return await waiter
+            return await part.outcome
         except asyncio.CancelledError as error:
             part.attempted(error)
             self._abandon(part)
             raise
 
-    def hand_in(
-        self, records: Sequence[PositionedEvent], fence: Fence, attempted: Attempted, ended: Ended
-    ) -> PendingBatch:
-        """Write as ``write`` does, without waiting; ``ended`` is called with the outcome.
-
-        ``ended`` is called in the middle of other work, so it must be quick and must not raise.
-        """
-        part = PendingBatch(FencedBatch(records, fence), attempted, ended)
-        self._wait(part)
-        self._begin()
-        return part
-
-    def extend(self, part: PendingBatch, records: Sequence[PositionedEvent]) -> bool:
-        """Add records to a batch that was handed in; return ``False`` if it no longer waits."""
-        if part not in self._waiting:
-            return False
-        rows, size = part.rows, part.size
-        part.extend(records)  # in its place: it keeps its turn
-        self._grow(part.rows - rows, part.size - size)
-        return True
-
-    def withdraw(self, part: PendingBatch) -> None:
-        """Withdraw a batch, unless its statement is under way. Drops its callbacks in any case."""
-        part.forget()
+    def _abandon(self, part: PendingBatch) -> None:
         if part in self._waiting:
             self._unwait(part)
-
-    def has_room(self, size: int) -> bool:
-        """Return whether ``size`` more bytes may wait here; otherwise records wait in the log."""
-        return (
-            self._rows < _MOST_STATEMENTS * self._most_rows
-            and self._bytes + size <= STATEMENT_BYTES
-        )
-
-    def _abandon(self, part: PendingBatch) -> None:
-        self.withdraw(part)
         for task, parts in self._running.items():
-            if part in parts and all(part.is_done for part in parts):
+            if part in parts and all(part.outcome.done() for part in parts):
                 task.cancel()
 
     def _begin(self) -> None:
@@ -190,7 +138,7 @@ class GroupWriter:
             return
         closed = self._busy().union(self._suspects)
         if any(part.partition not in closed for part in self._waiting):
-            # The task takes batches when its turn comes, so it also has those handed in until then.
+            # The task takes batches when its turn comes, so it also has those that come until then.
             self._is_due = True
             self._run(self._write_in_turn(), ())
 
@@ -284,14 +232,16 @@ class GroupWriter:
                         rows, began = sum(part.rows for part in parts), time.monotonic()
                         with self._timed():
                             outcomes = await self._writer.write_together(batches, connection)
-                        self._tell(parts, outcomes)
+                        self._report(parts, outcomes)
                         self._running[task] = ()
                         self._begin_alone()
+                        # The partitions of this statement read on, and may have their next batch.
+                        await asyncio.sleep(0)
                         if rows < _FEW_ROWS:
                             await self._linger(began + self._pace)
                         parts = self._take(beside=self._joint - 1)
             except Exception as error:  # noqa: BLE001 - handed to the callers
-                self._tell(parts, [error] * len(parts))
+                self._report(parts, [error] * len(parts))
             finally:
                 self._joint -= 1
             self._running[task] = ()
@@ -315,12 +265,14 @@ class GroupWriter:
         if self._lingering is not None and not self._lingering.done():
             self._lingering.set_result(None)
 
-    def _tell(self, parts: Sequence[PendingBatch], outcomes: Sequence[Written | Exception]) -> None:
+    def _report(
+        self, parts: Sequence[PendingBatch], outcomes: Sequence[Written | Exception]
+    ) -> None:
         for part, outcome in zip(parts, outcomes, strict=True):
             part.attempted(outcome if isinstance(outcome, Exception) else None)
             if _is_verdict(outcome, of_one=len(parts) == 1):
                 self._end(part, outcome)
-            elif not part.is_done:
+            elif not part.outcome.done():
                 self._run(self._write_alone(part), [part])
 
     @contextmanager
@@ -345,7 +297,7 @@ class GroupWriter:
         """Write one batch alone; if a lock stops it, again in the one slot for such batches."""
         async with self._alone_slots:
             outcome = await self._attempt(part, self._writer.write_unless_locked)
-        if isinstance(outcome, Contended) and not part.is_done:
+        if isinstance(outcome, Contended) and not part.outcome.done():
             async with self._locked_slots:
                 outcome = await self._attempt(part, self._writer.write)
         self._end(part, outcome)
@@ -368,23 +320,6 @@ class GroupWriter:
             if not self._suspects[partition]:
                 del self._suspects[partition]
         part.end(outcome)
-
-
-def _ignore_attempt(_began: int, _error: BaseException | None) -> None:
-    return
-
-
-def _ignore_end(_outcome: Written | Exception) -> None:
-    return
-
-
-def _wake(waiter: asyncio.Future[Written], outcome: Written | Exception) -> None:
-    if waiter.done():
-        return
-    if isinstance(outcome, Exception):
-        waiter.set_exception(outcome)
-    else:
-        waiter.set_result(outcome)
 
 
 def _is_verdict(outcome: Written | Exception, *, of_one: bool) -> bool:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import asyncpg
-import msgspec
 import pytest
 
 from persistence.errors import FenceLost, Outage, Rejected, Unexpected
 from persistence.store.batch import FencedBatch, Written
-from persistence.store.group_writer import STATEMENT_BYTES, GroupWriter
+from persistence.store.group_writer import GroupWriter
 from persistence.store.writer import Writer
 from tests.persistence.fences import owned
 from tests.persistence.loglib import contents
@@ -104,42 +103,34 @@ async def test_what_comes_during_a_statement_is_the_next_one(
     assert counted.joint == [[0], [1, 2, 3]]
 
 
-async def test_a_batch_that_grows_while_it_waits_keeps_its_turn(
-    group, counted, fences, database_url, database_pool, eventually
+async def test_partitions_that_have_their_next_batch_at_once_are_in_the_next_statement(
+    group, counted, fences
 ):
-    blocker = await asyncpg.connect(database_url)
-    blocking = blocker.transaction()
-    await blocking.start()
-    await blocker.execute("LOCK TABLE messages IN SHARE MODE")
-    first = asyncio.create_task(group.write(batch(0, "a"), fences[0], nobody))
-    await eventually(
-        lambda: database_pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    )
-    ended: list[Written | Exception] = []
-    growing = group.hand_in(batch(1, "b"), fences[1], nobody, ended.append)
-    group.hand_in(batch(2, "c"), fences[2], nobody, ended.append)
-    assert group.extend(growing, batch(1, "d", name="n"))
-    await blocking.rollback()
-    await blocker.close()
-    await first
-    await eventually(lambda: len(ended) == 2)
-    assert ended == [Written([0, 1], [], []), Written([0], [], [])]
-    assert counted.joint == [[0], [1, 2]]
+    async def write_twice(partition: int) -> None:
+        for name in ("m", "n"):
+            await group.write(
+                batch(partition, *["a"] * ENOUGH, name=name), fences[partition], nobody
+            )
+
+    twice = [asyncio.create_task(write_twice(partition)) for partition in (0, 1)]
+    while not counted.joint:
+        await asyncio.sleep(0)
+    await group.write(batch(2, "c"), fences[2], nobody)
+    await asyncio.gather(*twice)
+    assert [sorted(partitions) for partitions in counted.joint] == [[0, 1], [0, 1, 2]]
 
 
 async def test_few_rows_that_closely_follow_others_wait_for_more(counted, fences, database_pool):
     group = GroupWriter(counted, most_rows=500, slots=5, pace=600)
     assert await group.write(batch(0, "a"), fences[0], nobody) == Written([0], [], [])
     few = asyncio.create_task(group.write(batch(1, *["b"] * (ENOUGH // 2)), fences[1], nobody))
-    ended: list[Written | Exception] = []
-    growing = group.hand_in(batch(2, "b"), fences[2], nobody, ended.append)
+    more = asyncio.create_task(group.write(batch(2, "b"), fences[2], nobody))
     for _ in range(20):  # time enough to begin a statement
         await database_pool.fetchval("SELECT 1")
     assert counted.joint == [[0]], "the first is written at once"
-    assert group.extend(growing, batch(2, *["c"] * (ENOUGH // 2 - 1), name="n"))
-    await few
-    assert [sorted(partitions) for partitions in counted.joint[1:]] == [[1, 2]], "rows enough"
-    assert len(ended) == 1
+    last = asyncio.create_task(group.write(batch(3, *["c"] * (ENOUGH // 2 - 1)), fences[3], nobody))
+    await asyncio.gather(few, more, last)
+    assert [sorted(partitions) for partitions in counted.joint[1:]] == [[1, 2, 3]], "rows enough"
 
 
 async def test_a_row_that_nothing_follows_is_written_soon(counted, fences):
@@ -378,66 +369,44 @@ async def test_a_full_batch_waits_for_the_one_before_it_in_its_partition(
 ):
     """Beside it, it would find the position moved, and the fence lost."""
     group = GroupWriter(counted, most_rows=3, slots=5)
-    ended: list[Written | Exception] = []
     blocker = await asyncpg.connect(database_url)
     blocking = blocker.transaction()
     await blocking.start()
     await blocker.execute("LOCK TABLE messages IN SHARE MODE")
-    group.hand_in(batch(0, *"abc"), fences[0], nobody, ended.append)
-    group.hand_in(batch(0, *"def", name="n"), fences[0], nobody, ended.append)
+    writes = [
+        asyncio.create_task(group.write(batch(0, *contents, name=name), fences[0], nobody))
+        for name, contents in (("m", "abc"), ("n", "def"))
+    ]
     other = asyncio.create_task(group.write(batch(1, *"ghi"), fences[1], nobody))
     await eventually(lambda: len(counted.joint) == 2)
     assert sorted(counted.joint) == [[0], [1]]
     await blocking.rollback()
     await blocker.close()
     assert await other == Written([0, 1, 2], [], [])
-    await eventually(lambda: len(ended) == 2)
-    assert ended == [Written([0, 1, 2], [], [])] * 2
+    assert await asyncio.gather(*writes) == [Written([0, 1, 2], [], [])] * 2
     assert await rows(database_pool, 0) == list("abcdef")
 
 
 async def test_what_waits_behind_a_batch_that_fails_is_written_one_after_the_other(
     group, fences, database_url, database_pool, eventually
 ):
-    ended: list[Written | Exception] = []
     blocker = await asyncpg.connect(database_url)
     blocking = blocker.transaction()
     await blocking.start()
     await blocker.execute("LOCK TABLE messages IN SHARE MODE")
+    writes = list[asyncio.Task[Written]]()
     for name, content in (("bad", POISON), ("m", "a"), ("n", "b")):
-        group.hand_in(batch(0, content, name=name), fences[0], nobody, ended.append)
+        write = group.write(batch(0, content, name=name), fences[0], nobody)
+        writes.append(asyncio.create_task(write))
         await eventually(
             lambda: database_pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
         )
     await blocking.rollback()
     await blocker.close()
-    await eventually(lambda: len(ended) == 3)
+    ended = await asyncio.gather(*writes, return_exceptions=True)
     assert isinstance(ended[0], Rejected)
     assert ended[1:] == [Written([0], [], [])] * 2
     assert await rows(database_pool, 0) == ["a", "b"]
-
-
-async def test_so_many_bytes_may_wait_as_a_statement_has(
-    group, fences, database_url, database_pool, eventually
-):
-    ended: list[Written | Exception] = []
-    blocker = await asyncpg.connect(database_url)
-    blocking = blocker.transaction()
-    await blocking.start()
-    await blocker.execute("LOCK TABLE messages IN SHARE MODE")
-    group.hand_in(batch(0, "a"), fences[0], nobody, ended.append)
-    await eventually(
-        lambda: database_pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    )
-    assert group.has_room(STATEMENT_BYTES)
-    large = [msgspec.structs.replace(it, size=STATEMENT_BYTES // 2) for it in batch(1, "b")]
-    group.hand_in(large, fences[1], nobody, ended.append)
-    assert group.has_room(STATEMENT_BYTES // 2)
-    assert not group.has_room(STATEMENT_BYTES // 2 + 1)
-    await blocking.rollback()
-    await blocker.close()
-    await eventually(lambda: len(ended) == 2)
-    assert group.has_room(STATEMENT_BYTES)
 
 
 async def test_statements_of_two_processes_that_meet_in_their_rows_both_end(writer, database_pool):
