@@ -42,10 +42,10 @@ class LogBounds:
         """Return the offset to read after, for a position in the same log.
 
         That is the offset before the first record if the log removed records that had no row yet:
-        a loss, which is counted and logged once for each position. It is the position that the log
-        shows, if that is earlier and the record at ``through`` is gone: the log lost its end, and
-        what it has appended since may have lower offsets. It is the last offset if the log shows no
-        earlier position: whatever the log appends from then on is new.
+        a loss, which is counted and logged once for each position. If the record at ``through`` is
+        gone from the log's end, the log lost its end, and what it has appended since may have lower
+        offsets. Then it is the position that the log shows, or the offset before the first record
+        if that position is gone as well. Rows that are there already are not inserted twice.
 
         Args:
             partition: The partition.
@@ -63,8 +63,9 @@ class LogBounds:
         is_short = bool(through) and (not last or log.sort_key(last) < at)
         if is_short or (through and through != last and await self._lacks(partition, through)):
             shown = (await self._progress(partition)).floor or ""
-            goes_back = not shown or log.sort_key(shown) < at
-            if goes_back or is_short:
+            is_before = not shown or log.sort_key(shown) < at
+            if is_before or is_short:
+                after = shown if is_before else await before_first(log, topic, partition) or ""
                 _log.warning(
                     "The log lost its last records, whose rows are kept: reading what follows",
                     transport=log.name,
@@ -72,9 +73,9 @@ class LogBounds:
                     partition=partition,
                     position=through,
                     last=last or "none",
-                    reads_after=(shown if goes_back else last) or "the beginning",
+                    reads_after=after or "the beginning",
                 )
-                return shown if goes_back else last
+                return after
         if last == through or await holds_all(log, topic, partition, through):
             return through
         if self._lost_after.get(partition) != through:
