@@ -7,6 +7,7 @@ the service. Start at ``Transport``.
 from __future__ import annotations
 
 from transport.contract import (
+    CONTRACT,
     DLQ_GROUP,
     READ_BYTES,
     WORKER_GROUP,
@@ -46,6 +47,7 @@ from transport.settings import TransportSettings
 from transport.sizes import of_one_read
 
 __all__ = [
+    "CONTRACT",
     "DLQ_GROUP",
     "READ_BYTES",
     "WORKER_GROUP",

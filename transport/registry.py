@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
-from transport.contract import Transport
+from transport.contract import CONTRACT, Transport
 from transport.errors import ConfigurationError
 from transport.log_name import LogName
 from transport.settings import TransportSettings
@@ -58,16 +58,26 @@ def create(name: str, settings: TransportSettings) -> Transport:
 
     Raises:
         ConfigurationError: ``name`` is no name of a log, its kind is not registered, its label has
-            no settings, or the transport is for another release.
+            no settings, or the transport was written for another contract.
     """
     parsed = known_name(name)
     made = _registered()[parsed.kind].load()(settings.of(parsed), parsed)
+    written_for = getattr(made, "contract", "an unknown version")
+    if _major(written_for) != _major(CONTRACT):
+        raise ConfigurationError(
+            f"the transport {parsed.kind!r} was written for {written_for} of the contract, and "
+            f"this release has {CONTRACT}: install a release of its package for that one"
+        )
     if missing := sorted(name for name in _METHODS if not hasattr(made, name)):
         raise ConfigurationError(
-            f"the package that registers {parsed.kind!r} is for another release: its transport has "
-            f"no {', '.join(missing)}; install one for this release"
+            f"the transport {parsed.kind!r} has no {', '.join(missing)}, which the contract "
+            f"{CONTRACT} requires: install a release of its package that is complete"
         )
     return cast("Transport", made)
+
+
+def _major(version: str) -> str:
+    return version.partition(".")[0]
 
 
 @cache

@@ -104,19 +104,24 @@ async def test_what_comes_during_a_statement_is_the_next_one(
 
 
 async def test_partitions_that_have_their_next_batch_at_once_are_in_the_next_statement(
-    group, counted, fences
+    group, counted, fences, database_url, eventually
 ):
-    async def write_twice(partition: int) -> None:
-        for name in ("m", "n"):
-            await group.write(
-                batch(partition, *["a"] * ENOUGH, name=name), fences[partition], nobody
-            )
+    async def write(partition: int, *names: str) -> None:
+        for name in names:
+            rows = batch(partition, *["a"] * ENOUGH, name=name)
+            await group.write(rows, fences[partition], nobody)
 
-    twice = [asyncio.create_task(write_twice(partition)) for partition in (0, 1)]
-    while not counted.joint:
-        await asyncio.sleep(0)
-    await group.write(batch(2, "c"), fences[2], nobody)
-    await asyncio.gather(*twice)
+    blocker = await asyncpg.connect(database_url)
+    blocking = blocker.transaction()
+    await blocking.start()
+    await blocker.execute("LOCK TABLE messages IN SHARE MODE")
+    writes = [asyncio.create_task(write(partition, "m", "n")) for partition in (0, 1)]
+    await eventually(lambda: counted.joint)
+    writes.append(asyncio.create_task(write(2, "m")))
+    await asyncio.sleep(0)
+    await blocking.rollback()
+    await blocker.close()
+    await asyncio.gather(*writes)
     assert [sorted(partitions) for partitions in counted.joint] == [[0, 1], [0, 1, 2]]
 
 

@@ -74,6 +74,7 @@ class _OwnSettings(BaseSettings):
 class SqliteTransport:
     """See ``crossfade.transport.Transport``."""
 
+    contract = "1.0"
     system = "sqlite"
     features = Features(remembers=False, durable=True, shared=True)
 

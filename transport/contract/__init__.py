@@ -41,9 +41,10 @@ from transport.contract.records import (
     Remembered,
     Topic,
 )
-from transport.contract.transport import READ_BYTES, Transport
+from transport.contract.transport import CONTRACT, READ_BYTES, Transport
 
 __all__ = [
+    "CONTRACT",
     "DLQ_GROUP",
     "READ_BYTES",
     "WORKER_GROUP",

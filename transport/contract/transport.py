@@ -10,10 +10,13 @@ from transport.contract.records import DeadLetter, Envelope, Outcome, Record, Re
 from transport.durability import Durability
 
 __all__ = [
+    "CONTRACT",
     "READ_BYTES",
     "Transport",
 ]
 
+CONTRACT = "1.0"
+"""The version of this contract (https://semver.org). A new call or a new rule is a new major."""
 READ_BYTES = 4 * 1024 * 1024
 """The bytes after which one read ends: keys, bodies and headers' values."""
 
@@ -23,6 +26,8 @@ class Transport(Protocol):
 
     name: str
     """The log's name (``transport.log_name``), as metrics, positions and fences use it."""
+    contract: str
+    """The ``CONTRACT`` that the transport was written for. Another major is refused."""
     system: str
     """OpenTelemetry's name of the broker (``messaging.system``)."""
     partitions: int

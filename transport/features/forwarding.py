@@ -31,6 +31,7 @@ class Forwarding:
     def __init__(self, inner: Transport) -> None:
         self.inner = inner
         self.name = inner.name
+        self.contract = inner.contract
         self.system = inner.system
         self.partitions = inner.partitions
         self.features = inner.features

@@ -12,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import TopicPartition
 
 from transport.contract import (
+    CONTRACT,
     DLQ_GROUP,
     WORKER_GROUP,
     DeadLetter,
@@ -82,12 +83,9 @@ _NAME = LogName("kafka")
 class KafkaTransport:
     """See ``transport.contract.Transport``."""
 
+    contract = CONTRACT
     system = "kafka"
-    features = Features(
-        remembers=False,
-        durable=True,
-        shared=True,
-    )
+    features = Features(remembers=False, durable=True, shared=True)
 
     def __init__(self, settings: TransportSettings, name: LogName = _NAME) -> None:
         self.name = str(name)

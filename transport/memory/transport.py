@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 
 from transport.contract import (
+    CONTRACT,
     DeadLetter,
     Envelope,
     Features,
@@ -38,6 +39,7 @@ _NAME = LogName("memory")
 class MemoryTransport:
     """See ``transport.contract.Transport``."""
 
+    contract = CONTRACT
     system = "memory"
     features = Features(remembers=True, durable=False, shared=False)
     location = LogLocation("memory", numbered=True)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Self
 
 from transport.contract import (
+    CONTRACT,
     DLQ_GROUP,
     WORKER_GROUP,
     DeadLetter,
@@ -77,6 +78,7 @@ class RedisTransport:
     but can't exclude it.
     """
 
+    contract = CONTRACT
     system = "redis"
     features = Features(remembers=True, durable=True, shared=True)
 
