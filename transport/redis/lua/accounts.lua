@@ -16,10 +16,20 @@
 --   anew     when the stream was found to be another one after a deletion, as an id
 --   before   `tail` of the deleted stream, by the last look at it
 
+-- The answer to XINFO, or nil if there is no such key. Other errors are raised, like that of a missing
+-- right.
+local function xinfo(kind, stream)
+  local reply = redis.pcall('XINFO', kind, stream)
+  if not reply.err then
+    return reply
+  end
+  return redis.call('EXISTS', stream) == 1 and redis.call('XINFO', kind, stream) or nil
+end
+
 -- The stream by XINFO, or nil if there is none.
 local function stream_info(stream)
-  local reply = redis.pcall('XINFO', 'STREAM', stream)
-  if reply.err then
+  local reply = xinfo('STREAM', stream)
+  if not reply then
     return nil
   end
   local info = fields_of(reply)
@@ -34,8 +44,8 @@ end
 
 -- The group by XINFO, or nil if there is none.
 local function group_info(stream, name)
-  local reply = redis.pcall('XINFO', 'GROUPS', stream)
-  if reply.err then
+  local reply = xinfo('GROUPS', stream)
+  if not reply then
     return nil
   end
   for _, flat in ipairs(reply) do
