@@ -272,7 +272,7 @@ _STANDBY = DashboardRow(
     "The log that is not read",
     (
         Panel(
-            "Standby Acknowledges",
+            "Settled by the Standby",
             "Records of the log that is not read, passed because their message is a row or a "
             "dead letter. Normal: the same as the append rate.",
             "mps",

@@ -13,8 +13,8 @@ copied. So there are three reasons, and no other:
     before ``TRANSPORT`` was changed, or after that but not ``CONSUME_FROM``, or a foreign
     producer's. No other log is known to bring it.
 ``orphaned``
-    The record is a copy, and the workers' group has passed its original without anything coming of
-    it: that log lost it. The copy is all there is.
+    The record is a copy, and the position in the other log has passed its original without anything
+    coming of it: that log lost it. The copy is all there is.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ VARIABLES
     present,    \* The phases that processes run: one, or two during a rolling restart.
     due,        \* What stood below the watermark and is not settled.
     logs,       \* logs[log][partition]: its records, in order.
-    place,      \* How far the workers' group has acknowledged each partition.
+    place,      \* The workers' position in each partition.
     rows,       \* The table, in the order of seq.
     letters,    \* Messages that are dead letters.
     gone,       \* Messages whose row was taken back (only where A5 is broken).
