@@ -124,7 +124,7 @@ def _show(report: AuditReport, *, as_json: bool) -> None:
         out.print(styled((sentence.next or "", "dim")))
     _list("rules the schema lacks", report.missing_constraints)
     _list("keys with several rows", report.duplicates)
-    _list("passed, and neither row nor dead letter", report.unaccounted)
+    _list("before the position, and neither row nor dead letter", report.unaccounted)
     _list("rows that are not what was sent", report.differing)
     _list("messages out of order", report.disorders)
     _list(

@@ -61,6 +61,19 @@ async def examine_log(
             "do what the text names; else see that the server runs, and that this log's settings "
             "lead to it",
         )
+        for observation in await _lacking(log):
+            yield observation
+
+
+async def _lacking(log: Transport) -> list[Observation]:
+    """Return the rights that the user lacks in a log that can't be opened, if there are any."""
+    if not isinstance(log, ForeseesFirstStart):
+        return []
+    try:
+        rights = (await answer(log.first_start(), within=_WITHIN)).rights
+    except (ConfigurationError, TransportError, TimeoutError):
+        return []
+    return [_rights(rights)] if rights is not None and rights.needed else []
 
 
 async def _of_no_log(log: Transport, where: str, known: Mapping[str, str]) -> list[Observation]:

@@ -99,7 +99,7 @@ async def test_the_databases_replies_get_lost(
         await load.goes_on(50)
     final = await deployment.assert_promises_held()
     assert {letter.reason for letter in final.letters} <= {"idempotency_conflict"}
-    assert await worker.metric("stream_consumer_processed_total", status="duplicate") > 0
+    assert await worker.metric("stream_consumer_processed_total", status="error") > 0
 
 
 async def test_the_network_to_the_log_goes_quiet(

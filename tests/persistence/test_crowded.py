@@ -58,8 +58,9 @@ async def test_a_worker_without_a_connection_gives_its_partitions_up(
         )
         await append(transport, *(message(f"m{n}", f"c{n}") for n in range(20)))
         await eventually(lambda: not poor.status().partitions, timeout=20)
-        (paused,) = [pause for pause in poor.status().paused if pause.dependency == "postgresql"]
-        assert "connection" in paused.error
+        await eventually(lambda: [pause.dependency for pause in poor.status().paused], timeout=20)
+        (paused,) = poor.status().paused
+        assert (paused.dependency, "connection" in paused.error) == ("postgresql", True)
         assert poor.status().epochs is None
         await database_pool.execute(
             "UPDATE processes SET seen_at = now() - interval '11 s' WHERE member = 'poor'"

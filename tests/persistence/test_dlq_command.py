@@ -200,11 +200,11 @@ async def test_audit_finds_and_repairs(crossfade, transport, database_pool, star
     assert "no other can look into" in blind.text
     clean = await crossfade("audit")
     assert clean.status == 0
-    assert "3 rows; 3 acknowledged records" in clean.text
+    assert "3 rows; 3 settled records" in clean.text
     await database_pool.execute("DELETE FROM messages WHERE content = '1'")
     found = await crossfade("audit")
     assert found.status == 1
-    assert "1 acknowledged, and neither row nor dead letter" in found.text
+    assert "1 before the position, and neither row nor dead letter" in found.text
     assert message("c1").message_id in found.text
     report = await crossfade("audit", "--json")
     assert json.loads(report.text)["unaccounted"][0]["lacks"] == "row"
