@@ -16,7 +16,6 @@ from tests.support.eventually import eventually
 from tests.support.forked_service import ForkedService
 
 
-
 def _waiting_at(ingress: ForkedService, deployment: Deployment, *, since: float) -> int:
     """Return the number of unanswered requests of ``ingress`` sent after ``since`` (monotonic).
 

@@ -103,13 +103,17 @@ class Settler:
                     self._topic, partition, after=after, limit=self._batch, wait=_WAIT_SECONDS
                 )
             except TransportUnavailable:
-                await asyncio.sleep(_PUBLISH_SECONDS)
-                with suppress(TransportUnavailable):
-                    await self._go_back(partition)
+                await self._go_back_at_last(partition)
             else:
                 self.records += records
                 if records:
                     self.positions[partition] = records[-1].offset
+
+    async def _go_back_at_last(self, partition: int) -> None:
+        while True:
+            await asyncio.sleep(_PUBLISH_SECONDS)
+            with suppress(TransportUnavailable):
+                return await self._go_back(partition)
 
     async def _go_back(self, partition: int) -> None:
         """Continue from the published position, if the log lost the record that was read last."""
