@@ -86,7 +86,7 @@ class LogReader(Generic[_R]):
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._publisher.run(done))
-                watch = PositionWatch(self._context, self._bounds, self.readers)
+                watch = PositionWatch(self._context, self._bounds, self._publisher, self.readers)
                 tasks.create_task(watch.run(stop))
                 tasks.create_task(self._find_surplus(stop))
                 await self._owner.run(stop)

@@ -1,7 +1,9 @@
 """Show the workers' positions to the log's own tools, once a second.
 
-What is published decides nothing: PostgreSQL has the positions. So an error is logged, and the same
-positions are published again a second later.
+What is published decides nothing: PostgreSQL has the positions. So an error is logged, and what was
+not published is published later. But a log may remove what a position has passed. So a position is
+published only after PostgreSQL was found to have it, and not during an outage, after which it may
+be an earlier one.
 """
 
 from __future__ import annotations
@@ -20,9 +22,10 @@ __all__ = ["PositionPublisher"]
 _log = structlog.get_logger(__name__)
 
 _PUBLISH_SECONDS = 1.0
-_ALL_SECONDS = 10.0
+_AGAIN_SECONDS = 8.0
 """An idle partition is shown again, too: somebody may have moved the group, or the log may have to
-remove records that retention kept until now."""
+remove records that retention kept until now. PostgreSQL is asked each five seconds, so that is some
+ten seconds later."""
 
 
 class PositionPublisher:
@@ -31,13 +34,14 @@ class PositionPublisher:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._positions: dict[int, str] = {}
-        self._published: dict[int, str] = {}
-        self._published_all = float("-inf")
+        self._due: set[int] = set()
+        self._published: dict[int, tuple[str, float]] = {}
         self._error = ""
 
     def settled(self, partition: int, through: str) -> None:
-        """Keep the position of a partition, to publish it soon."""
+        """Publish a position soon: PostgreSQL has it now."""
         self._positions[partition] = through
+        self._due.add(partition)
 
     def left(self, partition: int) -> str | None:
         """Return the position that this process kept last; ``None`` if it never had one."""
@@ -51,18 +55,13 @@ class PositionPublisher:
 
     async def _publish(self) -> None:
         now = time.monotonic()
-        if now - self._published_all >= _ALL_SECONDS:
-            self._published_all = now
-            self._published.clear()
-        changed = {
-            partition: through
-            for partition, through in self._positions.items()
-            if through and self._published.get(partition) != through
-        }
-        if not changed:
+        due = {partition: self._positions[partition] for partition in self._due}
+        self._due.clear()
+        due = {p: at for p, at in due.items() if at and not self._is_shown(p, at, now)}
+        if not due:
             return
         try:
-            await self._transport.publish_positions(Topic.MESSAGES, changed, group=WORKER_GROUP)
+            await self._transport.publish_positions(Topic.MESSAGES, due, group=WORKER_GROUP)
         except Exception as error:  # noqa: BLE001 - nothing depends on it: no reason to end the work
             if str(error) != self._error:
                 self._error = str(error)
@@ -74,5 +73,9 @@ class PositionPublisher:
                     exc_info=not isinstance(error, TransportError),
                 )
         else:
-            self._published |= changed
+            self._published |= {partition: (at, now) for partition, at in due.items()}
             self._error = ""
+
+    def _is_shown(self, partition: int, through: str, now: float) -> bool:
+        shown, at = self._published.get(partition, ("", 0.0))
+        return shown == through and now - at < _AGAIN_SECONDS

@@ -2,7 +2,8 @@
 
 A reader that writes learns it from its statement. While it waits for records, PostgreSQL may go
 back to an earlier state, the log may lose its end, or its address may lead to another log. One
-query to each, for all idle partitions of the process, shows that.
+query to each, for all idle partitions of the process, shows that. Positions that are as they were
+are shown to the log's tools again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from persistence.database.outage import Stopping, stopped_within
 from persistence.store.positions import KnownPosition
 from persistence.worker.log_bounds import LogBounds
 from persistence.worker.partition_position import PartitionPosition
+from persistence.worker.position_publisher import PositionPublisher
 from persistence.worker.worker_context import WorkerContext
 
 __all__ = ["PositionWatch", "Watched"]
@@ -38,10 +40,15 @@ class PositionWatch:
     """Checks the positions of ``readers`` (by partition) each ``context.poll`` seconds."""
 
     def __init__(
-        self, context: WorkerContext, bounds: LogBounds, readers: Mapping[int, Watched]
+        self,
+        context: WorkerContext,
+        bounds: LogBounds,
+        publisher: PositionPublisher,
+        readers: Mapping[int, Watched],
     ) -> None:
         self._context = context
         self._bounds = bounds
+        self._publisher = publisher
         self._readers = readers
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -74,3 +81,5 @@ class PositionWatch:
                 continue  # it has worked meanwhile
             if found.get(partition) != KnownPosition(through, log) or partition in short:
                 reader.position.open_again()
+            else:
+                self._publisher.settled(partition, through)

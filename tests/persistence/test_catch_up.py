@@ -204,9 +204,10 @@ async def test_a_log_that_was_trimmed_by_hand_holds_what_follows_the_offset_befo
 
 
 async def test_the_log_keeps_settled_records_while_postgresql_is_down(
-    start, brief, database_pool
+    start, brief, database_pool, monkeypatch
 ) -> None:
     """The outage is longer than the retention, and ends with a failover to a server behind."""
+    monkeypatch.setattr("persistence.worker.position_publisher._AGAIN_SECONDS", 0.5)
     start(log=brief)
     early, lost, late = some("early", 3), some("lost", 20), some("late", 2)
     await persisted(brief, *early)

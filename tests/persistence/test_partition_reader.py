@@ -1,4 +1,4 @@
-"""The new worker of the messages: PostgreSQL's position alone decides what is read."""
+"""The worker of the messages: PostgreSQL's position alone decides what is read."""
 
 from __future__ import annotations
 
@@ -187,6 +187,49 @@ async def test_the_log_shows_the_position_and_a_stop_shows_the_last_one(
     await all_stored()
     await running.stop()
     assert await shown()
+
+
+class Shown(Forwarding):
+    """A log that keeps the positions that were shown in it."""
+
+    def __init__(self, inner) -> None:
+        super().__init__(inner)
+        self.shown: list[tuple[int, str]] = []
+
+    async def publish_positions(self, topic, positions, *, group) -> None:
+        self.shown.extend(positions.items())
+        await super().publish_positions(topic, positions, group=group)
+
+
+async def test_a_process_that_gave_a_partition_away_shows_its_old_position_no_more(
+    work, transport, alive, database_pool, eventually, monkeypatch
+):
+    monkeypatch.setattr("persistence.worker.position_publisher._AGAIN_SECONDS", 0.2)
+    shown, sender = Shown(transport), Sender(transport)
+    await alive("w1")
+    work("w1", of=shown)
+    await sender.send(5)
+    await eventually(lambda: has_rows(database_pool, 40))
+    await alive("w2")
+    second = work("w2", of=shown)
+    await eventually(lambda: len(second.consumer.status().partitions) == PARTITIONS // 2)
+
+    async def are_shown_again(times: int = 3) -> None:
+        begin = len(shown.shown)
+        await eventually(lambda: len(shown.shown) >= begin + times * PARTITIONS)
+
+    await are_shown_again()
+    begin = len(shown.shown)
+    await sender.send(5)
+    await eventually(lambda: has_rows(database_pool, 80))
+    await are_shown_again()
+    for partition in range(PARTITIONS):
+        at = [
+            transport.sort_key(through)
+            for number, through in shown.shown[begin:]
+            if number == partition
+        ]
+        assert at == sorted(at)
 
 
 async def test_rows_that_postgresql_lost_while_idle_come_back_in_order(
