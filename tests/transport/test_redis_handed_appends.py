@@ -79,16 +79,23 @@ class Work:
 
 
 @asynccontextmanager
-async def working(transport: RedisTransport) -> AsyncIterator[Work]:
-    """Read the partition; the next append is handed over."""
-    work = Work(transport)
+async def running(work: Work) -> AsyncIterator[None]:
+    """Read the partition while the block runs."""
     task = asyncio.create_task(work.run())
     try:
-        await work.is_handed(transport)
-        yield work
+        yield
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+@asynccontextmanager
+async def working(transport: RedisTransport) -> AsyncIterator[Work]:
+    """Read the partition; the next append is handed over."""
+    work = Work(transport)
+    async with running(work):
+        await work.is_handed(transport)
+        yield work
 
 
 async def append(transport: RedisTransport, *texts: str) -> None:
@@ -219,7 +226,8 @@ async def test_what_is_handed_over_is_what_the_log_has(
 
 
 async def test_two_readers_of_a_partition_both_get_each_record(near: RedisTransport) -> None:
-    async with working(near) as one, working(near) as other:
+    other = Work(near)
+    async with working(near) as one, running(other):
         for number in range(ROUNDS):
             await append(near, f"for both {number}")
         expected = [f"for both {number}" for number in range(ROUNDS)]
