@@ -10,7 +10,7 @@
     │   ├── UnfitDatabase   a pooler or an engine can't do what is needed: an operator changes it
     │   └── Unexpected    not understood: retried like an outage, never dead-lettered
     ├── Rejected          this record can't be stored, for its own fault: isolate, dead-letter
-    └── FenceLost         a newer owner writes this partition: drop the batch, leave the claim
+    └── FenceLost         a newer owner writes this partition: drop the batch, leave the partition
 
 ``persistence.database.translation`` makes these from asyncpg's, in one place, and chains the
 cause.
@@ -130,7 +130,7 @@ class FenceLost(PersistenceError):  # noqa: N818 - a state of the world, not a m
 
     ``held`` is the epoch that holds the fence, where it is known.
 
-    Remedy: drop the batch in hand and leave the claim. The new owner reads the same records.
+    Remedy: drop the batch in hand and leave the partition. The new owner reads the same records.
     """
 
     def __init__(self, message: str, held: int | None = None) -> None:

@@ -12,8 +12,8 @@ def fair_shares(members: Sequence[str], owners: Sequence[str | None]) -> list[st
 
     Every member gets ``n // m`` partitions or one more. Owners keep their partitions up to their
     share, and the larger shares go to members that have more already. Each member computes this for
-    itself, and gets the same result from the same inputs. If their inputs differ for a moment, the
-    leases decide.
+    itself, and gets the same result from the same inputs. If their inputs differ for a moment, a
+    conditional update in PostgreSQL decides.
 
     Args:
         members: The live members, at least one.

@@ -66,7 +66,7 @@ class Readers:
     async def end(self, *, within: float) -> None:
         """End the standbys, and then, after half of ``within`` at most, the other readers.
 
-        If workers of other processes read a standby's log, the pause in between lets them claim
+        If workers of other processes read a standby's log, the pause in between lets them take
         its partitions.
 
         Args:

@@ -103,7 +103,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HeartbeatReport(msgspec.Struct, frozen=True):
-    """The changing part of a process's row: claims, outages, holdings, logs, quotas, appends."""
+    """The changing part of a process's row: partitions, outages, logs, quotas, appends."""
 
     owned: dict[str, dict[str, int]] = {}
     paused: list[Paused] = []

@@ -1,4 +1,4 @@
-"""Turn the records of claimed partitions into rows, isolate bad records, acknowledge.
+"""Turn the records of owned partitions into rows, and isolate bad records.
 
-``batch`` has the parts of a batch; ``recovery`` puts back rows that PostgreSQL lost.
+``batch`` has the parts of a batch.
 """

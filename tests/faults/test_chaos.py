@@ -142,7 +142,7 @@ class Chaos:
         await drop_connections(self._deployment.database_url)
 
     async def _while(self) -> None:
-        """Let the fault last: sometimes past the lease, sometimes not. Its length is the test."""
+        """Let the fault last: sometimes until a takeover. Its length is the test."""
         await asyncio.sleep(self._dice.uniform(0.0, 3.0))
 
 

@@ -48,7 +48,7 @@ async def test_the_consumed_log_changes_there_and_back_while_old_and_new_workers
 async def test_an_old_worker_that_sleeps_through_the_change_does_no_harm(
     both_logs: BothLogsDeployment,
 ) -> None:
-    """It wakes after its lease has ended, with a batch of a log that is no longer consumed."""
+    """It wakes after a takeover, with a batch of a log that is no longer consumed."""
     ingresses, (old, new) = await both_logs.run(workers=2, **MIRROR)
     async with both_logs.load(ingresses) as load:
         await has_shares(old, new)

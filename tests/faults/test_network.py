@@ -105,7 +105,7 @@ async def test_the_databases_replies_get_lost(
 async def test_the_network_to_the_log_goes_quiet(
     deployment: Deployment, to_log: FaultProxy
 ) -> None:
-    """Nothing is refused and nothing is answered, for longer than a lease."""
+    """Nothing is refused and nothing is answered, for some seconds."""
     ingresses, _ = await deployment.run(
         **deployment.log.environment_through(to_log.host, to_log.port)
     )

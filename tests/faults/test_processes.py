@@ -101,7 +101,7 @@ async def test_processes_that_accept_and_persist_are_hurt_in_turn(deployment: De
     await deployment.assert_promises_held()
 
 
-async def test_a_worker_that_sleeps_past_its_lease_does_no_harm_when_it_wakes(
+async def test_a_worker_that_is_suspended_past_its_takeover_does_no_harm(
     deployment: Deployment,
 ) -> None:
     """It wakes in the middle of a batch, when the partition has another owner."""

@@ -44,7 +44,7 @@ async def own_redis(_own_redis: Server) -> Server:
 
 @pytest.fixture
 def settings(own_redis: Server) -> TransportSettings:
-    """Settings for ``own_redis``: few partitions, short leases."""
+    """Settings for ``own_redis``: few partitions."""
     return short_settings(own_redis)
 
 
