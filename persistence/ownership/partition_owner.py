@@ -8,7 +8,7 @@ partitions without an owner, and those of a process that is no longer alive.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
 import structlog
@@ -133,6 +133,7 @@ class PartitionOwner:
                     served.is_lost = True
                 if served.is_lost or partition not in share:
                     served.leave.set()
+            await self._give_back_unserved(connection, found, share)
             for partition in share:
                 seen = found.fences.get(partition)
                 if partition in self._served or not self._may_take(seen, found.readers):
@@ -164,8 +165,7 @@ class PartitionOwner:
     def _may_take(self, seen: PartitionFence | None, readers: Sequence[str]) -> bool:
         """Return whether no other process works on a partition.
 
-        A fence in this process's name that it does not serve is one of an attempt to take it whose
-        answer was lost.
+        This process may have a partition that it does not serve: see ``_give_back_unserved``.
         """
         return seen is None or seen.owner == self._member or seen.owner not in readers
 
@@ -209,12 +209,30 @@ class PartitionOwner:
         """Give partitions back whose work has ended."""
         ended = [(p, served) for p, served in self._served.items() if served.is_done]
         epochs = {partition: served.epoch for partition, served in ended if not served.is_lost}
+        await self._end_epochs(connection, epochs)
+        for partition, _ in ended:
+            del self._served[partition]
+
+    async def _give_back_unserved(
+        self, connection: Connection, found: Ownership, share: Collection[int]
+    ) -> None:
+        """Give back what PostgreSQL has in this process's name, and is another's share.
+
+        The answer to an attempt to take it was lost, or PostgreSQL went back to before this process
+        gave it back. No other process takes it from one that is alive.
+        """
+        unserved = {
+            partition: fence.epoch
+            for partition, fence in found.fences.items()
+            if fence.owner == self._member and partition not in self._served
+        }
+        await self._end_epochs(connection, {p: e for p, e in unserved.items() if p not in share})
+
+    async def _end_epochs(self, connection: Connection, epochs: Mapping[int, int]) -> None:
         if epochs:
             # This process may have taken some while the others were forgotten.
             end = forget if self._is_forgotten else release
             await end(connection, self._transport, epochs)
-        for partition, _ in ended:
-            del self._served[partition]
 
     async def _end(self) -> None:
         for served in self._served.values():

@@ -74,7 +74,9 @@ async def _has_all_settled(deployment: Deployment, log: Transport) -> bool:
     messages = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
     (letters,) = await log.progress(Topic.DEAD_LETTERS, group=DLQ_GROUP)
     ends = {DEAD_LETTERS: letters.end} | {part.partition: part.end for part in messages}
-    return all(positions.get(number) == end for number, end in ends.items() if end)
+    missing = {n: (positions.get(n), end) for n, end in ends.items() if end != positions.get(n)}
+    assert not any(end for _, end in missing.values()), missing
+    return True
 
 
 async def _rows(servers: PostgresPair) -> int:

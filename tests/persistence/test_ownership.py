@@ -182,6 +182,30 @@ async def test_what_was_taken_without_an_answer_is_taken_again(process, database
     assert set(one.serving.values()) == {8}
 
 
+async def test_a_restore_to_before_a_partition_was_given_back_leaves_none_without_an_owner(
+    process, database_pool, eventually
+):
+    one, two = process("w1"), process("w2")
+    await one.start()
+    await eventually(lambda: sorted(one.serving) == PARTITIONS)
+    before = await database_pool.fetch("SELECT partition, epoch, owner FROM fences")
+    await two.start()
+    await eventually(lambda: shared(one, two))
+    await database_pool.executemany(
+        "UPDATE fences SET epoch = $2, owner = $3 WHERE partition = $1", list(map(tuple, before))
+    )
+
+    async def are_owners() -> bool:
+        for each in (one, two):
+            await each.beat()
+        rows = await database_pool.fetch("SELECT partition, epoch, owner FROM fences")
+        owned = {(row["owner"], row["partition"], row["epoch"]) for row in rows}
+        served = {(it.member, *pair) for it in (one, two) for pair in it.serving.items()}
+        return shared(one, two) and owned == served
+
+    await eventually(are_owners)
+
+
 async def test_an_error_pauses_one_partition_and_a_lost_fence_ends_its_work(process, eventually):
     one = process("p1")
     one.errors = [RuntimeError("a defect"), FenceLost("the position is elsewhere")]

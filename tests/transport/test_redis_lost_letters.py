@@ -68,7 +68,7 @@ async def test_letters_that_are_there_are_not_doubled(
         await log.dead_letter([_letter(two)])
         await failover.promote()
         await _has_letters(log, "one", "two")
-    assert "lost 1 dead letters" in caplog.text
+        await eventually(lambda: "lost 1 dead letters" in caplog.text, timeout=PATIENCE)
 
 
 async def test_a_letter_whose_second_append_got_no_reply_is_told_as_lost(
