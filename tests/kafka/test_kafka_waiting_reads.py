@@ -311,7 +311,8 @@ async def test_a_read_raises_while_the_broker_is_away(kafka_server: KafkaNode) -
             await transport.read(Topic.MESSAGES, 1, wait=0.1)
         await kafka_server.start()
         await eventually(lambda: _is_appended(transport, "after"), 60.0)
-        assert contents(await _patient(transport, None)) == ["after"]
+        # An append without an answer is repeated, and may be there twice.
+        assert set(contents(await _patient(transport, None))) == {"after"}
 
 
 async def _patient(transport: KafkaTransport, after: str | None) -> Sequence[Record]:
