@@ -21,6 +21,7 @@ from tests.support.first_records import first_records
 from tests.support.forked_service import ForkedService
 from tests.support.kafka import fresh_settings, run_kafka
 from tests.support.kafka_damage import cut_tail
+from tests.support.kafka_internals import fetches_held
 from transport.conformance.envelopes import contents, message
 from transport.contract import WORKER_GROUP, Progress, Topic
 from transport.errors import TransportError, TransportUnavailable
@@ -40,25 +41,28 @@ class _Accident:
 
     def __init__(self, node: KafkaServer, parties: int) -> None:
         self._node = node
-        self._cuts: list[tuple[str, int]] = []
+        self._cuts: list[tuple[str, int | None]] = []
         self._met = asyncio.Barrier(parties)
         self._over = asyncio.Event()
 
-    async def cut(self, settings: TransportSettings, *, end: int) -> None:
+    async def cut(self, settings: TransportSettings, *, end: int | None) -> None:
+        """Have the log end at ``end``, or leave it whole."""
         self._cuts.append((settings.kafka_topic, end))
         if await self._met.wait() == 0:
             await self._node.kill()
             for topic, where in self._cuts:
+                if where is None:
+                    continue
                 cut_tail(self._node, topic, 0, end=where)
             await self._node.start()
             self._over.set()
         await self._over.wait()
 
 
-async def _append(transport: KafkaTransport, texts: list[str]) -> None:
+async def _append(transport: KafkaTransport, texts: list[str], *, partition: int = 0) -> None:
     """Append each as a batch of its own, however long Kafka refuses it."""
     for text in texts:
-        envelope = message(text, partition=0, of=transport)
+        envelope = message(text, partition=partition, of=transport)
 
         async def accepted() -> bool:
             (outcome,) = await transport.publish([envelope])  # noqa: B023
@@ -212,6 +216,56 @@ async def _an_older_position_is_read_again(
             assert worker.texts == [*_texts(15, 20), *_texts(100, 130)]
 
 
+async def _own_appends_after_an_election_are_no_loss(
+    settings: TransportSettings, accident: _Accident
+) -> None:
+    """They are read before a fetch shows that another leader epoch has begun."""
+    async with KafkaTransport(settings) as transport:
+        await _append(transport, _texts(0, 3))
+        assert contents(await first_records(transport, 3)) == _texts(0, 3)
+        await _publish(transport, "2")
+        with fetches_held(transport):
+            reading = asyncio.create_task(transport.read(Topic.MESSAGES, 0, after="2", wait=120.0))
+            await accident.cut(settings, end=None)
+            await _append(transport, ["until it can"], partition=1)
+            await _append(transport, ["new"])
+            assert contents(await reading) == ["new"]
+        await _append(transport, ["last"])
+        (last,) = await transport.read(Topic.MESSAGES, 0, after="3", wait=120.0)
+        assert contents([last]) == ["last"], "the log has what was handed over"
+        await _is_counted(transport, "4", lost=0)
+
+
+async def _own_appends_that_were_lost_are_replaced(
+    settings: TransportSettings, accident: _Accident
+) -> None:
+    """The log ends where the old leader epoch was fetched to, so only contents show the loss."""
+    async with KafkaTransport(settings) as transport, KafkaTransport(settings) as other:
+        await _append(transport, _texts(0, 3))
+        assert contents(await first_records(transport, 3)) == _texts(0, 3)
+        with fetches_held(transport, are_lost=True):
+            reading = asyncio.create_task(transport.read(Topic.MESSAGES, 0, after="2", wait=120.0))
+            await asyncio.sleep(0)
+            await _append(transport, ["lost"])
+            assert contents(await reading) == ["lost"]
+            await _publish(transport, "3")
+            await accident.cut(settings, end=3)
+            await _append(other, ["in its place"])
+        (found,) = await transport.read(Topic.MESSAGES, 0, after="3", wait=120.0)
+        assert (found.offset, contents([found])) == ("3", ["in its place"])
+        await _append(transport, ["last"])
+        (last,) = await transport.read(Topic.MESSAGES, 0, after="3", wait=120.0)
+        assert contents([last]) == ["last"]
+        await _is_counted(transport, "4", lost=1)
+
+
+async def _is_counted(transport: KafkaTransport, position: str, *, lost: int) -> None:
+    """Assert that the log shows this position, and so many lost records."""
+    await _publish(transport, position)
+    progress = await _progress(transport)
+    assert (progress.floor, progress.lag, progress.lost) == (position, 0, lost)
+
+
 async def test_records_that_took_the_place_of_a_lost_tail_are_read_and_the_loss_is_counted(
     node: KafkaServer,
 ) -> None:
@@ -220,11 +274,13 @@ async def test_records_that_took_the_place_of_a_lost_tail_are_read_and_the_loss_
         _it_grew_again_before_it_was_read,
         _it_was_not_read_yet,
         _an_older_position_is_read_again,
+        _own_appends_after_an_election_are_no_loss,
+        _own_appends_that_were_lost_are_replaced,
     )
     accident = _Accident(node, len(stories))
     async with asyncio.TaskGroup() as tasks:
         for story in stories:
-            settings = fresh_settings(node.bootstrap, stream_partitions=1)
+            settings = fresh_settings(node.bootstrap, stream_partitions=2)
             tasks.create_task(story(settings, accident), name=story.__name__)
 
 

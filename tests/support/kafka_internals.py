@@ -103,21 +103,32 @@ def note_fetches(patch: pytest.MonkeyPatch) -> list[dict[TopicPartition, int]]:
 
 
 @contextmanager
-def fetches_held(transport: KafkaTransport) -> Iterator[None]:
-    """Keep the answers to fetches of waiting reads from their readers until the block ends."""
-    reads, released = transport._read_ahead, asyncio.Event()
-    take_in = reads._try_to_take_in
+def fetches_held(transport: KafkaTransport, *, are_lost: bool = False) -> Iterator[None]:
+    """Keep the answers to fetches of waiting reads, and failures, until the block ends.
 
-    async def held(*arguments: Any) -> None:
+    ``are_lost``: then the same is fetched again.
+    """
+    reads, released = transport._read_ahead, asyncio.Event()
+    take_in, unanswered = reads._try_to_take_in, reads._unanswered
+    failures: list[Any] = []
+
+    async def held(part: Any, *answer: Any) -> None:
         await released.wait()
-        await take_in(*arguments)
+        if are_lost:
+            reads._make_due(part)
+        else:
+            await take_in(part, *answer)
 
     reads._try_to_take_in = held  # type: ignore[method-assign, assignment]
+    reads._unanswered = lambda *failure: failures.append(failure)  # type: ignore[method-assign]
     try:
         yield
     finally:
         released.set()
         reads._try_to_take_in = take_in  # type: ignore[method-assign]
+        reads._unanswered = unanswered  # type: ignore[method-assign]
+        for failure in failures:
+            unanswered(*failure)
 
 
 def groups_of(transport: KafkaTransport) -> Any:

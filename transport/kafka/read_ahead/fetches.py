@@ -78,4 +78,6 @@ def unpacked(
     records = PartitionRecords(
         at, FetchedRecords(fetched.data), fetched.aborted, start, None, None, True, READ_COMMITTED
     )
-    return list(records), records.next_fetch_offset
+    # aiokafka goes back to the end of each batch before ``start``, and returns the next from there.
+    found = [record for record in records if record.offset >= start]
+    return found, max(start, records.next_fetch_offset)

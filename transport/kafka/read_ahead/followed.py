@@ -32,8 +32,9 @@ class FollowedPartition:
     """The fetch position of a partition, and the records before it that were not read yet.
 
     A read that continues where the last one ended takes its records from memory. ``position`` is
-    the first offset that was not read, ``fetched`` the next offset to fetch. Times are of the event
-    loop's clock.
+    the first offset that was not read, ``fetched`` the next offset to fetch. Records that were
+    handed over follow it: the next fetch shows whether the log has them, and under which leader
+    epoch. Times are of the event loop's clock.
     """
 
     def __init__(self, at: TopicPartition, start: int, now: float) -> None:
@@ -55,12 +56,19 @@ class FollowedPartition:
         self.is_confirmed = False
         """Whether the last answer continued the log: none failed since."""
         self.damaged: DamagedBatchWait | None = None
+        self.handed = deque[Record]()
+        """The adjacent records from ``fetched`` on that no fetch has brought yet."""
         self.empty_at = float("-inf")
         """When the log surely ended at ``fetched``, last."""
         self._records: deque[tuple[int, Record]] = deque()
         self._readers = 0
         self._used_at = now
         self._changed = asyncio.Event()
+
+    @property
+    def following(self) -> int:
+        """The offset after the last record that was fetched or handed over."""
+        return self.fetched + len(self.handed)
 
     @property
     def is_full(self) -> bool:
@@ -72,7 +80,7 @@ class FollowedPartition:
 
         Offsets without a record in between (markers of transactions, for example) don't matter.
         """
-        next_record = self._records[0][0] if self._records else self.fetched
+        next_record = self._records[0][0] if self._records else self.following
         return start == self.position or self.position <= start <= next_record
 
     def is_in_use(self, now: float, within: float = 1.0) -> bool:
@@ -109,22 +117,39 @@ class FollowedPartition:
         return taken
 
     def add(self, records: Sequence[Record], fetched: int) -> None:
-        """Add records in order; ``fetched`` is the offset after them."""
-        self._records.extend([(int(record.offset), record) for record in records])
-        self.bytes += sum(map(size_of, records))
+        """Add fetched records in order; ``fetched`` is the offset after them."""
+        self._hold(records)
+        self.handed.clear()
         self.fetched = fetched
         self.failure = self.damaged = None
+
+    def hand_over(self, records: Sequence[Record]) -> None:
+        """Add records from ``following`` on that the log has, without a fetch."""
+        self.handed.extend(records)
+        self._hold(records)
+
+    def confirm(self, fetched: int) -> None:
+        """Note that the log has the records that were handed over below this offset."""
+        while self.handed and self.fetched < fetched:
+            self.handed.popleft()
+            self.fetched += 1
+        self.failure = self.damaged = None
+
+    def _hold(self, records: Sequence[Record]) -> None:
+        self._records.extend([(int(record.offset), record) for record in records])
+        self.bytes += sum(map(size_of, records))
         if records:
             self.wake()
 
     def cut(self, offset: int) -> None:
         """Continue at ``offset``, after the records in hand: the log lost its tail from there on.
 
-        Positions below the old ``fetched`` may be of the lost tail, so the new leader epoch is
+        Positions below the old ``following`` may be of the lost tail, so the new leader epoch is
         noted for later ones only.
         """
-        self.noted_from = max(self.fetched, self.noted_from)
+        self.noted_from = max(self.following, self.noted_from)
         self.fetched = offset
+        self.handed.clear()
         self.epoch = None
         self.is_confirmed = self.is_out_of_range = False
         self.damaged = None
@@ -148,6 +173,8 @@ class FollowedPartition:
 
     def enter_range(self, fetched: int) -> None:
         """Continue at ``fetched``, which the log has."""
+        if fetched != self.fetched:
+            self.handed.clear()
         self.fetched = fetched
         self.is_out_of_range = False
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from itertools import islice
 from typing import Any
 
 from aiokafka.client import AIOKafkaClient
@@ -25,7 +26,7 @@ from transport.kafka.connection.closing import discard_client
 from transport.kafka.connection.connection import Connector
 from transport.kafka.log import TopicLayout
 from transport.kafka.loss.leader_epochs import LeaderEpochs
-from transport.kafka.read_ahead.batches import batch_heads, count_removed
+from transport.kafka.read_ahead.batches import BatchHead, batch_heads, count_removed
 from transport.kafka.read_ahead.channels import SHORT, Channels, Turn
 from transport.kafka.read_ahead.damaged_batches import begin_wait
 from transport.kafka.read_ahead.fetches import Fetched, answered, fetch_request, unpacked
@@ -48,6 +49,7 @@ _TIDY = 5.0  # seconds between two searches for partitions without reads
 _MOST_HELD_BYTES = (
     64 * 1024 * 1024
 )  # of all partitions; then only those without records are fetched
+_MOST_HANDED = 4000  # records of a partition that no fetch has brought yet
 _REPLICA_SECONDS = 300.0  # after which the leader is asked again for a nearer replica
 
 
@@ -167,13 +169,15 @@ class ReadAhead:
         """Give adjacent records, which this process has just appended, to the partition's reader.
 
         They are dropped unless the reader's next record is the first of them: a fetch brings them.
-        Another process may have cut the log since the last fetch, so none may have failed.
+        The log may have lost its tail since the last fetch, so none may have failed.
         """
         part = self._followed.get(at)
         if part is None or not part.is_confirmed or self._has_enough(part):
             return
-        if part.fetched == int(records[0].offset):
-            self._add(part, records, part.fetched + len(records))
+        if part.following == int(records[0].offset) and len(part.handed) < _MOST_HANDED:
+            held = part.bytes
+            part.hand_over(records)
+            self._held_bytes += part.bytes - held
 
     def fault(self) -> str:
         """Return the reason why a partition can't be read for long now; empty if all can."""
@@ -319,12 +323,7 @@ class ReadAhead:
         if end is not None and end >= part.fetched:
             return True
         # A log that knows no such epoch was restored with its metadata: it is read from the start.
-        log.warning(
-            "A partition is read again from an earlier offset: Kafka elected a leader whose log "
-            "ends there. If it lost records, they are counted",
-            extra={"topic": part.at.topic, "partition": number, "offset": end or 0},
-        )
-        part.cut(end or 0)
+        self._cut(part, end or 0)
         return False
 
     def _has_enough(self, part: FollowedPartition) -> bool:
@@ -498,6 +497,10 @@ class ReadAhead:
         start = part.fetched
         if part.is_closed or asked > start or (asked < start and heads and heads[-1].end <= start):
             return  # it was cut, or all of these are in memory
+        if part.handed and heads:
+            if not self._confirm(part, fetched, heads) or part.fetched == heads[-1].end:
+                return
+            start = part.fetched
         records, following = unpacked(part.at, fetched, start)
         if following <= start and asked < start:
             return
@@ -509,11 +512,46 @@ class ReadAhead:
             self._reads.note_removed(part.at, records[0].offset + 1, damage.records)
         else:
             self._note_removed(part, fetched.data, following, [raw.offset for raw in records])
-            for head in heads:
-                if head.end > start and head.base < following:
-                    self._note_epoch(part, head.epoch, max(head.base, start))
+            self._note_epochs(part, heads, following)
         topic = self._topics[part.at.topic]
         self._add(part, [record_of(topic, raw) for raw in records], following)
+
+    def _confirm(
+        self, part: FollowedPartition, fetched: Fetched, heads: Sequence[BatchHead]
+    ) -> bool:
+        """Return whether the log has the records that were handed over; else go back to them.
+
+        Under one leader epoch a log only grows. A later one may have begun before they were
+        appended, or afterwards with a log that had lost them. So they are compared then.
+        """
+        start, end = part.fetched, min(part.following, heads[-1].end)
+        if any(head.epoch != part.epoch for head in heads):
+            found, _ = unpacked(part.at, fetched, start)
+            kept = [(raw.offset, raw.key, raw.value) for raw in found if raw.offset < end]
+            if kept != [
+                (int(record.offset), record.key.encode(), record.body)
+                for record in islice(part.handed, end - start)
+            ]:
+                self._cut(part, start)
+                return False
+            self._note_epochs(part, heads, end)
+        part.confirm(end)
+        if part.epoch is not None:
+            self._reads.note_end(part.at, end, part.epoch)
+        return True
+
+    def _cut(self, part: FollowedPartition, offset: int) -> None:
+        log.warning(
+            "A partition is read again from an earlier offset: Kafka elected a leader whose log "
+            "ends there. If it lost records, they are counted",
+            extra={"topic": part.at.topic, "partition": part.at.partition, "offset": offset},
+        )
+        part.cut(offset)
+
+    def _note_epochs(self, part: FollowedPartition, heads: Sequence[BatchHead], end: int) -> None:
+        for head in heads:
+            if head.end > part.fetched and head.base < end:
+                self._note_epoch(part, head.epoch, max(head.base, part.fetched))
 
     def _note_epoch(self, part: FollowedPartition, epoch: int, offset: int) -> None:
         part.is_confirmed = True
