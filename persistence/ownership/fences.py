@@ -135,5 +135,5 @@ async def leave(connection: Connection, transport: str, member: str) -> None:
 
 
 async def forget(connection: Connection, transport: str, epochs: Mapping[int, int]) -> None:
-    """Remove the rows of partitions that are given back, of a log that nobody uses any more."""
+    """Remove the rows of partitions that are given back, of a log that no process uses."""
     await connection.execute(_FORGET, transport, list(epochs), list(epochs.values()))

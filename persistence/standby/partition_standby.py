@@ -101,7 +101,7 @@ class PartitionStandby:
         return through if through == self._through else None
 
     async def run(self) -> None:
-        """Follow the log until told to leave; raises as ``PartitionReader.run`` does."""
+        """Follow the log until the work is to end; raises as ``PartitionReader.run`` does."""
         async with self._interruption:
             while not self._leave.is_set():
                 try:
