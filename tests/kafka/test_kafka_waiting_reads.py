@@ -209,6 +209,27 @@ async def test_own_appends_are_read_from_memory_and_are_what_the_log_has(
     assert contents([last]) == ["d"]
 
 
+async def test_own_appends_that_no_fetch_brings_are_kept_up_to_a_limit(
+    kafka_transport: KafkaTransport,
+) -> None:
+    """Fetches may wait for minutes, for the end of another program's transaction."""
+    texts = [f"{number} " + "x" * 200_000 for number in range(20)]
+    await kafka_transport.publish([message("fetched", partition=0, of=kafka_transport)])
+    (last,) = await _all(kafka_transport, 1)
+    with fetches_held(kafka_transport):
+        found: list[Record] = []
+        for text in texts:
+            await kafka_transport.publish([message(text, partition=0, of=kafka_transport)])
+            found += await kafka_transport.read(Topic.MESSAGES, 0, after=last.offset, wait=0.01)
+            last = found[-1] if found else last
+        part = followed(kafka_transport)[0]
+        assert 0 < sum(len(record.body) for record in part.handed) < 2 * 1024 * 1024
+    while len(found) < len(texts):
+        found += await kafka_transport.read(Topic.MESSAGES, 0, after=last.offset, wait=_LONG)
+        last = found[-1]
+    assert contents(found) == texts
+
+
 async def test_own_appends_are_not_read_before_those_of_others(
     kafka_transport: KafkaTransport, kafka_settings: TransportSettings
 ) -> None:

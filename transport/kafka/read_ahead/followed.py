@@ -58,6 +58,7 @@ class FollowedPartition:
         self.damaged: DamagedBatchWait | None = None
         self.handed = deque[Record]()
         """The adjacent records from ``fetched`` on that no fetch has brought yet."""
+        self._handed_bytes = 0
         self.empty_at = float("-inf")
         """When the log surely ended at ``fetched``, last."""
         self._records: deque[tuple[int, Record]] = deque()
@@ -69,6 +70,11 @@ class FollowedPartition:
     def following(self) -> int:
         """The offset after the last record that was fetched or handed over."""
         return self.fetched + len(self.handed)
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether more may be handed over: fetches may fail, or wait for a transaction to end."""
+        return len(self.handed) < _FULL_RECORDS and self._handed_bytes < _FULL_BYTES
 
     @property
     def is_full(self) -> bool:
@@ -119,21 +125,26 @@ class FollowedPartition:
     def add(self, records: Sequence[Record], fetched: int) -> None:
         """Add fetched records in order; ``fetched`` is the offset after them."""
         self._hold(records)
-        self.handed.clear()
+        self._drop_handed()
         self.fetched = fetched
         self.failure = self.damaged = None
 
     def hand_over(self, records: Sequence[Record]) -> None:
         """Add records from ``following`` on that the log has, without a fetch."""
         self.handed.extend(records)
+        self._handed_bytes += sum(map(size_of, records))
         self._hold(records)
 
     def confirm(self, fetched: int) -> None:
         """Note that the log has the records that were handed over below this offset."""
         while self.handed and self.fetched < fetched:
-            self.handed.popleft()
+            self._handed_bytes -= size_of(self.handed.popleft())
             self.fetched += 1
         self.failure = self.damaged = None
+
+    def _drop_handed(self) -> None:
+        self.handed.clear()
+        self._handed_bytes = 0
 
     def _hold(self, records: Sequence[Record]) -> None:
         self._records.extend([(int(record.offset), record) for record in records])
@@ -149,7 +160,7 @@ class FollowedPartition:
         """
         self.noted_from = max(self.following, self.noted_from)
         self.fetched = offset
-        self.handed.clear()
+        self._drop_handed()
         self.epoch = None
         self.is_confirmed = self.is_out_of_range = False
         self.damaged = None
@@ -174,7 +185,7 @@ class FollowedPartition:
     def enter_range(self, fetched: int) -> None:
         """Continue at ``fetched``, which the log has."""
         if fetched != self.fetched:
-            self.handed.clear()
+            self._drop_handed()
         self.fetched = fetched
         self.is_out_of_range = False
 

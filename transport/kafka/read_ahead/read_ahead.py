@@ -49,7 +49,6 @@ _TIDY = 5.0  # seconds between two searches for partitions without reads
 _MOST_HELD_BYTES = (
     64 * 1024 * 1024
 )  # of all partitions; then only those without records are fetched
-_MOST_HANDED = 4000  # records of a partition that no fetch has brought yet
 _REPLICA_SECONDS = 300.0  # after which the leader is asked again for a nearer replica
 
 
@@ -174,7 +173,7 @@ class ReadAhead:
         part = self._followed.get(at)
         if part is None or not part.is_confirmed or self._has_enough(part):
             return
-        if part.following == int(records[0].offset) and len(part.handed) < _MOST_HANDED:
+        if part.following == int(records[0].offset) and part.takes_more:
             held = part.bytes
             part.hand_over(records)
             self._held_bytes += part.bytes - held
