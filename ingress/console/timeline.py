@@ -165,8 +165,8 @@ class Timelines:
             record = None
         if record is not None and not _is(record, message_id):
             record = None
-        at = record.appended_at if record is not None else log.time_in(offset)
-        return LogPosition(name, partition, offset, "" if at is None else timestamp(at)), record
+        at = "" if record is None else timestamp(record.appended_at)
+        return LogPosition(name, partition, offset, at), record
 
 
 def in_order(steps: Iterable[Step]) -> list[Step]:

@@ -13,7 +13,6 @@ __all__ = [
     "dead_letters_like",
     "dead_letters_with",
     "latest_dead_letters",
-    "messages_at",
     "messages_like",
     "messages_with",
 ]
@@ -34,15 +33,6 @@ ORDER BY accepted_at DESC, id LIMIT $3
 
 LIKE = f"""
 SELECT {_COLUMNS} FROM messages WHERE id >= $1 AND id <= $2 ORDER BY id LIMIT $3
-"""  # noqa: S608 - constants only
-
-# Positions have no index: the rows of the time at which the record was appended are read.
-AT = f"""
-SELECT {_COLUMNS} FROM messages
-WHERE created_at >= to_timestamp($1) - interval '1 minute'
-    AND created_at <= to_timestamp($1) + interval '10 minutes'
-    AND transport = $2 AND partition = $3 AND log_offset = $4
-LIMIT 2
 """  # noqa: S608 - constants only
 
 # A record may have any size. The body of one that is too large to be a message of ours is not read.
@@ -135,21 +125,6 @@ async def dead_letters_like(
     """
     async with using(pool) as connection:
         return await connection.fetch(LETTERS_LIKE, first, last, limit)
-
-
-async def messages_at(
-    pool: Pool, appended_at: float, transport: str, partition: int, offset: str
-) -> list[asyncpg.Record]:
-    """Return the row that came from a position in a log, if it was written soon after the append.
-
-    ``appended_at`` is in seconds since the epoch. Rows from a minute before it to ten minutes after
-    it are looked at.
-
-    Raises:
-        Outage: PostgreSQL can't answer now.
-    """
-    async with using(pool) as connection:
-        return await connection.fetch(AT, appended_at, transport, partition, offset)
 
 
 async def dead_letter_at(pool: Pool, number: int) -> list[asyncpg.Record]:

@@ -13,7 +13,6 @@ from compose.local.ports import free_port
 from otel.metrics_server import TARGETS
 from tests.compose.test_guide_steps import BODY, JSON
 from tests.support.eventually import eventually
-from transport.contract import WORKER_GROUP
 
 
 async def _get(url: str) -> httpx.Response:
@@ -132,8 +131,7 @@ async def test_records_that_left_the_log_unread_are_told_in_readiness(crossfade,
             async for name in client.scan_iter("msg:stream:*")
             if await client.xlen(name)
         ]
-        accounts = f"{{{stream}}}:accounts:{WORKER_GROUP}"
-        await eventually(lambda: _unread(client, accounts, 1), timeout=20)
+        await eventually(lambda: _is_noted(client, stream), timeout=20)
         await client.delete(stream)
 
     async def told() -> bool:
@@ -146,9 +144,9 @@ async def test_records_that_left_the_log_unread_are_told_in_readiness(crossfade,
     assert await running.terminate() == 0
 
 
-async def _unread(client: Redis, accounts: str, count: int) -> bool:
-    """Whether the log's accounts have noted so many unread records, which no worker looks at."""
-    return await client.hget(accounts, "unread") == str(count).encode()
+async def _is_noted(client: Redis, stream: str) -> bool:
+    """Return whether the log has noted that the stream has one record, which no worker reads."""
+    return await client.hget(f"{{{stream}}}:generations", "end") == b"1"
 
 
 async def _losses(api: str) -> tuple[str, str]:

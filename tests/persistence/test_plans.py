@@ -26,7 +26,6 @@ ASKED = {
     "what became of messages": settled.OUTCOMES,
     "messages by any id": search.MESSAGES,
     "messages by the beginning of an id": search.LIKE,
-    "the row that came from a place": search.AT,
     "dead letters by the beginning of an id": search.LETTERS_LIKE,
     "a conversation, newest first": recent.OF_CONVERSATION,
     "a slice of time": recent.SLICE,

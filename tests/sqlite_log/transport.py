@@ -182,10 +182,6 @@ class SqliteTransport:
         (first,) = await self._db.run(lambda db: db.execute(statement, values).fetchone())
         return self.offset_before(str(first))
 
-    def time_in(self, offset: str) -> float | None:
-        """Return nothing: a number tells no time."""
-        return None
-
     def sort_key(self, offset: str) -> bytes:
         """Return a key that orders offsets; see the contract."""
         return offset_sort_key(offset)

@@ -12,10 +12,7 @@ OTHER_FUNCTION = "redis.register_function(PREFIX .. 'other', function() return 1
 
 def answers_append(value: str) -> str:
     """Return code whose functions answer each append with ``value``, an expression of Lua."""
-    return "\n".join(
-        f"redis.register_function(PREFIX .. '{name}', function() return {value} end)"
-        for name in ("append", "append_after")
-    )
+    return f"redis.register_function(PREFIX .. 'append', function() return {value} end)"
 
 
 async def replace_library(client: Redis, code: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.support.appends import append, append_at_last, texts
 from tests.support.eventually import eventually
 from tests.transport.redis_failover import Failover, log_of, run
@@ -84,35 +82,19 @@ async def test_every_rescue_of_the_day_is_counted(failover: Failover) -> None:
         assert await log.rescued() == 8
 
 
-async def _lose_with_a_process(failover: Failover, log: RedisTransport) -> None:
-    """A process ends with the primary: what it appended last is gone, and it reports nothing."""
-    async with log_of(failover) as other:
-        await append(other, messages(["kept"], partition=P, of=other))
-        await append(log, messages(["kept-too"], partition=P, of=log))
-        await failover.cut()
-        gone = messages([f"gone-{n}" for n in range(7)], partition=P, of=other)
-        await append(other, gone)
-    await append(log, messages([f"lost-{n}" for n in range(8)], partition=P, of=log))
-    await failover.promote()
-    await append_at_last(log, "new")
-    await eventually(lambda: _lost(log), timeout=20)
-
-
-async def test_a_process_that_reported_nothing_leaves_it_open_how_many_are_gone(
-    failover: Failover,
-) -> None:
-    async with log_of(failover) as log:
-        await _lose_with_a_process(failover, log)
-        assert (await _progress(log)).lost_uncounted
-
-
-@pytest.mark.xfail(
-    strict=True,
-    reason="no other process knows how many it had appended, until offsets count: the redesign "
-    "'One position, one owner'",
-)
 async def test_what_is_gone_with_a_process_is_counted_exactly(failover: Failover) -> None:
+    """It ends with the primary; another process knows a later record."""
     async with log_of(failover) as log:
-        await _lose_with_a_process(failover, log)
+        async with log_of(failover) as other:
+            await append(other, messages(["kept"], partition=P, of=other))
+            await append(log, messages(["kept-too"], partition=P, of=log))
+            await failover.cut()
+            gone = messages([f"gone-{n}" for n in range(7)], partition=P, of=other)
+            await append(other, gone)
+        await append(log, messages([f"lost-{n}" for n in range(8)], partition=P, of=log))
+        await failover.promote()
+        await append_at_last(log, "new")
+        await eventually(lambda: _lost(log), timeout=20)
         progress = await _progress(log)
         assert progress.lost - progress.put_back == 7
+        assert not progress.lost_uncounted

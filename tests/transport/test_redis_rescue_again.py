@@ -16,11 +16,11 @@ from transport.conformance.envelopes import messages
 _RECENT = "transport.redis.rescue.recent_appends"
 
 
-async def test_what_the_leader_has_not_appended_again_yet_outlives_another_failover(
+async def test_what_is_not_appended_again_yet_outlives_another_failover(
     failover: Failover, third: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The outage took longer than ``REDIS_RESCUE_SECONDS``."""
-    monkeypatch.setattr("transport.redis.rescue.leader._RECORDS_PER_TURN", 2)
+    monkeypatch.setattr("transport.redis.rescue.rescue._RECORDS_PER_TURN", 2)
     async with log_of(failover) as log:
         await failover.cut()
         lost = [f"lost-{n}" for n in range(6)]

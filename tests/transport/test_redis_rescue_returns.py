@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 
 import pytest
 
 from compose.local.valkey import ValkeyServer
 from tests.support.appends import append, append_at_last, texts
-from tests.support.eventually import eventually
 from tests.transport.redis_failover import Failover, log_of, run
 from transport.conformance.envelopes import messages
-from transport.errors import TransportError
-from transport.redis.keys import messages_log
 
-_IN_ORDER = "in their order, before anything else"
+_FIRST = "before anything new of this process"
 
 
 def _lead_to(failover: Failover, server: ValkeyServer) -> None:
@@ -23,7 +19,7 @@ def _lead_to(failover: Failover, server: ValkeyServer) -> None:
     failover.proxy.reset()
 
 
-async def test_what_only_the_other_server_got_is_appended_again_in_its_order(
+async def test_what_only_the_other_server_got_is_appended_again(
     failover: Failover, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The address moves back, as a floating IP does; a rescue to this server has ended before."""
@@ -49,36 +45,14 @@ async def test_what_only_the_other_server_got_is_appended_again_in_its_order(
         caplog.clear()
         _lead_to(failover, primary)
         await asyncio.gather(append_at_last(one, "new"), append_at_last(other, "new"))
-        before = ["kept", "kept", "here", "here", "there", "there"]
-        assert await texts(one) == [*before, *there, "new", "new"]
+        found = await texts(one)
+        assert found[:4] == ["kept", "kept", "here", "here"]
+        assert sorted(found[4:]) == sorted(["there", "there", *there, "new", "new"])
+        for own in (there[::2], there[1::2]):
+            assert [text for text in found if text in own] == own
+        assert found[-1] == "new"
         assert await one.rescued() == 22
-    assert _IN_ORDER in caplog.text
-
-
-async def test_who_did_not_get_to_the_other_server_waits_for_what_others_appended_there(
-    failover: Failover,
-) -> None:
-    """The address moves back while one process still takes part in the rescue of the other."""
-    async with log_of(failover) as one, log_of(failover) as other:
-        await append(one, messages(["kept"], partition=0, of=one))
-        writers = messages_log(one.partitions).writers
-        (member,) = await run(failover.primary, "ZRANGE", writers, "0", "-1")
-        await append(other, messages(["kept"], partition=0, of=other))
-        await failover.cut()
-        failover.proxy.hold(member)  # its report
-        _lead_to(failover, failover.replica)
-
-        async def is_held() -> bool:
-            with suppress(TransportError):
-                await one.ping()
-            return failover.proxy.held.is_set()
-
-        await eventually(is_held, timeout=20.0)
-        await append_at_last(other, "there")
-        _lead_to(failover, failover.primary)
-        failover.proxy.release()
-        await asyncio.gather(append_at_last(one, "new"), append_at_last(other, "new"))
-        assert await texts(one) == ["kept", "kept", "there", "new", "new"]
+    assert _FIRST in caplog.text
 
 
 async def test_an_id_that_is_kept_free_is_no_record_that_overtook(
@@ -96,4 +70,4 @@ async def test_an_id_that_is_kept_free_is_no_record_that_overtook(
         await failover.promote()
         await append_at_last(log, "new")
         assert await texts(log) == ["kept", "lost", "new"]
-    assert _IN_ORDER in caplog.text
+    assert _FIRST in caplog.text

@@ -14,10 +14,10 @@ MUCH = "x" * 1_000_000  # five of them are more than is kept
 P = 1
 
 
-def run_of(before: str, *offsets: str, body: str = "hello") -> Run:
+def run_of(*offsets: str, body: str = "hello") -> Run:
     """Return a run of records at these offsets."""
     envelopes = [Envelope(f"m{at}", P, "conv", f"{body}{at}".encode(), {}) for at in offsets]
-    return Run(before, envelopes, list(offsets))
+    return Run(envelopes, list(offsets), 1.0)
 
 
 class _Server:
@@ -47,58 +47,56 @@ def taken(appends: OwnAppends, after: str | None, limit: int = 100) -> list[str]
 async def test_a_reader_gets_what_follows_its_record_and_nothing_after_a_gap(
     appends: OwnAppends,
 ) -> None:
-    for run in (run_of("0-0", "1-0"), run_of("1-0", "2-0", "3-0"), run_of("4-0", "5-0")):
+    for run in (run_of("7-1"), run_of("7-2", "7-3"), run_of("8-1")):
         appends.appended(P, run)
-    assert taken(appends, "3-0") == []
-    assert taken(appends, None) == ["1-0", "2-0", "3-0"]
-    assert taken(appends, None) == [], "they are kept no longer"
-    assert taken(appends, "4-0") == ["5-0"]
+    assert taken(appends, None) == taken(appends, "7-3") == []
+    assert taken(appends, "7-0") == ["7-1", "7-2", "7-3"]
+    assert taken(appends, "7-0") == [], "they are kept no longer"
+    assert taken(appends, "8-0") == ["8-1"]
+
+
+def test_only_records_of_one_generation_are_adjacent() -> None:
+    runs = (run_of("7-1"), run_of("7-1", "7-2"), run_of("7-0"), run_of("7-1", "8-0"))
+    assert [run.is_dense for run in runs] == [True, True, False, False]
 
 
 async def test_what_is_beyond_the_limit_comes_next(appends: OwnAppends) -> None:
-    appends.appended(P, run_of("0-0", "1-0", "2-0", "3-0"))
-    appends.appended(P, run_of("3-0", "4-0", "5-0"))
-    assert [taken(appends, after, 2) for after in (None, "2-0", "4-0")] == [
-        ["1-0", "2-0"],
-        ["3-0", "4-0"],
-        ["5-0"],
+    appends.appended(P, run_of("7-1", "7-2", "7-3"))
+    appends.appended(P, run_of("7-4", "7-5"))
+    assert [taken(appends, after, 2) for after in ("7-0", "7-2", "7-4")] == [
+        ["7-1", "7-2"],
+        ["7-3", "7-4"],
+        ["7-5"],
     ]
 
 
 async def test_the_oldest_are_dropped_where_they_are_too_many(appends: OwnAppends) -> None:
     for n in range(10):
-        appends.appended(P, run_of(f"{n}-0", f"{n + 1}-0", body=MUCH))
-    assert taken(appends, "0-0") == []
-    got = [taken(appends, f"{n}-0", 1) for n in range(1, 10)]
-    assert got[-1] == ["10-0"]
+        appends.appended(P, run_of(f"7-{n + 1}", body=MUCH))
+    assert taken(appends, "7-0") == []
+    got = [taken(appends, f"7-{n}", 1) for n in range(1, 10)]
+    assert got[-1] == ["7-10"]
     assert 1 <= sum(map(len, got)) <= 4
 
 
 async def test_a_partition_that_is_not_read_keeps_nothing(appends: OwnAppends) -> None:
     rung: list[int] = []
     appends.on_kept = lambda partition, run: rung.append(partition)
-    appends.appended(P + 1, run_of("0-0", "1-0"))
-    assert not appends.take(P + 1, "0-0", 10)
-    appends.appended(P, run_of("0-0", "1-0"))
+    appends.appended(P + 1, run_of("7-1"))
+    assert not appends.take(P + 1, "7-0", 10)
+    appends.appended(P, run_of("7-1"))
     assert rung == [P]
-
-
-async def test_a_process_without_readers_wants_nothing() -> None:
-    appends = OwnAppends(lambda: 1)
-    assert not appends.any_wanted
-    appends.want(P, 0.0)
-    assert appends.any_wanted
 
 
 async def test_nothing_is_kept_over_a_change_of_connections(
     appends: OwnAppends, server: _Server
 ) -> None:
     """A new one may lead to a server that lacks the records."""
-    appends.appended(P, run_of("0-0", "1-0"))
+    appends.appended(P, run_of("7-1"))
     server.made += 1
-    assert taken(appends, "0-0") == []
-    appends.appended(P, run_of("1-0", "2-0"))
-    assert taken(appends, "1-0") == ["2-0"]
+    assert taken(appends, "7-0") == []
+    appends.appended(P, run_of("7-2"))
+    assert taken(appends, "7-1") == ["7-2"]
 
 
 async def test_only_appends_that_have_begun_are_waited_for(appends: OwnAppends) -> None:

@@ -7,14 +7,13 @@ import asyncio
 import pytest
 from redis.crc import key_slot
 
-from compose.local.valkey import ValkeyServer
 from tests.support.appends import append, append_at_last, texts
 from tests.support.eventually import eventually
 from tests.support.redis_cluster import RedisCluster
 from tests.transport.redis_backend import short_settings
 from tests.transport.settler import Settler
 from transport.conformance.envelopes import contents, message, messages
-from transport.errors import AppendUnknown
+from transport.contract import Appended
 from transport.redis import RedisTransport
 
 _PARTITIONS = 6
@@ -35,7 +34,7 @@ def _transport(shards: RedisCluster) -> RedisTransport:
     )
 
 
-async def test_what_a_shard_lost_stands_in_its_order_before_all_that_is_new(
+async def test_what_a_shard_lost_of_each_process_stands_in_its_order_before_all_that_is_new_of_it(
     shards: RedisCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with _transport(shards) as one, _transport(shards) as other:
@@ -52,16 +51,21 @@ async def test_what_a_shard_lost_stands_in_its_order_before_all_that_is_new(
         for partition in on_it:
             await append(one, messages(["lost"], partition=partition, of=one))
         await victim.kill()
-        await asyncio.gather(append_at_last(one, "new"), append_at_last(other, "new"))
-        lost = [f"lost-{n}" for n in range(40)]
-        assert await texts(one) == ["kept", "kept too", *lost, "new", "new"]
+        await asyncio.gather(
+            append_at_last(one, "new of one"), append_at_last(other, "new of other")
+        )
+        found = await texts(one)
+        assert (found[:2], len(found)) == (["kept", "kept too"], 44)
+        for first, name in enumerate(("one", "other")):
+            own = [*(f"lost-{n}" for n in range(first, 40, 2)), f"new of {name}"]
+            assert [text for text in found if text in own] == own
         for partition in range(1, _PARTITIONS):
             await append_at_last(one, "new", partition)
             between = ["lost"] if partition in on_it else []
             assert await texts(one, partition) == ["kept", *between, "new"]
         assert await one.rescued() == 40 + len(on_it)
     assert _AGAIN in caplog.text
-    assert "before anything else" in caplog.text
+    assert "before anything new of this process" in caplog.text
 
 
 async def test_workers_get_what_a_shard_lost(shards: RedisCluster) -> None:
@@ -87,7 +91,7 @@ async def test_workers_get_what_a_shard_lost(shards: RedisCluster) -> None:
 async def test_a_slot_that_is_moved_has_nobody_wait(
     shards: RedisCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing is gone, so nobody reports: the processes knew the server that got it."""
+    """Nothing is gone, so there is no rescue: the processes knew the server that got it."""
     async with _transport(shards) as one, _transport(shards) as other:
         for log in (one, other):
             await append(log, [message(f"of {log is one}", partition=0, of=log)])
@@ -96,7 +100,6 @@ async def test_a_slot_that_is_moved_has_nobody_wait(
         await shards.move(key_slot(b"msg:stream:0"), to)
         await append_at_last(one, "new")
         assert await texts(one) == ["of True", "of False", "new"]
-        assert not await shards.run(to, "KEYS", "*rescue*")
     assert _AGAIN not in caplog.text
 
 
@@ -105,9 +108,7 @@ async def test_a_shard_fails_over_while_an_append_waits_for_the_rescue_of_anothe
 ) -> None:
     """Its record is not among those that the process still has as the shard's rescue begins."""
     async with _transport(shards) as log:
-        async with _transport(shards) as ended:  # a rescue waits for its report
-            await append(ended, [message("kept", partition=p, of=log) for p in range(_PARTITIONS)])
-        await append(log, [message("kept too", partition=p, of=log) for p in range(_PARTITIONS)])
+        await append(log, [message("kept", partition=p, of=log) for p in range(_PARTITIONS)])
         near = await shards.primary_of("msg:stream:0")
         elsewhere = 1
         while await shards.primary_of(f"msg:stream:{elsewhere}") is near:
@@ -116,21 +117,24 @@ async def test_a_shard_fails_over_while_an_append_waits_for_the_rescue_of_anothe
         (near_replica,), (far_replica,) = [await shards.replicas_of(it) for it in (near, far)]
         for partition in (0, elsewhere):
             await shards.cut(f"msg:stream:{partition}")
+        for replica in (near_replica, far_replica):  # which makes their rescues wait
+            await shards.run(replica, "CONFIG", "SET", "min-replicas-to-write", "3")
+        await append(log, [message("lost", partition=p, of=log) for p in (0, elsewhere)])
         await shards.run(far_replica, "CLUSTER", "FAILOVER", "TAKEOVER")
+
+        async def waits_for(partition: int) -> bool:
+            (outcome,) = await log.publish(messages(["refused"], partition=partition, of=log))
+            return "appended again first" in str(outcome)
+
+        await eventually(lambda: waits_for(elsewhere), timeout=_PATIENCE)
         both = [message("both", partition=p, of=log) for p in (0, elsewhere)]
         appending = asyncio.create_task(log.publish(both))
-
-        async def reports_to(server: ValkeyServer) -> bool:
-            return bool(await shards.run(server, "KEYS", "*:rescue:*"))
-
-        await eventually(lambda: reports_to(far_replica), timeout=_PATIENCE)
         await shards.run(near_replica, "CLUSTER", "FAILOVER", "TAKEOVER")
-
-        async def is_noticed() -> bool:
-            await log.publish(messages(["new"], partition=0, of=log))
-            return await reports_to(near_replica)
-
-        await eventually(is_noticed, timeout=_PATIENCE)
+        await eventually(lambda: waits_for(0), timeout=_PATIENCE)
         outcome, _ = await appending
+        for replica in (near_replica, far_replica):
+            await shards.run(replica, "CONFIG", "SET", "min-replicas-to-write", "0")
         await append_at_last(log, "new")
-        assert isinstance(outcome, AppendUnknown) or "both" in await texts(log)
+        found = await texts(log)
+        assert found.index("lost") < found.index("new")
+        assert not isinstance(outcome, Appended) or "both" in found

@@ -103,14 +103,6 @@ async def test_a_log_is_read_from_a_time_on(backend: Backend) -> None:
 
 
 @pytest.mark.asyncio
-async def test_an_offset_tells_its_records_time_or_none(backend: Backend) -> None:
-    async with backend.create() as transport:
-        (record,) = await _appended(transport, 1)
-        assert transport.time_in(record.offset) in (None, record.appended_at)
-        assert transport.time_in("no offset") is None
-
-
-@pytest.mark.asyncio
 async def test_sort_keys_order_all_offsets_as_the_log_does(backend: Backend) -> None:
     async with backend.create() as transport:
         records = await _appended(transport, 12)

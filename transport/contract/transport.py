@@ -180,16 +180,6 @@ class Transport(Protocol):
             TransportUnavailable: the log can't be asked now.
         """
 
-    def time_in(self, offset: str) -> float | None:
-        """Return the time of a record's append, if its offset contains it.
-
-        Args:
-            offset: the record's offset.
-
-        Returns:
-            Seconds since the Unix epoch; ``None`` if offsets contain no time, or this is no offset.
-        """
-
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
         """Return a group's published positions, and the records after them.
 

@@ -98,10 +98,6 @@ class Forwarding:
         """As the inner transport."""
         return await self._ready().offset_before_time(topic, partition, time)
 
-    def time_in(self, offset: str) -> float | None:
-        """As the inner transport."""
-        return self.inner.time_in(offset)
-
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
         """As the inner transport."""
         return await self._ready().progress(topic, group=group)

@@ -278,10 +278,6 @@ class KafkaTransport:
         at = self._at(topic, partition)
         return self.offset_before(str(await self._reader.at_time(at, time)))
 
-    def time_in(self, offset: str) -> float | None:  # noqa: ARG002 - the contract's
-        """Return ``None``: an offset of Kafka contains no time."""
-        return None
-
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
         """See ``transport.contract.Transport.progress``."""
         return await progress_of(self._context(topic, group), self._gaps)

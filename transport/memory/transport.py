@@ -122,10 +122,6 @@ class MemoryTransport:
         place = bisect_left(log.records, time, key=lambda record: record.appended_at)
         return self.offset_before(str(log.first + place))
 
-    def time_in(self, offset: str) -> float | None:  # noqa: ARG002 - the contract's
-        """Return ``None``: an offset in memory contains no time."""
-        return None
-
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
         """Return a group's progress; see the contract."""
         positions = self._log.positions(topic, group)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["LARGEST", "entry_id", "id_before", "id_key", "time_in"]
+__all__ = ["entry_id", "id_before", "id_key"]
 
-LARGEST = 2**64 - 1
+_LARGEST = 2**64 - 1
 _ID = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
 
 
@@ -28,7 +28,7 @@ def id_before(text: str) -> str | None:
     ms, sequence = _parts(text)
     if sequence:
         return _spelled(ms, sequence - 1)
-    return _spelled(ms - 1, LARGEST) if ms else None
+    return _spelled(ms - 1, _LARGEST) if ms else None
 
 
 def id_key(text: str) -> bytes:
@@ -41,23 +41,12 @@ def id_key(text: str) -> bytes:
     return (ms << 64 | sequence).to_bytes(16, "big")
 
 
-def time_in(text: str) -> float | None:
-    """Return the time that an id begins with, in seconds since the Unix epoch.
-
-    ``None`` if ``text`` is no entry id.
-    """
-    try:
-        return _parts(text)[0] / 1000
-    except ValueError:
-        return None
-
-
 def _parts(text: str) -> tuple[int, int]:
     match = _ID.fullmatch(text)
     if match is None:
         raise ValueError(f"{text[:50]!r} is no entry id, such as 1795658271335-0")
     ms, sequence = map(int, match.groups("0"))
-    if ms > LARGEST or sequence > LARGEST:
+    if ms > _LARGEST or sequence > _LARGEST:
         raise ValueError(f"{text[:50]!r} is no entry id: its numbers have at most 64 bits")
     return ms, sequence
 

@@ -6,16 +6,13 @@
 ``{msg:stream}:memory:0`` and ``:1``      hash: by message id its offset, and the answer to a repeat
 ``{<stream>}:memory:0`` and ``:1``        the same, of one partition: in a cluster
 ``{<stream>}:accounts:<group>``           hash: the published position, and losses (lua/)
+``{<stream>}:generations``                hash: the generations of the stream's ids (lua/)
 ``{<stream>}:trimmed``                    string: the last id that we trimmed, and how many in all
 ``{msg:stream}:partitions``               string: how many partitions this log was made with
 ``{msg:stream}:identity``                  string: the UUID of this log
-``{msg:stream}:writers``                  sorted set: processes that append, by when they expire
-``{msg:stream}:rescue:2:<repl. id>``      hash: records lost in a failover, until appended again
 ``{msg:stream}:rescues``                  sorted set: records appended again, a day, by the time
 ``{msg:stream}:probe``                    string: written to test for writes; expires
-``{<stream>}:writers``                    in a cluster: the last four, for one partition
-``{<stream>}:rescue:2:<repl. id>``
-``{<stream>}:rescues``
+``{<stream>}:rescues``                    in a cluster: the last two, for one partition
 ``{<stream>}:probe``
 ========================================  ==============================================
 
@@ -35,11 +32,10 @@ import msgspec
 
 from transport.contract import Topic
 
-__all__ = ["TopicKeys", "dead_letter_log", "messages_log", "trimmed"]
+__all__ = ["TopicKeys", "dead_letter_log", "generations", "messages_log", "trimmed"]
 
 
 _PROBE_MS = 60_000
-_REPORT_VERSION = 2  # of the format of rescue reports: raise it when the format changes
 
 
 class TopicKeys(msgspec.Struct, frozen=True):
@@ -68,21 +64,9 @@ class TopicKeys(msgspec.Struct, frozen=True):
         """Return the command that tests for writes on the server of ``partition``, in a cluster."""
         return ("SET", f"{{{self.streams[partition]}}}:probe", "1", "PX", _PROBE_MS)
 
-    @property
-    def writers(self) -> str:
-        """The key of the processes that append, sorted by when they expire."""
-        return f"{{{self.name}}}:writers"
-
     def of_partition(self, partition: int) -> TopicKeys:
-        """Return these names with the writers' and the rescue's keys in the partition's slot."""
+        """Return these names with the rescues' key in the partition's slot."""
         return msgspec.structs.replace(self, name=self.streams[partition])
-
-    def rescue(self, server: str) -> str:
-        """Return the key of the rescue to one server (lua/rescue.lua).
-
-        ``server``: the server's replication id.
-        """
-        return f"{{{self.name}}}:rescue:{_REPORT_VERSION}:{server}"
 
     @property
     def rescues(self) -> str:
@@ -92,6 +76,11 @@ class TopicKeys(msgspec.Struct, frozen=True):
     def accounts(self, partition: int, group: str) -> str:
         """Return the key of the accounts of ``partition`` and ``group`` (lua/accounts.lua)."""
         return f"{{{self.streams[partition]}}}:accounts:{group}"
+
+    def figures(self, partition: int, group: str) -> tuple[str, str, str]:
+        """Return the keys by which the records of ``partition`` are counted for ``group``."""
+        stream = self.streams[partition]
+        return stream, self.accounts(partition, group), generations(stream)
 
     def memories(self, partition: int | None = None) -> tuple[str, str]:
         """Return the keys of the two hashes that remember message ids (lua/append.lua).
@@ -106,6 +95,11 @@ class TopicKeys(msgspec.Struct, frozen=True):
 def trimmed(stream: str) -> str:
     """Return the key of what we trimmed from ``stream``: the last id, and the number."""
     return f"{{{stream}}}:trimmed"
+
+
+def generations(stream: str) -> str:
+    """Return the key of the generations of the ids of ``stream`` (lua/generations.lua)."""
+    return f"{{{stream}}}:generations"
 
 
 def messages_log(partitions: int, suffix: str = "") -> TopicKeys:

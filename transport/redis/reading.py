@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-import msgspec
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from transport.contract import READ_BYTES, Progress, Record
+from transport.errors import TransportUnavailable
 from transport.redis.client.functions import Functions
-from transport.redis.connection.connection import Reply
+from transport.redis.connection.connection import Command, Reply
 from transport.redis.connection.errors import is_of_one_key, translate
+from transport.redis.entry_ids import id_before
 from transport.redis.keys import TopicKeys, trimmed
 from transport.redis.records import records
-from transport.redis.rescue.last_seen import NOTHING_SEEN, LastSeen
+from transport.redis.rescue.last_seen import LastSeen
 from transport.sizes import size_of
 
-__all__ = ["look_for", "progress", "reaches", "read", "read_back"]
+__all__ = ["check_position", "look_for", "progress", "reaches", "read", "read_back", "since"]
 
 _NOWHERE = b"0-0"
 _AT_ONCE = 100
@@ -108,139 +110,105 @@ async def progress(
         TransportError: no server answers; without a cluster, also if any partition has an error,
             except that one of its keys is of another type.
     """
-    keys = [
-        (stream, log.accounts(partition, group)) for partition, stream in enumerate(log.streams)
-    ]
-    connections = last_seen.connections() if last_seen else 0
-    seen = [last_seen.arguments(p) if last_seen else NOTHING_SEEN for p in range(len(keys))]
+    partitions = range(len(log.streams))
+    known = [last_seen.known(p) if last_seen else [""] for p in partitions]
+
+    def call(name: str, partition: int) -> Command:
+        return functions.command(name, log.figures(partition, group), group, *known[partition])
+
     replies = await functions.exchange(
-        [
-            functions.command("inspect", key, group, *what)
-            for key, what in zip(keys, seen, strict=True)
-        ],
-        within=_SHARD_SECONDS,
+        [call("inspect", partition) for partition in partitions], within=_SHARD_SECONDS
     )
     errors = [reply for reply in replies if isinstance(reply, Exception)]
     general = [error for error in errors if not is_of_one_key(error)]
     if general and not (functions.are_of_several and len(errors) < len(replies)):
         raise translate(general[0])
     found = [_progress(partition, reply) for partition, reply in enumerate(replies)]
-    if last_seen is None:
-        return [progress for progress, _ in found]
-    uncounted = await _count_back(functions, keys, group, last_seen, seen, found)
-    if unread := [progress.partition for progress, _ in found if progress.lag]:
-        # If no worker publishes positions, the unread records are noted here. If there is no
+    if last_seen and (due := [it.partition for it, has_news in found if has_news]):
+        # If no worker publishes positions, losses and unread records are noted here. If there is no
         # answer, they are noted at the next report.
-        await functions.exchange(
-            [functions.command("look", keys[p], group) for p in unread],
-            within=_SHARD_SECONDS,
-        )
-    for progress, _ in found:
-        # Keep the figures of partitions whose loss is not counted yet: the next report needs them.
-        if progress.lag is not None and progress.appended and progress.partition not in uncounted:
-            last_seen.note_look(
-                progress.partition,
-                added=progress.appended,
-                tail=progress.end or "0-0",
-                unread=progress.lag,
-                connections=connections,
-            )
-    return [
-        msgspec.structs.replace(progress, lost=progress.lost + lost, lost_at=time.time())
-        if lost > 0
-        else progress
-        for progress, lost in found
-    ]
-
-
-async def _count_back(
-    functions: Functions,
-    keys: Sequence[tuple[str, str]],
-    group: str,
-    last_seen: LastSeen,
-    seen: Sequence[tuple[str, str, int, str, int]],
-    found: list[tuple[Progress, int]],
-) -> set[int]:
-    """Count the losses of a log that went back in the accounts, which outlive this process.
-
-    ``seen`` has the figures by which they were found. ``found`` gets the progress of the partitions
-    after that: some of their records may have been put back already.
-
-    Returns:
-        The partitions whose losses could not be counted. They are reported anyway.
-    """
-    back = [progress.partition for progress, lost in found if lost >= 0]
-    if not back:
-        return set()
-    replies = await functions.exchange(
-        [functions.command("went_back", keys[p], *seen[p]) for p in back],
-        within=_SHARD_SECONDS,
-    )
-    counted = [p for p, reply in zip(back, replies, strict=True) if isinstance(reply, int)]
-    for partition in counted:
-        last_seen.forget(partition)
-    replies = await functions.exchange(
-        [functions.command("inspect", keys[p], group, *NOTHING_SEEN) for p in counted],
-        within=_SHARD_SECONDS,
-    )
-    for partition, reply in zip(counted, replies, strict=True):
-        if not isinstance(reply, Exception):
-            found[partition] = _progress(partition, reply)
-    return set(back).difference(counted)
+        await functions.exchange([call("look", p) for p in due], within=_SHARD_SECONDS)
+    return [progress for progress, _ in found]
 
 
 async def look_for(
     functions: Functions, log: TopicKeys, group: str, last_seen: LastSeen, ends: Mapping[int, str]
 ) -> None:
-    """Count lost records, by this process's knowledge and by ``ends``.
-
-    See ``KnowsEnds.look_for``.
-    """
-    partitions = [partition for partition in ends if partition < len(log.streams)]
-    calls = []
-    for partition in partitions:
-        keys = (log.streams[partition], log.accounts(partition, group))
-        # This process's knowledge goes first, since it has figures. One loss is counted once.
-        calls.append(functions.command("went_back", keys, *last_seen.arguments(partition)))
-        known = last_seen.arguments_for(partition, ends[partition])
-        calls.append(functions.command("went_back", keys, *known))
-    replies = await functions.exchange(calls) if calls else []
-    for reply in replies:
+    """Count lost records, by ``ends``; see ``KnowsEnds.look_for``."""
+    calls = [
+        functions.command(
+            "look", log.figures(partition, group), group, *last_seen.known_of(partition, end)
+        )
+        for partition, end in ends.items()
+        if partition < len(log.streams)
+    ]
+    for reply in await functions.exchange(calls) if calls else []:
         if isinstance(reply, Exception) and not is_of_one_key(reply):
             raise translate(reply)
-    for partition, lost in zip(partitions, replies[::2], strict=True):
-        if isinstance(lost, int) and lost >= 0:
-            last_seen.forget(partition)
 
 
-def _progress(partition: int, reply: Reply) -> tuple[Progress, int]:
-    """Return the progress, and how many records were lost if the log went back (-1: it did not)."""
+async def check_position(
+    functions: Functions, log: TopicKeys, partition: int, after: str, group: str
+) -> None:
+    """Check that the log does not have new records before a position that was lost.
+
+    A server that was promoted may lack a whole generation. If its clock is behind, its new records
+    have lower ids, and a reader that continues after the lost ones would skip them.
+
+    Raises:
+        TransportUnavailable: it may have such records, or can't be asked now.
+    """
+    asked = functions.command("is_lost", log.figures(partition, group), after)
+    (reply,) = await functions.exchange([asked])
+    if isinstance(reply, Exception):
+        raise translate(reply)
+    if reply:
+        raise TransportUnavailable(
+            f"{log.streams[partition]} lost its tail in a failover or a restore, with the record "
+            f"{after} that was read last: read again from a settled position that it still has"
+        )
+
+
+async def since(functions: Functions, log: TopicKeys, partition: int, time: float) -> str | None:
+    """Return the id before the first record appended at a time or later.
+
+    See ``Transport.offset_before_time``.
+    """
+    stream = log.streams[partition]
+    asked = functions.command("since", (stream,), math.ceil(max(0.0, time) * 1000))
+    (reply,) = await functions.exchange([asked])
+    if isinstance(reply, Exception):
+        raise translate(reply)
+    if reply:
+        return id_before(reply.decode())
+    last = await read_back(functions, log, partition, None, 1)
+    return last[-1].offset if last else None
+
+
+def _progress(partition: int, reply: Reply) -> tuple[Progress, bool]:
+    """Return the progress, and whether there is anything to note in the accounts."""
     if isinstance(reply, Exception):  # a server of a cluster is away, or a key is of another type
         is_away = not is_of_one_key(reply)
-        return Progress(partition, None, None, None, None, unavailable=is_away), -1
-    unread, oldest, at, end, lost, now_ms, added, back, put_back, lost_at, uncounted = reply
+        return Progress(partition, None, None, None, None, unavailable=is_away), False
+    unread, oldest, at, end, lost, put_back, lost_at, uncounted, now_ms, appended, has_news = reply
     lag = unread if unread >= 0 else None
     progress = Progress(
         partition=partition,
         lag=lag,
-        oldest_age=max(0.0, (int(now_ms) - _ms(oldest)) / 1000) if oldest else 0.0,
+        oldest_age=max(0.0, (int(now_ms) - int(oldest)) / 1000) if oldest else 0.0,
         floor=_position(at),
         end=_position(end),
         lost=lost,
-        appended=added,
+        appended=appended,
         # Nothing was appended, or nothing is settled: then nothing was trimmed.
-        untrimmed=added in (0, lag),
+        untrimmed=appended in (0, lag),
         put_back=put_back,
         # By this process's clock, which may differ from the server's.
         lost_at=time.time() - (int(now_ms) - int(lost_at)) / 1000 if lost_at else None,
         lost_uncounted=bool(uncounted),
     )
-    return progress, back
+    return progress, bool(has_news)
 
 
 def _position(entry_id: bytes) -> str | None:
     return entry_id.decode() if entry_id not in (b"", _NOWHERE) else None
-
-
-def _ms(entry_id: bytes) -> int:
-    return int(entry_id.split(b"-", 1)[0])

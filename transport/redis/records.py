@@ -14,6 +14,7 @@ from transport.message.envelope import (
 )
 
 __all__ = [
+    "FIELD_APPENDED_AT",
     "FIELD_BODY",
     "FIELD_KEY",
     "OUR_FIELDS",
@@ -24,8 +25,11 @@ __all__ = [
     "is_later",
     "records",
     "sort_key",
+    "time_in",
 ]
 
+FIELD_APPENDED_AT = b"appendedAt"
+"""The first field of each entry that Crossfade appended: the time of the append, in ms."""
 FIELD_KEY = "key"
 FIELD_BODY = "body"
 OUR_HEADERS = (HEADER_MESSAGE_ID, HEADER_CORRELATION_ID, HEADER_CONTENT_TYPE)
@@ -66,7 +70,12 @@ def _name(field: bytes) -> str:
 def records(topic: Topic, partition: int, entries: Sequence[Entry]) -> list[Record]:
     """Return one record per entry, in order."""
     made = []
-    for entry_id, fields in entries:
+    for entry_id, given in entries:
+        offset, fields = entry_id.decode(), given
+        if given and given[0] == FIELD_APPENDED_AT and given[1].isdigit():
+            appended_at, fields = int(given[1]) / 1000, given[2:]
+        else:  # another program's
+            appended_at = time_in(offset)
         headers: dict[str, bytes] = {}
         key = body = b""
         pairs = iter(fields)
@@ -79,7 +88,6 @@ def records(topic: Topic, partition: int, entries: Sequence[Entry]) -> list[Reco
                 headers[_names.get(field) or _name(field)] = value
         if 2 * len(headers) + _KEY_AND_BODY != len(fields):
             headers = _verbatim(headers, fields)
-        offset = entry_id.decode()
         made.append(
             Record(
                 topic,
@@ -88,7 +96,7 @@ def records(topic: Topic, partition: int, entries: Sequence[Entry]) -> list[Reco
                 key.decode("utf-8", "surrogateescape"),
                 body,
                 headers,
-                int(offset.split("-", 1)[0]) / 1000,
+                appended_at,
             )
         )
     return made
@@ -98,6 +106,11 @@ def _verbatim(headers: dict[str, bytes], fields: Sequence[bytes]) -> Verbatim:
     kept = Verbatim(headers)
     kept.fields = fields
     return kept
+
+
+def time_in(entry_id: str) -> float:
+    """Return the time that the id of another program's record begins with, in seconds."""
+    return int(entry_id.partition("-")[0]) / 1000
 
 
 def sort_key(offset: str) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Self
@@ -49,14 +48,14 @@ from transport.redis.cluster.slot_map import Place
 from transport.redis.connection.connection import ServerIdentity
 from transport.redis.connection.errors import translate
 from transport.redis.delivery.append_notifier import AppendNotifier
-from transport.redis.delivery.lost_ends import LostEnds
 from transport.redis.delivery.published_positions import PublishedPositions
 from transport.redis.delivery.slot_notifiers import SlotNotifiers
 from transport.redis.delivery.waiting_reads import WaitingReads
-from transport.redis.entry_ids import LARGEST, entry_id, id_before, id_key, time_in
+from transport.redis.entry_ids import entry_id, id_before, id_key
 from transport.redis.keys import TopicKeys, dead_letter_log, messages_log
+from transport.redis.records import time_in
+from transport.redis.rescue.calls import of_last_day, total_of
 from transport.redis.rescue.last_seen import LastSeen
-from transport.redis.rescue.report import of_last_day, total_of
 from transport.redis.rescue.rescue import Rescue
 from transport.redis.rescue.shard_rescues import ShardRescues
 from transport.rights import LackingRights
@@ -101,23 +100,23 @@ class RedisTransport:
         self._functions = Functions(self._connections)
         seconds = settings.idempotency_ttl_seconds
         self._last_seen = {
-            (Topic.MESSAGES, WORKER_GROUP): self._new_last_seen(self.partitions),
-            (Topic.DEAD_LETTERS, DLQ_GROUP): self._new_last_seen(1),
+            (Topic.MESSAGES, WORKER_GROUP): LastSeen(self.partitions),
+            (Topic.DEAD_LETTERS, DLQ_GROUP): LastSeen(1),
         }
-        self._lost_ends = LostEnds(self._functions)
+        self._servers: dict[Place | None, str] = {}  # replication ids
+        self._changes = 0  # of servers
+        self._checked: dict[str, int] = {}  # by stream: the changes before its last check
         self._own_appends = OwnAppends(lambda: self._connections.made)
         self._rescue = Rescue(
             self._functions,
             self._messages,
             seconds=settings.redis_rescue_seconds,
-            remembered=seconds,
         )
         self._rescues = ShardRescues(
             self._functions,
             self._messages,
             cluster=lambda: self._connections.cluster,
             seconds=settings.redis_rescue_seconds,
-            remembered=seconds,
         )
         self._publisher = Publisher(
             self._functions,
@@ -209,10 +208,9 @@ class RedisTransport:
                 [(self._messages, WORKER_GROUP), (self._dead, DLQ_GROUP)],
             )
             self._connections.watch_primary()
-            rescues = None if self._connections.cluster is None else self._rescues
             if self._connections.by_slot:
-                self._publisher.keep_slots_apart(rescues)
-            await (rescues or self._rescue).join()
+                is_cluster = self._connections.cluster is not None
+                self._publisher.keep_slots_apart(self._rescues if is_cluster else None)
         except BaseException:
             await self._connections.close()
             raise
@@ -269,9 +267,14 @@ class RedisTransport:
         self, log: TopicKeys, partition: int, after: str | None, limit: int
     ) -> Sequence[Record]:
         found = await reading.read(self._functions, log, partition, after, limit)
-        await self._lost_ends.check(log, partition, after)
-        if found and log is self._messages:
-            self._last_seen[Topic.MESSAGES, WORKER_GROUP].note_seen(partition, found[-1].offset)
+        stream, changes = log.streams[partition], self._changes
+        if after is not None and self._checked.get(stream, 0) != changes:
+            self._checked[stream] = changes
+            await reading.check_position(self._functions, log, partition, after, WORKER_GROUP)
+        last = found[-1] if found else None
+        # An id that begins with the time of the append is mostly another program's, and not dense.
+        if last and log is self._messages and time_in(last.offset) != last.appended_at:
+            self._last_seen[Topic.MESSAGES, WORKER_GROUP].note_seen(partition, last.offset)
         return found
 
     async def surplus(self) -> Sequence[int]:
@@ -299,18 +302,9 @@ class RedisTransport:
         """Return the entry id before one; see the contract."""
         return id_before(offset)
 
-    async def offset_before_time(
-        self,
-        topic: Topic,  # noqa: ARG002 - all topics' ids begin with their time
-        partition: int,  # noqa: ARG002
-        time: float,
-    ) -> str | None:
+    async def offset_before_time(self, topic: Topic, partition: int, time: float) -> str | None:
         """Return the entry id before a time; see the contract."""
-        return id_before(f"{min(max(0, math.ceil(time * 1000)), LARGEST)}-0")
-
-    def time_in(self, offset: str) -> float | None:
-        """Return the time that an entry id begins with; see the contract."""
-        return time_in(offset)
+        return await reading.since(self._functions, self._log(topic), partition, time)
 
     async def progress(self, topic: Topic, *, group: str) -> Sequence[Progress]:
         """Return a group's progress; see the contract."""
@@ -321,7 +315,7 @@ class RedisTransport:
         """Return the last known entry ids; see ``transport.features.known_ends.KnowsEnds``."""
         last_seen = self._last_seen[Topic.MESSAGES, WORKER_GROUP]
         ends = {partition: last_seen.last(partition) for partition in range(self.partitions)}
-        return {partition: end for partition, end in ends.items() if end}
+        return {partition: end for partition, end in ends.items() if end is not None}
 
     async def look_for(self, ends: Mapping[int, str]) -> None:
         """Look for records that others know; see ``transport.features.known_ends.KnowsEnds``."""
@@ -339,6 +333,9 @@ class RedisTransport:
     async def forget_group(self, group: str) -> None:
         """Forget a group; see the contract."""
         await forget_group(self._functions, (self._messages, self._dead), group)
+        for (_, name), last_seen in self._last_seen.items():
+            if name == group:
+                last_seen.forget_settled()
 
     async def groups(self) -> Sequence[GroupStanding]:
         """Return every group; see the contract."""
@@ -424,13 +421,20 @@ class RedisTransport:
     ) -> Sequence[Outcome]:
         return await self._publisher.publish(envelopes, remember=remember, rescued_at=server)
 
+    def _note_change(self, identity: ServerIdentity, place: Place | None = None) -> None:
+        """Note that another server is at a place; it may have lost records."""
+        before, server = self._servers.get(place), identity.server
+        # An unknown one may be another each time: the user may not ask for it.
+        self._changes += before is not None and (before != server or not server)
+        self._servers[place] = server
+
     def _note_server(self, identity: ServerIdentity) -> None:
-        self._lost_ends.note_server(identity)
+        self._note_change(identity)
         self._rescue.note_server(identity)
         self._dead_letters.recent.note_server(identity.server)
 
     def _note_shard(self, place: Place, identity: ServerIdentity) -> None:
-        self._lost_ends.note_server(identity, place)
+        self._note_change(identity, place)
         self._rescues.note_server(place, identity)
         cluster = self._connections.cluster
         if cluster is not None and cluster.is_on(self._dead.streams[0], place):
@@ -444,9 +448,6 @@ class RedisTransport:
         if cluster is None:
             return AppendNotifier(self._connections, answered)
         return SlotNotifiers(cluster, answered)
-
-    def _new_last_seen(self, partitions: int) -> LastSeen:
-        return LastSeen(partitions, lambda: self._connections.made)
 
     def _log(self, topic: Topic) -> TopicKeys:
         return self._messages if topic is Topic.MESSAGES else self._dead

@@ -1,16 +1,15 @@
-"""The search for the message at an offset of a log, also after the log has removed its record."""
+"""The search for the message at an offset of a log."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from uuid import UUID
 
-from ingress.console.search.found_row import found_row
 from ingress.console.search.query import QueriedPosition
 from ingress.console.views import FoundMessage
 from ingress.schema.responses import State
 from persistence.database.pool import Pool
-from persistence.reads import outcomes, search
+from persistence.reads import outcomes
 from persistence.reads.messages import StoredPosition
 from transport.contract import Record, Topic, Transport
 from transport.errors import DecodeError
@@ -19,12 +18,9 @@ from transport.message.envelope import Message, decode
 
 __all__ = ["PositionSearch"]
 
-_NO_TIME = 1e11
-"""Seconds since the epoch. Later times are no clock's, and may be out of PostgreSQL's range."""
-
 
 class PositionSearch:
-    """Finds messages by offset: in the log, or else among the rows of the offset's time."""
+    """Finds messages by offset, while the log has their records."""
 
     def __init__(self, pool: Pool, logs: Mapping[str, Transport]) -> None:
         self._pool = pool
@@ -49,7 +45,11 @@ class PositionSearch:
             notes.append(f"This is no place in {position.log}: {error}.")
             return []
         if record is None:
-            return await self._found_in_rows(log, position, notes)
+            notes.append(
+                f"{position.log} has no record there (any more), and rows can't be found by their "
+                "place in a log: search for the conversation, or for another id."
+            )
+            return []
         return [await self._found_in_log(position, record, notes)]
 
     async def _found_in_log(
@@ -93,25 +93,3 @@ class PositionSearch:
         if not found:
             return "pending"
         return "dead_lettered" if all(outcome.reason for outcome in found) else "persisted"
-
-    async def _found_in_rows(
-        self, log: Transport, position: QueriedPosition, notes: list[str]
-    ) -> list[FoundMessage]:
-        when = log.time_in(position.offset)
-        rows = []
-        if when is not None and when < _NO_TIME:
-            rows = await search.messages_at(
-                self._pool, when, position.log, position.partition, position.offset
-            )
-        if not rows and when is not None:
-            notes.append(
-                f"{position.log} has no record there (any more), and no row of the ten minutes "
-                "after that place came from it."
-            )
-        elif not rows:
-            notes.append(
-                f"{position.log} has no record there (any more), and rows can't be found by their "
-                "place in this log: search for the conversation, or for another id."
-            )
-        where = StoredPosition(position.log, position.partition, position.offset)
-        return [found_row(row, ["log position"], position=where) for row in rows]

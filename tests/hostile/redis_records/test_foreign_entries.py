@@ -99,7 +99,7 @@ async def test_an_id_far_in_the_future_delays_nothing(site: Site, at: str) -> No
     (letter,) = (await site.letters()).values()
     assert letter["source_offset"].startswith(ms)
     (entry,) = await site.transport.read(Topic.MESSAGES, 1, after=letter["source_offset"], limit=1)
-    assert entry.offset.startswith(ms)
+    assert int(entry.offset.partition("-")[0]) >= int(ms)
     assert await site.lost() == 0
 
 

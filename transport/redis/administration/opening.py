@@ -46,9 +46,9 @@ async def open_logs(
         await identity(connections, logs[0][0])
         replies = await functions.exchange(
             [
-                functions.command("open", (stream, log.accounts(partition, group)), group)
+                functions.command("open", log.figures(partition, group), group)
                 for log, group in logs
-                for partition, stream in enumerate(log.streams)
+                for partition in range(len(log.streams))
             ]
         )
         for reply in replies:

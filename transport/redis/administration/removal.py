@@ -19,8 +19,8 @@ from transport.redis.keys import TopicKeys
 __all__ = ["RedisLogRemoval"]
 
 _SIDE = re.compile(
-    r"\{(?P<tag>[^{}]+)\}:(memory:[01]|partitions|identity|probe|trimmed|writers|rescues"
-    r"|(accounts|rescue):.*)",
+    r"\{(?P<tag>[^{}]+)\}:(memory:[01]|partitions|identity|probe|trimmed|generations|rescues"
+    r"|accounts:.*)",
     re.DOTALL,
 )
 _SCANNED = 1000

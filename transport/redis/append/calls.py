@@ -14,7 +14,6 @@ from transport.message.envelope import (
     HEADER_MESSAGE_ID,
     HEADER_TRACEPARENT,
 )
-from transport.redis.append.own_appends import OwnAppends
 from transport.redis.client.functions import Functions
 from transport.redis.connection.connection import Command
 from transport.redis.keys import TopicKeys
@@ -59,18 +58,14 @@ class AppendCalls:
         functions: The Lua library.
         log: The keys of the log.
         group: The group whose published position tells which records are settled.
-        own_appends: Says whether this process reads any partition.
     """
 
-    def __init__(
-        self, functions: Functions, log: TopicKeys, *, group: str, own_appends: OwnAppends
-    ) -> None:
+    def __init__(self, functions: Functions, log: TopicKeys, *, group: str) -> None:
         self.by_slot = False
         """Whether a call may touch only one partition, as a cluster requires."""
         self._functions = functions
         self._log = log
         self._group = group
-        self._own_appends = own_appends
 
     def trips(self, envelopes: Sequence[Envelope], seconds: int) -> Iterator[list[AppendCall]]:
         """Yield the calls that append ``envelopes``, one list for each trip.
@@ -118,7 +113,9 @@ class AppendCalls:
         """
         streams = self._log.streams
         keys = self.keys(partition, [streams[e.partition] for e in envelopes])
-        arguments: list[str | bytes | int] = [seconds, *OUR_FIELDS, self._group, len(envelopes)]
+        database = self._functions.database
+        arguments: list[str | bytes | int] = [seconds, *OUR_FIELDS, self._group, database]
+        arguments.append(len(envelopes))
         arguments += [e.message_id for e in envelopes]
         for e in envelopes:
             headers = e.headers
@@ -145,15 +142,13 @@ class AppendCalls:
                 raise _TooWideError
             fields = _fields_of(e)
             arguments += (memo, len(fields), *fields)
-        if not self._own_appends.any_wanted:
-            return self._functions.command("append", keys, *arguments)
-        return self._functions.command("append_after", keys, *arguments, self._functions.database)
+        return self._functions.command("append", keys, *arguments)
 
     def keys(self, partition: int | None, streams: Sequence[str]) -> list[str]:
         """Return all keys of a call: while a slot is being moved, a call must name every key."""
         log = self._log
-        accounts = () if partition is None else (log.accounts(partition, self._group),)
-        return [*log.memories(partition), *streams, *accounts]
+        figures = () if partition is None else log.figures(partition, self._group)[1:]
+        return [*log.memories(partition), *streams, *figures]
 
 
 class _TooWideError(Exception):

@@ -19,7 +19,6 @@ from redis.exceptions import RedisError, ResponseError
 from transport.contract import DLQ_GROUP, DeadLetter
 from transport.errors import TransportUnavailable
 from transport.message.dead_letters import HEADER_CUT, dead_letter_headers, source_of
-from transport.message.envelope import HEADER_MESSAGE_ID
 from transport.redis.append.calls import MOST_VALUES, RECORDS_PER_CALL
 from transport.redis.append.confirmation import Confirmation
 from transport.redis.append.outcomes import remembered
@@ -76,7 +75,7 @@ class RedisDeadLetters:
         self._confirmation = confirmation
         self._stream = log.streams[0]
         self._memories = log.memories()
-        self._accounts = log.accounts(0, DLQ_GROUP)
+        self._figures = log.figures(0, DLQ_GROUP)
         self._seconds = seconds
 
     async def append(self, letters: Sequence[DeadLetter]) -> None:
@@ -94,28 +93,22 @@ class RedisDeadLetters:
     ) -> tuple[Sequence[str], int]:
         """Append the letters that a server lacks; see ``AppendAt``."""
         at, now_at = _Target(server, is_confirmed=False), list(offsets)
-        gone = await self._gone(letters, offsets, at)
+        gone = await self._gone(offsets, at)
         items = await self._append_all([letters[i] for i in gone], at)
         for i, item in zip(gone, items, strict=True):
             now_at[i] = _offset_of(item)
         # By offsets: after a lost reply, the second attempt is answered as a repeat.
         return now_at, sum(new != old for new, old in zip(now_at, offsets, strict=True))
 
-    async def _gone(
-        self, letters: Sequence[DeadLetter], offsets: Sequence[str], at: _Target
-    ) -> list[int]:
+    async def _gone(self, offsets: Sequence[str], at: _Target) -> list[int]:
         """Return which letters are not in the log.
 
         Its memory is not enough: after a long outage it has forgotten letters that are there.
         """
         flags = b""
-        keys = (self._stream, *self._memories)
-        for first in range(0, len(letters), RECORDS_PER_CALL):
-            arguments: Fields = [self._seconds]
-            for i, letter in enumerate(letters[first : first + RECORDS_PER_CALL], first):
-                message = letter.record.headers.get(HEADER_MESSAGE_ID, b"")
-                arguments += (offsets[i], message, source_of(letter))
-            command = self._functions.command("tell_gone", keys, *arguments)
+        for first in range(0, len(offsets), RECORDS_PER_CALL):
+            some = offsets[first : first + RECORDS_PER_CALL]
+            command = self._functions.command("tell_gone", self._figures, *some)
             flags += await self._confirmed(command, at)
         return [i for i, flag in enumerate(flags) if flag == _GONE]
 
@@ -187,13 +180,14 @@ class RedisDeadLetters:
     async def _call(self, letters: Sequence[tuple[DeadLetter, Fields]], at: _Target) -> list[bytes]:
         if len(letters[0][1]) > MOST_VALUES:  # then it is alone; the table recognises repeats
             return [await self._confirmed(self._plain(letters[0][1]), at)]
-        keys = [*self._memories, *[self._stream] * len(letters), self._accounts]
-        arguments: Fields = [self._seconds, *OUR_FIELDS, DLQ_GROUP, len(letters)]
+        keys = [*self._memories, *[self._stream] * len(letters), *self._figures[1:]]
+        arguments: Fields = [self._seconds, *OUR_FIELDS, DLQ_GROUP, self._functions.database]
+        arguments.append(len(letters))
         arguments += [source_of(letter) for letter, _ in letters]
         for letter, fields in letters:
             arguments += (f"{letter.failed_at}  ", len(fields), *fields)
         call = self._functions.command("set_aside", keys, *arguments)
-        items: list[bytes] = await self._confirmed(call, at)
+        items: list[bytes] = (await self._confirmed(call, at))[:-1]
         for item in items:
             if item.startswith(b"!"):
                 cause = ResponseError(item[1:].decode("utf-8", "replace"))

@@ -6,15 +6,12 @@ from collections.abc import Sequence
 
 from redis.exceptions import ResponseError
 
-from transport.contract import Appended, Envelope, Outcome, Remembered
+from transport.contract import Appended, Outcome, Remembered
 from transport.errors import AppendUnknown, TransportError, TransportUnavailable
-from transport.redis.append.own_appends import Run
 from transport.redis.connection.connection import Reply
 from transport.redis.connection.errors import is_refusal, translate
-from transport.redis.records import is_later
 
 __all__ = [
-    "collect_runs",
     "failover_error",
     "foreign_reply",
     "outcomes_of",
@@ -31,37 +28,6 @@ def remembered(value: bytes) -> Remembered:
     """Parse the value that ``append`` wrote under a message id."""
     offset, accepted_at, fingerprint, correlation_id = value.decode().split(" ", 3)
     return Remembered(offset, accepted_at, fingerprint, correlation_id)
-
-
-def collect_runs(
-    items: Sequence[bytes], envelopes: Sequence[Envelope], runs: dict[int, Run]
-) -> list[bytes]:
-    """Return the replies without their markers, and add each record to the run of its partition.
-
-    The first record of a run comes as ``before<id``, with the id of the record before it. If the
-    new id is not later than that, the stream was deleted, and the clock is behind. Such records
-    make no run: they have to be read.
-
-    Args:
-        items: the replies, one for each envelope.
-        envelopes: the records, in the order of the call.
-        runs: the runs of adjacent records, by partition; filled here.
-    """
-    bare = list(items)
-    for index, item in enumerate(items):
-        if item[0] == _FOUND or item[0] == _REFUSED:
-            continue
-        named, told, own = item.rpartition(b"<")
-        envelope = envelopes[index]
-        if told:
-            bare[index] = own
-            before, offset = named.decode(), own.decode()
-            if is_later(offset, before):
-                runs[envelope.partition] = Run(before, [envelope], [offset])
-        elif run := runs.get(envelope.partition):
-            run.envelopes.append(envelope)
-            run.offsets.append(item.decode())
-    return bare
 
 
 def failover_error() -> AppendUnknown:

@@ -1,7 +1,7 @@
 """The latest appends of this process, kept in memory for its own readers.
 
-The answer to an append says, for each stream, which record is right before the first new one. A
-reader that is at that record gets the new ones from memory, and any other reader from the server.
+Ids are dense within a generation. So a reader that is at the record right before the first new one
+gets the new ones from memory, and any other reader gets them from the server.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from transport.contract import READ_BYTES, Envelope, Record, Topic
 
 __all__ = ["OwnAppends", "Run"]
 
-_BEGINNING = "0-0"
 _RECORD_BYTES = 2048
 """The approximate bytes of a record and its event in memory, without the body."""
 # Some 4,000 small records, as many as one process appends in half a second. Records that are kept
@@ -27,11 +26,26 @@ _READER_SECONDS = 5.0
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):
-    """Adjacent records of one partition, right after the record ``before``."""
+    """Adjacent records of one partition, appended at one time."""
 
-    before: str
     envelopes: list[Envelope]
     offsets: list[str]
+    appended_at: float
+
+    @property
+    def before(self) -> str:
+        """The id right before the first record."""
+        generation, _, n = self.offsets[0].partition("-")
+        return f"{generation}-{int(n) - 1}"
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the records, and the one before them, are of one generation.
+
+        The first record of a generation follows a record that only the log knows.
+        """
+        generation, _, n = self.offsets[0].partition("-")
+        return n != "0" and self.last == f"{generation}-{int(n) + len(self.offsets) - 1}"
 
     @property
     def last(self) -> str:
@@ -53,7 +67,7 @@ class Run(msgspec.Struct, frozen=True, gc=False):
                 envelope.key,
                 envelope.body,
                 {name: value.encode() for name, value in envelope.headers.items()},
-                int(offset.split("-", 1)[0]) / 1000,
+                self.appended_at,
                 envelope.event,
                 envelope.fingerprint,
             )
@@ -78,21 +92,19 @@ class OwnAppends:
         self._under_way: dict[int, None] = {}  # the numbers of the appends that have no answer yet
         self._ended: asyncio.Future[None] | None = None
         self._read_until: dict[int, float] = {}
-        self._any_read_until = 0.0
         # By partition and the record before the run, the oldest first; with their sizes.
         self._runs: OrderedDict[tuple[int, str], tuple[Run, int]] = OrderedDict()
         self._bytes = 0
 
     @property
-    def any_wanted(self) -> bool:
-        """Whether this process reads any partition."""
-        return self._any_read_until > asyncio.get_running_loop().time()
+    def has_readers(self) -> bool:
+        """Whether this process has read any partition."""
+        return bool(self._read_until)
 
     def want(self, partition: int, seconds: float) -> None:
         """Keep the appends to a partition: its reader waits for so many seconds at most."""
         until = asyncio.get_running_loop().time() + seconds + _READER_SECONDS
         self._read_until[partition] = max(self._read_until.get(partition, 0.0), until)
-        self._any_read_until = max(self._any_read_until, until)
 
     def begin(self) -> int:
         """Note that an append begins, and return its number."""
@@ -139,10 +151,9 @@ class OwnAppends:
     def take(self, partition: int, after: str | None, limit: int) -> list[Record]:
         """Return up to ``limit`` kept records right after ``after``, and keep them no longer."""
         found: list[Record] = []
-        if not self._runs:
+        if not self._runs or after is None:
             return found
         self._forget_old_server()
-        after = after or _BEGINNING
         room = READ_BYTES
         while (
             room > 0 and len(found) < limit and (kept := self._runs.pop((partition, after), None))
@@ -152,9 +163,9 @@ class OwnAppends:
             room -= size
             left = limit - len(found)
             if left < len(run.offsets):
-                after = run.offsets[left - 1]
-                self._keep(partition, Run(after, run.envelopes[left:], run.offsets[left:]))
-                run = Run(run.before, run.envelopes[:left], run.offsets[:left])
+                envelopes, offsets, at = run.envelopes, run.offsets, run.appended_at
+                self._keep(partition, Run(envelopes[left:], offsets[left:], at))
+                run = Run(envelopes[:left], offsets[:left], at)
             found += run.records()
             after = run.last
         if found:

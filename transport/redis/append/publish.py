@@ -16,7 +16,6 @@ from transport.message.identity import partition_of
 from transport.redis.append.calls import RECORDS_PER_CALL, AppendCall, AppendCalls
 from transport.redis.append.confirmation import Confirmation
 from transport.redis.append.outcomes import (
-    collect_runs,
     failover_error,
     foreign_reply,
     outcomes_of,
@@ -33,6 +32,8 @@ from transport.redis.rescue.rescue import Rescue
 from transport.redis.rescue.shard_rescues import ShardRescues
 
 __all__ = ["Publisher"]
+
+Runs = dict[int, Run]  # the records of a trip, by partition
 
 _CHANGES = 8  # attempts of a call that finds another server each time, before it is refused
 
@@ -68,7 +69,7 @@ class Publisher:
         self._group = group
         self._seconds = seconds
         self._own_appends = own_appends
-        self._calls = AppendCalls(functions, log, group=group, own_appends=own_appends)
+        self._calls = AppendCalls(functions, log, group=group)
         self._rescues: ShardRescues | None = None
 
     def keep_slots_apart(self, rescues: ShardRescues | None) -> None:
@@ -97,7 +98,9 @@ class Publisher:
             number = self._own_appends.begin()
             try:
                 # Inline, not in a method: every message pays for each frame down to the socket.
-                first, closing, passing = self._around(rescued_at)
+                # A rescue's records are for one server. If that changes, the rescue begins again.
+                closing = () if rescued_at else self._confirmation.commands
+                passing = () if rescued_at else (ServerChanged,)
                 replies: list[Reply] | None = None
                 while replies is None:
                     if not rescued_at:
@@ -105,18 +108,15 @@ class Publisher:
                     begun = self._rescue.begun
                     with suppress(*passing):
                         replies = await self._functions.exchange(
-                            [*first, *(call.command for call in calls)],
+                            [call.command for call in calls],
                             closing=closing,
                             only_at=rescued_at or self._rescue.server,
                         )
                 if begun != self._rescue.begun and not rescued_at:
                     replies = [failover_error()] * len(replies)
-                if first:
-                    self._rescue.note_writers(replies[0])
-                    del replies[: len(first)]
                 doubt = None if rescued_at else self._confirmation.doubt(replies[len(calls) :])
                 replies = replies[: len(calls)]
-                runs: dict[int, Run] = {}
+                runs: Runs = {}
                 if len(calls) == 1:
                     some = self._outcomes(replies[0], calls[0].envelopes, runs)
                 else:
@@ -152,7 +152,7 @@ class Publisher:
                 some: dict[int, Iterator[Outcome]] = {}
                 for call in calls:
                     reply, closing = told.get(call.partition) or (refused[call.partition], ())
-                    runs: dict[int, Run] = {}
+                    runs: Runs = {}
                     found = self._outcomes(reply, call.envelopes, runs)
                     if isinstance(reply, Exception):
                         refused[call.partition] = translate(reply)
@@ -194,16 +194,12 @@ class Publisher:
             begun |= {call.partition: rescues.of(call.partition).begun for call in calls}
             told |= {partition: (error, ()) for partition, error in refusals.items()}
             due = {call.partition: call for call in calls if call.partition not in refusals}
-            first = [(p, command) for p in due for command in rescues.of(p).registration()]
             replies, closed = await self._functions.spread(
-                [*(command for _, command in first), *(call.command for call in due.values())],
+                [call.command for call in due.values()],
                 closing=self._confirmation.commands_at,
-                are_at=[rescues.of(p).is_at for p in (*(p for p, _ in first), *due)],
+                are_at=[rescues.of(p).is_at for p in due],
             )
-            for (partition, _), reply in zip(first, replies, strict=False):
-                rescues.of(partition).note_writers(reply)
-            pairs = list(zip(replies, closed, strict=True))[len(first) :]
-            told |= dict(zip(due, pairs, strict=True))
+            told |= dict(zip(due, zip(replies, closed, strict=True), strict=True))
             calls = [call for p, call in due.items() if type(told[p][0]) is ServerChanged]
             if not calls:
                 break
@@ -213,18 +209,6 @@ class Publisher:
             if left and not isinstance(reply, Exception):
                 told[partition] = failover_error(), ()
         return told
-
-    def _around(
-        self, rescued_at: str
-    ) -> tuple[Sequence[Command], Sequence[Command], tuple[type[ServerChanged], ...]]:
-        """Return the commands before and after a trip, and the errors after which to try again.
-
-        A rescue gets none of these: its records are for one server, and if the server changes, the
-        rescue itself begins again.
-        """
-        if rescued_at:
-            return (), (), ()
-        return self._rescue.registration(), self._confirmation.commands, (ServerChanged,)
 
     async def _exchange(
         self, commands: Sequence[Command], memories: Sequence[int | None]
@@ -245,27 +229,39 @@ class Publisher:
             with suppress(ServerChanged):
                 return await self._functions.exchange(commands, only_at=self._rescue.server)
 
-    def _keep(self, runs: dict[int, Run]) -> None:
+    def _keep(self, runs: Runs) -> None:
         for partition, run in runs.items():
-            self._own_appends.appended(partition, run)
+            if run.is_dense:
+                self._own_appends.appended(partition, run)
 
     def _outcomes(
-        self, reply: Reply, envelopes: Sequence[Envelope], runs: dict[int, Run]
+        self, reply: Reply, envelopes: Sequence[Envelope], runs: Runs
     ) -> Sequence[Outcome]:
         """Return the outcomes of one call, and add its new records to ``runs``.
 
         Raises:
             AppendUnknown: the reply is none of an append.
         """
-        items = [reply] if type(reply) is bytes else reply
+        items, time = reply, 0
         try:
-            if type(items) is list:
-                items = collect_runs(items, envelopes, runs)
+            if type(reply) is list:
+                items, time = reply[:-1], int(reply[-1])
+            elif type(reply) is bytes:  # of an XADD, whose id has its time
+                items, time = [reply], int(reply.partition(b"-")[0])
             outcomes = outcomes_of(items, len(envelopes))
-            last = outcomes[-1]
-            if type(last) is Appended:
-                # One record of a call is enough to notice a log that went back.
-                self._last_seen.note_seen(envelopes[-1].partition, last.offset)
+            new = [
+                (envelope, outcome.offset)
+                for envelope, outcome in zip(envelopes, outcomes, strict=True)
+                if type(outcome) is Appended
+            ]
+            for partition, last in {it.partition: offset for it, offset in new}.items():
+                self._last_seen.note_seen(partition, last)
+            for envelope, offset in new if self._own_appends.has_readers else ():
+                run = runs.get(envelope.partition)
+                if run is None:
+                    run = runs[envelope.partition] = Run([], [], time / 1000)
+                run.envelopes.append(envelope)
+                run.offsets.append(offset)
         except (TypeError, ValueError, LookupError, AttributeError) as error:
             raise foreign_reply(reply, self._functions.library) from error
         return outcomes
@@ -275,7 +271,7 @@ class Publisher:
         replies: Sequence[Reply],
         calls: Sequence[AppendCall],
         envelopes: Sequence[Envelope],
-        runs: dict[int, Run],
+        runs: Runs,
     ) -> list[Outcome]:
         """Return the outcomes of one trip; its envelopes are the first of ``envelopes``."""
         outcomes = {

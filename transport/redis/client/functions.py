@@ -23,8 +23,8 @@ __all__ = ["Functions", "library_source", "must_have_functions"]
 
 _FILES = (
     "common",
+    "generations",
     "accounts",
-    "back",
     "append",
     "reads",
     "positions",

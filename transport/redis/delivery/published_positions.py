@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 from redis.exceptions import OutOfMemoryError
 
@@ -14,12 +13,17 @@ from transport.redis.client.functions import Functions
 from transport.redis.connection.connection import Command, Reply
 from transport.redis.connection.errors import translate
 from transport.redis.keys import TopicKeys, trimmed
-from transport.redis.rescue.last_seen import NOTHING_SEEN, LastSeen
+from transport.redis.rescue.last_seen import LastSeen
 
 __all__ = ["PublishedPositions"]
 
 _log = logging.getLogger(__name__)
 
+_LOST = (
+    "%s lost its tail: a replica that was behind was promoted, or an older file restored. "
+    "Confirmed records are gone, at least %d of them not yet persisted. Run `crossfade audit`, and "
+    "have clients retry"
+)
 _MOST_TRIMS = 100
 """Calls that trim a partition at one time. A call ends after 10,000 records, so that the server is
 not kept for long."""
@@ -65,24 +69,14 @@ class PublishedPositions:
         errors: list[TransportError] = []
         full = await self._full(log, due)
         shown: list[int] = []
-        seen = self._last_seen.get((log.topic, group))
-        while due:
-            # A call that would count too many records moves a position a part of the way.
-            connections = seen.connections() if seen else 0
-            replies = await self._show(log, due, group, seen)
-            again: dict[int, str] = {}
-            for (partition, through), reply in zip(due.items(), replies, strict=True):
-                if isinstance(reply, Exception):
-                    errors.append(translate(reply))
-                elif reply is not None:  # otherwise there is no such stream
-                    is_short, *figures = reply
-                    if seen:
-                        _note(log.streams[partition], partition, seen, figures, connections)
-                    if is_short:
-                        again[partition] = through
-                    else:
-                        shown.append(partition)
-            due = again
+        replies = await self._show(log, due, group)
+        for partition, reply in zip(due, replies, strict=True):
+            if isinstance(reply, Exception):
+                errors.append(translate(reply))
+            elif reply is not None:  # otherwise there is no such stream
+                shown.append(partition)
+                if reply:
+                    _log.error(_LOST, log.streams[partition], reply)
         errors += await self._trim(log, shown, group, full)
         if errors:
             raise errors[0]
@@ -97,25 +91,16 @@ class PublishedPositions:
             return {p for p, is_full in zip(partitions, refused, strict=True) if is_full}
         return partitions if refused[0] else ()
 
-    async def _show(
-        self, log: TopicKeys, due: Mapping[int, str], group: str, seen: LastSeen | None
-    ) -> list[Reply]:
-        if seen:
-            for partition, through in due.items():
+    async def _show(self, log: TopicKeys, due: Mapping[int, str], group: str) -> list[Reply]:
+        calls = []
+        for partition, through in due.items():
+            known: Sequence[str] = ()
+            if seen := self._last_seen.get((log.topic, group)):
                 seen.note_settled(partition, through)
-        return await self._functions.exchange(
-            [
-                self._functions.command(
-                    "show",
-                    self._keys(log, partition, group),
-                    group,
-                    through,
-                    *(seen.arguments(partition) if seen else NOTHING_SEEN),
-                )
-                for partition, through in due.items()
-            ],
-            within=_SHARD_SECONDS,
-        )
+                _, *known = seen.known(partition)
+            keys = self._keys(log, partition, group)
+            calls.append(self._functions.command("show", keys, group, through, *known))
+        return await self._functions.exchange(calls, within=_SHARD_SECONDS)
 
     async def _trim(
         self, log: TopicKeys, partitions: Collection[int], group: str, full: Collection[int]
@@ -144,9 +129,9 @@ class PublishedPositions:
             )
         return errors
 
-    def _keys(self, log: TopicKeys, partition: int, group: str) -> tuple[str, str, str]:
-        stream = log.streams[partition]
-        return stream, log.accounts(partition, group), trimmed(stream)
+    def _keys(self, log: TopicKeys, partition: int, group: str) -> Sequence[str]:
+        stream, accounts, generations = log.figures(partition, group)
+        return stream, accounts, trimmed(stream), generations
 
     def _trim_command(
         self, log: TopicKeys, partition: int, group: str, *, is_full: bool
@@ -154,24 +139,4 @@ class PublishedPositions:
         seconds = min(self._seconds, _FULL_SECONDS) if is_full else self._seconds
         return self._functions.command(
             "trim", self._keys(log, partition, group), group, seconds, self._records
-        )
-
-
-def _note(
-    stream: str, partition: int, seen: LastSeen, figures: Sequence[Any], connections: int
-) -> None:
-    """Note what a call of ``show`` found. ``connections``: those made before it."""
-    unread, added, tail, lost = figures
-    if lost >= 0:
-        _log.error(
-            "%s lost its tail: a replica that was behind was promoted, or an older file restored. "
-            "Confirmed records are gone, at least %d of them not yet persisted. Run `crossfade "
-            "audit`, and have clients retry",
-            stream,
-            lost,
-        )
-        seen.forget(partition)
-    if unread >= 0:
-        seen.note_look(
-            partition, added=added, tail=tail.decode(), unread=unread, connections=connections
         )

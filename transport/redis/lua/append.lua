@@ -2,10 +2,11 @@
 -- that are not remembered, whose repeats the row recognises. It never leaves a memory without its
 -- record, which would be a loss.
 --
--- KEYS the two memories (below); the stream of each record; in a cluster also the accounts, so that a
--- server that has only some of the slot's keys refuses the call before it begins.
+-- KEYS the two memories (below); the stream of each record; in a cluster also the accounts and the
+-- generations, so that a server that has only some of the slot's keys refuses the call before it begins.
 -- ARGV seconds to remember (0: don't); the five field names of nearly every record; the value of the
--- fifth; the name of the sixth field, of traced records; the group; the number of records;
+-- fifth; the name of the sixth field, of traced records; the group; the number of the database, since
+-- streams of several databases may have one name; the number of records;
 -- the message ids of all records; then for each record its memo, its shape, and the values of that
 -- shape:
 --   ''       key, body, correlation id
@@ -14,7 +15,7 @@
 --   '<n>'    n values: names and values of all fields
 -- The shapes save a third of the arguments, each of which costs both sides at every step.
 -- The records of one call may be of several streams; not in a cluster, where these have other slots.
-local FIRST_ID = 11
+local FIRST_ID = 12
 local PLUS = 43 -- '+'
 
 -- The memories are two hashes that take turns. Each is written for as long as a record is remembered,
@@ -36,11 +37,11 @@ local function time_left(call, memory, longest)
 end
 
 local function being_written(call, memories, seconds)
-  local one = time_left(call, memories[1], seconds * 3000)
-  local other = time_left(call, memories[2], seconds * 3000)
   local fresh = seconds * 2000
+  local one = time_left(call, memories[1], seconds * 3000)
+  local other = one <= fresh and time_left(call, memories[2], seconds * 3000)
   if one > fresh or other > fresh then
-    return one > other and memories[1] or memories[2]
+    return one > fresh and memories[1] or memories[2]
   end
   local older = one < other and memories[1] or memories[2]
   call('UNLINK', older)
@@ -60,17 +61,13 @@ end
 -- The facts about a stream that decide whether a record that left it was settled: the published
 -- position, the id up to which there is `doubt`, and whether the log is `whole` (nothing left it
 -- unread). They are found once in a call, since counting unread records may mean reading them.
--- (Without a cluster, the accounts are a key that the caller does not declare.)
+-- (Without a cluster, accounts and generations are keys that the caller does not declare.)
 local function facts_of(facts, stream, name)
   local known = facts[stream]
   if not known then
-    local accounts = '{' .. stream .. '}:accounts:' .. name
-    local info, group, look = stream_info(stream), group_info(stream, name), last_look(accounts)
-    known = {at = position_of(look, group), doubt = redis.call('HGET', accounts, 'doubt') or nil}
-    if info and not is_gone(look, info, group) then
-      local unread, is_certain = unread_now(stream, accounts, look, info, known.at)
-      known.whole = is_certain and lost_since(look, info, unread) == 0
-    end
+    local it = figures(stream, '{' .. stream .. '}:accounts:' .. name, name, '', {})
+    known = it and {at = it.at, doubt = it.look.doubt, whole = it.info and it.missing and it.new == 0}
+      or {}
     facts[stream] = known
   end
   return known
@@ -98,28 +95,18 @@ local function answerable(facts, stream, group, one, other)
   return nil
 end
 
--- The id of the last record that `append_after` added to each stream, by database. `last_of` asks only
--- for records after it, and mostly there are none: handing a record to Lua costs the server three times
--- as much. Any id would do, so a server may forget these, or have ids of a removed log.
-local last_added = {}
-
--- The id of the last record of the stream, or `known` if no record is after it.
-local function last_of(stream, known)
-  local last = redis.pcall('XREVRANGE', stream, '+', '(' .. known, 'COUNT', 1)
-  return last[1] and last[1][1] or known
-end
-
--- Returns for each record its new id, '=' and the memo of a repeat, or '!' and an error. `added`, if
--- given, has an id for each stream; then the answer for the first record appended to a stream is
--- 'before<id', with the id of the record right before it.
-local function append(keys, args, added)
-  local call = redis.pcall
-  local seconds, key, body, message, correlation, kind, ours, parent, group, count =
+-- Returns for each record its new id, '=' and the memo of a repeat, or '!' and an error; and then the
+-- time of the append, in ms.
+local function append(keys, args)
+  local call, clock = redis.pcall, redis.call('TIME')
+  local time = clock[1] .. string.sub(clock[2] + 1000000, 2, 4)
+  local seconds, key, body, message, correlation, kind, ours, parent, group, database, count =
     unpack(args, 1, FIRST_ID - 1)
   local is_remembered = seconds ~= '0'
+  local streams = lives_in(database)
   count = tonumber(count)
   local at = FIRST_ID + count
-  local one, other, memos_by_id, memos, out, facts, begun = {}, {}, {}, {}, {}, {}, {}
+  local one, other, memos_by_id, memos, out, facts = {}, {}, {}, {}, {}, {}
   if is_remembered then
     one = call('HMGET', keys[1], unpack(args, FIRST_ID, at - 1))
     other = call('HMGET', keys[2], unpack(args, FIRST_ID, at - 1))
@@ -150,30 +137,40 @@ local function append(keys, args, added)
     if known then
       out[i] = '=' .. known
     else
-      local before = added and not begun[stream] and last_of(stream, added[stream] or '0-0')
-      if shape == '' then
-        offset = call('XADD', stream, '*', key, args[first], body, args[first + 1],
-          message, id, correlation, args[first + 2], kind, ours)
-      elseif shape == 't' then
-        offset = call('XADD', stream, '*', key, args[first], body, args[first + 1],
-          message, id, correlation, args[first + 2], kind, ours, parent, args[first + 3])
-      elseif has_more then
-        offset = call('XADD', stream, '*', key, args[first], body, args[first + 1],
-          message, id, correlation, args[first + 2], kind, ours, unpack(args, first + 3, at - 1))
-      else
-        offset = call('XADD', stream, '*', unpack(args, first, at - 1))
-      end
-      if type(offset) == 'table' then
-        out[i] = '!' .. text_of(offset, {stream})
-      else
-        out[i] = offset
-        if added then
-          added[stream] = offset
-          if before then
-            out[i] = before .. '<' .. offset
-            begun[stream] = true
+      local log, again = streams[stream] or {}, false
+      repeat
+        local n, before = log.n, again
+        again = false
+        if n then
+          -- Only the first id of a call is given in full: the others follow it.
+          local own = (log.call == facts or log.is_highest) and log.next or log.ms .. '-' .. n + 1
+          if shape == '' then
+            offset = call('XADD', stream, 'NOMKSTREAM', own, APPENDED_AT, time, key, args[first],
+              body, args[first + 1], message, id, correlation, args[first + 2], kind, ours)
+          elseif shape == 't' then
+            offset = call('XADD', stream, 'NOMKSTREAM', own, APPENDED_AT, time, key, args[first],
+              body, args[first + 1], message, id, correlation, args[first + 2], kind, ours,
+              parent, args[first + 3])
+          elseif has_more then
+            offset = call('XADD', stream, 'NOMKSTREAM', own, APPENDED_AT, time, key, args[first],
+              body, args[first + 1], message, id, correlation, args[first + 2], kind, ours,
+              unpack(args, first + 3, at - 1))
+          else
+            offset = call('XADD', stream, 'NOMKSTREAM', own, APPENDED_AT, time,
+              unpack(args, first, at - 1))
           end
         end
+        if n and offset and not offset.err then -- the methods of a text have no such name
+          log.n, log.call = n + 1, facts
+        elseif not before and not (n and offset and not is_stale(offset)) then
+          offset = begin_in(streams, stream, group)
+          log, again = streams[stream], not offset
+        end
+      until not again
+      if not offset or offset.err then
+        out[i] = '!' .. text_of(offset or {err = 'ERR the stream is missing'}, {stream})
+      else
+        out[i] = offset
         if is_remembered then
           memo = offset .. ' ' .. memo
           memos[#memos + 1] = id
@@ -186,6 +183,7 @@ local function append(keys, args, added)
   if #memos > 0 then
     remember(call, keys, seconds, memos)
   end
+  out[count + 1] = time
   return out
 end
 
@@ -202,15 +200,6 @@ local function recall(keys, args)
   return out
 end
 
--- `append` for a process that also reads some of the streams: it may go on without reading if no other
--- record came in between. The last of ARGV is the number of the database, since streams of
--- several databases may have the same name.
-local function append_after(keys, args)
-  local database = args[#args]
-  last_added[database] = last_added[database] or {}
-  return append(keys, args, last_added[database])
-end
-
 -- KEYS a key of its own; ARGV ms to live. A write that a full server takes as well, and that goes before
 -- WAIT: the answer to a repeat writes nothing.
 local function mark(keys, args)
@@ -219,7 +208,6 @@ local function mark(keys, args)
 end
 
 register('append', append, {})
-register('append_after', append_after, {})
 -- Dead letters are appended even on a full server. Otherwise their partition could not go on, and only
 -- that makes room.
 register('set_aside', append, DRAINS)

@@ -9,8 +9,6 @@
 
 local BATCH = 1000 -- Lua's stack bounds how many values unpack() can pass on
 
-local LAST_SEQUENCE = '9007199254740991' -- 2^53 - 1, the largest exact integer of a Lua number
-
 local function now_ms()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -45,13 +43,49 @@ local function later(a, b)
   return larger(a_seq, b_seq)
 end
 
+local LARGEST = '18446744073709551615' -- 2^64 - 1, of both numbers of an id
+
+-- Each record that Crossfade appends begins with this field: the time of its append, in ms.
+local APPENDED_AT = 'appendedAt'
+
+local function plus_one(number)
+  local head, digit, nines = string.match('0' .. number, '^(%d*)([0-8])(9*)$')
+  local text = head .. (digit + 1) .. string.rep('0', #nines)
+  return string.match(text, '^0*(%d+)$')
+end
+
+local function minus_one(number)
+  local head, digit, zeros = string.match(number, '^(%d*)([1-9])(0*)$')
+  local text = head .. (digit - 1) .. string.rep('9', #zeros)
+  return string.match(text, '^0*(%d+)$')
+end
+
+local function parts(id)
+  return string.match(id, '^(%d+)-(%d+)$')
+end
+
+local function id_before(id)
+  local ms, sequence = parts(id)
+  if string.match(sequence, '[1-9]') then
+    return ms .. '-' .. minus_one(sequence)
+  end
+  return minus_one(ms) .. '-' .. LARGEST
+end
+
+-- The time of the append of an entry, in ms. A foreign entry has it in its id.
+local function time_of(entry)
+  local fields = entry[2]
+  local ms = parts(entry[1])
+  return fields[1] == APPENDED_AT and tonumber(fields[2]) or tonumber(ms)
+end
+
 -- A full server refuses functions without one of these flags. Only appends have none: positions must be
 -- published and records trimmed on a full server, since that makes room.
 local DRAINS = {'allow-oom'}
 local READS = {'no-writes'}
 
 -- The type of a side key, by the word after its hash tag. Every other key is a stream, or is only set.
-local TYPES = {accounts = 'hash', memory = 'hash', rescue = 'hash', writers = 'zset',
+local TYPES = {accounts = 'hash', generations = 'hash', memory = 'hash', rescues = 'zset',
   trimmed = 'string', stream = 'stream'}
 
 local function name_if_alien(key)
@@ -72,7 +106,8 @@ local function text_of(reason, keys)
   for _, key in ipairs(keys) do
     local is_stream = string.sub(key, 1, 1) ~= '{'
     local alien = name_if_alien(key)
-      or is_stream and name_if_alien('{' .. key .. '}:trimmed')
+      or is_stream and (name_if_alien('{' .. key .. '}:trimmed')
+        or name_if_alien('{' .. key .. '}:generations'))
     if alien then
       return alien
     end

@@ -1,12 +1,5 @@
 -- Reads, and questions about records.
 
--- Whether the record at `id` is that of `message`. In a log that went back (back.lua), there may be no
--- record at `id`, or another one.
-local function is_of(stream, id, message)
-  local entry = redis.call('XRANGE', stream, id, id)[1]
-  return entry and (fields_of(entry[2]).messageId or '') == message
-end
-
 -- KEYS stream, trimmed; ARGV id. Returns 1 if no record after the id was trimmed, 0 if one was or it is
 -- unknown.
 local function reaches(keys, args)
@@ -22,20 +15,68 @@ local function reaches(keys, args)
   return gone and not later(gone, after) and 1 or 0
 end
 
--- Whether the record at an id is gone, and was not trimmed. If the stream lost it in a failover, a later
--- record may have been appended after lower ones that are new.
-local function is_lacking(stream, trimmed, at)
-  if at == '0-0' or #redis.call('XRANGE', stream, at, at) > 0 then
-    return false
-  end
-  local info, gone = stream_info(stream), redis.call('GET', trimmed)
-  local is_before_first = info and info.first and later(info.first, at)
-  return not is_before_first and not (gone and not later(at, gone))
+-- Whether records that were not there when the record at `id` was read may be before it: its generation
+-- was lost, and the clock of the server that was promoted is behind.
+local function is_before_new(it, id)
+  local info = it.info
+  return info and is_absent(it, id) and (later(id, info.last) or info.first and later(id, info.first))
 end
 
--- KEYS stream, trimmed; ARGV id. Returns 1 if the record at the id is gone, and was not trimmed, else 0.
-local function lacks(keys, args)
-  return is_lacking(keys[1], keys[2], args[1]) and 1 or 0
+-- KEYS stream, accounts, generations; ARGV id. Returns 1 if new records may be before it, else 0.
+local function is_lost(keys, args)
+  local it = figures(keys[1], keys[2], '', '', {})
+  return it and is_before_new(it, args[1]) and 1 or 0
+end
+
+-- The id of the first record that was appended at `time` (in ms) or later; `last` if there is none
+-- before it. It halves the ids in between, and uses that times mostly rise with them. Where ids are
+-- too large for numbers it returns the first record of the stream.
+local MOST_DIGITS = 15
+
+local function first_since(stream, time, last)
+  local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+  if not first or not later(last, first[1]) then
+    return last
+  end
+  local low, high, found = first[1], last, last
+  if time_of(first) >= time or #parts(low) > MOST_DIGITS or #parts(high) > MOST_DIGITS then
+    return low
+  end
+  while true do
+    local low_ms, low_n = parts(low)
+    local high_ms, high_n = parts(high)
+    local middle = low_ms .. '-' .. digits(math.floor((low_n + high_n) / 2))
+    if high_ms ~= low_ms then
+      middle = digits(math.ceil((low_ms + high_ms) / 2)) .. '-0'
+    elseif middle == low then
+      return found
+    end
+    local entry
+    if middle ~= high then
+      entry = redis.call('XRANGE', stream, middle, '(' .. high, 'COUNT', 1)[1]
+    else
+      entry = redis.call('XREVRANGE', stream, '(' .. high, '(' .. low, 'COUNT', 1)[1]
+      if not entry or time_of(entry) < time then
+        return found
+      end
+      middle = entry[1]
+    end
+    if entry and time_of(entry) < time then
+      low = entry[1]
+    else
+      found = entry and entry[1] or found
+      high = middle
+    end
+  end
+end
+
+-- KEYS stream; ARGV a time in ms. Returns the id of the first record that was appended then or later,
+-- or nothing.
+local function since(keys, args)
+  local info = stream_info(keys[1])
+  local found = info and first_since(keys[1], tonumber(args[1]), info.last)
+  local entry = found and redis.call('XRANGE', keys[1], found, found)[1]
+  return entry and time_of(entry) >= tonumber(args[1]) and found or false
 end
 
 -- KEYS stream; ARGV XRANGE or XREVRANGE, the first and the last id, and the most records and the most
@@ -74,4 +115,5 @@ end
 
 register('range', range, READS)
 register('reaches', reaches, READS)
-register('lacks', lacks, READS)
+register('is_lost', is_lost, READS)
+register('since', since, READS)

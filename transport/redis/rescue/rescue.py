@@ -1,46 +1,36 @@
-"""The rescue: after a failover that lost acknowledged records, their producers append them again.
+"""The rescue: after a failover that lost acknowledged records, their processes append them again.
 
 A promoted replica lacks the records that it had not been sent yet. So each process keeps its
-appends of the last seconds (``recent_appends``), and looks at the server's replication id whenever
-it opens a connection. If the id is new, nothing is appended until a rescue is over. Every process
-that wrote lately reports which of its records are gone; one of them, the leader, appends all of
-these in the order of the old log; then all processes go on. If each appended its own records, or
-went on at once, a message could come before one that was acknowledged earlier.
+appends of the last seconds (``recent_appends``), and compares the server's replication id whenever
+it opens a connection. If the id is new, the process appends those of its records that the server
+does not have, in their order, before anything new of its own. Processes do not wait for each other.
 
-A rescue needs only the log's own server, not PostgreSQL. A process that is late, or a leader that
-dies, holds it up for some seconds at most. While the server refuses writes, the rescue waits:
-appends are refused then anyway.
-
-``calls`` has the calls to the new server, and ``leader`` the work of the leader.
+A rescue needs only the log's own server, not PostgreSQL. While the server refuses writes, the
+rescue waits: appends are refused then anyway.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from uuid import uuid4
+from collections.abc import Callable
+from itertools import groupby
 
 from transport.errors import TransportUnavailable
 from transport.redis.client.functions import Functions
 from transport.redis.cluster.cluster import IsAt
-from transport.redis.connection.connection import Command, Reply, ServerChanged, ServerIdentity
+from transport.redis.connection.connection import ServerChanged, ServerIdentity
 from transport.redis.keys import TopicKeys
-from transport.redis.rescue.calls import AWAITED_MS, LEADS, NO_ROUND, RescueCalls
-from transport.redis.rescue.leader import Append, RescueLeader
+from transport.redis.rescue.calls import Append, RescueCalls
 from transport.redis.rescue.recent_appends import RecentAppends, RecentAppendsBudget
-from transport.redis.rescue.report import in_order
 
 __all__ = ["REFUSED_AFTER", "Rescue"]
 
 _log = logging.getLogger(__name__)
 
-_REGISTER_SECONDS = 1.0
-_POLL_SECONDS = 0.05
-# The time for processes that wrote lately to report: each one is back within two seconds.
-_LATE_SECONDS = 2.5
 REFUSED_AFTER = 1.0
 """Seconds that an append waits for the end of a rescue."""
+_RECORDS_PER_TURN = 1000
 
 IsMove = Callable[[str, ServerIdentity], bool]
 """Takes the former server's replication id and the new server's identity. Returns whether the
@@ -52,13 +42,12 @@ def _no_move(_: str, __: ServerIdentity) -> bool:
 
 
 class Rescue:
-    """One process's part in the rescues of one log, or of one partition in a cluster.
+    """The rescues of one process for one log, or for one partition in a cluster.
 
     Args:
         functions: The Lua library.
         log: The keys of the log.
         seconds: How long appends are kept; 0: there is no rescue.
-        remembered: For how many seconds the log remembers message ids.
         is_move: Distinguishes a moved slot from a failover.
         budget: Counts the kept appends of all partitions.
     """
@@ -69,12 +58,10 @@ class Rescue:
         log: TopicKeys,
         *,
         seconds: float,
-        remembered: int,
         is_move: IsMove = _no_move,
         budget: RecentAppendsBudget | None = None,
     ) -> None:
         self.recent = RecentAppends(seconds, budget)
-        self._remembered = remembered
         self._is_move = is_move
         self.server = ""
         """The replication id of the server that is known to lack no record; empty if unknown."""
@@ -84,13 +71,7 @@ class Rescue:
         self._functions = functions
         self._log = log
         self._is_on = seconds > 0
-        self._member = uuid4().hex
-        self._registered = -_REGISTER_SECONDS
-        self._writers: Sequence[bytes] = ()  # processes that write, each with its time
         self._met = self._process = ""
-        # By server, the last rescue that is known to have ended there. A server that comes back is
-        # thereby told apart from one whose rescue ended before this process heard of it.
-        self._rounds: dict[str, bytes] = {}
         self._running: asyncio.Task[None] | None = None
         self._calls: RescueCalls | None = None  # of the last rescue
         self._append: Append | None = None
@@ -132,21 +113,6 @@ class Rescue:
         """The key of the numbers of records that rescues appended again."""
         return self._log.rescues
 
-    async def join(self) -> None:
-        """Take part in the rescue under way on the first server that was met.
-
-        Raises:
-            TransportError: the server does not answer.
-        """
-        if not self.server or self._running is not None or self._append is None:
-            return
-        server = self.server
-        if await self._functions.call("is_under_way", (self._log.rescue(server),)):
-            self.server = ""
-            self._start(self._append)
-        else:
-            self._rounds[server] = await self._calls_to(server).last_round()
-
     async def wait(self, *, within: float = REFUSED_AFTER) -> None:
         """Wait until no rescue is under way.
 
@@ -167,22 +133,6 @@ class Rescue:
                 "this log was closed while its lost records were appended again"
             )
 
-    def registration(self) -> Sequence[Command]:
-        """Return the command that registers this process as a writer, if that is due."""
-        now = asyncio.get_running_loop().time()
-        if not self._is_on or now - self._registered < _REGISTER_SECONDS:
-            return ()
-        self._registered = now
-        return [self._functions.command("write_on", (self._log.writers,), self._member, AWAITED_MS)]
-
-    def note_writers(self, reply: Reply) -> None:
-        """Note the writers in the reply to ``registration``.
-
-        A new server may lack the latest of them, so a report names them.
-        """
-        if isinstance(reply, list):
-            self._writers = reply
-
     async def close(self) -> None:
         """End a rescue under way."""
         if self._running is not None:
@@ -196,15 +146,23 @@ class Rescue:
         self._running = asyncio.create_task(self._run(append), name="rescue")
 
     async def _run(self, append: Append) -> None:
-        # If the address moves back meanwhile, that server may lack what others appended here.
+        # If the address moves back meanwhile, that server may lack what was appended here.
         self.server = ""
         try:
             while self._met != self.server:
                 server = self._met
-                self._calls = self._calls_to(server)
+                self._calls = RescueCalls(
+                    self._functions,
+                    self._log,
+                    append,
+                    self._note_again,
+                    server=server,
+                    is_at=self.at(server),
+                    is_current=lambda server=server: self._met == server,  # type: ignore[misc]
+                )
                 self.recent.hold()
                 try:
-                    await self._rescue(self._calls, append)
+                    await self._rescue(self._calls)
                 except ServerChanged:
                     continue
                 except Exception:  # noqa: BLE001 - else appends would be refused for ever
@@ -217,40 +175,19 @@ class Rescue:
             self.recent.let_go()
             self._running = None
 
-    def _calls_to(self, server: str) -> RescueCalls:
-        return RescueCalls(
-            self._functions,
-            self._log,
-            self._member,
-            server=server,
-            remembered=self._remembered,
-            is_at=self.at(server),
-            is_current=lambda: self._met == server,
-        )
-
-    async def _rescue(self, calls: RescueCalls, append: Append) -> None:
-        leader = RescueLeader(calls, append, self._note_again)
-        mine = in_order(await calls.gone(self.recent.by_partition))
-        known = self._rounds.get(calls.server, NO_ROUND)
-        while await calls.report(mine, known, self._writers):
-            if await self._is_done(calls, leader):
-                break
-        else:
-            await leader.follow(mine)
+    async def _rescue(self, calls: RescueCalls) -> None:
+        mine, count = await calls.gone(self.recent.by_partition), 0
+        for _, group in groupby(mine, key=lambda it: it.remember):
+            some = list(group)
+            for first in range(0, len(some), _RECORDS_PER_TURN):
+                count += await calls.append_again(some[first : first + _RECORDS_PER_TURN])
         self.recent.forget(mine)
-        self._rounds[calls.server] = await calls.last_round()
-
-    async def _is_done(self, calls: RescueCalls, leader: RescueLeader) -> bool:
-        """Wait for the end of the rescue, or lead it; return false if this report has expired."""
-        loop = asyncio.get_running_loop()
-        late = loop.time() + _LATE_SECONDS
-        while True:
-            turn = await calls.turn(is_late=loop.time() > late)
-            if turn in {b"done", b"report"}:
-                return turn == b"done"
-            if turn in LEADS and await leader.lead(is_alone=turn == b"alone"):
-                return True
-            await asyncio.sleep(_POLL_SECONDS)
+        if count:
+            _log.error(
+                "A failover lost %d acknowledged records that this process still had: they were "
+                "appended again, before anything new of this process",
+                count,
+            )
 
     def at(self, server: str) -> IsAt:
         """Return a function that tells whether a server has the replication id ``server``."""

@@ -19,9 +19,8 @@ from transport.redis.cluster.slot_map import Place
 from transport.redis.connection.connection import ServerIdentity
 from transport.redis.connection.errors import translate
 from transport.redis.keys import TopicKeys
-from transport.redis.rescue.leader import Append
+from transport.redis.rescue.calls import Append, of_last_day, total_of
 from transport.redis.rescue.recent_appends import RecentAppendsBudget
-from transport.redis.rescue.report import of_last_day, total_of
 from transport.redis.rescue.rescue import REFUSED_AFTER, Rescue
 
 __all__ = ["ShardRescues"]
@@ -35,7 +34,6 @@ class ShardRescues:
         log: The keys of the log.
         cluster: Returns the cluster, or ``None`` if there is none.
         seconds: How long appends are kept; 0: there is no rescue.
-        remembered: For how many seconds the log remembers message ids.
     """
 
     def __init__(
@@ -45,7 +43,6 @@ class ShardRescues:
         *,
         cluster: Callable[[], Cluster | None],
         seconds: float,
-        remembered: int,
     ) -> None:
         self._log = log
         self._cluster = cluster
@@ -56,7 +53,6 @@ class ShardRescues:
                 functions,
                 log.of_partition(partition),
                 seconds=seconds,
-                remembered=remembered,
                 is_move=self._is_move,
                 budget=budget,
             )
@@ -79,14 +75,6 @@ class ShardRescues:
             if cluster is not None and cluster.is_on(stream, place):
                 self._rescues[partition].note_server(identity)
         self._known.add(identity.server)
-
-    async def join(self) -> None:
-        """Take part in the rescues that are under way when this process starts.
-
-        Raises:
-            TransportError: a server does not answer.
-        """
-        await asyncio.gather(*(rescue.join() for rescue in self._rescues))
 
     async def wait(self, partitions: Collection[int]) -> dict[int, TransportError]:
         """Wait for the rescues of ``partitions``; return the errors of those that are not over."""
