@@ -1,5 +1,5 @@
 # Every target makes the environment it needs first; nothing has to be set up by hand.
-# PYTHON=/path/to/python3.11 names an interpreter that is not first on the PATH.
+# PYTHON=/path/to/python3.11 names the interpreter; otherwise it is the newest optimised one.
 
 PYTHON ?= python3
 BIN    := .venv/bin

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -146,18 +146,55 @@ def test_an_environment_that_is_a_link_is_not_emptied(project: Path, tmp_path: P
     assert [path.name for path in other.iterdir()] == ["pyvenv.cfg"]
 
 
+NEWER, PLAIN, OPTIMISED = "/a/python3.13", "/a/python3.12", "/b/python3.11"
+
+
+@pytest.fixture
+def python(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str | None]:
+    """Return which Python ``bootstrap`` restarts with; ``None``: it keeps its own, a plain one.
+
+    ``NEWER`` does not run.
+    """
+
+    def replace(path: str, argv: list[str]) -> None:
+        assert argv == [path, _PROGRAM, "local"]
+        raise _ReplacedError(path)
+
+    def restarted(*others: str, version: tuple[int, int] = (3, 12), named: str = "") -> str | None:
+        monkeypatch.setattr(bootstrap.sys, "version_info", (*version, 2, "final", 0))
+        monkeypatch.setattr(bootstrap.sys, "argv", [_PROGRAM, "local"])
+        monkeypatch.setattr(bootstrap, "others", lambda: list(others))
+        works = {(PLAIN, ""), (OPTIMISED, ""), (OPTIMISED, bootstrap.IS_OPTIMISED)}
+        monkeypatch.setattr(bootstrap, "runs", lambda path, program: (path, program) in works)
+        monkeypatch.setattr(bootstrap.os, "execv", replace)
+        monkeypatch.delenv("PYTHON", raising=False)
+        if named:
+            monkeypatch.setenv("PYTHON", named)
+        try:
+            bootstrap.use_the_best_python()
+        except _ReplacedError as replaced:
+            return str(replaced)
+        return None
+
+    return restarted
+
+
+class _ReplacedError(Exception):
+    """The process would be another program now."""
+
+
 @pytest.mark.parametrize("version", [(3, 10), (3, 15)])
 def test_a_python_that_is_not_taken_gives_way_to_one_that_is(
-    version: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    version: tuple[int, int], python: Callable[..., str | None]
 ) -> None:
-    begun: list[list[str]] = []
-    monkeypatch.setattr(bootstrap.sys, "version_info", (*version, 2, "final", 0))
-    monkeypatch.setattr(bootstrap.sys, "argv", [_PROGRAM, "local"])
-    monkeypatch.setattr(bootstrap, "runs", lambda command: command == "python3.12")
-    monkeypatch.setattr(bootstrap.os, "execvp", lambda _, command: begun.append(command))
-    with pytest.raises(SystemExit):
-        bootstrap.use_a_python_that_is_taken()  # which goes on here, as execvp returns
-    assert begun == [["python3.12", _PROGRAM, "local"]]
+    assert python(NEWER, PLAIN, version=version) == PLAIN
+    assert python(NEWER, PLAIN, OPTIMISED, version=version, named="python3") == OPTIMISED
+
+
+def test_a_plain_python_gives_way_to_an_optimised_one(python: Callable[..., str | None]) -> None:
+    assert python(NEWER, PLAIN, OPTIMISED) == OPTIMISED
+    assert python(NEWER, PLAIN) is None
+    assert python(NEWER, PLAIN, OPTIMISED, named="/a/python3.12") is None
 
 
 @pytest.mark.parametrize(
@@ -168,9 +205,9 @@ def test_without_one_that_is_taken_the_error_has_the_remedy(
     version: tuple[int, int], why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bootstrap.sys, "version_info", (*version, 2, "final", 0))
-    monkeypatch.setattr(bootstrap, "runs", lambda _: False)
+    monkeypatch.setattr(bootstrap, "runs", lambda *_: False)
     with pytest.raises(SystemExit) as told:
-        bootstrap.use_a_python_that_is_taken()
+        bootstrap.use_the_best_python()
     said = str(told.value)
     assert said.startswith(f"error: Crossfade needs Python 3.11 to 3.14, and {sys.executable} ")
     assert why in said
