@@ -142,8 +142,12 @@ class ProducerLoad:
             async with asyncio.TaskGroup() as tasks:
                 for number, conversation in enumerate(self.conversations):
                     tasks.create_task(self._send_all(client, conversation, number))
-        except* CrossfadeError as group:
-            raise group.exceptions[0] from None
+        except ExceptionGroup as group:
+            # Not ``except*``: before Python 3.11.4 it makes a group of what is raised in it.
+            refused, others = group.split(CrossfadeError)
+            if refused is None or others is not None:
+                raise
+            raise refused.exceptions[0] from None
         finally:
             self.ended = time.monotonic()
 
