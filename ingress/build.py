@@ -54,6 +54,7 @@ from ingress.web.browser import Guard
 from ingress.web.hosts import Hosts
 from otel.metrics import Metrics
 from otel.tracing.requests import PassOn, Tracer
+from persistence.chain.kept_rows import KeptRows
 from persistence.database.pool import Pool
 from persistence.database.read_pool import ReadPool
 from persistence.dead_letters.dead_letters import DeadLetters
@@ -84,6 +85,7 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
     unwritten: Callable[[], str | None] = lambda: None,
     reads: ReadPool | None = None,
     tried: Callable[[str | None], None] = lambda _: None,
+    kept: KeptRows | None = None,
 ) -> Ingress:
     """Build the application. This starts no task and opens no connection.
 
@@ -104,6 +106,7 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
         reads: Connections for pages and the console's search; by default ``pool``.
         tried: Called by each readiness check with the reason why ``transport`` takes no writes, or
             with ``None``.
+        kept: Decides which rows may answer repeats; by default all.
 
     Raises:
         ConfigurationError: The API keys, or the number of connections, can't be used.
@@ -117,6 +120,7 @@ def build(  # noqa: PLR0913 - what a process gives its API, once
         metrics=metrics,
         tracer=tracer,
         payloads=payloads,
+        kept=kept,
     )
     messages = Messages(
         transport=read,
@@ -263,12 +267,14 @@ def _accept_context(
     metrics: Metrics,
     tracer: Tracer | None,
     payloads: PayloadStore | None,
+    kept: KeptRows | None,
 ) -> AcceptContext:
     auth = Authenticator(settings)
     row_lookup = RowLookup(
         pool,
         timeout_seconds=settings.ingress_lookup_timeout_ms / 1000,
         at_once=settings.ingress_appends_in_flight,
+        kept=kept,
     )
     recent = RecentKeys()
     unread_keys = None

@@ -15,11 +15,10 @@ from migration_guide.errors import IncompleteCopy, MigrationError, NotRetired
 from migration_guide.resting import rests_on, survivor
 from migration_guide.retirement import Obstacle, opened, users_of
 from migration_guide.steps import MigrationStanding, Steps
+from persistence.chain.table import read as read_chain
 from persistence.database.pool import Pool, using
-from persistence.fleet.log_choice import choices
 from persistence.fleet.used_logs import was_used
 from persistence.shadow_gaps import open_gaps
-from persistence.store.positions import known_positions
 from transport.errors import ConfigurationError, TransportError
 from transport.registry import create, known_name
 from transport.settings import TransportSettings
@@ -76,7 +75,7 @@ async def judge_loss(
             )
             obstacles.append(Obstacle("migration", str(error), remedy))
         else:
-            missing = [text async for text in _missing(pool, look, name, left, settings)]
+            missing = [text async for text in _missing(pool, look, name, left)]
     elif look.state.queued is not None:
         obstacles.append(Obstacle("migration", "a step is queued", "wait for it, or cancel it"))
     elif not used:
@@ -141,9 +140,7 @@ async def _answers(name: str, settings: TransportSettings, known: str | None) ->
     return [Obstacle("answers", found, remedy)]
 
 
-async def _missing(
-    pool: Pool, look: MigrationStanding, lost: str, left: str, settings: TransportSettings
-) -> AsyncIterator[str]:
+async def _missing(pool: Pool, look: MigrationStanding, lost: str, left: str) -> AsyncIterator[str]:
     """Yield what the remaining log may lack of the lost log's acknowledged messages."""
     try:
         survivor(look.state, lost)
@@ -154,33 +151,10 @@ async def _missing(
             f"{error}: the newest, and {gaps} that were noted as not copied (shadow_gaps), where "
             "PostgreSQL has no row of them"
         )
-    if below := await _below_watermark(pool, look, lost, settings):
-        yield (
-            f"PostgreSQL has not all that {lost} had before every process wrote to {left} too "
-            f"(partitions {', '.join(map(str, below))}: the gate 'watermark')"
-        )
-
-
-async def _below_watermark(
-    pool: Pool, look: MigrationStanding, lost: str, settings: TransportSettings
-) -> list[int]:
-    """Return the partitions of the log that is read whose rows may not reach the watermark."""
-    state, identity = look.state, look.known.get(lost)
-    marks = (state.watermark or {}).get(lost)
-    if not marks or choices(state.pair)[state.phase].consume_from != lost:
-        return []
-    marked = {int(partition): end for partition, end in marks.items() if end is not None}
     async with using(pool) as connection:
-        known = await known_positions(connection, lost, list(marked))
-    try:
-        key = create(lost, settings).sort_key
-    except ConfigurationError:
-        return []  # no settings lead to it any more, so its offsets can't be compared
-    return sorted(
-        part
-        for part, mark in marked.items()
-        if (at := known.get(part)) is None
-        or at.log != identity
-        or not at.through
-        or key(at.through) < key(mark)
-    )
+        below = sorted((await read_chain(connection)).waits_for(lost))
+    if below:
+        yield (
+            f"PostgreSQL may not have all that {lost} had before every process wrote to {left} "
+            f"too (partitions {', '.join(map(str, below))}: the gate 'watermark')"
+        )

@@ -9,17 +9,20 @@
     at rest at the first or the last phase ──plan──▶ at rest at phase 0 of the next migration
                                            ──retire──▶ at rest at phase 0 of none
 
-    at rest at 2, 3 or 4 ──unmark──▶ there without a watermark ──mark──▶ there with a new one
+    at rest at 2, 3 or 4 ──unmark──▶ there with one whole log ──mark──▶ there with two
 
 Every change names the epoch on which it was decided, and raises it, in one statement. If two
 operators decide on the same state, one of them gets ``Overtaken``. The gates and overrides behind a
 change are stored with it in the history.
+
+The order in which the logs are read (``persistence.chain``) changes with the state, in the same
+transaction.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -36,7 +39,11 @@ from migration_guide.errors import (
 )
 from migration_guide.gates.result import GateResult
 from migration_guide.history import EventKind, record_change, record_event
+from migration_guide.mirrored import MIRRORED
 from migration_guide.resting import must_not_wait, must_rest, rests_on, survivor
+from persistence.chain.links import Chain
+from persistence.chain.table import change as change_chain
+from persistence.chain.table import read as read_chain
 from persistence.database.pool import Connection, Pool, using
 from persistence.fleet.log_choice import Choice, LogPair, adopted, choices
 from persistence.fleet.migration_state import COLUMNS, MigrationState, state_of
@@ -47,8 +54,6 @@ __all__ = ["SILENT_SECONDS", "Machine"]
 
 SILENT_SECONDS = 60.0
 """Seconds after which a queued step is given up: its command reports more often than this."""
-
-Watermark = Mapping[str, Mapping[str, str | None]]
 
 _ADOPT = """
 WITH made AS (
@@ -64,11 +69,11 @@ SELECT epoch, 'adopted', $1, $1, $2, $3, $4, $5 FROM made
 _LOOK = f"SELECT {COLUMNS} FROM migration FOR UPDATE"  # noqa: S608 - constants only
 
 _CHANGE = f"""
-UPDATE migration SET phase = $1::smallint, target = $2::smallint, queued = $3, watermark = $4,
+UPDATE migration SET phase = $1::smallint, target = $2::smallint, queued = $3,
     reached_at = CASE WHEN $1::smallint = $2::smallint AND $2::smallint <> phase THEN now()
         ELSE reached_at END,
     epoch = epoch + 1,
-    changed_at = now(), changed_by = $5, why = $6, old_log = $7, new_log = $8
+    changed_at = now(), changed_by = $4, why = $5, old_log = $6, new_log = $7
 RETURNING {COLUMNS}
 """  # noqa: S608 - constants only
 
@@ -123,9 +128,7 @@ class Machine:
             if await is_retired(connection, new):
                 raise NotPlanned(f"{new} was retired, and its name is not used again")
             next_one = msgspec.structs.replace(state, pair=LogPair(rests_on(state), new))
-            planned = await self._change(
-                connection, next_one, who, why, phase=0, target=0, watermark={}
-            )
+            planned = await self._change(connection, next_one, who, why, phase=0, target=0)
             await record_change(connection, "planned", state, planned, to=0)
             return planned
 
@@ -151,8 +154,8 @@ class Machine:
                 if rests_on(state) == name:
                     raise NotRetired(f"{name} is the log that is written and read")
                 pair = LogPair(rests_on(state), None)
-                after = msgspec.structs.replace(state, pair=pair, phase=0, target=0, watermark=None)
-            await _give_up(connection, name, used=used, who=who, why=why)
+                after = msgspec.structs.replace(state, pair=pair, phase=0, target=0)
+            await _give_up(connection, name, rests_on(after), used=used, who=who, why=why)
             why = f"retired {name}: {why}"
             after = await self._change(connection, after, who, why)
             await record_change(connection, "retired", state, after)
@@ -185,8 +188,8 @@ class Machine:
             after = state
             if name in state.pair.names:
                 pair = LogPair(survivor(state, name, accept_loss=accept_loss), None)
-                after = msgspec.structs.replace(state, pair=pair, phase=0, target=0, watermark=None)
-            await _give_up(connection, name, used=used, who=who, why=why)
+                after = msgspec.structs.replace(state, pair=pair, phase=0, target=0)
+            await _give_up(connection, name, rests_on(after), used=used, who=who, why=why)
             after = await self._change(connection, after, who, f"lost {name}: {why}")
             await record_change(connection, "retired", state, after)
             return after
@@ -234,51 +237,48 @@ class Machine:
                 state = await self._unqueue(connection, state, "cancelled", who, why)
             # A step that is turned back starts from the phase that it was to reach.
             origin = state.target if state.under_way else state.phase
+            if to not in MIRRORED:
+                left = state.pair.other(choices(state.pair)[to].transport)
+                await _change_chain(connection, lambda chain: chain.closed(left or ""))
             new = await self._change(connection, state, who, why, phase=origin, target=to)
             await record_change(connection, "begun", state, new, gates=gates, overrides=overrides)
             return new
 
-    async def complete(
-        self, epoch: int, *, who: str, watermark: Watermark | None
-    ) -> MigrationState:
-        """Record that every process is on the target; ``watermark`` replaces the present one.
+    async def complete(self, epoch: int, *, who: str, chain: Chain | None = None) -> MigrationState:
+        """Record that every process is on the target; ``chain`` replaces the present one.
 
         Raises:
-            Overtaken: the state was changed after ``epoch``.
+            Overtaken: the state, or the chain that ``chain`` was made of, was changed since.
             NotAStep: no step is under way.
         """
         async with self._changing() as connection:
             state = await self._at(connection, epoch)
             if not state.under_way:
                 raise NotAStep(f"no step is under way: the migration stands at {state.phase}")
-            new = await self._change(
-                connection, state, who, state.why, phase=state.target, watermark=watermark
-            )
+            await _replace_chain(connection, epoch, chain)
+            new = await self._change(connection, state, who, state.why, phase=state.target)
             await record_change(connection, "completed", state, new)
             return new
 
-    async def unmark(self, epoch: int, *, who: str, why: str) -> None:
-        """Remove the watermark, and the queued step: a message may be in one log only.
-
-        Raises:
-            Overtaken: the state was changed after ``epoch``.
-        """
+    async def unmark(self, *, who: str, why: str) -> None:
+        """Record that a message may be in one log only, and remove the queued step."""
         async with self._changing() as connection:
-            state = await self._at(connection, epoch)
+            state = await self._at(connection, None)
             if state.queued is not None:
                 state = await self._unqueue(connection, state, "cancelled", who, why)
-            new = await self._change(connection, state, who, why, watermark={})
+            new = await self._change(connection, state, who, why)
             await record_change(connection, "unmarked", state, new)
 
-    async def mark(self, epoch: int, watermark: Watermark, *, who: str) -> MigrationState:
-        """Record a watermark where the migration rests without one.
+    async def mark(self, epoch: int, chain: Chain, *, who: str) -> MigrationState:
+        """Record where the migration rests that both logs are whole again.
 
         Raises:
-            Overtaken: the state was changed after ``epoch``.
+            Overtaken: the state, or the chain that ``chain`` was made of, was changed since.
         """
         async with self._changing() as connection:
             state = await self._at(connection, epoch)
-            new = await self._change(connection, state, who, state.why, watermark=watermark)
+            await _replace_chain(connection, epoch, chain)
+            new = await self._change(connection, state, who, state.why)
             await record_change(connection, "marked", state, new)
             return new
 
@@ -346,12 +346,12 @@ class Machine:
         if refusal is not None:
             raise refusal
 
-    async def _at(self, connection: Connection, epoch: int) -> MigrationState:
+    async def _at(self, connection: Connection, epoch: int | None) -> MigrationState:
         row = await connection.fetchrow(_LOOK)
         if row is None:
             raise NotStarted
         state = state_of(row)
-        if state.epoch != epoch:
+        if epoch is not None and state.epoch != epoch:
             raise Overtaken(epoch)
         return state
 
@@ -378,16 +378,13 @@ class Machine:
         phase: int | None = None,
         target: int | None = None,
         queued: str | None = None,
-        watermark: Watermark | None = None,
     ) -> MigrationState:
         """Change the named columns; a queued step that is not named is removed."""
-        kept = state.watermark if watermark is None else watermark
         row = await connection.fetchrow(
             _CHANGE,
             state.phase if phase is None else phase,
             state.target if target is None else target,
             queued,
-            json.dumps(kept) if kept else None,
             who,
             why,
             state.pair.old,
@@ -397,16 +394,30 @@ class Machine:
         return state_of(row)
 
 
-async def _give_up(connection: Connection, name: str, *, used: bool, who: str, why: str) -> None:
-    """Forget that a log is used. Its name is free again, unless records were in it.
+async def _give_up(
+    connection: Connection, name: str, survivor: str, *, used: bool, who: str, why: str
+) -> None:
+    """Forget that a log is used, and read it no more. Its name is free, unless it had records.
 
     Raises:
         NotRetired: a process names it.
     """
     if not await forget_used(connection, name):
         raise NotRetired(f"a process has {name} in its settings")
+    await _change_chain(connection, lambda chain: chain.without(name, survivor))
     if used:
         await retire_log(connection, name, who=who, why=why)
+
+
+async def _change_chain(connection: Connection, changed: Callable[[Chain], Chain]) -> None:
+    chain = await read_chain(connection, locked=True)
+    if chain.links and (found := changed(chain)) != chain:
+        await change_chain(connection, found, seen=chain.version)
+
+
+async def _replace_chain(connection: Connection, epoch: int, chain: Chain | None) -> None:
+    if chain is not None and await change_chain(connection, chain, seen=chain.version) is None:
+        raise Overtaken(epoch)
 
 
 def _must_be_a_step(state: MigrationState, to: int) -> None:

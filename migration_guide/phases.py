@@ -189,9 +189,8 @@ STEPS: tuple[PhaseStep, ...] = (
         4,
         3,
         ("processes", "identity", "watermark"),
-        "In phase 3 a standby of the old log may persist records that the new log's readers leave "
-        "waiting. It must not meet the holes that phase 5 left in the old log while the messages "
-        "that fill them wait in the new one.",
+        "In phase 3 records of the old log may become rows again, once all is persisted that phase "
+        "5 left out of it.",
     ),
     PhaseStep(
         5,

@@ -17,18 +17,19 @@ from migration_guide.machine import Machine
 from migration_guide.meant_log import must_be_meant
 from migration_guide.mirrored import MIRRORED
 from migration_guide.phases import PhaseStep, phases, step
-from persistence.database.pool import Pool
-from persistence.fleet.log_choice import Choice, choices
+from persistence.chain.ends import end_of
+from persistence.chain.links import Chain, Marks
+from persistence.chain.table import read as read_chain
+from persistence.database.pool import Pool, using
+from persistence.fleet.log_choice import choices
 from persistence.fleet.log_identities import known_identities
 from persistence.fleet.migration_state import MigrationState
 from persistence.fleet.migration_state import state as read_state
 from persistence.fleet.processes import Process
 from persistence.fleet.processes import processes as read_processes
 from persistence.fleet.retired_logs import retired_logs
-from transport.contract import WORKER_GROUP, Topic
 from transport.errors import TransportError
 from transport.existing import must_exist
-from transport.progress import progress_everywhere
 from transport.registry import create
 from transport.settings import TransportSettings
 
@@ -186,8 +187,7 @@ class Steps:
     async def complete(self, look: MigrationStanding, *, who: str) -> MigrationState | None:
         """Record that the step is complete, if it is; return the new state.
 
-        Where the migration rests and its watermark is missing, record a new one, if that is
-        possible now.
+        Where every process writes both logs, record that both are whole, if that is possible now.
 
         Raises:
             TransportError: the logs can't be asked where they end, which has to be recorded, or
@@ -198,32 +198,40 @@ class Steps:
             return None
         if not state.under_way:
             return await self._mark(state, who=who)
-        watermark = None
-        if state.target in MIRRORED and state.phase not in MIRRORED:
-            watermark = await self._ends(choices(state.pair)[state.target])
-        return await self.machine.complete(state.epoch, who=who, watermark=watermark)
+        return await self.machine.complete(state.epoch, who=who, chain=await self._marked(state))
 
     async def _mark(self, state: MigrationState, *, who: str) -> MigrationState | None:
-        """Record where both logs end, if that is missing: every process writes to both."""
-        if state.watermark is not None or state.queued is not None or state.phase not in MIRRORED:
+        if state.queued is not None:
             return None
         try:
-            watermark = await self._ends(choices(state.pair)[state.phase])
+            chain = await self._marked(state)
         except TransportError:
             return None  # the gate says that it is missing; a step back may pass without it
-        return await self.machine.mark(state.epoch, watermark, who=who)
+        return await self.machine.mark(state.epoch, chain, who=who) if chain else None
 
-    async def _ends(self, choice: Choice) -> dict[str, dict[str, str | None]]:
-        """Return the last offsets of both logs. Every process writes to both by now."""
-        ends = {}
-        for name in (choice.transport, choice.shadow):
-            assert name is not None
-            await must_exist(name, self._settings)
-            async with create(name, self._settings) as log:
-                await must_be_meant(log, self._pool)
-                progress = await progress_everywhere(log, Topic.MESSAGES, group=WORKER_GROUP)
-                ends[name] = {str(partition.partition): partition.end for partition in progress}
-        return ends
+    async def _marked(self, state: MigrationState) -> Chain | None:
+        """Return the chain with both logs whole; ``None`` if they are, or must not be yet.
+
+        Every process writes to both by now. So each message that one of them may lack is before
+        the present ends of the logs that were read so far.
+        """
+        if state.target not in MIRRORED:
+            return None
+        async with using(self._pool) as connection:
+            chain = await read_chain(connection)
+        if chain.both_whole:
+            return None
+        choice = choices(state.pair)[state.target]
+        assert choice.shadow is not None
+        unmarked = {link.log for link in chain.links if link.marks is None}
+        ends = {name: await self._end(name) for name in unmarked | {choice.transport}}
+        return chain.marked(ends, choice.transport, choice.shadow)
+
+    async def _end(self, name: str) -> Marks:
+        await must_exist(name, self._settings)
+        async with create(name, self._settings) as log:
+            await must_be_meant(log, self._pool)
+            return await end_of(log)
 
 
 def turns_back(*, forward: bool) -> str:

@@ -126,7 +126,7 @@ _LOGS = DashboardRow(
     (
         Panel(
             "Lag on Each Log",
-            "Records without a row, in all. On the log that is not read, the standby passes what "
+            "Records without a row, in all. On the log that is not read, the follower passes what "
             "has become a row: normal is near zero on both.",
             "short",
             (
@@ -268,41 +268,14 @@ _PARITY = DashboardRow(
     ),
 )
 
-_STANDBY = DashboardRow(
+_LEFT = DashboardRow(
     "The log that is not read",
     (
         Panel(
-            "Settled by the Standby",
-            "Records of the log that is not read, passed because their message is a row or a "
-            "dead letter. Normal: the same as the append rate.",
-            "mps",
-            (
-                Query(
-                    f"sum by (transport) (rate(stream_standby_settled_total{{@}}{_RATE}))",
-                    "{{transport}}",
-                ),
-            ),
-        ),
-        Panel(
-            "Standby Takes Over",
-            "Records that the standby persisted itself, and why. Normal: none but in a restart.",
-            "mps",
-            (
-                Query(
-                    f"sum by (transport, reason) (rate(stream_standby_takeover_total{{@}}{_RATE}))",
-                    "{{transport}} {{reason}}",
-                ),
-            ),
-        ),
-        Panel(
-            "Standby Stalled and Leftovers",
-            "Partitions whose standby waits too long, and logs no longer configured that may hold "
-            "messages. Normal: none.",
+            "Leftovers",
+            "Logs no longer configured that may hold messages. Normal: none.",
             "short",
-            (
-                Query("sum by (transport) (stream_standby_stalled{@})", "stalled {{transport}}"),
-                Query("sum(stream_leftover{@}) or vector(0)", "leftovers"),
-            ),
+            (Query("sum(stream_leftover{@}) or vector(0)", "leftovers"),),
             steps=(ThresholdStep(1, "red"),),
         ),
     ),
@@ -337,5 +310,5 @@ MIGRATION = Dashboard(
     "crossfade-migration",
     "Crossfade: Migration",
     "How far is the migration, are both logs equal, and can it be rolled back?",
-    (_STATE, _SHADOW, _PARITY, _LOGS, _STANDBY, _PRICE),
+    (_STATE, _SHADOW, _PARITY, _LOGS, _LEFT, _PRICE),
 )

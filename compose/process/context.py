@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from compose.settings import Settings
 from otel.losses import Losses
 from otel.metrics import Metrics
 from otel.tracing.start import OFF, Tracing
+from persistence.chain.known_chain import KnownChain
 from persistence.database.pool import Pool
 from persistence.database.read_pool import ReadPool
 from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.payloads.store import PayloadStore
-from persistence.standby.standby import Standby
-from persistence.standby.takeover_rules import LogRole
+from persistence.worker.log_follower import LogFollower
 from persistence.worker.worker import Worker
 from transport.contract import Transport
 
@@ -39,6 +39,11 @@ class ProcessContext:
     archive: PayloadStore | None = None
     """The store that old rows are archived in."""
 
+    @cached_property
+    def chain(self) -> KnownChain:
+        """The order in which the logs are read, as this process knows it."""
+        return KnownChain(self.pool)
+
     def worker(self, transport: Transport) -> Worker:
         """Return a worker on ``transport``."""
         return Worker(
@@ -47,30 +52,23 @@ class ProcessContext:
             settings=self.settings.persistence,
             metrics=self.metrics,
             member=self.member,
+            chain=self.chain,
             deliveries=self.tracing.deliveries,
             payloads=self.payloads,
         )
 
-    def standby(
-        self,
-        transport: Transport,
-        *,
-        role: LogRole,
-        logs: Mapping[str, Transport],
-        until_forgotten: bool = False,
-    ) -> Standby:
-        """Return a standby on ``transport``, which is one of ``logs``.
+    def follower(self, transport: Transport, *, until_forgotten: bool = False) -> LogFollower:
+        """Return a follower of ``transport``.
 
         ``until_forgotten``: it ends its work once the log is drained or retired.
         """
-        return Standby(
+        return LogFollower(
             transport=transport,
             pool=self.pool,
             settings=self.settings.persistence,
             metrics=self.metrics,
             member=self.member,
-            role=role,
-            logs=logs,
+            chain=self.chain,
             deliveries=self.tracing.deliveries,
             payloads=self.payloads,
             until_forgotten=until_forgotten,

@@ -19,7 +19,8 @@ from otel.losses import Losses
 from persistence.database.read_pool import ReadPool
 from persistence.database.replay_lag import ANOTHERS, LATE_SECONDS
 from persistence.payloads.store import PayloadStore
-from persistence.standby.standby import Standby, StandbyStatus
+from persistence.worker.log_follower import FollowerStatus, LogFollower
+from persistence.worker.partition_follower import WaitingPartition
 from persistence.worker.worker import Worker
 from transport.contract import Transport
 from transport.deadline import answer
@@ -96,16 +97,16 @@ class HealthOnly:
 
 
 def worker_probe(
-    worker: Worker, standbys: Sequence[Standby] = (), *, required: bool
+    worker: Worker, followers: Sequence[LogFollower] = (), *, required: bool
 ) -> WorkerProbe:
     """Return the probe of the workers: degraded while they wait for a dependency.
 
-    The probe names a standby that waits, but reports "up": no message waits for a standby.
+    The probe names a follower that waits, but reports "up".
     """
 
     def probe() -> ComponentState:
         status = worker.status()
-        others = "".join(f" {_standby(standby.status())}" for standby in standbys)
+        others = "".join(f" {_follower(follower.status())}" for follower in followers)
         if status.paused:
             waits = "; ".join(
                 f"waits for {paused.dependency} since {paused.since}: {paused.error}"
@@ -117,24 +118,29 @@ def worker_probe(
             detail = f"The log has more partitions than STREAM_PARTITIONS: {which} are persisted,"
             detail += f" and their lag is not counted. Write to the others only.{others}"
             return ComponentState("workers", "degraded", required, detail)
+        if status.waiting:
+            detail = f"{_waits(status.waiting)}.{others}"
+            return ComponentState("workers", "degraded", required, detail)
         count = len(status.partitions)
         return ComponentState("workers", "up", required, f"Own {count} partitions.{others}")
 
     return probe
 
 
-def _standby(status: StandbyStatus) -> str:
-    kept = f"Standby on {len(status.epochs or ())} of {status.transport}"
+def _follower(status: FollowerStatus) -> str:
+    kept = f"Follow {len(status.epochs or ())} of {status.transport}"
     if status.paused:
         paused = status.paused[0]
         return f"{kept}, which waits for {paused.dependency} since {paused.since}: {paused.error}."
-    if status.stalled:
-        first = status.stalled[0]
-        return (
-            f"{kept}; {len(status.stalled)} wait, partition {first.partition} at {first.offset} "
-            f"since {first.since}: {first.reason}."
-        )
-    return f"{kept}."
+    return f"{kept}; {_waits(status.waiting)}." if status.waiting else f"{kept}."
+
+
+def _waits(waiting: Sequence[WaitingPartition]) -> str:
+    first = waiting[0]
+    return (
+        f"{len(waiting)} wait, partition {first.partition} at {first.offset} since {first.since}: "
+        f"{first.reason}"
+    )
 
 
 def loss_probe(losses: Losses) -> Probe:

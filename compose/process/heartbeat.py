@@ -12,9 +12,9 @@ from compose.process.metrics import ProcessMetrics
 from compose.process.role import Role
 from compose.process.wiring import Service
 from ingress.metrics import IngressMetrics
+from migration_guide.chain_guard import ChainGuard
 from migration_guide.expectation import Expectation
 from migration_guide.machine import Machine
-from migration_guide.watermark_guard import WatermarkGuard
 from otel.figures import Figures
 from persistence.fleet.heartbeat import Heartbeat, HeartbeatReport, Identity
 from persistence.fleet.heartbeat import machine as this_machine
@@ -57,13 +57,14 @@ def heartbeat_of(role: Role, parts: Service, *, url: str, metrics_url: str) -> H
 
     expectation = Expectation(choice, metrics)
     machine = Machine(context.pool)
-    guard = WatermarkGuard(machine, choice, who=identity.member)
+    guard = ChainGuard(machine, context.chain, choice, who=identity.member)
 
     async def heard(state: MigrationState | None) -> None:
         if state is None:
             await machine.adopt(choice, who=identity.member)
         expectation.compare(state)
-        await guard.compare(state)
+        if role is not Role.WORKER:  # a worker accepts no message
+            await guard.compare(state)
 
     figures = Figures(
         {
@@ -96,10 +97,10 @@ def _report(parts: Service, figures: Figures) -> HeartbeatReport:
         )
     consumers = parts.consumers
     status = consumers.worker.status()
-    standbys = {standby.transport.name: standby.status() for standby in consumers.standbys}
-    standbys |= consumers.drainer.status()
+    followed = {one.transport.name: one.status() for one in consumers.followers}
+    followed |= consumers.drainer.status()
     epochs = {parts.logs.consumed.name: status.epochs}
-    epochs |= {name: standby.epochs for name, standby in standbys.items()}
+    epochs |= {name: status.epochs for name, status in followed.items()}
     return HeartbeatReport(
         owned={
             name: {str(part): epoch for part, epoch in owned.items()}
@@ -108,7 +109,7 @@ def _report(parts: Service, figures: Figures) -> HeartbeatReport:
         },
         paused=status.paused,
         shadow=shadow,
-        standby={name: standby.summary() for name, standby in standbys.items()} or None,
+        followers={name: status.summary() for name, status in followed.items()} or None,
         figures=figures.report(),
         logs=parts.identities.report(),
         throttled=throttled,

@@ -15,7 +15,6 @@ from persistence.dead_letters.metrics import DeadLetterMetrics
 from persistence.metrics import IdempotencyMetrics, PersistenceMetrics
 from persistence.payloads.metrics import PayloadMetrics
 from persistence.retention.metrics import ArchiveMetrics
-from persistence.standby.metrics import StandbyMetrics
 from persistence.worker.position_metrics import PositionMetrics
 
 __all__ = ["ProcessMetrics", "process_metrics"]
@@ -71,7 +70,6 @@ def process_metrics() -> Metrics:
         PersistenceMetrics,
         IdempotencyMetrics,
         LagMetrics,
-        StandbyMetrics,
         PositionMetrics,
         DeadLetterMetrics,
         PayloadMetrics,

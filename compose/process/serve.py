@@ -66,7 +66,7 @@ async def run(
     """Run until ``stop`` is set; return when all partitions are given up and everything is closed.
 
     The order of the stop: readiness answers "not ready"; the API finishes its requests and
-    flushes; standbys, then workers, finish their batches and give up their partitions; the metrics
+    flushes; the readers of logs finish their batches and give up their partitions; the metrics
     server closes last.
 
     Args:

@@ -45,16 +45,16 @@ def warn(settings: TransportSettings) -> None:
     if read != shadow:
         _log.warning(
             f"Workers read {read}, and messages are written to {written}, which is not copied "
-            "there: a standby persists them, but each only after it has waited for some seconds",
+            f"there: they become rows later than those of {read}, whatever their order",
             remedy=f"set CONSUME_FROM={written}, or TRANSPORT_SHADOW={read}",
         )
     elif settings.transport_shadow_mode == "async":
         _log.warning(
             f"Workers read {read}, which gets its copies after messages of {written} are "
             f"acknowledged: a copy that is dropped (the queue is full, the process is killed, "
-            f"{read} refuses it) leaves its message unread in {written}, and no row of it is made",
-            remedy=f"set TRANSPORT_SHADOW_MODE=sync, or CONSUME_FROM={written}; 'crossfade migrate "
-            f"backfill' copies what is missing (stream_standby_stalled > 0 says that some is)",
+            f"{read} refuses it) leaves its message in {written} only, and its row may come behind "
+            "newer ones of its conversation",
+            remedy=f"set TRANSPORT_SHADOW_MODE=sync, or CONSUME_FROM={written}",
         )
 
 

@@ -30,7 +30,7 @@ from compose.process.logs.log_identities import LogIdentities
 from compose.process.logs.orphaned_logs import OrphanedLogDrainer
 from compose.process.logs.primaries import primary_probes
 from compose.process.logs.read_only import watched
-from compose.process.logs.transports import Logs, open_logs, role_of, written_by
+from compose.process.logs.transports import Logs, open_logs, written_by
 from compose.process.metrics import process_metrics
 from compose.process.payload_gate import PayloadGate
 from compose.process.payload_identity import PayloadIdentity
@@ -43,6 +43,7 @@ from migration_guide.parity.comparison import ParityLimits
 from migration_guide.parity.monitor import ParityMonitor
 from migration_guide.service import MigrationService
 from otel.tracing.start import start as start_tracing
+from persistence.chain.kept_rows import KeptRows
 from persistence.database.pool import Pool, connect, connect_reads, using
 from persistence.database.read_pool import ReadPool
 from persistence.dead_letters.depth_reporter import DepthReporter
@@ -52,7 +53,7 @@ from persistence.fleet.retired_logs import must_not_be_retired
 from persistence.housekeeping import Housekeeper
 from persistence.payloads.opening import open_archive, open_store
 from persistence.retention.archiver import Archiver, OldRows
-from persistence.standby.standby import Standby
+from persistence.worker.log_follower import LogFollower
 from persistence.worker.worker import Worker
 from transport.errors import ConfigurationError
 from transport.registry import create
@@ -76,7 +77,7 @@ class Consumers:
     """Readers of the logs: the worker reads the consumed log, the others read the rest."""
 
     worker: Worker
-    standbys: list[Standby]
+    followers: list[LogFollower]
     drainer: OrphanedLogDrainer
     indexers: list[DeadLetterIndexer]
 
@@ -209,18 +210,13 @@ async def _look_for_retired(context: ProcessContext, role: Role) -> None:
 def _consumers(context: ProcessContext, logs: Logs) -> Consumers:
     """Return the readers of a process that consumes.
 
-    They are a worker on the consumed log, a standby on each other log, the drainer of orphaned
+    They are a worker on the consumed log, a follower of each other log, the drainer of orphaned
     logs, and an indexer of dead letters for every log.
     """
-    by_name = {log.name: log for log in logs.every}
     return Consumers(
         worker=context.worker(logs.consumed),
-        standbys=[
-            context.standby(log, role=role_of(log.name, context.settings.transport), logs=by_name)
-            for log in logs.every
-            if log.name != logs.consumed.name
-        ],
-        drainer=OrphanedLogDrainer(context, by_name),
+        followers=[context.follower(log) for log in logs.every if log.name != logs.consumed.name],
+        drainer=OrphanedLogDrainer(context, [log.name for log in logs.every]),
         indexers=[context.indexer(log) for log in logs.every],
     )
 
@@ -242,7 +238,7 @@ def _application(
         always.append(reads_probe(context.reads, timeout_seconds=timeout))
     if consumers:
         required = role is Role.WORKER
-        probe = worker_probe(consumers.worker, consumers.standbys, required=required)
+        probe = worker_probe(consumers.worker, consumers.followers, required=required)
         if required:
             return HealthOnly(
                 context,
@@ -268,6 +264,12 @@ def _application(
         payloads=context.payloads,
         reads=context.reads,
         tried=logs.appends.tried,
+        kept=KeptRows(
+            context.chain,
+            logs.every,
+            mirrors=logs.mirror is not None
+            and context.settings.transport.transport_shadow_mode == "sync",
+        ),
         **({"unwritten": consumers.worker.unwritten} if consumers else {}),
     )
 

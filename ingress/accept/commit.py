@@ -2,7 +2,8 @@
 
 The steps of a tick:
 
-    tick ──► has a row already?   ──► answered with the first message's id and time
+    tick ──► has a row already,   ──► answered with the first message's id and time
+             which may answer?
                    │ no
              accepted with another body? ──► refused
                    │ no
@@ -21,7 +22,7 @@ import structlog
 from ingress.accept.commit_queue import Decide
 from ingress.accept.direct import Direct
 from ingress.accept.recent_keys import RecentKeys
-from ingress.accept.row_lookup import RowLookup
+from ingress.accept.row_lookup import RowLookup, remembered
 from ingress.accept.submission import AnySubmission, Stored, Submission
 from ingress.schema.problems import LOG_UNAVAILABLE, OUTCOME_UNKNOWN, Problem
 from ingress.schema.responses import AckState
@@ -94,11 +95,15 @@ class TickCommitter:
             new = []
             for submission in tick:
                 identifier = submission.message_id
-                if rows and (answer := rows.get(identifier)) is not None:
-                    decide(submission, self._stored(identifier, answer))
-                elif identifier not in recent or not (first := self._recent.find(identifier)):
+                row = rows.get(identifier) if rows else None
+                if row is not None and self._decides(row, submission):
+                    decide(submission, self._stored(identifier, row))
+                    continue
+                found = self._recent.find(identifier) if identifier in recent else None
+                first = remembered(row) if row is not None else found
+                if first is None:
                     new.append(submission)
-                elif rows is None and self._recent.has_row(identifier):
+                elif rows is None and self._row_was_seen(identifier):
                     decide(submission, _remembered(first, "persisted"))
                 elif first.fingerprint != submission.fingerprint():
                     refused.append((submission, first))
@@ -114,6 +119,14 @@ class TickCommitter:
             both.create_task(self._queue(queued, decide, known, refused))
             both.create_task(self._direct.persist(direct, decide))
 
+    def _decides(self, row: StoredAnswer, submission: AnySubmission) -> bool:
+        """Return whether a row decides about a message: it may answer, or has another body."""
+        return self._row_lookup.may_answer(row) or row.fingerprint != submission.fingerprint()
+
+    def _row_was_seen(self, identifier: str) -> bool:
+        """Return whether a row was seen that may answer while PostgreSQL does not."""
+        return self._row_lookup.may_answer_from_memory and self._recent.has_row(identifier)
+
     async def _queue(
         self,
         submissions: Sequence[AnySubmission],
@@ -124,7 +137,8 @@ class TickCommitter:
         """Append ``submissions``, and call ``decide`` for each, and for those that are ``refused``.
 
         A repeat of the same body (``known``) is appended again, with the bytes of the first: only
-        an append is confirmed by replicas and by a second log.
+        an append is confirmed by replicas and by a second log, and found again by a worker if
+        PostgreSQL loses the row.
         """
         repeats = list(refused)
         if submissions:

@@ -1,9 +1,9 @@
 """The check for repeats before large content is uploaded.
 
-If the message has a row, the row answers the repeat, as in a group commit. The log's memory of an
-append is no final answer: only an append itself is confirmed by replicas and by a second log. So a
-message that the log or this process remembers continues to its group commit, but is not uploaded
-again if the store has its content.
+If the message has a row that may answer, the row answers the repeat, as in a group commit. The
+log's memory of an append is no final answer: only an append itself is confirmed by replicas and by
+a second log. So a message that the log or this process remembers continues to its group commit, but
+is not uploaded again if the store has its content.
 
 Two concurrent requests with the same key may both find nothing. Then both upload, and equal content
 goes to the same key.
@@ -18,7 +18,7 @@ from typing import NamedTuple
 import structlog
 
 from ingress.accept.recent_keys import RecentKeys
-from ingress.accept.row_lookup import RowLookup
+from ingress.accept.row_lookup import RowLookup, remembered
 from ingress.accept.submission import Stored, Submission
 from ingress.schema.responses import AckState
 from ingress.shared_query import SharedQuery, Waiting
@@ -98,12 +98,15 @@ class Repeats:
     async def _ask(self, waiting: Waiting[_Known]) -> None:
         try:
             rows = await self._row_lookup.answers(list(waiting)) or {}
-            remembered = await self._recall([one for one in waiting if one not in rows])
+            first = await self._recall([one for one in waiting if one not in rows])
+            for message_id, row in list(rows.items()):
+                if not self._row_lookup.may_answer(row):
+                    first[message_id] = remembered(rows.pop(message_id))
         except Exception:  # noqa: BLE001 - the append fails too then, and answers the client
             _log.exception("Look for repeats failed: unhandled exception; contents are uploaded")
             return
         for message_id, future in waiting.items():
-            future.set_result(_Known(rows.get(message_id), remembered.get(message_id)))
+            future.set_result(_Known(rows.get(message_id), first.get(message_id)))
 
     async def _recall(self, ids: Sequence[str]) -> dict[str, Remembered]:
         if not ids or not self._transport.features.remembers:

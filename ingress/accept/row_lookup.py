@@ -14,14 +14,16 @@ from contextlib import suppress
 
 import structlog
 
+from persistence.chain.kept_rows import KeptRows
 from persistence.database.pool import Pool
 from persistence.errors import Outage
 from persistence.reads.messages import dead_lettered
 from persistence.store.lookup import StoredAnswer, answers
 from persistence.store.reserved_connections import ReservedConnections
 from transport.backoff import Backoff
+from transport.contract import Remembered
 
-__all__ = ["RowLookup"]
+__all__ = ["RowLookup", "remembered"]
 
 _PROBE = "00000000-0000-8000-8000-000000000000"
 _FIRST_PAUSE = 0.25
@@ -36,10 +38,14 @@ class RowLookup:
         pool: The pool of connections to PostgreSQL.
         timeout_seconds: The longest wait for an answer.
         at_once: The most group commits under way; a connection is reserved for each.
+        kept: Decides which rows may answer repeats; by default all.
     """
 
-    def __init__(self, pool: Pool, *, timeout_seconds: float, at_once: int) -> None:
+    def __init__(
+        self, pool: Pool, *, timeout_seconds: float, at_once: int, kept: KeptRows | None = None
+    ) -> None:
         self._pool = pool
+        self._kept = kept
         self._connections = ReservedConnections(pool, most=at_once)
         self._timeout = timeout_seconds
         self._probing: asyncio.Task[None] | None = None
@@ -48,6 +54,15 @@ class RowLookup:
     def asking(self) -> bool:
         """Whether PostgreSQL answered when it was last asked."""
         return self._probing is None
+
+    @property
+    def may_answer_from_memory(self) -> bool:
+        """Whether a row that was seen may answer a repeat while PostgreSQL does not answer."""
+        return self._kept is None or not self._kept.mirrors
+
+    def may_answer(self, row: StoredAnswer) -> bool:
+        """Return whether a row may answer a repeat: otherwise the message is appended again."""
+        return self._kept is None or self._kept.has(row.log, row.partition, row.offset)
 
     async def answers(self, message_ids: Sequence[str]) -> dict[str, StoredAnswer] | None:
         """Return the rows of these ids, by id; ``None`` if PostgreSQL does not answer."""
@@ -94,3 +109,8 @@ class RowLookup:
                 break
         self._probing = None
         _log.info("Row lookup resumed: PostgreSQL answers")
+
+
+def remembered(row: StoredAnswer) -> Remembered:
+    """Return the first acceptance of a message, by its row."""
+    return Remembered("", row.accepted_at, row.fingerprint, row.correlation_id)

@@ -275,7 +275,7 @@ def _process(process: Process) -> ProcessView:
         silent_seconds=round(process.silent_seconds, 1),
         live=process.live,
         shadow=process.shadow,
-        standby=process.standby,
+        followers=process.followers,
     )
 
 

@@ -107,7 +107,7 @@ class ProcessView(ApiStruct, frozen=True):
     silent_seconds: float
     live: bool
     shadow: dict[str, Any] | None
-    standby: dict[str, Any] | None
+    followers: dict[str, Any] | None
 
 
 class Latency(ApiStruct, frozen=True):

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from migration_guide.gates.losses import AFTER_A_LOSS, losses_in_words, lost_of
 from migration_guide.gates.result import GateResult, Scene, green, red, unknown
 from persistence.ownership.settled import settled_through
-from persistence.standby.settled_query import SettlementQuery, UnsettledRecord, unsettled_record
+from persistence.worker.settled_query import SettlementQuery, UnsettledRecord, unsettled_record
 from transport.contract import WORKER_GROUP, Topic, Transport
 from transport.message.envelope import HEADER_MESSAGE_ID
 from transport.progress import progress_everywhere

@@ -18,8 +18,8 @@ from otel.losses import Loss, loss_of
 from persistence.audit.own_ids import with_own_ids
 from persistence.audit.report import Differing, Disorder, Lack, OwnId, Range, Unaccounted
 from persistence.database.pool import Pool, using
-from persistence.dead_letters.rows import identity_of
 from persistence.ownership.settled import settled_through
+from persistence.store.dead_identity import identity_of
 from persistence.tables.columns import MESSAGE, names
 from transport.contract import WORKER_GROUP, DeadLetter, Progress, Record, Topic, Transport
 from transport.errors import DecodeError

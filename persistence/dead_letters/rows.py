@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from hashlib import sha256
 from uuid import UUID
 
 from persistence.database.pool import Connection
 from persistence.dead_letters.cause import cause_of
+from persistence.store.dead_identity import identity_of
 from transport.clock import FIRST, LAST, moment, timestamp
 from transport.contract import DeadLetter, Reason, Record
 from transport.errors import DecodeError
 from transport.message.dead_letters import dead_letter_of
 from transport.message.envelope import HEADER_MESSAGE_ID, HEADER_REDRIVES, Message, decode
-from transport.shadow.origin import Origin, origin_of
 
 __all__ = [
     "ERASED",
@@ -27,7 +26,6 @@ __all__ = [
     "conversation_in",
     "erased_row_of",
     "identities_of",
-    "identity_of",
     "insert",
     "insert_rows",
     "plain_row_of",
@@ -67,17 +65,6 @@ async def insert(connection: Connection, transport: str, records: Sequence[Recor
 async def insert_rows(connection: Connection, rows: Sequence[Row]) -> None:
     """Insert rows of the table, all or none; repeats change nothing."""
     await connection.executemany(_INSERT, rows)
-
-
-def identity_of(transport: str, record: Record) -> bytes:
-    """Return a digest that stays the same however often ``record`` is dead-lettered.
-
-    A copy has the digest of its original. So a message has one letter, whether it failed on one log
-    or on both.
-    """
-    origin = origin_of(record) or Origin(transport, record.partition, record.offset)
-    place = f"{origin.transport}/{record.topic.value}/{origin.partition}/{origin.offset}"
-    return sha256(place.encode("utf-8", "surrogateescape") + b"\0" + record.body).digest()
 
 
 def identities_of(transport: str, record: Record) -> tuple[bytes, bytes]:

@@ -60,12 +60,12 @@ _BEAT = f"""
 WITH me AS (
     INSERT INTO processes (member, role, host, machine, pid, version, api_url, metrics_url,
         transport, transport_shadow, transport_shadow_mode, consume_from, started_at,
-        payload_stores, owned, paused, shadow, standby, figures, logs, throttled,
+        payload_stores, owned, paused, shadow, followers, figures, logs, throttled,
         append_outage, envelope)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
         $20, $21, $22, {NEWEST_VERSION})
     ON CONFLICT (member) DO UPDATE SET seen_at = now(), owned = excluded.owned,
-        paused = excluded.paused, shadow = excluded.shadow, standby = excluded.standby,
+        paused = excluded.paused, shadow = excluded.shadow, followers = excluded.followers,
         figures = excluded.figures, logs = excluded.logs, throttled = excluded.throttled,
         append_outage = excluded.append_outage
 ), noted AS ({NOTE.format(transport="$9", owner="$1")}
@@ -108,7 +108,7 @@ class HeartbeatReport(msgspec.Struct, frozen=True):
     owned: dict[str, dict[str, int]] = {}
     paused: list[Paused] = []
     shadow: dict[str, Any] | None = None
-    standby: dict[str, Any] | None = None
+    followers: dict[str, Any] | None = None
     figures: dict[str, Any] | None = None
     logs: Mapping[str, str | None] | None = None
     throttled: Mapping[str, float] | None = None

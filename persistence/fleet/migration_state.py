@@ -15,7 +15,7 @@ from persistence.timestamps import rfc3339
 __all__ = ["COLUMNS", "MigrationEvent", "MigrationState", "Queued", "history", "state", "state_of"]
 
 COLUMNS = """
-phase, target, epoch, changed_at, changed_by, why, reached_at, watermark, queued, old_log, new_log
+phase, target, epoch, changed_at, changed_by, why, reached_at, queued, old_log, new_log
 """
 
 _STATE = f"SELECT {COLUMNS} FROM migration"  # noqa: S608 - constants only
@@ -56,7 +56,6 @@ class MigrationState(msgspec.Struct, frozen=True, rename="camel"):
     changed_by: str
     why: str
     reached_at: str
-    watermark: dict[str, dict[str, str | None]] | None
     queued: Queued | None
     pair: LogPair
 
@@ -135,7 +134,6 @@ def state_of(row: asyncpg.Record) -> MigrationState:
         changed_by=row["changed_by"],
         why=row["why"],
         reached_at=rfc3339(row["reached_at"]),
-        watermark=_decoded(row["watermark"]),
         queued=msgspec.json.decode(queued, type=Queued) if queued else None,
         pair=LogPair(row["old_log"], row["new_log"]),
     )

@@ -50,9 +50,9 @@ class _Shadow(TypedDict):
     unwritten: NotRequired[int | None]
 
 
-class _Standby(TypedDict):
+class _FollowerReport(TypedDict):
     epochs: dict[_Partition, int]
-    stalled: list[dict[str, Any]]
+    waiting: list[dict[str, Any]]
     paused: list[Paused]
 
 
@@ -62,7 +62,7 @@ class Process(msgspec.Struct, frozen=True, rename="camel"):
     ``phase`` is the phase of the migration's pair that its settings amount to; ``None`` if they are
     no phase of it. ``knows_plans`` is false for a version that knows one migration only. ``owned``
     is the epoch of each partition it owns, by log. ``paused`` are the dependencies that its workers
-    wait for. ``shadow`` and ``standby`` are the status of those parts, ``None`` if it has none;
+    wait for. ``shadow`` and ``followers`` are the status of those parts, ``None`` if it has none;
     ``figures`` are its latencies. ``logs`` is the identity of each log that it knows by name,
     ``None`` for a log that it has not connected to yet. ``throttled`` has the seconds of the last
     wait for each log whose quota it has just used up. ``append_outage`` is the reason why its
@@ -91,7 +91,7 @@ class Process(msgspec.Struct, frozen=True, rename="camel"):
     owned: dict[str, dict[str, int]]
     paused: list[Paused]
     shadow: dict[str, Any] | None
-    standby: dict[str, Any] | None
+    followers: dict[str, Any] | None
     figures: dict[str, Any] | None = None
     logs: dict[str, str | None] | None = None
     throttled: dict[str, float] | None = None
@@ -168,7 +168,7 @@ def _process(row: asyncpg.Record) -> Process:
         owned=_shaped(row["owned"], dict[str, dict[_Partition, int]]) or {},
         paused=_shaped(row["paused"], list[Paused]) or [],
         shadow=_as_it_is(row["shadow"], _Shadow),
-        standby=_as_it_is(row["standby"], dict[str, _Standby]),
+        followers=_as_it_is(row["followers"], dict[str, _FollowerReport]),
         figures=_shaped(row["figures"], dict[str, list[int]]),
         logs=_shaped(row["logs"], dict[str, str | None]),
         throttled=_shaped(row["throttled"], dict[str, float]),

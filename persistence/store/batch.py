@@ -33,7 +33,8 @@ class Fence(msgspec.Struct, gc=False):
 
     ``through`` is the partition's position, as this owner left it: PostgreSQL has the outcome of
     every record up to this offset. It is empty before the first record. Each write moves it.
-    ``place`` is the current location of the position's row (``persistence.store.positions``). While
+    ``place`` is the current location of the position's row (``persistence.store.positions``).
+    ``chain`` is the version of the chain by which this owner may insert; 0 if there is none. While
     ``stays`` is true, writes leave the position where it is: a record after it becomes a dead
     letter, which is not durable yet.
     """
@@ -43,6 +44,7 @@ class Fence(msgspec.Struct, gc=False):
     epoch: int
     through: str = ""
     place: str = ""
+    chain: int = 0
     stays: bool = False
 
 

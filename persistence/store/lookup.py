@@ -17,11 +17,13 @@ __all__ = ["StoredAnswer", "answers", "buried_among"]
 # The ids are sent as one text, an array literal. To encode a list, the driver checks the type of
 # each item, which was half of the query's cost in the ingress.
 ANSWERS = """
-SELECT id, accepted_at, fingerprint, correlation_id, 'persisted' AS state FROM messages
+SELECT id, accepted_at, fingerprint, correlation_id, 'persisted' AS state,
+    transport, partition, log_offset
+FROM messages
 WHERE id = ANY($1::text::uuid[])
 UNION ALL
 SELECT id, accepted_at, fingerprint, correlation_id,
-    CASE WHEN erased_at IS NULL THEN 'archived' ELSE 'erased' END
+    CASE WHEN erased_at IS NULL THEN 'archived' ELSE 'erased' END, '', 0, ''
 FROM tombstones WHERE id = ANY($1::text::uuid[])
 """
 
@@ -30,13 +32,17 @@ class StoredAnswer(msgspec.Struct, frozen=True, gc=False):
     """The answer to the first request with a key, and the digest of its body (promise 5).
 
     ``accepted_at`` is the RFC 3339 text of the first answer. For an erased message, the digest is
-    empty, and the correlation id is the message's own id.
+    empty, and the correlation id is the message's own id. ``log``, ``partition`` and ``offset`` are
+    those of the row's record; the offset is empty if there is none any more.
     """
 
     accepted_at: str
     fingerprint: str
     correlation_id: str
     state: Literal["persisted", "archived", "erased"] = "persisted"
+    log: str = ""
+    partition: int = 0
+    offset: str = ""
 
 
 async def answers(
@@ -62,6 +68,9 @@ async def answers(
                 row["fingerprint"] or "",
                 row["correlation_id"] or identifier,
                 row["state"],
+                row["transport"],
+                row["partition"],
+                row["log_offset"],
             )
     return found
 

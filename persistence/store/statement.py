@@ -10,8 +10,9 @@ dependencies force:
    and no row is inserted before the locks are held.
 3. ``held`` locks the position of each partition until commit. Its row is also the partition's
    fence: it has the owner's epoch, and a new owner has to update it. If a partition has another
-   owner, or its position is not where its owner left it (a standby that was behind was promoted),
-   its batch is not inserted, and the caller learns that it lost the partition.
+   owner, its position is not where its owner left it (a standby that was behind was promoted), or
+   the chain is not the one that its owner read (``persistence.chain``), its batch is not inserted,
+   and the caller learns that it lost the partition.
 4. ``buried`` finds the ids whose rows were archived or erased. They are not inserted again.
 5. ``placed`` inserts the messages, in log order. The unique key decides duplicates.
 6. ``received`` inserts the receipts. Their foreign key is checked when the statement ends, so a
@@ -54,8 +55,15 @@ __all__ = [
 LOCK_CLASS = 0x63726673
 """The first key of our two-key advisory locks: they never collide with another program's."""
 
-HELD = "SELECT epoch FROM fences WHERE transport = $1 AND partition = $2 FOR UPDATE"
-"""The epoch that holds a fence. Locks the fence until this transaction ends."""
+HELD = """
+SELECT epoch, set_config('idle_in_transaction_session_timeout', '2000', true)
+FROM fences WHERE transport = $1 AND partition = $2 FOR UPDATE
+"""
+"""The epoch that holds a fence. Locks the fence until this transaction ends.
+
+If this process is suspended now, PostgreSQL ends the transaction after two seconds. The process
+that takes the partition over waits for it.
+"""
 
 PROBE = "INSERT INTO fences (transport, partition, epoch, owner) VALUES ('probe', -2, 0, 'probe')"
 """Shows whether this role may write, in a transaction that is rolled back."""
@@ -92,17 +100,19 @@ def _value(column: InsertColumn) -> str:
     return f"{column.name}::{column.type}" if column.type.endswith("[]") else column.name
 
 
-_SEPARATOR = 9
-_FIRST_OF_MESSAGE = 10
+_SEPARATOR = 10
+_FIRST_OF_MESSAGE = 11
 _FIRST_OF_RECEIPT = _FIRST_OF_MESSAGE + len(MESSAGE)
 
 _MAY_WRITE = "($3::text IS NULL OR partition = ANY ((SELECT partitions FROM owned)::int[]))"
 
 _FENCES = """unnest($3::text::int[], $4::text::bigint[], $6::text::text[],
-        $7::text::text[], $8::text::tid[]) AS fence (partition, epoch, before, after, place)"""
+        $7::text::text[], $8::text::tid[], $9::text::bigint[])
+        AS fence (partition, epoch, before, after, place, chain)"""
 _IS_AT_FENCE = """log_positions.ctid = fence.place AND log_positions.transport = $2
         AND log_positions.partition = fence.partition AND log_positions.epoch = fence.epoch
-        AND log_positions.through IN (fence.before, fence.after)"""
+        AND log_positions.through IN (fence.before, fence.after)
+        AND fence.chain = (SELECT coalesce(max(version), 0) FROM log_chain WHERE id = 1)"""
 
 INSERT = f"""
 WITH bounded AS MATERIALIZED (
@@ -180,7 +190,8 @@ FROM (
 $1 locks, in the order to take them; $2 transport; $3 and $4 the fences' partitions and epochs (null
 without fences); $5 the longest wait for a lock, in ms (null: the session's setting); $6 and $7 the
 positions before and after the statement (a repeated statement may find the latter); $8 the places
-of the positions' rows; $9 the separator of texts; then the columns of the messages and of the
+of the positions' rows; $9 the versions of the chain that the owners read, 0 if there was none; $10
+the separator of texts; then the columns of the messages and of the
 receipts, each from its uuid on. Arrays are sent as literals, or in their column's form.
 """
 

@@ -228,8 +228,8 @@ async def insert(
 
 def _lost(fence: Fence) -> FenceLost:
     return FenceLost(
-        f"partition {fence.partition} of {fence.transport} has a newer owner, or its position in "
-        "PostgreSQL is not the one that this owner left"
+        f"partition {fence.partition} of {fence.transport} has a newer owner, or PostgreSQL has "
+        "another position or another chain than the one that this owner read"
     )
 
 
@@ -265,7 +265,7 @@ async def _insert(
     messages, receipts = columns(batch)
     pairs = list(zip(fences or (), passed, strict=True))
     after = [_after(fence, offset) for fence, offset in pairs]
-    held = (None,) * 5 if fences is None else _parameters(fences, after)
+    held = (None,) * 6 if fences is None else _parameters(fences, after)
     locks = locks_of(messages.values["partition"], messages.values["conversation_id"])
     row = await connection.fetchrow(
         INSERT,
@@ -317,7 +317,7 @@ async def _move(connection: Connection, moves: Sequence[tuple[Fence, str]]) -> s
     if not moves:
         return set()
     fences, after = [fence for fence, _ in moves], [offset for _, offset in moves]
-    rows = await connection.fetch(MOVE, fences[0].transport, *_parameters(fences, after))
+    rows = await connection.fetch(MOVE, fences[0].transport, *_parameters(fences, after)[:-1])
     places = {row["partition"]: row["place"] for row in rows}
     for fence, offset in moves:
         if fence.partition in places:
@@ -333,4 +333,5 @@ def _parameters(fences: Sequence[Fence], after: Sequence[str]) -> tuple[str, ...
         of_texts([fence.through for fence in fences]),
         of_texts(after),
         of_texts([fence.place for fence in fences]),
+        of_plain([fence.chain for fence in fences]),
     )

@@ -40,10 +40,8 @@ class MigrationRow(Table, table=True):
     The processes are being restarted from ``phase`` to ``target``. The two are equal while no step
     is under way, after every process was seen on that phase. ``epoch`` rises with every change: a
     change decided on an older epoch fails. ``reached_at`` is when ``phase`` was reached.
-    ``watermark`` holds, by log and partition, the offsets through which the logs had been written
-    when every process was first seen on phase 2; null if that is not known. ``queued`` is a step
-    that waits for its gates. ``old_log`` and ``new_log`` name the logs of phases 0 and 5; the
-    second is null if no migration is planned.
+    ``queued`` is a step that waits for its gates. ``old_log`` and ``new_log`` name the logs of
+    phases 0 and 5; the second is null if no migration is planned.
     """
 
     __tablename__ = "migration"
@@ -57,7 +55,6 @@ class MigrationRow(Table, table=True):
     changed_by: str = Field(sa_column=text_column())
     why: str = Field(sa_column=text_column())
     reached_at: datetime = Field(sa_column=moment(now=True))
-    watermark: dict[str, Any] | None = Field(sa_column=_json())
     queued: dict[str, Any] | None = Field(sa_column=_json())
     old_log: str = Field(sa_column=text_column(server_default="redis"))
     new_log: str | None = Field(sa_column=text_column(null=True, server_default="kafka"))
@@ -67,8 +64,9 @@ class MigrationEventRow(Table, table=True):
     """An event of the migration: never changed, never deleted.
 
     ``kind`` is ``adopted``, ``planned``, ``begun``, ``completed``, ``queued``, ``cancelled``,
-    ``expired``, ``forgotten``, ``retired``, ``unmarked`` (the watermark is void) or ``marked`` (it
-    was recorded anew). The phases are those of ``old_log`` and ``new_log``.
+    ``expired``, ``forgotten``, ``retired``, ``unmarked`` (settings changed by hand: a log is not
+    whole any more) or ``marked`` (both are whole again). The phases are those of ``old_log`` and
+    ``new_log``.
     ``gates`` has the gates' results at the time of the decision; ``overrides`` names those that
     were passed without being green, each with the reason given.
     """
@@ -96,8 +94,9 @@ class ProcessRow(Table, table=True):
     same boot, the same process namespace). ``phase`` is written by versions that know one migration
     only; otherwise the settings and the migration's pair tell the phase. ``owned``: its partitions
     by log, each with its epoch. ``paused``: the dependencies that its workers wait for. ``shadow``
-    and ``standby``: reports of these parts, null if it has none. ``logs``: the identity of each log
-    that it knows by name. ``envelope``: the newest version of an envelope that it reads; null is 1.
+    and ``followers``: reports of these parts, null if it has none. ``logs``: the identity of each
+    log that it knows by name. ``envelope``: the newest version of an envelope that it reads; null
+    is 1.
     ``payload_stores``: the addresses of the stores that it reads, first the one that it writes;
     null if its version does not say. ``throttled``: for each log whose quota it used up in the last
     minute, the seconds of the last wait. ``append_outage``: since when its primary refuses its
@@ -124,7 +123,7 @@ class ProcessRow(Table, table=True):
     owned: dict[str, Any] = Field(sa_column=_json(default="{}"))
     paused: list[Any] = Field(sa_column=_json(default="[]"))
     shadow: dict[str, Any] | None = Field(sa_column=_json())
-    standby: dict[str, Any] | None = Field(sa_column=_json())
+    followers: dict[str, Any] | None = Field(sa_column=_json())
     figures: dict[str, Any] | None = Field(sa_column=_json())
     logs: dict[str, Any] | None = Field(sa_column=_json())
     envelope: int | None = Field(sa_column=_small(null=True))

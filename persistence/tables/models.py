@@ -25,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field
 
+from persistence.tables.chain import ChainRow
 from persistence.tables.jobs import JobRow
 from persistence.tables.migration import (
     LogEnd,
@@ -46,6 +47,7 @@ from persistence.tables.shadow import ShadowGap
 from persistence.tables.tombstones import FreedPages, RowArchive, Tombstone
 
 __all__ = [
+    "ChainRow",
     "DeadLetterRow",
     "DeliveryAttempt",
     "FenceRow",
@@ -147,8 +149,8 @@ class MessagePosition(_Table, table=True):
 
     It is the message's first position there; after a redrive, the last.
 
-    Written by the standby of that log, for people and samples: no decision depends on it, and it is
-    not flushed at once. ``appended_at`` is the log's own clock.
+    Written by the follower of that log, for people and samples: no decision depends on it, and it
+    is not flushed at once. ``appended_at`` is the log's own clock.
     """
 
     __tablename__ = "message_positions"

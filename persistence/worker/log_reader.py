@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Generic, Protocol, TypeVar
 
 from otel.metrics import Metrics
 from persistence.database.outage import Paused, Stopping, stopped_within
@@ -15,34 +13,27 @@ from persistence.metrics import PersistenceMetrics
 from persistence.ownership.fences import leave
 from persistence.ownership.partition_owner import PartitionOwner
 from persistence.worker.log_bounds import LogBounds
+from persistence.worker.partition_follower import WaitingPartition
 from persistence.worker.partition_position import PartitionPosition
+from persistence.worker.partition_reader import PartitionReader
 from persistence.worker.position_publisher import PositionPublisher
-from persistence.worker.position_watch import PositionWatch, Watched
+from persistence.worker.position_watch import PositionWatch
 from persistence.worker.worker_context import WorkerContext
 from transport.contract import Topic
 
-__all__ = ["LogReader", "ReadsPartition"]
+__all__ = ["LONG_SECONDS", "LogReader"]
 
+LONG_SECONDS = 2.0
+"""After this time, a partition is reported to wait for its next record."""
 
 _LEAVE_WITHIN = 0.8
 _SURPLUS_SECONDS = 30.0
 
 
-class ReadsPartition(Watched, Protocol):
-    """Reads one partition."""
+class LogReader:
+    """Owns partitions of ``context.transport``, and runs a reader on each.
 
-    def run(self) -> Awaitable[None]:
-        """Read until told to leave."""
-
-
-_R = TypeVar("_R", bound=ReadsPartition)
-
-
-class LogReader(Generic[_R]):
-    """Owns partitions of ``context.transport``, and runs what ``make`` returns on each.
-
-    ``make`` gets a partition's position, and the event that ends the work on it. For
-    ``until_forgotten``, see ``PartitionOwner``.
+    For ``follows``, see ``PartitionReader``; for ``until_forgotten``, ``PartitionOwner``.
     """
 
     def __init__(
@@ -50,21 +41,19 @@ class LogReader(Generic[_R]):
         context: WorkerContext,
         pool: Pool,
         metrics: Metrics,
-        make: Callable[[PartitionPosition, asyncio.Event], _R],
         *,
+        follows: bool = False,
         until_forgotten: bool = False,
     ) -> None:
         self._context = context
         self._pool = pool
         self._is_member = False
-        self._make = make
+        self._follows = follows
         self._owned = metrics.of(PersistenceMetrics).owned
         self._bounds = LogBounds(context.transport, Topic.MESSAGES, metrics)
         self._publisher = PositionPublisher(context.transport)
-        self.readers: dict[int, _R] = {}
-        """What reads each partition that this process owns."""
-        self.arrived = asyncio.Event()
-        """Set once this process has a partition."""
+        self.readers: dict[int, PartitionReader] = {}
+        """The reader of each partition that this process owns."""
         self._owner = PartitionOwner(
             pool,
             context.transport.name,
@@ -117,6 +106,15 @@ class LogReader(Generic[_R]):
         """
         return self._owner.owned() if self._is_member else None
 
+    def waiting(self, *, longer_than: float = 0.0) -> list[WaitingPartition]:
+        """Return the unsettled record that each followed partition waits for.
+
+        ``longer_than`` leaves out those that have waited for fewer seconds.
+        """
+        readers = [reader for _, reader in sorted(self.readers.items())]
+        waits = (reader.follower.waits(longer_than=longer_than) for reader in readers)
+        return [wait for wait in waits if wait is not None]
+
     def paused(self) -> list[Paused]:
         """Return what the readers wait for."""
         context = self._context
@@ -135,8 +133,9 @@ class LogReader(Generic[_R]):
             leave=leave,
         )
         owned = self._owned.labels(context.transport.name, str(partition))
-        self.readers[partition] = reader = self._make(position, leave)
-        self.arrived.set()
+        self.readers[partition] = reader = PartitionReader(
+            position, context, leave, follows=self._follows
+        )
         owned.set(1)
         try:
             await reader.run()

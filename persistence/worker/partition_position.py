@@ -12,6 +12,8 @@ from functools import partial
 
 import structlog
 
+from persistence.chain.links import Chain
+from persistence.errors import FenceLost
 from persistence.store.batch import Fence
 from persistence.store.positions import Opened
 from persistence.worker.log_bounds import LogBounds
@@ -54,6 +56,7 @@ class PartitionPosition:
         self._leave = leave
         self._is_elsewhere = True
         self._outages = -1
+        self._chain = Chain()
         self.log = ""
         """The identity of the log that the position is in."""
 
@@ -71,13 +74,51 @@ class PartitionPosition:
     def is_elsewhere(self) -> bool:
         """Whether the position has to be opened again before the next batch.
 
-        After an outage, the log may be another one, or one that lost its end.
+        After an outage, the log may be another one, or one that lost its end. Another chain may
+        allow other records to become rows.
         """
-        return self._is_elsewhere or self._outages != self._context.log_barrier.outages
+        return (
+            self._is_elsewhere
+            or self._outages != self._context.log_barrier.outages
+            or self._chain.version != self._context.chain.now.version
+        )
+
+    @property
+    def is_unbounded(self) -> bool:
+        """Whether records may become rows wherever they are in the log."""
+        return self._chain.is_unbounded(self.fence.transport)
+
+    def allows(self, offset: str) -> bool:
+        """Return whether the chain allows the record at ``offset`` to become a row."""
+        if self.is_unbounded:
+            return True
+        name, key = self.fence.transport, self._context.transport.sort_key
+        bound = self._chain.bound(name, self.log, self.partition, key)
+        return bool(bound) and key(offset) <= key(bound)
 
     def open_again(self) -> None:
         """Note that PostgreSQL or the log is not as this owner left it."""
         self._is_elsewhere = True
+
+    async def reconsider(self, error: FenceLost) -> None:
+        """Find out why a statement changed nothing, before the position is opened again.
+
+        Raises:
+            FenceLost: another process is the owner.
+            Stopping: told to leave while it waited for a dependency.
+        """
+        if error.held is not None:
+            raise error
+        context = self._context
+        await context.database_barrier.run(context.chain.load, self._leave)
+        if context.chain.now.version == self._chain.version:
+            _log.warning(
+                "The position in PostgreSQL is not the one that was left, or another process owns "
+                "the partition: asking PostgreSQL",
+                transport=context.transport.name,
+                partition=self.partition,
+                error=str(error),
+            )
 
     async def open(self) -> None:
         """Continue from the position in PostgreSQL, or from where the log can continue.
@@ -88,6 +129,10 @@ class PartitionPosition:
         """
         context, fence = self._context, self.fence
         self._is_elsewhere, self._outages = False, context.log_barrier.outages
+        await context.database_barrier.run(context.chain.load, self._leave)
+        # One chain for all decisions until the next opening: statements compare its version.
+        self._chain = context.chain.now
+        fence.chain = self._chain.version
         self.log = await context.log_barrier.run(context.transport.identity, self._leave)
         opened = await context.database_barrier.run(
             partial(context.writer.open, fence.transport, fence.partition, fence.epoch, self.log),

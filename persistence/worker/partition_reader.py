@@ -1,6 +1,7 @@
 """Persist the records of one partition, from the position in PostgreSQL on.
 
-::
+Where the chain does not allow all of them to become rows, the partition is followed
+(``persistence.worker.partition_follower``). Otherwise::
 
     read ──► decode ──► one statement ──► dead letters, if any ──► position
       │          │       └── together with batches of other partitions
@@ -24,6 +25,7 @@ from otel.tracing.deliveries import UNTRACED, Delivery
 from persistence.errors import FenceLost
 from persistence.worker.batch.batch_size import AdaptiveBatchSize
 from persistence.worker.interruption import Interruption
+from persistence.worker.partition_follower import PartitionFollower
 from persistence.worker.partition_position import PartitionPosition
 from persistence.worker.record_writer import RecordWriter
 from persistence.worker.worker_context import WorkerContext
@@ -53,10 +55,16 @@ class PartitionReader:
         position: The partition's position.
         context: The dependencies of its log.
         leave: Ends the work, once the batch in hand is done.
+        follows: Follow the partition in any case: other processes read another log first.
     """
 
     def __init__(
-        self, position: PartitionPosition, context: WorkerContext, leave: asyncio.Event
+        self,
+        position: PartitionPosition,
+        context: WorkerContext,
+        leave: asyncio.Event,
+        *,
+        follows: bool = False,
     ) -> None:
         self.position = position
         self._context = context
@@ -64,9 +72,17 @@ class PartitionReader:
         self._writer = RecordWriter(context, position, leave)
         self._interruption = Interruption(leave)
         self._batch_size = AdaptiveBatchSize(context.batch_size)
+        self._follows = follows
         self._is_started = False
-        self.waits_at: str | None = None
+        self._reads_after: str | None = None
+        self.follower = PartitionFollower(
+            position, context, writer=self._writer, interruption=self._interruption, leave=leave
+        )
+
+    @property
+    def waits_at(self) -> str | None:
         """The position, while the reader waits for records; ``None`` while it works."""
+        return self._reads_after if self._reads_after is not None else self.follower.waits_at
 
     async def run(self) -> None:
         """Persist batches until ``leave`` is set; then finish the batch in hand.
@@ -80,17 +96,12 @@ class PartitionReader:
             while not self._leave.is_set():
                 try:
                     await self._open()
-                    await self._work()
+                    if self.position.is_unbounded and not self._follows:
+                        await self._work()
+                    else:
+                        await self.follower.run()
                 except FenceLost as error:
-                    if error.held is not None:
-                        raise
-                    _log.warning(
-                        "The position in PostgreSQL is not the one that was left, or another "
-                        "process owns the partition: asking PostgreSQL",
-                        transport=self._context.transport.name,
-                        partition=self.position.partition,
-                        error=str(error),
-                    )
+                    await self.position.reconsider(error)
 
     async def _open(self) -> None:
         await self.position.open()
@@ -113,7 +124,7 @@ class PartitionReader:
         """Wait for records; return none when leaving, or when the position has to be opened."""
         context, after = self._context, self.position.through
         while not self._leave.is_set():
-            self.waits_at = after
+            self._reads_after = after
             try:
                 # Records that arrive just as the stop does are read by the next owner.
                 batch = await context.log_barrier.run(
@@ -123,7 +134,7 @@ class PartitionReader:
                     self._leave,
                 )
             finally:
-                self.waits_at = None
+                self._reads_after = None
             if self.position.is_elsewhere:
                 break
             if batch and batch.records:

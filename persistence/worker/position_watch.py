@@ -3,7 +3,8 @@
 A reader that writes learns it from its statement. While it waits for records, PostgreSQL may go
 back to an earlier state, the log may lose its end, or its address may lead to another log. One
 query to each, for all idle partitions of the process, shows that. Positions that are as they were
-are shown to the log's tools again.
+are shown to the log's tools again. Another query shows whether the chain has changed, and whether
+its next link may be opened.
 """
 
 from __future__ import annotations
@@ -62,6 +63,12 @@ class PositionWatch:
                 _log.exception("Positions of idle partitions not checked; will retry")
 
     async def _check(self, stop: asyncio.Event) -> None:
+        context = self._context
+        await context.database_barrier.run(context.chain.load, stop)
+        log = await context.log_barrier.run(context.transport.identity, stop)
+        await context.database_barrier.run(
+            lambda: context.chain.open_after(context.transport, log), stop
+        )
         idle = {
             partition: (reader, reader.waits_at)
             for partition, reader in self._readers.items()
@@ -69,9 +76,7 @@ class PositionWatch:
         }
         if not idle:
             return
-        context = self._context
         at = {partition: through for partition, (_, through) in idle.items()}
-        log = await context.log_barrier.run(context.transport.identity, stop)
         short = await context.log_barrier.run(lambda: self._bounds.ends_before(at), stop)
         found = await context.database_barrier.run(
             lambda: context.writer.positions(context.transport.name, list(at)), stop

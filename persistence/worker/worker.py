@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 
 import msgspec
 import structlog
@@ -14,13 +15,14 @@ import structlog
 from otel.metrics import Metrics
 from otel.tracing.deliveries import Deliveries
 from otel.tracing.start import OFF
+from persistence.chain.known_chain import KnownChain
 from persistence.database.outage import Paused, Stopping, stopped_within
 from persistence.database.pool import Pool
 from persistence.errors import Crowded
 from persistence.payloads.store import PayloadStore
 from persistence.settings import PersistenceSettings
-from persistence.worker.log_reader import LogReader
-from persistence.worker.partition_reader import PartitionReader
+from persistence.worker.log_reader import LONG_SECONDS, LogReader
+from persistence.worker.partition_follower import WaitingPartition
 from persistence.worker.worker_context import worker_context
 from transport.contract import Transport
 
@@ -38,17 +40,23 @@ class WorkerStatus(msgspec.Struct, frozen=True):
 
     ``epochs`` are the fencing epochs of its partitions; ``None`` while it takes no share of them.
     ``surplus`` are the partitions beyond the number that is configured: their records are
-    persisted, but their lag is not counted.
+    persisted, but their lag is not counted. ``waiting`` are records that may not become rows yet,
+    for some seconds already.
     """
 
     partitions: list[int]
     paused: list[Paused]
     epochs: dict[int, int] | None
     surplus: list[int] = []
+    waiting: list[WaitingPartition] = []
 
 
 class Worker:
-    """Persists the messages of one log. ``member`` names this process, as in its heartbeat."""
+    """Persists the messages of one log. ``member`` names this process, as in its heartbeat.
+
+    Where the log is not in the chain yet, or not open, it only follows it. ``chain`` is shared by
+    all logs of a process.
+    """
 
     def __init__(
         self,
@@ -60,16 +68,19 @@ class Worker:
         member: str,
         deliveries: Deliveries = OFF.deliveries,
         payloads: PayloadStore | None = None,
+        chain: KnownChain | None = None,
     ) -> None:
-        self._context = context = worker_context(
-            transport, pool, settings, metrics, member, deliveries=deliveries, payloads=payloads
-        )
-        self._reader = LogReader(
-            context,
+        self._context = worker_context(
+            transport,
             pool,
+            settings,
             metrics,
-            lambda position, leave: PartitionReader(position, context, leave),
+            member,
+            chain=chain,
+            deliveries=deliveries,
+            payloads=payloads,
         )
+        self._reader = LogReader(self._context, pool, metrics)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set; then finish the batches in hand, and give back the rest.
@@ -81,13 +92,21 @@ class Worker:
             leave = asyncio.Event()
             watching = asyncio.create_task(self._watch(stop, leave))
             try:
-                await self._reader.run(leave)
+                await self._read(leave)
             finally:
                 watching.cancel()
                 await asyncio.wait([watching])
             if not stop.is_set():
                 await self._wait_for_a_connection(stop)
         self._context.metrics.tell()
+
+    async def _read(self, leave: asyncio.Event) -> None:
+        context = self._context
+        with suppress(Stopping):
+            await context.database_barrier.run(
+                partial(context.chain.begin, context.transport.name), leave
+            )
+        await self._reader.run(leave)
 
     async def _watch(self, stop: asyncio.Event, leave: asyncio.Event) -> None:
         """Set ``leave`` once ``stop`` is set, or no connection could be had for a while."""
@@ -107,12 +126,6 @@ class Worker:
                 Crowded("no connection is left for this process"), stop
             )
 
-    async def has_partitions(self, within: float) -> None:
-        """Return once this process has partitions; at the latest after ``within`` seconds."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within):
-                await self._reader.arrived.wait()
-
     def unwritten(self) -> str | None:
         """Return the reason why PostgreSQL takes no rows; ``None`` while it does."""
         paused = self._context.database_barrier.paused()
@@ -123,4 +136,5 @@ class Worker:
         owned = self._reader.owned()
         partitions = sorted(owned or ())
         surplus = [p for p in partitions if p >= self._context.transport.partitions]
-        return WorkerStatus(partitions, self._reader.paused(), owned, surplus)
+        waiting = self._reader.waiting(longer_than=LONG_SECONDS)
+        return WorkerStatus(partitions, self._reader.paused(), owned, surplus, waiting)

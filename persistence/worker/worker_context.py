@@ -8,6 +8,7 @@ from prometheus_client import Counter
 from otel.metrics import Metrics
 from otel.tracing.deliveries import Deliveries
 from otel.tracing.start import OFF
+from persistence.chain.known_chain import KnownChain
 from persistence.database.outage import OutageBarrier, database_barrier, log_barrier
 from persistence.database.pool import Pool
 from persistence.payloads.store import PayloadStore
@@ -18,6 +19,7 @@ from persistence.worker.batch.attempt_log import AttemptLog
 from persistence.worker.batch.contents import Contents
 from persistence.worker.batch.worker_metrics import WorkerMetrics
 from persistence.worker.position_metrics import PositionMetrics
+from persistence.worker.settled_query import SettlementQuery
 from transport.contract import Transport
 
 __all__ = ["WorkerContext", "worker_context"]
@@ -29,6 +31,8 @@ class WorkerContext(msgspec.Struct, frozen=True):
     transport: Transport
     writer: Writer
     group_writer: GroupWriter
+    chain: KnownChain
+    query: SettlementQuery
     log_barrier: OutageBarrier
     database_barrier: OutageBarrier
     metrics: WorkerMetrics
@@ -42,27 +46,30 @@ class WorkerContext(msgspec.Struct, frozen=True):
     contents: Contents
 
 
-def worker_context(
+def worker_context(  # noqa: PLR0913 - the dependencies of a process
     transport: Transport,
     pool: Pool,
     settings: PersistenceSettings,
     metrics: Metrics,
     member: str,
     *,
+    chain: KnownChain | None = None,
     deliveries: Deliveries = OFF.deliveries,
     label: str | None = None,
     payloads: PayloadStore | None = None,
 ) -> WorkerContext:
     """Make the dependencies that one process's work on one log shares.
 
-    ``label`` is the log's name in ``stream_worker_paused`` while workers wait for it. ``payloads``
-    is the store of large content.
+    ``chain`` is shared by all logs of a process. ``label`` is the log's name in
+    ``stream_worker_paused`` while workers wait for it. ``payloads`` is the store of large content.
     """
     writer = Writer(pool)
     poll = settings.stream_poll_interval_ms / 1000
     return WorkerContext(
         transport=transport,
         writer=writer,
+        chain=chain or KnownChain(pool),
+        query=SettlementQuery(pool, transport.name),
         group_writer=GroupWriter(
             writer,
             most_rows=settings.stream_batch_size,

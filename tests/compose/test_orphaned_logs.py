@@ -56,14 +56,15 @@ async def test_what_was_left_is_persisted_and_then_the_log_is_forgotten(
     )
     stop = asyncio.Event()
     context = ProcessContext(settings, database_pool, metrics, "m")
-    drainer = OrphanedLogDrainer(context, {}, empty_seconds=0.3)
+    await context.chain.begin("redis")
+    await context.chain.update(lambda now: now.changed_by_hand("memory", {"memory"}))
+    drainer = OrphanedLogDrainer(context, (), empty_seconds=0.3)
     with structlog.testing.capture_logs() as logs:
         running = asyncio.create_task(drainer.run(stop))
         try:
             await eventually(lambda: database_pool.fetchval("SELECT count(*) = 40 FROM messages"))
             assert gauge(metrics, "stream_leftover") == 1
             assert list(drainer.status()) == ["redis"]
-            await eventually(lambda: gauge(metrics, "stream_standby_settled_total") is not None)
             assert gauge(metrics, "stream_leftover") == 1, "somebody may still append"
             await database_pool.execute("DELETE FROM processes")
             await eventually(lambda: gauge(metrics, "stream_leftover") == 0)
@@ -72,6 +73,7 @@ async def test_what_was_left_is_persisted_and_then_the_log_is_forgotten(
             stop.set()
             await running
     assert await used_logs(database_pool) == []
+    assert not context.chain.now.is_unbounded("redis"), "it ended, and has a mark"
     said = [log["event"] for log in logs if log["event"].startswith(("redis", "Nothing"))]
     assert len(said) == 2
     assert "holds 40 unread records" in said[0]
@@ -93,7 +95,7 @@ async def test_of_a_log_that_was_retired_it_does_not_say_that_nothing_is_left(
     stop = asyncio.Event()
     context = ProcessContext(settings, database_pool, metrics, "m")
     with structlog.testing.capture_logs() as logs:
-        drainer = OrphanedLogDrainer(context, {}, empty_seconds=0.3)
+        drainer = OrphanedLogDrainer(context, (), empty_seconds=0.3)
         running = asyncio.create_task(drainer.run(stop))
         try:
             await eventually(lambda: list(drainer.status()) == ["redis"])
@@ -129,7 +131,7 @@ async def test_a_step_of_the_migration_is_no_change_by_hand(
     )
     settings = without_redis(database_url, redis_settings)
     stop = asyncio.Event()
-    drainer = OrphanedLogDrainer(ProcessContext(settings, database_pool, metrics, "m"), {})
+    drainer = OrphanedLogDrainer(ProcessContext(settings, database_pool, metrics, "m"), ())
     with structlog.testing.capture_logs() as logs:
         running = asyncio.create_task(drainer.run(stop))
         try:
@@ -152,7 +154,7 @@ async def test_a_log_that_is_no_log_here_counts_as_left_until_postgresql_forgets
     settings = load({"TRANSPORT": "memory", "DATABASE_URL": database_url})
     stop = asyncio.Event()
     drainer = OrphanedLogDrainer(
-        ProcessContext(settings, database_pool, metrics, "m"), {}, empty_seconds=0.3
+        ProcessContext(settings, database_pool, metrics, "m"), (), empty_seconds=0.3
     )
     running = asyncio.create_task(drainer.run(stop))
     try:

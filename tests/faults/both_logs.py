@@ -6,6 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from compose.local.server import LocalServer
+from persistence.chain.ends import end_of
+from persistence.chain.known_chain import KnownChain
+from persistence.chain.links import Marks
+from persistence.database.pool import connect
+from persistence.settings import PersistenceSettings
 from tests.faults.deployment import Deployment
 from tests.faults.kafka_log import KafkaLog
 from tests.faults.logs import RedisLog
@@ -21,13 +26,10 @@ __all__ = [
     "MIRROR",
     "PRIMARY",
     "REDIS",
-    "TAKEOVER",
     "BothLogs",
     "BothLogsDeployment",
     "has_shares",
 ]
-
-TAKEOVER = "stream_standby_takeover_total"
 
 REDIS = {"TRANSPORT": "redis"}
 MIRROR = {**REDIS, "TRANSPORT_SHADOW": "kafka", "TRANSPORT_SHADOW_MODE": "sync"}
@@ -72,6 +74,25 @@ class BothLogsDeployment(Deployment):
         environment = {k.lower(): v for k, v in self.log.environment().items()}
         settings = TransportSettings(**environment)  # type: ignore[arg-type]
         return await self._stack.enter_async_context(create(name, settings))
+
+    async def are_mirrored(
+        self, *, read: str = "redis", other: str = "kafka", marked: bool = True
+    ) -> None:
+        """Record that every process writes both logs from now on, as the end of a step does.
+
+        Args:
+            read: The log that was read so far.
+            other: The other one.
+            marked: Whether all that this log has by now is to be read first. A step always says so.
+        """
+        pool = await connect(PersistenceSettings(database_url=self.database_url))
+        try:
+            marks = await end_of(await self.open(read))
+            if not marked:
+                marks = Marks(marks.identity, {})
+            await KnownChain(pool).update(lambda now: now.marked({read: marks}, read, other))
+        finally:
+            await pool.close()
 
     async def settled(
         self, within: float = 30.0, logs: tuple[str, ...] = ("redis", "kafka")
@@ -119,7 +140,7 @@ async def _progress(log: Transport) -> Sequence[Progress]:
 
 
 async def has_shares(*workers: ForkedService, partitions: int = 4) -> None:
-    """Wait until each worker and its standby own at least so many partitions of each log."""
+    """Wait until each worker and its follower own at least so many partitions of each log."""
 
     async def they_have() -> bool:
         owned = [

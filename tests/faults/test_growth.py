@@ -60,6 +60,8 @@ async def test_sixteen_partitions_become_thirty_two_under_load(
             await load.goes_on(30)
             await asyncio.gather(second.restart(**step), worker.restart(**step))
             reached = time.time()
+            if step is SYNC:
+                await deployment.are_mirrored(other=NEW)
             # All messages from before the step are in both logs, and have rows.
             await deployment.catches_up(logs=LOGS)
             await load.goes_on(30)

@@ -54,6 +54,7 @@ async def test_rows_come_back_where_processes_get_the_settings_that_the_database
 ) -> None:
     """They leave out the phases in between, so messages of a conversation may change places."""
     ingresses, (worker,) = await both_logs.run(ingresses=1, **MIRROR)
+    await both_logs.are_mirrored()
     async with both_logs.load(ingresses, mix=Mix(receipt=0)) as load:
         await load.goes_on(60)
         await eventually(lambda: _is_followed(both_logs), timeout=20)
@@ -77,7 +78,7 @@ async def test_rows_come_back_where_processes_get_the_settings_that_the_database
 
 
 async def _is_passed_again(both_logs: BothLogsDeployment) -> bool:
-    """Return whether the position of Kafka's standby has passed all that Kafka holds."""
+    """Return whether the position of Kafka's follower has passed all that Kafka holds."""
     log = await both_logs.open("kafka")
     parts = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
     connection = await asyncpg.connect(both_logs.database_url)

@@ -21,6 +21,7 @@ from ingress.settings import IngressSettings
 from migration_guide.service import MigrationService
 from otel.metrics import Metrics
 from otel.tracing import start as tracing_start
+from persistence.chain.kept_rows import KeptRows
 from persistence.database.pool import Pool, connect
 from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.payloads.store import PayloadStore
@@ -38,7 +39,7 @@ from transport.settings import TransportSettings
 
 _TABLES = (
     "message_receipts", "messages", "message_positions", "dead_letters", "jobs", "fences",
-    "log_positions",
+    "log_positions", "log_chain",
     "operator_actions", "delivery_attempts", "processes", "tombstones",
     "row_archives",
 )  # fmt: skip
@@ -154,6 +155,7 @@ async def launch(database_pool: Pool, door: str) -> AsyncIterator[Start]:
             pool: Pool | None = None,
             tracing: tracing_start.Tracing = tracing_start.OFF,
             payloads: PayloadStore | None = None,
+            kept: KeptRows | None = None,
             **settings: Any,
         ) -> Service:
             pool = pool or database_pool
@@ -168,6 +170,7 @@ async def launch(database_pool: Pool, door: str) -> AsyncIterator[Start]:
                 tracer=tracing.requests,
                 migration=MigrationService(pool, TransportSettings(), trace_url=None),
                 payloads=payloads,
+                kept=kept,
             )
             port = await stack.enter_async_context(serving(app, door))
             client = await stack.enter_async_context(

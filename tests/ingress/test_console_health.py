@@ -49,7 +49,7 @@ def process(member: str = "w1", **changes: Any) -> ProcessView:
     usual: dict[str, Any] = {
         "member": member, "role": "worker", "host": "host1", "pid": 7, "version": "1", "phase": 0,
         "settings": "redis", "owned": {}, "paused": [], "started_at": "2026-11-25T11:00:00Z",
-        "silent_seconds": 1.0, "live": True, "shadow": None, "standby": None,
+        "silent_seconds": 1.0, "live": True, "shadow": None, "followers": None,
     }  # fmt: skip
     return ProcessView(**(usual | changes))
 

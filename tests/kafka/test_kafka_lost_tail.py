@@ -16,6 +16,10 @@ import pytest_asyncio
 from compose.load.client import Client
 from compose.local.kafka import KafkaServer
 from compose.local.ports import free_port
+from persistence.chain.known_chain import KnownChain
+from persistence.chain.links import Marks
+from persistence.database.pool import connect
+from persistence.settings import PersistenceSettings
 from tests.support.eventually import eventually
 from tests.support.first_records import first_records
 from tests.support.forked_service import ForkedService
@@ -313,6 +317,14 @@ class _Site:
             self.accepted.append(answer.json()["messageId"])
         return answer.status in (200, 202)
 
+    async def are_mirrored(self) -> None:
+        """Record that the service writes both logs from the first message on."""
+        url = self.service.environment["DATABASE_URL"]
+        pool = await connect(PersistenceSettings(database_url=url))
+        both = Marks("", {})
+        await KnownChain(pool).update(lambda now: now.marked({"kafka": both}, "kafka", "redis"))
+        await pool.close()
+
     async def rows(self) -> list[str]:
         """The ids of the rows, in order."""
         rows = await self.database.fetch("SELECT id FROM messages ORDER BY seq")
@@ -378,6 +390,7 @@ async def test_what_the_shadow_still_has_of_a_lost_tail_becomes_rows(
         "ENABLE_STREAM_CONSUMERS": "false",
     }
     await site.service.start()
+    await site.are_mirrored()
     await site.post(range(10))
     await site.service.stop()
     await node.kill()

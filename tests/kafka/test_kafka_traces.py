@@ -21,6 +21,8 @@ from ingress.settings import IngressSettings
 from otel.metrics import Metrics
 from otel.tracing.settings import TracingSettings
 from otel.tracing.start import Tracing, start
+from persistence.chain.known_chain import KnownChain
+from persistence.chain.links import Marks
 from persistence.database.pool import Pool
 from persistence.settings import PersistenceSettings
 from persistence.worker.worker import Worker
@@ -62,8 +64,11 @@ def both(
 
 @asynccontextmanager
 async def working(logs: Logs, pool: Pool, tracing: Tracing) -> AsyncIterator[None]:
-    """Run a worker on each log: what two neighbouring phases have side by side."""
+    """Run a worker on each log, as in a step between phases in which both logs are whole."""
     stop = asyncio.Event()
+    chain = KnownChain(pool)
+    await chain.begin("redis")
+    await chain.update(lambda now: now.marked({"redis": Marks("", {})}, "redis", "kafka"))
     workers = [
         Worker(
             transport=log,
@@ -71,6 +76,7 @@ async def working(logs: Logs, pool: Pool, tracing: Tracing) -> AsyncIterator[Non
             settings=PersistenceSettings(),
             metrics=Metrics(),
             member="test",
+            chain=chain,
             deliveries=tracing.deliveries,
         )
         for log in logs.every

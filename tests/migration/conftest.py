@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +13,8 @@ import pytest_asyncio
 
 from migration_guide.gates.result import Scene
 from migration_guide.machine import Machine
+from persistence.chain.known_chain import KnownChain
+from persistence.chain.links import Marks
 from persistence.fleet.heartbeat import Heartbeat, HeartbeatReport, Identity, machine
 from persistence.fleet.log_choice import Choice
 from persistence.fleet.migration_state import state as read_state
@@ -60,6 +62,24 @@ def scene(database_pool, both, logs, state_machine) -> Callable[..., Any]:
         )
 
     return make
+
+
+@pytest.fixture
+def chain(database_pool) -> KnownChain:
+    return KnownChain(database_pool)
+
+
+@pytest.fixture
+def marked(chain, logs) -> Callable[..., Any]:
+    """Record that every process writes both logs, since a log had these ends."""
+
+    async def record(primary: str, offsets: Mapping[int, str], identity: str | None = None) -> None:
+        other = "kafka" if primary == "redis" else "redis"
+        marks = Marks(identity or await logs[primary].identity(), offsets)
+        await chain.begin(primary)
+        await chain.update(lambda now: now.marked({primary: marks}, primary, other))
+
+    return record
 
 
 @pytest.fixture

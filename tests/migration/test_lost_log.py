@@ -11,6 +11,8 @@ import pytest
 from migration_guide.errors import NotRetired, NotStarted
 from migration_guide.lost_log import LogLoss, judge_loss, retire_lost
 from migration_guide.steps import Steps
+from persistence.chain.known_chain import KnownChain
+from persistence.chain.links import Marks
 from persistence.fleet.log_choice import Choice, LogPair
 from persistence.fleet.migration_state import history
 from persistence.fleet.retired_logs import retired_logs
@@ -53,12 +55,9 @@ def retired(steps, database_pool) -> Callable[..., Any]:
 def at(steps, process, database_pool) -> Callable[..., Any]:
     """Have a migration from ``redis`` to ``redis.b`` stand somewhere; both were used."""
 
-    async def stand(phase: int, target: int, watermark: dict[str, Any] | None = None) -> None:
+    async def stand(phase: int, target: int) -> None:
         await steps.machine.adopt(MIRROR, "first")
-        await database_pool.execute(
-            "UPDATE migration SET phase = $1, target = $2, watermark = $3",
-            *(phase, target, None if watermark is None else json.dumps(watermark)),
-        )
+        await database_pool.execute("UPDATE migration SET phase = $1, target = $2", phase, target)
         for name in ("redis", "redis.b"):
             await database_pool.execute(NOTE.format(transport=f"'{name}'", owner="'a'"))
         await process("a", None, choice=Choice("kafka", None, None, "kafka"), logs={})
@@ -157,20 +156,29 @@ async def test_one_is_given_up_where_the_other_has_every_message(at, judged, pha
 
 async def test_rows_that_may_end_before_the_watermark_are_told(at, judged, database_pool):
     """What was accepted before the mirror was whole is in the lost log alone."""
-    await at(2, 2, {"redis": {"0": "5-0", "1": None}, "redis.b": {"0": "1-0"}})
-    assert names(await judged("redis")) == ["messages"], "no position is known"
-    await database_pool.execute("INSERT INTO log_identities VALUES ('redis', 'R')")
-    await database_pool.execute(
-        "INSERT INTO log_positions (transport, partition, epoch, through, log)"
-        " VALUES ('redis', 0, -1, '4-9', 'R')"
-    )
+    await at(2, 2)
+    chain = KnownChain(database_pool)
+    await chain.begin("redis")
+    marks = Marks("R", {0: "5-0"})
+    await chain.update(lambda now: now.marked({"redis": marks}, "redis", "redis.b"))
     assert names(await judged("redis")) == ["messages"]
     assert names(await judged("redis", accept_loss=True)) == []
     assert names(await judged("redis.b")) == []
-    await database_pool.execute("UPDATE log_positions SET through = '10-0'")
+    await chain.update(lambda now: now.opened("redis", "R", {0: "5-0"}, str.encode))
     assert names(await judged("redis")) == []
-    await database_pool.execute("UPDATE log_positions SET log = 'another'")
-    assert names(await judged("redis")) == ["messages"]
+
+
+async def test_the_log_that_is_left_is_read_to_its_end(at, retired, database_pool):
+    """Also where not everything of the lost one was persisted: nothing waits for it any more."""
+    await at(2, 2)
+    chain = KnownChain(database_pool)
+    await chain.begin("redis")
+    marks = Marks("R", {0: "5-0"})
+    await chain.update(lambda now: now.marked({"redis": marks}, "redis", "redis.b"))
+    assert await retired("redis", accept_loss=True) == "redis.b"
+    await chain.load()
+    assert [link.log for link in chain.now.links] == ["redis.b"]
+    assert chain.now.is_unbounded("redis.b")
 
 
 async def test_a_log_that_answers_is_not_lost(at, judged, database_pool, redis_settings):

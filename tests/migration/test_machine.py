@@ -80,7 +80,7 @@ async def act(machine, model: Model, draw: random.Random) -> tuple[bool, bool]:
             lambda: model.begin(to, queued=queued),
         ),
         "complete": (
-            lambda: machine.complete(epoch, who="op", watermark=None),
+            lambda: machine.complete(epoch, who="op"),
             model.complete,
         ),
         "queue": (
@@ -169,7 +169,7 @@ async def test_since_when_a_phase_is_reached_is_moved_by_its_completion_alone(st
     assert cancelled.reached_at == since
     begun = await state_machine.begin(cancelled.epoch, 2, who="ann", why="now")
     assert begun.reached_at == since
-    done = await state_machine.complete(begun.epoch, who="ann", watermark=None)
+    done = await state_machine.complete(begun.epoch, who="ann")
     assert done.reached_at > since
 
 
@@ -199,7 +199,7 @@ async def test_a_step_to_no_neighbour_is_refused_with_the_reason(state_machine):
         await state_machine.begin(moving.epoch, 3, who="op", why="hurry")
     turned = await state_machine.begin(moving.epoch, 1, who="op", why="no")
     assert (turned.phase, turned.target) == (2, 1), "some processes are on 2 already"
-    completed = await state_machine.complete(turned.epoch, who="op", watermark=None)
+    completed = await state_machine.complete(turned.epoch, who="op")
     assert not completed.under_way
 
 
@@ -216,7 +216,7 @@ async def test_since_when_every_process_mirrors_is_from_the_first_phase_that_doe
 
     async def arrive() -> float:
         epoch = (await state(database_pool)).epoch
-        reached = await state_machine.complete(epoch, who="op", watermark=None)
+        reached = await state_machine.complete(epoch, who="op")
         return datetime.fromisoformat(reached.reached_at).timestamp()
 
     await go(2)

@@ -7,6 +7,7 @@ import pytest
 from migration_guide.gates.result import Scene
 from migration_guide.meant_log import WrongLogError
 from migration_guide.steps import Steps
+from persistence.chain.known_chain import KnownChain
 from persistence.fleet.log_choice import Choice
 from persistence.fleet.migration_state import state
 from persistence.fleet.processes import processes
@@ -52,15 +53,17 @@ async def test_a_gate_is_red_that_reads_another_log(elsewhere, database_pool, ga
     assert (answers[1].verdict, "lead to another log" in answers[1].reason) == ("red", True)
 
 
-async def test_no_watermark_is_taken_from_another_log(elsewhere, database_pool):
+async def test_no_mark_is_taken_from_another_log(elsewhere, database_pool):
     here, there = elsewhere
     right, wrong = Steps(database_pool, here), Steps(database_pool, there)
     await right.machine.begin((await right.look()).state.epoch, 2, who="op", why="x")
     with pytest.raises(WrongLogError):
         await wrong.complete(await wrong.look(), who="op")
-    assert (await right.look()).state.watermark is None
+    chain = KnownChain(database_pool)
+    assert not await chain.load()
     assert await right.complete(await right.look(), who="op") is not None
-    assert set((await right.look()).state.watermark or {}) == {"redis", "redis@6"}
+    assert await chain.load()
+    assert chain.now.whole() == {"redis", "redis@6"}
 
 
 @pytest.fixture

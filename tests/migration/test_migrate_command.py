@@ -420,7 +420,7 @@ async def test_a_run_that_another_operator_overtakes_ends(
     await run.says("0 redis -> 1 shadow")  # then it asks
     begun = await state_machine.begin(1, 1, who="other", why="me too")
     await process("a", 1)
-    await state_machine.complete(begun.epoch, who="other", watermark=None)
+    await state_machine.complete(begun.epoch, who="other")
     await run.types("y\n")
     assert await run.ends() == 1
     assert "overtaken: somebody took another step meanwhile" in run.text

@@ -59,7 +59,7 @@ async def test_a_plan_gives_the_phases_their_meaning_and_changes_no_process(
     assert (made.pair, made.partitions) == (NEXT, {"kafka": 16, "redis@32": 32})
     after = await plan(steps, made, who="op", why="grow")
     look = await steps.look()
-    assert (after.phase, after.target, after.pair, after.watermark) == (0, 0, NEXT, None)
+    assert (after.phase, after.target, after.pair) == (0, 0, NEXT)
     assert [process.phase for process in look.processes] == [0]
     (last, *_) = await history(database_pool)
     assert (last.kind, last.from_phase, last.to_phase, last.pair) == ("planned", 5, 0, NEXT)

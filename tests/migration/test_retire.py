@@ -10,6 +10,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from redis.asyncio import Redis
 
+from migration_guide.chain_guard import ChainGuard
 from migration_guide.errors import (
     MigrationError,
     NotAStep,
@@ -22,6 +23,7 @@ from migration_guide.planning import plan, planned
 from migration_guide.retirement import Retirement, judge_retirement, opened, retire
 from migration_guide.steps import Steps
 from otel.metrics import Metrics
+from persistence.chain.known_chain import KnownChain
 from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.fleet.log_choice import FIRST_PAIR, Choice, LogPair
 from persistence.fleet.log_identities import known_identities
@@ -349,6 +351,8 @@ async def test_a_producer_that_starts_meanwhile_loses_nothing(
 
     await eventually(recorded)
     await process("late", None, choice=CHOICES[0], logs={})
+    guard = ChainGuard(steps.machine, KnownChain(database_pool), CHOICES[0], who="late")
+    await guard.compare(None)
     await append(log, message("c2"))
     with pytest.raises(NotRetired, match=r"settings: late .* nothing was removed"):
         await retiring

@@ -11,7 +11,7 @@ from persistence.fleet.migration_state import MigrationState
 
 STATE = MigrationState(
     phase=0, target=0, epoch=1, changed_at="", changed_by="", why="", reached_at="",
-    watermark=None, queued=None, pair=FIRST_PAIR,
+    queued=None, pair=FIRST_PAIR,
 )  # fmt: skip
 
 

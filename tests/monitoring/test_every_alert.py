@@ -286,18 +286,6 @@ async def test_another_log_was_met_first_under_this_name(site: MonitoredDeployme
     await site.clears("LogReplaced")
 
 
-@causes("StandbyStalled")
-async def test_a_copy_is_of_a_log_that_nobody_knows(site: MonitoredDeployment) -> None:
-    original = envelope("first in the shadow, then in the primary")
-    async with opened(site, "kafka") as log:
-        of = Origin("elsewhere", original.partition, "1-0")
-        await log.publish([mirrored(original, of, "async", home=original.partition)])
-    await site.fires("StandbyStalled")
-    async with opened(site, "redis") as log:
-        await log.publish([original])
-    await site.clears("StandbyStalled")
-
-
 @causes("LeftoverLog")
 async def test_a_log_that_was_consumed_is_forgotten(site: MonitoredDeployment) -> None:
     await site.execute(

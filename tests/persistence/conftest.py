@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from functools import partial
 
 import pytest
 
 from otel.metrics import Metrics
+from persistence.chain.ends import end_of
+from persistence.chain.known_chain import KnownChain
 from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.metrics import PersistenceMetrics
 from persistence.settings import PersistenceSettings
-from persistence.standby.standby import Standby
-from persistence.standby.takeover_rules import LogRole
 from persistence.store.batch import Fence
 from persistence.store.writer import Writer
+from persistence.worker.log_follower import LogFollower
 from persistence.worker.worker import Worker
 from tests.persistence.fences import owned
 from tests.persistence.samples import PARTITIONS
@@ -145,12 +145,24 @@ async def alive(
 
 
 @pytest.fixture
-def stand_by(start, transport: Transport, other: Transport) -> Callable[..., Running]:
-    """Start a standby of a log: the shadow in memory, unless told otherwise."""
+def follow(start, other: Transport) -> Callable[..., Running]:
+    """Start a follower of a log: the one in memory, unless told otherwise."""
 
-    def make(log=other, role=LogRole.OTHER, *, patience=0.4, member="w1", **settings) -> Running:
-        logs = {log.name: log for log in (transport, other)}
-        kind = partial(Standby, role=role, logs=logs, patience=patience)
-        return start(kind, member, log=log, **settings)
+    def make(log=other, *, member="w1", **settings) -> Running:
+        return start(LogFollower, member, log=log, **settings)
 
     return make
+
+
+@pytest.fixture
+def mirrored(database_pool) -> Callable[..., Awaitable[KnownChain]]:
+    """Record that every process writes both logs from now on; the first was read so far."""
+
+    async def record(primary: Transport, shadow: Transport) -> KnownChain:
+        chain = KnownChain(database_pool)
+        await chain.begin(primary.name)
+        ends = {primary.name: await end_of(primary)}
+        await chain.update(lambda now: now.marked(ends, primary.name, shadow.name))
+        return chain
+
+    return record

@@ -28,10 +28,10 @@ from persistence.retention.archives import ArchiveTable
 from persistence.retention.burial import Doomed, delete_rows, mark_erased
 from persistence.retention.erasure import Erasure
 from persistence.retention.subject import Subject
-from persistence.standby.settled_query import SettlementQuery, unsettled_record
 from persistence.store.locks import lock_of
 from persistence.store.statement import LOCK_CLASS
 from persistence.store.writer import insert
+from persistence.worker.settled_query import SettlementQuery, unsettled_record
 from tests.payloads.stores import folder_of, opened
 from tests.persistence.loglib import append, broken, contents, lag, raw
 from tests.persistence.samples import PARTITIONS, message, placed, receipt

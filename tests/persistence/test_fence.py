@@ -7,6 +7,7 @@ import asyncio
 import asyncpg
 import pytest
 
+from persistence.chain.known_chain import KnownChain
 from persistence.errors import FenceLost
 from persistence.store.positions import open_position
 from persistence.store.writer import insert
@@ -88,3 +89,13 @@ async def test_a_batch_that_waited_while_the_fence_was_taken_writes_nothing(
     with pytest.raises(FenceLost):
         await late
     assert await database_pool.fetchval("SELECT count(*) FROM messages") == 0
+
+
+async def test_a_statement_of_another_chain_writes_nothing(writer, fence, database_pool):
+    chain = KnownChain(database_pool)
+    await chain.begin("redis")
+    with pytest.raises(FenceLost):
+        await writer.write([placed(message())], fence)
+    assert await database_pool.fetchval("SELECT count(*) FROM messages") == 0
+    fence.chain = chain.now.version
+    assert (await writer.write([placed(message())], fence)).persisted == [0]

@@ -68,7 +68,7 @@ async def test_a_process_is_seen_as_it_is_and_gone_when_it_stops(database_pool):
     await eventually(lambda: names(database_pool))
     (seen,) = await processes(database_pool)
     assert (seen.member, seen.phase, seen.transport_shadow_mode) == ("one", 2, "sync")
-    assert (seen.owned, seen.shadow, seen.standby) == ({"redis": {"3": 17}}, SHADOW, None)
+    assert (seen.owned, seen.shadow, seen.followers) == ({"redis": {"3": 17}}, SHADOW, None)
     assert seen.live
     waits = {"kafka": 9.2}
     reports.append(HeartbeatReport(paused=[Paused("redis", "now", "gone")], throttled=waits))
@@ -91,7 +91,7 @@ async def test_a_process_is_seen_as_it_is_and_gone_when_it_stops(database_pool):
     [
         {"owned": '{"redis": {"x": 1}}'}, {"owned": "[]"}, {"paused": '["redis"]'},
         {"paused": '[{"dependency": 1}]'}, {"shadow": '{"breaker": "closed"}'}, {"shadow": "7"},
-        {"standby": '{"redis": []}'}, {"figures": '{"ack": "many"}'},
+        {"followers": '{"redis": []}'}, {"figures": '{"ack": "many"}'},
         {"throttled": '{"kafka": "long"}'}, {"append_outage": '{"log": "redis"}'}, {"metrics_url": "http://["},
         {"metrics_url": "http://a:99999"}, {"host": "'\u202e'"},
     ],
@@ -107,7 +107,7 @@ async def test_a_row_of_another_shape_is_read_as_far_as_it_says_something(databa
     for name in {
         "owned",
         "paused",
-        "standby",
+        "followers",
         "figures",
         "throttled",
         "append_outage",

@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 
 from otel.metrics import Metrics
+from persistence.chain.known_chain import KnownChain
 from persistence.dead_letters.indexer import DeadLetterIndexer
 from persistence.errors import FenceLost
 from persistence.ownership.fences import PartitionFence, take
@@ -532,6 +533,7 @@ async def test_every_partition_changes_its_owner_ten_times_a_second_under_load(
     log, sender, all_stored, database_pool, database_url, batch
 ):
     """No owner is told: it finds out by its next statement, perhaps with records in its hands."""
+    await KnownChain(database_pool).begin(log.name)
     processes = [Process(log, database_pool, database_url, f"p{n}", batch) for n in range(3)]
     done = asyncio.Event()
     sending = asyncio.create_task(sender.keep_sending(done))

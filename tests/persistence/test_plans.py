@@ -13,15 +13,15 @@ import pytest
 from persistence.reads import messages as queries
 from persistence.reads import outcomes as settled
 from persistence.reads import recent, search
-from persistence.standby import settled_query as standby_question
 from persistence.store import lookup, statement
+from persistence.worker import settled_query
 
 # The plan that PostgreSQL keeps for a prepared statement, made at the worst moment: the tables have
 # been analyzed while they were empty, so reading them whole looks free.
 ASKED = {
     "look-up of a tick": lookup.ANSWERS,
     "what stood in the way": statement.CLASSIFY,
-    "what is settled": standby_question.SETTLED,
+    "what is settled": settled_query.SETTLED,
     "receipt that is a row": queries.RECEIPT,
     "what became of messages": settled.OUTCOMES,
     "messages by any id": search.MESSAGES,

@@ -25,7 +25,7 @@ _OTHERS = {
     "default_transaction_isolation": "serializable",
     "array_nulls": "off",
     "lock_timeout": "1",
-    "idle_session_timeout": "100",
+    "idle_session_timeout": "500",
     "enable_bitmapscan": "off",
 }
 
@@ -53,7 +53,7 @@ async def test_rows_are_inserted_whatever_a_database_is_set_to(database_url, dat
         done = await asyncio.gather(*(Writer(pool).write(batch, None) for batch in batches))
         assert [len(written.persisted) for written in done] == [20] * 20
         async with using(pool) as connection:
-            await asyncio.sleep(0.3)  # longer than a session may be idle, or a transaction last
+            await asyncio.sleep(0.7)  # longer than a session may be idle, or a transaction last
             await connection.execute("SELECT pg_sleep(0.3)")
             plan = await connection.fetch("EXPLAIN SELECT FROM messages WHERE created_at > now()")
             assert "Bitmap Index Scan on messages_created_at_idx" in str(plan)

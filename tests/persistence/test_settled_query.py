@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from persistence.errors import PersistenceError
-from persistence.standby.settled_query import SettlementQuery, UnsettledRecord, unsettled_record
+from persistence.worker.settled_query import SettlementQuery, UnsettledRecord, unsettled_record
 from tests.persistence.samples import message, placed, record
 
 

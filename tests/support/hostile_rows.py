@@ -43,7 +43,14 @@ _MEANT: dict[tuple[str, str], Any] = {
     ("shadow_gaps", "shadow"): "kafka",
 }
 _NUMBERS = {"int2": 1, "int4": 1, "int8": 1, "float8": 1.0}
-_LEFT = {("migration", "id"): 1, ("migration", "phase"): 0, ("migration", "target"): 0}
+_SINGLE = {"migration", "log_chain"}
+"""Tables of one row."""
+_LEFT = {
+    ("log_chain", "id"): 1,
+    ("migration", "id"): 1,
+    ("migration", "phase"): 0,
+    ("migration", "target"): 0,
+}
 
 
 async def fill(
@@ -68,17 +75,18 @@ async def fill(
         if column["table_name"] in but:
             continue
         tables.setdefault(column["table_name"], []).append(column)
-    await connection.execute(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY CASCADE")
-    order = sorted(tables, key=lambda name: name != "messages")  # receipts need their message
-    for table in order:
-        rows = _jobs(text) if table == "jobs" else [{}] if table == "migration" else [{}, {}]
-        for number, own in enumerate(rows):
-            values = {
-                column["column_name"]: _value(column, text, number, everywhere=everywhere)
-                for column in tables[table]
-                if column["is_identity"] == "NO"
-            }
-            await _insert(connection, table, values | own)
+    async with connection.transaction():  # a process records what it misses at once
+        await connection.execute(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY CASCADE")
+        order = sorted(tables, key=lambda name: name != "messages")  # receipts need their message
+        for table in order:
+            rows = _jobs(text) if table == "jobs" else [{}] if table in _SINGLE else [{}, {}]
+            for number, own in enumerate(rows):
+                values = {
+                    column["column_name"]: _value(column, text, number, everywhere=everywhere)
+                    for column in tables[table]
+                    if column["is_identity"] == "NO"
+                }
+                await _insert(connection, table, values | own)
 
 
 def _jobs(text: str) -> list[dict[str, Any]]:
@@ -148,7 +156,7 @@ def _json(table: str, name: str, text: str) -> Any:
         ("jobs", "request"): {},
         ("jobs", "cursor"): {"0": text},
         ("jobs", "counts"): {text: 1},
-        ("migration", "watermark"): {text: {"0": text}},
+        ("log_chain", "links"): [{"log": text, "marks": None, "is_open": True}],
         ("migration", "queued"): {
             "to": 1, "who": text, "why": text, "at": "2026-11-24T20:18:19Z",
             "until": "2026-11-24T20:18:19Z", "seenAt": "2026-11-24T20:18:19Z", "red": [text],
@@ -172,10 +180,10 @@ def _json(table: str, name: str, text: str) -> Any:
             "name": text, "mode": text, "breaker": text, "waiting": 1, "oldest_age": 1.0,
             "dropped": 1, "error": text,
         },
-        ("processes", "standby"): {
+        ("processes", "followers"): {
             text: {
                 "epochs": {"0": 1}, "paused": [],
-                "stalled": [{"partition": 0, "offset": text, "since": text, "reason": text}],
+                "waiting": [{"partition": 0, "offset": text, "since": text, "reason": text}],
             }
         },
         ("processes", "figures"): None,

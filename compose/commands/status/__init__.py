@@ -1,1 +1,1 @@
-"""``crossfade status``: the partitions, the shadow and the standbys."""
+"""``crossfade status``: the partitions, the shadow and the followers."""

@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 
 from compose.commands.options.common import Json, Wide
-from compose.commands.status import shadow, standby
+from compose.commands.status import followers, shadow
 from compose.grid import Grid
 from compose.output import client_settings, must_still_run, out, run
 from compose.process.logs.read_only import watching
@@ -47,7 +47,7 @@ def show(
 ) -> None:
     """Show each partition's lag, age and owner, and alarms.
 
-    Below these are the shadow, the standbys, and the console's sentences on the service's health.
+    Below these are the shadow, the followers, and the console's sentences on the service's health.
     A value that can't be determined is "unknown". Exit status 1 if one of the sentences is an
     alarm; else 0.
     """
@@ -150,7 +150,7 @@ class _StatusReader:
             "dead_letters_unread": _total(dead),
             "dead_letters_pending": waiting.pending if waiting else None,
             "shadow": await shadow.ask(self._settings, self._pool),
-            "standbys": await standby.ask(self._pool),
+            "followers": await followers.ask(self._pool),
             "health": msgspec.to_builtins(status.health),
         }
 
@@ -181,8 +181,8 @@ class _StatusReader:
         parts: list[RenderableType] = [_partitions(self._transport.name, messages, dead, owners)]
         if reports := await shadow.ask(self._settings, self._pool):
             parts += shadow.lines(reports)
-        if standbys := await standby.ask(self._pool):
-            parts += standby.lines(standbys)
+        if found := await followers.ask(self._pool):
+            parts += followers.lines(found)
         return parts
 
     async def data_or_outage(self) -> dict[str, Any]:

@@ -3,18 +3,17 @@
 Changing ``TRANSPORT`` by hand can leave accepted messages behind that are not rows yet. Changing it
 for some processes only makes them accept messages that no worker reads. So a process with workers
 looks every five seconds for logs that other processes use, or that were used before, and runs a
-standby on each one that its settings don't name. The standby passes copies once their
-originals are rows, and persists originals, which no other log delivers. No message is lost or
-stored twice; only the order can't be kept, and a warning says so once, unless a step of the
-migration is under way. A log that stays empty for a minute, and that no process uses, is drained:
-it is not looked at again.
+follower on each one that its settings don't name. The chain allows it to persist what is in a log
+that was left by hand. No message is lost or stored twice; only the order can't be kept, and a
+warning says so once, unless a step of the migration is under way. A log that stays empty for a
+minute, and that no process uses, is drained: it is not looked at again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection
 
 import structlog
 
@@ -22,6 +21,7 @@ from compose.process.context import ProcessContext
 from compose.process.logs.reconnecting import ReconnectingTransport
 from compose.process.metrics import ProcessMetrics
 from otel.lag_reporter import LagReporter
+from persistence.chain.ends import end_of
 from persistence.database.outage import stopped_within
 from persistence.dead_letters.position import all_indexed
 from persistence.errors import PersistenceError
@@ -29,8 +29,7 @@ from persistence.fleet.migration_state import state
 from persistence.fleet.retired_logs import retired_logs
 from persistence.fleet.used_logs import is_used, note_drained, used_logs
 from persistence.ownership.settled import unsettled
-from persistence.standby.standby import Standby, StandbyStatus
-from persistence.standby.takeover_rules import LogRole
+from persistence.worker.log_follower import FollowerStatus, LogFollower
 from transport.contract import WORKER_GROUP, Topic, Transport
 from transport.errors import ConfigurationError, TransportError
 from transport.registry import create
@@ -49,14 +48,14 @@ class OrphanedLogDrainer:
 
     Args:
         context: The parts of this process.
-        configured: The configured logs, by name.
+        configured: The names of the configured logs.
         empty_seconds: How long a log must stay empty before it counts as drained.
     """
 
     def __init__(
         self,
         context: ProcessContext,
-        configured: Mapping[str, Transport],
+        configured: Collection[str],
         *,
         empty_seconds: float = _EMPTY_SECONDS,
     ) -> None:
@@ -64,12 +63,12 @@ class OrphanedLogDrainer:
         self._configured = configured
         self._empty = empty_seconds
         self._look = min(_LOOK_SECONDS, empty_seconds / 3)
-        self._standbys: dict[str, Standby] = {}
+        self._followers: dict[str, LogFollower] = {}
         self._impossible: set[str] = set()
 
-    def status(self) -> dict[str, StandbyStatus]:
-        """Return the status of each orphaned log's standby, by the log's name."""
-        return {name: standby.status() for name, standby in self._standbys.items()}
+    def status(self) -> dict[str, FollowerStatus]:
+        """Return the status of each orphaned log's follower, by the log's name."""
+        return {name: follower.status() for name, follower in self._followers.items()}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look for orphaned logs and drain each of them, until ``stop`` is set."""
@@ -99,7 +98,7 @@ class OrphanedLogDrainer:
             made = create(name, self._context.settings.transport)
             async with ReconnectingTransport(made, needed=False) as log:
                 await self._warn(log)
-                was_retired = await self._stand_by(log, stop)
+                was_retired = await self._follow(log, stop)
         except ConfigurationError as error:
             self._impossible.add(name)
             _log.warning(f"{name} is not configured here, and can't be looked into: {error}")
@@ -121,7 +120,7 @@ class OrphanedLogDrainer:
         if await self._is_in_a_step(log.name):
             _log.info(
                 f"{log.name} is not configured here while a step of the migration is under way: "
-                "a standby settles what other processes still append",
+                "a follower settles what other processes still append",
                 transport=log.name,
             )
             return
@@ -154,21 +153,20 @@ class OrphanedLogDrainer:
             return False
         return found is not None and found.under_way and name in found.pair.names
 
-    async def _stand_by(self, log: ReconnectingTransport, stop: asyncio.Event) -> bool:
-        """Run a standby until the log is drained or ``stop`` is set.
+    async def _follow(self, log: ReconnectingTransport, stop: asyncio.Event) -> bool:
+        """Run a follower until the log is drained or ``stop`` is set.
 
         Returns:
             Whether an operator retired the log.
         """
         ending = asyncio.Event()
-        logs = {**self._configured, log.name: log}
-        standby = self._context.standby(log, role=LogRole.OTHER, logs=logs, until_forgotten=True)
-        self._standbys[log.name] = standby
+        follower = self._context.follower(log, until_forgotten=True)
+        self._followers[log.name] = follower
         connecting = asyncio.create_task(log.connect())
         lag = LagReporter(log, self._context.metrics)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(standby.run(ending))
+                tasks.create_task(follower.run(ending))
                 tasks.create_task(self._context.indexer(log).run(ending))
                 tasks.create_task(lag.run(ending))
                 was_retired = await self._until_empty(log, stop)
@@ -177,7 +175,7 @@ class OrphanedLogDrainer:
             connecting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await connecting
-            del self._standbys[log.name]
+            del self._followers[log.name]
             lag.forget()  # or alerts about this log would last as long as the process
         return was_retired
 
@@ -196,7 +194,7 @@ class OrphanedLogDrainer:
                 since = None
                 continue
             since = since or loop.time()
-            if loop.time() - since >= self._empty and await self._given_up(log.name):
+            if loop.time() - since >= self._empty and await self._given_up(log):
                 return False
         return False
 
@@ -225,9 +223,13 @@ class OrphanedLogDrainer:
         except (TransportError, PersistenceError):
             return False
 
-    async def _given_up(self, name: str) -> bool:
+    async def _given_up(self, log: Transport) -> bool:
         """Note that the log is drained, unless some process still uses it."""
         try:
-            return await note_drained(self._context.pool, name)
-        except PersistenceError:
+            marks = await end_of(log)
+            if not await note_drained(self._context.pool, log.name):
+                return False
+            await self._context.chain.update(lambda chain: chain.ended(log.name, marks))
+        except (PersistenceError, TransportError):
             return False
+        return True

@@ -13,13 +13,12 @@ from otel.append_metrics import AppendMetrics, count_rescued, count_throttled
 from otel.shadow_metrics import ShadowMetrics
 from persistence.fleet.append_outage import AppendWatch
 from persistence.shadow_gaps import ShadowGaps
-from persistence.standby.takeover_rules import LogRole
 from transport.contract import Transport
 from transport.registry import create
 from transport.settings import TransportSettings
 from transport.shadow import Mirror, ShadowTransport
 
-__all__ = ["Logs", "open_logs", "role_of", "shadowed", "written_by"]
+__all__ = ["Logs", "open_logs", "shadowed", "written_by"]
 
 
 class Logs(NamedTuple):
@@ -97,13 +96,6 @@ async def shadowed(
     )
     async with gaps, mirror:
         yield ShadowTransport(primary, mirror)
-
-
-def role_of(name: str, settings: TransportSettings) -> LogRole:
-    """Return the role of the log ``name``, which is not the consumed log, with these settings."""
-    if name != settings.transport or settings.consumed != settings.transport_shadow:
-        return LogRole.OTHER  # the consumed log gets no copies from here
-    return LogRole.MIRRORED if settings.transport_shadow_mode == "sync" else LogRole.PRIMARY
 
 
 def written_by(role: Role, settings: TransportSettings) -> set[str]:

@@ -85,7 +85,7 @@ def other_logs(another_logs: Mapping[str, AnotherLog]) -> Iterator[Sentence]:
 
 
 def _silent(log: LogView, processes: Sequence[ProcessView]) -> Sentence:
-    # A standby's wait is not among those of its process.
+    # A follower's wait is not among those of its process.
     if "consumed" in log.roles and (readers := _readers(log, processes)):
         return Sentence(
             level="alarm",

@@ -1,4 +1,4 @@
-"""The standbys in ``crossfade status``: their partitions, and the reasons why they wait."""
+"""The followers in ``crossfade status``: their partitions, and the reasons why they wait."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _WITHIN = 5.0
 
 
 async def ask(pool: Pool) -> dict[str, dict[str, Any]]:
-    """Return each live process's report on its standbys, by process and by log.
+    """Return each live process's report on its followers, by process and by log.
 
-    The result is empty without standbys, and while PostgreSQL, which has the reports, does not
+    The result is empty without followers, and while PostgreSQL, which has the reports, does not
     answer.
     """
     try:
@@ -25,15 +25,15 @@ async def ask(pool: Pool) -> dict[str, dict[str, Any]]:
     except (PersistenceError, TimeoutError):
         return {}
     return {
-        process.member: process.standby for process in alive if process.live and process.standby
+        process.member: process.followers for process in alive if process.live and process.followers
     }
 
 
-def lines(standbys: dict[str, dict[str, Any]]) -> list[str]:
+def lines(followers: dict[str, dict[str, Any]]) -> list[str]:
     """Return the reports for a terminal; leave out facts that an older process lacks."""
     return [
         line
-        for member, logs in standbys.items()
+        for member, logs in followers.items()
         for log, status in logs.items()
         if isinstance(status, dict)
         for line in _lines(member, log, status)
@@ -41,14 +41,14 @@ def lines(standbys: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _lines(member: str, log: str, status: dict[str, Any]) -> Iterator[str]:
-    head = f"standby on {log}: {member} keeps {len(status.get('epochs') or ())} partitions"
+    head = f"follower of {log}: {member} keeps {len(status.get('epochs') or ())} partitions"
     if paused := status.get("paused"):
         first = paused[0]
         yield f"{head}; waits for {first['dependency']} since {first['since']}: {first['error']}"
         return
     yield head
-    for stall in status.get("stalled") or ():
+    for wait in status.get("waiting") or ():
         yield (
-            f"  partition {stall['partition']} waits at {stall['offset']} since {stall['since']}: "
-            f"{stall['reason']}"
+            f"  partition {wait['partition']} waits at {wait['offset']} since {wait['since']}: "
+            f"{wait['reason']}"
         )

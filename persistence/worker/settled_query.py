@@ -11,7 +11,6 @@ The same statement stores the positions of settled messages, persisted or dead, 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import accumulate
@@ -21,15 +20,12 @@ import msgspec
 
 from persistence.array_literals import of_plain, of_texts
 from persistence.database.pool import Pool, using
-from persistence.dead_letters.rows import identity_of
+from persistence.store.dead_identity import identity_of
 from transport.contract import Record
 from transport.errors import DecodeError
 from transport.message.envelope import Message, Receipt, decode
 
-__all__ = ["LULL_SECONDS", "SETTLED", "SettlementQuery", "UnsettledRecord", "unsettled_record"]
-
-LULL_SECONDS = 0.25
-"""Long enough for the worker to write the record first, and for one query to cover many records."""
+__all__ = ["SETTLED", "SettlementQuery", "UnsettledRecord", "unsettled_record"]
 
 # The first and the last second of ``datetime``, as Unix times.
 _EARLIEST, _LATEST = -62_135_596_800.0, 253_402_300_799.0
@@ -136,8 +132,6 @@ class UnsettledRecord(msgspec.Struct):
     receipt: tuple[str, str, str] | None = None
     """Message id, user and state."""
     settled: bool = False
-    seen: float = msgspec.field(default_factory=time.monotonic)
-    """When it was read, by the monotonic clock."""
 
 
 def unsettled_record(record: Record) -> UnsettledRecord:
@@ -178,7 +172,7 @@ def _storable(text: str) -> bool:
 
 
 class _PendingQuery(msgspec.Struct, eq=False):
-    """Records that one partition's standby asks about, until there is an answer or an ``error``."""
+    """Records that one partition asks about, until there is an answer or an ``error``."""
 
     records: Sequence[UnsettledRecord]
     letters: bool
@@ -198,7 +192,7 @@ class SettlementQuery:
     async def ask(self, records: Sequence[UnsettledRecord], *, letters: bool) -> None:
         """Mark the settled records among ``records``.
 
-        Standbys of other partitions that ask meanwhile share the next statement.
+        Other partitions that ask meanwhile share the next statement.
 
         Args:
             records: records of one partition, in order.

@@ -11,9 +11,8 @@ from functools import partial
 import msgspec
 import pytest
 
-from persistence.standby.standby import Standby
-from persistence.standby.takeover_rules import LogRole
 from persistence.worker.batch.decoding import decode_all
+from persistence.worker.log_follower import LogFollower
 from tests.persistence.loglib import contents
 from tests.persistence.samples import PARTITIONS, message
 from tests.support.mirrors import append, copy_of, drained, mirror, seal
@@ -21,7 +20,7 @@ from transport.contract import WORKER_GROUP, Topic
 
 
 async def pass_everything(transport, pool) -> None:
-    """A standby that does not ask."""
+    """A follower that does not ask."""
     log = await transport.identity()
     for part in await transport.progress(Topic.MESSAGES, group=WORKER_GROUP):
         await pool.execute(
@@ -35,16 +34,15 @@ async def pass_everything(transport, pool) -> None:
 
 
 @pytest.mark.parametrize("asks", [True, False], ids=["asks", "blind"])
-async def test_a_standby_that_does_not_ask_loses_what_nobody_persisted(
+async def test_a_follower_that_does_not_ask_loses_what_nobody_persisted(
     start, transport, other, database_pool, eventually, asks
 ):
     """CONSUME_FROM changes while the old workers have persisted nothing yet."""
     await mirror(transport, other, *(message(f"c{i}", content=f"{i}") for i in range(20)))
     if asks:
-        kind = partial(Standby, role=LogRole.OTHER, logs={}, patience=60)
-        standby = start(kind, log=other)
-        await eventually(standby.consumer.waiting)
-        await standby.stop()
+        follower = start(LogFollower, log=other)
+        await eventually(follower.consumer.waiting)
+        await follower.stop()
     else:
         await pass_everything(other, database_pool)
     start(log=other, member="new")

@@ -1,4 +1,4 @@
-"""A standby, where PostgreSQL lost rows: of the log that is consumed, or of its own."""
+"""A follower, where PostgreSQL lost rows: of the log that is consumed, or of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from persistence.standby.takeover_rules import LogRole, Originals
 from persistence.worker.position_metrics import PositionMetrics
 from tests.persistence.loglib import contents
 from tests.persistence.samples import PARTITIONS, message
@@ -18,13 +17,11 @@ from transport.contract import Topic
 from transport.message.partitioner import partition_for
 from transport.redis.keys import trimmed
 
-PATIENCE = 0.3
-
 
 @pytest.fixture
-def stand_by(stand_by, transport):
-    """Start a standby of Redis, beside a log in memory that is consumed."""
-    return partial(stand_by, transport, patience=PATIENCE, stream_batch_size=10)
+def follow(follow, transport):
+    """Start a follower of Redis."""
+    return partial(follow, transport, stream_batch_size=10)
 
 
 def some(kind: str, count: int):
@@ -63,13 +60,14 @@ def are_rows(database_pool, eventually):
     return wait
 
 
-@pytest.mark.parametrize("reads", ["a worker", "a standby alone"])
-async def test_lost_rows_come_back_before_newer_ones_whoever_stores_them(
-    start, stand_by, transport, other, database_pool, eventually, are_rows, reads
+@pytest.mark.parametrize("reads", ["a worker", "a follower alone"])
+async def test_lost_rows_come_back_before_newer_ones_whoever_stores_them(  # noqa: PLR0913
+    start, follow, mirrored, transport, other, database_pool, eventually, are_rows, reads
 ):
-    """The standby lives on, and its memory is ahead of PostgreSQL."""
+    """The follower lives on, and its memory is ahead of PostgreSQL."""
+    await mirrored(transport, other)
     early, lost, late = some("early", 3), some("lost", 25), some("late", 3)
-    stand_by(role=LogRole.MIRRORED)
+    follow()
     worker = start(log=other, stream_batch_size=10)
     await mirror(transport, other, *early)
     await eventually(partial(drained, other))
@@ -88,60 +86,33 @@ async def test_lost_rows_come_back_before_newer_ones_whoever_stores_them(
 
 
 async def test_what_this_log_alone_has_comes_back_behind_what_both_logs_have(
-    start, stand_by, transport, other, database_pool, eventually, are_rows
+    start, follow, mirrored, transport, other, database_pool, eventually, are_rows
 ):
     """PostgreSQL is restored to a moment before workers read this log, and they don't any more."""
+    chain = await mirrored(transport, other)
     early, lost, alone = some("early", 3), some("lost", 25), some("lost-alone", 25)
-    worker, standby = start(log=other, stream_batch_size=10), stand_by(role=LogRole.MIRRORED)
+    worker, follower = start(log=other, stream_batch_size=10), follow()
     await mirror(transport, other, *early)
     await eventually(partial(drained, other))
     await eventually(partial(drained, transport))
-    await standby.stop()
+    await follower.stop()
     before = await positions(database_pool)
     await mirror(transport, other, *lost)
     await eventually(partial(drained, other))
     await worker.stop()
+    await chain.update(lambda now: now.closed("memory"))
     reads = start(log=transport, member="w2", stream_batch_size=10)
     await append(transport, *alone)
     await eventually(partial(drained, transport))
     await reads.stop()
     await lose(database_pool, before)
-    stand_by(role=LogRole.MIRRORED, member="w3")
+    follow(member="w3")
     start(log=other, member="w3", stream_batch_size=10)
     await are_rows(*early, *lost, *alone)
 
 
-async def test_copies_whose_rows_come_back_are_no_orphans(
-    start, stand_by, transport, other, database_pool, eventually, are_rows, monkeypatch
-):
-    early, lost = some("early", 3), some("lost", 25)
-    found, passed = [], Originals.passed
-
-    async def look(self, record, *, since):
-        found.append(await passed(self, record, since=since))
-        return found[-1]
-
-    monkeypatch.setattr(Originals, "passed", look)
-    worker = start(log=other, stream_batch_size=10)
-    await append(other, *early)
-    await eventually(partial(drained, other))
-    before = await positions(database_pool)
-    offsets = await append(other, *lost)
-    await eventually(partial(drained, other))
-    await worker.stop()
-    await lose(database_pool, before)
-    stand_by()
-    await mirror(other, transport, *lost[20:], mode="async", offsets=offsets[20:])
-    await eventually(lambda: len(found) > 1)
-    assert not any(found)
-    assert await contents(database_pool) == texts(*early)
-    start(log=other, member="w2", stream_batch_size=10)
-    await are_rows(*early, *lost)
-    await eventually(partial(drained, transport))
-
-
-async def test_the_next_standby_continues_where_a_killed_one_was(
-    start, stand_by, transport, database_pool, eventually, are_rows
+async def test_the_next_follower_continues_where_a_killed_one_was(
+    start, follow, transport, database_pool, eventually, are_rows
 ):
     """No worker reads this log any more."""
     early, lost = some("early", 3), some("lost", 25)
@@ -153,19 +124,19 @@ async def test_the_next_standby_continues_where_a_killed_one_was(
     await eventually(partial(drained, transport))
     await worker.stop()
     await lose(database_pool, before)
-    interrupted = stand_by(member="w2")
+    interrupted = follow(member="w2")
 
     async def has_begun() -> bool:
         return len(await contents(database_pool)) > len(early)
 
     await eventually(has_begun)
     await interrupted.kill()
-    stand_by(member="w3")
+    follow(member="w3")
     await are_rows(*early, *lost)
 
 
 async def test_what_the_log_still_holds_comes_back_behind_what_it_holds_no_more(
-    start, stand_by, transport, transport_settings, database_pool, eventually, are_rows
+    start, follow, transport, transport_settings, database_pool, eventually, are_rows
 ):
     """The loss is counted and logged, and no partition waits."""
     early, lost = some("early", 3), some("lost", 25)
@@ -187,8 +158,35 @@ async def test_what_the_log_still_holds_comes_back_behind_what_it_holds_no_more(
         await client.xtrim(stream, minid=offsets[13], approximate=False)
         await client.set(trimmed(stream), offsets[12])
     with capture_logs() as logs:
-        standby = stand_by(member="w2")
+        follower = follow(member="w2")
         await are_rows(*early, *lost[10:])
     (line,) = [line for line in logs if line["log_level"] == "error"]
     assert (line["partition"], line["position"]) == (partition, offsets[2])
-    assert value_of(standby.metrics.of(PositionMetrics).rows_lost.labels("redis")) == 1
+    assert value_of(follower.metrics.of(PositionMetrics).rows_lost.labels("redis")) == 1
+
+
+async def test_the_old_log_is_read_first_again_when_the_rows_below_its_mark_are_lost(
+    start, follow, mirrored, transport, other, database_pool, eventually, are_rows
+):
+    """The new log's position is untouched, so only the chain keeps its worker from reading on."""
+    lost, kept, late = some("lost", 25), some("kept", 1), some("late", 3)
+    await append(transport, *lost)
+    await mirrored(transport, other)
+    earlier = await database_pool.fetchrow("SELECT * FROM log_chain")
+    # Nothing but its next statement shows this worker what was lost.
+    worker = start(log=other, member="w2", stream_poll_interval_ms=5000)
+    follower = follow()
+    await eventually(partial(drained, transport))
+    await follower.stop()
+    await mirror(transport, other, *kept)
+    await eventually(lambda: worker.count("persisted") == 1)
+    await lose(database_pool, [])
+    await database_pool.execute("DELETE FROM log_positions WHERE transport = 'redis'")
+    await database_pool.execute("DELETE FROM log_chain")
+    await database_pool.execute("INSERT INTO log_chain VALUES ($1, $2, $3, $4)", *earlier)
+    await mirror(transport, other, *late)
+    await eventually(lambda: worker.consumer.status().waiting)
+    assert await contents(database_pool) == texts(*kept)
+    follow(member="w3")
+    await are_rows(*kept, *lost, *late)
+    await eventually(partial(drained, other))
