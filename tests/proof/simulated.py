@@ -13,16 +13,20 @@ from compose.rehearsal.specification.history_lines import (
     StepLine,
     Story,
 )
+from persistence.chain.links import Chain, ChainLink, Marks
 
 __all__ = ["CHANGES", "NEW", "OLD", "simulated"]
 
 OLD, NEW = "redis", "kafka.b"
 _MODES = {1: "async", 2: "sync", 3: "sync", 4: "sync"}
-_GATED = {(2, 3), (4, 3), (3, 2)}
+_BOTH = (2, 3, 4)
 
 
 def simulated(seed: int, messages: int = 4) -> Story:
-    """Return a history of some seconds, in which everything happens in any order that may be."""
+    """Return a history of some seconds, in which everything happens in any order that may be.
+
+    What may become a row is what the service's own chain allows.
+    """
     run = _Run(Random(seed), messages)
     for _ in range(14 * messages):
         run.step()
@@ -49,18 +53,20 @@ class _Run:
         )  # fmt: skip
         self.copies: list[tuple[str, RecordLine, AttemptLine]] = []
         self.place = {OLD: 0, NEW: 0}
+        self.record_of: dict[str, RecordLine] = {}
         self.acked: set[str] = set()
-        self.due: set[str] = set()
+        self.chain = Chain(links=(ChainLink(_logs(start)[0]),))
+        self.mark(start)
 
     def step(self) -> None:
         self.now += self.rng.uniform(0.01, 0.3)
-        doings = [self.send, self.copy, self.insert, self.insert, self.acknowledge, self.walk_on]
+        doings = [self.send, self.copy, self.insert, self.insert, self.follow, self.walk_on]
         self.rng.choice(doings)()
 
     def drain(self) -> None:
         for _ in range(60):
             self.now += 0.1
-            self.rng.choice([self.copy, self.insert, self.acknowledge])()
+            self.rng.choice([self.copy, self.insert, self.follow])()
 
     @property
     def rows(self) -> list[str]:
@@ -86,10 +92,10 @@ class _Run:
             sent=self.now, ended=self.now + 0.9, outcome="unknown", phase=phase,
         )  # fmt: skip
         attempts.append(attempt)
-        if key in self.rows and self.rng.random() < 0.5:
+        if key in self.rows and self.is_kept(key, phase) and self.rng.random() < 0.5:
             self.answer(attempt)
             return
-        primary, shadow = (OLD, NEW) if phase <= 3 else (NEW, OLD)
+        primary, shadow = _logs(phase)
         original = self.append(primary, key)
         mode = _MODES.get(phase)
         answered = self.rng.random() < 0.9
@@ -97,6 +103,10 @@ class _Run:
             self.copies.append((shadow, original, attempt))
         if mode != "sync" and answered:
             self.answer(attempt)
+
+    def is_kept(self, key: str, phase: int) -> bool:
+        record = self.record_of[key]
+        return self.chain.leads_to(record.log, 3, record.offset, _key, mirrors=phase in _BOTH)
 
     def answer(self, attempt: AttemptLine) -> None:
         self.acked.add(attempt.key)
@@ -118,7 +128,10 @@ class _Run:
 
     def copy(self) -> None:
         if self.copies:
-            log, original, attempt = self.copies.pop(self.rng.randrange(len(self.copies)))
+            at = self.rng.randrange(len(self.copies))
+            log, original, attempt = self.copies[at]
+            if self.rng.random() < 0.9:  # else its answer is lost, and it is made again
+                self.copies.pop(at)
             mode = _MODES[attempt.phase or 0]
             if mode == "async" and self.rng.random() < 0.2:
                 return
@@ -128,50 +141,74 @@ class _Run:
                 self.answer(attempt)
 
     def insert(self) -> None:
-        self.write(*self.read(1))
-
-    def read(self, most: int) -> tuple[str, list[str]]:
-        """Return a log that is consumed, and the next messages in it that are no rows."""
-        log = OLD if self.rng.choice(self.present) <= 2 else NEW
-        keys = [(record.digest or "")[1:] for record in self.of_log(log)]
-        return log, [key for key in dict.fromkeys(keys) if key not in self.rows][:most]
-
-    def write(self, log: str, keys: Sequence[str]) -> None:
-        self.conversation.rows += [
-            RowLine(key=key, conversation="c", log=log, at=self.now) for key in keys
-        ]
-
-    def acknowledge(self) -> None:
+        """Insert the next records of a log in one statement, as far as the chain allows it."""
         log = self.rng.choice([OLD, NEW])
-        records = self.of_log(log)
-        while self.place[log] < len(records):
-            if (records[self.place[log]].digest or "")[1:] not in self.rows:
+        bound = _key(self.chain.bound(log, log, 3, _key))
+        for record in self.of_log(log)[self.place[log] :][: self.rng.randint(1, 3)]:
+            if not (self.chain.is_unbounded(log) or _key(record.offset) <= bound):
                 break
             self.place[log] += 1
+            if (key := _message_of(record)) not in self.rows:
+                self.record_of[key] = record
+                self.conversation.rows.append(
+                    RowLine(key=key, conversation="c", log=log, at=self.now)
+                )
+        self.open()
+
+    def follow(self) -> None:
+        log = self.rng.choice([OLD, NEW])
+        for record in self.of_log(log)[self.place[log] :]:
+            if _message_of(record) not in self.rows:
+                break
+            self.place[log] += 1
+        self.open()
         if self.place[log] and self.rng.random() < 0.5:
             self.places[log].append((self.now, self.place[log]))
 
+    def open(self) -> None:
+        for log, place in self.place.items():
+            self.chain = self.chain.opened(log, log, _last(place), _key)
+
+    def mark(self, phase: int) -> None:
+        if phase in _BOTH and not self.chain.both_whole:
+            ends = {log: Marks(log, _last(len(self.of_log(log)))) for log in (OLD, NEW)}
+            self.chain = self.chain.marked(ends, *_logs(phase))
+
     def walk_on(self) -> None:
-        self.due -= set(self.rows)
         if len(self.present) == 2:
-            before, to = self.present
-            if _MODES.get(to) == "sync" and _MODES.get(before) != "sync":
-                self.due = self.acked - set(self.rows)
-            log, held = self.read(self.rng.choice([0, 1, 2]))  # a worker that freezes with a batch
+            to = self.present[1]
             self.present = [to]
+            self.mark(to)
             step = self.story.steps[-1]
             step.arrived, step.rolled = self.now, self.now + 0.02
             self.now += self.rng.uniform(0.03, 1.0)
-            self.write(log, held)
         elif len(self.walk) > 1:
             origin, to = self.walk[:2]
-            if self.due and (origin, to) in _GATED:
-                return
+            if to not in _BOTH:
+                self.chain = self.chain.closed(_logs(to)[1])
             self.walk.pop(0)
             self.present = [origin, to]
             self.story.steps.append(
                 StepLine(origin=origin, to=to, asked=self.now - 0.02, begun=self.now)
             )
+
+
+def _logs(phase: int) -> tuple[str, str]:
+    """Return the primary and the other log."""
+    return (OLD, NEW) if phase <= 3 else (NEW, OLD)
+
+
+def _last(count: int) -> dict[int, str]:
+    """Return the offset of the last of so many records, by partition."""
+    return {3: str(count - 1)} if count else {}
+
+
+def _key(offset: str) -> bytes:
+    return offset.zfill(9).encode() if offset else b""
+
+
+def _message_of(record: RecordLine) -> str:
+    return (record.digest or "")[1:]
 
 
 def _swap_rows(rng: Random, story: Story) -> None:

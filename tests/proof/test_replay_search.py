@@ -20,6 +20,23 @@ _STATES = re.compile(r"([\d,]+) distinct states found")
 _CLEAN = "Model checking completed. No error has been found."
 
 ANY_ORDER = r"""
+AnySend(i) ==
+    /\ \E phase \in Senders(Event(i)) : SendBy(Event(i).m, phase)
+    /\ Appended(Event(i), Record(Event(i).m, "original"))
+    /\ Take(i)
+AnyCopy(i) ==
+    /\ \E copy \in copies :
+        IsCopy(copy, Event(i)) /\ Make(copy) /\ Appended(Event(i), copy.record)
+    /\ Take(i)
+AnyRows ==
+    /\ Left(ROWS) /\ Event(ROWS).log \in Logs /\ Work(Event(ROWS).log, 1)
+    /\ LET more == SubSeq(db'.rows, Len(db.rows) + 1, Len(db'.rows))
+           Taken(n) == Thread(ROWS)[taken[ROWS] + n]
+       IN /\ more # <<>> /\ taken[ROWS] + Len(more) <= Len(Thread(ROWS))
+          /\ \A n \in DOMAIN more : Taken(n).m = more[n] /\ Taken(n).log = Event(ROWS).log
+          /\ \A n \in DOMAIN more : Due(ROWS, Taken(n))
+          /\ taken' = [taken EXCEPT ![ROWS] = @ + Len(more)]
+    /\ UNCHANGED <<trace, data>>
 AnyAnswer ==
     /\ May(ANSWERS, "told")
     /\ LET m == Event(ANSWERS).m IN
@@ -30,18 +47,17 @@ AnyAnswer ==
         /\ <<acked, copies>>' # <<acked, copies>>
     /\ Unrecorded
 AnyNext ==
-    \/ \E log \in Ahead : Acknowledge(log, 1) /\ Unrecorded
+    \/ \E log \in Followed : Follow(log, 1) /\ Unrecorded
     \/ \E i \in Looks : Look(i)
-    \/ (CanInsert /\ InsertRecorded) \/ ReadAhead
-    \/ \E i \in Sends : SendRecorded(i)
-    \/ \E i \in Copies : CopyRecorded(i)
+    \/ AnyRows
+    \/ \E i \in RECORDS : (CanSend(i) /\ AnySend(i)) \/ (CanCopy(i) /\ AnyCopy(i))
     \/ (CanBegin /\ BeginRecorded) \/ (CanEnd /\ EndRecorded)
-    \/ AnyAnswer \/ \E i \in {3, 4} : CopyUnrecorded(i)
+    \/ AnyAnswer \/ \E i \in RECORDS : CopyUnrecorded(i)
 AnySpec == TraceInit /\ [][AnyNext]_<<vars, trace, data, taken>>
-AnyMoment == <<trace, taken, present, due, logs, place, rows, sent, acked, copies, hands>>
+AnyMatters == <<trace, taken, present, chain, whole, logs, db, sent, acked, copies>>
 Refined == [][Next]_vars
 """
-_ANY = CONFIGURATION.replace("TraceSpec", "AnySpec").replace("Moment", "AnyMoment")
+_ANY = CONFIGURATION.replace("TraceSpec", "AnySpec").replace("Matters", "AnyMatters")
 _REFINED = CONFIGURATION.replace("INVARIANT Kept", "PROPERTY Refined")
 _FREE = _ANY.replace("INVARIANT Kept\n", "")
 

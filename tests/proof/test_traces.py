@@ -87,8 +87,29 @@ def record_of(conversation: ConversationLines, n: int, log: str) -> RecordLine:
     return next(record for record in of_log(conversation, log) if record.digest == f"d{n}")
 
 
+def other(log: str) -> str:
+    return NEW if log == OLD else OLD
+
+
+def both_whole(story: Story) -> list[int]:
+    """Return the messages that are sent in the phases that write both logs."""
+    attempts = story.conversations["c"].attempts
+    return [n for n, attempt in enumerate(attempts) if attempt.phase in (2, 3, 4)]
+
+
+def late(story: Story, n: int, at: float) -> RowLine:
+    """Move a row, and forget where the positions were seen before it."""
+    row = story.conversations["c"].rows[n]
+    row.at = at
+    story.places = {
+        of: [(moment, count) for moment, count in seen if not 10 * n < moment < at]
+        for of, seen in story.places.items()
+    }
+    return row
+
+
 def lagging(story: Story) -> None:
-    """The workers stood still while two messages came, and then persisted both."""
+    """No worker was there while two messages came; then both became rows."""
     rows = story.conversations["c"].rows
     rows[3].at = rows[4].at + 0.01
     rows[4].at = rows[3].at
@@ -144,29 +165,48 @@ def copied_again_of_the_second_original(story: Story) -> None:
         story.places[log, 3] = [(at, n + (at > 32)) for at, n in story.places[log, 3]]
 
 
-def frozen(story: Story) -> None:
-    """A worker of phase 3 read a message, and persisted it when all were on phase 2."""
-    story.conversations["c"].rows[4].at = 49
-    story.places = {
-        at: [(moment, count) for moment, count in seen if moment != 44]
-        for at, seen in story.places.items()
-    }
+def from_the_other_log(story: Story) -> None:
+    """While both logs are whole, rows come from the one that the phase does not consume."""
+    for n in both_whole(story):
+        row = story.conversations["c"].rows[n]
+        row.log = other(row.log)
 
 
-def answered_while_a_step_ends(story: Story, ended: float = 27.5) -> None:
-    """The copy of a message may be later than the watermark, and its row is after the gate."""
-    begun_before_the_watermark(story)
-    conversation = story.conversations["c"]
-    conversation.rows[2].at = 23
-    attempt = conversation.attempts[3]
-    attempt.sent, attempt.ended = 26.5, ended
-    record_of(conversation, 3, OLD).at = 26.6
-    record_of(conversation, 3, NEW).at = 26.7
+def below_the_mark(story: Story) -> None:
+    """Phase 2 began while a message of phase 1 was no row yet."""
+    late(story, 2, 33)
+
+
+def after_a_log_is_closed(story: Story) -> None:
+    n = both_whole(story)[-1]
+    late(story, n, 10 * n + 9)
+
+
+def stored_while_a_log_is_closed(story: Story) -> None:
+    """A row comes from a log that may be closed before its record is there."""
+    conversation, n = story.conversations["c"], both_whole(story)[-1]
+    begins = 10 * n + 5
+    attempt, row = conversation.attempts[n], late(story, n, begins + 0.5)
+    attempt.sent, attempt.ended = begins - 0.5, begins + 2.5
+    row.log = other(row.log)
+    for log, at in ((other(row.log), 0.4), (row.log, 0.2)):
+        record_of(conversation, n, log).at = begins - at
+
+
+def answered_while_a_step_ends(story: Story, ended: float = 0.5) -> None:
+    """A record may be later than the mark; then its row may come from the other log."""
+    conversation, n = story.conversations["c"], both_whole(story)[0]
+    arrived = 10 * n - 3
+    attempt, row = conversation.attempts[n], conversation.rows[n]
+    attempt.sent, attempt.ended = arrived - 0.5, arrived + ended
+    row.log = other(row.log)
+    for log, at in ((other(row.log), 0.4), (row.log, 0.3)):
+        record_of(conversation, n, log).at = arrived - at
 
 
 def answered_before_a_step_ends(story: Story) -> None:
-    """The same, but the answer says that the watermark is later, which the gate then passed."""
-    answered_while_a_step_ends(story, ended=26.8)
+    """The same, but the answer says that the record is below the mark."""
+    answered_while_a_step_ends(story, ended=-0.2)
 
 
 def reordered(story: Story) -> None:
@@ -181,20 +221,21 @@ def doubled(story: Story) -> None:
 
 
 def acknowledged_early(story: Story) -> None:
-    """A standby of the new log acknowledged a record a second before its row was there."""
+    """The position in the new log passed a record a second before its row was there."""
     story.places[NEW, 3].insert(3, (32.0, len(of_log(story.conversations["c"], NEW)) - 5))
     record_of(story.conversations["c"], 3, NEW).at = 31.5
 
 
-def begun_before_the_watermark(story: Story) -> None:
-    """Phase 3 was entered while messages from before phase 2 waited; they are rows a bit later."""
-    rows = story.conversations["c"].rows
-    for n in (2, 3, 4):
-        rows[n].at = 46.5
-    story.places = {
-        at: [(moment, count) for moment, count in seen if not 20 < moment < 50]
-        for at, seen in story.places.items()
-    }
+def before_the_mark_is_reached(story: Story) -> None:
+    """A message of phase 1 became a row of the new log in phase 2."""
+    late(story, 2, 33).log = NEW
+
+
+def beyond_the_mark(story: Story) -> None:
+    """A row came from a log that was closed."""
+    n = both_whole(story)[-1]
+    row = late(story, n, 10 * n + 9)
+    row.log = other(row.log)
 
 
 def answered_before_its_copy(story: Story) -> None:
@@ -222,7 +263,7 @@ def other_order_in_the_new_log(story: Story) -> None:
 
 
 def skipped(story: Story) -> None:
-    """A message was acknowledged, stands in both logs, and never became a row."""
+    """A message was acknowledged, is in both logs, and never became a row."""
     story.conversations["c"].rows.pop(4)
 
 
@@ -261,11 +302,6 @@ def copy_of_another_record(story: Story) -> None:
     record_of(conversation, 4, NEW).mirror_of = f"{OLD}:{other.offset}"
 
 
-def persisted_from_the_log_that_is_left(story: Story) -> None:
-    """In phase 4 a standby persisted a copy whose original waited in the new log."""
-    story.conversations["c"].rows[7].log = OLD
-
-
 def process_left_behind(story: Story) -> None:
     """An ingress was on phase 1 when all were counted as on phase 3."""
     story.conversations["c"].attempts[5].phase = 1
@@ -277,17 +313,6 @@ def two_phases_at_once(story: Story) -> None:
     story.steps.pop(4)
 
 
-def begun_back_before_the_watermark(story: Story) -> None:
-    """Phase 3 was entered from 4 while messages of phase 5 waited, which the old log lacks."""
-    rows = story.conversations["c"].rows
-    for n in range(4):
-        rows[n].at = 36.5
-    story.places = {
-        at: [(moment, count) for moment, count in seen if moment > 40]
-        for at, seen in story.places.items()
-    }
-
-
 ALLOWED = (
     lambda _: None,
     lagging,
@@ -295,16 +320,27 @@ ALLOWED = (
     backfilled,
     copied_again,
     copied_again_of_the_second_original,
+    below_the_mark,
+    from_the_other_log,
+    after_a_log_is_closed,
+    stored_while_a_log_is_closed,
     answered_while_a_step_ends,
 )
-ALLOWED_BACK = (lambda _: None, frozen)
+ALLOWED_BACK = (
+    lambda _: None,
+    from_the_other_log,
+    after_a_log_is_closed,
+    stored_while_a_log_is_closed,
+    answered_while_a_step_ends,
+)
 SABOTAGES = (
     reordered,
     doubled,
     skipped,
     never_appended,
     acknowledged_early,
-    begun_before_the_watermark,
+    before_the_mark_is_reached,
+    beyond_the_mark,
     answered_before_a_step_ends,
     answered_before_its_record,
     answered_before_its_copy,
@@ -313,13 +349,12 @@ SABOTAGES = (
     copied_without_a_shadow,
     copy_of_another_record,
     read_from_the_shadow,
-    persisted_from_the_log_that_is_left,
     process_left_behind,
     two_phases_at_once,
     two_homes,
     other_order_in_the_new_log,
 )
-SABOTAGES_BACK = (begun_back_before_the_watermark,)
+SABOTAGES_BACK = (beyond_the_mark, answered_before_a_step_ends)
 HISTORIES = [
     *((THERE, change) for change in ALLOWED),
     *((BACK, change) for change in ALLOWED_BACK),

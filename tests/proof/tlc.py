@@ -67,11 +67,7 @@ def _module(model: SpecificationModel) -> str:
 
 def _configuration(model: SpecificationModel) -> str:
     constants = "\n".join(f"  {name} <- c{name}" for name in model.constants())
-    reduction = "ACTION_CONSTRAINT Eager\nVIEW Future\n" if model.reduced else ""
-    return (
-        f"SPECIFICATION Spec\nCONSTANTS\n{constants}\n{reduction}"
-        f"INVARIANTS {' '.join(model.invariants)}\n"
-    )
+    return f"SPECIFICATION Spec\nCONSTANTS\n{constants}\nINVARIANTS {' '.join(model.invariants)}\n"
 
 
 def _verdict(lines: list[str], seconds: float) -> ModelVerdict:

@@ -5,42 +5,50 @@
 (* docs/order.md argues in words that no conversation is reordered and no  *)
 (* acknowledged message is lost. Here a machine checks it: docs/proof.md.  *)
 (*                                                                         *)
+(* PostgreSQL has one position per partition. One statement inserts the    *)
+(* rows of a batch and moves the position, if it is where the batch begins.*)
+(*                                                                         *)
+(* The chain says in which order the logs are read: "old up to this mark,  *)
+(* then new". A log is whole while every process writes to it what it      *)
+(* acknowledges. In the middle of a change both logs are whole, and        *)
+(* workers insert from both.                                               *)
+(*                                                                         *)
 (* The model allows more than the service does:                            *)
-(* - Time does not occur. Where the service waits (for a stall, for the    *)
-(*   age of a record), the model may act at any moment.                    *)
-(* - Nobody owns a partition. Any number of readers may read it at once,   *)
-(*   and each may insert what it read at any later moment, or never. So    *)
-(*   leases, fences, crashed workers and workers that freeze and wake are  *)
-(*   all among the behaviours, and the order can't depend on a fence.      *)
+(* - Time does not occur, and partitions have no owners. Any process may   *)
+(*   insert the next batch of any partition, of any length, at any moment. *)
+(* - PostgreSQL may go back to any earlier moment. Rows, dead letters and  *)
+(*   positions go back together.                                           *)
 (* - A process that is gone may still make the copies it had to make.      *)
 (***************************************************************************)
-EXTENDS Naturals, Sequences, FiniteSets
+EXTENDS Naturals, Sequences
 
 CONSTANTS
     Messages,   \* Numbers from 1.
     After,      \* After[m]: those of its conversation acknowledged before m is first sent.
     Count,      \* Count[log]: how many partitions it has.
     Home,       \* Home[log][m]: the partition of m's conversation, a number from 1.
-    Starts,     \* Phases that a walk may begin in, with empty logs.
+    Starts,     \* Phases that a change may begin in, with empty logs.
     Retries,    \* How often clients send a message again, or backfill copies one, in all.
-    Poison,     \* Messages that no reader can persist. They become dead letters.
-    Broken      \* The assumption, gate or rule that is left out; "none".
+    Losses,     \* How often PostgreSQL goes back to an earlier moment.
+    Links,      \* How long the chain may become. It is not trimmed here.
+    Poison,     \* Messages that no worker can insert. They become dead letters.
+    Broken      \* The assumption or rule that is left out; "none".
 
 VARIABLES
     present,    \* The phases that processes run: one, or two during a rolling restart.
-    due,        \* What stood below the watermark and is not settled.
+    chain,      \* The order in which the logs are read: links [log, mark].
+    whole,      \* The logs that have every message before its acknowledgement.
     logs,       \* logs[log][partition]: its records, in order.
-    place,      \* The workers' position in each partition.
-    rows,       \* The table, in the order of seq.
-    letters,    \* Messages that are dead letters.
-    gone,       \* Messages whose row was taken back (only where A5 is broken).
+    db,         \* PostgreSQL: rows in the order of seq, dead letters, positions.
+    earlier,    \* An earlier moment of PostgreSQL, if one is remembered.
+    lost,       \* How often PostgreSQL went back.
     sent,       \* Messages that a client has sent.
     acked,      \* Messages that were acknowledged to a client.
     retried,    \* How often clients sent a message again, or backfill copied one.
     copies,     \* Copies that some process still has to make.
-    hands       \* Batches that some reader has in hand.
+    held        \* Batches that a suspended worker has read (only where positions are not compared).
 
-vars == <<present, due, logs, place, rows, letters, gone, sent, acked, retried, copies, hands>>
+vars == <<present, chain, whole, logs, db, earlier, lost, sent, acked, retried, copies, held>>
 
 -----------------------------------------------------------------------------
 (* What the settings of a phase mean (migration_guide/choice.py).           *)
@@ -49,25 +57,17 @@ Phases == 0..5
 Logs == {"old", "new"}
 Other(log) == IF log = "old" THEN "new" ELSE "old"
 Primary(phase) == IF phase <= 3 THEN "old" ELSE "new"
-Consumed(phase) == IF phase <= 2 THEN "old" ELSE "new"
 Mode(phase) == CASE phase = 1 -> "async" [] phase \in 2..4 -> "sync" [] OTHER -> "none"
 Partitions(log) == 1..Count[log]
 
------------------------------------------------------------------------------
 Range(seq) == {seq[i] : i \in DOMAIN seq}
-Settled == (Range(rows) \union letters) \ gone
-HasMore(log, q) == place[log][q] < Len(logs[log][q])
-NextRecord(log, q) == logs[log][q][place[log][q] + 1]
-Unread(log, q, n) == SubSeq(logs[log][q], place[log][q] + 1, place[log][q] + n)
+Last(seq) == seq[Len(seq)]
+Front(seq) == SubSeq(seq, 1, Len(seq) - 1)
 
-(* A record names its message, whether it is an original or a copy, and for *)
-(* a copy the place of its original in the other log.                       *)
-Record(m, kind, index) == [message |-> m, kind |-> kind, index |-> index]
-
-(* Where a message stands first in its partition of a log; 0: nowhere.      *)
-Stands(log, m) ==
-    LET held == {i \in DOMAIN logs[log][Home[log][m]] : logs[log][Home[log][m]][i].message = m}
-    IN IF held = {} THEN 0 ELSE CHOOSE i \in held : \A j \in held : i <= j
+Settled == Range(db.rows) \union db.letters
+Ends(log) == [q \in Partitions(log) |-> Len(logs[log][q])]
+Record(m, kind) == [message |-> m, kind |-> kind]
+IsIn(log, m) == \E i \in DOMAIN logs[log][Home[log][m]] : logs[log][Home[log][m]][i].message = m
 
 (* Each message once, and only where it is not settled already.             *)
 RECURSIVE Fresh(_, _)
@@ -83,214 +83,252 @@ Reversed(batch) == [i \in DOMAIN batch |-> batch[Len(batch) + 1 - i]]
 Homes(log, m) == IF Broken = "count raised in place" THEN Partitions(log) ELSE {Home[log][m]}
 CopyHome(log, m) ==
     IF Broken = "A2 home" THEN ((Home[Other(log)][m] - 1) % Count[log]) + 1 ELSE Home[log][m]
-(* Where the original of a copy in partition q is looked up.                *)
-OriginHome(log, q, m) ==
-    IF Broken = "orphan looked up by its own partition"
-    THEN ((q - 1) % Count[Other(log)]) + 1 ELSE Home[Other(log)][m]
 
 -----------------------------------------------------------------------------
+(* The chain. Its last link has no mark: it is read to its end. The one     *)
+(* before it is read beyond its mark only while its log is whole.           *)
+
+NoMark == <<>>
+Link(log, mark) == [log |-> log, mark |-> mark, passed |-> FALSE]
+
+(* A link is passed when everything below its mark is settled. Each         *)
+(* statement compares it again, since PostgreSQL may go back.               *)
+IsPassed(link) ==
+    \/ \A q \in Partitions(link.log) : db.position[link.log][q] >= link.mark[q]
+    \/ Broken = "links passed for good" /\ link.passed
+    \/ Broken = "links"
+IsOpen(i) == \A j \in 1..(i - 1) : IsPassed(chain[j])
+IsUnbounded(i) == i = Len(chain) \/ (i = Len(chain) - 1 /\ chain[i].log \in whole)
+
+(* How far workers may insert from a partition.                             *)
+Bounds(log, q) ==
+    {IF IsUnbounded(i) THEN Len(logs[log][q]) ELSE chain[i].mark[q] :
+     i \in {j \in DOMAIN chain : chain[j].log = log /\ IsOpen(j)}}
+Bound(log, q) ==
+    IF Broken = "whole" THEN Len(logs[log][q])
+    ELSE IF Bounds(log, q) = {} THEN 0
+    ELSE CHOOSE most \in Bounds(log, q) : \A other \in Bounds(log, q) : other <= most
+
+(* From now on every process writes to both logs before it acknowledges.    *)
+Marked ==
+    LET base == Last(chain).log
+        mark == IF Broken = "mark" THEN [q \in Partitions(base) |-> 0] ELSE Ends(base)
+    IN Append(Append(Front(chain), Link(base, mark)), Link(Other(base), NoMark))
+
+(* From now on some process does not write to this log.                     *)
+Closed(log) ==
+    IF Last(chain).log = log
+    THEN Append(Front(Front(chain)), Link(Last(Front(chain)).log, NoMark))
+    ELSE chain
+
+-----------------------------------------------------------------------------
+EmptyDb ==
+    [rows |-> <<>>, letters |-> {},
+     position |-> [log \in Logs |-> [q \in Partitions(log) |-> 0]]]
+
+(* PostgreSQL may go back to any earlier moment, which is remembered as it  *)
+(* is left. The chain does not go back: processes keep it in memory.        *)
+NoMoment == [is |-> FALSE, db |-> EmptyDb, chain |-> <<>>, whole |-> {}]
+Moment == IF Broken = "chain goes back"
+          THEN [is |-> TRUE, db |-> db, chain |-> chain, whole |-> whole]
+          ELSE [NoMoment EXCEPT !.is = TRUE, !.db = db]
+Remembered == earlier' \in IF lost < Losses THEN {earlier, Moment} ELSE {earlier}
+RememberedAtStep == IF Broken = "chain goes back" THEN Remembered ELSE UNCHANGED earlier
+
 Init ==
-    /\ present \in {{start} : start \in Starts}
+    /\ \E start \in Starts :
+        /\ present = {start}
+        /\ IF Mode(start) = "sync"
+           THEN /\ whole = Logs
+                /\ chain = <<Link("old", [q \in Partitions("old") |-> 0]), Link("new", NoMark)>>
+           ELSE whole = {Primary(start)} /\ chain = <<Link(Primary(start), NoMark)>>
     /\ logs = [log \in Logs |-> [q \in Partitions(log) |-> <<>>]]
-    /\ place = [log \in Logs |-> [q \in Partitions(log) |-> 0]]
-    /\ rows = <<>> /\ retried = 0
-    /\ due = {} /\ letters = {} /\ gone = {} /\ sent = {} /\ acked = {}
-    /\ copies = {} /\ hands = {}
+    /\ db = EmptyDb /\ earlier = NoMoment
+    /\ lost = 0 /\ retried = 0
+    /\ sent = {} /\ acked = {} /\ copies = {} /\ held = {}
 
 -----------------------------------------------------------------------------
 (* Ingress.                                                                 *)
 
 (* A client sends a message, for the first time or again, and a process     *)
 (* appends it to its primary. A log that remembers a repeat may append it   *)
-(* once more all the same: memories end. A process may die before it        *)
-(* answers; its client may send the message again.                          *)
+(* once more anyway: memories end. A process may die before it answers; its *)
+(* client may send the message again.                                       *)
 SendBy(m, phase) ==
     /\ After[m] \subseteq acked
     /\ m \notin sent \/ retried < Retries
     /\ sent' = sent \union {m}
     /\ retried' = IF m \in sent THEN retried + 1 ELSE retried
     /\ LET log == Primary(phase)
-           Made(index) == [log |-> Other(log), record |-> Record(m, Mode(phase), index)]
-           Answered(index, appended) ==
+           copy == [log |-> Other(log), record |-> Record(m, Mode(phase))]
+           Answered(appended) ==
                CASE Mode(phase) = "sync" ->
-                       /\ copies' = copies \union {Made(index)}
+                       /\ copies' = copies \union {copy}
                        /\ acked' = IF Broken = "A1" THEN acked \union {m} ELSE acked
                  [] Mode(phase) = "async" /\ appended ->
-                       \/ copies' = copies \union {Made(index)} /\ acked' = acked \union {m}
+                       \/ copies' = copies \union {copy} /\ acked' = acked \union {m}
                        \/ UNCHANGED <<copies, acked>>
                  [] OTHER ->
                        /\ acked' \in {acked, acked \union {m}}
                        /\ UNCHANGED copies
        IN \/ \E q \in Homes(log, m) :
-               /\ logs' = [logs EXCEPT ![log][q] = Append(@, Record(m, "original", 0))]
-               /\ Answered(Len(logs[log][q]) + 1, TRUE)
-          \/ /\ Stands(log, m) > 0
-             /\ Answered(Stands(log, m), FALSE)
+               /\ logs' = [logs EXCEPT ![log][q] = Append(@, Record(m, "original"))]
+               /\ Answered(TRUE)
+          \/ /\ IsIn(log, m)
+             /\ Answered(FALSE)
              /\ UNCHANGED logs
-    /\ UNCHANGED <<present, due, place, rows, letters, gone, hands>>
+    /\ UNCHANGED <<present, chain, whole, db, earlier, lost, held>>
 Send(m) == \E phase \in present : SendBy(m, phase)
 
-(* A copy is made, in any order. After a synchronous one the client is      *)
-(* answered, unless it has given up or the process is gone.                 *)
+(* A copy is made, in any order. Its answer may be lost: then it is made    *)
+(* again. After a synchronous one the client is answered, unless it has     *)
+(* given up or the process is gone.                                         *)
 Make(copy) ==
     LET m == copy.record.message IN
-    /\ copies' = copies \ {copy}
+    /\ \/ copies' = copies \ {copy} /\ UNCHANGED retried
+       \/ retried < Retries /\ retried' = retried + 1 /\ UNCHANGED copies
     /\ \/ logs' = [logs EXCEPT ![copy.log][CopyHome(copy.log, m)] = Append(@, copy.record)]
-       \/ Stands(copy.log, m) > 0 /\ UNCHANGED logs
+       \/ IsIn(copy.log, m) /\ UNCHANGED logs
     /\ acked' \in IF copy.record.kind = "sync" THEN {acked, acked \union {m}} ELSE {acked}
-    /\ UNCHANGED <<present, due, place, rows, letters, gone, sent, retried, hands>>
+    /\ UNCHANGED <<present, chain, whole, db, earlier, lost, sent, held>>
 MakeCopy == \E copy \in copies : Make(copy)
 
-(* Backfill finds an original in the primary and copies it to the shadow,   *)
+(* Backfill finds a record in the primary and copies it to the shadow,      *)
 (* whether or not a copy is there.                                          *)
 Backfill(m) ==
     /\ retried < Retries
     /\ retried' = retried + 1
     /\ \E phase \in present :
-        /\ Mode(phase) # "none"
-        /\ LET log == Primary(phase)
-               records == logs[log][Home[log][m]]
-           IN \E i \in DOMAIN records :
-                /\ records[i].message = m /\ records[i].kind = "original"
-                /\ copies' = copies \union {[log |-> Other(log), record |-> Record(m, "async", i)]}
-    /\ UNCHANGED <<present, due, logs, place, rows, letters, gone, sent, acked, hands>>
+        /\ Mode(phase) # "none" /\ IsIn(Primary(phase), m)
+        /\ copies' = copies \union {[log |-> Other(Primary(phase)), record |-> Record(m, "async")]}
+    /\ UNCHANGED <<present, chain, whole, logs, db, earlier, lost, sent, acked, held>>
 
-(* A log has appended a copy, and its answer was lost: its process makes    *)
-(* the copy again.                                                          *)
-MakeAgain(log, record) ==
-    /\ retried < Retries
-    /\ retried' = retried + 1
-    /\ record.kind # "original"
-    /\ copies' = copies \union {[log |-> log, record |-> record]}
-    /\ UNCHANGED <<present, due, logs, place, rows, letters, gone, sent, acked, hands>>
-
-(* A client sends a message again, and the ingress finds its row.           *)
+(* A client sends a message again, and the ingress finds its row. That is   *)
+(* an acknowledgement, so the message must be where a worker finds it if    *)
+(* PostgreSQL loses the row: below a mark, or in the only log that is       *)
+(* whole. Otherwise it is appended again (SendBy).                          *)
+IsKept(m) ==
+    \E i \in DOMAIN chain :
+        LET log == chain[i].log
+            records == logs[log][Home[log][m]]
+        IN \E n \in DOMAIN records :
+            /\ records[n].message = m
+            /\ \/ i < Len(chain) /\ n <= chain[i].mark[Home[log][m]]
+               \/ i = Len(chain) /\ whole = {log}
 FindRow(m) ==
-    /\ m \in sent /\ m \in Range(rows) /\ m \notin acked
+    /\ m \in sent /\ m \in Range(db.rows) /\ m \notin acked
+    /\ IsKept(m) \/ Broken = "answers from rows"
     /\ acked' = acked \union {m}
-    /\ UNCHANGED <<present, due, logs, place, rows, letters, gone, sent, retried, copies, hands>>
+    /\ UNCHANGED <<present, chain, whole, logs, db, earlier, lost, sent, retried, copies, held>>
 
 -----------------------------------------------------------------------------
-(* Readers.                                                                 *)
+(* Workers.                                                                 *)
 
-(* What is left of the next n records for who reads them.                   *)
-Batch(log, q, n) ==
-    Fresh([i \in 1..n |-> Unread(log, q, n)[i].message],
+Batch(log, q, from, n) ==
+    Fresh([i \in 1..n |-> logs[log][q][from + i].message],
           IF Broken = "unique key" THEN {} ELSE Settled)
-Lengths(log, q) == 1..(Len(logs[log][q]) - place[log][q])
 
-(* A worker reads a batch, from the group's place on.                       *)
-Readable(log, q) ==
-    IF \E phase \in present : Consumed(phase) = log
-    THEN {Batch(log, q, n) : n \in Lengths(log, q)} \ {<<>>} ELSE {}
+(* One statement inserts the next records of a partition, as a whole and in *)
+(* order, and moves its position. What can't be inserted becomes a dead     *)
+(* letter.                                                                  *)
+Insert(log, q, from, n) ==
+    LET fresh == Batch(log, q, from, n)
+        batch == IF Broken = "A4" THEN Reversed(fresh) ELSE fresh
+        Insertable(m) == m \notin Poison
+        inserted == SelectSeq(batch, Insertable)
+    IN db' = [rows |-> db.rows \o inserted,
+              letters |-> db.letters \union (Range(batch) \ Range(inserted)),
+              position |-> [db.position EXCEPT ![log][q] = from + n]]
 
-(* Why a standby may persist a record of a log that its process does not    *)
-(* consume (persistence/standby/takeover_rules.py, with the same names).    *)
-Passed(log, q) == place[log][q] = Len(logs[log][q])
-Why(phase, log, q, record) ==
-    LET other == Other(log)
-        mirrored == phase = 3 /\ log = "old"
-        origin == OriginHome(log, q, record.message)
-        stalled == mirrored /\ record.kind \in {"original", "sync"}
-        unshadowed == ~mirrored /\ record.kind = "original"
-        orphaned == record.kind # "original"
-                    /\ (place[other][origin] >= record.index \/ Passed(other, origin))
-    IN stalled \/ unshadowed \/ orphaned \/ Broken = "A6 rules"
-Allowed(phase, log, q, n) ==
-    \A record \in Range(Unread(log, q, n)) :
-        record.message \in Settled \/ Why(phase, log, q, record)
-Takeable(log, q) ==
-    UNION {{Batch(log, q, n) : n \in {k \in Lengths(log, q) : Allowed(phase, log, q, k)}} :
-           phase \in {other \in present : Consumed(other) # log}} \ {<<>>}
+NotePassed == IF Broken = "links passed for good"
+         THEN chain' = [i \in DOMAIN chain |-> [chain[i] EXCEPT !.passed =
+                i < Len(chain) /\ (@ \/ \A q \in Partitions(chain[i].log) :
+                    db'.position[chain[i].log][q] >= chain[i].mark[q])]]
+         ELSE UNCHANGED chain
 
+WorkOn(log, q, n) ==
+    LET from == db.position[log][q] IN
+    /\ from + n <= Bound(log, q) /\ Insert(log, q, from, n)
+    /\ NotePassed /\ Remembered
+    /\ UNCHANGED <<present, whole, logs, lost, sent, acked, retried, copies, held>>
+Work(log, q) == \E n \in 1..Len(logs[log][q]) : WorkOn(log, q, n)
+
+(* Where a worker may not insert, it moves the position over what is        *)
+(* settled.                                                                 *)
+Follow(log, q) ==
+    LET from == db.position[log][q] IN
+    /\ from < Len(logs[log][q])
+    /\ logs[log][q][from + 1].message \in Settled \/ Broken = "A3"
+    /\ db' = [db EXCEPT !.position[log][q] = from + 1]
+    /\ NotePassed /\ Remembered
+    /\ UNCHANGED <<present, whole, logs, lost, sent, acked, retried, copies, held>>
+
+(* A worker that was suspended inserts what it had read, wherever the       *)
+(* position is by now.                                                      *)
 Read(log, q) ==
-    /\ \E batch \in Readable(log, q) : hands' = hands \union {batch}
-    /\ UNCHANGED <<present, due, logs, place, rows, letters, gone, sent, acked, retried, copies>>
-TakeOver(log, q) ==
-    /\ \E batch \in Takeable(log, q) : hands' = hands \union {batch}
-    /\ UNCHANGED <<present, due, logs, place, rows, letters, gone, sent, acked, retried, copies>>
-
-(* A reader inserts a batch, as a whole and in order. What it can't persist *)
-(* becomes a dead letter. What became settled since it read is left out.    *)
-Write(hand) ==
-    LET batch == IF Broken = "A4" THEN Reversed(hand) ELSE hand
-        Persisted(m) == m \notin Poison
-        written == SelectSeq(batch, Persisted)
-    IN
-    /\ rows' = rows \o written
-    /\ letters' = letters \union (Range(hand) \ Range(written))
-    /\ gone' = gone \ Range(hand)
-    /\ due' = due \ Range(hand)
-    /\ hands' = (IF Broken = "unique key" THEN hands \ {hand}
-                 ELSE {Fresh(other, Range(hand)) : other \in hands}) \ {<<>>}
-    /\ UNCHANGED <<present, logs, place, sent, acked, retried, copies>>
-Insert == \E hand \in hands : Write(hand)
-
-(* A worker acknowledges what it persisted, and a standby what it finds to  *)
-(* be settled: in order, up to the first record that is not.                *)
-MayAcknowledge(log, q) == HasMore(log, q) /\ NextRecord(log, q).message \in Settled
-Acknowledge(log, q) ==
-    /\ \/ MayAcknowledge(log, q)
-       \/ (HasMore(log, q) /\ Broken = "A3" /\ \E phase \in present : Consumed(phase) # log)
-    /\ place' = [place EXCEPT ![log][q] = @ + 1]
-    /\ UNCHANGED <<present, due, logs, rows, letters, gone, sent, acked, retried, copies, hands>>
+    /\ Broken = "position not compared"
+    /\ LET from == db.position[log][q] IN
+        \E n \in 1..(Bound(log, q) - from) : Bound(log, q) > from
+            /\ held' = {[log |-> log, q |-> q, from |-> from, n |-> n]}
+    /\ UNCHANGED <<present, chain, whole, logs, db, earlier, lost, sent, acked, retried, copies>>
+InsertLate ==
+    /\ \E batch \in held : Insert(batch.log, batch.q, batch.from, batch.n)
+    /\ held' = {} /\ Remembered
+    /\ UNCHANGED <<present, chain, whole, logs, lost, sent, acked, retried, copies>>
 
 -----------------------------------------------------------------------------
-(* The walk. An operator begins a step when its gates are green, and        *)
-(* restarts the processes one by one. Halfway, the step may be turned back. *)
-(* Of the gates of migration_guide/phases.py these two guard the order;     *)
-(* the others tell an operator earlier what is wrong.                       *)
+(* The steps. An operator begins one when its gates are green, and restarts *)
+(* the processes one by one. Halfway, the step may be turned back. The      *)
+(* order needs one gate only: that every process is in a phase before the   *)
+(* next one begins. The others tell an operator earlier what is wrong.      *)
 
 Mirrored(phase) == Mode(phase) = "sync"
-Watermark(from, to) ==
-    \/ <<from, to>> \notin {<<2, 3>>, <<4, 3>>, <<3, 2>>}
-    \/ due = {}
-    \/ (Broken = "gate of 2 to 3" /\ <<from, to>> = <<2, 3>>)
-    \/ (Broken = "gate of 4 to 3" /\ <<from, to>> = <<4, 3>>)
-    \/ (Broken = "gate of 3 to 2" /\ <<from, to>> = <<3, 2>>)
-
 BeginStep(from, to) ==
     /\ to = from + 1 \/ from = to + 1
-    /\ \/ present = {from}
-       \/ (Broken = "gate of processes" /\ from \in present /\ to \notin present)
-    /\ Watermark(from, to)
+    /\ present = {from}
     /\ present' = present \union {to}
-    /\ UNCHANGED <<due, logs, place, rows, letters, gone, sent, acked, retried, copies, hands>>
+    /\ IF Mirrored(from) /\ ~Mirrored(to) /\ Broken # "closed"
+       THEN LET log == Other(Primary(to)) IN whole' = {Other(log)} /\ chain' = Closed(log)
+       ELSE UNCHANGED <<whole, chain>>
+    /\ RememberedAtStep
+    /\ UNCHANGED <<logs, db, lost, sent, acked, retried, copies, held>>
 
 EndStep(to) ==
     /\ to \in present /\ present # {to}
-    /\ present' = {to}
-    /\ due' = IF Mirrored(to) /\ \E phase \in present : ~Mirrored(phase)
-              THEN acked \ Settled ELSE due
-    /\ UNCHANGED <<logs, place, rows, letters, gone, sent, acked, retried, copies, hands>>
+    /\ \/ present' = {to}
+       \/ Broken = "gate of processes" /\ UNCHANGED present
+    /\ IF Mirrored(to) /\ whole # Logs
+       THEN Len(chain) < Links /\ whole' = Logs /\ chain' = Marked
+       ELSE UNCHANGED <<whole, chain>>
+    /\ RememberedAtStep
+    /\ UNCHANGED <<logs, db, lost, sent, acked, retried, copies, held>>
 
 -----------------------------------------------------------------------------
-(* Faults. The first is harmless; the others break an assumption.           *)
+(* Faults. The first is harmless; the second breaks an assumption.          *)
 
-SetBack(log, q) ==
-    /\ \E to \in 0..place[log][q] : to # place[log][q] /\ place' = [place EXCEPT ![log][q] = to]
-    /\ UNCHANGED <<present, due, logs, rows, letters, gone, sent, acked, retried, copies, hands>>
+GoBack ==
+    /\ lost < Losses /\ earlier.is
+    /\ lost' = lost + 1
+    /\ db' = IF Broken = "A5"
+             THEN [earlier.db EXCEPT !.position = db.position] ELSE earlier.db
+    /\ IF Broken = "chain goes back"
+       THEN chain' = earlier.chain /\ whole' = earlier.whole
+       ELSE UNCHANGED <<chain, whole>>
+    /\ earlier' = NoMoment
+    /\ UNCHANGED <<present, logs, sent, acked, retried, copies, held>>
 
 LoseTail(q) ==
-    /\ Broken = "A6 log" /\ logs["old"][q] # <<>>
+    /\ Broken = "A6" /\ logs["old"][q] # <<>>
     /\ LET left == Len(logs["old"][q]) - 1
        IN /\ logs' = [logs EXCEPT !["old"][q] = SubSeq(@, 1, left)]
-          /\ place' = [place EXCEPT !["old"][q] = IF @ > left THEN left ELSE @]
-    /\ UNCHANGED <<present, due, rows, letters, gone, sent, acked, retried, copies, hands>>
-
-TakeBack(m) ==
-    /\ Broken = "A5" /\ m \in Settled
-    /\ gone' = gone \union {m}
-    /\ UNCHANGED <<present, due, logs, place, rows, letters, sent, acked, retried, copies, hands>>
+          /\ db' = [db EXCEPT !.position["old"][q] = IF @ > left THEN left ELSE @]
+    /\ UNCHANGED <<present, chain, whole, earlier, lost, sent, acked, retried, copies, held>>
 
 -----------------------------------------------------------------------------
 Next ==
-    \/ \E m \in Messages : Send(m) \/ Backfill(m) \/ FindRow(m) \/ TakeBack(m)
-    \/ MakeCopy
-    \/ Insert
-    \/ \E log \in Logs : \E q \in Partitions(log) :
-        \/ Read(log, q) \/ TakeOver(log, q) \/ Acknowledge(log, q) \/ SetBack(log, q)
-        \/ \E record \in Range(logs[log][q]) : MakeAgain(log, record)
+    \/ \E m \in Messages : Send(m) \/ Backfill(m) \/ FindRow(m)
+    \/ MakeCopy \/ InsertLate \/ GoBack
+    \/ \E log \in Logs : \E q \in Partitions(log) : Work(log, q) \/ Follow(log, q) \/ Read(log, q)
     \/ \E q \in Partitions("old") : LoseTail(q)
     \/ \E from, to \in Phases : BeginStep(from, to)
     \/ \E to \in Phases : EndStep(to)
@@ -298,63 +336,27 @@ Next ==
 Spec == Init /\ [][Next]_vars
 
 -----------------------------------------------------------------------------
-(* Two reductions. Eager: a batch in hand hinders nothing, and a place that *)
-(* is further only lets an orphan go earlier. So what can be acknowledged   *)
-(* or taken is, before anything else happens, and no place is set back.     *)
-Eager ==
-    LET ahead == \E log \in Logs : \E q \in Partitions(log) :
-            \/ MayAcknowledge(log, q)
-            \/ ~(Readable(log, q) \union Takeable(log, q) \subseteq hands)
-    IN /\ ahead => (place' # place \/ (hands' # hands /\ rows' = rows /\ letters' = letters))
-       /\ \A log \in Logs : \A q \in Partitions(log) : place'[log][q] >= place[log][q]
-
-(* Future: what still matters of a state, which is where the messages are   *)
-(* that are not settled, and which copies may still come of them. States    *)
-(* that agree in it have the same future, as far as the promises go. A copy *)
-(* is told from another by how many of its original's log wait before it.   *)
-IsUnsettled(record) == record.message \notin Settled
-Waiting(log, q, through) == SelectSeq(SubSeq(logs[log][q], place[log][q] + 1, through), IsUnsettled)
-Seen(log, record) ==
-    [message |-> record.message, kind |-> record.kind,
-     index |-> Len(Waiting(Other(log), Home[Other(log)][record.message], record.index))]
-Future ==
-    <<present, due, rows, letters, sent, acked, retried, hands,
-      [log \in Logs |-> [q \in Partitions(log) |->
-        LET waiting == Waiting(log, q, Len(logs[log][q]))
-        IN [i \in DOMAIN waiting |-> Seen(log, waiting[i])]]],
-      {[log |-> copy.log, record |-> Seen(copy.log, copy.record)] :
-        copy \in {one \in copies : one.record.message \notin Settled \intersect acked}}>>
-
-(* Nothing is orphaned while no log loses a record.                         *)
-NoOrphan ==
-    \A log \in Logs : \A q \in Partitions(log) : \A i \in DOMAIN logs[log][q] :
-        LET record == logs[log][q][i]
-        IN record.kind # "original" /\ IsUnsettled(record)
-           => place[Other(log)][Home[Other(log)][record.message]] < record.index
-
-(* Not a promise: that this is violated shows that the model is not empty.  *)
-(* Both messages are rows, the new log has one of them as a copy and the    *)
-(* other as an original, and the walk has come back to phase 0.             *)
-NeverThereAndBack ==
-    ~(/\ present = {0} /\ rows = <<1, 2>>
-      /\ \E q \in Partitions("new") : \E i, j \in DOMAIN logs["new"][q] :
-            logs["new"][q][i].kind = "sync" /\ logs["new"][q][j].kind = "original")
-
 (* Promise 3. A message that was acknowledged before another one of its     *)
 (* conversation was sent has its row before that one's.                     *)
 InOrder ==
-    \A i \in DOMAIN rows : \A m \in After[rows[i]] :
-        m \in letters \/ (\E j \in 1..(i - 1) : rows[j] = m)
+    \A i \in DOMAIN db.rows : \A m \in After[db.rows[i]] :
+        m \in db.letters \/ (\E j \in 1..(i - 1) : db.rows[j] = m)
 
 (* Promise 2. A message has one row at most.                                *)
-OnceOnly == \A i, j \in DOMAIN rows : rows[i] = rows[j] => i = j
+OnceOnly == \A i, j \in DOMAIN db.rows : db.rows[i] = db.rows[j] => i = j
 
-(* Promise 1. What is acknowledged and not settled stands unread in a log,  *)
-(* and once the step is complete there is a reader that may persist it.     *)
+(* Promise 1. What is acknowledged and not settled is behind the position   *)
+(* of a log, and the chain leads a worker there.                            *)
 NothingLost ==
-    \A m \in acked \ Settled : \E log \in Logs : \E q \in Partitions(log) :
-        \E i \in (place[log][q] + 1)..Len(logs[log][q]) :
-            /\ logs[log][q][i].message = m
-            /\ \A phase \in present : present = {phase} =>
-                Consumed(phase) = log \/ Why(phase, log, q, logs[log][q][i])
+    \A m \in acked \ Settled : \E i \in DOMAIN chain :
+        \E q \in Partitions(chain[i].log) :
+            \E n \in (db.position[chain[i].log][q] + 1)..Len(logs[chain[i].log][q]) :
+                /\ logs[chain[i].log][q][n].message = m
+                /\ IsUnbounded(i) \/ n <= chain[i].mark[q]
+
+(* Not a promise: that it is violated shows that the model is not empty.    *)
+NeverThereAndBack ==
+    ~(/\ present = {0} /\ db.rows = <<1, 2>> /\ Len(chain) > 1
+      /\ \E q \in Partitions("new") : \E i, j \in DOMAIN logs["new"][q] :
+            logs["new"][q][i].kind = "sync" /\ logs["new"][q][j].kind = "original")
 =============================================================================

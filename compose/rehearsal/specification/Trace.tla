@@ -2,20 +2,25 @@
 (***************************************************************************)
 (* Is what a rehearsal recorded a behaviour of Crossfade? Each step below  *)
 (* is a step of Crossfade's Next, bound to the next recorded event of one  *)
-(* thread, or a step that nobody records: a reader reads, the group        *)
-(* acknowledges, a request is answered from memory. What is asked is       *)
-(* whether some order of such steps takes every event: docs/proof.md.      *)
+(* thread, or a step that nobody records: a position moves, a request is   *)
+(* answered from memory. What is asked is whether some order of such steps *)
+(* takes every event: docs/proof.md.                                       *)
 (*                                                                         *)
 (* A trace is a part of one conversation's life, from one quiet moment to  *)
 (* another. Its threads are what the clients were told, the steps of the   *)
 (* walk, the records of each log, the rows, and the places that the        *)
-(* workers' group was seen at. Within a thread the order is known. Between *)
+(* positions were seen at. Within a thread the order is known. Between     *)
 (* threads an event happens within lo and hi.                              *)
+(*                                                                         *)
+(* A trace begins with empty logs, as Init does: in a quiet moment all is  *)
+(* settled, so positions may be at the ends of the logs. Marks are before  *)
+(* these, the links before the last one are passed, and the last two lead  *)
+(* to the same rows whichever comes first.                                 *)
 (***************************************************************************)
 EXTENDS Crossfade, TLC
 
 CONSTANTS
-    Traces      \* Of each: its first phase, its threads, which messages a client was told, last copies.
+    Traces      \* Of each: its first phase and its threads.
 
 VARIABLES
     trace,      \* The number of the trace that is replayed.
@@ -25,8 +30,9 @@ VARIABLES
 Threads == 1..7
 ANSWERS == 1
 STEPS == 2
-RECORDS == [old |-> 3, new |-> 4]
+RECORDS == {3, 4}
 ROWS == 5
+PLACES == {6, 7}
 
 Thread(i) == data.threads[i]
 Left(i) == taken[i] < Len(Thread(i))
@@ -42,93 +48,66 @@ Appended(event, record) ==
 
 -----------------------------------------------------------------------------
 (* What was recorded. Of each kind of event: whether the next one of its    *)
-(* thread can be taken now, and the step that takes it.                     *)
+(* thread can be taken now, and the step that takes it. What may be         *)
+(* acknowledged is, and a copy may always be made again: neither hinders.   *)
 
 Senders(event) == {phase \in present \intersect event.phases : Primary(phase) = event.log}
 CanSend(i) ==
     /\ May(i, "original")
     /\ Event(i).q = 1 /\ Senders(Event(i)) # {} /\ After[Event(i).m] \subseteq acked
-(* A message is acknowledged as soon as it may be, if a client was told so. *)
-(* One that nobody was told of hinders less where it is not.                *)
 SendRecorded(i) ==
-    /\ LET event == Event(i)
-           told == event.m \in data.told
-           copied == data.copied[event.log][taken[i] + 1] > 0
-       IN \E phase \in Senders(event) :
-            /\ SendBy(event.m, phase)
-            /\ Appended(event, Record(event.m, "original", 0))
-            /\ CASE Mode(phase) = "sync" -> TRUE
-                 [] Mode(phase) = "async" -> (copies' # copies) = (told \/ copied)
-                 [] OTHER -> acked' = IF told THEN acked \union {event.m} ELSE acked
+    /\ LET m == Event(i).m
+       IN \E phase \in Senders(Event(i)) :
+            /\ SendBy(m, phase)
+            /\ Appended(Event(i), Record(m, "original"))
+            /\ Mode(phase) # "sync" => acked' = acked \union {m}
     /\ Take(i)
 
 IsCopy(copy, event) ==
     /\ copy.log = event.log
     /\ copy.record.message = event.m
-    /\ copy.record.index = event.index
     /\ copy.record.kind \in event.modes
+    /\ LET others == logs[Other(event.log)][1]
+       IN event.index \in DOMAIN others /\ others[event.index].message = event.m
 CanCopy(i) ==
     /\ May(i, "copy")
     /\ Event(i).q = 1 /\ \E copy \in copies : IsCopy(copy, Event(i))
 CopyRecorded(i) ==
     /\ \E copy \in copies :
         /\ IsCopy(copy, Event(i))
-        /\ Make(copy)
+        /\ Make(copy) /\ UNCHANGED copies
         /\ Appended(Event(i), copy.record)
-        /\ acked' = IF copy.record.kind = "sync"
-                    THEN acked \union ({copy.record.message} \intersect data.told) ELSE acked
+        /\ copy.record.kind = "sync" => acked' = acked \union {copy.record.message}
     /\ Take(i)
 
-(* Whether a reader finds the next row's message at the head of its log.    *)
-IsAtHead(event) ==
-    /\ event.log \in Logs
-    /\ HasMore(event.log, 1) /\ NextRecord(event.log, 1).message = event.m
-    /\ \E phase \in present :
-        Consumed(phase) = event.log \/ Allowed(phase, event.log, 1, 1)
-CanRead == hands = {} /\ May(ROWS, "row") /\ IsAtHead(Event(ROWS))
-(* A reader reads that one record: Read or TakeOver of a batch of one.      *)
-ReadNext ==
-    /\ hands' = {<<Event(ROWS).m>>}
-    /\ UNCHANGED <<present, due, logs, place, rows, letters, gone, sent, acked, retried, copies>>
-    /\ Unrecorded
-
+(* One record at a time: a statement that inserts more does the same.       *)
 CanInsert ==
-    \E hand \in hands : \A n \in DOMAIN hand : Due(ROWS, Thread(ROWS)[taken[ROWS] + n])
+    /\ May(ROWS, "row") /\ Event(ROWS).log \in Logs
+    /\ LET log == Event(ROWS).log
+           from == db.position[log][1]
+       IN from < Bound(log, 1) /\ logs[log][1][from + 1].message = Event(ROWS).m
 InsertRecorded ==
-    \E hand \in hands :
-        /\ Write(hand)
-        /\ taken' = [taken EXCEPT ![ROWS] = @ + Len(hand)]
-        /\ UNCHANGED <<trace, data>>
+    /\ WorkOn(Event(ROWS).log, 1, 1)
+    /\ Take(ROWS)
 
-CanBegin ==
-    /\ May(STEPS, "begin")
-    /\ present = {Event(STEPS).from} /\ Watermark(Event(STEPS).from, Event(STEPS).to)
+CanBegin == May(STEPS, "begin") /\ present = {Event(STEPS).from}
 BeginRecorded == BeginStep(Event(STEPS).from, Event(STEPS).to) /\ Take(STEPS)
-CanEnd == May(STEPS, "end") /\ Event(STEPS).to \in present /\ present # {Event(STEPS).to}
+CanEnd == May(STEPS, "end")
 EndRecorded == EndStep(Event(STEPS).to) /\ Take(STEPS)
 
 (* Two kinds of events change nothing: somebody looked. A client saw an     *)
-(* answer, so the message is acknowledged by then. The group was seen at a  *)
+(* answer, so the message is acknowledged by then. A position was seen at a *)
 (* place, so it is there by then.                                           *)
 IsTold(i) == May(i, "told") /\ Event(i).m \in acked
-IsSeen(i) == May(i, "place") /\ place[Event(i).log][1] >= Event(i).count
+IsSeen(i) == May(i, "place") /\ db.position[Event(i).log][1] >= Event(i).count
 Look(i) == UNCHANGED vars /\ Take(i)
 
 -----------------------------------------------------------------------------
 (* What nobody records.                                                     *)
 
-(* A reader reads several records that become the next rows, and keeps them *)
-(* while the step ends after which nobody might read them.                  *)
-Comes(batch) ==
-    /\ Len(batch) <= Len(Thread(ROWS)) - taken[ROWS]
-    /\ \A n \in DOMAIN batch :
-        LET event == Thread(ROWS)[taken[ROWS] + n]
-        IN event.m = batch[n] /\ event.log = Event(ROWS).log
-ReadAhead ==
-    /\ hands = {} /\ Left(ROWS) /\ IsAtHead(Event(ROWS))
-    /\ Read(Event(ROWS).log, 1) \/ TakeOver(Event(ROWS).log, 1)
-    /\ \A batch \in hands' : Comes(batch)
-    /\ Unrecorded
+CanFollow(log) ==
+    LET from == db.position[log][1]
+    IN from < Len(logs[log][1]) /\ logs[log][1][from + 1].message \in Settled
 
 (* The next answer, or the next copy, comes of a request that appended      *)
 (* nothing: a log remembered the message, or its row was there. A copy of   *)
@@ -136,44 +115,55 @@ ReadAhead ==
 AnswerUnrecorded ==
     /\ May(ANSWERS, "told")
     /\ LET m == Event(ANSWERS).m IN
-        IF m \in Range(rows) THEN FindRow(m)
-        ELSE
-            \/ \E phase \in present :
-                /\ SendBy(m, phase) /\ UNCHANGED logs
-                /\ <<acked, copies>>' # <<acked, copies>>
-            \/ \E copy \in copies :
-                /\ copy.record.message = m /\ Make(copy) /\ UNCHANGED logs
-                /\ m \in acked'
+        \/ FindRow(m)
+        \/ \E phase \in present :
+            /\ SendBy(m, phase) /\ UNCHANGED logs
+            /\ <<acked, copies>>' # <<acked, copies>>
+        \/ \E copy \in copies :
+            /\ copy.record.message = m /\ Make(copy) /\ UNCHANGED <<logs, copies>>
+            /\ acked' # acked
     /\ Unrecorded
 CopyUnrecorded(i) ==
     /\ May(i, "copy") /\ ~CanCopy(i)
     /\ LET m == Event(i).m IN
-        \/ \E phase \in present : SendBy(m, phase) /\ UNCHANGED logs
-        \/ Event(i).modes = {"sync", "async"} /\ Backfill(m)
-        \/ \E record \in Range(logs[Event(i).log][1]) : MakeAgain(Event(i).log, record)
+        IF Event(i).modes = {"sync", "async"} THEN Backfill(m)
+        ELSE \E phase \in present : SendBy(m, phase) /\ UNCHANGED logs
     /\ \E copy \in copies' : IsCopy(copy, Event(i))
     /\ Unrecorded
 
 -----------------------------------------------------------------------------
 (* The order of the search. Every step above is one of Crossfade's, so what *)
-(* is found is allowed. And nothing that is allowed is missed, because what *)
-(* is taken first hinders nothing that could have been taken before it:     *)
+(* is found is allowed. And nothing that is allowed is missed: a step that  *)
+(* is taken first takes nothing away from what could have come before it,   *)
+(* and where one does, every order is tried.                                *)
 (* - An event that is taken lets others happen that had to wait for it. It  *)
 (*   keeps none from its time.                                              *)
-(* - A record, a copy, a row or the begin of a step takes nothing away that *)
-(*   another event needs: logs, rows and what is acknowledged only grow,    *)
-(*   and a step that begins leaves the phase that was there. A copy has its *)
-(*   original in its log here, so "orphaned" stays true once it is.         *)
-(* - The end of a step does: it takes a phase away. So it comes last. The   *)
-(*   watermark that it sets has what is acknowledged by then and is no row: *)
-(*   a copy that is not made yet keeps a message out. So where it sets one, *)
-(*   each number of copies before it is tried.                              *)
-(* - What nobody records is tried when no event can be taken without it.    *)
-Ahead == {log \in Logs : MayAcknowledge(log, 1)}
-Looks == {i \in {ANSWERS, 6, 7} : IsTold(i) \/ IsSeen(i)}
-Sends == {i \in {3, 4} : CanSend(i)}
-Copies == {i \in {3, 4} : CanCopy(i)}
-SetsWatermark == Mirrored(Event(STEPS).to) /\ \E phase \in present : ~Mirrored(phase)
+(* - A record, a row, a position that moves, or the begin of a step takes   *)
+(*   nothing away: logs, rows, positions and what is acknowledged only      *)
+(*   grow, and a step that begins leaves the phase that was there.          *)
+(* - But a record changes the mark that is set after it. So where its log's *)
+(*   mark may be set before it, both are tried.                             *)
+(* - The begin of a step that closes a log takes away the log's rows, and   *)
+(*   the end of a step takes away a phase. They come after all that takes   *)
+(*   nothing away.                                                          *)
+(* - What nobody records is tried when nothing is left that takes nothing   *)
+(*   away.                                                                  *)
+Followed == {log \in Logs : CanFollow(log)}
+Looks == {i \in {ANSWERS} \union PLACES : IsTold(i) \/ IsSeen(i)}
+Appends == {i \in RECORDS : CanSend(i) \/ CanCopy(i)}
+AppendRecorded(i) == IF Event(i).what = "original" THEN SendRecorded(i) ELSE CopyRecorded(i)
+
+(* Whether the end of a step, the n-th event, sets a mark of this log.      *)
+SetsMark(n, log) ==
+    LET end == Thread(STEPS)[n]
+        begin == Thread(STEPS)[n - 1]
+    IN /\ end.what = "end" /\ Mirrored(end.to) /\ Primary(end.to) = log
+       /\ Mirrored(begin.from) # Mirrored(begin.to)
+MarkMayComeFirst(event) ==
+    \E n \in (taken[STEPS] + 1)..Len(Thread(STEPS)) :
+        event.hi >= Thread(STEPS)[n].lo /\ SetsMark(n, event.log)
+Harmless == {i \in Appends : ~MarkMayComeFirst(Event(i))}
+Closes == Mirrored(Event(STEPS).from) /\ ~Mirrored(Event(STEPS).to)
 
 TraceInit ==
     /\ Init
@@ -183,30 +173,26 @@ TraceInit ==
     /\ taken = [i \in Threads |-> 0]
 
 TraceNext ==
-    IF Ahead # {} THEN Acknowledge(CHOOSE log \in Ahead : TRUE, 1) /\ Unrecorded
+    IF Followed # {} THEN Follow(CHOOSE log \in Followed : TRUE, 1) /\ Unrecorded
     ELSE IF Looks # {} THEN Look(CHOOSE i \in Looks : TRUE)
     ELSE IF CanInsert THEN InsertRecorded
-    ELSE IF CanRead THEN ReadNext
-    ELSE IF Sends # {} THEN SendRecorded(CHOOSE i \in Sends : TRUE)
-    ELSE IF CanBegin THEN BeginRecorded
-    ELSE IF Copies # {} THEN
-        \/ CopyRecorded(CHOOSE i \in Copies : TRUE)
-        \/ CanEnd /\ SetsWatermark /\ (EndRecorded \/ ReadAhead)
+    ELSE IF CanBegin /\ ~Closes THEN BeginRecorded
+    ELSE IF Harmless # {} THEN AppendRecorded(CHOOSE i \in Harmless : TRUE)
     ELSE
-        \/ CanEnd /\ (EndRecorded \/ ReadAhead)
+        \/ \E i \in Appends : AppendRecorded(i)
+        \/ CanBegin /\ BeginRecorded
+        \/ CanEnd /\ EndRecorded
         \/ AnswerUnrecorded
-        \/ \E i \in {3, 4} : CopyUnrecorded(i)
+        \/ \E i \in RECORDS : CopyUnrecorded(i)
 
 TraceSpec == TraceInit /\ [][TraceNext]_<<vars, trace, data, taken>>
 
-(* What still matters of a state. The rest follows from what was taken, or  *)
-(* is a copy that nobody saw being made, of a message that needs none.      *)
-Awaited(copy) ==
-    \/ data.copied[Other(copy.log)][copy.record.index] > taken[RECORDS[copy.log]]
-    \/ copy.record.message \in data.told \ acked
-Moment ==
-    <<trace, taken, present, due, acked, hands, {copy \in copies : Awaited(copy)},
-      [log \in Logs |-> SubSeq(logs[log][1], place[log][1] + 1, Len(logs[log][1]))]>>
+(* What still matters of a state; the rest follows from what was taken. Of  *)
+(* a link that is passed, the mark matters to what a row may answer.        *)
+Matters ==
+    <<trace, taken, db.position, copies, acked, {m \in sent \ acked : IsKept(m)},
+      [i \in DOMAIN chain |->
+        IF i < Len(chain) /\ IsPassed(chain[i]) THEN NoMark ELSE chain[i].mark]>>
 
 -----------------------------------------------------------------------------
 (* Not a constraint of the model: tells how far the trace has been taken,   *)

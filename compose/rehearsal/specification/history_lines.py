@@ -81,7 +81,7 @@ class StepLine(_Line, tag="step"):
 
 
 class PlaceLine(_Line, tag="place"):
-    """A position of the workers' consumer group."""
+    """A position, as it was seen."""
 
     log: str
     partition: int
@@ -146,8 +146,7 @@ class Story:
     conversations: dict[str, ConversationLines] = field(default_factory=dict)
     steps: list[StepLine] = field(default_factory=list)
     places: Mapping[tuple[str, int], list[tuple[float, int]]] = field(default_factory=dict)
-    """The positions of the workers' group by log and partition: time, and number of records passed.
-    """
+    """The positions by log and partition: time, and number of records passed."""
     first_phase: int = 0
 
     def role(self, log: str) -> str:

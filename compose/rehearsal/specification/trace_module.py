@@ -21,11 +21,13 @@ CONSTANTS
   Home <- cHome
   Starts <- cStarts
   Retries = 1000000
+  Losses = 0
+  Links = 1000000
   Poison = {}
   Broken = "none"
   Traces <- cTraces
 CONSTRAINT Noted
-VIEW Moment
+VIEW Matters
 INVARIANT Kept
 """
 
@@ -79,23 +81,7 @@ def _trace(trace: ConversationTrace, numbers: Mapping[str, int]) -> str:
         "<<" + ",\n  ".join(_event(event, numbers, zero) for event in trace.threads[name]) + ">>"
         for name in THREADS
     ]
-    told = _set(str(numbers[key]) for key in trace.messages if key in trace.told)
-    copied = f"[old |-> {_copied(trace, 'old', 'new')}, new |-> {_copied(trace, 'new', 'old')}]"
-    return (
-        f"[start |-> {trace.start}, told |-> {told}, copied |-> {copied}, "
-        f"threads |-> <<{', '.join(threads)}>>]"
-    )
-
-
-def _copied(trace: ConversationTrace, log: str, other: str) -> str:
-    """Return, for each record of a log, the number of its last copy's event; 0 without a copy."""
-    last = {
-        event.fields["index"]: number
-        for number, event in enumerate(trace.threads[other], 1)
-        if event.what == "copy"
-    }
-    count = len(trace.threads[log])
-    return "<<" + ", ".join(str(last.get(str(n), 0)) for n in range(1, count + 1)) + ">>"
+    return f"[start |-> {trace.start}, threads |-> <<{', '.join(threads)}>>]"
 
 
 def _event(event: Event, numbers: Mapping[str, int], zero: float) -> str:

@@ -1,8 +1,8 @@
 """Turns the conversations of a history into traces: recorded changes of the model's variables.
 
 See ``docs/proof.md``. A conversation is cut into pieces at quiet times, when every message sent
-before is settled and nothing is under way. The model treats all such states as equal, whatever was
-settled (``Future`` in ``Crossfade.tla``), so each piece begins with empty logs.
+before is settled and nothing is under way. Nothing more can come of what is settled, so each piece
+begins with empty logs (``Trace.tla``).
 """
 
 from __future__ import annotations
@@ -53,7 +53,6 @@ class ConversationTrace:
     start: int
     messages: Sequence[str]
     after: Mapping[str, Sequence[str]]
-    told: frozenset[str]
     threads: Mapping[str, Sequence[Event]]
 
 
@@ -218,7 +217,6 @@ def _trace(
         start=story.phase_at(begins, begins) or 0 if begins > -NEVER else story.first_phase,
         messages=[message.key for message in messages],
         after=_after(messages),
-        told=frozenset(key for _, key in told),
         threads={name: _tight(events) for name, events in threads.items()},
     )
 
@@ -238,7 +236,7 @@ def _places(
     role: str, seen: Iterable[tuple[float, int]], standing: Sequence[int],
     begins: float, ends: float,
 ) -> Iterator[Event]:  # fmt: skip
-    """Yield the group's positions, as the number of this conversation's records it has passed."""
+    """Yield the positions, as the number of this conversation's records that are before them."""
     last = 0
     for at, ordinal in seen:
         count = bisect_left(standing, ordinal + 1)
