@@ -5,7 +5,7 @@ It covers the guide's third rollback scenario.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -19,7 +19,8 @@ from compose.grid import Grid
 from compose.output import UNKNOWN, client_settings, err, fail, out, run
 from compose.settings import Settings
 from compose.terminal import confirm, styled
-from ingress.console.health.losses import loss_sentence
+from ingress.console.health.losses import loss_sentence, rows_sentence
+from ingress.console.views import Sentence
 from persistence.audit.audit import audit as look
 from persistence.audit.job import run_repair
 from persistence.audit.report import AuditReport, RepairReport
@@ -55,7 +56,7 @@ def audit(
 ) -> None:
     """Compare the rows with the log, and look for duplicates.
 
-    Exit status 1 if a difference is found, else 3 if the log lost records that were not put back,
+    Exit status 1 if a difference is found, else 3 if records without a row are gone from the log,
     since these can't be compared, or if a server can't be reached. Without --repair, or with
     --dry-run, the command changes nothing, may run beside the service, and lists what a repair
     would change.
@@ -117,9 +118,8 @@ def _show(report: AuditReport, *, as_json: bool) -> None:
     records = sum(checked.records for checked in report.ranges)
     held = counted(records, "settled record")
     out.print(f"{counted(report.rows, 'row')}; {held} that {report.transport} still holds")
-    if report.loss:
-        tone = "yellow" if report.are_records_gone else "green"
-        sentence = loss_sentence(report.loss)
+    tone = "yellow" if report.are_records_gone else "green"
+    for sentence in _losses(report):
         out.print(styled(("not among them: ", tone), sentence.text))
         out.print(styled((sentence.next or "", "dim")))
     _list("rules the schema lacks", report.missing_constraints)
@@ -138,6 +138,13 @@ def _show(report: AuditReport, *, as_json: bool) -> None:
         out.print(styled(("records are gone; the others are as they should be", "yellow")))
     else:
         out.print(styled(("nothing is wrong", "green")))
+
+
+def _losses(report: AuditReport) -> Iterator[Sentence]:
+    if report.loss:
+        yield loss_sentence(report.loss)
+    if report.rows_gone:
+        yield rows_sentence(report.rows_gone)
 
 
 def _loss(report: AuditReport) -> dict[str, Any] | None:

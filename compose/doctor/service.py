@@ -10,7 +10,7 @@ from compose.process.logs.read_only import watching
 from compose.settings import Settings
 from ingress.console.health.database import database_sentences
 from ingress.console.health.logs import log_sentences
-from ingress.console.health.losses import loss_sentence
+from ingress.console.health.losses import loss_sentence, rows_sentence
 from ingress.console.health.wording import alarms_in
 from ingress.console.views import LogView, Status
 from transport.errors import ConfigurationError
@@ -21,7 +21,7 @@ _SEE = "see RUNBOOKS.md"
 
 
 async def examine_service(settings: Settings) -> AsyncIterator[Observation]:
-    """Yield the alarms.
+    """Yield the alarms, and the known losses of rows.
 
     Losses, and servers that did not answer this examination, are among the observations of each
     server, where a time-out is unknown.
@@ -37,6 +37,9 @@ async def examine_service(settings: Settings) -> AsyncIterator[Observation]:
     if not status.database.up:
         known |= {sentence.text for sentence in database_sentences(status.database)}
     alarms = [alarm for alarm in alarms_in(status.health) if alarm.text not in known]
+    for loss in status.database.row_losses:
+        if (sentence := rows_sentence(loss)).level != "alarm":
+            yield fine("rows", sentence.text)
     for alarm in alarms:
         yield bad("alarm", alarm.text, alarm.next or _SEE)
     if not alarms:

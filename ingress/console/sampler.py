@@ -46,6 +46,7 @@ from persistence.jobs.table import stalled
 from persistence.ownership.fences import owners
 from persistence.reads import overview
 from persistence.retention.archives import ArchiveTable
+from persistence.store.row_losses import row_losses
 from persistence.store.standstill import standstill
 from transport.clock import now as now_text
 from transport.errors import one_line
@@ -216,11 +217,14 @@ class Sampler:
                     owned_by = await owners(connection)
                     jobs = await stalled(connection)
                     missing = await missing_now(connection, state) if state else None
+                    losses = tuple(await row_losses(connection))
         except (Outage, TimeoutError) as error:
             message = one_line(error, empty=f"no answer in {self._timeout:g} s")
             return _InDatabase(Database(up=False, error=message))
         why, remedy = found or (None, None)
-        database = Database(up=True, error=why, remedy=remedy, archive_waits=waits)
+        database = Database(
+            up=True, error=why, remedy=remedy, archive_waits=waits, row_losses=losses
+        )
         others = met_another_log(there, known)
         return _InDatabase(database, there, letters, state, others, jobs, missing, owned_by)
 

@@ -13,6 +13,7 @@ from persistence.database.outage import Paused
 from persistence.json_types import Small, Time
 from persistence.reads.messages import StoredPosition
 from persistence.reads.overview import Letters
+from persistence.store.row_losses import RowLoss
 
 __all__ = [
     "Database",
@@ -127,6 +128,8 @@ class Database(ApiStruct, frozen=True):
     """What to do where it answers and takes no rows."""
     archive_waits: float = 0.0
     """Seconds since an archive file was begun that is not finished; 0 if there is none."""
+    row_losses: tuple[RowLoss, ...] = ()
+    """The rows of acknowledged messages that it lost, by log."""
 
 
 class MigrationBrief(ApiStruct, frozen=True):

@@ -13,6 +13,7 @@ import asyncpg
 from persistence.audit.report import AuditReport, AuditRow, Differing, Duplicate, Unaccounted
 from persistence.audit.scan import scan
 from persistence.database.pool import Connection, Pool, using
+from persistence.store.row_losses import row_losses
 from persistence.timestamps import rfc3339
 from transport.contract import Transport
 from transport.message.identity import message_id
@@ -91,6 +92,7 @@ async def audit(pool: Pool, transport: Transport) -> AuditReport:
         rows = await connection.fetchval("SELECT count(*) FROM messages", timeout=LONGEST_SECONDS)
         constraints = await missing_constraints(connection)
         doubled = await duplicates(connection)
+        losses = await row_losses(connection)
     found = await scan(pool, transport)
     whats = [finding.what for finding in found.findings]
     return AuditReport(
@@ -104,6 +106,7 @@ async def audit(pool: Pool, transport: Transport) -> AuditReport:
         disorders=found.disorders,
         own_ids=found.own_ids,
         loss=found.loss,
+        rows_gone=next((it for it in losses if it.log == transport.name and it.are_gone), None),
     )
 
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 import msgspec
 
 from otel.losses import Loss
+from persistence.store.row_losses import RowLoss
 
 __all__ = [
     "AuditReport",
@@ -121,6 +122,8 @@ class AuditReport(msgspec.Struct, frozen=True, rename="camel"):
     """Records with an own id; nothing is wrong with them."""
     loss: Loss | None = None
     """The records that the log lost, as far as it counts them; they were not compared."""
+    rows_gone: RowLoss | None = None
+    """Records without a row that the log no longer held when a worker came to them."""
 
     @property
     def lost(self) -> int:
@@ -129,8 +132,9 @@ class AuditReport(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def are_records_gone(self) -> bool:
-        """Whether the log lost records that were not put back, or does not know how many."""
-        return self.loss is not None and not self.loss.is_healed
+        """Whether records are gone that have no row, or it is unknown how many."""
+        is_healed = self.loss is None or self.loss.is_healed
+        return not is_healed or self.rows_gone is not None
 
     @property
     def clean(self) -> bool:

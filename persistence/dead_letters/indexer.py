@@ -123,9 +123,9 @@ class DeadLetterIndexer:
         held = await self._log_barrier.run(
             partial(self._bounds.held_after, _PARTITION, through), leave
         )
-        if held != through:
+        if held.offset != through:
             with suppress(FenceLost):  # the next call reads the position again
-                await self._database_barrier.run(partial(position.move, held), leave)
+                await self._database_barrier.run(partial(position.move, held.offset), leave)
 
     async def _publish(self) -> None:
         """Show the position to the log's tools; nothing depends on it."""

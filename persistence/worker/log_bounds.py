@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import structlog
 
@@ -12,12 +13,19 @@ from persistence.worker.position_metrics import PositionMetrics
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Progress, Topic, Transport
 from transport.errors import TransportUnavailable
 
-__all__ = ["LogBounds", "before_first", "holds_all"]
+__all__ = ["HeldAfter", "LogBounds", "before_first", "holds_all"]
 
 _log = structlog.get_logger(__name__)
 
 _SHOWN_SECONDS = 1.0
 """All partitions that are taken within this time share one question."""
+
+
+class HeldAfter(NamedTuple):
+    """The offset to read after, and whether records that had no row are gone before it."""
+
+    offset: str
+    are_rows_lost: bool = False
 
 
 class LogBounds:
@@ -38,7 +46,7 @@ class LogBounds:
         self._asked = float("-inf")
         self._shown: dict[int, str] = {}
 
-    async def held_after(self, partition: int, through: str) -> str:
+    async def held_after(self, partition: int, through: str) -> HeldAfter:
         """Return the offset to read after, for a position in the same log.
 
         That is the offset before the first record if the log removed records that had no row yet:
@@ -75,10 +83,11 @@ class LogBounds:
                     last=last or "none",
                     reads_after=after or "the beginning",
                 )
-                return after
+                return HeldAfter(after)
         if last == through or await holds_all(log, topic, partition, through):
-            return through
-        if self._lost_after.get(partition) != through:
+            return HeldAfter(through)
+        is_new = self._lost_after.get(partition) != through
+        if is_new:
             self._lost_after[partition] = through
             self._rows_lost.inc()
             _log.error(
@@ -89,7 +98,7 @@ class LogBounds:
                 position=through or "the beginning",
                 remedy="another log or a backup may have them",
             )
-        return await before_first(log, topic, partition) or last
+        return HeldAfter(await before_first(log, topic, partition) or last, is_new)
 
     async def begin(self, partition: int) -> str:
         """Return the position just before the first record; empty if nothing was removed yet.

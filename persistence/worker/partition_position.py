@@ -16,6 +16,7 @@ from persistence.chain.links import Chain
 from persistence.errors import FenceLost
 from persistence.store.batch import Fence
 from persistence.store.positions import Opened
+from persistence.store.row_losses import record_row_loss
 from persistence.worker.log_bounds import LogBounds
 from persistence.worker.position_publisher import PositionPublisher
 from persistence.worker.worker_context import WorkerContext
@@ -140,12 +141,36 @@ class PartitionPosition:
         )
         fence.through, fence.place = opened.through, opened.place
         await self._pass_lost_numbers(opened)
-        if opened.is_new:
-            begin = partial(self._bounds.begin, fence.partition)
-        else:
-            begin = partial(self._bounds.held_after, fence.partition, opened.through)
-        await self.move(await context.log_barrier.run(begin, self._leave))
+        await self.move(await self._first_after(opened))
         self._publisher.settled(fence.partition, self.through)
+
+    async def _first_after(self, opened: Opened) -> str:
+        """Return the offset to read after; record whether rows are gone before it."""
+        partition, log_barrier = self.partition, self._context.log_barrier
+        if opened.is_new:
+            return await log_barrier.run(partial(self._bounds.begin, partition), self._leave)
+        held = await log_barrier.run(
+            partial(self._bounds.held_after, partition, opened.through), self._leave
+        )
+        if held.are_rows_lost:
+            await self._record_loss(opened.through, are_gone=True)
+        return held.offset
+
+    async def _record_loss(self, position: str, *, are_gone: bool) -> None:
+        context = self._context
+
+        async def record() -> None:
+            async with context.writer.connection() as connection:
+                await record_row_loss(
+                    connection,
+                    who=context.member,
+                    log=self.fence.transport,
+                    partition=self.partition,
+                    are_gone=are_gone,
+                    position=position,
+                )
+
+        await context.database_barrier.run(record, self._leave)
 
     async def move(self, through: str) -> None:
         """Move to ``through``, unless a statement with rows did it; raises as ``open`` does."""
@@ -180,3 +205,4 @@ class PartitionPosition:
         )
         context.went_back.inc()
         await context.database_barrier.run(context.writer.pass_lost_numbers, self._leave)
+        await self._record_loss(through, are_gone=False)

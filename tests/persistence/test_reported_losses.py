@@ -1,4 +1,4 @@
-"""Lost records in the audit, ``status`` and ``doctor``: one sentence, one status."""
+"""Lost records and rows in the audit, ``status``, ``doctor`` and readiness: one sentence."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from compose.local.ports import free_port
 from persistence.audit.audit import audit
 from tests.compose.conftest import Start, commands
 from tests.persistence.loglib import append, lag
 from tests.persistence.samples import PARTITIONS, message
 from tests.support.crossfade import Crossfade
+from tests.support.eventually import eventually
 from tests.transport.settler import settle
 from transport.contract import WORKER_GROUP, Topic
 from transport.features.forwarding import Forwarding
 from transport.message.partitioner import partition_for
+from transport.redis.keys import trimmed
 
 P = partition_for("conv", PARTITIONS)
 STREAM = f"msg:stream:{P}"
@@ -112,3 +116,88 @@ async def test_what_was_put_back_is_not_gone(transport, database_pool) -> None:
     report = await audit(database_pool, Healed(transport))
     assert report.loss is not None
     assert (report.loss.lost, report.loss.gone) == (2 * transport.partitions, 0)
+
+
+async def _is_drained(transport) -> bool:
+    return await lag(transport) == 0
+
+
+async def _lose_rows(start, transport, pool) -> None:
+    """Take five of six rows back, as a failover to a standby that was behind does."""
+    running = start(member="w1")
+    await append(transport, message("kept", "conv"))
+    await eventually(lambda: _is_drained(transport), timeout=20)
+    before = await pool.fetch("SELECT transport, partition, through FROM log_positions")
+    await append(transport, *(message(f"lost-{n}", "conv") for n in range(5)))
+    await eventually(lambda: _is_drained(transport), timeout=20)
+    await running.stop()
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("DELETE FROM messages WHERE client_message_id LIKE 'lost-%'")
+        await connection.executemany(
+            "UPDATE log_positions SET through = $3 WHERE transport = $1 AND partition = $2",
+            [(row["transport"], row["partition"], row["through"]) for row in before],
+        )
+
+
+async def test_rows_that_were_put_back_are_a_notice_in_status_and_doctor(
+    start, transport, database_pool, crossfade
+) -> None:
+    await _lose_rows(start, transport, database_pool)
+    running = start(member="w2")
+
+    async def is_back() -> bool:
+        return bool(await database_pool.fetchval("SELECT count(*) = 6 FROM messages"))
+
+    await eventually(is_back, timeout=20)
+    await running.stop()
+    fact = "PostgreSQL lost rows of acknowledged messages, the last "
+    for command in ("status", "doctor"):
+        status, sentences = await _health(crossfade, command)
+        (told,) = [text for text in sentences if text.startswith(fact)]
+        assert "put them back from redis, in 1 partition" in told
+        assert status == 0, command
+    ran = await crossfade("audit")
+    assert await ran.ends() == 0, ran.text
+
+
+async def test_rows_whose_records_are_gone_are_an_alarm_everywhere(
+    start, transport, database_pool, client, crossfade
+) -> None:
+    """Readiness is of an API, which accepts messages: it stays in the load balancer."""
+    await _lose_rows(start, transport, database_pool)
+    held = [record.offset for record in await transport.read(Topic.MESSAGES, P)]
+    await client.xtrim(STREAM, minid=held[3], approximate=False)
+    await client.set(trimmed(STREAM), held[2])
+    running = start(member="w2")
+
+    async def is_passed() -> bool:
+        return bool(await database_pool.fetchval("SELECT count(*) = 4 FROM messages"))
+
+    await eventually(is_passed, timeout=20)
+    await running.stop()
+    fact = "Records of redis that had no row are gone, in 1 partition, the last "
+    for command in ("status", "doctor"):
+        status, sentences = await _health(crossfade, command)
+        (told,) = [text for text in sentences if text.startswith(fact)]
+        assert "This alarm ends an hour after the last loss" in told
+        assert status == 1, command
+    ran = await crossfade("audit")
+    assert await ran.ends() == 3, ran.text
+    assert fact in ran.text
+    assert "nothing is wrong" not in ran.text
+    port = free_port()
+    serving = await crossfade("serve", PORT=str(port), METRICS_PORT=str(free_port()))
+
+    async def is_degraded() -> bool:
+        try:
+            async with httpx.AsyncClient() as browser:
+                ready = await browser.get(f"http://127.0.0.1:{port}/readyz")
+        except httpx.TransportError:
+            return False
+        return fact in ready.text and (ready.status_code, ready.json()["status"]) == (
+            200,
+            "degraded",
+        )
+
+    await eventually(is_degraded, timeout=60)
+    assert await serving.terminate() == 0

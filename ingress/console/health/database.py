@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ingress.console.health.losses import rows_sentence
 from ingress.console.health.wording import span
 from ingress.console.views import Database, Sentence
 
@@ -14,7 +15,7 @@ _ARCHIVE_FAILS = 2 * 3600.0  # seconds
 
 
 def database_sentences(database: Database) -> Iterator[Sentence]:
-    """Yield sentences about an outage of PostgreSQL, and an unfinished archive."""
+    """Yield sentences about an outage of PostgreSQL, its lost rows, and an unfinished archive."""
     if database.up and database.error:
         yield Sentence(
             level="alarm",
@@ -31,6 +32,7 @@ def database_sentences(database: Database) -> Iterator[Sentence]:
             next="Start PostgreSQL again, or correct DATABASE_URL; workers go on by themselves. "
             "WorkersPaused in RUNBOOKS.md has more.",
         )
+    yield from map(rows_sentence, database.row_losses)
     if database.archive_waits > _ARCHIVE_FAILS:
         yield Sentence(
             level="warning",

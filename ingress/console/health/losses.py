@@ -9,8 +9,9 @@ from __future__ import annotations
 from ingress.console.health.wording import span
 from ingress.console.views import Sentence
 from otel.losses import Loss
+from persistence.store.row_losses import RowLoss
 
-__all__ = ["loss_sentence", "rescue_sentence"]
+__all__ = ["loss_sentence", "rescue_sentence", "rows_sentence"]
 
 _ALARM_SECONDS = 3600.0  # as long as the alert QueueMessagesLost lasts
 _WAIT = "Set REDIS_WAIT_REPLICAS to the number of replicas, and a failover loses none."
@@ -31,10 +32,7 @@ def loss_sentence(loss: Loss) -> Sentence:
         f"{_are(loss.gone)} gone."
     )
     if loss.is_uncounted:
-        text += (
-            " More may be gone: a process that had appended some just before the failover has "
-            "ended, and could not append them again."
-        )
+        text += " More may be gone than could be counted."
     if loss.is_healed:
         return Sentence(level="notice", text=text, next=_WAIT, page="partitions")
     remedy = (
@@ -60,6 +58,41 @@ def rescue_sentence(name: str, rescued: int) -> Sentence:
         text=f"Failovers of {name} lost {records} in the last day: all were put back, none is "
         "known to be gone.",
         next=f"{_WAIT} `crossfade audit` compares the log with the rows.",
+        page="partitions",
+    )
+
+
+def rows_sentence(loss: RowLoss) -> Sentence:
+    """Return the sentence about rows of acknowledged messages that PostgreSQL lost.
+
+    If their records are gone too, it is an alarm for an hour, and a notice for 30 days. Otherwise
+    it is a notice for a day.
+    """
+    partitions = "1 partition" if loss.partitions == 1 else f"{loss.partitions} partitions"
+    when = f"{span(loss.seconds)} ago"
+    if not loss.are_gone:
+        return Sentence(
+            level="notice",
+            text=f"PostgreSQL lost rows of acknowledged messages, the last {when}: workers "
+            f"put them back from {loss.log}, in {partitions}.",
+            next="Find out why: a backup was restored, or a standby that was behind was promoted. "
+            "`crossfade audit` compares the rows with the log. This notice ends a day after the "
+            "last loss.",
+            page="partitions",
+        )
+    is_alarm = loss.seconds < _ALARM_SECONDS
+    ends = (
+        " This alarm ends an hour after the last loss, and a notice after 30 days."
+        if is_alarm
+        else ""
+    )
+    return Sentence(
+        level="alarm" if is_alarm else "notice",
+        text=f"Records of {loss.log} that had no row are gone, in {partitions}, the last {when}: "
+        "PostgreSQL went back too far, or no worker read them in time.",
+        next="Another log or a backup may have them (`crossfade audit --transport LOG --repair`), "
+        "or their producers send them again with the same keys: see RowsLost in RUNBOOKS.md."
+        f"{ends}",
         page="partitions",
     )
 
