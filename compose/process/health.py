@@ -25,7 +25,7 @@ from persistence.worker.worker import Worker
 from transport.contract import Transport
 from transport.deadline import answer
 from transport.errors import PartlyUnavailable, TransportError, Unreadable
-from transport.shadow import Mirror
+from transport.shadow.mirror import Mirror
 
 __all__ = [
     "Application",

@@ -15,7 +15,8 @@ from transport.contract import Record, Transport
 from transport.errors import TransportUnavailable
 from transport.registry import create
 from transport.settings import TransportSettings
-from transport.shadow import Mirror, ShadowTransport
+from transport.shadow.mirror import Mirror
+from transport.shadow.transport import ShadowTransport
 
 __all__ = ["LogPair", "Shadowed", "everything"]
 

@@ -17,10 +17,11 @@ from transport.contract import Appended, Envelope, Record, Topic
 from transport.memory import MemoryTransport
 from transport.message.envelope import HEADER_MIRROR_PARTITION, seal_message, seal_receipt
 from transport.settings import TransportSettings
-from transport.shadow import Mirror, ShadowTransport
 from transport.shadow.copies import mirrored
 from transport.shadow.homes import counterpart, home_of
+from transport.shadow.mirror import Mirror
 from transport.shadow.origin import Origin, origin_of
+from transport.shadow.transport import ShadowTransport
 
 COUNTS = st.integers(1, 40)
 

@@ -10,7 +10,8 @@ from transport.conformance import Backend
 from transport.contract import Topic
 from transport.memory import MemoryLog, MemoryTransport
 from transport.settings import TransportSettings
-from transport.shadow import Mirror, ShadowTransport
+from transport.shadow.mirror import Mirror
+from transport.shadow.transport import ShadowTransport
 
 
 @pytest.fixture(params=["async", "sync", "async-refusing", "async-hanging"])

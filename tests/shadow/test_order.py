@@ -17,7 +17,8 @@ from transport.contract import Envelope, Outcome, Record, Transport
 from transport.errors import AppendUnknown, TransportError
 from transport.memory import MemoryLog, MemoryTransport
 from transport.settings import TransportSettings
-from transport.shadow import Mirror, ShadowTransport
+from transport.shadow.mirror import Mirror
+from transport.shadow.transport import ShadowTransport
 
 _GIVE_UP_AFTER = 3
 _SENT, _KEPT = 15, 12

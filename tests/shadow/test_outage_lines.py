@@ -12,7 +12,8 @@ from transport.conformance.envelopes import message
 from transport.outage_watch import OutageWatch
 from transport.registry import create
 from transport.settings import TransportSettings
-from transport.shadow import Mirror, ShadowTransport
+from transport.shadow.mirror import Mirror
+from transport.shadow.transport import ShadowTransport
 
 
 async def test_copies_that_fail_and_arrive_in_turn_are_two_lines(

@@ -20,11 +20,12 @@ from transport.errors import AppendUnknown, TransportError
 from transport.memory import MemoryTransport
 from transport.redis.entry_ids import id_key
 from transport.settings import TransportSettings
-from transport.shadow import Mirror, ShadowTransport
 from transport.shadow.breaker import Breaker
 from transport.shadow.copies import Copy
+from transport.shadow.mirror import Mirror
 from transport.shadow.outcomes import Drop
 from transport.shadow.queue import Queue
+from transport.shadow.transport import ShadowTransport
 
 
 def _mirror(watch: RecordingObserver, behaviour, **changes) -> ShadowTransport:

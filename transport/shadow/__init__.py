@@ -1,10 +1,5 @@
 """The shadow: a second log that gets a copy of every message, for a migration to that log.
 
-``ShadowTransport`` is the decorator of the primary; its module explains how order is kept.
-``Mirror`` sends the copies to the shadow.
+``transport`` has the decorator of the primary, and explains how order is kept. ``mirror`` sends the
+copies to the shadow.
 """
-
-from transport.shadow.mirror import Mirror
-from transport.shadow.transport import ShadowTransport
-
-__all__ = ["Mirror", "ShadowTransport"]

@@ -16,7 +16,8 @@ from persistence.shadow_gaps import ShadowGaps
 from transport.contract import Transport
 from transport.registry import create
 from transport.settings import TransportSettings
-from transport.shadow import Mirror, ShadowTransport
+from transport.shadow.mirror import Mirror
+from transport.shadow.transport import ShadowTransport
 
 __all__ = ["Logs", "open_logs", "shadowed", "written_by"]
 
