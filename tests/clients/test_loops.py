@@ -25,9 +25,9 @@ async def test_loops_that_run_one_after_the_other(site: Site, conversation: str)
         for content in contents:
             asyncio.run(_send(client, conversation, content))
 
-    await asyncio.to_thread(run)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # sockets of loops that are closed
+        await asyncio.to_thread(run)
         gc.collect()
     assert await site.rows(conversation, len(contents)) == contents
 
