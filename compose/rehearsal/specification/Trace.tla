@@ -8,7 +8,7 @@
 (*                                                                         *)
 (* A trace is a part of one conversation's life, from one quiet moment to  *)
 (* another. Its threads are what the clients were told, the steps of the   *)
-(* walk, the records of each log, the rows, and the places that the        *)
+(* change, the records of each log, the rows, and the places that the      *)
 (* positions were seen at. Within a thread the order is known. Between     *)
 (* threads an event happens within lo and hi.                              *)
 (*                                                                         *)
@@ -95,9 +95,9 @@ BeginRecorded == BeginStep(Event(STEPS).from, Event(STEPS).to) /\ Take(STEPS)
 CanEnd == May(STEPS, "end")
 EndRecorded == EndStep(Event(STEPS).to) /\ Take(STEPS)
 
-(* Two kinds of events change nothing: somebody looked. A client saw an     *)
-(* answer, so the message is acknowledged by then. A position was seen at a *)
-(* place, so it is there by then.                                           *)
+(* Two kinds of events change nothing. A client saw an answer, so the       *)
+(* message is acknowledged by then. A position was seen at a place, so it   *)
+(* is there by then.                                                        *)
 IsTold(i) == May(i, "told") /\ Event(i).m \in acked
 IsSeen(i) == May(i, "place") /\ db.position[Event(i).log][1] >= Event(i).count
 Look(i) == UNCHANGED vars /\ Take(i)
