@@ -103,11 +103,11 @@ class PartitionFollower:
         return through if self._is_running and through == self._through else None
 
     async def run(self) -> None:
-        """Follow from the position until it has to be opened again, or until told to leave.
+        """Follow from the position until it has to be opened again, or until ``leave`` is set.
 
         Raises:
             FenceLost: another process is the owner, or the position or the chain has changed.
-            Stopping: told to leave while it waited for a dependency.
+            Stopping: ``leave`` was set while it waited for a dependency.
             Unexpected: an error without a rule.
         """
         self._through, self._is_running = self._position.through, True
