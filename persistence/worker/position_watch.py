@@ -59,7 +59,7 @@ class PositionWatch:
                 await self._check(stop)
             except Stopping:
                 return
-            except Exception:  # noqa: BLE001 - logged, and tried again
+            except Exception:  # noqa: BLE001 - a defect here must not end persisting
                 _log.exception("Positions of idle partitions not checked; will retry")
 
     async def _check(self, stop: asyncio.Event) -> None:
