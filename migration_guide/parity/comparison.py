@@ -11,7 +11,7 @@ exactly once, however the logs were interleaved (``migration_guide.parity.order`
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 from msgspec import UNSET
@@ -120,31 +120,26 @@ class Comparison:
         else:
             self._orphaned(facts)
 
-    def doubted(self, before: float = float("inf")) -> list[int]:
-        """Return the logs in which ``judge`` would now count a record as missing.
+    def ripe(self, side: int, before: float = float("inf")) -> list[Facts]:
+        """Return some records of a log whose counterparts had time to come and did not.
 
-        The log may have trimmed that record since the comparison began. So before ``judge``, look
-        up where these logs begin now, and update their extents.
-        """
-        return [
-            1 - side
-            for side in (PRIMARY, SHADOW)
-            if self._waiting.has_ripe(side, self._ripe_before(side, before))
-        ]
-
-    def judge(self, before: float = float("inf")) -> None:
-        """Judge the records whose counterpart had time to come and did not.
+        The other log may have trimmed a counterpart since the comparison began, or may remember the
+        message of an original from before that. So look up where it begins now, update its extent,
+        and set ``known`` of such originals. Then call ``judge``, and ask for more.
 
         Records appended at ``before`` or later are left: the next monitor begins there, and would
         count them a second time.
         """
-        for side in (PRIMARY, SHADOW):
-            for facts in self._waiting.ripe(side, self._ripe_before(side, before)):
-                if facts.mirror is not None:
-                    self._waiting.take(facts)
-                    self._orphaned(facts)
-                else:
-                    self._judge(facts, 1 - side)
+        return self._waiting.ripe(side, self._ripe_before(side, before))
+
+    def judge(self, ripe: Sequence[Facts]) -> None:
+        """Judge the records that ``ripe`` returned."""
+        for facts in ripe:
+            if facts.mirror is not None:
+                self._waiting.take(facts)
+                self._orphaned(facts)
+            else:
+                self._judge(facts, 1 - facts.side)
 
     def take_samples(self) -> list[Sample]:
         """Return the samples, and make room for new ones."""

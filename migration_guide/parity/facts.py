@@ -57,9 +57,10 @@ class Facts(msgspec.Struct, gc=False):
     every log; ``scope`` is a digest of the key (the conversation), within which order counts.
     ``body`` is a hash of the body, ``beside`` of the key and of the headers in ``AGREEING``; both
     have 64 bits and mean something in this process only. ``content`` is a digest of what the sender
-    sent, the same for each of its retries. ``mirror`` is the offset, in the other log, of the
-    record that this is a copy of, and ``mirror_place`` its place. ``traceparent`` is the header, as
-    it came. Times are seconds since the epoch.
+    sent, the same for each of its retries. ``name`` is the id under which a log remembers it:
+    the message's, or the receipt's own; empty if it is neither. ``mirror`` is the offset, in the
+    other log, of the record that this is a copy of, and ``mirror_place`` its place. ``traceparent``
+    is the header, as it came. Times are seconds since the epoch.
 
     The other fields are set while the record waits for its counterpart. ``known``: the content of
     another record of the same message, which both logs have. ``judged``: the result that the record
@@ -82,6 +83,7 @@ class Facts(msgspec.Struct, gc=False):
     accepted_at: float
     appended_at: float
     message_id: str
+    name: str
     correlation_id: str
     traceparent: bytes | None
     known: bytes | None = None
@@ -100,7 +102,7 @@ def facts_of(
 ) -> Facts:
     """Return the facts of a record of one log; ``other`` is the name of the other log."""
     headers = record.headers
-    message_id = _text(record, HEADER_MESSAGE_ID)
+    message_id, name = _text(record, HEADER_MESSAGE_ID), ""
     accepted_at = record.appended_at
     try:
         event = decode(record)
@@ -132,6 +134,7 @@ def facts_of(
         accepted_at,
         record.appended_at,
         message_id,
+        name,
         _text(record, HEADER_CORRELATION_ID),
         headers.get(HEADER_TRACEPARENT),
     )

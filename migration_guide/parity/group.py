@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from uuid import UUID
 
 from migration_guide.parity.beginning import Beginning
 from migration_guide.parity.cells import Cell, CellGroup
 from migration_guide.parity.comparison import PRIMARY, SHADOW, Comparison, ParityLimits
 from migration_guide.parity.extent import Extent
-from migration_guide.parity.facts import Facts
+from migration_guide.parity.facts import Facts, Mode
 from migration_guide.parity.reading import Merged
 from transport.contract import Transport
 
@@ -23,6 +24,15 @@ _STEP = 10
 """Records between two looks at the time."""
 _TURN = 100
 """Records between two reports of progress, and for each cell between two judgements."""
+
+
+def _is_uuid(text: str) -> bool:
+    """Return whether a log can have remembered an id; another program's may be any text."""
+    try:
+        UUID(text.partition("/")[0])
+    except ValueError:
+        return False
+    return True
 
 
 async def _yield(_worked: float) -> None:
@@ -177,9 +187,39 @@ class GroupComparison:
 
     async def _judge(self, before: float) -> None:
         for comparison in self.comparisons.values():
-            for side in comparison.doubted(before):
-                await self._look_at_beginning(comparison, side)
-            comparison.judge(before)
+            for side in (PRIMARY, SHADOW):
+                while ripe := comparison.ripe(side, before):
+                    await self._look_at_beginning(comparison, 1 - side)
+                    await self._recall(comparison, ripe, 1 - side)
+                    comparison.judge(ripe)
+
+    async def _recall(self, comparison: Comparison, ripe: Sequence[Facts], other: int) -> None:
+        """Set ``known`` of the originals whose message the other log has from before.
+
+        A repeat of an old message is one more record in a log that remembers nothing (Kafka), and
+        none in one that remembers its appends (Redis).
+        """
+        partition = comparison.cell[other]
+        extent = self.extents[other][partition]
+        lacking = [
+            facts
+            for facts in ripe
+            if facts.mode is Mode.ORIGINAL
+            and facts.known is None
+            and facts.appended_at >= extent.held_from
+            and _is_uuid(facts.name)
+        ]
+        memory = await self._merged.recall(other, [facts.name for facts in lacking])
+        for facts, first in zip(lacking, memory, strict=True):
+            if first is None:
+                continue
+            held = await self._merged.at(other, partition, first.offset)
+            if held is None:
+                is_another = self._merged.place(other, first.offset) < extent.first_held
+            else:
+                is_another = held.identity == facts.identity and held.mirror != facts.offset
+            if is_another:
+                facts.known = first.fingerprint.encode()
 
     async def _look_at_beginning(self, comparison: Comparison, side: int) -> None:
         """Look up where a log begins now: a record trimmed meanwhile must not count as missing."""

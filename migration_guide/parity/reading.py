@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush, heapreplace
 
 from migration_guide.parity.beginning import NOWHERE, first_record
 from migration_guide.parity.cells import Cell, CellGroup
 from migration_guide.parity.facts import Facts, facts_of
-from transport.contract import Record, Topic, Transport
+from transport.contract import Record, Remembered, Topic, Transport
 from transport.lookup import record_at
 from transport.message.envelope import HEADER_MIRROR_OF
 from transport.shadow.homes import counterpart
@@ -94,6 +94,19 @@ class Merged:
         """
         record = await record_at(self._logs[side], Topic.MESSAGES, partition, offset)
         return None if record is None else self._facts(record, side)
+
+    async def recall(self, side: int, ids: Sequence[str]) -> Sequence[Remembered | None]:
+        """Return the first append of each message of a log; ``None`` where it is not remembered.
+
+        Raises:
+            TransportUnavailable: the log can't be asked.
+        """
+        log = self._logs[side]
+        return await log.recall(ids) if ids and log.features.remembers else [None] * len(ids)
+
+    def place(self, side: int, offset: str) -> bytes:
+        """Return the place of an offset of a log."""
+        return self._logs[side].sort_key(offset)
 
     async def next(self) -> tuple[Cell, Facts] | None:
         """Return the next record and its cell, ``None`` when all partitions are at their end.

@@ -36,7 +36,7 @@ class ParityResult(StrEnum):
     ORDER_BACKFILLED = "order_backfilled"
     """Opposite order because a backfill appended the copy, late on purpose."""
     DUPLICATE = "duplicate"
-    """One more record of a message that both logs hold. The rows stay single."""
+    """One more record of a message that both logs have or remember. The rows stay single."""
     CONFLICT = "conflict"
     """A second body under one key, both accepted at once: a worker dead-letters one of them, and
     the other log, if it remembers keys, has not taken both."""

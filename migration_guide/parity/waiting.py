@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from heapq import merge
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from operator import attrgetter
 
 import msgspec
@@ -39,6 +39,7 @@ CREATE INDEX by_place ON waiting (side, copy, place);
 CREATE INDEX by_age ON waiting (young, side, appended_at);
 """
 _RIPE = "young = 1 AND side = ? AND appended_at < ?"
+_RIPE_AT_ONCE = 500
 _FILTER_BITS = 1 << 20
 
 
@@ -148,28 +149,19 @@ class UnpairedRecords:
                 self.young[facts.side] -= 1
             self._file.put(facts)
 
-    def has_ripe(self, side: int, until: float) -> bool:
-        """Return whether ``ripe`` would yield anything, without reading it."""
-        if self._file and self._file.where(f"{_RIPE} LIMIT 1", side, until):
-            return True
-        first = next((facts for facts in self._young.values() if facts.side == side), None)
-        return first is not None and first.appended_at < until
+    def ripe(self, side: int, until: float) -> list[Facts]:
+        """Return some young records of ``side`` that were appended before ``until``.
 
-    def ripe(self, side: int, until: float) -> Iterator[Facts]:
-        """Yield the young records of ``side`` that were appended before ``until``.
-
-        The caller takes each of them, or judges it and passes it to ``keep``.
+        The caller takes each of them, or judges it and passes it to ``keep``; then it asks for
+        more.
         """
-        if self._file:
-            while found := self._file.where(f"{_RIPE} LIMIT 500", side, until):
-                yield from found
-        ripe: list[Facts] = []
-        for facts in self._young.values():  # each side's in the order of its log
-            if facts.side == side:
-                if facts.appended_at >= until:
-                    break
-                ripe.append(facts)
-        yield from ripe
+        if self._file and (
+            found := self._file.where(f"{_RIPE} LIMIT {_RIPE_AT_ONCE}", side, until)
+        ):
+            return found
+        ours = (facts for facts in self._young.values() if facts.side == side)
+        # Each side's are in the order of its log.
+        return list(islice(takewhile(lambda it: it.appended_at < until, ours), _RIPE_AT_ONCE))
 
     def first_original(self, side: int, *, young: bool = False) -> bytes | None:
         """Return the place of the first original of ``side``, ``None`` if none waits.

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from redis.asyncio import Redis
 
 from tests.support.kafka import KafkaNode, fresh_settings
 from transport.kafka import KafkaTransport
@@ -28,6 +29,18 @@ def both_settings(kafka_server: KafkaNode, redis_settings: TransportSettings) ->
 async def redis_log(both_settings: TransportSettings) -> AsyncIterator[RedisTransport]:
     async with RedisTransport(both_settings) as log:
         yield log
+
+
+@pytest_asyncio.fixture
+async def redis_client(both_settings: TransportSettings) -> AsyncIterator[Redis]:
+    """Another program's connection to the Redis of ``redis_log``."""
+    async with Redis(
+        host=both_settings.redis_host,
+        port=both_settings.redis_port,
+        db=both_settings.redis_stream_db,
+        protocol=2,
+    ) as client:
+        yield client
 
 
 @pytest_asyncio.fixture

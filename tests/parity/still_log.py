@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from transport.clock import timestamp
-from transport.contract import Progress, Record, Topic
+from transport.contract import Features, Progress, Record, Topic
 from transport.message.envelope import (
     HEADER_MIRROR_OF,
     HEADER_SHADOW_MODE,
@@ -24,6 +24,8 @@ EPOCH = 1_700_000_000.0
 
 class StillLog:
     """The part of a transport that a comparison uses; offsets are numbers, with gaps allowed."""
+
+    features = Features(remembers=False, durable=False, shared=False)
 
     def __init__(self, name: str, partitions: int = 1) -> None:
         self.name = name

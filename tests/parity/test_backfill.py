@@ -10,7 +10,6 @@ from collections import Counter
 
 import msgspec
 import pytest
-from redis.asyncio import Redis
 
 from migration_guide.backfill.request import Request
 from migration_guide.backfill.run import Backfill
@@ -124,14 +123,9 @@ async def test_the_next_one_begins_where_all_was_known_to_be_equal(
 
 
 async def test_what_cannot_be_copied_is_told_by_each_run(
-    redis_log, kafka_log, both_settings, database_pool
+    redis_log, kafka_log, redis_client, database_pool
 ):
-    client = Redis(
-        host=both_settings.redis_host, port=both_settings.redis_port,
-        db=both_settings.redis_stream_db, protocol=2,
-    )  # fmt: skip
-    async with client:
-        await client.xadd("msg:stream:0", {b"key": b"no \xff text", b"body": b"any"})
+    await redis_client.xadd("msg:stream:0", {b"key": b"no \xff text", b"body": b"any"})
     for numbers in (range(40), range(40, 80)):
         await send(redis_log, kafka_log, numbers, copied=lambda n: n % 20)
         status = await Backfill(database_pool, redis_log, kafka_log, request()).run()
@@ -306,7 +300,7 @@ async def persist(log, pool, numbers) -> None:
 
 
 async def test_what_redis_trimmed_comes_back_from_the_rows(
-    redis_log, kafka_log, both_settings, database_pool
+    redis_log, kafka_log, redis_client, database_pool
 ):
     await send(redis_log, kafka_log, range(60), copied=lambda n: n < 8 or n % 4)
     before = {r.headers["messageId"]: r for r in await every(redis_log)}
@@ -317,13 +311,8 @@ async def test_what_redis_trimmed_comes_back_from_the_rows(
     assert isinstance(outcome, Appended)
     row = PositionedEvent(receipt, "redis", sealed.partition, outcome.offset, None)
     await Writer(database_pool).write([row], None)
-    client = Redis(
-        host=both_settings.redis_host, port=both_settings.redis_port,
-        db=both_settings.redis_stream_db, protocol=2,
-    )  # fmt: skip
-    async with client:
-        for partition in range(4):
-            await client.xtrim(f"msg:stream:{partition}", maxlen=0)
+    for partition in range(4):
+        await redis_client.xtrim(f"msg:stream:{partition}", maxlen=0)
     lost = [n for n in range(8, 60) if n % 4 == 0]
     status = await Backfill(database_pool, redis_log, kafka_log, request()).run()
     assert status.appended == 0  # the log has nothing to copy
@@ -345,18 +334,13 @@ async def test_what_redis_trimmed_comes_back_from_the_rows(
 
 
 async def test_what_redis_lost_in_the_middle_comes_back_from_the_rows(
-    redis_log, kafka_log, both_settings, database_pool
+    redis_log, kafka_log, redis_client, database_pool
 ):
     """A failover lost it, or an XDEL: it is younger than the first record that Redis holds."""
     offsets = await send(redis_log, kafka_log, range(20), copied=lambda n: n not in {9, 10})
     await persist(redis_log, database_pool, range(20))
-    client = Redis(
-        host=both_settings.redis_host, port=both_settings.redis_port,
-        db=both_settings.redis_stream_db, protocol=2,
-    )  # fmt: skip
     home = partition_for(message(9).conversation_id, redis_log.partitions)
-    async with client:
-        assert await client.xdel(f"msg:stream:{home}", offsets[9]) == 1
+    assert await redis_client.xdel(f"msg:stream:{home}", offsets[9]) == 1
     rows = request(from_rows=True)
     assert (await Backfill(database_pool, redis_log, kafka_log, rows).run()).appended == 1
     assert (await Backfill(database_pool, redis_log, kafka_log, request()).run()).appended == 1

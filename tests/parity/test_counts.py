@@ -7,7 +7,6 @@ from collections import Counter
 
 import pytest
 import pytest_asyncio
-from redis.asyncio import Redis
 
 from migration_guide.backfill.run import Backfill
 from migration_guide.parity.check import check
@@ -96,18 +95,13 @@ async def test_copies_in_the_primarys_partition_are_differences(redis_log, kafka
 
 
 async def test_what_redis_trimmed_comes_back_to_its_home_from_the_rows(
-    redis_log, kafka_log, both_settings, database_pool
+    redis_log, kafka_log, redis_client, database_pool
 ):
     await send(redis_log, kafka_log, range(60), copied=lambda n: n < 8 or n % 4)
     before = {r.headers["messageId"]: r for r in await every(redis_log)}
     await persist(redis_log, database_pool, range(60))
-    client = Redis(
-        host=both_settings.redis_host, port=both_settings.redis_port,
-        db=both_settings.redis_stream_db, protocol=2,
-    )  # fmt: skip
-    async with client:
-        for partition in range(4):
-            await client.xtrim(f"msg:stream:{partition}", maxlen=0)
+    for partition in range(4):
+        await redis_client.xtrim(f"msg:stream:{partition}", maxlen=0)
     status = await Backfill(database_pool, redis_log, kafka_log, request(from_rows=True)).run()
     lost = [n for n in range(8, 60) if n % 4 == 0]
     assert status.appended == len(lost)

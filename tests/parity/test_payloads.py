@@ -18,7 +18,6 @@ from tests.parity.mirroring import every, message, send
 from transport.contract import Transport
 from transport.message.envelope import Message, decode
 from transport.message.payload import ContentDigest
-from transport.settings import TransportSettings
 
 AT_ONCE = ParityLimits(settle=0.0, samples=100, tolerance=3600.0)
 
@@ -87,7 +86,7 @@ async def test_a_copy_that_names_other_content_differs(
 async def test_a_backfill_from_rows_makes_records_with_keys_again(
     redis_log: Transport,
     kafka_log: Transport,
-    both_settings: TransportSettings,
+    redis_client: Redis,
     database_pool: Pool,
     in_row: bool,
 ) -> None:
@@ -102,11 +101,8 @@ async def test_a_backfill_from_rows_makes_records_with_keys_again(
             event = msgspec.structs.replace(event, content=content)
         placed = PositionedEvent(event, "redis", record.partition, record.offset, None)
         await writer.write([placed], None)
-    at = both_settings
-    client = Redis(host=at.redis_host, port=at.redis_port, db=at.redis_stream_db, protocol=2)
-    async with client:
-        for partition in range(redis_log.partitions):
-            await client.xtrim(f"msg:stream:{partition}", maxlen=0)
+    for partition in range(redis_log.partitions):
+        await redis_client.xtrim(f"msg:stream:{partition}", maxlen=0)
     rows = request(from_rows=True)
     status = await Backfill(database_pool, redis_log, kafka_log, rows).run()
     assert status.appended == 3

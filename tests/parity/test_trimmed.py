@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from redis.asyncio import Redis
 
 from migration_guide.parity.check import check
 from migration_guide.parity.comparison import ParityLimits
@@ -102,24 +101,19 @@ async def test_who_follows_goes_on_after_a_log_was_emptied() -> None:
 
 
 async def test_a_real_stream_trimmed_under_the_comparison(
-    redis_log, kafka_log, both_settings
+    redis_log, kafka_log, redis_client
 ) -> None:
     await send(redis_log, kafka_log, range(400))
-    client = Redis(
-        host=both_settings.redis_host, port=both_settings.redis_port,
-        db=both_settings.redis_stream_db, protocol=2,
-    )  # fmt: skip
     read, left = redis_log.read, 9
 
     async def read_and_trim(topic, partition, *, after=None, limit=1000):
         page = await read(topic, partition, after=after, limit=min(limit, 10))
         if topic is Topic.MESSAGES and limit > 1:
-            await client.xtrim(f"msg:stream:{partition}", maxlen=left, approximate=False)
+            await redis_client.xtrim(f"msg:stream:{partition}", maxlen=left, approximate=False)
         return page
 
     redis_log.read = read_and_trim
-    async with client:
-        report = await check(redis_log, kafka_log, limits=AT_ONCE)
+    report = await check(redis_log, kafka_log, limits=AT_ONCE)
     assert not report.totals.of(ParityResult.MISSING_IN_PRIMARY, ParityResult.MISSING_IN_SHADOW)
     sent = [
         part.totals.compared + part.totals.of(ParityResult.TRIMMED) > 0
