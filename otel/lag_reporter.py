@@ -51,6 +51,12 @@ class LagMetrics:
             ("transport", "partition"),
             registry=registry,
         )
+        self.put_back = Gauge(
+            "stream_loss_put_back",
+            "Those of the lost records that were appended again since. The rest is gone.",
+            ("transport", "partition"),
+            registry=registry,
+        )
         self.stalled = Gauge(
             "stream_partition_stalled_seconds",
             "How long records have waited while not one was persisted; absent while unknown.",
@@ -109,11 +115,11 @@ class LagReporter:
                 )
             self._unknown = True
             for partition in range(self._transport.partitions):
-                self._set(Progress(partition, None, None, None, None), lost=None)
+                self._set(Progress(partition, None, None, None, None, unavailable=True))
         else:
             self._unknown = False
             for part in progress:
-                self._set(part, lost=None if part.unavailable else part.lost)
+                self._set(part)
             if self._losses is not None:
                 self._losses.note(self._transport.name, progress)
 
@@ -125,14 +131,15 @@ class LagReporter:
                 _set_or_remove(gauge, labels, None)
         self._shown.clear()
 
-    def _set(self, progress: Progress, *, lost: int | None) -> None:
+    def _set(self, progress: Progress) -> None:
         metrics, stalled = self._metrics, self._stalled(progress)
         figures = (
             (metrics.lag, progress.lag),
             (metrics.oldest_age, progress.oldest_age),
             (metrics.stalled, stalled),
         )
-        shown = (*(value for _, value in figures), lost)
+        lost = None if progress.unavailable else progress.lost
+        shown = (*(value for _, value in figures), lost, progress.put_back)
         if self._shown.get(progress.partition) == shown:
             return
         self._shown[progress.partition] = shown
@@ -142,6 +149,7 @@ class LagReporter:
         metrics.lag_unknown.labels(*labels).set(progress.lag is None)
         if lost is not None:  # a loss that was seen stays seen while the log can't be asked
             metrics.lost.labels(*labels).set(lost)
+            metrics.put_back.labels(*labels).set(min(lost, progress.put_back))
 
     def _stalled(self, progress: Progress) -> float | None:
         """Return for how long records have waited without a single one being acknowledged."""

@@ -65,6 +65,24 @@ async def test_an_unreachable_log_makes_all_unknown_and_keeps_a_loss_that_was_se
     assert _value(metrics, "stream_loss_detected") == 5
 
 
+async def test_what_was_put_back_is_counted_beside_the_loss_and_stays_too(metrics: Metrics):
+    log = _Log()
+    reporter = LagReporter(log, metrics)  # type: ignore[arg-type]
+    await reporter.report()
+    assert _value(metrics, "stream_loss_put_back") == 0
+    log.answer = [Progress(0, 1, 0.1, None, "1", lost=5)]
+    await reporter.report()
+    log.answer = [Progress(0, 1, 0.1, None, "1", lost=5, put_back=3)]
+    await reporter.report()
+    assert _value(metrics, "stream_loss_put_back") == 3
+    log.answer = TransportUnavailable("connection refused")
+    await reporter.report()
+    assert _value(metrics, "stream_loss_put_back") == 3
+    log.answer = [Progress(0, 1, 0.1, None, "1", lost=5, put_back=7)]
+    await reporter.report()
+    assert _value(metrics, "stream_loss_put_back") == 5, "more than were lost heal no other loss"
+
+
 async def test_a_loss_is_dated_when_it_rises(metrics: Metrics):
     now = 100.0
     losses = Losses(clock=lambda: now)
