@@ -1,21 +1,23 @@
 """Pages of a log's records, in both directions. No consumer group is used.
 
 A page has a limit in bytes, even if records are large: one read of a log has such a limit, and only
-the beginning of each record is shown.
+the beginning of each record is shown. A large page is read again and sent in pieces.
 """
 
 from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Coroutine, Sequence
+from typing import Any, Literal, TypeVar
 
 import msgspec
+from fastapi import Response
 from msgspec.structs import replace
 
 from ingress.console.views import LogRecord, LogRecords
 from ingress.routes.dead_letter_models import RecordHeader
+from ingress.routes.pieces import page_answer
 from ingress.web.key_entries import ApiKey
 from persistence.database.pool import Pool
 from persistence.errors import Outage
@@ -32,6 +34,7 @@ _BODY_BYTES = 16 * 1024
 """The most bytes of a body in a page."""
 _HEADERS = 50
 _HEADER_CHARACTERS = 500
+_T = TypeVar("_T")
 
 
 class BrowsedPlace(msgspec.Struct, frozen=True):
@@ -60,8 +63,8 @@ class Records:
 
     async def page(
         self, topic: Topic, partition: int, place: BrowsedPlace, *, limit: int, key: ApiKey | None
-    ) -> LogRecords:
-        """Return up to ``limit`` records at ``place``, in log order.
+    ) -> Response:
+        """Return the answer with up to ``limit`` records at ``place``, in log order.
 
         For a ``key`` with a prefix, only messages that the key may read.
 
@@ -69,25 +72,45 @@ class Records:
             ValueError: The offset is not one of this log's.
             TransportUnavailable: The log does not answer.
         """
-        asking = self._read(topic, partition, place, limit)
-        try:
-            page = await answer(asking, within=self._timeout)
-        except TimeoutError as error:
-            name, seconds = self._log.name, self._timeout
-            raise TransportUnavailable(f"{name} gave no answer in {seconds:g} s") from error
+        page = await self._in_time(self._read(topic, partition, place, limit))
         back = place.kind in {"before", "end"}
         records = page.records
-        seen = await self._without_erased([_shown(self._log, record) for record in records])
-        return LogRecords(
+        empty = LogRecords(
             log=self._log.name,
             topic="messages" if topic is Topic.MESSAGES else "dead_letters",
             partition=partition,
-            items=[record for record in seen if key is None or _may_see(key, record)],
+            items=[],
             first=records[0].offset if records else None,
             last=records[-1].offset if records else None,
             at_beginning=back and page.ended,
             at_end=place.kind == "end" or (not back and page.ended),
         )
+
+        async def again(offsets: Sequence[str]) -> list[LogRecord]:
+            found = await self._in_time(self._at(topic, partition, offsets))
+            return [record for record in await self._seen(found, key) if record is not None]
+
+        return page_answer(
+            empty,
+            [
+                (record.offset, seen)
+                for record, seen in zip(records, await self._seen(records, key), strict=True)
+            ],
+            read=again,
+            ended_after=lambda offset: replace(empty, last=offset, at_end=False),
+        )
+
+    async def _in_time(self, asking: Coroutine[Any, Any, _T]) -> _T:
+        try:
+            return await answer(asking, within=self._timeout)
+        except TimeoutError as error:
+            name, seconds = self._log.name, self._timeout
+            raise TransportUnavailable(f"{name} gave no answer in {seconds:g} s") from error
+
+    async def _seen(self, records: Sequence[Record], key: ApiKey | None) -> list[LogRecord | None]:
+        """Return what ``key`` sees of the records; ``None`` for one that it may not see."""
+        shown = await self._without_erased([_shown(self._log, record) for record in records])
+        return [record if key is None or _may_see(key, record) else None for record in shown]
 
     async def _without_erased(self, records: list[LogRecord]) -> list[LogRecord]:
         """Hide the content of erased messages, which the log has until its retention ends.
@@ -101,6 +124,18 @@ class Records:
         except (Outage, TimeoutError):
             return records
         return [_erased(record) if record.message_id in gone else record for record in records]
+
+    async def _at(self, topic: Topic, partition: int, offsets: Sequence[str]) -> list[Record]:
+        """Return the records at these adjacent offsets. Those that the log removed are left out."""
+        found: list[Record] = []
+        after = self._log.offset_before(offsets[0])
+        while (left := len(offsets) - len(found)) and (
+            some := await self._log.read(topic, partition, after=after, limit=left)
+        ):
+            found += some
+            after = some[-1].offset
+        wanted = set(offsets)
+        return [record for record in found if record.offset in wanted]
 
     async def _read(
         self, topic: Topic, partition: int, place: BrowsedPlace, limit: int

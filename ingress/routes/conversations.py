@@ -18,6 +18,7 @@ from ingress.routes import cursor
 from ingress.routes.descriptions import problems
 from ingress.routes.messages import persisted_members
 from ingress.routes.models import ConversationPage, MessageSummary, Text
+from ingress.routes.pieces import JSON, PIECE_BYTES
 from ingress.routes.state import Routes, RoutesState
 from ingress.schema.problems import DATABASE_UNAVAILABLE, INVALID
 from ingress.schema.responses import encode
@@ -33,9 +34,6 @@ _MOST = 200
 _USUAL = 50
 _PAGE_BYTES = 1024 * 1024
 """The most bytes of contents in a page."""
-_PIECE_BYTES = 64 * 1024
-"""The most bytes of contents and recipients in a piece of a page."""
-_JSON = "application/json"
 
 router = APIRouter(prefix="/api", tags=["messages"])
 
@@ -65,8 +63,8 @@ async def list_messages(
     page = _Page(routes, key, conversation_id, after, limit)
     first = await page.read()
     if page.complete:
-        return Response(first, media_type=_JSON)
-    return StreamingResponse(page.pieces(first), media_type=_JSON)
+        return Response(first, media_type=JSON)
+    return StreamingResponse(page.pieces(first), media_type=JSON)
 
 
 class _Page:
@@ -116,7 +114,7 @@ class _Page:
                 self._conversation_id,
                 self._position,
                 self._limit,
-                most_bytes=min(self._bytes, _PIECE_BYTES),
+                most_bytes=min(self._bytes, PIECE_BYTES),
             )
         parts: list[bytes] = []
         for row in rows:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64encode
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Response
 
 from ingress.routes import cursor
 from ingress.routes.dead_letter_models import (
@@ -20,6 +22,7 @@ from ingress.routes.dead_letter_models import (
     RecordHeader,
 )
 from ingress.routes.descriptions import json_body, problems
+from ingress.routes.pieces import page_answer
 from ingress.routes.state import Caller, Routes
 from ingress.schema import problems as p
 from ingress.schema.problems import FORBIDDEN, NOT_FOUND, Problem
@@ -50,13 +53,15 @@ router = APIRouter(prefix="/api/dead-letters", tags=["dead letters"])
     summary="List dead letters, newest first",
     description="A page at a time, without their bytes. Pending ones unless `state` says "
     "otherwise. A key without the scope `read` gets no ids of messages, no conversations and no "
-    "errors, and can't search by `text`.",
+    "errors, and can't search by `text`. A page ends early, with `hasMore`, if the database fails "
+    "while it is sent.",
     operation_id="listDeadLetters",
+    response_model=DeadLetterPage,
     responses=problems(p.INVALID, p.DATABASE_UNAVAILABLE),
 )
 async def list_dead_letters(
     query: Annotated[DeadLetterQuery, Query()], routes: Routes, key: OperatorKey
-) -> DeadLetterPage:
+) -> Response:
     shown = shows_messages(key)
     if query.text is not None and not shown:
         raise Problem(FORBIDDEN, f"`text`: errors may quote messages. {NEEDS_READ}")
@@ -65,11 +70,27 @@ async def list_dead_letters(
     page = await routes.letters.page(
         selection_of(None, query), text=query.text, state=state, before=before, limit=query.limit
     )
-    return DeadLetterPage(
-        items=page.items if shown else [_nameless(letter) for letter in page.items],
-        next=None if page.next is None else cursor.encode(page.next, _LISTING),
-        has_more=page.next is not None,
+
+    def seen(letter: StoredDeadLetter) -> StoredDeadLetter:
+        return letter if shown else _nameless(letter)
+
+    async def read(ids: Sequence[int]) -> list[StoredDeadLetter]:
+        async with asyncio.timeout(routes.timeout_seconds):
+            found = await routes.letters.list(Selection(ids=tuple(ids)), state=None, limit=len(ids))
+        return [seen(letter) for letter in found]
+
+    return page_answer(
+        _without_items(page.next),
+        [(letter.id, seen(letter)) for letter in page.items],
+        read=read,
+        ended_after=_without_items,
     )
+
+
+def _without_items(last: int | None) -> DeadLetterPage:
+    """Return a page without its items; the next one begins after the letter ``last``, if any."""
+    following = None if last is None else cursor.encode(last, _LISTING)
+    return DeadLetterPage(items=[], next=following, has_more=last is not None)
 
 
 @router.get(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import Field, model_validator
 
 from ingress.console.records import BrowsedPlace, Records
@@ -85,8 +85,10 @@ async def list_logs(console: Console, _key: ReadKey) -> LogNames:
     description="In log order. A page is limited in bytes, too, and a body is cut after 16 KiB. "
     "A key with a prefix gets only records of messages that it may read. Send `first` as "
     "`before` for the page before, and `last` as `after` for the page after. A page beyond either "
-    "end of the log is empty.",
+    "end of the log is empty. If the log fails while a page is sent, it ends early, and `last` is "
+    "that of the last record in it.",
     operation_id="listRecords",
+    response_model=LogRecords,
     responses=problems(INVALID, NOT_FOUND, LOG_UNAVAILABLE),
 )
 async def list_records(
@@ -95,7 +97,7 @@ async def list_records(
     query: Annotated[RecordsQuery, Query()],
     console: Console,
     key: ReadKey,
-) -> LogRecords:
+) -> Response:
     logs = console.transports
     transport = logs.get(log)
     if transport is None:

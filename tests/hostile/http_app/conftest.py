@@ -15,6 +15,7 @@ from tests.ingress.conftest import (  # noqa: F401 - fixtures
     launch,
     log,
     module_pool,
+    redis,
     start,
 )
 from tests.support.raw_client import RawClient, raw_client

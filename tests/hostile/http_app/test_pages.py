@@ -5,22 +5,30 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from base64 import b64decode
+from collections.abc import Callable
 from hashlib import sha512
 from typing import Any, Self
 
 import httpx
 import pytest
 from pydantic import SecretStr
+from redis.asyncio import Redis
 
 from ingress.http1.connection import HttpConnection
 from persistence.database.pool import connect
+from persistence.dead_letters.dead_letters import DeadLetters
+from persistence.errors import Outage
 from persistence.settings import PersistenceSettings
 from tests.ingress.conftest import Service, Start, message, working
 from tests.support.blocked import watching
 from tests.support.databases import Databases
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
-from transport.contract import Transport
+from transport.clock import now
+from transport.contract import DeadLetter, Reason, Record, Topic, Transport
+from transport.errors import TransportUnavailable
+from transport.message.identity import partition_of
 
 MIB = 1024 * 1024
 BOUND = 100.0
@@ -63,10 +71,13 @@ async def test_a_page_of_large_messages_ends_early_and_skips_none(service: Servi
 
 
 class _Unread:
-    """A client that asks for the first page of the conversation and does not read it."""
+    """A client that asks for a page, by default of the conversation, and does not read it."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(
+        self, service: Service, path: str = "/api/conversations/test_conv_001/messages"
+    ) -> None:
         self._service = service
+        self._path = path
         self.socket = socket.socket()
 
     def __enter__(self) -> Self:
@@ -86,7 +97,8 @@ class _Unread:
         assert isinstance(there, HttpConnection)
         ours = there._transport.get_extra_info("socket")  # noqa: SLF001 - nothing else needs it
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        path = b"/api/conversations/test_conv_001/messages?limit=200"
+        question = "&" if "?" in self._path else "?"
+        path = f"{self._path}{question}limit=200".encode()
         head = b"GET %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % path
         await loop.sock_sendall(self.socket, head)
         return there
@@ -180,6 +192,126 @@ async def test_a_page_ends_early_when_postgresql_fails_while_it_is_sent(
         ]
         pool.terminate()
     await databases.give_back(given)
+
+
+async def _logged(service: Service, count: int) -> tuple[str, list[Record]]:
+    """Post large messages; return the path of their partition's records, and these."""
+    bodies = [message(n, content=f"{n:>6000}") for n in range(count)]
+    answer = await service.client.post("/api/messages:batch", json=bodies, headers=ONCE)
+    partition = partition_of(answer.json()[0]["messageId"], service.transport.partitions)
+    records = await service.transport.read(Topic.MESSAGES, partition)
+    assert len(records) == count
+    return f"/api/console/logs/redis/partitions/{partition}/records", list(records)
+
+
+async def _dead(service: Service, count: int, index: Callable[[Service], Any]) -> list[int]:
+    """Make dead letters with long errors; return their ids, newest first."""
+    _, records = await _logged(service, count)
+    letters = [
+        DeadLetter(record, Reason.REJECTED, f"\u20ac{number:>3900}", 1, now())
+        for number, record in enumerate(records)
+    ]
+    await service.transport.dead_letter(letters)
+    await index(service)
+    path = "/api/dead-letters?limit=10"
+    ids: list[int] = []
+    while len(ids) < count:
+        page = (await service.client.get(path, headers=ONCE)).json()
+        ids += [item["id"] for item in page["items"]]
+        path = f"/api/dead-letters?limit=10&after={page['next']}"
+    return ids
+
+
+@pytest.mark.parametrize("place", ["beginning=true", ""], ids=["beginning", "end"])
+async def test_records_that_are_not_read_hold_one_piece_of_their_page(
+    service: Service, place: str
+) -> None:
+    path, records = await _logged(service, 100)
+    with _Unread(service, f"{path}?{place}" if place else path) as unread:
+        there = await unread.ask()
+        await eventually(lambda: there.is_unread)
+        assert 0 < there.held <= 64 * 1024 + 2 * 10_000
+        page = await unread.read()
+    assert [item["offset"] for item in page["items"]] == [record.offset for record in records]
+    assert [b64decode(item["bodyBase64"]) for item in page["items"]] == [
+        record.body for record in records
+    ]
+    ends = (page["first"], page["last"], page["atBeginning"], page["atEnd"])
+    assert ends == (records[0].offset, records[-1].offset, not place, True)
+
+
+async def test_records_that_are_removed_while_their_page_is_sent_are_left_out(
+    service: Service, redis: Redis
+) -> None:
+    path, records = await _logged(service, 100)
+    with _Unread(service, path) as unread:
+        there = await unread.ask()
+        await eventually(lambda: there.is_unread)
+        stream = f"msg:stream:{records[0].partition}"
+        await redis.xdel(stream, *(record.offset for record in records[20:90]))
+        page = await unread.read()
+    expected = [record.offset for record in records]
+    assert [item["offset"] for item in page["items"]] == expected[:20] + expected[90:]
+
+
+async def test_a_page_of_records_ends_early_when_the_log_fails_while_it_is_sent(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, records = await _logged(service, 100)
+
+    async def failing(*_: object, **__: object) -> None:
+        raise TransportUnavailable("gone")
+
+    with _Unread(service, path) as unread:
+        there = await unread.ask()
+        await eventually(lambda: there.is_unread)
+        with monkeypatch.context() as patched:
+            patched.setattr(service.transport, "read", failing)
+            page = await unread.read()
+    assert 0 < len(page["items"]) < len(records)
+    assert (page["last"], page["atEnd"]) == (page["items"][-1]["offset"], False)
+    answer = await service.client.get(
+        path, params={"after": page["last"], "limit": 200}, headers=ONCE
+    )
+    read = page["items"] + answer.json()["items"]
+    assert [item["offset"] for item in read] == [record.offset for record in records]
+
+
+async def test_dead_letters_that_are_not_read_hold_one_piece_of_their_page(
+    service: Service, index_dead_letters: Callable[[Service], Any]
+) -> None:
+    ids = await _dead(service, 150, index_dead_letters)
+    with _Unread(service, "/api/dead-letters") as unread:
+        there = await unread.ask()
+        await eventually(lambda: there.is_unread)
+        assert 0 < there.held <= 64 * 1024 + 2 * 6_000
+        page = await unread.read()
+    assert [item["id"] for item in page["items"]] == ids
+    assert [int(item["error"][1:]) for item in page["items"]] == list(reversed(range(150)))
+    assert (page["next"], page["hasMore"]) == (None, False)
+
+
+async def test_a_page_of_dead_letters_ends_early_when_postgresql_fails_while_it_is_sent(
+    service: Service,
+    index_dead_letters: Callable[[Service], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ids = await _dead(service, 150, index_dead_letters)
+
+    async def failing(*_: object, **__: object) -> None:
+        raise Outage("gone")
+
+    with _Unread(service, "/api/dead-letters") as unread:
+        there = await unread.ask()
+        await eventually(lambda: there.is_unread)
+        with monkeypatch.context() as patched:
+            patched.setattr(DeadLetters, "list", failing)
+            page = await unread.read()
+    assert 0 < len(page["items"]) < len(ids)
+    assert page["hasMore"] is True
+    query: dict[str, Any] = {"after": page["next"], "limit": 200}
+    rest = await service.client.get("/api/dead-letters", params=query, headers=ONCE)
+    assert [item["id"] for item in page["items"] + rest.json()["items"]] == ids
 
 
 async def test_a_message_with_many_receipts_is_read_and_gets_another(service: Service) -> None:
