@@ -154,7 +154,7 @@ async def test_a_member_of_the_new_protocol_in_our_group_only_hides_the_position
         try:
             await log.publish_positions(Topic.MESSAGES, {0: "0"}, group=WORKER_GROUP)
         except TransportError as error:
-            return "another program is its member" in str(error)
+            return "it has a member" in str(error)
         return False
 
     await eventually(is_refused, timeout=30, every=0.1)

@@ -158,23 +158,29 @@ async def test_unread_records_of_a_deleted_topic_are_lost(
     assert (progress.lag, progress.floor, progress.lost) == (0, "0", 2)
 
 
-async def test_a_member_of_another_program_is_named(
-    kafka_transport: KafkaTransport, kafka_settings: TransportSettings
+@pytest.mark.parametrize("client", ["stranger", "host-7-0a1b2c"], ids=["program", "old worker"])
+async def test_a_member_of_the_group_is_named(
+    kafka_transport: KafkaTransport, kafka_settings: TransportSettings, client: str
 ) -> None:
-    """Nothing else is disturbed by it, and the positions follow once it has left."""
+    """Nothing else is disturbed by it, and the positions follow once it has left.
+
+    Workers from before migration 0030 are members too, and no other program.
+    """
     await kafka_transport.publish(messages(list("ab"), partition=0, of=kafka_transport))
     group = _group(kafka_settings)
     async with AIOKafkaConsumer(
         kafka_settings.kafka_topic,
         bootstrap_servers=kafka_settings.kafka_bootstrap_servers,
         group_id=group,
+        client_id=client,
         enable_auto_commit=False,
-    ) as stranger:
-        await eventually(stranger.assignment)
-        with pytest.raises(TransportError, match=f"group {group}: another program") as refused:
+    ) as member:
+        await eventually(member.assignment)
+        with pytest.raises(TransportError, match=f"group {group}: it has a member") as refused:
             await _publish(kafka_transport, {0: "1"})
         assert not isinstance(refused.value, TransportUnavailable)
         assert "processed all the same" in str(refused.value)
+        assert "Stop a worker of an earlier version" in str(refused.value)
         assert f"--describe --members --group {group}" in str(refused.value)
         assert len(await kafka_transport.read(Topic.MESSAGES, 0, wait=10.0)) == 2
     await _publish(kafka_transport, {0: "1"})

@@ -46,10 +46,10 @@ async def commit_without_members(
             error = for_code(code)
             if error in _HAS_MEMBERS:
                 raise TransportError(
-                    f"Kafka refuses the positions of group {group}: another program is its member. "
-                    "Records are processed all the same; only Kafka's tools show old positions. "
-                    "See who it is by `kafka-consumer-groups.sh --describe --members --group "
-                    f"{group}`, and give it a group of its own"
+                    f"Kafka refuses the positions of group {group}: it has a member. Records are "
+                    "processed all the same; only Kafka's tools show old positions. See who it is "
+                    f"by `kafka-consumer-groups.sh --describe --members --group {group}`. Stop a "
+                    "worker of an earlier version, and give another program a group of its own"
                 )
             if error is not NoError:
                 raise error(group)
