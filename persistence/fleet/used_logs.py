@@ -2,7 +2,8 @@
 
 A worker takes the fence of a partition before it persists any record of it, so a consumed log has
 rows in ``fences``. With each heartbeat, a process records the log that it writes in the same table,
-under an epoch that no owner has. So the name outlives the process.
+under an epoch that no owner has. So the name outlives the process. Of a log that was retired these
+rows count no more.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ ON CONFLICT DO NOTHING
 """Record a log that is written. Its first owner takes the row over (its epoch is at least 0)."""
 
 # Without logs that are only a shadow: their records are copies, and the originals are in a log that
-# this query names. The fence of the dead letters (partition -1) is taken in every log.
+# this query names. The fence of the dead letters (partition -1) is taken in every log. If a worker
+# took a partition at the moment of the log's retirement, its fence may stand after it.
 _LOGS = """
-SELECT transport FROM fences WHERE partition >= 0 UNION SELECT transport FROM processes
-UNION SELECT consume_from FROM processes ORDER BY transport
+SELECT transport FROM fences
+WHERE partition >= 0 AND transport NOT IN (SELECT name FROM retired_logs)
+UNION SELECT transport FROM processes UNION SELECT consume_from FROM processes ORDER BY transport
 """
 
 _USED = "SELECT FROM processes WHERE $1 IN (transport, transport_shadow, consume_from)"

@@ -106,6 +106,8 @@ async def test_of_a_log_that_was_retired_it_does_not_say_that_nothing_is_left(
             async with database_pool.acquire() as connection, connection.transaction():
                 assert await forget_used(connection, "redis")
                 await retire_log(connection, "redis", who="op", why="burnt")
+                # Of a process that was taking a partition at that moment.
+                await connection.execute(OWN, "redis", 1, 1, "late")
             await eventually(lambda: gauge(metrics, "stream_leftover") == 0)
             assert metrics.registry.get_sample_value("stream_lag_unknown", partition) is None
             assert paused() == 0
