@@ -165,18 +165,38 @@ async def test_servers_that_have_no_host_name_are_found(shards: RedisCluster) ->
             await shards.run(server, "CONFIG", "SET", "cluster-preferred-endpoint-type", "ip")
 
 
-async def test_a_server_that_lacks_the_user_is_told_of(shards: RedisCluster) -> None:
+@pytest.mark.parametrize("in_use", [False, True])
+async def test_a_server_that_lacks_the_user_is_told_of(shards: RedisCluster, in_use: bool) -> None:
+    """Also if the server hangs up on a call, and only the next attempt is refused."""
     for server in shards.servers:
         rights = ("on", ">secret", "allkeys", "allcommands")
         await shards.run(server, "ACL", "SETUSER", "crossfade", *rights)
     named = f"redis://crossfade:secret@{shards.addresses}/0"
-    async with opened(shards, redis_url=named) as transport:
+    async with opened(shards, redis_url=named, redis_timeout_ms=30_000) as transport:
         lacks = await shards.primary_of("msg:stream:0")
-        await shards.run(lacks, "ACL", "DELUSER", "crossfade")  # also hangs up on it
+
+        async def publish() -> str:
+            (outcome,) = await transport.publish([message("m", partition=0, of=transport)])
+            return str(outcome)
+
+        async def waits() -> bool:
+            return "flags=b" in str(await shards.run(lacks, "CLIENT", "LIST"))
+
+        if in_use:
+            await shards.run(lacks, "CLIENT", "PAUSE", 60_000, "WRITE")
+            under_way = asyncio.create_task(publish())
+            await eventually(waits)
+        # Its replica may be promoted on a busy machine.
+        for server in (*await shards.replicas_of(lacks), lacks):
+            await shards.run(server, "ACL", "DELUSER", "crossfade")  # also hangs up on it
+        if in_use:
+            await shards.run(lacks, "CLIENT", "UNPAUSE")
+            assert "the server closed the connection" in await under_way
 
         async def is_told() -> bool:
-            (outcome,) = await transport.publish([message("m", partition=0, of=transport)])
-            return "refused our credentials" in str(outcome)
+            told = await publish()
+            assert "refused our credentials" in told, told
+            return True
 
         await eventually(is_told)
     for server in shards.servers:

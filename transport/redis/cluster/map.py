@@ -184,7 +184,10 @@ async def _try(server: ClusterPrimary) -> None:
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
             (reply,) = await server.pool.exchange([("TIME",)])
-    except (TransportError, TimeoutError):
+    except TransportError as error:
+        server.why = str(error)  # a call that was hung up on says less than a refused connection
+        return
+    except TimeoutError:
         return
     if not isinstance(reply, Exception) or is_refusal(reply):
         server.is_away = False

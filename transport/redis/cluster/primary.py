@@ -48,12 +48,13 @@ class ClusterPrimary:
         self.pool = make(address, False)
         self.waits = make(address, True)
         self.is_away = False
-        self._why = ""
+        self.why = ""
+        """The error of the last attempt to reach it, while it is away."""
 
     def missed(self, error: Exception) -> None:
         """Refuse its commands from now on, because of ``error``."""
         if not self.is_away:  # else the error may be our own refusal
-            self._why = str(error)
+            self.why = str(error)
         self.is_away = True
 
     @asynccontextmanager
@@ -73,7 +74,7 @@ class ClusterPrimary:
             raise TransportUnavailable(
                 f"{self} of the cluster does not answer: see that it runs, that this address, "
                 "which it announces, can be reached from here (cluster-announce-ip), and that it "
-                f"has the same users as the others ({self._why})"
+                f"has the same users as the others ({self.why})"
             )
 
     async def close(self) -> None:
