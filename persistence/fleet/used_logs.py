@@ -20,7 +20,7 @@ ON CONFLICT DO NOTHING
 
 # Without logs that are only a shadow: their records are copies, and the originals are in a log that
 # this query names. The fence of the dead letters (partition -1) is taken in every log. If a worker
-# took a partition at the moment of the log's retirement, its fence may stand after it.
+# took a partition at the moment of the log's retirement, its fence may come after it.
 _LOGS = """
 SELECT transport FROM fences
 WHERE partition >= 0 AND transport NOT IN (SELECT name FROM retired_logs)
