@@ -41,6 +41,7 @@ WHERE transport = $1 AND partition = ANY($2::int[])
 _MOVE = """
 UPDATE log_positions SET through = $4
 WHERE transport = $1 AND partition = $2 AND epoch = $3 AND through IN ($4, $5)
+    AND ctid = $6::text::tid
 RETURNING ctid::text AS place
 """
 
@@ -96,12 +97,15 @@ async def move_position(
     *,
     through: str,
     before: str,
+    at: Place,
 ) -> Place | None:
     """Move a position from ``before`` to ``through``; return its row's place.
 
-    Returns ``None`` if the position is elsewhere, or if another owner has it.
+    Returns ``None`` if the position is elsewhere, or its row is not at ``at``, or another owner has
+    it. Each statement changes the place: so PostgreSQL has all of this owner's statements, also
+    after a failover.
     """
     place: Place | None = await connection.fetchval(
-        _MOVE, transport, partition, epoch, through, before
+        _MOVE, transport, partition, epoch, through, before, at
     )
     return place

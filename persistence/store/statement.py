@@ -124,7 +124,7 @@ locked AS MATERIALIZED (
     WHERE (SELECT coalesce(wait, '') FROM bounded) IS NOT NULL
 ),
 held AS MATERIALIZED (
-    SELECT log_positions.partition, log_positions.ctid AS place, fence.after
+    SELECT log_positions.partition, log_positions.ctid AS place, log_positions.through, fence.after
     FROM log_positions, {_FENCES}
     WHERE {_IS_AT_FENCE} AND (SELECT locks FROM locked) >= 0
     FOR UPDATE OF log_positions
@@ -164,14 +164,16 @@ received AS (
     RETURNING message_id, user_id, state
 ),
 moved AS (
-    UPDATE log_positions SET through = held.after FROM held
-    WHERE log_positions.ctid = held.place
-        AND (SELECT count(*) FROM placed) + (SELECT count(*) FROM received)
+    UPDATE log_positions SET through = CASE WHEN (SELECT count(*) FROM placed)
+            + (SELECT count(*) FROM received)
             = (SELECT cardinality(messages) + cardinality(receipts) FROM given)
-    RETURNING log_positions.partition, log_positions.ctid::text AS place
+        THEN held.after ELSE held.through END
+    FROM held
+    WHERE log_positions.ctid = held.place
+    RETURNING log_positions.partition, log_positions.ctid::text AS place, log_positions.through
 )
 SELECT (SELECT partitions FROM owned) AS owned,
-    (SELECT array_agg(ARRAY[partition::text, place]) FROM moved) AS moved,
+    (SELECT array_agg(ARRAY[partition::text, place, through]) FROM moved) AS moved,
     placed_count, placed, received_count, received
 FROM (
     SELECT count(*) AS placed_count,
@@ -186,6 +188,10 @@ FROM (
 ) AS receipts
 """  # noqa: S608 - constants only
 """Insert batches. Returns the new rows' names only if some rows are not new, which is rare.
+
+The positions move if all rows are new. Otherwise they stay, and their rows get another place. So a
+later statement moves them only in a PostgreSQL that has this one: after a failover to a server
+without it, the position is at the earlier place.
 
 $1 locks, in the order to take them; $2 transport; $3 and $4 the fences' partitions and epochs (null
 without fences); $5 the longest wait for a lock, in ms (null: the session's setting); $6 and $7 the

@@ -99,6 +99,7 @@ class Writer:
                 fence.epoch,
                 through=through,
                 before=fence.through,
+                at=fence.place,
             )
         if place is None:
             raise _lost(fence)
@@ -278,13 +279,13 @@ async def _insert(
     )
     assert row is not None
     lost = {fence.partition for fence in fences or ()}.difference(row["owned"])
-    moved = {int(partition): place for partition, place in row["moved"] or ()}
+    moved = {int(partition): (place, through) for partition, place, through in row["moved"] or ()}
     left = list[tuple[Fence, str]]()
     for (fence, _), offset in zip(pairs, after, strict=True):
         if fence.partition in moved:
-            fence.through, fence.place = offset, moved[fence.partition]
-        elif fence.partition not in lost:
-            left.append((fence, offset))
+            fence.place, fence.through = moved[fence.partition]
+            if fence.through != offset:
+                left.append((fence, offset))
     if lost and len(lost) == len(fences or ()):
         return Written([], [], []), lost
     if lost:

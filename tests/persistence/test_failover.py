@@ -15,14 +15,15 @@ import pytest
 
 from persistence.database.pool import connect, using
 from persistence.dead_letters.indexer import DeadLetterIndexer
-from persistence.errors import Outage
+from persistence.errors import FenceLost, Outage
 from persistence.reads.messages import conversation as read_page
 from persistence.settings import PersistenceSettings
 from persistence.store.positions import Opened
 from persistence.store.writer import Writer
 from persistence.worker.position_metrics import PositionMetrics
+from tests.persistence.fences import owned
 from tests.persistence.loglib import append, broken, lag
-from tests.persistence.samples import PARTITIONS, message, record
+from tests.persistence.samples import PARTITIONS, message, placed, record
 from tests.support.eventually import eventually
 from tests.support.kafka import fresh_settings
 from tests.support.metric_values import value_of
@@ -481,3 +482,31 @@ async def test_an_ordinary_restart_writes_nothing_again(start, transport, databa
         partition: standing.floor or "" for partition, standing in progress.items()
     }
     assert await database_pool.fetchval("SELECT max(seq) < 1000 FROM messages"), "none was left out"
+
+
+async def test_no_position_passes_rows_that_the_promoted_standby_lacks(
+    servers: PostgresPair, pool: asyncpg.Pool
+) -> None:
+    """A batch with a conflict leaves the position, which moves once the dead letter is durable."""
+    writer = Writer(pool)
+    fence = await owned(writer, "redis", 0, 1, "w")
+    await writer.write([placed(message("c1"))], fence)
+    await servers.cut()
+    before = fence.through
+    batch = [placed(message("c2")), placed(message("c1", content="another"))]
+    written = await writer.write(batch, fence)
+    assert (written.persisted, written.conflicts, fence.through) == ([0], [1], before)
+    await servers.primary.kill()
+    await servers.promote()
+
+    async def moves() -> bool:
+        try:
+            await writer.move(fence, batch[-1].offset)
+        except Outage:
+            return False
+        return True
+
+    with pytest.raises(FenceLost):
+        await eventually(moves, timeout=20)
+    opened = await writer.open("redis", 0, 1, "log")
+    assert opened.through == before
