@@ -242,8 +242,8 @@ async def test_posts_go_on_through_a_failover_and_nothing_is_lost_that_replicas_
 
 async def _fail_over_under_load(
     deployment: Deployment, watched: Watched, hows: Sequence[str], messages: int = 100, **load: Any
-) -> float:
-    """Fail over as ``hows`` says; return how many POSTs a second were answered as they should."""
+) -> None:
+    """Fail over as ``hows`` says, with so many messages before each failover and after it."""
     assert isinstance(deployment.log, RedisLog)
     ingresses, _ = await deployment.run(
         REDIS_HOST="",
@@ -254,7 +254,6 @@ async def _fail_over_under_load(
         REDIS_TIMEOUT_MS="2000",
     )
     async with deployment.load(ingresses, **load) as running:
-        began = time.monotonic()
         for how in hows:
             await running.goes_on(messages)
             old = await watched.primary()
@@ -269,11 +268,9 @@ async def _fail_over_under_load(
             await running.goes_on(messages)
             if len(hows) == 1:  # one after the other, they leave the machine no time for it
                 await _quiet_since(deployment, over + 1.0)
-        rate = running.answered / (time.monotonic() - began)
     deployment.log.server = await watched.primary()  # where the verdict is read
     await deployment.assert_promises_held()
     await deployment.stop()
-    return rate
 
 
 async def _is_another(watched: Watched, than: ValkeyServer) -> bool:
@@ -301,7 +298,6 @@ async def test_twenty_failovers_under_load_lose_nothing_that_replicas_confirmed(
     servers = [deployment.log.server, await new_redis(repl_diskless_sync_delay="0")]
     async with _watched(servers, tmp_path / "sentinel" / "data") as watched:
         hows = 10 * ["killed", "asked for"]
-        rate = await _fail_over_under_load(
+        await _fail_over_under_load(
             deployment, watched, hows, messages=3000, pause=0.1, conversations=120, catch_up=True
         )
-    assert rate >= 500

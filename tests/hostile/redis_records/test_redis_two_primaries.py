@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from compose.harness.anomaly import Anomaly, What
 from compose.load.client import Client
 from compose.local.valkey import ValkeyServer
 from compose.process.logs.primaries import primary_probes
@@ -225,8 +226,17 @@ async def test_a_partition_of_a_minute_loses_no_message(
             redis.heal()
             await load.goes_on(500)
         deployment.log.server = redis.servers[promoted]  # where the verdict is read
-        await deployment.assert_promises_held(within=60)
+        await deployment.assert_promises_held(except_for=_is_between_processes, within=60)
         await deployment.stop()
+
+
+def _is_between_processes(anomaly: Anomaly) -> bool:
+    """Return whether it is the order of lost records, which docs/order.md calls best effort.
+
+    A client sends each message to any of the ingresses. The order within one process is asserted by
+    the tests above.
+    """
+    return anomaly.what is What.REORDERED
 
 
 async def _shows_two_primaries(ingress: ForkedService) -> bool:
