@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 from redis.asyncio import Redis
 
 from compose.local.valkey import ValkeyServer
 from tests.support.appends import append, append_at_last
+from tests.support.eventually import eventually
 from tests.transport.redis_backend import short_settings
 from transport.conformance.envelopes import messages
 from transport.contract import WORKER_GROUP, Progress, Topic
@@ -64,6 +67,23 @@ async def test_each_life_of_a_server_and_of_a_stream_begins_a_generation(
     assert seen == sorted(seen)
 
 
+async def test_a_time_is_found_behind_another_programs_largest_ids(
+    own_redis: ValkeyServer, client: Redis
+) -> None:
+    """Such ids are too large for the arithmetic of a search: then reading begins early."""
+    foreign = await client.xadd(STREAM, {"body": "a stranger's"}, id="9999999999999999-0")
+    async with RedisTransport.from_settings(short_settings(own_redis)) as log:
+        await append(log, messages(["before"], partition=0, of=log))
+        await client.xdel(STREAM, foreign)
+        (before,) = await log.read(Topic.MESSAGES, 0)
+        await eventually(lambda: time.time() > before.appended_at + 0.002)
+        await append(log, messages(list("ab"), partition=0, of=log))
+        _, *ours = await log.read(Topic.MESSAGES, 0)
+        after = await log.offset_before_time(Topic.MESSAGES, 0, ours[0].appended_at)
+        assert (await log.read(Topic.MESSAGES, 0, after=after))[-2:] == ours
+    await client.function_flush()  # the library would begin the next generation after this one
+
+
 async def test_a_program_that_appends_between_any_two_ticks_makes_no_long_list(
     near: RedisTransport, client: Redis
 ) -> None:
@@ -77,10 +97,10 @@ async def test_a_program_that_appends_between_any_two_ticks_makes_no_long_list(
         await near.publish_positions(Topic.MESSAGES, at, group=WORKER_GROUP)
         progress = await _progress(near)
         assert (progress.lag, progress.lost, progress.appended) == (2999 - passed, 0, 3000)
-        time = records[passed].appended_at
-        after = await near.offset_before_time(Topic.MESSAGES, 0, time)
+        moment = records[passed].appended_at
+        after = await near.offset_before_time(Topic.MESSAGES, 0, moment)
         (first,) = await near.read(Topic.MESSAGES, 0, after=after, limit=1)
-        assert first.appended_at == time
+        assert first.appended_at == moment
     await client.xdel(STREAM, records[2998].offset)
     await near.publish_positions(Topic.MESSAGES, {0: records[2000].offset}, group=WORKER_GROUP)
     progress = await _progress(near)

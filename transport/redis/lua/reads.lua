@@ -70,13 +70,13 @@ local function first_since(stream, time, last)
   end
 end
 
--- KEYS stream; ARGV a time in ms. Returns the id of the first record that was appended then or later,
--- or nothing.
+-- KEYS stream; ARGV a time in ms. Returns the id of the first record that was appended then or later, or
+-- an earlier one; nothing if the last record was appended before.
 local function since(keys, args)
   local info = stream_info(keys[1])
   local found = info and first_since(keys[1], tonumber(args[1]), info.last)
   local entry = found and redis.call('XRANGE', keys[1], found, found)[1]
-  return entry and time_of(entry) >= tonumber(args[1]) and found or false
+  return entry and (found ~= info.last or time_of(entry) >= tonumber(args[1])) and found or false
 end
 
 -- KEYS stream; ARGV XRANGE or XREVRANGE, the first and the last id, and the most records and the most
