@@ -73,8 +73,8 @@ containers: env-dev ## Build and run the container files on Docker, or as root o
 	@$(BIN)/python -m tests.containers $(ARGS)
 
 bench: EXTRA = bench
-bench: env-dev ## Measure against the baselines, in one run; a table, and JSON in benchmarks/results
-	@$(BIN)/python -m benchmarks $(ARGS)
+bench: env-dev ## Measure against the baselines, in one run; a table, and JSON in lab/bench/results
+	@$(BIN)/python -m lab.bench $(ARGS)
 
 chaos: env-dev ## Long fault runs: kill, suspend, cut, under load, then check every promise
 	@$(BIN)/python -m pytest -m chaos $(ARGS)

@@ -1,4 +1,4 @@
-"""The cost of one message, as ``python -m benchmarks.costs`` measured it."""
+"""The cost of one message, as ``python -m lab.bench.costs`` measured it."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from benchmarks.figures.table_sizes import fill, filled
+from lab.bench.figures.table_sizes import fill, filled
 from persistence.database.pool import connect
 from persistence.settings import PersistenceSettings
 from persistence.store.lookup import answers

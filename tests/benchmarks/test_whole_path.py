@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import pages, report
-from benchmarks.figure import Compared, Point
-from benchmarks.stand import stand
-from benchmarks.whole_path.contenders import CONTENDERS
-from benchmarks.whole_path.measure import measure
-from benchmarks.whole_path.offered import Offered
-from benchmarks.whole_path.turns import there_and_back
+from lab.bench import pages, report
+from lab.bench.figure import Compared, Point
+from lab.bench.stand import stand
+from lab.bench.whole_path.contenders import CONTENDERS
+from lab.bench.whole_path.measure import measure
+from lab.bench.whole_path.offered import Offered
+from lab.bench.whole_path.turns import there_and_back
 
 _RATE = 200.0
 _PATIENCE = 60.0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.metrics_page import fetch
-from benchmarks.processes import Running
 from compose.local.valkey import ValkeyServer
+from lab.bench.metrics_page import fetch
+from lab.bench.processes import Running
 from tests.shadow.log_pair import LogPair
 from tests.support.services import RedisAddress
 

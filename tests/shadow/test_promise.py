@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.load.job import Job
-from benchmarks.processes import crossfade, load
 from compose.local.valkey import ValkeyServer
+from lab.bench.load.job import Job
+from lab.bench.processes import crossfade, load
 from tests.shadow.log_pair import LogPair
 from tests.shadow.proxy_faults import FAULTS
 from tests.shadow.shadowed_ingress import (

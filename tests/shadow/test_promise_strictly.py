@@ -30,12 +30,12 @@ from typing import TypeVar
 
 import pytest
 
-from benchmarks.load.job import Job, Result, percentile
-from benchmarks.placing import apart
-from benchmarks.priority import ahead
-from benchmarks.processes import Running, crossfade, load
 from compose.local.kafka import KafkaServer
 from compose.local.valkey import ValkeyServer
+from lab.bench.load.job import Job, Result, percentile
+from lab.bench.placing import apart
+from lab.bench.priority import ahead
+from lab.bench.processes import Running, crossfade, load
 from tests.shadow.log_pair import LogPair
 from tests.shadow.proxy_faults import FAULTS
 from tests.shadow.shadowed_ingress import (

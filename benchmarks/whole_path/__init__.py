@@ -1,5 +1,0 @@
-"""Benchmarks of the whole path, from POST to committed row, with workers and default placement.
-
-``python -m benchmarks.whole_path --help`` measures one load quickly, for example this checkout
-against another; ``make bench`` measures all of them.
-"""
